@@ -1,0 +1,8 @@
+"""`python -m blockskip …` is the command line."""
+
+import sys
+
+from blockskip.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The command line: thin; everything it does is done by the modules below it.
+
+Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by the user. With --json one
+JSON object stands on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from blockskip import config, runs
+from blockskip.events import UserError
+from blockskip.memory import planner
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Teach a diffusion transformer your pet, on the card you already own.")
+lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
+app.add_typer(lab, name="lab")
+
+console = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
+
+
+@app.command()
+def train(
+    photos: Annotated[list[Path] | None, typer.Argument(
+        help="Photos of your pet, or folders of them.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The first demo pet.")] = False,
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    trigger: Annotated[str, typer.Option(help="The word that will mean your pet.")] = "sks",
+    class_name: Annotated[str | None, typer.Option("--class", help="What it is: cat, dog …")] = None,
+    budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
+    ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
+    skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
+    patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Draws a micro-step.")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
+    preview_every: Annotated[int | None, typer.Option(help="Steps; 0 = first and last.")] = None,
+    preview_images: Annotated[int | None, typer.Option(help="Pictures a prompt.")] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps | xpu")] = "auto",
+    out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Photos in, a LoRA for ComfyUI out."""
+    from blockskip.follow import follow
+    from blockskip.photos import find_photos
+
+    if demo and photos:
+        raise typer.BadParameter("give photos or --demo, not both")
+    if demo:
+        folder, demo_class = demo_pet()
+        photos, class_name = [folder], class_name or demo_class
+    if not photos:
+        raise UserError("No photos were given.",
+                        "Name photos or a folder of them, or use --demo for the demo pet.")
+    found = find_photos(photos)
+    settings = planner.choose_settings(
+        model=model, trigger=trigger, class_name=class_name or "cat", budget_gib=budget,
+        ram_gib=ram, skip=skip, patches=patches, steps=steps, batch=batch, rank=rank, lr=lr,
+        targets=targets, seed=seed, caption=caption, preview_every=preview_every,
+        preview_images=preview_images, device=device)
+    run = runs.create(settings, found, out)
+    raise typer.Exit(follow(run, start=True, as_json=as_json))
+
+
+@app.command()
+def resume(run: RunName, as_json: Json = False) -> None:
+    """Go on with a run that was paused, stopped or cut off."""
+    from blockskip.follow import follow
+
+    raise typer.Exit(follow(runs.find(run), start=True, as_json=as_json))
+
+
+@app.command()
+def pause(run: RunName) -> None:
+    """Save a checkpoint and give the card back; `resume` goes on."""
+    runs.find(run).command("pause")
+
+
+@app.command()
+def stop(run: RunName) -> None:
+    """Save a checkpoint and export what was learnt so far."""
+    runs.find(run).command("stop")
+
+
+@app.command(name="runs")
+def runs_(
+    action: Annotated[str, typer.Argument(help="list | rename | delete")] = "list",
+    run: Annotated[str, typer.Argument()] = "",
+    new_name: Annotated[str, typer.Argument()] = "",
+    as_json: Json = False,
+) -> None:
+    """List, rename or delete runs."""
+    if action == "list":
+        rows = [{"run": r.name, "state": r.state(), "folder": str(r.folder),
+                 "bytes": r.size_bytes()} for r in runs.list_runs()]
+        _say(as_json, {"runs": rows}, [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}"
+                                       for r in rows] or ["No run has been made yet."])
+    elif action == "rename" and new_name:
+        renamed = runs.rename(run, new_name)
+        _say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
+    elif action == "delete" and run:
+        freed = runs.delete(run)
+        _say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
+    else:
+        raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
+
+
+@app.command()
+def preview(
+    run: RunName,
+    prompt: Annotated[str, typer.Option(help="What the picture should show.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    seed: Annotated[int, typer.Option()] = 0,
+    steps: Annotated[int, typer.Option(help="Sampling steps; 0 = the model's.")] = 0,
+    base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
+) -> None:
+    """A picture from what a run has learnt."""
+    from blockskip import results
+
+    (image,) = results.pictures(runs.find(run), [prompt], [seed], steps, with_lora=not base)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    image.save(out)
+
+
+@app.command()
+def export(
+    run: RunName,
+    format: Annotated[str, typer.Option(help="comfyui | diffusers | kohya")] = "comfyui",
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
+    from blockskip import results
+    from blockskip.export import FORMATS
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
+    exported = results.export_run(runs.find(run), format, out)
+    _say(as_json, {"exported": str(exported.path), "format": format, "keys": exported.keys},
+         [f"{exported.path}: {exported.keys} tensors, reopened and checked."])
+
+
+@app.command()
+def clean(as_json: Json = False) -> None:
+    """Free the caches of all runs that are not working; they are rebuilt identically when needed."""
+    freed = sum(run.clean() for run in runs.list_runs())
+    _say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+
+
+@app.command()
+def doctor(report: Annotated[Path | None, typer.Option(
+        help="Write one text file for whoever helps you: no photos, no tokens.")] = None,
+        as_json: Json = False) -> None:
+    """Check that this machine can train, and say what is missing."""
+    from blockskip.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(report, as_json))
+
+
+@app.command()
+def studio(port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
+           no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
+    """Open the studio in the browser."""
+    from blockskip.studio.app import main as open_studio
+
+    raise typer.Exit(open_studio(port=port, browser=not no_browser))
+
+
+@lab.command("pretrain-demo")
+def pretrain_demo(
+    work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = config.ASSETS / "demo-model",
+    seed: Annotated[int, typer.Option()] = 0,
+    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 120.0,
+) -> None:
+    """Make the demo model from nothing; stopped at any time, the same command goes on."""
+    from blockskip.lab.demo_world.pretrain import pretrain
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pretrain(work=work, out=out, minutes=minutes, seed=seed)
+
+
+def demo_pet(index: int = 0) -> tuple[Path, str]:
+    """(folder of photos, class) of a demo pet, from assets/demo-photos/pets.toml."""
+    folder = config.ASSETS / "demo-photos"
+    try:
+        pet = tomllib.loads((folder / "pets.toml").read_text(encoding="utf-8"))["pet"][index]
+    except OSError as error:
+        raise UserError("The demo photos are missing (assets/demo-photos).",
+                        "Download BlockSkip Studio again.") from error
+    return folder / pet["folder"], pet["class"]
+
+
+def _say(as_json: bool, data: dict, lines: list[str]) -> None:
+    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def main() -> int:
+    """Run the command line; problems become one plain sentence and a remedy."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        app()
+    except UserError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": error.title, "remedy": error.remedy},
+                                  ensure_ascii=False))
+        console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
+        return 1
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,201 @@
+"""Settings of a run, frozen, and the presets they come from.
+
+`Settings` is all that repeats a run, together with the photos; it is written to `run.toml` and never
+changes after that. Presets are TOML files in `presets/`; an unknown key there is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from blockskip.events import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+PRESETS = ROOT / "presets"
+
+PATCH_SCHEDULES = ("dynamic", "reversed", "random", "resize", "full")
+TIMESTEP_SAMPLERS = ("logit_normal", "uniform", "shifted_sigmoid")
+TARGETS = ("attention", "attention+ff")
+REFRESH = ("window", "once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that repeats a run except the photos themselves."""
+
+    model: str = "demo"  # row in presets/models.toml
+    trigger: str = "sks"  # the word that will mean this pet
+    class_name: str = "cat"
+    caption: str = ""  # "" = "a photo of {trigger} {class}"; a .txt beside a photo wins
+    budget_gib: float = 8.0  # graphics memory this process may use in all
+    ram_gib: float = 16.0
+    front: int = 0  # blocks skipped at the front
+    back: int = 0  # blocks skipped at the back
+    patches: str = "dynamic"
+    s_min_px: int = 256
+    s_max_px: int = 512
+    text_tokens: int = 512
+    steps: int = 500  # optimiser steps; draws = steps * batch * accumulation
+    batch: int = 1
+    accumulation: int = 1
+    rank: int = 16  # LoRA rank; alpha = rank
+    targets: str = "attention"
+    lr: float = 1e-4
+    timesteps: str = "logit_normal"
+    seed: int = 0
+    flip: bool = False  # mirrored photos swap odd eyes: off
+    window_steps: int = 50  # optimiser steps a residual window serves
+    refresh: str = "window"  # "once" = residuals of the untrained model, the paper's way
+    micro_batch: int = 16  # draws at a time through a block while a window is computed
+    checkpointing: bool = False
+    checkpoint_every: int = 50  # optimiser steps
+    preview_every: int = 100  # optimiser steps; 0 = only before and after
+    preview_px: int = 1024
+    preview_steps: int = 20
+    preview_guidance: float = 1.0
+    preview_prompts: tuple[str, ...] = ()
+    preview_images: int = 1  # images a prompt
+    device: str = "auto"
+    threads: int = 0  # CPU threads; 0 = as many as cores, then recorded
+
+    def __post_init__(self) -> None:
+        _check(self.patches in PATCH_SCHEDULES, "patches", self.patches, PATCH_SCHEDULES)
+        _check(self.timesteps in TIMESTEP_SAMPLERS, "timesteps", self.timesteps, TIMESTEP_SAMPLERS)
+        _check(self.targets in TARGETS, "targets", self.targets, TARGETS)
+        _check(self.refresh in REFRESH, "refresh", self.refresh, REFRESH)
+        for name in ("steps", "batch", "accumulation", "rank", "window_steps", "micro_batch",
+                     "s_min_px", "text_tokens", "checkpoint_every", "preview_images"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("front", "back", "preview_every", "threads"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _check(self.s_max_px >= self.s_min_px, "s_max_px", self.s_max_px, "s_min_px or more")
+        _check(self.lr > 0, "lr", self.lr, "more than 0")
+
+    @property
+    def draws_per_step(self) -> int:
+        return self.batch * self.accumulation
+
+    @property
+    def num_draws(self) -> int:
+        return self.steps * self.draws_per_step
+
+    @property
+    def subject_caption(self) -> str:
+        return self.caption or f"a photo of {self.trigger} {self.class_name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One row of presets/models.toml."""
+
+    name: str
+    title: str
+    about: str
+    family: str
+    source: str  # folder below the repository, or a hub id
+    dtype: str
+    text_tokens: int
+    native_px: int
+    s_min_px: int
+    s_max_px: int
+    preview_steps: int
+    preview_guidance: float
+    guidance_embedding: bool
+    blocks: tuple[int, ...]  # blocks of each stack, in order
+    width: int
+    licence: str
+    default_ratio: float
+    provenance: str
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def num_blocks(self) -> int:
+        return sum(self.blocks)
+
+    def span(self, ratio: float) -> tuple[int, int]:
+        """(front, back) for a ratio of the table. Raises UserError for a ratio that is not in it."""
+        if ratio == 0:
+            return 0, 0
+        for key, pair in self.spans.items():
+            if abs(float(key) - ratio) < 1e-6:
+                return pair
+        known = ", ".join(["0", *self.spans])
+        raise UserError(f"Skip ratio {ratio:g} is not known for {self.name}.",
+                        f"Use one of {known}, or two numbers of blocks such as --skip 2,3.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks skipped."""
+
+    gib: float
+    title: str
+    ratio: float
+
+
+def model_rows() -> dict[str, ModelRow]:
+    """All rows of presets/models.toml by name."""
+    return {name: _row(name, row) for name, row in _preset("models").items()}
+
+
+def model_row(name: str) -> ModelRow:
+    """The row of a model. Raises UserError for an unknown name."""
+    rows = model_rows()
+    if name not in rows:
+        raise UserError(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
+    return rows[name]
+
+
+def rungs() -> list[Rung]:
+    """The budgets offered, smallest first."""
+    return [Rung(**row) for row in _preset("budgets")["rung"]]
+
+
+def training_preset(model: str, kind: str = "pet") -> dict:
+    """Training defaults of a kind of subject, with what `model` needs differently."""
+    preset = _preset("training")
+    return {**preset[kind], **preset.get("model", {}).get(model, {})}
+
+
+def settings_to_dict(settings: Settings) -> dict:
+    """A TOML-ready dict of the settings."""
+    return {k: list(v) if isinstance(v, tuple) else v
+            for k, v in dataclasses.asdict(settings).items()}
+
+
+def settings_from_dict(data: dict) -> Settings:
+    """The inverse of settings_to_dict. Raises UserError for unknown keys."""
+    unknown = set(data) - {f.name for f in dataclasses.fields(Settings)}
+    if unknown:
+        raise UserError(f"Unknown setting: {', '.join(sorted(unknown))}.",
+                        "The run was made by another version; update BlockSkip Studio.")
+    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def _row(name: str, data: dict) -> ModelRow:
+    known = {f.name for f in dataclasses.fields(ModelRow)}
+    if unknown := set(data) - known:
+        raise UserError(f"presets/models.toml, [{name}]: unknown key {sorted(unknown)[0]}.",
+                        f"Known keys: {', '.join(sorted(known))}.")
+    spans = {key: tuple(pair) for key, pair in data.get("spans", {}).items()}
+    return ModelRow(**{**data, "name": name, "blocks": tuple(data["blocks"]), "spans": spans})
+
+
+@cache
+def _preset(name: str) -> dict:
+    path = PRESETS / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"presets/{name}.toml cannot be read: {error}.",
+                        "Restore the file from the download of BlockSkip Studio.") from error
+
+
+def _check(ok: bool, name: str, value: object, allowed: object) -> None:
+    if not ok:
+        raise ValueError(f"setting {name} = {value!r} is not possible; allowed: {allowed}")

@@ -1,0 +1,54 @@
+"""Draws → what the model eats: text embeddings once a caption, a VAE latent a draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from blockskip.config import Settings
+from blockskip.families.base import Family, Text
+from blockskip.photos import Photo, open_photo, scale_photo
+from blockskip.schedule import Draw, train_side
+
+
+@torch.no_grad()
+def encode_captions(family: Family, pipe: object, captions: Sequence[str], tokens: int) -> Text:
+    """Text inputs, one row a caption, one caption at a time so that batching changes no digit."""
+    rows = [family.encode_text(pipe, [caption], tokens) for caption in captions]
+    return Text(torch.cat([r.embeds for r in rows]), torch.cat([r.pooled for r in rows]))
+
+
+def crop(photo: Image.Image, draw: Draw, side_px: int) -> Image.Image:
+    """The draw's crop of a photo (scaled to short side s_max), resized to side_px x side_px."""
+    box = (draw.left, draw.top, draw.left + draw.side, draw.top + draw.side)
+    image = photo.crop(box)
+    if draw.side != side_px:
+        image = image.resize((side_px, side_px), Image.Resampling.LANCZOS)
+    return ImageOps.mirror(image) if draw.flip else image
+
+
+@torch.no_grad()
+def encode_draws(family: Family, pipe: object, photos: Sequence[Photo], draws: Sequence[Draw],
+                 settings: Settings, device: torch.device,
+                 progress: Callable[[int, int], None] = lambda n, total: None,
+                 batch: int = 32) -> Tensor:
+    """Latents x_0 of the draws, (len(draws), T, C) on the CPU."""
+    side = train_side(settings)
+
+    @lru_cache(maxsize=16)
+    def scaled(index: int) -> Image.Image:
+        return scale_photo(open_photo(photos[index].path), settings.s_max_px)
+
+    latents = []
+    for start in range(0, len(draws), batch):
+        some = draws[start : start + batch]
+        crops = np.stack([np.asarray(crop(scaled(d.photo), d, side)) for d in some])
+        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device) / 127.5 - 1
+        latents.append(family.encode_images(pipe, pixels).float().cpu())
+        progress(start + len(some), len(draws))
+    return torch.cat(latents)

@@ -1,0 +1,1 @@
+"""Model families: all that differs between diffusion transformers, and nothing else."""

@@ -1,0 +1,114 @@
+"""Files that survive a crash: written under a temporary name, then renamed; safetensors with a stable header.
+
+safetensors writes the keys of its `__metadata__` in random order; here they are sorted, so that the same
+tensors give the same bytes (METHOD.md §1.5, property 6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import time
+from pathlib import Path
+
+from blockskip.events import UserError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write atomically. Raises UserError when the disk is full or the folder cannot be written."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+
+
+def replace(source: Path, target: Path) -> None:
+    """os.replace, tried again for a second: on Windows a virus scanner may hold the target."""
+    for attempt in range(10):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == 9:
+                raise
+            time.sleep(0.1)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically, with \\n line ends."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file atomically, keys in the order given."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a file; raises OSError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def save_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; the same tensors and metadata give the same bytes.
+
+    tensors: name → Tensor, any device, any shape. Raises UserError when the disk is full.
+    """
+    from safetensors.torch import save
+
+    ready = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    data = save(ready, metadata={"format": "pt", **(metadata or {})})
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = {"__metadata__": header.pop("__metadata__"), **dict(sorted(header.items()))}
+    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    write_bytes(path, struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file. Raises UserError for a broken or foreign file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path.name} cannot be read as a safetensors file.",
+                        "It may be cut short or another kind of file; make or fetch it again.") from error
+
+
+def fingerprint(*parts: object) -> str:
+    """16 hex digits of the parts (bytes as they are, paths by their content, the rest by repr)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        else:
+            digest.update(part if isinstance(part, bytes) else repr(part).encode("utf-8"))
+        digest.update(b"\x00")
+    return digest.hexdigest()
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """Say in words what an operating system's error on `path` means."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return UserError(f"The disk is full: {path.name} could not be written in {path.parent}.",
+                         "Free some space (blockskip clean frees caches) or choose another "
+                         "drive with --data-dir; then resume.")
+    return UserError(f"{path} could not be written: {error.strerror or error}.",
+                     "Check that the folder exists and may be written to.")

@@ -1,0 +1,1 @@
+"""For the science, not for the app's user: demo world, judge, measurements."""

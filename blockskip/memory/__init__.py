@@ -1,0 +1,1 @@
+"""What fits (planner), where weights are (placement), what is used now (monitor)."""

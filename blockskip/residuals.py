@@ -1,0 +1,125 @@
+"""A window of draws → what the skipped blocks would have computed (METHOD.md §1.3, §1.4).
+
+The whole window goes through the full model once, layer by layer, with the current LoRA active, so that
+the back's residual is fresh and every weight is brought once. Stored for each draw: f_n (exact), Δ of the
+back's image stream, and the middle's modulation vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip import files
+from blockskip.families.base import Family
+from blockskip.memory.placement import Layerwise, resident
+from blockskip.skipping import Span, modulation_names, replaced
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """What a window's draws are made of: x_t (W, T, C), text (W, S, ·), pooled (W, ·), t (W,)."""
+
+    noisy: Tensor
+    text: Tensor
+    pooled: Tensor
+    t: Tensor
+    side_px: int
+    guidance: bool
+
+
+class _Recorded(nn.Module):
+    """A module that notes what it is given or what it gives, on its way through the window."""
+
+    def __init__(self, module: nn.Module, before: Callable[[dict], None] | None = None,
+                 after: Callable[[tuple], None] | None = None) -> None:
+        super().__init__()
+        self.module, self.before, self.after = module, before, after
+
+    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+        if self.before:
+            self.before(inputs)
+        outputs = self.module(**inputs)
+        if self.after:
+            self.after(outputs)
+        return outputs
+
+
+@torch.no_grad()
+def compute_window(model: nn.Module, family: Family, span: Span, inputs: WindowInputs,
+                   micro_batch: int, device: torch.device,
+                   progress: Callable[[int, int], None] = lambda n, total: None) -> dict[str, Tensor]:
+    """Features of every draw of a window, on the CPU.
+
+    Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
+    span.front = 0), `pooled` (W, ·), `back` (W, T, D) when span.back > 0, and one (W, k·D) for each
+    modulation linear of the middle under its name. progress(n, total) is called after each block.
+    """
+    blocks = family.blocks(model)
+    middle = span.middle(len(blocks))
+    window: dict[str, Tensor] = {"front.image": inputs.noisy, "front.text": inputs.text,
+                                 "pooled": inputs.pooled}
+
+    def record_front(given: dict) -> None:
+        window["front.image"] = given["hidden_states"].cpu()
+        window["front.text"] = given["encoder_hidden_states"].cpu()
+
+    def record_back(given: dict) -> None:
+        window["back"] = -given["hidden_states"].float().cpu()
+
+    def finish_back(outputs: tuple) -> None:
+        given = outputs[family.image_output]
+        window["back"] = (window["back"] + given.float().cpu()).to(given.dtype)
+
+    before = {middle.start: record_front} if span.front else {}
+    before |= {middle.stop: record_back} if span.back else {}
+    wrapped = {}
+    for i, (name, block) in enumerate(blocks):
+        layer = Layerwise(block, micro_batch, family.batched, device)
+        last = i == len(blocks) - 1
+
+        def after(outputs: tuple, n: int = i + 1, last: bool = last) -> None:
+            if last and span.back:
+                finish_back(outputs)
+            progress(n, len(blocks))
+
+        wrapped[name] = _Recorded(layer, before.get(i), after)
+    around = [child for child in model.children() if not isinstance(child, nn.ModuleList)]
+    with ExitStack() as stack:
+        stack.enter_context(resident(device, *around))
+        modulation = _record_modulation(stack, model, family, span)
+        stack.enter_context(replaced(model, wrapped))
+        model(**family.inputs(*(x.to(device) for x in (
+            inputs.noisy, inputs.text, inputs.pooled, inputs.t)), inputs.side_px, inputs.guidance))
+    window |= {name: torch.cat(parts) for name, parts in modulation.items()}
+    return window
+
+
+def _record_modulation(stack: ExitStack, model: nn.Module, family: Family,
+                       span: Span) -> dict[str, list[Tensor]]:
+    """Hooks that keep, micro-batch by micro-batch, what the middle's modulation linears give."""
+    kept: dict[str, list[Tensor]] = {}
+    for name in modulation_names(model, family, span):
+        kept[name] = []
+        handle = model.get_submodule(name).register_forward_hook(
+            lambda _m, _i, output, parts=kept[name]: parts.append(output.cpu()))
+        stack.callback(handle.remove)
+    return kept
+
+
+def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
+    """Write a window in its compute dtype. Raises UserError when the disk is full."""
+    files.save_tensors(path, window, {"fingerprint": fingerprint})
+
+
+def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
+    """Rows [start, stop) of every tensor of a stored window; nothing else is read."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_slice(name)[start:stop].to(device) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,188 @@
+"""Full transformer → its trainable middle, inside the library's own model (METHOD.md §1.3, §1.4b).
+
+Stateless replay modules stand in the model's block lists at the skipped indices, so that indices and
+parameter names never shift and the library's forward is used as it is. A step hands them its tensors
+through a `Feed`:
+
+    front   the model is given f_n itself instead of latents and captions; embedders and front pass it on
+    middle  its modulation linears are replaced by what they said when the window was computed
+    back    the first skipped block adds Δ to the image stream, the others pass it on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from blockskip.families.base import Family
+
+
+@dataclass(frozen=True)
+class Span:
+    """Blocks [0, front) and [N - back, N) are skipped, the middle is trained."""
+
+    front: int
+    back: int
+
+    def middle(self, num_blocks: int) -> range:
+        return range(self.front, num_blocks - self.back)
+
+
+class Feed:
+    """The tensors of the step being computed, by name; empty outside `holding`."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    @contextmanager
+    def holding(self, tensors: dict[str, Tensor]) -> Iterator[None]:
+        """Forward and backward of one micro-step happen inside (checkpointing recomputes there)."""
+        self._tensors = tensors
+        try:
+            yield
+        finally:
+            self._tensors = {}
+
+
+class Pass(nn.Module):
+    """A skipped block: every stream goes on as it came."""
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor,
+                **_: object) -> tuple[Tensor, Tensor]:
+        return encoder_hidden_states, hidden_states
+
+
+class AddResidual(nn.Module):
+    """The first skipped block of the back: image + Δ, text unchanged; gradient is the identity."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor,
+                **_: object) -> tuple[Tensor, Tensor]:
+        return encoder_hidden_states, hidden_states + self.feed["back"]
+
+
+class ReplayModulation(nn.Module):
+    """Stands for a modulation linear: gives the (B, k·D) it gave when the window was computed."""
+
+    def __init__(self, feed: Feed, name: str) -> None:
+        super().__init__()
+        self.feed, self.name = feed, name
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.feed[self.name]
+
+
+class Checkpointed(nn.Module):
+    """A block whose activations are computed again in the backward pass."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+        return checkpoint(self.block, use_reentrant=False, **inputs)
+
+
+@contextmanager
+def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
+    """`model` with the modules of these names replaced inside, and restored afterwards."""
+    old = {name: model.get_submodule(name) for name in new}
+    for name, module in new.items():
+        model.set_submodule(name, module)
+    try:
+        yield
+    finally:
+        for name, module in old.items():
+            model.set_submodule(name, module)
+
+
+def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
+    """Full names of the middle's modulation linears; under these names windows store their outputs."""
+    blocks = family.blocks(model)
+    return [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
+            for linear in family.modulation(block)]
+
+
+@contextmanager
+def skipping(model: nn.Module, family: Family, span: Span,
+             checkpointing: bool = False) -> Iterator[Feed]:
+    """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
+
+    The model then takes `front.image`, `front.text` as image and text when span.front > 0. Raises
+    ValueError when the span leaves no middle.
+    """
+    feed, blocks = Feed(), family.blocks(model)
+    middle = span.middle(len(blocks))
+    if not middle:
+        raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
+    front = {name: Pass() for name, _ in blocks[: span.front]}
+    if span.front:
+        front |= {name: nn.Identity() for name in family.embedders}
+    back = {name: Pass() if i else AddResidual(feed)
+            for i, (name, _) in enumerate(blocks[middle.stop :])}
+    modulation = {name: ReplayModulation(feed, name)
+                  for name in modulation_names(model, family, span)}
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model, front | back | modulation))
+        if checkpointing:
+            stack.enter_context(replaced(
+                model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}))
+        yield feed
+
+
+def velocity(model: nn.Module, family: Family, feed: Feed, window: dict[str, Tensor],
+             t: Tensor, side_px: int, guidance: bool) -> Tensor:
+    """v (B, T, C) of the skipping model for the draws of `window`, whose tensors have B rows.
+
+    window: `front.image`/`front.text` (f_n, or x_t and the caption's embeddings when front = 0),
+    `pooled`, `back` (Δ, when back > 0) and the middle's modulation. Must run inside `feed.holding`.
+    """
+    inputs = family.inputs(window["front.image"], window["front.text"], window["pooled"], t,
+                           side_px, guidance)
+    (output,) = model(**inputs)
+    return output
+
+
+def add_lora(model: nn.Module, family: Family, span: Span, rank: int, targets: str,
+             seed: int) -> dict[str, nn.Parameter]:
+    """Give the middle a LoRA (alpha = rank, B = 0) through peft.
+
+    Returns its parameters under the full model's names, `transformer.<linear>.lora_A.weight` (r, in)
+    and `….lora_B.weight` (out, r).
+    """
+    from peft import LoraConfig
+
+    blocks = family.blocks(model)
+    names = [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
+             for linear in family.lora_targets(block, targets)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=names,
+                                     init_lora_weights=True))
+    return {f"transformer.{name.replace('.default', '')}": parameter
+            for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """A copy of the LoRA's tensors."""
+    return {name: parameter.detach().clone() for name, parameter in lora.items()}
+
+
+@torch.no_grad()
+def restore(lora: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
+    """Set the LoRA's tensors in place. Raises KeyError when names differ."""
+    if lora.keys() != state.keys():
+        raise KeyError(f"LoRA names differ: {sorted(lora.keys() ^ state.keys())[:3]}")
+    for name, parameter in lora.items():
+        parameter.copy_(state[name])

@@ -1,0 +1,1 @@
+"""The Gradio app. It may import anything; nothing imports it."""

@@ -1,0 +1,187 @@
+"""The loop: window of residuals → steps on the middle → next window, with the current LoRA each time.
+
+Between two steps the model is whole (previews may use it); inside a step it is only its middle. The state
+that a checkpoint holds is everything the next step depends on, so a resumed run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip import files, flow
+from blockskip.config import Settings
+from blockskip.events import Loss, UserError
+from blockskip.families.base import Family, Text
+from blockskip.residuals import WindowInputs, compute_window, load_rows, save_window
+from blockskip.schedule import Draw, train_side
+from blockskip.skipping import Span, add_lora, restore, skipping, snapshot, velocity
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All draws of a run, encoded. latents: x_0 (num_draws, T, C) on the CPU; text: a row a caption."""
+
+    draws: Sequence[Draw]
+    latents: Tensor
+    text: Text
+    captions: Sequence[int]  # row of `text` for each photo
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """Linear warm-up over 5 % of the steps, then a cosine down to a tenth (ours)."""
+    warm = max(1, settings.steps // 20)
+    if step < warm:
+        return settings.lr * (step + 1) / warm
+    share = (step - warm) / max(1, settings.steps - warm)
+    return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
+
+
+class Trainer:
+    """LoRA on the middle of `model`; `run` yields events, one Loss a step.
+
+    model: the library's transformer, frozen. window_dir: where residual windows are kept.
+    fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a window.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, settings: Settings, data: TrainingData,
+                 device: torch.device, window_dir: Path, fingerprint: str,
+                 progress: Callable[[int, int], None] = lambda n, total: None) -> None:
+        self.model, self.family, self.settings, self.data = model, family, settings, data
+        self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
+        self.progress = progress
+        self.span = Span(settings.front, settings.back)
+        self.side_px = train_side(settings)
+        self.guidance = bool(getattr(model.config, "guidance_embeds", False))
+        self.lora = add_lora(model, family, self.span, settings.rank, settings.targets,
+                             settings.seed)
+        self.optimizer = torch.optim.AdamW(self.lora.values(), lr=settings.lr, betas=(0.9, 0.99),
+                                           weight_decay=0.0)
+        self.step = 0
+        self.window_seconds = 0.0
+        self.window_lora = snapshot(self.lora)
+
+    def run(self) -> Iterator[Loss]:
+        """Train up to the last step. A consumer may stop between any two events and checkpoint."""
+        settings = self.settings
+        while self.step < settings.steps:
+            first = self.step - self.step % settings.window_steps
+            if self.step == first and settings.refresh == "window":
+                self.window_lora = snapshot(self.lora)
+            path = self._window(first)
+            last = min(first + settings.window_steps, settings.steps)
+            while self.step < last:
+                started = time.perf_counter()
+                loss = self._train_step(path, first)
+                self.step += 1
+                yield Loss(step=self.step, loss=loss, seconds=time.perf_counter() - started)
+            path.unlink(missing_ok=True)
+
+    def _window(self, first: int) -> Path:
+        """Make sure the window that starts at step `first` is on disk; gives its path."""
+        settings = self.settings
+        per_step = settings.draws_per_step
+        last = min(first + settings.window_steps, settings.steps)
+        path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
+        stamp = files.fingerprint(self.fingerprint, first, *(
+            tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()))
+        if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
+            return path
+        started = time.perf_counter()
+        inputs = self._window_inputs(range(first * per_step, last * per_step))
+        current = snapshot(self.lora)
+        restore(self.lora, self.window_lora)
+        window = compute_window(self.model, self.family, self.span, inputs, settings.micro_batch,
+                                self.device, self.progress)
+        restore(self.lora, current)
+        save_window(path, window, stamp)
+        self.window_seconds += time.perf_counter() - started
+        return path
+
+    def _window_inputs(self, rows: range) -> WindowInputs:
+        draws = [self.data.draws[i] for i in rows]
+        latents = self.data.latents[rows.start : rows.stop]
+        noise = self._noise(rows)
+        t = torch.tensor([draw.t for draw in draws], dtype=torch.float32)
+        text = self.data.text.rows([self.data.captions[draw.photo] for draw in draws])
+        dtype = next(self.model.parameters()).dtype
+        return WindowInputs(flow.add_noise(latents, noise, t).to(dtype), text.embeds.to(dtype),
+                            text.pooled.to(dtype), t, self.side_px, self.guidance)
+
+    def _noise(self, rows: range) -> Tensor:
+        shape = tuple(self.data.latents.shape[1:])
+        return torch.stack([flow.noise(shape, self.data.draws[i].noise_seed) for i in rows])
+
+    def _train_step(self, path: Path, first: int) -> float:
+        """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
+        settings = self.settings
+        total = 0.0
+        with skipping(self.model, self.family, self.span, settings.checkpointing) as feed:
+            self.model.to(self.device)  # exactly what skipping leaves; already there but once a window
+            for micro in range(settings.accumulation):
+                start = self.step * settings.draws_per_step + micro * settings.batch
+                rows = range(start, start + settings.batch)
+                offset = start - first * settings.draws_per_step
+                window = load_rows(path, offset, offset + settings.batch, self.device)
+                target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
+                t = torch.tensor([self.data.draws[i].t for i in rows], device=self.device)
+                with feed.holding(window):
+                    prediction = velocity(self.model, self.family, feed, window, t, self.side_px,
+                                          self.guidance)
+                    loss = flow.loss(prediction, target.to(self.device)) / settings.accumulation
+                    loss.backward()
+                total += loss.item()
+        if not math.isfinite(total):
+            raise UserError(f"The loss became {total} at step {self.step + 1}: training went astray.",
+                            f"Lower the learning rate (it is {settings.lr:g}) and train again.")
+        nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
+        tensors = {f"lora.{name}": tensor for name, tensor in self.lora.items()}
+        tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
+        for name, parameter in self.lora.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        files.save_tensors(path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint})
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises UserError when it is another run's."""
+        metadata = files.read_metadata(path)
+        if metadata.get("fingerprint") != self.fingerprint:
+            raise UserError(f"{path.name} belongs to another run or to other photos.",
+                            "Start a new run instead of resuming this one.")
+        tensors = load_checkpoint(path)
+        restore(self.lora, _part(tensors, "lora."))
+        self.window_lora = _part(tensors, "window.")
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            for name, value in _part(tensors, f"adam.{key}.").items():
+                self.optimizer.state[self.lora[name]][key] = value
+        self.step = int(metadata["step"])
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the CPU."""
+    from safetensors.torch import load
+
+    return load(path.read_bytes())  # not mapped: Windows may not replace a mapped file
+
+
+def checkpoint_lora(path: Path) -> dict[str, Tensor]:
+    """The LoRA in a checkpoint, `transformer.<linear>.lora_A.weight` → (r, in) and so on."""
+    return _part(load_checkpoint(path), "lora.")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,284 @@
+"""The child process of a run: photos → schedule → encode → residuals → train → preview → export.
+
+Started by `Run.start` as `python -m blockskip.worker RUNFOLDER`. It alone writes the run's events; it
+looks at `control.json` between steps. Killed at any moment, it goes on from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from blockskip import config, encode, events, files, preview, results, sources
+from blockskip.awake import keep_awake
+from blockskip.config import Settings
+from blockskip.events import Done, Failed, Image, Memory, Note, Progress, Saved, UserError
+from blockskip.families.base import Family, Sampling, Text, family
+from blockskip.memory import monitor
+from blockskip.memory.placement import free, pick_device, resident
+from blockskip.photos import Photo, find_photos, read_photos
+from blockskip.runs import Run
+from blockskip.schedule import build_schedule
+from blockskip.train import Trainer, TrainingData
+
+log = logging.getLogger(__name__)
+KEPT_CHECKPOINTS = 2
+
+
+class StopRequested(Exception):
+    """The user asked for a pause or a stop. reason: paused | stopped. step: where it goes on."""
+
+    def __init__(self, reason: str, step: int) -> None:
+        super().__init__(reason)
+        self.reason, self.step = reason, step
+
+
+@dataclass
+class Reporter:
+    """Writes events, not more often than people can read, and keeps the time of each stage."""
+
+    run: Run
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: float = 0.0
+    _memory: float = 0.0
+
+    def say(self, event: events.Event) -> None:
+        self.run.append(event)
+        if time.monotonic() - self._memory > 1.0:
+            self._memory = time.monotonic()
+            self.run.append(monitor.memory_event())
+
+    def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
+        if n == total or time.monotonic() - self._last > 0.2:
+            self._last = time.monotonic()
+            self.say(Progress(stage=stage, n=n, total=total, eta_s=eta_s))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Seconds spent inside count for `name`, and not for a stage around it."""
+        log.info("stage %s", name)
+        started, before = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            inner = sum(self.seconds.values()) - before
+            spent = time.perf_counter() - started - inner
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+class Worker:
+    """One run being worked on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.report = run, Reporter(run)
+        self.info = run.info()
+        self.settings: Settings = run.settings()
+        self.row = config.model_row(self.settings.model)
+        self.device = pick_device(self.settings.device)
+        self.started = time.perf_counter()
+
+    def work(self) -> None:
+        """All stages. Raises UserError, StopRequested."""
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        newest = results.checkpoints(self.run)[-1:]
+        self.run.append(events.Started(
+            steps=self.settings.steps, device=str(self.device),
+            resumed_from=results.step_of(newest[0]) if newest else 0))
+        self.run.append(monitor.memory_event())
+        photos = self._photos()
+        folder = sources.find_model(self.row)
+        fingerprint = self._fingerprint(photos, folder)
+        with self.report.stage("load"):
+            kind = family(self.row.family)
+            pipe = kind.load(folder, getattr(torch, self.row.dtype))
+        data, prompts = self._encode(kind, pipe, photos, fingerprint)
+        trainer = Trainer(pipe.transformer, kind, self.settings, data, self.device,
+                          self.run.cache_dir, fingerprint,
+                          lambda n, total: self.report.progress("residuals", n, total))
+        if newest:
+            trainer.load(newest[0])
+        self._train(trainer, kind, pipe, prompts)
+        self._finish(trainer)
+
+    def _photos(self) -> list[Photo]:
+        with self.report.stage("photos"):
+            good, bad = read_photos(find_photos([self.run.photos_dir]),
+                                    self.settings.subject_caption)
+            for rejected in bad:
+                self.report.say(Note(text=f"{rejected.name} is left out: {rejected.reason}",
+                                     level="warning"))
+            self.report.progress("photos", len(good), len(good))
+        return good
+
+    def _fingerprint(self, photos: list[Photo], folder: Path) -> str:
+        """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
+        model = sources.fingerprint(folder)
+        identity = {"model_fingerprint": model, "photos": [
+            {"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos]}
+        recorded = {key: self.info[key] for key in identity if key in self.info}
+        if recorded and recorded != identity:
+            what = "photos" if recorded["photos"] != identity["photos"] else "model"
+            raise UserError(f"The {what} of run “{self.run.name}” changed since it began.",
+                            "Put them back as they were, or start a new run.")
+        if not recorded:
+            self.run.write_info(self.info | identity | {"torch": torch.__version__})
+        return files.fingerprint(self.info["settings"], identity)
+
+    def _encode(self, kind: Family, pipe: object, photos: list[Photo],
+                fingerprint: str) -> tuple[TrainingData, Text]:
+        """Training data, and the text of the preview prompts with the empty prompt as last row."""
+        settings = self.settings
+        captions = list(dict.fromkeys(photo.caption for photo in photos))
+        prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
+        with self.report.stage("text"):
+            wanted = list(dict.fromkeys([*captions, *prompts, ""]))
+            with resident(self.device, pipe.text_encoder, pipe.text_encoder_2):
+                text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens)
+            text = Text(text.embeds.cpu(), text.pooled.cpu())
+            self.report.progress("text", len(wanted), len(wanted))
+        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        path = self.run.cache_dir / "latents.safetensors"
+        with self.report.stage("latents"):
+            if path.exists() and files.read_metadata(path).get("fingerprint") == fingerprint:
+                from safetensors.torch import load
+
+                latents = load(path.read_bytes())["latents"]
+            else:
+                with resident(self.device, pipe.vae):
+                    latents = encode.encode_draws(
+                        kind, pipe, photos, draws, settings, self.device,
+                        lambda n, total: self.report.progress("latents", n, total))
+                files.save_tensors(path, {"latents": latents}, {"fingerprint": fingerprint})
+        free()
+        rows = [wanted.index(photo.caption) for photo in photos]
+        return (TrainingData(draws, latents, text, rows),
+                text.rows([wanted.index(p) for p in [*prompts, ""]]))
+
+    def _train(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
+        settings = self.settings
+        if trainer.step == 0:
+            self._preview(trainer, kind, pipe, prompts)
+        first, began = trainer.step, time.perf_counter()
+        with self.report.stage("train"):
+            for loss in trainer.run():
+                each = (time.perf_counter() - began) / (loss.step - first)
+                self.report.say(loss)
+                self.report.progress("train", loss.step, settings.steps,
+                                     each * (settings.steps - loss.step))
+                log.info("step %d/%d loss %.4f %.2f s", loss.step, settings.steps, loss.loss,
+                         loss.seconds)
+                final = loss.step == settings.steps
+                if final or loss.step % settings.checkpoint_every == 0:
+                    self._checkpoint(trainer)
+                if not final and settings.preview_every and loss.step % settings.preview_every == 0:
+                    self._preview(trainer, kind, pipe, prompts)
+                self._obey(trainer, kind, pipe, prompts)
+        if not self._preview_folder(trainer.step).exists():
+            self._preview(trainer, kind, pipe, prompts)
+
+    def _obey(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
+        word = self.run.take_command()
+        if word == "preview":
+            self._preview(trainer, kind, pipe, prompts)
+        elif word in ("pause", "stop") and trainer.step < self.settings.steps:
+            self._checkpoint(trainer)
+            if word == "stop":
+                self._export(trainer.step)  # what was learnt so far can be used
+            raise StopRequested({"pause": "paused", "stop": "stopped"}[word], trainer.step)
+
+    def _preview(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
+        """Sample pictures; whatever goes wrong here is said and never stops a run."""
+        settings = self.settings
+        texts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
+        if not texts:
+            return
+        folder = self._preview_folder(trainer.step)
+        seeds = preview.preview_seeds(settings, len(texts))
+        sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        try:
+            with self.report.stage("preview"):
+                images = preview.sample(kind, pipe, prompts.rows(range(len(texts))),
+                                        prompts.rows([len(texts)]), sampling, seeds, self.device)
+                for index, (path, prompt) in enumerate(
+                        preview.write_previews(images, texts, seeds, folder)):
+                    self.report.say(Image(step=trainer.step, prompt=prompt, index=index,
+                                          path=path.relative_to(self.run.folder).as_posix()))
+        except Exception as error:
+            log.exception("preview at step %d", trainer.step)
+            self.report.say(Note(level="warning", text=f"No preview at step {trainer.step} "
+                                 f"({type(error).__name__}); training goes on."))
+        free()
+
+    def _preview_folder(self, step: int) -> Path:
+        return self.run.previews_dir / f"step-{step:05d}"
+
+    def _checkpoint(self, trainer: Trainer) -> Path:
+        path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
+        trainer.save(path)
+        self.report.say(Saved(kind="checkpoint", step=trainer.step,
+                              path=path.relative_to(self.run.folder).as_posix()))
+        for old in results.checkpoints(self.run)[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def _export(self, step: int) -> str:
+        with self.report.stage("export"):
+            self.report.progress("export", 0, 1)
+            exported = results.export_run(self.run)
+            relative = exported.path.relative_to(self.run.folder).as_posix()
+            self.report.say(Saved(kind="export", path=relative, step=step))
+            self.report.progress("export", 1, 1)
+        return relative
+
+    def _finish(self, trainer: Trainer) -> None:
+        adapter = results.newest_checkpoint(self.run)
+        exported = self._export(trainer.step)
+        losses = [e.loss for e in self.run.events()[0] if isinstance(e, events.Loss)][-50:]
+        seconds = self.report.seconds
+        seconds["residuals"] = trainer.window_seconds
+        seconds["train"] -= trainer.window_seconds
+        self.run.append(Done(
+            adapter=adapter.relative_to(self.run.folder).as_posix(), exported=exported,
+            steps=trainer.step, seconds=round(time.perf_counter() - self.started, 2),
+            stages={name: round(value, 2) for name, value in seconds.items()},
+            final_loss=sum(losses) / max(1, len(losses)),
+            peak_rss_gib=monitor.peak_rss_gib(), peak_vram_gib=monitor.peak_vram_gib()))
+
+
+def main(folder: str) -> int:
+    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its events."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    run = Run(Path(folder))
+    try:
+        with keep_awake():
+            Worker(run).work()
+        return 0
+    except StopRequested as stop:
+        run.append(events.Stopped(reason=stop.reason, step=stop.step))
+        return 130
+    except UserError as error:
+        log.exception("failed")
+        failed = Failed(title=error.title, remedy=error.remedy)
+    except (MemoryError, torch.OutOfMemoryError):
+        log.exception("out of memory")
+        failed = Failed(title="There was not enough memory for this run.",
+                        remedy="Close other programs or choose a smaller budget, then resume.")
+    except Exception as error:
+        log.exception("failed")
+        failed = Failed(title=f"Training stopped on an unexpected error ({type(error).__name__}).",
+                        remedy="Nothing saved is lost; resume to go on. Details: "
+                               f"{run.folder / 'worker.log'}")
+    run.append(failed)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

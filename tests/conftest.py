@@ -1,0 +1,15 @@
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path, monkeypatch):
+    """No test touches the user's runs; the path has a blank and an umlaut on purpose."""
+    monkeypatch.setenv("BLOCKSKIP_DATA", str(tmp_path / "Dätä folder"))
