@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blockskip import config, runs
+from blockskip import config, runs, sources
 from blockskip.events import UserError
 from blockskip.memory import planner
 
@@ -57,7 +57,7 @@ def train(
 ) -> None:
     """Photos in, a LoRA for ComfyUI out."""
     from blockskip.follow import follow
-    from blockskip.photos import find_photos
+    from blockskip.photos import find_photos, read_photos
 
     if demo and photos:
         raise typer.BadParameter("give photos or --demo, not both")
@@ -73,6 +73,8 @@ def train(
         ram_gib=ram, skip=skip, patches=patches, steps=steps, batch=batch, rank=rank, lr=lr,
         targets=targets, seed=seed, caption=caption, preview_every=preview_every,
         preview_images=preview_images, device=device)
+    sources.find_model(config.model_row(model))
+    read_photos(found, settings.subject_caption)  # says what is wrong before a run is made
     run = runs.create(settings, found, out)
     raise typer.Exit(follow(run, start=True, as_json=as_json))
 

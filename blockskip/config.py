@@ -22,6 +22,7 @@ PATCH_SCHEDULES = ("dynamic", "reversed", "random", "resize", "full")
 TIMESTEP_SAMPLERS = ("logit_normal", "uniform", "shifted_sigmoid")
 TARGETS = ("attention", "attention+ff")
 REFRESH = ("window", "once")
+DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class Settings:
         _check(self.timesteps in TIMESTEP_SAMPLERS, "timesteps", self.timesteps, TIMESTEP_SAMPLERS)
         _check(self.targets in TARGETS, "targets", self.targets, TARGETS)
         _check(self.refresh in REFRESH, "refresh", self.refresh, REFRESH)
+        _check(self.device in DEVICES, "device", self.device, DEVICES)
         for name in ("steps", "batch", "accumulation", "rank", "window_steps", "micro_batch",
                      "s_min_px", "text_tokens", "checkpoint_every", "preview_images"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")

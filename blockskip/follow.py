@@ -14,7 +14,7 @@ from blockskip.events import Event
 from blockskip.runs import Run
 
 STAGES = {"photos": "Photos", "text": "Captions", "latents": "Crops", "residuals": "Residuals",
-          "train": "Training", "export": "Export"}
+          "train": "Training", "preview": "Samples", "export": "Export"}
 
 
 def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
@@ -40,8 +40,8 @@ def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
                     interrupted = True
                     console.print("Stopping after this step; press Ctrl-C again to stop at once.")
                     run.command("stop")
-                else:
-                    run.worker() and run.worker().kill()
+                elif (worker := run.worker()) is not None:
+                    worker.kill()
     return _result(run, screen, as_json, console)
 
 

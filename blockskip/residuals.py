@@ -7,8 +7,8 @@ back's image stream, and the middle's modulation vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from blockskip import files
 from blockskip.families.base import Family
 from blockskip.memory.placement import Layerwise, resident
-from blockskip.skipping import Span, modulation_names, replaced
+
+
+@dataclass(frozen=True)
+class Span:
+    """Blocks [0, front) and [N - back, N) are skipped, the middle is trained."""
+
+    front: int
+    back: int
+
+    def middle(self, num_blocks: int) -> range:
+        return range(self.front, num_blocks - self.back)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,26 @@ class WindowInputs:
     t: Tensor
     side_px: int
     guidance: bool
+
+
+@contextmanager
+def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
+    """`model` with the modules of these names replaced inside, and restored afterwards."""
+    old = {name: model.get_submodule(name) for name in new}
+    for name, module in new.items():
+        model.set_submodule(name, module)
+    try:
+        yield
+    finally:
+        for name, module in old.items():
+            model.set_submodule(name, module)
+
+
+def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
+    """Full names of the middle's modulation linears; under these names windows store their outputs."""
+    blocks = family.blocks(model)
+    return [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
+            for linear in family.modulation(block)]
 
 
 class _Recorded(nn.Module):

@@ -12,7 +12,8 @@ from blockskip.families.base import Sampling, family
 from blockskip.memory.placement import pick_device
 from blockskip.photos import find_photos, open_photo, scale_photo
 from blockskip.runs import Run
-from blockskip.skipping import Span, add_lora, restore
+from blockskip.residuals import Span
+from blockskip.skipping import add_lora, restore
 from blockskip.train import checkpoint_lora
 
 

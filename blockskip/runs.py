@@ -174,14 +174,21 @@ class Run:
                             "Resume it first." if self.state() in RESUMABLE else "")
         files.write_json(self.folder / "control.json", {"command": word})
 
-    def take_command(self) -> str:
-        """The command waiting for the worker, taken so that it is obeyed once; "" if none."""
+    def take_command(self, words: tuple[str, ...] = COMMANDS) -> str:
+        """The command waiting for the worker if it is one of `words`, else "".
+
+        It is taken away, so that it is obeyed once.
+        """
         path = self.folder / "control.json"
+        if not path.exists():
+            return ""
         try:
             word = files.read_json(path).get("command", "")
+            if word not in words:
+                return ""
             path.unlink()
             return word
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # being replaced this moment: next time
             return ""
 
     def size_bytes(self) -> int:

@@ -13,24 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.families.base import Family
-
-
-@dataclass(frozen=True)
-class Span:
-    """Blocks [0, front) and [N - back, N) are skipped, the middle is trained."""
-
-    front: int
-    back: int
-
-    def middle(self, num_blocks: int) -> range:
-        return range(self.front, num_blocks - self.back)
+from blockskip.residuals import Span, modulation_names, replaced
 
 
 class Feed:
@@ -92,26 +81,6 @@ class Checkpointed(nn.Module):
 
     def forward(self, **inputs: object) -> tuple[Tensor, ...]:
         return checkpoint(self.block, use_reentrant=False, **inputs)
-
-
-@contextmanager
-def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
-    """`model` with the modules of these names replaced inside, and restored afterwards."""
-    old = {name: model.get_submodule(name) for name in new}
-    for name, module in new.items():
-        model.set_submodule(name, module)
-    try:
-        yield
-    finally:
-        for name, module in old.items():
-            model.set_submodule(name, module)
-
-
-def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
-    """Full names of the middle's modulation linears; under these names windows store their outputs."""
-    blocks = family.blocks(model)
-    return [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
-            for linear in family.modulation(block)]
 
 
 @contextmanager

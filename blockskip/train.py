@@ -19,9 +19,9 @@ from blockskip import files, flow
 from blockskip.config import Settings
 from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
-from blockskip.residuals import WindowInputs, compute_window, load_rows, save_window
+from blockskip.residuals import Span, WindowInputs, compute_window, load_rows, save_window
 from blockskip.schedule import Draw, train_side
-from blockskip.skipping import Span, add_lora, restore, skipping, snapshot, velocity
+from blockskip.skipping import add_lora, restore, skipping, snapshot, velocity
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,11 @@ class Trainer:
         inputs = self._window_inputs(range(first * per_step, last * per_step))
         current = snapshot(self.lora)
         restore(self.lora, self.window_lora)
-        window = compute_window(self.model, self.family, self.span, inputs, settings.micro_batch,
-                                self.device, self.progress)
-        restore(self.lora, current)
+        try:
+            window = compute_window(self.model, self.family, self.span, inputs,
+                                    settings.micro_batch, self.device, self.progress)
+        finally:
+            restore(self.lora, current)
         save_window(path, window, stamp)
         self.window_seconds += time.perf_counter() - started
         return path

@@ -33,11 +33,11 @@ KEPT_CHECKPOINTS = 2
 
 
 class StopRequested(Exception):
-    """The user asked for a pause or a stop. reason: paused | stopped. step: where it goes on."""
+    """The user asked for a pause or a stop. reason: paused | stopped."""
 
-    def __init__(self, reason: str, step: int) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason, self.step = reason, step
+        self.reason = reason
 
 
 @dataclass
@@ -102,11 +102,28 @@ class Worker:
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
         trainer = Trainer(pipe.transformer, kind, self.settings, data, self.device,
                           self.run.cache_dir, fingerprint,
-                          lambda n, total: self.report.progress("residuals", n, total))
+                          lambda n, total: self._progress("residuals", n, total))
         if newest:
             trainer.load(newest[0])
-        self._train(trainer, kind, pipe, prompts)
+        try:
+            self._train(trainer, kind, pipe, prompts)
+        except StopRequested as stop:
+            if trainer.step:
+                self._checkpoint(trainer)
+                if stop.reason == "stopped":
+                    self._export(trainer.step)  # what was learnt so far can be used
+            raise
         self._finish(trainer)
+
+    def _progress(self, stage: str, n: int, total: int) -> None:
+        """Say how far a stage is; raises StopRequested when the user wants to stop."""
+        self.report.progress(stage, n, total)
+        self._heed()
+
+    def _heed(self) -> None:
+        word = self.run.take_command(("pause", "stop"))
+        if word:
+            raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
 
     def _photos(self) -> list[Photo]:
         with self.report.stage("photos"):
@@ -155,7 +172,7 @@ class Worker:
                 with resident(self.device, pipe.vae):
                     latents = encode.encode_draws(
                         kind, pipe, photos, draws, settings, self.device,
-                        lambda n, total: self.report.progress("latents", n, total))
+                        lambda n, total: self._progress("latents", n, total))
                 files.save_tensors(path, {"latents": latents}, {"fingerprint": fingerprint})
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
@@ -171,8 +188,6 @@ class Worker:
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
-                self.report.progress("train", loss.step, settings.steps,
-                                     each * (settings.steps - loss.step))
                 log.info("step %d/%d loss %.4f %.2f s", loss.step, settings.steps, loss.loss,
                          loss.seconds)
                 final = loss.step == settings.steps
@@ -180,19 +195,14 @@ class Worker:
                     self._checkpoint(trainer)
                 if not final and settings.preview_every and loss.step % settings.preview_every == 0:
                     self._preview(trainer, kind, pipe, prompts)
-                self._obey(trainer, kind, pipe, prompts)
+                if self.run.take_command(("preview",)):
+                    self._preview(trainer, kind, pipe, prompts)
+                self.report.progress("train", loss.step, settings.steps,
+                                     each * (settings.steps - loss.step))
+                if not final:
+                    self._heed()
         if not self._preview_folder(trainer.step).exists():
             self._preview(trainer, kind, pipe, prompts)
-
-    def _obey(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
-        word = self.run.take_command()
-        if word == "preview":
-            self._preview(trainer, kind, pipe, prompts)
-        elif word in ("pause", "stop") and trainer.step < self.settings.steps:
-            self._checkpoint(trainer)
-            if word == "stop":
-                self._export(trainer.step)  # what was learnt so far can be used
-            raise StopRequested({"pause": "paused", "stop": "stopped"}[word], trainer.step)
 
     def _preview(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
         """Sample pictures; whatever goes wrong here is said and never stops a run."""
@@ -205,12 +215,14 @@ class Worker:
         sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
         try:
             with self.report.stage("preview"):
+                self.report.progress("preview", 0, len(texts))
                 images = preview.sample(kind, pipe, prompts.rows(range(len(texts))),
                                         prompts.rows([len(texts)]), sampling, seeds, self.device)
                 for index, (path, prompt) in enumerate(
                         preview.write_previews(images, texts, seeds, folder)):
                     self.report.say(Image(step=trainer.step, prompt=prompt, index=index,
                                           path=path.relative_to(self.run.folder).as_posix()))
+                self.report.progress("preview", len(texts), len(texts))
         except Exception as error:
             log.exception("preview at step %d", trainer.step)
             self.report.say(Note(level="warning", text=f"No preview at step {trainer.step} "
@@ -262,7 +274,9 @@ def main(folder: str) -> int:
             Worker(run).work()
         return 0
     except StopRequested as stop:
-        run.append(events.Stopped(reason=stop.reason, step=stop.step))
+        newest = results.checkpoints(run)[-1:]
+        run.append(events.Stopped(reason=stop.reason,
+                                  step=results.step_of(newest[0]) if newest else 0))
         return 130
     except UserError as error:
         log.exception("failed")

@@ -8,8 +8,8 @@ from tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip import flow
 from blockskip.families.flux import Flux
-from blockskip.residuals import compute_window
-from blockskip.skipping import Span, add_lora, skipping, velocity
+from blockskip.residuals import Span, compute_window
+from blockskip.skipping import add_lora, skipping, velocity
 
 CPU = torch.device("cpu")
 SPANS = [Span(1, 2), Span(3, 1), Span(0, 2), Span(2, 0), Span(0, 0), Span(2, 3)]

@@ -1,0 +1,98 @@
+"""Runs that never trained: real run folders with real events, for tests that look at the studio.
+
+`make_run` writes the folder as `runs.create` does; `feed` tells the story of a training up to a step and
+then lets it run on, end well, fail, pause, or fall silent.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import psutil
+from PIL import Image as Picture
+
+from blockskip import events, files, runs
+from blockskip.memory import planner
+from blockskip.runs import Run
+
+PROMPTS = ("a photo of momo cat", "a photo of momo cat on the beach",
+           "a photo of momo cat in the snow", "a photo of a cat")
+
+
+def make_photos(folder: Path, count: int = 5, side: int = 64) -> list[Path]:
+    """Small pictures that differ: a coloured pet-like blob on a coloured ground."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = []
+    for index in range(count):
+        picture = Picture.new("RGB", (side, side), (90 + 25 * index % 160, 150, 190 - 20 * index % 90))
+        blob = Picture.new("RGB", (side // 2, side // 2), (200, 120 + 12 * index % 100, 70))
+        picture.paste(blob, (side // 4, side // 4 + index % 5))
+        out.append(folder / f"photo {index + 1}.png")
+        picture.save(out[-1])
+    return out
+
+
+def make_run(photos: list[Path], steps: int = 300, name: str = "", pet: str = "Momo",
+             drawn: bool = True) -> Run:
+    """A run that nobody works on."""
+    settings = planner.choose_settings(trigger="momo", class_name="cat", steps=steps,
+                                       preview_every=max(1, steps // 4), preview_prompts=PROMPTS)
+    run = runs.create(settings, photos, name)
+    run.write_info(run.info() | {"studio": {"pet": pet, "drawn": drawn}})
+    return run
+
+
+def feed(run: Run, until: int, end: events.Event | None = None, seconds: float = 0.4,
+         begin: float = 1.8e9) -> None:
+    """Append the events of a training up to step `until`, then `end` if given."""
+    settings, now = run.settings(), begin
+    chance = random.Random(0)
+    run.append(events.Started(steps=settings.steps, time=now))
+    for stage, total in (("photos", 5), ("text", 5), ("latents", 40)):
+        now += seconds
+        run.append(events.Progress(stage=stage, n=total, total=total, time=now))
+    for step in range(until + 1):
+        now += seconds
+        if step % settings.preview_every == 0 or step == settings.steps:
+            _pictures(run, step, now)
+        if step == 0:
+            continue
+        loss = 0.25 + 0.35 * math.exp(-step / 60) + 0.08 * chance.random()
+        run.append(events.Loss(step=step, loss=loss, seconds=seconds, time=now))
+        run.append(events.Progress(stage="train", n=step, total=settings.steps, time=now,
+                                   eta_s=seconds * (settings.steps - step)))
+        run.append(events.Memory(rss_gib=1.1 + 0.5 * (1 - math.exp(-step / 9)), time=now,
+                                 ram_used_gib=7.5, ram_total_gib=16.0))
+    if end is not None:
+        run.append(end)
+
+
+def done(run: Run) -> events.Done:
+    """The last word of a training that went well; its file is written (as text) too."""
+    path = run.exports_dir / f"{run.name}.safetensors"
+    files.write_text(path, "not a real LoRA")
+    relative = path.relative_to(run.folder).as_posix()
+    steps = run.settings().steps
+    run.append(events.Saved(kind="export", path=relative, step=steps))
+    return events.Done(adapter="checkpoints/step-00300.safetensors", exported=relative, steps=steps,
+                       seconds=95.0, stages={"train": 90.0}, final_loss=0.29, peak_rss_gib=1.6,
+                       peak_vram_gib=-1.0)
+
+
+def seem_alive(run: Run) -> None:
+    """Make this process the run's worker, so that the run counts as running."""
+    me = psutil.Process()
+    files.write_json(run.folder / "worker.json", {"pid": me.pid, "create_time": me.create_time()})
+
+
+def _pictures(run: Run, step: int, now: float) -> None:
+    photo = Picture.open(sorted(run.photos_dir.iterdir())[0]).convert("RGB")
+    for index, prompt in enumerate(PROMPTS):
+        path = run.previews_dir / f"step-{step:05d}" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = Picture.effect_noise(photo.size, 70).convert("RGB")
+        Picture.blend(noise, photo, min(1.0, step / run.settings().steps)).save(path)
+        run.append(events.Image(step=step, prompt=prompt, index=index, time=now,
+                                path=path.relative_to(run.folder).as_posix()))

@@ -1,0 +1,104 @@
+"""The loop learns, and a run cut off anywhere gives the same bytes (METHOD.md §1.5, property 6)."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_flux
+
+from blockskip import files
+from blockskip.config import Settings
+from blockskip.events import UserError
+from blockskip.families.base import Text
+from blockskip.families.flux import Flux
+from blockskip.photos import Photo
+from blockskip.schedule import build_schedule
+from blockskip.train import Trainer, TrainingData, checkpoint_lora
+
+SETTINGS = Settings(s_min_px=48, s_max_px=96, steps=7, batch=2, accumulation=2, front=1, back=2,
+                    window_steps=3, micro_batch=3, rank=4, lr=3e-3, seed=5)
+
+
+def trainer(folder: Path, settings: Settings = SETTINGS, fingerprint: str = "f") -> Trainer:
+    photos = [Photo(path=Path("a.png"), caption="a cat", width=96, height=120, sha="")] * 2
+    torch.manual_seed(11)
+    draws = build_schedule(photos, settings, 16)
+    data = TrainingData(draws, torch.randn(len(draws), 9, 12),
+                        Text(torch.randn(2, 7, 20), torch.randn(2, 10)), [0, 1])
+    return Trainer(tiny_flux(), Flux(), settings, data, torch.device("cpu"), folder, fingerprint)
+
+
+def losses(one: Trainer, steps: int = 10**6) -> list[float]:
+    found = []
+    for loss in one.run():
+        found.append(loss.loss)
+        if len(found) == steps:
+            break
+    return found
+
+
+@pytest.mark.parametrize("change", [{}, {"front": 0}, {"back": 0}, {"refresh": "once"},
+                                    {"checkpointing": True}, {"patches": "full"}])
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut):
+    settings = dataclasses.replace(SETTINGS, **change)
+    if settings.patches == "full":
+        settings = dataclasses.replace(settings, s_max_px=48)
+    whole = trainer(tmp_path / "a", settings)
+    expected = losses(whole)
+    whole.save(tmp_path / "whole.safetensors")
+    first = trainer(tmp_path / "b", settings)
+    start = losses(first, cut)
+    first.save(tmp_path / "cut.safetensors")
+    for window in (tmp_path / "b").glob("*.safetensors"):
+        window.unlink()  # a deleted cache is rebuilt identically
+    again = trainer(tmp_path / "b", settings)
+    again.load(tmp_path / "cut.safetensors")
+    assert start + losses(again) == expected
+    again.save(tmp_path / "resumed.safetensors")
+    assert (tmp_path / "resumed.safetensors").read_bytes() == (
+        tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_torn_window_is_computed_again(tmp_path):
+    expected = losses(trainer(tmp_path / "a"))
+    (tmp_path / "b").mkdir()
+    stale = tmp_path / "b" / "window-0001.safetensors"
+    files.save_tensors(stale, {"x": torch.zeros(1)}, {"fingerprint": "another run's"})
+    assert losses(trainer(tmp_path / "b")) == expected
+    assert not stale.exists(), "windows are deleted once they served"
+
+
+def test_training_learns(tmp_path):
+    settings = dataclasses.replace(SETTINGS, steps=60, window_steps=6, lr=1e-2)
+    one = trainer(tmp_path, settings)
+    # one draw repeated: the loss on it must fall when it is learnt
+    one.data = dataclasses.replace(one.data, draws=[one.data.draws[0]] * len(one.data.draws),
+                                   latents=one.data.latents[:1].expand(len(one.data.draws), -1, -1))
+    found = losses(one)
+    assert sum(found[-10:]) < 0.8 * sum(found[:10])
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path):
+    one = trainer(tmp_path / "a")
+    losses(one, 1)
+    one.save(tmp_path / "step-1.safetensors")
+    with pytest.raises(UserError, match="step-1.safetensors"):
+        trainer(tmp_path / "b", fingerprint="other").load(tmp_path / "step-1.safetensors")
+
+
+def test_a_checkpoint_holds_the_full_models_names(tmp_path):
+    one = trainer(tmp_path)
+    losses(one, 1)
+    one.save(tmp_path / "step-1.safetensors")
+    lora = checkpoint_lora(tmp_path / "step-1.safetensors")
+    assert "transformer.transformer_blocks.1.attn.to_q.lora_A.weight" in lora
+    assert not [n for n in lora if n.startswith("transformer.transformer_blocks.0.")]
+
+
+def test_steps_that_go_astray_are_said(tmp_path):
+    one = trainer(tmp_path)
+    one.data = dataclasses.replace(one.data, latents=one.data.latents * float("nan"))
+    with pytest.raises(UserError, match="loss became nan at step 1"):
+        losses(one)
