@@ -74,8 +74,10 @@ def train(
         targets=targets, seed=seed, caption=caption, preview_every=preview_every,
         preview_images=preview_images, device=device)
     sources.find_model(config.model_row(model))
-    read_photos(found, settings.subject_caption)  # says what is wrong before a run is made
-    run = runs.create(settings, found, out)
+    good, bad = read_photos(found, settings.subject_caption)  # problems are said before a run is made
+    for rejected in bad:
+        console.print(f"[yellow]{_plain(rejected.name)} is left out: {_plain(rejected.reason)}.[/]")
+    run = runs.create(settings, [photo.path for photo in good], out)
     raise typer.Exit(follow(run, start=True, as_json=as_json))
 
 

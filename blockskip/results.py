@@ -11,8 +11,8 @@ from blockskip.events import UserError
 from blockskip.families.base import Sampling, family
 from blockskip.memory.placement import pick_device
 from blockskip.photos import find_photos, open_photo, scale_photo
-from blockskip.runs import Run
 from blockskip.residuals import Span
+from blockskip.runs import Run
 from blockskip.skipping import add_lora, restore
 from blockskip.train import checkpoint_lora
 

@@ -19,7 +19,7 @@ import torch
 from blockskip import config, encode, events, files, preview, results, sources
 from blockskip.awake import keep_awake
 from blockskip.config import Settings
-from blockskip.events import Done, Failed, Image, Memory, Note, Progress, Saved, UserError
+from blockskip.events import Done, Failed, Image, Note, Progress, Saved, UserError
 from blockskip.families.base import Family, Sampling, Text, family
 from blockskip.memory import monitor
 from blockskip.memory.placement import free, pick_device, resident

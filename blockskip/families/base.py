@@ -71,9 +71,6 @@ class Family(Protocol):
                seeds: Sequence[int]) -> list[Image.Image]:
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
 
-    def to_kohya(self, lora: dict[str, Tensor], transformer_config: dict) -> dict[str, Tensor]:
-        """The LoRA under kohya's names, fused where that format fuses."""
-
 
 def family(name: str) -> Family:
     """The family of that name (presets/models.toml, key `family`)."""

@@ -86,12 +86,6 @@ class Flux:
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
 
-    def to_kohya(self, lora: dict[str, Tensor], transformer_config: dict) -> dict[str, Tensor]:
-        from blockskip.families.flux_names import to_kohya
-
-        width = transformer_config["num_attention_heads"] * transformer_config["attention_head_dim"]
-        return to_kohya(lora, width)
-
 
 def _present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     inside = {name for name, _ in block.named_modules()}

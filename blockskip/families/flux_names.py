@@ -1,0 +1,135 @@
+"""Names of FLUX.1's linear layers: diffusers' (which ComfyUI reads too) and kohya's sd-scripts'.
+
+Kohya's names are those of Black Forest Labs' own model, where q, k and v (in single blocks also the
+first layer of the MLP) are one layer. LoRAs trained on its parts become one LoRA of the fused layer:
+the A are stacked, the B stand on a block diagonal, so every part keeps exactly its own update. Parts
+without a LoRA get rows of zeros. alpha = rank everywhere, so the scale is 1 in every program.
+
+Read from ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
+`loaders/lora_conversion_utils.py`, which undoes the fusion (for FLUX's true width only).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+# what a LoRA's header says of the model, in sd-scripts' spelling (ModelSpec itself lists no FLUX)
+ARCHITECTURE = "flux-1-dev/lora"
+IMPLEMENTATION = "https://github.com/black-forest-labs/flux"
+BASE_MODEL = "flux1"  # ss_base_model_version of sd-scripts
+KOHYA_MODULE = "networks.lora_flux"  # ss_network_module
+
+_MLP = 4  # FLUX's MLP is four times as wide as its stream; ComfyUI assumes it too
+_BLOCK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.([0-9]+)\.(.+)")
+
+# layer of a block → its name in sd-scripts, (part, number of parts) where that is a fused layer
+_DOUBLE = {
+    "norm1.linear": "img_mod_lin", "norm1_context.linear": "txt_mod_lin",
+    "attn.to_q": ("img_attn_qkv", 0), "attn.to_k": ("img_attn_qkv", 1),
+    "attn.to_v": ("img_attn_qkv", 2),
+    "attn.add_q_proj": ("txt_attn_qkv", 0), "attn.add_k_proj": ("txt_attn_qkv", 1),
+    "attn.add_v_proj": ("txt_attn_qkv", 2),
+    "attn.to_out.0": "img_attn_proj", "attn.to_add_out": "txt_attn_proj",
+    "ff.net.0.proj": "img_mlp_0", "ff.net.2": "img_mlp_2",
+    "ff_context.net.0.proj": "txt_mlp_0", "ff_context.net.2": "txt_mlp_2",
+}
+_SINGLE = {
+    "norm.linear": "modulation_lin",
+    "attn.to_q": ("linear1", 0), "attn.to_k": ("linear1", 1), "attn.to_v": ("linear1", 2),
+    "proj_mlp": ("linear1", 3), "proj_out": "linear2",
+}
+_OUTSIDE = {
+    "x_embedder": "img_in", "context_embedder": "txt_in",
+    "time_text_embed.timestep_embedder.linear_1": "time_in_in_layer",
+    "time_text_embed.timestep_embedder.linear_2": "time_in_out_layer",
+    "time_text_embed.text_embedder.linear_1": "vector_in_in_layer",
+    "time_text_embed.text_embedder.linear_2": "vector_in_out_layer",
+    "time_text_embed.guidance_embedder.linear_1": "guidance_in_in_layer",
+    "time_text_embed.guidance_embedder.linear_2": "guidance_in_out_layer",
+    "norm_out.linear": "final_layer_adaLN_modulation_1", "proj_out": "final_layer_linear",
+}
+
+
+def is_comfy_key(name: str) -> bool:
+    """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`: every linear of FLUX.1."""
+    return _kohya(name) is not None
+
+
+def kohya_names(modules: Iterable[str]) -> set[str]:
+    """The layers of a kohya file that hold LoRAs of these layers, `lora_unet_…`. Raises KeyError."""
+    return {_target(module)[0] for module in modules}
+
+
+def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
+    """The LoRA under kohya's names, `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
+
+    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1; ranks
+    may differ. inner_dim: FLUX's width (3072). Raises KeyError for a layer FLUX does not have and for
+    half a pair.
+    """
+    suffix = ".lora_A.weight"
+    modules = sorted(n.removeprefix("transformer.").removesuffix(suffix)
+                     for n in lora if n.endswith(suffix))
+    fused: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    for module in modules:
+        target, part = _target(module)
+        down = lora[f"transformer.{module}.lora_A.weight"]
+        up = lora[f"transformer.{module}.lora_B.weight"]
+        if module == "norm_out.linear":  # diffusers: (scale, shift), the original: (shift, scale)
+            up = torch.cat(up.chunk(2)[::-1])
+        fused.setdefault(target, {})[part] = (down, up)
+    out: dict[str, Tensor] = {}
+    for target, parts in fused.items():
+        down, up = _fuse(parts, _heights(target, inner_dim)) if target.endswith(
+            ("_qkv", "_linear1")) else parts[0]
+        out[f"{target}.lora_down.weight"] = down
+        out[f"{target}.lora_up.weight"] = up
+        out[f"{target}.alpha"] = torch.tensor(float(down.shape[0]))
+    return out
+
+
+def _fuse(parts: dict[int, tuple[Tensor, Tensor]],
+          heights: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """LoRAs of the parts of a layer → one of the layer: A (Σr, in), B (Σ heights, Σr)."""
+    present = sorted(parts)
+    down = torch.cat([parts[part][0] for part in present])
+    up = down.new_zeros(sum(heights), down.shape[0])
+    column = 0
+    for part in present:
+        own = parts[part][1]  # (height, r)
+        row = sum(heights[:part])
+        up[row : row + heights[part], column : column + own.shape[1]] = own
+        column += own.shape[1]
+    return down, up
+
+
+def _heights(target: str, inner_dim: int) -> tuple[int, ...]:
+    """Output rows of the parts of a fused layer."""
+    qkv = (inner_dim,) * 3
+    return (*qkv, _MLP * inner_dim) if target.endswith("_linear1") else qkv
+
+
+def _target(module: str) -> tuple[str, int]:
+    """(kohya's layer, part in it). Raises KeyError for a layer FLUX does not have."""
+    found = _kohya(module)
+    if found is None:
+        raise KeyError(module)
+    return found
+
+
+def _kohya(module: str) -> tuple[str, int] | None:
+    prefix, known, layer = "lora_unet_", _OUTSIDE, module
+    if match := _BLOCK.fullmatch(module):
+        stack, index, layer = match.groups()
+        double = stack == "transformer_blocks"
+        known = _DOUBLE if double else _SINGLE
+        prefix += f"{'double' if double else 'single'}_blocks_{index}_"
+    entry = known.get(layer)
+    if entry is None:
+        return None
+    name, part = (entry, 0) if isinstance(entry, str) else entry
+    return prefix + name, part
