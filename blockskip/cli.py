@@ -189,14 +189,52 @@ def studio(port: Annotated[int, typer.Option(help="0 = the usual one, or the nex
 def pretrain_demo(
     work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
     out: Annotated[Path, typer.Option(help="Where the model goes.")] = config.ASSETS / "demo-model",
-    seed: Annotated[int, typer.Option()] = 0,
-    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 120.0,
+    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
+    vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
+    judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
+    seed: Annotated[int, typer.Option()] = 7,
 ) -> None:
-    """Make the demo model from nothing; stopped at any time, the same command goes on."""
+    """Make the demo model and its judge from nothing; stopped at any time, it goes on again."""
+    from blockskip.lab.demo_world.judge_train import train_judge
     from blockskip.lab.demo_world.pretrain import pretrain
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(work=work, out=out, minutes=minutes, seed=seed)
+    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed)
+    train_judge(work / "judge", minutes=judge_minutes)
+
+
+@lab.command()
+def evaluate(
+    run: RunName,
+    images: Annotated[int, typer.Option(help="Pictures a prompt.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Judge a run on the demo model: likeness, places obeyed, the bare class word."""
+    from blockskip.lab.evaluate import evaluate_run
+
+    report = evaluate_run(runs.find(run), images)
+    lines = [f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
+             + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
+             for name, said in report.items() if isinstance(said, dict)]
+    _say(as_json, report, [*lines, report["sheet"]])
+
+
+@lab.command("evaluate-base")
+def evaluate_base_(
+    model: Annotated[Path, typer.Option(help="Its folder.")] = config.ASSETS / "demo-model",
+    num: Annotated[int, typer.Option(help="Captions.")] = 48,
+    seed: Annotated[int, typer.Option()] = 0,
+    seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the demo model itself on captions it was not trained on."""
+    from blockskip.lab.evaluate import evaluate_base
+
+    known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
+    report = evaluate_base(model, num, seed, set(known), sheet)
+    _say(as_json, report, [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
+         + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]])
 
 
 def demo_pet(index: int = 0) -> tuple[Path, str]:

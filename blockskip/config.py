@@ -62,7 +62,7 @@ class Settings:
     preview_prompts: tuple[str, ...] = ()
     preview_images: int = 1  # images a prompt
     device: str = "auto"
-    threads: int = 0  # CPU threads; 0 = as many as cores, then recorded
+    threads: int = 0  # CPU threads; 0 = torch's own choice
 
     def __post_init__(self) -> None:
         _check(self.patches in PATCH_SCHEDULES, "patches", self.patches, PATCH_SCHEDULES)

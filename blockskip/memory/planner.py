@@ -7,7 +7,10 @@ activations. It refuses a budget that cannot work and says what would.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+import psutil
 
 from blockskip.config import ModelRow, Settings, model_row, rungs, training_preset
 from blockskip.events import UserError
@@ -65,6 +68,8 @@ def choose_settings(
     said = {key: value for key, value in overrides.items() if value is not None}
     steps = said.get("steps", preset["steps"])
     fields = {
+        # recorded, since another number of threads rounds differently and a resumed run must not
+        "threads": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         "s_min_px": row.s_min_px, "s_max_px": row.s_max_px, "text_tokens": row.text_tokens,
         "preview_px": row.native_px, "preview_steps": row.preview_steps,
         "preview_guidance": row.preview_guidance, "steps": steps,
@@ -115,8 +120,6 @@ def _check_budget(row: ModelRow, settings: Settings) -> None:
 
 
 def _with_prompts(settings: Settings, templates: list[str]) -> Settings:
-    import dataclasses
-
     if settings.preview_prompts:
         return settings
     filled = tuple(text.format(**{"subject": settings.subject_caption, "class": settings.class_name})

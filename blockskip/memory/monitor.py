@@ -1,0 +1,129 @@
+"""What is used now: RAM from psutil, the whole graphics card from NVML, our share of it from torch.
+
+Nothing here imports torch. The studio asks `usage` and never loads it; the worker has loaded it, and then
+`memory_event` finds it in `sys.modules`. Whatever cannot be known is -1, never a guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+import psutil
+
+from blockskip.events import Memory
+
+log = logging.getLogger(__name__)
+GIB = 1024**3
+UNKNOWN = -1.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Memory in GiB: of one process, of this machine, of the graphics card (all programs)."""
+
+    rss_gib: float
+    ram_used_gib: float
+    ram_total_gib: float
+    vram_used_gib: float
+    vram_total_gib: float
+
+    @property
+    def vram_free_gib(self) -> float:
+        """Graphics memory no program uses, -1 without a card."""
+        known = self.vram_total_gib > 0
+        return self.vram_total_gib - self.vram_used_gib if known else UNKNOWN
+
+
+def usage(pid: int | None = None) -> Usage:
+    """What is used now. pid: the process whose RAM is asked for; None means this one."""
+    ram = psutil.virtual_memory()
+    used, total = _card()
+    return Usage(rss_gib=_rss(pid), ram_used_gib=(ram.total - ram.available) / GIB,
+                 ram_total_gib=ram.total / GIB, vram_used_gib=used, vram_total_gib=total)
+
+
+def memory_event() -> Memory:
+    """The worker's memory now. vram_gib is what torch holds of the card, its reserve included."""
+    torch, (used, total) = _cuda(), _card()
+    now = usage()
+    ours = torch.cuda.memory_reserved() / GIB if torch else UNKNOWN
+    if torch and total < 0:
+        free, everything = torch.cuda.mem_get_info()
+        used, total = (everything - free) / GIB, everything / GIB
+    return Memory(rss_gib=now.rss_gib, ram_used_gib=now.ram_used_gib, vram_gib=ours,
+                  ram_total_gib=now.ram_total_gib, vram_used_gib=used, vram_total_gib=total)
+
+
+def peak_vram_gib() -> float:
+    """The most torch held of the card since this process began, -1 without a card."""
+    torch = _cuda()
+    return torch.cuda.max_memory_reserved() / GIB if torch else UNKNOWN
+
+
+def peak_rss_gib() -> float:
+    """The most RAM this process has used."""
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return info.peak_wset / GIB
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / GIB
+
+
+def _rss(pid: int | None) -> float:
+    try:
+        return psutil.Process(pid).memory_info().rss / GIB
+    except (psutil.Error, ValueError):
+        return UNKNOWN
+
+
+def _cuda() -> object | None:
+    """torch, if this process has already woken its CUDA; asking must not wake it."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _card() -> tuple[float, float]:
+    """(used, total) of the card that torch would take first; (-1, -1) without one."""
+    nvml, torch = _nvml(), _cuda()
+    if nvml is None:
+        return UNKNOWN, UNKNOWN
+    try:
+        uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid) if torch else ""
+        info = nvml.nvmlDeviceGetMemoryInfo(_handle(uuid))
+        return info.used / GIB, info.total / GIB
+    except nvml.NVMLError as error:
+        log.debug("NVML does not tell the memory: %s", error)
+        return UNKNOWN, UNKNOWN
+
+
+@cache
+def _nvml() -> object | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return pynvml if pynvml.nvmlDeviceGetCount() > 0 else None
+    except Exception as error:  # no package, no driver, or a driver in a bad state: all mean "unknown"
+        log.debug("NVML is not there: %s", error)
+        return None
+
+
+@cache
+def _handle(uuid: str) -> object:
+    """The NVML device of a UUID; of the user's choice in CUDA_VISIBLE_DEVICES; or the largest."""
+    nvml = _nvml()
+    if uuid:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    if first.isdigit() and int(first) < len(handles):
+        return handles[int(first)]
+    return max(handles, key=lambda handle: nvml.nvmlDeviceGetMemoryInfo(handle).total)

@@ -1,0 +1,228 @@
+#!/bin/sh
+# Starts BlockSkip Studio. The first time, and when an update wants other packages, it makes a Python
+# environment in .venv beside this file; nothing else on the computer is changed.
+#
+#   ./launch.sh               opens the studio
+#   ./launch.sh train ...     any other word is a command of the program: train, plan, runs, doctor, ...
+#   ./launch.sh test ...      checks the program itself; further words go to pytest
+#   ./launch.sh rollback      goes back to the environment that the last update replaced
+#
+# BLOCKSKIP_PYTHON=/path/to/python3      which Python makes the environment
+# BLOCKSKIP_TORCH=default|cpu|cu126|...  which build of torch goes into it
+set -eu
+
+say() { printf '%s\n' "$@" >&2; }
+fail() {
+    say "" "BlockSkip Studio: $1" "$2"
+    exit 1
+}
+
+home=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s' "$0")")" && pwd -P)
+env=$home/.venv new=$home/.venv-new previous=$home/.venv-previous lock=$home/.venv-lock
+py=$env/bin/python
+
+# Other people's settings lead packages to wrong places, or bring wrong ones in.
+unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PIP_TARGET PIP_PREFIX
+export PYTHONNOUSERSITE=1 PYTHONUTF8=1 PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+export UV_CACHE_DIR="$home/.venv-uv" # on the same disk, so that files are linked and not copied
+
+# not compiled ahead: that takes minutes, and most of it is never imported
+install() { "$py" -I -m pip install --no-compile "$@"; }
+doctor() { "$py" -I "$home/blockskip/doctor.py" "$@"; }
+
+# The pins of pyproject.toml, or of one of its extras: the only place where they are written.
+pins() {
+    "$py" -I -c '
+import sys, tomllib
+project = tomllib.load(open(sys.argv[1], "rb"))["project"]
+print(*(project["optional-dependencies"][sys.argv[2]] if sys.argv[2:] else project["dependencies"]), sep="\n")
+' "$home/pyproject.toml" "$@"
+}
+install_pins() { pins "$@" >"$py-pins.txt" && install -r "$py-pins.txt"; }
+
+# A Python suits when it says so itself: being on the PATH means nothing. It answers with a name that
+# stays right when the system's python3 becomes a newer one.
+suits='
+import sys, os
+if not ((3, 11) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32): sys.exit(1)
+import venv, ensurepip
+name = os.path.join(os.path.dirname(sys.executable), "python3.%d" % sys.version_info[1])
+print(name if os.path.exists(name) else sys.executable)'
+
+find_python() {
+    if [ -n "${BLOCKSKIP_PYTHON:-}" ]; then
+        python=$("$BLOCKSKIP_PYTHON" -I -c "$suits" 2>/dev/null) && return
+        fail "BLOCKSKIP_PYTHON is no Python from 3.11 to 3.14 with venv and pip: $BLOCKSKIP_PYTHON" ""
+    fi
+    for name in python3 python3.13 python3.12 python3.11 python3.14 python \
+        /opt/homebrew/bin/python3 /usr/local/bin/python3; do
+        python=$("$name" -I -c "$suits" 2>/dev/null) && return
+    done
+    return 1
+}
+
+make_venv() {
+    rm -rf "$new"
+    if find_python; then
+        "$python" -I -m venv "$new" && return
+    elif command -v uv >/dev/null; then # uv brings a Python of its own
+        uv venv --quiet --seed --python 3.12 "$new" && return
+    fi
+    fail "no usable Python was found (python3 is: $(python3 --version 2>&1 || :))." \
+        "Wanted is 3.11 to 3.14 with its venv part. Install it and start again:
+  Debian, Ubuntu: sudo apt install python3-venv     Fedora: sudo dnf install python3.12
+  macOS: the installer from python.org"
+}
+
+# The build of torch decides whether the graphics card is used. The default one for Linux wants a recent
+# NVIDIA card and driver, cu126 serves older ones; without a card the cpu one saves gigabytes.
+install_torch() {
+    torch=$(pins | grep '^torch==') || fail "pyproject.toml cannot be read." "Unpack the download again."
+    if [ -n "$build" ]; then
+        builds=$build
+    elif [ "$card" = yes ]; then
+        builds="default cu126"
+    elif [ "$(uname)" = Linux ]; then
+        builds="cpu default"
+    else
+        builds=default
+    fi
+    for one in $builds; do
+        say "" "Fetching torch ($one build) ..."
+        get_torch "$one" || continue
+        # one that cannot reach the card is no use: let it really multiply there
+        if [ "$card" = no ] || [ "$one" = cpu ] || doctor card >/dev/null; then return; fi
+        say "This build does not compute on the graphics card."
+    done
+    "$py" -I -c 'import torch' 2>/dev/null || fail "torch could not be installed." "$network"
+    say "Going on without the graphics card. To choose a build: BLOCKSKIP_TORCH=cu126 ./launch.sh"
+}
+
+get_torch() {
+    case $1 in
+    default) install "$torch" ;;
+    cpu) install "$torch+cpu" 2>/dev/null || uv_torch cpu ;; # where pip is set up to find one
+    *) uv_torch "$1" ;;
+    esac
+}
+
+# uv knows where each build lies; --reinstall because another build of that version may be in already
+uv_torch() {
+    install_pins launch &&
+        "$py" -I -m uv pip install --python "$py" --torch-backend="$1" --reinstall-package torch "$torch"
+}
+network="The lines above say why. Is this computer online, and is there room on the disk? Then start again."
+
+build() {
+    say "BlockSkip Studio: making its Python environment in $env" \
+        "This is done once and takes some minutes; big files are fetched."
+    card=no build=${BLOCKSKIP_TORCH:-$(chosen_torch)}
+    if nvidia-smi -L >/dev/null 2>&1; then card=yes; fi
+    check_room
+    py=$new/bin/python
+    make_venv
+    install_torch
+    install_pins || fail "its packages could not be installed." "$network"
+    "$py" -I -c 'import torch, diffusers, transformers, peft, gradio, PIL' ||
+        fail "the new environment does not work." "What was here before is untouched; the lines above say why."
+    swap
+    py=$env/bin/python
+}
+
+check_room() {
+    need=4
+    if [ "$card" = yes ]; then need=12; fi
+    free=$(df -Pk "$home" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "${free:-$need}" -ge "$need" ] ||
+        fail "only $free GB are free on this disk, $need are needed." "Free some space, then start again."
+}
+
+# Only an environment that works takes the old one's place, and the old one stays for a rollback.
+swap() {
+    printf '%s' "$build" >"$new/torch-build"
+    cp "$home/pyproject.toml" "$new/" || fail "the disk is full." "Free some space, then start again."
+    if [ -x "$env/bin/python" ]; then
+        rm -rf "$previous" && mv "$env" "$previous"
+    else
+        rm -rf "$env"
+    fi
+    if [ -e "$env" ] || ! mv "$new" "$env"; then
+        fail "the new environment could not be put in its place, $env" "Close BlockSkip Studio, start again."
+    fi
+}
+
+# The stamp is a copy of the pyproject.toml that .venv was made for: comparing it starts no Python.
+ready() { [ -x "$py" ] && cmp -s "$home/pyproject.toml" "$env/pyproject.toml" && right_torch; }
+right_torch() { [ -z "${BLOCKSKIP_TORCH:-}" ] || [ "$BLOCKSKIP_TORCH" = "$(chosen_torch)" ]; }
+chosen_torch() { cat "$env/torch-build" 2>/dev/null || :; }
+
+ensure() {
+    if ready; then return; fi
+    if [ -x "$py" ] && right_torch && doctor fits 2>/dev/null; then
+        cp "$home/pyproject.toml" "$env/" # something else in it has changed
+        return
+    fi
+    mkdir "$lock" 2>/dev/null || {
+        [ -d "$lock" ] || fail "its folder cannot be written to: $home" "Move it to your home folder."
+        if kill -0 "$(cat "$lock/pid" 2>/dev/null)" 2>/dev/null; then
+            fail "another window is making the environment just now." "Wait for it; or delete $lock"
+        fi
+    }
+    echo $$ >"$lock/pid"
+    trap 'rm -rf "$lock" "$new"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    build
+    rm -rf "$lock"
+    trap - EXIT INT TERM HUP
+}
+
+rollback() {
+    "$previous/bin/python" -I -c '' 2>/dev/null ||
+        fail "there is no earlier environment to go back to." "./launch.sh makes a fresh one when .venv is deleted."
+    rm -rf "$new"
+    if [ -d "$env" ]; then mv "$env" "$new"; fi
+    mv "$previous" "$env"
+    if [ -d "$new" ]; then mv "$new" "$previous"; fi
+    cp "$home/pyproject.toml" "$env/" # so it stays until the next update wants other packages
+    say "The earlier environment is back; the same command again undoes this." \
+        "It suits the program's earlier files: where a package is missing now, go back to those as well."
+}
+
+check() {
+    doctor fits dev || install_pins dev || fail "the test tools could not be installed." "$network"
+    cd "$home"
+    code=0
+    "$py" -m ruff check . || code=$?
+    "$py" -m pytest "$@" || code=$?
+    exit "$code"
+}
+
+case $home in *:*) fail "its folder has a ':' in its name: $home" "Rename that folder: Python cannot work in it." ;; esac
+[ -f "$home/pyproject.toml" ] ||
+    fail "this file lies alone in $home" "Unpack the whole download and start the one in there."
+
+word=${1:-studio}
+case $word in
+rollback)
+    rollback
+    exit
+    ;;
+doctor) # must help most where nothing works
+    if ! (ensure); then
+        find_python || fail "no Python was found to examine this computer with." "Install Python 3.12."
+        shift
+        exec "$python" -I "$home/blockskip/doctor.py" "$@"
+    fi
+    ;;
+*) ensure ;;
+esac
+
+# The package is found here whatever folder the user stands in, and nothing that lies there instead.
+export PYTHONPATH="$home" PYTHONSAFEPATH=1
+if [ "$word" = test ]; then
+    shift
+    check "$@"
+fi
+[ $# -gt 0 ] || set -- studio
+exec "$py" -m blockskip "$@"

@@ -1,0 +1,510 @@
+"""launch.sh and launch.bat with a Python that only pretends: what they run, in which order, what they say.
+
+Nothing is installed here. The pretended Python writes down how it was called; folders have the names that
+people really have. launch.bat runs under wine where there is one, with a pretended python.exe as well.
+"""
+
+import ast
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import blockskip
+from blockskip import doctor
+
+ROOT = Path(doctor.ROOT)
+FOLDER = "Müller's cats & dogs (1)"
+TOOLS = "awk cat cmp cp df dirname env grep mkdir mv printf readlink rm sh uname".split()
+
+STUB = r"""#!/bin/sh
+case "$*" in
+*version_info*) [ -z "${STUB_OLD:-}" ] && echo "$0"; exit ;;
+*tomllib*dev) echo "pytest==9"; exit ;;
+*tomllib*launch) echo "uv==0"; exit ;;
+*tomllib*) printf 'torch==2.13.0\ngradio==6.31.0\n'; exit ;;
+esac
+echo "$*" >>"$STUB_LOG"
+for word in "$@"; do last=$word; done
+case "$*" in
+*"-m venv"*) mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
+*"doctor.py fits"*) exit "${STUB_FITS:-1}" ;;
+*"doctor.py card"*) exit "${STUB_CARD:-0}" ;;
+*"pip install"*"${STUB_MISSING:-nothing}"*) exit 1 ;;
+*"import torch"*) exit "${STUB_IMPORT:-0}" ;;
+*"-m blockskip"*) shift 2; printf '<%s>' "$PYTHONPATH" "${PYTHONHOME:-}" "$PWD" "$@"; exit "${STUB_APP:-0}" ;;
+*"-m pytest"*) exit "${STUB_APP:-0}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A copy of the launcher in an awkward folder, and a PATH with a pretended python3 and little else."""
+    if os.name == "nt":
+        pytest.skip("launch.sh is for Linux and macOS")
+    home, bin_ = tmp_path / FOLDER, tmp_path / "bin"
+    (home / "blockskip").mkdir(parents=True)
+    bin_.mkdir()
+    for name in ("launch.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, home)
+    for name in TOOLS:
+        (bin_ / name).symlink_to(shutil.which(name))
+    program(bin_ / "python3", STUB)
+    return SimpleNamespace(home=home, bin=bin_, log=tmp_path / "log", tmp=tmp_path)
+
+
+def program(path, text):
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def launch(place, *words, cwd=None, **settings):
+    """Start launch.sh; the calls of the pretended Python are then in `.calls`, oldest first."""
+    place.log.write_text("")
+    done = subprocess.run(
+        [place.home / "launch.sh", *words],
+        cwd=cwd or place.tmp,
+        env={
+            "PATH": str(place.bin),
+            "STUB_LOG": str(place.log),
+            "HOME": str(place.tmp),
+            **settings,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    done.calls = place.log.read_text().splitlines()
+    return done
+
+
+def installed(done):
+    """What pip and uv were asked for, without the options."""
+    return [
+        re.sub(r".*pip install (--no-compile )?", "", x) for x in done.calls if "pip install" in x
+    ]
+
+
+def repin(place):
+    text = (place.home / "pyproject.toml").read_text().replace("==6.31.0", "==6.32.0")
+    (place.home / "pyproject.toml").write_text(text)
+
+
+def test_a_fresh_computer_gets_an_environment_and_then_the_studio(place):
+    done = launch(place)
+    assert done.returncode == 0, done.stderr
+    assert "-m venv" in done.calls[0]
+    assert "torch" in done.calls[1] and "gradio" not in done.calls[1], "torch comes first, pinned"
+    assert "import torch" in done.calls[-2], "swapped in only after it imports"
+    assert done.calls[-1] == "-m blockskip studio"
+    assert sorted(p.name for p in place.home.glob(".venv*")) == [".venv"]
+
+
+def test_a_second_start_asks_nothing_and_takes_under_a_second(place):
+    launch(place)
+    start = time.perf_counter()
+    done = launch(place, "plan")
+    assert done.calls == ["-m blockskip plan"]
+    assert time.perf_counter() - start < 1
+
+
+def test_words_exit_code_and_folder_reach_the_program_unharmed(place):
+    launch(place)
+    words = ["train", "my cat (1).jpg", "", "$HOME", "--caption", 'a "quoted" ü']
+    done = launch(place, *words, cwd=place.tmp, STUB_APP="7", PYTHONPATH="/x", PYTHONHOME="/y")
+    assert done.returncode == 7
+    assert done.stdout == "".join(f"<{x}>" for x in (place.home, "", place.tmp, *words))
+
+
+def test_other_pins_make_a_new_environment_and_rollback_brings_the_old_one_back(place):
+    launch(place)
+    (place.home / ".venv" / "mark").write_text("old")
+    repin(place)
+    assert installed(launch(place, "plan"))
+    assert (place.home / ".venv-previous" / "mark").exists()
+    assert launch(place, "rollback").returncode == 0
+    assert (place.home / ".venv" / "mark").exists()
+    assert launch(place, "plan").calls == ["-m blockskip plan"], "and it stays"
+    assert launch(place, "rollback").returncode == 0
+    assert not (place.home / ".venv" / "mark").exists()
+
+
+def test_rollback_without_an_earlier_environment_says_so(place):
+    launch(place)
+    done = launch(place, "rollback")
+    assert done.returncode == 1 and "no earlier environment" in done.stderr
+
+
+def test_a_change_of_pyproject_that_touches_no_pin_installs_nothing(place):
+    launch(place)
+    repin(place)
+    assert not installed(launch(place, "plan", STUB_FITS="0"))
+    assert launch(place, "plan").calls == ["-m blockskip plan"]
+
+
+@pytest.mark.parametrize("trouble", [{"STUB_MISSING": "-r"}, {"STUB_IMPORT": "1"}])
+def test_a_failed_update_leaves_the_working_environment_alone(place, trouble):
+    launch(place)
+    (place.home / ".venv" / "mark").write_text("works")
+    repin(place)
+    done = launch(place, **trouble)
+    assert done.returncode == 1 and "BlockSkip Studio:" in done.stderr
+    assert not any("-m blockskip" in x for x in done.calls)
+    assert [p.name for p in place.home.glob(".venv*")] == [".venv"]
+    assert (place.home / ".venv" / "mark").exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_afresh(place):
+    launch(place)
+    (place.home / ".venv/bin/python").unlink()
+    (place.home / ".venv/bin/python").symlink_to(place.tmp / "gone")
+    assert installed(launch(place))
+    assert not (place.home / ".venv-previous").exists(), "a dead one is nothing to go back to"
+
+
+def test_a_moved_folder_still_starts(place):
+    launch(place)
+    place.home = place.home.rename(place.tmp / "elsewhere")
+    done = launch(place, "plan")
+    assert done.calls == ["-m blockskip plan"]
+    assert done.stdout.startswith(f"<{place.home}>")
+
+
+def test_without_a_card_the_small_build_is_tried_first(place):
+    if sys.platform != "linux":
+        pytest.skip("elsewhere the default build is the small one")
+    assert installed(launch(place))[0] == "torch==2.13.0+cpu"
+    shutil.rmtree(place.home / ".venv")
+    done = installed(launch(place, STUB_MISSING="cpu"))
+    assert "--torch-backend=cpu" in done[2] and done[3] == "torch==2.13.0"
+
+
+def test_a_card_that_does_not_compute_gets_the_build_for_older_ones(place):
+    program(place.bin / "nvidia-smi", "#!/bin/sh\n")
+    done = launch(place, STUB_CARD="1")
+    assert installed(done)[0] == "torch==2.13.0" and "--torch-backend=cu126" in installed(done)[2]
+    assert done.returncode == 0 and "BLOCKSKIP_TORCH=cu126 ./launch.sh" in done.stderr
+    shutil.rmtree(place.home / ".venv")
+    assert not any("backend" in x for x in installed(launch(place))), "this card computes at once"
+
+
+def test_a_chosen_build_is_installed_kept_and_remembered(place):
+    launch(place)
+    assert "--torch-backend=cu126" in installed(launch(place, BLOCKSKIP_TORCH="cu126"))[1]
+    assert not installed(launch(place, BLOCKSKIP_TORCH="cu126"))
+    assert not installed(launch(place))
+    repin(place)
+    assert "--torch-backend=cu126" in installed(launch(place))[1]
+    done = launch(place, BLOCKSKIP_TORCH="rocm", STUB_MISSING="rocm", STUB_IMPORT="1")
+    assert done.returncode == 1 and "torch could not be installed" in done.stderr
+
+
+def test_test_installs_its_tools_and_hands_on_words_and_code(place):
+    done = launch(place, "test", "-k", "a b", STUB_APP="5")
+    assert done.returncode == 5
+    assert done.calls[-2:] == ["-m ruff check .", "-m pytest -k a b"]
+    assert any("doctor.py fits dev" in x for x in done.calls)
+
+
+def test_doctor_answers_even_where_nothing_can_be_installed(place):
+    done = launch(place, "doctor", "--report", "r.txt", STUB_MISSING="torch", STUB_IMPORT="1")
+    assert done.calls[-1].endswith("blockskip/doctor.py --report r.txt")
+    assert launch(place, "doctor").calls[-1] == "-m blockskip doctor"
+
+
+@pytest.mark.skipif(
+    any(Path(x).exists() for x in ("/opt/homebrew/bin/python3", "/usr/local/bin/python3")),
+    reason="this computer has a Python where the launcher looks without being told",
+)
+@pytest.mark.parametrize("old", [True, False], ids=["too old", "none"])
+def test_without_a_usable_python_it_says_what_to_install(place, old):
+    if not old:
+        (place.bin / "python3").unlink()
+    done = launch(place, STUB_OLD="1")
+    assert done.returncode == 1 and "sudo apt install python3-venv" in done.stderr
+    assert not list(place.home.glob(".venv*"))
+
+
+def test_a_python_named_by_hand_must_suit(place):
+    done = launch(place, BLOCKSKIP_PYTHON="/nowhere/python")
+    assert done.returncode == 1 and "/nowhere/python" in done.stderr
+
+
+def test_a_colon_in_the_folder_and_a_full_disk_are_told(place):
+    program(place.bin / "less-disk", '#!/bin/sh\nprintf "head\\nfs 9 9 1048576 9 /\\n"\n')
+    (place.bin / "df").unlink()
+    (place.bin / "less-disk").rename(place.bin / "df")
+    done = launch(place)
+    assert done.returncode == 1 and "only 1 GB are free on this disk, 4 are needed" in done.stderr
+    place.home = place.home.rename(place.tmp / "a:b")
+    done = launch(place)
+    assert done.returncode == 1 and "has a ':' in its name" in done.stderr
+
+
+def test_a_launcher_alone_asks_to_unpack_the_download(place):
+    (place.home / "pyproject.toml").unlink()
+    assert "Unpack the whole download" in launch(place).stderr
+
+
+def test_two_windows_do_not_build_at_once_and_a_dead_one_is_no_hindrance(place):
+    lock = place.home / ".venv-lock"
+    lock.mkdir()
+    (lock / "pid").write_text(str(os.getpid()))
+    done = launch(place)
+    assert done.returncode == 1 and "another window" in done.stderr and lock.exists()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (lock / "pid").write_text(str(gone.pid))
+    assert launch(place).returncode == 0 and not lock.exists()
+
+
+def test_the_launchers_question_to_a_python_is_answered_by_this_one():
+    question = re.search(r"suits='(.*?)'\n", (ROOT / "launch.sh").read_text(), re.S)[1]
+    answer = subprocess.check_output([sys.executable, "-I", "-c", question], text=True)
+    assert Path(answer.strip()).samefile(sys.executable)
+    question = re.search(r'set "SUITS=(.*)"', (ROOT / "launch.bat").read_text())[1]
+    assert subprocess.run([sys.executable, "-I", "-c", question]).returncode == 0
+
+
+@pytest.mark.parametrize("extra", ["", "dev", "launch"])
+def test_both_launchers_read_the_pins_that_doctor_reads(extra):
+    wanted = {f"{name}=={version}" for name, version in doctor.pins(extra).items()}
+    sh = re.search(r"-c '\n(import sys, tomllib.*?)' ", (ROOT / "launch.sh").read_text(), re.S)[1]
+    bat = re.search(r'set "PINS=(.*)"', (ROOT / "launch.bat").read_text())[1]
+    for question, words in ((sh, [extra] if extra else []), (bat, [extra or "all"])):
+        assert wanted <= {x.partition(";")[0] for x in answer(question, *words)}
+    assert answer(bat, "torch") == [f"torch=={doctor.pins()['torch']}"]
+
+
+def answer(question, *words):
+    command = [sys.executable, "-I", "-c", question, ROOT / "pyproject.toml", *words]
+    return subprocess.check_output(command, text=True).splitlines()
+
+
+def test_versions_agree_and_every_pin_is_exact():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == blockskip.__version__
+    for line in (*project["dependencies"], *sum(project["optional-dependencies"].values(), [])):
+        assert re.match(r"[\w-]+==[\d.]+(; .*)?$", line), line
+    assert f'UV_VERSION={doctor.pins("launch")["uv"]}"' in (ROOT / "launch.bat").read_text()
+
+
+def test_all_that_the_program_imports_is_pinned():
+    """A fresh environment holds the pins and what they bring along, which may change: rely on neither."""
+    imported = set()
+    for path in (ROOT / "app.py", *(ROOT / "blockskip").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    pinned = {re.sub("[-_]", "-", name).lower() for name in doctor.pins()}
+    for module, packages in importlib.metadata.packages_distributions().items():
+        if module in imported - sys.stdlib_module_names:
+            names = {re.sub("[-_]", "-", name).lower() for name in packages}
+            assert names & pinned, f"{module} is imported but not pinned in pyproject.toml"
+
+
+def test_the_shell_scripts_are_sound():
+    for name, shell in (("launch.sh", "sh"), (".ci/run", "bash")):
+        assert b"\r" not in (ROOT / name).read_bytes()
+        subprocess.run([shell, "-n", ROOT / name], check=True)
+        if shutil.which("shellcheck"):
+            subprocess.run(["shellcheck", "-S", "warning", ROOT / name], check=True)
+
+
+def test_launch_bat_has_windows_line_ends_plain_letters_and_no_lost_label():
+    data = (ROOT / "launch.bat").read_bytes()
+    assert data.count(b"\n") == data.count(b"\r\n"), (
+        "cmd loses labels in a file with bare line feeds"
+    )
+    assert data.isascii(), "cmd reads it in whatever code page the computer has"
+    text = data.decode()
+    assert set(re.findall(r"^:(\w+)", text, re.M)) == set(
+        re.findall(r"(?:goto |call :)(\w+)", text)
+    )
+
+
+# The pretended python.exe for wine; under other names it plays the tools that launch.bat uses.
+STUB_C = r"""
+#include <direct.h>
+#include <stdio.h>
+#include <wchar.h>
+#include <windows.h>
+
+static int env(const wchar_t *name, int otherwise) {
+    const wchar_t *value = _wgetenv(name);
+    return value ? _wtoi(value) : otherwise;
+}
+
+static int compare(const wchar_t *one, const wchar_t *other) {
+    FILE *a = _wfopen(one, L"rb"), *b = _wfopen(other, L"rb");
+    if (!a || !b) return 2;
+    for (int c = 0; c != EOF;) if ((c = getc(a)) != getc(b)) return 1;
+    return 0;
+}
+
+int wmain(int argc, wchar_t **argv) {
+    static wchar_t line[8192], self[1024], to[1024];
+    for (int i = 1; i < argc; i++) wcscat(wcscat(line, argv[i]), L"|");
+    GetModuleFileNameW(NULL, self, 1024);
+    wchar_t *name = wcsrchr(self, L'\\') + 1, *last = argv[argc - 1];
+    if (!_wcsicmp(name, L"fc.exe")) return compare(argv[2], argv[3]);
+    if (wcsstr(line, L"version_info")) return env(L"STUB_SUITS", 0);
+    if (wcsstr(line, L"tomllib")) return puts("torch==2.13.0") < 0;
+    FILE *log = _wfopen(_wgetenv(L"STUB_LOG"), L"a, ccs=UTF-8");
+    fwprintf(log, L"%ls %ls\n", name, line);
+    fclose(log);
+    if (!_wcsicmp(name, L"curl.exe")) return env(L"STUB_CURL", 0);
+    if (!_wcsicmp(name, L"tar.exe")) {
+        swprintf(to, 1024, L"%ls\\uv.exe", last);
+        return !CopyFileW(self, to, FALSE);
+    }
+    if (wcsstr(line, L"venv|")) {
+        _wmkdir(last);
+        swprintf(to, 1024, L"%ls\\Scripts", last);
+        _wmkdir(to);
+        return !CopyFileW(self, wcscat(to, L"\\python.exe"), FALSE);
+    }
+    if (wcsstr(line, L"doctor.py|fits|")) return env(L"STUB_FITS", 1);
+    if (wcsstr(line, L"doctor.py|card|")) return env(L"STUB_CARD", 0);
+    if (wcsstr(line, L"disk_usage")) return env(L"STUB_ROOM", 0);
+    if (wcsstr(line, L"|pip|install|")) return env(L"STUB_PIP", 0);
+    if (wcsstr(line, L"import torch")) return env(L"STUB_IMPORT", 0);
+    return wcsstr(line, L"blockskip|") || wcsstr(line, L"|pytest|") ? env(L"STUB_APP", 0) : 0;
+}
+"""
+COMPILER = "x86_64-w64-mingw32-gcc"
+
+
+@pytest.fixture(scope="session")
+def windows(tmp_path_factory):
+    """A fresh wine and the pretended programs for it."""
+    if not (shutil.which("wine") and shutil.which(COMPILER)):
+        pytest.skip(f"launch.bat NOT RUN: it needs wine and {COMPILER} here")
+    place = tmp_path_factory.mktemp("windows")
+    (place / "stub.c").write_text(STUB_C)
+    subprocess.run(
+        [COMPILER, "-O1", "-municode", "-o", place / "stub.exe", place / "stub.c"], check=True
+    )
+    settings = {**os.environ, "WINEPREFIX": str(place / "c"), "WINEDEBUG": "-all", "DISPLAY": ""}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": settings}
+    subprocess.run(["wineboot", "-i"], **quiet, timeout=300)
+    for name in ("curl", "tar"):
+        shutil.copy(place / "stub.exe", place / f"c/drive_c/windows/system32/{name}.exe")
+    subprocess.run(["wineserver", "-p"], **quiet)  # stays, so that starts are quick
+    yield SimpleNamespace(stub=place / "stub.exe", settings=settings)
+    subprocess.run(["wineserver", "-k"], **quiet)
+
+
+@pytest.fixture
+def disk(windows, tmp_path):
+    """A copy of launch.bat in an awkward folder, a PATH with the pretended programs, and how to start it."""
+    home, bin_, log = tmp_path / f"{FOLDER}!", tmp_path / "bin", tmp_path / "log"
+    (home / "blockskip").mkdir(parents=True)
+    bin_.mkdir()
+    for name in ("launch.bat", "pyproject.toml"):
+        shutil.copy(ROOT / name, home)
+    for name in ("python", "fc"):  # wine's own fc finds all files alike
+        shutil.copy(windows.stub, bin_ / f"{name}.exe")
+
+    def start(*words, **settings):
+        log.write_text("")
+        own = {
+            "STUB_LOG": f"Z:{log}",
+            "WINEPATH": f"Z:{bin_}",
+            "BLOCKSKIP_NO_PAUSE": "1",
+            **settings,
+        }
+        with open(tmp_path / "said", "wb") as said:  # wine's services hold a pipe open for good
+            done = subprocess.run(
+                ["wine", "cmd", "/c", "launch.bat", *words],
+                cwd=home,
+                env={**windows.settings, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                timeout=120,
+            )
+        done.calls = log.read_text(encoding="utf-8-sig").splitlines()
+        done.said = (tmp_path / "said").read_text(encoding="utf-8", errors="replace")
+        return done
+
+    return SimpleNamespace(home=home, bin=bin_, stub=windows.stub, start=start)
+
+
+def test_windows_first_start_second_start_words_and_exit_code(disk):
+    done = disk.start()
+    assert done.returncode == 0 and done.calls[-1] == "python.exe -m|blockskip|studio|"
+    steps = [x for x in done.calls if "|install|" in x]
+    assert "torch.txt" in steps[0] and "pins.txt" in steps[1]
+    done = disk.start("train", "my cat (1).jpg", "--demo", STUB_APP="7")
+    assert done.returncode == 7
+    assert done.calls[-1] == "python.exe -m|blockskip|train|my cat (1).jpg|--demo|"
+    assert not any("|install|" in x for x in done.calls)
+    done = disk.start(STUB_APP="-1073741515")
+    assert done.returncode != 0 and "ended with code -1073741515" in done.said
+    done = disk.start("test", "-k", "a b", STUB_APP="5")
+    assert done.returncode == 5 and done.calls[-1] == "python.exe -m|pytest|-k|a b|"
+
+
+def test_windows_without_python_fetches_one_or_says_what_to_do(disk):
+    (disk.bin / "python.exe").rename(disk.bin / "python3.exe")
+    store = disk.start(STUB_SUITS="9009", STUB_CURL="6")
+    assert store.returncode == 1 and "install Python 3.12 from python.org" in store.said
+    (disk.bin / "python3.exe").unlink()
+    done = disk.start()
+    assert done.returncode == 0
+    assert [x.split()[0] for x in done.calls[:3]] == ["curl.exe", "tar.exe", "uv.exe"]
+
+
+def test_windows_failures_are_told_and_leave_the_working_environment(disk):
+    for trouble, words in (
+        ({"STUB_PIP": "1"}, "Torch could not be installed"),
+        ({"STUB_ROOM": "1"}, "The disk is nearly full: 4 GB"),
+        ({"STUB_IMPORT": "1"}, "The new environment does not work"),
+    ):
+        done = disk.start(**trouble)
+        assert done.returncode == 1 and words in done.said
+        assert not list(disk.home.glob(".venv*/Scripts")), "nothing half-made stays"
+    (disk.home / "pyproject.toml").unlink()
+    assert "Unpack the whole ZIP" in disk.start().said
+
+
+def test_windows_update_and_rollback(disk):
+    disk.start()
+    (disk.home / ".venv" / "mark").write_text("old")
+    repin(disk)
+    assert not any("|install|" in x for x in disk.start("plan", STUB_FITS="0").calls)
+    (disk.home / ".venv" / "pyproject.toml").write_text("older")
+    assert disk.start("plan", STUB_IMPORT="1").returncode == 1
+    assert (disk.home / ".venv" / "mark").exists()
+    assert disk.start("plan").returncode == 0
+    assert (disk.home / ".venv-previous" / "mark").exists()
+    assert disk.start("rollback").returncode == 0
+    assert (disk.home / ".venv" / "mark").exists()
+    assert not any("|install|" in x for x in disk.start("plan").calls), "and it stays"
+
+
+def test_windows_cards_get_the_build_that_computes(disk):
+    shutil.copy(disk.stub, disk.bin / "nvidia-smi.exe")
+    done = disk.start(STUB_CARD="1")
+    builds = re.findall(r"--torch-backend=(\w+)", "\n".join(done.calls))
+    assert builds == ["auto", "cu126"] and "Going on without the graphics card" in done.said
+    shutil.rmtree(disk.home / ".venv")
+    builds = re.findall(r"--torch-backend=(\w+)", "\n".join(disk.start().calls))
+    assert builds == ["auto"]
+    builds = re.findall(
+        r"--torch-backend=(\w+)", "\n".join(disk.start(BLOCKSKIP_TORCH="cpu").calls)
+    )
+    assert builds == ["cpu"] and (disk.home / ".venv/torch-build").read_text().strip() == "cpu"
