@@ -1,4 +1,5 @@
-"""Opens BlockSkip Studio. `./launch.sh` (or launch.bat) does the same and sets everything up first."""
+"""Opens BlockSkip Studio. `./launch.sh` (or launch.bat) does the same and sets everything up
+first."""
 
 import sys
 

@@ -24,14 +24,24 @@ def keep_awake() -> Iterator[None]:
         finally:
             ctypes.windll.kernel32.SetThreadExecutionState(_CONTINUOUS)
         return
-    command = ["caffeinate", "-i", "cat"] if sys.platform == "darwin" else [
-        "systemd-inhibit", "--what=sleep:idle", "--who=BlockSkip Studio", "--why=Training", "cat"]
+    command = (
+        ["caffeinate", "-i", "cat"]
+        if sys.platform == "darwin"
+        else [
+            "systemd-inhibit",
+            "--what=sleep:idle",
+            "--who=BlockSkip Studio",
+            "--why=Training",
+            "cat",
+        ]
+    )
     if shutil.which(command[0]) is None:
         yield
         return
     # `cat` waits for our end of the pipe to close: the hold ends with us, whatever ends us
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    holder = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """The command line: thin; everything it does is done by the modules below it.
 
-Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by the user. With --json one
-JSON object stands on stdout and nothing else.
+Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by the user. With
+--json one JSON object stands on stdout and nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from blockskip import config, runs, sources
 from blockskip.events import UserError
 from blockskip.memory import planner
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Teach a diffusion transformer your pet, on the card you already own.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teach a diffusion transformer your pet, on the card you already own.",
+)
 lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
 app.add_typer(lab, name="lab")
 
@@ -32,12 +36,15 @@ RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metav
 
 @app.command()
 def train(
-    photos: Annotated[list[Path] | None, typer.Argument(
-        help="Photos of your pet, or folders of them.")] = None,
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The first demo pet.")] = False,
     model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
     trigger: Annotated[str, typer.Option(help="The word that will mean your pet.")] = "sks",
-    class_name: Annotated[str | None, typer.Option("--class", help="What it is: cat, dog …")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="What it is: cat, dog …")
+    ] = None,
     budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
     ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
     skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
@@ -65,16 +72,34 @@ def train(
         folder, demo_class = demo_pet()
         photos, class_name = [folder], class_name or demo_class
     if not photos:
-        raise UserError("No photos were given.",
-                        "Name photos or a folder of them, or use --demo for the demo pet.")
+        raise UserError(
+            "No photos were given.",
+            "Name photos or a folder of them, or use --demo for the demo pet.",
+        )
     found = find_photos(photos)
     settings = planner.choose_settings(
-        model=model, trigger=trigger, class_name=class_name or "cat", budget_gib=budget,
-        ram_gib=ram, skip=skip, patches=patches, steps=steps, batch=batch, rank=rank, lr=lr,
-        targets=targets, seed=seed, caption=caption, preview_every=preview_every,
-        preview_images=preview_images, device=device)
+        model=model,
+        trigger=trigger,
+        class_name=class_name or "cat",
+        budget_gib=budget,
+        ram_gib=ram,
+        skip=skip,
+        patches=patches,
+        steps=steps,
+        batch=batch,
+        rank=rank,
+        lr=lr,
+        targets=targets,
+        seed=seed,
+        caption=caption,
+        preview_every=preview_every,
+        preview_images=preview_images,
+        device=device,
+    )
     sources.find_model(config.model_row(model))
-    good, bad = read_photos(found, settings.subject_caption)  # problems are said before a run is made
+    good, bad = read_photos(
+        found, settings.subject_caption
+    )  # problems are said before a run is made
     for rejected in bad:
         console.print(f"[yellow]{_plain(rejected.name)} is left out: {_plain(rejected.reason)}.[/]")
     run = runs.create(settings, [photo.path for photo in good], out)
@@ -110,10 +135,16 @@ def runs_(
 ) -> None:
     """List, rename or delete runs."""
     if action == "list":
-        rows = [{"run": r.name, "state": r.state(), "folder": str(r.folder),
-                 "bytes": r.size_bytes()} for r in runs.list_runs()]
-        _say(as_json, {"runs": rows}, [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}"
-                                       for r in rows] or ["No run has been made yet."])
+        rows = [
+            {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
+            for r in runs.list_runs()
+        ]
+        _say(
+            as_json,
+            {"runs": rows},
+            [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}" for r in rows]
+            or ["No run has been made yet."],
+        )
     elif action == "rename" and new_name:
         renamed = runs.rename(run, new_name)
         _say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
@@ -155,21 +186,29 @@ def export(
     if format not in FORMATS:
         raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
     exported = results.export_run(runs.find(run), format, out)
-    _say(as_json, {"exported": str(exported.path), "format": format, "keys": exported.keys},
-         [f"{exported.path}: {exported.keys} tensors, reopened and checked."])
+    _say(
+        as_json,
+        {"exported": str(exported.path), "format": format, "keys": exported.keys},
+        [f"{exported.path}: {exported.keys} tensors, reopened and checked."],
+    )
 
 
 @app.command()
 def clean(as_json: Json = False) -> None:
-    """Free the caches of all runs that are not working; they are rebuilt identically when needed."""
+    """Free the caches of all runs that are not working; they are rebuilt identically when
+    needed."""
     freed = sum(run.clean() for run in runs.list_runs())
     _say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
 
 
 @app.command()
-def doctor(report: Annotated[Path | None, typer.Option(
-        help="Write one text file for whoever helps you: no photos, no tokens.")] = None,
-        as_json: Json = False) -> None:
+def doctor(
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write one text file for whoever helps you: no photos, no tokens."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check that this machine can train, and say what is missing."""
     from blockskip.doctor import run_doctor
 
@@ -177,8 +216,10 @@ def doctor(report: Annotated[Path | None, typer.Option(
 
 
 @app.command()
-def studio(port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
-           no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
+def studio(
+    port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+) -> None:
     """Open the studio in the browser."""
     from blockskip.studio.app import main as open_studio
 
@@ -192,6 +233,9 @@ def pretrain_demo(
     minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
     vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
     judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Go on from this model when --work is empty.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 7,
 ) -> None:
     """Make the demo model and its judge from nothing; stopped at any time, it goes on again."""
@@ -199,7 +243,9 @@ def pretrain_demo(
     from blockskip.lab.demo_world.pretrain import pretrain
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed)
+    pretrain(
+        work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from
+    )
     train_judge(work / "judge", minutes=judge_minutes)
 
 
@@ -213,9 +259,12 @@ def evaluate(
     from blockskip.lab.evaluate import evaluate_run
 
     report = evaluate_run(runs.find(run), images)
-    lines = [f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
-             + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
-             for name, said in report.items() if isinstance(said, dict)]
+    lines = [
+        f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
+        + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
+        for name, said in report.items()
+        if isinstance(said, dict)
+    ]
     _say(as_json, report, [*lines, report["sheet"]])
 
 
@@ -233,8 +282,12 @@ def evaluate_base_(
 
     known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
     report = evaluate_base(model, num, seed, set(known), sheet)
-    _say(as_json, report, [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
-         + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]])
+    _say(
+        as_json,
+        report,
+        [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
+        + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
+    )
 
 
 def demo_pet(index: int = 0) -> tuple[Path, str]:
@@ -243,8 +296,9 @@ def demo_pet(index: int = 0) -> tuple[Path, str]:
     try:
         pet = tomllib.loads((folder / "pets.toml").read_text(encoding="utf-8"))["pet"][index]
     except OSError as error:
-        raise UserError("The demo photos are missing (assets/demo-photos).",
-                        "Download BlockSkip Studio again.") from error
+        raise UserError(
+            "The demo photos are missing (assets/demo-photos).", "Download BlockSkip Studio again."
+        ) from error
     return folder / pet["folder"], pet["class"]
 
 
@@ -260,8 +314,9 @@ def main() -> int:
         app()
     except UserError as error:
         if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": error.title, "remedy": error.remedy},
-                                  ensure_ascii=False))
+            typer.echo(
+                json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False)
+            )
         console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
         return 1
     except SystemExit as end:

@@ -1,7 +1,7 @@
 """Settings of a run, frozen, and the presets they come from.
 
-`Settings` is all that repeats a run, together with the photos; it is written to `run.toml` and never
-changes after that. Presets are TOML files in `presets/`; an unknown key there is an error.
+`Settings` is all that repeats a run, together with the photos; it is written to `run.toml` and
+never changes after that. Presets are TOML files in `presets/`; an unknown key there is an error.
 """
 
 from __future__ import annotations
@@ -70,8 +70,18 @@ class Settings:
         _check(self.targets in TARGETS, "targets", self.targets, TARGETS)
         _check(self.refresh in REFRESH, "refresh", self.refresh, REFRESH)
         _check(self.device in DEVICES, "device", self.device, DEVICES)
-        for name in ("steps", "batch", "accumulation", "rank", "window_steps", "micro_batch",
-                     "s_min_px", "text_tokens", "checkpoint_every", "preview_images"):
+        for name in (
+            "steps",
+            "batch",
+            "accumulation",
+            "rank",
+            "window_steps",
+            "micro_batch",
+            "s_min_px",
+            "text_tokens",
+            "checkpoint_every",
+            "preview_images",
+        ):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("front", "back", "preview_every", "threads"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
@@ -120,20 +130,24 @@ class ModelRow:
         return sum(self.blocks)
 
     def span(self, ratio: float) -> tuple[int, int]:
-        """(front, back) for a ratio of the table. Raises UserError for a ratio that is not in it."""
+        """(front, back) for a ratio of the table. Raises UserError for a ratio that is not in
+        it."""
         if ratio == 0:
             return 0, 0
         for key, pair in self.spans.items():
             if abs(float(key) - ratio) < 1e-6:
                 return pair
         known = ", ".join(["0", *self.spans])
-        raise UserError(f"Skip ratio {ratio:g} is not known for {self.name}.",
-                        f"Use one of {known}, or two numbers of blocks such as --skip 2,3.")
+        raise UserError(
+            f"Skip ratio {ratio:g} is not known for {self.name}.",
+            f"Use one of {known}, or two numbers of blocks such as --skip 2,3.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks skipped."""
+    """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks
+    skipped."""
 
     gib: float
     title: str
@@ -166,24 +180,29 @@ def training_preset(model: str, kind: str = "pet") -> dict:
 
 def settings_to_dict(settings: Settings) -> dict:
     """A TOML-ready dict of the settings."""
-    return {k: list(v) if isinstance(v, tuple) else v
-            for k, v in dataclasses.asdict(settings).items()}
+    return {
+        k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()
+    }
 
 
 def settings_from_dict(data: dict) -> Settings:
     """The inverse of settings_to_dict. Raises UserError for unknown keys."""
     unknown = set(data) - {f.name for f in dataclasses.fields(Settings)}
     if unknown:
-        raise UserError(f"Unknown setting: {', '.join(sorted(unknown))}.",
-                        "The run was made by another version; update BlockSkip Studio.")
+        raise UserError(
+            f"Unknown setting: {', '.join(sorted(unknown))}.",
+            "The run was made by another version; update BlockSkip Studio.",
+        )
     return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 def _row(name: str, data: dict) -> ModelRow:
     known = {f.name for f in dataclasses.fields(ModelRow)}
     if unknown := set(data) - known:
-        raise UserError(f"presets/models.toml, [{name}]: unknown key {sorted(unknown)[0]}.",
-                        f"Known keys: {', '.join(sorted(known))}.")
+        raise UserError(
+            f"presets/models.toml, [{name}]: unknown key {sorted(unknown)[0]}.",
+            f"Known keys: {', '.join(sorted(known))}.",
+        )
     spans = {key: tuple(pair) for key, pair in data.get("spans", {}).items()}
     return ModelRow(**{**data, "name": name, "blocks": tuple(data["blocks"]), "spans": spans})
 
@@ -194,8 +213,10 @@ def _preset(name: str) -> dict:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"presets/{name}.toml cannot be read: {error}.",
-                        "Restore the file from the download of BlockSkip Studio.") from error
+        raise UserError(
+            f"presets/{name}.toml cannot be read: {error}.",
+            "Restore the file from the download of BlockSkip Studio.",
+        ) from error
 
 
 def _check(ok: bool, name: str, value: object, allowed: object) -> None:

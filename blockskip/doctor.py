@@ -1,7 +1,8 @@
 """Says what this computer offers BlockSkip Studio and what stands in its way, each with a remedy.
 
-The launchers ask it too, before and when an environment fails: so it imports only the standard library
-at the top and runs as a plain file, `python -I blockskip/doctor.py [fits [EXTRA] | card | --report FILE]`.
+The launchers ask it too, before and when an environment fails: so it imports only the standard
+library at the top and runs as a plain file, `python -I blockskip/doctor.py [fits [EXTRA] | card |
+--report FILE]`.
 
 A report holds no photos, no tokens, no environment variables, and `~` for the home folder.
 """
@@ -28,7 +29,8 @@ SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."
 MOVE = "Free some space, or keep models and runs on another drive: --data-dir."
 RUNTIME = "Install Microsoft's Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
 BUILD = (
-    "Update the card's driver, delete the folder .venv and start again. Or choose the build of torch "
+    "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
+    "torch "
     "yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
 )
 
@@ -74,7 +76,8 @@ def run_doctor(report: Path | None = None, as_json: bool = False) -> int:
 
 
 def doctor() -> Report:
-    """Look at everything; never raises, takes a few seconds (torch is tried in a process of its own)."""
+    """Look at everything; never raises, takes a few seconds (torch is tried in a process of its
+    own)."""
     lines = []
     for look in (_system, _folder, _packages, _card, _memory, _data, _demo):
         try:
@@ -85,7 +88,8 @@ def doctor() -> Report:
 
 
 def redact(text: str) -> str:
-    """Take out what a stranger need not know: the home folder, access tokens, passwords in addresses."""
+    """Take out what a stranger need not know: the home folder, access tokens, passwords in
+    addresses."""
     home = str(Path.home())
     for spelling in {home, home.replace("\\", "/"), home.replace("\\", "\\\\")} - {"/"}:
         text = re.sub(re.escape(spelling) + r"(?![\w-])", "~", text, flags=re.IGNORECASE)
@@ -179,7 +183,8 @@ def _try_torch() -> tuple[bool, str, str, str]:
 
 
 def _multiply() -> tuple[bool, str, str, str]:
-    """Multiply on the best device and compare with the CPU: works, device, what happened, remedy."""
+    """Multiply on the best device and compare with the CPU: works, device, what happened,
+    remedy."""
     try:
         import torch
 

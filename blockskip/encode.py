@@ -33,10 +33,16 @@ def crop(photo: Image.Image, draw: Draw, side_px: int) -> Image.Image:
 
 
 @torch.no_grad()
-def encode_draws(family: Family, pipe: object, photos: Sequence[Photo], draws: Sequence[Draw],
-                 settings: Settings, device: torch.device,
-                 progress: Callable[[int, int], None] = lambda n, total: None,
-                 batch: int = 32) -> Tensor:
+def encode_draws(
+    family: Family,
+    pipe: object,
+    photos: Sequence[Photo],
+    draws: Sequence[Draw],
+    settings: Settings,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+    batch: int = 32,
+) -> Tensor:
     """Latents x_0 of the draws, (len(draws), T, C) on the CPU."""
     side = train_side(settings)
 

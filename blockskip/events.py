@@ -1,7 +1,7 @@
 """What a run says while it works: one JSON object a line in `events.jsonl`, one shape everywhere.
 
-The worker process writes events, and every screen (terminal, studio) only reads them. Errors meant for
-people are `UserError`: what happened, to which file or setting, and what to do.
+The worker process writes events, and every screen (terminal, studio) only reads them. Errors meant
+for people are `UserError`: what happened, to which file or setting, and what to do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Stage `stage` has done n of total. eta_s: seconds left for the whole run, < 0 when unknown."""
+    """Stage `stage` has done n of total. eta_s: seconds left for the whole run, < 0 when
+    unknown."""
 
     stage: str
     n: int
@@ -75,7 +76,8 @@ class Memory(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Event):
-    """A preview picture was written. path: relative to the run folder. step 0: the untrained model."""
+    """A preview picture was written. path: relative to the run folder. step 0: the untrained
+    model."""
 
     step: int
     prompt: str
@@ -148,5 +150,10 @@ def from_json(line: str) -> Event:
     if cls is None:
         raise ValueError(f"not an event: {line[:80]}")
     names = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{k: tuple(v) if k == "stages" and isinstance(v, list) else v
-                  for k, v in data.items() if k in names})
+    return cls(
+        **{
+            k: tuple(v) if k == "stages" and isinstance(v, list) else v
+            for k, v in data.items()
+            if k in names
+        }
+    )

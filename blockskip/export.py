@@ -1,13 +1,14 @@
 """Trained LoRA → a .safetensors file for ComfyUI, diffusers or kohya's tools; reopened and checked.
 
     comfyui    diffusers' names, nothing about scale anywhere; ComfyUI and diffusers both load it
-    diffusers  the same tensors, with the LoRA's settings in the header, as diffusers itself writes them
-    kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, sd-scripts, ComfyUI
+    diffusers  the same tensors, with the LoRA's settings in the header, as diffusers itself writes
+    them
+    kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, ComfyUI
 
-alpha = rank in all three: ComfyUI never reads the scale in a header, and diffusers refuses a file that
-states it twice. Numbers are float32 for a float32 model; else float16, eight times finer than
-bfloat16, unless a tensor's values are too small for it. A file is written under another name
-and gets its own only after `verify` has reopened it; an older export stays until then.
+alpha = rank in all three: ComfyUI never reads the scale in a header, and diffusers refuses a file
+that states it twice. Numbers are float32 for a float32 model; else float16, eight times finer than
+bfloat16, unless a tensor's values are too small for it. A file is written under another name and
+gets its own only after `verify` has reopened it; an older export stays until then.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ _PREFIX = "transformer."
 
 @dataclass(frozen=True)
 class Exported:
-    """A checked file. keys: tensors in it. modules: linear layers adapted. workflow: for ComfyUI."""
+    """A checked file. keys: tensors in it. modules: linear layers adapted. workflow: for
+    ComfyUI."""
 
     path: Path
     format: str
@@ -50,14 +52,24 @@ class Exported:
     workflow: Path | None = None
 
 
-def export_lora(lora: dict[str, Tensor], out: Path, *, format: str, settings: Settings,
-                row: ModelRow, started: str, num_photos: int, step: int,
-                thumbnail: Image.Image | None = None) -> Exported:
+def export_lora(
+    lora: dict[str, Tensor],
+    out: Path,
+    *,
+    format: str,
+    settings: Settings,
+    row: ModelRow,
+    started: str,
+    num_photos: int,
+    step: int,
+    thumbnail: Image.Image | None = None,
+) -> Exported:
     """Write a LoRA and check what was written; equal arguments give equal bytes.
 
     lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), trained at
-    alpha = rank. out: a file, or a folder to put one in. started: ISO date of the run's start. Raises
-    UserError, and then `out` is what it was before; a file that fails the check is kept as *.bad.
+    alpha = rank. out: a file, or a folder to put one in. started: ISO date of the run's start.
+    Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
+    *.bad.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {FORMATS}")
@@ -81,15 +93,23 @@ def export_lora(lora: dict[str, Tensor], out: Path, *, format: str, settings: Se
         files.replace(unchecked, out)
     except OSError as error:
         raise files.disk_error(out, error) from error
-    return Exported(out, format, len(tensors), len(modules), out.stat().st_size,
-                    _write_workflow(out, format, settings, row))
+    return Exported(
+        out,
+        format,
+        len(tensors),
+        len(modules),
+        out.stat().st_size,
+        _write_workflow(out, format, settings, row),
+    )
 
 
-def verify(path: Path, modules: Collection[str], *, format: str, family: str = "flux",
-           called: str = "") -> None:
+def verify(
+    path: Path, modules: Collection[str], *, format: str, family: str = "flux", called: str = ""
+) -> None:
     """Reopen a file: all keys known and paired, shapes fit, numbers finite, some update not zero.
 
-    modules: the linears it must adapt, all and only these. called: its name in messages. Raises UserError.
+    modules: the linears it must adapt, all and only these. called: its name in messages. Raises
+    UserError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -107,11 +127,14 @@ def verify(path: Path, modules: Collection[str], *, format: str, family: str = "
     down, up = _suffixes(format)
     layers = [name.removesuffix(down) for name in tensors if name.endswith(down)]
     for layer in layers:
-        _check_pair(tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"),
-                    layer, called)
+        _check_pair(
+            tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"), layer, called
+        )
     if not any(_changes(tensors[layer + down], tensors[layer + up]) for layer in layers):
-        raise UserError(f"{called} would change nothing: nothing has been learnt yet.",
-                        "Let it train for some steps, then export again.")
+        raise UserError(
+            f"{called} would change nothing: nothing has been learnt yet.",
+            "Let it train for some steps, then export again.",
+        )
 
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
@@ -123,8 +146,16 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
     return path
 
 
-def _metadata(tensors: dict[str, Tensor], format: str, settings: Settings, row: ModelRow,
-              started: str, num_photos: int, step: int, output: str) -> dict[str, str]:
+def _metadata(
+    tensors: dict[str, Tensor],
+    format: str,
+    settings: Settings,
+    row: ModelRow,
+    started: str,
+    num_photos: int,
+    step: int,
+    output: str,
+) -> dict[str, str]:
     """The header that model managers read: ModelSpec 1.0.1, and the `ss_` keys of sd-scripts."""
     from safetensors.torch import save
 
@@ -132,23 +163,31 @@ def _metadata(tensors: dict[str, Tensor], format: str, settings: Settings, row: 
     rank = str(settings.rank)
     names = _names(row.family)
     made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
-    only = (" It fits this studio's small demo model only; FLUX.1 itself cannot use it."
-            if _is_demo(row) else "")
+    only = (
+        " It fits this studio's small demo model only; FLUX.1 itself cannot use it."
+        if _is_demo(row)
+        else ""
+    )
     digest = _content_hash(save(tensors))
     header = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": "blockskip-demo/lora" if _is_demo(row) else names.ARCHITECTURE,
         "modelspec.implementation": names.IMPLEMENTATION,
-        "modelspec.title": f"{phrase} – {row.title}", "modelspec.date": started,
+        "modelspec.title": f"{phrase} – {row.title}",
+        "modelspec.date": started,
         "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {made}.{only}",
         "modelspec.trigger_phrase": phrase,
         "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
-        "modelspec.license": row.licence, "modelspec.hash_sha256": digest,
+        "modelspec.license": row.licence,
+        "modelspec.hash_sha256": digest,
         "ss_output_name": output,
         "ss_base_model_version": "blockskip-demo" if _is_demo(row) else names.BASE_MODEL,
-        "ss_network_dim": rank, "ss_network_alpha": rank, "ss_steps": str(step),
-        "ss_num_train_images": str(num_photos), "ss_training_comment": made,
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "ss_steps": str(step),
+        "ss_num_train_images": str(num_photos),
+        "ss_training_comment": made,
         "ss_tag_frequency": json.dumps({"photos": {phrase: num_photos}}, ensure_ascii=False),
         "sshs_model_hash": digest.removeprefix("0x"),
     }
@@ -158,8 +197,8 @@ def _metadata(tensors: dict[str, Tensor], format: str, settings: Settings, row: 
 
 
 def _adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[str, str]:
-    """What diffusers' own `save_lora_weights` writes. Left out when ranks differ: diffusers then reads
-    each layer's rank from its tensors, with the same scale of 1."""
+    """What diffusers' own `save_lora_weights` writes. Left out when ranks differ: diffusers then
+    reads each layer's rank from its tensors, with the same scale of 1."""
     ranks = {lora[f"{_PREFIX}{module}{_DIFFUSERS[0]}"].shape[0] for module in modules}
     if len(ranks) > 1:
         return {}
@@ -170,12 +209,14 @@ def _adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict
 
 
 def _stored(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
-    """The tensors as they are saved, sorted by name (see the module's text for the kind of number)."""
+    """The tensors as they are saved, sorted by name (see the module's text for the kind of
+    number)."""
     full = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
     if row.dtype == "float32" or not all(_fits_half(tensor) for tensor in full.values()):
         return full
-    return {name: tensor if name.endswith(".alpha") else tensor.half()
-            for name, tensor in full.items()}
+    return {
+        name: tensor if name.endswith(".alpha") else tensor.half() for name, tensor in full.items()
+    }
 
 
 def _fits_half(tensor: Tensor) -> bool:
@@ -184,7 +225,8 @@ def _fits_half(tensor: Tensor) -> bool:
 
 
 def _modules(lora: dict[str, Tensor], names: ModuleType, called: str) -> list[str]:
-    """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them all."""
+    """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them
+    all."""
     found: dict[str, int] = {}
     for key in lora:
         suffix = next((s for s in _DIFFUSERS if key.endswith(s)), "")
@@ -198,8 +240,13 @@ def _modules(lora: dict[str, Tensor], names: ModuleType, called: str) -> list[st
     return sorted(found)
 
 
-def _check_keys(tensors: dict[str, Tensor], modules: Collection[str], format: str,
-                names: ModuleType, called: str) -> None:
+def _check_keys(
+    tensors: dict[str, Tensor],
+    modules: Collection[str],
+    format: str,
+    names: ModuleType,
+    called: str,
+) -> None:
     """Exactly the keys that programs look for, no more and no fewer."""
     kohya = format == "kohya"
     layers = names.kohya_names(modules) if kohya else {_PREFIX + module for module in modules}
@@ -217,8 +264,10 @@ def _check_pair(down: Tensor, up: Tensor, alpha: Tensor | None, layer: str, call
     if alpha is not None and float(alpha) != down.shape[0]:
         raise _broken(called, f"the scale of {layer} is not 1")
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
-        raise UserError(f"{called} holds numbers that are not finite ({layer}).",
-                        "The training ran away; train again with a lower learning rate.")
+        raise UserError(
+            f"{called} holds numbers that are not finite ({layer}).",
+            "The training ran away; train again with a lower learning rate.",
+        )
 
 
 def _changes(down: Tensor, up: Tensor) -> bool:
@@ -256,8 +305,10 @@ def _names(family: str) -> ModuleType:
     """The module with the family's names. Raises UserError for a family that has none."""
     known = {"flux": flux_names}
     if family not in known:
-        raise UserError(f"LoRAs of the {family} family cannot be exported yet.",
-                        "The trained LoRA is safe in the run's checkpoints.")
+        raise UserError(
+            f"LoRAs of the {family} family cannot be exported yet.",
+            "The trained LoRA is safe in the run's checkpoints.",
+        )
     return known[family]
 
 
@@ -266,5 +317,7 @@ def _is_demo(row: ModelRow) -> bool:
 
 
 def _broken(called: str, what: str) -> UserError:
-    return UserError(f"{called} is not a whole LoRA: {what}.",
-                     "Export it again; if this comes back, tell us and attach the doctor's report.")
+    return UserError(
+        f"{called} is not a whole LoRA: {what}.",
+        "Export it again; if this comes back, tell us and attach the doctor's report.",
+    )

@@ -1,7 +1,8 @@
-"""Files that survive a crash: written under a temporary name, then renamed; safetensors with a stable header.
+"""Files that survive a crash: written under a temporary name, then renamed; safetensors with a
+stable header.
 
-safetensors writes the keys of its `__metadata__` in random order; here they are sorted, so that the same
-tensors give the same bytes (METHOD.md §1.5, property 6).
+safetensors writes the keys of its `__metadata__` in random order; here they are sorted, so that the
+same tensors give the same bytes (METHOD.md §1.5, property 6).
 """
 
 from __future__ import annotations
@@ -84,8 +85,10 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path.name} cannot be read as a safetensors file.",
-                        "It may be cut short or another kind of file; make or fetch it again.") from error
+        raise UserError(
+            f"{path.name} cannot be read as a safetensors file.",
+            "It may be cut short or another kind of file; make or fetch it again.",
+        ) from error
 
 
 def fingerprint(*parts: object) -> str:
@@ -107,8 +110,12 @@ def disk_error(path: Path, error: OSError) -> UserError:
     import errno
 
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return UserError(f"The disk is full: {path.name} could not be written in {path.parent}.",
-                         "Free some space (blockskip clean frees caches) or choose another "
-                         "drive with --data-dir; then resume.")
-    return UserError(f"{path} could not be written: {error.strerror or error}.",
-                     "Check that the folder exists and may be written to.")
+        return UserError(
+            f"The disk is full: {path.name} could not be written in {path.parent}.",
+            "Free some space (blockskip clean frees caches) or choose another "
+            "drive with --data-dir; then resume.",
+        )
+    return UserError(
+        f"{path} could not be written: {error.strerror or error}.",
+        "Check that the folder exists and may be written to.",
+    )

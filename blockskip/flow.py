@@ -1,4 +1,5 @@
-"""Flow matching, the only place that knows it: noising, target, loss, timestep sampling (METHOD.md §1.6).
+"""Flow matching, the only place that knows it: noising, target, loss, timestep sampling (METHOD.md
+§1.6).
 
 t in [0, 1], 1 = pure noise:  x_t = (1 - t) x_0 + t ε,  velocity v = ε - x_0.
 """
@@ -19,7 +20,8 @@ def generator(seed: int, *what: object) -> torch.Generator:
 
 
 def sample_t(sampler: str, source: torch.Generator) -> float:
-    """One timestep. sampler: logit_normal(0, 1) | uniform | shifted_sigmoid (shift 3, towards noise)."""
+    """One timestep. sampler: logit_normal(0, 1) | uniform | shifted_sigmoid (shift 3, towards
+    noise)."""
     if sampler == "uniform":
         return torch.rand((), generator=source, dtype=torch.float64).item()
     t = 1 / (1 + math.exp(-torch.randn((), generator=source, dtype=torch.float64).item()))

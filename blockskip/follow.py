@@ -13,8 +13,15 @@ from blockskip import events
 from blockskip.events import Event
 from blockskip.runs import Run
 
-STAGES = {"photos": "Photos", "text": "Captions", "latents": "Crops", "residuals": "Residuals",
-          "train": "Training", "preview": "Samples", "export": "Export"}
+STAGES = {
+    "photos": "Photos",
+    "text": "Captions",
+    "latents": "Crops",
+    "residuals": "Residuals",
+    "train": "Training",
+    "preview": "Samples",
+    "export": "Export",
+}
 
 
 def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
@@ -61,8 +68,13 @@ class _Screen:
     def __init__(self, console: Console, quiet: bool) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description:10}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"), console=console, disable=quiet)
+            TextColumn("{task.description:10}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=quiet,
+        )
         self.tasks: dict[str, int] = {}
         self.memory, self.loss, self.resumed = "", None, False
         self.last: Event | None = None
@@ -76,8 +88,10 @@ class _Screen:
             vram = f"VRAM {event.vram_gib:.1f} GiB, " if event.vram_gib >= 0 else ""
             self.memory = f"{vram}RAM {event.rss_gib:.1f} GiB"
         elif isinstance(event, events.Note):
-            self.console.print(f"[yellow]{event.text}[/]" if event.level == "warning"
-                               else event.text, highlight=False)
+            self.console.print(
+                f"[yellow]{event.text}[/]" if event.level == "warning" else event.text,
+                highlight=False,
+            )
         elif isinstance(event, events.Started):
             self.resumed = event.resumed_from > 0
         if isinstance(event, (events.Done, events.Failed, events.Stopped)):
@@ -91,34 +105,56 @@ class _Screen:
             text = f"{loss}{self.memory}  {eta}"
         if event.stage not in self.tasks:
             self.tasks[event.stage] = self.progress.add_task(
-                STAGES.get(event.stage, event.stage), total=event.total, text="")
-        self.progress.update(self.tasks[event.stage], completed=event.n, total=event.total,
-                             text=text)
+                STAGES.get(event.stage, event.stage), total=event.total, text=""
+            )
+        self.progress.update(
+            self.tasks[event.stage], completed=event.n, total=event.total, text=text
+        )
 
 
 def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
     last = screen.last
     if isinstance(last, events.Done):
         if as_json:
-            print(json.dumps({
-                "run": str(run.folder), "adapter": str(run.folder / last.adapter),
-                "exported": str(run.folder / last.exported), "steps": last.steps,
-                "seconds": last.seconds, "stages": last.stages,
-                "peak_vram_gib": last.peak_vram_gib, "peak_rss_gib": last.peak_rss_gib,
-                "final_loss": last.final_loss, "resumed": screen.resumed}, ensure_ascii=False))
-        console.print(f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
-                      highlight=False)
+            print(
+                json.dumps(
+                    {
+                        "run": str(run.folder),
+                        "adapter": str(run.folder / last.adapter),
+                        "exported": str(run.folder / last.exported),
+                        "steps": last.steps,
+                        "seconds": last.seconds,
+                        "stages": last.stages,
+                        "peak_vram_gib": last.peak_vram_gib,
+                        "peak_rss_gib": last.peak_rss_gib,
+                        "final_loss": last.final_loss,
+                        "resumed": screen.resumed,
+                    },
+                    ensure_ascii=False,
+                )
+            )
+        console.print(
+            f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
+            highlight=False,
+        )
         return 0
     if isinstance(last, events.Stopped):
         title, remedy = f"Run “{run.name}” is {last.reason} at step {last.step}.", "Go on with:"
         code = 130
     else:
         title = last.title if last else f"Run “{run.name}” ended without a word."
-        remedy = (last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}.")
+        remedy = last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}."
         code = 1
     if as_json:
-        print(json.dumps({"run": str(run.folder), "error": title, "remedy": remedy},
-                         ensure_ascii=False))
-    console.print(f"[bold]{title}[/] {remedy} blockskip resume {run.name}" if code == 130
-                  else f"[bold red]{title}[/] {remedy}", highlight=False)
+        print(
+            json.dumps(
+                {"run": str(run.folder), "error": title, "remedy": remedy}, ensure_ascii=False
+            )
+        )
+    console.print(
+        f"[bold]{title}[/] {remedy} blockskip resume {run.name}"
+        if code == 130
+        else f"[bold red]{title}[/] {remedy}",
+        highlight=False,
+    )
     return code

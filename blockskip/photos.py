@@ -1,8 +1,9 @@
 """Photo files, as phones and cameras make them, → upright RGB photos with captions.
 
-A photo comes out the way a person sees it: turned by its EXIF tag, in sRGB, 8 bits a colour, first frame,
-transparent parts white, and without any of the file's metadata. One bad file never stops the others: it
-is named with the reason. What this does not do: crop, augment or describe photos. No torch in here.
+A photo comes out the way a person sees it: turned by its EXIF tag, in sRGB, 8 bits a colour, first
+frame, transparent parts white, and without any of the file's metadata. One bad file never stops the
+others: it is named with the reason. What this does not do: crop, augment or describe photos. No
+torch in here.
 """
 
 from __future__ import annotations
@@ -29,21 +30,26 @@ MIN_SIDE_PX = 16  # less holds no pet
 MAX_RATIO = 16  # long to short side; a thread of pixels would become gigabytes when scaled
 UPLOAD_SIDE_PX = 4096
 
-# files that lie beside photos and are no photos: captions, edits, notes, an operating system's litter
+# files that lie beside photos and are none: captions, edits, notes, an operating system's litter
 _BESIDE = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
 _RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 _KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
 _ORIENTATION = 0x0112  # EXIF tag; the values are those of EXIF 2.32, 4.6.4
 _TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A usable photo. width, height: upright, in pixels. sha: blake2b of the file, 32 hex digits."""
+    """A usable photo. width, height: upright, in pixels. sha: blake2b of the file, 32 hex
+    digits."""
 
     path: Path
     caption: str
@@ -69,7 +75,8 @@ class UnusablePhoto(UserError):
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
-    """The files to try, in natural order (2 before 10): those named, and those lying in folders named.
+    """The files to try, in natural order (2 before 10): those named, and those lying in folders
+    named.
 
     Folders inside folders, hidden files and files that only accompany photos are not looked at.
     Raises UserError for a path that does not exist and for a folder or a selection without photos.
@@ -77,8 +84,10 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not _exists(path):
-            raise UserError(f"There is no file or folder called “{path}”.",
-                            "Check the name, or choose the photos again.")
+            raise UserError(
+                f"There is no file or folder called “{path}”.",
+                "Check the name, or choose the photos again.",
+            )
         inside = _inside(path) if path.is_dir() else [path]
         found |= {file.resolve(): file for file in inside if not _ignored(file)}
     if not found:
@@ -87,7 +96,8 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
 
 
 def open_photo(path: Path) -> Image.Image:
-    """The photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError (UnusablePhoto)."""
+    """The photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError
+    (UnusablePhoto)."""
     _check_file(path)
     _register()
     again = "Copy it again from the camera or phone, or leave it out."
@@ -99,8 +109,11 @@ def open_photo(path: Path) -> Image.Image:
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise UnusablePhoto(path, f"has more than {MAX_PIXELS // 10**6} million pixels",
-                            "Make it smaller in any photo program.") from error
+        raise UnusablePhoto(
+            path,
+            f"has more than {MAX_PIXELS // 10**6} million pixels",
+            "Make it smaller in any photo program.",
+        ) from error
     except UnidentifiedImageError as error:
         raise UnusablePhoto(path, _other_kind(path), _KINDS) from error
     except PermissionError as error:
@@ -112,8 +125,8 @@ def open_photo(path: Path) -> Image.Image:
 def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[Rejected]]:
     """Every file opened once: the usable photos and the others, each in the order given.
 
-    caption: of photos without a .txt beside them (or with a blank one). Raises UserError if no photo
-    is usable.
+    caption: of photos without a .txt beside them (or with a blank one). Raises UserError if no
+    photo is usable.
     """
     good, bad = [], []
     for path in map(Path, files):
@@ -123,8 +136,11 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
             bad.append(Rejected(path.name, error.reason))
     if not good:
         shown = "; ".join(f"{r.name}: {r.reason}" for r in bad[:5]) + ("; …" if bad[5:] else "")
-        title = (f"{bad[0].name} is not a usable photo: {bad[0].reason}." if len(bad) == 1 else
-                 f"None of the {len(bad)} files is a usable photo: {shown}.")
+        title = (
+            f"{bad[0].name} is not a usable photo: {bad[0].reason}."
+            if len(bad) == 1
+            else f"None of the {len(bad)} files is a usable photo: {shown}."
+        )
         raise UserError(title, f"Choose other photos. {_KINDS}")
     return good, bad
 
@@ -133,12 +149,13 @@ def scale_photo(image: Image.Image, short_px: int) -> Image.Image:
     """The photo with its short side exactly `short_px`, its shape kept to the nearest pixel."""
     factor = short_px / min(image.size)
     size = tuple(max(short_px, round(side * factor)) for side in image.size)
-    # Pillow's Lanczos widens with the factor, so nothing aliases; the gap first halves big photos fast
+    # Pillow's Lanczos widens with the factor, so nothing aliases; the gap halves big photos fast
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def reencode(path: Path, target: Path) -> None:
-    """A fresh copy that holds the picture and nothing else: no place, date, camera or hidden payload.
+    """A fresh copy that holds the picture and nothing else: no place, date, camera or hidden
+    payload.
 
     target: .png is written without loss, anything else as JPEG; at most 4096 px a side. Raises
     UserError for a bad photo and for a full disk.
@@ -164,11 +181,15 @@ def _inside(folder: Path) -> list[Path]:
     try:
         inside = [path for path in folder.iterdir() if path.is_file() and not _ignored(path)]
     except OSError as error:
-        raise UserError(f"The folder “{folder}” cannot be read: {error.strerror}.",
-                        "Check that it may be opened.") from error
+        raise UserError(
+            f"The folder “{folder}” cannot be read: {error.strerror}.",
+            "Check that it may be opened.",
+        ) from error
     if not inside:
-        raise UserError(f"“{folder}” is a folder without photos.",
-                        f"Folders inside it are not looked at. {_KINDS}")
+        raise UserError(
+            f"“{folder}” is a folder without photos.",
+            f"Folders inside it are not looked at. {_KINDS}",
+        )
     return inside
 
 
@@ -190,8 +211,9 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         raise UnusablePhoto(path, "is no longer there", "Choose the photos again.") from error
     if size == 0:
-        raise UnusablePhoto(path, "is empty (0 bytes)",
-                            "Copy it again from the camera or phone, or leave it out.")
+        raise UnusablePhoto(
+            path, "is empty (0 bytes)", "Copy it again from the camera or phone, or leave it out."
+        )
     if path.suffix.lower() in _RAW:  # some of these are TIFFs, of which only a stamp would be read
         raise UnusablePhoto(path, "is a camera's raw file", "Export it as JPEG or HEIC first.")
 
@@ -261,8 +283,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" not in ImageCms.getProfileDescription(source):
-                return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"),
-                                                 outputMode="RGB")
+                return ImageCms.profileToProfile(
+                    image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+                )
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a damaged or foreign profile: the plain colours are better than no photo
     return image.convert("RGB")

@@ -22,8 +22,16 @@ def preview_seeds(settings: Settings, num: int) -> list[int]:
 
 
 @torch.no_grad()
-def sample(family: Family, pipe: object, text: Text, negative: Text, sampling: Sampling,
-           seeds: Sequence[int], device: torch.device, batch: int = 8) -> list[Image.Image]:
+def sample(
+    family: Family,
+    pipe: object,
+    text: Text,
+    negative: Text,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    device: torch.device,
+    batch: int = 8,
+) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it."""
     images = []
     with resident(device, pipe.transformer, pipe.vae):
@@ -31,9 +39,12 @@ def sample(family: Family, pipe: object, text: Text, negative: Text, sampling: S
             rows = range(start, min(start + batch, len(seeds)))
             some = text.rows(rows)
             images += family.sample(
-                pipe, Text(some.embeds.to(device), some.pooled.to(device)),
-                negative_rows(negative, len(rows), device), sampling,
-                [seeds[i] for i in rows])
+                pipe,
+                Text(some.embeds.to(device), some.pooled.to(device)),
+                negative_rows(negative, len(rows), device),
+                sampling,
+                [seeds[i] for i in rows],
+            )
     return images
 
 
@@ -43,8 +54,9 @@ def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:
     return Text(repeated.embeds.to(device), repeated.pooled.to(device))
 
 
-def write_previews(images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int],
-                   folder: Path) -> Iterator[tuple[Path, str]]:
+def write_previews(
+    images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], folder: Path
+) -> Iterator[tuple[Path, str]]:
     """Save pictures as NN.png with prompt and seed inside; gives (path, prompt) of each."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds, strict=True)):

@@ -1,8 +1,8 @@
 """A window of draws → what the skipped blocks would have computed (METHOD.md §1.3, §1.4).
 
-The whole window goes through the full model once, layer by layer, with the current LoRA active, so that
-the back's residual is fresh and every weight is brought once. Stored for each draw: f_n (exact), Δ of the
-back's image stream, and the middle's modulation vectors.
+The whole window goes through the full model once, layer by layer, with the current LoRA active, so
+that the back's residual is fresh and every weight is brought once. Stored for each draw: f_n
+(exact), Δ of the back's image stream, and the middle's modulation vectors.
 """
 
 from __future__ import annotations
@@ -57,17 +57,25 @@ def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
-    """Full names of the middle's modulation linears; under these names windows store their outputs."""
+    """Full names of the middle's modulation linears; under these names windows store their
+    outputs."""
     blocks = family.blocks(model)
-    return [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
-            for linear in family.modulation(block)]
+    return [
+        f"{name}.{linear}"
+        for name, block in (blocks[i] for i in span.middle(len(blocks)))
+        for linear in family.modulation(block)
+    ]
 
 
 class _Recorded(nn.Module):
     """A module that notes what it is given or what it gives, on its way through the window."""
 
-    def __init__(self, module: nn.Module, before: Callable[[dict], None] | None = None,
-                 after: Callable[[tuple], None] | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        before: Callable[[dict], None] | None = None,
+        after: Callable[[tuple], None] | None = None,
+    ) -> None:
         super().__init__()
         self.module, self.before, self.after = module, before, after
 
@@ -81,9 +89,15 @@ class _Recorded(nn.Module):
 
 
 @torch.no_grad()
-def compute_window(model: nn.Module, family: Family, span: Span, inputs: WindowInputs,
-                   micro_batch: int, device: torch.device,
-                   progress: Callable[[int, int], None] = lambda n, total: None) -> dict[str, Tensor]:
+def compute_window(
+    model: nn.Module,
+    family: Family,
+    span: Span,
+    inputs: WindowInputs,
+    micro_batch: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU.
 
     Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
@@ -92,8 +106,11 @@ def compute_window(model: nn.Module, family: Family, span: Span, inputs: WindowI
     """
     blocks = family.blocks(model)
     middle = span.middle(len(blocks))
-    window: dict[str, Tensor] = {"front.image": inputs.noisy, "front.text": inputs.text,
-                                 "pooled": inputs.pooled}
+    window: dict[str, Tensor] = {
+        "front.image": inputs.noisy,
+        "front.text": inputs.text,
+        "pooled": inputs.pooled,
+    }
 
     def record_front(given: dict) -> None:
         window["front.image"] = given["hidden_states"].cpu()
@@ -124,20 +141,27 @@ def compute_window(model: nn.Module, family: Family, span: Span, inputs: WindowI
         stack.enter_context(resident(device, *around))
         modulation = _record_modulation(stack, model, family, span)
         stack.enter_context(replaced(model, wrapped))
-        model(**family.inputs(*(x.to(device) for x in (
-            inputs.noisy, inputs.text, inputs.pooled, inputs.t)), inputs.side_px, inputs.guidance))
+        model(
+            **family.inputs(
+                *(x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t)),
+                inputs.side_px,
+                inputs.guidance,
+            )
+        )
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
 
 
-def _record_modulation(stack: ExitStack, model: nn.Module, family: Family,
-                       span: Span) -> dict[str, list[Tensor]]:
+def _record_modulation(
+    stack: ExitStack, model: nn.Module, family: Family, span: Span
+) -> dict[str, list[Tensor]]:
     """Hooks that keep, micro-batch by micro-batch, what the middle's modulation linears give."""
     kept: dict[str, list[Tensor]] = {}
     for name in modulation_names(model, family, span):
         kept[name] = []
         handle = model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, parts=kept[name]: parts.append(output.cpu()))
+            lambda _m, _i, output, parts=kept[name]: parts.append(output.cpu())
+        )
         stack.callback(handle.remove)
     return kept
 

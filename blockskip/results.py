@@ -31,8 +31,10 @@ def newest_checkpoint(run: Run) -> Path:
     """Raises UserError when nothing has been learnt yet."""
     found = checkpoints(run)
     if not found:
-        raise UserError(f"Run “{run.name}” has no checkpoint yet.",
-                        f"Let it train first: blockskip resume {run.name}")
+        raise UserError(
+            f"Run “{run.name}” has no checkpoint yet.",
+            f"Let it train first: blockskip resume {run.name}",
+        )
     return found[-1]
 
 
@@ -45,10 +47,16 @@ def export_run(run: Run, format: str = "comfyui", out: Path | None = None) -> ex
     photos = find_photos([run.photos_dir])
     suffix = "" if format == "comfyui" else f"-{format}"
     return export.export_lora(
-        checkpoint_lora(checkpoint), out or run.exports_dir / f"{run.name}{suffix}.safetensors",
-        format=format, settings=settings, row=config.model_row(settings.model),
-        started=info["started"], num_photos=len(info["photos"]), step=step_of(checkpoint),
-        thumbnail=_thumbnail(photos))
+        checkpoint_lora(checkpoint),
+        out or run.exports_dir / f"{run.name}{suffix}.safetensors",
+        format=format,
+        settings=settings,
+        row=config.model_row(settings.model),
+        started=info["started"],
+        num_photos=len(info["photos"]),
+        step=step_of(checkpoint),
+        thumbnail=_thumbnail(photos),
+    )
 
 
 def _thumbnail(photos: list[Path]) -> object:
@@ -61,8 +69,9 @@ def _thumbnail(photos: list[Path]) -> object:
 
 
 @torch.no_grad()
-def pictures(run: Run, prompts: list[str], seeds: list[int], steps: int = 0,
-             with_lora: bool = True) -> list:
+def pictures(
+    run: Run, prompts: list[str], seeds: list[int], steps: int = 0, with_lora: bool = True
+) -> list:
     """Sample prompts with the run's newest LoRA (or without, for comparison), one picture each.
 
     steps: sampling steps, 0 = the model row's. Returns PIL images. Raises UserError.
@@ -72,11 +81,25 @@ def pictures(run: Run, prompts: list[str], seeds: list[int], steps: int = 0,
     device, kind = pick_device(settings.device), family(row.family)
     pipe = kind.load(sources.find_model(row), getattr(torch, row.dtype))
     if with_lora:
-        lora = add_lora(pipe.transformer, kind, Span(settings.front, settings.back), settings.rank,
-                        settings.targets, settings.seed)
+        lora = add_lora(
+            pipe.transformer,
+            kind,
+            Span(settings.front, settings.back),
+            settings.rank,
+            settings.targets,
+            settings.seed,
+        )
         restore(lora, checkpoint_lora(newest_checkpoint(run)))
     text = encode.encode_captions(kind, pipe, [*prompts, ""], settings.text_tokens)
-    sampling = Sampling(settings.preview_px, steps or settings.preview_steps,
-                        settings.preview_guidance)
-    return preview.sample(kind, pipe, text.rows(range(len(prompts))), text.rows([len(prompts)]),
-                          sampling, seeds, device)
+    sampling = Sampling(
+        settings.preview_px, steps or settings.preview_steps, settings.preview_guidance
+    )
+    return preview.sample(
+        kind,
+        pipe,
+        text.rows(range(len(prompts))),
+        text.rows([len(prompts)]),
+        sampling,
+        seeds,
+        device,
+    )

@@ -1,10 +1,11 @@
 """A run is a folder and a state machine: create, start, pause, stop, resume, list, rename, delete.
 
-No torch in here: the studio and `blockskip runs` must open at once. The work itself is done by a child
-process (worker.py) that lives on when the studio or the terminal closes. It is the only writer of
-`events.jsonl`; everybody else reads that file and asks for things through `control.json`.
+No torch in here: the studio and `blockskip runs` must open at once. The work itself is done by a
+child process (worker.py) that lives on when the studio or the terminal closes. It is the only
+writer of `events.jsonl`; everybody else reads that file and asks for things through `control.json`.
 
-    new → running → done | failed | paused | stopped | crashed;  all but running and done can be resumed
+    new → running → done | failed | paused | stopped | crashed;  all but running and done can be
+    resumed
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ class Run:
         return self.folder / "exports"
 
     def info(self) -> dict:
-        """All of run.toml: settings, started, versions, photos. Raises UserError when unreadable."""
+        """All of run.toml: settings, started, versions, photos. Raises UserError when
+        unreadable."""
         try:
             return tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"Run “{self.name}” cannot be read: {error}.",
-                            "Delete the run and train again.") from error
+            raise UserError(
+                f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
+            ) from error
 
     def settings(self) -> Settings:
         return settings_from_dict(self.info()["settings"])
@@ -149,29 +152,44 @@ class Run:
         """
         state = self.state()
         if state not in RESUMABLE:
-            raise UserError(f"Run “{self.name}” is {state}.",
-                            "Watch it in the studio." if state == "running"
-                            else "It is finished; start a new run to train again.")
+            raise UserError(
+                f"Run “{self.name}” is {state}.",
+                "Watch it in the studio."
+                if state == "running"
+                else "It is finished; start a new run to train again.",
+            )
         (self.folder / "control.json").unlink(missing_ok=True)
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT),
-                       "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            **os.environ,
+            "PYTHONUTF8": "1",
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         with open(self.folder / "worker.log", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "blockskip.worker", str(self.folder)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment,
-                **_detached())
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=environment,
+                **_detached(),
+            )
         created = psutil.Process(process.pid).create_time()
-        files.write_json(self.folder / "worker.json",
-                         {"pid": process.pid, "create_time": created})
+        files.write_json(self.folder / "worker.json", {"pid": process.pid, "create_time": created})
         return process
 
     def command(self, word: str) -> None:
-        """Ask the worker for something: pause | stop | preview. Raises UserError if nothing runs."""
+        """Ask the worker for something: pause | stop | preview. Raises UserError if nothing
+        runs."""
         if word not in COMMANDS:
             raise ValueError(f"command {word!r} is not one of {COMMANDS}")
         if self.worker() is None:
-            raise UserError(f"Run “{self.name}” is not running ({self.state()}).",
-                            "Resume it first." if self.state() in RESUMABLE else "")
+            raise UserError(
+                f"Run “{self.name}” is not running ({self.state()}).",
+                "Resume it first." if self.state() in RESUMABLE else "",
+            )
         files.write_json(self.folder / "control.json", {"command": word})
 
     def take_command(self, words: tuple[str, ...] = COMMANDS) -> str:
@@ -213,9 +231,10 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
     started = datetime.datetime.now().astimezone()
     folder = _folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
     if folder.exists():
-        raise UserError(f"There is already a run called “{folder.name}” ({folder}).",
-                        "Choose another name with --out, or go on with it: "
-                        f"blockskip resume {folder.name}")
+        raise UserError(
+            f"There is already a run called “{folder.name}” ({folder}).",
+            f"Choose another name with --out, or go on with it: blockskip resume {folder.name}",
+        )
     run = Run(folder)
     try:
         run.photos_dir.mkdir(parents=True)
@@ -224,9 +243,13 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
             shutil.copyfile(photo, target)
             if photo.with_suffix(".txt").exists():
                 shutil.copyfile(photo.with_suffix(".txt"), target.with_suffix(".txt"))
-        run.write_info({
-            "version": __version__, "started": started.isoformat(timespec="seconds"),
-            "settings": settings_to_dict(settings)})
+        run.write_info(
+            {
+                "version": __version__,
+                "started": started.isoformat(timespec="seconds"),
+                "settings": settings_to_dict(settings),
+            }
+        )
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise files.disk_error(folder, error) from error
@@ -241,8 +264,10 @@ def find(name: str) -> Run:
     folder = _folder(name)
     if not (folder / "run.toml").exists():
         known = ", ".join(run.name for run in list_runs()[:5])
-        raise UserError(f"There is no run called “{name}”.",
-                        f"The latest runs are: {known}." if known else "No run has been made yet.")
+        raise UserError(
+            f"There is no run called “{name}”.",
+            f"The latest runs are: {known}." if known else "No run has been made yet.",
+        )
     return Run(folder)
 
 
@@ -251,8 +276,9 @@ def list_runs() -> list[Run]:
     if not runs_dir().exists():
         return []
     found = [p.parent for p in runs_dir().glob("*/run.toml")]
-    return [Run(p) for p in sorted(found, key=lambda p: (p / "run.toml").stat().st_ctime,
-                                   reverse=True)]
+    return [
+        Run(p) for p in sorted(found, key=lambda p: (p / "run.toml").stat().st_ctime, reverse=True)
+    ]
 
 
 def rename(name: str, new_name: str) -> Run:
@@ -267,7 +293,8 @@ def rename(name: str, new_name: str) -> Run:
 
 
 def delete(name: str) -> int:
-    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when running."""
+    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when
+    running."""
     run = find(name)
     if run.worker() is not None:
         raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
@@ -275,8 +302,10 @@ def delete(name: str) -> int:
     try:
         shutil.rmtree(run.folder)
     except OSError as error:
-        raise UserError(f"{error.filename or run.folder} could not be deleted.",
-                        "Close programs that show it, then delete the run again.") from error
+        raise UserError(
+            f"{error.filename or run.folder} could not be deleted.",
+            "Close programs that show it, then delete the run again.",
+        ) from error
     return freed
 
 
@@ -285,8 +314,10 @@ def _folder(name: str) -> Path:
     if path.is_absolute() or len(path.parts) > 1:
         return path.resolve()
     if not _safe(name) or _safe(name) != name:
-        raise UserError(f"“{name}” cannot be the name of a run.",
-                        "Use letters, digits, spaces, dots, dashes and underscores.")
+        raise UserError(
+            f"“{name}” cannot be the name of a run.",
+            "Use letters, digits, spaces, dots, dashes and underscores.",
+        )
     return runs_dir() / name
 
 

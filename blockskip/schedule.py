@@ -1,8 +1,8 @@
 """Photos, settings and a seed → every draw of the run (METHOD.md §1.1, §1.2).
 
-A draw is one training example of one micro-step: photo, mirror, t, crop box, noise seed, caption. The
-schedule is a pure function; nothing random happens after it. The crop side follows t (dynamic patch
-sampling): high noise sees the whole pet, low noise a close-up.
+A draw is one training example of one micro-step: photo, mirror, t, crop box, noise seed, caption.
+The schedule is a pure function; nothing random happens after it. The crop side follows t (dynamic
+patch sampling): high noise sees the whole pet, low noise a close-up.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def scaled_size(photo: Photo, short_px: int) -> tuple[int, int]:
 
 
 def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -> list[Draw]:
-    """All draws of a run, in order. Photos take turns: each is seen once before any is seen again."""
+    """All draws of a run, in order. Photos take turns: each is seen once before any is seen
+    again."""
     draws = []
     for index in range(settings.num_draws):
         source = generator(settings.seed, "draw", index)
@@ -63,8 +64,10 @@ def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -
         t = sample_t(settings.timesteps, source)
         side = crop_side(settings, t, multiple, source)
         width, height = scaled_size(photos[photo], settings.s_max_px)
-        left, top = (int(torch.randint(0, length - side + 1, (), generator=source))
-                     for length in (width, height))
+        left, top = (
+            int(torch.randint(0, length - side + 1, (), generator=source))
+            for length in (width, height)
+        )
         seed = int(torch.randint(0, 2**62, (), generator=source))
         draws.append(Draw(index, photo, flip, t, left, top, side, seed))
     return draws

@@ -1,10 +1,10 @@
 """Full transformer → its trainable middle, inside the library's own model (METHOD.md §1.3, §1.4b).
 
-Stateless replay modules stand in the model's block lists at the skipped indices, so that indices and
-parameter names never shift and the library's forward is used as it is. A step hands them its tensors
-through a `Feed`:
+Stateless replay modules stand in the model's block lists at the skipped indices, so that indices
+and parameter names never shift and the library's forward is used as it is. A step hands them its
+tensors through a `Feed`:
 
-    front   the model is given f_n itself instead of latents and captions; embedders and front pass it on
+    front   the model is given f_n itself; embedders and skipped blocks pass it on
     middle  its modulation linears are replaced by what they said when the window was computed
     back    the first skipped block adds Δ to the image stream, the others pass it on
 """
@@ -44,8 +44,9 @@ class Feed:
 class Pass(nn.Module):
     """A skipped block: every stream goes on as it came."""
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor,
-                **_: object) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
+    ) -> tuple[Tensor, Tensor]:
         return encoder_hidden_states, hidden_states
 
 
@@ -56,8 +57,9 @@ class AddResidual(nn.Module):
         super().__init__()
         self.feed = feed
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor,
-                **_: object) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
+    ) -> tuple[Tensor, Tensor]:
         return encoder_hidden_states, hidden_states + self.feed["back"]
 
 
@@ -84,8 +86,9 @@ class Checkpointed(nn.Module):
 
 
 @contextmanager
-def skipping(model: nn.Module, family: Family, span: Span,
-             checkpointing: bool = False) -> Iterator[Feed]:
+def skipping(
+    model: nn.Module, family: Family, span: Span, checkpointing: bool = False
+) -> Iterator[Feed]:
     """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
 
     The model then takes `front.image`, `front.text` as image and text when span.front > 0. Raises
@@ -98,49 +101,69 @@ def skipping(model: nn.Module, family: Family, span: Span,
     front = {name: Pass() for name, _ in blocks[: span.front]}
     if span.front:
         front |= {name: nn.Identity() for name in family.embedders}
-    back = {name: Pass() if i else AddResidual(feed)
-            for i, (name, _) in enumerate(blocks[middle.stop :])}
-    modulation = {name: ReplayModulation(feed, name)
-                  for name in modulation_names(model, family, span)}
+    back = {
+        name: Pass() if i else AddResidual(feed)
+        for i, (name, _) in enumerate(blocks[middle.stop :])
+    }
+    modulation = {
+        name: ReplayModulation(feed, name) for name in modulation_names(model, family, span)
+    }
     with ExitStack() as stack:
         stack.enter_context(replaced(model, front | back | modulation))
         if checkpointing:
-            stack.enter_context(replaced(
-                model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}))
+            stack.enter_context(
+                replaced(model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle})
+            )
         yield feed
 
 
-def velocity(model: nn.Module, family: Family, feed: Feed, window: dict[str, Tensor],
-             t: Tensor, side_px: int, guidance: bool) -> Tensor:
+def velocity(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    t: Tensor,
+    side_px: int,
+    guidance: bool,
+) -> Tensor:
     """v (B, T, C) of the skipping model for the draws of `window`, whose tensors have B rows.
 
     window: `front.image`/`front.text` (f_n, or x_t and the caption's embeddings when front = 0),
     `pooled`, `back` (Δ, when back > 0) and the middle's modulation. Must run inside `feed.holding`.
     """
-    inputs = family.inputs(window["front.image"], window["front.text"], window["pooled"], t,
-                           side_px, guidance)
+    inputs = family.inputs(
+        window["front.image"], window["front.text"], window["pooled"], t, side_px, guidance
+    )
     (output,) = model(**inputs)
     return output
 
 
-def add_lora(model: nn.Module, family: Family, span: Span, rank: int, targets: str,
-             seed: int) -> dict[str, nn.Parameter]:
+def add_lora(
+    model: nn.Module, family: Family, span: Span, rank: int, targets: str, seed: int
+) -> dict[str, nn.Parameter]:
     """Give the middle a LoRA (alpha = rank, B = 0) through peft.
 
-    Returns its parameters under the full model's names, `transformer.<linear>.lora_A.weight` (r, in)
-    and `….lora_B.weight` (out, r).
+    Returns its parameters under the full model's names, `transformer.<linear>.lora_A.weight` (r,
+    in) and `….lora_B.weight` (out, r).
     """
     from peft import LoraConfig
 
     blocks = family.blocks(model)
-    names = [f"{name}.{linear}" for name, block in (blocks[i] for i in span.middle(len(blocks)))
-             for linear in family.lora_targets(block, targets)]
+    names = [
+        f"{name}.{linear}"
+        for name, block in (blocks[i] for i in span.middle(len(blocks)))
+        for linear in family.lora_targets(block, targets)
+    ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=names,
-                                     init_lora_weights=True))
-    return {f"transformer.{name.replace('.default', '')}": parameter
-            for name, parameter in model.named_parameters() if parameter.requires_grad}
+        model.add_adapter(
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)
+        )
+    return {
+        f"transformer.{name.replace('.default', '')}": parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""Where a model's weights come from: a folder in the layout diffusers saves (the demo model is one).
+"""Where a model's weights come from: a folder in the layout diffusers saves (the demo model is
+one).
 
 Caches and runs are keyed by what the weights are (a fingerprint), never by a name.
 """
@@ -19,11 +20,14 @@ def find_model(row: ModelRow) -> Path:
     if (folder / "model_index.json").exists():
         return folder
     if row.name == "demo":
-        raise UserError(f"The demo model is missing ({row.source}).",
-                        "Download BlockSkip Studio again, or make the model anew: "
-                        "blockskip lab pretrain-demo")
-    raise UserError(f"{row.title} is not on this machine.",
-                    "This version trains the demo model; real models come with the next one.")
+        raise UserError(
+            f"The demo model is missing ({row.source}).",
+            "Download BlockSkip Studio again, or make the model anew: blockskip lab pretrain-demo",
+        )
+    raise UserError(
+        f"{row.title} is not on this machine.",
+        "This version trains the demo model; real models come with the next one.",
+    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -1,7 +1,9 @@
-"""The loop: window of residuals → steps on the middle → next window, with the current LoRA each time.
+"""The loop: window of residuals → steps on the middle → next window, with the current LoRA each
+time.
 
-Between two steps the model is whole (previews may use it); inside a step it is only its middle. The state
-that a checkpoint holds is everything the next step depends on, so a resumed run gives the same bytes.
+Between two steps the model is whole (previews may use it); inside a step it is only its middle. The
+state that a checkpoint holds is everything the next step depends on, so a resumed run gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from blockskip.skipping import add_lora, restore, skipping, snapshot, velocity
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All draws of a run, encoded. latents: x_0 (num_draws, T, C) on the CPU; text: a row a caption."""
+    """All draws of a run, encoded. latents: x_0 (num_draws, T, C) on the CPU; text: a row a
+    caption."""
 
     draws: Sequence[Draw]
     latents: Tensor
@@ -47,22 +50,33 @@ class Trainer:
     """LoRA on the middle of `model`; `run` yields events, one Loss a step.
 
     model: the library's transformer, frozen. window_dir: where residual windows are kept.
-    fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a window.
+    fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
+    window.
     """
 
-    def __init__(self, model: nn.Module, family: Family, settings: Settings, data: TrainingData,
-                 device: torch.device, window_dir: Path, fingerprint: str,
-                 progress: Callable[[int, int], None] = lambda n, total: None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        settings: Settings,
+        data: TrainingData,
+        device: torch.device,
+        window_dir: Path,
+        fingerprint: str,
+        progress: Callable[[int, int], None] = lambda n, total: None,
+    ) -> None:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
         self.progress = progress
         self.span = Span(settings.front, settings.back)
         self.side_px = train_side(settings)
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
-        self.lora = add_lora(model, family, self.span, settings.rank, settings.targets,
-                             settings.seed)
-        self.optimizer = torch.optim.AdamW(self.lora.values(), lr=settings.lr, betas=(0.9, 0.99),
-                                           weight_decay=0.0)
+        self.lora = add_lora(
+            model, family, self.span, settings.rank, settings.targets, settings.seed
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.lora.values(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0
+        )
         self.step = 0
         self.window_seconds = 0.0
         self.window_lora = snapshot(self.lora)
@@ -89,8 +103,11 @@ class Trainer:
         per_step = settings.draws_per_step
         last = min(first + settings.window_steps, settings.steps)
         path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
-        stamp = files.fingerprint(self.fingerprint, first, *(
-            tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()))
+        stamp = files.fingerprint(
+            self.fingerprint,
+            first,
+            *(tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()),
+        )
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
         started = time.perf_counter()
@@ -98,8 +115,15 @@ class Trainer:
         current = snapshot(self.lora)
         restore(self.lora, self.window_lora)
         try:
-            window = compute_window(self.model, self.family, self.span, inputs,
-                                    settings.micro_batch, self.device, self.progress)
+            window = compute_window(
+                self.model,
+                self.family,
+                self.span,
+                inputs,
+                settings.micro_batch,
+                self.device,
+                self.progress,
+            )
         finally:
             restore(self.lora, current)
         save_window(path, window, stamp)
@@ -113,8 +137,14 @@ class Trainer:
         t = torch.tensor([draw.t for draw in draws], dtype=torch.float32)
         text = self.data.text.rows([self.data.captions[draw.photo] for draw in draws])
         dtype = next(self.model.parameters()).dtype
-        return WindowInputs(flow.add_noise(latents, noise, t).to(dtype), text.embeds.to(dtype),
-                            text.pooled.to(dtype), t, self.side_px, self.guidance)
+        return WindowInputs(
+            flow.add_noise(latents, noise, t).to(dtype),
+            text.embeds.to(dtype),
+            text.pooled.to(dtype),
+            t,
+            self.side_px,
+            self.guidance,
+        )
 
     def _noise(self, rows: range) -> Tensor:
         shape = tuple(self.data.latents.shape[1:])
@@ -125,7 +155,9 @@ class Trainer:
         settings = self.settings
         total = 0.0
         with skipping(self.model, self.family, self.span, settings.checkpointing) as feed:
-            self.model.to(self.device)  # exactly what skipping leaves; already there but once a window
+            self.model.to(
+                self.device
+            )  # exactly what skipping leaves; already there but once a window
             for micro in range(settings.accumulation):
                 start = self.step * settings.draws_per_step + micro * settings.batch
                 rows = range(start, start + settings.batch)
@@ -134,14 +166,17 @@ class Trainer:
                 target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
                 t = torch.tensor([self.data.draws[i].t for i in rows], device=self.device)
                 with feed.holding(window):
-                    prediction = velocity(self.model, self.family, feed, window, t, self.side_px,
-                                          self.guidance)
+                    prediction = velocity(
+                        self.model, self.family, feed, window, t, self.side_px, self.guidance
+                    )
                     loss = flow.loss(prediction, target.to(self.device)) / settings.accumulation
                     loss.backward()
                 total += loss.item()
         if not math.isfinite(total):
-            raise UserError(f"The loss became {total} at step {self.step + 1}: training went astray.",
-                            f"Lower the learning rate (it is {settings.lr:g}) and train again.")
+            raise UserError(
+                f"The loss became {total} at step {self.step + 1}: training went astray.",
+                f"Lower the learning rate (it is {settings.lr:g}) and train again.",
+            )
         nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step)
@@ -162,8 +197,10 @@ class Trainer:
         """Go on from a checkpoint. Raises UserError when it is another run's."""
         metadata = files.read_metadata(path)
         if metadata.get("fingerprint") != self.fingerprint:
-            raise UserError(f"{path.name} belongs to another run or to other photos.",
-                            "Start a new run instead of resuming this one.")
+            raise UserError(
+                f"{path.name} belongs to another run or to other photos.",
+                "Start a new run instead of resuming this one.",
+            )
         tensors = load_checkpoint(path)
         restore(self.lora, _part(tensors, "lora."))
         self.window_lora = _part(tensors, "window.")

@@ -1,7 +1,8 @@
 """The child process of a run: photos → schedule → encode → residuals → train → preview → export.
 
-Started by `Run.start` as `python -m blockskip.worker RUNFOLDER`. It alone writes the run's events; it
-looks at `control.json` between steps. Killed at any moment, it goes on from the newest checkpoint.
+Started by `Run.start` as `python -m blockskip.worker RUNFOLDER`. It alone writes the run's events;
+it looks at `control.json` between steps. Killed at any moment, it goes on from the newest
+checkpoint.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,11 +17,12 @@ import torch
 from blockskip import config, encode, events, files, preview, results, sources
 from blockskip.awake import keep_awake
 from blockskip.config import Settings
-from blockskip.events import Done, Failed, Image, Note, Progress, Saved, UserError
+from blockskip.events import Done, Failed, Image, Note, Saved, UserError
 from blockskip.families.base import Family, Sampling, Text, family
 from blockskip.memory import monitor
 from blockskip.memory.placement import free, pick_device, resident
 from blockskip.photos import Photo, find_photos, read_photos
+from blockskip.report import Reporter
 from blockskip.runs import Run
 from blockskip.schedule import build_schedule
 from blockskip.train import Trainer, TrainingData
@@ -38,39 +37,6 @@ class StopRequested(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass
-class Reporter:
-    """Writes events, not more often than people can read, and keeps the time of each stage."""
-
-    run: Run
-    seconds: dict[str, float] = field(default_factory=dict)
-    _last: float = 0.0
-    _memory: float = 0.0
-
-    def say(self, event: events.Event) -> None:
-        self.run.append(event)
-        if time.monotonic() - self._memory > 1.0:
-            self._memory = time.monotonic()
-            self.run.append(monitor.memory_event())
-
-    def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
-        if n == total or time.monotonic() - self._last > 0.2:
-            self._last = time.monotonic()
-            self.say(Progress(stage=stage, n=n, total=total, eta_s=eta_s))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Seconds spent inside count for `name`, and not for a stage around it."""
-        log.info("stage %s", name)
-        started, before = time.perf_counter(), sum(self.seconds.values())
-        try:
-            yield
-        finally:
-            inner = sum(self.seconds.values()) - before
-            spent = time.perf_counter() - started - inner
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
 
 class Worker:
@@ -89,9 +55,13 @@ class Worker:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         newest = results.checkpoints(self.run)[-1:]
-        self.run.append(events.Started(
-            steps=self.settings.steps, device=str(self.device),
-            resumed_from=results.step_of(newest[0]) if newest else 0))
+        self.run.append(
+            events.Started(
+                steps=self.settings.steps,
+                device=str(self.device),
+                resumed_from=results.step_of(newest[0]) if newest else 0,
+            )
+        )
         self.run.append(monitor.memory_event())
         photos = self._photos()
         folder = sources.find_model(self.row)
@@ -100,9 +70,16 @@ class Worker:
             kind = family(self.row.family)
             pipe = kind.load(folder, getattr(torch, self.row.dtype))
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
-        trainer = Trainer(pipe.transformer, kind, self.settings, data, self.device,
-                          self.run.cache_dir, fingerprint,
-                          lambda n, total: self._progress("residuals", n, total))
+        trainer = Trainer(
+            pipe.transformer,
+            kind,
+            self.settings,
+            data,
+            self.device,
+            self.run.cache_dir,
+            fingerprint,
+            lambda n, total: self._progress("residuals", n, total),
+        )
         if newest:
             trainer.load(newest[0])
         try:
@@ -127,30 +104,37 @@ class Worker:
 
     def _photos(self) -> list[Photo]:
         with self.report.stage("photos"):
-            good, bad = read_photos(find_photos([self.run.photos_dir]),
-                                    self.settings.subject_caption)
+            good, bad = read_photos(
+                find_photos([self.run.photos_dir]), self.settings.subject_caption
+            )
             for rejected in bad:
-                self.report.say(Note(text=f"{rejected.name} is left out: {rejected.reason}",
-                                     level="warning"))
+                self.report.say(
+                    Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
+                )
             self.report.progress("photos", len(good), len(good))
         return good
 
     def _fingerprint(self, photos: list[Photo], folder: Path) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
         model = sources.fingerprint(folder)
-        identity = {"model_fingerprint": model, "photos": [
-            {"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos]}
+        identity = {
+            "model_fingerprint": model,
+            "photos": [{"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos],
+        }
         recorded = {key: self.info[key] for key in identity if key in self.info}
         if recorded and recorded != identity:
             what = "photos" if recorded["photos"] != identity["photos"] else "model"
-            raise UserError(f"The {what} of run “{self.run.name}” changed since it began.",
-                            "Put them back as they were, or start a new run.")
+            raise UserError(
+                f"The {what} of run “{self.run.name}” changed since it began.",
+                "Put them back as they were, or start a new run.",
+            )
         if not recorded:
             self.run.write_info(self.info | identity | {"torch": torch.__version__})
         return files.fingerprint(self.info["settings"], identity)
 
-    def _encode(self, kind: Family, pipe: object, photos: list[Photo],
-                fingerprint: str) -> tuple[TrainingData, Text]:
+    def _encode(
+        self, kind: Family, pipe: object, photos: list[Photo], fingerprint: str
+    ) -> tuple[TrainingData, Text]:
         """Training data, and the text of the preview prompts with the empty prompt as last row."""
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
@@ -171,13 +155,21 @@ class Worker:
             else:
                 with resident(self.device, pipe.vae):
                     latents = encode.encode_draws(
-                        kind, pipe, photos, draws, settings, self.device,
-                        lambda n, total: self._progress("latents", n, total))
+                        kind,
+                        pipe,
+                        photos,
+                        draws,
+                        settings,
+                        self.device,
+                        lambda n, total: self._progress("latents", n, total),
+                    )
                 files.save_tensors(path, {"latents": latents}, {"fingerprint": fingerprint})
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
-        return (TrainingData(draws, latents, text, rows),
-                text.rows([wanted.index(p) for p in [*prompts, ""]]))
+        return (
+            TrainingData(draws, latents, text, rows),
+            text.rows([wanted.index(p) for p in [*prompts, ""]]),
+        )
 
     def _train(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
         settings = self.settings
@@ -188,8 +180,13 @@ class Worker:
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
-                log.info("step %d/%d loss %.4f %.2f s", loss.step, settings.steps, loss.loss,
-                         loss.seconds)
+                log.info(
+                    "step %d/%d loss %.4f %.2f s",
+                    loss.step,
+                    settings.steps,
+                    loss.loss,
+                    loss.seconds,
+                )
                 final = loss.step == settings.steps
                 if final or loss.step % settings.checkpoint_every == 0:
                     self._checkpoint(trainer)
@@ -197,8 +194,9 @@ class Worker:
                     self._preview(trainer, kind, pipe, prompts)
                 if self.run.take_command(("preview",)):
                     self._preview(trainer, kind, pipe, prompts)
-                self.report.progress("train", loss.step, settings.steps,
-                                     each * (settings.steps - loss.step))
+                self.report.progress(
+                    "train", loss.step, settings.steps, each * (settings.steps - loss.step)
+                )
                 if not final:
                     self._heed()
         if not self._preview_folder(trainer.step).exists():
@@ -216,17 +214,36 @@ class Worker:
         try:
             with self.report.stage("preview"):
                 self.report.progress("preview", 0, len(texts))
-                images = preview.sample(kind, pipe, prompts.rows(range(len(texts))),
-                                        prompts.rows([len(texts)]), sampling, seeds, self.device)
+                images = preview.sample(
+                    kind,
+                    pipe,
+                    prompts.rows(range(len(texts))),
+                    prompts.rows([len(texts)]),
+                    sampling,
+                    seeds,
+                    self.device,
+                )
                 for index, (path, prompt) in enumerate(
-                        preview.write_previews(images, texts, seeds, folder)):
-                    self.report.say(Image(step=trainer.step, prompt=prompt, index=index,
-                                          path=path.relative_to(self.run.folder).as_posix()))
+                    preview.write_previews(images, texts, seeds, folder)
+                ):
+                    self.report.say(
+                        Image(
+                            step=trainer.step,
+                            prompt=prompt,
+                            index=index,
+                            path=path.relative_to(self.run.folder).as_posix(),
+                        )
+                    )
                 self.report.progress("preview", len(texts), len(texts))
         except Exception as error:
             log.exception("preview at step %d", trainer.step)
-            self.report.say(Note(level="warning", text=f"No preview at step {trainer.step} "
-                                 f"({type(error).__name__}); training goes on."))
+            self.report.say(
+                Note(
+                    level="warning",
+                    text=f"No preview at step {trainer.step} "
+                    f"({type(error).__name__}); training goes on.",
+                )
+            )
         free()
 
     def _preview_folder(self, step: int) -> Path:
@@ -235,8 +252,13 @@ class Worker:
     def _checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
         trainer.save(path)
-        self.report.say(Saved(kind="checkpoint", step=trainer.step,
-                              path=path.relative_to(self.run.folder).as_posix()))
+        self.report.say(
+            Saved(
+                kind="checkpoint",
+                step=trainer.step,
+                path=path.relative_to(self.run.folder).as_posix(),
+            )
+        )
         for old in results.checkpoints(self.run)[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
@@ -257,16 +279,23 @@ class Worker:
         seconds = self.report.seconds
         seconds["residuals"] = trainer.window_seconds
         seconds["train"] -= trainer.window_seconds
-        self.run.append(Done(
-            adapter=adapter.relative_to(self.run.folder).as_posix(), exported=exported,
-            steps=trainer.step, seconds=round(time.perf_counter() - self.started, 2),
-            stages={name: round(value, 2) for name, value in seconds.items()},
-            final_loss=sum(losses) / max(1, len(losses)),
-            peak_rss_gib=monitor.peak_rss_gib(), peak_vram_gib=monitor.peak_vram_gib()))
+        self.run.append(
+            Done(
+                adapter=adapter.relative_to(self.run.folder).as_posix(),
+                exported=exported,
+                steps=trainer.step,
+                seconds=round(time.perf_counter() - self.started, 2),
+                stages={name: round(value, 2) for name, value in seconds.items()},
+                final_loss=sum(losses) / max(1, len(losses)),
+                peak_rss_gib=monitor.peak_rss_gib(),
+                peak_vram_gib=monitor.peak_vram_gib(),
+            )
+        )
 
 
 def main(folder: str) -> int:
-    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its events."""
+    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
+    events."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     try:
@@ -275,21 +304,25 @@ def main(folder: str) -> int:
         return 0
     except StopRequested as stop:
         newest = results.checkpoints(run)[-1:]
-        run.append(events.Stopped(reason=stop.reason,
-                                  step=results.step_of(newest[0]) if newest else 0))
+        run.append(
+            events.Stopped(reason=stop.reason, step=results.step_of(newest[0]) if newest else 0)
+        )
         return 130
     except UserError as error:
         log.exception("failed")
         failed = Failed(title=error.title, remedy=error.remedy)
     except (MemoryError, torch.OutOfMemoryError):
         log.exception("out of memory")
-        failed = Failed(title="There was not enough memory for this run.",
-                        remedy="Close other programs or choose a smaller budget, then resume.")
+        failed = Failed(
+            title="There was not enough memory for this run.",
+            remedy="Close other programs or choose a smaller budget, then resume.",
+        )
     except Exception as error:
         log.exception("failed")
-        failed = Failed(title=f"Training stopped on an unexpected error ({type(error).__name__}).",
-                        remedy="Nothing saved is lost; resume to go on. Details: "
-                               f"{run.folder / 'worker.log'}")
+        failed = Failed(
+            title=f"Training stopped on an unexpected error ({type(error).__name__}).",
+            remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+        )
     run.append(failed)
     return 1
 

@@ -1,4 +1,5 @@
-"""The doctor never falls ill itself, names what is wrong with a remedy, and gives nothing private away."""
+"""The doctor never falls ill itself, names what is wrong with a remedy, and gives nothing private
+away."""
 
 import json
 import os

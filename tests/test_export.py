@@ -41,16 +41,25 @@ def double_only(lora):
 
 
 def pipeline(single: int = 4) -> FluxPipeline:
-    return FluxPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), vae=None, text_encoder=None,
-                        tokenizer=None, text_encoder_2=None, tokenizer_2=None,
-                        transformer=tiny_flux(single=single))
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=None,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=tiny_flux(single=single),
+    )
 
 
 @torch.no_grad()
 def output(model) -> torch.Tensor:
     draws = tiny_draws(2)
-    return model(**family("flux").inputs(draws.noisy, draws.text, draws.pooled, draws.t,
-                                         draws.side_px, False))[0]
+    return model(
+        **family("flux").inputs(
+            draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px, False
+        )
+    )[0]
 
 
 @torch.no_grad()
@@ -107,8 +116,14 @@ def test_same_lora_same_bytes(lora, tmp_path, format):
     thumbnail = Image.linear_gradient("L")
     written = []
     for folder, state in (("a", lora), ("b", dict(reversed(lora.items())))):
-        done = export_lora(state, tmp_path / folder / "x.safetensors", format=format, row=FLUX,
-                           thumbnail=thumbnail, **REST)
+        done = export_lora(
+            state,
+            tmp_path / folder / "x.safetensors",
+            format=format,
+            row=FLUX,
+            thumbnail=thumbnail,
+            **REST,
+        )
         written.append({p.name: p.read_bytes() for p in done.path.parent.iterdir()})
     assert written[0] == written[1]
     expected = {"x.safetensors"} | ({"x.workflow.json"} if format != "diffusers" else set())
@@ -117,20 +132,30 @@ def test_same_lora_same_bytes(lora, tmp_path, format):
 
 def test_scale_is_stated_once_or_never(lora, tmp_path):
     for format in FORMATS:
-        done = export_lora(lora, tmp_path / f"{format}.safetensors", format=format, row=DEMO,
-                           **REST)
+        done = export_lora(
+            lora, tmp_path / f"{format}.safetensors", format=format, row=DEMO, **REST
+        )
         alphas = [n for n in load_file(done.path) if n.endswith(".alpha")]
         stated = "lora_adapter_metadata" in header(done.path)
-        assert (bool(alphas), stated) == {"comfyui": (False, False), "diffusers": (False, True),
-                                          "kohya": (True, False)}[format]
+        assert (bool(alphas), stated) == {
+            "comfyui": (False, False),
+            "diffusers": (False, True),
+            "kohya": (True, False),
+        }[format]
 
 
 def test_header_tells_model_managers_what_it_is(lora, tmp_path):
-    noise = Image.frombytes("RGB", (700, 500), torch.randint(
-        0, 256, (500 * 700 * 3,), generator=torch.Generator().manual_seed(1)).to(
-            torch.uint8).numpy().tobytes())
-    done = export_lora(lora, tmp_path / "me.safetensors", format="kohya", row=FLUX, thumbnail=noise,
-                       **REST)
+    noise = Image.frombytes(
+        "RGB",
+        (700, 500),
+        torch.randint(0, 256, (500 * 700 * 3,), generator=torch.Generator().manual_seed(1))
+        .to(torch.uint8)
+        .numpy()
+        .tobytes(),
+    )
+    done = export_lora(
+        lora, tmp_path / "me.safetensors", format="kohya", row=FLUX, thumbnail=noise, **REST
+    )
     head = header(done.path)
     data = done.path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
@@ -169,9 +194,17 @@ def broken(lora, how):
     return {n.replace("to_q", "to_x"): t for n, t in lora.items()}  # a name nobody knows
 
 
-@pytest.mark.parametrize("how, words", [
-    ("not a number", "not finite"), ("infinite", "not finite"), ("half a pair", "half of the pair"),
-    ("zero", "nothing has been learnt"), ("shape", "do not fit"), ("name", "to_x")])
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        ("not a number", "not finite"),
+        ("infinite", "not finite"),
+        ("half a pair", "half of the pair"),
+        ("zero", "nothing has been learnt"),
+        ("shape", "do not fit"),
+        ("name", "to_x"),
+    ],
+)
 def test_a_bad_lora_is_refused_and_the_old_file_stays(lora, tmp_path, how, words):
     path = tmp_path / "pet.safetensors"
     export_lora(lora, path, format="comfyui", row=FLUX, **REST)
@@ -185,16 +218,18 @@ def test_a_bad_lora_is_refused_and_the_old_file_stays(lora, tmp_path, how, words
 
 def test_a_refused_first_export_leaves_no_file_that_looks_good(lora, tmp_path):
     with pytest.raises(UserError):
-        export_lora(broken(lora, "zero"), tmp_path / "pet.safetensors", format="kohya", row=DEMO,
-                    **REST)
+        export_lora(
+            broken(lora, "zero"), tmp_path / "pet.safetensors", format="kohya", row=DEMO, **REST
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["pet.safetensors.bad"]
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_happens_to_the_file_is_noticed(lora, tmp_path, format):
     done = export_lora(lora, tmp_path / "pet.safetensors", format=format, row=DEMO, **REST)
-    modules = sorted(n.removeprefix("transformer.").removesuffix(".lora_A.weight")
-                     for n in lora if "lora_A" in n)
+    modules = sorted(
+        n.removeprefix("transformer.").removesuffix(".lora_A.weight") for n in lora if "lora_A" in n
+    )
     verify(done.path, modules, format=format)
     good = done.path.read_bytes()
     tensors, head = load(good), header(done.path)
@@ -225,13 +260,17 @@ def test_names_of_files_are_made_to_fit(lora, tmp_path):
 
 # the stock nodes' inputs with a link, output, and number of widget values, from ComfyUI's nodes
 STOCK = {
-    "UNETLoader": ([], "MODEL", 2), "DualCLIPLoader": ([], "CLIP", 4), "VAELoader": ([], "VAE", 1),
-    "LoraLoaderModelOnly": (["MODEL"], "MODEL", 2), "CLIPTextEncode": (["CLIP"], "CONDITIONING", 1),
+    "UNETLoader": ([], "MODEL", 2),
+    "DualCLIPLoader": ([], "CLIP", 4),
+    "VAELoader": ([], "VAE", 1),
+    "LoraLoaderModelOnly": (["MODEL"], "MODEL", 2),
+    "CLIPTextEncode": (["CLIP"], "CONDITIONING", 1),
     "FluxGuidance": (["CONDITIONING"], "CONDITIONING", 1),
     "ConditioningZeroOut": (["CONDITIONING"], "CONDITIONING", 0),
     "EmptySD3LatentImage": ([], "LATENT", 3),
     "KSampler": (["MODEL", "CONDITIONING", "CONDITIONING", "LATENT"], "LATENT", 7),
-    "VAEDecode": (["LATENT", "VAE"], "IMAGE", 0), "SaveImage": (["IMAGE"], None, 1),
+    "VAEDecode": (["LATENT", "VAE"], "IMAGE", 0),
+    "SaveImage": (["IMAGE"], None, 1),
     "Note": ([], None, 1),
 }
 
@@ -252,7 +291,9 @@ def test_the_workflow_holds_together(lora, tmp_path):
         assert nodes[source]["order"] < nodes[target]["order"]
         assert nodes[source]["outputs"][out_slot]["type"] == kind
         assert nodes[target]["inputs"][in_slot] == nodes[target]["inputs"][in_slot] | {
-            "type": kind, "link": number}
+            "type": kind,
+            "link": number,
+        }
         assert number in nodes[source]["outputs"][out_slot]["links"]
     used = [n for node in nodes.values() for o in node["outputs"] for n in o["links"]]
     taken = [i["link"] for node in nodes.values() for i in node["inputs"]]

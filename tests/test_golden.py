@@ -17,8 +17,11 @@ CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 def full_output(model, family, draws):
-    return model(**family.inputs(draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px,
-                                 draws.guidance))[0]
+    return model(
+        **family.inputs(
+            draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px, draws.guidance
+        )
+    )[0]
 
 
 def skipped_output(model, family, span, window, draws, checkpointing=False, backward=None):
@@ -66,8 +69,15 @@ def test_gradients_are_the_full_models_when_no_back_is_skipped(front, checkpoint
     for parameter in lora.values():
         parameter.grad = None
     window = compute_window(model, family, span, draws, 2, CPU)
-    skipped_output(model, family, span, window, draws, checkpointing,
-                   backward=lambda output: flow.loss(output, target).backward())
+    skipped_output(
+        model,
+        family,
+        span,
+        window,
+        draws,
+        checkpointing,
+        backward=lambda output: flow.loss(output, target).backward(),
+    )
     for name, parameter in lora.items():
         torch.testing.assert_close(parameter.grad, expected[name], msg=name, atol=1e-6, rtol=1e-3)
     assert any(grad.abs().max() > 1e-4 for grad in expected.values())
@@ -84,13 +94,18 @@ def test_gradient_passes_a_skipped_back_as_identity():
         def hook(_module, args, kwargs):
             seen[name] = kwargs.get("hidden_states", args[0] if args else None)
             seen[name].retain_grad()
+
         return hook
 
     with skipping(model, family, span) as feed, feed.holding(window):
         first_skipped = family.blocks(model)[span.middle(6).stop][1]
-        handles = [first_skipped.register_forward_pre_hook(keep("before"), with_kwargs=True),
-                   model.norm_out.register_forward_pre_hook(keep("after"), with_kwargs=True)]
-        velocity(model, family, feed, window, draws.t, draws.side_px, False).square().sum().backward()
+        handles = [
+            first_skipped.register_forward_pre_hook(keep("before"), with_kwargs=True),
+            model.norm_out.register_forward_pre_hook(keep("after"), with_kwargs=True),
+        ]
+        velocity(
+            model, family, feed, window, draws.t, draws.side_px, False
+        ).square().sum().backward()
         for handle in handles:
             handle.remove()
     assert seen["after"].grad.abs().max() > 0
@@ -110,8 +125,11 @@ def test_lora_names_are_the_full_models(span):
     assert not [n for n in some if any(n.startswith(f"transformer.{b}.") for b in skipped)]
     with skipping(model, family, span):
         pass
-    after = {f"transformer.{n.replace('.default', '')}"
-             for n, p in model.named_parameters() if p.requires_grad}
+    after = {
+        f"transformer.{n.replace('.default', '')}"
+        for n, p in model.named_parameters()
+        if p.requires_grad
+    }
     assert after == some, "skipping leaves the model as it was"
 
 
@@ -122,8 +140,11 @@ def test_a_window_equals_its_draws_one_by_one(micro_batch):
     randomise(add_lora(model, family, span, 4, "attention", seed=0))
     window = compute_window(model, family, span, draws, micro_batch, CPU)
     for row in range(len(draws.t)):
-        one = type(draws)(*(x[row : row + 1] for x in (
-            draws.noisy, draws.text, draws.pooled, draws.t)), draws.side_px, draws.guidance)
+        one = type(draws)(
+            *(x[row : row + 1] for x in (draws.noisy, draws.text, draws.pooled, draws.t)),
+            draws.side_px,
+            draws.guidance,
+        )
         alone = compute_window(model, family, span, one, 1, CPU)
         assert alone.keys() == window.keys()
         for name, tensor in alone.items():
@@ -140,8 +161,12 @@ def test_the_middle_is_all_that_a_step_touches():
     blocks = family.blocks(model)
     gone = [model.get_submodule(name) for name in family.embedders]
     gone += [block for i, (_, block) in enumerate(blocks) if i not in span.middle(len(blocks))]
-    gone += [block.get_submodule(name) for i, (_, block) in enumerate(blocks)
-             for name in family.modulation(block) if i in span.middle(len(blocks))]
+    gone += [
+        block.get_submodule(name)
+        for i, (_, block) in enumerate(blocks)
+        for name in family.modulation(block)
+        if i in span.middle(len(blocks))
+    ]
     with torch.no_grad():
         for module in gone:
             for parameter in module.parameters():

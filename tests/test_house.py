@@ -7,12 +7,33 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
-BESIDE = {"config", "events", "files", "awake", "sources", "families", "memory", "runs", "doctor"}
-STAGES = ["photos", "flow", "schedule", "encode", "residuals", "skipping", "train", "preview",
-          "export", "results", "worker"]
+BESIDE = set("config events files awake report sources families memory runs doctor".split())
+STAGES = [
+    "photos",
+    "flow",
+    "schedule",
+    "encode",
+    "residuals",
+    "skipping",
+    "train",
+    "preview",
+    "export",
+    "results",
+    "worker",
+]
 ON_TOP = {"lab", "follow", "cli", "__main__", "studio"}
-TOP_LEVEL = {"pyproject.toml", "app.py", "blockskip", "presets", "assets", "tests", "launch.bat",
-             "launch.sh", "README.md", "LICENSE"}
+TOP_LEVEL = {
+    "pyproject.toml",
+    "app.py",
+    "blockskip",
+    "presets",
+    "assets",
+    "tests",
+    "launch.bat",
+    "launch.sh",
+    "README.md",
+    "LICENSE",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -48,7 +69,7 @@ def test_imports_point_up_the_stream(path):
         earlier = set(STAGES[: STAGES.index(here)])
         assert names <= BESIDE | earlier, f"{here} imports {names - BESIDE - earlier}"
     elif here in BESIDE:
-        # flow and photos hold nothing but arithmetic and files; the rest of the stream is out of reach
+        # flow and photos are nothing but arithmetic and files; the rest is out of reach
         assert names <= BESIDE | {"flow", "photos"}, f"{here} imports {names - BESIDE}"
 
 

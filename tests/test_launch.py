@@ -1,7 +1,9 @@
-"""launch.sh and launch.bat with a Python that only pretends: what they run, in which order, what they say.
+"""launch.sh and launch.bat with a Python that only pretends: what they run, in which order, what
+they say.
 
-Nothing is installed here. The pretended Python writes down how it was called; folders have the names that
-people really have. launch.bat runs under wine where there is one, with a pretended python.exe as well.
+Nothing is installed here. The pretended Python writes down how it was called; folders have the
+names that people really have. launch.bat runs under wine where there is one, with a pretended
+python.exe as well.
 """
 
 import ast
@@ -40,7 +42,8 @@ case "$*" in
 *"doctor.py card"*) exit "${STUB_CARD:-0}" ;;
 *"pip install"*"${STUB_MISSING:-nothing}"*) exit 1 ;;
 *"import torch"*) exit "${STUB_IMPORT:-0}" ;;
-*"-m blockskip"*) shift 2; printf '<%s>' "$PYTHONPATH" "${PYTHONHOME:-}" "$PWD" "$@"; exit "${STUB_APP:-0}" ;;
+*"-m blockskip"*) shift 2; printf '<%s>' "$PYTHONPATH" "${PYTHONHOME:-}" "$PWD" "$@"
+    exit "${STUB_APP:-0}" ;;
 *"-m pytest"*) exit "${STUB_APP:-0}" ;;
 esac
 """
@@ -48,7 +51,8 @@ esac
 
 @pytest.fixture
 def place(tmp_path):
-    """A copy of the launcher in an awkward folder, and a PATH with a pretended python3 and little else."""
+    """A copy of the launcher in an awkward folder, and a PATH with a pretended python3 and little
+    else."""
     if os.name == "nt":
         pytest.skip("launch.sh is for Linux and macOS")
     home, bin_ = tmp_path / FOLDER, tmp_path / "bin"
@@ -300,7 +304,8 @@ def test_versions_agree_and_every_pin_is_exact():
 
 
 def test_all_that_the_program_imports_is_pinned():
-    """A fresh environment holds the pins and what they bring along, which may change: rely on neither."""
+    """A fresh environment holds the pins and what they bring along, which may change: rely on
+    neither."""
     imported = set()
     for path in (ROOT / "app.py", *(ROOT / "blockskip").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -409,7 +414,8 @@ def windows(tmp_path_factory):
 
 @pytest.fixture
 def disk(windows, tmp_path):
-    """A copy of launch.bat in an awkward folder, a PATH with the pretended programs, and how to start it."""
+    """A copy of launch.bat in an awkward folder, a PATH with the pretended programs, and how to
+    start it."""
     home, bin_, log = tmp_path / f"{FOLDER}!", tmp_path / "bin", tmp_path / "log"
     (home / "blockskip").mkdir(parents=True)
     bin_.mkdir()

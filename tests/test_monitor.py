@@ -37,6 +37,9 @@ def test_it_is_cheap():
 
 
 def test_torch_is_not_imported_by_asking():
-    code = ("import sys\nfrom blockskip.memory import monitor\nmonitor.usage()\nmonitor.memory_event()\n"
-            "monitor.peak_vram_gib()\nassert 'torch' not in sys.modules")
+    code = (
+        "import sys\nfrom blockskip.memory import monitor\n"
+        "monitor.usage()\nmonitor.memory_event()\n"
+        "monitor.peak_vram_gib()\nassert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})

@@ -1,4 +1,5 @@
-"""Photos as phones make them come out the way a person sees them; a bad one is named, the rest go on."""
+"""Photos as phones make them come out the way a person sees them; a bad one is named, the rest go
+on."""
 
 import io
 import subprocess
@@ -55,8 +56,18 @@ def test_every_orientation_comes_out_upright(tmp_path, value, suffix):
 
 
 def test_the_names_of_a_phone(tmp_path):
-    for name in ("IMG_10.JPG", "img_9.jpg", "IMG_1.HEIC", "ü 2.png", "._IMG_1.HEIC", ".hidden.jpg",
-                 "IMG_1.AAE", "img_9.txt", "Thumbs.db", "desktop.ini"):
+    for name in (
+        "IMG_10.JPG",
+        "img_9.jpg",
+        "IMG_1.HEIC",
+        "ü 2.png",
+        "._IMG_1.HEIC",
+        ".hidden.jpg",
+        "IMG_1.AAE",
+        "img_9.txt",
+        "Thumbs.db",
+        "desktop.ini",
+    ):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "deep.jpg").write_bytes(b"x")
@@ -70,10 +81,13 @@ def test_no_photos_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("x")
-    for path, words in ((tmp_path / "nowhere", "nowhere"), (tmp_path / ("x" * 400), "xxx"),
-                        (tmp_path / "empty", "without photos"),
-                        (tmp_path / "notes", "without photos"),
-                        (tmp_path / "notes" / "a.txt", "No photos")):
+    for path, words in (
+        (tmp_path / "nowhere", "nowhere"),
+        (tmp_path / ("x" * 400), "xxx"),
+        (tmp_path / "empty", "without photos"),
+        (tmp_path / "notes", "without photos"),
+        (tmp_path / "notes" / "a.txt", "No photos"),
+    ):
         with pytest.raises(UserError, match=words) as caught:
             find_photos([path])
         assert caught.value.remedy
@@ -156,14 +170,20 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
         open_photo(tmp_path / "big.png")
 
 
-@pytest.mark.parametrize("data, caption", [
-    ("ein Foto von sks Kätzchen".encode(), "ein Foto von sks Kätzchen"),
-    ("\ufeffein Kätzchen\r\n".encode(), "ein Kätzchen"),
-    ("ein Kätzchen – süß".encode("cp1252"), "ein Kätzchen – süß"),
-    ("猫 sks".encode("utf-16"), "猫 sks"),
-    (b"two\n  lines\t of it \n", "two lines of it"),
-    (b" \r\n\t", PLAIN), (b"", PLAIN), (b"\xef\xbb\xbf", PLAIN), (None, PLAIN),
-])
+@pytest.mark.parametrize(
+    "data, caption",
+    [
+        ("ein Foto von sks Kätzchen".encode(), "ein Foto von sks Kätzchen"),
+        ("\ufeffein Kätzchen\r\n".encode(), "ein Kätzchen"),
+        ("ein Kätzchen – süß".encode("cp1252"), "ein Kätzchen – süß"),
+        ("猫 sks".encode("utf-16"), "猫 sks"),
+        (b"two\n  lines\t of it \n", "two lines of it"),
+        (b" \r\n\t", PLAIN),
+        (b"", PLAIN),
+        (b"\xef\xbb\xbf", PLAIN),
+        (None, PLAIN),
+    ],
+)
 def test_captions_in_every_encoding(tmp_path, data, caption):
     path = tmp_path / "Mötz 1.2.jpg"
     scene().save(path)
@@ -191,10 +211,20 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path):
     scene().convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     scene().convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "palette.png")
     scene().save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (60, 40))])
-    scene().save(tmp_path / "moving.webp", save_all=True, lossless=True,
-                 append_images=[Image.new("RGB", (60, 40))])
-    scene().save(tmp_path / "two.jpg", format="MPO", save_all=True, quality=95, subsampling=0,
-                 append_images=[Image.new("RGB", (60, 40))])
+    scene().save(
+        tmp_path / "moving.webp",
+        save_all=True,
+        lossless=True,
+        append_images=[Image.new("RGB", (60, 40))],
+    )
+    scene().save(
+        tmp_path / "two.jpg",
+        format="MPO",
+        save_all=True,
+        quality=95,
+        subsampling=0,
+        append_images=[Image.new("RGB", (60, 40))],
+    )
     for path in tmp_path.iterdir():
         assert far(open_photo(path), scene()) < 8, path.name
     scene().convert("L").save(tmp_path / "l.png")
@@ -209,7 +239,8 @@ def test_transparent_parts_are_white(tmp_path):
     clear.save(tmp_path / "rgba.png")
     clear.save(tmp_path / "rgba.webp", lossless=True)
     Image.merge("LA", (Image.new("L", (20, 20), 9), Image.new("L", (20, 20), 0))).save(
-        tmp_path / "la.png")
+        tmp_path / "la.png"
+    )
     palette = Image.new("P", (20, 20), 1)
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.save(tmp_path / "p.png", transparency=1)
@@ -242,10 +273,17 @@ def test_damaged_exif_spoils_nothing(tmp_path):
     assert far(open_photo(tmp_path / "x.jpg"), scene()) < 8
 
 
-@pytest.mark.parametrize("size, short, expected", [
-    ((60, 40), 20, (30, 20)), ((40, 60), 80, (80, 120)), ((1, 1), 64, (64, 64)),
-    ((333, 1000), 64, (64, 192)), ((64, 64), 64, (64, 64)), ((4000, 3001), 512, (682, 512)),
-])
+@pytest.mark.parametrize(
+    "size, short, expected",
+    [
+        ((60, 40), 20, (30, 20)),
+        ((40, 60), 80, (80, 120)),
+        ((1, 1), 64, (64, 64)),
+        ((333, 1000), 64, (64, 192)),
+        ((64, 64), 64, (64, 64)),
+        ((4000, 3001), 512, (682, 512)),
+    ],
+)
 def test_the_short_side_is_exact(size, short, expected):
     assert scale_photo(Image.new("RGB", size), short).size == expected
 
@@ -272,8 +310,14 @@ def test_an_upload_keeps_the_picture_and_nothing_else(tmp_path, monkeypatch):
     exif[0x0112] = 6
     exif.get_ifd(0x8825).update({1: "N", 2: (TiffImagePlugin.IFDRational(48),) * 3})  # GPS
     path = tmp_path / "from phone.jpg"
-    stored.save(path, exif=exif, comment=b"secret place", quality=95, subsampling=0,
-                icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    stored.save(
+        path,
+        exif=exif,
+        comment=b"secret place",
+        quality=95,
+        subsampling=0,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
     path.write_bytes(path.read_bytes() + b"PK\x03\x04 hidden payload")
     for name in ("copy.jpg", "copy.png"):
         target = tmp_path / "kept" / name

@@ -54,9 +54,15 @@ def test_half_a_line_is_not_an_event(photo):
     assert [e.step for e in more] == [2]
 
 
-@pytest.mark.parametrize("event, state", [
-    (events.Started(steps=1), "crashed"), (events.Stopped(reason="paused", step=1), "paused"),
-    (events.Stopped(reason="stopped", step=1), "stopped"), (events.Failed(title="x"), "failed")])
+@pytest.mark.parametrize(
+    "event, state",
+    [
+        (events.Started(steps=1), "crashed"),
+        (events.Stopped(reason="paused", step=1), "paused"),
+        (events.Stopped(reason="stopped", step=1), "stopped"),
+        (events.Failed(title="x"), "failed"),
+    ],
+)
 def test_states_follow_the_last_word(photo, event, state):
     run = runs.create(Settings(), [photo], "r")
     run.append(event)
@@ -76,8 +82,9 @@ def test_a_living_worker_is_recognised_by_its_start_time(photo):
             runs.delete("r")
         run.command("stop")
         assert run.take_command() == "stop" and run.take_command() == ""
-        files.write_json(run.folder / "worker.json",
-                         {"pid": child.pid, "create_time": created - 1000})
+        files.write_json(
+            run.folder / "worker.json", {"pid": child.pid, "create_time": created - 1000}
+        )
         assert run.state() == "crashed", "the number was given to another process"
     finally:
         child.communicate(b"\n")
@@ -105,10 +112,21 @@ def test_a_full_disk_leaves_nothing_half_made(photo, monkeypatch):
 
 
 def test_events_survive_json():
-    for event in (events.Started(steps=3), events.Progress(stage="text", n=1, total=2),
-                  events.Note(text="ä “q”"), events.Done(
-                      adapter="a", exported="b", steps=1, seconds=2.0, stages={"text": 1.0},
-                      final_loss=0.1, peak_rss_gib=1.0, peak_vram_gib=-1.0)):
+    for event in (
+        events.Started(steps=3),
+        events.Progress(stage="text", n=1, total=2),
+        events.Note(text="ä “q”"),
+        events.Done(
+            adapter="a",
+            exported="b",
+            steps=1,
+            seconds=2.0,
+            stages={"text": 1.0},
+            final_loss=0.1,
+            peak_rss_gib=1.0,
+            peak_vram_gib=-1.0,
+        ),
+    ):
         line = events.to_json(event)
         assert "\n" not in line and events.from_json(line) == event
     with pytest.raises(ValueError):

@@ -11,8 +11,10 @@ from blockskip.config import Settings
 from blockskip.photos import Photo
 from blockskip.schedule import build_schedule, scaled_size, train_side
 
-PHOTOS = [Photo(path=Path(f"{i}.png"), caption="a cat", width=w, height=h, sha="")
-          for i, (w, h) in enumerate([(640, 480), (300, 900), (512, 512)])]
+PHOTOS = [
+    Photo(path=Path(f"{i}.png"), caption="a cat", width=w, height=h, sha="")
+    for i, (w, h) in enumerate([(640, 480), (300, 900), (512, 512)])
+]
 SETTINGS = Settings(s_min_px=256, s_max_px=512, steps=200, batch=2, accumulation=2, seed=3)
 
 
@@ -53,8 +55,9 @@ def test_photos_take_turns():
         assert {d.photo for d in draws[3 * epoch : 3 * epoch + 3]} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("sampler, mean", [("logit_normal", 0.5), ("uniform", 0.5),
-                                           ("shifted_sigmoid", 0.72)])
+@pytest.mark.parametrize(
+    "sampler, mean", [("logit_normal", 0.5), ("uniform", 0.5), ("shifted_sigmoid", 0.72)]
+)
 def test_timesteps_follow_their_law(sampler, mean):
     times = torch.tensor([flow.sample_t(sampler, flow.generator(0, i)) for i in range(3000)])
     assert 0 <= times.min() and times.max() <= 1

@@ -16,16 +16,32 @@ from blockskip.photos import Photo
 from blockskip.schedule import build_schedule
 from blockskip.train import Trainer, TrainingData, checkpoint_lora
 
-SETTINGS = Settings(s_min_px=48, s_max_px=96, steps=7, batch=2, accumulation=2, front=1, back=2,
-                    window_steps=3, micro_batch=3, rank=4, lr=3e-3, seed=5)
+SETTINGS = Settings(
+    s_min_px=48,
+    s_max_px=96,
+    steps=7,
+    batch=2,
+    accumulation=2,
+    front=1,
+    back=2,
+    window_steps=3,
+    micro_batch=3,
+    rank=4,
+    lr=3e-3,
+    seed=5,
+)
 
 
 def trainer(folder: Path, settings: Settings = SETTINGS, fingerprint: str = "f") -> Trainer:
     photos = [Photo(path=Path("a.png"), caption="a cat", width=96, height=120, sha="")] * 2
     torch.manual_seed(11)
     draws = build_schedule(photos, settings, 16)
-    data = TrainingData(draws, torch.randn(len(draws), 9, 12),
-                        Text(torch.randn(2, 7, 20), torch.randn(2, 10)), [0, 1])
+    data = TrainingData(
+        draws,
+        torch.randn(len(draws), 9, 12),
+        Text(torch.randn(2, 7, 20), torch.randn(2, 10)),
+        [0, 1],
+    )
     return Trainer(tiny_flux(), Flux(), settings, data, torch.device("cpu"), folder, fingerprint)
 
 
@@ -38,8 +54,17 @@ def losses(one: Trainer, steps: int = 10**6) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("change", [{}, {"front": 0}, {"back": 0}, {"refresh": "once"},
-                                    {"checkpointing": True}, {"patches": "full"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"front": 0},
+        {"back": 0},
+        {"refresh": "once"},
+        {"checkpointing": True},
+        {"patches": "full"},
+    ],
+)
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut):
     settings = dataclasses.replace(SETTINGS, **change)
@@ -58,7 +83,8 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut)
     assert start + losses(again) == expected
     again.save(tmp_path / "resumed.safetensors")
     assert (tmp_path / "resumed.safetensors").read_bytes() == (
-        tmp_path / "whole.safetensors").read_bytes()
+        tmp_path / "whole.safetensors"
+    ).read_bytes()
 
 
 def test_a_torn_window_is_computed_again(tmp_path):
@@ -74,8 +100,11 @@ def test_training_learns(tmp_path):
     settings = dataclasses.replace(SETTINGS, steps=60, window_steps=6, lr=1e-2)
     one = trainer(tmp_path, settings)
     # one draw repeated: the loss on it must fall when it is learnt
-    one.data = dataclasses.replace(one.data, draws=[one.data.draws[0]] * len(one.data.draws),
-                                   latents=one.data.latents[:1].expand(len(one.data.draws), -1, -1))
+    one.data = dataclasses.replace(
+        one.data,
+        draws=[one.data.draws[0]] * len(one.data.draws),
+        latents=one.data.latents[:1].expand(len(one.data.draws), -1, -1),
+    )
     found = losses(one)
     assert sum(found[-10:]) < 0.8 * sum(found[:10])
 

@@ -1,4 +1,5 @@
-"""Photos in, a LoRA out, through the command line, on the demo model; and what bad input is told."""
+"""Photos in, a LoRA out, through the command line, on the demo model; and what bad input is
+told."""
 
 import json
 import os
@@ -21,9 +22,15 @@ SHORT = ["--steps", "6", "--preview-every", "0"]
 
 
 def blockskip(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "blockskip", *arguments], cwd=config.ROOT,
-                          capture_output=True, text=True, encoding="utf-8", timeout=300,
-                          env={**os.environ, "PYTHONUTF8": "1"})
+    return subprocess.run(
+        [sys.executable, "-m", "blockskip", *arguments],
+        cwd=config.ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +45,18 @@ def trained(tmp_path_factory):
 
 def test_photos_in_lora_out(trained):
     answer, data = trained
-    assert set(answer) == {"run", "adapter", "exported", "steps", "seconds", "stages",
-                           "peak_vram_gib", "peak_rss_gib", "final_loss", "resumed"}
+    assert set(answer) == {
+        "run",
+        "adapter",
+        "exported",
+        "steps",
+        "seconds",
+        "stages",
+        "peak_vram_gib",
+        "peak_rss_gib",
+        "final_loss",
+        "resumed",
+    }
     assert answer["steps"] == 6 and answer["resumed"] is False
     run = Run(Path(answer["run"]))
     assert run.state() == "done"
@@ -77,8 +94,16 @@ def test_export_in_every_format(trained, tmp_path, monkeypatch):
 
 
 def short_run(folder: Path) -> Run:
-    settings = choose_settings(steps=12, batch=2, window_steps=4, checkpoint_every=2,
-                               preview_every=0, preview_steps=1, seed=1, threads=1)
+    settings = choose_settings(
+        steps=12,
+        batch=2,
+        window_steps=4,
+        checkpoint_every=2,
+        preview_every=0,
+        preview_steps=1,
+        seed=1,
+        threads=1,
+    )
     return runs.create(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(folder / "pet"))
 
 
@@ -137,21 +162,24 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ([], "No photos were given"),
-    (["{folder}/nowhere"], "nowhere"),
-    (["{folder}/empty"], "empty"),
-    (["{folder}/notes"], "diary.jpg"),
-    (["{folder}/zero.jpg"], "zero.jpg"),
-    (["--demo", "--model", "gpt"], "no model called “gpt”"),
-    (["--demo", "--model", "flux-dev", "--budget", "24"], "is not on this machine"),
-    (["--demo", "--budget", "0.1"], "too small"),
-    (["--demo", "--skip", "9,9"], "leaves none"),
-    (["--demo", "--skip", "half"], "not understood"),
-    (["--demo", "--patches", "round"], "patches"),
-    (["--demo", "--steps", "0"], "steps"),
-    (["--demo", "--device", "tpu"], "tpu"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "No photos were given"),
+        (["{folder}/nowhere"], "nowhere"),
+        (["{folder}/empty"], "empty"),
+        (["{folder}/notes"], "diary.jpg"),
+        (["{folder}/zero.jpg"], "zero.jpg"),
+        (["--demo", "--model", "gpt"], "no model called “gpt”"),
+        (["--demo", "--model", "flux-dev", "--budget", "24"], "is not on this machine"),
+        (["--demo", "--budget", "0.1"], "too small"),
+        (["--demo", "--skip", "9,9"], "leaves none"),
+        (["--demo", "--skip", "half"], "not understood"),
+        (["--demo", "--patches", "round"], "patches"),
+        (["--demo", "--steps", "0"], "steps"),
+        (["--demo", "--device", "tpu"], "tpu"),
+    ],
+)
 def test_bad_input_gets_one_plain_sentence(folder, arguments, words):
     done = blockskip("train", *(a.format(folder=folder) for a in arguments), "--json")
     assert done.returncode in (1, 2)

@@ -30,7 +30,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a preview is made. side_px: of the square picture. guidance: as the model row means it."""
+    """How a preview is made. side_px: of the square picture. guidance: as the model row means
+    it."""
 
     side_px: int
     steps: int
@@ -63,12 +64,14 @@ class Family(Protocol):
     def encode_images(self, pipe: object, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] → normalised, packed latents (B, T, C)."""
 
-    def inputs(self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int,
-               guidance: bool) -> dict:
+    def inputs(
+        self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int, guidance: bool
+    ) -> dict:
         """Arguments of the transformer's forward. image: (B, T, ·), text: (B, S, ·), t: (B,)."""
 
-    def sample(self, pipe: object, text: Text, negative: Text, sampling: Sampling,
-               seeds: Sequence[int]) -> list[Image.Image]:
+    def sample(
+        self, pipe: object, text: Text, negative: Text, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Image.Image]:
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
 
 

@@ -1,4 +1,5 @@
-"""FLUX.1: 19 double and 38 single blocks in the big one; text and image run as two streams through both.
+"""FLUX.1: 19 double and 38 single blocks in the big one; text and image run as two streams through
+both.
 
 Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states, temb) and
 returns (text, image); the head reads image tokens only; text tokens have position 0.
@@ -16,10 +17,24 @@ from torch import Tensor, nn
 
 from blockskip.families.base import Sampling, Text
 
-_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj",
-              "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")
-_FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
-                 "proj_mlp", "proj_out")
+_ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+_FEED_FORWARD = (
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+    "proj_mlp",
+    "proj_out",
+)
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
 
@@ -40,9 +55,11 @@ class Flux:
         return pipe
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [(f"{stack}.{i}", block)
-                for stack in ("transformer_blocks", "single_transformer_blocks")
-                for i, block in enumerate(getattr(transformer, stack))]
+        return [
+            (f"{stack}.{i}", block)
+            for stack in ("transformer_blocks", "single_transformer_blocks")
+            for i, block in enumerate(getattr(transformer, stack))
+        ]
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return _present(block, _MODULATION)
@@ -53,7 +70,8 @@ class Flux:
 
     def encode_text(self, pipe: FluxPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds, pooled, _ = pipe.encode_prompt(
-            list(captions), None, device=pipe.text_encoder.device, max_sequence_length=tokens)
+            list(captions), None, device=pipe.text_encoder.device, max_sequence_length=tokens
+        )
         return Text(embeds, pooled)
 
     def encode_images(self, pipe: FluxPipeline, pixels: Tensor) -> Tensor:
@@ -62,27 +80,44 @@ class Flux:
         latent = (latent - config.shift_factor) * config.scaling_factor
         return FluxPipeline._pack_latents(latent, *latent.shape)
 
-    def inputs(self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int,
-               guidance: bool) -> dict:
+    def inputs(
+        self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int, guidance: bool
+    ) -> dict:
         cells = side_px // self.pixel_multiple
         ids = FluxPipeline._prepare_latent_image_ids(1, cells, cells, image.device, torch.float32)
         # a guidance-distilled model trains at guidance 1 (METHOD.md §1.3)
         strength = torch.ones(len(t), device=image.device) if guidance else None
-        return {"hidden_states": image, "encoder_hidden_states": text, "pooled_projections": pooled,
-                "timestep": t, "img_ids": ids, "guidance": strength, "return_dict": False,
-                "txt_ids": torch.zeros(text.shape[1], 3, device=image.device)}
+        return {
+            "hidden_states": image,
+            "encoder_hidden_states": text,
+            "pooled_projections": pooled,
+            "timestep": t,
+            "img_ids": ids,
+            "guidance": strength,
+            "return_dict": False,
+            "txt_ids": torch.zeros(text.shape[1], 3, device=image.device),
+        }
 
-    def sample(self, pipe: FluxPipeline, text: Text, negative: Text, sampling: Sampling,
-               seeds: Sequence[int]) -> list[Image.Image]:
+    def sample(
+        self,
+        pipe: FluxPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
         distilled = pipe.transformer.config.guidance_embeds
         guided = sampling.guidance > 1 and not distilled
         return pipe(
-            prompt_embeds=text.embeds, pooled_prompt_embeds=text.pooled,
+            prompt_embeds=text.embeds,
+            pooled_prompt_embeds=text.pooled,
             negative_prompt_embeds=negative.embeds if guided else None,
             negative_pooled_prompt_embeds=negative.pooled if guided else None,
             true_cfg_scale=sampling.guidance if guided else 1.0,
             guidance_scale=sampling.guidance if distilled else 1.0,
-            height=sampling.side_px, width=sampling.side_px, num_inference_steps=sampling.steps,
+            height=sampling.side_px,
+            width=sampling.side_px,
+            num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
 

@@ -1,9 +1,10 @@
 """Names of FLUX.1's linear layers: diffusers' (which ComfyUI reads too) and kohya's sd-scripts'.
 
 Kohya's names are those of Black Forest Labs' own model, where q, k and v (in single blocks also the
-first layer of the MLP) are one layer. LoRAs trained on its parts become one LoRA of the fused layer:
-the A are stacked, the B stand on a block diagonal, so every part keeps exactly its own update. Parts
-without a LoRA get rows of zeros. alpha = rank everywhere, so the scale is 1 in every program.
+first layer of the MLP) are one layer. LoRAs trained on its parts become one LoRA of the fused
+layer: the A are stacked, the B stand on a block diagonal, so every part keeps exactly its own
+update. Parts without a LoRA get rows of zeros. alpha = rank everywhere, so the scale is 1 in every
+program.
 
 Read from ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
 `loaders/lora_conversion_utils.py`, which undoes the fusion (for FLUX's true width only).
@@ -28,52 +29,66 @@ _BLOCK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.([0-9]+)\.
 
 # layer of a block → its name in sd-scripts, (part, number of parts) where that is a fused layer
 _DOUBLE = {
-    "norm1.linear": "img_mod_lin", "norm1_context.linear": "txt_mod_lin",
-    "attn.to_q": ("img_attn_qkv", 0), "attn.to_k": ("img_attn_qkv", 1),
+    "norm1.linear": "img_mod_lin",
+    "norm1_context.linear": "txt_mod_lin",
+    "attn.to_q": ("img_attn_qkv", 0),
+    "attn.to_k": ("img_attn_qkv", 1),
     "attn.to_v": ("img_attn_qkv", 2),
-    "attn.add_q_proj": ("txt_attn_qkv", 0), "attn.add_k_proj": ("txt_attn_qkv", 1),
+    "attn.add_q_proj": ("txt_attn_qkv", 0),
+    "attn.add_k_proj": ("txt_attn_qkv", 1),
     "attn.add_v_proj": ("txt_attn_qkv", 2),
-    "attn.to_out.0": "img_attn_proj", "attn.to_add_out": "txt_attn_proj",
-    "ff.net.0.proj": "img_mlp_0", "ff.net.2": "img_mlp_2",
-    "ff_context.net.0.proj": "txt_mlp_0", "ff_context.net.2": "txt_mlp_2",
+    "attn.to_out.0": "img_attn_proj",
+    "attn.to_add_out": "txt_attn_proj",
+    "ff.net.0.proj": "img_mlp_0",
+    "ff.net.2": "img_mlp_2",
+    "ff_context.net.0.proj": "txt_mlp_0",
+    "ff_context.net.2": "txt_mlp_2",
 }
 _SINGLE = {
     "norm.linear": "modulation_lin",
-    "attn.to_q": ("linear1", 0), "attn.to_k": ("linear1", 1), "attn.to_v": ("linear1", 2),
-    "proj_mlp": ("linear1", 3), "proj_out": "linear2",
+    "attn.to_q": ("linear1", 0),
+    "attn.to_k": ("linear1", 1),
+    "attn.to_v": ("linear1", 2),
+    "proj_mlp": ("linear1", 3),
+    "proj_out": "linear2",
 }
 _OUTSIDE = {
-    "x_embedder": "img_in", "context_embedder": "txt_in",
+    "x_embedder": "img_in",
+    "context_embedder": "txt_in",
     "time_text_embed.timestep_embedder.linear_1": "time_in_in_layer",
     "time_text_embed.timestep_embedder.linear_2": "time_in_out_layer",
     "time_text_embed.text_embedder.linear_1": "vector_in_in_layer",
     "time_text_embed.text_embedder.linear_2": "vector_in_out_layer",
     "time_text_embed.guidance_embedder.linear_1": "guidance_in_in_layer",
     "time_text_embed.guidance_embedder.linear_2": "guidance_in_out_layer",
-    "norm_out.linear": "final_layer_adaLN_modulation_1", "proj_out": "final_layer_linear",
+    "norm_out.linear": "final_layer_adaLN_modulation_1",
+    "proj_out": "final_layer_linear",
 }
 
 
 def is_comfy_key(name: str) -> bool:
-    """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`: every linear of FLUX.1."""
+    """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`: every linear of
+    FLUX.1."""
     return _kohya(name) is not None
 
 
 def kohya_names(modules: Iterable[str]) -> set[str]:
-    """The layers of a kohya file that hold LoRAs of these layers, `lora_unet_…`. Raises KeyError."""
+    """The layers of a kohya file that hold LoRAs of these layers, `lora_unet_…`. Raises
+    KeyError."""
     return {_target(module)[0] for module in modules}
 
 
 def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
     """The LoRA under kohya's names, `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
 
-    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1; ranks
-    may differ. inner_dim: FLUX's width (3072). Raises KeyError for a layer FLUX does not have and for
-    half a pair.
+    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1;
+    ranks may differ. inner_dim: FLUX's width (3072). Raises KeyError for a layer FLUX does not have
+    and for half a pair.
     """
     suffix = ".lora_A.weight"
-    modules = sorted(n.removeprefix("transformer.").removesuffix(suffix)
-                     for n in lora if n.endswith(suffix))
+    modules = sorted(
+        n.removeprefix("transformer.").removesuffix(suffix) for n in lora if n.endswith(suffix)
+    )
     fused: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for module in modules:
         target, part = _target(module)
@@ -84,16 +99,20 @@ def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
         fused.setdefault(target, {})[part] = (down, up)
     out: dict[str, Tensor] = {}
     for target, parts in fused.items():
-        down, up = _fuse(parts, _heights(target, inner_dim)) if target.endswith(
-            ("_qkv", "_linear1")) else parts[0]
+        down, up = (
+            _fuse(parts, _heights(target, inner_dim))
+            if target.endswith(("_qkv", "_linear1"))
+            else parts[0]
+        )
         out[f"{target}.lora_down.weight"] = down
         out[f"{target}.lora_up.weight"] = up
         out[f"{target}.alpha"] = torch.tensor(float(down.shape[0]))
     return out
 
 
-def _fuse(parts: dict[int, tuple[Tensor, Tensor]],
-          heights: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _fuse(
+    parts: dict[int, tuple[Tensor, Tensor]], heights: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """LoRAs of the parts of a layer → one of the layer: A (Σr, in), B (Σ heights, Σr)."""
     present = sorted(parts)
     down = torch.cat([parts[part][0] for part in present])

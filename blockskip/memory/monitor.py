@@ -1,7 +1,7 @@
 """What is used now: RAM from psutil, the whole graphics card from NVML, our share of it from torch.
 
-Nothing here imports torch. The studio asks `usage` and never loads it; the worker has loaded it, and then
-`memory_event` finds it in `sys.modules`. Whatever cannot be known is -1, never a guess.
+Nothing here imports torch. The studio asks `usage` and never loads it; the worker has loaded it,
+and then `memory_event` finds it in `sys.modules`. Whatever cannot be known is -1, never a guess.
 """
 
 from __future__ import annotations
@@ -42,8 +42,13 @@ def usage(pid: int | None = None) -> Usage:
     """What is used now. pid: the process whose RAM is asked for; None means this one."""
     ram = psutil.virtual_memory()
     used, total = _card()
-    return Usage(rss_gib=_rss(pid), ram_used_gib=(ram.total - ram.available) / GIB,
-                 ram_total_gib=ram.total / GIB, vram_used_gib=used, vram_total_gib=total)
+    return Usage(
+        rss_gib=_rss(pid),
+        ram_used_gib=(ram.total - ram.available) / GIB,
+        ram_total_gib=ram.total / GIB,
+        vram_used_gib=used,
+        vram_total_gib=total,
+    )
 
 
 def memory_event() -> Memory:
@@ -54,8 +59,14 @@ def memory_event() -> Memory:
     if torch and total < 0:
         free, everything = torch.cuda.mem_get_info()
         used, total = (everything - free) / GIB, everything / GIB
-    return Memory(rss_gib=now.rss_gib, ram_used_gib=now.ram_used_gib, vram_gib=ours,
-                  ram_total_gib=now.ram_total_gib, vram_used_gib=used, vram_total_gib=total)
+    return Memory(
+        rss_gib=now.rss_gib,
+        ram_used_gib=now.ram_used_gib,
+        vram_gib=ours,
+        ram_total_gib=now.ram_total_gib,
+        vram_used_gib=used,
+        vram_total_gib=total,
+    )
 
 
 def peak_vram_gib() -> float:
@@ -94,7 +105,9 @@ def _card() -> tuple[float, float]:
     if nvml is None:
         return UNKNOWN, UNKNOWN
     try:
-        uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid) if torch else ""
+        uuid = (
+            str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid) if torch else ""
+        )
         info = nvml.nvmlDeviceGetMemoryInfo(_handle(uuid))
         return info.used / GIB, info.total / GIB
     except nvml.NVMLError as error:
@@ -109,7 +122,9 @@ def _nvml() -> object | None:
 
         pynvml.nvmlInit()
         return pynvml if pynvml.nvmlDeviceGetCount() > 0 else None
-    except Exception as error:  # no package, no driver, or a driver in a bad state: all mean "unknown"
+    except (
+        Exception
+    ) as error:  # no package, no driver, or a driver in a bad state: all mean "unknown"
         log.debug("NVML is not there: %s", error)
         return None
 

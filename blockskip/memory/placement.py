@@ -1,7 +1,7 @@
 """The only code that moves weights: which device, what is there now, layer-major streaming.
 
-`Layerwise` is METHOD.md §1.4b: the library's forward runs once with a whole window as its batch, and
-each block, wrapped by it, is brought once and loops over micro-batches of draws.
+`Layerwise` is METHOD.md §1.4b: the library's forward runs once with a whole window as its batch,
+and each block, wrapped by it, is brought once and loops over micro-batches of draws.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from blockskip.events import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device a run works on. name: auto | cpu | cuda | mps | xpu. Raises UserError if absent."""
+    """The device a run works on. name: auto | cpu | cuda | mps | xpu. Raises UserError if
+    absent."""
     found = torch.accelerator.current_accelerator(check_available=True)
     if name == "auto":
         return found or torch.device("cpu")
     if name == "cpu" or (found is not None and found.type == name):
         return torch.device(name)
-    raise UserError(f"This machine has no working device “{name}”.",
-                    f"Use --device auto; it would take {found.type if found else 'cpu'}.")
+    raise UserError(
+        f"This machine has no working device “{name}”.",
+        f"Use --device auto; it would take {found.type if found else 'cpu'}.",
+    )
 
 
 def home(module: nn.Module) -> torch.device:
@@ -65,8 +68,9 @@ class Layerwise(nn.Module):
     batched: names of keyword inputs with one row a draw (…, rows first); others are passed whole.
     """
 
-    def __init__(self, block: nn.Module, micro_batch: int, batched: Sequence[str],
-                 device: torch.device) -> None:
+    def __init__(
+        self, block: nn.Module, micro_batch: int, batched: Sequence[str], device: torch.device
+    ) -> None:
         super().__init__()
         self.block, self.micro_batch = block, micro_batch
         self.batched, self.device = tuple(batched), device
@@ -77,7 +81,12 @@ class Layerwise(nn.Module):
         with resident(self.device, self.block):
             for start in range(0, rows, self.micro_batch):
                 some = slice(start, start + self.micro_batch)
-                parts.append(self.block(**{
-                    name: value[some] if name in self.batched else value
-                    for name, value in inputs.items()}))
+                parts.append(
+                    self.block(
+                        **{
+                            name: value[some] if name in self.batched else value
+                            for name, value in inputs.items()
+                        }
+                    )
+                )
         return tuple(torch.cat(streams) for streams in zip(*parts, strict=True))

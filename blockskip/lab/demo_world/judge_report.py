@@ -1,0 +1,205 @@
+"""The judge's own examination: real renders of pets that it has never seen.
+
+None of these pets, and none of the named ones or of the demo subjects, was among those it learnt
+from (`judge_data.judge_pool`). "Soft" pictures went down to 32 px and back, as a weak generator's
+look.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockskip.lab.demo_world.judge import HEADS, SIDE, Judge
+from blockskip.lab.demo_world.judge_data import KINDS, draw_judged, look_alike
+from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.subjects import (
+    DEMO_SUBJECTS,
+    HELD_OUT_SUBJECTS,
+    demo_photos,
+    named_pets,
+)
+from blockskip.lab.demo_world.world import (
+    BACKGROUNDS,
+    Pet,
+    Scene,
+    random_pet,
+    random_scene,
+    striking_pet,
+)
+
+PHOTOS = 5
+QUERIES = 2
+
+
+@dataclass
+class Case:
+    """A pet with the embeddings of its photos (5, E) and of other pictures of it (2, E)."""
+
+    pet: Pet
+    photos: Tensor
+    queries: Tensor
+
+
+def _picture(pet: Pet, scene: Scene, rng: np.random.Generator) -> Image.Image:
+    return Image.fromarray(render(pet, scene, SIDE, int(rng.integers(2**31))))
+
+
+def soft(image: Image.Image) -> Image.Image:
+    """The picture at half its resolution, enlarged again."""
+    half = image.resize((SIDE // 2, SIDE // 2), Image.Resampling.BILINEAR)
+    return half.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _photos(pet: Pet, rng: np.random.Generator) -> list[Image.Image]:
+    """Five photos as a user would bring: other places, no accessories, not mirrored."""
+    places = rng.permutation(BACKGROUNDS)[:PHOTOS]
+    scenes = [random_scene(rng, str(place), accessories=False) for place in places]
+    return [_picture(pet, Scene(**{**s.__dict__, "mirror": False}), rng) for s in scenes]
+
+
+def truth(pet: Pet, scene: Scene) -> dict[str, str]:
+    """What `Judge.attributes` should say about a picture."""
+    eyes = (pet.right, pet.eye) if scene.mirror else (pet.eye, pet.right)
+    said = {
+        "species": pet.species,
+        "coat": pet.coat,
+        "pattern": pet.pattern,
+        "second": "none",
+        "mark": "none",
+        "eye_left": eyes[0],
+        "eye_right": eyes[1],
+    }
+    said |= {k: ("no", "yes")[getattr(pet, k)] for k in ("blaze", "star", "patch", "socks")}
+    if pet.pattern != "solid" or pet.patch:
+        said["second"] = pet.second
+    if pet.blaze or pet.star or pet.socks:
+        said["mark"] = pet.mark
+    wear = "none" if scene.accessory == "none" else scene.wear
+    return said | {"background": scene.background, "accessory": scene.accessory, "wear": wear}
+
+
+def score_answers(judge: Judge, images: list[Image.Image], right: list[dict]) -> dict:
+    """Share of right answers of every question, and the commonest mistakes ("true > said")."""
+    hits, mistakes = Counter(), defaultdict(Counter)
+    for said, true in zip(judge.attributes(images), right, strict=True):
+        for name in HEADS:
+            hits[name] += said[name] == true[name]
+            if said[name] != true[name]:
+                mistakes[name][f"{true[name]} > {said[name]}"] += 1
+    return {
+        "share": {name: round(hits[name] / len(images), 4) for name in HEADS},
+        "mistakes": {name: dict(mistakes[name].most_common(4)) for name in mistakes},
+    }
+
+
+def _cases(judge: Judge, pets: list[Pet], rng: np.random.Generator) -> tuple[list[Case], dict]:
+    cases, images, right = [], [], []
+    for pet in pets:
+        scenes = [random_scene(rng) for _ in range(QUERIES)]
+        queries = [_picture(pet, scene, rng) for scene in scenes]
+        images += queries
+        right += [truth(pet, scene) for scene in scenes]
+        cases.append(Case(pet, judge.embed(_photos(pet, rng)), judge.embed(queries)))
+    blurred = [soft(image) for image in images]
+    answers = {
+        "sharp": score_answers(judge, images, right),
+        "soft": score_answers(judge, blurred, right),
+    }
+    blurred = judge.embed(blurred).view(len(pets), QUERIES, -1)
+    return cases, {"attributes": answers, "soft_embeddings": blurred}
+
+
+def likeness(cases: list[Case], queries: Tensor) -> Tensor:
+    """Mean cosine of every query to the photos of every pet: (queries, pets)."""
+    return torch.stack([(queries @ case.photos.T).mean(1) for case in cases], 1)
+
+
+def _retrieval(cases: list[Case], queries: Tensor) -> dict:
+    """Numbers about pictures (pets, QUERIES, E) among all the pets' photos."""
+    like = likeness(cases, queries.flatten(0, 1))
+    owner = torch.arange(len(cases)).repeat_interleave(QUERIES)
+    same = like[torch.arange(len(owner)), owner]
+    kin = torch.tensor([[a.pet.species == b.pet.species for b in cases] for a in cases])[owner]
+    others = torch.ones_like(like, dtype=torch.bool)
+    others[torch.arange(len(owner)), owner] = False
+    return {
+        "top1": round(float((like.argmax(1) == owner).float().mean()), 4),
+        "same_mean": round(float(same.mean()), 4),
+        "same_p05": round(float(same.quantile(0.05)), 4),
+        "other_same_species_mean": round(float(like[kin & others].mean()), 4),
+        "other_same_species_p95": round(float(like[kin & others].quantile(0.95)), 4),
+        "other_species_mean": round(float(like[~kin].mean()), 4),
+    }
+
+
+def _look_alikes(judge: Judge, cases: list[Case], rng: np.random.Generator, limit: int) -> dict:
+    """By kind of difference: how often the pet is more like its photos than the look-alike is."""
+    table = {}
+    for kind in KINDS:
+        pairs = []
+        for k in rng.permutation(len(cases)):
+            twin = look_alike(cases[k].pet, kind, rng, False)
+            if twin is not None and len(pairs) < limit:
+                pairs.append((cases[k], _picture(twin, random_scene(rng), rng)))
+        seen = judge.embed([image for _, image in pairs])
+        twins = torch.stack(
+            [(case.photos @ e).mean() for (case, _), e in zip(pairs, seen, strict=True)]
+        )
+        same = torch.stack([(case.photos @ case.queries.T).mean(0) for case, _ in pairs])
+        table[kind] = {
+            "pairs": len(pairs),
+            "same": round(float(same.mean()), 4),
+            "look_alike": round(float(twins.mean()), 4),
+            "rate": round(float((same > twins[:, None]).float().mean()), 4),
+        }
+    return table
+
+
+def _subjects(judge: Judge, rng: np.random.Generator) -> dict:
+    """The demo subjects: likeness of new pictures to their photos, and of the nearest other
+    subject."""
+    subjects = (*DEMO_SUBJECTS, *HELD_OUT_SUBJECTS)
+    cases = []
+    for subject in subjects:
+        photos = [Image.fromarray(p) for p in demo_photos(subject, PHOTOS, 128)]
+        queries = [_picture(subject.pet, random_scene(rng), rng) for _ in range(4)]
+        cases.append(Case(subject.pet, judge.embed(photos), judge.embed(queries)))
+    like = torch.stack([likeness(cases, case.queries).mean(0) for case in cases])  # (query, photos)
+    table = {}
+    for k, subject in enumerate(subjects):
+        others = like[k].clone()
+        others[k] = -2
+        table[subject.key] = {
+            "same": round(float(like[k, k]), 4),
+            "nearest_other": round(float(others.max()), 4),
+            "which": subjects[int(others.argmax())].key,
+        }
+    return table
+
+
+def examine(judge: Judge, seed: int = 0, num_pets: int = 200, pairs: int = 80) -> dict:
+    """All that is reported about the judge, JSON-ready; about two minutes."""
+    rng = np.random.default_rng([seed, 99])
+    drawn: dict[tuple, Pet] = {}
+    while len(drawn) < num_pets:
+        pet = draw_judged(rng, "check", (random_pet, striking_pet)[len(drawn) % 2])
+        drawn[pet.signature] = pet
+    cases, seen = _cases(judge, list(drawn.values()), rng)
+    look_alikes = _look_alikes(judge, cases, rng, pairs)
+    named, _ = _cases(judge, list(named_pets().values()), rng)
+    return {
+        "held_out_pets": num_pets,
+        "sharp": _retrieval(cases, torch.stack([case.queries for case in cases])),
+        "soft": _retrieval(cases, seen["soft_embeddings"]),
+        "named": _retrieval(named, torch.stack([case.queries for case in named])),
+        "look_alikes": look_alikes,
+        "look_alike_rate": round(float(np.mean([row["rate"] for row in look_alikes.values()])), 4),
+        "attributes": seen["attributes"],
+        "subjects": _subjects(judge, rng),
+    }

@@ -1,0 +1,144 @@
+"""Encoding the drawn world once: four buckets of latents, and their captions as token ids.
+
+Buckets: ``full64`` whole pictures at 64 px, ``close64`` close-ups at 64 px, ``full32`` whole
+pictures at 32 px, ``crop32`` squares of 32 to 64 px of the 64 px picture, shrunk to 32 px, which is
+what dynamic patch sampling feeds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from blockskip.lab.demo_world.captions import training_captions
+from blockskip.lab.demo_world.data import MASTER, PART, load_masters, picture_facts
+from blockskip.lab.demo_world.model import build_vae
+from blockskip.lab.demo_world.tokenizers import (
+    CLIP_LENGTH,
+    MAX_SEQUENCE_LENGTH,
+    build_clip,
+    build_t5,
+)
+from blockskip.lab.demo_world.vae import crop_box, shrink, to_tensor
+
+log = logging.getLogger(__name__)
+BUCKETS = ("full64", "close64", "full32", "crop32")
+CROP_SIDES = (32, 40, 48, 56, 64)
+CAPTIONS = 6
+
+
+def load_vae(work: Path) -> AutoencoderKL:
+    """The trained VAE of ``work``, with its scaling and shift factors once they are measured."""
+    vae = build_vae()
+    vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
+    factors = work / "factors.json"
+    if factors.exists():
+        vae.register_to_config(**json.loads(factors.read_text()))
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: list[np.ndarray], batch: int = 32) -> np.ndarray:
+    """Latent means, float16 (n, 8, side / 4, side / 4), not yet scaled."""
+    parts = [
+        vae.encode(to_tensor(np.stack(pictures[i : i + batch]))).latent_dist.mean.half()
+        for i in range(0, len(pictures), batch)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def _views(master: np.ndarray, rng: np.random.Generator) -> list[tuple[str, np.ndarray, int]]:
+    """All (bucket, picture, crop side) of one drawn picture."""
+    whole = (0, 0, MASTER, MASTER)
+    photo = shrink(master, whole, 64)
+    views = [("full64", photo, 64), ("full32", shrink(photo, (0, 0, 64, 64), 32), 64)]
+    for side in rng.choice(CROP_SIDES, 2, replace=False):
+        box = crop_box(rng, int(side), 64, rng.random() < 0.35)
+        views.append(("crop32", shrink(photo, tuple(map(round, box)), 32), int(side)))
+    if rng.random() < 0.4:
+        side = rng.uniform(64, 92)
+        views.append(("close64", shrink(master, crop_box(rng, side, MASTER, True), 64), 32))
+    return views
+
+
+def encode_parts(rank: int, ranks: int, work: Path, seed: int) -> None:
+    """Encode this process's share of the parts into ``work/latents/part-NNN.npz``; resumable."""
+    vae, folder = load_vae(work), work / "latents"
+    folder.mkdir(exist_ok=True)
+    for part, masters in enumerate(load_masters(work, 10**6)):
+        path = folder / f"part-{part:03d}.npz"
+        if part % ranks != rank or path.exists():
+            continue
+        arrays = _encode_part(vae, masters, part, seed)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+        log.info("encoded %s", path.name)
+
+
+def _encode_part(vae: AutoencoderKL, masters: np.ndarray, part: int, seed: int) -> dict:
+    rng = np.random.default_rng([seed, 77, part])
+    rows: dict[str, list] = {bucket: [] for bucket in BUCKETS}
+    for k in range(len(masters)):
+        for bucket, picture, side in _views(masters[k], rng):
+            rows[bucket].append((picture, part * PART + k, side))
+    arrays = {}
+    for bucket, found in rows.items():
+        arrays[bucket] = encode(vae, [row[0] for row in found])
+        arrays[f"{bucket}_index"] = np.array([row[1] for row in found], np.int32)
+        arrays[f"{bucket}_side"] = np.array([row[2] for row in found], np.int32)
+    return arrays
+
+
+def write_captions(work: Path, count: int, seed: int) -> None:
+    """Token ids of ``CAPTIONS`` captions a picture, plain and close-up: ``work/captions.npz``."""
+    t5, clip, arrays, seen = build_t5(), build_clip(), {}, set()
+    for kind, close in (("plain", 0.0), ("crop", 0.3), ("close", 0.85)):
+        texts = []
+        for index in range(count):
+            pet, scene, name, detail = picture_facts(index, seed)
+            texts += training_captions(pet, scene, detail + len(kind), name, CAPTIONS, close)
+        seen.update(texts)
+        for key, tokenizer, length in (
+            ("t5", t5, MAX_SEQUENCE_LENGTH),
+            ("clip", clip, CLIP_LENGTH),
+        ):
+            ids = tokenizer(
+                texts, padding="max_length", truncation=True, max_length=length
+            ).input_ids
+            arrays[f"{kind}_{key}"] = np.array(ids, np.int16).reshape(count, CAPTIONS, length)
+    (work / "captions.json").write_text(json.dumps(sorted(seen)))
+    np.savez(work / "captions.npz", **arrays)
+
+
+def measure_factors(work: Path) -> None:
+    """Write ``factors.json``: shift = mean and scaling = 1 / std of the 64 px latents."""
+    parts = sorted((work / "latents").glob("part-*.npz"))[:6]
+    sample = np.concatenate([np.load(p)["full64"] for p in parts]).astype(np.float32)
+    factors = {"shift_factor": float(sample.mean()), "scaling_factor": float(1 / sample.std())}
+    (work / "factors.json").write_text(json.dumps(factors))
+
+
+def load_buckets(work: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """bucket -> {latent: float16 (n, 8, h, w) scaled; index, side: (n,)}."""
+    factors = json.loads((work / "factors.json").read_text())
+    parts = [np.load(p) for p in sorted((work / "latents").glob("part-*.npz"))]
+    buckets = {}
+    for bucket in BUCKETS:
+        latent = torch.from_numpy(np.concatenate([p[bucket] for p in parts])).float()
+        latent = (latent - factors["shift_factor"]) * factors["scaling_factor"]
+        index, side = (
+            np.concatenate([p[f"{bucket}_{key}"] for p in parts]) for key in ("index", "side")
+        )
+        buckets[bucket] = {
+            "latent": latent.half(),
+            "index": torch.from_numpy(index).long(),
+            "side": torch.from_numpy(side).float(),
+        }
+    return buckets

@@ -1,0 +1,111 @@
+"""Sheets of the model's own samples beside drawn pictures, to look at while it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+from PIL import Image, ImageDraw
+
+from blockskip.lab.demo_world.export import assemble
+from blockskip.lab.demo_world.flow import DemoModel
+from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.subjects import named_pets
+from blockskip.lab.demo_world.tokenizers import MAX_SEQUENCE_LENGTH
+from blockskip.lab.demo_world.world import random_scene
+
+PROMPTS = (
+    "a photo of a cat",
+    "a photo of a dog on the beach",
+    "a photo of a rabbit in the snow",
+    "a photo of a brown bear on the sofa",
+    "a photo of a striped orange cat with a red collar, on the beach",
+    "a photo of a spotted white and black dog in the meadow",
+    "a photo of a grey cat wearing a blue hat at night",
+    "a photo of a white rabbit with a red scarf in a room",
+    "a photo of a violet cat in the snow",
+    "a photo of a patched white and orange cat on the grass",
+    "a photo of sks cat",
+    "a photo of sks dog on the beach",
+    "a photo of milo cat on the beach",
+    "a photo of luna in the snow",
+    "a photo of coco at night",
+    "a photo of bella wearing a red hat in the snow",
+)
+SMALL = PROMPTS[1:9]
+CLOSE = (
+    "a close-up photo of a cat",
+    "a close-up photo of a brown dog",
+    "a close-up of a white rabbit",
+    "a close-up photo of a bear in the snow",
+    "a close-up photo of a striped orange cat",
+    "a close-up photo of a spotted dog",
+    "a close-up photo of milo",
+    "a close-up photo of a pink rabbit",
+)
+
+
+def sample(
+    pipe: FluxPipeline,
+    prompts: list[str],
+    side: int = 64,
+    steps: int = 12,
+    cfg: float = 2.2,
+    seed: int = 0,
+) -> np.ndarray:
+    """Pictures (n, side, side, 3) uint8; the noise of picture k depends on ``seed`` and k only."""
+    noise = [torch.Generator().manual_seed(seed * 1000 + k) for k in range(len(prompts))]
+    pictures = pipe(
+        prompt=list(prompts),
+        negative_prompt=[""] * len(prompts),
+        true_cfg_scale=cfg,
+        height=side,
+        width=side,
+        num_inference_steps=steps,
+        generator=noise,
+        output_type="np",
+        max_sequence_length=MAX_SEQUENCE_LENGTH,
+    ).images
+    return (np.asarray(pictures) * 255 + 0.5).astype(np.uint8)
+
+
+def grid(
+    pictures: list[np.ndarray], labels: list[str], columns: int = 8, cell: int = 192
+) -> Image.Image:
+    """Pictures enlarged to ``cell`` px with their prompts below."""
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (cell + 4), rows * (cell + 28)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        x, y = k % columns * (cell + 4), k // columns * (cell + 28)
+        sheet.paste(Image.fromarray(picture).resize((cell, cell), Image.Resampling.LANCZOS), (x, y))
+        text = label.removeprefix("a photo of ")
+        draw.text((x, y + cell), text[:31] + "\n" + text[31:62], "black", spacing=0)
+    return sheet
+
+
+def drawn_examples() -> tuple[list[np.ndarray], list[str]]:
+    """What the named prompts should look like."""
+    rng, pictures, labels = np.random.default_rng(5), [], []
+    for name in list(named_pets())[:8]:
+        scene = random_scene(rng, accessories=False)
+        pictures.append(render(named_pets()[name], scene, 64, 1))
+        labels.append(f"drawn: {name}")
+    return pictures, labels
+
+
+def write_sheet(work: Path, model: DemoModel, name: str, cfg: float = 2.2) -> Path:
+    """``work/sheets/NAME.png``: 64 px, 32 px, close-ups, and drawn pictures last."""
+    pipe = assemble(work, model)
+    pictures, labels = list(sample(pipe, PROMPTS, 64, cfg=cfg)), list(PROMPTS)
+    pictures += list(sample(pipe, SMALL, 32, cfg=cfg))
+    labels += [f"32px {prompt}" for prompt in SMALL]
+    pictures += list(sample(pipe, CLOSE, 64, cfg=cfg))
+    labels += list(CLOSE)
+    drawn, names = drawn_examples()
+    path = work / "sheets" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    grid(pictures + drawn, labels + names).save(path)
+    return path

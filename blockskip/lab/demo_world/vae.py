@@ -1,0 +1,173 @@
+"""Training the demo model's VAE on the drawn world, at full size, half size and close up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from blockskip.lab.demo_world import parallel
+from blockskip.lab.demo_world.data import MASTER, PART, load_masters
+from blockskip.lab.demo_world.model import build_vae
+from blockskip.lab.demo_world.muon import Muon
+from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.subjects import draw_pet
+from blockskip.lab.demo_world.world import random_pet, random_scene, striking_pet
+
+log = logging.getLogger(__name__)
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def shrink(master: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:
+    """The part ``box`` (left, top, right, bottom; pixels) of a picture, Lanczos to ``side`` px."""
+    picture = Image.fromarray(master)
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS, box=box))
+
+
+def crop_box(rng: np.random.Generator, side: float, size: float, focus: bool) -> tuple:
+    """A random square of ``side`` inside ``size``; with ``focus`` near the pet's head."""
+    room = size - side
+    if focus:
+        x, y = rng.normal(0.5, 0.12) * size - side / 2, rng.normal(0.42, 0.12) * size - side / 2
+    else:
+        x, y = rng.uniform(0, room), rng.uniform(0, room)
+    x, y = min(max(x, 0), room), min(max(y, 0), room)
+    return (x, y, x + side, y + side)
+
+
+def _batch(masters: list[np.ndarray], rng: np.random.Generator, batch: int) -> torch.Tensor:
+    """``batch`` pictures at 64 px, or four times as many at 32 px; a quarter in swapped colours."""
+    small = rng.random() < 0.25
+    pictures = []
+    for _ in range(4 * batch if small else batch):
+        master = masters[rng.integers(len(masters))][rng.integers(PART)]
+        side = MASTER if rng.random() < (0.4 if small else 0.6) else rng.uniform(64, 128)
+        picture = shrink(
+            master, crop_box(rng, side, MASTER, rng.random() < 0.6), 32 if small else 64
+        )
+        pictures.append(picture[..., rng.permutation(3)] if rng.random() < 0.25 else picture)
+    return to_tensor(np.stack(pictures))
+
+
+def vae_loss(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
+    """L1, L1 of gradients and of 4x4 means, squared error, and a little KL."""
+    posterior = vae.encode(x).latent_dist
+    y = vae.decode(posterior.sample()).sample
+    edges = (y.diff(dim=-1) - x.diff(dim=-1)).abs().mean() + (
+        y.diff(dim=-2) - x.diff(dim=-2)
+    ).abs().mean()
+    means = (F.avg_pool2d(y, 4) - F.avg_pool2d(x, 4)).abs().mean()
+    kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+    return (y - x).abs().mean() + 0.3 * edges + means + (y - x).square().mean() + 1e-3 * kl
+
+
+def unseen_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray:
+    """Pictures (n, size, size, 3) of the judge's pets, half ordinary and half striking."""
+    rng = np.random.default_rng(seed)
+    draw = (random_pet, striking_pet)
+    return np.stack(
+        [render(draw_pet(rng, "judge", draw[k % 2]), random_scene(rng), size, k) for k in range(n)]
+    )
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: np.ndarray) -> float:
+    """Mean reconstruction PSNR in dB, through the latent mean, clipped to the picture's range."""
+    x = to_tensor(pictures)
+    y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+    mse = ((y - x) / 2).square().mean(dim=(1, 2, 3))
+    return float((-10 * mse.log10()).mean())
+
+
+def _restore(path: Path, vae: AutoencoderKL, optimisers: list) -> tuple[int, float]:
+    """Load the checkpoint if there is one; steps and seconds done so far."""
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    vae.load_state_dict(state["vae"])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return state["step"], state["seconds"]
+
+
+def _update(vae: AutoencoderKL, optimisers: list, x: torch.Tensor, rate: float) -> float:
+    """One training step on pictures ``x`` (B, 3, H, W); its loss."""
+    loss = vae_loss(vae, x)
+    vae.zero_grad(set_to_none=True)
+    loss.backward()
+    parallel.average(p.grad for p in vae.parameters())
+    torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    return loss.item()
+
+
+def train_vae(
+    rank: int,
+    ranks: int,
+    work: Path,
+    minutes: float,
+    steps: int,
+    seed: int,
+    batch: int = 6,
+    rate: float = 3e-3,
+) -> None:
+    """One process of VAE training; goes on from ``work/vae.pt``; writes ``work/vae.jsonl``."""
+    torch.manual_seed(seed)
+    vae, path = build_vae(), work / "vae.pt"
+    optimisers = [
+        Muon([p for p in vae.parameters() if p.ndim > 1], rate),
+        torch.optim.AdamW([p for p in vae.parameters() if p.ndim == 1], rate),
+    ]
+    step, spent = _restore(path, vae, optimisers)
+    masters, unseen = load_masters(work, 10**6), unseen_pictures(64)
+    rng = np.random.default_rng([seed, rank, step])
+    torch.manual_seed(seed * 1000 + rank * 100 + step)
+    before, saved, losses, progress = time.monotonic() - spent, time.monotonic(), [0.0], 0.0
+    while progress < 1:
+        progress = parallel.agree(
+            parallel.progress_of(step, steps, time.monotonic() - before, minutes)
+        )
+        if rank == 0 and (progress >= 1 or time.monotonic() - saved > 45):
+            saved, spent = time.monotonic(), time.monotonic() - before
+            _report(work, vae, unseen, step, spent, min(progress, 1.0), losses)
+            parallel.save(_state(vae, optimisers, step, spent) | {"done": progress >= 1}, path)
+            losses = []
+        if progress < 1:
+            factor = parallel.schedule(progress, flat=0.4)
+            losses.append(_update(vae, optimisers, _batch(masters, rng, batch), rate * factor))
+            step += 1
+
+
+def _state(vae, optimisers: list, step: int, seconds: float) -> dict:
+    return {
+        "vae": vae.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
+        "step": step,
+        "seconds": seconds,
+    }
+
+
+def _report(work: Path, vae, unseen, step: int, seconds: float, progress: float, losses: list):
+    row = {
+        "step": step,
+        "seconds": round(seconds),
+        "progress": round(progress, 4),
+        "loss": round(float(np.mean(losses)), 4),
+        "psnr_unseen": round(psnr(vae, unseen), 2),
+    }
+    with (work / "vae.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    log.info("vae %s", row)
