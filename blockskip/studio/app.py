@@ -1,0 +1,129 @@
+"""Opens the studio: a web page on the loopback address, for this computer only.
+
+Nothing is done at import. `main` sets the environment before Gradio is imported, so that starting it
+connects to nothing outside; one studio serves a data folder, a second start opens the first in the browser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import urllib.request
+import webbrowser
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from blockskip import __version__, config, files, runs
+from blockskip.studio import texts
+
+log = logging.getLogger("blockskip.studio")
+HOST = "127.0.0.1"
+USUAL_PORT = 7860
+HELLO = "/blockskip/hello"
+MAX_UPLOAD = "60mb"
+ENVIRONMENT = {  # before `import gradio`: no telemetry, no version check, no history in the browser
+    "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_SHARE": "False", "GRADIO_SSR_MODE": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def main(port: int = 0, browser: bool = True, data_dir: str | Path | None = None) -> int:
+    """Open the studio and serve it until Ctrl-C. Returns the exit code.
+
+    port: 0 = the usual one; the next free one when it is taken. data_dir: where runs are kept.
+    """
+    if data_dir is not None:
+        os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
+    data = runs.data_dir()
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.disk_error(data, error) from error
+    _start_log(data)
+    open_already = running_url(data)
+    if open_already:
+        log.info(texts.ALREADY_OPEN, texts.APP, open_already)
+        if browser:
+            webbrowser.open(open_already)
+        return 0
+    page, url = launch(free_port(port or USUAL_PORT), data)
+    log.info(texts.OPEN_AT, texts.APP, url)
+    if browser:
+        webbrowser.open(url)
+    try:
+        page.server_thread.join() if hasattr(page, "server_thread") else page.block_thread()
+    except KeyboardInterrupt:
+        log.info(texts.CLOSED)
+    finally:
+        (data / "studio.json").unlink(missing_ok=True)
+        with contextlib.redirect_stdout(None):
+            page.close()
+    return 0
+
+
+def launch(port: int, data: Path) -> tuple[object, str]:
+    """Serve the page in a thread of its own. Returns the gr.Blocks and the address."""
+    os.environ.update(ENVIRONMENT | {"GRADIO_TEMP_DIR": str(data / "gradio")})
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    from blockskip.studio import guard, page, pictures, theme
+
+    hello = Route(HELLO, lambda _: JSONResponse(_identity(data)))
+    blocks = page.build()
+    blocks.launch(
+        server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True,
+        prevent_thread_lock=True, show_error=False, allowed_paths=[], max_file_size=MAX_UPLOAD,
+        enable_monitoring=False, run_history=False, mcp_server=False, ssr_mode=False, pwa=False,
+        footer_links=[], strict_cors=True, theme=theme.theme(), css_paths=[config.ASSETS / "studio.css"],
+        favicon_path=config.ASSETS / "icon.png",
+        app_kwargs={"middleware": guard.middleware(), "routes": [hello, *pictures.routes()],
+                    "docs_url": None, "redoc_url": None, "openapi_url": None})
+    url = f"http://{HOST}:{port}/"
+    files.write_json(data / "studio.json", {"url": url})
+    return blocks, url
+
+
+def running_url(data: Path) -> str:
+    """The address of a studio that serves this data folder now; "" when there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        url = files.read_json(data / "studio.json")["url"]
+        if not url.startswith(f"http://{HOST}:"):
+            return ""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(url.rstrip("/") + HELLO, timeout=3) as answer:
+            if json.load(answer)["data"] == _identity(data)["data"]:
+                return url
+    return ""
+
+
+def free_port(wanted: int) -> int:
+    """`wanted`, or the next free port within 50; then any."""
+    for port in [*range(wanted, min(wanted + 50, 65536)), 0]:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if os.name != "nt":  # a port in TIME_WAIT counts as free, as it does for the server
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return probe.getsockname()[1]
+    raise OSError("no free port")
+
+
+def _identity(data: Path) -> dict[str, str]:
+    return {"app": texts.APP, "version": __version__, "data": files.fingerprint(str(data.resolve()))}
+
+
+def _start_log(data: Path) -> None:
+    """Our own messages go to the terminal; warnings of everything go to studio.log in the data folder."""
+    handler = RotatingFileHandler(data / "studio.log", maxBytes=1 << 20, backupCount=1, encoding="utf-8")
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(screen)
+    log.setLevel(logging.INFO)
