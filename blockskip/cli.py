@@ -54,6 +54,9 @@ def train(
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
+    prior: Annotated[
+        float | None, typer.Option(help="Share of draws that keep the bare class word free.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
     preview_every: Annotated[int | None, typer.Option(help="Steps; 0 = first and last.")] = None,
@@ -90,6 +93,7 @@ def train(
         rank=rank,
         lr=lr,
         targets=targets,
+        prior=prior,
         seed=seed,
         caption=caption,
         preview_every=preview_every,
@@ -243,9 +247,7 @@ def pretrain_demo(
     from blockskip.lab.demo_world.pretrain import pretrain
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(
-        work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from
-    )
+    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from)
     train_judge(work / "judge", minutes=judge_minutes)
 
 

@@ -49,6 +49,7 @@ class Settings:
     lr: float = 1e-4
     timesteps: str = "logit_normal"
     seed: int = 0
+    prior: float = 0.0  # share of draws that keep the bare class word what it was
     flip: bool = False  # mirrored photos swap odd eyes: off
     window_steps: int = 50  # optimiser steps a residual window serves
     refresh: str = "window"  # "once" = residuals of the untrained model, the paper's way
@@ -86,6 +87,7 @@ class Settings:
         for name in ("front", "back", "preview_every", "threads"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _check(self.s_max_px >= self.s_min_px, "s_max_px", self.s_max_px, "s_min_px or more")
+        _check(0 <= self.prior < 1, "prior", self.prior, "0 or more, less than 1")
         _check(self.lr > 0, "lr", self.lr, "more than 0")
 
     @property
@@ -99,6 +101,12 @@ class Settings:
     @property
     def subject_caption(self) -> str:
         return self.caption or f"a photo of {self.trigger} {self.class_name}"
+
+    @property
+    def class_caption(self) -> str:
+        """What must not come to mean this pet: “a photo of a cat”."""
+        article = "an" if self.class_name[:1].lower() in "aeiou" else "a"
+        return f"a photo of {article} {self.class_name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,8 +101,9 @@ def compute_window(
     """Features of every draw of a window, on the CPU.
 
     Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
-    span.front = 0), `pooled` (W, ·), `back` (W, T, D) when span.back > 0, and one (W, k·D) for each
-    modulation linear of the middle under its name. progress(n, total) is called after each block.
+    span.front = 0), `pooled` (W, ·), `t` (W,), `back` (W, T, D) when span.back > 0, and one (W,
+    k·D) for each modulation linear of the middle under its name. progress(n, total) is called after
+    each block.
     """
     blocks = family.blocks(model)
     middle = span.middle(len(blocks))
@@ -110,6 +111,7 @@ def compute_window(
         "front.image": inputs.noisy,
         "front.text": inputs.text,
         "pooled": inputs.pooled,
+        "t": inputs.t,
     }
 
     def record_front(given: dict) -> None:
@@ -136,20 +138,38 @@ def compute_window(
             progress(n, len(blocks))
 
         wrapped[name] = _Recorded(layer, before.get(i), after)
-    around = [child for child in model.children() if not isinstance(child, nn.ModuleList)]
     with ExitStack() as stack:
-        stack.enter_context(resident(device, *around))
         modulation = _record_modulation(stack, model, family, span)
-        stack.enter_context(replaced(model, wrapped))
-        model(
-            **family.inputs(
-                *(x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t)),
-                inputs.side_px,
-                inputs.guidance,
-            )
-        )
+        _run(model, family, inputs, wrapped, device)
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
+
+
+@torch.no_grad()
+def full_velocity(
+    model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
+) -> Tensor:
+    """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
+    wrapped = {
+        name: Layerwise(block, micro_batch, family.batched, device)
+        for name, block in family.blocks(model)
+    }
+    return _run(model, family, inputs, wrapped, device).cpu()
+
+
+def _run(
+    model: nn.Module,
+    family: Family,
+    inputs: WindowInputs,
+    blocks: dict[str, nn.Module],
+    device: torch.device,
+) -> Tensor:
+    """One forward of the library's model with `blocks` in the place of its own."""
+    around = [child for child in model.children() if not isinstance(child, nn.ModuleList)]
+    tensors = (x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
+    with resident(device, *around), replaced(model, blocks):
+        (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
+    return velocity
 
 
 def _record_modulation(

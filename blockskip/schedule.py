@@ -3,6 +3,10 @@
 A draw is one training example of one micro-step: photo, mirror, t, crop box, noise seed, caption.
 The schedule is a pure function; nothing random happens after it. The crop side follows t (dynamic
 patch sampling): high noise sees the whole pet, low noise a close-up.
+
+Some draws carry the bare class word, with the untrained model's own answer as their target (ours,
+after "differential output preservation" in other trainers): “a photo of a cat” must not become this
+cat.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ class Draw:
     top: int
     side: int
     noise_seed: int
+    prior: bool  # with the bare class word, and the untrained model's answer as its target
 
 
 def crop_side(settings: Settings, t: float, multiple: int, source: torch.Generator) -> int:
@@ -69,5 +74,6 @@ def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -
             for length in (width, height)
         )
         seed = int(torch.randint(0, 2**62, (), generator=source))
-        draws.append(Draw(index, photo, flip, t, left, top, side, seed))
+        prior = torch.rand((), generator=source).item() < settings.prior
+        draws.append(Draw(index, photo, flip, t, left, top, side, seed, prior))
     return draws

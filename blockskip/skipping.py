@@ -122,17 +122,22 @@ def velocity(
     family: Family,
     feed: Feed,
     window: dict[str, Tensor],
-    t: Tensor,
     side_px: int,
     guidance: bool,
 ) -> Tensor:
     """v (B, T, C) of the skipping model for the draws of `window`, whose tensors have B rows.
 
     window: `front.image`/`front.text` (f_n, or x_t and the caption's embeddings when front = 0),
-    `pooled`, `back` (Δ, when back > 0) and the middle's modulation. Must run inside `feed.holding`.
+    `pooled`, `t`, `back` (Δ, when back > 0) and the middle's modulation. Must run inside
+    `feed.holding`.
     """
     inputs = family.inputs(
-        window["front.image"], window["front.text"], window["pooled"], t, side_px, guidance
+        window["front.image"],
+        window["front.text"],
+        window["pooled"],
+        window["t"],
+        side_px,
+        guidance,
     )
     (output,) = model(**inputs)
     return output

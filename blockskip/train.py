@@ -21,20 +21,30 @@ from blockskip import files, flow
 from blockskip.config import Settings
 from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
-from blockskip.residuals import Span, WindowInputs, compute_window, load_rows, save_window
+from blockskip.residuals import (
+    Span,
+    WindowInputs,
+    compute_window,
+    full_velocity,
+    load_rows,
+    save_window,
+)
 from blockskip.schedule import Draw, train_side
 from blockskip.skipping import add_lora, restore, skipping, snapshot, velocity
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All draws of a run, encoded. latents: x_0 (num_draws, T, C) on the CPU; text: a row a
-    caption."""
+    """All draws of a run, encoded.
+
+    latents: x_0 (num_draws, T, C) on the CPU. text: a row a caption.
+    """
 
     draws: Sequence[Draw]
     latents: Tensor
     text: Text
     captions: Sequence[int]  # row of `text` for each photo
+    class_caption: int  # row of `text` for the bare class word
 
 
 def learning_rate(settings: Settings, step: int) -> float:
@@ -79,6 +89,7 @@ class Trainer:
         )
         self.step = 0
         self.window_seconds = 0.0
+        self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
 
     def run(self) -> Iterator[Loss]:
@@ -111,34 +122,36 @@ class Trainer:
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
         started = time.perf_counter()
-        inputs = self._window_inputs(range(first * per_step, last * per_step))
+        rows = range(first * per_step, last * per_step)
         current = snapshot(self.lora)
-        restore(self.lora, self.window_lora)
         try:
+            target = self._targets(rows)
+            restore(self.lora, self.window_lora)
             window = compute_window(
                 self.model,
                 self.family,
                 self.span,
-                inputs,
+                self._inputs(rows),
                 settings.micro_batch,
                 self.device,
                 self.progress,
             )
         finally:
             restore(self.lora, current)
-        save_window(path, window, stamp)
+        save_window(path, window | {"target": target}, stamp)
         self.window_seconds += time.perf_counter() - started
         return path
 
-    def _window_inputs(self, rows: range) -> WindowInputs:
-        draws = [self.data.draws[i] for i in rows]
-        latents = self.data.latents[rows.start : rows.stop]
-        noise = self._noise(rows)
-        t = torch.tensor([draw.t for draw in draws], dtype=torch.float32)
-        text = self.data.text.rows([self.data.captions[draw.photo] for draw in draws])
-        dtype = next(self.model.parameters()).dtype
+    def _inputs(self, rows: Sequence[int]) -> WindowInputs:
+        data, t = self.data, self._times(rows)
+        captions = [
+            data.class_caption if draw.prior else data.captions[draw.photo]
+            for draw in (data.draws[i] for i in rows)
+        ]
+        text, dtype = data.text.rows(captions), next(self.model.parameters()).dtype
+        noisy = flow.add_noise(data.latents[list(rows)], self._noise(rows), t)
         return WindowInputs(
-            flow.add_noise(latents, noise, t).to(dtype),
+            noisy.to(dtype),
             text.embeds.to(dtype),
             text.pooled.to(dtype),
             t,
@@ -146,7 +159,26 @@ class Trainer:
             self.guidance,
         )
 
-    def _noise(self, rows: range) -> Tensor:
+    def _targets(self, rows: range) -> Tensor:
+        """ε - x_0 (W, T, C); for draws of the bare class word, what the untrained model says."""
+        target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
+        prior = [i for i in rows if self.data.draws[i].prior]
+        if prior:
+            restore(self.lora, self.untrained)
+            answer = full_velocity(
+                self.model,
+                self.family,
+                self._inputs(prior),
+                self.settings.micro_batch,
+                self.device,
+            )
+            target[[i - rows.start for i in prior]] = answer.to(target.dtype)
+        return target
+
+    def _times(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor([self.data.draws[i].t for i in rows], dtype=torch.float32)
+
+    def _noise(self, rows: Sequence[int]) -> Tensor:
         shape = tuple(self.data.latents.shape[1:])
         return torch.stack([flow.noise(shape, self.data.draws[i].noise_seed) for i in rows])
 
@@ -154,22 +186,18 @@ class Trainer:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
         settings = self.settings
         total = 0.0
+        start = (self.step - first) * settings.draws_per_step
         with skipping(self.model, self.family, self.span, settings.checkpointing) as feed:
             self.model.to(
                 self.device
-            )  # exactly what skipping leaves; already there but once a window
-            for micro in range(settings.accumulation):
-                start = self.step * settings.draws_per_step + micro * settings.batch
-                rows = range(start, start + settings.batch)
-                offset = start - first * settings.draws_per_step
-                window = load_rows(path, offset, offset + settings.batch, self.device)
-                target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
-                t = torch.tensor([self.data.draws[i].t for i in rows], device=self.device)
+            )  # what skipping leaves; it is there already but once a window
+            for row in range(start, start + settings.draws_per_step, settings.batch):
+                window = load_rows(path, row, row + settings.batch, self.device)
                 with feed.holding(window):
                     prediction = velocity(
-                        self.model, self.family, feed, window, t, self.side_px, self.guidance
+                        self.model, self.family, feed, window, self.side_px, self.guidance
                     )
-                    loss = flow.loss(prediction, target.to(self.device)) / settings.accumulation
+                    loss = flow.loss(prediction, window["target"]) / settings.accumulation
                     loss.backward()
                 total += loss.item()
         if not math.isfinite(total):

@@ -140,7 +140,7 @@ class Worker:
         captions = list(dict.fromkeys(photo.caption for photo in photos))
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
         with self.report.stage("text"):
-            wanted = list(dict.fromkeys([*captions, *prompts, ""]))
+            wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
             with resident(self.device, pipe.text_encoder, pipe.text_encoder_2):
                 text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens)
             text = Text(text.embeds.cpu(), text.pooled.cpu())
@@ -167,7 +167,7 @@ class Worker:
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
         return (
-            TrainingData(draws, latents, text, rows),
+            TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption)),
             text.rows([wanted.index(p) for p in [*prompts, ""]]),
         )
 

@@ -1,7 +1,7 @@
 """Runs that never trained: real run folders with real events, for tests that look at the studio.
 
-`make_run` writes the folder as `runs.create` does; `feed` tells the story of a training up to a step and
-then lets it run on, end well, fail, pause, or fall silent.
+`make_run` writes the folder as `runs.create` does; `feed` tells the story of a training up to a
+step and then lets it run on, end well, fail, pause, or fall silent.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from blockskip import events, files, runs
 from blockskip.memory import planner
 from blockskip.runs import Run
 
-PROMPTS = ("a photo of momo cat", "a photo of momo cat on the beach",
-           "a photo of momo cat in the snow", "a photo of a cat")
+PROMPTS = (
+    "a photo of momo cat",
+    "a photo of momo cat on the beach",
+    "a photo of momo cat in the snow",
+    "a photo of a cat",
+)
 
 
 def make_photos(folder: Path, count: int = 5, side: int = 64) -> list[Path]:
@@ -26,7 +30,9 @@ def make_photos(folder: Path, count: int = 5, side: int = 64) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for index in range(count):
-        picture = Picture.new("RGB", (side, side), (90 + 25 * index % 160, 150, 190 - 20 * index % 90))
+        picture = Picture.new(
+            "RGB", (side, side), (90 + 25 * index % 160, 150, 190 - 20 * index % 90)
+        )
         blob = Picture.new("RGB", (side // 2, side // 2), (200, 120 + 12 * index % 100, 70))
         picture.paste(blob, (side // 4, side // 4 + index % 5))
         out.append(folder / f"photo {index + 1}.png")
@@ -34,18 +40,29 @@ def make_photos(folder: Path, count: int = 5, side: int = 64) -> list[Path]:
     return out
 
 
-def make_run(photos: list[Path], steps: int = 300, name: str = "", pet: str = "Momo",
-             drawn: bool = True) -> Run:
+def make_run(
+    photos: list[Path], steps: int = 300, name: str = "", pet: str = "Momo", drawn: bool = True
+) -> Run:
     """A run that nobody works on."""
-    settings = planner.choose_settings(trigger="momo", class_name="cat", steps=steps,
-                                       preview_every=max(1, steps // 4), preview_prompts=PROMPTS)
+    settings = planner.choose_settings(
+        trigger="momo",
+        class_name="cat",
+        steps=steps,
+        preview_every=max(1, steps // 4),
+        preview_prompts=PROMPTS,
+    )
     run = runs.create(settings, photos, name)
     run.write_info(run.info() | {"studio": {"pet": pet, "drawn": drawn}})
     return run
 
 
-def feed(run: Run, until: int, end: events.Event | None = None, seconds: float = 0.4,
-         begin: float = 1.8e9) -> None:
+def feed(
+    run: Run,
+    until: int,
+    end: events.Event | None = None,
+    seconds: float = 0.4,
+    begin: float = 1.8e9,
+) -> None:
     """Append the events of a training up to step `until`, then `end` if given."""
     settings, now = run.settings(), begin
     chance = random.Random(0)
@@ -61,10 +78,23 @@ def feed(run: Run, until: int, end: events.Event | None = None, seconds: float =
             continue
         loss = 0.25 + 0.35 * math.exp(-step / 60) + 0.08 * chance.random()
         run.append(events.Loss(step=step, loss=loss, seconds=seconds, time=now))
-        run.append(events.Progress(stage="train", n=step, total=settings.steps, time=now,
-                                   eta_s=seconds * (settings.steps - step)))
-        run.append(events.Memory(rss_gib=1.1 + 0.5 * (1 - math.exp(-step / 9)), time=now,
-                                 ram_used_gib=7.5, ram_total_gib=16.0))
+        run.append(
+            events.Progress(
+                stage="train",
+                n=step,
+                total=settings.steps,
+                time=now,
+                eta_s=seconds * (settings.steps - step),
+            )
+        )
+        run.append(
+            events.Memory(
+                rss_gib=1.1 + 0.5 * (1 - math.exp(-step / 9)),
+                time=now,
+                ram_used_gib=7.5,
+                ram_total_gib=16.0,
+            )
+        )
     if end is not None:
         run.append(end)
 
@@ -76,9 +106,16 @@ def done(run: Run) -> events.Done:
     relative = path.relative_to(run.folder).as_posix()
     steps = run.settings().steps
     run.append(events.Saved(kind="export", path=relative, step=steps))
-    return events.Done(adapter="checkpoints/step-00300.safetensors", exported=relative, steps=steps,
-                       seconds=95.0, stages={"train": 90.0}, final_loss=0.29, peak_rss_gib=1.6,
-                       peak_vram_gib=-1.0)
+    return events.Done(
+        adapter="checkpoints/step-00300.safetensors",
+        exported=relative,
+        steps=steps,
+        seconds=95.0,
+        stages={"train": 90.0},
+        final_loss=0.29,
+        peak_rss_gib=1.6,
+        peak_vram_gib=-1.0,
+    )
 
 
 def seem_alive(run: Run) -> None:
@@ -94,5 +131,12 @@ def _pictures(run: Run, step: int, now: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = Picture.effect_noise(photo.size, 70).convert("RGB")
         Picture.blend(noise, photo, min(1.0, step / run.settings().steps)).save(path)
-        run.append(events.Image(step=step, prompt=prompt, index=index, time=now,
-                                path=path.relative_to(run.folder).as_posix()))
+        run.append(
+            events.Image(
+                step=step,
+                prompt=prompt,
+                index=index,
+                time=now,
+                path=path.relative_to(run.folder).as_posix(),
+            )
+        )

@@ -1,4 +1,5 @@
-"""A studio in a process of its own, as a user starts it; every address it connects to is written down."""
+"""A studio in a process of its own, as a user starts it; every address it connects to is written
+down."""
 
 from __future__ import annotations
 
@@ -75,8 +76,12 @@ def serve(data: Path, port: int = 0) -> Iterator[Server]:
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)  # the studio itself must see to it
-    process = subprocess.Popen([sys.executable, "-c", START, str(port), str(data), str(log)],
-                               cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, str(port), str(data), str(log)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
     server = Server(port, data, process, log)
     try:
         until = time.monotonic() + 90

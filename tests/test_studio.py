@@ -35,44 +35,89 @@ def no_worker(monkeypatch):
 
 def asked(**changes):
     """A press on Train, with what is usually answered."""
-    usual = {"uploads": None, "kind": "cat", "name": "Momo", "model": "demo", "budget": 8.0,
-             "steps": 40, "seed": 0, "rank": 16, "anyway": False}
+    usual = {
+        "uploads": None,
+        "kind": "cat",
+        "name": "Momo",
+        "model": "demo",
+        "budget": 8.0,
+        "steps": 40,
+        "seed": 0,
+        "rank": 16,
+        "anyway": False,
+    }
     return actions.train(**usual | changes)
 
 
 # who may talk to it
 
-@pytest.mark.parametrize("headers, passes", [
-    ({"host": "127.0.0.1:7860"}, True),  # a program
-    ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}, True),
-    ({"host": "localhost:7860", "origin": "http://localhost:7860", "sec-fetch-site": "same-origin"}, True),
-    ({"host": "127.0.0.1:7860", "origin": "http://evil.example"}, False),
-    ({"host": "127.0.0.1:7860", "origin": "null"}, False),
-    ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:9999"}, False),  # another local page
-    ({"host": "127.0.0.1:7860", "origin": "https://127.0.0.1:7860"}, False),
-    ({"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, False),
-    ({"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate",
-      "sec-fetch-dest": "iframe"}, False),
-    ({"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate",
-      "sec-fetch-dest": "document"}, True),  # a link to the studio
-])
+
+@pytest.mark.parametrize(
+    "headers, passes",
+    [
+        ({"host": "127.0.0.1:7860"}, True),  # a program
+        ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}, True),
+        (
+            {
+                "host": "localhost:7860",
+                "origin": "http://localhost:7860",
+                "sec-fetch-site": "same-origin",
+            },
+            True,
+        ),
+        ({"host": "127.0.0.1:7860", "origin": "http://evil.example"}, False),
+        ({"host": "127.0.0.1:7860", "origin": "null"}, False),
+        (
+            {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:9999"},
+            False,
+        ),  # another local page
+        ({"host": "127.0.0.1:7860", "origin": "https://127.0.0.1:7860"}, False),
+        (
+            {"host": "127.0.0.1:7860", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+            False,
+        ),
+        (
+            {
+                "host": "127.0.0.1:7860",
+                "sec-fetch-site": "cross-site",
+                "sec-fetch-mode": "navigate",
+                "sec-fetch-dest": "iframe",
+            },
+            False,
+        ),
+        (
+            {
+                "host": "127.0.0.1:7860",
+                "sec-fetch-site": "cross-site",
+                "sec-fetch-mode": "navigate",
+                "sec-fetch-dest": "document",
+            },
+            True,
+        ),  # a link to the studio
+    ],
+)
 def test_only_its_own_page_may_drive_it(headers, passes):
     assert guard.allowed(Headers(headers)) is passes
 
 
-@pytest.mark.parametrize("path, headers, status", [
-    ("/", {}, 200),
-    ("/", {"Host": "evil.example"}, 400),
-    ("/config", {"Origin": "http://evil.example"}, 403),
-    ("/gradio_api/file=/etc/passwd", {}, 403),
-    ("/gradio_api/file=pyproject.toml", {}, 403),
-    ("/gradio_api/file=https://example.org/", {}, 403),
-    ("/gradio_api/proxy=https://example.org/", {}, 403),
-    ("/blockskip/picture/draft/-/..%2Fdraft.json?size=320", {}, 404),
-    ("/blockskip/picture/photos/..%2F..%2Fx/run.toml?size=320", {}, 404),
-    ("/blockskip/picture/draft/-/nothing.png?size=320", {}, 404),
-    ("/docs", {}, 404), ("/openapi.json", {}, 404), ("/redoc", {}, 404),
-])
+@pytest.mark.parametrize(
+    "path, headers, status",
+    [
+        ("/", {}, 200),
+        ("/", {"Host": "evil.example"}, 400),
+        ("/config", {"Origin": "http://evil.example"}, 403),
+        ("/gradio_api/file=/etc/passwd", {}, 403),
+        ("/gradio_api/file=pyproject.toml", {}, 403),
+        ("/gradio_api/file=https://example.org/", {}, 403),
+        ("/gradio_api/proxy=https://example.org/", {}, 403),
+        ("/blockskip/picture/draft/-/..%2Fdraft.json?size=320", {}, 404),
+        ("/blockskip/picture/photos/..%2F..%2Fx/run.toml?size=320", {}, 404),
+        ("/blockskip/picture/draft/-/nothing.png?size=320", {}, 404),
+        ("/docs", {}, 404),
+        ("/openapi.json", {}, 404),
+        ("/redoc", {}, 404),
+    ],
+)
 def test_what_the_server_answers(server, path, headers, status):
     assert server.get(path, **headers)[0] == status
 
@@ -110,6 +155,7 @@ def test_a_taken_port_is_not_used(server):
 
 # photos being chosen
 
+
 def test_the_draft_outlives_the_process(pet, tmp_path):
     bad = tmp_path / "invoice <b>.jpg"
     bad.write_text("<html>", encoding="utf-8")
@@ -145,21 +191,38 @@ def test_captions_come_along(pet, no_worker):
     pet[0].with_suffix(".txt").write_text("momo asleep", encoding="utf-8")
     draft.add(pet, demo=True)
     run = actions.find(asked())
-    assert [p.read_text(encoding="utf-8").strip() for p in run.photos_dir.glob("*.txt")] == ["momo asleep"]
+    assert [p.read_text(encoding="utf-8").strip() for p in run.photos_dir.glob("*.txt")] == [
+        "momo asleep"
+    ]
 
 
 # questions
 
-@pytest.mark.parametrize("name, word", [("Momo", "momo"), ("Größe 2", "grosse"), ("Zoë-Luna!", "zoeluna"),
-                                        ("小白", ""), ("", ""), (None, "")])
+
+@pytest.mark.parametrize(
+    "name, word",
+    [
+        ("Momo", "momo"),
+        ("Größe 2", "grosse"),
+        ("Zoë-Luna!", "zoeluna"),
+        ("小白", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
 def test_the_name_becomes_a_word(name, word):
     assert actions.trigger_word(name) == word
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"name": ""}, texts.NO_NAME), ({"kind": " "}, texts.NO_KIND), ({"name": "Cat"}, texts.WORDING_SAME),
-    ({"budget": 0.1}, "too small"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"name": ""}, texts.NO_NAME),
+        ({"kind": " "}, texts.NO_KIND),
+        ({"name": "Cat"}, texts.WORDING_SAME),
+        ({"budget": 0.1}, "too small"),
+    ],
+)
 def test_what_is_missing_is_said(pet, no_worker, changes, said):
     draft.add(pet, demo=True)
     with pytest.raises(UserError) as error:
@@ -218,6 +281,7 @@ def test_paths_are_no_names(pet):
 
 # a run's story
 
+
 def test_a_story_is_read_once_and_goes_on(pet):
     run = fake_feed.make_run(pet)
     assert watch.watch(run).state == "new"
@@ -228,16 +292,25 @@ def test_a_story_is_read_once_and_goes_on(pet):
     run.append(events.Loss(step=51, loss=0.3, seconds=1))
     fake_feed.seem_alive(run)
     story = watch.watch(run)
-    assert (story.state, story.step) == ("running", 51), "steps after the checkpoint are learnt again"
+    assert (story.state, story.step) == ("running", 51), (
+        "steps after the checkpoint are learnt again"
+    )
     assert actions.status()["state"] == "running"
 
 
-@pytest.mark.parametrize("end, state, said", [
-    (events.Stopped(reason="paused", step=60), "paused", "Paused at step 60"),
-    (events.Stopped(reason="stopped", step=60), "stopped", "Stopped at step 60"),
-    (events.Failed(title="The <disk> is full.", remedy="Free some."), "failed", "The &lt;disk&gt; is full."),
-    (None, "crashed", "cut off"),
-])
+@pytest.mark.parametrize(
+    "end, state, said",
+    [
+        (events.Stopped(reason="paused", step=60), "paused", "Paused at step 60"),
+        (events.Stopped(reason="stopped", step=60), "stopped", "Stopped at step 60"),
+        (
+            events.Failed(title="The <disk> is full.", remedy="Free some."),
+            "failed",
+            "The &lt;disk&gt; is full.",
+        ),
+        (None, "crashed", "cut off"),
+    ],
+)
 def test_every_end_is_told_in_plain_words(pet, end, state, said):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 60, end)
@@ -264,6 +337,7 @@ def test_progress_never_runs_back(pet):
 
 
 # what a tab is sent
+
 
 @pytest.fixture
 def screen(monkeypatch, tmp_path):
@@ -318,6 +392,7 @@ def test_a_fresh_tab_goes_on_where_the_user_was(screen, pet):
 
 
 # charts
+
 
 class Balanced(HTMLParser):
     """Fails on a tag that is not closed in order."""

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_flux
+from tiny import randomise, tiny_flux
 
-from blockskip import files
+from blockskip import files, flow
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.photos import Photo
+from blockskip.residuals import full_velocity
 from blockskip.schedule import build_schedule
+from blockskip.skipping import restore, snapshot
 from blockskip.train import Trainer, TrainingData, checkpoint_lora
 
 SETTINGS = Settings(
@@ -39,8 +41,9 @@ def trainer(folder: Path, settings: Settings = SETTINGS, fingerprint: str = "f")
     data = TrainingData(
         draws,
         torch.randn(len(draws), 9, 12),
-        Text(torch.randn(2, 7, 20), torch.randn(2, 10)),
-        [0, 1],
+        Text(torch.randn(3, 7, 20), torch.randn(3, 10)),
+        captions=[0, 1],
+        class_caption=2,
     )
     return Trainer(tiny_flux(), Flux(), settings, data, torch.device("cpu"), folder, fingerprint)
 
@@ -63,6 +66,7 @@ def losses(one: Trainer, steps: int = 10**6) -> list[float]:
         {"refresh": "once"},
         {"checkpointing": True},
         {"patches": "full"},
+        {"prior": 0.4},
     ],
 )
 @pytest.mark.parametrize("cut", [1, 3, 5])
@@ -131,3 +135,25 @@ def test_steps_that_go_astray_are_said(tmp_path):
     one.data = dataclasses.replace(one.data, latents=one.data.latents * float("nan"))
     with pytest.raises(UserError, match="loss became nan at step 1"):
         losses(one)
+
+
+def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
+    """Whatever was learnt before, the bare class word is pulled back to what it was."""
+    settings = dataclasses.replace(SETTINGS, prior=0.5, front=0, back=0)
+    one = trainer(tmp_path, settings)
+    rows = range(settings.num_draws)
+    prior = [i for i in rows if one.data.draws[i].prior]
+    others = [i for i in rows if i not in prior]
+    assert len(prior) > 5 and len(others) > 5
+    expected = full_velocity(tiny_flux(), Flux(), one._inputs(prior), 4, torch.device("cpu"))
+    randomise(one.lora)
+    before = snapshot(one.lora)
+    target = one._targets(rows)
+    torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
+    plain = flow.velocity(one.data.latents[others], one._noise(others))
+    torch.testing.assert_close(target[others], plain)
+    restore(one.lora, before)
+    one._window(0)
+    assert all(torch.equal(t, before[n]) for n, t in snapshot(one.lora).items())
+    words = one._inputs(prior).text
+    assert torch.equal(words, one.data.text.embeds[2].expand_as(words))

@@ -16,6 +16,7 @@ from blockskip.config import ModelRow, Settings, model_row, rungs, training_pres
 from blockskip.events import UserError
 
 GIB = 1024**3
+_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
 _BYTES = {"float32": 4, "bfloat16": 2}
 _BASE_GIB = (
     0.6  # allocator, kernels and libraries before the first weight (measured for the demo on a CPU)
@@ -81,7 +82,7 @@ def choose_settings(
     steps = said.get("steps", preset["steps"])
     fields = {
         # recorded, since another number of threads rounds differently and a resumed run must not
-        "threads": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
         "s_min_px": row.s_min_px,
         "s_max_px": row.s_max_px,
         "text_tokens": row.text_tokens,
@@ -90,10 +91,7 @@ def choose_settings(
         "preview_guidance": row.preview_guidance,
         "steps": steps,
         "window_steps": max(1, steps // preset["windows"]),
-        **{
-            k: preset[k]
-            for k in ("batch", "accumulation", "rank", "targets", "lr", "timesteps", "patches")
-        },
+        **{k: preset[k] for k in _FROM_PRESET},
         **said,
     }
     try:

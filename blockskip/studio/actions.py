@@ -1,4 +1,5 @@
-"""What the buttons and the API do. No widget in here: values in, a run's name out, or a `UserError`."""
+"""What the buttons and the API do. No widget in here: values in, a run's name out, or a
+`UserError`."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ def log_path() -> Path:
 
 def told(fn: Callable) -> Callable:
     """Problems become one message in plain words; what nobody expected is written to the log."""
+
     @functools.wraps(fn)
     def wrapper(*args: object, **kwargs: object) -> object:
         import gradio as gr
@@ -38,8 +40,11 @@ def told(fn: Callable) -> Callable:
         try:
             return fn(*args, **kwargs)
         except UserError as error:
-            raise gr.Error(html.escape(f"{error.title} {error.remedy}".strip()), duration=12,
-                           print_exception=False) from error
+            raise gr.Error(
+                html.escape(f"{error.title} {error.remedy}".strip()),
+                duration=12,
+                print_exception=False,
+            ) from error
         except Exception as error:
             log.exception("%s failed", fn.__name__)
             text = texts.GENERAL_ERROR.format(log=log_path())
@@ -68,9 +73,17 @@ def default_budget() -> float:
     return max((gib for gib in rungs if gib <= free + 0.3), default=rungs[0])
 
 
-def choose(kind: str, name: str, model: str, budget: float, steps: float | None,
-           seed: float | None, rank: float | None) -> Settings:
-    """Settings from the answers on the page. Raises UserError for what is missing or cannot work."""
+def choose(
+    kind: str,
+    name: str,
+    model: str,
+    budget: float,
+    steps: float | None,
+    seed: float | None,
+    rank: float | None,
+) -> Settings:
+    """Settings from the answers on the page. Raises UserError for what is missing or cannot
+    work."""
     trigger, class_name = trigger_word(name), kind_word(kind)
     if not class_name:
         raise UserError(texts.NO_KIND, texts.NO_KIND_REMEDY)
@@ -80,13 +93,29 @@ def choose(kind: str, name: str, model: str, budget: float, steps: float | None,
         raise UserError(texts.WORDING_SAME, texts.NO_NAME_REMEDY)
     steps = int(steps or config.training_preset(model)["steps"])
     return planner.choose_settings(
-        model=model, trigger=trigger, class_name=class_name, budget_gib=float(budget), steps=steps,
-        seed=int(seed or 0), rank=int(rank) if rank else None, preview_every=max(1, steps // 4),
-        ram_gib=float(int(monitor.usage().ram_total_gib)))
+        model=model,
+        trigger=trigger,
+        class_name=class_name,
+        budget_gib=float(budget),
+        steps=steps,
+        seed=int(seed or 0),
+        rank=int(rank) if rank else None,
+        preview_every=max(1, steps // 4),
+        ram_gib=float(int(monitor.usage().ram_total_gib)),
+    )
 
 
-def train(uploads: list[str] | None, kind: str, name: str, model: str, budget: float,
-          steps: float | None, seed: float | None, rank: float | None, anyway: bool) -> str:
+def train(
+    uploads: list[str] | None,
+    kind: str,
+    name: str,
+    model: str,
+    budget: float,
+    steps: float | None,
+    seed: float | None,
+    rank: float | None,
+    anyway: bool,
+) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
 
     Returns the run's name. Raises UserError when something is missing or a training is running.
@@ -98,7 +127,9 @@ def train(uploads: list[str] | None, kind: str, name: str, model: str, budget: f
         if model == DEMO and not drawn and not anyway:
             raise UserError(texts.OWN_PHOTOS_TITLE, texts.OWN_PHOTOS_REMEDY)
         run = _create_from_uploads(settings, uploads) if uploads else _create_from_draft(settings)
-        run.write_info(run.info() | {"studio": {"pet": " ".join(name.split())[:40], "drawn": drawn}})
+        run.write_info(
+            run.info() | {"studio": {"pet": " ".join(name.split())[:40], "drawn": drawn}}
+        )
         watch.start(run)
         if not uploads:
             draft.clear()
@@ -132,16 +163,23 @@ def resume(run: str) -> str:
 
 
 def status(run: str = "") -> dict:
-    """State of a training (of the latest one if none is named): run, state, stage, step, steps, loss …"""
+    """State of a training (of the latest one if none is named): run, state, stage, step, steps,
+    loss …"""
     latest = runs.list_runs()[:1]
     if not run and not latest:
         return {"run": "", "state": "none"}
     story = watch.watch(find(run) if run else latest[0])
     exported = story.exported
-    return {"run": story.run.name, "state": story.state, "stage": story.stage, "step": story.step,
-            "steps": story.steps, "percent": views.percent(story),
-            "loss": story.losses.get(story.step, -1.0),
-            "exported": str(story.run.folder / exported.path) if exported else ""}
+    return {
+        "run": story.run.name,
+        "state": story.state,
+        "stage": story.stage,
+        "step": story.step,
+        "steps": story.steps,
+        "percent": views.percent(story),
+        "loss": story.losses.get(story.step, -1.0),
+        "exported": str(story.run.folder / exported.path) if exported else "",
+    }
 
 
 def find(name: str) -> Run:
@@ -164,14 +202,20 @@ def load_demo() -> dict:
 
 
 def again(run: str) -> dict:
-    """Put a run's photos and answers back into the draft, to train once more. Returns the answers."""
+    """Put a run's photos and answers back into the draft, to train once more. Returns the
+    answers."""
     old = find(run)
     settings, extra = old.settings(), old.info().get("studio", {})
     draft.clear()
     draft.add([old.photos_dir], demo=bool(extra.get("drawn")))
-    draft.answer(kind=settings.class_name, name=extra.get("pet") or settings.trigger.capitalize(),
-                 budget=settings.budget_gib, steps=settings.steps, rank=settings.rank,
-                 seed=settings.seed)
+    draft.answer(
+        kind=settings.class_name,
+        name=extra.get("pet") or settings.trigger.capitalize(),
+        budget=settings.budget_gib,
+        steps=settings.steps,
+        rank=settings.rank,
+        seed=settings.seed,
+    )
     return draft.load().answers
 
 

@@ -1,7 +1,8 @@
 """Opens the studio: a web page on the loopback address, for this computer only.
 
-Nothing is done at import. `main` sets the environment before Gradio is imported, so that starting it
-connects to nothing outside; one studio serves a data folder, a second start opens the first in the browser.
+Nothing is done at import. `main` sets the environment before Gradio is imported, so that starting
+it connects to nothing outside; one studio serves a data folder, a second start opens the first in
+the browser.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ USUAL_PORT = 7860
 HELLO = "/blockskip/hello"
 MAX_UPLOAD = "60mb"
 ENVIRONMENT = {  # before `import gradio`: no telemetry, no version check, no history in the browser
-    "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_RUN_HISTORY": "False",
-    "GRADIO_SHARE": "False", "GRADIO_SSR_MODE": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_SHARE": "False",
+    "GRADIO_SSR_MODE": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
 
@@ -76,13 +81,33 @@ def launch(port: int, data: Path) -> tuple[object, str]:
     hello = Route(HELLO, lambda _: JSONResponse(_identity(data)))
     blocks = page.build()
     blocks.launch(
-        server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True,
-        prevent_thread_lock=True, show_error=False, allowed_paths=[], max_file_size=MAX_UPLOAD,
-        enable_monitoring=False, run_history=False, mcp_server=False, ssr_mode=False, pwa=False,
-        footer_links=[], strict_cors=True, theme=theme.theme(), css_paths=[config.ASSETS / "studio.css"],
+        server_name=HOST,
+        server_port=port,
+        share=False,
+        inbrowser=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        allowed_paths=[],
+        max_file_size=MAX_UPLOAD,
+        enable_monitoring=False,
+        run_history=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        footer_links=[],
+        strict_cors=True,
+        theme=theme.theme(),
+        css_paths=[config.ASSETS / "studio.css"],
         favicon_path=config.ASSETS / "icon.png",
-        app_kwargs={"middleware": guard.middleware(), "routes": [hello, *pictures.routes()],
-                    "docs_url": None, "redoc_url": None, "openapi_url": None})
+        app_kwargs={
+            "middleware": guard.middleware(),
+            "routes": [hello, *pictures.routes()],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+    )
     url = f"http://{HOST}:{port}/"
     files.write_json(data / "studio.json", {"url": url})
     return blocks, url
@@ -114,12 +139,19 @@ def free_port(wanted: int) -> int:
 
 
 def _identity(data: Path) -> dict[str, str]:
-    return {"app": texts.APP, "version": __version__, "data": files.fingerprint(str(data.resolve()))}
+    return {
+        "app": texts.APP,
+        "version": __version__,
+        "data": files.fingerprint(str(data.resolve())),
+    }
 
 
 def _start_log(data: Path) -> None:
-    """Our own messages go to the terminal; warnings of everything go to studio.log in the data folder."""
-    handler = RotatingFileHandler(data / "studio.log", maxBytes=1 << 20, backupCount=1, encoding="utf-8")
+    """Our own messages go to the terminal; warnings of everything go to studio.log in the data
+    folder."""
+    handler = RotatingFileHandler(
+        data / "studio.log", maxBytes=1 << 20, backupCount=1, encoding="utf-8"
+    )
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)

@@ -1,7 +1,7 @@
 """Small charts as SVG made here: no library, no script, colours from the page's style sheet.
 
-Lines are stretched with the box and keep their width; numbers stand beside the drawing as HTML, so that
-they stay readable on a phone.
+Lines are stretched with the box and keep their width; numbers stand beside the drawing as HTML, so
+that they stay readable on a phone.
 """
 
 from __future__ import annotations
@@ -51,8 +51,16 @@ def memory_chart(samples: Sequence[tuple[float, float, float]], budget: float) -
     label = f"{texts.MEMORY_CHART}: {now or texts.CHART_EMPTY}; {texts.MEMORY_CHART_BUDGET}"
     legend = [(key, f"{name} {line[-1][1]:.1f} GB" if line else name) for key, name, line in lines]
     mark = texts.MEMORY_CHART_BUDGET.format(budget=budget)
-    return _figure(texts.MEMORY_CHART, label.format(budget=budget), legend, lines, top, "GB",
-                   _minutes(samples[-1][0]) if samples else "", (budget, mark))
+    return _figure(
+        texts.MEMORY_CHART,
+        label.format(budget=budget),
+        legend,
+        lines,
+        top,
+        "GB",
+        _minutes(samples[-1][0]) if samples else "",
+        (budget, mark),
+    )
 
 
 def loss_chart(losses: dict[int, float], steps: int) -> str:
@@ -64,25 +72,38 @@ def loss_chart(losses: dict[int, float], steps: int) -> str:
     last = f"{mean[-1][1]:.3f}" if mean else texts.CHART_EMPTY
     legend = [("loss", texts.LOSS_CHART_ABOUT)]
     end = texts.STEP_OF.format(n=points[-1][0], total=steps) if points else ""
-    return _figure(texts.LOSS_CHART, f"{texts.LOSS_CHART}: {last}, {end}", legend, lines, top, "",
-                   end, None)
+    return _figure(
+        texts.LOSS_CHART, f"{texts.LOSS_CHART}: {last}, {end}", legend, lines, top, "", end, None
+    )
 
 
-def _figure(title: str, label: str, legend: list[tuple[str, str]], lines: list, top: float,
-            unit: str, end: str, mark: tuple[float, str] | None) -> str:
+def _figure(
+    title: str,
+    label: str,
+    legend: list[tuple[str, str]],
+    lines: list,
+    top: float,
+    unit: str,
+    end: str,
+    mark: tuple[float, str] | None,
+) -> str:
     """One chart: title and legend, the drawing, and the numbers at its edges."""
     keys = "".join(f'<span class="key {key}">{html.escape(name)}</span>' for key, name in legend)
     drawn = any(len(line) > 1 for _, _, line in lines)
     marked = ""
     if mark:
         height = 100 * (1 - mark[0] / top)
-        marked = (f'<span class="mark" style="top:{height:.1f}%">'
-                  f'<span>{html.escape(mark[1])}</span></span>')
+        marked = (
+            f'<span class="mark" style="top:{height:.1f}%">'
+            f"<span>{html.escape(mark[1])}</span></span>"
+        )
     empty = "" if drawn else f'<span class="empty">{html.escape(texts.CHART_EMPTY)}</span>'
-    return (f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>{keys}</figcaption>'
-            f'<div class="plot"><span class="top">{top:g} {unit}</span><span class="zero">0</span>'
-            f"{marked}{empty}{_svg(label, lines, top)}</div>"
-            f'<div class="axis">{html.escape(end)}&nbsp;</div></figure>')
+    return (
+        f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>{keys}</figcaption>'
+        f'<div class="plot"><span class="top">{top:g} {unit}</span><span class="zero">0</span>'
+        f"{marked}{empty}{_svg(label, lines, top)}</div>"
+        f'<div class="axis">{html.escape(end)}&nbsp;</div></figure>'
+    )
 
 
 def _svg(label: str, lines: list, top: float) -> str:
@@ -93,13 +114,18 @@ def _svg(label: str, lines: list, top: float) -> str:
     for key, _, line in lines:
         if len(line) < 2:
             continue
-        where = " ".join(f"{(x - start) / span * WIDTH:.1f},{HEIGHT * (1 - y / top):.1f}"
-                         for x, y in line)
+        where = " ".join(
+            f"{(x - start) / span * WIDTH:.1f},{HEIGHT * (1 - y / top):.1f}" for x, y in line
+        )
         paths.append(f'<polyline class="{key}" points="{where}"/>')
-    grid = "".join(f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
-                   for y in (0, HEIGHT / 2, HEIGHT))
-    return (f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            f'preserveAspectRatio="none">{grid}{"".join(paths)}</svg>')
+    grid = "".join(
+        f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
+        for y in (0, HEIGHT / 2, HEIGHT)
+    )
+    return (
+        f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'preserveAspectRatio="none">{grid}{"".join(paths)}</svg>'
+    )
 
 
 def _ceiling(value: float) -> float:

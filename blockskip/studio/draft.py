@@ -1,7 +1,7 @@
 """The photo set being put together, kept on disk so that a reload or a restart loses nothing.
 
-`draft/` in the data folder: `photos/` holds clean copies (upright, without the place they were taken),
-`draft.json` the answers and where each photo came from. All tabs share it.
+`draft/` in the data folder: `photos/` holds clean copies (upright, without the place they were
+taken), `draft.json` the answers and where each photo came from. All tabs share it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _lock = threading.RLock()
 
 @dataclass(frozen=True)
 class Kept:
-    """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one."""
+    """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn
+    one."""
 
     file: str
     name: str
@@ -30,7 +31,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is kept. answers: component name → value. rejected: (name, reason) of the last addition."""
+    """What is kept. answers: component name → value. rejected: (name, reason) of the last
+    addition."""
 
     photos: tuple[Kept, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
@@ -56,8 +58,11 @@ def load() -> Draft:
         try:
             data = files.read_json(_file())
             kept = tuple(Kept(**photo) for photo in data["photos"])
-            return Draft(tuple(k for k in kept if (photos_dir() / k.file).is_file()),
-                         tuple((name, reason) for name, reason in data["rejected"]), data["answers"])
+            return Draft(
+                tuple(k for k in kept if (photos_dir() / k.file).is_file()),
+                tuple((name, reason) for name, reason in data["rejected"]),
+                data["answers"],
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return Draft()
 
@@ -71,7 +76,8 @@ def answer(**answers: object) -> None:
 
 
 def add(paths: list[Path], demo: bool = False) -> Draft:
-    """Add photos; those that cannot be used are named with the reason. Raises UserError (disk full)."""
+    """Add photos; those that cannot be used are named with the reason. Raises UserError (disk
+    full)."""
     with _lock:
         old = load()
         kept, rejected = list(old.photos), []
@@ -119,8 +125,14 @@ def _keep(photo: photos.Photo, demo: bool) -> Kept:
 
 
 def _save(draft: Draft) -> Draft:
-    files.write_json(_file(), {"answers": draft.answers, "rejected": draft.rejected,
-                               "photos": [asdict(photo) for photo in draft.photos]})
+    files.write_json(
+        _file(),
+        {
+            "answers": draft.answers,
+            "rejected": draft.rejected,
+            "photos": [asdict(photo) for photo in draft.photos],
+        },
+    )
     return draft
 
 

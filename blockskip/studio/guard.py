@@ -1,7 +1,7 @@
 """Who may talk to the studio: this computer's own browser tab and local programs, nobody else.
 
-The studio listens on the loopback address, but any web page the user visits may send requests there,
-and a foreign host name may be made to point there (DNS rebinding). Gradio checks neither.
+The studio listens on the loopback address, but any web page the user visits may send requests
+there, and a foreign host name may be made to point there (DNS rebinding). Gradio checks neither.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
 OUTWARD = ("file=http:", "file=https:", "/proxy=")  # Gradio would fetch these from elsewhere
-HEADERS = {"x-frame-options": "DENY", "x-content-type-options": "nosniff",
-           "referrer-policy": "no-referrer", "cross-origin-resource-policy": "same-origin"}
+HEADERS = {
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 
 
 class SameOrigin:
-    """Refuses requests that a page of another origin makes, and keeps pages from framing the studio.
+    """Refuses requests that a page of another origin makes, and keeps pages from framing the
+    studio.
 
     Programs that are no browser (gradio_client) send neither Origin nor Sec-Fetch-Site and pass.
     """
@@ -57,7 +62,9 @@ def allowed(headers: Headers) -> bool:
         return False
     if headers.get("sec-fetch-site") in (None, "same-origin", "none"):
         return True
-    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return (
+        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    )
 
 
 def middleware() -> list[Middleware]:

@@ -1,7 +1,7 @@
 """The page: panels put together, and every event wired to what it does.
 
-No gr.State and no unload event anywhere (a tab would hold a connection open for good). What a tab shows
-comes from disk through `screen.frame`, asked for once a second and after every press.
+No gr.State and no unload event anywhere (a tab would hold a connection open for good). What a tab
+shows comes from disk through `screen.frame`, asked for once a second and after every press.
 """
 
 from __future__ import annotations
@@ -50,28 +50,56 @@ def _wire_setup(ui: panels.Widgets) -> None:
     """Photos, answers, Train."""
     inputs = [ui[name] for name in ANSWERS]
     filled = [*inputs, ui["wording"], ui["plan"]]
-    refreshed = {"fn": refresh, "inputs": [ui["shown"], ui["tokens"]],
-                 "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]], **QUIET}
+    refreshed = {
+        "fn": refresh,
+        "inputs": [ui["shown"], ui["tokens"]],
+        "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]],
+        **QUIET,
+    }
     ui["files"].upload(told(add_photos), ui["files"], ui["files"], **PLAIN).then(**refreshed)
     ui["photos"].click(told(press_photo), None, None, **QUIET).then(**refreshed)
-    ui["demo"].click(told(lambda: fill(actions.load_demo())), None, filled, **PLAIN).then(**refreshed)
+    ui["demo"].click(told(lambda: fill(actions.load_demo())), None, filled, **PLAIN).then(
+        **refreshed
+    )
     changes = [ui[name].input for name in ANSWERS] + [ui["name"].blur, ui["kind"].blur]
-    for change in changes:  # not .change: it fires once before the page is filled, with nothing in it
-        change(told(answer), inputs, [ui["wording"], ui["plan"]], trigger_mode="always_last", **QUIET)
-    ui["train"].click(told(actions.train), [ui["files"], *inputs, ui["anyway"]], ui["shown"],
-                      api_name="train", show_progress="hidden")
+    for (
+        change
+    ) in changes:  # not .change: it fires once before the page is filled, with nothing in it
+        change(
+            told(answer), inputs, [ui["wording"], ui["plan"]], trigger_mode="always_last", **QUIET
+        )
+    ui["train"].click(
+        told(actions.train),
+        [ui["files"], *inputs, ui["anyway"]],
+        ui["shown"],
+        api_name="train",
+        show_progress="hidden",
+    )
 
 
 def _wire_run(ui: panels.Widgets) -> None:
     """Pause, resume, stop: they ask, and the clock shows what came of it."""
-    refreshed = {"fn": refresh, "inputs": [ui["shown"], ui["tokens"]],
-                 "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]], **QUIET}
+    refreshed = {
+        "fn": refresh,
+        "inputs": [ui["shown"], ui["tokens"]],
+        "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]],
+        **QUIET,
+    }
     for name in ("pause", "resume", "stop"):
-        ui[name].click(told(getattr(actions, name)), ui["shown"], ui["shown"], api_name=name,
-                       show_progress="hidden").then(**refreshed)
+        ui[name].click(
+            told(getattr(actions, name)),
+            ui["shown"],
+            ui["shown"],
+            api_name=name,
+            show_progress="hidden",
+        ).then(**refreshed)
     ui["look"].click(told(actions.look), ui["shown"], ui["shown"], **QUIET).then(**refreshed)
-    ui["again"].click(told(again), ui["shown"],
-                      [ui["shown"], *[ui[name] for name in ANSWERS], ui["wording"], ui["plan"]], **PLAIN)
+    ui["again"].click(
+        told(again),
+        ui["shown"],
+        [ui["shown"], *[ui[name] for name in ANSWERS], ui["wording"], ui["plan"]],
+        **PLAIN,
+    )
 
 
 def open_page() -> list:
@@ -126,11 +154,18 @@ def again(run: str) -> list:
 
 
 def fill(kept: dict) -> list:
-    """Values of the ANSWERS widgets and what they mean; what was never answered gets its default."""
+    """Values of the ANSWERS widgets and what they mean; what was never answered gets its
+    default."""
     preset = config.training_preset(actions.DEMO)
     rungs = [rung.gib for rung in config.rungs()]
-    answers = {"kind": "cat", "name": "", "budget": actions.default_budget(), "steps": preset["steps"],
-               "seed": 0, "rank": preset["rank"]}
+    answers = {
+        "kind": "cat",
+        "name": "",
+        "budget": actions.default_budget(),
+        "steps": preset["steps"],
+        "seed": 0,
+        "rank": preset["rank"],
+    }
     answers |= {key: value for key, value in kept.items() if key in answers and value is not None}
     answers["model"] = actions.DEMO  # the only one offered so far
     if answers["budget"] not in rungs:
@@ -151,6 +186,9 @@ def _meaning(answers: dict) -> list[str]:
 
 def _card() -> str:
     now = monitor.usage()
-    text = texts.MEMORY_NO_CARD if now.vram_total_gib < 0 else texts.MEMORY_CARD.format(
-        total=now.vram_total_gib, free=now.vram_free_gib)
+    text = (
+        texts.MEMORY_NO_CARD
+        if now.vram_total_gib < 0
+        else texts.MEMORY_CARD.format(total=now.vram_total_gib, free=now.vram_free_gib)
+    )
     return f'<p class="hint">{text}</p>'

@@ -51,19 +51,36 @@ const title = () => {
 };
 title();
 watch('value', title);"""
-BLOCKS = "".join(f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
-                 for y in range(3) for x in range(4) if (x, y) not in ((0, 2), (3, 2)))
-ICON = (f'<svg class="logo" viewBox="0 0 32 32" aria-hidden="true"><path d="M4 8.4V1.8L9.6 8.4zM28 8.4V1.8L22.4 8.4z"/>'
-        f'{BLOCKS}<circle class="eye" cx="9.6" cy="14" r="1.9"/><circle class="eye" cx="22" cy="14" r="1.9"/></svg>')
+BLOCKS = "".join(
+    f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
+    for y in range(3)
+    for x in range(4)
+    if (x, y) not in ((0, 2), (3, 2))
+)
+ICON = (
+    f'<svg class="logo" viewBox="0 0 32 32" aria-hidden="true"><path d="M4 8.4V1.8L9.6 8.4zM28 8.4V1.8L22.4 8.4z"/>'
+    f'{BLOCKS}<circle class="eye" cx="9.6" cy="14" r="1.9"/><circle class="eye" cx="22" cy="14" r="1.9"/></svg>'
+)
 
 
 def header() -> Widgets:
     """Name of the app, the list of trainings, and the way to a new one."""
     with gr.Row(elem_id="header"):
-        _html(f'<div class="brand">{ICON}<div><h1>{texts.APP}</h1><p>{texts.TAGLINE}</p></div></div>',
-                elem_id="brand", min_width=200)
-        chooser = gr.Dropdown([], label=texts.CHOOSER, visible=False, elem_id="chooser", min_width=220,
-                              filterable=False, interactive=True, show_label=False)
+        _html(
+            f'<div class="brand">{ICON}<div><h1>{texts.APP}</h1><p>{texts.TAGLINE}</p></div></div>',
+            elem_id="brand",
+            min_width=200,
+        )
+        chooser = gr.Dropdown(
+            [],
+            label=texts.CHOOSER,
+            visible=False,
+            elem_id="chooser",
+            min_width=220,
+            filterable=False,
+            interactive=True,
+            show_label=False,
+        )
         new = gr.Button(texts.NEW, visible=False, elem_id="new", size="md", min_width=110, scale=0)
     return {"chooser": chooser, "new": new}
 
@@ -84,8 +101,14 @@ def setup() -> Widgets:
 
 def _photos() -> Widgets:
     _title(1, texts.PHOTOS_TITLE, texts.PHOTOS_ABOUT)
-    files = gr.File(file_count="multiple", file_types=PHOTO_TYPES, label=texts.PHOTOS_DROP,
-                    elem_id="drop", height=150, show_label=False)
+    files = gr.File(
+        file_count="multiple",
+        file_types=PHOTO_TYPES,
+        label=texts.PHOTOS_DROP,
+        elem_id="drop",
+        height=150,
+        show_label=False,
+    )
     demo = gr.Button(texts.PHOTOS_DEMO, elem_id="demo", size="sm")
     photos = _html(elem_id="photos", js=PHOTO_CLICKS, app=texts.APP)
     return {"files": files, "demo": demo, "photos": photos}
@@ -94,32 +117,84 @@ def _photos() -> Widgets:
 def _pet() -> Widgets:
     _title(2, texts.PET_TITLE)
     with gr.Row():
-        kind = gr.Dropdown(list(texts.PET_KINDS), value="cat", label=texts.PET_KIND,
-                           allow_custom_value=True, elem_id="kind", min_width=150)
-        name = gr.Textbox(label=texts.PET_NAME, placeholder=texts.PET_NAME_PLACEHOLDER, max_lines=1,
-                          max_length=40, elem_id="name", min_width=150)
+        kind = gr.Dropdown(
+            list(texts.PET_KINDS),
+            value="cat",
+            label=texts.PET_KIND,
+            allow_custom_value=True,
+            elem_id="kind",
+            min_width=150,
+        )
+        name = gr.Textbox(
+            label=texts.PET_NAME,
+            placeholder=texts.PET_NAME_PLACEHOLDER,
+            max_lines=1,
+            max_length=40,
+            elem_id="name",
+            min_width=150,
+        )
     return {"kind": kind, "name": name, "wording": _html(elem_id="wording")}
 
 
 def _memory() -> Widgets:
     row, preset = config.model_row(DEMO), config.training_preset(DEMO)
     _title(3, texts.MEMORY_TITLE)
-    budget = gr.Radio([(rung.title, rung.gib) for rung in config.rungs()], label=texts.MEMORY_BUDGET,
-                      elem_id="budget")
+    budget = gr.Radio(
+        [(rung.title, rung.gib) for rung in config.rungs()],
+        label=texts.MEMORY_BUDGET,
+        elem_id="budget",
+    )
     plan = _html(elem_id="plan")
     card = _html(elem_id="card")
-    model = gr.Dropdown([(row.title, row.name)], value=row.name, label=texts.MODEL, elem_id="model",
-                        filterable=False, interactive=True)
+    model = gr.Dropdown(
+        [(row.title, row.name)],
+        value=row.name,
+        label=texts.MODEL,
+        elem_id="model",
+        filterable=False,
+        interactive=True,
+    )
     _html(f'<p class="hint">{texts.MODEL_ABOUT}</p>')
     with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"), gr.Row():
-        steps = gr.Number(preset["steps"], label=texts.STEPS, info=texts.STEPS_INFO, minimum=1,
-                          maximum=20000, precision=0, elem_id="steps", min_width=120)
-        rank = gr.Number(preset["rank"], label=texts.RANK, info=texts.RANK_INFO, minimum=1,
-                         maximum=256, precision=0, elem_id="rank", min_width=120)
-        seed = gr.Number(0, label=texts.SEED, info=texts.SEED_INFO, minimum=0, maximum=2**31 - 1,
-                         precision=0, elem_id="seed", min_width=120)
-    return {"budget": budget, "plan": plan, "card": card, "model": model, "steps": steps,
-            "seed": seed, "rank": rank}
+        steps = gr.Number(
+            preset["steps"],
+            label=texts.STEPS,
+            info=texts.STEPS_INFO,
+            minimum=1,
+            maximum=20000,
+            precision=0,
+            elem_id="steps",
+            min_width=120,
+        )
+        rank = gr.Number(
+            preset["rank"],
+            label=texts.RANK,
+            info=texts.RANK_INFO,
+            minimum=1,
+            maximum=256,
+            precision=0,
+            elem_id="rank",
+            min_width=120,
+        )
+        seed = gr.Number(
+            0,
+            label=texts.SEED,
+            info=texts.SEED_INFO,
+            minimum=0,
+            maximum=2**31 - 1,
+            precision=0,
+            elem_id="seed",
+            min_width=120,
+        )
+    return {
+        "budget": budget,
+        "plan": plan,
+        "card": card,
+        "model": model,
+        "steps": steps,
+        "seed": seed,
+        "rank": rank,
+    }
 
 
 def _go() -> Widgets:
@@ -127,8 +202,7 @@ def _go() -> Widgets:
         _html(texts.OWN_PHOTOS)
         anyway = gr.Checkbox(False, label=texts.OWN_PHOTOS_ANYWAY, elem_id="anyway")
     train = gr.Button(texts.TRAIN, variant="primary", elem_id="train")
-    return {"own": own, "anyway": anyway, "train": train,
-            "busy": _html(elem_id="busy")}
+    return {"own": own, "anyway": anyway, "train": train, "busy": _html(elem_id="busy")}
 
 
 def run_view() -> Widgets:
@@ -139,13 +213,30 @@ def run_view() -> Widgets:
             ui["messages"] = _html(elem_id="messages", visible=False)
             ui["results"] = _html(elem_id="results", visible=False)
             with gr.Row(elem_id="controls"):
-                for name, text in (("pause", texts.PAUSE), ("stop", texts.STOP), ("look", texts.LOOK)):
+                for name, text in (
+                    ("pause", texts.PAUSE),
+                    ("stop", texts.STOP),
+                    ("look", texts.LOOK),
+                ):
                     ui[name] = _button(name, text)
                 ui["resume"] = _button("resume", texts.RESUME, "primary")
-                ui["lora"] = gr.DownloadButton(texts.DOWNLOAD, variant="primary", size="md",
-                                               visible=False, elem_id="lora", scale=0, min_width=200)
-                ui["workflow"] = gr.DownloadButton(texts.DOWNLOAD_WORKFLOW, size="md", visible=False,
-                                                   elem_id="workflow", scale=0, min_width=180)
+                ui["lora"] = gr.DownloadButton(
+                    texts.DOWNLOAD,
+                    variant="primary",
+                    size="md",
+                    visible=False,
+                    elem_id="lora",
+                    scale=0,
+                    min_width=200,
+                )
+                ui["workflow"] = gr.DownloadButton(
+                    texts.DOWNLOAD_WORKFLOW,
+                    size="md",
+                    visible=False,
+                    elem_id="workflow",
+                    scale=0,
+                    min_width=180,
+                )
                 ui["again"] = _button("again", texts.AGAIN)
             ui["notes"] = _html(elem_id="notes", visible=False)
         with gr.Column(elem_classes="card"):
@@ -156,21 +247,25 @@ def run_view() -> Widgets:
 
 
 def hidden() -> Widgets:
-    """What a tab remembers for itself: the run it shows and what it has already got. Never gr.State,
-    which would hold a connection per tab open, and browsers allow only six."""
-    return {"shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
-            "tokens": gr.Textbox(visible="hidden", label="tokens"),
-            "spoken": _html(elem_id="spoken", js="element.setAttribute('role', 'status')")}
+    """What a tab remembers for itself: the run it shows and what it has already got. Never
+    gr.State, which would hold a connection per tab open, and browsers allow only six."""
+    return {
+        "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
+        "tokens": gr.Textbox(visible="hidden", label="tokens"),
+        "spoken": _html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
+    }
 
 
 def _html(value: str = "", js: str | None = None, **options: object) -> gr.HTML:
-    """A part drawn by views.py: styled by studio.css alone, and deaf to clicks unless `js` says so."""
+    """A part drawn by views.py: styled by studio.css alone, and deaf to clicks unless `js` says
+    so."""
     return gr.HTML(value, js_on_load=js, apply_default_css=False, **options)
 
 
 def _button(name: str, text: str, variant: str = "secondary") -> gr.Button:
-    return gr.Button(text, variant=variant, size="md", visible=False, elem_id=name, scale=0,
-                     min_width=120)
+    return gr.Button(
+        text, variant=variant, size="md", visible=False, elem_id=name, scale=0, min_width=120
+    )
 
 
 def _title(number: int, title: str, about: str = "") -> None:

@@ -1,7 +1,8 @@
-"""Serves the pictures the page shows: photos of the draft, photos and previews of a run, nothing else.
+"""Serves the pictures the page shows: photos of the draft, photos and previews of a run, nothing
+else.
 
-Gradio could only show files from folders opened to the browser as a whole. Here a picture is named by
-run and file, looked up below its one folder, read as an image and sent as a fresh one.
+Gradio could only show files from folders opened to the browser as a whole. Here a picture is named
+by run and file, looked up below its one folder, read as an image and sent as a fresh one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ SIZES = (320, 1024)
 
 
 def url(kind: str, run: str, file: str, size: int = SIZES[0], version: str = "") -> str:
-    """The address of a picture. kind: draft | photos | previews. version: changes when the file does."""
-    return (f"{ROOT_URL}/{kind}/{quote(run or '-', safe='')}/{quote(file)}"
-            f"?size={size}&amp;v={quote(version, safe='')}")
+    """The address of a picture. kind: draft | photos | previews. version: changes when the file
+    does."""
+    return (
+        f"{ROOT_URL}/{kind}/{quote(run or '-', safe='')}/{quote(file)}"
+        f"?size={size}&amp;v={quote(version, safe='')}"
+    )
 
 
 def routes() -> list[Route]:
@@ -59,13 +63,20 @@ def _serve(request: Request) -> Response:
         data, media = _picture(path, path.stat().st_mtime_ns, size)
     except (UserError, OSError):
         return Response(status_code=404)
-    return Response(data, media_type=media, headers={
-        "cache-control": "private, max-age=86400", "content-security-policy": "default-src 'none'"})
+    return Response(
+        data,
+        media_type=media,
+        headers={
+            "cache-control": "private, max-age=86400",
+            "content-security-policy": "default-src 'none'",
+        },
+    )
 
 
 @lru_cache(maxsize=256)
 def _picture(path: Path, changed: int, size: int) -> tuple[bytes, str]:
-    """The picture as bytes, at most `size` pixels a side; small ones lose nothing. changed: its time."""
+    """The picture as bytes, at most `size` pixels a side; small ones lose nothing. changed: its
+    time."""
     image = open_photo(path).convert("RGB")
     small = max(image.size) <= 256
     image.thumbnail((size, size))

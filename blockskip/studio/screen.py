@@ -22,15 +22,38 @@ from blockskip.studio import charts, draft, texts, views, watch
 from blockskip.studio.actions import DEMO
 
 log = logging.getLogger(__name__)
-PARTS = ("setup", "run", "chooser", "new", "photos", "own", "train", "busy", "status", "spoken", "pause",
-         "resume", "stop", "look", "messages", "results", "lora", "workflow", "again", "notes", "previews", "charts")
+PARTS = (
+    "setup",
+    "run",
+    "chooser",
+    "new",
+    "photos",
+    "own",
+    "train",
+    "busy",
+    "status",
+    "spoken",
+    "pause",
+    "resume",
+    "stop",
+    "look",
+    "messages",
+    "results",
+    "lora",
+    "workflow",
+    "again",
+    "notes",
+    "previews",
+    "charts",
+)
 MAX_LISTED = 30
 _download_lock = threading.Lock()
 HIDDEN = {"visible": False}
 
 
 def first_shown() -> str:
-    """The run a fresh tab shows: the running one; else the latest, unless photos are being chosen."""
+    """The run a fresh tab shows: the running one; else the latest, unless photos are being
+    chosen."""
     busy = watch.running()
     if busy is not None:
         return busy.name
@@ -39,12 +62,15 @@ def first_shown() -> str:
 
 
 def frame(shown: str, tokens: str) -> list:
-    """Updates of all PARTS, then the new tokens. shown: name of the run on show, "" = setting up."""
+    """Updates of all PARTS, then the new tokens. shown: name of the run on show, "" = setting
+    up."""
     parts = _setup_parts(shown) | (_run_parts(shown) if shown else {})
     old = json.loads(tokens) if tokens else {}
     new = {name: files.fingerprint(parts.get(name, {})) for name in PARTS}
-    updates = [gr.update(**parts.get(name, {})) if new[name] != old.get(name) else gr.skip()
-               for name in PARTS]
+    updates = [
+        gr.update(**parts.get(name, {})) if new[name] != old.get(name) else gr.skip()
+        for name in PARTS
+    ]
     return [*updates, json.dumps(new) if new != old else gr.skip()]
 
 
@@ -55,17 +81,28 @@ def _setup_parts(shown: str) -> dict[str, dict]:
     choices = [(_label(run), run.name) for run in listed]
     if shown and shown not in [run.name for run in listed]:
         choices.append((shown, shown))
-    parts = {"setup": {"visible": not shown}, "run": {"visible": bool(shown)},
-             "chooser": {"choices": choices, "value": shown or None, "visible": bool(choices)},
-             "new": {"visible": bool(shown)}}
+    parts = {
+        "setup": {"visible": not shown},
+        "run": {"visible": bool(shown)},
+        "chooser": {"choices": choices, "value": shown or None, "visible": bool(choices)},
+        "new": {"visible": bool(shown)},
+    }
     if not shown:
         now = draft.load()
         own = now.own_photos
-        parts |= {"photos": {"value": views.photos(now)}, "own": {"visible": own},
-                  "train": {"interactive": busy is None,
-                            "value": texts.TRAIN if busy is None else texts.TRAIN_BUSY},
-                  "busy": {"value": "" if busy is None else
-                           f'<p class="hint center">{texts.TRAIN_BUSY_ABOUT}</p>'}}
+        parts |= {
+            "photos": {"value": views.photos(now)},
+            "own": {"visible": own},
+            "train": {
+                "interactive": busy is None,
+                "value": texts.TRAIN if busy is None else texts.TRAIN_BUSY,
+            },
+            "busy": {
+                "value": ""
+                if busy is None
+                else f'<p class="hint center">{texts.TRAIN_BUSY_ABOUT}</p>'
+            },
+        }
     return parts
 
 
@@ -78,9 +115,26 @@ def _run_parts(shown: str) -> dict[str, dict]:
         return _parts_of(run)
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-        return {"messages": {"value": views.note(title, remedy, "error")}, "status": {"value": ""},
-                **{name: HIDDEN for name in ("pause", "resume", "stop", "look", "lora", "workflow",
-                                             "again", "results", "notes", "previews", "charts")}}
+        return {
+            "messages": {"value": views.note(title, remedy, "error")},
+            "status": {"value": ""},
+            **{
+                name: HIDDEN
+                for name in (
+                    "pause",
+                    "resume",
+                    "stop",
+                    "look",
+                    "lora",
+                    "workflow",
+                    "again",
+                    "results",
+                    "notes",
+                    "previews",
+                    "charts",
+                )
+            },
+        }
 
 
 def _parts_of(run: Run) -> dict[str, dict]:
@@ -103,14 +157,21 @@ def _parts_of(run: Run) -> dict[str, dict]:
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},
         "results": {"value": results, "visible": bool(results)},
-        "lora": {"visible": lora is not None, "value": lora,
-                 "variant": "primary" if story.state == "done" else "secondary"},
+        "lora": {
+            "visible": lora is not None,
+            "value": lora,
+            "variant": "primary" if story.state == "done" else "secondary",
+        },
         "workflow": {"visible": workflow is not None, "value": workflow},
         "again": {"visible": not working},
         "previews": {"value": views.previews(story, settings, photo_files), "visible": True},
-        "charts": {"visible": True, "value": '<div class="charts">' + charts.loss_chart(
-            story.losses, story.steps) + charts.memory_chart(story.memory, settings.budget_gib)
-            + "</div>"},
+        "charts": {
+            "visible": True,
+            "value": '<div class="charts">'
+            + charts.loss_chart(story.losses, story.steps)
+            + charts.memory_chart(story.memory, settings.budget_gib)
+            + "</div>",
+        },
     }
 
 
@@ -134,7 +195,8 @@ def _workflow(run: Run) -> str | None:
 
 
 def _download(run: Run, relative: str) -> str | None:
-    """A path that Gradio may hand out: a second name for the file in its own folder, not a second copy."""
+    """A path that Gradio may hand out: a second name for the file in its own folder, not a second
+    copy."""
     source = run.folder / relative
     target = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads" / run.name / source.name
     try:

@@ -31,21 +31,31 @@ PET_NAME = "What is its name?"
 PET_NAME_PLACEHOLDER = "Momo"
 PET_NAME_INFO = "The name becomes the word that calls your pet in prompts."
 WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
-WORDING_EMPTY = "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
+WORDING_EMPTY = (
+    "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
+)
 WORDING_SAME = "The name must be another word than the kind of animal."
 
 MEMORY_TITLE = "Graphics memory"
 MEMORY_BUDGET = "How much may training use?"
 MEMORY_CARD = "This computer’s card has {total:.0f} GB, {free:.1f} GB of it free now."
-MEMORY_NO_CARD = "No NVIDIA card was found: training runs on the processor, which is fine for the demo model."
-PLAN = ("{skipped} of the model’s {total} blocks are skipped, so they take no memory while training; "
-        "the {trained} in the middle learn your pet.")
+MEMORY_NO_CARD = (
+    "No NVIDIA card was found: training runs on the processor, which is fine for the demo model."
+)
+PLAN = (
+    "{skipped} of the model’s {total} blocks are skipped, so they take no memory while training; "
+    "the {trained} in the middle learn your pet."
+)
 PLAN_ALL = "All {total} blocks of the model learn your pet; none is skipped."
 MODEL = "Model to teach"
-MODEL_ABOUT = ("The demo model knows <b>drawn pets only</b>. It shows in a few minutes how everything works, "
-               "without a download. Large models for real photos, such as FLUX.1-dev, come in a later version.")
-OWN_PHOTOS = ("<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them "
-              "well. You can still watch how training works.")
+MODEL_ABOUT = (
+    "The demo model knows <b>drawn pets only</b>. It shows in a few minutes how everything works, "
+    "without a download. Large models for real photos, such as FLUX.1-dev, come in a later version."
+)
+OWN_PHOTOS = (
+    "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them "
+    "well. You can still watch how training works."
+)
 OWN_PHOTOS_ANYWAY = "Train the demo model on my photos anyway"
 
 ADVANCED = "Advanced"
@@ -58,7 +68,9 @@ RANK_INFO = "How much the add-on can hold; 16 suits a pet."
 
 TRAIN = "Train"
 TRAIN_BUSY = "A training is running"
-TRAIN_BUSY_ABOUT = "One training at a time. You can prepare the next one here; watch the other in the list above."
+TRAIN_BUSY_ABOUT = (
+    "One training at a time. You can prepare the next one here; watch the other in the list above."
+)
 
 CHOOSER = "Show a training"
 NEW = "New pet"
@@ -66,41 +78,64 @@ PAUSE, RESUME, STOP, LOOK = "Pause", "Resume", "Stop", "Show pictures now"
 AGAIN = "Train again with these photos"
 
 STATES = {
-    "new": "Not started", "running": "Training", "paused": "Paused", "stopped": "Stopped",
-    "failed": "Stopped by a problem", "crashed": "Cut off", "done": "Done",
+    "new": "Not started",
+    "running": "Training",
+    "paused": "Paused",
+    "stopped": "Stopped",
+    "failed": "Stopped by a problem",
+    "crashed": "Cut off",
+    "done": "Done",
 }
 STAGES = {
-    "photos": "Reading the photos", "load": "Opening the model", "text": "Reading the captions",
-    "latents": "Preparing crops of the photos", "residuals": "Passing through the skipped blocks",
-    "train": "Learning your pet", "preview": "Painting pictures", "export": "Saving and checking the file",
+    "photos": "Reading the photos",
+    "load": "Opening the model",
+    "text": "Reading the captions",
+    "latents": "Preparing crops of the photos",
+    "residuals": "Passing through the skipped blocks",
+    "train": "Learning your pet",
+    "preview": "Painting pictures",
+    "export": "Saving and checking the file",
 }
 STARTING = "Starting"
-PENDING = {"pause": "Pausing after this step", "stop": "Stopping after this step",
-           "preview": "Painting pictures after this step"}
+PENDING = {
+    "pause": "Pausing after this step",
+    "stop": "Stopping after this step",
+    "preview": "Painting pictures after this step",
+}
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
 FACTS = "{kind} · {photos} · {steps} steps · {budget:g} GB budget · started {started}"
 PAUSED_AT = "Paused at step {step}. The graphics memory is free for other programs; Resume goes on from here."
 STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume goes on from here."
 CRASHED = "The training was cut off before it could say why."
-CRASHED_REMEDY = ("Perhaps the computer was switched off or ran out of memory. Resume goes on from the last "
-                  "saved step. Details for a helper are in {log}.")
+CRASHED_REMEDY = (
+    "Perhaps the computer was switched off or ran out of memory. Resume goes on from the last "
+    "saved step. Details for a helper are in {log}."
+)
 DONE = "{name} is ready"
-DONE_ABOUT = ("Learned in {time} with {steps} steps. The file was opened again and checked; "
-              "memory used at most: {peak}.")
+DONE_ABOUT = (
+    "Learned in {time} with {steps} steps. The file was opened again and checked; "
+    "memory used at most: {peak}."
+)
 STOPPED_READY = "What {name}’s training learned so far"
 STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to let it learn more."
 DOWNLOAD = "Download the LoRA"
 DOWNLOAD_WORKFLOW = "ComfyUI workflow"
-HOW_TO = ("In ComfyUI: put the file into <code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
-          "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt.")
-HOW_TO_DEMO = ("This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI’s "
-               "<code>models/loras</code>; their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>.")
+HOW_TO = (
+    "In ComfyUI: put the file into <code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
+    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
+)
+HOW_TO_DEMO = (
+    "This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI’s "
+    "<code>models/loras</code>; their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>."
+)
 DROPPED = "Left out of the training"
 
 PICTURES_TITLE = "Pictures"
-PICTURES_ABOUT = ("The same prompts before and during training. Watch them turn into your pet; "
-                  "press one to see it larger.")
+PICTURES_ABOUT = (
+    "The same prompts before and during training. Watch them turn into your pet; "
+    "press one to see it larger."
+)
 PICTURES_PHOTOS = "Your photos"
 PICTURES_BEFORE = "Before"
 PICTURES_STEP = "Step {step}"

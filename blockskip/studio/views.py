@@ -20,24 +20,37 @@ e = html.escape
 
 def photos(draft: Draft) -> str:
     """The photos chosen so far, with a button to remove each, and what could not be used."""
-    rejected = "".join(f"<li>{f'<b>{e(name)}</b>: ' if name else ''}{e(reason)}</li>"
-                       for name, reason in draft.rejected)
-    bad = (f'<div class="note warning" role="status"><b>{texts.PHOTOS_REJECTED}</b><ul>{rejected}</ul></div>'
-           if rejected else "")
+    rejected = "".join(
+        f"<li>{f'<b>{e(name)}</b>: ' if name else ''}{e(reason)}</li>"
+        for name, reason in draft.rejected
+    )
+    bad = (
+        f'<div class="note warning" role="status"><b>{texts.PHOTOS_REJECTED}</b><ul>{rejected}</ul></div>'
+        if rejected
+        else ""
+    )
     if not draft.photos:
         return f'{bad}<p class="hint center">{texts.PHOTOS_EMPTY}</p>'
     tiles = "".join(
         f'<li><img src="{pictures.url(pictures.DRAFT, "", p.file, version=p.sha[:8])}" alt="{e(p.name)}">'
         f'<button type="button" data-remove="{e(p.file)}" '
         f'aria-label="{e(texts.PHOTO_REMOVE.format(name=p.name))}" title="{e(p.name)}">×</button></li>'
-        for p in draft.photos)
+        for p in draft.photos
+    )
     count = len(draft.photos)
-    advice = (texts.PHOTOS_FEW if count < 4 else
-              texts.PHOTOS_MANY.format(count=count) if count > 30 else "")
+    advice = (
+        texts.PHOTOS_FEW
+        if count < 4
+        else texts.PHOTOS_MANY.format(count=count)
+        if count > 30
+        else ""
+    )
     hint = f'<p class="hint">{advice}</p>' if advice else ""
-    return (f'{bad}<ul class="tiles">{tiles}</ul>'
-            f'<div class="tiles-foot"><span>{count_photos(count)}</span>'
-            f'<button type="button" class="link" data-clear="1">{texts.PHOTOS_CLEAR}</button></div>{hint}')
+    return (
+        f'{bad}<ul class="tiles">{tiles}</ul>'
+        f'<div class="tiles-foot"><span>{count_photos(count)}</span>'
+        f'<button type="button" class="link" data-clear="1">{texts.PHOTOS_CLEAR}</button></div>{hint}'
+    )
 
 
 def wording(trigger: str, kind: str) -> str:
@@ -55,14 +68,21 @@ def plan(settings: Settings | UserError, total: int) -> str:
         return f'<p class="hint warn"><b>{e(settings.title)}</b> {e(settings.remedy)}</p>'
     skipped = settings.front + settings.back
     text = texts.PLAN if skipped else texts.PLAN_ALL
-    return f'<p class="hint">{text.format(skipped=skipped, total=total, trained=total - skipped)}</p>'
+    return (
+        f'<p class="hint">{text.format(skipped=skipped, total=total, trained=total - skipped)}</p>'
+    )
 
 
 def status(story: Story, settings: Settings, name: str, started: str, num_photos: int) -> str:
     """Name, state, facts and progress of a run. data-title is what the browser tab shows."""
     share = percent(story)
-    facts = texts.FACTS.format(kind=settings.class_name, photos=count_photos(num_photos),
-                               steps=settings.steps, budget=settings.budget_gib, started=clock(started))
+    facts = texts.FACTS.format(
+        kind=settings.class_name,
+        photos=count_photos(num_photos),
+        steps=settings.steps,
+        budget=settings.budget_gib,
+        started=clock(started),
+    )
     now, left = _doing(story)
     doing = f'<div class="doing"><span>{e(now)}</span><span>{e(left)}</span></div>' if now else ""
     working = " working" if story.state == "running" else ""
@@ -72,7 +92,8 @@ def status(story: Story, settings: Settings, name: str, started: str, num_photos
         f'<h2>{e(name)}</h2><span class="pill">{texts.STATES[story.state]}</span></div>'
         f'<p class="facts">{e(facts)}</p>'
         f'<progress class="bar{working}" max="100" value="{share}" aria-label="{e(now)}">{share} %</progress>'
-        f"{doing}</div>")
+        f"{doing}</div>"
+    )
 
 
 def spoken(story: Story, name: str) -> str:
@@ -105,8 +126,14 @@ def percent(story: Story) -> int:
     if story.losses:
         return 8 + int(88 * story.step / max(1, story.steps))
     within = story.n / story.total if story.total else 0
-    first = {"photos": 1, "load": 1, "text": 2, "latents": 2 + 4 * within, "preview": 7,
-             "residuals": 7 + within}
+    first = {
+        "photos": 1,
+        "load": 1,
+        "text": 2,
+        "latents": 2 + 4 * within,
+        "preview": 7,
+        "residuals": 7 + within,
+    }
     return int(first.get(story.stage, 0))
 
 
@@ -128,8 +155,9 @@ def messages(story: Story) -> str:
 
 def notes(story: Story) -> str:
     """What the run said while it worked: photos left out, pictures that failed."""
-    return "".join(note("", n.text, "warning" if n.level == "warning" else "info")
-                   for n in story.notes[-6:])
+    return "".join(
+        note("", n.text, "warning" if n.level == "warning" else "info") for n in story.notes[-6:]
+    )
 
 
 def note(title: str, text: str, level: str) -> str:
@@ -146,8 +174,9 @@ def results(story: Story, settings: Settings, name: str) -> str:
     if isinstance(story.end, Done):
         peak = story.end.peak_vram_gib if story.end.peak_vram_gib > 0 else story.end.peak_rss_gib
         title = texts.DONE.format(name=name)
-        about = texts.DONE_ABOUT.format(time=duration(story.active_s), steps=story.end.steps,
-                                        peak=f"{peak:.1f} GB")
+        about = texts.DONE_ABOUT.format(
+            time=duration(story.active_s), steps=story.end.steps, peak=f"{peak:.1f} GB"
+        )
     else:
         title = texts.STOPPED_READY.format(name=name)
         about = texts.STOPPED_READY_ABOUT.format(step=exported.step, total=story.steps)
@@ -157,20 +186,26 @@ def results(story: Story, settings: Settings, name: str) -> str:
 
 
 def previews(story: Story, settings: Settings, photo_files: list[str]) -> str:
-    """The user's photos, and a grid: a row a prompt, a column a step; places for those still to come."""
-    strip = "".join(f'<img src="{pictures.url("photos", story.run.name, file)}" alt="">'
-                    for file in photo_files[:8])
+    """The user's photos, and a grid: a row a prompt, a column a step; places for those still to
+    come."""
+    strip = "".join(
+        f'<img src="{pictures.url("photos", story.run.name, file)}" alt="">'
+        for file in photo_files[:8]
+    )
     prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
     steps = _columns(story, settings)
     head = "".join(f"<th scope='col'>{_when(step)}</th>" for step in steps)
     rows = "".join(
         f'<tr><th scope="row">{e(prompt)}</th>{"".join(_cell(story, s, index, prompt) for s in steps)}</tr>'
-        for index, prompt in enumerate(prompts))
-    return (f'<section class="previews"><div class="card-head"><h3>{texts.PICTURES_TITLE}</h3>'
-            f'<p class="hint">{texts.PICTURES_ABOUT}</p></div>'
-            f'<div class="strip"><span>{texts.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{texts.PICTURES_TITLE}">'
-            f'<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>')
+        for index, prompt in enumerate(prompts)
+    )
+    return (
+        f'<section class="previews"><div class="card-head"><h3>{texts.PICTURES_TITLE}</h3>'
+        f'<p class="hint">{texts.PICTURES_ABOUT}</p></div>'
+        f'<div class="strip"><span>{texts.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{texts.PICTURES_TITLE}">'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
 
 
 def _columns(story: Story, settings: Settings) -> list[int]:
@@ -191,8 +226,10 @@ def _cell(story: Story, step: int, index: int, prompt: str) -> str:
     small = pictures.url("previews", story.run.name, file, version=version)
     large = pictures.url("previews", story.run.name, file, pictures.SIZES[1], version)
     alt = texts.PICTURES_ALT.format(prompt=prompt, when=_when(step))
-    return (f'<td><button type="button" class="zoom" data-large="{large}"><img src="{small}" '
-            f'alt="{e(alt)}"></button></td>')
+    return (
+        f'<td><button type="button" class="zoom" data-large="{large}"><img src="{small}" '
+        f'alt="{e(alt)}"></button></td>'
+    )
 
 
 def _when(step: int) -> str:

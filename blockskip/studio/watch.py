@@ -1,7 +1,8 @@
 """A run as the page shows it, folded from its events as they arrive.
 
-Many tabs ask once a second; each run's events are parsed once in this process and kept in one table.
-Nothing here is the truth: the run folder is, and the table is rebuilt from it after a restart.
+Many tabs ask once a second; each run's events are parsed once in this process and kept in one
+table. Nothing here is the truth: the run folder is, and the table is rebuilt from it after a
+restart.
 """
 
 from __future__ import annotations
@@ -109,8 +110,14 @@ def watch(run: Run) -> Story:
         for event in fresh:
             story.add(event)
         story.state = _state(story, alive)
-        return replace(story, losses=dict(story.losses), memory=list(story.memory),
-                       images=dict(story.images), notes=list(story.notes), saved=list(story.saved))
+        return replace(
+            story,
+            losses=dict(story.losses),
+            memory=list(story.memory),
+            images=dict(story.images),
+            notes=list(story.notes),
+            saved=list(story.saved),
+        )
 
 
 def running() -> Run | None:

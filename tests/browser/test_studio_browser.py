@@ -1,4 +1,5 @@
-"""The studio in Chromium, as its user sees it: from photos to the downloaded file, through reloads."""
+"""The studio in Chromium, as its user sees it: from photos to the downloaded file, through
+reloads."""
 
 import json
 import os
@@ -15,8 +16,10 @@ from blockskip import config, runs
 from blockskip.studio import texts
 
 pytestmark = pytest.mark.browser
-SWITCHES = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-            "--disable-component-update --disable-sync").split()
+SWITCHES = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MINUTE = 60_000
 
@@ -28,7 +31,9 @@ def loud_skip(reason):
 
 @pytest.fixture(scope="module")
 def browser():
-    found = os.environ.get("BLOCKSKIP_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    found = os.environ.get("BLOCKSKIP_CHROMIUM") or next(
+        filter(None, map(shutil.which, NAMES)), None
+    )
     if found is None:
         loud_skip("no Chromium here (install chromium, or name one in BLOCKSKIP_CHROMIUM)")
     try:
@@ -66,13 +71,20 @@ def demo_photos():
 
 
 def open_page(browser, server, **options):
-    """A fresh tab that has drawn its first frame; complaints of the page end up in `page.errors`."""
+    """A fresh tab that has drawn its first frame; complaints of the page end up in
+    `page.errors`."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()
     page.set_default_timeout(2 * MINUTE)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("request", lambda request: page.errors.append(f"asked for {request.url}")
-            if not request.url.startswith((server.url, "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            page.errors.append(f"asked for {request.url}")
+            if not request.url.startswith((server.url, "data:", "blob:"))
+            else None
+        ),
+    )
     page.goto(server.url)
     page.wait_for_selector("#setup, #run", state="visible")
     return page
@@ -155,7 +167,8 @@ def test_eight_tabs(browser, server, tmp_path):
 
 
 def test_from_photos_to_the_file(browser, demo_photos, monkeypatch):
-    """The whole way with the real trainer: upload, train, reload, restart, pause, resume, download."""
+    """The whole way with the real trainer: upload, train, reload, restart, pause, resume,
+    download."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # on a busy machine threads wait for each other
     data = runs.data_dir()
     with serve(data) as server:

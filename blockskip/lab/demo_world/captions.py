@@ -114,7 +114,8 @@ def vocabulary() -> list[str]:
 
 
 def fresh_captions(n: int, seed: int, seen: Collection[str] = ()) -> list[tuple[str, Pet, Scene]]:
-    """``n`` captions that name species, coat and place and are not in ``seen``, with their truth."""
+    """``n`` captions that name species, coat and place and are not in ``seen``, with their
+    truth."""
     rng, found = np.random.default_rng([seed, 4242]), []
     while len(found) < n:
         pet, scene = draw_pet(rng, "train", random_pet), random_scene(rng)

@@ -62,10 +62,11 @@ def export_pipeline(work: Path, out: Path, name: str = "flow") -> dict:
 
 
 def warm_start(work: Path, folder: Path) -> None:
-    """Fill an empty ``work`` with the weights of a model folder, so that training goes on from there.
+    """Fill an empty ``work`` with the weights of a model folder, so that training goes on from
+    there.
 
-    The VAE is taken as finished; transformer and text encoders go on learning, with fresh optimisers.
-    Counters come from ``folder/demo_model.json``; seconds start at zero.
+    The VAE is taken as finished; transformer and text encoders go on learning, with fresh
+    optimisers. Counters come from ``folder/demo_model.json``; seconds start at zero.
     """
     pipe = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     facts = json.loads((folder / "demo_model.json").read_text())

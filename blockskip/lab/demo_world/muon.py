@@ -24,7 +24,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
     ) -> None:
-        """``params``: weights of two or more dimensions; convolutions count as (out, in * k * k)."""
+        """``params``: weights of two or more dimensions; convolutions count as (out, in * k *
+        k)."""
         super().__init__(
             list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         )

@@ -99,7 +99,8 @@ def schedule(
 
 
 def progress_of(step: int, steps: int, seconds: float, minutes: float) -> float:
-    """How far a job is, by its step count or its wall clock, whichever is further (0 = unlimited)."""
+    """How far a job is, by its step count or its wall clock, whichever is further (0 =
+    unlimited)."""
     by_step = step / steps if steps else 0.0
     by_time = seconds / (60 * minutes) if minutes else 0.0
     return max(by_step, by_time)

@@ -43,8 +43,9 @@ def pretrain(
     """Train the demo model in ``work`` and write the pipeline folder ``out``; resumable.
 
     ``minutes`` and ``steps`` bound the transformer's training (whichever is first; 0 = unbounded),
-    ``vae_minutes`` and ``vae_steps`` the VAE's; ``count`` pictures are drawn. ``start_from``: a model
-    folder to go on from when ``work`` is empty. Returns the facts that ``export_pipeline`` writes.
+    ``vae_minutes`` and ``vae_steps`` the VAE's; ``count`` pictures are drawn. ``start_from``: a
+    model folder to go on from when ``work`` is empty. Returns the facts that ``export_pipeline``
+    writes.
     """
     work.mkdir(parents=True, exist_ok=True)
     if start_from and not (work / "flow.pt").exists():

@@ -1,4 +1,5 @@
-"""The two tokenizers: each word of the demo world is one token, other words fall back to letters."""
+"""The two tokenizers: each word of the demo world is one token, other words fall back to
+letters."""
 
 from __future__ import annotations
 

@@ -122,7 +122,8 @@ def random_pet(rng: np.random.Generator, vivid: float = 0.1, marks: float = 0.06
 
 
 def striking_pet(rng: np.random.Generator) -> Pet:
-    """A pet one would know again: vivid colours and several marks (names and subjects are these)."""
+    """A pet one would know again: vivid colours and several marks (names and subjects are
+    these)."""
     colours = tuple(FUR)
     coat = str(rng.choice(tuple(VIVID) if rng.random() < 0.6 else tuple(COATS)))
     second = _other(rng, colours if coat in VIVID else tuple(VIVID), coat)
