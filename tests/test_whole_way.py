@@ -93,34 +93,31 @@ def test_export_in_every_format(trained, tmp_path, monkeypatch):
         assert json.loads(done.stdout)["keys"] == len(load_file(out))
 
 
-def short_run(folder: Path) -> Run:
+def short_run(folder: Path, steps: int = 12) -> Run:
     settings = choose_settings(
-        steps=12,
+        steps=steps,
         batch=2,
         window_steps=4,
         checkpoint_every=2,
         preview_every=0,
         preview_steps=1,
         seed=1,
-        threads=1,
     )
     return runs.create(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(folder / "pet"))
 
 
-def killed_at(run: Run, step: int) -> None:
-    """Start the run and kill its process when it has said `step`."""
-    process, offset = run.start(), 0
+def reached(run: Run, step: int) -> subprocess.Popen:
+    """Start the run and come back when its process has said `step`."""
+    process, (_, offset) = run.start(), run.events()
     while process.poll() is None:
         found, offset = run.events(offset)
         if any(isinstance(e, events.Loss) and e.step >= step for e in found):
-            process.kill()
-            process.wait()
-            return
+            return process
         try:
             process.wait(timeout=0.02)
         except subprocess.TimeoutExpired:
             pass
-    pytest.fail("the run ended before it was killed")
+    pytest.fail(f"the run ended before step {step}: {run.state()}")
 
 
 def test_kill_at_any_moment_resume_same_bytes(tmp_path):
@@ -130,7 +127,9 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
     cut = Run(tmp_path / "cut" / "pet")
     assert whole.start().wait() == 0
     for step in (1, 7):
-        killed_at(cut, step)
+        process = reached(cut, step)
+        process.kill()
+        process.wait()
         assert cut.state() == "crashed"
     assert cut.start().wait() == 0
     assert cut.state() == "done"
@@ -139,12 +138,12 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
 
 
 def test_pause_and_resume_and_stop(tmp_path):
-    run = short_run(tmp_path)
-    process = run.start()
+    run = short_run(tmp_path, steps=60)
+    process = reached(run, 2)
     run.command("pause")
     assert process.wait() == 130
     assert run.state() == "paused"
-    process = run.start()
+    process = reached(run, 5)
     run.command("stop")
     assert process.wait() == 130
     assert run.state() == "stopped"

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 import urllib.request
 import webbrowser
 from logging.handlers import RotatingFileHandler
@@ -60,7 +61,8 @@ def main(port: int = 0, browser: bool = True, data_dir: str | Path | None = None
     if browser:
         webbrowser.open(url)
     try:
-        page.server_thread.join() if hasattr(page, "server_thread") else page.block_thread()
+        while True:  # in naps, so that Ctrl-C is heard on Windows too
+            time.sleep(1)
     except KeyboardInterrupt:
         log.info(texts.CLOSED)
     finally:
@@ -103,9 +105,7 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         app_kwargs={
             "middleware": guard.middleware(),
             "routes": [hello, *pictures.routes()],
-            "docs_url": None,
-            "redoc_url": None,
-            "openapi_url": None,
+            **{page: None for page in ("docs_url", "redoc_url", "openapi_url")},
         },
     )
     url = f"http://{HOST}:{port}/"

@@ -155,46 +155,30 @@ def _memory() -> Widgets:
         interactive=True,
     )
     _html(f'<p class="hint">{texts.MODEL_ABOUT}</p>')
+    return {"budget": budget, "plan": plan, "card": card, "model": model} | _advanced(preset)
+
+
+def _advanced(preset: dict) -> Widgets:
+    """What hardly anybody needs to change. preset: defaults from presets/training.toml."""
+    fields = (
+        ("steps", preset["steps"], texts.STEPS, texts.STEPS_INFO, 1, 20000),
+        ("rank", preset["rank"], texts.RANK, texts.RANK_INFO, 1, 256),
+        ("seed", 0, texts.SEED, texts.SEED_INFO, 0, 2**31 - 1),
+    )
     with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"), gr.Row():
-        steps = gr.Number(
-            preset["steps"],
-            label=texts.STEPS,
-            info=texts.STEPS_INFO,
-            minimum=1,
-            maximum=20000,
-            precision=0,
-            elem_id="steps",
-            min_width=120,
-        )
-        rank = gr.Number(
-            preset["rank"],
-            label=texts.RANK,
-            info=texts.RANK_INFO,
-            minimum=1,
-            maximum=256,
-            precision=0,
-            elem_id="rank",
-            min_width=120,
-        )
-        seed = gr.Number(
-            0,
-            label=texts.SEED,
-            info=texts.SEED_INFO,
-            minimum=0,
-            maximum=2**31 - 1,
-            precision=0,
-            elem_id="seed",
-            min_width=120,
-        )
-    return {
-        "budget": budget,
-        "plan": plan,
-        "card": card,
-        "model": model,
-        "steps": steps,
-        "seed": seed,
-        "rank": rank,
-    }
+        return {
+            name: gr.Number(
+                value,
+                label=label,
+                info=info,
+                minimum=least,
+                maximum=most,
+                precision=0,
+                elem_id=name,
+                min_width=120,
+            )
+            for name, value, label, info, least, most in fields
+        }
 
 
 def _go() -> Widgets:

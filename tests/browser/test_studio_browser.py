@@ -177,7 +177,7 @@ def test_from_photos_to_the_file(browser, demo_photos, monkeypatch):
         page.wait_for_selector("#photos img")
         page.locator("#name input").press_sequentially("Momo")
         page.locator("#advanced button").first.click()
-        page.locator("#steps input").fill("16")
+        page.locator("#steps input").fill("150")  # long enough to be paused in the middle
         page.locator("#anyway input").check()
         page.locator("#train").click()
         shows(page, "#status", texts.STATES["running"])
