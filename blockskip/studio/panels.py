@@ -109,7 +109,7 @@ def _photos() -> Widgets:
         height=150,
         show_label=False,
     )
-    demo = gr.Button(texts.PHOTOS_DEMO, elem_id="demo", size="sm")
+    demo = gr.Button(texts.PHOTOS_DEMO, elem_id="demo", size="md")
     photos = _html(elem_id="photos", js=PHOTO_CLICKS, app=texts.APP)
     return {"files": files, "demo": demo, "photos": photos}
 

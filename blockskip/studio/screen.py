@@ -152,7 +152,7 @@ def _parts_of(run: Run) -> dict[str, dict]:
         "spoken": {"value": views.spoken(story, name)},
         "pause": {"visible": working, "interactive": not waiting},
         "stop": {"visible": working, "interactive": not waiting},
-        "look": {"visible": working, "interactive": not waiting and story.stage == "train"},
+        "look": {"visible": working, "interactive": not waiting and story.step > 0},
         "resume": {"visible": story.state in RESUMABLE},
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},

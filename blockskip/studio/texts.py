@@ -146,7 +146,7 @@ MEMORY_CHART_VRAM = "graphics memory"
 MEMORY_CHART_RAM = "main memory"
 MEMORY_CHART_BUDGET = "budget {budget:g} GB"
 LOSS_CHART = "Learning curve"
-LOSS_CHART_ABOUT = "error of the model; it jumps about, the bold line should sink"
+LOSS_CHART_ABOUT = "error of each step and its mean; it jumps about, the pictures tell more"
 CHART_EMPTY = "Appears when training runs"
 
 GENERAL_ERROR = "Something unexpected went wrong. What happened is written to {log}."
