@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from blockskip.memory import monitor
 
@@ -43,3 +46,46 @@ def test_torch_is_not_imported_by_asking():
         "monitor.peak_vram_gib()\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+class FakeNvml:
+    """Two cards: 8 GiB at index 0 and 24 GiB at index 1."""
+
+    class NVMLError(Exception):
+        pass
+
+    sizes = (8, 24)
+
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return {"GPU-small": 0, "GPU-large": 1}[uuid]
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        if handle is None:
+            raise self.NVMLError
+        total = self.sizes[handle] * monitor.GIB
+        return SimpleNamespace(used=total // 4, total=total)
+
+
+@pytest.mark.parametrize(
+    "visible, total", [("", 24), ("0", 8), ("1,0", 24), ("GPU-small", 8), ("7", 24)]
+)
+def test_the_card_of_the_users_choice_is_asked(monkeypatch, visible, total):
+    monkeypatch.setattr(monitor, "_nvml", FakeNvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monitor._handle.cache_clear()
+    now = monitor.usage()
+    monitor._handle.cache_clear()
+    assert (now.vram_total_gib, now.vram_used_gib) == (total, total / 4)
+    assert now.vram_free_gib == total * 0.75
+
+
+def test_a_card_that_does_not_answer_is_unknown(monkeypatch):
+    monkeypatch.setattr(monitor, "_nvml", FakeNvml)
+    monkeypatch.setattr(monitor, "_handle", lambda uuid: None)
+    assert monitor.usage().vram_total_gib == -1

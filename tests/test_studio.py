@@ -9,7 +9,7 @@ import pytest
 from starlette.datastructures import Headers
 from studio_server import a_free_port, serve
 
-from blockskip import events, runs
+from blockskip import config, events, runs
 from blockskip.events import UserError
 from blockskip.studio import actions, app, charts, draft, guard, texts, views, watch
 
@@ -127,6 +127,16 @@ def test_a_foreign_page_cannot_press_stop(server):
     for origin in ("http://evil.example", "null"):
         assert server.get("/gradio_api/call/stop", body, Origin=origin)[0] == 403
         assert server.get("/gradio_api/upload", b"", Origin=origin)[0] == 403
+
+
+def test_files_of_this_computer_are_no_uploads(server):
+    photo = {"path": str(config.ASSETS / "icon.png"), "meta": {"_type": "gradio.FileData"}}
+    data = [[photo], "cat", "Momo", "demo", 8, 5, 0, 16, True]
+    body = json.dumps({"data": data}).encode()
+    status, answer = server.get("/gradio_api/call/train", body, Content_Type="application/json")
+    assert status == 200
+    said = server.get(f"/gradio_api/call/train/{json.loads(answer)['event_id']}")[1]
+    assert "event: error" in said and not list(server.data.glob("runs/*"))
 
 
 def test_no_tab_holds_a_connection_and_only_five_endpoints_are_public(server):
