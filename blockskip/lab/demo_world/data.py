@@ -10,24 +10,34 @@ from pathlib import Path
 import numpy as np
 
 from blockskip.lab.demo_world.render import render
-from blockskip.lab.demo_world.subjects import NAMES, draw_pet, named_pets
-from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene
+from blockskip.lab.demo_world.subjects import NAMES, TRIGGERS, draw_pet, named_pets
+from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene, striking_pet
 
 log = logging.getLogger(__name__)
 MASTER = 128
 PART = 500
-NAMED_SHARE = 0.18
+NAMED_SHARE = 0.15
+STRIKING_SHARE = 0.25  # of the nameless: what a user's pet may look like must lie within the world
+RARE_WORD_SHARE = 0.5  # of the nameless striking pets
 
 
 def picture_facts(index: int, seed: int) -> tuple[Pet, Scene, str, int]:
-    """Pet, scene, name ("" for most) and detail seed of picture ``index`` of the world ``seed``."""
+    """Pet, scene, name ("" for most) and detail seed of picture ``index`` of the world ``seed``.
+
+    A name always means the same pet, a rare word (``TRIGGERS``) some striking pet, another each
+    time: so "sks cat" is a particular cat that the model does not know yet, and not any cat.
+    """
     rng = np.random.default_rng([seed, index])
-    if rng.random() < NAMED_SHARE:
-        name = NAMES[int(rng.integers(len(NAMES)))]
+    name = str(rng.choice(NAMES)) if rng.random() < NAMED_SHARE else ""
+    striking = not name and rng.random() < STRIKING_SHARE
+    if name:
         pet = named_pets()[name]
     else:
-        name, pet = "", draw_pet(rng, "train", random_pet)
-    return pet, random_scene(rng), name, int(rng.integers(2**31))
+        pet = draw_pet(rng, "train", striking_pet if striking else random_pet)
+    scene, detail = random_scene(rng), int(rng.integers(2**31))
+    if striking and rng.random() < RARE_WORD_SHARE:
+        name = str(rng.choice(TRIGGERS))
+    return pet, scene, name, detail
 
 
 def facts_record(index: int, seed: int) -> dict:

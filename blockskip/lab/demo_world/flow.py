@@ -20,6 +20,7 @@ from blockskip.lab.demo_world.muon import Muon
 
 log = logging.getLogger(__name__)
 BATCH = {"full64": 16, "close64": 16, "full32": 36, "crop32": 36}
+WIDE = 56
 TEXT_KIND = {"full64": "plain", "close64": "close", "full32": "plain", "crop32": "crop"}
 T_MEAN = 0.35
 SHALLOW, DEEP = (3, 6), (6, 12)
@@ -81,9 +82,10 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 def bucket_shares(progress: float) -> list[float]:
-    """Probability of each bucket per step: half size first, full size later."""
-    large = 0.3 + 0.4 * min(progress / 0.3, 1.0)
-    return [0.84 * large, 0.16 * large, 0.5 * (1 - large), 0.5 * (1 - large)]
+    """Probability of each bucket per step: half size first, full size later; half of the crops and
+    close-ups at every time, since that is what a LoRA is trained on."""
+    large = 0.3 + 0.3 * min(progress / 0.3, 1.0)
+    return [0.78 * large, 0.22 * large, 0.45 * (1 - large), 0.55 * (1 - large)]
 
 
 class Feeder:
@@ -96,12 +98,12 @@ class Feeder:
         self.random = torch.Generator().manual_seed(seed * 1000 + rank)
 
     def _times(self, bucket: str, side: torch.Tensor) -> torch.Tensor:
-        """Logit-normal t; for half of the crops, the t at which that crop side is used."""
+        """Logit-normal t; for most of the crops, the t at which that crop side is used."""
         t = torch.sigmoid(T_MEAN + torch.randn(len(side), generator=self.random))
         if bucket == "crop32":
             jitter = 0.25 * (torch.rand(len(side), generator=self.random) - 0.5)
             tied = ((side - 32) / 32 + jitter).clamp(0.01, 0.99)
-            t = torch.where(torch.rand(len(side), generator=self.random) < 0.5, tied, t)
+            t = torch.where(torch.rand(len(side), generator=self.random) < 0.8, tied, t)
         return t
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
@@ -112,14 +114,20 @@ class Feeder:
         noise = torch.randn(clean.shape, generator=self.random)
         t = self._times(bucket, data["side"][rows])
         share = t[:, None, None]
-        kind = TEXT_KIND[bucket]
         which = torch.randint(self.ids["plain_t5"].shape[1], (n,), generator=self.random)
+        wide = data["side"][rows, None] >= WIDE  # shows nearly all: nobody calls it a close-up
         return {
             "tokens": (1 - share) * clean + share * noise,
             "target": noise - clean,
             "t": t,
-            "t5_ids": self.ids[f"{kind}_t5"][index, which],
-            "clip_ids": self.ids[f"{kind}_clip"][index, which],
+            **{
+                f"{encoder}_ids": torch.where(
+                    wide & (bucket == "crop32"),
+                    self.ids[f"plain_{encoder}"][index, which],
+                    self.ids[f"{TEXT_KIND[bucket]}_{encoder}"][index, which],
+                )
+                for encoder in ("t5", "clip")
+            },
         }
 
 
@@ -204,7 +212,7 @@ class Pretraining:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 factor = MUON_FACTOR if isinstance(optimiser, Muon) else 1.0
-                group["lr"] = self.rate * factor * parallel.schedule(progress, flat=0.62)
+                group["lr"] = self.rate * factor * parallel.schedule(progress, flat=0.35)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1

@@ -1,6 +1,6 @@
 """Encoding the drawn world once: four buckets of latents, and their captions as token ids.
 
-Buckets: ``full64`` whole pictures at 64 px, ``close64`` close-ups at 64 px, ``full32`` whole
+Buckets: ``full64`` whole pictures at 64 px, ``close64`` heads at 64 px, ``full32`` whole
 pictures at 32 px, ``crop32`` squares of 32 to 64 px of the 64 px picture, shrunk to 32 px, which is
 what dynamic patch sampling feeds.
 """
@@ -61,8 +61,9 @@ def _views(master: np.ndarray, rng: np.random.Generator) -> list[tuple[str, np.n
         box = crop_box(rng, int(side), 64, rng.random() < 0.35)
         views.append(("crop32", shrink(photo, tuple(map(round, box)), 32), int(side)))
     if rng.random() < 0.4:
-        side = rng.uniform(64, 92)
-        views.append(("close64", shrink(master, crop_box(rng, side, MASTER, True), 64), 32))
+        side = rng.uniform(68, 80)
+        box = crop_box(rng, side, MASTER, True, stray=0.03)
+        views.append(("close64", shrink(master, box, 64), 32))
     return views
 
 
@@ -99,7 +100,7 @@ def _encode_part(vae: AutoencoderKL, masters: np.ndarray, part: int, seed: int) 
 def write_captions(work: Path, count: int, seed: int) -> None:
     """Token ids of ``CAPTIONS`` captions a picture, plain and close-up: ``work/captions.npz``."""
     t5, clip, arrays, seen = build_t5(), build_clip(), {}, set()
-    for kind, close in (("plain", 0.0), ("crop", 0.3), ("close", 0.85)):
+    for kind, close in (("plain", 0.0), ("crop", 0.6), ("close", 0.95)):
         texts = []
         for index in range(count):
             pet, scene, name, detail = picture_facts(index, seed)

@@ -35,11 +35,14 @@ def shrink(master: np.ndarray, box: tuple[float, float, float, float], side: int
     return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS, box=box))
 
 
-def crop_box(rng: np.random.Generator, side: float, size: float, focus: bool) -> tuple:
-    """A random square of ``side`` inside ``size``; with ``focus`` near the pet's head."""
+def crop_box(
+    rng: np.random.Generator, side: float, size: float, focus: bool, stray: float = 0.12
+) -> tuple:
+    """A random square of ``side`` inside ``size``; with ``focus`` near the pet's head, ``stray``
+    being how far from it (a share of ``size``)."""
     room = size - side
     if focus:
-        x, y = rng.normal(0.5, 0.12) * size - side / 2, rng.normal(0.42, 0.12) * size - side / 2
+        x, y = rng.normal(0.5, stray) * size - side / 2, rng.normal(0.42, stray) * size - side / 2
     else:
         x, y = rng.uniform(0, room), rng.uniform(0, room)
     x, y = min(max(x, 0), room), min(max(y, 0), room)
