@@ -22,6 +22,8 @@ PATCH_SCHEDULES = ("dynamic", "reversed", "random", "resize", "full")
 TIMESTEP_SAMPLERS = ("logit_normal", "uniform", "shifted_sigmoid")
 TARGETS = ("attention", "attention+ff")
 REFRESH = ("window", "once")
+PRECISIONS = ("full", "int8", "nf4")
+OFFLOADS = ("ram", "file")
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 
 
@@ -55,6 +57,9 @@ class Settings:
     refresh: str = "window"  # "once" = residuals of the untrained model, the paper's way
     micro_batch: int = 16  # draws at a time through a block while a window is computed
     checkpointing: bool = False
+    precision: str = "full"  # of the frozen blocks; "full" = the model row's dtype
+    offload: str = "ram"  # where skipped weights wait between windows; "file" = read each time
+    stream_middle: bool = False  # trained blocks do not stay either; implies checkpointing
     checkpoint_every: int = 50  # optimiser steps
     preview_every: int = 100  # optimiser steps; 0 = only before and after
     preview_px: int = 1024
@@ -70,6 +75,8 @@ class Settings:
         _check(self.timesteps in TIMESTEP_SAMPLERS, "timesteps", self.timesteps, TIMESTEP_SAMPLERS)
         _check(self.targets in TARGETS, "targets", self.targets, TARGETS)
         _check(self.refresh in REFRESH, "refresh", self.refresh, REFRESH)
+        _check(self.precision in PRECISIONS, "precision", self.precision, PRECISIONS)
+        _check(self.offload in OFFLOADS, "offload", self.offload, OFFLOADS)
         _check(self.device in DEVICES, "device", self.device, DEVICES)
         for name in (
             "steps",

@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from blockskip.config import Settings
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
-from blockskip.memory.placement import resident
+from blockskip.memory.placement import replaced, resident
+from blockskip.residuals import layerwise
 
 
 def preview_seeds(settings: Settings, num: int) -> list[int]:
@@ -32,9 +33,13 @@ def sample(
     device: torch.device,
     batch: int = 8,
 ) -> list[Image.Image]:
-    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it."""
-    images = []
-    with resident(device, pipe.transformer, pipe.vae):
+    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
+
+    batch: pictures made together; each sampling step brings every block that is not there once.
+    """
+    images, model = [], pipe.transformer
+    blocks = layerwise(model, family, batch, device)
+    with replaced(model, blocks), resident(device, model, pipe.vae):
         for start in range(0, len(seeds), batch):
             rows = range(start, min(start + batch, len(seeds)))
             some = text.rows(rows)

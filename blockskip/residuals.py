@@ -7,8 +7,8 @@ that the back's residual is fresh and every weight is brought once. Stored for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from blockskip import files
 from blockskip.families.base import Family
-from blockskip.memory.placement import Layerwise, resident
+from blockskip.memory.placement import Layerwise, replaced, resident
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,6 @@ class WindowInputs:
     t: Tensor
     side_px: int
     guidance: bool
-
-
-@contextmanager
-def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
-    """`model` with the modules of these names replaced inside, and restored afterwards."""
-    old = {name: model.get_submodule(name) for name in new}
-    for name, module in new.items():
-        model.set_submodule(name, module)
-    try:
-        yield
-    finally:
-        for name, module in old.items():
-            model.set_submodule(name, module)
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
@@ -127,9 +114,8 @@ def compute_window(
 
     before = {middle.start: record_front} if span.front else {}
     before |= {middle.stop: record_back} if span.back else {}
-    wrapped = {}
-    for i, (name, block) in enumerate(blocks):
-        layer = Layerwise(block, micro_batch, family.batched, device)
+    wrapped = layerwise(model, family, micro_batch, device)
+    for i, (name, layer) in enumerate(wrapped.items()):
         last = i == len(blocks) - 1
 
         def after(outputs: tuple, n: int = i + 1, last: bool = last) -> None:
@@ -150,11 +136,21 @@ def full_velocity(
     model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
 ) -> Tensor:
     """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
-    wrapped = {
-        name: Layerwise(block, micro_batch, family.batched, device)
-        for name, block in family.blocks(model)
-    }
+    wrapped = layerwise(model, family, micro_batch, device)
     return _run(model, family, inputs, wrapped, device).cpu()
+
+
+def layerwise(
+    model: nn.Module, family: Family, micro_batch: int, device: torch.device
+) -> dict[str, nn.Module]:
+    """Every block by its name, wrapped so that it is brought once, `micro_batch` draws at a time go
+    through it, and the next block is fetched meanwhile."""
+    blocks = family.blocks(model)
+    following = [block for _, block in blocks[1:]] + [None]
+    return {
+        name: Layerwise(block, micro_batch, family.batched, device, ahead)
+        for (name, block), ahead in zip(blocks, following, strict=True)
+    }
 
 
 def _run(
@@ -165,9 +161,8 @@ def _run(
     device: torch.device,
 ) -> Tensor:
     """One forward of the library's model with `blocks` in the place of its own."""
-    around = [child for child in model.children() if not isinstance(child, nn.ModuleList)]
     tensors = (x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
-    with resident(device, *around), replaced(model, blocks):
+    with replaced(model, blocks), resident(device, model):
         (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
     return velocity
 

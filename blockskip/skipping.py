@@ -11,7 +11,7 @@ tensors through a `Feed`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.families.base import Family
-from blockskip.residuals import Span, modulation_names, replaced
+from blockskip.memory.placement import Streamed, replaced, stand_ins
+from blockskip.residuals import Span, modulation_names
 
 
 class Feed:
@@ -87,12 +88,17 @@ class Checkpointed(nn.Module):
 
 @contextmanager
 def skipping(
-    model: nn.Module, family: Family, span: Span, checkpointing: bool = False
+    model: nn.Module,
+    family: Family,
+    span: Span,
+    checkpointing: bool = False,
+    streamed_to: torch.device | None = None,
 ) -> Iterator[Feed]:
     """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
 
-    The model then takes `front.image`, `front.text` as image and text when span.front > 0. Raises
-    ValueError when the span leaves no middle.
+    The model then takes `front.image`, `front.text` as image and text when span.front > 0.
+    streamed_to: the middle does not stay there; each block is brought for its forward and again for
+    its backward (which implies checkpointing). Raises ValueError when the span leaves no middle.
     """
     feed, blocks = Feed(), family.blocks(model)
     middle = span.middle(len(blocks))
@@ -110,11 +116,25 @@ def skipping(
     }
     with ExitStack() as stack:
         stack.enter_context(replaced(model, front | back | modulation))
-        if checkpointing:
+        if streamed_to is not None:
+            stack.enter_context(replaced(model, _streamed(blocks, middle, streamed_to)))
+        elif checkpointing:
             stack.enter_context(
                 replaced(model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle})
             )
         yield feed
+
+
+def _streamed(
+    blocks: Sequence[tuple[str, nn.Module]], middle: range, device: torch.device
+) -> dict[str, nn.Module]:
+    def neighbour(i: int) -> nn.Module | None:
+        return blocks[i][1] if i in middle else None
+
+    return {
+        blocks[i][0]: Streamed(blocks[i][1], device, neighbour(i - 1), neighbour(i + 1))
+        for i in middle
+    }
 
 
 def velocity(
@@ -159,7 +179,7 @@ def add_lora(
         for name, block in (blocks[i] for i in span.middle(len(blocks)))
         for linear in family.lora_targets(block, targets)
     ]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), stand_ins(model):
         torch.manual_seed(seed)
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)

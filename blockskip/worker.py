@@ -21,6 +21,7 @@ from blockskip.events import Done, Failed, Image, Note, Saved, UserError
 from blockskip.families.base import Family, Sampling, Text, family
 from blockskip.memory import monitor
 from blockskip.memory.placement import free, pick_device, resident
+from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, read_photos
 from blockskip.report import Reporter
 from blockskip.runs import Run
@@ -68,7 +69,14 @@ class Worker:
         fingerprint = self._fingerprint(photos, folder)
         with self.report.stage("load"):
             kind = family(self.row.family)
-            pipe = kind.load(folder, getattr(torch, self.row.dtype))
+            pipe = open_model(
+                kind,
+                self.row,
+                folder,
+                self.settings,
+                self.device,
+                lambda n, total: self._progress("load", n, total),
+            )
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
         trainer = Trainer(
             pipe.transformer,
@@ -141,9 +149,7 @@ class Worker:
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
         with self.report.stage("text"):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
-            with resident(self.device, pipe.text_encoder, pipe.text_encoder_2):
-                text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens)
-            text = Text(text.embeds.cpu(), text.pooled.cpu())
+            text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens, self.device)
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"

@@ -27,6 +27,10 @@ class Text:
         """The captions of these rows, (len(rows), …)."""
         return Text(self.embeds[list(rows)], self.pooled[list(rows)])
 
+    def cpu(self) -> Text:
+        """The same in RAM."""
+        return Text(self.embeds.cpu(), self.pooled.cpu())
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -45,9 +49,17 @@ class Family(Protocol):
     batched: tuple[str, ...]  # keyword inputs of a block with one row a draw
     embedders: tuple[str, ...]  # modules before the first block that take image and text
     image_output: int  # which of a block's outputs is the image stream
+    large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
     def load(self, folder: Path, dtype: torch.dtype) -> object:
-        """The library's pipeline from a diffusers folder, frozen, on the CPU."""
+        """The library's pipeline from a diffusers folder, frozen, whole in RAM."""
+
+    def open(self, folder: Path, dtype: torch.dtype) -> object:
+        """As `load`, but the large parts have no weights yet: they wait to be parked
+        (memory/stream.py)."""
+
+    def text_encoders(self, pipe: object) -> list[nn.Module]:
+        """The text encoders, all of them."""
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
         """(name, block) of all stacks as one sequence of N blocks."""

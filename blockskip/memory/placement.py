@@ -1,19 +1,28 @@
 """The only code that moves weights: which device, what is there now, layer-major streaming.
 
 `Layerwise` is METHOD.md §1.4b: the library's forward runs once with a whole window as its batch,
-and each block, wrapped by it, is brought once and loops over micro-batches of draws.
+and each block, wrapped by it, is brought once and loops over micro-batches of draws. Whether a
+weight waits on another device, in RAM or in a file (memory/stream.py) is decided when a model is
+opened; what is written here treats them alike:
+
+    resident   here inside, where they were before afterwards       hold     here to stay
+    passing    as resident, for one block of many; the next one is fetched meanwhile
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from blockskip.events import UserError
+from blockskip.memory.stream import distinct, missing
+
+HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -30,29 +39,94 @@ def pick_device(name: str = "auto") -> torch.device:
     )
 
 
-def home(module: nn.Module) -> torch.device:
-    """Where a module's weights are now (the CPU for a module without weights)."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = build()
+    if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
+        model.tie_weights()
+    nn.Module.to(model, dtype)  # the libraries' own would warn about weights it does not have
+    return model.requires_grad_(False).eval()
 
 
-def move(modules: Sequence[nn.Module], device: torch.device) -> None:
-    """Bring weights to a device to stay. Parameters keep their identity, so optimisers go on."""
-    for module in modules:
-        module.to(device)
+def hold(device: torch.device, *modules: nn.Module) -> None:
+    """Bring weights to a device to stay. What is trained keeps its identity, so optimisers go on."""
+    for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
+        for tensor in tensors:
+            if not tensor.is_meta and tensor.device != device:
+                tensor.data = tensor.data.to(device)
+    found, size = [], 0
+    for entry in [entry for module in modules for entry in missing(module)]:
+        found.append(entry)
+        size += entry[2].num_bytes
+        if size > HELD_AT_ONCE:
+            _bring(found, device, passing=False)
+            found, size = [], 0
+    _bring(found, device, passing=False)
 
 
 @contextmanager
 def resident(device: torch.device, *modules: nn.Module) -> Iterator[None]:
     """Weights are on `device` inside, and where they were before afterwards."""
-    homes = [home(module) for module in modules]
-    move(modules, device)
-    try:
+    with ExitStack() as stack:
+        found = [entry for module in modules for entry in missing(module)]
+        for store in distinct(found):
+            stack.callback(store.rest)
+        stack.callback(_leave, found)
+        stack.callback(_return, _lend(modules, device))
+        _bring(found, device, passing=False)
         yield
-    finally:
-        for module, place in zip(modules, homes, strict=True):
-            module.to(place)
+
+
+@contextmanager
+def passing(
+    device: torch.device, block: nn.Module, ahead: nn.Module | None = None
+) -> Iterator[None]:
+    """As `resident` for one block of a traversal; meanwhile the weights of `ahead` are fetched."""
+    once = not torch.is_grad_enabled()  # a backward pass needs them after the block has worked
+    found = missing(block)
+    with ExitStack() as stack:
+        stack.callback(_leave, found)
+        stack.callback(_return, _lend([block], device))
+        _bring(found, device, once)
+        if ahead is not None:
+            for store, slots in distinct(missing(ahead)).items():
+                store.fetch(slots, device, once)
+        yield
+
+
+def _bring(found: Sequence[tuple], device: torch.device, passing: bool) -> None:
+    here: dict[int, nn.Parameter] = {}
+    for store, slots in distinct(found).items():
+        tensors = store.take(slots, device, passing)
+        for slot in slots:
+            here[id(slot)] = nn.Parameter(tensors[slot.name], requires_grad=False)
+    for leaf, key, slot in found:
+        leaf._parameters[key] = here[id(slot)]
+
+
+def _leave(found: Sequence[tuple]) -> None:
+    for leaf, key, slot in found:
+        leaf._parameters[key] = slot.absent
+
+
+def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Copy to `device` what is elsewhere; gives (tensor, its own memory) so that it can go back."""
+    lent = []
+    for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
+        for tensor in tensors:
+            if not tensor.is_meta and tensor.device != device:
+                lent.append((tensor, tensor.data))
+                tensor.data = tensor.data.to(device)
+    return lent
+
+
+def _return(lent: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Nothing is copied back: what is lent is only read."""
+    for tensor, own in lent:
+        tensor.data = own
 
 
 def free() -> None:
@@ -62,27 +136,62 @@ def free() -> None:
         torch.accelerator.empty_cache()
 
 
+@contextmanager
+def stand_ins(model: nn.Module) -> Iterator[None]:
+    """Absent weights look present inside (one number repeated, on the CPU), for libraries that ask
+    a layer for its device before they add to it. Nothing may be computed with them."""
+    found = missing(model)
+    for leaf, key, slot in found:
+        shape, dtype = slot.absent.shape, slot.absent.dtype
+        stand_in = torch.zeros((), dtype=dtype).expand(shape)
+        leaf._parameters[key] = nn.Parameter(stand_in, requires_grad=False)
+    try:
+        yield
+    finally:
+        _leave(found)
+
+
+@contextmanager
+def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
+    """`model` with the modules of these names replaced inside, and restored afterwards."""
+    old = {name: model.get_submodule(name) for name in new}
+    for name, module in new.items():
+        model.set_submodule(name, module)
+    try:
+        yield
+    finally:
+        for name, module in old.items():
+            model.set_submodule(name, module)
+
+
 class Layerwise(nn.Module):
     """A block that is brought to `device` once and takes its batch a few draws at a time.
 
     batched: names of keyword inputs with one row a draw (…, rows first); others are passed whole.
+    ahead: the block that works next. A block in a wrapper of this module is not among the wrapper's
+    parts: `resident` and `hold` of the model around it leave its weights where they are.
     """
 
     def __init__(
-        self, block: nn.Module, micro_batch: int, batched: Sequence[str], device: torch.device
+        self,
+        block: nn.Module,
+        micro_batch: int,
+        batched: Sequence[str],
+        device: torch.device,
+        ahead: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.block, self.micro_batch = block, micro_batch
-        self.batched, self.device = tuple(batched), device
+        self._block, self._ahead = (block,), (ahead,)  # in tuples: no parts of this one
+        self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
 
     def forward(self, **inputs: object) -> tuple[Tensor, ...]:
         rows = inputs[self.batched[0]].shape[0]
-        parts = []
-        with resident(self.device, self.block):
+        (block,), parts = self._block, []
+        with passing(self.device, block, *self._ahead):
             for start in range(0, rows, self.micro_batch):
                 some = slice(start, start + self.micro_batch)
                 parts.append(
-                    self.block(
+                    block(
                         **{
                             name: value[some] if name in self.batched else value
                             for name, value in inputs.items()
@@ -90,3 +199,91 @@ class Layerwise(nn.Module):
                     )
                 )
         return tuple(torch.cat(streams) for streams in zip(*parts, strict=True))
+
+
+class RowByRow(nn.Module):
+    """A block of a text encoder, brought once; every caption goes through it alone, so that its
+    digits are those of the caption encoded by itself.
+
+    Every tensor given or returned whose first size is the number of captions is taken apart; what
+    the block gives may be a tensor or a tuple with tensors in it.
+    """
+
+    def __init__(
+        self, block: nn.Module, device: torch.device, ahead: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self._block, self.device, self._ahead = (block,), device, (ahead,)
+
+    def forward(self, hidden: Tensor, *more: object, **named: object) -> object:
+        (block,), rows = self._block, hidden.shape[0]
+
+        def row(value: object, i: int) -> object:
+            whole = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != rows
+            return value if whole else value[i : i + 1]
+
+        with passing(self.device, block, *self._ahead):
+            parts = [
+                block(
+                    hidden[i : i + 1],
+                    *(row(value, i) for value in more),
+                    **{name: row(value, i) for name, value in named.items()},
+                )
+                for i in range(rows)
+            ]
+        if isinstance(parts[0], Tensor):
+            return torch.cat(parts)
+        return tuple(
+            torch.cat(values) if isinstance(values[0], Tensor) else values[0]
+            for values in zip(*parts, strict=True)
+        )
+
+
+class Streamed(nn.Module):
+    """A block of the middle that does not stay: brought for its forward and again for its backward,
+    where its activations are computed anew. before, after: its neighbours, fetched meanwhile."""
+
+    def __init__(
+        self,
+        block: nn.Module,
+        device: torch.device,
+        before: nn.Module | None,
+        after: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self._block, self.device = (block,), device
+        self._before, self._after = (before,), (after,)
+
+    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+        (block,) = self._block
+        return checkpoint(
+            block,
+            use_reentrant=False,
+            context_fn=lambda: (
+                passing(self.device, block, *self._after),
+                passing(self.device, block, *self._before),
+            ),
+            **inputs,
+        )
+
+
+def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
+    """The repeated blocks of a text encoder (its outermost module lists) by name, each wrapped."""
+    lists = [n for n, module in encoder.named_modules() if isinstance(module, nn.ModuleList)]
+    outer = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
+    blocks = [
+        (f"{name}.{i}", block)
+        for name in outer
+        for i, block in enumerate(encoder.get_submodule(name))
+    ]
+    following = [block for _, block in blocks[1:]] + [None]
+    return {
+        name: RowByRow(block, device, ahead)
+        for (name, block), ahead in zip(blocks, following, strict=True)
+    }
+
+
+def settle(device: torch.device, trained: Sequence[nn.Parameter]) -> None:
+    """Bring what is trained to the device it is trained on; every parameter keeps its identity."""
+    for parameter in trained:
+        parameter.data = parameter.data.to(device)
