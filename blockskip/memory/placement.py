@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.events import UserError
-from blockskip.memory.stream import distinct, missing
+from blockskip.memory.stream import Missing, distinct, missing
 
 HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
 
@@ -62,9 +62,9 @@ def hold(device: torch.device, *modules: nn.Module) -> None:
         found.append(entry)
         size += entry[2].num_bytes
         if size > HELD_AT_ONCE:
-            _bring(found, device, passing=False)
+            _bring(found, device, passing=False, keep=False)
             found, size = [], 0
-    _bring(found, device, passing=False)
+    _bring(found, device, passing=False, keep=False)
 
 
 @contextmanager
@@ -74,9 +74,8 @@ def resident(device: torch.device, *modules: nn.Module) -> Iterator[None]:
         found = [entry for module in modules for entry in missing(module)]
         for store in distinct(found):
             stack.callback(store.rest)
-        stack.callback(_leave, found)
         stack.callback(_return, _lend(modules, device))
-        _bring(found, device, passing=False)
+        stack.callback(_leave, _bring(found, device, passing=False))
         yield
 
 
@@ -86,28 +85,33 @@ def passing(
 ) -> Iterator[None]:
     """As `resident` for one block of a traversal; meanwhile the weights of `ahead` are fetched."""
     once = not torch.is_grad_enabled()  # a backward pass needs them after the block has worked
-    found = missing(block)
     with ExitStack() as stack:
-        stack.callback(_leave, found)
         stack.callback(_return, _lend([block], device))
-        _bring(found, device, once)
+        stack.callback(_leave, _bring(missing(block), device, once))
         if ahead is not None:
             for store, slots in distinct(missing(ahead)).items():
                 store.fetch(slots, device, once)
         yield
 
 
-def _bring(found: Sequence[tuple], device: torch.device, passing: bool) -> None:
+def _bring(
+    found: Sequence[Missing], device: torch.device, passing: bool, keep: bool = True
+) -> list[Missing]:
+    """Put weights in their place; gives those that must leave again (not what RAM may keep)."""
     here: dict[int, nn.Parameter] = {}
+    leaving = set()
     for store, slots in distinct(found).items():
-        tensors = store.take(slots, device, passing)
+        flight = store.take(slots, device, passing, keep)
         for slot in slots:
-            here[id(slot)] = nn.Parameter(tensors[slot.name], requires_grad=False)
+            here[id(slot)] = nn.Parameter(flight.tensors[slot.name], requires_grad=False)
+        if not flight.stay:
+            leaving.add(store)
     for leaf, key, slot in found:
         leaf._parameters[key] = here[id(slot)]
+    return [entry for entry in found if entry[2].store in leaving]
 
 
-def _leave(found: Sequence[tuple]) -> None:
+def _leave(found: Sequence[Missing]) -> None:
     for leaf, key, slot in found:
         leaf._parameters[key] = slot.absent
 

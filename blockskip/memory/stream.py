@@ -51,13 +51,14 @@ class Moved:
 
 
 @dataclass(eq=False)
-class _Flight:
-    """Weights on their way. landed gives an event of the device, or None on the CPU; is None when
-    they are there already."""
+class Flight:
+    """Weights on their way. landed gives an event of the device, or None on the CPU.
+    stay: they are in RAM, their home, and need not leave when their block has worked."""
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
-    landed: Future | None
+    landed: Future
+    stay: bool = False
 
 
 class _Staging:
@@ -85,25 +86,28 @@ class Store:
         self._reader = Reader()
         self._staging, self._turn = [_Staging(), _Staging()], 0
         self._kept: dict[tuple[str, ...], Tensor] = {}
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
         self._copying: object = None  # the copy stream, made when a device first needs it
 
-    def fetch(self, slots: Sequence[Slot], device: torch.device, passing: bool) -> None:
+    def fetch(
+        self, slots: Sequence[Slot], device: torch.device, passing: bool, keep: bool = True
+    ) -> None:
         """Start bringing weights; `take` hands them over. passing: their block works once, without
-        gradients, and no more than one other's weights are in use when it does."""
+        gradients, and no more than one other's weights are in use when it does. keep: they may stay
+        in RAM if there is room."""
         names = tuple(slot.name for slot in slots)
-        if not slots or (self._flight is not None and self._flight.names == names):
+        if self._flight is not None and self._flight.names == names:
             return
-        self._land()
-        self._flight = self._start(names, list(slots), device, passing)
+        self._land()  # what was fetched in vain is dropped
+        self._flight = self._start(names, list(slots), device, passing, keep)
 
-    def take(self, slots: Sequence[Slot], device: torch.device, passing: bool) -> dict[str, Tensor]:
-        """The weights of these slots by name, on `device`. Raises UserError when a file is broken."""
-        if not slots:
-            return {}
-        self.fetch(slots, device, passing)
-        return self._land().tensors
+    def take(
+        self, slots: Sequence[Slot], device: torch.device, passing: bool, keep: bool = True
+    ) -> Flight:
+        """The weights of these slots, on `device`. Raises UserError when a file is broken."""
+        self.fetch(slots, device, passing, keep)
+        return self._land()
 
     def rest(self) -> None:
         """Give the host buffers back; called when a traversal is over."""
@@ -115,37 +119,37 @@ class Store:
         self.rest()
         self._kept.clear()
 
-    def _land(self) -> _Flight | None:
+    def _land(self) -> Flight | None:
         flight, self._flight = self._flight, None
-        if flight is not None and flight.landed is not None:
+        if flight is not None:
             event = flight.landed.result()
             if event is not None:
                 event.wait()  # the work that follows on this stream, not this thread
         return flight
 
     def _start(
-        self, names: tuple[str, ...], slots: list[Slot], device: torch.device, passing: bool
-    ) -> _Flight:
+        self,
+        names: tuple[str, ...],
+        slots: list[Slot],
+        device: torch.device,
+        passing: bool,
+        keep: bool,
+    ) -> Flight:
         offsets, size = _layout(slots)
         kept = self._kept.get(names)
-        if kept is None or device.type != "cpu":
-            self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
-        keep = kept is None and passing and size <= self.keep_bytes
+        self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
+        keep = keep and kept is None and size <= self.keep_bytes
         if keep:
             self.keep_bytes -= size
         if device.type == "cpu":
-            if kept is not None:
-                return _Flight(names, _views(kept, slots, offsets), None)
-            host = self._host(size, passing and not keep)
-            landed = self._thread.submit(self._read, slots, offsets, host, names, keep)
-            return _Flight(names, _views(host, slots, offsets), landed)
+            staged = passing and not keep
+            host = self._next_staging().room(size, False) if staged else _bytes(size)
+            landed = self._thread.submit(self._read, slots, offsets, host)
+            return Flight(names, _views(host, slots, offsets), landed, stay=keep)
         there = torch.empty(size, dtype=torch.uint8, device=device)
         ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
         landed = self._thread.submit(self._carry, slots, offsets, there, ready, names, kept, keep)
-        return _Flight(names, _views(there, slots, offsets), landed)
-
-    def _host(self, size: int, staged: bool) -> Tensor:
-        return self._next_staging().room(size, False) if staged else _bytes(size)
+        return Flight(names, _views(there, slots, offsets), landed)
 
     def _next_staging(self) -> _Staging:
         self._turn = 1 - self._turn
@@ -156,17 +160,13 @@ class Store:
         slots: list[Slot],
         offsets: list[int],
         host: Tensor,
-        names: tuple[str, ...],
-        keep: bool,
     ) -> None:
-        """In the reading thread: fill `host` from files. keep: and remember it."""
+        """In the reading thread: fill `host` from files."""
         before = self._reader.bytes_read
         for slot, view in zip(slots, _views(host, slots, offsets).values(), strict=True):
             self._reader.read(slot.stored, view)
             self.moved.reads[slot.name] += 1
         self.moved.read_bytes += self._reader.bytes_read - before
-        if keep:
-            self._kept[names] = host
 
     def _carry(
         self,
@@ -190,7 +190,9 @@ class Store:
         else:
             host = staging.room(len(there), there.is_cuda)
         if kept is None:
-            self._read(slots, offsets, host, names, keep)
+            self._read(slots, offsets, host)
+        if keep:
+            self._kept[names] = host
         if not there.is_cuda:  # untried devices: correct first
             there.copy_(host)
             return None
@@ -233,8 +235,11 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
     return store
 
 
-def missing(module: nn.Module) -> list[tuple[nn.Module, str, Slot]]:
-    """(layer, parameter's name in it, slot) of everything in `module` that is not here now."""
+Missing = tuple[nn.Module, str, Slot]  # a layer, the parameter's name in it, where it waits
+
+
+def missing(module: nn.Module) -> list[Missing]:
+    """Everything in `module` that is not here now."""
     return [
         (leaf, key, slot)
         for leaf in module.modules()
@@ -243,7 +248,7 @@ def missing(module: nn.Module) -> list[tuple[nn.Module, str, Slot]]:
     ]
 
 
-def distinct(found: Sequence[tuple[nn.Module, str, Slot]]) -> dict[Store, list[Slot]]:
+def distinct(found: Sequence[Missing]) -> dict[Store, list[Slot]]:
     """Slots of `missing` by store, each once, in order."""
     stores: dict[Store, dict[str, Slot]] = {}
     for _, _, slot in found:
