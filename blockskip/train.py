@@ -223,7 +223,8 @@ class Trainer:
         tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
         for name, parameter in self.lora.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
+                # a copy: 8-bit states share their code book, and files hold no shared tensors
+                tensors[f"adam.{key}.{name}"] = torch.as_tensor(value).clone()
         files.save_tensors(path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint})
 
     def load(self, path: Path) -> None:

@@ -116,8 +116,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, grad: Tensor):
-        weight = _unpacked(ctx.saved_tensors, ctx.layer, ctx.dtype)
-        return grad @ weight, None, None, *(None for _ in ctx.saved_tensors)
+        parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
+        return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 
 
 def _unpacked(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
