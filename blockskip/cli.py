@@ -292,6 +292,42 @@ def evaluate_base_(
     )
 
 
+@lab.command()
+def fullsize(
+    work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
+    part: Annotated[str, typer.Option(help="transformer | text")] = "transformer",
+    blocks: Annotated[str, typer.Option(help="Double,single blocks.")] = "19,38",
+    heads: Annotated[int, typer.Option(help="Attention heads: width / 128.")] = 24,
+    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
+    draws: Annotated[int, typer.Option(help="Draws of a window (or captions).")] = 16,
+    precision: Annotated[str, typer.Option(help="full | int8 | nf4")] = "full",
+    stream_middle: Annotated[bool, typer.Option("--stream-middle")] = False,
+    compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
+    as_json: Json = False,
+) -> None:
+    """FLUX.1-dev's true size with random weights on this machine: memory, bytes, seconds."""
+    from blockskip.lab import fullsize as lab_fullsize
+    from blockskip.lab.random_checkpoint import FLUX_DEV, T5_XXL
+
+    if part == "text":
+        report = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=console.print)
+    else:
+        double, single = (int(n) for n in blocks.split(","))
+        size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
+        job = lab_fullsize.Job(
+            work=work,
+            shape=FLUX_DEV | size,
+            skip=tuple(int(n) for n in skip.split(",")),
+            draws=draws,
+            batch=min(8, draws),
+            precision=precision,
+            stream_middle=stream_middle,
+            compare=compare,
+        )
+        report = lab_fullsize.fullsize(job, console.print)
+    _say(as_json, report, [json.dumps(report, indent=1)])
+
+
 def demo_pet(index: int = 0) -> tuple[Path, str]:
     """(folder of photos, class) of a demo pet, from assets/demo-photos/pets.toml."""
     folder = config.ASSETS / "demo-photos"

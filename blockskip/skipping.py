@@ -168,7 +168,8 @@ def add_lora(
 ) -> dict[str, nn.Parameter]:
     """Give the middle a LoRA (alpha = rank, B = 0) through peft.
 
-    Returns its parameters under the full model's names, `transformer.<linear>.lora_A.weight` (r,
+    Returns its parameters, float32 whatever the model is (a bf16 one would swallow small steps),
+    under the full model's names, `transformer.<linear>.lora_A.weight` (r,
     in) and `….lora_B.weight` (out, r).
     """
     from peft import LoraConfig
@@ -184,11 +185,14 @@ def add_lora(
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)
         )
-    return {
+    lora = {
         f"transformer.{name.replace('.default', '')}": parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+    for parameter in lora.values():  # peft makes them as the model's weights are
+        parameter.data = parameter.data.float()
+    return lora
 
 
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -126,6 +126,11 @@ def test_lora_on_absent_weights_starts_as_on_present_ones(folder):
         assert torch.equal(parameter, expected[name]) and parameter.dtype == torch.float32
 
 
+def test_lora_of_a_half_precision_model_is_trained_in_full():
+    lora = add_lora(tiny_flux().bfloat16(), FAMILY, SPAN, 4, "attention", seed=3)
+    assert {parameter.dtype for parameter in lora.values()} == {torch.float32}
+
+
 def test_a_traversal_cut_off_leaves_nothing_behind(folder):
     model, _ = parked(folder)
 
