@@ -8,8 +8,9 @@ that the back's residual is fresh and every weight is brought once. Stored for e
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -75,6 +76,56 @@ class _Recorded(nn.Module):
         return outputs
 
 
+class Alongside:
+    """Draws that go through every block while a window has it here, under another LoRA.
+
+    So what the untrained model says of them costs no second reading of the weights (METHOD.md §1.4);
+    the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
+    block of that name is the other one. velocity: (P, T, C) on the CPU, once the window is computed.
+    """
+
+    def __init__(
+        self, inputs: WindowInputs, other_lora: Callable[[str], AbstractContextManager]
+    ) -> None:
+        self.inputs, self.other_lora = inputs, other_lora
+        self.busy = False
+        self.velocity = torch.empty(0)
+        self._given: dict = {}  # what the next block takes
+
+    def begin(self, model: nn.Module, family: Family, device: torch.device) -> None:
+        """Find what the first block takes; the library's forward finds it."""
+        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
+        _run(model, family, self.inputs, stops, device)
+
+    def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
+        """Pass block `name`, which is here."""
+        self.busy = True
+        with self.other_lora(name):
+            outputs = through(self._given)
+        self.busy = False
+        self._given["hidden_states"] = outputs[family.image_output]
+        self._given["encoder_hidden_states"] = outputs[1 - family.image_output]
+
+    def end(self, model: nn.Module, family: Family, device: torch.device) -> None:
+        """Let the library's forward finish from what the last block gave."""
+        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
+        self.velocity = _run(model, family, self.inputs, stops, device).cpu()
+
+
+class _Streams(nn.Module):
+    """Stands for a block: the first of them keeps what it is given, all of them give what is kept."""
+
+    def __init__(self, kept: dict, family: Family) -> None:
+        super().__init__()
+        self.kept, self.family = kept, family
+
+    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+        if not self.kept:
+            self.kept.update(inputs)
+        streams = (self.kept["hidden_states"], self.kept["encoder_hidden_states"])
+        return streams if self.family.image_output == 0 else streams[::-1]
+
+
 @torch.no_grad()
 def compute_window(
     model: nn.Module,
@@ -84,13 +135,14 @@ def compute_window(
     micro_batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
+    alongside: Alongside | None = None,
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU.
 
     Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
     span.front = 0), `pooled` (W, ·), `t` (W,), `back` (W, T, D) when span.back > 0, and one (W,
     k·D) for each modulation linear of the middle under its name. progress(n, total) is called after
-    each block.
+    each block. alongside: draws that pass on the same occasion.
     """
     blocks = family.blocks(model)
     middle = span.middle(len(blocks))
@@ -123,10 +175,18 @@ def compute_window(
                 finish_back(outputs)
             progress(n, len(blocks))
 
+        if alongside:
+            layer.also = partial(alongside.visit, name, family)
         wrapped[name] = _Recorded(layer, before.get(i), after)
     with ExitStack() as stack:
-        modulation = _record_modulation(stack, model, family, span)
+        modulation = _record_modulation(stack, model, family, span, alongside)
+        stack.enter_context(replaced(model, wrapped))
+        stack.enter_context(resident(device, model))
+        if alongside:
+            alongside.begin(model, family, device)
         _run(model, family, inputs, wrapped, device)
+        if alongside:
+            alongside.end(model, family, device)
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
 
@@ -168,14 +228,16 @@ def _run(
 
 
 def _record_modulation(
-    stack: ExitStack, model: nn.Module, family: Family, span: Span
+    stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
 ) -> dict[str, list[Tensor]]:
     """Hooks that keep, micro-batch by micro-batch, what the middle's modulation linears give."""
     kept: dict[str, list[Tensor]] = {}
     for name in modulation_names(model, family, span):
         kept[name] = []
         handle = model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, parts=kept[name]: parts.append(output.cpu())
+            lambda _m, _i, output, parts=kept[name]: (
+                None if alongside and alongside.busy else parts.append(output.cpu())
+            )
         )
         stack.callback(handle.remove)
     return kept

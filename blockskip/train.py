@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
 from blockskip.memory.placement import hold, settle
 from blockskip.residuals import (
+    Alongside,
     Span,
     WindowInputs,
     compute_window,
-    full_velocity,
     load_rows,
     save_window,
 )
@@ -132,8 +132,8 @@ class Trainer:
         started = time.perf_counter()
         rows = range(first * per_step, last * per_step)
         current = snapshot(self.lora)
+        alongside = self._alongside(rows)
         try:
-            target = self._targets(rows)
             restore(self.lora, self.window_lora)
             window = compute_window(
                 self.model,
@@ -143,9 +143,11 @@ class Trainer:
                 settings.micro_batch,
                 self.device,
                 self.progress,
+                alongside,
             )
         finally:
             restore(self.lora, current)
+        target = self._targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
         self.window_seconds += time.perf_counter() - started
         return path
@@ -167,20 +169,27 @@ class Trainer:
             self.guidance,
         )
 
-    def _targets(self, rows: range) -> Tensor:
+    def _alongside(self, rows: range) -> Alongside | None:
+        """The draws of the bare class word, asked of the untrained model with the window's."""
+        prior = [i for i in rows if self.data.draws[i].prior]
+        return Alongside(self._inputs(prior), self._untrained_block) if prior else None
+
+    @contextmanager
+    def _untrained_block(self, name: str) -> Iterator[None]:
+        lora = {n: p for n, p in self.lora.items() if n.startswith(f"transformer.{name}.")}
+        current = snapshot(lora)
+        restore(lora, {n: self.untrained[n] for n in lora})
+        try:
+            yield
+        finally:
+            restore(lora, current)
+
+    def _targets(self, rows: range, alongside: Alongside | None) -> Tensor:
         """ε - x_0 (W, T, C); for draws of the bare class word, what the untrained model says."""
         target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
-        prior = [i for i in rows if self.data.draws[i].prior]
-        if prior:
-            restore(self.lora, self.untrained)
-            answer = full_velocity(
-                self.model,
-                self.family,
-                self._inputs(prior),
-                self.settings.micro_batch,
-                self.device,
-            )
-            target[[i - rows.start for i in prior]] = answer.to(target.dtype)
+        if alongside:
+            prior = [i - rows.start for i in rows if self.data.draws[i].prior]
+            target[prior] = alongside.velocity.to(target.dtype)
         return target
 
     def _times(self, rows: Sequence[int]) -> Tensor:

@@ -112,7 +112,7 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
     one.save(tmp_path / "parked.safetensors")
     written = (tmp_path / "parked.safetensors").read_bytes()
     assert written == (tmp_path / "whole.safetensors").read_bytes()
-    if not change:
+    if change.keys() != {"stream_middle"}:
         # two windows: skipped blocks, embedders and modulation twice, the middle and the head once
         assert set(store.moved.reads.values()) == {1, 2}
 

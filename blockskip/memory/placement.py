@@ -117,7 +117,7 @@ def _leave(found: Sequence[Missing]) -> None:
 
 
 def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Copy to `device` what is elsewhere; gives (tensor, its own memory) so that it can go back."""
+    """Copy to `device` what is elsewhere, to be read only; gives (tensor, its own memory)."""
     lent = []
     for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
         for tensor in tensors:
@@ -128,7 +128,6 @@ def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tens
 
 
 def _return(lent: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Nothing is copied back: what is lent is only read."""
     for tensor, own in lent:
         tensor.data = own
 
@@ -172,7 +171,8 @@ class Layerwise(nn.Module):
     """A block that is brought to `device` once and takes its batch a few draws at a time.
 
     batched: names of keyword inputs with one row a draw (…, rows first); others are passed whole.
-    ahead: the block that works next. A block in a wrapper of this module is not among the wrapper's
+    ahead: the block that works next. also: what else uses the block while it is here; it is given a
+    function from a block's inputs to its outputs. A block in a wrapper of this module is not among the wrapper's
     parts: `resident` and `hold` of the model around it leave its weights where they are.
     """
 
@@ -187,21 +187,28 @@ class Layerwise(nn.Module):
         super().__init__()
         self._block, self._ahead = (block,), (ahead,)  # in tuples: no parts of this one
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
+        self.also: Callable[[Callable[[dict], tuple[Tensor, ...]]], None] | None = None
 
     def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        rows = inputs[self.batched[0]].shape[0]
-        (block,), parts = self._block, []
+        (block,) = self._block
         with passing(self.device, block, *self._ahead):
-            for start in range(0, rows, self.micro_batch):
-                some = slice(start, start + self.micro_batch)
-                parts.append(
-                    block(
-                        **{
-                            name: value[some] if name in self.batched else value
-                            for name, value in inputs.items()
-                        }
-                    )
+            outputs = self._through(inputs)
+            if self.also is not None:
+                self.also(self._through)
+        return outputs
+
+    def _through(self, inputs: dict) -> tuple[Tensor, ...]:
+        (block,), rows, parts = self._block, inputs[self.batched[0]].shape[0], []
+        for start in range(0, rows, self.micro_batch):
+            some = slice(start, start + self.micro_batch)
+            parts.append(
+                block(
+                    **{
+                        name: value[some] if name in self.batched else value
+                        for name, value in inputs.items()
+                    }
                 )
+            )
         return tuple(torch.cat(streams) for streams in zip(*parts, strict=True))
 
 
@@ -288,6 +295,6 @@ def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]
 
 
 def settle(device: torch.device, trained: Sequence[nn.Parameter]) -> None:
-    """Bring what is trained to the device it is trained on; every parameter keeps its identity."""
+    """Bring what is trained to the device it is trained on."""
     for parameter in trained:
         parameter.data = parameter.data.to(device)
