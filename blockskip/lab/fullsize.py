@@ -41,8 +41,8 @@ Say = Callable[[str], None]
 class Watch:
     """Peaks of this process's memory in GiB while it is entered, asked every 20 ms.
 
-    anon_gib: ours alone. file_gib: pages of files, which the system may drop (-1 where it does not
-    tell them apart; anon_gib is then everything).
+    anon_gib: ours alone. file_gib: pages of files, which the system may drop; -1 where it does not
+    tell (anon_gib is then all).
     """
 
     anon_gib: float = 0.0
@@ -70,11 +70,8 @@ class Watch:
 
     def told(self) -> dict:
         """anon_gib, file_gib, seconds, rounded."""
-        return {
-            "anon_gib": round(self.anon_gib, 3),
-            "file_gib": round(self.file_gib, 3),
-            "seconds": round(self.seconds, 3),
-        }
+        told = ("anon_gib", "file_gib", "seconds")
+        return {name: round(getattr(self, name), 3) for name in told}
 
 
 def memory_now() -> tuple[float, float]:
@@ -260,8 +257,7 @@ def _recording(model: nn.Module) -> tuple[dict[str, tuple[Tensor, ...]], list]:
 
 
 def _group_offloaded(job: Job, folder: Path) -> nn.Module:
-    """diffusers' own way: every block a file, loaded when it works. Its weights are mapped first,
-    since it wants the whole model before it puts it on disk."""
+    """diffusers' own way: every block a file. It wants the whole model first: its weights are mapped."""
     from safetensors.torch import load_file
 
     model = checkpoints.flux(job.shape)
