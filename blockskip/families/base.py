@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from blockskip.sources import Source
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Family(Protocol):
     embedders: tuple[str, ...]  # modules before the first block that take image and text
     image_output: int  # which of a block's outputs is the image stream
 
-    def load(self, folder: Path, dtype: torch.dtype) -> object:
-        """The library's pipeline from a diffusers folder, frozen, on the CPU."""
+    def load(self, source: Source | Path, dtype: torch.dtype) -> object:
+        """The library's pipeline, frozen, on the CPU. A path is a folder in diffusers' layout."""
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
         """(name, block) of all stacks as one sequence of N blocks."""

@@ -15,7 +15,9 @@ from diffusers import FluxPipeline
 from PIL import Image
 from torch import Tensor, nn
 
+from blockskip.families import flux_files
 from blockskip.families.base import Sampling, Text
+from blockskip.sources import Source
 
 _ATTENTION = (
     "attn.to_q",
@@ -46,8 +48,12 @@ class Flux:
     embedders = ("x_embedder", "context_embedder")
     image_output = 1
 
-    def load(self, folder: Path, dtype: torch.dtype) -> FluxPipeline:
-        pipe = FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
+        if isinstance(source, Source) and not source.whole:
+            pipe = flux_files.assemble(source, dtype)
+        else:
+            folder = source.folder if isinstance(source, Source) else source
+            pipe = FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
         for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
             part.requires_grad_(False).eval()
         self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 packing
