@@ -105,13 +105,18 @@ def fetch(row: ModelRow) -> Path:
             f"The hub answered with an error ({error.response.status_code}).",
             f"Try again later: blockskip models fetch {row.name}",
         ) from error
-    except httpx2.HTTPError as error:
+    except httpx2.ConnectError as error:
+        raise UserError(
+            f"The hub ({page(row)}) cannot be reached.",
+            f"Check the connection; what is here already is kept: blockskip models fetch {row.name}",
+        ) from error
+    except (httpx2.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise files.disk_error(folder, error) from error
         raise UserError(
             f"The download of {row.title} was interrupted ({type(error).__name__}).",
-            f"Check the connection; it goes on where it stopped: blockskip models fetch {row.name}",
+            f"It goes on where it stopped: blockskip models fetch {row.name}",
         ) from error
-    except OSError as error:
-        raise files.disk_error(folder, error) from error
     files.write_json(folder / "fetched.json", {"repository": row.source, "commit": commit})
     return folder
 
