@@ -74,7 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, json.dumps({**listing, "gated": "auto"}).encode(), body)
         name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")
         if name not in hub.files:
-            return self._refuse(404, "RepoNotFound" if hub.repository not in path else "EntryNotFound")
+            return self._refuse(
+                404, "RepoNotFound" if hub.repository not in path else "EntryNotFound"
+            )
         given = self.headers.get("Authorization", "")
         if hub.token and given != f"Bearer {hub.token}":
             return self._refuse(403 if given else 401, "GatedRepo")

@@ -1,6 +1,5 @@
 """Training and previews from ComfyUI's files, offline, equal to the library's own layout."""
 
-import json
 import shutil
 import socket
 
@@ -26,10 +25,9 @@ def library_folder(home, parts):
     return home
 
 
-def trained(source_paths, name):
-    """(LoRA, previews' bytes) of two steps from a model in that place."""
-    row = config.model_row("demo")
-    sources.use(row, source_paths)
+def trained(folder, name, single_files):
+    """(LoRA, previews' bytes) of two steps from the model in that folder."""
+    assert bool(sources.use(config.model_row("demo"), [folder]).files) == single_files
     settings = choose_settings(
         steps=2, batch=2, window_steps=1, preview_every=0, preview_steps=1, seed=1, device="cpu"
     )
@@ -56,15 +54,16 @@ def test_comfyuis_files_train_as_the_librarys(tmp_path, monkeypatch, precision):
         marks = [k for k in packed if k.endswith("comfy_quant")]
         parts["transformer"] = from_fp8(packed)
         original["transformer"] = to_fp8(original["transformer"], "weight_scale")
-        assert marks and any(t.dtype == torch.float8_e4m3fn for t in original["transformer"].values())
+        assert marks and any(
+            t.dtype == torch.float8_e4m3fn for t in original["transformer"].values()
+        )
     original["text_encoder"] = {f"text_model.{k}": t for k, t in parts["text_encoder"].items()}
     comfy = comfy_folder(tmp_path / "ComfyUI", DEMO, original)
     library = library_folder(tmp_path / "library", parts)
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    ours, pictures = trained([comfy], "from comfy")
-    theirs, wanted = trained([library], "from library")
+    ours, pictures = trained(comfy, "from comfy", True)
+    theirs, wanted = trained(library, "from library", False)
     assert ours.keys() == theirs.keys() and pictures and len(pictures) == len(wanted)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert any(tensor.abs().max() > 0 for name, tensor in ours.items() if "lora_B" in name)
     assert pictures == wanted
-    assert json.loads((runs.data_dir() / "models.json").read_text(encoding="utf-8"))["demo"]["folder"]

@@ -43,7 +43,11 @@ def online(monkeypatch, tmp_path):
     def turn(endpoint="", token=""):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not endpoint)
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub cache"))
         monkeypatch.setenv("HF_TOKEN", token)
 
@@ -58,7 +62,9 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
         online(endpoint)
         with pytest.raises(UserError) as refused:
             sources.fetch(row)
-        assert "is gated" in refused.value.title and f"{endpoint}/{REPOSITORY}" in refused.value.remedy
+        assert (
+            "is gated" in refused.value.title and f"{endpoint}/{REPOSITORY}" in refused.value.remedy
+        )
         assert row.licence in refused.value.remedy and "HF_TOKEN" in refused.value.remedy
         online(endpoint, token="hf_other")
         with pytest.raises(UserError, match="not let in yet"):
@@ -66,11 +72,17 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
         online(endpoint, token="hf_good")
         source = sources.fetch(row)
         got = {p.relative_to(source.folder).as_posix() for p in source.folder.rglob("*.*")}
-        assert got == {*files, "fetched.json"} - {"flux1-tiny.safetensors", "README.md", "demo_model.json"}
+        assert got == {*files, "fetched.json"} - {
+            "flux1-tiny.safetensors",
+            "README.md",
+            "demo_model.json",
+        }
         assert all((source.folder / n).read_bytes() == files[n] for n in got - {"fetched.json"})
+        hub.files = {**files, "scheduler/scheduler_config.json": b"{}"}  # another version
         asked = len(hub.asked)
         sources.fetch(row)
-        assert not [a for a in hub.asked[asked:] if a[0] == "GET" and "resolve" in a[1]]
+        (again,) = [a[1] for a in hub.asked[asked:] if a[0] == "GET" and "resolve" in a[1]]
+        assert again.endswith("scheduler_config.json")
     online()
     assert sources.find_model(row) == source, "offline ever after"
     assert set(sources.check(source)) == {"transformer", "vae", "text_encoder", "text_encoder_2"}

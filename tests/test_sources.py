@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from tiny import tiny_flux
 
-from blockskip import config, sources
+from blockskip import cli, config, sources
 from blockskip.events import UserError
 from blockskip.families import flux_files
 from blockskip.sources import model as model_files
@@ -57,8 +57,13 @@ def test_names_are_those_of_the_librarys_own_conversion():
 
 def test_the_vae_with_attention(tmp_path):
     torch.manual_seed(0)
-    blocks = dict(block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, layers_per_block=1)
-    kinds = {f"{w}_block_types": (f"{w.title()}{s}Block2D",) * 2 for w, s in (("down", "Encoder"), ("up", "Decoder"))}
+    blocks = dict(
+        block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, layers_per_block=1
+    )
+    kinds = {
+        f"{w}_block_types": (f"{w.title()}{s}Block2D",) * 2
+        for w, s in (("down", "Encoder"), ("up", "Decoder"))
+    }
     vae = AutoencoderKL(**blocks, **kinds, use_quant_conv=False, use_post_quant_conv=False)
     save_file(original_vae(vae.state_dict()), tmp_path / "ae.safetensors")
     index = read_back(tmp_path / "ae.safetensors", "vae", dict(vae.config))
@@ -143,8 +148,16 @@ def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
     (models / "diffusion_models" / "flux1-dev-Q4.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match="transformer was not found.*GGUF"):
         sources.use_comfyui(comfy)
+    with pytest.raises(UserError, match="is a GGUF file"):
+        sources.use(row, [models / "diffusion_models" / "flux1-dev-Q4.gguf", comfy])
     asked = models / "diffusion_models" / "flux1-dev-kontext.safetensors"
+    shutil.copy(asked, asked.with_name("a-copy.safetensors"))
     assert sources.use(row, [asked, comfy]).files["transformer"] == asked
+    with pytest.raises(UserError, match="a-copy.safetensors holds no part"):
+        sources.use(
+            row,
+            [asked, models / "vae/ae.safetensors", asked.with_name("a-copy.safetensors"), comfy],
+        )
 
 
 def test_extra_model_paths_and_one_file_with_everything(comfy, demo_parts, tmp_path):
@@ -191,10 +204,19 @@ def test_the_shipped_configurations_are_flux_devs():
     assert sum(p.numel() for p in transformer.parameters()) == 11_901_408_320
     assert sum(p.numel() for p in vae.parameters()) == 83_819_683
     assert transformer.inner_dim == row.width
-    assert (len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)) == row.blocks
-    clip, t5 = CLIPTextConfig(**source.config("text_encoder")), T5Config(**source.config("text_encoder_2"))
+    assert (
+        len(transformer.transformer_blocks),
+        len(transformer.single_transformer_blocks),
+    ) == row.blocks
+    clip, t5 = (
+        CLIPTextConfig(**source.config("text_encoder")),
+        T5Config(**source.config("text_encoder_2")),
+    )
     assert (clip.hidden_size, t5.d_model) == (768, transformer.config.joint_attention_dim)
-    assert FlowMatchEulerDiscreteScheduler.from_pretrained(source.folder / "scheduler").config.shift == 3.0
+    assert (
+        FlowMatchEulerDiscreteScheduler.from_pretrained(source.folder / "scheduler").config.shift
+        == 3.0
+    )
 
 
 def test_fingerprints_are_of_weights_and_of_every_byte(comfy, monkeypatch):
@@ -202,7 +224,11 @@ def test_fingerprints_are_of_weights_and_of_every_byte(comfy, monkeypatch):
     row = config.model_row("demo")
     source, shipped = sources.use(row, [comfy]), sources.Source(row, DEMO)
     first, seen = source.fingerprint(), []
-    assert source.fingerprint(lambda n, total: seen.append((n, total))) == first != shipped.fingerprint()
+    assert (
+        source.fingerprint(lambda n, total: seen.append((n, total)))
+        == first
+        != shipped.fingerprint()
+    )
     assert not seen, "a digest is remembered until the file changes"
     path = source.files["text_encoder_2"]
     renamed = path.rename(path.with_name("t5xxl_renamed.safetensors"))
@@ -212,3 +238,24 @@ def test_fingerprints_are_of_weights_and_of_every_byte(comfy, monkeypatch):
     renamed.write_bytes(data)
     assert sources.use(row, [comfy]).fingerprint(lambda n, total: seen.append((n, total))) != first
     assert seen and seen[-1][0] <= seen[-1][1]
+
+
+def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
+    def said(*words):
+        monkeypatch.setattr("sys.argv", ["blockskip", "models", *words, "--json"])
+        return cli.main(), json.loads(capsys.readouterr().out)
+
+    code, answer = said()
+    assert code == 0 and [m["ready"] for m in answer["models"]] == [True, False]
+    assert "use-comfyui" in answer["models"][1]["problem"]
+    code, answer = said("use-comfyui", str(comfy))
+    assert code == 0 and answer["models"][0]["where"].endswith("flux1-dev.safetensors")
+    code, answer = said("check", "demo")
+    assert code == 0 and answer["parts"]["transformer"]["precision"] == "bf16"
+    assert set(answer) == {"model", "where", "parts", "fingerprint"}
+    code, answer = said("use", "flux-dev", str(DEMO))
+    assert code == 1 and "does not hold the whole of FLUX.1-dev" in answer["error"]
+    code, answer = said("use-comfyui", str(comfy / "no such folder"))
+    assert code == 1 and "is not there" in answer["error"]
+    monkeypatch.setattr("sys.argv", ["blockskip", "models", "fetch"])
+    assert cli.main() == 2

@@ -10,7 +10,6 @@ for models of the same shape as FLUX.1-dev, which only their names tell apart.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockskip.families import flux_names
@@ -25,7 +24,11 @@ if TYPE_CHECKING:
 
 # part → what it is, a file that ComfyUI's users have, where it lies there
 PARTS = {
-    "transformer": ("transformer", "flux1-dev.safetensors, or an fp8 file of it", "diffusion_models"),
+    "transformer": (
+        "transformer",
+        "flux1-dev.safetensors, or an fp8 file of it",
+        "diffusion_models",
+    ),
     "text_encoder": ("CLIP-L text encoder", "clip_l.safetensors", "text_encoders"),
     "text_encoder_2": ("T5-XXL text encoder", "t5xxl_fp16.safetensors, or fp8", "text_encoders"),
     "vae": ("VAE", "ae.safetensors", "vae"),
@@ -112,8 +115,14 @@ def assemble(source: Source, dtype: torch.dtype) -> FluxPipeline:
         FluxPipeline,
         FluxTransformer2DModel,
     )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTokenizer,
+        T5Config,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
 
     configs = {part: source.config(part) for part in PARTS}
     makers = {
@@ -133,9 +142,7 @@ def assemble(source: Source, dtype: torch.dtype) -> FluxPipeline:
     )
 
 
-def _filled(
-    make: object, config: dict, source: Source, part: str, dtype: torch.dtype
-) -> nn.Module:
+def _filled(make: object, config: dict, source: Source, part: str, dtype: torch.dtype) -> nn.Module:
     """A module made without memory, then given its weights one by one."""
     from accelerate import init_empty_weights
 
@@ -164,9 +171,7 @@ def _transformer(tensors: dict[str, Stored], config: dict) -> WeightIndex:
     return found
 
 
-def _rows(
-    tensors: dict[str, Stored], own: str, layer: str, part: int
-) -> tuple[int, int] | None:
+def _rows(tensors: dict[str, Stored], own: str, layer: str, part: int) -> tuple[int, int] | None:
     """Which rows of the fused layer `own` are its part number `part`; None if it is not fused."""
     if not layer.endswith(("_qkv", "_linear1")) or f"{own}.weight" not in tensors:
         return None
@@ -179,7 +184,10 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
     for i in range(double):
         for stream, names in (("img", _NORMS), ("txt", _ADDED_NORMS)):
             for module, norm in names.items():
-                yield f"transformer_blocks.{i}.{module}", f"double_blocks.{i}.{stream}_attn.norm.{norm}"
+                yield (
+                    f"transformer_blocks.{i}.{module}",
+                    f"double_blocks.{i}.{stream}_attn.norm.{norm}",
+                )
     for i in range(single):
         for module, norm in _NORMS.items():
             yield f"single_transformer_blocks.{i}.{module}", f"single_blocks.{i}.norm.{norm}"

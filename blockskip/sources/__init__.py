@@ -68,16 +68,16 @@ def use(row: ModelRow, paths: Sequence[Path]) -> Source:
 def use_comfyui(folder: Path) -> list[Source]:
     """Take every model that this ComfyUI folder holds whole from there, from now on.
 
-    Raises UserError, about the model it has most reason to hold, when it holds none.
+    Raises UserError, about the first real model, when it holds none.
     """
-    found, problem = [], None
+    found, problems = [], {}
     for row in config.model_rows().values():
         try:
             found.append(use(row, [folder]))
         except UserError as error:
-            problem = error  # the last row's: real models stand behind the demo model
-    if not found and problem is not None:
-        raise problem
+            problems[row.name] = error
+    if not found:  # nobody looks for the demo model there
+        raise next(error for name, error in problems.items() if name != "demo")
     return found
 
 
@@ -98,11 +98,11 @@ def check(source: Source) -> dict[str, dict]:
     said = {}
     for part in layouts(source.row.family).PARTS:
         weights = source.weights(part).values()
-        paths = sorted({weight.path for weight in weights})
+        stored = {weight.stored for weight in weights}
         said[part] = {
-            "files": [str(path) for path in paths],
-            "gib": round(sum(path.stat().st_size for path in paths) / 2**30, 3),
-            "precision": "+".join(sorted({weight.stored.dtype.lower() for weight in weights})),
+            "files": sorted({str(tensor.path) for tensor in stored}),
+            "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),
+            "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
         }
     return said
 

@@ -29,6 +29,11 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there.", "Check the path.")
+        if path.suffix.lower() == ".gguf":
+            raise UserError(
+                f"{path.name} is a GGUF file, which cannot be trained on.",
+                "Use the bf16 or fp8 safetensors file of the same model.",
+            )
     folders = [base for path in paths if path.is_dir() for base in _bases(path)]
     named = [path for path in paths if path.is_file()]
     family, found = layouts(row.family), {}
@@ -41,12 +46,22 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     missing = [part for part in family.PARTS if part not in found]
     if missing:
         raise _missing(row, missing[0], paths, [*named, *around])
+    for path in named:
+        if path not in found.values():
+            raise UserError(
+                f"{path.name} holds no part of {row.title} that another file does not hold already.",
+                "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
+            )
     return Source(row, source.folder, found, _tokenizers(row, [*folders, source.folder]))
 
 
 def weight_files(base: Path) -> Iterator[Path]:
-    """Files with weights where ComfyUI looks for models, links followed, each once."""
+    """Files with weights where ComfyUI looks for models, links followed, each once; in a folder
+    that is no ComfyUI, those right in it."""
     seen: set[str] = set()
+    if not (base / "models").is_dir():
+        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in (*_ENDINGS, ".gguf"))
+        return
     for folder in _model_folders(base):
         for here, inside, names in os.walk(folder, followlinks=True):
             if os.path.realpath(here) in seen:  # a link back up
@@ -68,8 +83,7 @@ def _bases(folder: Path) -> list[Path]:
 def _model_folders(base: Path) -> list[Path]:
     """Below `models`, and where `extra_model_paths.yaml` sends ComfyUI."""
     folders = [base / "models" / kind for kind in KINDS] + list(_extra(base))
-    there = [folder for folder in folders if folder.is_dir()]
-    return there if (base / "models").is_dir() else [base]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _extra(base: Path) -> Iterator[Path]:

@@ -25,10 +25,12 @@ SPARE = 2 << 30  # bytes a disk keeps free for the system
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a repository. size: bytes. sha256: "" where the hub does not tell (small texts)."""
+    """A file of a repository. size: bytes. version: changes with the content. sha256: of the
+    content, "" where the hub does not tell (small texts)."""
 
     name: str
     size: int
+    version: str
     sha256: str
 
 
@@ -53,7 +55,7 @@ def downloaded(row: ModelRow) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     folder = folder_of(row)
-    if (folder / "fetched.json").exists():
+    if _noted(folder).get("whole"):
         return folder
     try:
         shared = Path(snapshot_download(row.source, local_files_only=True, allow_patterns=WANTED))
@@ -75,50 +77,55 @@ def fetch(row: ModelRow) -> Path:
     Raises UserError: licence not accepted, disk too small, no connection, connection lost.
     """
     import httpx2
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
 
     folder = folder_of(row)
     try:
         commit, wanted = _listing(row)
         _knock(row, commit, wanted)
-        _check_disk(row, folder, wanted)
-        for remote in wanted:
+        here = _noted(folder).get("files", {})
+        missing = [remote for remote in wanted if here.get(remote.name) != remote.version]
+        _check_disk(row, folder, missing)
+        for remote in missing:
             _bring(row, commit, remote, folder)
-    except GatedRepoError as error:
-        raise _locked(row) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
+            here[remote.name] = remote.version
+            _note(folder, row, commit, here, whole=False)
+    except (httpx2.HTTPError, OSError) as error:
+        raise _explained(row, folder, error) from error
+    _note(folder, row, commit, here, whole=True)
+    return folder
+
+
+def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
+    """What the hub's, the network's or the disk's error means for people."""
+    import httpx2
+    from huggingface_hub import errors
+
+    again = f"blockskip models fetch {row.name}"
+    if isinstance(error, errors.GatedRepoError):
+        return _locked(row)
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return UserError(
             f"The hub does not know {row.source}, or does not let you see it.",
             "If you have a token, it may be wrong or too old: hf auth login",
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise UserError(
+        )
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return UserError(
             f"{row.title} cannot be downloaded: offline mode is on.", "Unset HF_HUB_OFFLINE."
-        ) from error
-    except HfHubHTTPError as error:
-        raise UserError(
-            f"The hub answered with an error ({error.response.status_code}).",
-            f"Try again later: blockskip models fetch {row.name}",
-        ) from error
-    except httpx2.ConnectError as error:
-        raise UserError(
+        )
+    if isinstance(error, errors.HfHubHTTPError):
+        said = error.response.status_code
+        return UserError(f"The hub answered with an error ({said}).", f"Try again later: {again}")
+    if isinstance(error, httpx2.ConnectError):
+        return UserError(
             f"The hub ({page(row)}) cannot be reached.",
-            f"Check the connection; what is here already is kept: blockskip models fetch {row.name}",
-        ) from error
-    except (httpx2.HTTPError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise files.disk_error(folder, error) from error
-        raise UserError(
-            f"The download of {row.title} was interrupted ({type(error).__name__}).",
-            f"It goes on where it stopped: blockskip models fetch {row.name}",
-        ) from error
-    files.write_json(folder / "fetched.json", {"repository": row.source, "commit": commit})
-    return folder
+            f"Check the connection; what is here already is kept: {again}",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return files.disk_error(folder, error)
+    return UserError(
+        f"The download of {row.title} was interrupted ({type(error).__name__}).",
+        f"It goes on where it stopped: {again}",
+    )
 
 
 def free_bytes(folder: Path) -> int:
@@ -137,7 +144,10 @@ def _listing(row: ModelRow) -> tuple[str, list[Remote]]:
     found = filter_repo_objects(
         info.siblings or [], allow_patterns=WANTED, key=lambda sibling: sibling.rfilename
     )
-    wanted = [Remote(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else "") for s in found]
+    wanted = []
+    for file in found:
+        digest = file.lfs.sha256 if file.lfs else ""
+        wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
     return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 
@@ -150,17 +160,15 @@ def _knock(row: ModelRow, commit: str, wanted: list[Remote]) -> None:
 
 def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
     """Raises UserError, before anything is downloaded, when it would not fit."""
-    have = 0
-    for remote in wanted:
-        whole, part = folder / remote.name, _part(folder, remote)
-        have += sum(path.stat().st_size for path in (whole, part) if path.exists())
+    parts = [_part(folder, remote) for remote in wanted]
+    have = sum(path.stat().st_size for path in parts if path.exists())
     missing, free = sum(remote.size for remote in wanted) - have, free_bytes(folder)
     if missing > 0 and missing + SPARE > free:
         raise UserError(
             f"{row.title} needs {missing / 2**30:.1f} GiB, and the drive of {folder} has "
             f"{free / 2**30:.1f} GiB free ({SPARE / 2**30:.0f} GiB of them are left alone).",
-            "Free some space, or keep models on another drive: set BLOCKSKIP_DATA to a folder "
-            "there (or --data-dir).",
+            "Free some space, or keep models and runs on another drive: set BLOCKSKIP_DATA to a "
+            "folder there.",
         )
 
 
@@ -171,8 +179,6 @@ def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
     from huggingface_hub.utils import build_hf_headers
 
     target, part = folder / remote.name, _part(folder, remote)
-    if target.exists() and target.stat().st_size == remote.size:
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "ab") as file:
         http_get(
@@ -197,8 +203,20 @@ def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
 
 def _part(folder: Path, remote: Remote) -> Path:
     """The unfinished file, named after its content, so that halves of two versions never meet."""
-    version = (remote.sha256 or str(remote.size))[:12]
-    return folder / f"{remote.name}.{version}.part"
+    return folder / f"{remote.name}.{remote.version[:12]}.part"
+
+
+def _noted(folder: Path) -> dict:
+    """What `fetch` brought so far: {repository, commit, files: name → version, whole}."""
+    try:
+        return files.read_json(folder / "fetched.json")
+    except (OSError, ValueError):
+        return {}
+
+
+def _note(folder: Path, row: ModelRow, commit: str, here: dict, whole: bool) -> None:
+    said = {"repository": row.source, "commit": commit, "whole": whole, "files": here}
+    files.write_json(folder / "fetched.json", said)
 
 
 def _whole(row: ModelRow, folder: Path) -> bool:

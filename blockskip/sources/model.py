@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -51,14 +51,17 @@ class Source:
         Raises UserError when the files are missing, broken, or do not hold the whole part.
         """
         family = layouts(self.row.family)
-        tensors = stored_tensors(self.paths(part))
-        own = family.find(part, tensors, self.config(part))
+        # the sizes this model must have, whatever the folder's own configuration says
+        known = configs_folder(self.row)
+        wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
+        own = family.find(part, stored_tensors(self.paths(part)), wanted)
         if own is None:
             raise UserError(
-                f"{self.where} does not hold {self.row.title}'s {family.PARTS[part][0]}.",
+                f"{self.where} does not hold the whole of {self.row.title}'s "
+                f"{family.PARTS[part][0]}.",
                 f"Fetch it, or choose other files: blockskip models use {self.row.name} …",
             )
-        return family.index(part, own, self.config(part))
+        return family.index(part, own, wanted)
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
         """16 hex digits of every weight, configuration and vocabulary in use.

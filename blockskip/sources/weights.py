@@ -41,6 +41,12 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in the file."""
+        bits = int("".join(c for c in self.dtype.partition("_")[0] if c.isdigit()) or 8)
+        return math.prod(self.shape) * bits // 8
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -102,7 +108,9 @@ def stored_tensors(paths: Iterable[Path]) -> dict[str, Stored]:
         try:
             stat = path.stat()
         except OSError as error:
-            raise UserError(f"{path} cannot be opened.", "Put it back, or choose another.") from error
+            raise UserError(
+                f"{path} cannot be opened.", "Put it back, or choose another."
+            ) from error
         for key, entry in _header(path, stat.st_size, stat.st_mtime_ns).items():
             found[key] = Stored(path, key, entry["dtype"], tuple(entry["shape"]))
     return found
@@ -143,13 +151,16 @@ def weight(
 def part_files(folder: Path) -> list[Path]:
     """The safetensors files of a part in diffusers' layout, [] when there are none or one lacks."""
     for name in ("diffusion_pytorch_model", "model"):
-        listing = folder / f"{name}.safetensors.index.json"
+        listing, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
         if listing.exists():
-            table = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
+            try:
+                table = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
+            except (ValueError, KeyError):
+                return []
             shards = [folder / shard for shard in sorted(set(table.values()))]
             return shards if all(shard.exists() for shard in shards) else []
-        if (folder / f"{name}.safetensors").exists():
-            return [folder / f"{name}.safetensors"]
+        if single.exists():
+            return [single]
     return []
 
 
