@@ -160,6 +160,9 @@ def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -
     clip.mkdir(parents=True)
     words = json.loads((model / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))["model"]
     (clip / "vocab.json").write_text(json.dumps(words["vocab"]), encoding="utf-8")
+    # as ComfyUI's own says, which pads by itself; CLIP takes fewer
+    limits = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8192}
+    (clip / "tokenizer_config.json").write_text(json.dumps(limits), encoding="utf-8")
     merges = [m if isinstance(m, str) else " ".join(m) for m in words["merges"]]
     (clip / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), encoding="utf-8")
     return home

@@ -14,13 +14,13 @@ from blockskip import cli, config, sources
 from blockskip.events import UserError
 from blockskip.families import flux_files
 from blockskip.sources import model as model_files
-from blockskip.sources.weights import Stored, stored_tensors, weight
+from blockskip.sources.weights import Entry, tensor_table, weight
 
 DEMO = config.ASSETS / "demo-model"
 
 
 def read_back(path, part, configuration):
-    own = flux_files.find(part, stored_tensors([path]), configuration)
+    own = flux_files.find(part, tensor_table([path]), configuration)
     return flux_files.index(part, own, configuration)
 
 
@@ -37,7 +37,7 @@ def test_the_original_layout_is_the_librarys_model(tmp_path, prefix, guidance):
         assert torch.equal(index[name].read(), tensor), name
     parts = [n for n in index if ".to_q." in n or ".proj_mlp." in n]
     first, again = index[parts[0]].read(), index[parts[0]].read()
-    assert all(index[n].mapped for n in parts) and first.data_ptr() == again.data_ptr()
+    assert all(index[n].plain for n in parts) and first.data_ptr() == again.data_ptr()
 
 
 def test_names_are_those_of_the_librarys_own_conversion():
@@ -49,7 +49,7 @@ def test_names_are_those_of_the_librarys_own_conversion():
     with init_empty_weights():
         model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     original = original_transformer(model.state_dict())
-    stored = {k: Stored(DEMO, k, "BF16", tuple(v.shape)) for k, v in original.items()}
+    stored = {k: Entry(DEMO, k, "BF16", tuple(v.shape)) for k, v in original.items()}
     index = flux_files.index("transformer", stored, dict(model.config))
     theirs = convert_flux_transformer_checkpoint_to_diffusers(original)
     assert {k: w.shape for k, w in index.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
@@ -93,11 +93,11 @@ def test_packed_formats_and_broken_files_are_refused_by_name(tmp_path):
     for tensors in (block, whole):
         save_file(tensors, tmp_path / "packed.safetensors")
         with pytest.raises(UserError, match="packed.safetensors is packed"):
-            weight(stored_tensors([tmp_path / "packed.safetensors"]), "a.weight")
+            weight(tensor_table([tmp_path / "packed.safetensors"]), "a.weight")
     data = (tmp_path / "packed.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:-3])
     with pytest.raises(UserError, match="cut.safetensors cannot be read"):
-        stored_tensors([tmp_path / "cut.safetensors"])
+        tensor_table([tmp_path / "cut.safetensors"])
 
 
 @pytest.fixture(scope="module")

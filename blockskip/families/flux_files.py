@@ -9,11 +9,11 @@ for models of the same shape as FLUX.1-dev, which only their names tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from blockskip.families import flux_names
-from blockskip.sources.weights import Stored, WeightIndex, weight
+from blockskip.sources.weights import Entry, WeightIndex, weight
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ _NORMS = {"attn.norm_q": "query_norm", "attn.norm_k": "key_norm"}
 _ADDED_NORMS = {"attn.norm_added_q": "query_norm", "attn.norm_added_k": "key_norm"}
 
 
-def find(part: str, tensors: dict[str, Stored], config: dict) -> dict[str, Stored] | None:
+def find(part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
     """The tensors of `part` in a file, without their prefix; None when the file does not hold it.
 
     config: of the part, as the library writes it. The sizes must be the model's: a CLIP-G, or a
@@ -82,7 +82,7 @@ def find(part: str, tensors: dict[str, Stored], config: dict) -> dict[str, Store
     return None
 
 
-def index(part: str, tensors: dict[str, Stored], config: dict) -> WeightIndex:
+def index(part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
     """The library's parameter name → where it lies. tensors: as `find` gives them.
 
     Raises UserError when one is missing or packed in a way that cannot be read.
@@ -104,10 +104,11 @@ def index(part: str, tensors: dict[str, Stored], config: dict) -> WeightIndex:
     return {key: weight(tensors, key) for key in tensors if not _scale(key)}
 
 
-def assemble(source: Source, dtype: torch.dtype) -> FluxPipeline:
+def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> FluxPipeline:
     """The library's pipeline from single files, on the CPU; nothing is asked of the hub.
 
-    Weights that are stored in `dtype` stay in the mapped files. Raises UserError.
+    Weights that are stored in `dtype` stay in the mapped files. bare: parts that get no weights
+    (meta device, in `dtype`): `source.weights(part)` says where theirs lie. Raises UserError.
     """
     from diffusers import (
         AutoencoderKL,
@@ -125,15 +126,22 @@ def assemble(source: Source, dtype: torch.dtype) -> FluxPipeline:
     )
 
     configs = {part: source.config(part) for part in PARTS}
-    makers = {
-        "transformer": FluxTransformer2DModel.from_config,
-        "vae": AutoencoderKL.from_config,
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
-        "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
+    parts = {
+        "transformer": _empty(lambda: FluxTransformer2DModel.from_config(configs["transformer"])),
+        "vae": _empty(lambda: AutoencoderKL.from_config(configs["vae"])),
+        "text_encoder": _empty(lambda: CLIPTextModel(CLIPTextConfig(**configs["text_encoder"]))),
+        "text_encoder_2": _empty(lambda: T5EncoderModel(T5Config(**configs["text_encoder_2"]))),
     }
-    parts = {part: _filled(makers[part], configs[part], source, part, dtype) for part in PARTS}
+    for part, module in parts.items():
+        if part in bare:
+            module.to(dtype)
+            continue
+        weights = {name: weight.read(dtype) for name, weight in source.weights(part).items()}
+        module.load_state_dict(weights, assign=True)
+        if part == "text_encoder_2":
+            module.tie_weights()  # one embedding under two names
     clip, t5 = source.tokenizers["tokenizer"], source.tokenizers["tokenizer_2"]
-    length = configs["text_encoder"]["max_position_embeddings"]
+    length = configs["text_encoder"]["max_position_embeddings"]  # ComfyUI's says 8192
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source.folder / "scheduler"),
         tokenizer=CLIPTokenizer.from_pretrained(clip, model_max_length=length),
@@ -142,18 +150,15 @@ def assemble(source: Source, dtype: torch.dtype) -> FluxPipeline:
     )
 
 
-def _filled(make: object, config: dict, source: Source, part: str, dtype: torch.dtype) -> nn.Module:
-    """A module made without memory, then given its weights one by one."""
+def _empty(make: Callable[[], nn.Module]) -> nn.Module:
+    """A module without memory for its parameters; buffers that no file holds are real."""
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
-        module = make(config)
-    weights = source.weights(part)
-    module.load_state_dict({name: weights[name].read(dtype) for name in weights}, assign=True)
-    return module.eval()
+        return make().eval()
 
 
-def _transformer(tensors: dict[str, Stored], config: dict) -> WeightIndex:
+def _transformer(tensors: dict[str, Entry], config: dict) -> WeightIndex:
     """Original names → diffusers': fused layers become rows of them, the last one is swapped."""
     there = {key.rpartition(".")[0].replace(".", "_"): key.rpartition(".")[0] for key in tensors}
     found: WeightIndex = {}
@@ -171,7 +176,7 @@ def _transformer(tensors: dict[str, Stored], config: dict) -> WeightIndex:
     return found
 
 
-def _rows(tensors: dict[str, Stored], own: str, layer: str, part: int) -> tuple[int, int] | None:
+def _rows(tensors: dict[str, Entry], own: str, layer: str, part: int) -> tuple[int, int] | None:
     """Which rows of the fused layer `own` are its part number `part`; None if it is not fused."""
     if not layer.endswith(("_qkv", "_linear1")) or f"{own}.weight" not in tensors:
         return None
@@ -193,7 +198,7 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
             yield f"single_transformer_blocks.{i}.{module}", f"single_blocks.{i}.norm.{norm}"
 
 
-def _vae(tensors: dict[str, Stored], config: dict) -> WeightIndex:
+def _vae(tensors: dict[str, Entry], config: dict) -> WeightIndex:
     """Original names → diffusers', by its own conversion, run on tensors without memory.
 
     The conversion only hands tensors on, or drops trailing axes of 1 (attention is stored as 1 x 1
@@ -231,7 +236,7 @@ def _sizes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
     return {"encoder.conv_out.weight": channels}
 
 
-def _depth(tensors: dict[str, Stored], part: str, config: dict) -> bool:
+def _depth(tensors: dict[str, Entry], part: str, config: dict) -> bool:
     """Whether the last block is there, no further one is, and guidance as the model has it."""
     if part == "vae":
         return "quant_conv.weight" not in tensors

@@ -98,7 +98,7 @@ def check(source: Source) -> dict[str, dict]:
     said = {}
     for part in layouts(source.row.family).PARTS:
         weights = source.weights(part).values()
-        stored = {weight.stored for weight in weights}
+        stored = {weight.entry for weight in weights}
         said[part] = {
             "files": sorted({str(tensor.path) for tensor in stored}),
             "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),

@@ -14,7 +14,7 @@ from pathlib import Path
 from blockskip.config import ModelRow
 from blockskip.events import UserError
 from blockskip.sources.model import Source, configs_folder, layouts
-from blockskip.sources.weights import FLOATS, stored_tensors
+from blockskip.sources.weights import FLOATS, tensor_table
 
 log = logging.getLogger(__name__)
 KINDS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
@@ -118,7 +118,7 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
         if name.endswith(".gguf") or (not asked and any(w in name for w in family.NAMESAKES)):
             continue
         try:
-            everything = stored_tensors([path])
+            everything = tensor_table([path])
         except UserError as error:
             if asked:
                 raise

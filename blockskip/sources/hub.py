@@ -148,6 +148,8 @@ def _listing(row: ModelRow) -> tuple[str, list[Remote]]:
     for file in found:
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
+    if not wanted:
+        raise UserError(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
     return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from blockskip import config, files, runs
 from blockskip.config import ModelRow
 from blockskip.events import UserError
-from blockskip.sources.weights import WeightIndex, part_files, stored_tensors
+from blockskip.sources.weights import WeightIndex, part_files, tensor_table
 
 SMALL = 16 << 20  # bytes; a bigger file's digest is remembered
 
@@ -54,7 +54,7 @@ class Source:
         # the sizes this model must have, whatever the folder's own configuration says
         known = configs_folder(self.row)
         wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
-        own = family.find(part, stored_tensors(self.paths(part)), wanted)
+        own = family.find(part, tensor_table(self.paths(part)), wanted)
         if own is None:
             raise UserError(
                 f"{self.where} does not hold the whole of {self.row.title}'s "

@@ -33,7 +33,7 @@ _MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
 
 @dataclass(frozen=True)
-class Stored:
+class Entry:
     """A tensor in a safetensors file. dtype: safetensors' name of it (BF16, F8_E4M3 …)."""
 
     path: Path
@@ -57,7 +57,7 @@ class Weight:
     scale: key of the scale tensor beside it, "" without.
     """
 
-    stored: Stored
+    entry: Entry
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
     swapped: bool = False
@@ -65,7 +65,7 @@ class Weight:
 
     @property
     def path(self) -> Path:
-        return self.stored.path
+        return self.entry.path
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,37 +73,43 @@ class Weight:
         import torch
 
         names = {"F64": "float64", "F32": "float32", "F16": "float16"}
-        return getattr(torch, names.get(self.stored.dtype, "bfloat16"))
+        return getattr(torch, names.get(self.entry.dtype, "bfloat16"))
 
     @property
-    def mapped(self) -> bool:
-        """Whether `read()` without a dtype is a view of the mapped file: no RAM of its own."""
-        return self.stored.dtype in FLOATS and not self.swapped and not self.scale
+    def plain(self) -> bool:
+        """Whether the stored rows are the parameter as they are: nothing to multiply or swap."""
+        return self.entry.dtype in FLOATS and not self.swapped and not self.scale
 
     def read(self, dtype: torch.dtype | None = None) -> Tensor:
         """The parameter, `shape`, on the CPU; only this tensor is ever in memory.
 
-        dtype: None = `self.dtype`. Where nothing has to change it is a view of the mapped file:
-        never write into it.
+        dtype: None = `self.dtype`. A plain one in its own precision is a view of the mapped file,
+        and takes no memory of its own: never write into it.
         """
         file = _open(str(self.path), self.path.stat().st_mtime_ns)
-        whole = file.get_tensor(self.stored.key)
-        tensor = whole if self.rows is None else whole[slice(*self.rows)]
-        if self.scale:
-            tensor = _scaled(tensor, file.get_tensor(self.scale), self.rows)
-        if self.swapped:  # as its own precision: cat knows no 8-bit floats
-            import torch
+        whole = file.get_tensor(self.entry.key)
+        scale = file.get_tensor(self.scale) if self.scale else None
+        return self.finished(whole if self.rows is None else whole[slice(*self.rows)], scale, dtype)
 
-            tensor = torch.cat(tensor.to(dtype or self.dtype).chunk(2)[::-1])
-        return tensor.reshape(self.shape).to(dtype or self.dtype)
+    def finished(
+        self, rows: Tensor, scale: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """The parameter from its stored rows, however they were read, and the whole scale tensor."""
+        import torch
+
+        tensor = rows if scale is None else _scaled(rows, scale, self.rows)
+        tensor = tensor.to(dtype or self.dtype)
+        if self.swapped:
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        return tensor.reshape(self.shape)
 
 
 WeightIndex = dict[str, Weight]
 
 
-def stored_tensors(paths: Iterable[Path]) -> dict[str, Stored]:
+def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
     """Every tensor of these files by key. Raises UserError for a broken or unfinished file."""
-    found: dict[str, Stored] = {}
+    found: dict[str, Entry] = {}
     for path in paths:
         try:
             stat = path.stat()
@@ -112,12 +118,12 @@ def stored_tensors(paths: Iterable[Path]) -> dict[str, Stored]:
                 f"{path} cannot be opened.", "Put it back, or choose another."
             ) from error
         for key, entry in _header(path, stat.st_size, stat.st_mtime_ns).items():
-            found[key] = Stored(path, key, entry["dtype"], tuple(entry["shape"]))
+            found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]))
     return found
 
 
 def weight(
-    tensors: dict[str, Stored],
+    tensors: dict[str, Entry],
     key: str,
     rows: tuple[int, int] | None = None,
     swapped: bool = False,
@@ -134,18 +140,18 @@ def weight(
         raise UserError(
             f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
         )
-    stored = tensors[key]
+    entry = tensors[key]
     base = key.removesuffix(".weight")
     scales = [base + name for name in _SCALES if base + name in tensors]
     size = math.prod(tensors[scales[0]].shape) if scales else 1
-    plain = stored.dtype in FLOATS + FLOATS_8 and size in (1, *stored.shape[:1])
+    plain = entry.dtype in FLOATS + FLOATS_8 and size in (1, *entry.shape[:1])
     if not plain or f"{base}.weight_scale_2" in tensors:
         raise UserError(
-            f"{stored.path.name} is packed in a way that cannot be read here ({stored.dtype}).",
+            f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).",
             "Use the bf16, fp16 or fp8 file of the same model.",
         )
-    taken = (rows[1] - rows[0], *stored.shape[1:]) if rows else stored.shape
-    return Weight(stored, shape or taken, rows, swapped, scales[0] if scales else "")
+    taken = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
+    return Weight(entry, shape or taken, rows, swapped, scales[0] if scales else "")
 
 
 def part_files(folder: Path) -> list[Path]:
