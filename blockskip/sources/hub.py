@@ -83,7 +83,7 @@ def fetch(row: ModelRow) -> Path:
         commit, wanted = _listing(row)
         _knock(row, commit, wanted)
         here = _noted(folder).get("files", {})
-        missing = [remote for remote in wanted if here.get(remote.name) != remote.version]
+        missing = [remote for remote in wanted if not _here(folder, remote, here)]
         _check_disk(row, folder, missing)
         for remote in missing:
             _bring(row, commit, remote, folder)
@@ -120,7 +120,8 @@ def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
             f"The hub ({page(row)}) cannot be reached.",
             f"Check the connection; what is here already is kept: {again}",
         )
-    if isinstance(error, OSError) and error.errno is not None:
+    network = isinstance(error, ConnectionError) or getattr(error, "errno", None) is None
+    if not network:
         return files.disk_error(folder, error)
     return UserError(
         f"The download of {row.title} was interrupted ({type(error).__name__}).",
@@ -146,11 +147,19 @@ def _listing(row: ModelRow) -> tuple[str, list[Remote]]:
     )
     wanted = []
     for file in found:
+        if ".." in file.rfilename or "\\" in file.rfilename:
+            continue  # a name that would leave our folder
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
     if not wanted:
         raise UserError(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
     return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
+
+
+def _here(folder: Path, remote: Remote, noted: dict[str, str]) -> bool:
+    path = folder / remote.name
+    same = noted.get(remote.name) == remote.version
+    return same and path.exists() and path.stat().st_size == remote.size
 
 
 def _knock(row: ModelRow, commit: str, wanted: list[Remote]) -> None:
