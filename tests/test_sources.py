@@ -7,7 +7,7 @@ import pytest
 import torch
 from comfy import comfy_folder, from_fp8, original_transformer, original_vae, parts_of, to_fp8
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_flux
 
 from blockskip import cli, config, sources
@@ -114,6 +114,39 @@ def demo_parts():
 @pytest.fixture
 def comfy(tmp_path, demo_parts):
     return comfy_folder(tmp_path / "My ComfyUI ü", DEMO, demo_parts)
+
+
+def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path):
+    source = sources.Source(config.model_row("demo"), tmp_path / "sharded")
+    shutil.copytree(DEMO, source.folder)
+    whole = source.folder / "transformer/diffusion_pytorch_model.safetensors"
+    state = load_file(whole)
+    halves = {"one.safetensors": list(state)[::2], "two.safetensors": list(state)[1::2]}
+    for name, keys in halves.items():
+        save_file({key: state[key] for key in keys}, whole.with_name(name))
+    table = {"weight_map": {key: name for name, keys in halves.items() for key in keys}}
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(table), encoding="utf-8")
+    whole.unlink()
+    index = source.weights("transformer")
+    assert index.keys() == state.keys() and all(w.plain for w in index.values())
+    assert all(torch.equal(index[name].read(), tensor) for name, tensor in state.items())
+    t5 = source.weights("text_encoder_2")
+    assert t5["shared.weight"] == t5["encoder.embed_tokens.weight"]
+    whole.with_name("two.safetensors").unlink()
+    with pytest.raises(UserError, match="does not hold the whole of Demo pets"):
+        source.weights("transformer")
+
+
+def test_parts_can_be_left_for_placement_to_fill(comfy):
+    source = sources.use(config.model_row("demo"), [comfy])
+    pipe = flux_files.assemble(source, torch.bfloat16, bare=("transformer", "text_encoder_2"))
+    for part in ("transformer", "text_encoder_2"):
+        module, index = getattr(pipe, part), source.weights(part)
+        assert all(p.is_meta and p.dtype == torch.bfloat16 for p in module.parameters())
+        assert {n: tuple(p.shape) for n, p in module.state_dict().items()} == {
+            n: w.shape for n, w in index.items()
+        }
+    assert not any(p.is_meta for p in (*pipe.vae.parameters(), *pipe.text_encoder.parameters()))
 
 
 def test_a_comfyui_folder_is_found_and_remembered(comfy):
