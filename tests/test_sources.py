@@ -94,6 +94,10 @@ def test_packed_formats_and_broken_files_are_refused_by_name(tmp_path):
         save_file(tensors, tmp_path / "packed.safetensors")
         with pytest.raises(UserError, match="packed.safetensors is packed"):
             weight(tensor_table([tmp_path / "packed.safetensors"]), "a.weight")
+    plain = torch.randn(4, 4).to(torch.float8_e4m3fn)  # an fp8 file without scales
+    save_file({"a.weight": plain}, tmp_path / "plain.safetensors")
+    cast = weight(tensor_table([tmp_path / "plain.safetensors"]), "a.weight")
+    assert not cast.plain and torch.equal(cast.read(), plain.bfloat16())
     data = (tmp_path / "packed.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:-3])
     with pytest.raises(UserError, match="cut.safetensors cannot be read"):
