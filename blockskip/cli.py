@@ -198,6 +198,50 @@ def export(
 
 
 @app.command()
+def models(
+    action: Annotated[
+        str, typer.Argument(help="list | check NAME | fetch NAME | use-comfyui DIR | use NAME …")
+    ] = "list",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="A model, a folder, files.", metavar="[NAME|DIR] …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which models are here; download one, or use the files that ComfyUI already has."""
+    words = words or []
+    if action == "list" and not words:
+        rows = [sources.state(row) for row in config.model_rows().values()]
+        lines = [f"{r['model']:10} {r['title']:22} {r['where'] or r['problem']}" for r in rows]
+        _say(as_json, {"models": rows}, lines)
+    elif action == "use-comfyui" and len(words) == 1:
+        found = sources.use_comfyui(Path(words[0]))
+        said = {"models": [sources.state(source.row) for source in found]}
+        _say(as_json, said, [f"{s.row.title}: {s.where}" for s in found])
+    elif action in ("check", "fetch") and len(words) == 1:
+        row = config.model_row(words[0])
+        source = sources.fetch(row) if action == "fetch" else sources.find_model(row)
+        _say_model(as_json, source)
+    elif action == "use" and len(words) > 1:
+        row = config.model_row(words[0])
+        _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
+    else:
+        raise typer.BadParameter(
+            "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR | "
+            "models use NAME FILE-OR-FOLDER …"
+        )
+
+
+def _say_model(as_json: bool, source: sources.Source) -> None:
+    """Every part of a model, all its weights found, and what its caches are keyed by."""
+    parts = sources.check(source)
+    with console.status("Reading every weight once …"):
+        fingerprint = source.fingerprint()
+    said = {"model": source.row.name, "where": source.where, "parts": parts}
+    lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
+    _say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
+
+
+@app.command()
 def clean(as_json: Json = False) -> None:
     """Free the caches of all runs that are not working; they are rebuilt identically when
     needed."""

@@ -15,6 +15,7 @@ from blockskip.runs import Run
 
 STAGES = {
     "photos": "Photos",
+    "load": "Reading weights",
     "text": "Captions",
     "latents": "Crops",
     "residuals": "Residuals",

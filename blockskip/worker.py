@@ -26,6 +26,7 @@ from blockskip.photos import Photo, find_photos, read_photos
 from blockskip.report import Reporter
 from blockskip.runs import Run
 from blockskip.schedule import build_schedule
+from blockskip.sources import Source
 from blockskip.train import Trainer, TrainingData
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,14 @@ class Worker:
         )
         self.run.append(monitor.memory_event())
         photos = self._photos()
-        folder = sources.find_model(self.row)
-        fingerprint = self._fingerprint(photos, folder)
+        source = sources.find_model(self.row)
         with self.report.stage("load"):
+            fingerprint = self._fingerprint(photos, source)
             kind = family(self.row.family)
             pipe = open_model(
                 kind,
                 self.row,
-                folder,
+                source,
                 self.settings,
                 self.device,
                 lambda n, total: self._progress("load", n, total),
@@ -122,9 +123,10 @@ class Worker:
             self.report.progress("photos", len(good), len(good))
         return good
 
-    def _fingerprint(self, photos: list[Photo], folder: Path) -> str:
+    def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
-        model = sources.fingerprint(folder)
+        # bytes of big files seen for the first time: minutes, on a slow disk
+        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
         identity = {
             "model_fingerprint": model,
             "photos": [{"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos],

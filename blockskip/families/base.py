@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from blockskip.sources import Source
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Family(Protocol):
     image_output: int  # which of a block's outputs is the image stream
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
-    def load(self, folder: Path, dtype: torch.dtype) -> object:
-        """The library's pipeline from a diffusers folder, frozen, whole in RAM."""
+    def load(self, source: Source | Path, dtype: torch.dtype) -> object:
+        """The library's pipeline, frozen, whole in RAM. A path is a folder in diffusers' layout."""
 
-    def open(self, folder: Path, dtype: torch.dtype) -> object:
+    def open(self, source: Source, dtype: torch.dtype) -> object:
         """As `load`, but the large parts have no weights yet: they wait to be parked
         (memory/stream.py)."""
 

@@ -16,8 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
+from blockskip.families import flux_files
 from blockskip.families.base import Sampling, Text
 from blockskip.memory.placement import empty
+from blockskip.sources import Source
 
 _ATTENTION = (
     "attn.to_q",
@@ -49,12 +51,18 @@ class Flux:
     image_output = 1
     large = ("transformer", "text_encoder_2")
 
-    def load(self, folder: Path, dtype: torch.dtype) -> FluxPipeline:
+    def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
+        if isinstance(source, Source) and not source.whole:
+            return self._ready(flux_files.assemble(source, dtype))
+        folder = source.folder if isinstance(source, Source) else source
         return self._ready(
             FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
         )
 
-    def open(self, folder: Path, dtype: torch.dtype) -> FluxPipeline:
+    def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
+        if not source.whole:
+            return self._ready(flux_files.assemble(source, dtype, bare=self.large))
+        folder = source.folder
         shape = FluxTransformer2DModel.load_config(folder / "transformer")
         text = T5Config.from_pretrained(folder / "text_encoder_2")
         return self._ready(
