@@ -30,7 +30,7 @@ from blockskip.residuals import (
     save_window,
 )
 from blockskip.schedule import Draw, train_side
-from blockskip.skipping import add_lora, restore, skipping, snapshot, velocity
+from blockskip.skipping import Feed, add_lora, restore, skipping, snapshot, velocity
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,28 @@ def learning_rate(settings: Settings, step: int) -> float:
         return settings.lr * (step + 1) / warm
     share = (step - warm) / max(1, settings.steps - warm)
     return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
+
+
+def make_optimizer(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient."""
+    return torch.optim.AdamW(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def micro_step(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    side_px: int,
+    guidance: bool,
+    accumulation: int,
+) -> Tensor:
+    """Forward and backward of the B draws of `window`; gives their share of the step's loss."""
+    with feed.holding(window):
+        prediction = velocity(model, family, feed, window, side_px, guidance)
+        loss = flow.loss(prediction, window["target"]) / accumulation
+        loss.backward()
+    return loss.detach()
 
 
 class Trainer:
@@ -84,9 +106,7 @@ class Trainer:
         self.lora = add_lora(
             model, family, self.span, settings.rank, settings.targets, settings.seed
         )
-        self.optimizer = torch.optim.AdamW(
-            self.lora.values(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0
-        )
+        self.optimizer = make_optimizer(self.lora, settings.lr)
         self.step = 0
         self.window_seconds = 0.0
         self.untrained = snapshot(self.lora)
@@ -193,13 +213,15 @@ class Trainer:
             )  # what skipping leaves; it is there already but once a window
             for row in range(start, start + settings.draws_per_step, settings.batch):
                 window = load_rows(path, row, row + settings.batch, self.device)
-                with feed.holding(window):
-                    prediction = velocity(
-                        self.model, self.family, feed, window, self.side_px, self.guidance
-                    )
-                    loss = flow.loss(prediction, window["target"]) / settings.accumulation
-                    loss.backward()
-                total += loss.item()
+                total += micro_step(
+                    self.model,
+                    self.family,
+                    feed,
+                    window,
+                    self.side_px,
+                    self.guidance,
+                    settings.accumulation,
+                ).item()
         if not math.isfinite(total):
             raise UserError(
                 f"The loss became {total} at step {self.step + 1}: training went astray.",
