@@ -97,12 +97,12 @@ class Streamed:
     def __init__(
         self, meter: PeakMeter, blocks: Sequence[nn.Module], stay: Iterable[Tensor] = ()
     ) -> None:
-        self.meter, stay = meter, list(stay)
-        kept = {id(tensor) for tensor in stay}
+        self.meter, self.stay = meter, list(stay)  # kept alive here: what dies is not counted
+        kept = {id(tensor) for tensor in self.stay}
         self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
         self.here: set[int] = set()
         self.last = -1
-        meter.hold(stay)
+        meter.hold(self.stay)
         for index, block in enumerate(blocks):
             block.register_forward_pre_hook(lambda *_, i=index: self._enter(i))
 

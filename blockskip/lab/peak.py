@@ -50,6 +50,8 @@ class PeakMeter(TorchDispatchMode):
         for tensor in tree_iter(output):
             if isinstance(tensor, Tensor):
                 self._track(tensor)
+        if self.now_bytes > self.peak_bytes:
+            self._believe()
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=output)
@@ -59,6 +61,7 @@ class PeakMeter(TorchDispatchMode):
         """Count tensors that were made elsewhere: they are brought to the card now."""
         for tensor in tensors:
             self._track(tensor)
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def drop(self, tensors: Iterable[Tensor]) -> None:
         """Count these no longer: they leave the card."""
@@ -79,8 +82,6 @@ class PeakMeter(TorchDispatchMode):
         self._live[key] = storage.nbytes()
         self.now_bytes += storage.nbytes()
         weakref.finalize(storage, self._forget, key)
-        if self.now_bytes > self.peak_bytes:
-            self._believe()
 
     def _believe(self) -> None:
         """Take a new peak, but never one that garbage made.

@@ -25,32 +25,10 @@ from blockskip.lab.full_size import (
     weights,
 )
 from blockskip.lab.peak import PeakMeter, fake_card
+from blockskip.memory.tables import GIB, STAGES, Choice
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, skipping
 from blockskip.train import make_optimizer, micro_step
-
-GIB = 1024**3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What is simulated; fields mean what they mean in memory/planner.py's Choice."""
-
-    model: str = "flux-dev"
-    front: int = 19
-    back: int = 10
-    side_px: int = 256
-    text_tokens: int = 512
-    precision: str = "bf16"  # of the frozen blocks
-    checkpointing: bool = False
-    rank: int = 16
-    targets: str = "attention"
-    batch: int = 1
-    middle: str = "stays"  # on the card always | leaves for windows and previews | streamed
-    window_on_card: int = 0  # draws whose state waits on the card while a window is computed
-    rows: int = 4  # draws at a time through a block or the VAE
-    preview_px: int = 1024
-    tiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,12 +40,12 @@ class Peak:
     tflop: float
 
 
-def simulate(setup: Setup, stages: Sequence[str] = ("train",)) -> dict[str, Peak]:
+def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
     """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
 
     Raises UserError for a model that has no full-size twin here.
     """
-    row = model_row(setup.model)
+    row = model_row(choice.model)
     if row.family != "flux" or row.dtype != "bfloat16":
         raise UserError(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
@@ -83,13 +61,13 @@ def simulate(setup: Setup, stages: Sequence[str] = ("train",)) -> dict[str, Peak
     for stage in stages:
         with fake_card():
             meter = PeakMeter()
-            run[stage](setup, row, meter)
+            run[stage](choice, row, meter)
             peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
     return peaks
 
 
 @torch.no_grad()
-def _text(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
+def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """One caption through both encoders; T5-XXL is streamed, its embedding table is not."""
     clip, t5 = build_encoders()
     with meter:
@@ -97,54 +75,54 @@ def _text(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
         Streamed(meter, t5.encoder.block)
         meter.restart()
         pooled = clip(torch.zeros(1, 77, dtype=torch.long)).pooler_output
-        embeds = t5(torch.zeros(1, setup.text_tokens, dtype=torch.long))[0]
+        embeds = t5(torch.zeros(1, choice.text_tokens, dtype=torch.long))[0]
         del pooled, embeds
 
 
 @torch.no_grad()
-def _latents(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
-    """`rows` crops of the training side through the VAE's encoder."""
+def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """`encode_rows` crops of the training side through the VAE's encoder."""
     vae = build_vae(tiled=False)
     with meter:
         meter.hold(weights(vae))
         meter.restart()
-        pixels = torch.empty(setup.rows, 3, setup.side_px, setup.side_px, dtype=torch.float32)
+        pixels = torch.empty(choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32)
         family(row.family).encode_images(_Pipe(vae), pixels)
 
 
 @torch.no_grad()
-def _residuals(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
+def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
     kind = family(row.family)
-    model, _ = _streamed_model(setup, row, kind, meter)
-    tokens = setup.text_tokens + _cells(setup.side_px, kind)
+    model, _ = _streamed_model(choice, row, kind, meter)
+    tokens = choice.text_tokens + _cells(choice.side_px, kind)
     with meter:
-        state = torch.empty(setup.window_on_card, tokens, row.width)
+        state = torch.empty(choice.window_on_card, tokens, row.width)
         meter.restart()
-        _forward(setup, row, kind, model, setup.rows, setup.side_px)
+        _forward(choice, row, kind, model, choice.rows, choice.side_px)
         del state
 
 
 @torch.no_grad()
-def _preview(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
+def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)
-    model, streamed = _streamed_model(setup, row, kind, meter)
-    vae = build_vae(setup.tiled)
+    model, streamed = _streamed_model(choice, row, kind, meter)
+    vae = build_vae(choice.tiled)
     with meter:
         meter.restart()
-        _forward(setup, row, kind, model, 1, setup.preview_px)
+        _forward(choice, row, kind, model, 1, choice.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
-        cells = setup.preview_px // 8
+        cells = choice.preview_px // 8
         vae.decode(torch.empty(1, 16, cells, cells), return_dict=False)
 
 
-def _train(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
+def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """One optimiser step of one draw, with Adam's state already there."""
-    kind, span = family(row.family), Span(setup.front, setup.back)
-    model = build_transformer(row, setup.precision)
-    lora = add_lora(model, kind, span, setup.rank, setup.targets, seed=0)
+    kind, span = family(row.family), Span(choice.front, choice.back)
+    model = build_transformer(row, choice.precision)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
     modulation = {
         name: model.get_submodule(name).out_features for name in modulation_names(model, kind, span)
     }
@@ -152,15 +130,15 @@ def _train(setup: Setup, row: ModelRow, meter: PeakMeter) -> None:
     for group in optimizer.param_groups:
         group["foreach"] = True  # what AdamW takes on a card
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
-    with skipping(model, kind, span, setup.checkpointing) as feed, meter:
-        if setup.middle == "streamed":
+    with skipping(model, kind, span, choice.checkpointing) as feed, meter:
+        if choice.middle == "streamed":
             Streamed(meter, middle, [*_around(model), *lora.values()])
         else:
             meter.hold(weights(model))
         _fill_state(optimizer, lora)
         meter.restart()
-        window = _window(setup, row, kind, modulation)
-        micro_step(model, kind, feed, window, setup.side_px, row.guidance_embedding, 1)
+        window = _window(choice, row, kind, modulation)
+        micro_step(model, kind, feed, window, choice.side_px, row.guidance_embedding, 1)
         del window
         optimizer.step()
 
@@ -173,16 +151,16 @@ def _fill_state(optimizer: torch.optim.Optimizer, lora: dict[str, nn.Parameter])
 
 
 def _streamed_model(
-    setup: Setup, row: ModelRow, kind: Family, meter: PeakMeter
+    choice: Choice, row: ModelRow, kind: Family, meter: PeakMeter
 ) -> tuple[nn.Module, Streamed]:
     """The whole model between two training steps: what is no block, the LoRA and its optimiser's
     state are on the card, the middle where it stays, and of the rest two blocks at a time."""
-    model, span = build_transformer(row, setup.precision), Span(setup.front, setup.back)
-    lora = add_lora(model, kind, span, setup.rank, setup.targets, seed=0).values()
+    model, span = build_transformer(row, choice.precision), Span(choice.front, choice.back)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_around(model), *lora, *state]
     blocks = [block for _, block in kind.blocks(model)]
-    if setup.middle == "stays":
+    if choice.middle == "stays":
         modulation = modulation_names(model, kind, span)
         left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
         middle = weights(*(blocks[i] for i in span.middle(row.num_blocks)))
@@ -199,11 +177,11 @@ def _cells(side_px: int, kind: Family) -> int:
 
 
 def _forward(
-    setup: Setup, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
+    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
     tensors = (
         torch.empty(rows, _cells(side_px, kind), 64),
-        torch.empty(rows, setup.text_tokens, 4096),
+        torch.empty(rows, choice.text_tokens, 4096),
         torch.empty(rows, 768),
         torch.empty(rows, dtype=torch.float32),
     )
@@ -211,18 +189,18 @@ def _forward(
 
 
 def _window(
-    setup: Setup, row: ModelRow, kind: Family, modulation: dict[str, int]
+    choice: Choice, row: ModelRow, kind: Family, modulation: dict[str, int]
 ) -> dict[str, Tensor]:
     """What load_rows brings for one micro-step."""
-    rows, image, width = setup.batch, _cells(setup.side_px, kind), row.width
+    rows, image, width = choice.batch, _cells(choice.side_px, kind), row.width
     window = {
-        "front.image": torch.empty(rows, image, width if setup.front else 64),
-        "front.text": torch.empty(rows, setup.text_tokens, width if setup.front else 4096),
+        "front.image": torch.empty(rows, image, width if choice.front else 64),
+        "front.text": torch.empty(rows, choice.text_tokens, width if choice.front else 4096),
         "pooled": torch.empty(rows, 768),
         "t": torch.empty(rows, dtype=torch.float32),
         "target": torch.empty(rows, image, 64, dtype=torch.float32),
     }
-    if setup.back:
+    if choice.back:
         window["back"] = torch.empty(rows, image, width)
     return window | {name: torch.empty(rows, size) for name, size in modulation.items()}
 
