@@ -18,6 +18,7 @@ from rich.console import Console
 
 from blockskip import config, runs, sources
 from blockskip.events import UserError
+from blockskip.lab.commands import simulate
 from blockskip.memory import planner
 
 app = typer.Typer(
@@ -206,6 +207,40 @@ def clean(as_json: Json = False) -> None:
 
 
 @app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "flux-dev",
+    budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
+    ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
+    disk: Annotated[float, typer.Option(help="Free on the disk, GiB; 0 = enough.")] = 0.0,
+    skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
+    precision: Annotated[str | None, typer.Option(help=" | ".join(config.PRECISIONS))] = None,
+    patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
+    as_json: Json = False,
+) -> None:
+    """What a training would take of card, RAM and disk, stage by stage, without doing it."""
+    from blockskip.memory.show import plan_table
+
+    said = planner.make_plan(
+        model=model,
+        budget_gib=budget,
+        ram_gib=ram,
+        disk_gib=disk or float("inf"),
+        skip=skip,
+        precision=precision,
+        patches=patches,
+        steps=steps,
+        rank=rank,
+        targets=targets,
+    )
+    if not as_json:
+        Console().print(plan_table(said))
+    _say(as_json, said.to_dict(), [*(f"- {r}" for r in said.reasons), f"- {said.one_more_gib}"])
+
+
+@app.command()
 def doctor(
     report: Annotated[
         Path | None,
@@ -290,6 +325,9 @@ def evaluate_base_(
         [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
         + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
     )
+
+
+lab.command()(simulate)
 
 
 def demo_pet(index: int = 0) -> tuple[Path, str]:

@@ -9,7 +9,7 @@ memory/planner.py, which must know the same numbers without torch (ours; METHOD.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from blockskip.lab.full_size import (
     weights,
 )
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.memory.tables import GIB, STAGES, Choice
+from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, skipping
 from blockskip.train import make_optimizer, micro_step
@@ -46,11 +46,11 @@ def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
     Raises UserError for a model that has no full-size twin here.
     """
     row = model_row(choice.model)
-    if row.family != "flux" or row.dtype != "bfloat16":
+    if row.family != "flux" or not row.full_size:
         raise UserError(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
-    run: dict[str, Callable[[Setup, ModelRow, PeakMeter], None]] = {
+    run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {
         "text": _text,
         "latents": _latents,
         "residuals": _residuals,
@@ -64,6 +64,22 @@ def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
             run[stage](choice, row, meter)
             peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
     return peaks
+
+
+def report(choice: Choice, stages: Sequence[str] = STAGES) -> dict:
+    """Simulated peaks and FLOPs beside what the planner says of the same choice."""
+    planned = stage_needs(model_row(choice.model), choice)
+    found = {}
+    for name, peak in simulate(choice, stages).items():
+        need = planned[name].vram_gib
+        found[name] = {
+            "vram_gib": round(peak.vram_gib, 3),
+            "planned_gib": round(need, 3),
+            "planner_off": round(need / peak.vram_gib - 1, 4),
+            "held_gib": round(peak.held_gib, 3),
+            "tflop": round(peak.tflop, 2),
+        }
+    return {"model": choice.model, "choice": asdict(choice), "stages": found}
 
 
 @torch.no_grad()
