@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from blockskip.config import ModelRow, quality_table, reserve_table
 from blockskip.events import UserError
-from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
+from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice, Need, stage_needs
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
 
@@ -89,8 +89,10 @@ class Fit:
 def find(row: ModelRow, wish: Wish) -> Fit:
     """The best that fits. Raises UserError when nothing does, with the least that would."""
     ways = candidates(row, wish)
-    for streamed in (False, True):
-        for candidate in ways:
+    # what crosses the bus in every step should be little: the smallest weights first
+    lightest = sorted(ways, key=lambda way: WEIGHT_BYTES[way.precision])
+    for streamed, order in ((False, ways), (True, lightest)):
+        for candidate in order:
             fit = settle(row, wish, candidate, streamed)
             if fit is not None:
                 return fit

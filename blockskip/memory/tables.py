@@ -152,23 +152,40 @@ def _unpacked(row: ModelRow, choice: Choice) -> float:
 
 
 def _train_card(row: ModelRow, choice: Choice) -> float:
-    middle = _middle(row, choice)
-    lora = lora_params(row, choice)
+    middle, lora = _middle(row, choice), lora_params(row, choice)
     unit = choice.batch * _unit(row, choice)
     ff = 5 if choice.targets == "attention+ff" else 0
     kept = [(13.4 if i < row.blocks[0] else 12.05) + ff for i in middle]
-    if choice.checkpointing:
-        activations = (len(kept) + max(kept)) * unit
-    else:
-        activations = sum(kept) * unit
-    if choice.middle == "streamed":
-        weights = _stream(row, choice, middle, modulation=False)
-    else:
-        weights = middle_bytes(row, choice)
-    rounded = 2 * lora * (1 if not choice.checkpointing else 1 / max(1, len(kept)))
-    passing = 11 * unit + _unpacked(row, choice)  # what backward makes and lets go
-    around = _around(row, choice, embedders=not choice.front)
-    return around + weights + 12 * lora + rounded + activations + passing
+    there = _around(row, choice, embedders=not choice.front) + 12 * lora
+    # what backward makes and lets go
+    there += 11 * unit + _unpacked(row, choice)
+    if choice.middle != "streamed":
+        there += middle_bytes(row, choice)
+    if not choice.checkpointing:
+        return there + sum(kept) * unit + 2 * lora  # with every LoRA matrix rounded to bf16
+    return there + 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+
+
+def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float) -> float:
+    """The worst block of a checkpointed backward: inputs up to it, its own activations and, when
+    the middle is streamed, its weights and those of the block before it, which is coming."""
+    sizes = [0.0] + [
+        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed")
+        for i in _middle(row, choice)
+    ]
+    return max(
+        (n + 1 + kept[n]) * unit + sizes[n] + sizes[n + 1] for n in range(len(kept))
+    )
+
+
+def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
+    """What passes through a block without gradients: most in attention, where image and text meet
+    and rotation is done in fp32, or in the feed-forward while its weight is unpacked."""
+    unit = rows * _unit(row, choice, side_px)
+    image = 1 - choice.text_tokens / tokens(choice, side_px)
+    attention = (16.5 - 4.2 * image) * unit
+    unpacked = 8.0 * row.width**2 + 9 * unit if choice.precision != "bf16" else 0.0
+    return max(attention, unpacked)
 
 
 def _between_steps(row: ModelRow, choice: Choice) -> float:
@@ -181,18 +198,17 @@ def _between_steps(row: ModelRow, choice: Choice) -> float:
 
 
 def _residuals_card(row: ModelRow, choice: Choice) -> float:
-    unit = _unit(row, choice)
-    passing = 15 * choice.rows * unit + _unpacked(row, choice)
-    return _between_steps(row, choice) + passing + choice.window_on_card * unit
+    passing = _forward(row, choice, choice.rows, choice.side_px)
+    return _between_steps(row, choice) + passing + choice.window_on_card * _unit(row, choice)
 
 
 def _preview_card(row: ModelRow, choice: Choice) -> float:
     """Sampling, or decoding when the streamed blocks are gone, whichever takes more."""
-    passing = 13.8 * _unit(row, choice, choice.preview_px) + _unpacked(row, choice)
+    passing = _forward(row, choice, 1, choice.preview_px)
     there = _between_steps(row, choice)
     streamed = _stream(row, choice, range(row.num_blocks), modulation=True)
     tile = min(choice.preview_px, 512) if choice.tiled else choice.preview_px
-    decoding = 1510.0 * tile**2 + (16.0 * choice.preview_px**2 if choice.tiled else 0)
+    decoding = 1540.0 * tile**2 + (16.0 * choice.preview_px**2 if choice.tiled else 0)
     return max(there + passing, there - streamed + _VAE + decoding)
 
 
@@ -202,7 +218,7 @@ def _latents_card(choice: Choice) -> float:
 
 def _text_card(choice: Choice) -> float:
     """CLIP, the table of words and two blocks of T5-XXL: one computes, the next one comes."""
-    scores = 64 * choice.text_tokens**2 * 5.0 + choice.text_tokens * 10240 * 3.0
+    scores = 64 * choice.text_tokens**2 * 5.0 + choice.text_tokens * 10240 * 3.0 + 6e6
     return _CLIP + _T5_WORDS + 2 * _T5_BLOCK + scores
 
 
