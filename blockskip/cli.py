@@ -213,7 +213,7 @@ def plan(
     ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
     disk: Annotated[float, typer.Option(help="Free on the disk, GiB; 0 = enough.")] = 0.0,
     skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
-    precision: Annotated[str | None, typer.Option(help=" | ".join(config.PRECISIONS))] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 | int8 | nf4")] = None,
     patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,

@@ -102,7 +102,9 @@ def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.hold(weights(vae))
         meter.restart()
-        pixels = torch.empty(choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32)
+        pixels = torch.empty(
+            choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32
+        )
         family(row.family).encode_images(_Pipe(vae), pixels)
 
 

@@ -34,9 +34,7 @@ def reasons(row: ModelRow, wish: Wish, fit: Fit) -> list[str]:
 def one_more_gib(row: ModelRow, wish: Wish, fit: Fit) -> str:
     """What the next GiB would bring, or how many it takes until something changes."""
     for more in (1, 2, 4, 8, 16):
-        wider = replace(
-            wish, budget_gib=wish.budget_gib + more, free_gib=wish.free_gib + more
-        )
+        wider = replace(wish, budget_gib=wish.budget_gib + more, free_gib=wish.free_gib + more)
         try:
             change = _change(row, fit, find(row, wider))
         except UserError:

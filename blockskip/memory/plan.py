@@ -46,11 +46,12 @@ class Wish:
 
     @property
     def reserve_gib(self) -> float:
-        """What is never planned with: the desktop's share and CUDA's own context."""
+        """What is never planned with: the desktop's share, CUDA's context, the allocator's gaps."""
         table, system = reserve_table(), self.system or platform.system()
         share = "windows" if system == "Windows" else "other"
         share += "_big" if self.budget_gib >= table["big_from"] else ""
-        return table[share] + table["context"]
+        gaps = table["allocator"] * min(self.budget_gib, self.free_gib)
+        return table[share] + table["context"] + gaps
 
     @property
     def usable_gib(self) -> float:
@@ -225,9 +226,16 @@ def _refusal(row: ModelRow, wish: Wish, ways: list[Candidate]) -> UserError:
     found = f"; {wish.free_gib:.1f} GiB are free now" if wish.free_gib < wish.budget_gib else ""
     return UserError(
         f"A budget of {wish.budget_gib:g} GiB is too small for {row.title}{found}.",
-        f"The least that works is {_up(needs + wish.reserve_gib)} GiB: {_WHY[stage]} takes "
-        f"{needs:.1f} GiB, and {wish.reserve_gib:.2f} GiB are left to the desktop and the driver.",
+        f"The least that works is {_up(_budget_for(wish, needs))} GiB: {_WHY[stage]} takes "
+        f"{needs:.1f} GiB, and the rest is left to the desktop and the driver.",
     )
+
+
+def _budget_for(wish: Wish, needs_gib: float) -> float:
+    """The budget of which so much can be used."""
+    gaps = reserve_table()["allocator"]
+    fixed = wish.reserve_gib - gaps * min(wish.budget_gib, wish.free_gib)
+    return (needs_gib + fixed) / (1 - gaps)
 
 
 _WHY = {

@@ -21,6 +21,7 @@ from blockskip.memory.plan import Fit, Wish, find
 from blockskip.memory.small import check_budget, step_need
 from blockskip.memory.tables import STAGES, Choice, Need
 
+_TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
 
 
@@ -35,7 +36,9 @@ class Plan:
     stages: dict[str, Need]
     reasons: list[str]
     one_more_gib: str
-    choice: Choice | None = None  # what the tables were asked; None for a model that fits everywhere
+    choice: Choice | None = (
+        None  # what the tables were asked; None for a model that fits everywhere
+    )
 
     @property
     def peak_vram_gib(self) -> float:
@@ -52,7 +55,7 @@ class Plan:
     def to_dict(self) -> dict:
         """The contract of `plan --json` (DESIGN.md §3)."""
         s, row = self.settings, model_row(self.settings.model)
-        full = {"float32": "fp32", "bfloat16": "bf16"}[row.dtype]
+        full = _TYPES[row.dtype]
         return {
             "model": s.model,
             "budget_gib": s.budget_gib,
@@ -131,6 +134,8 @@ def make_plan(
     """
     row = model_row(model)
     said = {key: value for key, value in overrides.items() if value is not None}
+    if said.get("precision") == _TYPES[row.dtype]:
+        said["precision"] = "full"
     fixed = _span(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
     settings = _settings(
         row,
@@ -184,9 +189,7 @@ def _free_gib() -> float:
     return free if free >= 0 else math.inf
 
 
-def _wish(
-    row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None
-) -> Wish:
+def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None) -> Wish:
     precision = settings.precision if "precision" in said else ""
     return Wish(
         budget_gib=settings.budget_gib,

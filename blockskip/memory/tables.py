@@ -77,9 +77,7 @@ def stage_needs(row: ModelRow, choice: Choice) -> dict[str, Need]:
         "preview": _preview_card(row, choice),
     }
     ram, disk = _ram(row, choice), _disk(row, choice)
-    return {
-        s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in STAGES
-    }
+    return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in STAGES}
 
 
 def linear_params(row: ModelRow, index: int, modulation: bool = False) -> int:
@@ -111,9 +109,7 @@ def middle_bytes(row: ModelRow, choice: Choice) -> float:
 def lora_params(row: ModelRow, choice: Choice) -> int:
     """Parameters of the LoRA: rank times (in + out) of every linear it adapts."""
     widths = {"attention": (16, 6), "attention+ff": (36, 17)}[choice.targets]
-    return sum(
-        choice.rank * widths[i >= row.blocks[0]] * row.width for i in _middle(row, choice)
-    )
+    return sum(choice.rank * widths[i >= row.blocks[0]] * row.width for i in _middle(row, choice))
 
 
 def _middle(row: ModelRow, choice: Choice) -> range:
@@ -173,9 +169,7 @@ def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float)
         block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed")
         for i in _middle(row, choice)
     ]
-    return max(
-        (n + 1 + kept[n]) * unit + sizes[n] + sizes[n + 1] for n in range(len(kept))
-    )
+    return max((n + 1 + kept[n]) * unit + sizes[n] + sizes[n + 1] for n in range(len(kept)))
 
 
 def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
