@@ -177,7 +177,8 @@ def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
     and rotation is done in fp32, or in the feed-forward while its weight is unpacked."""
     unit = rows * _unit(row, choice, side_px)
     image = 1 - choice.text_tokens / tokens(choice, side_px)
-    attention = (16.5 - 4.2 * image) * unit
+    wide = choice.targets == "attention+ff" and choice.front < row.blocks[0]
+    attention = (16.5 - 4.2 * image + 1.3 * wide) * unit  # a LoRA's sum beside what it adds to
     unpacked = 8.0 * row.width**2 + 9 * unit if choice.precision != "bf16" else 0.0
     return max(attention, unpacked)
 
