@@ -32,9 +32,7 @@ MATTERS["preview"] = [*MODEL, "preview_px", "tiled"]
 def cases() -> Iterator[tuple[str, Choice]]:
     """(stage, choice) to simulate."""
     for system, budget in itertools.product(("Windows", "Linux"), BUDGETS):
-        plan = make_plan(
-            model="flux-dev", budget_gib=budget, system=system, free_gib=float("inf")
-        )
+        plan = make_plan(model="flux-dev", budget_gib=budget, system=system, free_gib=float("inf"))
         yield from ((stage, plan.choice) for stage in MATTERS)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
     kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
