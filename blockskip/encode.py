@@ -13,7 +13,8 @@ from torch import Tensor
 
 from blockskip.config import Settings
 from blockskip.families.base import Family, Text
-from blockskip.memory.placement import replaced, resident, row_by_row
+from blockskip.memory.passes import row_by_row
+from blockskip.memory.placement import replaced, resident
 from blockskip.photos import Photo, open_photo, scale_photo
 from blockskip.schedule import Draw, train_side
 
@@ -64,10 +65,9 @@ def encode_draws(
     settings: Settings,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-    batch: int = 32,
 ) -> Tensor:
     """Latents x_0 of the draws, (len(draws), T, C) on the CPU."""
-    side = train_side(settings)
+    side, batch = train_side(settings), settings.encode_batch
 
     @lru_cache(maxsize=16)
     def scaled(index: int) -> Image.Image:

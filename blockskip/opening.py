@@ -43,7 +43,7 @@ def open_model(
             continue
         if settings.precision != "full":
             index = _quantised(kind, part, index, source, settings.precision, device, progress)
-        park(part, index, math.inf if settings.offload == "ram" else 0)
+        park(part, index, math.inf if settings.offload == "pinned" else 0)
     return pipe
 
 

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from blockskip import files
 from blockskip.families.base import Family
-from blockskip.memory.placement import Layerwise, replaced, resident
+from blockskip.memory.passes import Apart, Layerwise
+from blockskip.memory.placement import replaced, resident
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,12 @@ class Alongside:
         self.velocity = torch.empty(0)
         self._given: dict = {}  # what the next block takes
 
-    def begin(self, model: nn.Module, family: Family, device: torch.device) -> None:
+    def begin(
+        self, model: nn.Module, family: Family, device: torch.device, waits: torch.device
+    ) -> None:
         """Find what the first block takes; the library's forward finds it."""
         stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
-        _run(model, family, self.inputs, stops, device)
+        _run(model, family, self.inputs, stops, device, waits)
 
     def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
         """Pass block `name`, which is here."""
@@ -106,10 +111,12 @@ class Alongside:
         self._given["hidden_states"] = outputs[family.image_output]
         self._given["encoder_hidden_states"] = outputs[1 - family.image_output]
 
-    def end(self, model: nn.Module, family: Family, device: torch.device) -> None:
+    def end(
+        self, model: nn.Module, family: Family, device: torch.device, waits: torch.device
+    ) -> None:
         """Let the library's forward finish from what the last block gave."""
         stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
-        self.velocity = _run(model, family, self.inputs, stops, device).cpu()
+        self.velocity = _run(model, family, self.inputs, stops, device, waits).cpu()
 
 
 class _Streams(nn.Module):
@@ -136,13 +143,15 @@ def compute_window(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
     alongside: Alongside | None = None,
+    on_card: bool = True,
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU.
 
     Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
     span.front = 0), `pooled` (W, ·), `t` (W,), `back` (W, T, D) when span.back > 0, and one (W,
     k·D) for each modulation linear of the middle under its name. progress(n, total) is called after
-    each block. alongside: draws that pass on the same occasion.
+    each block. alongside: draws that pass on the same occasion. on_card: what the draws are between two
+    blocks waits on `device`, else in RAM.
     """
     blocks = family.blocks(model)
     middle = span.middle(len(blocks))
@@ -154,8 +163,9 @@ def compute_window(
     }
 
     def record_front(given: dict) -> None:
-        window["front.image"] = given["hidden_states"].cpu()
-        window["front.text"] = given["encoder_hidden_states"].cpu()
+        # copies: the blocks that follow write over what they are given
+        window["front.image"] = given["hidden_states"].to("cpu", copy=True)
+        window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
 
     def record_back(given: dict) -> None:
         window["back"] = -given["hidden_states"].float().cpu()
@@ -181,12 +191,15 @@ def compute_window(
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
         stack.enter_context(replaced(model, wrapped))
+        if not on_card:
+            stack.enter_context(replaced(model, beside_blocks(model, micro_batch, device)))
         stack.enter_context(resident(device, model))
+        waits = device if on_card else CPU
         if alongside:
-            alongside.begin(model, family, device)
-        _run(model, family, inputs, wrapped, device)
+            alongside.begin(model, family, device, waits)
+        _run(model, family, inputs, wrapped, device, waits)
         if alongside:
-            alongside.end(model, family, device)
+            alongside.end(model, family, device, waits)
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
 
@@ -197,7 +210,7 @@ def full_velocity(
 ) -> Tensor:
     """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
-    return _run(model, family, inputs, wrapped, device).cpu()
+    return _run(model, family, inputs, wrapped, device, device).cpu()
 
 
 def layerwise(
@@ -207,9 +220,20 @@ def layerwise(
     through it, and the next block is fetched meanwhile."""
     blocks = family.blocks(model)
     following = [block for _, block in blocks[1:]] + [None]
+    streams = ("hidden_states", "encoder_hidden_states")
+    given = streams if family.image_output == 0 else streams[::-1]
     return {
-        name: Layerwise(block, micro_batch, family.batched, device, ahead)
+        name: Layerwise(block, micro_batch, family.batched, given, device, ahead)
         for (name, block), ahead in zip(blocks, following, strict=True)
+    }
+
+
+def beside_blocks(model: nn.Module, micro_batch: int, device: torch.device) -> dict[str, nn.Module]:
+    """What has weights and is no block, by name, wrapped so that what it gives waits in RAM."""
+    return {
+        name: Apart(module, micro_batch, device)
+        for name, module in model.named_children()
+        if not isinstance(module, nn.ModuleList) and next(module.parameters(), None) is not None
     }
 
 
@@ -219,9 +243,11 @@ def _run(
     inputs: WindowInputs,
     blocks: dict[str, nn.Module],
     device: torch.device,
+    waits: torch.device,
 ) -> Tensor:
-    """One forward of the library's model with `blocks` in the place of its own."""
-    tensors = (x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
+    """One forward of the library's model with `blocks` in the place of its own; waits: where what
+    the draws are is."""
+    tensors = (x.to(waits) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
     with replaced(model, blocks), resident(device, model):
         (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
     return velocity

@@ -103,4 +103,6 @@ def pictures(
         sampling,
         seeds,
         device,
+        settings.preview_batch,
+        settings.preview_tiled,
     )

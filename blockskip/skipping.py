@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.families.base import Family
-from blockskip.memory.placement import Streamed, replaced, stand_ins
+from blockskip.memory.passes import Streamed
+from blockskip.memory.placement import replaced, stand_ins
 from blockskip.residuals import Span, modulation_names
 
 
@@ -168,9 +169,9 @@ def add_lora(
 ) -> dict[str, nn.Parameter]:
     """Give the middle a LoRA (alpha = rank, B = 0) through peft.
 
-    Returns its parameters, float32 whatever the model is (a bf16 one would swallow small steps),
-    under the full model's names, `transformer.<linear>.lora_A.weight` (r,
-    in) and `….lora_B.weight` (out, r).
+    Its parameters are fp32 whatever the model is, and are used in the type of their input.
+    Returns them under the full model's names, `transformer.<linear>.lora_A.weight` (r, in) and
+    `….lora_B.weight` (out, r).
     """
     from peft import LoraConfig
 
@@ -185,19 +186,43 @@ def add_lora(
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)
         )
-    lora = {
+    for name in names:
+        _keep_in_fp32(model.get_submodule(name))
+    return {
         f"transformer.{name.replace('.default', '')}": parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    for parameter in lora.values():  # peft makes them as the model's weights are
-        parameter.data = parameter.data.float()
-    return lora
+
+
+class _Rounded(nn.Linear):
+    """A LoRA matrix kept in fp32 and rounded to its input's type when used.
+
+    peft instead widens the input to fp32 and keeps a copy of it for each of q, k, v: at FLUX's size
+    4 GiB of the card. Rounding the small matrix costs nothing; in fp32 both are the same bytes.
+    """
+
+    def __init__(self, matrix: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = matrix.in_features, matrix.out_features
+        self.weight = nn.Parameter(matrix.weight.detach().float())
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def _keep_in_fp32(layer: nn.Module) -> None:
+    """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _Rounded."""
+    layer.cast_input_dtype_enabled = False
+    for part in (layer.lora_A, layer.lora_B):
+        for name, matrix in part.items():
+            part[name] = _Rounded(matrix)
 
 
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A copy of the LoRA's tensors."""
-    return {name: parameter.detach().clone() for name, parameter in lora.items()}
+    """A copy of the LoRA's tensors, on the CPU: the card has none to spare."""
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in lora.items()}
 
 
 @torch.no_grad()

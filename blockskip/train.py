@@ -22,7 +22,8 @@ from blockskip import files, flow
 from blockskip.config import Settings
 from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
-from blockskip.memory.placement import hold, settle
+from blockskip.memory.placement import hold, let_go, settle
+from blockskip.memory.stream import Missing
 from blockskip.residuals import (
     Alongside,
     Span,
@@ -58,6 +59,36 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
 
 
+def make_optimizer(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient.
+
+    On CUDA the two are 8-bit ones (bitsandbytes), a quarter of the memory: less than is planned.
+    """
+    options = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.0}
+    if not all(parameter.is_cuda for parameter in lora.values()):
+        return torch.optim.AdamW(lora.values(), **options)
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(lora.values(), **options)
+
+
+def micro_step(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    side_px: int,
+    guidance: bool,
+    accumulation: int,
+) -> Tensor:
+    """Forward and backward of the B draws of `window`; gives their share of the step's loss."""
+    with feed.holding(window):
+        prediction = velocity(model, family, feed, window, side_px, guidance)
+        loss = flow.loss(prediction, window["target"]) / accumulation
+        loss.backward()
+    return loss.detach()
+
+
 class Trainer:
     """LoRA on the middle of `model`; `run` yields events, one Loss a step.
 
@@ -87,17 +118,25 @@ class Trainer:
             model, family, self.span, settings.rank, settings.targets, settings.seed
         )
         settle(device, self.lora.values())
-        self.optimizer = _optimizer(device, list(self.lora.values()), settings.lr)
+        self.optimizer = make_optimizer(self.lora, settings.lr)
         self.step = 0
         self.window_seconds = 0.0
         self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
-        with self._skipping():
-            hold(device, model)  # brought once, before the first window passes the same blocks
+        self._held: list[Missing] = []  # what is on the card for the steps of one window
+        # what stays is brought once, before the first window passes the same blocks
+        with self._skipping(hollow=settings.middle != "stays"):
+            hold(device, model)
 
-    def _skipping(self) -> AbstractContextManager[Feed]:
+    def leave(self) -> None:
+        """Make room for windows and previews: what need not stay leaves until the next step."""
+        let_go(self._held)
+        self._held = []
+
+    def _skipping(self, hollow: bool = False) -> AbstractContextManager[Feed]:
+        """hollow: the middle's weights are nowhere among the model's."""
         settings = self.settings
-        streamed_to = self.device if settings.stream_middle else None
+        streamed_to = self.device if hollow or settings.middle == "streamed" else None
         return skipping(self.model, self.family, self.span, settings.checkpointing, streamed_to)
 
     def run(self) -> Iterator[Loss]:
@@ -130,6 +169,7 @@ class Trainer:
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
         started = time.perf_counter()
+        self.leave()
         rows = range(first * per_step, last * per_step)
         current = snapshot(self.lora)
         alongside = self._alongside(rows)
@@ -144,6 +184,7 @@ class Trainer:
                 self.device,
                 self.progress,
                 alongside,
+                self.device.type == "cpu" or len(rows) <= settings.window_on_card,
             )
         finally:
             restore(self.lora, current)
@@ -205,15 +246,19 @@ class Trainer:
         total = 0.0
         start = (self.step - first) * settings.draws_per_step
         with self._skipping() as feed:
+            if settings.middle == "leaves" and not self._held:
+                self._held = hold(self.device, self.model, keep=True)
             for row in range(start, start + settings.draws_per_step, settings.batch):
                 window = load_rows(path, row, row + settings.batch, self.device)
-                with feed.holding(window):
-                    prediction = velocity(
-                        self.model, self.family, feed, window, self.side_px, self.guidance
-                    )
-                    loss = flow.loss(prediction, window["target"]) / settings.accumulation
-                    loss.backward()
-                total += loss.item()
+                total += micro_step(
+                    self.model,
+                    self.family,
+                    feed,
+                    window,
+                    self.side_px,
+                    self.guidance,
+                    settings.accumulation,
+                ).item()
         if not math.isfinite(total):
             raise UserError(
                 f"The loss became {total} at step {self.step + 1}: training went astray.",
@@ -256,18 +301,6 @@ class Trainer:
                 value = int(value)  # bitsandbytes counts steps in a plain number
             self.optimizer.state[parameter][key] = value
         self.step = int(metadata["step"])
-
-
-def _optimizer(
-    device: torch.device, parameters: Sequence[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    """AdamW; on CUDA with its state in 8 bits (bitsandbytes), a quarter of the memory."""
-    options = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.0}
-    if device.type != "cuda":
-        return torch.optim.AdamW(parameters, **options)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(parameters, **options)
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:

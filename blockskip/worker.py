@@ -219,6 +219,7 @@ class Worker:
         folder = self._preview_folder(trainer.step)
         seeds = preview.preview_seeds(settings, len(texts))
         sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        trainer.leave()
         try:
             with self.report.stage("preview"):
                 self.report.progress("preview", 0, len(texts))
@@ -230,6 +231,8 @@ class Worker:
                     sampling,
                     seeds,
                     self.device,
+                    settings.preview_batch,
+                    settings.preview_tiled,
                 )
                 for index, (path, prompt) in enumerate(
                     preview.write_previews(images, texts, seeds, folder)

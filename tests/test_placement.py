@@ -14,7 +14,8 @@ from blockskip import train
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
 from blockskip.memory import placement
-from blockskip.memory.placement import RowByRow, hold, passing, resident, row_by_row
+from blockskip.memory.passes import RowByRow, row_by_row
+from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.stream import missing, park
 from blockskip.memory.weights import Reader, Stored, index_folder
 from blockskip.residuals import Span, compute_window, full_velocity
@@ -90,7 +91,9 @@ def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_byte
         assert missing(FAMILY.blocks(model)[2][1]), "nothing stays behind"
 
 
-@pytest.mark.parametrize("change", [{}, {"stream_middle": True}, {"prior": 0.4}])
+@pytest.mark.parametrize(
+    "change", [{}, {"middle": "streamed"}, {"middle": "leaves"}, {"prior": 0.4}]
+)
 def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change, monkeypatch):
     settings = dataclasses.replace(SETTINGS, steps=4, checkpointing=True)
     whole = trainer(tmp_path / "a", settings)
@@ -112,7 +115,7 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
     one.save(tmp_path / "parked.safetensors")
     written = (tmp_path / "parked.safetensors").read_bytes()
     assert written == (tmp_path / "whole.safetensors").read_bytes()
-    if change.keys() != {"stream_middle"}:
+    if "middle" not in change:
         # two windows: skipped blocks, embedders and modulation twice, the middle and the head once
         assert set(store.moved.reads.values()) == {1, 2}
 
@@ -231,11 +234,12 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     from blockskip.config import ASSETS, Settings, model_row
     from blockskip.families.base import Sampling
     from blockskip.opening import open_model
+    from blockskip.sources import Source
 
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [
         FAMILY.load(folder, torch.float32),
-        open_model(FAMILY, row, folder, Settings(offload="file"), CPU),
+        open_model(FAMILY, row, Source(row, folder), Settings(offload="mapped"), CPU),
     ]
     shown = []
     for pipe in pipes:
@@ -250,10 +254,10 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
 def test_eight_bit_adam_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     from bitsandbytes.optim import AdamW8bit
 
-    def eight(device, parameters, lr):
-        return AdamW8bit(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    def eight(lora, lr):
+        return AdamW8bit(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
 
-    monkeypatch.setattr(train, "_optimizer", eight)
+    monkeypatch.setattr(train, "make_optimizer", eight)
     settings = dataclasses.replace(SETTINGS, steps=4, rank=128)  # 8 bits begin at 4096 numbers
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)

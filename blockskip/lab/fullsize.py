@@ -24,7 +24,8 @@ from blockskip.config import Settings
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.lab import random_checkpoint as checkpoints
-from blockskip.memory.placement import replaced, resident, row_by_row
+from blockskip.memory.passes import row_by_row
+from blockskip.memory.placement import replaced, resident
 from blockskip.memory.stream import Store, park
 from blockskip.memory.weights import index_folder
 from blockskip.photos import Photo
@@ -96,7 +97,7 @@ class Job:
     side_px: int = 64
     text_tokens: int = 16
     precision: str = "full"
-    stream_middle: bool = False
+    middle: str = "stays"
     compare: bool = True
 
 
@@ -147,9 +148,9 @@ def _trainer(job: Job, model: nn.Module) -> Trainer:
         steps=job.windows * per_window,
         window_steps=per_window,
         checkpointing=True,
-        stream_middle=job.stream_middle,
+        middle=job.middle,
         precision=job.precision,
-        offload="file",
+        offload="mapped",
     )
     side = 2 * job.side_px
     photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")

@@ -85,7 +85,7 @@ class Store:
         self.moved, self.keep_bytes = Moved(), keep_bytes
         self._reader = Reader()
         self._staging, self._turn = [_Staging(), _Staging()], 0
-        self._kept: dict[tuple[str, ...], Tensor] = {}
+        self._kept: dict[str, Tensor] = {}  # weight by weight: blocks come in more than one company
         self._flight: Flight | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
         self._copying: object = None  # the copy stream, made when a device first needs it
@@ -136,11 +136,12 @@ class Store:
         keep: bool,
     ) -> Flight:
         offsets, size = _layout(slots)
-        kept = self._kept.get(names)
+        fresh = [slot for slot in slots if slot.name not in self._kept]
+        _, more = _layout(fresh)
         self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
-        keep = keep and kept is None and size <= self.keep_bytes
+        keep = keep and 0 < more <= self.keep_bytes
         if keep:
-            self.keep_bytes -= size
+            self.keep_bytes -= more
         if device.type == "cpu":
             staged = passing and not keep
             host = self._next_staging().room(size, False) if staged else _bytes(size)
@@ -148,8 +149,9 @@ class Store:
             return Flight(names, _views(host, slots, offsets), landed, stay=keep)
         there = torch.empty(size, dtype=torch.uint8, device=device)
         ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
-        landed = self._thread.submit(self._carry, slots, offsets, there, ready, names, kept, keep)
-        return Flight(names, _views(there, slots, offsets), landed)
+        views = _views(there, slots, offsets)
+        landed = self._thread.submit(self._carry, fresh, views, there, ready, keep)
+        return Flight(names, views, landed)
 
     def _next_staging(self) -> _Staging:
         self._turn = 1 - self._turn
@@ -170,37 +172,38 @@ class Store:
 
     def _carry(
         self,
-        slots: list[Slot],
-        offsets: list[int],
+        fresh: list[Slot],
+        views: dict[str, Tensor],
         there: Tensor,
         ready: object,
-        names: tuple[str, ...],
-        kept: Tensor | None,
         keep: bool,
     ) -> object:
         """In the reading thread: files → pinned buffer → device, on the copy stream.
 
-        ready: the event before which `there` may still be in use by work already queued.
+        fresh: those of `views`, parts of `there`, that are not in RAM yet. ready: the event before
+        which `there` may still be in use by work already queued.
         """
-        staging = None if kept is not None or keep else self._next_staging()
-        if kept is not None:
-            host = kept
-        elif keep:
-            host = torch.empty(len(there), dtype=torch.uint8, pin_memory=there.is_cuda)
+        offsets, size = _layout(fresh)
+        staging = self._next_staging() if fresh and not keep else None
+        if staging is not None:
+            host = staging.room(size, there.is_cuda)
         else:
-            host = staging.room(len(there), there.is_cuda)
-        if kept is None:
-            self._read(slots, offsets, host)
+            host = torch.empty(size, dtype=torch.uint8, pin_memory=there.is_cuda and size > 0)
+        self._read(fresh, offsets, host)
+        read = _views(host, fresh, offsets)
         if keep:
-            self._kept[names] = host
+            self._kept |= read
+        waiting = {name: read[name] if name in read else self._kept[name] for name in views}
         if not there.is_cuda:  # untried devices: correct first
-            there.copy_(host)
+            for name, view in views.items():
+                view.copy_(waiting[name])
             return None
         if self._copying is None:
             self._copying = torch.cuda.Stream(there.device)
         with torch.cuda.stream(self._copying):
             self._copying.wait_event(ready)
-            there.copy_(host, non_blocking=True)
+            for name, view in views.items():
+                view.copy_(waiting[name], non_blocking=True)
             copied = self._copying.record_event()
         if staging is not None:
             staging.copied = copied

@@ -31,7 +31,7 @@ def test_the_report_counts_every_weight_once_a_window(tmp_path):
     assert beside["blocks_compared"] == 5
     assert beside["largest_difference_of_a_block"] == 0
     assert beside["largest_difference_of_the_output"] == 0
-    streamed = dataclasses.replace(job, stream_middle=True, precision="nf4", compare=False)
+    streamed = dataclasses.replace(job, middle="streamed", precision="nf4", compare=False)
     assert fullsize(streamed)["training"]["step_seconds"]
 
 
