@@ -212,7 +212,7 @@ class Pretraining:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 factor = MUON_FACTOR if isinstance(optimiser, Muon) else 1.0
-                group["lr"] = self.rate * factor * parallel.schedule(progress, flat=0.35)
+                group["lr"] = self.rate * factor * parallel.schedule(progress, flat=0.2)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
@@ -251,7 +251,7 @@ def train_flow(
     steps: int,
     seed: int,
     muon: bool = True,
-    rate: float = 2.5e-3,
+    rate: float = 1.2e-3,
     name: str = "flow",
     sheet_minutes: float = 10.0,
 ) -> None:
