@@ -82,10 +82,10 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 def bucket_shares(progress: float) -> list[float]:
-    """Probability of each bucket per step: half size first, full size later; half of the crops and
-    close-ups at every time, since that is what a LoRA is trained on."""
-    large = 0.3 + 0.3 * min(progress / 0.3, 1.0)
-    return [0.78 * large, 0.22 * large, 0.45 * (1 - large), 0.55 * (1 - large)]
+    """Probability of each bucket per step: half size first, full size later; as many crops and
+    close-ups as whole pictures, since they are the harder ones and what a LoRA is trained on."""
+    large = 0.3 + 0.33 * min(progress / 0.3, 1.0)
+    return [0.68 * large, 0.32 * large, 0.4 * (1 - large), 0.6 * (1 - large)]
 
 
 class Feeder:
