@@ -16,6 +16,8 @@ from pathlib import Path
 
 from blockskip.events import UserError
 
+_MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write atomically. Raises UserError when the disk is full or the folder cannot be written."""
@@ -89,6 +91,34 @@ def read_metadata(path: Path) -> dict[str, str]:
             f"{path.name} cannot be read as a safetensors file.",
             "It may be cut short or another kind of file; make or fetch it again.",
         ) from error
+
+
+def read_table(path: Path) -> dict[str, dict]:
+    """The tensors of a safetensors file by key: dtype (its own name of it), shape, and the bytes
+    [start, stop) of the file. Nothing but the table at its head is read, and no torch is needed.
+
+    Raises UserError when the file is no safetensors file, or shorter or longer than its table says.
+    """
+    broken = UserError(
+        f"{path.name} cannot be read: it is cut short, or is no safetensors file.",
+        "Fetch or make it again.",
+    )
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size, _MAX_TABLE):
+                raise broken
+            table = json.loads(file.read(length))
+        table.pop("__metadata__", None)
+        for entry in table.values():
+            entry["start"], entry["stop"] = (8 + length + at for at in entry.pop("data_offsets"))
+        end = max((entry["stop"] for entry in table.values()), default=8 + length)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise broken from error
+    if end != size:
+        raise broken
+    return table
 
 
 def fingerprint(*parts: object) -> str:

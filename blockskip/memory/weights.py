@@ -9,7 +9,6 @@ it. The library's own reader maps the whole file and keeps touched pages in the 
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from blockskip import files
 from blockskip.events import UserError
 
 DTYPES = {
@@ -162,31 +162,18 @@ def _as_stored(reader: Reader, stored: Stored) -> Tensor:
 
 
 def read_header(path: Path) -> dict[str, Extent]:
-    """The table at the beginning of a safetensors file. Raises UserError when it has none."""
-    try:
-        with open(path, "rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            total = path.stat().st_size
-            if size > total:
-                raise ValueError("longer than the file")
-            table = json.loads(file.read(size))
-        table.pop("__metadata__", None)
-        extents = {
-            key: Extent(
-                DTYPES[entry["dtype"]],
-                tuple(entry["shape"]),
-                *(8 + size + offset for offset in entry["data_offsets"]),
-            )
-            for key, entry in table.items()
-        }
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    """Every tensor of a safetensors file. Raises UserError when it cannot be read."""
+    table = files.read_table(path)
+    unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
+    if unknown:
         raise UserError(
-            f"{path.name} cannot be read as a safetensors file ({error}).",
-            "It may be cut short or another kind of file; make or fetch it again.",
-        ) from error
-    if any(extent.stop > total for extent in extents.values()):
-        raise _cut_short(path)
-    return extents
+            f"{path.name} is packed in a way that cannot be read here ({unknown[0]}).",
+            "Use the bf16, fp16 or fp8 file of the same model.",
+        )
+    return {
+        key: Extent(DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["start"], entry["stop"])
+        for key, entry in table.items()
+    }
 
 
 def _cut_short(path: Path) -> UserError:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockskip import files
 from blockskip.events import UserError
 
 if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models` opens at once
@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models
 FLOATS = ("F64", "F32", "F16", "BF16")
 FLOATS_8 = ("F8_E4M3", "F8_E5M2")
 _SCALES = (".scale_weight", ".weight_scale")
-_MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
             raise UserError(
                 f"{path} cannot be opened.", "Put it back, or choose another."
             ) from error
-        for key, entry in _header(path, stat.st_size, stat.st_mtime_ns).items():
+        for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
             found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]))
     return found
 
@@ -188,22 +187,6 @@ def _open(path: str, changed_ns: int) -> object:
 
 
 @lru_cache(maxsize=256)
-def _header(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
-    """The table at the head of a safetensors file, without its metadata."""
-    broken = UserError(
-        f"{path.name} cannot be read: it was not downloaded whole, or is no safetensors file.",
-        "Fetch it again.",
-    )
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, _MAX_HEADER):
-                raise broken
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise broken from error
-    if 8 + length + max(ends, default=0) != size:
-        raise broken
-    return header
+def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
+    """`files.read_table`, remembered until the file changes."""
+    return files.read_table(path)
