@@ -242,9 +242,9 @@ def _say_model(as_json: bool, source: sources.Source) -> None:
 
 @app.command()
 def clean(as_json: Json = False) -> None:
-    """Free the caches of all runs that are not working; they are rebuilt identically when
-    needed."""
-    freed = sum(run.clean() for run in runs.list_runs())
+    """Free the caches of all runs that are not working, and models' quantised blocks; they are
+    rebuilt identically when needed."""
+    freed = runs.clean_all()
     say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from blockskip import files
 from blockskip.events import UserError
 from blockskip.memory.weights import Index, Reader, Stored
+from blockskip.runs import QUANTISED_CACHE
 
 NF4_BLOCK = 64  # weights that share a scale
 NF4_SCALES = 256  # scales that share a scale of their own
@@ -229,4 +230,4 @@ def _block_parts(
 
 def cache_folder(data_dir: Path, fingerprint: str, precision: str) -> Path:
     """Where the quantised blocks of a model wait: <data>/cache/quantised/<fingerprint>-<precision>."""
-    return data_dir / "cache" / "quantised" / f"{fingerprint}-{precision}"
+    return data_dir / QUANTISED_CACHE / f"{fingerprint}-{precision}"
