@@ -1,7 +1,9 @@
 """Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
 
 import dataclasses
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from parked import CPU, KEEP_ALL, is_empty, num_bytes, parked, saved
@@ -18,7 +20,7 @@ from blockskip.memory.passes import RowByRow, row_by_row
 from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.stream import missing, park
 from blockskip.memory.weights import Reader, Stored, index_folder
-from blockskip.residuals import Span, compute_window, full_velocity
+from blockskip.residuals import Alongside, Span, compute_window, full_velocity
 from blockskip.skipping import add_lora, skipping, velocity
 
 FAMILY, SPAN = Flux(), Span(1, 2)
@@ -57,6 +59,24 @@ def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
         assert all(torch.equal(tensor, expected[name]) for name, tensor in window.items())
     reads = set(store.moved.reads.values())
     assert reads == {0: {2}, 200_000: {1, 2}, KEEP_ALL: {1}}[keep_bytes]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+def test_a_windows_state_may_wait_in_ram(folder, rows):
+    """Rows of the embedders and the head then go a few at a time, which rounds differently."""
+    draws, found = tiny_draws(), []
+    for on_card in (True, False):
+        model, store = parked(folder)
+        randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
+        alongside = Alongside(draws, lambda name: nullcontext())
+        window = compute_window(
+            model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside, on_card=on_card
+        )
+        assert is_empty(model) and set(store.moved.reads.values()) == {1}
+        found.append(window | {"alongside": alongside.velocity})
+    assert found[0].keys() == found[1].keys()
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def gradients(model, lora, window, draws, **how):
@@ -176,7 +196,7 @@ def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
     assert is_empty(model)
     data = index[name].path.read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:-100])
-    with pytest.raises(UserError, match="cut.safetensors is cut short"):
+    with pytest.raises(UserError, match="cut.safetensors cannot be read: it is cut short"):
         Reader().header(tmp_path / "cut.safetensors")
     for shard in folder.glob("*00002*"):
         (tmp_path / "half").mkdir()
@@ -241,12 +261,21 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
         FAMILY.load(folder, torch.float32),
         open_model(FAMILY, row, Source(row, folder), Settings(offload="mapped"), CPU),
     ]
-    shown = []
+    shown, pictures = [], []
     for pipe in pipes:
         text = encode.encode_captions(FAMILY, pipe, ["a red cat", ""], row.text_tokens)
         sampling = Sampling(32, 1, row.preview_guidance)
         (image,) = preview.sample(FAMILY, pipe, text.rows([0]), text.rows([1]), sampling, [5], CPU)
         shown.append((text.embeds, text.pooled, image.tobytes()))
+        few, how = Sampling(32, 2, row.preview_guidance), {"rows": 1, "tiled": True}
+        for seeds, more in (([5, 6], {}), ([5, 6], how)):
+            texts = text.rows([0] * len(seeds))
+            pictures.append(
+                preview.sample(FAMILY, pipe, texts, text.rows([1]), few, seeds, CPU, **more)
+            )
+        assert not pipe.vae.use_tiling and "decode" not in vars(pipe.vae), "as it was"
+    for one, other in zip(pictures[0], pictures[1], strict=True):  # one at a time: other rounding
+        assert abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 2
     assert torch.equal(shown[0][0], shown[1][0]) and torch.equal(shown[0][1], shown[1][1])
     assert shown[0][2] == shown[1][2]
 
