@@ -31,7 +31,6 @@ from blockskip.sources import Source
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
 CELL_PX = 192  # 64 px pictures enlarged three times
-BASE_STEPS, BASE_GUIDANCE = 12, 2.0
 
 
 def bootstrap(values: Tensor, resamples: int = 2000) -> list[float]:
@@ -193,7 +192,7 @@ def _sample_base(
     pipe: object, texts: Sequence[str], side_px: int, seed: int, batch: int = 16
 ) -> list[Image.Image]:
     """One picture a caption; the noise of picture k depends on (seed, k) alone."""
-    tokens, images = config.model_row("demo").text_tokens, []
+    row, images = config.model_row("demo"), []
     for start in range(0, len(texts), batch):
         some = list(texts[start : start + batch])
         noise = [
@@ -202,12 +201,12 @@ def _sample_base(
         images += pipe(
             prompt=some,
             negative_prompt=[""] * len(some),
-            true_cfg_scale=BASE_GUIDANCE,
-            num_inference_steps=BASE_STEPS,
+            true_cfg_scale=row.preview_guidance,
+            num_inference_steps=row.preview_steps,
             height=side_px,
             width=side_px,
             generator=noise,
-            max_sequence_length=tokens,
+            max_sequence_length=row.text_tokens,
         ).images
     return images
 
@@ -259,8 +258,8 @@ def evaluate_base(
         "captions": num,
         "seed": seed,
         "seen_captions_left_out": len(seen),
-        "steps": BASE_STEPS,
-        "guidance": BASE_GUIDANCE,
+        "steps": row.preview_steps,
+        "guidance": row.preview_guidance,
         "full": obeyed(judge, whole, wanted),
         "half": obeyed(judge, half, wanted),
         "drawn": obeyed(judge, drawn, wanted),
