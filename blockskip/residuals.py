@@ -168,11 +168,12 @@ def compute_window(
         window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
 
     def record_back(given: dict) -> None:
-        window["back"] = -given["hidden_states"].float().cpu()
+        window["back"] = given["hidden_states"].to("cpu", copy=True)
 
     def finish_back(outputs: tuple) -> None:
-        given = outputs[family.image_output]
-        window["back"] = (window["back"] + given.float().cpu()).to(given.dtype)
+        # draw by draw: in float32 a whole window would take twice the room that is planned
+        for row, after in zip(window["back"], outputs[family.image_output], strict=True):
+            row.copy_(after.cpu().float() - row.float())
 
     before = {middle.start: record_front} if span.front else {}
     before |= {middle.stop: record_back} if span.back else {}
