@@ -153,42 +153,17 @@ def compute_window(
     each block. alongside: draws that pass on the same occasion. on_card: what the draws are between two
     blocks waits on `device`, else in RAM.
     """
-    blocks = family.blocks(model)
-    middle = span.middle(len(blocks))
     window: dict[str, Tensor] = {
         "front.image": inputs.noisy,
         "front.text": inputs.text,
         "pooled": inputs.pooled,
         "t": inputs.t,
     }
-
-    def record_front(given: dict) -> None:
-        # copies: the blocks that follow write over what they are given
-        window["front.image"] = given["hidden_states"].to("cpu", copy=True)
-        window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
-
-    def record_back(given: dict) -> None:
-        window["back"] = given["hidden_states"].to("cpu", copy=True)
-
-    def finish_back(outputs: tuple) -> None:
-        # draw by draw: in float32 a whole window would take twice the room that is planned
-        for row, after in zip(window["back"], outputs[family.image_output], strict=True):
-            row.copy_(after.cpu().float() - row.float())
-
-    before = {middle.start: record_front} if span.front else {}
-    before |= {middle.stop: record_back} if span.back else {}
     wrapped = layerwise(model, family, micro_batch, device)
-    for i, (name, layer) in enumerate(wrapped.items()):
-        last = i == len(blocks) - 1
-
-        def after(outputs: tuple, n: int = i + 1, last: bool = last) -> None:
-            if last and span.back:
-                finish_back(outputs)
-            progress(n, len(blocks))
-
-        if alongside:
+    if alongside:
+        for name, layer in wrapped.items():
             layer.also = partial(alongside.visit, name, family)
-        wrapped[name] = _Recorded(layer, before.get(i), after)
+    wrapped = _recorded(wrapped, window, family, span, progress)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
         stack.enter_context(replaced(model, wrapped))
@@ -203,6 +178,39 @@ def compute_window(
             alongside.end(model, family, device, waits)
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
+
+
+def _recorded(
+    layers: dict[str, nn.Module],
+    window: dict[str, Tensor],
+    family: Family,
+    span: Span,
+    progress: Callable[[int, int], None],
+) -> dict[str, nn.Module]:
+    """The blocks, which write what training needs of their streams into `window` as it passes."""
+    middle = span.middle(len(layers))
+
+    def record_front(given: dict) -> None:
+        # copies: the blocks that follow write over what they are given
+        window["front.image"] = given["hidden_states"].to("cpu", copy=True)
+        window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
+
+    def record_back(given: dict) -> None:
+        window["back"] = given["hidden_states"].to("cpu", copy=True)
+
+    def after(n: int, outputs: tuple) -> None:
+        if n == len(layers) and span.back:
+            # draw by draw: in float32 a whole window would take twice the room that is planned
+            for row, end in zip(window["back"], outputs[family.image_output], strict=True):
+                row.copy_(end.cpu().float() - row.float())
+        progress(n, len(layers))
+
+    before = {middle.start: record_front} if span.front else {}
+    before |= {middle.stop: record_back} if span.back else {}
+    return {
+        name: _Recorded(layer, before.get(i), partial(after, i + 1))
+        for i, (name, layer) in enumerate(layers.items())
+    }
 
 
 @torch.no_grad()

@@ -218,22 +218,11 @@ class Worker:
             return
         folder = self._preview_folder(trainer.step)
         seeds = preview.preview_seeds(settings, len(texts))
-        sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
         trainer.leave()
         try:
             with self.report.stage("preview"):
                 self.report.progress("preview", 0, len(texts))
-                images = preview.sample(
-                    kind,
-                    pipe,
-                    prompts.rows(range(len(texts))),
-                    prompts.rows([len(texts)]),
-                    sampling,
-                    seeds,
-                    self.device,
-                    settings.preview_batch,
-                    settings.preview_tiled,
-                )
+                images = self._sample(kind, pipe, prompts, seeds)
                 for index, (path, prompt) in enumerate(
                     preview.write_previews(images, texts, seeds, folder)
                 ):
@@ -256,6 +245,20 @@ class Worker:
                 )
             )
         free()
+
+    def _sample(self, kind: Family, pipe: object, prompts: Text, seeds: list[int]) -> list:
+        s = self.settings
+        return preview.sample(
+            kind,
+            pipe,
+            prompts.rows(range(len(seeds))),
+            prompts.rows([len(seeds)]),
+            Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+            seeds,
+            self.device,
+            s.preview_batch,
+            s.preview_tiled,
+        )
 
     def _preview_folder(self, step: int) -> Path:
         return self.run.previews_dir / f"step-{step:05d}"

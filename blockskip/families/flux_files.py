@@ -19,6 +19,7 @@ from blockskip.sources.weights import Entry, WeightIndex, weight
 if TYPE_CHECKING:
     import torch
     from diffusers import FluxPipeline
+    from torch import nn
 
     from blockskip.sources import Source
 
@@ -110,31 +111,11 @@ def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> 
     Weights that are stored in `dtype` stay in the mapped files. bare: parts that get no weights
     (meta device, in `dtype`): `source.weights(part)` says where theirs lie. Raises UserError.
     """
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        FluxPipeline,
-        FluxTransformer2DModel,
-    )
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModel,
-        CLIPTokenizer,
-        T5Config,
-        T5EncoderModel,
-        T5Tokenizer,
-    )
-
-    from blockskip.memory.placement import empty
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+    from transformers import CLIPTokenizer, T5Tokenizer
 
     configs = {part: source.config(part) for part in PARTS}
-    make = {
-        "transformer": lambda config: FluxTransformer2DModel.from_config(config),
-        "vae": lambda config: AutoencoderKL.from_config(config),
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
-        "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
-    }
-    parts = {name: empty(partial(make[name], configs[name]), dtype) for name in PARTS}
+    parts = _shells(configs, dtype)
     for part, module in parts.items():
         if part in bare:
             continue
@@ -150,6 +131,22 @@ def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> 
         tokenizer_2=T5Tokenizer.from_pretrained(t5),
         **parts,
     )
+
+
+def _shells(configs: dict[str, dict], dtype: torch.dtype) -> dict[str, nn.Module]:
+    """The library's modules of all parts, without weights."""
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    from blockskip.memory.placement import empty
+
+    make = {
+        "transformer": lambda config: FluxTransformer2DModel.from_config(config),
+        "vae": lambda config: AutoencoderKL.from_config(config),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
+        "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
+    }
+    return {part: empty(partial(make[part], configs[part]), dtype) for part in PARTS}
 
 
 def _transformer(tensors: dict[str, Entry], config: dict) -> WeightIndex:

@@ -20,7 +20,8 @@ GIB = 1024**3
 STAGES = ("text", "latents", "residuals", "train", "preview")
 PIXELS_A_TOKEN = 16  # FLUX: 8 of the VAE times 2 of packing
 TEXT_WIDTH, POOLED_WIDTH, LATENT_WIDTH = 4096, 768, 64
-# bytes a weight: int8 with an fp32 scale a block of 256; NF4 with a byte a block of 64 and an fp32
+# bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantise.py has one a row: up to
+# 1.5 % less); NF4 with a byte a block of 64 and an fp32
 # for 256 such blocks (double quantisation as bitsandbytes does)
 WEIGHT_BYTES = {"bf16": 2.0, "int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 # T5-XXL: d 4096, feed-forward 10240 (gated), 32128 words; CLIP-L: 123 M
