@@ -306,3 +306,28 @@ def test_only_linears_that_are_absent_are_brought():
     with resident(CPU, layer):
         assert layer.weight.data_ptr() == before
     assert not missing(layer)
+
+
+def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
+    """A block of the middle comes with its modulation in windows, and without it in steps."""
+    model, store = parked(folder, KEEP_ALL)
+    block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
+    for _ in range(2):
+        with passing(elsewhere, block):
+            assert not missing(block)
+        held = hold(elsewhere, block.attn, keep=True)
+        assert held and not missing(block.attn)
+        placement.let_go(held)
+        assert missing(block.attn)
+    assert set(store.moved.reads.values()) == {1}
+    kept = sum(tensor.numel() * tensor.element_size() for tensor in store._kept.values())
+    assert kept == num_bytes(block) and store.moved.read_bytes == kept
+
+
+def test_what_ram_has_no_room_for_is_read_again(folder):
+    model, store = parked(folder)
+    block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
+    for _ in range(2):
+        with passing(elsewhere, block):
+            pass
+    assert set(store.moved.reads.values()) == {2} and not store._kept
