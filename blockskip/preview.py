@@ -15,7 +15,7 @@ from blockskip.config import Settings
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
 from blockskip.memory.placement import replaced, resident
-from blockskip.residuals import beside_blocks, layerwise
+from blockskip.residuals import beside, layerwise
 
 CPU = torch.device("cpu")
 TOGETHER = 8  # pictures that are sampled at the same time
@@ -51,7 +51,7 @@ def sample(
     with ExitStack() as stack:
         stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
         if rows < TOGETHER:
-            stack.enter_context(replaced(model, beside_blocks(model, rows, device)))
+            stack.enter_context(beside(model, rows, device, CPU))
         stack.enter_context(resident(device, model))
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
         for start in range(0, len(seeds), TOGETHER):

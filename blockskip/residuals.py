@@ -7,8 +7,8 @@ that the back's residual is fresh and every weight is brought once. Stored for e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,7 @@ class Alongside:
     So what the untrained model says of them costs no second reading of the weights (METHOD.md §1.4);
     the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
     block of that name is the other one. velocity: (P, T, C) on the CPU, once the window is computed.
+    What these draws are between two blocks waits in RAM.
     """
 
     def __init__(
@@ -96,11 +97,12 @@ class Alongside:
         self._given: dict = {}  # what the next block takes
 
     def begin(
-        self, model: nn.Module, family: Family, device: torch.device, waits: torch.device
+        self, model: nn.Module, family: Family, micro_batch: int, device: torch.device
     ) -> None:
         """Find what the first block takes; the library's forward finds it."""
         stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
-        _run(model, family, self.inputs, stops, device, waits)
+        with beside(model, micro_batch, device, CPU):
+            _run(model, family, self.inputs, stops, device)
 
     def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
         """Pass block `name`, which is here."""
@@ -111,12 +113,11 @@ class Alongside:
         self._given["hidden_states"] = outputs[family.image_output]
         self._given["encoder_hidden_states"] = outputs[1 - family.image_output]
 
-    def end(
-        self, model: nn.Module, family: Family, device: torch.device, waits: torch.device
-    ) -> None:
+    def end(self, model: nn.Module, family: Family, micro_batch: int, device: torch.device) -> None:
         """Let the library's forward finish from what the last block gave."""
         stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
-        self.velocity = _run(model, family, self.inputs, stops, device, waits).cpu()
+        with beside(model, micro_batch, device, CPU):
+            self.velocity = _run(model, family, self.inputs, stops, device).cpu()
 
 
 class _Streams(nn.Module):
@@ -167,15 +168,13 @@ def compute_window(
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
         stack.enter_context(replaced(model, wrapped))
-        if not on_card:
-            stack.enter_context(replaced(model, beside_blocks(model, micro_batch, device)))
         stack.enter_context(resident(device, model))
-        waits = device if on_card else CPU
         if alongside:
-            alongside.begin(model, family, device, waits)
-        _run(model, family, inputs, wrapped, device, waits)
+            alongside.begin(model, family, micro_batch, device)
+        with beside(model, micro_batch, device, device if on_card else CPU):
+            _run(model, family, inputs, wrapped, device)
         if alongside:
-            alongside.end(model, family, device, waits)
+            alongside.end(model, family, micro_batch, device)
     window |= {name: torch.cat(parts) for name, parts in modulation.items()}
     return window
 
@@ -219,7 +218,8 @@ def full_velocity(
 ) -> Tensor:
     """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
-    return _run(model, family, inputs, wrapped, device, device).cpu()
+    with beside(model, micro_batch, device, device):
+        return _run(model, family, inputs, wrapped, device).cpu()
 
 
 def layerwise(
@@ -237,13 +237,19 @@ def layerwise(
     }
 
 
-def beside_blocks(model: nn.Module, micro_batch: int, device: torch.device) -> dict[str, nn.Module]:
-    """What has weights and is no block, by name, wrapped so that what it gives waits in RAM."""
-    return {
-        name: Apart(module, micro_batch, device)
+@contextmanager
+def beside(
+    model: nn.Module, micro_batch: int, device: torch.device, waits: torch.device
+) -> Iterator[None]:
+    """Inside, what has weights and is no block takes inputs from RAM, `micro_batch` rows at a time;
+    what it gives waits on `waits`. On the CPU, where all is RAM, nothing changes."""
+    parts = {
+        name: Apart(module, micro_batch, device, waits)
         for name, module in model.named_children()
         if not isinstance(module, nn.ModuleList) and next(module.parameters(), None) is not None
     }
+    with replaced(model, parts if device.type != "cpu" else {}):
+        yield
 
 
 def _run(
@@ -252,11 +258,9 @@ def _run(
     inputs: WindowInputs,
     blocks: dict[str, nn.Module],
     device: torch.device,
-    waits: torch.device,
 ) -> Tensor:
-    """One forward of the library's model with `blocks` in the place of its own; waits: where what
-    the draws are is."""
-    tensors = (x.to(waits) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
+    """One forward of the library's model with `blocks` in the place of its own."""
+    tensors = (inputs.noisy, inputs.text, inputs.pooled, inputs.t)
     with replaced(model, blocks), resident(device, model):
         (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
     return velocity

@@ -1,7 +1,7 @@
 """Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
 
 import dataclasses
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from test_train import SETTINGS, losses, trainer
 from tiny import randomise, tiny_draws, tiny_flux
 from torch import nn
 
-from blockskip import train
+from blockskip import residuals, train
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
 from blockskip.memory import placement
-from blockskip.memory.passes import RowByRow, row_by_row
+from blockskip.memory.passes import Apart, RowByRow, row_by_row
 from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.stream import missing, park
 from blockskip.memory.weights import Reader, Stored, index_folder
@@ -61,17 +61,26 @@ def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
     assert reads == {0: {2}, 200_000: {1, 2}, KEEP_ALL: {1}}[keep_bytes]
 
 
+@contextmanager
+def as_beside_a_card(model, micro_batch, device, waits):
+    """`residuals.beside`, doing on the CPU what it does for a card."""
+    names = ["x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"]
+    parts = {n: Apart(model.get_submodule(n), micro_batch, device, waits) for n in names}
+    with placement.replaced(model, parts):
+        yield
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 16])
-def test_a_windows_state_may_wait_in_ram(folder, rows):
-    """Rows of the embedders and the head then go a few at a time, which rounds differently."""
+def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
+    """As where a card has no room for it; embedders and head then round differently."""
     draws, found = tiny_draws(), []
-    for on_card in (True, False):
+    for card in (False, True):
+        if card:
+            monkeypatch.setattr(residuals, "beside", as_beside_a_card)
         model, store = parked(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
         alongside = Alongside(draws, lambda name: nullcontext())
-        window = compute_window(
-            model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside, on_card=on_card
-        )
+        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside)
         assert is_empty(model) and set(store.moved.reads.values()) == {1}
         found.append(window | {"alongside": alongside.velocity})
     assert found[0].keys() == found[1].keys()
@@ -255,6 +264,8 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     from blockskip.families.base import Sampling
     from blockskip.opening import open_model
     from blockskip.sources import Source
+
+    monkeypatch.setattr(preview, "beside", as_beside_a_card)
 
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [

@@ -154,7 +154,7 @@ def test_the_demos_choice_is_what_it_was():
     settings = planner.choose_settings()
     assert (settings.front, settings.back) == (6, 3)
     assert (settings.s_min_px, settings.s_max_px, settings.text_tokens) == (32, 64, 22)
-    assert (settings.batch, settings.window_steps, settings.micro_batch) == (4, 30, 16)
+    assert (settings.batch, settings.window_steps, settings.micro_batch) == (8, 30, 16)
     assert settings.precision == "full" and not settings.checkpointing
 
 

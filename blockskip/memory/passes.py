@@ -63,15 +63,18 @@ class Layerwise(nn.Module):
 
 
 class Apart(nn.Module):
-    """A module beside the blocks, some rows at a time; what it gives waits in RAM.
+    """A module beside the blocks, some rows at a time; what it gives waits on `waits`.
 
-    So a window's state need not be on `device` at once. Every tensor given whose first size is that
-    of the first one is taken apart; it gives one tensor.
+    So a window's inputs, and if wanted its state, are never on `device` all at once. Every tensor
+    given whose first size is that of the first one is taken apart; it gives one tensor.
     """
 
-    def __init__(self, module: nn.Module, micro_batch: int, device: torch.device) -> None:
+    def __init__(
+        self, module: nn.Module, micro_batch: int, device: torch.device, waits: torch.device
+    ) -> None:
         super().__init__()
         self.module, self.micro_batch, self.device = module, micro_batch, device
+        self.waits = waits
 
     def forward(self, *inputs: object) -> Tensor:
         total, out = len(inputs[0]), None
@@ -84,10 +87,10 @@ class Apart(nn.Module):
                 )
             )
             if out is None:
-                pinned = self.device.type == "cuda"  # it goes to and fro with every block
-                out = torch.empty(
-                    (total, *part.shape[1:]), dtype=part.dtype, pin_memory=pinned, device="cpu"
-                )
+                # in RAM it goes to and fro with every block
+                pinned = self.device.type == "cuda" and self.waits.type == "cpu"
+                shape = (total, *part.shape[1:])
+                out = torch.empty(shape, dtype=part.dtype, device=self.waits, pin_memory=pinned)
             out[some] = part
         return out
 

@@ -41,6 +41,7 @@ class Wish:
     targets: str = "attention"
     batch: int = 1
     draws_per_step: int = 4
+    prior: float = 0.0
     num_draws: int = 2000
     window_draws: int = 200
 
@@ -178,6 +179,7 @@ def _smallest(
         preview_px=row.native_px,
         tiled=True,
         num_draws=wish.num_draws,
+        prior=wish.prior,
         offload="mapped",
     )
 

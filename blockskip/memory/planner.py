@@ -203,6 +203,7 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         batch=settings.batch,
         draws_per_step=settings.draws_per_step,
         num_draws=settings.num_draws,
+        prior=settings.prior,
         window_draws=settings.window_steps * settings.draws_per_step,
     )
 

@@ -50,6 +50,7 @@ class Choice:
     # on the card: stays always | leaves for windows and previews | streamed, block by block
     middle: str = "stays"
     window_draws: int = 200
+    prior: float = 0.0  # share of draws that pass a second time, as the untrained model sees them
     window_on_card: int = 0  # draws whose state waits on the card while a window is computed
     rows: int = 4  # draws at a time through a block
     encode_rows: int = 4  # crops at a time through the VAE
@@ -236,11 +237,12 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
     base = latents + waiting + staging + 2 * 4 * lora
     texts = 2.0 * choice.window_draws * choice.text_tokens * TEXT_WIDTH
     state = (choice.window_draws - choice.window_on_card) * _unit(row, choice)
+    again = choice.prior * (texts + choice.window_draws * _unit(row, choice))
     window = window_bytes(row, choice, choice.window_draws)
     return {
         "text": _CLIP + 2 * _T5_BLOCK,
         "latents": 2 * latents + _VAE,
-        "residuals": base + texts + state + window,
+        "residuals": base + texts + state + again + window,
         "train": base + 16 * lora,
         "preview": base + _VAE,
     }
