@@ -145,7 +145,7 @@ def _prices(row: ModelRow, wish: Wish, choice: Choice) -> list[str]:
         said.append(f"Weights that are not on the card wait in RAM: {size:.1f} GiB.")
     else:
         said.append(
-            f"Weights that are not on the card are read from the mapped file: {size:.1f} GiB "
+            f"Weights that are not on the card are read from their file each time: {size:.1f} GiB "
             f"would not fit into the {wish.usable_ram_gib:.0f} GiB of RAM beside the rest."
         )
     return said
