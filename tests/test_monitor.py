@@ -45,7 +45,8 @@ def test_torch_is_not_imported_by_asking():
         "monitor.usage()\nmonitor.memory_event()\n"
         "monitor.peak_vram_gib()\nassert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == 0
 
 
 class FakeNvml:

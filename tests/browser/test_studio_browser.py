@@ -163,6 +163,7 @@ def test_eight_tabs(browser, server, tmp_path):
         page = context.new_page()
         page.goto(server.url, timeout=2 * MINUTE)
         shows(page, "#status", "Momo")
+        assert "Momo" in page.locator("#status").inner_text()
     context.close()
 
 

@@ -20,7 +20,7 @@ from blockskip.lab.demo_world.muon import Muon
 
 log = logging.getLogger(__name__)
 BATCH = {"full64": 16, "close64": 16, "full32": 36, "crop32": 36}
-WIDE = 56
+WIDE = 56  # crops of 64 px pictures from this side (pixels) on are captioned as whole ones
 TEXT_KIND = {"full64": "plain", "close64": "close", "full32": "plain", "crop32": "crop"}
 T_MEAN = 0.35
 SHALLOW, DEEP = (3, 6), (6, 12)
@@ -115,14 +115,14 @@ class Feeder:
         t = self._times(bucket, data["side"][rows])
         share = t[:, None, None]
         which = torch.randint(self.ids["plain_t5"].shape[1], (n,), generator=self.random)
-        wide = data["side"][rows, None] >= WIDE  # shows nearly all: nobody calls it a close-up
+        wide = data["side"][rows, None] >= WIDE
         return {
             "tokens": (1 - share) * clean + share * noise,
             "target": noise - clean,
             "t": t,
             **{
                 f"{encoder}_ids": torch.where(
-                    wide & (bucket == "crop32"),
+                    wide,
                     self.ids[f"plain_{encoder}"][index, which],
                     self.ids[f"{TEXT_KIND[bucket]}_{encoder}"][index, which],
                 )

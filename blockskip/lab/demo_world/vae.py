@@ -38,8 +38,10 @@ def shrink(master: np.ndarray, box: tuple[float, float, float, float], side: int
 def crop_box(
     rng: np.random.Generator, side: float, size: float, focus: bool, stray: float = 0.12
 ) -> tuple:
-    """A random square of ``side`` inside ``size``; with ``focus`` near the pet's head, ``stray``
-    being how far from it (a share of ``size``)."""
+    """(left, top, right, bottom) of a random square of ``side`` inside ``size``, in pixels.
+
+    With ``focus`` near the pet's head; ``stray`` is how far from it, as a share of ``size``.
+    """
     room = size - side
     if focus:
         x, y = rng.normal(0.5, stray) * size - side / 2, rng.normal(0.42, stray) * size - side / 2
