@@ -1,8 +1,6 @@
 """The studio without a browser: what it refuses, what it remembers, what it draws and says."""
 
 import json
-import re
-from html.parser import HTMLParser
 
 import fake_feed
 import pytest
@@ -11,7 +9,7 @@ from studio_server import a_free_port, serve
 
 from blockskip import config, events, runs
 from blockskip.events import UserError
-from blockskip.studio import actions, app, charts, draft, guard, texts, views, watch
+from blockskip.studio import actions, app, draft, guard, texts, views, watch
 
 
 @pytest.fixture(scope="module")
@@ -399,45 +397,3 @@ def test_a_fresh_tab_goes_on_where_the_user_was(screen, pet):
     assert screen.first_shown() == "", "photos are being chosen"
     fake_feed.seem_alive(run)
     assert screen.first_shown() == run.name, "a training is running"
-
-
-# charts
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is not closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("img", "line", "polyline"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in ("img", "line", "polyline"):
-            assert self.open.pop() == tag
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 299, 5000])
-def test_charts_are_small_whatever_the_run(count):
-    losses = {i + 1: 1 / (i + 1) for i in range(count)}
-    memory = [(float(i), 1.0 + (i == count // 2), 2.0) for i in range(count)]
-    for chart in (charts.loss_chart(losses, 5000), charts.memory_chart(memory, 8.0)):
-        Balanced(chart)
-        assert 'role="img"' in chart and "nan" not in chart
-        for points in re.findall(r'points="([^"]*)"', chart):
-            assert 2 <= len(points.split()) <= charts.MAX_POINTS
-
-
-def test_thinning_keeps_the_peak():
-    points = [(float(i), 9.0 if i == 1234 else 1.0) for i in range(5000)]
-    assert max(y for _, y in charts.thin(points, peaks=True)) == 9.0
-
-
-def test_the_budget_is_a_line_and_always_in_the_picture():
-    chart = charts.memory_chart([(0, 1.0, -1.0), (1, 11.0, -1.0)], 8.0)
-    assert "budget 8 GB" in chart and 'style="top:46.7%"' in chart, "8 of 15"
