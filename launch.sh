@@ -27,7 +27,8 @@ export PYTHONNOUSERSITE=1 PYTHONUTF8=1 PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP
 export UV_CACHE_DIR="$home/.venv-uv" # on the same disk, so that files are linked and not copied
 
 # not compiled ahead: that takes minutes, and most of it is never imported
-install() { "$py" -I -m pip install --no-compile "$@"; }
+# What is said while installing goes to stderr: stdout is the command's own (--json).
+install() { "$py" -I -m pip install --no-compile "$@" >&2; }
 doctor() { "$py" -I "$home/blockskip/doctor.py" "$@"; }
 
 # The pins of pyproject.toml, or of one of its extras: the only place where they are written.
