@@ -29,6 +29,7 @@ from blockskip.config import ROOT, Settings, settings_from_dict, settings_to_dic
 from blockskip.events import Event, UserError
 
 COMMANDS = ("pause", "stop", "preview")
+QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -217,9 +218,13 @@ class Run:
         """Delete the cache (it is rebuilt identically when needed). Returns the bytes freed."""
         if self.worker() is not None:
             return 0
-        freed = sum(p.stat().st_size for p in self.cache_dir.rglob("*") if p.is_file())
-        shutil.rmtree(self.cache_dir, ignore_errors=True)
-        return freed
+        return _remove(self.cache_dir)
+
+
+def _remove(folder: Path) -> int:
+    freed = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed
 
 
 def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
@@ -279,6 +284,16 @@ def list_runs() -> list[Run]:
     return [
         Run(p) for p in sorted(found, key=lambda p: (p / "run.toml").stat().st_ctime, reverse=True)
     ]
+
+
+def clean_all() -> int:
+    """Free the caches of all runs that are not working and, when none is, the quantised blocks of
+    models, which all runs share. Everything is made again when needed. Returns the bytes freed."""
+    found = list_runs()
+    freed = sum(run.clean() for run in found)
+    if any(run.worker() is not None for run in found):
+        return freed
+    return freed + _remove(data_dir() / QUANTISED_CACHE)
 
 
 def rename(name: str, new_name: str) -> Run:

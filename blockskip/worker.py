@@ -21,10 +21,12 @@ from blockskip.events import Done, Failed, Image, Note, Saved, UserError
 from blockskip.families.base import Family, Sampling, Text, family
 from blockskip.memory import monitor
 from blockskip.memory.placement import free, pick_device, resident
+from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, read_photos
 from blockskip.report import Reporter
 from blockskip.runs import Run
 from blockskip.schedule import build_schedule
+from blockskip.sources import Source
 from blockskip.train import Trainer, TrainingData
 
 log = logging.getLogger(__name__)
@@ -64,11 +66,18 @@ class Worker:
         )
         self.run.append(monitor.memory_event())
         photos = self._photos()
-        folder = sources.find_model(self.row)
-        fingerprint = self._fingerprint(photos, folder)
+        source = sources.find_model(self.row)
         with self.report.stage("load"):
+            fingerprint = self._fingerprint(photos, source)
             kind = family(self.row.family)
-            pipe = kind.load(folder, getattr(torch, self.row.dtype))
+            pipe = open_model(
+                kind,
+                self.row,
+                source,
+                self.settings,
+                self.device,
+                lambda n, total: self._progress("load", n, total),
+            )
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
         trainer = Trainer(
             pipe.transformer,
@@ -114,9 +123,10 @@ class Worker:
             self.report.progress("photos", len(good), len(good))
         return good
 
-    def _fingerprint(self, photos: list[Photo], folder: Path) -> str:
+    def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
-        model = sources.fingerprint(folder)
+        # bytes of big files seen for the first time: minutes, on a slow disk
+        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
         identity = {
             "model_fingerprint": model,
             "photos": [{"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos],
@@ -141,9 +151,7 @@ class Worker:
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
         with self.report.stage("text"):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
-            with resident(self.device, pipe.text_encoder, pipe.text_encoder_2):
-                text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens)
-            text = Text(text.embeds.cpu(), text.pooled.cpu())
+            text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens, self.device)
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
@@ -210,19 +218,11 @@ class Worker:
             return
         folder = self._preview_folder(trainer.step)
         seeds = preview.preview_seeds(settings, len(texts))
-        sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        trainer.leave()
         try:
             with self.report.stage("preview"):
                 self.report.progress("preview", 0, len(texts))
-                images = preview.sample(
-                    kind,
-                    pipe,
-                    prompts.rows(range(len(texts))),
-                    prompts.rows([len(texts)]),
-                    sampling,
-                    seeds,
-                    self.device,
-                )
+                images = self._sample(kind, pipe, prompts, seeds)
                 for index, (path, prompt) in enumerate(
                     preview.write_previews(images, texts, seeds, folder)
                 ):
@@ -245,6 +245,20 @@ class Worker:
                 )
             )
         free()
+
+    def _sample(self, kind: Family, pipe: object, prompts: Text, seeds: list[int]) -> list:
+        s = self.settings
+        return preview.sample(
+            kind,
+            pipe,
+            prompts.rows(range(len(seeds))),
+            prompts.rows([len(seeds)]),
+            Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+            seeds,
+            self.device,
+            s.preview_batch,
+            s.preview_tiled,
+        )
 
     def _preview_folder(self, step: int) -> Path:
         return self.run.previews_dir / f"step-{step:05d}"
