@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,11 +13,16 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from blockskip.config import Settings
+from blockskip.events import Image as Shown
+from blockskip.events import Note
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.ease import eased
+from blockskip.memory.placement import free, replaced, resident
+from blockskip.report import Reporter
 from blockskip.residuals import beside, layerwise
 
+log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 TOGETHER = 8  # pictures that are sampled at the same time
 TILE_PX = 512
@@ -117,3 +123,71 @@ def write_previews(
         path = folder / f"{index:02d}.png"
         image.save(path, pnginfo=note)
         yield path, prompt
+
+
+class Previewer:
+    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it.
+
+    text: of the run's preview prompts, the empty prompt last.
+    """
+
+    def __init__(
+        self, report: Reporter, kind: Family, pipe: object, text: Text, device: torch.device
+    ) -> None:
+        self.report, self.run, self.settings = report, report.run, report.run.settings()
+        self.kind, self.pipe, self.text, self.device = kind, pipe, text, device
+
+    def folder(self, step: int) -> Path:
+        """Where the pictures of a step are."""
+        return self.run.previews_dir / f"step-{step:05d}"
+
+    def make(self, step: int) -> None:
+        """The pictures of a step. If the card is too small for them, in the next smaller way."""
+        smaller = None
+        try:
+            self._make(step)
+        except torch.OutOfMemoryError:
+            log.exception("preview at step %d", step)
+            smaller = eased(self.settings, "preview")
+            if smaller is None:
+                self._say(step, "the card has too little memory")
+        except Exception as error:
+            log.exception("preview at step %d", step)
+            self._say(step, type(error).__name__)
+        free()
+        if smaller is not None:  # out here, where what failed is let go
+            self.settings, words = smaller
+            self.run.ease(self.settings)
+            text = f"Graphics memory ran out while sampling pictures. From now on {words}."
+            self.report.say(Note(level="warning", text=text))
+            self.make(step)
+
+    def _say(self, step: int, why: str) -> None:
+        self.report.broken_in = ""  # it is said, and over
+        text = f"No preview at step {step} ({why}); training goes on."
+        self.report.say(Note(level="warning", text=text))
+
+    def _make(self, step: int) -> None:
+        s = self.settings
+        texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
+        if not texts:
+            return
+        seeds = preview_seeds(s, len(texts))
+        with self.report.stage("preview"):
+            self.report.progress("preview", 0, len(texts))
+            images = sample(
+                self.kind,
+                self.pipe,
+                self.text.rows(range(len(seeds))),
+                self.text.rows([len(seeds)]),
+                Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+                seeds,
+                self.device,
+                s.preview_batch,
+                s.preview_tiled,
+            )
+            written = write_previews(images, texts, seeds, self.folder(step))
+            for index, (path, prompt) in enumerate(written):
+                relative = path.relative_to(self.run.folder).as_posix()
+                self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
+            self.report.progress("preview", len(texts), len(texts))

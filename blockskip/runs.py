@@ -88,7 +88,16 @@ class Run:
             ) from error
 
     def settings(self) -> Settings:
-        return settings_from_dict(self.info()["settings"])
+        """As the user chose them, with what was eased since memory ran out."""
+        info = self.info()
+        return settings_from_dict(info["settings"] | info.get("eased", {}))
+
+    def ease(self, settings: Settings) -> None:
+        """Go on with `settings` from now on. What the run was begun with stays on record: its
+        files are known by it."""
+        info, now = self.info(), settings_to_dict(settings)
+        begun = settings_to_dict(settings_from_dict(info["settings"]))
+        self.write_info(info | {"eased": {k: v for k, v in now.items() if v != begun[k]}})
 
     def write_info(self, info: dict) -> None:
         files.write_text(self.folder / "run.toml", tomli_w.dumps(info))
@@ -169,7 +178,7 @@ class Run:
         }
         with open(self.folder / "worker.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "blockskip.worker", str(self.folder)],
+                [sys.executable, "-m", "blockskip.child", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class Trainer:
 
     model: the library's transformer, frozen. window_dir: where residual windows are kept.
     fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
-    window.
+    window. stage(name): entered around each window ("residuals").
     """
 
     def __init__(
@@ -107,10 +107,11 @@ class Trainer:
         window_dir: Path,
         fingerprint: str,
         progress: Callable[[int, int], None] = lambda n, total: None,
+        stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
     ) -> None:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
-        self.progress = progress
+        self.progress, self.stage = progress, stage
         self.span = Span(settings.front, settings.back)
         self.side_px = train_side(settings)
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
@@ -120,7 +121,6 @@ class Trainer:
         settle(device, self.lora.values())
         self.optimizer = make_optimizer(self.lora, settings.lr)
         self.step = 0
-        self.window_seconds = 0.0
         self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
         self._held: list[Missing] = []  # what is on the card for the steps of one window
@@ -146,7 +146,8 @@ class Trainer:
             first = self.step - self.step % settings.window_steps
             if self.step == first and settings.refresh == "window":
                 self.window_lora = snapshot(self.lora)
-            path = self._window(first)
+            with self.stage("residuals"):
+                path = self._window(first)
             last = min(first + settings.window_steps, settings.steps)
             while self.step < last:
                 started = time.perf_counter()
@@ -163,12 +164,12 @@ class Trainer:
         path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
         stamp = files.fingerprint(
             self.fingerprint,
+            settings.precision,  # may be eased while a run goes on
             first,
             *(tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()),
         )
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
-        started = time.perf_counter()
         self.leave()
         rows = range(first * per_step, last * per_step)
         current = snapshot(self.lora)
@@ -190,7 +191,6 @@ class Trainer:
             restore(self.lora, current)
         target = self._targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
-        self.window_seconds += time.perf_counter() - started
         return path
 
     def _inputs(self, rows: Sequence[int]) -> WindowInputs:

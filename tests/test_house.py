@@ -20,6 +20,7 @@ STAGES = [
     "export",
     "results",
     "worker",
+    "child",
 ]
 ON_TOP = {"lab", "follow", "cli", "__main__", "studio"}
 TOP_LEVEL = {

@@ -93,17 +93,17 @@ def test_more_memory_never_loses_quality():
             c.loss
             for c in candidates(FLUX, Wish(budget_gib=1))
             if (c.front, c.side_px, c.precision, c.text_tokens)
-            == (p.choice.front, p.choice.side_px, p.choice.precision, p.choice.text_tokens)
+            == (p.front, p.side_px, p.precision, p.text_tokens)
         )
-        for p in found
+        for p in (planner.choice_of(made.settings) for made in found)
     ]
     assert losses == sorted(losses, reverse=True)
 
 
 def test_what_costs_only_time_goes_before_what_costs_quality():
     made = plan(12)
-    assert made.choice.checkpointing and made.choice.precision == "bf16"
-    assert not plan(24).choice.checkpointing
+    assert made.settings.checkpointing and made.settings.precision == "full"
+    assert not plan(24).settings.checkpointing
 
 
 def test_an_8_gb_card_trains_unquantised_when_asked():
@@ -125,7 +125,7 @@ def test_what_the_user_says_is_obeyed():
     made = plan(24, rank=8, targets="attention", patches="full", steps=100)
     settings = made.settings
     assert (settings.rank, settings.targets, settings.steps) == (8, "attention", 100)
-    assert made.choice.side_px == settings.s_max_px == 512
+    assert planner.choice_of(settings).side_px == settings.s_max_px == 512
     assert plan(24, text_tokens=128).settings.text_tokens == 128
 
 

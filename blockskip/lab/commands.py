@@ -103,7 +103,10 @@ def simulate(
     _one_of("--targets", targets, config.TARGETS)
     _one_of("--middle", middle, config.MIDDLE)
     _one_of("--stage", stage, [*STAGES, "all"])
-    choice = planner.make_plan(model=model, budget_gib=budget).choice if budget else None
+    choice = None
+    if budget:
+        made = planner.make_plan(model=model, budget_gib=budget)
+        choice = planner.choice_of(made.settings)
     if choice is None:
         front, back = planner.parse_span(config.model_row(model), skip)
         choice = Choice(

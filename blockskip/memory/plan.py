@@ -48,11 +48,9 @@ class Wish:
     @property
     def reserve_gib(self) -> float:
         """What is never planned with: the desktop's share, CUDA's context, the allocator's gaps."""
-        table, system = reserve_table(), self.system or platform.system()
-        share = "windows" if system == "Windows" else "other"
-        share += "_big" if self.budget_gib >= table["big_from"] else ""
+        table, desktop = reserve_table(), desktop_gib(self.budget_gib, self.system)
         gaps = table["allocator"] * min(self.budget_gib, self.free_gib)
-        return table[share] + table["context"] + gaps
+        return desktop + table["context"] + gaps
 
     @property
     def usable_gib(self) -> float:
@@ -86,6 +84,13 @@ class Fit:
     @property
     def peak_vram_gib(self) -> float:
         return max(need.vram_gib for need in self.needs.values())
+
+
+def desktop_gib(budget_gib: float, system: str = "") -> float:
+    """Graphics memory left to the desktop. system: Windows, Linux, … ("": this one)."""
+    table = reserve_table()
+    share = "windows" if (system or platform.system()) == "Windows" else "other"
+    return table[share + "_big" if budget_gib >= table["big_from"] else share]
 
 
 def find(row: ModelRow, wish: Wish) -> Fit:

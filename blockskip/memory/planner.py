@@ -19,7 +19,7 @@ from blockskip.memory import explain
 from blockskip.memory.monitor import usage
 from blockskip.memory.plan import Fit, Wish, find
 from blockskip.memory.small import check_budget, step_need
-from blockskip.memory.tables import STAGES, Choice, Need
+from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
@@ -36,9 +36,6 @@ class Plan:
     stages: dict[str, Need]
     reasons: list[str]
     one_more_gib: str
-    choice: Choice | None = (
-        None  # what the tables were asked; None for a model that fits everywhere
-    )
 
     @property
     def peak_vram_gib(self) -> float:
@@ -236,7 +233,6 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Pla
         fit.needs,
         explain.reasons(row, wish, fit),
         explain.one_more_gib(row, wish, fit),
-        choice,
     )
 
 
@@ -245,15 +241,51 @@ def _small_plan(row: ModelRow, settings: Settings) -> Plan:
     check_budget(row, settings)
     window = settings.window_steps * settings.draws_per_step
     settings = dataclasses.replace(settings, window_on_card=window)
-    need = step_need(row, settings, settings.front, settings.back)
-    stages = {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+    stages = planned(settings)
     ratio = (settings.front + settings.back) / row.num_blocks
     said = [
         f"Skips {settings.front} + {settings.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
-        f"model is small: {need.total_gib:.1f} GiB are enough for every stage (an estimate)."
+        f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
+        "estimate)."
     ]
     more = "More graphics memory would change little: this model fits everywhere."
     return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
+
+
+def planned(settings: Settings) -> dict[str, Need]:
+    """What each stage of a run with these settings needs, whether it was planned so or eased."""
+    row = model_row(settings.model)
+    if row.full_size:
+        return stage_needs(row, choice_of(settings))
+    need = step_need(row, settings, settings.front, settings.back)
+    return {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+
+
+def choice_of(settings: Settings) -> Choice:
+    """What the byte tables are asked about these settings."""
+    return Choice(
+        model=settings.model,
+        front=settings.front,
+        back=settings.back,
+        side_px=settings.s_max_px if settings.patches == "full" else settings.s_min_px,
+        s_max_px=settings.s_max_px,
+        text_tokens=settings.text_tokens,
+        precision="bf16" if settings.precision == "full" else settings.precision,
+        checkpointing=settings.checkpointing,
+        rank=settings.rank,
+        targets=settings.targets,
+        batch=settings.batch,
+        middle=settings.middle,
+        window_draws=settings.window_steps * settings.draws_per_step,
+        prior=settings.prior,
+        window_on_card=settings.window_on_card,
+        rows=settings.micro_batch,
+        encode_rows=settings.encode_batch,
+        preview_px=settings.preview_px,
+        tiled=settings.preview_tiled,
+        num_draws=settings.num_draws,
+        offload=settings.offload,
+    )
 
 
 def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from blockskip.lab.simulate import simulate
-from blockskip.memory.planner import make_plan
+from blockskip.memory.planner import choice_of, make_plan
 from blockskip.memory.tables import Choice
 
 BUDGETS = (4, 6, 8, 10, 12, 16, 24)
@@ -33,7 +33,7 @@ def cases() -> Iterator[tuple[str, Choice]]:
     """(stage, choice) to simulate."""
     for system, budget in itertools.product(("Windows", "Linux"), BUDGETS):
         plan = make_plan(model="flux-dev", budget_gib=budget, system=system, free_gib=float("inf"))
-        yield from ((stage, plan.choice) for stage in MATTERS)
+        yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
     kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
     for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
