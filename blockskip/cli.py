@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blockskip import config, runs, sources
+from blockskip import config, housekeeping, runs, sources
 from blockskip.events import UserError
 from blockskip.follow import Json, say
 from blockskip.lab.commands import lab
@@ -149,10 +149,10 @@ def runs_(
             or ["No run has been made yet."],
         )
     elif action == "rename" and new_name:
-        renamed = runs.rename(run, new_name)
+        renamed = housekeeping.rename(run, new_name)
         say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
     elif action == "delete" and run:
-        freed = runs.delete(run)
+        freed = housekeeping.delete(run)
         say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
     else:
         raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
@@ -244,7 +244,7 @@ def _say_model(as_json: bool, source: sources.Source) -> None:
 def clean(as_json: Json = False) -> None:
     """Free the caches of all runs that are not working, and models' quantised blocks; they are
     rebuilt identically when needed."""
-    freed = runs.clean_all()
+    freed = housekeeping.clean_all()
     say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
 
 

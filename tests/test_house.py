@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
-BESIDE = set("config events files awake report sources opening families memory runs doctor".split())
+BESIDE = set(
+    "config events files awake report sources opening families memory runs housekeeping doctor".split()
+)
 STAGES = [
     "photos",
     "flow",

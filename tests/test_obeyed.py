@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from blockskip import config, events, files, preview, runs, worker
+from blockskip import config, events, files, housekeeping, preview, runs, worker
 from blockskip.memory.planner import choose_settings, make_plan, planned
 from blockskip.photos import find_photos
 from blockskip.train import Trainer
@@ -75,9 +75,9 @@ def test_clean_frees_quantised_blocks_unless_a_run_is_at_work(monkeypatch):
     settings = choose_settings(**SAID)
     photos = find_photos([sorted((config.ASSETS / "demo-photos").glob("*/"))[0]])[:1]
     runs.create(settings, photos, "one")
-    block = runs.data_dir() / runs.QUANTISED_CACHE / "print-nf4" / "block.safetensors"
+    block = runs.data_dir() / housekeeping.QUANTISED_CACHE / "print-nf4" / "block.safetensors"
     files.write_bytes(block, b"x" * 1000)
     with monkeypatch.context() as at_work:
         at_work.setattr(runs.Run, "worker", lambda self: 1)
-        assert runs.clean_all() == 0 and block.exists()
-    assert runs.clean_all() == 1000 and not block.exists()
+        assert housekeeping.clean_all() == 0 and block.exists()
+    assert housekeeping.clean_all() == 1000 and not block.exists()
