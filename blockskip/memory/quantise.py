@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from blockskip import files
 from blockskip.events import UserError
-from blockskip.memory.weights import Index, Reader, Stored
 from blockskip.housekeeping import QUANTISED_CACHE
+from blockskip.memory.weights import Index, Reader, Stored
 
 NF4_BLOCK = 64  # weights that share a scale
 NF4_SCALES = 256  # scales that share a scale of their own
