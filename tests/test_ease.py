@@ -1,13 +1,17 @@
 """Memory runs out: the run gives way in what costs only time first, and goes on."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from blockskip import child, config, events, preview, results, runs, train, worker
+from blockskip.events import UserError
+from blockskip.memory import monitor
 from blockskip.memory.cap import allowed_gib, cap
 from blockskip.memory.ease import eased
+from blockskip.memory.monitor import Usage
 from blockskip.memory.plan import Wish
 from blockskip.memory.planner import choose_settings, make_plan, planned
 from blockskip.photos import find_photos
@@ -134,3 +138,20 @@ def test_what_is_planned_is_below_the_cap(budget, free, system):
 
 def test_without_cuda_there_is_no_cap():
     assert cap(torch.device("cpu"), 4.0) == float("inf")
+
+
+def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
+    gib, caps = 2**30, []
+    card = SimpleNamespace(
+        mem_get_info=lambda _: (9.4 * gib, 12 * gib),
+        memory_reserved=lambda _: 0.1 * gib,
+        set_per_process_memory_fraction=lambda share, _: caps.append(share * 12),
+    )
+    monkeypatch.setattr("blockskip.memory.cap.torch.cuda", card)
+    monkeypatch.setattr("blockskip.memory.cap.torch.zeros", lambda *_, **__: None)
+    free = {"vram_used_gib": 2.0, "vram_total_gib": 12.0}
+    monkeypatch.setattr(monitor, "usage", lambda: Usage(1, 8, 16, **free))
+    assert cap(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) == caps[0]
+    free["vram_used_gib"] = 11.9
+    with pytest.raises(UserError, match="0.1 GiB of the graphics card are free"):
+        cap(torch.device("cuda"), 8.0)
