@@ -55,7 +55,10 @@ def sample(
     cfg: float = 3.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Pictures (n, side, side, 3) uint8, sampled as previews are; the noise of picture k depends on ``seed`` and k only."""
+    """Pictures (n, side, side, 3) uint8, sampled as previews are.
+
+    The noise of picture k depends on ``seed`` and k only.
+    """
     noise = [torch.Generator().manual_seed(seed * 1000 + k) for k in range(len(prompts))]
     pictures = pipe(
         prompt=list(prompts),
