@@ -60,7 +60,7 @@ def _views(master: np.ndarray, rng: np.random.Generator) -> list[tuple[str, np.n
     for side in rng.choice(CROP_SIDES, 2, replace=False):
         box = crop_box(rng, int(side), 64, rng.random() < 0.35)
         views.append(("crop32", shrink(photo, tuple(map(round, box)), 32), int(side)))
-    if rng.random() < 0.4:
+    if rng.random() < 0.8:
         side = rng.uniform(68, 80)
         box = crop_box(rng, side, MASTER, True, stray=0.03)
         views.append(("close64", shrink(master, box, 64), 32))

@@ -51,11 +51,14 @@ def sample(
     pipe: FluxPipeline,
     prompts: list[str],
     side: int = 64,
-    steps: int = 12,
-    cfg: float = 2.2,
+    steps: int = 16,
+    cfg: float = 3.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Pictures (n, side, side, 3) uint8; the noise of picture k depends on ``seed`` and k only."""
+    """Pictures (n, side, side, 3) uint8, sampled as previews are.
+
+    The noise of picture k depends on ``seed`` and k only.
+    """
     noise = [torch.Generator().manual_seed(seed * 1000 + k) for k in range(len(prompts))]
     pictures = pipe(
         prompt=list(prompts),
@@ -96,13 +99,13 @@ def drawn_examples() -> tuple[list[np.ndarray], list[str]]:
     return pictures, labels
 
 
-def write_sheet(work: Path, model: DemoModel, name: str, cfg: float = 2.2) -> Path:
+def write_sheet(work: Path, model: DemoModel, name: str) -> Path:
     """``work/sheets/NAME.png``: 64 px, 32 px, close-ups, and drawn pictures last."""
     pipe = assemble(work, model)
-    pictures, labels = list(sample(pipe, PROMPTS, 64, cfg=cfg)), list(PROMPTS)
-    pictures += list(sample(pipe, SMALL, 32, cfg=cfg))
+    pictures, labels = list(sample(pipe, PROMPTS, 64)), list(PROMPTS)
+    pictures += list(sample(pipe, SMALL, 32))
     labels += [f"32px {prompt}" for prompt in SMALL]
-    pictures += list(sample(pipe, CLOSE, 64, cfg=cfg))
+    pictures += list(sample(pipe, CLOSE, 64))
     labels += list(CLOSE)
     drawn, names = drawn_examples()
     path = work / "sheets" / f"{name}.png"
