@@ -71,11 +71,12 @@ def test_the_vae_with_attention(tmp_path):
     assert all(torch.equal(index[k].read(), v) for k, v in vae.state_dict().items())
 
 
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize("style", ["scale_weight", "weight_scale"])
-def test_fp8_is_multiplied_by_its_scale_also_in_parts_of_a_fused_layer(tmp_path, style):
+def test_fp8_is_multiplied_by_its_scale_also_in_parts_of_a_fused_layer(tmp_path, style, prefix):
     model = tiny_flux(double=1, single=1)
     packed = to_fp8(original_transformer(model.state_dict()), style)
-    save_file(packed, tmp_path / "fp8.safetensors")
+    save_file({prefix + k: v for k, v in packed.items()}, tmp_path / "fp8.safetensors")
     save_file(from_fp8(packed), tmp_path / "wanted.safetensors")
     index = read_back(tmp_path / "fp8.safetensors", "transformer", dict(model.config))
     wanted = read_back(tmp_path / "wanted.safetensors", "transformer", dict(model.config))

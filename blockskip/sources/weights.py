@@ -150,7 +150,9 @@ def weight(
             "Use the bf16, fp16 or fp8 file of the same model.",
         )
     taken = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
-    return Weight(entry, shape or taken, rows, swapped, scales[0] if scales else "")
+    # in a file of several parts the scale's own key has a prefix that `tensors` have not
+    scale = tensors[scales[0]].key if scales else ""
+    return Weight(entry, shape or taken, rows, swapped, scale)
 
 
 def part_files(folder: Path) -> list[Path]:
