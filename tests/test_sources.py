@@ -49,7 +49,7 @@ def test_names_are_those_of_the_librarys_own_conversion():
     with init_empty_weights():
         model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     original = original_transformer(model.state_dict())
-    stored = {k: Entry(DEMO, k, "BF16", tuple(v.shape)) for k, v in original.items()}
+    stored = {k: Entry(DEMO, k, "BF16", tuple(v.shape), 0, 0) for k, v in original.items()}
     index = flux_files.index("transformer", stored, dict(model.config))
     theirs = convert_flux_transformer_checkpoint_to_diffusers(original)
     assert {k: w.shape for k, w in index.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
