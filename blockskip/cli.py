@@ -215,7 +215,8 @@ def models(
     elif action == "use-comfyui" and len(words) == 1:
         found = sources.use_comfyui(Path(words[0]))
         said = {"models": [sources.state(source.row) for source in found]}
-        say(as_json, said, [f"{s.row.title}: {s.where}" for s in found])
+        notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
+        say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
     elif action in ("check", "fetch") and len(words) == 1:
         row = config.model_row(words[0])
         source = sources.fetch(row) if action == "fetch" else sources.find_model(row)
@@ -237,6 +238,7 @@ def _say_model(as_json: bool, source: sources.Source) -> None:
         fingerprint = source.fingerprint()
     said = {"model": source.row.name, "where": source.where, "parts": parts}
     lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
+    lines += [p["note"] for p in parts.values() if p["note"]]
     say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
 
 

@@ -6,6 +6,7 @@ import socket
 import pytest
 import torch
 from comfy import comfy_folder, from_fp8, original_transformer, original_vae, parts_of, to_fp8
+from ggufs import llama_names, read_gguf, write_gguf
 from safetensors.torch import load_file, save_file
 
 from blockskip import config, runs, sources
@@ -25,6 +26,17 @@ def library_folder(home, parts):
     return home
 
 
+def write_ggufs(folder, transformer, t5):
+    """part → file: a transformer that is not rounded and a packed text encoder."""
+    paths = {
+        "transformer": folder / "flux1-dev-BF16.gguf",
+        "text_encoder_2": folder / "t5-v1_1-xxl-encoder-Q8_0.gguf",
+    }
+    write_gguf(paths["transformer"], transformer, "BF16")
+    write_gguf(paths["text_encoder_2"], llama_names(t5, 24), "Q8_0", architecture="t5encoder")
+    return paths
+
+
 def trained(folder, name, single_files):
     """(LoRA, previews' bytes) of two steps from the model in that folder."""
     assert bool(sources.use(config.model_row("demo"), [folder]).files) == single_files
@@ -38,7 +50,7 @@ def trained(folder, name, single_files):
     return lora, [path.read_bytes() for path in sorted(run.previews_dir.rglob("*.png"))]
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "gguf"])
 def test_comfyuis_files_train_as_the_librarys(tmp_path, monkeypatch, precision):
     def no_network(*_):
         raise AssertionError("the network was asked")
@@ -57,8 +69,20 @@ def test_comfyuis_files_train_as_the_librarys(tmp_path, monkeypatch, precision):
         assert marks and any(
             t.dtype == torch.float8_e4m3fn for t in original["transformer"].values()
         )
+    if precision == "gguf":
+        names = {name: name for name in parts["text_encoder_2"]}
+        packed = write_ggufs(tmp_path, original["transformer"], parts["text_encoder_2"])
+        rounded = read_gguf(packed["text_encoder_2"])
+        parts["text_encoder_2"] = {
+            name: rounded[short] for short, name in llama_names(names, 24).items()
+        }
     original["text_encoder"] = {f"text_model.{k}": t for k, t in parts["text_encoder"].items()}
     comfy = comfy_folder(tmp_path / "ComfyUI", DEMO, original)
+    if precision == "gguf":
+        for name, path in packed.items():
+            there = sources.use(config.model_row("demo"), [comfy]).files[name]
+            there.unlink()
+            path.rename(there.with_name(path.name))
     library = library_folder(tmp_path / "library", parts)
     monkeypatch.setattr(socket.socket, "connect", no_network)
     ours, pictures = trained(comfy, "from comfy", True)

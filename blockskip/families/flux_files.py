@@ -3,8 +3,9 @@
 Two layouts: the library's (diffusers, transformers) and the original one that ComfyUI uses, where
 q, k and v (in single blocks also the first layer of the MLP) are one layer and the last modulation
 keeps (shift, scale) in the other order. Layers are named by flux_names.py; the VAE's names come
-from diffusers' own conversion. Files are recognised by what is in them, never by their names, but
-for models of the same shape as FLUX.1-dev, which only their names tell apart.
+from diffusers' own conversion, T5's in a GGUF from t5_names.py. Files are recognised by what is in
+them, never by their names, but for models of the same shape as FLUX.1-dev, which only their names
+tell apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from blockskip.families import flux_names
+from blockskip.families import flux_names, t5_names
 from blockskip.sources.weights import Entry, WeightIndex, weight
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
 PARTS = {
     "transformer": (
         "transformer",
-        "flux1-dev.safetensors, or an fp8 file of it",
+        "flux1-dev.safetensors, or an fp8 or GGUF file of it",
         "diffusion_models",
     ),
     "text_encoder": ("CLIP-L text encoder", "clip_l.safetensors", "text_encoders"),
-    "text_encoder_2": ("T5-XXL text encoder", "t5xxl_fp16.safetensors, or fp8", "text_encoders"),
+    "text_encoder_2": (
+        "T5-XXL text encoder",
+        "t5xxl_fp16.safetensors, or an fp8 or GGUF file of it",
+        "text_encoders",
+    ),
     "vae": ("VAE", "ae.safetensors", "vae"),
 }
 # part → ComfyUI's own folder of its vocabulary, and the files one of which makes a folder one
@@ -39,11 +44,11 @@ TOKENIZERS = {
     "tokenizer": ("comfy/sd1_tokenizer", ("vocab.json", "tokenizer.json")),
     "tokenizer_2": ("comfy/text_encoders/t5_tokenizer", ("tokenizer.json", "spiece.model")),
 }
-# how its own file begins, which is taken before others of the same shape …
+# how its own file's name begins, which is taken before others of the same shape …
 PREFERRED = {
     "transformer": "flux1-dev",
     "text_encoder": "clip_l",
-    "text_encoder_2": "t5xxl",
+    "text_encoder_2": ("t5xxl", "t5-v1_1-xxl"),
     "vae": "ae",
 }
 # … and words in names of other models of exactly that shape, which are not taken unasked
@@ -72,6 +77,8 @@ def find(part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry]
     config: of the part, as the library writes it. The sizes must be the model's: a CLIP-G, or a
     transformer with other inputs (FLUX.1 Fill), is not taken for one.
     """
+    if part == "text_encoder_2":
+        tensors = t5_names.library_names(tensors)
     for prefix in _PREFIXES[part]:
         if any(prefix + mark in tensors for mark in _MARKS[part]):
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -125,6 +125,12 @@ class Reader:
         self._fill(path, extent, out)
         return out
 
+    def raw(self, path: Path, start: int, stop: int) -> Tensor:
+        """Bytes [start, stop) of any file, (stop - start,) uint8. Raises UserError past its end."""
+        out = torch.empty(stop - start, dtype=torch.uint8)
+        self._fill(path, Extent(out.dtype, tuple(out.shape), start, stop), out)
+        return out
+
     def read(self, stored: Stored, out: Tensor) -> None:
         """Write a parameter into `out` (contiguous, on the CPU), in out's dtype.
 

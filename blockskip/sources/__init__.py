@@ -15,6 +15,7 @@ from blockskip.config import ModelRow
 from blockskip.events import UserError
 from blockskip.sources import hub
 from blockskip.sources.model import Source, layouts
+from blockskip.sources.weights import Entry, bits
 
 __all__ = ["Source", "check", "fetch", "find_model", "state", "use", "use_comfyui"]
 
@@ -91,9 +92,10 @@ def state(row: ModelRow) -> dict:
 
 
 def check(source: Source) -> dict[str, dict]:
-    """Read every file's header and find every weight: part → {files, gib, precision}.
+    """Read every file's header and find every weight: part → {files, gib, precision, bits, note}.
 
-    Raises UserError when a file is missing, cut short or of another model.
+    bits: of a weight on average, scales and all. note: what its user should know of a packed GGUF,
+    else "". Raises UserError when a file is missing, cut short or of another model.
     """
     said = {}
     for part in layouts(source.row.family).PARTS:
@@ -103,8 +105,22 @@ def check(source: Source) -> dict[str, dict]:
             "files": sorted({str(tensor.path) for tensor in stored}),
             "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),
             "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
+            "bits": round(bits(stored), 2),
+            "note": _note(stored),
         }
     return said
+
+
+def _note(stored: set[Entry]) -> str:
+    packed = next((tensor.path.name for tensor in stored if tensor.rounded), "")
+    if not packed:
+        return ""
+    return (
+        f"{packed} is a GGUF of {bits(stored):.1f} bits a weight: what is learnt on it starts from "
+        "these rounded weights and is as good as they are. The processor unpacks them each time "
+        "they pass: training, once a window; previews, once a step, unless NF4, int8 or RAM keeps "
+        "them."
+    )
 
 
 def _places() -> Path:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from blockskip.config import ModelRow
 from blockskip.events import UserError
+from blockskip.sources.gguf_files import ENDING, readable
 from blockskip.sources.model import Source, configs_folder, layouts
-from blockskip.sources.weights import FLOATS, tensor_table
+from blockskip.sources.weights import FLOATS, Entry, bits, tensor_table
 
 log = logging.getLogger(__name__)
 KINDS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
-_ENDINGS = (".safetensors", ".sft")
+_ENDINGS = (".safetensors", ".sft", ENDING)
 
 
 def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
@@ -29,11 +30,6 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there.", "Check the path.")
-        if path.suffix.lower() == ".gguf":
-            raise UserError(
-                f"{path.name} is a GGUF file, which cannot be trained on.",
-                "Use the bf16 or fp8 safetensors file of the same model.",
-            )
     folders = [base for path in paths if path.is_dir() for base in _bases(path)]
     named = [path for path in paths if path.is_file()]
     family, found = layouts(row.family), {}
@@ -60,7 +56,7 @@ def weight_files(base: Path) -> Iterator[Path]:
     that is no ComfyUI, those right in it."""
     seen: set[str] = set()
     if not (base / "models").is_dir():
-        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in (*_ENDINGS, ".gguf"))
+        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in _ENDINGS)
         return
     for folder in _model_folders(base):
         for here, inside, names in os.walk(folder, followlinks=True):
@@ -69,7 +65,7 @@ def weight_files(base: Path) -> Iterator[Path]:
                 continue
             seen.add(os.path.realpath(here))
             for name in sorted(names):
-                if name.lower().endswith((*_ENDINGS, ".gguf")):
+                if name.lower().endswith(_ENDINGS):
                     yield Path(here, name)
 
 
@@ -109,13 +105,13 @@ def _extra(base: Path) -> Iterator[Path]:
 def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path | None:
     """The file of a part. asked: the user named these files, so a namesake will do.
 
-    Highest precision first, then a file of its own before one that holds several parts.
+    The least rounded first, then a file of its own before one that holds several parts.
     """
     family, config = layouts(source.row.family), source.config(part)
     ranked = []
     for path in files:
         name = path.name.lower()
-        if name.endswith(".gguf") or (not asked and any(w in name for w in family.NAMESAKES)):
+        if not asked and any(word in name for word in family.NAMESAKES):
             continue
         try:
             everything = tensor_table([path])
@@ -127,10 +123,20 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
         own = family.find(part, everything, config)
         if own is None:
             continue
-        full = all(tensor.dtype in FLOATS for tensor in own.values())
         known = name.startswith(family.PREFERRED[part])
-        ranked.append((not known, not full, len(everything) > len(own), str(path), path))
+        ranked.append((not known, _rounding(own), len(everything) > len(own), str(path), path))
     return min(ranked)[-1] if ranked else None
+
+
+def _rounding(tensors: dict[str, Entry]) -> tuple[int, float]:
+    """Less is better: bf16 and fp16 safetensors, such a GGUF, fp8, a packed GGUF by its bits, one
+    that cannot be read."""
+    full = all(tensor.dtype in FLOATS for tensor in tensors.values())
+    if not any(tensor.gguf for tensor in tensors.values()):
+        return (0 if full else 2, 0)
+    if not all(readable(tensor.dtype) for tensor in tensors.values()):
+        return (4, 0)
+    return (1, 0) if full else (3, -bits(tensors.values()))
 
 
 def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
@@ -148,13 +154,21 @@ def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
+def _problem(path: Path) -> str:
+    """Why a file was passed over, "" when it can be read."""
+    try:
+        tensor_table([path])
+    except UserError as error:
+        return error.title
+    return ""
+
+
 def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path]) -> UserError:
     what, file, kind = layouts(row.family).PARTS[part]
     places = ", ".join(str(path) for path in paths)
-    packed = [path.name for path in files if path.name.lower().endswith(".gguf")]
-    aside = f" GGUF files ({', '.join(packed[:3])}) cannot be trained on." if packed else ""
+    problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
     return UserError(
-        f"{row.title}'s {what} was not found in {places}.{aside}",
+        f"{row.title}'s {what} was not found in {places}.{problems}",
         f"Put {file} into ComfyUI's models/{kind}, or name the file: "
         f"blockskip models use {row.name} FILE FOLDER …",
     )

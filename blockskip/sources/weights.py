@@ -1,8 +1,9 @@
-"""Weights where they lie: safetensors files read tensor by tensor, straight from the mapped file.
+"""Weights where they lie: safetensors and GGUF files, read tensor by tensor.
 
 A `WeightIndex` says for every parameter of a model which tensor of which file it is (or which rows
 of one, where the file keeps several layers as one), with its shape known before a byte is read.
-Nothing is copied but what has to change: 8-bit floats with their scales, and swapped halves.
+A safetensors file is mapped, and nothing of it copied but what has to change: 8-bit floats with
+their scales, and swapped halves. A GGUF is read and unpacked by sources/gguf_files.py.
 
 8-bit floats as ComfyUI keeps them: `<layer>.weight` in float8 and, beside it, `<layer>.scale_weight`
 (older files) or `<layer>.weight_scale`; the weight is their product. Without a scale it is a plain
@@ -15,16 +16,19 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockskip import files
 from blockskip.events import UserError
+from blockskip.sources import gguf_files
 
 if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models` opens at once
     import torch
     from torch import Tensor
+
+    from blockskip.memory.weights import Reader
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 FLOATS_8 = ("F8_E4M3", "F8_E5M2")
@@ -33,18 +37,30 @@ _SCALES = (".scale_weight", ".weight_scale")
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor in a safetensors file. dtype: safetensors' name of it (BF16, F8_E4M3 …)."""
+    """A tensor in a file, its bytes [start, stop). dtype: safetensors' name of it (BF16,
+    F8_E4M3 …), in a GGUF file ggml's (BF16, Q4_K …)."""
 
     path: Path
     key: str
     dtype: str
     shape: tuple[int, ...]
+    start: int
+    stop: int
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes in the file."""
-        bits = int("".join(c for c in self.dtype.partition("_")[0] if c.isdigit()) or 8)
-        return math.prod(self.shape) * bits // 8
+        return self.stop - self.start
+
+    @property
+    def gguf(self) -> bool:
+        """Whether the file is a GGUF, which nothing but gguf_files.py reads."""
+        return self.path.suffix.lower() == gguf_files.ENDING
+
+    @property
+    def rounded(self) -> bool:
+        """Whether it is in blocks that share scales."""
+        return self.gguf and self.dtype not in FLOATS
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ class Weight:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What `read()` gives: the stored precision, bfloat16 for 8-bit floats."""
+        """What `read()` gives: the stored precision, bfloat16 for what is packed."""
         import torch
 
         names = {"F64": "float64", "F32": "float32", "F16": "float16"}
@@ -76,19 +92,30 @@ class Weight:
 
     @property
     def plain(self) -> bool:
-        """Whether the stored rows are the parameter as they are: nothing to multiply or swap."""
-        return self.entry.dtype in FLOATS and not self.swapped and not self.scale
+        """Whether rows of a safetensors file are the parameter: nothing to multiply or swap."""
+        kept = self.entry.dtype in FLOATS and not self.entry.gguf
+        return kept and not self.swapped and not self.scale
 
     def read(self, dtype: torch.dtype | None = None) -> Tensor:
         """The parameter, `shape`, on the CPU; only this tensor is ever in memory.
 
         dtype: None = `self.dtype`. A plain one in its own precision is a view of the mapped file,
-        and takes no memory of its own: never write into it.
+        and takes no memory of its own: never write into it. Raises UserError when a GGUF file
+        is cut short.
         """
+        if self.entry.gguf:
+            from blockskip.memory.weights import Reader
+
+            return self.unpacked(Reader(), dtype)
         file = _open(str(self.path), self.path.stat().st_mtime_ns)
         whole = file.get_tensor(self.entry.key)
         scale = file.get_tensor(self.scale) if self.scale else None
         return self.finished(whole if self.rows is None else whole[slice(*self.rows)], scale, dtype)
+
+    def unpacked(self, reader: Reader, dtype: torch.dtype | None = None) -> Tensor:
+        """As `read`, of a GGUF file, whose bytes `reader` brings and counts."""
+        read, dtype = partial(reader.raw, self.path), dtype or self.dtype
+        return self.finished(gguf_files.unpack(self.entry, read, self.rows, dtype), dtype=dtype)
 
     def finished(
         self, rows: Tensor, scale: Tensor | None = None, dtype: torch.dtype | None = None
@@ -117,8 +144,16 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
                 f"{path} cannot be opened.", "Put it back, or choose another."
             ) from error
         for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
-            found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]))
+            place = entry["start"], entry["stop"]
+            found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]), *place)
     return found
+
+
+def bits(tensors: Iterable[Entry]) -> float:
+    """Bits a weight takes on average, scales and all."""
+    tensors = list(tensors)
+    weights = sum(math.prod(tensor.shape) for tensor in tensors)
+    return 8 * sum(tensor.nbytes for tensor in tensors) / max(1, weights)
 
 
 def weight(
@@ -140,17 +175,18 @@ def weight(
             f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
         )
     entry = tensors[key]
+    if entry.gguf and not gguf_files.readable(entry.dtype):
+        raise _unreadable(entry, gguf_files.OTHER_FILE)
     base = key.removesuffix(".weight")
     scales = [base + name for name in _SCALES if base + name in tensors]
     size = math.prod(tensors[scales[0]].shape) if scales else 1
-    plain = entry.dtype in FLOATS + FLOATS_8 and size in (1, *entry.shape[:1])
+    plain = entry.gguf or entry.dtype in FLOATS + FLOATS_8 and size in (1, *entry.shape[:1])
     if not plain or f"{base}.weight_scale_2" in tensors:
-        raise UserError(
-            f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).",
-            "Use the bf16, fp16 or fp8 file of the same model.",
-        )
+        raise _unreadable(entry, "Use the bf16, fp16 or fp8 file of the same model.")
     taken = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
-    return Weight(entry, shape or taken, rows, swapped, scales[0] if scales else "")
+    # in a file of several parts the scale's own key has a prefix that `tensors` have not
+    scale = tensors[scales[0]].key if scales else ""
+    return Weight(entry, shape or taken, rows, swapped, scale)
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -178,6 +214,12 @@ def _scaled(tensor: Tensor, scale: Tensor, rows: tuple[int, int] | None) -> Tens
     return tensor.float() * scale
 
 
+def _unreadable(entry: Entry, remedy: str) -> UserError:
+    return UserError(
+        f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).", remedy
+    )
+
+
 @lru_cache(maxsize=8)
 def _open(path: str, changed_ns: int) -> object:
     """The mapped file, kept open; `changed_ns` makes a file that was replaced another one."""
@@ -188,5 +230,6 @@ def _open(path: str, changed_ns: int) -> object:
 
 @lru_cache(maxsize=256)
 def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
-    """`files.read_table`, remembered until the file changes."""
-    return files.read_table(path)
+    """The table at the file's head, remembered until the file changes."""
+    packed = path.suffix.lower() == gguf_files.ENDING
+    return (gguf_files if packed else files).read_table(path)
