@@ -73,7 +73,7 @@ class Plan:
             "checkpointing": s.checkpointing,
             "text_tokens": s.text_tokens,
             "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
-            "window_draws": s.window_steps * s.draws_per_step,
+            "window_draws": s.window_draws,
             "stages": {
                 name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
                 for name, need in self.stages.items()
@@ -204,7 +204,7 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         draws_per_step=settings.draws_per_step,
         num_draws=settings.num_draws,
         prior=settings.prior,
-        window_draws=settings.window_steps * settings.draws_per_step,
+        window_draws=settings.window_draws,
     )
 
 
@@ -223,7 +223,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Pla
         middle=choice.middle,
         offload=choice.offload,
         window_on_card=choice.window_on_card,
-        window_steps=max(1, choice.window_draws // settings.draws_per_step),
+        window_steps=max(1, choice.window_draws // settings.draws_per_step) * settings.reuse,
         micro_batch=choice.rows,
         encode_batch=choice.encode_rows,
         preview_batch=1,  # what the tables count
@@ -243,8 +243,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Pla
 def _small_plan(row: ModelRow, settings: Settings) -> Plan:
     """A model that fits everywhere: a training step takes the most, and is estimated."""
     check_budget(row, settings)
-    window = settings.window_steps * settings.draws_per_step
-    settings = dataclasses.replace(settings, window_on_card=window)
+    settings = dataclasses.replace(settings, window_on_card=settings.window_draws)
     need = step_need(row, settings, settings.front, settings.back)
     stages = {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
     ratio = (settings.front + settings.back) / row.num_blocks
