@@ -44,7 +44,7 @@ class Settings:
     s_min_px: int = 256
     s_max_px: int = 512
     text_tokens: int = 512
-    steps: int = 500  # optimiser steps; draws = steps * batch * accumulation
+    steps: int = 500  # optimiser steps; draws = steps * batch * accumulation / reuse
     batch: int = 1
     accumulation: int = 1
     rank: int = 16  # LoRA rank; alpha = rank
@@ -55,6 +55,7 @@ class Settings:
     prior: float = 0.0  # share of draws that keep the bare class word what it was
     flip: bool = False  # mirrored photos swap odd eyes: off
     window_steps: int = 50  # optimiser steps a residual window serves
+    reuse: int = 1  # passes over a window's draws; what was computed for each serves so often
     refresh: str = "window"  # "once" = residuals of the untrained model, the paper's way
     micro_batch: int = 16  # draws at a time through a block while a window is computed
     checkpointing: bool = False
@@ -92,6 +93,7 @@ class Settings:
             "accumulation",
             "rank",
             "window_steps",
+            "reuse",
             "micro_batch",
             "s_min_px",
             "text_tokens",
@@ -111,9 +113,18 @@ class Settings:
     def draws_per_step(self) -> int:
         return self.batch * self.accumulation
 
+    def fresh_steps(self, steps: int) -> int:
+        """How many of `steps` steps that one window serves see draws of their own."""
+        return -(-steps // self.reuse)
+
+    @property
+    def window_draws(self) -> int:
+        return self.fresh_steps(self.window_steps) * self.draws_per_step
+
     @property
     def num_draws(self) -> int:
-        return self.steps * self.draws_per_step
+        windows, rest = divmod(self.steps, self.window_steps)
+        return windows * self.window_draws + self.fresh_steps(rest) * self.draws_per_step
 
     @property
     def subject_caption(self) -> str:

@@ -118,17 +118,22 @@ def skipping(
     with ExitStack() as stack:
         stack.enter_context(replaced(model, front | back | modulation))
         if streamed_to is not None:
-            stack.enter_context(replaced(model, _streamed(blocks, middle, streamed_to)))
+            stack.enter_context(replaced(model, streamed(blocks, middle, streamed_to)))
         elif checkpointing:
-            stack.enter_context(
-                replaced(model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle})
-            )
+            stack.enter_context(replaced(model, checkpointed(blocks, middle)))
         yield feed
 
 
-def _streamed(
+def checkpointed(blocks: Sequence[tuple[str, nn.Module]], middle: range) -> dict[str, nn.Module]:
+    """The blocks of `middle` by name, their activations computed again in the backward pass."""
+    return {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}
+
+
+def streamed(
     blocks: Sequence[tuple[str, nn.Module]], middle: range, device: torch.device
 ) -> dict[str, nn.Module]:
+    """As `checkpointed`, and each is on `device` only for its forward and again for its backward."""
+
     def neighbour(i: int) -> nn.Module | None:
         return blocks[i][1] if i in middle else None
 

@@ -159,8 +159,6 @@ class Trainer:
     def _window(self, first: int) -> Path:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
-        per_step = settings.draws_per_step
-        last = min(first + settings.window_steps, settings.steps)
         path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
         stamp = files.fingerprint(
             self.fingerprint,
@@ -171,7 +169,7 @@ class Trainer:
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
         self.leave()
-        rows = range(first * per_step, last * per_step)
+        rows = self._rows(first)
         current = snapshot(self.lora)
         alongside = self._alongside(rows)
         try:
@@ -192,6 +190,13 @@ class Trainer:
         target = self._targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
         return path
+
+    def _rows(self, first: int) -> range:
+        """The draws of the window that starts at step `first`; each is used `reuse` times."""
+        settings = self.settings
+        num_steps = min(settings.window_steps, settings.steps - first)
+        start = first // settings.window_steps * settings.window_draws
+        return range(start, start + settings.fresh_steps(num_steps) * settings.draws_per_step)
 
     def _inputs(self, rows: Sequence[int]) -> WindowInputs:
         data, t = self.data, self._times(rows)
@@ -244,7 +249,7 @@ class Trainer:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
         settings = self.settings
         total = 0.0
-        start = (self.step - first) * settings.draws_per_step
+        start = (self.step - first) * settings.draws_per_step % len(self._rows(first))
         with self._skipping() as feed:
             if settings.middle == "leaves" and not self._held:
                 self._held = hold(self.device, self.model, keep=True)

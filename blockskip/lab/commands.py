@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blockskip import config, runs
+from blockskip import config, files, runs
 from blockskip.follow import Json, say
 from blockskip.memory import planner
 
@@ -163,6 +163,73 @@ def fullsize(
         )
         found = lab_fullsize.fullsize(job, aside)
     say(as_json, found, [json.dumps(found, indent=1)])
+
+
+@lab.command()
+def bench(
+    work: Annotated[Path, typer.Option(help="Where random weights are kept (3 GB; full: 24).")],
+    size: Annotated[str, typer.Option(help="tiny | small (0.74 B parameters) | full.")] = "small",
+    contenders: Annotated[
+        str, typer.Option(help="Names, comma between them; empty: all but the rungs.")
+    ] = "",
+    rungs: Annotated[
+        str, typer.Option(help="Ours as planned for these budgets in GiB, such as 4,8 (full size).")
+    ] = "",
+    side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours is half of it.")] = 512,
+    text: Annotated[int, typer.Option(help="Text tokens.")] = 128,
+    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
+    draws: Annotated[int, typer.Option(help="Draws of a residual window.")] = 16,
+    baseline_draws: Annotated[int, typer.Option(help="Draws a round of those without one.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Every contender once in each.")] = 3,
+    rows: Annotated[int, typer.Option(help="Draws at a time while a window is computed.")] = 16,
+    dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
+    device: Annotated[str, typer.Option(help=" | ".join(config.DEVICES))] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
+    cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
+    timeline: Annotated[str, typer.Option(help="File for a profile of a window and steps.")] = "",
+    out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes."""
+    from blockskip.lab import bench as lab_bench
+    from blockskip.lab import bench_report
+    from blockskip.lab.contenders import SIZES, Plan
+
+    _one_of("--size", size, SIZES)
+    _one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
+    _one_of("--device", device, config.DEVICES)
+    plan = Plan(
+        work=work,
+        size=size,
+        contenders=tuple(name.strip() for name in contenders.split(",") if name.strip()),
+        rungs=tuple(_numbers("--rungs", rungs, float)),
+        side_px=side,
+        text_tokens=text,
+        skip=planner.parse_span(config.model_row("flux-dev"), skip),
+        draws=draws,
+        baseline_draws=baseline_draws,
+        rounds=rounds,
+        rows=rows,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        cap_gib=cap,
+        timeline=timeline,
+    )
+    aside = Console(stderr=True).print
+    said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
+    report = said | lab_bench.bench(plan, lambda line: aside(line, highlight=False))
+    page = bench_report.markdown(report)
+    if out is not None:
+        files.write_text(out, page)
+    say(as_json, report, [page])
+
+
+def _numbers(option: str, text: str, kind: type) -> list:
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: numbers with commas between them") from None
 
 
 def _one_of(option: str, value: str, known: Iterable[str]) -> None:

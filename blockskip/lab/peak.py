@@ -23,6 +23,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+_SDPA = "_scaled_dot_product_flash_attention"
+# the CPU's own kernel is the same arithmetic, but torch's table does not know it
+FLOPS = flop_registry | {
+    getattr(torch.ops.aten, f"{_SDPA}_for_cpu{way}"): flop_registry[
+        getattr(torch.ops.aten, f"{_SDPA}{way}")
+    ]
+    for way in ("", "_backward")
+}
+
 
 class PeakMeter(TorchDispatchMode):
     """Counts bytes of live storages made while it is entered, and of what is put on the card.
@@ -52,7 +61,7 @@ class PeakMeter(TorchDispatchMode):
                 self._track(tensor)
         if self.now_bytes > self.peak_bytes:
             self._believe()
-        count = flop_registry.get(func._overloadpacket)
+        count = FLOPS.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=output)
         return output

@@ -46,11 +46,11 @@ T5_XXL = {
 }
 
 
-def flux(shape: dict) -> nn.Module:
-    """An empty bf16 FLUX transformer of that shape."""
+def flux(shape: dict, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """An empty FLUX transformer of that shape."""
     from diffusers import FluxTransformer2DModel
 
-    return empty(lambda: FluxTransformer2DModel(**shape), torch.bfloat16)
+    return empty(lambda: FluxTransformer2DModel(**shape), dtype)
 
 
 def t5(shape: dict) -> nn.Module:

@@ -70,7 +70,7 @@ class Plan:
             "checkpointing": s.checkpointing,
             "text_tokens": s.text_tokens,
             "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
-            "window_draws": s.window_steps * s.draws_per_step,
+            "window_draws": s.window_draws,
             "stages": {
                 name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
                 for name, need in self.stages.items()
@@ -201,7 +201,7 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         draws_per_step=settings.draws_per_step,
         num_draws=settings.num_draws,
         prior=settings.prior,
-        window_draws=settings.window_steps * settings.draws_per_step,
+        window_draws=settings.window_draws,
     )
 
 
@@ -220,7 +220,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Pla
         middle=choice.middle,
         offload=choice.offload,
         window_on_card=choice.window_on_card,
-        window_steps=max(1, choice.window_draws // settings.draws_per_step),
+        window_steps=max(1, choice.window_draws // settings.draws_per_step) * settings.reuse,
         micro_batch=choice.rows,
         encode_batch=choice.encode_rows,
         preview_batch=1,  # what the tables count
@@ -239,8 +239,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Pla
 def _small_plan(row: ModelRow, settings: Settings) -> Plan:
     """A model that fits everywhere: a training step takes the most, and is estimated."""
     check_budget(row, settings)
-    window = settings.window_steps * settings.draws_per_step
-    settings = dataclasses.replace(settings, window_on_card=window)
+    settings = dataclasses.replace(settings, window_on_card=settings.window_draws)
     stages = planned(settings)
     ratio = (settings.front + settings.back) / row.num_blocks
     said = [
@@ -276,7 +275,7 @@ def choice_of(settings: Settings) -> Choice:
         targets=settings.targets,
         batch=settings.batch,
         middle=settings.middle,
-        window_draws=settings.window_steps * settings.draws_per_step,
+        window_draws=settings.window_draws,
         prior=settings.prior,
         window_on_card=settings.window_on_card,
         rows=settings.micro_batch,
