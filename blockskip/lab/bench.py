@@ -156,7 +156,8 @@ def _against(
     times = [b["seconds_a_draw"] / a["seconds_a_draw"] for a, b in zip(mine, beside, strict=True)]
     ceiling = its_count["flops_a_draw"] / count["flops_a_draw"]
     peaks = [max(_peak(said) for said in one) for one in (beside, mine)]
-    above = [max(_peak(said) - _before(said) for said in one) for one in (beside, mine)]
+    # a thousandth is what Watch rounds to
+    above = [max(1e-3, *(_peak(s) - _before(s) for s in one)) for one in (beside, mine)]
     return {
         "times_faster": statistics.median(times),
         "times_spread": [min(times), max(times)],
