@@ -100,13 +100,14 @@ def drawn_examples() -> tuple[list[np.ndarray], list[str]]:
 
 
 def write_sheet(work: Path, model: DemoModel, name: str) -> Path:
-    """``work/sheets/NAME.png``: 64 px, 32 px, close-ups, and drawn pictures last."""
+    """``work/sheets/NAME.png``: 64 px, 32 px, close-ups of three seeds, drawn pictures last."""
     pipe = assemble(work, model)
     pictures, labels = list(sample(pipe, PROMPTS, 64)), list(PROMPTS)
     pictures += list(sample(pipe, SMALL, 32))
     labels += [f"32px {prompt}" for prompt in SMALL]
-    pictures += list(sample(pipe, CLOSE, 64))
-    labels += list(CLOSE)
+    for seed in range(3):
+        pictures += list(sample(pipe, CLOSE, 64, seed=seed))
+        labels += list(CLOSE)
     drawn, names = drawn_examples()
     path = work / "sheets" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
