@@ -69,8 +69,8 @@ def write_checkpoint(
 ) -> int:
     """Random weights for an empty model as safetensors shards; gives their bytes.
 
-    A complete folder of the same sizes is left as it is. progress(n, total): bytes written. Raises
-    UserError when the disk has too little room.
+    Shards that are there in the same sizes are left as they are, so that a writing that was stopped
+    goes on. progress(n, total): bytes written. Raises UserError when the disk has too little room.
     """
     wanted = dict(model.named_parameters())
     total = sum(p.numel() * p.element_size() for p in wanted.values())
@@ -78,7 +78,8 @@ def write_checkpoint(
     if table.exists() and files.read_json(table)["metadata"]["total_size"] == total:
         return total
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = shutil.disk_usage(folder).free + there
     if free < total * 1.02:
         raise UserError(
             f"{folder} has {free / 2**30:.1f} GiB free; the checkpoint takes {total / 2**30:.1f}.",
@@ -87,15 +88,22 @@ def write_checkpoint(
     shards, done, where = list(_shards(wanted, shard_bytes)), 0, {}
     for n, names in enumerate(shards):
         file = f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _random(name, wanted[name], seed) for name in names}
-        files.save_tensors(folder / file, tensors)
+        size = sum(wanted[name].numel() * wanted[name].element_size() for name in names)
+        if not _is_there(folder / file, size):
+            tensors = {name: _random(name, wanted[name], seed) for name in names}
+            files.save_tensors(folder / file, tensors)
         where |= dict.fromkeys(names, file)
-        done += sum(t.numel() * t.element_size() for t in tensors.values())
+        done += size
         progress(done, total)
     files.write_text(
         table, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1)
     )
     return total
+
+
+def _is_there(file: Path, size: int) -> bool:
+    """A shard is written whole or not at all; its head takes less than a thousandth of it."""
+    return file.exists() and size <= file.stat().st_size <= size * 1.001 + 4096
 
 
 def _shards(wanted: dict[str, nn.Parameter], limit: int) -> Iterator[list[str]]:

@@ -42,13 +42,21 @@ def test_a_text_encoder_is_read_once_for_its_captions(tmp_path):
     assert report["read_bytes"] == report["checkpoint_bytes"]
 
 
-def test_a_random_checkpoint_is_written_in_shards_once(tmp_path):
+def test_a_random_checkpoint_is_written_in_shards_once_and_goes_on(tmp_path):
     model = flux(SHAPE)
     total = write_checkpoint(model, tmp_path, shard_bytes=200_000)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(made) > 3
     assert write_checkpoint(model, tmp_path) == total
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+    one = next(path for path in made if path.suffix == ".safetensors")
+    lost = one.read_bytes()
+    one.unlink()
+    (tmp_path / "model.safetensors.index.json").unlink()
+    assert write_checkpoint(model, tmp_path, shard_bytes=200_000) == total
+    again = [path for path in made if path.stat().st_mtime_ns != made[path]]
+    assert {path.name for path in again} == {one.name, "model.safetensors.index.json"}
+    assert one.read_bytes() == lost
 
 
 def test_memory_that_was_used_is_seen():
