@@ -29,8 +29,6 @@ from blockskip.config import ROOT, Settings, settings_from_dict, settings_to_dic
 from blockskip.events import Event, UserError
 
 COMMANDS = ("pause", "stop", "preview")
-# Pinned RAM is planned to the byte; torch would round it up to the next power of two and keep it.
-ALLOCATOR = "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -171,7 +169,6 @@ class Run:
             )
         (self.folder / "control.json").unlink(missing_ok=True)
         environment = {
-            "PYTORCH_ALLOC_CONF": ALLOCATOR,
             **os.environ,
             "PYTHONUTF8": "1",
             "PYTHONPATH": str(ROOT),

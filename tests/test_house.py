@@ -17,6 +17,7 @@ STAGES = [
     "encode",
     "residuals",
     "skipping",
+    "optimizer",
     "train",
     "preview",
     "export",
