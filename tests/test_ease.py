@@ -118,6 +118,13 @@ def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
     assert len([e for e in said if isinstance(e, events.Image)]) == 8
 
 
+def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
+    too_small(monkeypatch, preview, "sample", lambda *args: args[-2] > 1)
+    too_small(monkeypatch, train, "micro_step", lambda *_: run.settings().batch > 1)
+    child.work(run)
+    assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}
+
+
 def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
     child.work(run)
     photos = find_photos([run.photos_dir])
