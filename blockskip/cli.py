@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import tomllib
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blockskip import config, runs, sources
+from blockskip import config, housekeeping, runs, sources
 from blockskip.events import UserError
+from blockskip.follow import Json, say
+from blockskip.lab.commands import lab
 from blockskip.memory import planner
 
 app = typer.Typer(
@@ -26,11 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Teach a diffusion transformer your pet, on the card you already own.",
 )
-lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
 app.add_typer(lab, name="lab")
 
 console = Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
 
@@ -143,18 +142,18 @@ def runs_(
             {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
             for r in runs.list_runs()
         ]
-        _say(
+        say(
             as_json,
             {"runs": rows},
             [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}" for r in rows]
             or ["No run has been made yet."],
         )
     elif action == "rename" and new_name:
-        renamed = runs.rename(run, new_name)
-        _say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
+        renamed = housekeeping.rename(run, new_name)
+        say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
     elif action == "delete" and run:
-        freed = runs.delete(run)
-        _say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
+        freed = housekeeping.delete(run)
+        say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
     else:
         raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
 
@@ -190,7 +189,7 @@ def export(
     if format not in FORMATS:
         raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
     exported = results.export_run(runs.find(run), format, out)
-    _say(
+    say(
         as_json,
         {"exported": str(exported.path), "format": format, "keys": exported.keys},
         [f"{exported.path}: {exported.keys} tensors, reopened and checked."],
@@ -198,11 +197,91 @@ def export(
 
 
 @app.command()
+def models(
+    action: Annotated[
+        str, typer.Argument(help="list | check NAME | fetch NAME | use-comfyui DIR | use NAME …")
+    ] = "list",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="A model, a folder, files.", metavar="[NAME|DIR] …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which models are here; download one, or use the files that ComfyUI already has."""
+    words = words or []
+    if action == "list" and not words:
+        rows = [sources.state(row) for row in config.model_rows().values()]
+        lines = [f"{r['model']:10} {r['title']:22} {r['where'] or r['problem']}" for r in rows]
+        say(as_json, {"models": rows}, lines)
+    elif action == "use-comfyui" and len(words) == 1:
+        found = sources.use_comfyui(Path(words[0]))
+        said = {"models": [sources.state(source.row) for source in found]}
+        notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
+        say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
+    elif action in ("check", "fetch") and len(words) == 1:
+        row = config.model_row(words[0])
+        source = sources.fetch(row) if action == "fetch" else sources.find_model(row)
+        _say_model(as_json, source)
+    elif action == "use" and len(words) > 1:
+        row = config.model_row(words[0])
+        _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
+    else:
+        raise typer.BadParameter(
+            "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR | "
+            "models use NAME FILE-OR-FOLDER …"
+        )
+
+
+def _say_model(as_json: bool, source: sources.Source) -> None:
+    """Every part of a model, all its weights found, and what its caches are keyed by."""
+    parts = sources.check(source)
+    with console.status("Reading every weight once …"):
+        fingerprint = source.fingerprint()
+    said = {"model": source.row.name, "where": source.where, "parts": parts}
+    lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
+    lines += [p["note"] for p in parts.values() if p["note"]]
+    say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
+
+
+@app.command()
 def clean(as_json: Json = False) -> None:
-    """Free the caches of all runs that are not working; they are rebuilt identically when
-    needed."""
-    freed = sum(run.clean() for run in runs.list_runs())
-    _say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+    """Free the caches of all runs that are not working, and models' quantised blocks; they are
+    rebuilt identically when needed."""
+    freed = housekeeping.clean_all()
+    say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "flux-dev",
+    budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
+    ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
+    disk: Annotated[float, typer.Option(help="Free on the disk, GiB; 0 = enough.")] = 0.0,
+    skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
+    precision: Annotated[str | None, typer.Option(help="bf16 | int8 | nf4")] = None,
+    patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
+    targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
+    as_json: Json = False,
+) -> None:
+    """What a training would take of card, RAM and disk, stage by stage, without doing it."""
+    from blockskip.memory.show import plan_table
+
+    said = planner.make_plan(
+        model=model,
+        budget_gib=budget,
+        ram_gib=ram,
+        disk_gib=disk or float("inf"),
+        skip=skip,
+        precision=precision,
+        patches=patches,
+        steps=steps,
+        rank=rank,
+        targets=targets,
+    )
+    if not as_json:
+        Console().print(plan_table(said))
+    say(as_json, said.to_dict(), [*(f"- {r}" for r in said.reasons), f"- {said.one_more_gib}"])
 
 
 @app.command()
@@ -230,68 +309,6 @@ def studio(
     raise typer.Exit(open_studio(port=port, browser=not no_browser))
 
 
-@lab.command("pretrain-demo")
-def pretrain_demo(
-    work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
-    out: Annotated[Path, typer.Option(help="Where the model goes.")] = config.ASSETS / "demo-model",
-    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
-    vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
-    judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
-    start_from: Annotated[
-        Path | None, typer.Option(help="Go on from this model when --work is empty.")
-    ] = None,
-    seed: Annotated[int, typer.Option()] = 7,
-) -> None:
-    """Make the demo model and its judge from nothing; stopped at any time, it goes on again."""
-    from blockskip.lab.demo_world.judge_train import train_judge
-    from blockskip.lab.demo_world.pretrain import pretrain
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from)
-    train_judge(work / "judge", minutes=judge_minutes)
-
-
-@lab.command()
-def evaluate(
-    run: RunName,
-    images: Annotated[int, typer.Option(help="Pictures a prompt.")] = 8,
-    as_json: Json = False,
-) -> None:
-    """Judge a run on the demo model: likeness, places obeyed, the bare class word."""
-    from blockskip.lab.evaluate import evaluate_run
-
-    report = evaluate_run(runs.find(run), images)
-    lines = [
-        f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
-        + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
-        for name, said in report.items()
-        if isinstance(said, dict)
-    ]
-    _say(as_json, report, [*lines, report["sheet"]])
-
-
-@lab.command("evaluate-base")
-def evaluate_base_(
-    model: Annotated[Path, typer.Option(help="Its folder.")] = config.ASSETS / "demo-model",
-    num: Annotated[int, typer.Option(help="Captions.")] = 48,
-    seed: Annotated[int, typer.Option()] = 0,
-    seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Judge the demo model itself on captions it was not trained on."""
-    from blockskip.lab.evaluate import evaluate_base
-
-    known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
-    report = evaluate_base(model, num, seed, set(known), sheet)
-    _say(
-        as_json,
-        report,
-        [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
-        + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
-    )
-
-
 def demo_pet(index: int = 0) -> tuple[Path, str]:
     """(folder of photos, class) of a demo pet, from assets/demo-photos/pets.toml."""
     folder = config.ASSETS / "demo-photos"
@@ -302,10 +319,6 @@ def demo_pet(index: int = 0) -> tuple[Path, str]:
             "The demo photos are missing (assets/demo-photos).", "Download BlockSkip Studio again."
         ) from error
     return folder / pet["folder"], pet["class"]
-
-
-def _say(as_json: bool, data: dict, lines: list[str]) -> None:
-    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 def main() -> int:

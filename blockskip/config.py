@@ -22,6 +22,9 @@ PATCH_SCHEDULES = ("dynamic", "reversed", "random", "resize", "full")
 TIMESTEP_SAMPLERS = ("logit_normal", "uniform", "shifted_sigmoid")
 TARGETS = ("attention", "attention+ff")
 REFRESH = ("window", "once")
+PRECISIONS = ("full", "int8", "nf4")
+MIDDLE = ("stays", "leaves", "streamed")
+OFFLOAD = ("mapped", "pinned")
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 
 
@@ -41,7 +44,7 @@ class Settings:
     s_min_px: int = 256
     s_max_px: int = 512
     text_tokens: int = 512
-    steps: int = 500  # optimiser steps; draws = steps * batch * accumulation
+    steps: int = 500  # optimiser steps; draws = steps * batch * accumulation / reuse
     batch: int = 1
     accumulation: int = 1
     rank: int = 16  # LoRA rank; alpha = rank
@@ -52,9 +55,19 @@ class Settings:
     prior: float = 0.0  # share of draws that keep the bare class word what it was
     flip: bool = False  # mirrored photos swap odd eyes: off
     window_steps: int = 50  # optimiser steps a residual window serves
+    reuse: int = 1  # passes over a window's draws; what was computed for each serves so often
     refresh: str = "window"  # "once" = residuals of the untrained model, the paper's way
     micro_batch: int = 16  # draws at a time through a block while a window is computed
     checkpointing: bool = False
+    precision: str = "full"  # of frozen blocks: the model's own type | int8 | nf4
+    # of the trained blocks: on the card always | leaves for windows and previews | streamed, block
+    # by block in every step, which implies checkpointing
+    middle: str = "stays"
+    offload: str = "pinned"  # where weights wait that are not on the card: RAM | "mapped", the file
+    window_on_card: int = 0  # a window of no more draws keeps its state on the card while computed
+    encode_batch: int = 32  # crops at a time through the VAE
+    preview_batch: int = 8  # pictures at a time through a block; fewer than 8: the rest wait in RAM
+    preview_tiled: bool = False  # the VAE decodes previews in tiles
     checkpoint_every: int = 50  # optimiser steps
     preview_every: int = 100  # optimiser steps; 0 = only before and after
     preview_px: int = 1024
@@ -70,6 +83,9 @@ class Settings:
         _check(self.timesteps in TIMESTEP_SAMPLERS, "timesteps", self.timesteps, TIMESTEP_SAMPLERS)
         _check(self.targets in TARGETS, "targets", self.targets, TARGETS)
         _check(self.refresh in REFRESH, "refresh", self.refresh, REFRESH)
+        _check(self.precision in PRECISIONS, "precision", self.precision, PRECISIONS)
+        _check(self.middle in MIDDLE, "middle", self.middle, MIDDLE)
+        _check(self.offload in OFFLOAD, "offload", self.offload, OFFLOAD)
         _check(self.device in DEVICES, "device", self.device, DEVICES)
         for name in (
             "steps",
@@ -77,14 +93,17 @@ class Settings:
             "accumulation",
             "rank",
             "window_steps",
+            "reuse",
             "micro_batch",
             "s_min_px",
             "text_tokens",
             "checkpoint_every",
+            "encode_batch",
+            "preview_batch",
             "preview_images",
         ):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("front", "back", "preview_every", "threads"):
+        for name in ("front", "back", "preview_every", "threads", "window_on_card"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _check(self.s_max_px >= self.s_min_px, "s_max_px", self.s_max_px, "s_min_px or more")
         _check(0 <= self.prior < 1, "prior", self.prior, "0 or more, less than 1")
@@ -94,9 +113,18 @@ class Settings:
     def draws_per_step(self) -> int:
         return self.batch * self.accumulation
 
+    def fresh_steps(self, steps: int) -> int:
+        """How many of `steps` steps that one window serves see draws of their own."""
+        return -(-steps // self.reuse)
+
+    @property
+    def window_draws(self) -> int:
+        return self.fresh_steps(self.window_steps) * self.draws_per_step
+
     @property
     def num_draws(self) -> int:
-        return self.steps * self.draws_per_step
+        windows, rest = divmod(self.steps, self.window_steps)
+        return windows * self.window_draws + self.fresh_steps(rest) * self.draws_per_step
 
     @property
     def subject_caption(self) -> str:
@@ -131,6 +159,7 @@ class ModelRow:
     licence: str
     default_ratio: float
     provenance: str
+    full_size: bool = False  # too big to be whole on the card: planned from memory/tables.py
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -178,6 +207,16 @@ def model_row(name: str) -> ModelRow:
 def rungs() -> list[Rung]:
     """The budgets offered, smallest first."""
     return [Rung(**row) for row in _preset("budgets")["rung"]]
+
+
+def reserve_table() -> dict[str, float]:
+    """GiB of a card that are never planned with, from presets/budgets.toml."""
+    return _preset("budgets")["reserve"]
+
+
+def quality_table() -> dict:
+    """Published and assumed losses of likeness, from presets/budgets.toml."""
+    return _preset("budgets")["quality"]
 
 
 def training_preset(model: str, kind: str = "pet") -> dict:

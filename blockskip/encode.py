@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 
 import numpy as np
@@ -12,14 +13,37 @@ from torch import Tensor
 
 from blockskip.config import Settings
 from blockskip.families.base import Family, Text
+from blockskip.memory.passes import row_by_row
+from blockskip.memory.placement import replaced, resident
 from blockskip.photos import Photo, open_photo, scale_photo
 from blockskip.schedule import Draw, train_side
 
+CPU = torch.device("cpu")
+
 
 @torch.no_grad()
-def encode_captions(family: Family, pipe: object, captions: Sequence[str], tokens: int) -> Text:
-    """Text inputs, one row a caption, one caption at a time so that batching changes no digit."""
-    rows = [family.encode_text(pipe, [caption], tokens) for caption in captions]
+def encode_captions(
+    family: Family,
+    pipe: object,
+    captions: Sequence[str],
+    tokens: int,
+    device: torch.device = CPU,
+    batch: int = 16,
+) -> Text:
+    """Text inputs on the CPU, one row a caption, its digits those of the caption encoded alone.
+
+    The encoders run block by block: one block's weights are there, `batch` captions go through it
+    one by one, the next block is fetched meanwhile; so an encoder is read once for `batch` captions
+    and never whole.
+    """
+    with ExitStack() as stack:
+        for encoder in family.text_encoders(pipe):
+            stack.enter_context(replaced(encoder, row_by_row(encoder, device)))
+            stack.enter_context(resident(device, encoder))
+        rows = [
+            family.encode_text(pipe, captions[start : start + batch], tokens).cpu()
+            for start in range(0, len(captions), batch)
+        ]
     return Text(torch.cat([r.embeds for r in rows]), torch.cat([r.pooled for r in rows]))
 
 
@@ -41,10 +65,9 @@ def encode_draws(
     settings: Settings,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-    batch: int = 32,
 ) -> Tensor:
     """Latents x_0 of the draws, (len(draws), T, C) on the CPU."""
-    side = train_side(settings)
+    side, batch = train_side(settings), settings.encode_batch
 
     @lru_cache(maxsize=16)
     def scaled(index: int) -> Image.Image:

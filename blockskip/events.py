@@ -75,6 +75,19 @@ class Memory(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peak(Event):
+    """The most memory a stage took beside what was planned, in GiB. vram_gib: tensors on the card;
+    held_gib: with the allocator's gaps (both < 0 where there is no card)."""
+
+    stage: str
+    vram_gib: float
+    held_gib: float
+    ram_gib: float
+    planned_vram_gib: float
+    planned_ram_gib: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image(Event):
     """A preview picture was written. path: relative to the run folder. step 0: the untrained
     model."""
@@ -134,7 +147,7 @@ class Done(Event):
 
 _TYPES = {
     cls.__name__.lower(): cls
-    for cls in (Started, Progress, Loss, Memory, Image, Saved, Note, Stopped, Failed, Done)
+    for cls in (Started, Progress, Loss, Memory, Peak, Image, Saved, Note, Stopped, Failed, Done)
 }
 
 

@@ -12,18 +12,27 @@ import json
 import os
 import struct
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blockskip.events import UserError
 
+_MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write atomically. Raises UserError when the disk is full or the folder cannot be written."""
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """As `write_bytes`, piece by piece, each made when it is written."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)
@@ -62,19 +71,37 @@ def read_json(path: Path) -> dict:
 def save_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically; the same tensors and metadata give the same bytes.
 
-    tensors: name → Tensor, any device, any shape. Raises UserError when the disk is full.
+    tensors: name → Tensor, any device, any shape; they are written one by one, since a window's may
+    take half of the RAM. Raises UserError when the disk is full.
     """
-    from safetensors.torch import save
+    import torch
 
-    ready = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    data = save(ready, metadata={"format": "pt", **(metadata or {})})
-    (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    ordered = {"__metadata__": header.pop("__metadata__"), **dict(sorted(header.items()))}
-    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    write_bytes(path, struct.pack("<Q", len(text)) + text + data[8 + size :])
+    from blockskip.memory.weights import DTYPES
+
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    # the widest first: every tensor begins at a multiple of its numbers' size
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, dict] = {}
+    start = 0
+    for name in order:
+        shape, stop = list(tensors[name].shape), start + tensors[name].nbytes
+        dtype = names[tensors[name].dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+        start = stop
+    told = {"__metadata__": dict(sorted({"format": "pt", **(metadata or {})}.items()))}
+    text = json.dumps(
+        told | dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False
+    )
+    head = text.encode("utf-8")
+    head += b" " * (-len(head) % 8)
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield struct.pack("<Q", len(head)) + head
+        for name in order:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            yield memoryview(flat.view(torch.uint8).numpy())
+
+    write_parts(path, parts())
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -89,6 +116,34 @@ def read_metadata(path: Path) -> dict[str, str]:
             f"{path.name} cannot be read as a safetensors file.",
             "It may be cut short or another kind of file; make or fetch it again.",
         ) from error
+
+
+def read_table(path: Path) -> dict[str, dict]:
+    """The tensors of a safetensors file by key: dtype (its own name of it), shape, and the bytes
+    [start, stop) of the file. Nothing but the table at its head is read, and no torch is needed.
+
+    Raises UserError when the file is no safetensors file, or shorter or longer than its table says.
+    """
+    broken = UserError(
+        f"{path.name} cannot be read: it is cut short, or is no safetensors file.",
+        "Fetch or make it again.",
+    )
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size, _MAX_TABLE):
+                raise broken
+            table = json.loads(file.read(length))
+        table.pop("__metadata__", None)
+        for entry in table.values():
+            entry["start"], entry["stop"] = (8 + length + at for at in entry.pop("data_offsets"))
+        end = max((entry["stop"] for entry in table.values()), default=8 + length)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise broken from error
+    if end != size:
+        raise broken
+    return table
 
 
 def fingerprint(*parts: object) -> str:

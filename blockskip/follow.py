@@ -1,11 +1,14 @@
-"""A terminal that watches a run: stage, n/N, loss, memory, ETA; Ctrl-C asks the run to stop."""
+"""A terminal: what commands say there, and how it watches a run: stage, n/N, loss, memory, ETA; Ctrl-C
+asks the run to stop."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -13,8 +16,10 @@ from blockskip import events
 from blockskip.events import Event
 from blockskip.runs import Run
 
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 STAGES = {
     "photos": "Photos",
+    "load": "Reading weights",
     "text": "Captions",
     "latents": "Crops",
     "residuals": "Residuals",
@@ -22,6 +27,11 @@ STAGES = {
     "preview": "Samples",
     "export": "Export",
 }
+
+
+def say(as_json: bool, data: dict, lines: list[str]) -> None:
+    """What a command found: one JSON object, or lines for people."""
+    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 def follow(run: Run, *, start: bool, as_json: bool = False) -> int:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
 
 from blockskip.config import Settings
+from blockskip.events import Image as Shown
+from blockskip.events import Note
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
-from blockskip.memory.placement import resident
+from blockskip.memory.ease import eased
+from blockskip.memory.placement import free, replaced, resident
+from blockskip.report import Reporter
+from blockskip.residuals import beside, layerwise
+
+log = logging.getLogger(__name__)
+CPU = torch.device("cpu")
+TOGETHER = 8  # pictures that are sampled at the same time
+TILE_PX = 512
 
 
 def preview_seeds(settings: Settings, num: int) -> list[int]:
@@ -30,22 +43,66 @@ def sample(
     sampling: Sampling,
     seeds: Sequence[int],
     device: torch.device,
-    batch: int = 8,
+    rows: int = TOGETHER,
+    tiled: bool = False,
 ) -> list[Image.Image]:
-    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it."""
-    images = []
-    with resident(device, pipe.transformer, pipe.vae):
-        for start in range(0, len(seeds), batch):
-            rows = range(start, min(start + batch, len(seeds)))
-            some = text.rows(rows)
+    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
+
+    Several pictures are made together; each sampling step brings every block that is not there
+    once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
+    them in tiles.
+    """
+    images, model = [], pipe.transformer
+    waits = device if rows >= TOGETHER else CPU
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
+        if rows < TOGETHER:
+            stack.enter_context(beside(model, rows, device, CPU))
+        stack.enter_context(resident(device, model))
+        stack.enter_context(decoding(pipe.vae, device, rows, tiled))
+        for start in range(0, len(seeds), TOGETHER):
+            some = range(start, min(start + TOGETHER, len(seeds)))
+            texts = text.rows(some)
             images += family.sample(
                 pipe,
-                Text(some.embeds.to(device), some.pooled.to(device)),
-                negative_rows(negative, len(rows), device),
+                Text(texts.embeds.to(waits), texts.pooled.to(waits)),
+                negative_rows(negative, len(some), waits),
                 sampling,
-                [seeds[i] for i in rows],
+                [seeds[i] for i in some],
             )
     return images
+
+
+@contextmanager
+def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
+    """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
+    pictures, else only while it decodes, one picture after the other."""
+    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
+    if tiled:
+        factor = vae.tile_sample_min_size // vae.tile_latent_min_size
+        vae.use_tiling = True
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_PX, TILE_PX // factor
+    try:
+        if rows >= TOGETHER:
+            with resident(device, vae):
+                yield
+            return
+        whole = vae.decode
+
+        def decode(latents: Tensor, **how: object) -> object:
+            with resident(device, vae):
+                parts = [
+                    whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)
+                ]
+            return (torch.cat(parts),)
+
+        vae.decode = decode
+        try:
+            yield
+        finally:
+            del vae.decode
+    finally:
+        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:
@@ -66,3 +123,71 @@ def write_previews(
         path = folder / f"{index:02d}.png"
         image.save(path, pnginfo=note)
         yield path, prompt
+
+
+class Previewer:
+    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it.
+
+    text: of the run's preview prompts, the empty prompt last.
+    """
+
+    def __init__(
+        self, report: Reporter, kind: Family, pipe: object, text: Text, device: torch.device
+    ) -> None:
+        self.report, self.run, self.settings = report, report.run, report.run.settings()
+        self.kind, self.pipe, self.text, self.device = kind, pipe, text, device
+
+    def folder(self, step: int) -> Path:
+        """Where the pictures of a step are."""
+        return self.run.previews_dir / f"step-{step:05d}"
+
+    def make(self, step: int) -> None:
+        """The pictures of a step. If the card is too small for them, in the next smaller way."""
+        smaller = None
+        try:
+            self._make(step)
+        except torch.OutOfMemoryError:
+            log.exception("preview at step %d", step)
+            smaller = eased(self.settings, "preview")
+            if smaller is None:
+                self._say(step, "the card has too little memory")
+        except Exception as error:
+            log.exception("preview at step %d", step)
+            self._say(step, type(error).__name__)
+        free()
+        if smaller is not None:  # out here, where what failed is let go
+            self.settings, words = smaller
+            self.run.ease(self.settings)
+            text = f"Graphics memory ran out while sampling pictures. From now on {words}."
+            self.report.say(Note(level="warning", text=text))
+            self.make(step)
+
+    def _say(self, step: int, why: str) -> None:
+        self.report.broken_in = ""  # it is said, and over
+        text = f"No preview at step {step} ({why}); training goes on."
+        self.report.say(Note(level="warning", text=text))
+
+    def _make(self, step: int) -> None:
+        s = self.settings
+        texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
+        if not texts:
+            return
+        seeds = preview_seeds(s, len(texts))
+        with self.report.stage("preview"):
+            self.report.progress("preview", 0, len(texts))
+            images = sample(
+                self.kind,
+                self.pipe,
+                self.text.rows(range(len(seeds))),
+                self.text.rows([len(seeds)]),
+                Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+                seeds,
+                self.device,
+                s.preview_batch,
+                s.preview_tiled,
+            )
+            written = write_previews(images, texts, seeds, self.folder(step))
+            for index, (path, prompt) in enumerate(written):
+                relative = path.relative_to(self.run.folder).as_posix()
+                self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
+            self.report.progress("preview", len(texts), len(texts))

@@ -8,8 +8,9 @@ that the back's residual is fresh and every weight is brought once. Stored for e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 
 from blockskip import files
 from blockskip.families.base import Family
-from blockskip.memory.placement import Layerwise, resident
+from blockskip.memory.passes import Apart, Layerwise
+from blockskip.memory.placement import replaced, resident
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,6 @@ class WindowInputs:
     t: Tensor
     side_px: int
     guidance: bool
-
-
-@contextmanager
-def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
-    """`model` with the modules of these names replaced inside, and restored afterwards."""
-    old = {name: model.get_submodule(name) for name in new}
-    for name, module in new.items():
-        model.set_submodule(name, module)
-    try:
-        yield
-    finally:
-        for name, module in old.items():
-            model.set_submodule(name, module)
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
@@ -88,6 +79,61 @@ class _Recorded(nn.Module):
         return outputs
 
 
+class Alongside:
+    """Draws that go through every block while a window has it here, under another LoRA.
+
+    So what the untrained model says of them costs no second reading of the weights (METHOD.md §1.4);
+    the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
+    block of that name is the other one. velocity: (P, T, C) on the CPU, once the window is computed.
+    What these draws are between two blocks waits in RAM.
+    """
+
+    def __init__(
+        self, inputs: WindowInputs, other_lora: Callable[[str], AbstractContextManager]
+    ) -> None:
+        self.inputs, self.other_lora = inputs, other_lora
+        self.busy = False
+        self.velocity = torch.empty(0)
+        self._given: dict = {}  # what the next block takes
+
+    def begin(
+        self, model: nn.Module, family: Family, micro_batch: int, device: torch.device
+    ) -> None:
+        """Find what the first block takes; the library's forward finds it."""
+        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
+        with beside(model, micro_batch, device, CPU):
+            _run(model, family, self.inputs, stops, device)
+
+    def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
+        """Pass block `name`, which is here."""
+        self.busy = True
+        with self.other_lora(name):
+            outputs = through(self._given)
+        self.busy = False
+        self._given["hidden_states"] = outputs[family.image_output]
+        self._given["encoder_hidden_states"] = outputs[1 - family.image_output]
+
+    def end(self, model: nn.Module, family: Family, micro_batch: int, device: torch.device) -> None:
+        """Let the library's forward finish from what the last block gave."""
+        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
+        with beside(model, micro_batch, device, CPU):
+            self.velocity = _run(model, family, self.inputs, stops, device).cpu()
+
+
+class _Streams(nn.Module):
+    """Stands for a block: the first of them keeps what it is given, all of them give what is kept."""
+
+    def __init__(self, kept: dict, family: Family) -> None:
+        super().__init__()
+        self.kept, self.family = kept, family
+
+    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+        if not self.kept:
+            self.kept.update(inputs)
+        streams = (self.kept["hidden_states"], self.kept["encoder_hidden_states"])
+        return streams if self.family.image_output == 0 else streams[::-1]
+
+
 @torch.no_grad()
 def compute_window(
     model: nn.Module,
@@ -97,52 +143,73 @@ def compute_window(
     micro_batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
+    alongside: Alongside | None = None,
+    on_card: bool = True,
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU.
 
     Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
     span.front = 0), `pooled` (W, ·), `t` (W,), `back` (W, T, D) when span.back > 0, and one (W,
     k·D) for each modulation linear of the middle under its name. progress(n, total) is called after
-    each block.
+    each block. alongside: draws that pass on the same occasion. on_card: what the draws are between two
+    blocks waits on `device`, else in RAM.
     """
-    blocks = family.blocks(model)
-    middle = span.middle(len(blocks))
     window: dict[str, Tensor] = {
         "front.image": inputs.noisy,
         "front.text": inputs.text,
         "pooled": inputs.pooled,
         "t": inputs.t,
     }
+    wrapped = layerwise(model, family, micro_batch, device)
+    if alongside:
+        for name, layer in wrapped.items():
+            layer.also = partial(alongside.visit, name, family)
+    wrapped = _recorded(wrapped, window, family, span, progress)
+    with ExitStack() as stack:
+        modulation = _record_modulation(stack, model, family, span, alongside)
+        stack.enter_context(replaced(model, wrapped))
+        stack.enter_context(resident(device, model))
+        if alongside:
+            alongside.begin(model, family, micro_batch, device)
+        with beside(model, micro_batch, device, device if on_card else CPU):
+            _run(model, family, inputs, wrapped, device)
+        if alongside:
+            alongside.end(model, family, micro_batch, device)
+    window |= {name: torch.cat(parts) for name, parts in modulation.items()}
+    return window
+
+
+def _recorded(
+    layers: dict[str, nn.Module],
+    window: dict[str, Tensor],
+    family: Family,
+    span: Span,
+    progress: Callable[[int, int], None],
+) -> dict[str, nn.Module]:
+    """The blocks, which write what training needs of their streams into `window` as it passes."""
+    middle = span.middle(len(layers))
 
     def record_front(given: dict) -> None:
-        window["front.image"] = given["hidden_states"].cpu()
-        window["front.text"] = given["encoder_hidden_states"].cpu()
+        # copies: the blocks that follow write over what they are given
+        window["front.image"] = given["hidden_states"].to("cpu", copy=True)
+        window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
 
     def record_back(given: dict) -> None:
-        window["back"] = -given["hidden_states"].float().cpu()
+        window["back"] = given["hidden_states"].to("cpu", copy=True)
 
-    def finish_back(outputs: tuple) -> None:
-        given = outputs[family.image_output]
-        window["back"] = (window["back"] + given.float().cpu()).to(given.dtype)
+    def after(n: int, outputs: tuple) -> None:
+        if n == len(layers) and span.back:
+            # draw by draw: in float32 a whole window would take twice the room that is planned
+            for row, end in zip(window["back"], outputs[family.image_output], strict=True):
+                row.copy_(end.cpu().float() - row.float())
+        progress(n, len(layers))
 
     before = {middle.start: record_front} if span.front else {}
     before |= {middle.stop: record_back} if span.back else {}
-    wrapped = {}
-    for i, (name, block) in enumerate(blocks):
-        layer = Layerwise(block, micro_batch, family.batched, device)
-        last = i == len(blocks) - 1
-
-        def after(outputs: tuple, n: int = i + 1, last: bool = last) -> None:
-            if last and span.back:
-                finish_back(outputs)
-            progress(n, len(blocks))
-
-        wrapped[name] = _Recorded(layer, before.get(i), after)
-    with ExitStack() as stack:
-        modulation = _record_modulation(stack, model, family, span)
-        _run(model, family, inputs, wrapped, device)
-    window |= {name: torch.cat(parts) for name, parts in modulation.items()}
-    return window
+    return {
+        name: _Recorded(layer, before.get(i), partial(after, i + 1))
+        for i, (name, layer) in enumerate(layers.items())
+    }
 
 
 @torch.no_grad()
@@ -150,11 +217,39 @@ def full_velocity(
     model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
 ) -> Tensor:
     """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
-    wrapped = {
-        name: Layerwise(block, micro_batch, family.batched, device)
-        for name, block in family.blocks(model)
+    wrapped = layerwise(model, family, micro_batch, device)
+    with beside(model, micro_batch, device, device):
+        return _run(model, family, inputs, wrapped, device).cpu()
+
+
+def layerwise(
+    model: nn.Module, family: Family, micro_batch: int, device: torch.device
+) -> dict[str, nn.Module]:
+    """Every block by its name, wrapped so that it is brought once, `micro_batch` draws at a time go
+    through it, and the next block is fetched meanwhile."""
+    blocks = family.blocks(model)
+    following = [block for _, block in blocks[1:]] + [None]
+    streams = ("hidden_states", "encoder_hidden_states")
+    given = streams if family.image_output == 0 else streams[::-1]
+    return {
+        name: Layerwise(block, micro_batch, family.batched, given, device, ahead)
+        for (name, block), ahead in zip(blocks, following, strict=True)
     }
-    return _run(model, family, inputs, wrapped, device).cpu()
+
+
+@contextmanager
+def beside(
+    model: nn.Module, micro_batch: int, device: torch.device, waits: torch.device
+) -> Iterator[None]:
+    """Inside, what has weights and is no block takes inputs from RAM, `micro_batch` rows at a time;
+    what it gives waits on `waits`. On the CPU, where all is RAM, nothing changes."""
+    parts = {
+        name: Apart(module, micro_batch, device, waits)
+        for name, module in model.named_children()
+        if not isinstance(module, nn.ModuleList) and next(module.parameters(), None) is not None
+    }
+    with replaced(model, parts if device.type != "cpu" else {}):
+        yield
 
 
 def _run(
@@ -165,22 +260,23 @@ def _run(
     device: torch.device,
 ) -> Tensor:
     """One forward of the library's model with `blocks` in the place of its own."""
-    around = [child for child in model.children() if not isinstance(child, nn.ModuleList)]
-    tensors = (x.to(device) for x in (inputs.noisy, inputs.text, inputs.pooled, inputs.t))
-    with resident(device, *around), replaced(model, blocks):
+    tensors = (inputs.noisy, inputs.text, inputs.pooled, inputs.t)
+    with replaced(model, blocks), resident(device, model):
         (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
     return velocity
 
 
 def _record_modulation(
-    stack: ExitStack, model: nn.Module, family: Family, span: Span
+    stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
 ) -> dict[str, list[Tensor]]:
     """Hooks that keep, micro-batch by micro-batch, what the middle's modulation linears give."""
     kept: dict[str, list[Tensor]] = {}
     for name in modulation_names(model, family, span):
         kept[name] = []
         handle = model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, parts=kept[name]: parts.append(output.cpu())
+            lambda _m, _i, output, parts=kept[name]: (
+                None if alongside and alongside.busy else parts.append(output.cpu())
+            )
         )
         stack.callback(handle.remove)
     return kept

@@ -10,6 +10,7 @@ from blockskip import config, encode, export, preview, sources
 from blockskip.events import UserError
 from blockskip.families.base import Sampling, family
 from blockskip.memory.placement import pick_device
+from blockskip.opening import open_model
 from blockskip.photos import find_photos, open_photo, scale_photo
 from blockskip.residuals import Span
 from blockskip.runs import Run
@@ -79,7 +80,7 @@ def pictures(
     settings = run.settings()
     row = config.model_row(settings.model)
     device, kind = pick_device(settings.device), family(row.family)
-    pipe = kind.load(sources.find_model(row), getattr(torch, row.dtype))
+    pipe = open_model(kind, row, sources.find_model(row), settings, device)
     if with_lora:
         lora = add_lora(
             pipe.transformer,
@@ -90,7 +91,7 @@ def pictures(
             settings.seed,
         )
         restore(lora, checkpoint_lora(newest_checkpoint(run)))
-    text = encode.encode_captions(kind, pipe, [*prompts, ""], settings.text_tokens)
+    text = encode.encode_captions(kind, pipe, [*prompts, ""], settings.text_tokens, device)
     sampling = Sampling(
         settings.preview_px, steps or settings.preview_steps, settings.preview_guidance
     )
@@ -102,4 +103,6 @@ def pictures(
         sampling,
         seeds,
         device,
+        settings.preview_batch,
+        settings.preview_tiled,
     )

@@ -1,4 +1,4 @@
-"""A run is a folder and a state machine: create, start, pause, stop, resume, list, rename, delete.
+"""A run is a folder and a state machine: create, start, pause, stop, resume, list.
 
 No torch in here: the studio and `blockskip runs` must open at once. The work itself is done by a
 child process (worker.py) that lives on when the studio or the terminal closes. It is the only
@@ -87,7 +87,16 @@ class Run:
             ) from error
 
     def settings(self) -> Settings:
-        return settings_from_dict(self.info()["settings"])
+        """As the user chose them, with what was eased since memory ran out."""
+        info = self.info()
+        return settings_from_dict(info["settings"] | info.get("eased", {}))
+
+    def ease(self, settings: Settings) -> None:
+        """Go on with `settings` from now on. What the run was begun with stays on record: its
+        files are known by it."""
+        info, now = self.info(), settings_to_dict(settings)
+        begun = settings_to_dict(settings_from_dict(info["settings"]))
+        self.write_info(info | {"eased": {k: v for k, v in now.items() if v != begun[k]}})
 
     def write_info(self, info: dict) -> None:
         files.write_text(self.folder / "run.toml", tomli_w.dumps(info))
@@ -168,7 +177,7 @@ class Run:
         }
         with open(self.folder / "worker.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "blockskip.worker", str(self.folder)],
+                [sys.executable, "-m", "blockskip.child", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -213,14 +222,6 @@ class Run:
         """What the run takes on disk."""
         return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
 
-    def clean(self) -> int:
-        """Delete the cache (it is rebuilt identically when needed). Returns the bytes freed."""
-        if self.worker() is not None:
-            return 0
-        freed = sum(p.stat().st_size for p in self.cache_dir.rglob("*") if p.is_file())
-        shutil.rmtree(self.cache_dir, ignore_errors=True)
-        return freed
-
 
 def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
     """Make the folder of a new run and copy its photos (and their .txt captions) into it.
@@ -229,7 +230,7 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
     Raises UserError when the name is taken or the disk is full.
     """
     started = datetime.datetime.now().astimezone()
-    folder = _folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
+    folder = folder_of(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
     if folder.exists():
         raise UserError(
             f"There is already a run called “{folder.name}” ({folder}).",
@@ -261,7 +262,7 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
 
 def find(name: str) -> Run:
     """The run of that name or path. Raises UserError when there is none."""
-    folder = _folder(name)
+    folder = folder_of(name)
     if not (folder / "run.toml").exists():
         known = ", ".join(run.name for run in list_runs()[:5])
         raise UserError(
@@ -281,35 +282,8 @@ def list_runs() -> list[Run]:
     ]
 
 
-def rename(name: str, new_name: str) -> Run:
-    """Give a run another name. Raises UserError when it is running or the name is taken."""
-    run, target = find(name), _folder(new_name)
-    if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
-    if target.exists():
-        raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
-    files.replace(run.folder, target)
-    return Run(target)
-
-
-def delete(name: str) -> int:
-    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when
-    running."""
-    run = find(name)
-    if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
-    freed = run.size_bytes()
-    try:
-        shutil.rmtree(run.folder)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or run.folder} could not be deleted.",
-            "Close programs that show it, then delete the run again.",
-        ) from error
-    return freed
-
-
-def _folder(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """Where the run of that name or path is, or would be. Raises UserError for no name at all."""
     path = Path(name).expanduser()
     if path.is_absolute() or len(path.parts) > 1:
         return path.resolve()

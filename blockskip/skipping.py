@@ -11,7 +11,7 @@ tensors through a `Feed`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.families.base import Family
-from blockskip.residuals import Span, modulation_names, replaced
+from blockskip.memory.passes import Streamed
+from blockskip.memory.placement import replaced, stand_ins
+from blockskip.residuals import Span, modulation_names
 
 
 class Feed:
@@ -87,12 +89,17 @@ class Checkpointed(nn.Module):
 
 @contextmanager
 def skipping(
-    model: nn.Module, family: Family, span: Span, checkpointing: bool = False
+    model: nn.Module,
+    family: Family,
+    span: Span,
+    checkpointing: bool = False,
+    streamed_to: torch.device | None = None,
 ) -> Iterator[Feed]:
     """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
 
-    The model then takes `front.image`, `front.text` as image and text when span.front > 0. Raises
-    ValueError when the span leaves no middle.
+    The model then takes `front.image`, `front.text` as image and text when span.front > 0.
+    streamed_to: the middle does not stay there; each block is brought for its forward and again for
+    its backward (which implies checkpointing). Raises ValueError when the span leaves no middle.
     """
     feed, blocks = Feed(), family.blocks(model)
     middle = span.middle(len(blocks))
@@ -110,11 +117,30 @@ def skipping(
     }
     with ExitStack() as stack:
         stack.enter_context(replaced(model, front | back | modulation))
-        if checkpointing:
-            stack.enter_context(
-                replaced(model, {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle})
-            )
+        if streamed_to is not None:
+            stack.enter_context(replaced(model, streamed(blocks, middle, streamed_to)))
+        elif checkpointing:
+            stack.enter_context(replaced(model, checkpointed(blocks, middle)))
         yield feed
+
+
+def checkpointed(blocks: Sequence[tuple[str, nn.Module]], middle: range) -> dict[str, nn.Module]:
+    """The blocks of `middle` by name, their activations computed again in the backward pass."""
+    return {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}
+
+
+def streamed(
+    blocks: Sequence[tuple[str, nn.Module]], middle: range, device: torch.device
+) -> dict[str, nn.Module]:
+    """As `checkpointed`, and each is on `device` only for its forward and again for its backward."""
+
+    def neighbour(i: int) -> nn.Module | None:
+        return blocks[i][1] if i in middle else None
+
+    return {
+        blocks[i][0]: Streamed(blocks[i][1], device, neighbour(i - 1), neighbour(i + 1))
+        for i in middle
+    }
 
 
 def velocity(
@@ -148,8 +174,9 @@ def add_lora(
 ) -> dict[str, nn.Parameter]:
     """Give the middle a LoRA (alpha = rank, B = 0) through peft.
 
-    Returns its parameters under the full model's names, `transformer.<linear>.lora_A.weight` (r,
-    in) and `….lora_B.weight` (out, r).
+    Its parameters are fp32 whatever the model is, and are used in the type of their input.
+    Returns them under the full model's names, `transformer.<linear>.lora_A.weight` (r, in) and
+    `….lora_B.weight` (out, r).
     """
     from peft import LoraConfig
 
@@ -159,11 +186,13 @@ def add_lora(
         for name, block in (blocks[i] for i in span.middle(len(blocks)))
         for linear in family.lora_targets(block, targets)
     ]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), stand_ins(model):
         torch.manual_seed(seed)
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)
         )
+    for name in names:
+        _keep_in_fp32(model.get_submodule(name))
     return {
         f"transformer.{name.replace('.default', '')}": parameter
         for name, parameter in model.named_parameters()
@@ -171,9 +200,34 @@ def add_lora(
     }
 
 
+class _Rounded(nn.Linear):
+    """A LoRA matrix kept in fp32 and rounded to its input's type when used.
+
+    peft instead widens the input to fp32 and keeps a copy of it for each of q, k, v: at FLUX's size
+    4 GiB of the card. Rounding the small matrix costs nothing; in fp32 both are the same bytes.
+    """
+
+    def __init__(self, matrix: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = matrix.in_features, matrix.out_features
+        self.weight = nn.Parameter(matrix.weight.detach().float())
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def _keep_in_fp32(layer: nn.Module) -> None:
+    """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _Rounded."""
+    layer.cast_input_dtype_enabled = False
+    for part in (layer.lora_A, layer.lora_B):
+        for name, matrix in part.items():
+            part[name] = _Rounded(matrix)
+
+
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A copy of the LoRA's tensors."""
-    return {name: parameter.detach().clone() for name, parameter in lora.items()}
+    """A copy of the LoRA's tensors, on the CPU: the card has none to spare."""
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in lora.items()}
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +22,18 @@ from blockskip import files, flow
 from blockskip.config import Settings
 from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
+from blockskip.memory.placement import hold, let_go, settle
+from blockskip.memory.stream import Missing
 from blockskip.residuals import (
+    Alongside,
     Span,
     WindowInputs,
     compute_window,
-    full_velocity,
     load_rows,
     save_window,
 )
 from blockskip.schedule import Draw, train_side
-from blockskip.skipping import add_lora, restore, skipping, snapshot, velocity
+from blockskip.skipping import Feed, add_lora, restore, skipping, snapshot, velocity
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,42 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
 
 
+def make_optimizer(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient.
+
+    On CUDA the two are 8-bit ones (bitsandbytes), a quarter of the memory: less than is planned.
+    """
+    options = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.0}
+    if not all(parameter.is_cuda for parameter in lora.values()):
+        return torch.optim.AdamW(lora.values(), **options)
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(lora.values(), **options)
+
+
+def micro_step(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    side_px: int,
+    guidance: bool,
+    accumulation: int,
+) -> Tensor:
+    """Forward and backward of the B draws of `window`; gives their share of the step's loss."""
+    with feed.holding(window):
+        prediction = velocity(model, family, feed, window, side_px, guidance)
+        loss = flow.loss(prediction, window["target"]) / accumulation
+        loss.backward()
+    return loss.detach()
+
+
 class Trainer:
     """LoRA on the middle of `model`; `run` yields events, one Loss a step.
 
     model: the library's transformer, frozen. window_dir: where residual windows are kept.
     fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
-    window.
+    window. stage(name): entered around each window ("residuals").
     """
 
     def __init__(
@@ -74,23 +107,37 @@ class Trainer:
         window_dir: Path,
         fingerprint: str,
         progress: Callable[[int, int], None] = lambda n, total: None,
+        stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
     ) -> None:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
-        self.progress = progress
+        self.progress, self.stage = progress, stage
         self.span = Span(settings.front, settings.back)
         self.side_px = train_side(settings)
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
         self.lora = add_lora(
             model, family, self.span, settings.rank, settings.targets, settings.seed
         )
-        self.optimizer = torch.optim.AdamW(
-            self.lora.values(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0
-        )
+        settle(device, self.lora.values())
+        self.optimizer = make_optimizer(self.lora, settings.lr)
         self.step = 0
-        self.window_seconds = 0.0
         self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
+        self._held: list[Missing] = []  # what is on the card for the steps of one window
+        # what stays is brought once, before the first window passes the same blocks
+        with self._skipping(hollow=settings.middle != "stays"):
+            hold(device, model)
+
+    def leave(self) -> None:
+        """Make room for windows and previews: what need not stay leaves until the next step."""
+        let_go(self._held)
+        self._held = []
+
+    def _skipping(self, hollow: bool = False) -> AbstractContextManager[Feed]:
+        """hollow: the middle's weights are nowhere among the model's."""
+        settings = self.settings
+        streamed_to = self.device if hollow or settings.middle == "streamed" else None
+        return skipping(self.model, self.family, self.span, settings.checkpointing, streamed_to)
 
     def run(self) -> Iterator[Loss]:
         """Train up to the last step. A consumer may stop between any two events and checkpoint."""
@@ -99,7 +146,8 @@ class Trainer:
             first = self.step - self.step % settings.window_steps
             if self.step == first and settings.refresh == "window":
                 self.window_lora = snapshot(self.lora)
-            path = self._window(first)
+            with self.stage("residuals"):
+                path = self._window(first)
             last = min(first + settings.window_steps, settings.steps)
             while self.step < last:
                 started = time.perf_counter()
@@ -111,21 +159,20 @@ class Trainer:
     def _window(self, first: int) -> Path:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
-        per_step = settings.draws_per_step
-        last = min(first + settings.window_steps, settings.steps)
         path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
         stamp = files.fingerprint(
             self.fingerprint,
+            settings.precision,  # may be eased while a run goes on
             first,
             *(tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()),
         )
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
-        started = time.perf_counter()
-        rows = range(first * per_step, last * per_step)
+        self.leave()
+        rows = self._rows(first)
         current = snapshot(self.lora)
+        alongside = self._alongside(rows)
         try:
-            target = self._targets(rows)
             restore(self.lora, self.window_lora)
             window = compute_window(
                 self.model,
@@ -135,12 +182,21 @@ class Trainer:
                 settings.micro_batch,
                 self.device,
                 self.progress,
+                alongside,
+                self.device.type == "cpu" or len(rows) <= settings.window_on_card,
             )
         finally:
             restore(self.lora, current)
+        target = self._targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
-        self.window_seconds += time.perf_counter() - started
         return path
+
+    def _rows(self, first: int) -> range:
+        """The draws of the window that starts at step `first`; each is used `reuse` times."""
+        settings = self.settings
+        num_steps = min(settings.window_steps, settings.steps - first)
+        start = first // settings.window_steps * settings.window_draws
+        return range(start, start + settings.fresh_steps(num_steps) * settings.draws_per_step)
 
     def _inputs(self, rows: Sequence[int]) -> WindowInputs:
         data, t = self.data, self._times(rows)
@@ -159,20 +215,27 @@ class Trainer:
             self.guidance,
         )
 
-    def _targets(self, rows: range) -> Tensor:
+    def _alongside(self, rows: range) -> Alongside | None:
+        """The draws of the bare class word, asked of the untrained model with the window's."""
+        prior = [i for i in rows if self.data.draws[i].prior]
+        return Alongside(self._inputs(prior), self._untrained_block) if prior else None
+
+    @contextmanager
+    def _untrained_block(self, name: str) -> Iterator[None]:
+        lora = {n: p for n, p in self.lora.items() if n.startswith(f"transformer.{name}.")}
+        current = snapshot(lora)
+        restore(lora, {n: self.untrained[n] for n in lora})
+        try:
+            yield
+        finally:
+            restore(lora, current)
+
+    def _targets(self, rows: range, alongside: Alongside | None) -> Tensor:
         """ε - x_0 (W, T, C); for draws of the bare class word, what the untrained model says."""
         target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
-        prior = [i for i in rows if self.data.draws[i].prior]
-        if prior:
-            restore(self.lora, self.untrained)
-            answer = full_velocity(
-                self.model,
-                self.family,
-                self._inputs(prior),
-                self.settings.micro_batch,
-                self.device,
-            )
-            target[[i - rows.start for i in prior]] = answer.to(target.dtype)
+        if alongside:
+            prior = [i - rows.start for i in rows if self.data.draws[i].prior]
+            target[prior] = alongside.velocity.to(target.dtype)
         return target
 
     def _times(self, rows: Sequence[int]) -> Tensor:
@@ -186,20 +249,21 @@ class Trainer:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
         settings = self.settings
         total = 0.0
-        start = (self.step - first) * settings.draws_per_step
-        with skipping(self.model, self.family, self.span, settings.checkpointing) as feed:
-            self.model.to(
-                self.device
-            )  # what skipping leaves; it is there already but once a window
+        start = (self.step - first) * settings.draws_per_step % len(self._rows(first))
+        with self._skipping() as feed:
+            if settings.middle == "leaves" and not self._held:
+                self._held = hold(self.device, self.model, keep=True)
             for row in range(start, start + settings.draws_per_step, settings.batch):
                 window = load_rows(path, row, row + settings.batch, self.device)
-                with feed.holding(window):
-                    prediction = velocity(
-                        self.model, self.family, feed, window, self.side_px, self.guidance
-                    )
-                    loss = flow.loss(prediction, window["target"]) / settings.accumulation
-                    loss.backward()
-                total += loss.item()
+                total += micro_step(
+                    self.model,
+                    self.family,
+                    feed,
+                    window,
+                    self.side_px,
+                    self.guidance,
+                    settings.accumulation,
+                ).item()
         if not math.isfinite(total):
             raise UserError(
                 f"The loss became {total} at step {self.step + 1}: training went astray.",
@@ -218,7 +282,8 @@ class Trainer:
         tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
         for name, parameter in self.lora.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
+                # a copy: 8-bit states share their code book, and files hold no shared tensors
+                tensors[f"adam.{key}.{name}"] = torch.as_tensor(value).clone()
         files.save_tensors(path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint})
 
     def load(self, path: Path) -> None:
@@ -232,9 +297,14 @@ class Trainer:
         tensors = load_checkpoint(path)
         restore(self.lora, _part(tensors, "lora."))
         self.window_lora = _part(tensors, "window.")
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            for name, value in _part(tensors, f"adam.{key}.").items():
-                self.optimizer.state[self.lora[name]][key] = value
+        for entry, value in _part(tensors, "adam.").items():
+            key, name = entry.split(".", 1)
+            parameter = self.lora[name]
+            if key != "step":
+                value = value.to(parameter.device)
+            elif not value.is_floating_point():
+                value = int(value)  # bitsandbytes counts steps in a plain number
+            self.optimizer.state[parameter][key] = value
         self.step = int(metadata["step"])
 
 

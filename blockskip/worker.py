@@ -1,30 +1,33 @@
-"""The child process of a run: photos → schedule → encode → residuals → train → preview → export.
+"""A run being worked on: photos → schedule → encode → residuals → train → preview → export.
 
-Started by `Run.start` as `python -m blockskip.worker RUNFOLDER`. It alone writes the run's events;
-it looks at `control.json` between steps. Killed at any moment, it goes on from the newest
-checkpoint.
+It looks at `control.json` between steps. Killed at any moment, it goes on from the newest
+checkpoint. The process it lives in is child.py's.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-from blockskip import config, encode, events, files, preview, results, sources
-from blockskip.awake import keep_awake
+from blockskip import config, encode, events, files, results, sources
 from blockskip.config import Settings
-from blockskip.events import Done, Failed, Image, Note, Saved, UserError
-from blockskip.families.base import Family, Sampling, Text, family
+from blockskip.events import Done, Note, Saved, UserError
+from blockskip.families.base import Family, Text, family
 from blockskip.memory import monitor
+from blockskip.memory.cap import cap
 from blockskip.memory.placement import free, pick_device, resident
+from blockskip.memory.planner import planned
+from blockskip.memory.watch import Spill
+from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, read_photos
+from blockskip.preview import Previewer
 from blockskip.report import Reporter
 from blockskip.runs import Run
 from blockskip.schedule import build_schedule
+from blockskip.sources import Source
 from blockskip.train import Trainer, TrainingData
 
 log = logging.getLogger(__name__)
@@ -62,13 +65,28 @@ class Worker:
                 resumed_from=results.step_of(newest[0]) if newest else 0,
             )
         )
+        cap(self.device, self.settings.budget_gib)
         self.run.append(monitor.memory_event())
+        try:
+            self._stages(newest)
+        except BaseException:
+            self._compare()
+            raise
+
+    def _stages(self, newest: list[Path]) -> None:
         photos = self._photos()
-        folder = sources.find_model(self.row)
-        fingerprint = self._fingerprint(photos, folder)
+        source = sources.find_model(self.row)
         with self.report.stage("load"):
+            fingerprint = self._fingerprint(photos, source)
             kind = family(self.row.family)
-            pipe = kind.load(folder, getattr(torch, self.row.dtype))
+            pipe = open_model(
+                kind,
+                self.row,
+                source,
+                self.settings,
+                self.device,
+                lambda n, total: self._progress("load", n, total),
+            )
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
         trainer = Trainer(
             pipe.transformer,
@@ -79,11 +97,12 @@ class Worker:
             self.run.cache_dir,
             fingerprint,
             lambda n, total: self._progress("residuals", n, total),
+            self.report.stage,
         )
         if newest:
             trainer.load(newest[0])
         try:
-            self._train(trainer, kind, pipe, prompts)
+            self._train(trainer, Previewer(self.report, kind, pipe, prompts, self.device))
         except StopRequested as stop:
             if trainer.step:
                 self._checkpoint(trainer)
@@ -91,6 +110,9 @@ class Worker:
                     self._export(trainer.step)  # what was learnt so far can be used
             raise
         self._finish(trainer)
+
+    def _compare(self) -> None:
+        self.report.compare(planned(self.run.settings()))
 
     def _progress(self, stage: str, n: int, total: int) -> None:
         """Say how far a stage is; raises StopRequested when the user wants to stop."""
@@ -114,9 +136,10 @@ class Worker:
             self.report.progress("photos", len(good), len(good))
         return good
 
-    def _fingerprint(self, photos: list[Photo], folder: Path) -> str:
+    def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
-        model = sources.fingerprint(folder)
+        # bytes of big files seen for the first time: minutes, on a slow disk
+        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
         identity = {
             "model_fingerprint": model,
             "photos": [{"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos],
@@ -141,9 +164,7 @@ class Worker:
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
         with self.report.stage("text"):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
-            with resident(self.device, pipe.text_encoder, pipe.text_encoder_2):
-                text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens)
-            text = Text(text.embeds.cpu(), text.pooled.cpu())
+            text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens, self.device)
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
@@ -171,15 +192,22 @@ class Worker:
             text.rows([wanted.index(p) for p in [*prompts, ""]]),
         )
 
-    def _train(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
+    def _train(self, trainer: Trainer, previewer: Previewer) -> None:
         settings = self.settings
+
+        def preview() -> None:
+            trainer.leave()
+            previewer.make(trainer.step)
+
         if trainer.step == 0:
-            self._preview(trainer, kind, pipe, prompts)
-        first, began = trainer.step, time.perf_counter()
+            preview()
+        first, began, spill = trainer.step, time.perf_counter(), Spill()
         with self.report.stage("train"):
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
+                if warning := spill.step(loss.seconds):
+                    self.report.say(Note(text=warning, level="warning"))
                 log.info(
                     "step %d/%d loss %.4f %.2f s",
                     loss.step,
@@ -191,63 +219,16 @@ class Worker:
                 if final or loss.step % settings.checkpoint_every == 0:
                     self._checkpoint(trainer)
                 if not final and settings.preview_every and loss.step % settings.preview_every == 0:
-                    self._preview(trainer, kind, pipe, prompts)
+                    preview()
                 if self.run.take_command(("preview",)):
-                    self._preview(trainer, kind, pipe, prompts)
+                    preview()
                 self.report.progress(
                     "train", loss.step, settings.steps, each * (settings.steps - loss.step)
                 )
                 if not final:
                     self._heed()
-        if not self._preview_folder(trainer.step).exists():
-            self._preview(trainer, kind, pipe, prompts)
-
-    def _preview(self, trainer: Trainer, kind: Family, pipe: object, prompts: Text) -> None:
-        """Sample pictures; whatever goes wrong here is said and never stops a run."""
-        settings = self.settings
-        texts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
-        if not texts:
-            return
-        folder = self._preview_folder(trainer.step)
-        seeds = preview.preview_seeds(settings, len(texts))
-        sampling = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
-        try:
-            with self.report.stage("preview"):
-                self.report.progress("preview", 0, len(texts))
-                images = preview.sample(
-                    kind,
-                    pipe,
-                    prompts.rows(range(len(texts))),
-                    prompts.rows([len(texts)]),
-                    sampling,
-                    seeds,
-                    self.device,
-                )
-                for index, (path, prompt) in enumerate(
-                    preview.write_previews(images, texts, seeds, folder)
-                ):
-                    self.report.say(
-                        Image(
-                            step=trainer.step,
-                            prompt=prompt,
-                            index=index,
-                            path=path.relative_to(self.run.folder).as_posix(),
-                        )
-                    )
-                self.report.progress("preview", len(texts), len(texts))
-        except Exception as error:
-            log.exception("preview at step %d", trainer.step)
-            self.report.say(
-                Note(
-                    level="warning",
-                    text=f"No preview at step {trainer.step} "
-                    f"({type(error).__name__}); training goes on.",
-                )
-            )
-        free()
-
-    def _preview_folder(self, step: int) -> Path:
-        return self.run.previews_dir / f"step-{step:05d}"
+        if not previewer.folder(trainer.step).exists():
+            preview()
 
     def _checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
@@ -276,56 +257,16 @@ class Worker:
         adapter = results.newest_checkpoint(self.run)
         exported = self._export(trainer.step)
         losses = [e.loss for e in self.run.events()[0] if isinstance(e, events.Loss)][-50:]
-        seconds = self.report.seconds
-        seconds["residuals"] = trainer.window_seconds
-        seconds["train"] -= trainer.window_seconds
+        self._compare()
         self.run.append(
             Done(
                 adapter=adapter.relative_to(self.run.folder).as_posix(),
                 exported=exported,
                 steps=trainer.step,
                 seconds=round(time.perf_counter() - self.started, 2),
-                stages={name: round(value, 2) for name, value in seconds.items()},
+                stages={name: round(value, 2) for name, value in self.report.seconds.items()},
                 final_loss=sum(losses) / max(1, len(losses)),
                 peak_rss_gib=monitor.peak_rss_gib(),
-                peak_vram_gib=monitor.peak_vram_gib(),
+                peak_vram_gib=max(self.report.peaks.held_gib.values()),
             )
         )
-
-
-def main(folder: str) -> int:
-    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
-    events."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    run = Run(Path(folder))
-    try:
-        with keep_awake():
-            Worker(run).work()
-        return 0
-    except StopRequested as stop:
-        newest = results.checkpoints(run)[-1:]
-        run.append(
-            events.Stopped(reason=stop.reason, step=results.step_of(newest[0]) if newest else 0)
-        )
-        return 130
-    except UserError as error:
-        log.exception("failed")
-        failed = Failed(title=error.title, remedy=error.remedy)
-    except (MemoryError, torch.OutOfMemoryError):
-        log.exception("out of memory")
-        failed = Failed(
-            title="There was not enough memory for this run.",
-            remedy="Close other programs or choose a smaller budget, then resume.",
-        )
-    except Exception as error:
-        log.exception("failed")
-        failed = Failed(
-            title=f"Training stopped on an unexpected error ({type(error).__name__}).",
-            remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
-        )
-    run.append(failed)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

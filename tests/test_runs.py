@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from blockskip import events, files, runs
+from blockskip import events, files, housekeeping, runs
 from blockskip.config import Settings
 from blockskip.events import UserError
 
@@ -79,7 +79,7 @@ def test_a_living_worker_is_recognised_by_its_start_time(photo):
         with pytest.raises(UserError, match="is running"):
             run.start()
         with pytest.raises(UserError, match="Stop it before deleting"):
-            runs.delete("r")
+            housekeeping.delete("r")
         run.command("stop")
         assert run.take_command() == "stop" and run.take_command() == ""
         files.write_json(
@@ -94,9 +94,9 @@ def test_a_living_worker_is_recognised_by_its_start_time(photo):
 
 def test_rename_and_delete(photo):
     run = runs.create(Settings(), [photo], "old")
-    assert runs.rename("old", "new").name == "new"
+    assert housekeeping.rename("old", "new").name == "new"
     assert not run.folder.exists()
-    assert runs.delete("new") > 0
+    assert housekeeping.delete("new") > 0
     with pytest.raises(UserError, match="no run called “new”"):
         runs.find("new")
 

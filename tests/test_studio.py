@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 from studio_server import a_free_port, serve
 
-from blockskip import config, events, runs
+from blockskip import config, events, housekeeping, runs
 from blockskip.events import UserError
 from blockskip.studio import actions, app, draft, guard, texts, views, watch
 
@@ -330,7 +330,7 @@ def test_a_run_replaced_by_another_of_its_name_is_read_afresh(pet):
     run = fake_feed.make_run(pet, name="momo")
     fake_feed.feed(run, 200)
     assert watch.watch(run).step == 200
-    runs.delete("momo")
+    housekeeping.delete("momo")
     run = fake_feed.make_run(pet, name="momo")
     fake_feed.feed(run, 20, begin=1.9e9)
     assert watch.watch(run).step == 20

@@ -13,9 +13,9 @@ from blockskip.events import UserError
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.photos import Photo
-from blockskip.residuals import full_velocity
+from blockskip.residuals import full_velocity, load_rows
 from blockskip.schedule import build_schedule
-from blockskip.skipping import restore, snapshot
+from blockskip.skipping import snapshot
 from blockskip.train import Trainer, TrainingData, checkpoint_lora
 
 SETTINGS = Settings(
@@ -67,6 +67,7 @@ def losses(one: Trainer, steps: int = 10**6) -> list[float]:
         {"checkpointing": True},
         {"patches": "full"},
         {"prior": 0.4},
+        {"reuse": 2},
     ],
 )
 @pytest.mark.parametrize("cut", [1, 3, 5])
@@ -98,6 +99,23 @@ def test_a_torn_window_is_computed_again(tmp_path):
     files.save_tensors(stale, {"x": torch.zeros(1)}, {"fingerprint": "another run's"})
     assert losses(trainer(tmp_path / "b")) == expected
     assert not stale.exists(), "windows are deleted once they served"
+
+
+def test_a_windows_draws_are_used_again_and_only_they_are_computed(tmp_path, monkeypatch):
+    """Seven steps in windows of three, each draw twice: draws of 2 + 2 + 1 steps."""
+    read = []
+
+    def loading(path, start, stop, device):
+        read.append((path.name[7:11], start))
+        return load_rows(path, start, stop, device)
+
+    monkeypatch.setattr("blockskip.train.load_rows", loading)
+    one = trainer(tmp_path, dataclasses.replace(SETTINGS, reuse=2))
+    assert len(one.data.draws) == 5 * 4
+    assert [one._rows(first) for first in (0, 3, 6)] == [range(8), range(8, 16), range(16, 20)]
+    losses(one)
+    window = [0, 2, 4, 6, 0, 2]  # two micro-steps of two draws a step
+    assert read == [(n, at) for n in ("0000", "0001") for at in window] + [("0002", 0), ("0002", 2)]
 
 
 def test_training_learns(tmp_path):
@@ -148,12 +166,11 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     expected = full_velocity(tiny_flux(), Flux(), one._inputs(prior), 4, torch.device("cpu"))
     randomise(one.lora)
     before = snapshot(one.lora)
-    target = one._targets(rows)
+    one.settings = dataclasses.replace(settings, window_steps=settings.steps)
+    target = load_rows(one._window(0), 0, len(rows), torch.device("cpu"))["target"]
     torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
     plain = flow.velocity(one.data.latents[others], one._noise(others))
     torch.testing.assert_close(target[others], plain)
-    restore(one.lora, before)
-    one._window(0)
     assert all(torch.equal(t, before[n]) for n, t in snapshot(one.lora).items())
     words = one._inputs(prior).text
     assert torch.equal(words, one.data.text.embeds[2].expand_as(words))

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from blockskip.sources import Source
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Text:
     def rows(self, rows: Sequence[int]) -> Text:
         """The captions of these rows, (len(rows), …)."""
         return Text(self.embeds[list(rows)], self.pooled[list(rows)])
+
+    def cpu(self) -> Text:
+        """The same in RAM."""
+        return Text(self.embeds.cpu(), self.pooled.cpu())
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,17 @@ class Family(Protocol):
     batched: tuple[str, ...]  # keyword inputs of a block with one row a draw
     embedders: tuple[str, ...]  # modules before the first block that take image and text
     image_output: int  # which of a block's outputs is the image stream
+    large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
-    def load(self, folder: Path, dtype: torch.dtype) -> object:
-        """The library's pipeline from a diffusers folder, frozen, on the CPU."""
+    def load(self, source: Source | Path, dtype: torch.dtype) -> object:
+        """The library's pipeline, frozen, whole in RAM. A path is a folder in diffusers' layout."""
+
+    def open(self, source: Source, dtype: torch.dtype) -> object:
+        """As `load`, but the large parts have no weights yet: they wait to be parked
+        (memory/stream.py)."""
+
+    def text_encoders(self, pipe: object) -> list[nn.Module]:
+        """The text encoders, all of them."""
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
         """(name, block) of all stacks as one sequence of N blocks."""

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
 
+from blockskip.families import flux_files
 from blockskip.families.base import Sampling, Text
+from blockskip.memory.placement import empty
+from blockskip.sources import Source
 
 _ATTENTION = (
     "attn.to_q",
@@ -45,9 +49,36 @@ class Flux:
     batched = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("x_embedder", "context_embedder")
     image_output = 1
+    large = ("transformer", "text_encoder_2")
 
-    def load(self, folder: Path, dtype: torch.dtype) -> FluxPipeline:
-        pipe = FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
+        if isinstance(source, Source) and not source.whole:
+            return self._ready(flux_files.assemble(source, dtype))
+        folder = source.folder if isinstance(source, Source) else source
+        return self._ready(
+            FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        )
+
+    def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
+        if not source.whole:
+            return self._ready(flux_files.assemble(source, dtype, bare=self.large))
+        folder = source.folder
+        shape = FluxTransformer2DModel.load_config(folder / "transformer")
+        text = T5Config.from_pretrained(folder / "text_encoder_2")
+        return self._ready(
+            FluxPipeline.from_pretrained(
+                folder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                transformer=empty(lambda: FluxTransformer2DModel.from_config(shape), dtype),
+                text_encoder_2=empty(lambda: T5EncoderModel(text), dtype),
+            )
+        )
+
+    def text_encoders(self, pipe: FluxPipeline) -> list[nn.Module]:
+        return [pipe.text_encoder, pipe.text_encoder_2]
+
+    def _ready(self, pipe: FluxPipeline) -> FluxPipeline:
         for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
             part.requires_grad_(False).eval()
         self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 packing
@@ -108,7 +139,10 @@ class Flux:
     ) -> list[Image.Image]:
         distilled = pipe.transformer.config.guidance_embeds
         guided = sampling.guidance > 1 and not distilled
-        return pipe(
+        # without encoders: the pipeline works where its first part is
+        images = FluxPipeline(pipe.scheduler, pipe.vae, None, None, None, None, pipe.transformer)
+        images.set_progress_bar_config(disable=True)
+        return images(
             prompt_embeds=text.embeds,
             pooled_prompt_embeds=text.pooled,
             negative_prompt_embeds=negative.embeds if guided else None,

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # names alone open at once
+    from torch import Tensor
 
 # what a LoRA's header says of the model, in sd-scripts' spelling (ModelSpec itself lists no FLUX)
 ARCHITECTURE = "flux-1-dev/lora"
@@ -66,6 +67,16 @@ _OUTSIDE = {
 }
 
 
+def linears(double: int, single: int, guidance: bool) -> list[str]:
+    """Every linear layer of a FLUX.1 with that many blocks, by diffusers' name."""
+    outside = [name for name in _OUTSIDE if guidance or "guidance" not in name]
+    return [
+        *outside,
+        *(f"transformer_blocks.{i}.{name}" for i in range(double) for name in _DOUBLE),
+        *(f"single_transformer_blocks.{i}.{name}" for i in range(single) for name in _SINGLE),
+    ]
+
+
 def is_comfy_key(name: str) -> bool:
     """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`: every linear of
     FLUX.1."""
@@ -75,7 +86,7 @@ def is_comfy_key(name: str) -> bool:
 def kohya_names(modules: Iterable[str]) -> set[str]:
     """The layers of a kohya file that hold LoRAs of these layers, `lora_unet_…`. Raises
     KeyError."""
-    return {_target(module)[0] for module in modules}
+    return {fused_layer(module)[0] for module in modules}
 
 
 def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
@@ -85,13 +96,15 @@ def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
     ranks may differ. inner_dim: FLUX's width (3072). Raises KeyError for a layer FLUX does not have
     and for half a pair.
     """
+    import torch
+
     suffix = ".lora_A.weight"
     modules = sorted(
         n.removeprefix("transformer.").removesuffix(suffix) for n in lora if n.endswith(suffix)
     )
     fused: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for module in modules:
-        target, part = _target(module)
+        target, part = fused_layer(module)
         down = lora[f"transformer.{module}.lora_A.weight"]
         up = lora[f"transformer.{module}.lora_B.weight"]
         if module == "norm_out.linear":  # diffusers: (scale, shift), the original: (shift, scale)
@@ -100,7 +113,7 @@ def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for target, parts in fused.items():
         down, up = (
-            _fuse(parts, _heights(target, inner_dim))
+            _fuse(parts, heights(target, inner_dim))
             if target.endswith(("_qkv", "_linear1"))
             else parts[0]
         )
@@ -114,6 +127,8 @@ def _fuse(
     parts: dict[int, tuple[Tensor, Tensor]], heights: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """LoRAs of the parts of a layer → one of the layer: A (Σr, in), B (Σ heights, Σr)."""
+    import torch
+
     present = sorted(parts)
     down = torch.cat([parts[part][0] for part in present])
     up = down.new_zeros(sum(heights), down.shape[0])
@@ -126,13 +141,13 @@ def _fuse(
     return down, up
 
 
-def _heights(target: str, inner_dim: int) -> tuple[int, ...]:
+def heights(target: str, inner_dim: int) -> tuple[int, ...]:
     """Output rows of the parts of a fused layer."""
     qkv = (inner_dim,) * 3
     return (*qkv, _MLP * inner_dim) if target.endswith("_linear1") else qkv
 
 
-def _target(module: str) -> tuple[str, int]:
+def fused_layer(module: str) -> tuple[str, int]:
     """(kohya's layer, part in it). Raises KeyError for a layer FLUX does not have."""
     found = _kohya(module)
     if found is None:

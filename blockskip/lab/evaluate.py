@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from blockskip import config, files, results
+from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.demo_world.judge import Judge, load_judge
@@ -25,6 +27,7 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.photos import find_photos, open_photo
 from blockskip.runs import Run
+from blockskip.sources import Source
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
 CELL_PX = 192  # 64 px pictures enlarged three times
@@ -208,6 +211,20 @@ def _sample_base(
     return images
 
 
+def _whole(folder: Path) -> object:
+    """The pipeline of a demo model, opened as runs open it, with every weight here to stay."""
+    from blockskip.families.base import family
+    from blockskip.memory.placement import hold
+    from blockskip.opening import open_model
+
+    # its own folder says what it must be: a new one may have another shape than the shipped one
+    row = replace(config.model_row("demo"), source=str(folder.resolve()))
+    cpu = torch.device("cpu")
+    pipe = open_model(family(row.family), row, Source(row, folder), Settings(), cpu)
+    hold(cpu, pipe.transformer, pipe.text_encoder_2)
+    return pipe
+
+
 def evaluate_base(
     folder: Path,
     num: int = 48,
@@ -221,11 +238,10 @@ def evaluate_base(
     write, default ``folder``-evaluation.png beside the folder. "drawn" is what the judge says about
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
-    from blockskip.families.base import family
     from blockskip.lab.demo_world.vae import psnr, unseen_pictures
 
     judge, row = load_judge(), config.model_row("demo")
-    pipe = family(row.family).load(folder, torch.float32)
+    pipe = _whole(folder)
     wanted = fresh_captions(num, seed, seen)
     texts = [text for text, _, _ in wanted]
     drawn = [

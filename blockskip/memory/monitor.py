@@ -69,10 +69,20 @@ def memory_event() -> Memory:
     )
 
 
-def peak_vram_gib() -> float:
-    """The most torch held of the card since this process began, -1 without a card."""
+def card_peaks_gib() -> tuple[float, float]:
+    """The most the card held since `restart_card_peaks`: of tensors, and of all that torch keeps
+    for them; (-1, -1) without a card."""
     torch = _cuda()
-    return torch.cuda.max_memory_reserved() / GIB if torch else UNKNOWN
+    if torch is None:
+        return UNKNOWN, UNKNOWN
+    return torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+
+
+def restart_card_peaks() -> None:
+    """Forget the card's peaks, not what is there."""
+    torch = _cuda()
+    if torch is not None:
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_rss_gib() -> float:

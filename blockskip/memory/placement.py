@@ -1,19 +1,25 @@
-"""The only code that moves weights: which device, what is there now, layer-major streaming.
+"""The only code that moves weights: which device, and what is there now.
 
-`Layerwise` is METHOD.md §1.4b: the library's forward runs once with a whole window as its batch,
-and each block, wrapped by it, is brought once and loops over micro-batches of draws.
+Whether a weight waits on another device, in RAM or in a file (memory/stream.py) is decided when a
+model is opened; what is written here treats them alike:
+
+    resident   here inside, where they were before afterwards       hold     here until let go
+    passing    as resident, for one block of many; the next one is fetched meanwhile
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from blockskip.events import UserError
+from blockskip.memory.stream import Missing, distinct, missing
+
+HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -30,29 +36,105 @@ def pick_device(name: str = "auto") -> torch.device:
     )
 
 
-def home(module: nn.Module) -> torch.device:
-    """Where a module's weights are now (the CPU for a module without weights)."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = build()
+    if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
+        model.tie_weights()
+    nn.Module.to(model, dtype)  # the libraries' own would warn about weights it does not have
+    return model.requires_grad_(False).eval()
 
 
-def move(modules: Sequence[nn.Module], device: torch.device) -> None:
-    """Bring weights to a device to stay. Parameters keep their identity, so optimisers go on."""
-    for module in modules:
-        module.to(device)
+def hold(device: torch.device, *modules: nn.Module, keep: bool = False) -> list[Missing]:
+    """Bring weights to a device to stay; gives what `let_go` takes back to where it waited.
+
+    What is trained keeps its identity, so optimisers go on. keep: they will be let go and come
+    again, so RAM may keep a copy.
+    """
+    for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
+        for tensor in tensors:
+            if not tensor.is_meta and tensor.device != device:
+                tensor.data = tensor.data.to(device)
+    held, found, size = [], [], 0
+    for entry in [entry for module in modules for entry in missing(module)]:
+        found.append(entry)
+        size += entry[2].num_bytes
+        if size > HELD_AT_ONCE:
+            held += _bring(found, device, passing=False, keep=keep)
+            found, size = [], 0
+    held += _bring(found, device, passing=False, keep=keep)
+    for store in distinct(held):
+        store.rest()
+    return held
 
 
 @contextmanager
 def resident(device: torch.device, *modules: nn.Module) -> Iterator[None]:
     """Weights are on `device` inside, and where they were before afterwards."""
-    homes = [home(module) for module in modules]
-    move(modules, device)
-    try:
+    with ExitStack() as stack:
+        found = [entry for module in modules for entry in missing(module)]
+        for store in distinct(found):
+            stack.callback(store.rest)
+        stack.callback(_return, _lend(modules, device))
+        stack.callback(let_go, _bring(found, device, passing=False))
         yield
-    finally:
-        for module, place in zip(modules, homes, strict=True):
-            module.to(place)
+
+
+@contextmanager
+def passing(
+    device: torch.device, block: nn.Module, ahead: nn.Module | None = None
+) -> Iterator[None]:
+    """As `resident` for one block of a traversal; meanwhile the weights of `ahead` are fetched."""
+    once = not torch.is_grad_enabled()  # a backward pass needs them after the block has worked
+    with ExitStack() as stack:
+        stack.callback(_return, _lend([block], device))
+        stack.callback(let_go, _bring(missing(block), device, once))
+        if ahead is not None:
+            for store, slots in distinct(missing(ahead)).items():
+                store.fetch(slots, device, once)
+        yield
+
+
+def _bring(
+    found: Sequence[Missing], device: torch.device, passing: bool, keep: bool = True
+) -> list[Missing]:
+    """Put weights in their place; gives those that must leave again (not what RAM may keep)."""
+    here: dict[int, nn.Parameter] = {}
+    leaving = set()
+    for store, slots in distinct(found).items():
+        flight = store.take(slots, device, passing, keep)
+        for slot in slots:
+            here[id(slot)] = nn.Parameter(flight.tensors[slot.name], requires_grad=False)
+        if not flight.stay:
+            leaving.add(store)
+    for leaf, key, slot in found:
+        leaf._parameters[key] = here[id(slot)]
+    return [entry for entry in found if entry[2].store in leaving]
+
+
+def let_go(found: Sequence[Missing]) -> None:
+    """Weights go back to where they wait."""
+    for leaf, key, slot in found:
+        leaf._parameters[key] = slot.absent
+
+
+def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Copy to `device` what is elsewhere, to be read only; gives (tensor, its own memory)."""
+    lent = []
+    for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
+        for tensor in tensors:
+            if not tensor.is_meta and tensor.device != device:
+                lent.append((tensor, tensor.data))
+                tensor.data = tensor.data.to(device)
+    return lent
+
+
+def _return(lent: Sequence[tuple[Tensor, Tensor]]) -> None:
+    for tensor, own in lent:
+        tensor.data = own
 
 
 def free() -> None:
@@ -62,31 +144,35 @@ def free() -> None:
         torch.accelerator.empty_cache()
 
 
-class Layerwise(nn.Module):
-    """A block that is brought to `device` once and takes its batch a few draws at a time.
+@contextmanager
+def stand_ins(model: nn.Module) -> Iterator[None]:
+    """Absent weights look present inside (one number repeated, on the CPU), for libraries that ask
+    a layer for its device before they add to it. Nothing may be computed with them."""
+    found = missing(model)
+    for leaf, key, slot in found:
+        shape, dtype = slot.absent.shape, slot.absent.dtype
+        stand_in = torch.zeros((), dtype=dtype).expand(shape)
+        leaf._parameters[key] = nn.Parameter(stand_in, requires_grad=False)
+    try:
+        yield
+    finally:
+        let_go(found)
 
-    batched: names of keyword inputs with one row a draw (…, rows first); others are passed whole.
-    """
 
-    def __init__(
-        self, block: nn.Module, micro_batch: int, batched: Sequence[str], device: torch.device
-    ) -> None:
-        super().__init__()
-        self.block, self.micro_batch = block, micro_batch
-        self.batched, self.device = tuple(batched), device
+@contextmanager
+def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
+    """`model` with the modules of these names replaced inside, and restored afterwards."""
+    old = {name: model.get_submodule(name) for name in new}
+    for name, module in new.items():
+        model.set_submodule(name, module)
+    try:
+        yield
+    finally:
+        for name, module in old.items():
+            model.set_submodule(name, module)
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        rows = inputs[self.batched[0]].shape[0]
-        parts = []
-        with resident(self.device, self.block):
-            for start in range(0, rows, self.micro_batch):
-                some = slice(start, start + self.micro_batch)
-                parts.append(
-                    self.block(
-                        **{
-                            name: value[some] if name in self.batched else value
-                            for name, value in inputs.items()
-                        }
-                    )
-                )
-        return tuple(torch.cat(streams) for streams in zip(*parts, strict=True))
+
+def settle(device: torch.device, trained: Sequence[nn.Parameter]) -> None:
+    """Bring what is trained to the device it is trained on."""
+    for parameter in trained:
+        parameter.data = parameter.data.to(device)

@@ -1,62 +1,87 @@
-"""Budget → settings, from byte tables, without torch (it runs before anything heavy is loaded).
+"""What a run will be, before it is: settings and a plan from what the user said, without torch.
 
-This first planner knows three kinds of things on the graphics card while training: the blocks that
-stay (middle, less their modulation linears, METHOD.md §1.3), what the head and the embeddings of
-time need, and activations. It refuses a budget that cannot work and says what would.
+Models of full size are planned stage by stage (plan.py, from tables.py) and explained in words
+(explain.py). For a model so small that it fits everywhere, the rung decides how much is skipped,
+and one estimate of a training step is all that is needed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import psutil
 
 from blockskip.config import ModelRow, Settings, model_row, rungs, training_preset
 from blockskip.events import UserError
+from blockskip.memory import explain
+from blockskip.memory.monitor import usage
+from blockskip.memory.plan import Fit, Wish, find
+from blockskip.memory.small import check_budget, step_need
+from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
 
-GIB = 1024**3
+_TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
-_BYTES = {"float32": 4, "bfloat16": 2}
-_BASE_GIB = (
-    0.6  # allocator, kernels and libraries before the first weight (measured for the demo on a CPU)
-)
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Graphics memory of a training step in GiB, by what it is for."""
+class Plan:
+    """What would happen under a budget. All sizes in GiB; stages: a Need each of text, latents,
+    residuals, train, preview."""
 
-    weights_gib: float
-    activations_gib: float
-    lora_gib: float
+    settings: Settings
+    usable_gib: float
+    reserve_gib: float
+    stages: dict[str, Need]
+    reasons: list[str]
+    one_more_gib: str
 
     @property
-    def total_gib(self) -> float:
-        return _BASE_GIB + self.weights_gib + self.activations_gib + self.lora_gib
+    def peak_vram_gib(self) -> float:
+        return max(need.vram_gib for need in self.stages.values())
 
+    @property
+    def ram_gib(self) -> float:
+        return max(need.ram_gib for need in self.stages.values())
 
-def block_params(row: ModelRow, index: int) -> int:
-    """Parameters of block `index` that training keeps: without modulation linears and biases.
+    @property
+    def disk_gib(self) -> float:
+        return sum(need.disk_gib for need in self.stages.values())
 
-    FLUX: a double block has 2 x (4 attention + 8 feed-forward) d², a single one 12 d²  (d = width).
-    """
-    return (24 if index < row.blocks[0] else 12) * row.width**2
-
-
-def estimate(
-    row: ModelRow, front: int, back: int, *, batch: int, tokens: int, rank: int
-) -> Estimate:
-    """What a training step takes. tokens: image + text tokens of one draw."""
-    middle = range(front, row.num_blocks - back)
-    size = _BYTES[row.dtype]
-    weights = sum(block_params(row, i) for i in middle) * size + 4 * row.width**2 * size
-    # about 34 (28) d numbers are saved a token and block: attention and feed-forward
-    activations = (
-        sum(34 if i < row.blocks[0] else 28 for i in middle) * batch * tokens * row.width * size
-    )
-    lora = sum(16 if i < row.blocks[0] else 6 for i in middle) * rank * row.width * 16
-    return Estimate(weights / GIB, activations / GIB, lora / GIB)
+    def to_dict(self) -> dict:
+        """The contract of `plan --json` (DESIGN.md §3)."""
+        s, row = self.settings, model_row(self.settings.model)
+        full = _TYPES[row.dtype]
+        return {
+            "model": s.model,
+            "budget_gib": s.budget_gib,
+            "usable_gib": round(self.usable_gib, 2),
+            "reserve_gib": round(self.reserve_gib, 2),
+            "span": {
+                "front": s.front,
+                "middle": row.num_blocks - s.front - s.back,
+                "back": s.back,
+                "ratio": round((s.front + s.back) / row.num_blocks, 3),
+            },
+            "precision": full if s.precision == "full" else s.precision,
+            "offload": s.offload,
+            "middle": s.middle,
+            "checkpointing": s.checkpointing,
+            "text_tokens": s.text_tokens,
+            "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
+            "window_draws": s.window_draws,
+            "stages": {
+                name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
+                for name, need in self.stages.items()
+            },
+            "peak_vram_gib": round(self.peak_vram_gib, 3),
+            "ram_gib": round(self.ram_gib, 3),
+            "disk_gib": round(self.disk_gib, 3),
+            "fits": True,  # what does not fit is refused in words
+            "reasons": self.reasons,
+            "one_more_gib": self.one_more_gib,
+        }
 
 
 def choose_settings(
@@ -71,14 +96,67 @@ def choose_settings(
 ) -> Settings:
     """Settings of a run from what the user said; everything unsaid comes from the presets.
 
-    skip: "" (the budget's rung decides), a ratio such as "0.4", or blocks such as "19,10".
-    overrides: fields of Settings; None means unsaid. Raises UserError for an unknown model, a span
-    that leaves no middle, or a budget that cannot work.
+    skip: "" (the budget decides), a ratio such as "0.4", or blocks such as "19,10". overrides:
+    fields of Settings; None means unsaid. Raises UserError for an unknown model, a span that
+    leaves no middle, or a budget that cannot work.
+    """
+    return make_plan(
+        model=model,
+        trigger=trigger,
+        class_name=class_name,
+        budget_gib=budget_gib,
+        ram_gib=ram_gib,
+        skip=skip,
+        **overrides,
+    ).settings
+
+
+def make_plan(
+    *,
+    model: str = "demo",
+    trigger: str = "sks",
+    class_name: str = "cat",
+    budget_gib: float = 8.0,
+    ram_gib: float = 16.0,
+    disk_gib: float = math.inf,
+    free_gib: float | None = None,
+    system: str = "",
+    skip: str = "",
+    **overrides: object,
+) -> Plan:
+    """The plan of a run; see choose_settings.
+
+    disk_gib: free on the disk. free_gib: free on the card; None asks it. system: Windows, Linux, …
+    ("": this one). Raises UserError for what cannot work, with the least that would.
     """
     row = model_row(model)
-    preset = training_preset(model)
-    front, back = _span(row, skip, budget_gib)
     said = {key: value for key, value in overrides.items() if value is not None}
+    if said.get("precision") == _TYPES[row.dtype]:
+        said["precision"] = "full"
+    fixed = _span(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
+    settings = _settings(
+        row,
+        said,
+        dict(
+            trigger=trigger,
+            class_name=class_name,
+            budget_gib=budget_gib,
+            ram_gib=ram_gib,
+            front=fixed[0],
+            back=fixed[1],
+        ),
+    )
+    if not row.full_size:
+        return _small_plan(row, settings)
+    free = _free_gib() if free_gib is None else free_gib
+    wish = _wish(row, settings, said, fixed if skip else None)
+    wish = dataclasses.replace(wish, disk_gib=disk_gib, free_gib=free, system=system)
+    return _full_plan(row, settings, wish, said)
+
+
+def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
+    """Settings with everything unsaid from the presets."""
+    preset = training_preset(row.name)
     steps = said.get("steps", preset["steps"])
     fields = {
         # recorded, since another number of threads rounds differently and a resumed run must not
@@ -95,28 +173,129 @@ def choose_settings(
         **said,
     }
     try:
-        settings = Settings(
-            model=model,
-            trigger=trigger,
-            class_name=class_name,
-            budget_gib=budget_gib,
-            ram_gib=ram_gib,
-            front=front,
-            back=back,
-            **fields,
-        )
+        settings = Settings(model=row.name, **fixed, **fields)
     except ValueError as error:
         raise UserError(
             f"That does not work: {error}.", "Change this setting and try again."
         ) from error
-    _check_budget(row, settings)
     return _with_prompts(settings, preset["prompts"])
 
 
+def _free_gib() -> float:
+    free = usage().vram_free_gib
+    return free if free >= 0 else math.inf
+
+
+def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None) -> Wish:
+    precision = settings.precision if "precision" in said else ""
+    return Wish(
+        budget_gib=settings.budget_gib,
+        ram_gib=settings.ram_gib,
+        span=span,
+        precision="bf16" if precision == "full" else precision,
+        side_px=settings.s_max_px if settings.patches == "full" else said.get("s_min_px", 0),
+        text_tokens=said.get("text_tokens", 0),
+        rank=settings.rank,
+        targets=settings.targets,
+        batch=settings.batch,
+        draws_per_step=settings.draws_per_step,
+        num_draws=settings.num_draws,
+        prior=settings.prior,
+        window_draws=settings.window_draws,
+    )
+
+
+def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Plan:
+    fit: Fit = find(row, wish)
+    choice = fit.choice
+    settings = dataclasses.replace(
+        settings,
+        front=choice.front,
+        back=choice.back,
+        s_min_px=settings.s_min_px if settings.patches == "full" else choice.side_px,
+        s_max_px=max(settings.s_max_px, choice.side_px),
+        text_tokens=choice.text_tokens,
+        precision="full" if choice.precision == "bf16" else choice.precision,
+        checkpointing=choice.checkpointing,
+        middle=choice.middle,
+        offload=choice.offload,
+        window_on_card=choice.window_on_card,
+        window_steps=max(1, choice.window_draws // settings.draws_per_step) * settings.reuse,
+        micro_batch=choice.rows,
+        encode_batch=choice.encode_rows,
+        preview_batch=1,  # what the tables count
+        preview_tiled=choice.tiled,
+    )
+    return Plan(
+        settings,
+        wish.usable_gib,
+        wish.reserve_gib,
+        fit.needs,
+        explain.reasons(row, wish, fit),
+        explain.one_more_gib(row, wish, fit),
+    )
+
+
+def _small_plan(row: ModelRow, settings: Settings) -> Plan:
+    """A model that fits everywhere: a training step takes the most, and is estimated."""
+    check_budget(row, settings)
+    settings = dataclasses.replace(settings, window_on_card=settings.window_draws)
+    stages = planned(settings)
+    ratio = (settings.front + settings.back) / row.num_blocks
+    said = [
+        f"Skips {settings.front} + {settings.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
+        f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
+        "estimate)."
+    ]
+    more = "More graphics memory would change little: this model fits everywhere."
+    return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
+
+
+def planned(settings: Settings) -> dict[str, Need]:
+    """What each stage of a run with these settings needs, whether it was planned so or eased."""
+    row = model_row(settings.model)
+    if row.full_size:
+        return stage_needs(row, choice_of(settings))
+    need = step_need(row, settings, settings.front, settings.back)
+    return {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+
+
+def choice_of(settings: Settings) -> Choice:
+    """What the byte tables are asked about these settings."""
+    return Choice(
+        model=settings.model,
+        front=settings.front,
+        back=settings.back,
+        side_px=settings.s_max_px if settings.patches == "full" else settings.s_min_px,
+        s_max_px=settings.s_max_px,
+        text_tokens=settings.text_tokens,
+        precision="bf16" if settings.precision == "full" else settings.precision,
+        checkpointing=settings.checkpointing,
+        rank=settings.rank,
+        targets=settings.targets,
+        batch=settings.batch,
+        middle=settings.middle,
+        window_draws=settings.window_draws,
+        prior=settings.prior,
+        window_on_card=settings.window_on_card,
+        rows=settings.micro_batch,
+        encode_rows=settings.encode_batch,
+        preview_px=settings.preview_px,
+        tiled=settings.preview_tiled,
+        num_draws=settings.num_draws,
+        offload=settings.offload,
+    )
+
+
 def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
-    if not skip:
-        fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
-        return row.span(fitting[-1].ratio)
+    if skip:
+        return parse_span(row, skip)
+    fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
+    return row.span(fitting[-1].ratio)
+
+
+def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
+    """(front, back) of "0.5" or "19,10". Raises UserError for anything else."""
     try:
         if "," in skip:
             front, back = (int(part) for part in skip.split(","))
@@ -133,24 +312,6 @@ def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
             f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
         )
     return front, back
-
-
-def _check_budget(row: ModelRow, settings: Settings) -> None:
-    side = settings.s_max_px if settings.patches == "full" else settings.s_min_px
-    tokens = (side // 16 if row.native_px > 64 else side // 8) ** 2 + settings.text_tokens
-    need = estimate(
-        row, settings.front, settings.back, batch=settings.batch, tokens=tokens, rank=settings.rank
-    ).total_gib
-    if settings.budget_gib >= need:
-        return
-    front, back = row.span(max(float(key) for key in row.spans))
-    least = estimate(row, front, back, batch=1, tokens=tokens, rank=settings.rank).total_gib
-    raise UserError(
-        f"A budget of {settings.budget_gib:g} GiB is too small for {row.title}: "
-        f"training these blocks needs {need:.1f} GiB.",
-        f"The least that works is {least:.1f} GiB, skipping {front} + {back} of "
-        f"{row.num_blocks} blocks.",
-    )
 
 
 def _with_prompts(settings: Settings, templates: list[str]) -> Settings:

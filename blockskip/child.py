@@ -1,0 +1,110 @@
+"""The process of a run: works on it, gives way when memory runs out, and says how it ended.
+
+Started by `Run.start` as `python -m blockskip.child RUNFOLDER`. It alone writes the run's events.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from blockskip import events, results
+from blockskip.awake import keep_awake
+from blockskip.events import Failed, Note, UserError
+from blockskip.memory.ease import eased
+from blockskip.memory.placement import free
+from blockskip.runs import Run
+from blockskip.worker import StopRequested, Worker
+
+log = logging.getLogger(__name__)
+_DOING = {
+    "text": "reading the captions",
+    "latents": "turning photos into latents",
+    "residuals": "computing the skipped blocks",
+    "train": "training",
+}
+
+
+def work(run: Run) -> None:
+    """All of a run; each time the card is too small, from the newest checkpoint in a smaller way.
+
+    Raises UserError when no smaller way is left, and what Worker.work raises.
+    """
+    while stage := _ran_out(run):
+        free()
+        _give_way(run, stage)
+
+
+def _ran_out(run: Run) -> str:
+    """The stage that ran out of graphics memory, "" when all is done. Nothing of the attempt is
+    alive when this returns."""
+    worker = Worker(run)
+    try:
+        worker.work()
+    except torch.OutOfMemoryError:
+        log.exception("out of graphics memory")
+        return worker.report.broken_in or "train"
+    return ""
+
+
+def _give_way(run: Run, stage: str) -> None:
+    doing = _DOING.get(stage, "loading the model")
+    smaller = eased(run.settings(), stage)
+    if smaller is None:
+        raise UserError(
+            f"The graphics card has too little free memory for {doing}.",
+            "Close other programs that use the card, or start a run with another budget; then "
+            "resume.",
+        )
+    settings, words = smaller
+    run.ease(settings)
+    newest = results.checkpoints(run)[-1:]
+    at = f"step {results.step_of(newest[0])}" if newest else "the beginning"
+    run.append(
+        Note(
+            level="warning",
+            text=f"Graphics memory ran out while {doing}. It goes on from {at}, in a smaller way: "
+            f"{words}.",
+        )
+    )
+
+
+def main(folder: str) -> int:
+    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
+    events."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    run = Run(Path(folder))
+    try:
+        with keep_awake():
+            work(run)
+        return 0
+    except StopRequested as stop:
+        newest = results.checkpoints(run)[-1:]
+        run.append(
+            events.Stopped(reason=stop.reason, step=results.step_of(newest[0]) if newest else 0)
+        )
+        return 130
+    except UserError as error:
+        log.exception("failed")
+        failed = Failed(title=error.title, remedy=error.remedy)
+    except MemoryError:
+        log.exception("out of memory")
+        failed = Failed(
+            title="There was not enough RAM for this run.",
+            remedy="Close other programs, then resume.",
+        )
+    except Exception as error:
+        log.exception("failed")
+        failed = Failed(
+            title=f"Training stopped on an unexpected error ({type(error).__name__}).",
+            remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+        )
+    run.append(failed)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

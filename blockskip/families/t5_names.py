@@ -1,0 +1,43 @@
+"""T5 encoders as llama.cpp names their layers, which is how GGUF files hold them.
+
+Names are those of llama.cpp's architectures `t5` and `t5encoder` (gguf 0.19.0, `tensor_mapping`).
+Tensors are as the library has them: nothing is turned or reordered.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+_Any = TypeVar("_Any")
+_OUTSIDE = {
+    "token_embd.weight": "shared.weight",
+    "enc.output_norm.weight": "encoder.final_layer_norm.weight",
+}
+_INSIDE = {
+    "attn_norm": "0.layer_norm",
+    "attn_q": "0.SelfAttention.q",
+    "attn_k": "0.SelfAttention.k",
+    "attn_v": "0.SelfAttention.v",
+    "attn_o": "0.SelfAttention.o",
+    "attn_rel_b": "0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "1.layer_norm",
+    "ffn_gate": "1.DenseReluDense.wi_0",
+    "ffn_up": "1.DenseReluDense.wi_1",
+    "ffn_down": "1.DenseReluDense.wo",
+}
+_BLOCK = re.compile(r"enc\.blk\.(\d+)\.(\w+)\.weight")
+
+
+def library_names(tensors: dict[str, _Any]) -> dict[str, _Any]:
+    """The same tensors by transformers' names of T5's encoder; other names stay as they are."""
+    if "enc.blk.0.attn_q.weight" not in tensors:
+        return tensors
+    return {_library_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _library_name(name: str) -> str:
+    match = _BLOCK.fullmatch(name)
+    if match and match[2] in _INSIDE:
+        return f"encoder.block.{match[1]}.layer.{_INSIDE[match[2]]}.weight"
+    return _OUTSIDE.get(name, name)

@@ -1,0 +1,61 @@
+"""Runs as things that take room: rename, delete, free their caches. No torch in here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from blockskip import files
+from blockskip.events import UserError
+from blockskip.runs import Run, data_dir, find, folder_of, list_runs
+
+QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
+
+
+def clean_all() -> int:
+    """Free the caches of all runs that are not working and, when none is, the quantised blocks of
+    models, which all runs share. Everything is made again when needed. Returns the bytes freed."""
+    found = list_runs()
+    freed = sum(_clean(run) for run in found)
+    if any(run.worker() is not None for run in found):
+        return freed
+    return freed + _remove(data_dir() / QUANTISED_CACHE)
+
+
+def rename(name: str, new_name: str) -> Run:
+    """Give a run another name. Raises UserError when it is running or the name is taken."""
+    run, target = find(name), folder_of(new_name)
+    if run.worker() is not None:
+        raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+    if target.exists():
+        raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
+    files.replace(run.folder, target)
+    return Run(target)
+
+
+def delete(name: str) -> int:
+    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when
+    running."""
+    run = find(name)
+    if run.worker() is not None:
+        raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+    freed = run.size_bytes()
+    try:
+        shutil.rmtree(run.folder)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or run.folder} could not be deleted.",
+            "Close programs that show it, then delete the run again.",
+        ) from error
+    return freed
+
+
+def _clean(run: Run) -> int:
+    """Delete the cache (it is rebuilt identically when needed). Returns the bytes freed."""
+    return _remove(run.cache_dir) if run.worker() is None else 0
+
+
+def _remove(folder: Path) -> int:
+    freed = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed

@@ -1,0 +1,237 @@
+"""The commands of `blockskip lab`; thin, like cli.py."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from blockskip import config, files, runs
+from blockskip.follow import Json, say
+from blockskip.memory import planner
+
+lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
+
+
+@lab.command("pretrain-demo")
+def pretrain_demo(
+    work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = config.ASSETS / "demo-model",
+    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
+    vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
+    judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Go on from this model when --work is empty.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 7,
+) -> None:
+    """Make the demo model and its judge from nothing; stopped at any time, it goes on again."""
+    from blockskip.lab.demo_world.judge_train import train_judge
+    from blockskip.lab.demo_world.pretrain import pretrain
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from)
+    train_judge(work / "judge", minutes=judge_minutes)
+
+
+@lab.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")],
+    images: Annotated[int, typer.Option(help="Pictures a prompt.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Judge a run on the demo model: likeness, places obeyed, the bare class word."""
+    from blockskip.lab.evaluate import evaluate_run
+
+    report = evaluate_run(runs.find(run), images)
+    lines = [
+        f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
+        + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
+        for name, said in report.items()
+        if isinstance(said, dict)
+    ]
+    say(as_json, report, [*lines, report["sheet"]])
+
+
+@lab.command("evaluate-base")
+def evaluate_base_(
+    model: Annotated[Path, typer.Option(help="Its folder.")] = config.ASSETS / "demo-model",
+    num: Annotated[int, typer.Option(help="Captions.")] = 48,
+    seed: Annotated[int, typer.Option()] = 0,
+    seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the demo model itself on captions it was not trained on."""
+    from blockskip.lab.evaluate import evaluate_base
+
+    known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
+    report = evaluate_base(model, num, seed, set(known), sheet)
+    say(
+        as_json,
+        report,
+        [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
+        + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
+    )
+
+
+@lab.command()
+def simulate(
+    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")] = "flux-dev",
+    skip: Annotated[str, typer.Option(help="Blocks front,back.")] = "19,10",
+    side: Annotated[int, typer.Option(help="Side of a training crop, pixels.")] = 256,
+    text: Annotated[int, typer.Option(help="Text tokens.")] = 512,
+    precision: Annotated[str, typer.Option(help="bf16 | int8 | nf4")] = "bf16",
+    checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
+    targets: Annotated[str, typer.Option(help=" | ".join(config.TARGETS))] = "attention",
+    middle: Annotated[str, typer.Option(help=" | ".join(config.MIDDLE))] = "stays",
+    stage: Annotated[str, typer.Option(help="text, latents, … or all")] = "train",
+    budget: Annotated[float, typer.Option(help="Simulate this budget's plan instead.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
+    from blockskip.lab.simulate import report
+    from blockskip.memory.show import peaks_table
+    from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
+
+    _one_of("--precision", precision, WEIGHT_BYTES)
+    _one_of("--targets", targets, config.TARGETS)
+    _one_of("--middle", middle, config.MIDDLE)
+    _one_of("--stage", stage, [*STAGES, "all"])
+    choice = None
+    if budget:
+        made = planner.make_plan(model=model, budget_gib=budget)
+        choice = planner.choice_of(made.settings)
+    if choice is None:
+        front, back = planner.parse_span(config.model_row(model), skip)
+        choice = Choice(
+            model=model,
+            front=front,
+            back=back,
+            side_px=side,
+            text_tokens=text,
+            precision=precision,
+            checkpointing=checkpointing or middle == "streamed",
+            targets=targets,
+            middle=middle,
+        )
+    stages = STAGES if stage == "all" or budget else (stage,)
+    found = report(choice, stages)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        Console().print(peaks_table(found))
+
+
+@lab.command()
+def fullsize(
+    work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
+    part: Annotated[str, typer.Option(help="transformer | text")] = "transformer",
+    blocks: Annotated[str, typer.Option(help="Double,single blocks.")] = "19,38",
+    heads: Annotated[int, typer.Option(help="Attention heads: width / 128.")] = 24,
+    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
+    draws: Annotated[int, typer.Option(help="Draws of a window (or captions).")] = 16,
+    precision: Annotated[str, typer.Option(help="full | int8 | nf4")] = "full",
+    middle: Annotated[str, typer.Option(help=" | ".join(config.MIDDLE))] = "stays",
+    compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
+    as_json: Json = False,
+) -> None:
+    """FLUX.1-dev's true size with random weights on this machine: memory, bytes, seconds."""
+    from blockskip.lab import fullsize as lab_fullsize
+    from blockskip.lab.random_checkpoint import FLUX_DEV, T5_XXL
+
+    aside = Console(stderr=True).print
+    if part == "text":
+        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside)
+    else:
+        double, single = (int(n) for n in blocks.split(","))
+        size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
+        job = lab_fullsize.Job(
+            work=work,
+            shape=FLUX_DEV | size,
+            skip=tuple(int(n) for n in skip.split(",")),
+            draws=draws,
+            batch=min(8, draws),
+            precision=precision,
+            middle=middle,
+            compare=compare,
+        )
+        found = lab_fullsize.fullsize(job, aside)
+    say(as_json, found, [json.dumps(found, indent=1)])
+
+
+@lab.command()
+def bench(
+    work: Annotated[Path, typer.Option(help="Where random weights are kept (3 GB; full: 24).")],
+    size: Annotated[str, typer.Option(help="tiny | small (0.74 B parameters) | full.")] = "small",
+    contenders: Annotated[
+        str, typer.Option(help="Names, comma between them; empty: all but the rungs.")
+    ] = "",
+    rungs: Annotated[
+        str, typer.Option(help="Ours as planned for these budgets in GiB, such as 4,8 (full size).")
+    ] = "",
+    side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours is half of it.")] = 512,
+    text: Annotated[int, typer.Option(help="Text tokens.")] = 128,
+    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
+    draws: Annotated[int, typer.Option(help="Draws of a residual window.")] = 16,
+    baseline_draws: Annotated[int, typer.Option(help="Draws a round of those without one.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Every contender once in each.")] = 3,
+    rows: Annotated[int, typer.Option(help="Draws at a time while a window is computed.")] = 16,
+    dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
+    device: Annotated[str, typer.Option(help=" | ".join(config.DEVICES))] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
+    cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
+    timeline: Annotated[str, typer.Option(help="File for a profile of a window and steps.")] = "",
+    out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes."""
+    from blockskip.lab import bench as lab_bench
+    from blockskip.lab import bench_report
+    from blockskip.lab.contenders import SIZES, Plan
+
+    _one_of("--size", size, SIZES)
+    _one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
+    _one_of("--device", device, config.DEVICES)
+    plan = Plan(
+        work=work,
+        size=size,
+        contenders=tuple(name.strip() for name in contenders.split(",") if name.strip()),
+        rungs=tuple(_numbers("--rungs", rungs, float)),
+        side_px=side,
+        text_tokens=text,
+        skip=planner.parse_span(config.model_row("flux-dev"), skip),
+        draws=draws,
+        baseline_draws=baseline_draws,
+        rounds=rounds,
+        rows=rows,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        cap_gib=cap,
+        timeline=timeline,
+    )
+    aside = Console(stderr=True).print
+    said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
+    report = said | lab_bench.bench(plan, lambda line: aside(line, highlight=False))
+    page = bench_report.markdown(report)
+    if out is not None:
+        files.write_text(out, page)
+    say(as_json, report, [page])
+
+
+def _numbers(option: str, text: str, kind: type) -> list:
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: numbers with commas between them") from None
+
+
+def _one_of(option: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise typer.BadParameter(f"{option} is one of {', '.join(known)}")

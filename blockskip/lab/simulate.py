@@ -1,0 +1,230 @@
+"""Every stage of a run at a model's full size, as meta tensors: peak memory and FLOPs.
+
+The training step is the real one (skipping.py, peft's LoRA, AdamW, the library's transformer);
+encoders and VAE are the library's too. What a stage keeps on the card follows memory/placement.py:
+a streamed model has the block that computes and the next one there, nothing else of it. It checks
+memory/planner.py, which must know the same numbers without torch (ours; METHOD.md §1.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.config import ModelRow, model_row
+from blockskip.events import UserError
+from blockskip.families.base import Family, family
+from blockskip.lab.full_size import (
+    Streamed,
+    build_encoders,
+    build_transformer,
+    build_vae,
+    weights,
+)
+from blockskip.lab.peak import PeakMeter, fake_card
+from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
+from blockskip.residuals import Span, modulation_names
+from blockskip.skipping import add_lora, skipping
+from blockskip.train import make_optimizer, micro_step
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A stage: the most card memory at once, what was there before it began, one pass's TFLOP."""
+
+    vram_gib: float
+    held_gib: float
+    tflop: float
+
+
+def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
+    """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
+
+    Raises UserError for a model that has no full-size twin here.
+    """
+    row = model_row(choice.model)
+    if row.family != "flux" or not row.full_size:
+        raise UserError(
+            f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
+        )
+    run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {
+        "text": _text,
+        "latents": _latents,
+        "residuals": _residuals,
+        "train": _train,
+        "preview": _preview,
+    }
+    peaks = {}
+    for stage in stages:
+        with fake_card():
+            meter = PeakMeter()
+            run[stage](choice, row, meter)
+            peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
+    return peaks
+
+
+def report(choice: Choice, stages: Sequence[str] = STAGES) -> dict:
+    """Simulated peaks and FLOPs beside what the planner says of the same choice."""
+    planned = stage_needs(model_row(choice.model), choice)
+    found = {}
+    for name, peak in simulate(choice, stages).items():
+        need = planned[name].vram_gib
+        found[name] = {
+            "vram_gib": round(peak.vram_gib, 3),
+            "planned_gib": round(need, 3),
+            "planner_off": round(need / peak.vram_gib - 1, 4),
+            "held_gib": round(peak.held_gib, 3),
+            "tflop": round(peak.tflop, 2),
+        }
+    return {"model": choice.model, "choice": asdict(choice), "stages": found}
+
+
+@torch.no_grad()
+def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """One caption through both encoders; T5-XXL is streamed, its embedding table is not."""
+    clip, t5 = build_encoders()
+    with meter:
+        meter.hold(weights(clip, t5.shared, t5.encoder.final_layer_norm))
+        Streamed(meter, t5.encoder.block)
+        meter.restart()
+        pooled = clip(torch.zeros(1, 77, dtype=torch.long)).pooler_output
+        embeds = t5(torch.zeros(1, choice.text_tokens, dtype=torch.long))[0]
+        del pooled, embeds
+
+
+@torch.no_grad()
+def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """`encode_rows` crops of the training side through the VAE's encoder."""
+    vae = build_vae(tiled=False)
+    with meter:
+        meter.hold(weights(vae))
+        meter.restart()
+        pixels = torch.empty(
+            choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32
+        )
+        family(row.family).encode_images(_Pipe(vae), pixels)
+
+
+@torch.no_grad()
+def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
+    kind = family(row.family)
+    model, _ = _streamed_model(choice, row, kind, meter)
+    tokens = choice.text_tokens + _cells(choice.side_px, kind)
+    with meter:
+        state = torch.empty(choice.window_on_card, tokens, row.width)
+        meter.restart()
+        _forward(choice, row, kind, model, choice.rows, choice.side_px)
+        del state
+
+
+@torch.no_grad()
+def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
+    kind = family(row.family)
+    model, streamed = _streamed_model(choice, row, kind, meter)
+    vae = build_vae(choice.tiled)
+    with meter:
+        meter.restart()
+        _forward(choice, row, kind, model, 1, choice.preview_px)
+        streamed.leave()
+        meter.hold(weights(vae))
+        cells = choice.preview_px // 8
+        vae.decode(torch.empty(1, 16, cells, cells), return_dict=False)
+
+
+def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """One optimiser step of one draw, with Adam's state already there."""
+    kind, span = family(row.family), Span(choice.front, choice.back)
+    model = build_transformer(row, choice.precision)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
+    modulation = {
+        name: model.get_submodule(name).out_features for name in modulation_names(model, kind, span)
+    }
+    optimizer = make_optimizer(lora, 1e-4)
+    for group in optimizer.param_groups:
+        group["foreach"] = True  # what AdamW takes on a card
+    middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
+    with skipping(model, kind, span, choice.checkpointing) as feed, meter:
+        if choice.middle == "streamed":
+            Streamed(meter, middle, [*_around(model), *lora.values()])
+        else:
+            meter.hold(weights(model))
+        _fill_state(optimizer, lora)
+        meter.restart()
+        window = _window(choice, row, kind, modulation)
+        micro_step(model, kind, feed, window, choice.side_px, row.guidance_embedding, 1)
+        del window
+        optimizer.step()
+
+
+def _fill_state(optimizer: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> None:
+    for parameter in lora.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _streamed_model(
+    choice: Choice, row: ModelRow, kind: Family, meter: PeakMeter
+) -> tuple[nn.Module, Streamed]:
+    """The whole model between two training steps: what is no block, the LoRA and its optimiser's
+    state are on the card, the middle where it stays, and of the rest two blocks at a time."""
+    model, span = build_transformer(row, choice.precision), Span(choice.front, choice.back)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0).values()
+    state = [torch.empty_like(p) for p in (*lora, *lora)]
+    stay = [*_around(model), *lora, *state]
+    blocks = [block for _, block in kind.blocks(model)]
+    if choice.middle == "stays":
+        modulation = modulation_names(model, kind, span)
+        left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
+        middle = weights(*(blocks[i] for i in span.middle(row.num_blocks)))
+        stay += [tensor for tensor in middle if id(tensor) not in left]
+    return model, Streamed(meter, blocks, stay)
+
+
+def _around(model: nn.Module) -> list[Tensor]:
+    return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
+
+
+def _cells(side_px: int, kind: Family) -> int:
+    return (side_px // kind.pixel_multiple) ** 2
+
+
+def _forward(
+    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
+) -> None:
+    tensors = (
+        torch.empty(rows, _cells(side_px, kind), 64),
+        torch.empty(rows, choice.text_tokens, 4096),
+        torch.empty(rows, 768),
+        torch.empty(rows, dtype=torch.float32),
+    )
+    model(**kind.inputs(*tensors, side_px, row.guidance_embedding))
+
+
+def _window(
+    choice: Choice, row: ModelRow, kind: Family, modulation: dict[str, int]
+) -> dict[str, Tensor]:
+    """What load_rows brings for one micro-step."""
+    rows, image, width = choice.batch, _cells(choice.side_px, kind), row.width
+    window = {
+        "front.image": torch.empty(rows, image, width if choice.front else 64),
+        "front.text": torch.empty(rows, choice.text_tokens, width if choice.front else 4096),
+        "pooled": torch.empty(rows, 768),
+        "t": torch.empty(rows, dtype=torch.float32),
+        "target": torch.empty(rows, image, 64, dtype=torch.float32),
+    }
+    if choice.back:
+        window["back"] = torch.empty(rows, image, width)
+    return window | {name: torch.empty(rows, size) for name, size in modulation.items()}
+
+
+class _Pipe:
+    """As much of a pipeline as encode_images asks for."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        self.vae = vae

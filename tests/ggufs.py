@@ -1,0 +1,93 @@
+"""GGUF files as converters write them, and what the `gguf` package itself reads in them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from gguf import (
+    GGML_QUANT_SIZES,
+    MODEL_ARCH,
+    GGMLQuantizationType,
+    GGUFReader,
+    GGUFWriter,
+    get_tensor_name_map,
+)
+from gguf.quants import dequantize, quantize
+from torch import Tensor
+
+PACKED = (
+    "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS IQ3_S IQ2_XXS TQ2_0".split()
+)
+
+
+def write_gguf(
+    path: Path,
+    tensors: dict[str, Tensor],
+    kind: str = "F32",
+    kinds: dict[str, str] | None = None,
+    architecture: str = "flux",
+) -> None:
+    """kind: of every matrix; kinds: end of a name → its kind. One row's tensors, and rows that are
+    no whole number of blocks, stay F32, as converters leave them. What the package cannot pack (the
+    K kinds) becomes noise: see `read_gguf` for what it means."""
+    writer = GGUFWriter(path, architecture)
+    writer.add_string("general.name", "a name")
+    writer.add_array("tokenizer.ggml.tokens", ["▁a", "wörd", ""])  # a vocabulary, to be passed over
+    writer.add_array("tokenizer.ggml.scores", [0.5, -1.0, 0.0])
+    writer.add_bool("tokenizer.ggml.add_space_prefix", True)
+    for name, tensor in tensors.items():
+        own = next((k for end, k in (kinds or {}).items() if name.endswith(end)), kind)
+        fits = tensor.ndim > 1 and tensor.shape[-1] % GGML_QUANT_SIZES[_type(own)][0] == 0
+        array = tensor.float().contiguous().numpy()
+        try:
+            data = quantize(array, _type(own if fits else "F32"))
+        except NotImplementedError:
+            data = noise(tensor.shape, own)
+        writer.add_tensor(name, data, raw_dtype=_type(own if fits else "F32"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def noise(shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """Packed rows that mean something, whatever the kind: no byte makes a half float infinite."""
+    weights, num_bytes = GGML_QUANT_SIZES[_type(kind)]
+    rows = (*shape[:-1], shape[-1] // weights * num_bytes)
+    return np.random.default_rng(len(kind)).integers(0, 0x40, rows, np.uint8)
+
+
+def read_gguf(path: Path) -> dict[str, Tensor]:
+    """Every tensor by the package's own reader and arithmetic, float32."""
+    return {
+        tensor.name: torch.from_numpy(
+            np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
+        ).reshape(tuple(reversed(tensor.shape.tolist())))
+        for tensor in GGUFReader(path).tensors
+    }
+
+
+def llama_names(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    """A T5 encoder under the names that llama.cpp's converter gives it."""
+    names = get_tensor_name_map(MODEL_ARCH.T5ENCODER, blocks)
+    return {
+        names.get_name(name, (".weight",)): tensor
+        for name, tensor in state.items()
+        if name != "encoder.embed_tokens.weight"  # the same as shared.weight
+    }
+
+
+def foreign_type(path: Path, name: str, number: int) -> None:
+    """Change the type of a tensor in a file's table."""
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name)
+    (axes,) = struct.unpack_from("<I", data, at)
+    struct.pack_into("<I", data, at + 4 + 8 * axes, number)
+    path.write_bytes(data)
+
+
+def _type(kind: str) -> GGMLQuantizationType:
+    return GGMLQuantizationType[kind]

@@ -1,0 +1,109 @@
+"""A small server shaped like the hub, on loopback: what huggingface_hub 2.4 asks for, and no more.
+
+It can be gated, cut connections off in the middle, and keeps a list of what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlparse
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+BIG = 1000  # bytes from which a file counts as a weight file (LFS)
+
+
+class Hub:
+    """repository: as in a URL. files: name → bytes. token: of an account that may come in."""
+
+    def __init__(self, repository: str, files: dict[str, bytes], token: str = "") -> None:
+        self.repository, self.files, self.token = repository, files, token
+        self.cut_after = -1  # bytes of a big file after which connections break; -1 = never
+        self.damaged = False  # big files arrive with a wrong byte
+        self.asked: list[tuple[str, str, str]] = []  # (method, path, Range)
+
+    def siblings(self) -> list[dict]:
+        found = []
+        for name, data in self.files.items():
+            entry = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+            if len(data) >= BIG:
+                sha = hashlib.sha256(data).hexdigest()
+                entry["lfs"] = {"sha256": sha, "size": len(data), "pointerSize": 130}
+            found.append(entry)
+        return found
+
+
+@contextmanager
+def serve(hub: Hub):
+    """The address of the server, as HF_ENDPOINT wants it."""
+
+    class Handler(_Handler):
+        pass
+
+    Handler.hub = hub
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        hub, path = self.hub, unquote(urlparse(self.path).path)
+        hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        if path.startswith(f"/api/models/{hub.repository}"):
+            listing = {"id": hub.repository, "sha": COMMIT, "siblings": hub.siblings()}
+            return self._send(200, json.dumps({**listing, "gated": "auto"}).encode(), body)
+        name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")
+        if name not in hub.files:
+            return self._refuse(
+                404, "RepoNotFound" if hub.repository not in path else "EntryNotFound"
+            )
+        given = self.headers.get("Authorization", "")
+        if hub.token and given != f"Bearer {hub.token}":
+            return self._refuse(403 if given else 401, "GatedRepo")
+        self._file(hub.files[name], body)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(status, b"", True, {"X-Error-Code": code, "X-Error-Message": "no"})
+
+    def _file(self, data: bytes, body: bool) -> None:
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        tags = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        status, total = 200, len(data)
+        if "Range" in self.headers:
+            status, tags["Content-Range"] = 206, f"bytes {first}-{total - 1}/{total}"
+        if total >= BIG and self.hub.damaged:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        cut = self.hub.cut_after if total >= BIG and body else -1
+        self._send(status, data[first:], body, tags, cut if cut < 0 else max(0, cut - first))
+
+    def _send(
+        self, status: int, data: bytes, body: bool, tags: dict | None = None, cut: int = -1
+    ) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(tags or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data if cut < 0 else data[:cut])
+        if cut >= 0:
+            self.close_connection = True

@@ -1,0 +1,62 @@
+"""Adds what is missing to simulated.json: every rung's plan and training steps beside them.
+
+python tests/lab/make_simulated.py    (minutes; empty the file first when a stage itself changes)
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from blockskip.lab.simulate import simulate
+from blockskip.memory.planner import choice_of, make_plan
+from blockskip.memory.tables import Choice
+
+BUDGETS = (4, 6, 8, 10, 12, 16, 24)
+DEFAULT = asdict(Choice())
+FILE = Path(__file__).with_name("simulated.json")
+# what a stage's peak depends on; the rest of a choice would only simulate it twice
+MATTERS = {
+    "text": ("text_tokens",),
+    "latents": ("side_px", "encode_rows"),
+    "train": (
+        "front back side_px text_tokens precision checkpointing rank targets batch middle".split()
+    ),
+}
+MODEL = "front back text_tokens precision rank targets middle".split()
+MATTERS["residuals"] = [*MODEL, "side_px", "rows", "window_on_card"]
+MATTERS["preview"] = [*MODEL, "preview_px", "tiled"]
+
+
+def cases() -> Iterator[tuple[str, Choice]]:
+    """(stage, choice) to simulate."""
+    for system, budget in itertools.product(("Windows", "Linux"), BUDGETS):
+        plan = make_plan(model="flux-dev", budget_gib=budget, system=system, free_gib=float("inf"))
+        yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
+    spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
+    kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
+    for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
+        yield (
+            "train",
+            Choice(
+                front=front, back=back, checkpointing=again, precision=precision, targets=targets
+            ),
+        )
+
+
+def main() -> None:
+    found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+    for stage, choice in cases():
+        said = asdict(choice)
+        unusual = {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+        if any((case["stage"], case["choice"]) == (stage, unusual) for case in found):
+            continue
+        peak = simulate(choice, [stage])[stage].vram_gib
+        found.append({"stage": stage, "choice": unusual, "vram_gib": round(peak, 4)})
+        lines = ",\n".join(json.dumps(case) for case in found)
+        FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

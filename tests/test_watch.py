@@ -1,0 +1,65 @@
+"""Peaks belong to the innermost stage; a spilling driver is noticed once."""
+
+import pytest
+
+from blockskip.memory import monitor, watch
+from blockskip.memory.monitor import Usage
+from blockskip.memory.watch import Peaks, Spill
+
+
+class Card:
+    """A card whose memory goes up and down as told."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.peak = 1.0
+        monkeypatch.setattr(monitor, "card_peaks_gib", lambda: (self.peak, self.peak + 0.5))
+        monkeypatch.setattr(monitor, "restart_card_peaks", self.restart)
+
+    def restart(self):
+        self.peak = self.now
+
+    def use(self, gib, leave):
+        self.peak, self.now = max(self.peak, gib), leave
+
+
+def test_a_stage_inside_another_counts_for_itself(monkeypatch):
+    card, peaks = Card(monkeypatch), Peaks()
+    with peaks.stage("train"):
+        card.use(6.0, leave=5.0)
+        with peaks.stage("residuals"):
+            card.use(7.5, leave=5.0)
+        card.use(5.5, leave=1.0)
+        with peaks.stage("residuals"):
+            card.use(2.0, leave=1.0)
+    assert peaks.used_gib == {"train": 6.0, "residuals": 7.5}
+    assert peaks.held_gib == {"train": 6.5, "residuals": 8.0}
+    assert all(ram > 0 for ram in peaks.ram_gib.values())
+
+
+def test_an_error_loses_no_peak(monkeypatch):
+    card, peaks = Card(monkeypatch), Peaks()
+    with pytest.raises(ValueError), peaks.stage("train"):
+        card.use(9.0, leave=1.0)
+        raise ValueError
+    assert peaks.used_gib == {"train": 9.0}
+
+
+def said_by(monkeypatch, seconds, used_gib=23.9):
+    monkeypatch.setattr(monitor, "usage", lambda pid=None: Usage(1, 8, 16, used_gib, 24.0))
+    spill = Spill()
+    return [n for n, s in enumerate(seconds) if spill.step(s)]
+
+
+def test_a_spill_is_said_once_when_the_card_is_full(monkeypatch):
+    seconds = [9.0] + [1.0] * 8 + [8.0] * 6
+    assert said_by(monkeypatch, seconds) == [11]
+    assert said_by(monkeypatch, seconds, used_gib=12.0) == []
+
+
+def test_a_slow_first_step_and_single_slow_ones_are_no_spill(monkeypatch):
+    assert said_by(monkeypatch, [60.0] + [1.0] * 7 + [9.0, 1.0, 9.0, 9.0, 1.0]) == []
+
+
+def test_on_windows_the_setting_is_named(monkeypatch):
+    monkeypatch.setattr(watch.sys, "platform", "win32")
+    assert "Sysmem Fallback" in Spill()._warning(5)
