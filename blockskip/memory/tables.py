@@ -29,6 +29,7 @@ _T5_BLOCK = (4 * 4096**2 + 3 * 4096 * 10240 + 2 * 4096) * 2
 _T5_WORDS = 32128 * 4096 * 2
 _CLIP = 123_060_480 * 2
 _VAE = 83_819_683 * 2
+_HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 
@@ -39,8 +40,9 @@ class Choice:
     model: str = "flux-dev"
     front: int = 19
     back: int = 10
-    side_px: int = 256  # side training sees: s_min, or s_max with patches "full"
-    s_max_px: int = 512
+    # side training sees: s_min, or s_max with patches "full"; larger crops are shrunk to it on the
+    # CPU, so the largest crop's side counts nowhere
+    side_px: int = 256
     text_tokens: int = 512
     precision: str = "bf16"  # of the frozen blocks: bf16 | int8 | nf4
     checkpointing: bool = False
@@ -106,6 +108,20 @@ def model_bytes(row: ModelRow, precision: str) -> float:
 def middle_bytes(row: ModelRow, choice: Choice) -> float:
     """What training keeps of the middle: its blocks without their modulation (METHOD.md §1.3)."""
     return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice))
+
+
+def waiting_bytes(row: ModelRow, choice: Choice) -> float:
+    """Weights of blocks that come to the card again and again. A middle that stays comes once,
+    past RAM (`hold` without `keep`); its modulation comes with every window."""
+    staying = middle_bytes(row, choice) if choice.middle == "stays" else 0.0
+    return model_bytes(row, choice.precision) - staying
+
+
+def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
+    """Arithmetic of one draw in any block, in multiply-adds: linears (12 squares of the width a
+    token, in double and single blocks alike) and attention."""
+    count = (side_px // PIXELS_A_TOKEN) ** 2 + text_tokens
+    return count * (12.0 * row.width**2 + 2.0 * count * row.width)
 
 
 def lora_params(row: ModelRow, choice: Choice) -> int:
@@ -228,12 +244,18 @@ def window_bytes(row: ModelRow, choice: Choice, num_draws: int) -> float:
 
 
 def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
-    """RAM beyond the program's own. A mapped file's pages are the system's to drop, and not in."""
+    """RAM beyond the program's own. A mapped file's pages are the system's to drop, and not in.
+
+    Pinned memory (staging, a window's state, kept weights) is counted as the bytes asked for, since
+    torch's host allocator is told not to round them up to powers of two.
+    """
     lora = lora_params(row, choice)
     image = tokens(choice) - choice.text_tokens
     latents = 4.0 * choice.num_draws * image * LATENT_WIDTH
-    waiting = model_bytes(row, choice.precision) if choice.offload == "pinned" else 0.0
+    waiting = waiting_bytes(row, choice) if choice.offload == "pinned" else 0.0
     staging = _stream(row, choice, range(row.num_blocks), modulation=True)  # two pinned buffers
+    # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
+    pieces = 2 * (_HELD_AT_ONCE + 5 * row.width**2 * WEIGHT_BYTES[choice.precision])
     base = latents + waiting + staging + 2 * 4 * lora
     texts = 2.0 * choice.window_draws * choice.text_tokens * TEXT_WIDTH
     state = (choice.window_draws - choice.window_on_card) * _unit(row, choice)
@@ -243,7 +265,7 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
         "text": _CLIP + 2 * _T5_BLOCK,
         "latents": 2 * latents + _VAE,
         "residuals": base + texts + state + again + window,
-        "train": base + 16 * lora,
+        "train": base + max(0.0, pieces - staging) + 16 * lora,
         "preview": base + _VAE,
     }
 

@@ -45,11 +45,16 @@ def cases() -> Iterator[tuple[str, Choice]]:
         )
 
 
+def key(stage: str, choice: Choice) -> tuple[str, dict]:
+    """A case as simulated.json has it: the stage, and what of a choice matters and is unusual."""
+    said = asdict(choice)
+    return stage, {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+
+
 def main() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     for stage, choice in cases():
-        said = asdict(choice)
-        unusual = {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+        unusual = key(stage, choice)[1]
         if any((case["stage"], case["choice"]) == (stage, unusual) for case in found):
             continue
         peak = simulate(choice, [stage])[stage].vram_gib
