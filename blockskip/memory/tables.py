@@ -126,8 +126,12 @@ def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
 
 def lora_params(row: ModelRow, choice: Choice) -> int:
     """Parameters of the LoRA: rank times (in + out) of every linear it adapts."""
+    return sum(_block_lora(row, choice, i) for i in _middle(row, choice))
+
+
+def _block_lora(row: ModelRow, choice: Choice, index: int) -> int:
     widths = {"attention": (16, 6), "attention+ff": (36, 17)}[choice.targets]
-    return sum(choice.rank * widths[i >= row.blocks[0]] * row.width for i in _middle(row, choice))
+    return choice.rank * widths[index >= row.blocks[0]] * row.width
 
 
 def _middle(row: ModelRow, choice: Choice) -> range:
@@ -171,23 +175,39 @@ def _train_card(row: ModelRow, choice: Choice) -> float:
     ff = 5 if choice.targets == "attention+ff" else 0
     kept = [(13.4 if i < row.blocks[0] else 12.05) + ff for i in middle]
     there = _around(row, choice, embedders=not choice.front) + 12 * lora
-    # what backward makes and lets go
-    there += 11 * unit + _unpacked(row, choice)
     if choice.middle != "streamed":
         there += middle_bytes(row, choice)
+    # what backward makes and lets go
+    passing = 11 * unit + _unpacked(row, choice)
     if not choice.checkpointing:
-        return there + sum(kept) * unit + 2 * lora  # with every LoRA matrix rounded to bf16
-    return there + 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+        # with every LoRA matrix rounded to bf16
+        return there + passing + sum(kept) * unit + 2 * lora
+    passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+    # AdamW: all gradients, and the root of one of its numbers
+    return there + max(passing, 8 * lora + _two_streamed(row, choice))
+
+
+def _two_streamed(row: ModelRow, choice: Choice) -> float:
+    """The first two blocks of a streamed middle, the last to have come in a backward pass."""
+    if choice.middle != "streamed":
+        return 0.0
+    return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice)[:2])
 
 
 def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float) -> float:
-    """The worst block of a checkpointed backward: inputs up to it, its own activations and, when
-    the middle is streamed, its weights and those of the block before it, which is coming."""
+    """The worst block of a checkpointed backward: inputs up to it, its own activations, gradients
+    of the blocks behind it and, when the middle is streamed, its weights and those of the block
+    before it, which is coming."""
+    middle = _middle(row, choice)
     sizes = [0.0] + [
-        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed")
-        for i in _middle(row, choice)
+        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed") for i in middle
     ]
-    return max((n + 1 + kept[n]) * unit + sizes[n] + sizes[n + 1] for n in range(len(kept)))
+    behind = [
+        4 * sum(_block_lora(row, choice, j) for j in middle[n + 1 :]) for n in range(len(kept))
+    ]
+    return max(
+        (n + 1 + kept[n]) * unit + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
+    )
 
 
 def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
@@ -197,7 +217,7 @@ def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
     image = 1 - choice.text_tokens / tokens(choice, side_px)
     wide = choice.targets == "attention+ff" and choice.front < row.blocks[0]
     attention = (16.5 - 4.2 * image + 1.3 * wide) * unit  # a LoRA's sum beside what it adds to
-    unpacked = 8.0 * row.width**2 + 9 * unit if choice.precision != "bf16" else 0.0
+    unpacked = 8.0 * row.width**2 + 10 * unit if choice.precision != "bf16" else 0.0
     return max(attention, unpacked)
 
 
