@@ -168,10 +168,8 @@ def _pictures(row: ModelRow, wish: Wish, choice: Choice) -> str:
         said += f" Photos whose shorter side is below {largest} px are enlarged for it."
     if side > row.s_min_px:
         times = work(row, side, choice.text_tokens) / work(row, row.s_min_px, choice.text_tokens)
-        said += (
-            f" {side} px instead of {row.s_min_px} px cost {times:.1f} times the computing; larger "
-            "crops alone cost none."
-        )
+        said += f" {side} px instead of {row.s_min_px} px cost {times:.1f} times the computing"
+        said += "." if schedule == "full" else "; larger crops alone cost none."
     return said
 
 
@@ -255,7 +253,9 @@ def _room_for_all(row: ModelRow, wish: Wish, fit: Fit) -> str:
 def _prices(row: ModelRow, choice: Choice) -> list[str]:
     said = []
     if choice.checkpointing:
-        said.append("Activations are computed twice (checkpointing): slower by a third, no loss.")
+        said.append(
+            "Activations are computed twice (checkpointing): steps take half as long again, no loss."
+        )
     if choice.middle == "leaves":
         said.append(
             "The trained blocks leave the card while windows and previews are made: their weights "
