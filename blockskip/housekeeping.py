@@ -1,15 +1,28 @@
-"""Runs as things that take room: rename, delete, free their caches. No torch in here."""
+"""Runs as things that take room: rename, delete, free their caches; and the room there is. No torch
+in here."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import psutil
+
 from blockskip import files
 from blockskip.events import UserError
 from blockskip.runs import Run, data_dir, find, folder_of, list_runs
 
 QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
+
+
+def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
+    """What a plan may count on, in GiB: what was said, else this PC's RAM and what is free on the
+    drive where models and runs are kept. Raises UserError when that drive is not there."""
+    if ram_gib is None:
+        ram_gib = round(psutil.virtual_memory().total / 2**30, 1)
+    if disk_gib is None:
+        disk_gib = round(files.free_bytes(data_dir()) / 2**30, 1)
+    return {"ram_gib": ram_gib, "disk_gib": disk_gib}
 
 
 def clean_all() -> int:

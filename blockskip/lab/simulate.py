@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from blockskip.config import ModelRow, model_row
 from blockskip.events import UserError
 from blockskip.families.base import Family, family
-from blockskip.lab.full_size import (
+from blockskip.lab.meta_models import (
     Streamed,
     build_encoders,
     build_transformer,
