@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from blockskip import cli, config, events, files, housekeeping
+from blockskip import cli, config, events, files, housekeeping, runs
 from blockskip.events import UserError, command
 
 PACKAGE = Path(cli.__file__).parent
@@ -84,6 +84,12 @@ def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):
         assert (asked["ram_gib"], asked["disk_gib"], asked["precision"]) == (16, 7, "nf4")
     call("plan --disk 0")
     assert asked["disk_gib"] == float("inf")
+    blocks = runs.data_dir() / housekeeping.QUANTISED_CACHE / "print-int8" / "block.safetensors"
+    blocks.parent.mkdir(parents=True)
+    with open(blocks, "wb") as file:
+        file.truncate(2 << 30)  # a hole: takes no room
+    call("train --demo")
+    assert asked["disk_gib"] == 9, "a second run uses the blocks of the first"
 
 
 def test_an_error_of_the_system_is_one_plain_sentence(call, monkeypatch):
