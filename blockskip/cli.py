@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from blockskip import config, files, housekeeping, options, runs, sources
 from blockskip.events import UserError, command
@@ -266,13 +267,21 @@ def main() -> int:
     except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
         return _failed(files.unreadable(error))
     except SystemExit as end:
+        wrong = end.__context__  # typer has shown it to people
+        if isinstance(wrong, TyperException) and "--json" in sys.argv:
+            asked = wrong.ctx.command_path if getattr(wrong, "ctx", None) else command()
+            _say_json(UserError(wrong.format_message(), f"What is possible: {asked} --help"))
         return int(end.code or 0)
     return 0
 
 
+def _say_json(error: UserError) -> None:
+    typer.echo(json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False))
+
+
 def _failed(error: UserError) -> int:
     if "--json" in sys.argv:
-        typer.echo(json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False))
+        _say_json(error)
     console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
     return 1
 

@@ -39,7 +39,7 @@ def skip_words(text: str) -> str:
     """Lets "", a ratio and two numbers of blocks pass. Raises BadParameter."""
     if text and not _SKIP.fullmatch(text.strip()):
         raise typer.BadParameter(
-            f"{text} is not possible: give a ratio (0.5), or how many blocks at the front and the "
+            f"{text} is not understood: give a ratio (0.5), or how many blocks at the front and the "
             "back (19,10)."
         )
     return text.strip()

@@ -71,6 +71,8 @@ def asked(monkeypatch):
 def test_wrong_usage_says_what_is_possible(call, words, told):
     code, err, out = call(words)
     assert code == 2 and told in err and not out
+    code, _, out = call(f"{words} --json")
+    assert code == 2 and told in json.loads(out)["error"] and "--help" in json.loads(out)["remedy"]
 
 
 def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):
