@@ -103,6 +103,8 @@ class Weight:
         dtype: None = `self.dtype`. reader: brings and counts the bytes, and knows the headers of
         files that it has seen. Raises UserError when the file is cut short.
         """
+        import torch
+
         from blockskip.memory.weights import Reader
 
         reader, dtype = reader or Reader(), dtype or self.dtype
@@ -111,15 +113,12 @@ class Weight:
             tensor = gguf_files.unpack(self.entry, read, self.rows, dtype)
         else:
             tensor = reader.tensor(self.path, self.entry.key, self.rows)
-        if self.scale:
-            tensor = _scaled(tensor, reader.tensor(self.path, self.scale), self.rows)
-        return self._finished(tensor.to(dtype))
-
-    def _finished(self, tensor: Tensor) -> Tensor:
-        import torch
-
-        halves = tensor.chunk(2) if self.swapped else ()
-        return (torch.cat(halves[::-1]) if halves else tensor).reshape(self.shape)
+            if self.scale:
+                tensor = _scaled(tensor, reader.tensor(self.path, self.scale), self.rows)
+            tensor = tensor.to(dtype)
+        if self.swapped:
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        return tensor.reshape(self.shape)
 
 
 WeightIndex = dict[str, Weight]
