@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from blockskip import config, encode, export, preview, sources
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.families.base import Sampling, family
 from blockskip.memory.cap import cap
 from blockskip.memory.placement import pick_device
@@ -35,7 +35,7 @@ def newest_checkpoint(run: Run) -> Path:
     if not found:
         raise UserError(
             f"Run “{run.name}” has no checkpoint yet.",
-            f"Let it train first: blockskip resume {run.name}",
+            f"Let it train first: {command('resume')} {run.name}",
         )
     return found[-1]
 

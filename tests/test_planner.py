@@ -284,7 +284,7 @@ def test_json_has_the_contracts_keys(capsys, monkeypatch):
 
 
 def test_a_plan_as_a_table_and_a_refusal(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", "blockskip plan --budget 12".split())
+    monkeypatch.setattr(sys, "argv", "blockskip plan --budget 12 --ram 16".split())
     assert cli.main() == 0
     out = capsys.readouterr().out
     assert "graphics memory" in out and "can be planned with" in out and "would" in out

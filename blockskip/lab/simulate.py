@@ -18,7 +18,7 @@ from blockskip import optimizer
 from blockskip.config import ModelRow, model_row
 from blockskip.events import UserError
 from blockskip.families.base import Family, family
-from blockskip.lab.full_size import (
+from blockskip.lab.meta_models import (
     Streamed,
     build_encoders,
     build_transformer,

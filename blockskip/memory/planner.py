@@ -92,14 +92,15 @@ def choose_settings(
     class_name: str = "cat",
     budget_gib: float = 8.0,
     ram_gib: float = 16.0,
+    disk_gib: float = math.inf,
     skip: str = "",
     **overrides: object,
 ) -> Settings:
     """Settings of a run from what the user said; everything unsaid comes from the presets.
 
-    skip: "" (the budget decides), a ratio such as "0.4", or blocks such as "19,10". overrides:
-    fields of Settings; None means unsaid. Raises UserError for an unknown model, a span that
-    leaves no middle, or a budget that cannot work.
+    disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
+    as "19,10". overrides: fields of Settings; None means unsaid. Raises UserError for an unknown
+    model, a span that leaves no middle, or a budget that cannot work.
     """
     return make_plan(
         model=model,
@@ -107,6 +108,7 @@ def choose_settings(
         class_name=class_name,
         budget_gib=budget_gib,
         ram_gib=ram_gib,
+        disk_gib=disk_gib,
         skip=skip,
         **overrides,
     ).settings
