@@ -209,10 +209,12 @@ def _fails(row: ModelRow, wish: Wish, fit: Fit, way: Candidate) -> str:
 
 
 def _unskipped(row: ModelRow, wish: Wish, fit: Fit) -> str:
-    """Skipping nothing where that would fit too: what it would bring and cost. "" if it would
+    """Skipping nothing where that would fit too and lose less: what it would bring and cost. "" if
     not, or if the user decided."""
     other = find(row, replace(wish, span=(0, 0))) if wish.span is None else None
     if other is None or other.choice.middle == "streamed":
+        return ""
+    if other.candidate.loss >= fit.candidate.loss:  # it would take fewer bits or smaller crops
         return ""
     left = row.num_blocks - fit.candidate.front - fit.candidate.back
     # forward and backward through frozen weights take as long, checkpointed: forward once more
