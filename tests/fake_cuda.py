@@ -20,7 +20,7 @@ CARD = torch.device("cuda:0")
 
 
 @contextmanager
-def fake_card() -> Iterator[None]:
+def fake_cuda() -> Iterator[None]:
     """Everything made inside has no memory; nothing may need a gradient."""
     with (
         torch.no_grad(),
@@ -58,7 +58,7 @@ def _getitem(tensor: Tensor, index: object) -> Tensor:
 
 
 def to_card(module: torch.nn.Module) -> None:
-    """Weights and buffers of a module made outside `fake_card`, as if they lay on the card."""
+    """Weights and buffers of a module made outside `fake_cuda`, as if they lay on the card."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
