@@ -1,3 +1,12 @@
 """BlockSkip Studio: teach a big diffusion transformer your pet, on the card you already own."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Pinned RAM is planned to the byte; torch would round it up to the next power of two and keep it.
+# It reads this when it is imported. The two numbers must be equal: torch takes a cached piece of a
+# class of sizes without asking whether it is large enough.
+os.environ.setdefault(
+    "PYTORCH_ALLOC_CONF", "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
+)

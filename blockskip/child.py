@@ -72,6 +72,19 @@ def _give_way(run: Run, stage: str) -> None:
     )
 
 
+def _unexpected(run: Run, error: Exception) -> Failed:
+    # torch says that RAM is out with a RuntimeError of its own
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return Failed(
+            title="There was not enough RAM for this run.",
+            remedy="Close other programs, then resume.",
+        )
+    return Failed(
+        title=f"Training stopped on an unexpected error ({type(error).__name__}).",
+        remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+    )
+
+
 def main(folder: str) -> int:
     """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
     events."""
@@ -90,18 +103,9 @@ def main(folder: str) -> int:
     except UserError as error:
         log.exception("failed")
         failed = Failed(title=error.title, remedy=error.remedy)
-    except MemoryError:
-        log.exception("out of memory")
-        failed = Failed(
-            title="There was not enough RAM for this run.",
-            remedy="Close other programs, then resume.",
-        )
     except Exception as error:
         log.exception("failed")
-        failed = Failed(
-            title=f"Training stopped on an unexpected error ({type(error).__name__}).",
-            remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
-        )
+        failed = _unexpected(run, error)
     run.append(failed)
     return 1
 

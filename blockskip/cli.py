@@ -14,12 +14,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
-from blockskip import config, housekeeping, runs, sources
-from blockskip.events import UserError
+from blockskip import config, files, housekeeping, options, runs, sources
+from blockskip.events import UserError, command
 from blockskip.follow import Json, say
 from blockskip.lab.commands import lab
 from blockskip.memory import planner
+from blockskip.model_commands import models, plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,28 +41,36 @@ def train(
         list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The first demo pet.")] = False,
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    model: options.Model = "demo",
     trigger: Annotated[str, typer.Option(help="The word that will mean your pet.")] = "sks",
     class_name: Annotated[
         str | None, typer.Option("--class", help="What it is: cat, dog …")
     ] = None,
-    budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
-    ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
-    skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
-    patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Draws a micro-step.")] = None,
-    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
+    budget: options.Budget = 8.0,
+    ram: options.Ram = None,
+    skip: options.Skip = "",
+    precision: options.Precision = None,
+    patches: options.Patches = None,
+    steps: options.Steps = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Draws a micro-step.")] = None,
+    rank: options.Rank = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", callback=options.above_zero)
+    ] = None,
+    targets: options.Targets = None,
     prior: Annotated[
-        float | None, typer.Option(help="Share of draws that keep the bare class word free.")
+        float | None,
+        typer.Option(
+            help="Share of draws that keep the bare class word free.", callback=options.share
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
-    preview_every: Annotated[int | None, typer.Option(help="Steps; 0 = first and last.")] = None,
-    preview_images: Annotated[int | None, typer.Option(help="Pictures a prompt.")] = None,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps | xpu")] = "auto",
+    preview_every: Annotated[
+        int | None, typer.Option(min=0, help="Steps; 0 = first and last.")
+    ] = None,
+    preview_images: Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")] = None,
+    device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -84,8 +94,9 @@ def train(
         trigger=trigger,
         class_name=class_name or "cat",
         budget_gib=budget,
-        ram_gib=ram,
+        **housekeeping.room(ram),
         skip=skip,
+        precision=options.of_model(precision, model),
         patches=patches,
         steps=steps,
         batch=batch,
@@ -196,50 +207,8 @@ def export(
     )
 
 
-@app.command()
-def models(
-    action: Annotated[
-        str, typer.Argument(help="list | check NAME | fetch NAME | use-comfyui DIR | use NAME …")
-    ] = "list",
-    words: Annotated[
-        list[str] | None, typer.Argument(help="A model, a folder, files.", metavar="[NAME|DIR] …")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Which models are here; download one, or use the files that ComfyUI already has."""
-    words = words or []
-    if action == "list" and not words:
-        rows = [sources.state(row) for row in config.model_rows().values()]
-        lines = [f"{r['model']:10} {r['title']:22} {r['where'] or r['problem']}" for r in rows]
-        say(as_json, {"models": rows}, lines)
-    elif action == "use-comfyui" and len(words) == 1:
-        found = sources.use_comfyui(Path(words[0]))
-        said = {"models": [sources.state(source.row) for source in found]}
-        notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
-        say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
-    elif action in ("check", "fetch") and len(words) == 1:
-        row = config.model_row(words[0])
-        source = sources.fetch(row) if action == "fetch" else sources.find_model(row)
-        _say_model(as_json, source)
-    elif action == "use" and len(words) > 1:
-        row = config.model_row(words[0])
-        _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
-    else:
-        raise typer.BadParameter(
-            "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR | "
-            "models use NAME FILE-OR-FOLDER …"
-        )
-
-
-def _say_model(as_json: bool, source: sources.Source) -> None:
-    """Every part of a model, all its weights found, and what its caches are keyed by."""
-    parts = sources.check(source)
-    with console.status("Reading every weight once …"):
-        fingerprint = source.fingerprint()
-    said = {"model": source.row.name, "where": source.where, "parts": parts}
-    lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
-    lines += [p["note"] for p in parts.values() if p["note"]]
-    say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
+app.command()(models)
+app.command()(plan)
 
 
 @app.command()
@@ -248,40 +217,6 @@ def clean(as_json: Json = False) -> None:
     rebuilt identically when needed."""
     freed = housekeeping.clean_all()
     say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
-
-
-@app.command()
-def plan(
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "flux-dev",
-    budget: Annotated[float, typer.Option(help="Graphics memory it may use, GiB.")] = 8.0,
-    ram: Annotated[float, typer.Option(help="RAM of this PC, GiB.")] = 16.0,
-    disk: Annotated[float, typer.Option(help="Free on the disk, GiB; 0 = enough.")] = 0.0,
-    skip: Annotated[str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).")] = "",
-    precision: Annotated[str | None, typer.Option(help="bf16 | int8 | nf4")] = None,
-    patches: Annotated[str | None, typer.Option(help=" | ".join(config.PATCH_SCHEDULES))] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
-    targets: Annotated[str | None, typer.Option(help=" | ".join(config.TARGETS))] = None,
-    as_json: Json = False,
-) -> None:
-    """What a training would take of card, RAM and disk, stage by stage, without doing it."""
-    from blockskip.memory.show import plan_table
-
-    said = planner.make_plan(
-        model=model,
-        budget_gib=budget,
-        ram_gib=ram,
-        disk_gib=disk or float("inf"),
-        skip=skip,
-        precision=precision,
-        patches=patches,
-        steps=steps,
-        rank=rank,
-        targets=targets,
-    )
-    if not as_json:
-        Console().print(plan_table(said))
-    say(as_json, said.to_dict(), [*(f"- {r}" for r in said.reasons), f"- {said.one_more_gib}"])
 
 
 @app.command()
@@ -326,17 +261,29 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app()
+        app(prog_name=command())
     except UserError as error:
-        if "--json" in sys.argv:
-            typer.echo(
-                json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False)
-            )
-        console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
-        return 1
+        return _failed(error)
+    except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
+        return _failed(files.unreadable(error))
     except SystemExit as end:
+        wrong = end.__context__  # typer has shown it to people
+        if isinstance(wrong, TyperException) and "--json" in sys.argv:
+            asked = wrong.ctx.command_path if getattr(wrong, "ctx", None) else command()
+            _say_json(UserError(wrong.format_message(), f"What is possible: {asked} --help"))
         return int(end.code or 0)
     return 0
+
+
+def _say_json(error: UserError) -> None:
+    typer.echo(json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False))
+
+
+def _failed(error: UserError) -> int:
+    if "--json" in sys.argv:
+        _say_json(error)
+    console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
+    return 1
 
 
 def _plain(text: str) -> str:

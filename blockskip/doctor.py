@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,7 +25,10 @@ GIB = 2**30
 AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
 UNPACK = "Unpack BlockSkip Studio again from its download."
 SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."
-MOVE = "Free some space, or keep models and runs on another drive: --data-dir."
+MOVE = (
+    "Free some space, or keep models and runs on another drive: set the environment variable "
+    "BLOCKSKIP_DATA to a folder there."
+)
 RUNTIME = "Install Microsoft's Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
 BUILD = (
     "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
@@ -210,12 +212,14 @@ def _memory() -> list[Line]:
 
 
 def _data() -> list[Line]:
+    from blockskip import events, files
     from blockskip.runs import data_dir
 
-    folder = there = data_dir().absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free / GIB
+    folder = data_dir().absolute()
+    try:
+        there, free = files.nearest(folder), files.free_bytes(folder) / GIB
+    except events.UserError as error:
+        return [Line("data folder", PROBLEM, error.title, error.remedy)]
     if not os.access(there, os.W_OK):
         return [Line("data folder", PROBLEM, f"{folder} may not be written to", MOVE)]
     state = OK if free > 40 else WARNING if free > 2 else PROBLEM

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -22,6 +23,14 @@ class UserError(Exception):
         super().__init__(f"{title} {remedy}".strip())
         self.title = title
         self.remedy = remedy
+
+
+def command(words: str = "") -> str:
+    """A command of this program as people can type it where the program lies: the launchers
+    install no program called blockskip."""
+    # cmd would take launch.bat alone, PowerShell would not
+    start = r".\launch.bat" if os.name == "nt" else "./launch.sh"
+    return f"{start} {words}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)

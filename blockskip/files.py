@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import struct
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 
 _MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
+_NUMBER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_NUMBER_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -137,13 +141,57 @@ def read_table(path: Path) -> dict[str, dict]:
             table = json.loads(file.read(length))
         table.pop("__metadata__", None)
         for entry in table.values():
-            entry["start"], entry["stop"] = (8 + length + at for at in entry.pop("data_offsets"))
+            first, last = entry.pop("data_offsets")
+            _check_entry(entry["dtype"], entry["shape"], first, last)
+            entry["start"], entry["stop"] = 8 + length + first, 8 + length + last
         end = max((entry["stop"] for entry in table.values()), default=8 + length)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except OSError as error:
+        raise unreadable(error, path) from error
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise broken from error
     if end != size:
         raise broken
     return table
+
+
+def _check_entry(dtype: object, shape: object, first: object, last: object) -> None:
+    """Raises ValueError or TypeError unless a table's line says what a tensor is and takes as many
+    bytes as that; of types not known here, unless it could."""
+    numbers = (*shape, first, last)
+    if not isinstance(dtype, str) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError(dtype)
+    size = _NUMBER_BYTES.get(dtype)
+    if last < first or size and last - first != size * math.prod(shape):
+        raise ValueError(shape)
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the one above it that is there: what its drive can be asked about.
+
+    Raises UserError when there is none: on Windows a drive may be missing.
+    """
+    folder = folder.absolute()
+    for place in (folder, *folder.parents):
+        if place.exists():
+            return place
+    raise UserError(
+        f"The drive {folder.anchor} is not there.",
+        f"Attach it, or choose another place than {folder}; that of models and runs is set by the "
+        "environment variable BLOCKSKIP_DATA.",
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the drive that `folder` is, or will be, on. Raises UserError when that drive is
+    not there."""
+    return shutil.disk_usage(nearest(folder)).free
 
 
 def fingerprint(*parts: object) -> str:
@@ -167,10 +215,20 @@ def disk_error(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return UserError(
             f"The disk is full: {path.name} could not be written in {path.parent}.",
-            "Free some space (blockskip clean frees caches) or choose another "
-            "drive with --data-dir; then resume.",
+            f"Free some space ({command('clean')} frees caches), or move the folder of models and "
+            "runs to another drive and set the environment variable BLOCKSKIP_DATA to it; then "
+            "resume.",
         )
     return UserError(
         f"{path} could not be written: {error.strerror or error}.",
         "Check that the folder exists and may be written to.",
+    )
+
+
+def unreadable(error: OSError, path: Path | None = None) -> UserError:
+    """Say in words an operating system's error that nobody foresaw, or one on reading `path`."""
+    place = path or error.filename or "A file, or the network"
+    said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+    return UserError(
+        f"{place} cannot be used: {said}.", "Check that it is there and that you may use it."
     )

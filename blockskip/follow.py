@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from blockskip import events
-from blockskip.events import Event
+from blockskip.events import Event, command
 from blockskip.runs import Run
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
@@ -162,7 +162,7 @@ def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
             )
         )
     console.print(
-        f"[bold]{title}[/] {remedy} blockskip resume {run.name}"
+        f"[bold]{title}[/] {remedy} {command('resume')} {run.name}"
         if code == 130
         else f"[bold red]{title}[/] {remedy}",
         highlight=False,

@@ -1,15 +1,30 @@
-"""Runs as things that take room: rename, delete, free their caches. No torch in here."""
+"""Runs as things that take room: rename, delete, free their caches; and the room there is. No torch
+in here."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import psutil
+
 from blockskip import files
 from blockskip.events import UserError
 from blockskip.runs import Run, data_dir, find, folder_of, list_runs
 
 QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
+
+
+def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
+    """What a plan may count on, in GiB: what was said, else this PC's RAM and what is free on the
+    drive where models and runs are kept, together with the quantised blocks that are there already:
+    the next run uses them again. Raises UserError when that drive is not there."""
+    if ram_gib is None:
+        ram_gib = round(psutil.virtual_memory().total / 2**30, 1)
+    if disk_gib is None:
+        free = files.free_bytes(data_dir()) + _size(data_dir() / QUANTISED_CACHE)
+        disk_gib = round(free / 2**30, 1)
+    return {"ram_gib": ram_gib, "disk_gib": disk_gib}
 
 
 def clean_all() -> int:
@@ -55,7 +70,11 @@ def _clean(run: Run) -> int:
     return _remove(run.cache_dir) if run.worker() is None else 0
 
 
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
 def _remove(folder: Path) -> int:
-    freed = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    freed = _size(folder)
     shutil.rmtree(folder, ignore_errors=True)
     return freed

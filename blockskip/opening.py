@@ -61,10 +61,7 @@ def _stored(weight: Weight, dtype: torch.dtype) -> Stored:
         return Stored(weight.path, weight.entry.key, weight.rows)
 
     def make(reader: Reader, this: Stored) -> Tensor:
-        if weight.entry.gguf:
-            return weight.unpacked(reader, dtype)
-        scale = reader.tensor(this.path, weight.scale) if weight.scale else None
-        return weight.finished(reader.tensor(this.path, this.key, this.rows), scale, dtype)
+        return weight.read(dtype, reader)
 
     return Stored(weight.path, weight.entry.key, weight.rows, make)
 

@@ -155,6 +155,7 @@ class Previewer:
             log.exception("preview at step %d", step)
             self._say(step, type(error).__name__)
         free()
+        self.report.broken_in = ""  # it is said or mended, and over
         if smaller is not None:  # out here, where what failed is let go
             self.settings, words = smaller
             self.run.ease(self.settings)
@@ -163,7 +164,6 @@ class Previewer:
             self.make(step)
 
     def _say(self, step: int, why: str) -> None:
-        self.report.broken_in = ""  # it is said, and over
         text = f"No preview at step {step} ({why}); training goes on."
         self.report.say(Note(level="warning", text=text))
 

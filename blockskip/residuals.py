@@ -8,7 +8,7 @@ that the back's residual is fresh and every weight is brought once. Stored for e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,9 +100,9 @@ class Alongside:
         self, model: nn.Module, family: Family, micro_batch: int, device: torch.device
     ) -> None:
         """Find what the first block takes; the library's forward finds it."""
-        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
-        with beside(model, micro_batch, device, CPU):
-            _run(model, family, self.inputs, stops, device)
+        first = {family.blocks(model)[0][0]: _Asked(self._given)}
+        with beside(model, micro_batch, device, CPU), suppress(_Enough):
+            _run(model, family, self.inputs, first, device)
 
     def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
         """Pass block `name`, which is here."""
@@ -120,16 +120,31 @@ class Alongside:
             self.velocity = _run(model, family, self.inputs, stops, device).cpu()
 
 
+class _Enough(Exception):
+    """The rest of the library's forward is not wanted: what the head makes of a window is nobody's,
+    and takes as much room as an image stream."""
+
+
+class _Asked(nn.Module):
+    """Stands for the first block: keeps what it is given."""
+
+    def __init__(self, given: dict) -> None:
+        super().__init__()
+        self.given = given
+
+    def forward(self, **inputs: object) -> None:
+        self.given.update(inputs)
+        raise _Enough
+
+
 class _Streams(nn.Module):
-    """Stands for a block: the first of them keeps what it is given, all of them give what is kept."""
+    """Stands for a block: gives the streams that are kept."""
 
     def __init__(self, kept: dict, family: Family) -> None:
         super().__init__()
         self.kept, self.family = kept, family
 
     def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        if not self.kept:
-            self.kept.update(inputs)
         streams = (self.kept["hidden_states"], self.kept["encoder_hidden_states"])
         return streams if self.family.image_output == 0 else streams[::-1]
 
@@ -171,7 +186,10 @@ def compute_window(
         stack.enter_context(resident(device, model))
         if alongside:
             alongside.begin(model, family, micro_batch, device)
-        with beside(model, micro_batch, device, device if on_card else CPU):
+        with (
+            beside(model, micro_batch, device, device if on_card else CPU),
+            suppress(_Enough),
+        ):
             _run(model, family, inputs, wrapped, device)
         if alongside:
             alongside.end(model, family, micro_batch, device)
@@ -203,6 +221,8 @@ def _recorded(
             for row, end in zip(window["back"], outputs[family.image_output], strict=True):
                 row.copy_(end.cpu().float() - row.float())
         progress(n, len(layers))
+        if n == len(layers):
+            raise _Enough
 
     before = {middle.start: record_front} if span.front else {}
     before |= {middle.stop: record_back} if span.back else {}

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from blockskip import config, encode, export, preview, sources
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.families.base import Sampling, family
+from blockskip.memory.cap import cap
 from blockskip.memory.placement import pick_device
 from blockskip.opening import open_model
 from blockskip.photos import find_photos, open_photo, scale_photo
@@ -34,7 +35,7 @@ def newest_checkpoint(run: Run) -> Path:
     if not found:
         raise UserError(
             f"Run “{run.name}” has no checkpoint yet.",
-            f"Let it train first: blockskip resume {run.name}",
+            f"Let it train first: {command('resume')} {run.name}",
         )
     return found[-1]
 
@@ -69,17 +70,29 @@ def _thumbnail(photos: list[Path]) -> object:
     return None
 
 
-@torch.no_grad()
 def pictures(
     run: Run, prompts: list[str], seeds: list[int], steps: int = 0, with_lora: bool = True
 ) -> list:
     """Sample prompts with the run's newest LoRA (or without, for comparison), one picture each.
 
-    steps: sampling steps, 0 = the model row's. Returns PIL images. Raises UserError.
+    steps: sampling steps, 0 = the model row's. Returns PIL images. The run's budget holds here too.
+    Raises UserError.
     """
+    try:
+        return _pictures(run, prompts, seeds, steps, with_lora)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "The graphics card has too little free memory for a picture.",
+            "Close other programs that use the card, then try again.",
+        ) from error
+
+
+@torch.no_grad()
+def _pictures(run: Run, prompts: list[str], seeds: list[int], steps: int, with_lora: bool) -> list:
     settings = run.settings()
     row = config.model_row(settings.model)
     device, kind = pick_device(settings.device), family(row.family)
+    cap(device, settings.budget_gib)
     pipe = open_model(kind, row, sources.find_model(row), settings, device)
     if with_lora:
         lora = add_lora(

@@ -26,7 +26,7 @@ import tomli_w
 
 from blockskip import __version__, events, files
 from blockskip.config import ROOT, Settings, settings_from_dict, settings_to_dict
-from blockskip.events import Event, UserError
+from blockskip.events import Event, UserError, command
 
 COMMANDS = ("pause", "stop", "preview")
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
@@ -234,7 +234,7 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
     if folder.exists():
         raise UserError(
             f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or go on with it: blockskip resume {folder.name}",
+            f"Choose another name with --out, or go on with it: {command('resume')} {folder.name}",
         )
     run = Run(folder)
     try:

@@ -3,7 +3,7 @@ time.
 
 Between two steps the model is whole (previews may use it); inside a step it is only its middle. The
 state that a checkpoint holds is everything the next step depends on, so a resumed run gives the
-same bytes.
+same bytes on a processor (and on a card but for its kernels: attention's backward adds in any order).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blockskip import files, flow
+from blockskip import files, flow, optimizer
 from blockskip.config import Settings
 from blockskip.events import Loss, UserError
 from blockskip.families.base import Family, Text
@@ -48,28 +48,6 @@ class TrainingData:
     text: Text
     captions: Sequence[int]  # row of `text` for each photo
     class_caption: int  # row of `text` for the bare class word
-
-
-def learning_rate(settings: Settings, step: int) -> float:
-    """Linear warm-up over 5 % of the steps, then a cosine down to a tenth (ours)."""
-    warm = max(1, settings.steps // 20)
-    if step < warm:
-        return settings.lr * (step + 1) / warm
-    share = (step - warm) / max(1, settings.steps - warm)
-    return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
-
-
-def make_optimizer(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient.
-
-    On CUDA the two are 8-bit ones (bitsandbytes), a quarter of the memory: less than is planned.
-    """
-    options = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.0}
-    if not all(parameter.is_cuda for parameter in lora.values()):
-        return torch.optim.AdamW(lora.values(), **options)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(lora.values(), **options)
 
 
 def micro_step(
@@ -119,7 +97,8 @@ class Trainer:
             model, family, self.span, settings.rank, settings.targets, settings.seed
         )
         settle(device, self.lora.values())
-        self.optimizer = make_optimizer(self.lora, settings.lr)
+        self.eight_bit = device.type == "cuda" and next(model.parameters()).dtype != torch.float32
+        self.optimizer = optimizer.make(self.lora, settings.lr, self.eight_bit)
         self.step = 0
         self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
@@ -271,7 +250,7 @@ class Trainer:
             )
         nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step)
+            group["lr"] = optimizer.learning_rate(settings, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total
@@ -280,14 +259,13 @@ class Trainer:
         """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
         tensors = {f"lora.{name}": tensor for name, tensor in self.lora.items()}
         tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
-        for name, parameter in self.lora.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                # a copy: 8-bit states share their code book, and files hold no shared tensors
-                tensors[f"adam.{key}.{name}"] = torch.as_tensor(value).clone()
+        state = optimizer.snapshot(self.optimizer, self.lora)
+        tensors |= {f"adam.{name}": tensor for name, tensor in state.items()}
         files.save_tensors(path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint})
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises UserError when it is another run's."""
+        """Go on from a checkpoint. Raises UserError when it is another run's, or was made on
+        another kind of device."""
         metadata = files.read_metadata(path)
         if metadata.get("fingerprint") != self.fingerprint:
             raise UserError(
@@ -297,14 +275,13 @@ class Trainer:
         tensors = load_checkpoint(path)
         restore(self.lora, _part(tensors, "lora."))
         self.window_lora = _part(tensors, "window.")
-        for entry, value in _part(tensors, "adam.").items():
-            key, name = entry.split(".", 1)
-            parameter = self.lora[name]
-            if key != "step":
-                value = value.to(parameter.device)
-            elif not value.is_floating_point():
-                value = int(value)  # bitsandbytes counts steps in a plain number
-            self.optimizer.state[parameter][key] = value
+        state = _part(tensors, "adam.")
+        if optimizer.is_eight_bit(state) != self.eight_bit:
+            raise UserError(
+                f"{path.name} was made on another kind of device than “{self.device.type}”.",
+                "Resume it where it was begun, or start a new run.",
+            )
+        optimizer.restore(self.optimizer, self.lora, state)
         self.step = int(metadata["step"])
 
 

@@ -17,7 +17,7 @@ from blockskip.config import Settings
 from blockskip.events import Done, Note, Saved, UserError
 from blockskip.families.base import Family, Text, family
 from blockskip.memory import monitor
-from blockskip.memory.cap import cap
+from blockskip.memory.cap import cap, old_card
 from blockskip.memory.placement import free, pick_device, resident
 from blockskip.memory.planner import planned
 from blockskip.memory.watch import Spill
@@ -66,6 +66,8 @@ class Worker:
             )
         )
         cap(self.device, self.settings.budget_gib)
+        if warning := old_card(self.device):
+            self.run.append(Note(level="warning", text=warning))
         self.run.append(monitor.memory_event())
         try:
             self._stages(newest)

@@ -183,6 +183,18 @@ def test_a_full_or_forbidden_data_folder(quick, monkeypatch):
     assert free(100) == doctor.PROBLEM
 
 
+def test_a_missing_drive_ends_the_search_for_its_folder(quick, monkeypatch):
+    """On Windows Z:\\ is its own parent and may not exist."""
+    from blockskip import events, files
+
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    data = line("data folder")
+    assert data.state == doctor.PROBLEM and data.text.endswith("is not there.")
+    assert "BLOCKSKIP_DATA" in data.remedy
+    with pytest.raises(events.UserError, match="The drive .* is not there"):
+        files.free_bytes(Path("models") / "flux-dev")
+
+
 def test_it_runs_as_a_plain_file_where_no_package_is_installed(tmp_path):
     command = [sys.executable, "-I", "-S", FILE, "--report", tmp_path / "report.txt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

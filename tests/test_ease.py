@@ -8,6 +8,7 @@ import torch
 
 from blockskip import child, config, events, preview, results, runs, train, worker
 from blockskip.events import UserError
+from blockskip.memory import cap as memory_cap
 from blockskip.memory import monitor
 from blockskip.memory.cap import allowed_gib, cap
 from blockskip.memory.ease import eased
@@ -117,6 +118,13 @@ def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
     assert len([e for e in said if isinstance(e, events.Image)]) == 8
 
 
+def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
+    too_small(monkeypatch, preview, "sample", lambda *args: args[-2] > 1)
+    too_small(monkeypatch, train, "micro_step", lambda *_: run.settings().batch > 1)
+    child.work(run)
+    assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}
+
+
 def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
     child.work(run)
     photos = find_photos([run.photos_dir])
@@ -141,17 +149,27 @@ def test_without_cuda_there_is_no_cap():
 
 
 def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
-    gib, caps = 2**30, []
+    gib, caps, woken = 2**30, [], []
+
+    def limit(share, index):
+        assert isinstance(index, int), "torch takes no device without an index here"
+        caps.append(share * 12)
+
     card = SimpleNamespace(
         mem_get_info=lambda _: (9.4 * gib, 12 * gib),
         memory_reserved=lambda _: 0.1 * gib,
-        set_per_process_memory_fraction=lambda share, _: caps.append(share * 12),
+        set_per_process_memory_fraction=limit,
     )
-    monkeypatch.setattr("blockskip.memory.cap.torch.cuda", card)
-    monkeypatch.setattr("blockskip.memory.cap.torch.zeros", lambda *_, **__: None)
+    memory_cap._context_gib.cache_clear()
+    monkeypatch.setattr(memory_cap.torch, "cuda", card)
+    monkeypatch.setattr(memory_cap, "_wake", woken.append)
     free = {"vram_used_gib": 2.0, "vram_total_gib": 12.0}
     monkeypatch.setattr(monitor, "usage", lambda: Usage(1, 8, 16, **free))
     assert cap(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) == caps[0]
-    free["vram_used_gib"] = 11.9
-    with pytest.raises(UserError, match="0.1 GiB of the graphics card are free"):
+    free["vram_used_gib"] = 2.6  # a second attempt: the context is there already
+    assert cap(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) and len(woken) == 1
+    card.mem_get_info = lambda _: (0.1 * gib, 12 * gib)
+    card.memory_reserved = lambda _: 0
+    with pytest.raises(UserError, match="0.6 GiB of the graphics card are free"):
         cap(torch.device("cuda"), 8.0)
+    memory_cap._context_gib.cache_clear()

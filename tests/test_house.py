@@ -17,6 +17,7 @@ STAGES = [
     "encode",
     "residuals",
     "skipping",
+    "optimizer",
     "train",
     "preview",
     "export",
@@ -24,7 +25,7 @@ STAGES = [
     "worker",
     "child",
 ]
-ON_TOP = {"lab", "follow", "cli", "__main__", "studio"}
+ON_TOP = {"lab", "follow", "options", "model_commands", "cli", "__main__", "studio"}
 TOP_LEVEL = {
     "pyproject.toml",
     "app.py",

@@ -1,6 +1,7 @@
 """Downloads from a server shaped like the hub: gated, cut off, too big for the disk, offline
 after."""
 
+import dataclasses
 import json
 import shutil
 
@@ -32,8 +33,6 @@ def files():
 @pytest.fixture
 def row(monkeypatch):
     """A model that is nowhere but on the hub."""
-    import dataclasses
-
     row = dataclasses.replace(
         config.model_row("demo"), name="tiny", title="Tiny FLUX", source=REPOSITORY
     )
@@ -119,7 +118,7 @@ def test_a_damaged_file_is_thrown_away_and_a_small_disk_is_told_first(
     with serve(hub) as endpoint:
         online(endpoint)
         with monkeypatch.context() as small:
-            small.setattr(ours, "free_bytes", lambda folder: 1_000_000)
+            small.setattr(ours.files, "free_bytes", lambda folder: 1_000_000)
             with pytest.raises(UserError, match="needs 0.0 GiB, and the drive of"):
                 sources.fetch(row)
         assert not [a for a in hub.asked if a[0] == "GET" and "resolve" in a[1]]
@@ -129,6 +128,18 @@ def test_a_damaged_file_is_thrown_away_and_a_small_disk_is_told_first(
             sources.fetch(row)
         hub.damaged = False
         assert (sources.fetch(row).folder / BIG).read_bytes() == files[BIG]
+
+
+def test_another_model_under_that_name_is_never_taken_for_it(files, row, online):
+    """All of it arrives, sound, and is a FLUX of another size."""
+    row = dataclasses.replace(config.model_row("flux-dev"), source=REPOSITORY)
+    with serve(Hub(REPOSITORY, files)) as endpoint:
+        online(endpoint)
+        with pytest.raises(UserError, match="does not hold the whole of FLUX.1-dev's"):
+            sources.fetch(row)
+    online()
+    said = sources.state(row)
+    assert not said["ready"] and "does not hold the whole of FLUX.1-dev's" in said["problem"]
 
 
 def test_no_connection_is_one_plain_sentence(row, online):

@@ -12,7 +12,7 @@ from test_train import SETTINGS, losses, trainer
 from tiny import randomise, tiny_draws, tiny_flux
 from torch import nn
 
-from blockskip import residuals, train
+from blockskip import optimizer, residuals
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
 from blockskip.memory import placement
@@ -294,10 +294,10 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
 def test_eight_bit_adam_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     from bitsandbytes.optim import AdamW8bit
 
-    def eight(lora, lr):
+    def eight(lora, lr, _):
         return AdamW8bit(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
 
-    monkeypatch.setattr(train, "make_optimizer", eight)
+    monkeypatch.setattr(optimizer, "make", eight)
     settings = dataclasses.replace(SETTINGS, steps=4, rank=128)  # 8 bits begin at 4096 numbers
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
@@ -306,6 +306,9 @@ def test_eight_bit_adam_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     start = losses(first, 2)
     first.save(tmp_path / "cut.safetensors")
     again = trainer(tmp_path / "c", settings)
+    with pytest.raises(UserError, match="another kind of device"):
+        again.load(tmp_path / "cut.safetensors")
+    again.eight_bit = True  # as on a card
     again.load(tmp_path / "cut.safetensors")
     assert start + losses(again) == expected
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from tiny import tiny_flux
 
-from blockskip import cli, config, sources
+from blockskip import cli, config, runs, sources
 from blockskip.events import UserError
 from blockskip.families import flux_files
 from blockskip.sources import model as model_files
@@ -35,9 +37,16 @@ def test_the_original_layout_is_the_librarys_model(tmp_path, prefix, guidance):
     for name, tensor in model.state_dict().items():
         assert index[name].shape == tensor.shape and index[name].dtype == torch.bfloat16
         assert torch.equal(index[name].read(), tensor), name
-    parts = [n for n in index if ".to_q." in n or ".proj_mlp." in n]
-    first, again = index[parts[0]].read(), index[parts[0]].read()
-    assert all(index[n].plain for n in parts) and first.data_ptr() == again.data_ptr()
+    assert all(index[n].plain for n in index if ".to_q." in n or ".proj_mlp." in n)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_files_that_were_read_can_be_replaced(comfy):
+    """Windows refuses to replace a file while a program has it mapped."""
+    source = sources.use(config.model_row("demo"), [comfy])
+    pipe = flux_files.assemble(source, torch.bfloat16)
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert pipe.vae is not None and not [p for p in source.files.values() if p.name in maps]
 
 
 def test_names_are_those_of_the_librarys_own_conversion():
@@ -105,6 +114,42 @@ def test_packed_formats_and_broken_files_are_refused_by_name(tmp_path):
         tensor_table([tmp_path / "cut.safetensors"])
 
 
+def line(**changed):
+    """A safetensors table of one tensor of 4 bytes."""
+    return json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} | changed})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[]",
+        '{"a": 1}',
+        '{"a": {"shape": [1], "data_offsets": [0, 4]}}',
+        line(dtype=7),
+        line(shape=[2]),
+        line(shape="1"),
+        line(shape=[1.0]),
+        line(data_offsets=[4, 0]),
+        line(data_offsets=[-4, 4]),
+        line(data_offsets=[0, 4, 4]),
+        "[" * 100_000,
+        "\x00",
+    ],
+)
+def test_no_table_at_a_files_head_is_trusted(tmp_path, table):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(struct.pack("<Q", len(table)) + table.encode() + b"abcd")
+    with pytest.raises(UserError, match="odd.safetensors cannot be read"):
+        tensor_table([path])
+
+
+@pytest.mark.parametrize("name", ["flux.ckpt", "FLUX.BIN", "flux.pt", "flux.pth"])
+def test_files_that_can_hold_programs_are_never_opened(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="never opened. Take the .safetensors file"):
+        sources.use(config.model_row("flux-dev"), [tmp_path / name])
+
+
 @pytest.fixture(scope="module")
 def demo_parts():
     """The demo model's parts in bfloat16 under original names."""
@@ -138,8 +183,13 @@ def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path
     t5 = source.weights("text_encoder_2")
     assert t5["shared.weight"] == t5["encoder.embed_tokens.weight"]
     whole.with_name("two.safetensors").unlink()
-    with pytest.raises(UserError, match="does not hold the whole of Demo pets"):
-        source.weights("transformer")
+    for broken in (whole.with_name(f"{whole.name}.index.json"), None):
+        with pytest.raises(UserError, match="does not hold the whole of Demo pets"):
+            source.weights("transformer")
+        for text in ("[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "no"):
+            if broken:
+                broken.write_text(text, encoding="utf-8")
+                assert source.paths("transformer") == []
 
 
 def test_parts_can_be_left_for_placement_to_fill(comfy):
@@ -178,6 +228,9 @@ def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
     save_file(fp8, models / "diffusion_models" / "flux1-dev-fp8.safetensors")
     shutil.copy(best, models / "diffusion_models" / "flux1-dev-kontext.safetensors")
     (models / "diffusion_models" / "a-broken-one.safetensors").write_bytes(b"no")
+    odd = line(dtype=None).encode()
+    odd = struct.pack("<Q", len(odd)) + odd + b"abcd"
+    (models / "vae" / "an-odd-one.safetensors").write_bytes(odd)
     assert sources.use(row, [comfy]).files["transformer"] == best
     best.unlink()
     chosen = sources.use(row, [comfy]).files["transformer"]
@@ -220,9 +273,14 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     assert sources.use(row, [comfy]).tokenizers["tokenizer"] == comfy / "comfy/sd1_tokenizer"
     shutil.copytree(DEMO, bare, ignore=shutil.ignore_patterns("tokenizer*", "*.safetensors"))
     monkeypatch.setattr("blockskip.sources.comfyui.configs_folder", lambda row: bare)
-    shutil.rmtree(comfy / "comfy")
-    with pytest.raises(UserError, match="vocabulary is missing"):
+    program = tmp_path / "resources" / "ComfyUI"  # as ComfyUI Desktop has it
+    program.mkdir(parents=True)
+    shutil.move(comfy / "comfy", program / "comfy")
+    with pytest.raises(UserError, match="vocabulary is missing.*the one with main.py in it"):
         sources.use(row, [comfy])
+    for there in (program, program.parent):
+        (source,) = sources.use_comfyui(comfy, there)
+        assert source.tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
 
 
 def test_the_shipped_configurations_are_flux_devs():
@@ -294,3 +352,8 @@ def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
     assert code == 1 and "is not there" in answer["error"]
     monkeypatch.setattr("sys.argv", ["blockskip", "models", "fetch"])
     assert cli.main() == 2
+    for text in ("[]", '{"flux-dev": {}}', '{"demo": {"folder": "", "files": []}}', "no"):
+        (runs.data_dir() / "models.json").write_text(text, encoding="utf-8")
+        code, answer = said()
+        assert code == 0 and "models.json cannot be read" in answer["models"][1]["problem"]
+        assert said("check", "demo")[0] == 1

@@ -139,8 +139,9 @@ class Flux:
     ) -> list[Image.Image]:
         distilled = pipe.transformer.config.guidance_embeds
         guided = sampling.guidance > 1 and not distilled
-        # without encoders: the pipeline works where its first part is
-        images = FluxPipeline(pipe.scheduler, pipe.vae, None, None, None, None, pipe.transformer)
+        parts = (pipe.scheduler, pipe.vae, None, None, None, None, pipe.transformer)
+        images = _WhereInputsWait(*parts)
+        images.where = text.embeds.device
         images.set_progress_bar_config(disable=True)
         return images(
             prompt_embeds=text.embeds,
@@ -154,6 +155,17 @@ class Flux:
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
+
+
+class _WhereInputsWait(FluxPipeline):
+    """Works where its inputs are, which may be RAM while the transformer is on the card; the
+    library's own would ask the transformer's weights."""
+
+    where = torch.device("cpu")
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.where
 
 
 def _present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

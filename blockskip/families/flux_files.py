@@ -115,18 +115,22 @@ def index(part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
 def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> FluxPipeline:
     """The library's pipeline from single files, on the CPU; nothing is asked of the hub.
 
-    Weights that are stored in `dtype` stay in the mapped files. bare: parts that get no weights
-    (meta device, in `dtype`): `source.weights(part)` says where theirs lie. Raises UserError.
+    bare: parts that get no weights (meta device, in `dtype`): `source.weights(part)` says where
+    theirs lie. Raises UserError.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
     from transformers import CLIPTokenizer, T5Tokenizer
 
+    from blockskip.memory.weights import Reader
+
+    reader = Reader()
     configs = {part: source.config(part) for part in PARTS}
     parts = _shells(configs, dtype)
     for part, module in parts.items():
         if part in bare:
             continue
-        weights = {name: weight.read(dtype) for name, weight in source.weights(part).items()}
+        stored = source.weights(part)
+        weights = {name: weight.read(dtype, reader) for name, weight in stored.items()}
         module.load_state_dict(weights, assign=True)
         if part == "text_encoder_2":
             module.tie_weights()  # one embedding under two names

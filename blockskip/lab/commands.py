@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from blockskip import config, files, runs
+from blockskip import config, files, options, runs
 from blockskip.follow import Json, say
 from blockskip.memory import planner
+from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
+
+Middle = Annotated[Literal[config.MIDDLE], typer.Option(help="Where trained blocks wait.")]
+# what a budget's plan settles, so that it cannot be asked for beside it
+_PLANNED = "skip side text precision checkpointing targets middle".split()
 
 lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
 
@@ -80,34 +85,47 @@ def evaluate_base_(
     )
 
 
+def _whole_patches(side: int) -> int:
+    if side < 16 or side % 16:
+        raise typer.BadParameter(f"{side} is not possible: give a multiple of 16, such as 256.")
+    return side
+
+
+def _two_counts(text: str) -> str:
+    if not re.fullmatch(r"\d+,\d+", text):
+        raise typer.BadParameter(f"{text} is not possible: give two numbers, such as 19,10.")
+    return text
+
+
 @lab.command()
 def simulate(
+    ctx: typer.Context,
     model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")] = "flux-dev",
-    skip: Annotated[str, typer.Option(help="Blocks front,back.")] = "19,10",
-    side: Annotated[int, typer.Option(help="Side of a training crop, pixels.")] = 256,
-    text: Annotated[int, typer.Option(help="Text tokens.")] = 512,
-    precision: Annotated[str, typer.Option(help="bf16 | int8 | nf4")] = "bf16",
+    skip: options.Skip = "19,10",
+    side: Annotated[
+        int, typer.Option(help="Side of a training crop, pixels.", callback=_whole_patches)
+    ] = 256,
+    text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
+    precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
-    targets: Annotated[str, typer.Option(help=" | ".join(config.TARGETS))] = "attention",
-    middle: Annotated[str, typer.Option(help=" | ".join(config.MIDDLE))] = "stays",
-    stage: Annotated[str, typer.Option(help="text, latents, … or all")] = "train",
-    budget: Annotated[float, typer.Option(help="Simulate this budget's plan instead.")] = 0.0,
+    targets: Annotated[Literal[config.TARGETS], typer.Option()] = "attention",
+    middle: Middle = "stays",
+    stage: Annotated[Literal[*STAGES, "all"] | None, typer.Option(help="Else: train.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB: simulate every stage of its plan instead.", callback=options.above_zero
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
-    from blockskip.lab.simulate import report
-    from blockskip.memory.show import peaks_table
-    from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
-
-    _one_of("--precision", precision, WEIGHT_BYTES)
-    _one_of("--targets", targets, config.TARGETS)
-    _one_of("--middle", middle, config.MIDDLE)
-    _one_of("--stage", stage, [*STAGES, "all"])
-    choice = None
-    if budget:
-        made = planner.make_plan(model=model, budget_gib=budget)
-        choice = planner.choice_of(made.settings)
-    if choice is None:
+    if budget is not None:
+        said = [name for name in _PLANNED if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        if said:
+            raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
+        choice = planner.choice_of(planner.make_plan(model=model, budget_gib=budget).settings)
+    else:
         front, back = planner.parse_span(config.model_row(model), skip)
         choice = Choice(
             model=model,
@@ -120,7 +138,11 @@ def simulate(
             targets=targets,
             middle=middle,
         )
-    stages = STAGES if stage == "all" or budget else (stage,)
+    from blockskip.lab.simulate import report  # imports torch
+    from blockskip.memory.show import peaks_table
+
+    stage = stage or ("train" if budget is None else "all")
+    stages = STAGES if stage == "all" else (stage,)
     found = report(choice, stages)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -131,17 +153,25 @@ def simulate(
 @lab.command()
 def fullsize(
     work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
-    part: Annotated[str, typer.Option(help="transformer | text")] = "transformer",
-    blocks: Annotated[str, typer.Option(help="Double,single blocks.")] = "19,38",
-    heads: Annotated[int, typer.Option(help="Attention heads: width / 128.")] = 24,
-    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
-    draws: Annotated[int, typer.Option(help="Draws of a window (or captions).")] = 16,
-    precision: Annotated[str, typer.Option(help="full | int8 | nf4")] = "full",
-    middle: Annotated[str, typer.Option(help=" | ".join(config.MIDDLE))] = "stays",
+    part: Annotated[Literal["transformer", "text"], typer.Option()] = "transformer",
+    blocks: Annotated[
+        str, typer.Option(help="Double,single blocks.", callback=_two_counts)
+    ] = "19,38",
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads: width / 128.")] = 24,
+    skip: Annotated[
+        str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
+    ] = "19,10",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
+    precision: Annotated[Literal[config.PRECISIONS], typer.Option()] = "full",
+    middle: Middle = "stays",
     compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
     as_json: Json = False,
 ) -> None:
     """FLUX.1-dev's true size with random weights on this machine: memory, bytes, seconds."""
+    (double, single), (front, back) = (map(int, two.split(",")) for two in (blocks, skip))
+    if part == "transformer" and front + back >= double + single:
+        raise typer.BadParameter(f"--skip {skip} leaves none of --blocks {blocks} to train.")
+
     from blockskip.lab import fullsize as lab_fullsize
     from blockskip.lab.random_checkpoint import FLUX_DEV, T5_XXL
 
@@ -149,12 +179,11 @@ def fullsize(
     if part == "text":
         found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside)
     else:
-        double, single = (int(n) for n in blocks.split(","))
         size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
         job = lab_fullsize.Job(
             work=work,
             shape=FLUX_DEV | size,
-            skip=tuple(int(n) for n in skip.split(",")),
+            skip=(front, back),
             draws=draws,
             batch=min(8, draws),
             precision=precision,
@@ -168,7 +197,9 @@ def fullsize(
 @lab.command()
 def bench(
     work: Annotated[Path, typer.Option(help="Where random weights are kept (3 GB; full: 24).")],
-    size: Annotated[str, typer.Option(help="tiny | small (0.74 B parameters) | full.")] = "small",
+    size: Annotated[
+        Literal["tiny", "small", "full"], typer.Option(help="small: 0.74 B parameters.")
+    ] = "small",
     contenders: Annotated[
         str, typer.Option(help="Names, comma between them; empty: all but the rungs.")
     ] = "",
@@ -177,13 +208,13 @@ def bench(
     ] = "",
     side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours is half of it.")] = 512,
     text: Annotated[int, typer.Option(help="Text tokens.")] = 128,
-    skip: Annotated[str, typer.Option(help="Blocks skipped at the front,back.")] = "19,10",
+    skip: options.Skip = "19,10",
     draws: Annotated[int, typer.Option(help="Draws of a residual window.")] = 16,
     baseline_draws: Annotated[int, typer.Option(help="Draws a round of those without one.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="Every contender once in each.")] = 3,
     rows: Annotated[int, typer.Option(help="Draws at a time while a window is computed.")] = 16,
-    dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
-    device: Annotated[str, typer.Option(help=" | ".join(config.DEVICES))] = "auto",
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
+    device: options.Device = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
     cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
     timeline: Annotated[str, typer.Option(help="File for a profile of a window and steps.")] = "",
@@ -193,11 +224,8 @@ def bench(
     """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes."""
     from blockskip.lab import bench as lab_bench
     from blockskip.lab import bench_report
-    from blockskip.lab.contenders import SIZES, Plan
+    from blockskip.lab.contenders import Plan
 
-    _one_of("--size", size, SIZES)
-    _one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
-    _one_of("--device", device, config.DEVICES)
     plan = Plan(
         work=work,
         size=size,
@@ -230,8 +258,3 @@ def _numbers(option: str, text: str, kind: type) -> list:
         return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise typer.BadParameter(f"{option} {text}: numbers with commas between them") from None
-
-
-def _one_of(option: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise typer.BadParameter(f"{option} is one of {', '.join(known)}")

@@ -190,12 +190,18 @@ def quantise(module: nn.Module, precision: str) -> None:
 @contextmanager
 def fake_card(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
     """Everything made inside has a shape and a type but no memory; modules are made in `dtype`."""
+    with torch.device("meta"), card_kernels(dtype):
+        yield
+
+
+@contextmanager
+def card_kernels(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+    """Inside, `dtype` is the default and attention and RMS norm keep what a card's kernels keep."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     functional = "torch.nn.functional"
     try:
         with (
-            torch.device("meta"),
             mock.patch(f"{functional}.rms_norm", _rms_norm),
             mock.patch(f"{functional}.scaled_dot_product_attention", _attention),
         ):

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from blockskip import optimizer
 from blockskip.config import ModelRow, model_row
 from blockskip.events import UserError
 from blockskip.families.base import Family, family
-from blockskip.lab.full_size import (
+from blockskip.lab.meta_models import (
     Streamed,
     build_encoders,
     build_transformer,
@@ -28,7 +29,7 @@ from blockskip.lab.peak import PeakMeter, fake_card
 from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, skipping
-from blockskip.train import make_optimizer, micro_step
+from blockskip.train import micro_step
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     modulation = {
         name: model.get_submodule(name).out_features for name in modulation_names(model, kind, span)
     }
-    optimizer = make_optimizer(lora, 1e-4)
-    for group in optimizer.param_groups:
+    adam = optimizer.make(lora, 1e-4)
+    for group in adam.param_groups:
         group["foreach"] = True  # what AdamW takes on a card
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
     with skipping(model, kind, span, choice.checkpointing) as feed, meter:
@@ -153,19 +154,19 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
             Streamed(meter, middle, [*_around(model), *lora.values()])
         else:
             meter.hold(weights(model))
-        _fill_state(optimizer, lora)
+        _fill_state(adam, lora)
         meter.restart()
         window = _window(choice, row, kind, modulation)
         micro_step(model, kind, feed, window, choice.side_px, row.guidance_embedding, 1)
         del window
-        optimizer.step()
+        adam.step()
 
 
-def _fill_state(optimizer: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> None:
+def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> None:
     for parameter in lora.values():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    adam.step()
+    adam.zero_grad(set_to_none=True)
 
 
 def _streamed_model(

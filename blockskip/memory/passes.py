@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.memory.placement import passing
+from blockskip.memory.stream import host_empty
 
 
 class Layerwise(nn.Module):
@@ -90,7 +91,10 @@ class Apart(nn.Module):
                 # in RAM it goes to and fro with every block
                 pinned = self.device.type == "cuda" and self.waits.type == "cpu"
                 shape = (total, *part.shape[1:])
-                out = torch.empty(shape, dtype=part.dtype, device=self.waits, pin_memory=pinned)
+                if self.waits.type == "cpu":
+                    out = host_empty(shape, part.dtype, pinned)
+                else:
+                    out = torch.empty(shape, dtype=part.dtype, device=self.waits)
             out[some] = part
         return out
 
@@ -108,8 +112,9 @@ class RowByRow(nn.Module):
     """A block of a text encoder, brought once; every caption goes through it alone, so that its
     digits are those of the caption encoded by itself.
 
-    Every tensor given or returned whose first size is the number of captions is taken apart; what
-    the block gives may be a tensor or a tuple with tensors in it.
+    Every tensor given whose first size is the number of captions is taken apart. What the block
+    gives is the stream, or a tuple that begins with it; whatever else is in it depends on lengths
+    only (T5's position bias) and is taken from the first caption.
     """
 
     def __init__(
@@ -136,10 +141,7 @@ class RowByRow(nn.Module):
             ]
         if isinstance(parts[0], Tensor):
             return torch.cat(parts)
-        return tuple(
-            torch.cat(values) if isinstance(values[0], Tensor) else values[0]
-            for values in zip(*parts, strict=True)
-        )
+        return (torch.cat([part[0] for part in parts]), *parts[0][1:])
 
 
 class Streamed(nn.Module):

@@ -56,7 +56,7 @@ def hold(device: torch.device, *modules: nn.Module, keep: bool = False) -> list[
     """
     for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
         for tensor in tensors:
-            if not tensor.is_meta and tensor.device != device:
+            if _elsewhere(tensor, device):
                 tensor.data = tensor.data.to(device)
     held, found, size = [], [], 0
     for entry in [entry for module in modules for entry in missing(module)]:
@@ -76,7 +76,8 @@ def resident(device: torch.device, *modules: nn.Module) -> Iterator[None]:
     """Weights are on `device` inside, and where they were before afterwards."""
     with ExitStack() as stack:
         found = [entry for module in modules for entry in missing(module)]
-        for store in distinct(found):
+        # a parked model's store may be fetching blocks of a wrapper, which are not among `found`
+        for store in {*distinct(found), *(m._store for m in modules if hasattr(m, "_store"))}:
             stack.callback(store.rest)
         stack.callback(_return, _lend(modules, device))
         stack.callback(let_go, _bring(found, device, passing=False))
@@ -126,10 +127,14 @@ def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tens
     lent = []
     for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
         for tensor in tensors:
-            if not tensor.is_meta and tensor.device != device:
+            if _elsewhere(tensor, device):
                 lent.append((tensor, tensor.data))
                 tensor.data = tensor.data.to(device)
     return lent
+
+
+def _elsewhere(tensor: Tensor, device: torch.device) -> bool:
+    return not tensor.is_meta and tensor.device.type != device.type  # "cuda" is not "cuda:0"
 
 
 def _return(lent: Sequence[tuple[Tensor, Tensor]]) -> None:

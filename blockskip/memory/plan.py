@@ -4,7 +4,8 @@ Losses are tried in the order of presets/budgets.toml: published figures for how
 skipped and the side trained at, assumptions of ours for 8 and 4 bits and shorter captions. Before
 anything is lost, all that costs only time is tried: checkpointing, the middle leaving the card
 while windows and previews are made, fewer draws at a time, smaller windows, tiles. Streaming the
-middle, which crosses the bus in every step, is the last resort. No torch here.
+middle, which crosses the bus in every step, is the last resort. Skipping nothing is no candidate
+unless it is asked for: it is as good, and slower (explain.py says where it would fit). No torch.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from blockskip.config import ModelRow, quality_table, reserve_table
-from blockskip.events import UserError
-from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice, Need, stage_needs
+from blockskip.memory.tables import Choice, Need, stage_needs
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What the user said. Unsaid: span None, precision "", side_px 0, text_tokens 0.
+    """What the user said. Unsaid: span None, precision "", side_px 0, s_max_px 0, text_tokens 0.
 
     free_gib: what the card has free now (inf: not known). system: Windows, Linux, … ("": this one).
     """
@@ -35,7 +35,9 @@ class Wish:
     system: str = ""
     span: tuple[int, int] | None = None
     precision: str = ""
+    patches: str = "dynamic"
     side_px: int = 0
+    s_max_px: int = 0
     text_tokens: int = 0
     rank: int = 16
     targets: str = "attention"
@@ -81,10 +83,6 @@ class Fit:
     choice: Choice
     needs: dict[str, Need]
 
-    @property
-    def peak_vram_gib(self) -> float:
-        return max(need.vram_gib for need in self.needs.values())
-
 
 def desktop_gib(budget_gib: float, system: str = "") -> float:
     """Graphics memory left to the desktop. system: Windows, Linux, … ("": this one)."""
@@ -93,24 +91,26 @@ def desktop_gib(budget_gib: float, system: str = "") -> float:
     return table[share + "_big" if budget_gib >= table["big_from"] else share]
 
 
-def find(row: ModelRow, wish: Wish) -> Fit:
-    """The best that fits. Raises UserError when nothing does, with the least that would."""
+def find(row: ModelRow, wish: Wish) -> Fit | None:
+    """The best that fits, None when nothing does."""
     ways = candidates(row, wish)
-    # what crosses the bus in every step should be little: the smallest weights first
-    lightest = sorted(ways, key=lambda way: WEIGHT_BYTES[way.precision])
-    for streamed, order in ((False, ways), (True, lightest)):
-        for candidate in order:
-            fit = settle(row, wish, candidate, streamed)
-            if fit is not None:
-                return fit
-    raise _refusal(row, wish, ways)
+    found = (settle(row, wish, way, streamed=False) for way in ways)
+    fit = next((fit for fit in found if fit), None)
+    if fit is None:
+        # Streamed is what the smallest card that need not stream would train: little crosses the
+        # bus, and nobody loses likeness by allowing more memory.
+        ways.sort(key=lambda way: peak_gib(least_needs(row, wish, way)))
+        found = (settle(row, wish, way, streamed=True) for way in ways)
+        fit = next((fit for fit in found if fit), None)
+    return fit
 
 
 def candidates(row: ModelRow, wish: Wish) -> list[Candidate]:
     """All ways the wish allows, least loss first, then least work."""
     table = quality_table()
     spans = [wish.span] if wish.span else list(row.spans.values())
-    sides = [wish.side_px] if wish.side_px else table["sides"]
+    largest = wish.s_max_px or max(table["sides"])
+    sides = [wish.side_px] if wish.side_px else [s for s in table["sides"] if s <= largest]
     precisions = [wish.precision] if wish.precision else ["bf16", "int8", "nf4"]
     texts = [wish.text_tokens] if wish.text_tokens else [512, 256, 128]
     found = []
@@ -123,6 +123,21 @@ def candidates(row: ModelRow, wish: Wish) -> list[Candidate]:
                     loss += table["loss"].get(f"text_{text}", 0.0)
                     found.append(Candidate(round(loss, 5), front, back, side, precision, text))
     return sorted(found, key=lambda c: (c.loss, -c.front - c.back, c.side_px))
+
+
+def crops(row: ModelRow, wish: Wish, side_px: int) -> tuple[str, int]:
+    """(patch schedule, side of the largest crop) when training at `side_px`; the smallest crop has
+    that side.
+
+    Published pairs are 256 → 512 px (FLUX) and 512 → 1024 px (SANA): the largest crop is twice the
+    side trained at. It is shrunk before it is encoded, so growing it takes no graphics memory.
+    Where no crop would be larger, whole pictures are meant, and are called so.
+    """
+    if wish.patches == "full":
+        return "full", side_px
+    twice = min(row.native_px, side_px * row.s_max_px // row.s_min_px)
+    largest = wish.s_max_px or twice
+    return (wish.patches, largest) if largest > side_px else ("full", side_px)
 
 
 def expected_likeness(ratio: float, side_px: int) -> float:
@@ -138,20 +153,26 @@ def expected_likeness(ratio: float, side_px: int) -> float:
 
 def settle(row: ModelRow, wish: Wish, candidate: Candidate, streamed: bool) -> Fit | None:
     """Everything that costs only time, the quickest that fits; None when nothing does."""
+    if exceeded(wish, least_needs(row, wish, candidate, streamed)):
+        return None
     for checkpointing, middle in _time_costs(streamed):
-        choice = _smallest(row, wish, candidate, checkpointing, middle)
-        if not _fits(wish, stage_needs(row, choice)):
+        choice = smallest(row, wish, candidate, checkpointing, middle)
+        if exceeded(wish, stage_needs(row, choice)):
             continue
         for name, values in _roomier(choice, wish):
-            choice = next(
-                tried
-                for value in values
-                if _fits(wish, stage_needs(row, tried := replace(choice, **{name: value})))
-            )
-        on_card = replace(choice, window_on_card=choice.window_draws)  # all of it, or none
-        choice = on_card if _fits(wish, stage_needs(row, on_card)) else choice
+            choice = _first_fitting(row, wish, choice, name, values)
+        # all of a window on the card, or none; what is there leaves RAM to weights that wait
+        places = [choice.window_draws, 0]
+        choice = _first_fitting(row, wish, choice, "window_on_card", places)
+        choice = _first_fitting(row, wish, choice, "offload", ["pinned", "mapped"])
         return Fit(candidate, choice, stage_needs(row, choice))
     return None
+
+
+def _first_fitting(row: ModelRow, wish: Wish, choice: Choice, name: str, values: list) -> Choice:
+    """`choice` with the first of these values that fits; the last one is known to."""
+    tries = (replace(choice, **{name: value}) for value in values)
+    return next(tried for tried in tries if not exceeded(wish, stage_needs(row, tried)))
 
 
 def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
@@ -161,15 +182,15 @@ def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
     return [(c, middle) for c in (False, True) for middle in ("stays", "leaves")]
 
 
-def _smallest(
+def smallest(
     row: ModelRow, wish: Wish, candidate: Candidate, checkpointing: bool, middle: str
 ) -> Choice:
+    """The way to train a candidate that needs the least of card and RAM."""
     return Choice(
         model=row.name,
         front=candidate.front,
         back=candidate.back,
         side_px=candidate.side_px,
-        s_max_px=max(row.s_max_px, candidate.side_px),
         text_tokens=candidate.text_tokens,
         precision=candidate.precision,
         checkpointing=checkpointing,
@@ -189,6 +210,14 @@ def _smallest(
     )
 
 
+def least_needs(
+    row: ModelRow, wish: Wish, way: Candidate, streamed: bool = False
+) -> dict[str, Need]:
+    """What the stages need when everything is done to need little."""
+    middle = "streamed" if streamed else "leaves"
+    return stage_needs(row, smallest(row, wish, way, True, middle))
+
+
 def _roomier(choice: Choice, wish: Wish) -> Iterator[tuple[str, list]]:
     """Fields to enlarge, in this order, each with values from the best to the smallest one."""
     steps = max(1, wish.window_draws // wish.draws_per_step)
@@ -197,64 +226,28 @@ def _roomier(choice: Choice, wish: Wish) -> Iterator[tuple[str, list]]:
     yield "rows", [16, 8, 4, 2, 1]
     yield "encode_rows", [8, 4, 2, 1]
     yield "tiled", [False, True]
-    yield "offload", ["pinned", "mapped"]
 
 
-def _fits(wish: Wish, needs: dict[str, Need]) -> bool:
-    return (
-        max(need.vram_gib for need in needs.values()) <= wish.usable_gib
-        and max(need.ram_gib for need in needs.values()) <= wish.usable_ram_gib
-        and sum(need.disk_gib for need in needs.values()) <= wish.disk_gib
-    )
+def peak_gib(needs: dict[str, Need]) -> float:
+    """The most graphics memory any stage takes."""
+    return max(need.vram_gib for need in needs.values())
 
 
-def _refusal(row: ModelRow, wish: Wish, ways: list[Candidate]) -> UserError:
-    """Why nothing fits, and the least that would."""
-    smallest = [
-        stage_needs(row, _smallest(row, wish, way, True, middle))
-        for way in ways
-        for middle in ("leaves", "streamed")
-    ]
-    ram = min(max(need.ram_gib for need in needs.values()) for needs in smallest)
-    if ram > wish.usable_ram_gib:
-        return UserError(
-            f"{wish.ram_gib:g} GiB of RAM are too small for {row.title}.",
-            f"The least that works is {_up(ram / (1 - RAM_FOR_SYSTEM))} GiB: the program itself "
-            "and two blocks of the model on their way to the card.",
-        )
-    least = min(smallest, key=lambda needs: max(need.vram_gib for need in needs.values()))
-    disk = sum(need.disk_gib for need in least.values())
-    if disk > wish.disk_gib:
-        return UserError(
-            f"{wish.disk_gib:g} GiB on the disk are too small for {row.title}.",
-            f"The least that works is {_up(disk)} GiB, for its cache of quantised blocks.",
-        )
-    stage = max(STAGES, key=lambda name: least[name].vram_gib)
-    needs = least[stage].vram_gib
-    found = f"; {wish.free_gib:.1f} GiB are free now" if wish.free_gib < wish.budget_gib else ""
-    return UserError(
-        f"A budget of {wish.budget_gib:g} GiB is too small for {row.title}{found}.",
-        f"The least that works is {_up(_budget_for(wish, needs))} GiB: {_WHY[stage]} takes "
-        f"{needs:.1f} GiB, and the rest is left to the desktop and the driver.",
-    )
+def totals(needs: dict[str, Need]) -> dict[str, float]:
+    """GiB of graphics memory and RAM at the worst stage, of the disk in all."""
+    return {
+        "card": peak_gib(needs),
+        "ram": max(need.ram_gib for need in needs.values()),
+        "disk": sum(need.disk_gib for need in needs.values()),
+    }
 
 
-def _budget_for(wish: Wish, needs_gib: float) -> float:
-    """The budget of which so much can be used."""
-    gaps = reserve_table()["allocator"]
-    fixed = wish.reserve_gib - gaps * min(wish.budget_gib, wish.free_gib)
-    return (needs_gib + fixed) / (1 - gaps)
+def limits(wish: Wish) -> dict[str, float]:
+    """GiB that can be planned with, under the same names."""
+    return {"card": wish.usable_gib, "ram": wish.usable_ram_gib, "disk": wish.disk_gib}
 
 
-_WHY = {
-    "text": "reading the captions with T5-XXL, two of its blocks at a time,",
-    "latents": "turning photos into latents",
-    "residuals": "the skipped blocks, two at a time,",
-    "train": "training the blocks that are not skipped",
-    "preview": "sampling a preview, two blocks at a time,",
-}
-
-
-def _up(gib: float) -> str:
-    """Rounded up to a tenth, so that what is promised works."""
-    return f"{math.ceil(gib * 10 - 1e-9) / 10:g}"
+def exceeded(wish: Wish, needs: dict[str, Need]) -> list[str]:
+    """Which of card, ram, disk are too small."""
+    most = limits(wish)
+    return [name for name, gib in totals(needs).items() if gib > most[name]]

@@ -17,7 +17,8 @@ from blockskip.config import ModelRow, Settings, model_row, rungs, training_pres
 from blockskip.events import UserError
 from blockskip.memory import explain
 from blockskip.memory.monitor import usage
-from blockskip.memory.plan import Fit, Wish, find
+from blockskip.memory.plan import Wish, crops, find
+from blockskip.memory.refusal import refusal
 from blockskip.memory.small import check_budget, step_need
 from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
 
@@ -91,14 +92,15 @@ def choose_settings(
     class_name: str = "cat",
     budget_gib: float = 8.0,
     ram_gib: float = 16.0,
+    disk_gib: float = math.inf,
     skip: str = "",
     **overrides: object,
 ) -> Settings:
     """Settings of a run from what the user said; everything unsaid comes from the presets.
 
-    skip: "" (the budget decides), a ratio such as "0.4", or blocks such as "19,10". overrides:
-    fields of Settings; None means unsaid. Raises UserError for an unknown model, a span that
-    leaves no middle, or a budget that cannot work.
+    disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
+    as "19,10". overrides: fields of Settings; None means unsaid. Raises UserError for an unknown
+    model, a span that leaves no middle, or a budget that cannot work.
     """
     return make_plan(
         model=model,
@@ -106,6 +108,7 @@ def choose_settings(
         class_name=class_name,
         budget_gib=budget_gib,
         ram_gib=ram_gib,
+        disk_gib=disk_gib,
         skip=skip,
         **overrides,
     ).settings
@@ -151,7 +154,7 @@ def make_plan(
     free = _free_gib() if free_gib is None else free_gib
     wish = _wish(row, settings, said, fixed if skip else None)
     wish = dataclasses.replace(wish, disk_gib=disk_gib, free_gib=free, system=system)
-    return _full_plan(row, settings, wish, said)
+    return _full_plan(row, settings, wish)
 
 
 def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
@@ -193,7 +196,9 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         ram_gib=settings.ram_gib,
         span=span,
         precision="bf16" if precision == "full" else precision,
-        side_px=settings.s_max_px if settings.patches == "full" else said.get("s_min_px", 0),
+        patches=settings.patches,
+        side_px=_side(row, settings, said),
+        s_max_px=said.get("s_max_px", 0),
         text_tokens=said.get("text_tokens", 0),
         rank=settings.rank,
         targets=settings.targets,
@@ -205,15 +210,28 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
     )
 
 
-def _full_plan(row: ModelRow, settings: Settings, wish: Wish, said: dict) -> Plan:
-    fit: Fit = find(row, wish)
+def _side(row: ModelRow, settings: Settings, said: dict) -> int:
+    """The side to train at where something said decides it, else 0. Another patch schedule than
+    the usual one is asked for to compare with what was published, so it has the published sides."""
+    if settings.patches == "full":
+        return settings.s_max_px
+    usual = training_preset(row.name)["patches"]
+    return said.get("s_min_px", 0 if settings.patches == usual else row.s_min_px)
+
+
+def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
+    fit = find(row, wish)
+    if fit is None:
+        raise refusal(row, wish)
     choice = fit.choice
+    patches, s_max_px = crops(row, wish, choice.side_px)
     settings = dataclasses.replace(
         settings,
         front=choice.front,
         back=choice.back,
-        s_min_px=settings.s_min_px if settings.patches == "full" else choice.side_px,
-        s_max_px=max(settings.s_max_px, choice.side_px),
+        patches=patches,
+        s_min_px=choice.side_px,
+        s_max_px=s_max_px,
         text_tokens=choice.text_tokens,
         precision="full" if choice.precision == "bf16" else choice.precision,
         checkpointing=choice.checkpointing,
@@ -267,7 +285,6 @@ def choice_of(settings: Settings) -> Choice:
         front=settings.front,
         back=settings.back,
         side_px=settings.s_max_px if settings.patches == "full" else settings.s_min_px,
-        s_max_px=settings.s_max_px,
         text_tokens=settings.text_tokens,
         precision="bf16" if settings.precision == "full" else settings.precision,
         checkpointing=settings.checkpointing,

@@ -80,7 +80,11 @@ def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
 
 
 def _rows(weight: Tensor) -> Iterator[Tensor]:
-    return iter(weight.split(max(1, _AT_ONCE // weight.shape[1])))
+    return iter(weight.split(_num_rows(weight)))
+
+
+def _num_rows(weight: Tensor) -> int:
+    return max(1, _AT_ONCE // weight.shape[1])
 
 
 def dequantise(
@@ -91,7 +95,12 @@ def dequantise(
 
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
-        return bnb.int8_vectorwise_dequant(weight, scale).to(dtype)
+        # some rows at a time: bitsandbytes makes two float32 copies on its way
+        out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+        pieces = _rows(weight), scale.split(_num_rows(weight)), _rows(out)
+        for some, scales, into in zip(*pieces, strict=True):
+            into.copy_(bnb.int8_vectorwise_dequant(some, scales))
+        return out
     code = _scale_code(weight.device)
     absmax = bnb.dequantize_blockwise(
         scale, absmax=parts["scale_scale"], code=code, blocksize=NF4_SCALES

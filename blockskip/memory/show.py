@@ -26,8 +26,8 @@ def plan_table(plan: Plan) -> Table:
         title=f"{said['model']}: {plan.settings.budget_gib:g} GiB of graphics memory, "
         f"{plan.settings.ram_gib:g} GiB of RAM",
         caption=f"{span['front']} + {span['back']} blocks skipped ({span['ratio']:.0%}) · "
-        f"{said['precision']} · crops {said['patches']['s_min']} to {said['patches']['s_max']} px "
-        f"· {said['text_tokens']} text tokens · {said['window_draws']} draws a window",
+        f"{said['precision']} · {_crops(**said['patches'])} · {said['text_tokens']} text tokens · "
+        f"{said['window_draws']} draws a window",
     )
     table.add_column("stage")
     for name in ("graphics memory", "RAM", "disk"):
@@ -39,6 +39,14 @@ def plan_table(plan: Plan) -> Table:
     total = (plan.peak_vram_gib, plan.ram_gib, plan.disk_gib)
     table.add_row("in all", *(f"{size:.2f}" for size in total))
     return table
+
+
+def _crops(schedule: str, s_min: int, s_max: int) -> str:
+    """“dynamic crops of 256 to 512 px, trained at 256”; sides in pixels."""
+    if schedule == "full":
+        return f"whole pictures of {s_max} px"
+    sides = f"{s_max}" if schedule == "resize" else f"{s_min} to {s_max}"
+    return f"{schedule} crops of {sides} px, trained at {s_min}"
 
 
 def peaks_table(report: dict) -> Table:

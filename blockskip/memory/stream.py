@@ -12,6 +12,7 @@ are counted where they are read and where they arrive (METHOD.md §1.4: once a w
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from blockskip.events import UserError
 from blockskip.memory.weights import Index, Reader, Stored
 
+log = logging.getLogger(__name__)
 ALIGNED = 256  # bytes; vector loads and copies like it, and digits do not depend on the neighbours
 
 
@@ -74,7 +76,7 @@ class _Staging:
             self.copied = None
         if len(self.buffer) < num_bytes:
             self.buffer = torch.empty(0, dtype=torch.uint8)
-            self.buffer = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=pinned)
+            self.buffer = host_empty((num_bytes,), torch.uint8, pinned)
         return self.buffer[:num_bytes]
 
 
@@ -188,7 +190,7 @@ class Store:
         if staging is not None:
             host = staging.room(size, there.is_cuda)
         else:
-            host = torch.empty(size, dtype=torch.uint8, pin_memory=there.is_cuda and size > 0)
+            host = host_empty((size,), torch.uint8, there.is_cuda and size > 0)
         self._read(fresh, offsets, host)
         read = _views(host, fresh, offsets)
         if keep:
@@ -217,7 +219,7 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
     that share memory with an indexed one are found through it. Raises UserError when the index lacks
     one.
     """
-    store = Store(keep_bytes)
+    model._store = store = Store(keep_bytes)
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -257,6 +259,17 @@ def distinct(found: Sequence[Missing]) -> dict[Store, list[Slot]]:
     for _, _, slot in found:
         stores.setdefault(slot.store, {})[slot.name] = slot
     return {store: list(slots.values()) for store, slots in stores.items()}
+
+
+def host_empty(shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> Tensor:
+    """Memory of this PC, pinned if wanted and if the system has so much of that kind: a card copies
+    from other memory as rightly, only slower."""
+    if pinned:
+        try:
+            return torch.empty(*shape, dtype=dtype, pin_memory=True)
+        except RuntimeError:
+            log.warning("no pinned memory of shape %s; pageable instead", tuple(shape))
+    return torch.empty(*shape, dtype=dtype)
 
 
 def _bytes(size: int) -> Tensor:

@@ -29,6 +29,7 @@ _T5_BLOCK = (4 * 4096**2 + 3 * 4096 * 10240 + 2 * 4096) * 2
 _T5_WORDS = 32128 * 4096 * 2
 _CLIP = 123_060_480 * 2
 _VAE = 83_819_683 * 2
+_HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 
@@ -39,8 +40,9 @@ class Choice:
     model: str = "flux-dev"
     front: int = 19
     back: int = 10
-    side_px: int = 256  # side training sees: s_min, or s_max with patches "full"
-    s_max_px: int = 512
+    # side training sees: s_min, or s_max with patches "full"; larger crops are shrunk to it on the
+    # CPU, so the largest crop's side counts nowhere
+    side_px: int = 256
     text_tokens: int = 512
     precision: str = "bf16"  # of the frozen blocks: bf16 | int8 | nf4
     checkpointing: bool = False
@@ -108,10 +110,28 @@ def middle_bytes(row: ModelRow, choice: Choice) -> float:
     return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice))
 
 
+def waiting_bytes(row: ModelRow, choice: Choice) -> float:
+    """Weights of blocks that come to the card again and again. A middle that stays comes once,
+    past RAM (`hold` without `keep`); its modulation comes with every window."""
+    staying = middle_bytes(row, choice) if choice.middle == "stays" else 0.0
+    return model_bytes(row, choice.precision) - staying
+
+
+def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
+    """Arithmetic of one draw in any block, in multiply-adds: linears (12 squares of the width a
+    token, in double and single blocks alike) and attention."""
+    count = (side_px // PIXELS_A_TOKEN) ** 2 + text_tokens
+    return count * (12.0 * row.width**2 + 2.0 * count * row.width)
+
+
 def lora_params(row: ModelRow, choice: Choice) -> int:
     """Parameters of the LoRA: rank times (in + out) of every linear it adapts."""
+    return sum(_block_lora(row, choice, i) for i in _middle(row, choice))
+
+
+def _block_lora(row: ModelRow, choice: Choice, index: int) -> int:
     widths = {"attention": (16, 6), "attention+ff": (36, 17)}[choice.targets]
-    return sum(choice.rank * widths[i >= row.blocks[0]] * row.width for i in _middle(row, choice))
+    return choice.rank * widths[index >= row.blocks[0]] * row.width
 
 
 def _middle(row: ModelRow, choice: Choice) -> range:
@@ -155,23 +175,39 @@ def _train_card(row: ModelRow, choice: Choice) -> float:
     ff = 5 if choice.targets == "attention+ff" else 0
     kept = [(13.4 if i < row.blocks[0] else 12.05) + ff for i in middle]
     there = _around(row, choice, embedders=not choice.front) + 12 * lora
-    # what backward makes and lets go
-    there += 11 * unit + _unpacked(row, choice)
     if choice.middle != "streamed":
         there += middle_bytes(row, choice)
+    # what backward makes and lets go
+    passing = 11 * unit + _unpacked(row, choice)
     if not choice.checkpointing:
-        return there + sum(kept) * unit + 2 * lora  # with every LoRA matrix rounded to bf16
-    return there + 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+        # with every LoRA matrix rounded to bf16
+        return there + passing + sum(kept) * unit + 2 * lora
+    passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+    # AdamW: all gradients, and the root of one of its numbers
+    return there + max(passing, 8 * lora + _two_streamed(row, choice))
+
+
+def _two_streamed(row: ModelRow, choice: Choice) -> float:
+    """The first two blocks of a streamed middle, the last to have come in a backward pass."""
+    if choice.middle != "streamed":
+        return 0.0
+    return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice)[:2])
 
 
 def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float) -> float:
-    """The worst block of a checkpointed backward: inputs up to it, its own activations and, when
-    the middle is streamed, its weights and those of the block before it, which is coming."""
+    """The worst block of a checkpointed backward: inputs up to it, its own activations, gradients
+    of the blocks behind it and, when the middle is streamed, its weights and those of the block
+    before it, which is coming."""
+    middle = _middle(row, choice)
     sizes = [0.0] + [
-        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed")
-        for i in _middle(row, choice)
+        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed") for i in middle
     ]
-    return max((n + 1 + kept[n]) * unit + sizes[n] + sizes[n + 1] for n in range(len(kept)))
+    behind = [
+        4 * sum(_block_lora(row, choice, j) for j in middle[n + 1 :]) for n in range(len(kept))
+    ]
+    return max(
+        (n + 1 + kept[n]) * unit + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
+    )
 
 
 def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
@@ -181,7 +217,7 @@ def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
     image = 1 - choice.text_tokens / tokens(choice, side_px)
     wide = choice.targets == "attention+ff" and choice.front < row.blocks[0]
     attention = (16.5 - 4.2 * image + 1.3 * wide) * unit  # a LoRA's sum beside what it adds to
-    unpacked = 8.0 * row.width**2 + 9 * unit if choice.precision != "bf16" else 0.0
+    unpacked = 8.0 * row.width**2 + 10 * unit if choice.precision != "bf16" else 0.0
     return max(attention, unpacked)
 
 
@@ -228,12 +264,18 @@ def window_bytes(row: ModelRow, choice: Choice, num_draws: int) -> float:
 
 
 def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
-    """RAM beyond the program's own. A mapped file's pages are the system's to drop, and not in."""
+    """RAM beyond the program's own. A mapped file's pages are the system's to drop, and not in.
+
+    Pinned memory (staging, a window's state, kept weights) is counted as the bytes asked for, since
+    torch's host allocator is told not to round them up to powers of two.
+    """
     lora = lora_params(row, choice)
     image = tokens(choice) - choice.text_tokens
     latents = 4.0 * choice.num_draws * image * LATENT_WIDTH
-    waiting = model_bytes(row, choice.precision) if choice.offload == "pinned" else 0.0
+    waiting = waiting_bytes(row, choice) if choice.offload == "pinned" else 0.0
     staging = _stream(row, choice, range(row.num_blocks), modulation=True)  # two pinned buffers
+    # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
+    pieces = 2 * (_HELD_AT_ONCE + 5 * row.width**2 * WEIGHT_BYTES[choice.precision])
     base = latents + waiting + staging + 2 * 4 * lora
     texts = 2.0 * choice.window_draws * choice.text_tokens * TEXT_WIDTH
     state = (choice.window_draws - choice.window_on_card) * _unit(row, choice)
@@ -243,7 +285,7 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
         "text": _CLIP + 2 * _T5_BLOCK,
         "latents": 2 * latents + _VAE,
         "residuals": base + texts + state + again + window,
-        "train": base + 16 * lora,
+        "train": base + max(0.0, pieces - staging) + 16 * lora,
         "preview": base + _VAE,
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blockskip import config, files, runs
 from blockskip.config import ModelRow
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.sources import hub
 from blockskip.sources.model import Source, layouts
 from blockskip.sources.weights import Entry, bits
@@ -31,22 +31,24 @@ def find_model(row: ModelRow) -> Source:
     if row.name == "demo":
         raise UserError(
             f"The demo model is missing ({row.source}).",
-            "Download BlockSkip Studio again, or make the model anew: blockskip lab pretrain-demo",
+            "Download BlockSkip Studio again, or make the model anew: "
+            + command("lab pretrain-demo"),
         )
     if (folder := hub.downloaded(row)) is not None:
         return Source(row, folder)
     raise UserError(
         f"{row.title} is not on this machine.",
-        f"If ComfyUI has it: blockskip models use-comfyui FOLDER. Else download it, after accepting "
-        f"its licence at {hub.page(row)}: blockskip models fetch {row.name}",
+        f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else download it, after "
+        f"accepting its licence at {hub.page(row)}: {command('models fetch')} {row.name}",
     )
 
 
 def fetch(row: ModelRow) -> Source:
-    """Download a model, or what is still missing of it. Raises UserError."""
+    """Download a model, or what is still missing of it. Raises UserError, also when what came is
+    another model."""
     if (config.ROOT / row.source).exists():
         return Source(row, config.ROOT / row.source)
-    source = Source(row, hub.fetch(row))
+    source = Source(row, hub.fetch(row, lambda folder: check(Source(row, folder))))
     _remember(row, None)  # what was just asked for wins over what was chosen before
     return source
 
@@ -66,15 +68,16 @@ def use(row: ModelRow, paths: Sequence[Path]) -> Source:
     return source
 
 
-def use_comfyui(folder: Path) -> list[Source]:
-    """Take every model that this ComfyUI folder holds whole from there, from now on.
+def use_comfyui(*folders: Path) -> list[Source]:
+    """Take every model that these ComfyUI folders hold whole from there, from now on: one folder,
+    or that of the models and that of the program, where they are apart.
 
-    Raises UserError, about the first real model, when it holds none.
+    Raises UserError, about the first real model, when they hold none.
     """
     found, problems = [], {}
     for row in config.model_rows().values():
         try:
-            found.append(use(row, [folder]))
+            found.append(use(row, folders))
         except UserError as error:
             problems[row.name] = error
     if not found:  # nobody looks for the demo model there
@@ -131,11 +134,22 @@ def _remembered() -> dict:
     if not _places().exists():
         return {}
     try:
-        return files.read_json(_places())
-    except (OSError, ValueError) as error:
+        known = files.read_json(_places())
+        if not all(map(_well_formed, known.values())):
+            raise ValueError(known)
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             f"{_places()} cannot be read.", "Delete it and choose your models again."
         ) from error
+    return known
+
+
+def _well_formed(chosen: object) -> bool:
+    """Whether it is what `_remember` writes of a model."""
+    if not isinstance(chosen, dict) or not isinstance(chosen.get("folder"), str):
+        return False
+    tables = chosen.get("files"), chosen.get("tokenizers")
+    return all(isinstance(t, dict) and all(isinstance(p, str) for p in t.values()) for t in tables)
 
 
 def _remember(row: ModelRow, source: Source | None) -> None:
@@ -161,7 +175,7 @@ def _restored(row: ModelRow, chosen: dict) -> Source:
         if not path.exists():
             raise UserError(
                 f"{row.title} is no longer where it was: {path} is missing.",
-                "Put it back or attach its drive, or choose again: blockskip models use-comfyui "
-                f"FOLDER, or blockskip models use {row.name} …",
+                "Put it back or attach its drive, or choose again: "
+                f"{command('models use-comfyui')} FOLDER, or {command('models use')} {row.name} …",
             )
     return Source(row, folder, own, texts)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blockskip.config import ModelRow
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.sources.gguf_files import ENDING, readable
 from blockskip.sources.model import Source, configs_folder, layouts
 from blockskip.sources.weights import FLOATS, Entry, bits, tensor_table
@@ -70,9 +70,10 @@ def weight_files(base: Path) -> Iterator[Path]:
 
 
 def _bases(folder: Path) -> list[Path]:
-    """ComfyUI's own folder, also when its `models` or the folder of the portable one is given."""
+    """ComfyUI's own folder, also when its `models` or the folder around it is given; the one with
+    the program need have no `models`."""
     near = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
-    bases = [base for base in near if (base / "models").is_dir()]
+    bases = [base for base in near if (base / "models").is_dir() or (base / "comfy").is_dir()]
     return list(dict.fromkeys(bases)) or [folder]
 
 
@@ -148,7 +149,9 @@ def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
         if not holding:
             raise UserError(
                 f"The text encoders' vocabulary is missing ({inside}).",
-                "Point at the whole ComfyUI folder (the one with main.py in it), which brings it.",
+                "ComfyUI's program brings it. Where its models lie apart from the program, name both "
+                "folders, the one with `models` in it and the one with main.py in it: "
+                f"{command('models use-comfyui')} FOLDER FOLDER",
             )
         found[name] = holding[0]
     return found
@@ -170,5 +173,5 @@ def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path])
     return UserError(
         f"{row.title}'s {what} was not found in {places}.{problems}",
         f"Put {file} into ComfyUI's models/{kind}, or name the file: "
-        f"blockskip models use {row.name} FILE FOLDER …",
+        f"{command('models use')} {row.name} FILE FOLDER …",
     )

@@ -3,20 +3,20 @@ resumed, offline ever after.
 
 huggingface_hub 2.4 throws a half-downloaded file away when its process ends; for files of 10 GB we
 keep it (`<file>.part`, with the version of the file it belongs to) and ask for the rest of it.
-Tokens are huggingface_hub's own affair (`hf auth login` or $HF_TOKEN): we neither keep nor print
-them.
+Tokens are huggingface_hub's own affair ($HF_TOKEN, or one that another program of the hub's keeps):
+we neither keep nor print them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip import files, runs
 from blockskip.config import ModelRow
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 
 # the parts, not the same weights a second time in the original layout beside them
 WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
@@ -49,13 +49,14 @@ def folder_of(row: ModelRow) -> Path:
 def downloaded(row: ModelRow) -> Path | None:
     """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
 
-    Raises UserError for a download of ours that was not finished.
+    Raises UserError for a download of ours that was not finished, or was of another model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     folder = folder_of(row)
-    if _noted(folder).get("whole"):
+    noted = _noted(folder)
+    if noted.get("whole"):
         return folder
     try:
         shared = Path(snapshot_download(row.source, local_files_only=True, allow_patterns=WANTED))
@@ -63,18 +64,22 @@ def downloaded(row: ModelRow) -> Path | None:
             return shared
     except (LocalEntryNotFoundError, ValueError):
         pass
+    if problem := noted.get("problem"):
+        raise UserError(problem, f"If its repository is right by now: {_again(row)}")
     if folder.exists():
         raise UserError(
             f"The download of {row.title} is not finished.",
-            f"Go on where it stopped: blockskip models fetch {row.name}",
+            f"Go on where it stopped: {_again(row)}",
         )
     return None
 
 
-def fetch(row: ModelRow) -> Path:
+def fetch(row: ModelRow, check: Callable[[Path], object]) -> Path:
     """Bring a model, or the rest of it; returns its folder.
 
-    Raises UserError: licence not accepted, disk too small, no connection, connection lost.
+    check: looks at the folder when all has come, and raises UserError for what is not the model:
+    only what passes is remembered as whole. Raises UserError also when the licence is not accepted,
+    the disk too small, or the connection missing or lost.
     """
     import httpx2
 
@@ -88,11 +93,20 @@ def fetch(row: ModelRow) -> Path:
         for remote in missing:
             _bring(row, commit, remote, folder)
             here[remote.name] = remote.version
-            _note(folder, row, commit, here, whole=False)
+            _note(folder, row, commit, here)
     except (httpx2.HTTPError, OSError) as error:
         raise _explained(row, folder, error) from error
+    try:
+        check(folder)
+    except UserError as error:
+        _note(folder, row, commit, here, problem=error.title)
+        raise
     _note(folder, row, commit, here, whole=True)
     return folder
+
+
+def _again(row: ModelRow) -> str:
+    return command(f"models fetch {row.name}")
 
 
 def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
@@ -100,13 +114,14 @@ def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
     import httpx2
     from huggingface_hub import errors
 
-    again = f"blockskip models fetch {row.name}"
+    again = _again(row)
     if isinstance(error, errors.GatedRepoError):
         return _locked(row)
     if isinstance(error, errors.RepositoryNotFoundError):
         return UserError(
             f"The hub does not know {row.source}, or does not let you see it.",
-            "If you have a token, it may be wrong or too old: hf auth login",
+            "If you have a token, it may be wrong or too old: set the environment variable HF_TOKEN "
+            "to a new one.",
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return UserError(
@@ -127,13 +142,6 @@ def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
         f"The download of {row.title} was interrupted ({type(error).__name__}).",
         f"It goes on where it stopped: {again}",
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space of the drive that `folder` is, or will be, on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _listing(row: ModelRow) -> tuple[str, list[Remote]]:
@@ -173,13 +181,13 @@ def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
     """Raises UserError, before anything is downloaded, when it would not fit."""
     parts = [_part(folder, remote) for remote in wanted]
     have = sum(path.stat().st_size for path in parts if path.exists())
-    missing, free = sum(remote.size for remote in wanted) - have, free_bytes(folder)
+    missing, free = sum(remote.size for remote in wanted) - have, files.free_bytes(folder)
     if missing > 0 and missing + SPARE > free:
         raise UserError(
             f"{row.title} needs {missing / 2**30:.1f} GiB, and the drive of {folder} has "
             f"{free / 2**30:.1f} GiB free ({SPARE / 2**30:.0f} GiB of them are left alone).",
-            "Free some space, or keep models and runs on another drive: set BLOCKSKIP_DATA to a "
-            "folder there.",
+            "Free some space, or keep models and runs on another drive: set the environment variable "
+            "BLOCKSKIP_DATA to a folder there.",
         )
 
 
@@ -207,7 +215,7 @@ def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
             part.unlink()
             raise UserError(
                 f"{remote.name} arrived damaged and was thrown away.",
-                f"Fetch it again: blockskip models fetch {row.name}",
+                f"Fetch it again: {_again(row)}",
             )
     files.replace(part, target)
 
@@ -218,16 +226,19 @@ def _part(folder: Path, remote: Remote) -> Path:
 
 
 def _noted(folder: Path) -> dict:
-    """What `fetch` brought so far: {repository, commit, files: name → version, whole}."""
+    """What `fetch` brought so far: {repository, commit, files: name → version, whole, problem}."""
     try:
-        return files.read_json(folder / "fetched.json")
+        said = files.read_json(folder / "fetched.json")
     except (OSError, ValueError):
         return {}
+    return said if isinstance(said, dict) else {}
 
 
-def _note(folder: Path, row: ModelRow, commit: str, here: dict, whole: bool) -> None:
+def _note(
+    folder: Path, row: ModelRow, commit: str, here: dict, whole: bool = False, problem: str = ""
+) -> None:
     said = {"repository": row.source, "commit": commit, "whole": whole, "files": here}
-    files.write_json(folder / "fetched.json", said)
+    files.write_json(folder / "fetched.json", said | {"problem": problem})
 
 
 def _whole(row: ModelRow, folder: Path) -> bool:
@@ -250,6 +261,6 @@ def _locked(row: ModelRow) -> UserError:
         )
     return UserError(
         f"{row.title} is gated: the hub wants to know who you are.",
-        f"Make a free account, {accept}, make a read token in your settings there, and give it "
-        "once with: hf auth login (or set HF_TOKEN). Then fetch again.",
+        f"Make a free account, {accept}, make a read token in your settings there, set the "
+        f"environment variable HF_TOKEN to it, and in the same window: {_again(row)}",
     )

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from blockskip import config, files, runs
 from blockskip.config import ModelRow
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.sources.weights import WeightIndex, part_files, tensor_table
 
 SMALL = 16 << 20  # bytes; a bigger file's digest is remembered
@@ -59,7 +59,7 @@ class Source:
             raise UserError(
                 f"{self.where} does not hold the whole of {self.row.title}'s "
                 f"{family.PARTS[part][0]}.",
-                f"Fetch it, or choose other files: blockskip models use {self.row.name} …",
+                f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
             )
         return family.index(part, own, wanted)
 

@@ -2,8 +2,8 @@
 
 A `WeightIndex` says for every parameter of a model which tensor of which file it is (or which rows
 of one, where the file keeps several layers as one), with its shape known before a byte is read.
-A safetensors file is mapped, and nothing of it copied but what has to change: 8-bit floats with
-their scales, and swapped halves. A GGUF is read and unpacked by sources/gguf_files.py.
+Files are read, never mapped: Windows would not let ComfyUI replace a file that is mapped here. A
+GGUF is unpacked by sources/gguf_files.py.
 
 8-bit floats as ComfyUI keeps them: `<layer>.weight` in float8 and, beside it, `<layer>.scale_weight`
 (older files) or `<layer>.weight_scale`; the weight is their product. Without a scale it is a plain
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models
 FLOATS = ("F64", "F32", "F16", "BF16")
 FLOATS_8 = ("F8_E4M3", "F8_E5M2")
 _SCALES = (".scale_weight", ".weight_scale")
+_PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -96,35 +97,25 @@ class Weight:
         kept = self.entry.dtype in FLOATS and not self.entry.gguf
         return kept and not self.swapped and not self.scale
 
-    def read(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The parameter, `shape`, on the CPU; only this tensor is ever in memory.
+    def read(self, dtype: torch.dtype | None = None, reader: Reader | None = None) -> Tensor:
+        """The parameter, `shape`, in memory of its own on the CPU; nothing else of the file is.
 
-        dtype: None = `self.dtype`. A plain one in its own precision is a view of the mapped file,
-        and takes no memory of its own: never write into it. Raises UserError when a GGUF file
-        is cut short.
+        dtype: None = `self.dtype`. reader: brings and counts the bytes, and knows the headers of
+        files that it has seen. Raises UserError when the file is cut short.
         """
-        if self.entry.gguf:
-            from blockskip.memory.weights import Reader
-
-            return self.unpacked(Reader(), dtype)
-        file = _open(str(self.path), self.path.stat().st_mtime_ns)
-        whole = file.get_tensor(self.entry.key)
-        scale = file.get_tensor(self.scale) if self.scale else None
-        return self.finished(whole if self.rows is None else whole[slice(*self.rows)], scale, dtype)
-
-    def unpacked(self, reader: Reader, dtype: torch.dtype | None = None) -> Tensor:
-        """As `read`, of a GGUF file, whose bytes `reader` brings and counts."""
-        read, dtype = partial(reader.raw, self.path), dtype or self.dtype
-        return self.finished(gguf_files.unpack(self.entry, read, self.rows, dtype), dtype=dtype)
-
-    def finished(
-        self, rows: Tensor, scale: Tensor | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor:
-        """The parameter from its stored rows, however they were read, and the whole scale tensor."""
         import torch
 
-        tensor = rows if scale is None else _scaled(rows, scale, self.rows)
-        tensor = tensor.to(dtype or self.dtype)
+        from blockskip.memory.weights import Reader
+
+        reader, dtype = reader or Reader(), dtype or self.dtype
+        if self.entry.gguf:
+            read = partial(reader.raw, self.path)
+            tensor = gguf_files.unpack(self.entry, read, self.rows, dtype)
+        else:
+            tensor = reader.tensor(self.path, self.entry.key, self.rows)
+            if self.scale:
+                tensor = _scaled(tensor, reader.tensor(self.path, self.scale), self.rows)
+            tensor = tensor.to(dtype)
         if self.swapped:
             tensor = torch.cat(tensor.chunk(2)[::-1])
         return tensor.reshape(self.shape)
@@ -196,9 +187,9 @@ def part_files(folder: Path) -> list[Path]:
         if listing.exists():
             try:
                 table = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
-            except (ValueError, KeyError):
+                shards = [folder / shard for shard in sorted(set(table.values()))]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a broken listing
                 return []
-            shards = [folder / shard for shard in sorted(set(table.values()))]
             return shards if all(shard.exists() for shard in shards) else []
         if single.exists():
             return [single]
@@ -220,16 +211,13 @@ def _unreadable(entry: Entry, remedy: str) -> UserError:
     )
 
 
-@lru_cache(maxsize=8)
-def _open(path: str, changed_ns: int) -> object:
-    """The mapped file, kept open; `changed_ns` makes a file that was replaced another one."""
-    from safetensors import safe_open
-
-    return safe_open(path, framework="pt")
-
-
 @lru_cache(maxsize=256)
 def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
     """The table at the file's head, remembered until the file changes."""
+    if path.suffix.lower() in _PICKLES:
+        raise UserError(
+            f"{path.name} can hold programs and is never opened.",
+            "Take the .safetensors file of the same model.",
+        )
     packed = path.suffix.lower() == gguf_files.ENDING
     return (gguf_files if packed else files).read_table(path)

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from blockskip import config, files, photos, runs
+from blockskip import config, files, housekeeping, photos, runs
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.memory import monitor, planner
@@ -101,7 +101,7 @@ def choose(
         seed=int(seed or 0),
         rank=int(rank) if rank else None,
         preview_every=max(1, steps // 4),
-        ram_gib=float(int(monitor.usage().ram_total_gib)),
+        **housekeeping.room(),
     )
 
 

@@ -13,7 +13,7 @@ from blockskip.lab.simulate import simulate
 from blockskip.memory.planner import choice_of, make_plan
 from blockskip.memory.tables import Choice
 
-BUDGETS = (4, 6, 8, 10, 12, 16, 24)
+BUDGETS = (2.5, 4, 6, 8, 10, 12, 16, 24)  # at 2.5 the trained blocks are streamed
 DEFAULT = asdict(Choice())
 FILE = Path(__file__).with_name("simulated.json")
 # what a stage's peak depends on; the rest of a choice would only simulate it twice
@@ -31,8 +31,11 @@ MATTERS["preview"] = [*MODEL, "preview_px", "tiled"]
 
 def cases() -> Iterator[tuple[str, Choice]]:
     """(stage, choice) to simulate."""
-    for system, budget in itertools.product(("Windows", "Linux"), BUDGETS):
-        plan = make_plan(model="flux-dev", budget_gib=budget, system=system, free_gib=float("inf"))
+    rungs = [*itertools.product(("Windows", "Linux"), BUDGETS, ("",)), ("Linux", 24, "0")]
+    for system, budget, skip in rungs:
+        plan = make_plan(
+            model="flux-dev", budget_gib=budget, system=system, skip=skip, free_gib=float("inf")
+        )
         yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
     kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
@@ -45,11 +48,16 @@ def cases() -> Iterator[tuple[str, Choice]]:
         )
 
 
+def key(stage: str, choice: Choice) -> tuple[str, dict]:
+    """A case as simulated.json has it: the stage, and what of a choice matters and is unusual."""
+    said = asdict(choice)
+    return stage, {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+
+
 def main() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     for stage, choice in cases():
-        said = asdict(choice)
-        unusual = {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+        unusual = key(stage, choice)[1]
         if any((case["stage"], case["choice"]) == (stage, unusual) for case in found):
             continue
         peak = simulate(choice, [stage])[stage].vram_gib

@@ -96,20 +96,20 @@ def forward_flops(image: int, text: int, double: int, single: int) -> int:
     return double * doubles + single * singles
 
 
-def around_flops(image: int, text: int, embedders: bool) -> int:
-    """Time, guidance and text embeddings, the head; the embedders where they run."""
+def around_flops(image: int, text: int) -> int:
+    """Time, guidance and pooled embeddings, and the embedders of both streams."""
     d = HEAD
-    found = 2 * (2 * (256 * d + d * d)) + 2 * (24 * d + d * d) + 2 * (2 * d * d)
-    found += 2 * image * d * 64
-    return found + (2 * image * 64 * d + 2 * text * 40 * d if embedders else 0)
+    embeddings = 2 * (2 * (256 * d + d * d)) + 2 * (24 * d + d * d)
+    return embeddings + 2 * image * 64 * d + 2 * text * 40 * d
 
 
 def test_flops_of_a_window_are_those_of_a_hand(folder):
-    """Half resolution: 2 x 2 image tokens, 5 text tokens; LoRA on q, k, v of the last three blocks."""
+    """Half resolution: 2 x 2 image tokens, 5 text tokens; LoRA on q, k, v of the last three blocks.
+    A window ends before the head."""
     said = work(job(folder, "ours", windows=True, count=True, front=1, back=1))
     lora = 2 * 9 * 4 * 2 * HEAD * 4  # a double block: q, k, v, out for either stream
     lora += 2 * 9 * 4 * 2 * HEAD * 3  # a single one: q, k, v
-    by_hand = forward_flops(4, 5, 2, 2) + around_flops(4, 5, True) + lora
+    by_hand = forward_flops(4, 5, 2, 2) + around_flops(4, 5) + lora
     assert said["window_flops_a_draw"] == by_hand
     again = work(job(folder, "ours2", windows=True, count=True, front=1, back=1, reuse=3))
     assert again["window_flops_a_draw"] == by_hand / 3, "three uses share it"

@@ -4,6 +4,7 @@ import gc
 import json
 from pathlib import Path
 
+import make_simulated
 import pytest
 import torch
 from torch import nn
@@ -111,10 +112,18 @@ def close(planned: float, simulated: float) -> bool:
 
 @pytest.mark.parametrize("case", CACHE, ids=lambda case: case["stage"])
 def test_the_planner_knows_what_was_simulated(case):
-    """simulated.json was made by tests/lab/simulated.py, too slow to run each time."""
+    """simulated.json was made by tests/lab/make_simulated.py, too slow to run each time."""
     choice = Choice(**case["choice"])
     planned = stage_needs(model_row(choice.model), choice)[case["stage"]].vram_gib
     assert close(planned, case["vram_gib"]), (planned, case)
+
+
+def test_every_rungs_plan_was_simulated():
+    simulated = [(case["stage"], case["choice"]) for case in CACHE]
+    lacking = [
+        case for case in make_simulated.cases() if make_simulated.key(*case) not in simulated
+    ]
+    assert not lacking, "run tests/lab/make_simulated.py"
 
 
 def test_a_report_says_both():

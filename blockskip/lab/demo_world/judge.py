@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from blockskip import files
 from blockskip.config import ASSETS
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.lab.demo_world.world import (
     ACCESSORIES,
     BACKGROUNDS,
@@ -170,7 +170,7 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     if not path.exists():
         raise UserError(
             f"The demo model's judge is missing ({path}).",
-            "Download BlockSkip Studio again, or make it: blockskip lab pretrain-demo.",
+            f"Download BlockSkip Studio again, or make it: {command('lab pretrain-demo')}",
         )
     facts = files.read_metadata(path).get("judge")
     if facts is None:

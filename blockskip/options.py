@@ -1,0 +1,87 @@
+"""Options that several commands take, each written once, and what may be said.
+
+What cannot be meant is wrong usage (exit code 2), and said before anything is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+import typer
+
+from blockskip import config
+
+_SKIP = re.compile(r"\d+\s*,\s*\d+|\d*\.?\d+")
+
+
+def above_zero(value: float | None) -> float | None:
+    """Lets finite numbers above 0 and None pass. Raises BadParameter."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is not possible: give a number above 0.")
+    return value
+
+
+def not_below_zero(value: float | None) -> float | None:
+    """Lets finite numbers from 0 on and None pass. Raises BadParameter."""
+    return value if value == 0 else above_zero(value)
+
+
+def share(value: float | None) -> float | None:
+    """Lets numbers from 0 to below 1 and None pass. Raises BadParameter."""
+    if value is not None and not 0 <= value < 1:
+        raise typer.BadParameter(f"{value:g} is not possible: give 0 or more, less than 1.")
+    return value
+
+
+def skip_words(text: str) -> str:
+    """Lets "", a ratio and two numbers of blocks pass. Raises BadParameter."""
+    if text and not _SKIP.fullmatch(text.strip()):
+        raise typer.BadParameter(
+            f"{text} is not understood: give a ratio (0.5), or how many blocks at the front and the "
+            "back (19,10)."
+        )
+    return text.strip()
+
+
+def of_model(precision: str | None, model: str) -> str | None:
+    """--precision as settings have it. Raises BadParameter for bf16 where the model's own is another,
+    UserError for an unknown model."""
+    row = config.model_row(model)
+    if precision == "bf16" and row.dtype != "bfloat16":
+        raise typer.BadParameter(
+            f"--precision bf16: {row.title} is {row.dtype}. Use full, int8 or nf4."
+        )
+    return "full" if precision == "bf16" else precision
+
+
+Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
+Budget = Annotated[
+    float, typer.Option(help="Graphics memory it may use, GiB.", callback=above_zero)
+]
+Ram = Annotated[
+    float | None, typer.Option(help="RAM, GiB; left out: this PC's.", callback=above_zero)
+]
+Disk = Annotated[
+    float | None,
+    typer.Option(
+        help="Free on the disk, GiB; 0: enough; left out: this PC's.", callback=not_below_zero
+    ),
+]
+Skip = Annotated[
+    str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).", callback=skip_words)
+]
+Precision = Annotated[
+    Literal["bf16", "int8", "nf4", "full"] | None,
+    typer.Option(help="Of the model's blocks; full: as it is (FLUX: bf16). Left out: what fits."),
+]
+Patches = Annotated[
+    Literal[config.PATCH_SCHEDULES] | None, typer.Option(help="How large crops are, in order.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
+Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
+Targets = Annotated[
+    Literal[config.TARGETS] | None, typer.Option(help="Which layers the LoRA is for.")
+]
+Device = Annotated[Literal[config.DEVICES], typer.Option(help="auto: the best there is.")]
