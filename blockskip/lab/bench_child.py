@@ -24,9 +24,9 @@ from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.lab import random_checkpoint as checkpoints
 from blockskip.lab.baselines import WholeTrainer
-from blockskip.lab.fullsize import GIB, Watch, memory_now
 from blockskip.lab.overlap import traced
 from blockskip.lab.peak import PeakMeter
+from blockskip.lab.process_memory import GIB, Watch, memory_now
 from blockskip.memory.monitor import usage
 from blockskip.memory.placement import pick_device
 from blockskip.memory.quantise import cache_folder, quantised

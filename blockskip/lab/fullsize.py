@@ -8,16 +8,13 @@ block. `--part text`: captions through a text encoder of T5-XXL's size.
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +22,7 @@ from blockskip.config import Settings
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.lab import random_checkpoint as checkpoints
+from blockskip.lab.process_memory import Watch
 from blockskip.memory.passes import row_by_row
 from blockskip.memory.placement import replaced, resident
 from blockskip.memory.stream import Store, park
@@ -37,52 +35,6 @@ from blockskip.train import Trainer, TrainingData
 CPU = torch.device("cpu")
 GIB = 2**30
 Say = Callable[[str], None]
-
-
-@dataclass
-class Watch:
-    """Peaks of this process's memory in GiB while it is entered, asked every 20 ms.
-
-    anon_gib: ours alone. file_gib: pages of files, which the system may drop; -1 where it does not
-    tell (anon_gib is then all).
-    """
-
-    anon_gib: float = 0.0
-    file_gib: float = -1.0
-    seconds: float = 0.0
-    _over: threading.Event = field(default_factory=threading.Event, repr=False)
-
-    def __enter__(self) -> Watch:
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._began = time.perf_counter()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._began
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while True:
-            anon, file = memory_now()
-            self.anon_gib, self.file_gib = max(self.anon_gib, anon), max(self.file_gib, file)
-            if self._over.wait(0.02):
-                return
-
-    def told(self) -> dict:
-        """anon_gib, file_gib, seconds, rounded."""
-        told = ("anon_gib", "file_gib", "seconds")
-        return {name: round(getattr(self, name), 3) for name in told}
-
-
-def memory_now() -> tuple[float, float]:
-    """(anonymous, file-backed) resident memory of this process in GiB; (all, -1) but on Linux."""
-    if sys.platform != "linux":
-        return psutil.Process().memory_info().rss / GIB, -1.0
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    kib = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
-    return int(kib["RssAnon"]) / 2**20, (int(kib["RssFile"]) + int(kib["RssShmem"])) / 2**20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ import dataclasses
 
 import torch
 
-from blockskip.lab.fullsize import Job, Watch, fullsize, fullsize_text
+from blockskip.lab.fullsize import Job, fullsize, fullsize_text
+from blockskip.lab.process_memory import Watch
 from blockskip.lab.random_checkpoint import FLUX_DEV, T5_XXL, flux, write_checkpoint
 
 SHAPE = FLUX_DEV | {
