@@ -44,7 +44,8 @@ def test_a_window_is_in_ram_afterwards(front, on_card):
 @pytest.mark.parametrize("rows", [1, preview.TOGETHER])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
-    pipe = FAMILY.load(ASSETS / "demo-model", torch.float32)
+    demo = Flux()  # of its own: loading tells it how many pixels a token is
+    pipe = demo.load(ASSETS / "demo-model", torch.float32)
     monkeypatch.setattr(VaeImageProcessor, "postprocess", lambda self, pixels, **_: [pixels])
     with fake_cuda():
         to_card(pipe.transformer)
@@ -56,7 +57,7 @@ def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
         )
         sampling, seeds = Sampling(64, 2, 3.0), [1, 2]
         parts = text.rows([0, 1]), text.rows([2]), sampling, seeds, CARD, rows, tiled
-        (pixels,) = preview.sample(FAMILY, pipe, *parts)
+        (pixels,) = preview.sample(demo, pipe, *parts)
         assert pixels.shape == (2, 3, 64, 64)
 
 
