@@ -241,11 +241,9 @@ def test_a_tensor_read_in_pieces_is_the_same(tmp_path, monkeypatch):
     reader = Reader()
     assert torch.equal(reader.tensor(path, "w"), whole) and reader.bytes_read == 37 * 29 * 4
     assert torch.equal(reader.tensor(path, "w", (5, 36)), whole[5:36])
-    table = reader.header(path)  # known before the file is cut
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(UserError, match="cut short"):
-        reader.tensor(path, "w")
-    assert table["w"].shape == (37, 29)
+        reader.tensor(path, "w")  # its header was read while it was whole
 
 
 def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):
