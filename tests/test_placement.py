@@ -15,7 +15,7 @@ from torch import nn
 from blockskip import optimizer, residuals
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
-from blockskip.memory import placement
+from blockskip.memory import placement, weights
 from blockskip.memory.passes import Apart, RowByRow, row_by_row
 from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.stream import missing, park
@@ -232,6 +232,18 @@ def test_a_parameter_may_be_rows_of_a_tensor_or_be_made_of_several(tmp_path):
     assert torch.equal(rows, joined[2:4])
     assert torch.equal(made, (joined.to(torch.float8_e4m3fn).float() * 0.5).bfloat16())
     assert reader.bytes_read == 2 * 4 * 4 + 6 * 4 + 4
+
+
+def test_a_tensor_read_in_pieces_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_PIECE", 100)
+    path, whole = tmp_path / "one.safetensors", torch.randn(37, 29)
+    save_file({"w": whole}, path)
+    reader = Reader()
+    assert torch.equal(reader.tensor(path, "w"), whole) and reader.bytes_read == 37 * 29 * 4
+    assert torch.equal(reader.tensor(path, "w", (5, 36)), whole[5:36])
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(UserError, match="cut short"):
+        reader.tensor(path, "w")  # its header was read while it was whole
 
 
 def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):

@@ -8,6 +8,7 @@ block. `--part text`: captions through a text encoder of T5-XXL's size.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ class Job:
     precision: str = "full"
     middle: str = "stays"
     compare: bool = True
+    rounds: int = 3  # of the comparison
 
 
 def fullsize(job: Job, say: Say = lambda line: None) -> dict:
@@ -171,44 +173,60 @@ def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
 
 
 def _compare(job: Job, folder: Path, say: Say) -> dict:
-    """The full model on the same draws, ours and diffusers': block outputs, seconds a draw, peaks."""
+    """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
+    block outputs, seconds a draw, peaks."""
     inputs = _inputs(job, job.draws)
     model, store = _parked(job, folder)
-    checkpoints.forget(folder)
-    ours, handles = _recording(model)
-    with Watch() as our_watch:
-        velocity = full_velocity(model, Flux(), inputs, job.draws, CPU)
-    say(f"ours: {our_watch.seconds / job.draws:.3f} s a draw")
-    for handle in handles:
-        handle.remove()
-    their_model = _group_offloaded(job, folder)
-    checkpoints.forget(job.work / "offload")
-    theirs, _ = _recording(their_model)
+    theirs = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.pooled, inputs.t)
-    with torch.no_grad(), Watch() as their_watch:
-        (expected,) = their_model(**Flux().inputs(*tensors, inputs.side_px, inputs.guidance))
-    say(f"diffusers: {their_watch.seconds / job.draws:.3f} s a draw")
+    given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
+    sides = {
+        "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),
+        "diffusers": (theirs, job.work / "offload", lambda: theirs(**given)[0]),
+    }
+    outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
+    watches: dict[str, list[Watch]] = {name: [] for name in sides}
+    for n in range(job.rounds):
+        for name, (side, files, forward) in sides.items():
+            checkpoints.forget(files)
+            with _recording(side) as blocks, torch.no_grad(), Watch() as watch:
+                velocity = forward()
+            outputs[name] = blocks | {"velocity": (velocity,)}
+            watches[name].append(watch)
+            say(f"round {n + 1}, {name}: {watch.seconds / job.draws:.3f} s a draw")
     apart = {
         name: max(
             float((a.float() - b.float()).abs().max())
-            for a, b in zip(ours[name], theirs[name], strict=True)
+            for a, b in zip(tensors, outputs["diffusers"][name], strict=True)
         )
-        for name in ours
+        for name, tensors in outputs["ours"].items()
     }
+    output = apart.pop("velocity")
+    faster = [b.seconds / a.seconds for a, b in zip(*watches.values(), strict=True)]
     return {
         "draws": job.draws,
-        "ours": our_watch.told() | {"seconds_a_draw": our_watch.seconds / job.draws},
-        "diffusers": their_watch.told() | {"seconds_a_draw": their_watch.seconds / job.draws},
-        "ours_read_bytes": store.moved.read_bytes,
+        **{name: _told(job, each) for name, each in watches.items()},
+        "times_faster": [round(times, 2) for times in faster],
+        "ours_read_bytes": store.moved.read_bytes // job.rounds,
         "blocks_compared": len(apart),
         "largest_difference_of_a_block": max(apart.values()),
-        "largest_difference_of_the_output": float(
-            (velocity.float() - expected.float()).abs().max()
-        ),
+        "largest_difference_of_the_output": output,
     }
 
 
-def _recording(model: nn.Module) -> tuple[dict[str, tuple[Tensor, ...]], list]:
+def _told(job: Job, watches: list[Watch]) -> dict:
+    seconds = [watch.seconds / job.draws for watch in watches]
+    return {
+        "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
+        "file_gib": round(max(watch.file_gib for watch in watches), 3),
+        "seconds_a_draw": round(statistics.median(seconds), 3),
+        "each": [round(one, 3) for one in seconds],
+    }
+
+
+@contextmanager
+def _recording(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
+    """What every block gives inside, by its name."""
     outputs: dict[str, tuple[Tensor, ...]] = {}
     handles = [
         block.register_forward_hook(
@@ -216,7 +234,9 @@ def _recording(model: nn.Module) -> tuple[dict[str, tuple[Tensor, ...]], list]:
         )
         for name, block in Flux().blocks(model)
     ]
-    return outputs, handles
+    yield outputs
+    for handle in handles:
+        handle.remove()
 
 
 def _group_offloaded(job: Job, folder: Path) -> nn.Module:

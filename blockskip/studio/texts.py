@@ -50,7 +50,8 @@ PLAN_ALL = "All {total} blocks of the model learn your pet; none is skipped."
 MODEL = "Model to teach"
 MODEL_ABOUT = (
     "The demo model knows <b>drawn pets only</b>. It shows in a few minutes how everything works, "
-    "without a download. Large models for real photos, such as FLUX.1-dev, come in a later version."
+    "without a download. Large models for real photos, such as FLUX.1-dev, come to this page in a "
+    "later version."
 )
 OWN_PHOTOS = (
     "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them "
