@@ -37,62 +37,36 @@ RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metav
 
 @app.command()
 def train(
-    photos: Annotated[
-        list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
-    ] = None,
+    photos: options.Photos = None,
     demo: Annotated[bool, typer.Option("--demo", help="The first demo pet.")] = False,
     model: options.Model = "demo",
-    trigger: Annotated[str, typer.Option(help="The word that will mean your pet.")] = "sks",
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="What it is: cat, dog …")
-    ] = None,
+    trigger: options.Trigger = "sks",
+    class_name: options.ClassName = None,
     budget: options.Budget = 8.0,
     ram: options.Ram = None,
     skip: options.Skip = "",
     precision: options.Precision = None,
     patches: options.Patches = None,
     steps: options.Steps = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Draws a micro-step.")] = None,
+    batch: options.Batch = None,
     rank: options.Rank = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate.", callback=options.above_zero)
-    ] = None,
+    lr: options.LearningRate = None,
     targets: options.Targets = None,
-    prior: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of draws that keep the bare class word free.", callback=options.share
-        ),
-    ] = None,
+    prior: options.Prior = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
-    preview_every: Annotated[
-        int | None, typer.Option(min=0, help="Steps; 0 = first and last.")
-    ] = None,
-    preview_images: Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")] = None,
+    preview_every: options.PreviewEvery = None,
+    preview_images: options.PreviewImages = None,
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
 ) -> None:
     """Photos in, a LoRA for ComfyUI out."""
-    from blockskip.follow import follow
-    from blockskip.photos import find_photos, read_photos
-
-    if demo and photos:
-        raise typer.BadParameter("give photos or --demo, not both")
-    if demo:
-        folder, demo_class = demo_pet()
-        photos, class_name = [folder], class_name or demo_class
-    if not photos:
-        raise UserError(
-            "No photos were given.",
-            "Name photos or a folder of them, or use --demo for the demo pet.",
-        )
-    found = find_photos(photos)
+    found, demo_class = _chosen_photos(photos, demo)
     settings = planner.choose_settings(
         model=model,
         trigger=trigger,
-        class_name=class_name or "cat",
+        class_name=class_name or demo_class or "cat",
         budget_gib=budget,
         **housekeeping.room(ram),
         skip=skip,
@@ -110,14 +84,37 @@ def train(
         preview_images=preview_images,
         device=device,
     )
-    sources.find_model(config.model_row(model))
-    good, bad = read_photos(
-        found, settings.subject_caption
-    )  # problems are said before a run is made
+    raise typer.Exit(_train(settings, found, out, as_json))
+
+
+def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], str]:
+    """(photo files, class of the demo pet or ""). Raises BadParameter, UserError."""
+    from blockskip.photos import find_photos
+
+    if demo and photos:
+        raise typer.BadParameter("give photos or --demo, not both")
+    if demo:
+        folder, demo_class = demo_pet()
+        return find_photos([folder]), demo_class
+    if not photos:
+        raise UserError(
+            "No photos were given.",
+            "Name photos or a folder of them, or use --demo for the demo pet.",
+        )
+    return find_photos(photos), ""
+
+
+def _train(settings: config.Settings, found: list[Path], out: str, as_json: bool) -> int:
+    """Make a run and follow it; gives the exit code. Problems are said before a run is made."""
+    from blockskip.follow import follow
+    from blockskip.photos import read_photos
+
+    sources.find_model(config.model_row(settings.model))
+    good, bad = read_photos(found, settings.subject_caption)
     for rejected in bad:
         console.print(f"[yellow]{_plain(rejected.name)} is left out: {_plain(rejected.reason)}.[/]")
     run = runs.create(settings, [photo.path for photo in good], out)
-    raise typer.Exit(follow(run, start=True, as_json=as_json))
+    return follow(run, start=True, as_json=as_json)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -56,6 +57,11 @@ def of_model(precision: str | None, model: str) -> str | None:
     return "full" if precision == "bf16" else precision
 
 
+Photos = Annotated[
+    list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
+]
+Trigger = Annotated[str, typer.Option(help="The word that will mean your pet.")]
+ClassName = Annotated[str | None, typer.Option("--class", help="What it is: cat, dog …")]
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
 Budget = Annotated[
     float, typer.Option(help="Graphics memory it may use, GiB.", callback=above_zero)
@@ -80,8 +86,16 @@ Patches = Annotated[
     Literal[config.PATCH_SCHEDULES] | None, typer.Option(help="How large crops are, in order.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Draws a micro-step.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
 Targets = Annotated[
     Literal[config.TARGETS] | None, typer.Option(help="Which layers the LoRA is for.")
 ]
+LearningRate = Annotated[float | None, typer.Option(help="Learning rate.", callback=above_zero)]
+Prior = Annotated[
+    float | None,
+    typer.Option(help="Share of draws that keep the bare class word free.", callback=share),
+]
+PreviewEvery = Annotated[int | None, typer.Option(min=0, help="Steps; 0 = first and last.")]
+PreviewImages = Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")]
 Device = Annotated[Literal[config.DEVICES], typer.Option(help="auto: the best there is.")]

@@ -166,3 +166,12 @@ def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -
     merges = [m if isinstance(m, str) else " ".join(m) for m in words["merges"]]
     (clip / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), encoding="utf-8")
     return home
+
+
+def original_parts(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """A model folder's parts in bfloat16 under original names."""
+    parts = {n: {k: t.bfloat16() for k, t in p.items()} for n, p in parts_of(folder).items()}
+    parts["transformer"] = original_transformer(parts["transformer"])
+    parts["vae"] = original_vae(parts["vae"])
+    parts["text_encoder"] = {f"text_model.{k}": t for k, t in parts["text_encoder"].items()}
+    return parts

@@ -53,7 +53,7 @@ def _getitem(tensor: Tensor, index: object) -> Tensor:
         elif isinstance(one, int):
             tensor = tensor.select(dim, one)
         else:
-            raise NotImplementedError(f"index {one!r}")
+            raise TypeError(f"a pretended card is not indexed by {one!r}")
     return tensor
 
 

@@ -44,7 +44,7 @@ def write_gguf(
         array = tensor.float().contiguous().numpy()
         try:
             data = quantize(array, _type(own if fits else "F32"))
-        except NotImplementedError:
+        except NotImplementedError:  # the package unpacks this type and cannot pack it
             data = noise(tensor.shape, own)
         writer.add_tensor(name, data, raw_dtype=_type(own if fits else "F32"))
     writer.write_header_to_file()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from comfy import comfy_folder, original_transformer, original_vae, parts_of, to_fp8
+from comfy import comfy_folder, original_parts, original_transformer, parts_of, to_fp8
 from ggufs import PACKED, foreign_type, llama_names, read_gguf, write_gguf
 from safetensors.torch import save_file
 from tiny import tiny_flux
@@ -152,12 +152,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo_parts():
-    """The demo model's parts in bfloat16 under original names."""
-    parts = {n: {k: t.bfloat16() for k, t in p.items()} for n, p in parts_of(DEMO).items()}
-    parts["transformer"] = original_transformer(parts["transformer"])
-    parts["vae"] = original_vae(parts["vae"])
-    parts["text_encoder"] = {f"text_model.{k}": t for k, t in parts["text_encoder"].items()}
-    return parts
+    return original_parts(DEMO)
 
 
 @pytest.fixture

@@ -305,6 +305,7 @@ def test_the_demos_choice_is_what_it_was():
 def test_planning_needs_no_torch():
     code = (
         "import sys; from blockskip.memory import planner; "
-        "planner.make_plan(model='flux-dev'); assert 'torch' not in sys.modules"
+        "planner.make_plan(model='flux-dev'); print('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+    assert said.stdout.split() == [b"False"]

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy import comfy_folder, from_fp8, original_transformer, original_vae, parts_of, to_fp8
+from comfy import (
+    comfy_folder,
+    from_fp8,
+    original_parts,
+    original_transformer,
+    original_vae,
+    to_fp8,
+)
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from tiny import tiny_flux
@@ -152,11 +159,7 @@ def test_files_that_can_hold_programs_are_never_opened(tmp_path, name):
 
 @pytest.fixture(scope="module")
 def demo_parts():
-    """The demo model's parts in bfloat16 under original names."""
-    parts = {n: {k: t.bfloat16() for k, t in p.items()} for n, p in parts_of(DEMO).items()}
-    parts["transformer"] = original_transformer(parts["transformer"])
-    parts["vae"] = original_vae(parts["vae"])
-    parts["text_encoder"] = {f"text_model.{k}": t for k, t in parts["text_encoder"].items()}
+    parts = original_parts(DEMO)
     parts["text_encoder"]["text_projection.weight"] = torch.zeros(4, 4)
     return parts
 

@@ -11,18 +11,8 @@ from torch import Tensor, nn
 
 from blockskip.config import ModelRow
 from blockskip.lab.peak import PeakMeter, quantise
+from blockskip.lab.random_checkpoint import T5_XXL
 
-T5_XXL = {
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-    "is_encoder_decoder": False,
-    "use_cache": False,
-}
 CLIP_L = {
     "hidden_size": 768,
     "intermediate_size": 3072,

@@ -120,7 +120,7 @@ def _unpacks(dtype: str) -> bool:
     try:
         kind = GGMLQuantizationType[dtype]
         dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-    except (KeyError, NotImplementedError):
+    except (KeyError, NotImplementedError):  # a type it does not know, or cannot unpack
         return False
     return True
 

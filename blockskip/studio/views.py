@@ -220,7 +220,7 @@ def _columns(story: Story, settings: Settings) -> list[int]:
 def _cell(story: Story, step: int, index: int, prompt: str) -> str:
     image = story.images.get((step, index))
     if image is None:
-        return '<td><span class="todo"></span></td>'
+        return "<td></td>"  # not made yet
     file = image.path.removeprefix("previews/")
     version = str(int(image.time))
     small = pictures.url("previews", story.run.name, file, version=version)
