@@ -1,5 +1,6 @@
 """BlockSkip Studio: teach a big diffusion transformer your pet, on the card you already own."""
 
+import logging
 import os
 
 __version__ = "0.1.0"
@@ -10,3 +11,5 @@ __version__ = "0.1.0"
 os.environ.setdefault(
     "PYTORCH_ALLOC_CONF", "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
 )
+# Without a card it asks on the screen for a package that nothing here needs.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
