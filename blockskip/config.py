@@ -111,6 +111,7 @@ class Settings:
 
     @property
     def draws_per_step(self) -> int:
+        """Draws that one optimiser step averages over."""
         return self.batch * self.accumulation
 
     def fresh_steps(self, steps: int) -> int:
@@ -119,15 +120,18 @@ class Settings:
 
     @property
     def window_draws(self) -> int:
+        """Draws of a whole residual window, each once."""
         return self.fresh_steps(self.window_steps) * self.draws_per_step
 
     @property
     def num_draws(self) -> int:
+        """Draws of the whole run, each once; the last window may be shorter."""
         windows, rest = divmod(self.steps, self.window_steps)
         return windows * self.window_draws + self.fresh_steps(rest) * self.draws_per_step
 
     @property
     def subject_caption(self) -> str:
+        """Of photos that bring no caption of their own."""
         return self.caption or f"a photo of {self.trigger} {self.class_name}"
 
     @property
@@ -164,6 +168,7 @@ class ModelRow:
 
     @property
     def num_blocks(self) -> int:
+        """Of all kinds together."""
         return sum(self.blocks)
 
     def span(self, ratio: float) -> tuple[int, int]:

@@ -56,10 +56,12 @@ class Wish:
 
     @property
     def usable_gib(self) -> float:
+        """What stages may take of the card, in GiB: budget or free memory, less the reserve."""
         return min(self.budget_gib, self.free_gib) - self.reserve_gib
 
     @property
     def usable_ram_gib(self) -> float:
+        """What a run may take of RAM, in GiB; the rest is the system's."""
         return self.ram_gib * (1 - RAM_FOR_SYSTEM)
 
 

@@ -40,14 +40,17 @@ class Plan:
 
     @property
     def peak_vram_gib(self) -> float:
+        """Of the stage that takes the most of the card."""
         return max(need.vram_gib for need in self.stages.values())
 
     @property
     def ram_gib(self) -> float:
+        """Of the stage that takes the most RAM."""
         return max(need.ram_gib for need in self.stages.values())
 
     @property
     def disk_gib(self) -> float:
+        """Of all stages together: what one wrote stays until the end."""
         return sum(need.disk_gib for need in self.stages.values())
 
     def to_dict(self) -> dict:
