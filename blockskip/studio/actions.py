@@ -1,5 +1,5 @@
-"""What the buttons and the API do. No widget in here: values in, a run's name out, or a
-`UserError`."""
+"""What the buttons and the API do with the draft and with trainings. No widget in here: values in, a
+run's name out, or a `UserError`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from blockskip import config, files, housekeeping, photos, runs
+from blockskip import config, files, photos, runs, sources
 from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.memory import monitor, planner
 from blockskip.runs import Run
-from blockskip.studio import draft, texts, views, watch
+from blockskip.studio import choices, draft, plans, run_view, texts, watch
+from blockskip.studio.plans import DEMO
 
 log = logging.getLogger(__name__)
 _train_lock = threading.Lock()
-DEMO = "demo"
-DEFAULT_BUDGET = 8.0
 
 
 def log_path() -> Path:
@@ -53,7 +51,7 @@ def told(fn: Callable) -> Callable:
     return wrapper
 
 
-def trigger_word(name: str) -> str:
+def trigger_word(name: str | None) -> str:
     """The word that calls the pet: the name's letters without accents, "Größe 2" → "grosse"."""
     plain = unicodedata.normalize("NFKD", (name or "").casefold())
     return re.sub(r"[^a-z]", "", plain)[:24]
@@ -64,45 +62,43 @@ def kind_word(kind: str | None) -> str:
     return " ".join(re.sub(r"[^\w '-]", " ", (kind or "").lower()).split())[:40]
 
 
-def default_budget() -> float:
-    """The largest rung that fits into what the card has free now; 8 GB without a card."""
-    free = monitor.usage().vram_free_gib
-    if free < 0:
-        return DEFAULT_BUDGET
-    rungs = [rung.gib for rung in config.rungs()]
-    return max((gib for gib in rungs if gib <= free + 0.3), default=rungs[0])
+def answers() -> dict:
+    """The answers kept, with the studio's own choice where one is needed."""
+    kept = {"kind": "cat", "name": "", "budget": None, "steps": None, "rank": None, "seed": None}
+    kept |= {key: value for key, value in draft.load().answers.items() if key in (*kept, "model")}
+    kept["model"] = kept.get("model") or suitable_model()
+    kept["budget"] = kept["budget"] or plans.default_budget()
+    return kept
 
 
-def choose(
-    kind: str,
-    name: str,
-    model: str,
-    budget: float | None,
-    steps: float | None,
-    seed: float | None,
-    rank: float | None,
-) -> Settings:
-    """Settings from the answers on the page. Raises UserError for what is missing or cannot
-    work."""
-    trigger, class_name = trigger_word(name), kind_word(kind)
+def suitable_model() -> str:
+    """For the user's own photos a model of real pictures that is here; else the demo model."""
+    if draft.load().own_photos:
+        ready = [o.model for o in sources.offers() if o.state == "ready" and not o.demo]
+        if ready:
+            return ready[0]
+    return DEMO
+
+
+def planned(given: dict, photos_count: int) -> plans.Planned:
+    """The plan for answers, whether or not the pet has a name by now."""
+    kind = kind_word(given["kind"]) or "pet"
+    return plans.plan_for(given, trigger_word(given["name"]) or "pet", kind, photos_count)
+
+
+def choose(given: dict, photos_count: int) -> Settings:
+    """Settings from the answers. Raises UserError for what is missing or cannot work."""
+    trigger, class_name = trigger_word(given["name"]), kind_word(given["kind"])
     if not class_name:
         raise UserError(texts.NO_KIND, texts.NO_KIND_REMEDY)
     if not trigger:
         raise UserError(texts.NO_NAME, texts.NO_NAME_REMEDY)
     if trigger == class_name:
         raise UserError(texts.WORDING_SAME, texts.NO_NAME_REMEDY)
-    steps = int(steps or config.training_preset(model)["steps"])
-    return planner.choose_settings(
-        model=model,
-        trigger=trigger,
-        class_name=class_name,
-        budget_gib=float(budget or default_budget()),
-        steps=steps,
-        seed=int(seed or 0),
-        rank=int(rank) if rank else None,
-        preview_every=max(1, steps // 4),
-        **housekeeping.room(),
-    )
+    found = plans.plan_for(given, trigger, class_name, photos_count)
+    if found.plan is None:
+        raise found.error
+    return found.plan.settings
 
 
 def train(
@@ -118,18 +114,25 @@ def train(
 ) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
 
+    model: a row of presets/models.toml, "" = the studio's choice. budget: GB of graphics memory.
+    steps, seed, rank: nothing = the studio's choice. anyway: the demo model on photos of one's own.
     Returns the run's name. Raises UserError when something is missing or a training is running.
     """
     with _train_lock:
         _refuse_when_busy()
-        settings = choose(kind, name, model, budget, steps, seed, rank)
-        drawn = not uploads and not draft.load().own_photos
-        if model == DEMO and not drawn and not anyway:
+        now, own = draft.load(), bool(uploads) or draft.load().own_photos
+        given = {"kind": kind, "name": name, "model": model or suitable_model()}
+        given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank}
+        settings = choose(given, len(uploads or now.photos))
+        if not uploads and not now.photos:
+            raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
+        if settings.model == DEMO and own and not anyway:
             raise UserError(texts.OWN_PHOTOS_TITLE, texts.OWN_PHOTOS_REMEDY)
-        run = _create_from_uploads(settings, uploads) if uploads else _create_from_draft(settings)
-        run.write_info(
-            run.info() | {"studio": {"pet": " ".join(name.split())[:40], "drawn": drawn}}
+        _refuse_absent(settings.model)
+        run = (
+            _create_from_uploads(settings, uploads) if uploads else runs.create(settings, now.paths)
         )
+        choices.save(run, pet=" ".join(name.split())[:40], drawn=not own)
         watch.start(run)
         if not uploads:
             draft.clear()
@@ -148,23 +151,36 @@ def pause(run: str) -> str:
     return run
 
 
+def resume(run: str) -> str:
+    """Go on with a training that was paused, stopped, cut off or failed."""
+    with _train_lock:
+        _refuse_when_busy()
+        watch.start(find(run))
+    return run
+
+
 def look(run: str) -> str:
-    """Ask a training for preview pictures now."""
+    """Sample pictures now, between two steps."""
     find(run).command("preview")
     return run
 
 
-def resume(run: str) -> str:
-    """Go on with a training that was paused, stopped or cut off."""
+def extend(run: str, steps: int) -> str:
+    """Let a training that is over learn until `steps` steps in all."""
     with _train_lock:
         _refuse_when_busy()
-        watch.start(find(run))
-        return run
+        found = find(run)
+        done = watch.watch(found).step
+        if not steps or int(steps) <= done:
+            raise UserError(texts.EXTEND_LESS.format(steps=done), texts.EXTEND_LESS_REMEDY)
+        found.extend(int(steps))
+        watch.start(found)
+    return run
 
 
 def status(run: str = "") -> dict:
-    """State of a training (of the latest one if none is named): run, state, stage, step, steps,
-    loss …"""
+    """How a training goes: run, state, stage, step, steps, percent, loss, exported. "" = the
+    newest."""
     latest = runs.list_runs()[:1]
     if not run and not latest:
         return {"run": "", "state": "none"}
@@ -176,10 +192,22 @@ def status(run: str = "") -> dict:
         "stage": story.stage,
         "step": story.step,
         "steps": story.steps,
-        "percent": views.percent(story),
-        "loss": story.losses.get(story.step, -1.0),
+        "percent": run_view.percent(story),
+        "loss": story.loss,
         "exported": str(story.run.folder / exported.path) if exported else "",
     }
+
+
+def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0) -> dict:
+    """What a training would take, stage by stage, without doing it; what `plan --json` says.
+
+    budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
+    """
+    given = {"model": model, "budget": budget, "steps": steps, "rank": None, "seed": None}
+    found = plans.plan_for(given, "pet", "pet", photos)
+    if found.plan is None:
+        raise found.error
+    return found.plan.to_dict()
 
 
 def find(name: str) -> Run:
@@ -190,46 +218,46 @@ def find(name: str) -> Run:
     return found
 
 
-def load_demo() -> dict:
+def load_demo() -> None:
     """Put the demo pet's photos into the draft, and its kind and name into the answers."""
     from blockskip.cli import demo_pet
 
     folder, kind = demo_pet()
     draft.clear()
     draft.add([folder], demo=True)
-    draft.answer(kind=kind, name=texts.DEMO_NAME)
-    return draft.load().answers
+    draft.answer(kind=kind, name=texts.DEMO_NAME, model=DEMO)
 
 
-def again(run: str) -> dict:
-    """Put a run's photos and answers back into the draft, to train once more. Returns the
-    answers."""
+def again(run: str) -> None:
+    """Put a run's photos and answers back into the draft, to train once more."""
     old = find(run)
-    settings, extra = old.settings(), old.info().get("studio", {})
+    settings = old.settings()
     draft.clear()
-    draft.add([old.photos_dir], demo=bool(extra.get("drawn")))
+    draft.add([old.photos_dir], demo=bool(choices.load(old).get("drawn")))
     draft.answer(
         kind=settings.class_name,
-        name=extra.get("pet") or settings.trigger.capitalize(),
+        name=choices.pet_name(old),
+        model=settings.model,
         budget=settings.budget_gib,
         steps=settings.steps,
         rank=settings.rank,
         seed=settings.seed,
     )
-    return draft.load().answers
 
 
 def _refuse_when_busy() -> None:
     busy = watch.running()
     if busy is not None:
-        raise UserError(f"“{busy.name}” is being trained.", texts.BUSY_REMEDY)
+        raise UserError(f"“{choices.pet_name(busy)}” is being trained.", texts.BUSY_REMEDY)
 
 
-def _create_from_draft(settings: Settings) -> Run:
-    chosen = draft.load()
-    if not chosen.photos:
-        raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
-    return runs.create(settings, chosen.paths)
+def _refuse_absent(model: str) -> None:
+    row = config.model_row(model)
+    try:
+        sources.find_model(row)
+    except UserError as error:
+        title = texts.MODEL_MISSING.format(title=row.title)
+        raise UserError(title, texts.MODEL_MISSING_REMEDY) from error
 
 
 def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:

@@ -101,6 +101,7 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         strict_cors=True,
         theme=theme.theme(),
         css_paths=[config.ASSETS / "studio.css"],
+        head=f"<script>{(config.ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=config.ASSETS / "icon.png",
         app_kwargs={
             "middleware": guard.middleware(),

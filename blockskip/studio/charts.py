@@ -1,129 +1,138 @@
 """Small charts as SVG made here: no library, no script, colours from the page's style sheet.
 
 Lines are stretched with the box and keep their width; numbers stand beside the drawing as HTML, so
-that they stay readable on a phone.
+that they stay readable on a phone. All sizes are GiB, called GB as people do.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from blockskip.events import Memory
 from blockskip.studio import texts
+from blockskip.studio.series import Series
 
-MAX_POINTS = 300
 WIDTH, HEIGHT = 600, 200
 Points = Sequence[tuple[float, float]]
 
 
-def thin(points: Points, peaks: bool = False) -> list[tuple[float, float]]:
-    """At most MAX_POINTS points. peaks: of each bunch the highest stays, so that none is hidden."""
-    if len(points) <= MAX_POINTS:
-        return list(points)
-    bunch = len(points) / (MAX_POINTS - 1)
-    bunches = [points[int(i * bunch) : int((i + 1) * bunch)] for i in range(MAX_POINTS - 1)]
-    return [*(max(b, key=lambda p: p[1]) if peaks else b[0] for b in bunches), points[-1]]
+@dataclass(frozen=True)
+class Line:
+    """key: of its colour in the style sheet. name: in the legend, "" for none."""
+
+    key: str
+    name: str
+    points: Points
 
 
-def smooth(points: Points) -> list[tuple[float, float]]:
-    """The mean of each value's surroundings: a tenth of all points, half of that at the ends."""
-    sums = [0.0, *accumulate(y for _, y in points)]
-    reach, out = max(1, len(points) // 20), []
-    for i, (x, _) in enumerate(points):
-        first, end = max(0, i - reach), min(len(points), i + reach + 1)
-        out.append((x, (sums[end] - sums[first]) / (end - first)))
-    return out
-
-
-def memory_chart(samples: Sequence[tuple[float, float, float]], budget: float) -> str:
-    """RAM of the training process and graphics memory over time, with the budget as a line.
-
-    samples: (seconds, RAM GiB, VRAM GiB or -1).
-    """
-    ram = thin([(t, r) for t, r, _ in samples], peaks=True)
-    vram = thin([(t, v) for t, _, v in samples if v >= 0], peaks=True)
-    lines = [("ram", texts.MEMORY_CHART_RAM, ram)]
-    if vram:
-        lines.insert(0, ("vram", texts.MEMORY_CHART_VRAM, vram))
-    top = _ceiling(max([budget * 1.08, *(y for _, _, line in lines for _, y in line)]))
-    now = ", ".join(f"{name} {line[-1][1]:.1f} GB" for _, name, line in lines if line)
-    label = f"{texts.MEMORY_CHART}: {now or texts.CHART_EMPTY}; {texts.MEMORY_CHART_BUDGET}"
-    legend = [(key, f"{name} {line[-1][1]:.1f} GB" if line else name) for key, name, line in lines]
-    mark = texts.MEMORY_CHART_BUDGET.format(budget=budget)
-    return _figure(
-        texts.MEMORY_CHART,
-        label.format(budget=budget),
-        legend,
-        lines,
-        top,
-        "GB",
-        _minutes(samples[-1][0]) if samples else "",
-        (budget, mark),
-    )
-
-
-def loss_chart(losses: dict[int, float], steps: int) -> str:
-    """The loss of each step, thin, and its running mean, bold. losses: step → loss."""
-    points = sorted(losses.items())
-    mean = smooth(points)
-    lines = [("raw", "", thin(points)), ("loss", "", thin(mean))]
-    top = _ceiling(max((y for _, y in points), default=1.0))
+def loss_chart(losses: Series, steps: int) -> str:
+    """The loss of each step, thin, and its running mean, bold."""
+    raw, mean = losses.means(), losses.smooth()
+    lines = [Line("raw", texts.LOSS_RAW, raw), Line("loss", texts.LOSS_MEAN, mean)]
     last = f"{mean[-1][1]:.3f}" if mean else texts.CHART_EMPTY
-    legend = [("loss", texts.LOSS_CHART_ABOUT)]
-    end = texts.STEP_OF.format(n=points[-1][0], total=steps) if points else ""
-    return _figure(
-        texts.LOSS_CHART, f"{texts.LOSS_CHART}: {last}, {end}", legend, lines, top, "", end, None
-    )
+    end = texts.STEP_OF.format(n=int(raw[-1][0]), total=steps) if raw else ""
+    return _figure(texts.LOSS_CHART, f"{last}, {end}", lines, "", end, texts.LOSS_ABOUT)
+
+
+def memory_charts(
+    memory: Mapping[str, Series], now: Memory | None, budget: float, seconds: float
+) -> str:
+    """Graphics memory with the budget as a line, RAM, and disk, over time.
+
+    memory: field of `events.Memory` → its curve over seconds of work. budget: GiB.
+    """
+    if now is None:
+        return ""
+    end = clock(seconds)
+
+    def line(name: str, key: str, words: str) -> Line:
+        series = memory.get(name)
+        points = series.peaks() if series else []
+        last = series.last[1] if series and series.last else None
+        return Line(key, words.format(now=last) if last is not None else "", points)
+
+    ours = line("vram_gib", "ours", texts.CHART_OURS)
+    card = line("vram_used_gib", "other", texts.CHART_CARD)
+    charts = []
+    if ours.points or card.points:
+        mark = (budget, texts.CHART_BUDGET.format(budget=budget))
+        about = texts.CHART_CARD_ABOUT.format(total=now.vram_total_gib)
+        charts.append(_figure(texts.CHART_VRAM, about, [card, ours], "GB", end, about, mark))
+    ram = [
+        line("ram_used_gib", "other", texts.CHART_PC),
+        line("rss_gib", "ours", texts.CHART_OURS),
+    ]
+    about = texts.CHART_RAM_ABOUT.format(total=now.ram_total_gib)
+    charts.append(_figure(texts.CHART_RAM, about, ram, "GB", end, about))
+    free = getattr(now, "disk_free_gib", -1.0)
+    if free >= 0:
+        disk = [line("disk_run_gib", "ours", texts.CHART_DISK_RUN)]
+        about = texts.CHART_DISK_ABOUT.format(free=free)
+        charts.append(_figure(texts.CHART_DISK, about, disk, "GB", end, about))
+    return "".join(charts)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds of work: 2:05 min."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
 
 
 def _figure(
     title: str,
     label: str,
-    legend: list[tuple[str, str]],
-    lines: list,
-    top: float,
+    lines: list[Line],
     unit: str,
     end: str,
-    mark: tuple[float, str] | None,
+    about: str,
+    mark: tuple[float, str] | None = None,
 ) -> str:
-    """One chart: title and legend, the drawing, and the numbers at its edges."""
-    keys = "".join(f'<span class="key {key}">{html.escape(name)}</span>' for key, name in legend)
-    drawn = any(len(line) > 1 for _, _, line in lines)
+    """One chart: title and legend, the drawing, and the numbers at its edges.
+
+    mark: (height of a dashed line, its words).
+    """
+    heights = [y for line in lines for _, y in line.points] + ([mark[0] * 1.08] if mark else [])
+    top = _ceiling(max(heights, default=1.0))
+    keys = "".join(
+        f'<span class="key {line.key}">{html.escape(line.name)}</span>'
+        for line in lines
+        if line.name
+    )
     marked = ""
     if mark:
         height = 100 * (1 - mark[0] / top)
-        marked = (
-            f'<span class="mark" style="top:{height:.1f}%">'
-            f"<span>{html.escape(mark[1])}</span></span>"
-        )
+        marked = f'<span class="mark" style="top:{height:.1f}%"><span>{html.escape(mark[1])}</span></span>'
+    drawn = any(len(line.points) > 1 for line in lines)
     empty = "" if drawn else f'<span class="empty">{html.escape(texts.CHART_EMPTY)}</span>'
+    said = html.escape(f"{title}: {', '.join(line.name for line in lines if line.name)} {label}")
     return (
-        f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>{keys}</figcaption>'
+        f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>'
+        f"<small>{html.escape(about)}</small>{keys}</figcaption>"
         f'<div class="plot"><span class="top">{top:g} {unit}</span><span class="zero">0</span>'
-        f"{marked}{empty}{_svg(label, lines, top)}</div>"
+        f"{marked}{empty}{_svg(said, lines, top)}</div>"
         f'<div class="axis">{html.escape(end)}&nbsp;</div></figure>'
     )
 
 
-def _svg(label: str, lines: list, top: float) -> str:
-    start = min((line[0][0] for _, _, line in lines if line), default=0.0)
-    end = max((line[-1][0] for _, _, line in lines if line), default=1.0)
+def _svg(label: str, lines: list[Line], top: float) -> str:
+    start = min((line.points[0][0] for line in lines if line.points), default=0.0)
+    end = max((line.points[-1][0] for line in lines if line.points), default=1.0)
     span = max(end - start, 1e-9)
     paths = []
-    for key, _, line in lines:
-        if len(line) < 2:
+    for line in lines:
+        if len(line.points) < 2:
             continue
         where = " ".join(
-            f"{(x - start) / span * WIDTH:.1f},{HEIGHT * (1 - y / top):.1f}" for x, y in line
+            f"{(x - start) / span * WIDTH:.0f},{HEIGHT * (1 - y / top):.1f}" for x, y in line.points
         )
-        paths.append(f'<polyline class="{key}" points="{where}"/>')
+        paths.append(f'<polyline class="{line.key}" points="{where}"/>')
     grid = "".join(
         f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
         for y in (0, HEIGHT / 2, HEIGHT)
     )
     return (
-        f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'preserveAspectRatio="none">{grid}{"".join(paths)}</svg>'
     )
 
@@ -134,7 +143,3 @@ def _ceiling(value: float) -> float:
     while power * 10 < value:
         power *= 10
     return next((power * k for k in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * k >= value), value)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

@@ -1,32 +1,44 @@
 """The photo set being put together, kept on disk so that a reload or a restart loses nothing.
 
 `draft/` in the data folder: `photos/` holds clean copies (upright, without the place they were
-taken), `draft.json` the answers and where each photo came from. All tabs share it.
+taken) with captions and the pet's frame beside them, as a run wants them; `draft.json` the answers
+and what is known of each photo. All tabs share it.
 """
 
 from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from blockskip import files, photos, runs
+from blockskip import boxes, files, photo_checks, photos, runs
+from blockskip.boxes import Box
 from blockskip.events import UserError
 from blockskip.studio import texts
 
 _lock = threading.RLock()
+MOST = 200  # photos
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn
-    one."""
+    """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
+
+    caption: "" = the automatic one. box: the pet's frame; proposal: one found by itself, never used
+    unasked; both (left, top, right, bottom) in shares of the photo. features: what
+    `photo_checks` looks at.
+    """
 
     file: str
     name: str
     sha: str
     demo: bool = False
+    caption: str = ""
+    box: tuple[float, ...] | None = None
+    proposal: tuple[float, ...] | None = None
+    features: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ def load() -> Draft:
     with _lock:
         try:
             data = files.read_json(_file())
-            kept = tuple(Kept(**photo) for photo in data["photos"])
+            kept = tuple(_kept(photo) for photo in data["photos"])
             return Draft(
                 tuple(k for k in kept if (photos_dir() / k.file).is_file()),
                 tuple((name, reason) for name, reason in data["rejected"]),
@@ -76,11 +88,12 @@ def answer(**answers: object) -> None:
 
 
 def add(paths: list[Path], demo: bool = False) -> Draft:
-    """Add photos; those that cannot be used are named with the reason. Raises UserError (disk
-    full)."""
+    """Add photos; those that cannot be used are named with the reason. A .txt among `paths` is the
+    caption of the photo of its name. Raises UserError (disk full)."""
     with _lock:
         old = load()
         kept, rejected = list(old.photos), []
+        texts_given = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
         try:
             good, bad = photos.read_photos(photos.find_photos(paths), "")
         except UserError as error:  # not one of them is a photo
@@ -88,10 +101,43 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
         for photo in good:
             if any(k.sha == photo.sha for k in kept):
                 rejected.append((photo.path.name, texts.PHOTO_TWICE))
-                continue
-            kept.append(_keep(photo, demo))
+            elif len(kept) >= MOST:
+                rejected.append((photo.path.name, texts.PHOTOS_MOST.format(most=MOST)))
+            else:
+                given = texts_given.get(photo.path.stem, photo.caption)
+                kept.append(_keep(photo, given, demo))
         rejected += [(r.name, r.reason) for r in bad]
         return _save(Draft(tuple(kept), tuple(rejected), old.answers))
+
+
+def describe(file: str, caption: str, box: tuple[float, ...] | None) -> Draft:
+    """What the user says of one photo; a name that is not in the draft changes nothing."""
+    return _change(lambda k: replace(k, caption=caption, box=box) if k.file == file else k)
+
+
+def caption_all(captions: dict[str, str]) -> Draft:
+    """Captions of several photos, file → text; those that have one keep it."""
+    return _change(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
+
+
+def mark_all() -> Draft:
+    """Frame the pet where it seems to be, on every photo without a frame."""
+    return _change(lambda k: replace(k, box=k.box or k.proposal))
+
+
+def unmark_all() -> Draft:
+    """No frames."""
+    return _change(lambda k: replace(k, box=None))
+
+
+def _change(how: Callable[[Kept], Kept]) -> Draft:
+    with _lock:
+        old = load()
+        changed = tuple(map(how, old.photos))
+        for before, now in zip(old.photos, changed, strict=True):
+            if now != before:
+                _write_beside(now)
+        return _save(replace(old, photos=changed, rejected=()))
 
 
 def remove(file: str) -> Draft:
@@ -100,8 +146,8 @@ def remove(file: str) -> Draft:
         old = load()
         for photo in old.photos:
             if photo.file == file:
+                _write_beside(replace(photo, caption="", box=None))
                 (photos_dir() / file).unlink(missing_ok=True)
-                (photos_dir() / file).with_suffix(".txt").unlink(missing_ok=True)
         return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
 
 
@@ -113,15 +159,45 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _keep(photo: photos.Photo, demo: bool) -> Kept:
+def _keep(photo: photos.Photo, caption: str, demo: bool) -> Kept:
     """Copy a photo into the draft. Small pictures are kept without loss."""
     suffix = ".png" if max(photo.width, photo.height) <= 512 else ".jpg"
-    file = f"{photo.sha[:16]}{suffix}"
+    path = photos_dir() / f"{photo.sha[:16]}{suffix}"
     photos_dir().mkdir(parents=True, exist_ok=True)
-    photos.reencode(photo.path, photos_dir() / file)
-    if photo.caption:
-        files.write_text((photos_dir() / file).with_suffix(".txt"), photo.caption + "\n")
-    return Kept(file, photo.path.name, photo.sha, demo)
+    photos.reencode(photo.path, path)
+    image = photos.open_photo(path)
+    proposal = boxes.propose(image)
+    kept = Kept(
+        path.name,
+        photo.path.name,
+        photo.sha,
+        demo,
+        caption,
+        _numbers(photo.box),
+        _numbers(proposal),
+        asdict(photo_checks.features(path)),
+    )
+    _write_beside(kept)
+    return kept
+
+
+def _numbers(box: Box | None) -> tuple[float, ...] | None:
+    return None if box is None else (box.left, box.top, box.right, box.bottom)
+
+
+def _write_beside(kept: Kept) -> None:
+    """Caption and frame where a run looks for them."""
+    path = photos_dir() / kept.file
+    if kept.caption:
+        files.write_text(path.with_suffix(".txt"), kept.caption + "\n")
+    else:
+        path.with_suffix(".txt").unlink(missing_ok=True)
+    boxes.write_box(path, Box(*kept.box) if kept.box else None)
+
+
+def _kept(data: dict) -> Kept:
+    pairs = {key: tuple(data[key]) for key in ("box", "proposal") if data.get(key)}
+    return Kept(**data | pairs)
 
 
 def _save(draft: Draft) -> Draft:

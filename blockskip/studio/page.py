@@ -12,102 +12,82 @@ from pathlib import Path
 
 import gradio as gr
 
-from blockskip import config
-from blockskip.events import UserError
-from blockskip.memory import monitor
-from blockskip.studio import actions, draft, panels, screen, texts, views
+from blockskip.studio import actions, draft, outcome, panels, presses, screen, texts
 from blockskip.studio.actions import told
 
 log = logging.getLogger(__name__)
 ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank")
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 PLAIN = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": None}
+DRAWN = "nav list photos models plan own_words busy hero compare pictures".split()  # with presses
 
 
 def build() -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title=texts.APP, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         ui = panels.hidden() | panels.header() | panels.setup() | panels.run_view()
-        _wire_screen(page, ui)
-        _wire_setup(ui)
-        _wire_run(ui)
+        seen = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
+        asked = [ui["shown"], ui["tokens"]]
+        refreshed = {"fn": refresh, "inputs": asked, "outputs": seen, **QUIET}
+        answers = [ui[name] for name in ANSWERS]
+        page.load(open_page, None, [ui["shown"], *seen, *answers], **QUIET)
+        gr.Timer(1).tick(tick, asked, seen, **QUIET)
+        ui["shown"].change(**refreshed)
+        for name in DRAWN:
+            ui[name].click(told(press), ui["shown"], [ui["shown"], *answers], **QUIET).then(
+                **refreshed
+            )
+        _wire_setup(ui, answers, refreshed)
+        _wire_run(ui, refreshed)
         gr.api(told(actions.status), api_name="status", concurrency_limit=None)
+        gr.api(told(actions.plan), api_name="plan", concurrency_limit=None)
+        gr.api(told(outcome.export), api_name="export", concurrency_limit=None)
     return page
 
 
-def _wire_screen(page: gr.Blocks, ui: panels.Widgets) -> None:
-    """Opening the page, the clock, the list of trainings."""
-    parts = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
-    answers = [ui[name] for name in (*ANSWERS, "wording", "plan", "card")]
-    page.load(open_page, None, [ui["shown"], *parts, *answers], **QUIET)
-    gr.Timer(1).tick(refresh, [ui["shown"], ui["tokens"]], parts, **QUIET)
-    ui["shown"].change(refresh, [ui["shown"], ui["tokens"]], parts, **QUIET)
-    ui["chooser"].input(lambda run: run or "", ui["chooser"], ui["shown"], **QUIET)
-    ui["new"].click(lambda: "", None, ui["shown"], **QUIET)
-
-
-def _wire_setup(ui: panels.Widgets) -> None:
+def _wire_setup(ui: panels.Widgets, answers: list, refreshed: dict) -> None:
     """Photos, answers, Train."""
-    inputs = [ui[name] for name in ANSWERS]
-    filled = [*inputs, ui["wording"], ui["plan"]]
-    refreshed = {
-        "fn": refresh,
-        "inputs": [ui["shown"], ui["tokens"]],
-        "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]],
-        **QUIET,
-    }
     ui["files"].upload(told(add_photos), ui["files"], ui["files"], **PLAIN).then(**refreshed)
-    ui["photos"].click(told(press_photo), None, None, **QUIET).then(**refreshed)
-    ui["demo"].click(told(lambda: fill(actions.load_demo())), None, filled, **PLAIN).then(
-        **refreshed
-    )
-    changes = [ui[name].input for name in ANSWERS] + [ui["name"].blur, ui["kind"].blur]
+    ui["demo"].click(told(load_demo), None, answers, **PLAIN).then(**refreshed)
+    changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank")]
+    changes += [ui["name"].blur, ui["kind"].blur, ui["budget"].release, ui["budget"].input]
     for (
         change
     ) in changes:  # not .change: it fires once before the page is filled, with nothing in it
-        change(
-            told(answer), inputs, [ui["wording"], ui["plan"]], trigger_mode="always_last", **QUIET
-        )
+        change(told(answer), answers, None, trigger_mode="always_last", **QUIET).then(**refreshed)
     ui["train"].click(
         told(actions.train),
-        [ui["files"], *inputs, ui["anyway"]],
+        [ui["files"], *answers, ui["anyway"]],
         ui["shown"],
         api_name="train",
         show_progress="hidden",
     )
 
 
-def _wire_run(ui: panels.Widgets) -> None:
-    """Pause, resume, stop: they ask, and the clock shows what came of it."""
-    refreshed = {
-        "fn": refresh,
-        "inputs": [ui["shown"], ui["tokens"]],
-        "outputs": [ui[name] for name in screen.PARTS] + [ui["tokens"]],
-        **QUIET,
-    }
+def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
+    """Pause, resume, stop: they ask, and the clock shows what came of it. Then what was learnt."""
+    shown = ui["shown"]
     for name in ("pause", "resume", "stop"):
         ui[name].click(
-            told(getattr(actions, name)),
-            ui["shown"],
-            ui["shown"],
-            api_name=name,
-            show_progress="hidden",
+            told(getattr(actions, name)), shown, shown, api_name=name, show_progress="hidden"
         ).then(**refreshed)
-    ui["look"].click(told(actions.look), ui["shown"], ui["shown"], **QUIET).then(**refreshed)
-    ui["again"].click(
-        told(again),
-        ui["shown"],
-        [ui["shown"], *[ui[name] for name in ANSWERS], ui["wording"], ui["plan"]],
-        **PLAIN,
-    )
+    ui["look"].click(told(actions.look), shown, None, **QUIET).then(**refreshed)
+    painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
+    ui["paint"].click(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
+    ui["prompt"].submit(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
+    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
+    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
+    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **QUIET).then(**refreshed)
+    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **QUIET).then(**refreshed)
+    answers = [ui[name] for name in ANSWERS]
+    ui["again"].click(told(again), shown, [shown, *answers], **QUIET)
 
 
 def open_page() -> list:
     """All of the page for a fresh tab: the run or the draft it shows, and the answers kept."""
     try:
         shown = screen.first_shown()
-        kept = fill(draft.load().answers)
-        return [shown, *screen.frame(shown, ""), *kept, _card()]
+        return [shown, *screen.frame(shown, ""), *fill()]
     except Exception:
         log.exception("the page could not be opened")
         text = html.escape(texts.GENERAL_ERROR.format(log=actions.log_path()))
@@ -116,11 +96,27 @@ def open_page() -> list:
 
 def refresh(shown: str, tokens: str) -> list:
     """What changed since the tab last asked. A failure is logged; the page keeps what it shows."""
+    return _frame(shown, tokens, fresh=True)
+
+
+def tick(shown: str, tokens: str) -> list:
+    """The same, once a second, shared by all tabs that ask at the same time."""
+    return _frame(shown, tokens, fresh=False)
+
+
+def _frame(shown: str, tokens: str, fresh: bool) -> list:
     try:
-        return screen.frame(shown or "", tokens or "")
+        return screen.frame(shown or "", tokens or "", fresh)
     except Exception:
         log.exception("the page could not be refreshed")
         return [gr.skip()] * (len(screen.PARTS) + 1)
+
+
+def press(shown: str, event: gr.EventData) -> list:
+    """A press inside a drawn part: what it does, and where it leads."""
+    led = presses.press(shown or "", dict(event._data or {}))
+    stays = led is None
+    return [gr.skip() if stays else led.shown, *(fill() if led and led.fills else _untouched())]
 
 
 def add_photos(uploads: list[str] | None) -> None:
@@ -133,62 +129,36 @@ def add_photos(uploads: list[str] | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def press_photo(event: gr.EventData) -> None:
-    """Remove one photo, or all of them."""
-    if event._data.get("clear"):
-        draft.clear()
-    else:
-        draft.remove(str(event._data.get("remove", "")))
+def load_demo() -> list:
+    """The demo pet, and its answers."""
+    actions.load_demo()
+    return fill()
 
 
-def answer(*values: object) -> list[str]:
-    """Keep the answers and say what they mean."""
-    answers = dict(zip(ANSWERS, values, strict=True))
-    draft.answer(**answers)
-    return _meaning(answers)
+def answer(*values: object) -> None:
+    """Keep the answers."""
+    given = dict(zip(ANSWERS, values, strict=True))
+    if not given["model"]:
+        given.pop("model")
+    draft.answer(**given)
+
+
+def choose_format(run: str, format: str) -> None:
+    """Which programs the file is for."""
+    outcome.choose(run, format=format)
 
 
 def again(run: str) -> list:
     """Back to setting up, with a run's photos and answers."""
-    return ["", *fill(actions.again(run))]
+    actions.again(run)
+    return ["", *fill()]
 
 
-def fill(kept: dict) -> list:
-    """Values of the ANSWERS widgets and what they mean; what was never answered gets its
-    default."""
-    preset = config.training_preset(actions.DEMO)
-    rungs = [rung.gib for rung in config.rungs()]
-    answers = {
-        "kind": "cat",
-        "name": "",
-        "budget": actions.default_budget(),
-        "steps": preset["steps"],
-        "seed": 0,
-        "rank": preset["rank"],
-    }
-    answers |= {key: value for key, value in kept.items() if key in answers and value is not None}
-    answers["model"] = actions.DEMO  # the only one offered so far
-    if answers["budget"] not in rungs:
-        answers["budget"] = min(rungs, key=lambda gib: abs(gib - float(answers["budget"])))
-    return [*[answers[name] for name in ANSWERS], *_meaning(answers)]
+def fill() -> list:
+    """Values of the ANSWERS widgets; what was never answered gets its default or stays empty."""
+    given = actions.answers()
+    return [given[name] for name in ANSWERS]
 
 
-def _meaning(answers: dict) -> list[str]:
-    """The lines under the questions: the prompt's wording, and what the budget does."""
-    trigger, kind = actions.trigger_word(answers["name"]), actions.kind_word(answers["kind"])
-    total = config.model_row(answers["model"]).num_blocks
-    try:
-        settings = actions.choose(**answers | {"kind": kind or "pet", "name": trigger or "pet"})
-    except UserError as error:
-        settings = error
-    return [views.wording(trigger, kind or "pet"), views.plan(settings, total)]
-
-
-def _card() -> str:
-    now = monitor.usage()
-    text = (
-        texts.MEMORY_NO_CARD
-        if now.vram_total_gib < 0
-        else texts.MEMORY_CARD.format(total=now.vram_total_gib, free=now.vram_free_gib)
-    )
-    return f'<p class="hint">{text}</p>'
+def _untouched() -> list:
+    return [gr.skip()] * len(ANSWERS)

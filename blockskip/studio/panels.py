@@ -1,6 +1,8 @@
 """The widgets of the page, panel by panel; what they do is wired in page.py.
 
-Each function adds one panel to the surrounding `gr.Blocks` and returns its widgets by name.
+Each function adds one panel to the surrounding `gr.Blocks` and returns its widgets by name. Parts
+that only show things are `gr.HTML`, drawn by the view modules; a press inside one becomes an event
+that carries the data attributes of what was pressed (assets/studio.js).
 """
 
 from __future__ import annotations
@@ -8,49 +10,10 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components.base import Component
 
-from blockskip import config
-from blockskip.studio import texts
-from blockskip.studio.actions import DEMO
+from blockskip.studio import plans, texts
 
 Widgets = dict[str, Component]
 PHOTO_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff"]
-
-# A click on a photo's × or on "Remove all" becomes an event with the name of what was pressed.
-PHOTO_CLICKS = """
-document.title = props.app;
-element.addEventListener('click', event => {
-  const button = event.target.closest('[data-remove], [data-clear]');
-  if (button) trigger('click', {remove: button.dataset.remove || '', clear: !!button.dataset.clear});
-});"""
-# The newest column is scrolled into view. A press on a picture shows it large; any press closes it.
-ZOOM = """
-const newest = () => {
-  const box = element.querySelector('.scroll'), shown = element.querySelectorAll('tbody tr:first-child .zoom');
-  const last = shown[shown.length - 1];
-  if (last) box.scrollLeft += last.getBoundingClientRect().right + 16 - box.getBoundingClientRect().right;
-};
-newest();
-watch('value', newest);
-element.addEventListener('click', event => {
-  const button = event.target.closest('.zoom');
-  if (!button) return;
-  const dialog = document.createElement('dialog'), picture = document.createElement('img');
-  picture.src = button.dataset.large;
-  picture.alt = button.querySelector('img').alt;
-  dialog.className = 'large';
-  dialog.append(picture, Object.assign(document.createElement('p'), {textContent: picture.alt}));
-  dialog.addEventListener('click', () => dialog.close());
-  dialog.addEventListener('close', () => { dialog.remove(); button.focus(); });
-  element.appendChild(dialog);
-  dialog.showModal();
-});"""
-TITLE = """
-const title = () => {
-  const status = element.querySelector('[data-title]');
-  if (status) document.title = status.dataset.title;
-};
-title();
-watch('value', title);"""
 BLOCKS = "".join(
     f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
     for y in range(3)
@@ -63,39 +26,45 @@ ICON = (
 )
 
 
+def hidden() -> Widgets:
+    """What a tab remembers for itself: what it shows (run, "" = setting up, "*" = the list) and
+    what it has already got. Never gr.State, which would hold a connection per tab open, and
+    browsers allow only six."""
+    return {
+        "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
+        "tokens": gr.Textbox(visible="hidden", label="tokens"),
+        "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
+        "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
+    }
+
+
 def header() -> Widgets:
-    """Name of the app, the list of trainings, and the way to a new one."""
+    """Name of the app, the four steps, and the way to other trainings."""
     with gr.Row(elem_id="header"):
-        _html(
+        html(
             f'<div class="brand">{ICON}<div><h1>{texts.APP}</h1><p>{texts.TAGLINE}</p></div></div>',
             elem_id="brand",
             min_width=200,
         )
-        chooser = gr.Dropdown(
-            [],
-            label=texts.CHOOSER,
-            visible=False,
-            elem_id="chooser",
-            min_width=220,
-            filterable=False,
-            interactive=True,
-            show_label=False,
-        )
-        new = gr.Button(texts.NEW, visible=False, elem_id="new", size="md", min_width=110, scale=0)
-    return {"chooser": chooser, "new": new}
+        nav = html(elem_id="nav", js="presses", min_width=200)
+    return {"nav": nav, "list": html(elem_id="list", js="presses", visible=False)}
 
 
 def setup() -> Widgets:
-    """Photos on the left, questions and budget on the right."""
-    with gr.Column(visible=False, elem_id="setup") as column, gr.Row(elem_classes="two"):
-        with gr.Column(elem_classes="card wide", min_width=320):
-            ui = _photos()
-        with gr.Column(elem_classes="side", min_width=320):
-            with gr.Column(elem_classes="card"):
-                ui |= _pet()
-            with gr.Column(elem_classes="card"):
-                ui |= _memory()
-            ui |= _go()
+    """Photos, the two questions, the model, the budget, and Train."""
+    with gr.Column(visible=False, elem_id="setup") as column:
+        with gr.Row(elem_classes="two"):
+            with gr.Column(elem_classes="card wide", min_width=320):
+                ui = _photos()
+            with gr.Column(elem_classes="side", min_width=320):
+                with gr.Column(elem_classes="card"):
+                    ui |= _pet()
+                with gr.Column(elem_classes="card"):
+                    _title("", texts.MODEL_TITLE)
+                    ui["models"] = html(elem_id="models", js="models")
+        with gr.Column(elem_classes="card"):
+            ui |= _budget()
+        ui |= _go()
     return {"setup": column, **ui}
 
 
@@ -103,19 +72,18 @@ def _photos() -> Widgets:
     _title(1, texts.PHOTOS_TITLE, texts.PHOTOS_ABOUT)
     files = gr.File(
         file_count="multiple",
-        file_types=PHOTO_TYPES,
-        label=texts.PHOTOS_DROP,
+        file_types=[*PHOTO_TYPES, ".txt"],
+        label=texts.PHOTOS_LABEL,
         elem_id="drop",
         height=150,
         show_label=False,
     )
     demo = gr.Button(texts.PHOTOS_DEMO, elem_id="demo", size="md")
-    photos = _html(elem_id="photos", js=PHOTO_CLICKS, app=texts.APP)
-    return {"files": files, "demo": demo, "photos": photos}
+    return {"files": files, "demo": demo, "photos": html(elem_id="photos", js="photos")}
 
 
 def _pet() -> Widgets:
-    _title(2, texts.PET_TITLE)
+    _title("", texts.PET_TITLE)
     with gr.Row():
         kind = gr.Dropdown(
             list(texts.PET_KINDS),
@@ -133,116 +101,189 @@ def _pet() -> Widgets:
             elem_id="name",
             min_width=150,
         )
-    return {"kind": kind, "name": name, "wording": _html(elem_id="wording")}
+    return {"kind": kind, "name": name, "wording": html(elem_id="wording")}
 
 
-def _memory() -> Widgets:
-    row, preset = config.model_row(DEMO), config.training_preset(DEMO)
-    _title(3, texts.MEMORY_TITLE)
-    budget = gr.Radio(
-        [(rung.title, rung.gib) for rung in config.rungs()],
-        label=texts.MEMORY_BUDGET,
-        elem_id="budget",
+def _budget() -> Widgets:
+    _title(2, texts.BUDGET_TITLE, texts.BUDGET_ABOUT)
+    low, high = plans.budget_range()
+    budget = gr.Slider(
+        low, high, step=plans.STEP_GIB, label=texts.BUDGET_LABEL, elem_id="budget", buttons=[]
     )
-    plan = _html(elem_id="plan")
-    card = _html(elem_id="card")
-    model = gr.Dropdown(
-        [(row.title, row.name)],
-        value=row.name,
-        label=texts.MODEL,
-        elem_id="model",
-        filterable=False,
-        interactive=True,
-    )
-    _html(f'<p class="hint">{texts.MODEL_ABOUT}</p>')
-    return {"budget": budget, "plan": plan, "card": card, "model": model} | _advanced(preset)
+    marks = html(elem_id="marks")
+    plan = html(elem_id="plan", js="presses")
+    return {"budget": budget, "marks": marks, "plan": plan} | _advanced()
 
 
-def _advanced(preset: dict) -> Widgets:
-    """What hardly anybody needs to change. preset: defaults from presets/training.toml."""
+def _advanced() -> Widgets:
+    """What hardly anybody needs to change; an empty field means the studio's own choice."""
     fields = (
-        ("steps", preset["steps"], texts.STEPS, texts.STEPS_INFO, 1, 20000),
-        ("rank", preset["rank"], texts.RANK, texts.RANK_INFO, 1, 256),
-        ("seed", 0, texts.SEED, texts.SEED_INFO, 0, 2**31 - 1),
+        ("steps", texts.STEPS, texts.STEPS_INFO, 1, 20000),
+        ("rank", texts.RANK, texts.RANK_INFO, 1, 256),
+        ("seed", texts.SEED, texts.SEED_INFO, 0, 2**31 - 1),
     )
     with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"), gr.Row():
         return {
             name: gr.Number(
-                value,
+                None,
                 label=label,
                 info=info,
+                placeholder=texts.AUTOMATIC,
                 minimum=least,
                 maximum=most,
                 precision=0,
                 elem_id=name,
                 min_width=120,
             )
-            for name, value, label, info, least, most in fields
+            for name, label, info, least, most in fields
         }
 
 
 def _go() -> Widgets:
     with gr.Column(visible=False, elem_classes="note warning", elem_id="own") as own:
-        _html(texts.OWN_PHOTOS)
+        own_words = html(elem_id="own_words", js="presses")
         anyway = gr.Checkbox(False, label=texts.OWN_PHOTOS_ANYWAY, elem_id="anyway")
     train = gr.Button(texts.TRAIN, variant="primary", elem_id="train")
-    return {"own": own, "anyway": anyway, "train": train, "busy": _html(elem_id="busy")}
+    return {
+        "own": own,
+        "own_words": own_words,
+        "anyway": anyway,
+        "train": train,
+        "busy": html(elem_id="busy", js="presses"),
+    }
 
 
 def run_view() -> Widgets:
     """One training: how it goes, what came out, its pictures and its curves."""
     with gr.Column(visible=False, elem_id="run") as column:
         with gr.Column(elem_classes="card"):
-            ui = {"status": _html(js=TITLE, elem_id="status")}
-            ui["messages"] = _html(elem_id="messages", visible=False)
-            ui["results"] = _html(elem_id="results", visible=False)
+            ui = {"status": html(js="title", elem_id="status")}
+            ui["messages"] = html(elem_id="messages", visible=False)
             with gr.Row(elem_id="controls"):
-                for name, text in (
-                    ("pause", texts.PAUSE),
-                    ("stop", texts.STOP),
-                    ("look", texts.LOOK),
+                for name, text, variant in (
+                    ("pause", texts.PAUSE, "secondary"),
+                    ("resume", texts.RESUME, "primary"),
+                    ("stop", texts.STOP, "secondary"),
+                    ("look", texts.LOOK, "secondary"),
                 ):
-                    ui[name] = _button(name, text)
-                ui["resume"] = _button("resume", texts.RESUME, "primary")
+                    ui[name] = _button(name, text, variant)
+            ui["notes"] = html(elem_id="notes", visible=False)
+        ui |= _results()
+        with gr.Column(elem_classes="card"):
+            ui["previews"] = html(js="zoom", elem_id="previews")
+        with gr.Column(elem_classes="card"):
+            ui["charts"] = html(elem_id="charts")
+    return {"run": column, **ui}
+
+
+def _results() -> Widgets:
+    """What was learnt: download, compare, own pictures, go on."""
+    with gr.Column(visible=False, elem_id="results") as column:
+        with gr.Column(elem_classes="card"):
+            ui = {"hero": html(elem_id="hero", js="presses")}
+            with gr.Row(elem_id="export"):
+                ui["format"] = gr.Dropdown(
+                    [(words, name) for name, words in texts.FORMATS.items()],
+                    value="comfyui",
+                    label=texts.FORMAT,
+                    elem_id="format",
+                    filterable=False,
+                    interactive=True,
+                    min_width=190,
+                    scale=0,
+                )
                 ui["lora"] = gr.DownloadButton(
                     texts.DOWNLOAD,
                     variant="primary",
                     size="md",
-                    visible=False,
                     elem_id="lora",
                     scale=0,
-                    min_width=200,
+                    min_width=190,
                 )
+                ui["make"] = _button("make", texts.MAKE, "primary")
+                ui["to_comfyui"] = _button("to_comfyui", texts.TO_COMFYUI)
                 ui["workflow"] = gr.DownloadButton(
                     texts.DOWNLOAD_WORKFLOW,
                     size="md",
                     visible=False,
                     elem_id="workflow",
                     scale=0,
-                    min_width=180,
+                    min_width=170,
                 )
-                ui["again"] = _button("again", texts.AGAIN)
-            ui["notes"] = _html(elem_id="notes", visible=False)
+            ui["card"] = html(elem_id="model_card")
         with gr.Column(elem_classes="card"):
-            ui["previews"] = _html(js=ZOOM, elem_id="previews")
+            ui["compare"] = html(elem_id="compare", js="compare")
         with gr.Column(elem_classes="card"):
-            ui["charts"] = _html(elem_id="charts")
-    return {"run": column, **ui}
+            ui |= _own_pictures()
+        with gr.Column(elem_classes="card"):
+            ui |= _go_on()
+    return {"results": column, **ui}
 
 
-def hidden() -> Widgets:
-    """What a tab remembers for itself: the run it shows and what it has already got. Never
-    gr.State, which would hold a connection per tab open, and browsers allow only six."""
+def _own_pictures() -> Widgets:
+    html(
+        f'<div class="title"><h2>{texts.OWN_TITLE}</h2><p class="hint">{texts.OWN_ABOUT}</p></div>'
+    )
+    prompt = gr.Textbox(
+        label=texts.OWN_PROMPT, max_lines=2, max_length=400, elem_id="prompt", lines=1
+    )
+    with gr.Row(elem_id="paint_row"):
+        strength = gr.Slider(
+            0,
+            1.5,
+            value=1.0,
+            step=0.05,
+            label=texts.STRENGTH,
+            info=texts.STRENGTH_INFO,
+            elem_id="strength",
+            min_width=220,
+            buttons=[],
+        )
+        paint_seed = gr.Number(
+            None,
+            label=texts.SEED,
+            info=texts.PAINT_SEED_INFO,
+            placeholder=texts.RANDOM,
+            minimum=0,
+            maximum=2**31 - 1,
+            precision=0,
+            elem_id="paint_seed",
+            min_width=150,
+        )
+        paint = gr.Button(texts.PAINT, variant="primary", size="md", elem_id="paint", min_width=150)
     return {
-        "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
-        "tokens": gr.Textbox(visible="hidden", label="tokens"),
-        "spoken": _html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
+        "prompt": prompt,
+        "strength": strength,
+        "paint_seed": paint_seed,
+        "paint": paint,
+        "pictures": html(elem_id="pictures", js="pictures"),
     }
 
 
-def _html(value: str = "", js: str | None = None, **options: object) -> gr.HTML:
-    """A part drawn by views.py: styled by studio.css alone, and deaf to clicks unless `js` says
-    so."""
+def _go_on() -> Widgets:
+    html(f'<div class="title"><h2>{texts.GO_ON_TITLE}</h2></div>')
+    with gr.Row(elem_id="go_on"):
+        more = gr.Number(
+            label=texts.MORE_STEPS,
+            info=texts.MORE_STEPS_INFO,
+            minimum=1,
+            maximum=100000,
+            precision=0,
+            elem_id="more",
+            min_width=170,
+        )
+        extend = gr.Button(texts.EXTEND, size="md", elem_id="extend", min_width=150)
+        again = gr.Button(texts.AGAIN, size="md", elem_id="again", min_width=150)
+    return {"more": more, "extend": extend, "again": again}
+
+
+def html(value: str = "", js: str | None = None, **options: object) -> gr.HTML:
+    """A part drawn by a view: styled by studio.css alone, and deaf to clicks unless `js` says so.
+
+    js: the name of a function of studio.js, or a statement.
+    """
+    if js and js.isidentifier():
+        js = f"blockskip.{js}({{element, trigger, watch, props}})"
     return gr.HTML(value, js_on_load=js, apply_default_css=False, **options)
 
 
@@ -252,6 +293,7 @@ def _button(name: str, text: str, variant: str = "secondary") -> gr.Button:
     )
 
 
-def _title(number: int, title: str, about: str = "") -> None:
+def _title(number: int | str, title: str, about: str = "") -> None:
+    mark = f'<span class="number">{number}</span>' if number else ""
     below = f'<p class="hint">{about}</p>' if about else ""
-    _html(f'<div class="title"><h2><span class="number">{number}</span>{title}</h2>{below}</div>')
+    html(f'<div class="title"><h2>{mark}{title}</h2>{below}</div>')

@@ -1,5 +1,5 @@
-"""Serves the pictures the page shows: photos of the draft, photos and previews of a run, nothing
-else.
+"""Serves the pictures the page shows: photos of the draft, crops of them, photos and pictures of a
+run, nothing else.
 
 Gradio could only show files from folders opened to the browser as a whole. Here a picture is named
 by run and file, looked up below its one folder, read as an image and sent as a fresh one.
@@ -7,37 +7,54 @@ by run and file, looked up below its one folder, read as an image and sent as a 
 
 from __future__ import annotations
 
+import html
 import io
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from blockskip import runs
+from blockskip import crops, runs
+from blockskip.boxes import Box
+from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.photos import open_photo
+from blockskip.photos import Photo, open_photo
 from blockskip.studio import draft
 
 ROOT_URL = "/blockskip/picture"
+CROPS_URL = "/blockskip/crops"
 DRAFT = "draft"
 SIZES = (320, 1024)
+MOST_PX = 2048  # side of a crop
+NOISE = (0.9, 0.5, 0.1)  # of the crops shown, much to little
+MULTIPLE_PX = 16  # FLUX's step between sides of crops
 
 
-def url(kind: str, run: str, file: str, size: int = SIZES[0], version: str = "") -> str:
-    """The address of a picture. kind: draft | photos | previews. version: changes when the file
-    does."""
-    return (
+def url(
+    kind: str, run: str, file: str, size: int = SIZES[0], version: str = "", escape: bool = True
+) -> str:
+    """The address of a picture, for an attribute unless `escape` is off.
+
+    kind: draft | photos | previews | pictures. version: changes when the file does.
+    """
+    address = (
         f"{ROOT_URL}/{kind}/{quote(run or '-', safe='')}/{quote(file)}"
-        f"?size={size}&amp;v={quote(version, safe='')}"
+        f"?size={size}&v={quote(version, safe='')}"
     )
+    return html.escape(address) if escape else address
 
 
 def routes() -> list[Route]:
-    """The route to add to the web app."""
-    return [Route(f"{ROOT_URL}/{{kind}}/{{run}}/{{file:path}}", _serve, methods=["GET"])]
+    """The routes to add to the web app."""
+    return [
+        Route(f"{ROOT_URL}/{{kind}}/{{run}}/{{file:path}}", _serve, methods=["GET"]),
+        Route(f"{CROPS_URL}/{{file}}", _serve_crops, methods=["GET"]),
+    ]
 
 
 def find(kind: str, run: str, file: str) -> Path | None:
@@ -46,31 +63,61 @@ def find(kind: str, run: str, file: str) -> Path | None:
         folder = draft.photos_dir()
     else:
         found = next((r for r in runs.list_runs() if r.name == run), None)
-        if found is None or kind not in ("photos", "previews"):
+        if found is None or kind not in ("photos", "previews", "pictures"):
             return None
-        folder = found.photos_dir if kind == "photos" else found.previews_dir
+        folder = found.folder / kind
     path = (folder / file).resolve()
     inside = path.is_relative_to(folder.resolve()) and path.is_file()
     return path if inside else None
 
 
-def _serve(request: Request) -> Response:
+async def _serve(request: Request) -> Response:
+    return await run_in_threadpool(_answer, request)
+
+
+def _answer(request: Request) -> Response:
     path = find(**request.path_params)
-    size = int(request.query_params.get("size", "0")) if path else 0
-    if path is None or size not in SIZES:
+    size = request.query_params.get("size", "")
+    if path is None or size not in map(str, SIZES):
         return Response(status_code=404)
     try:
-        data, media = _picture(path, path.stat().st_mtime_ns, size)
+        return _response(*_picture(path, path.stat().st_mtime_ns, int(size)))
     except (UserError, OSError):
         return Response(status_code=404)
-    return Response(
-        data,
-        media_type=media,
-        headers={
-            "cache-control": "private, max-age=86400",
-            "content-security-policy": "default-src 'none'",
-        },
-    )
+
+
+async def _serve_crops(request: Request) -> Response:
+    return await run_in_threadpool(_crops, request)
+
+
+def _crops(request: Request) -> Response:
+    """What the trainer would see of a photo of the draft, with the frame and the crops given: one
+    picture of NOISE's crops, side by side."""
+    asked = request.query_params
+    path = find(DRAFT, "", request.path_params["file"])
+    try:
+        box = Box(*map(float, asked["box"].split(","))) if asked.get("box") else None
+        low, high, seed = (int(asked[name]) for name in ("low", "high", "seed"))
+        if path is None or not 0 < low <= high <= MOST_PX or seed < 0:
+            return Response(status_code=404)
+        settings = Settings(patches=asked["patches"], s_min_px=low, s_max_px=high)
+        return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, seed))
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return Response(status_code=404)
+
+
+@lru_cache(maxsize=64)
+def _strip(
+    path: Path, changed: int, box: Box | None, settings: Settings, seed: int
+) -> tuple[bytes, str]:
+    """The crops as one picture. changed: the photo's time."""
+    photo = Photo(path, "", *open_photo(path).size, "", box)
+    shown = [image for _, image in crops.crops_at(photo, settings, MULTIPLE_PX, NOISE, seed)]
+    side = min(320, max(192, shown[0].width))
+    strip = Image.new("RGB", (side * len(shown), side))
+    for place, image in enumerate(shown):
+        strip.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * side, 0))
+    return _encoded(strip)
 
 
 @lru_cache(maxsize=256)
@@ -80,9 +127,24 @@ def _picture(path: Path, changed: int, size: int) -> tuple[bytes, str]:
     image = open_photo(path).convert("RGB")
     small = max(image.size) <= 256
     image.thumbnail((size, size))
+    return _encoded(image, small)
+
+
+def _encoded(image: Image.Image, lossless: bool = False) -> tuple[bytes, str]:
     file = io.BytesIO()
-    if small:
+    if lossless or max(image.size) <= 256:
         image.save(file, "PNG")
-    else:
-        image.save(file, "JPEG", quality=88)
-    return file.getvalue(), "image/png" if small else "image/jpeg"
+        return file.getvalue(), "image/png"
+    image.save(file, "JPEG", quality=88)
+    return file.getvalue(), "image/jpeg"
+
+
+def _response(data: bytes, media: str) -> Response:
+    return Response(
+        data,
+        media_type=media,
+        headers={
+            "cache-control": "private, max-age=86400",
+            "content-security-policy": "default-src 'none'",
+        },
+    )

@@ -1,6 +1,7 @@
 """Every sentence the studio says, in one place: short, plain, and about what the user sees.
 
 Texts with braces are filled with str.format; what is filled in is escaped where it goes into HTML.
+A translation is another module with the same names.
 """
 
 from __future__ import annotations
@@ -8,76 +9,161 @@ from __future__ import annotations
 APP = "BlockSkip Studio"
 TAGLINE = "Teach an image model what your pet looks like."
 
+# the way through
+
+STEPS_NAV = {"photos": "Photos", "budget": "Budget", "train": "Train", "results": "Results"}
+NAV_LABEL = "The way to your LoRA"
+LIST = "Trainings"
+LIST_COUNT = "Trainings ({count})"
+NEW = "New pet"
+
+# photos
+
 PHOTOS_TITLE = "Photos"
-PHOTOS_ABOUT = "4 to 20 photos, with only this pet in them. Different places and poses work best."
-PHOTOS_DROP = "Photos of your pet"
+PHOTOS_ABOUT = "4 to 20 photos with only this pet in them. Different places and poses work best."
+PHOTOS_LABEL = "Photos of your pet"
+PHOTOS_DROP = "Drop photos here, or press to choose them"
 PHOTOS_DEMO = "Try it with the demo pet"
 DEMO_NAME = "Momo"
 PHOTOS_CLEAR = "Remove all"
 PHOTOS_EMPTY = "The photos you choose appear here. They stay on this computer."
-PHOTOS_FEW = "A few more photos would help: 4 or more show the pet from several sides."
-PHOTOS_MANY = "That is a lot: 20 good photos teach as much as {count}, and faster."
 PHOTOS_REJECTED = "Left out:"
 PHOTOS_COUNT_ONE = "1 photo"
 PHOTOS_COUNT = "{count} photos"
+PHOTOS_MOST = "the most is {most} photos"
 PHOTO_REMOVE = "Remove {name}"
+PHOTO_OPEN = "Open {name}"
 PHOTO_TWICE = "it is already among the photos"
+PHOTO_BOXED = "The pet is marked"
+PHOTO_HINT = "Press a photo to mark the pet, change its caption, and see what the trainer will see."
+PHOTOS_BOX_ALL = "Mark the pet on every photo"
+PHOTOS_BOX_NONE = "Remove the marks"
+PHOTOS_BOXED_ABOUT = (
+    "The pet is marked on {count} of {total} photos, so close-ups show it and not the grass. "
+    "Please look: press a photo to move its frame."
+)
+PHOTO = {
+    "title": "Photo",
+    "close": "Done",
+    "previous": "Previous",
+    "next": "Next",
+    "box": "Where is the pet?",
+    "box_about": "Draw a frame around it with the mouse. Keys: arrows move the frame, Shift and "
+    "arrows change its size.",
+    "propose": "Suggest a frame",
+    "no_box": "No frame",
+    "caption": "Caption",
+    "caption_about": "What the photo shows, in a few words. Empty: “{automatic}”.",
+    "describe": "Describe it for me",
+    "crops": "What the trainer will see",
+    "crops_about": "The more noise, the wider the crop.",
+    "crops_again": "Other crops",
+    "much": "much noise",
+    "middle": "some noise",
+    "little": "little noise",
+    "findings": "Worth knowing",
+}
+DESCRIBING = "Describing the photos …"
+DESCRIBE_ALL = "Describe all photos for me"
+CAPTIONER_FAILED = "The photos could not be described. You can still write captions yourself."
+
+# the pet
 
 PET_TITLE = "Your pet"
-PET_KIND = "What kind of animal is it?"
-PET_KIND_INFO = "Choose one or type your own."
+PET_KIND = "What is it?"
 PET_KINDS = ("cat", "dog", "rabbit", "bear", "guinea pig", "hamster", "parrot", "horse")
 PET_NAME = "What is its name?"
 PET_NAME_PLACEHOLDER = "Momo"
-PET_NAME_INFO = "The name becomes the word that calls your pet in prompts."
 WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
 WORDING_EMPTY = (
     "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
 )
 WORDING_SAME = "The name must be another word than the kind of animal."
 
-MEMORY_TITLE = "Graphics memory"
-MEMORY_BUDGET = "How much may training use?"
-MEMORY_CARD = "This computer’s card has {total:.0f} GB, {free:.1f} GB of it free now."
-MEMORY_NO_CARD = (
-    "No NVIDIA card was found: training runs on the processor, which is fine for the demo model."
-)
-PLAN = (
-    "{skipped} of the model’s {total} blocks are skipped, so they take no memory while training; "
-    "the {trained} in the middle learn your pet."
-)
-PLAN_ALL = "All {total} blocks of the model learn your pet; none is skipped."
-MODEL = "Model to teach"
-MODEL_ABOUT = (
-    "The demo model knows <b>drawn pets only</b>. It shows in a few minutes how everything works, "
-    "without a download. Large models for real photos, such as FLUX.1-dev, come to this page in a "
-    "later version."
-)
-OWN_PHOTOS = (
-    "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them "
-    "well. You can still watch how training works."
-)
-OWN_PHOTOS_ANYWAY = "Train the demo model on my photos anyway"
+# the model
 
+MODEL_TITLE = "Model to teach"
+MODEL_STATES = {
+    "ready": "Ready",
+    "partial": "Download begun",
+    "missing": "Not here yet",
+    "broken": "Needs a look",
+}
+MODEL_READY = "Ready: {where}"
+MODEL_DEMO = "Comes with the studio. It knows <b>drawn pets only</b>; nothing is downloaded."
+MODEL_NEEDS = "Needs a download of {need:.0f} GB; {free:.0f} GB are free on that drive."
+MODEL_NO_ROOM = (
+    "Needs a download of {need:.0f} GB, but only {free:.0f} GB are free on that drive. "
+    "Free some space, or keep your data on another drive (below)."
+)
+MODEL_FOUND = "Found in ComfyUI: {where}"
+MODEL_USE_FOUND = "Use these files"
+MODEL_FETCH = "Download {need:.0f} GB"
+MODEL_FETCH_MORE = "Go on with the download"
+MODEL_FETCH_STOP = "Pause the download"
+MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
+MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
+MODEL_LICENCE = "Licence: {licence}"
+MODEL_GATED = (
+    "This model is gated: make a free account at the hub, accept the licence on its page, make a "
+    "read token there and paste it here. It is tested before anything is downloaded."
+)
+MODEL_TOKEN = "Access token"
+MODEL_TOKEN_TEST = "Test and keep the token"
+MODEL_TOKEN_KEPT = "A token is kept on this computer by the hub’s own program."
+MODEL_TOKEN_GOOD = "The token works."
+COMFYUI_FOLDER = "Folder of your ComfyUI"
+COMFYUI_FOLDER_ABOUT = (
+    "If you use ComfyUI, its model files are used as they lie; nothing is copied."
+)
+COMFYUI_USE = "Look there"
+COMFYUI_NOTHING = "No model that can be trained was found in {folder}."
+DATA_TITLE = "Where everything is kept"
+DATA_ABOUT = (
+    "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
+    "{caches:.1f} GB can be freed."
+)
+DATA_CLEAN = "Free {caches:.1f} GB"
+DATA_CLEANED = "{freed:.1f} GB freed. What is needed again is made again."
+DATA_MOVE = "Another folder or drive"
+DATA_MOVE_ABOUT = "Used when the studio is started again; nothing is moved."
+DATA_MOVE_DO = "Use this folder"
+DATA_MOVED = "From the next start on, everything is kept in {folder}."
+
+OWN_PHOTOS = (
+    "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them well."
+)
+OWN_PHOTOS_READY = "{title} is here and suits them."
+OWN_PHOTOS_MISSING = "{title} would suit them; choose it above to see what it needs."
+OWN_PHOTOS_USE = "Teach {title}"
+OWN_PHOTOS_ANYWAY = "Train the demo model on my photos anyway"
+MODEL_MISSING = "{title} is not on this computer yet."
+MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teach”."
+
+# the budget
+
+BUDGET_TITLE = "Budget"
+BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
+BUDGET_LABEL = "Graphics memory, GB"
 ADVANCED = "Advanced"
+AUTOMATIC = "automatic"
 STEPS = "Training steps"
-STEPS_INFO = "More steps learn the pet better, up to a point."
+STEPS_INFO = "Empty: from the number of photos. More learn the pet better, up to a point."
 SEED = "Seed"
 SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
 RANK_INFO = "How much the add-on can hold; 16 suits a pet."
 
 TRAIN = "Train"
+TRAIN_STEPS = "Train {steps} steps"
 TRAIN_BUSY = "A training is running"
-TRAIN_BUSY_ABOUT = (
-    "One training at a time. You can prepare the next one here; watch the other in the list above."
-)
+TRAIN_BUSY_ABOUT = "One training at a time. You can prepare the next one here."
+TRAIN_BUSY_OPEN = "Watch it"
 
-CHOOSER = "Show a training"
-NEW = "New pet"
-PAUSE, RESUME, STOP, LOOK = "Pause", "Resume", "Stop", "Show pictures now"
-AGAIN = "Train again with these photos"
+# a training
 
+PAUSE, RESUME, STOP, LOOK = "Pause", "Resume", "Stop", "Sample now"
+AGAIN = "New training with these photos"
 STATES = {
     "new": "Not started",
     "running": "Training",
@@ -97,6 +183,14 @@ STAGES = {
     "preview": "Painting pictures",
     "export": "Saving and checking the file",
 }
+STAGE_LINE = {
+    "photos": "Photos",
+    "load": "Model",
+    "text": "Captions",
+    "latents": "Crops",
+    "train": "Learning",
+    "export": "File",
+}
 STARTING = "Starting"
 PENDING = {
     "pause": "Pausing after this step",
@@ -105,7 +199,7 @@ PENDING = {
 }
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
-FACTS = "{kind} · {photos} · {steps} steps · {budget:g} GB budget · started {started}"
+FACTS = "{kind} · {photos} · {steps} steps · {model} · {budget:g} GB budget · started {started}"
 PAUSED_AT = "Paused at step {step}. The graphics memory is free for other programs; Resume goes on from here."
 STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume goes on from here."
 CRASHED = "The training was cut off before it could say why."
@@ -113,6 +207,35 @@ CRASHED_REMEDY = (
     "Perhaps the computer was switched off or ran out of memory. Resume goes on from the last "
     "saved step. Details for a helper are in {log}."
 )
+
+PICTURES_TITLE = "Pictures while training"
+PICTURES_ABOUT = (
+    "The same prompts and seeds before and during training. Press a picture to see it larger."
+)
+PICTURES_PHOTOS = "Your photos"
+PICTURES_BEFORE = "Before"
+PICTURES_STEP = "Step {step}"
+PICTURES_ALT = "{prompt}, {when}"
+
+CHART_VRAM = "Graphics memory"
+CHART_RAM = "RAM"
+CHART_DISK = "Disk"
+CHART_OURS = "this training {now:.1f} GB"
+CHART_CARD = "the whole card {now:.1f} GB"
+CHART_PC = "the whole computer {now:.1f} GB"
+CHART_DISK_RUN = "this training {now:.2f} GB"
+CHART_BUDGET = "budget {budget:g} GB"
+CHART_CARD_ABOUT = "the card has {total:.0f} GB"
+CHART_RAM_ABOUT = "this computer has {total:.0f} GB"
+CHART_DISK_ABOUT = "{free:.0f} GB free"
+CHART_EMPTY = "Appears when training runs"
+LOSS_CHART = "Learning curve"
+LOSS_RAW = "each step"
+LOSS_MEAN = "mean"
+LOSS_ABOUT = "the error; it jumps about, the pictures tell more"
+
+# results
+
 DONE = "{name} is ready"
 DONE_ABOUT = (
     "Learned in {time} with {steps} steps. The file was opened again and checked; "
@@ -120,35 +243,92 @@ DONE_ABOUT = (
 )
 STOPPED_READY = "What {name}’s training learned so far"
 STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to let it learn more."
-DOWNLOAD = "Download the LoRA"
-DOWNLOAD_WORKFLOW = "ComfyUI workflow"
 HOW_TO = (
     "In ComfyUI: put the file into <code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
-    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
+    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
 )
 HOW_TO_DEMO = (
-    "This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI’s "
-    "<code>models/loras</code>; their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>."
+    "This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI; "
+    "their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
-DROPPED = "Left out of the training"
+FORMAT = "File for"
+FORMATS = {"comfyui": "ComfyUI", "diffusers": "diffusers", "kohya": "Forge, SwarmUI (kohya)"}
+DOWNLOAD = "Download the LoRA"
+DOWNLOAD_STEP = "Download step {step}"
+MAKE = "Write this file"
+PREPARING = "Writing and checking …"
+DOWNLOAD_WORKFLOW = "ComfyUI workflow"
+TO_COMFYUI = "Copy into ComfyUI"
+COPIED = "Copied into ComfyUI: {path}"
+CARD_TITLE = "About this file"
+CARD_LICENCE = "Base model’s licence: {licence}"
 
-PICTURES_TITLE = "Pictures"
-PICTURES_ABOUT = (
-    "The same prompts before and during training. Watch them turn into your pet; "
-    "press one to see it larger."
+COMPARE_TITLE = "Before and after"
+COMPARE_ABOUT = "Move the line. Choose the step you like best: it is the one you download."
+COMPARE = {
+    "before": "Before",
+    "after": "After",
+    "slider": "How much of “before” is shown",
+    "prompt": "Prompt",
+    "step": "Step",
+    "keep": "Keep this step",
+    "kept": "This step is kept: it is in the file you download.",
+}
+LIKENESS_TITLE = "Likeness"
+LIKENESS_ABOUT = (
+    "How much the pictures look like your photos (1 = the same), judged by the demo world’s own "
+    "judge; the last row should stay low."
 )
-PICTURES_PHOTOS = "Your photos"
-PICTURES_BEFORE = "Before"
-PICTURES_STEP = "Step {step}"
-PICTURES_ALT = "{prompt}, {when}"
+LIKENESS_PET = "Your pet"
+LIKENESS_CLASS = "Any {kind}"
+LIKENESS_PLACES = "Places as asked"
+LIKENESS_MEASURING = "Judging the pictures …"
+LIKENESS_BEST = "best"
 
-MEMORY_CHART = "Memory"
-MEMORY_CHART_VRAM = "graphics memory"
-MEMORY_CHART_RAM = "main memory"
-MEMORY_CHART_BUDGET = "budget {budget:g} GB"
-LOSS_CHART = "Learning curve"
-LOSS_CHART_ABOUT = "error of each step and its mean; it jumps about, the pictures tell more"
-CHART_EMPTY = "Appears when training runs"
+OWN_TITLE = "Your own pictures"
+OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same noise."
+OWN_PROMPT = "Prompt"
+STRENGTH = "LoRA strength"
+STRENGTH_INFO = "1 is as trained; less mixes the pet in lightly."
+PAINT_SEED_INFO = "Empty: another one each time."
+RANDOM = "random"
+PAINT = "Paint"
+OWN_EMPTY = "What you paint appears here."
+OWN_STATES = {
+    "waiting": "Waits its turn",
+    "working": "Being painted: {n} of {total}",
+    "failed": "This picture failed.",
+}
+OWN_DELETE = "Delete this picture"
+OWN_STOP = "Stop painting"
+OWN_FACTS = "step {step} · strength {strength:g} · seed {seed}"
+PROMPT_MISSING = "The prompt is empty."
+PROMPT_REMEDY = "Write what the picture should show."
+
+GO_ON_TITLE = "Go on"
+MORE_STEPS = "Steps in all"
+MORE_STEPS_INFO = "Learning goes on from the last step."
+EXTEND = "Learn more"
+EXTEND_LESS = "It has already learnt {steps} steps."
+EXTEND_LESS_REMEDY = "Choose more steps than that."
+
+# the list of trainings
+
+LIST_TITLE = "Trainings"
+LIST_EMPTY = "No training yet. Your first one appears here."
+LIST_OPEN = "Open"
+LIST_RENAME = "Rename"
+LIST_AGAIN = "Same settings again"
+LIST_DELETE = "Delete"
+LIST_DELETE_ASK = (
+    "Delete the training of {name} with its photos, pictures and files ({size})? "
+    "This cannot be undone; a LoRA you downloaded stays."
+)
+LIST_RENAME_ASK = "New name of the pet"
+YES, NO, SAVE = "Delete", "Keep it", "Save"
+LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
+
+# problems
 
 GENERAL_ERROR = "Something unexpected went wrong. What happened is written to {log}."
 NO_PHOTOS = "There are no photos yet."

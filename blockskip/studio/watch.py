@@ -7,11 +7,14 @@ restart.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 from blockskip import files
+from blockskip.config import Settings
 from blockskip.events import (
     Done,
     Event,
@@ -24,12 +27,16 @@ from blockskip.events import (
     Saved,
     Started,
     Stopped,
+    UserError,
 )
 from blockskip.runs import Run, list_runs
+from blockskip.studio.series import Series
 
+CURVES = ("vram_gib", "vram_used_gib", "rss_gib", "ram_used_gib", "disk_run_gib")  # of Memory
 GAP_S = 15.0  # a longer silence is a pause; charts do not show it
 _lock = threading.Lock()
 _stories: dict[str, Story] = {}
+_sizes: dict[str, tuple[tuple, int]] = {}
 _children: list[subprocess.Popen] = []
 
 
@@ -48,24 +55,23 @@ class Story:
     eta_s: float = -1.0
     active_s: float = 0.0  # time worked, pauses not counted
     last_time: float = 0.0
-    losses: dict[int, float] = field(default_factory=dict)
-    memory: list[tuple[float, float, float]] = field(default_factory=list)  # active s, RAM, VRAM
+    step: int = 0  # the last step learnt
+    loss: float = -1.0  # its error
+    stages: list[str] = field(default_factory=list)  # begun, in order, each once
+    losses: Series = field(default_factory=Series)  # over steps
+    memory: dict[str, Series] = field(default_factory=dict)  # over active seconds, see CURVES
+    now: Memory | None = None  # the newest
     images: dict[tuple[int, int], Image] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
-    saved: list[Saved] = field(default_factory=list)
+    exports: list[Saved] = field(default_factory=list)
     end: Stopped | Failed | Done | None = None
     started: bool = False
     state: str = "new"
 
     @property
-    def step(self) -> int:
-        """The last step learnt."""
-        return max(self.losses, default=0)
-
-    @property
     def exported(self) -> Saved | None:
         """The newest LoRA file made for the user."""
-        return next((s for s in reversed(self.saved) if s.kind == "export"), None)
+        return self.exports[-1] if self.exports else None
 
     def add(self, event: Event) -> None:
         """Fold one event in."""
@@ -78,14 +84,17 @@ class Story:
             case Progress():
                 self.stage, self.n, self.total = event.stage, event.n, event.total
                 self.eta_s = event.eta_s if event.eta_s >= 0 else self.eta_s
+                if event.stage not in self.stages:
+                    self.stages.append(event.stage)
             case Loss():
-                self.losses[event.step] = event.loss
+                self.step, self.loss = event.step, event.loss
+                self.losses.add(event.step, event.loss)
             case Memory():
-                self.memory.append((self.active_s, event.rss_gib, event.vram_gib))
+                self._remember(event)
             case Image():
                 self.images[event.step, event.index] = event
-            case Saved():
-                self.saved.append(event)
+            case Saved() if event.kind == "export":
+                self.exports.append(event)
             case Note() if all(note.text != event.text for note in self.notes):
                 self.notes.append(event)
             case Stopped() | Failed() | Done():
@@ -94,8 +103,17 @@ class Story:
     def _begin(self, event: Started) -> None:
         """A worker began: what was learnt after the checkpoint it goes on from is learnt again."""
         self.started, self.steps, self.device, self.end = True, event.steps, event.device, None
-        self.stage, self.eta_s = "", -1.0
-        self.losses = {s: loss for s, loss in self.losses.items() if s <= event.resumed_from}
+        self.stage, self.eta_s, self.stages = "", -1.0, []
+        if self.step > event.resumed_from:
+            self.step = event.resumed_from
+            self.losses.cut(event.resumed_from)
+
+    def _remember(self, event: Memory) -> None:
+        self.now = event
+        for name in CURVES:
+            value = getattr(event, name, -1.0)
+            if value >= 0:
+                self.memory.setdefault(name, Series(5.0)).add(self.active_s, value)
 
 
 def watch(run: Run) -> Story:
@@ -112,17 +130,38 @@ def watch(run: Run) -> Story:
         story.state = _state(story, alive)
         return replace(
             story,
-            losses=dict(story.losses),
-            memory=list(story.memory),
+            stages=list(story.stages),
+            losses=story.losses.copy(),
+            memory={name: series.copy() for name, series in story.memory.items()},
             images=dict(story.images),
             notes=list(story.notes),
-            saved=list(story.saved),
+            exports=list(story.exports),
         )
 
 
 def running() -> Run | None:
     """The run that is being worked on now, if any."""
     return next((run for run in list_runs() if run.worker() is not None), None)
+
+
+def finished() -> list[tuple[Settings, float]]:
+    """(settings, seconds of work) of the trainings that went well, newest first."""
+    done = []
+    for run in list_runs()[:20]:
+        story = watch(run)
+        if isinstance(story.end, Done) and story.state == "done":
+            with contextlib.suppress(UserError):
+                done.append((run.settings(), story.end.seconds))
+    return done
+
+
+def size_bytes(run: Run) -> int:
+    """What a run takes on disk; measured anew after it said something, or after a minute."""
+    key = (run.events_path.stat().st_mtime_ns if run.events_path.exists() else 0, time.time() // 60)
+    known = _sizes.get(str(run.folder))
+    if known is None or known[0] != key:
+        known = _sizes[str(run.folder)] = (key, run.size_bytes())
+    return known[1]
 
 
 def start(run: Run) -> None:

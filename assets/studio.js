@@ -1,0 +1,240 @@
+// What the page does by itself: presses, dialogs, the line between before and after. Every word shown
+// comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
+window.blockskip = (() => {
+  const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
+  const home = () => document.querySelector('.gradio-container') || document.body;
+
+  // A dialog that goes away when it is closed, and gives the focus back.
+  const dialog = (className, label, back) => {
+    const box = make('dialog', className);
+    box.setAttribute('aria-label', label);
+    box.addEventListener('close', () => { box.remove(); if (back && back.isConnected) back.focus(); });
+    home().append(box);
+    return box;
+  };
+  const button = (text, className, press) => {
+    const one = make('button', className, {type: 'button', textContent: text});
+    one.addEventListener('click', press);
+    return one;
+  };
+  // A question with one answer (text to type, or yes): then `done` gets it.
+  const ask = (from, question, value, done) => {
+    const box = dialog('ask', question, from), typed = value === undefined ? null : make('input', '', {value, maxLength: 40});
+    box.append(make('p', '', {textContent: question}));
+    if (typed) { typed.setAttribute('aria-label', question); box.append(typed); }
+    const row = make('p', 'presses');
+    const finish = () => { const said = typed ? typed.value : true; box.close(); done(said); };
+    row.append(button(from.textContent, typed ? 'press primary' : 'press danger', finish),
+      button('✕', 'press', () => box.close()));
+    row.lastChild.setAttribute('aria-label', 'Cancel');
+    if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') finish(); });
+    box.append(row);
+    box.showModal();
+    (typed || row.lastChild).focus();
+  };
+
+  // A press on anything with data-do is told to the server, with all its data and what its field holds.
+  const presses = ({element, trigger}) => element.addEventListener('click', event => {
+    const pressed = event.target.closest('[data-do]');
+    if (!pressed || !element.contains(pressed)) return;
+    const said = {...pressed.dataset};
+    if (said.field) {
+      const field = element.querySelector(`input[name="${said.field}"]`);
+      said.value = field.value;
+      if (field.type === 'password') field.value = '';
+    }
+    if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
+    else if (said.ask) ask(pressed, said.ask, said.value, value => trigger('click', {...said, value}));
+    else trigger('click', said);
+  });
+
+  // Typed text, open folds and the keyboard's place outlive a part that is drawn anew.
+  const keep = ({element, watch}) => {
+    const typed = {};
+    let open = new Set(), focus = '';
+    element.addEventListener('input', event => { if (event.target.name) typed[event.target.name] = event.target.value; });
+    element.addEventListener('toggle', event => {
+      const name = event.target.querySelector('summary')?.textContent;
+      event.target.open ? open.add(name) : open.delete(name);
+    }, true);
+    element.addEventListener('focusin', event => { focus = place(event.target); });
+    element.addEventListener('focusout', event => { if (event.target.isConnected) focus = ''; });
+    const place = one => one.name ? `[name="${one.name}"]` : one.dataset.do ? `[data-do="${one.dataset.do}"]` +
+      ['model', 'file', 'run', 'id'].map(key => one.dataset[key] ? `[data-${key}="${CSS.escape(one.dataset[key])}"]` : '').join('') : '';
+    watch('value', () => {
+      for (const fold of element.querySelectorAll('details')) fold.open = open.has(fold.querySelector('summary').textContent);
+      for (const field of element.querySelectorAll('input[type=text], input[type=password]'))
+        if (typed[field.name]) field.value = typed[field.name];
+      if (focus && document.activeElement === document.body) element.querySelector(focus)?.focus();
+    });
+  };
+  const models = part => { presses(part); keep(part); };
+
+  // A press on a picture shows it large; any press closes it.
+  const zoomable = element => element.addEventListener('click', event => {
+    const small = event.target.closest('.zoom');
+    if (!small) return;
+    const box = dialog('large', small.querySelector('img').alt, small);
+    box.append(make('img', '', {src: small.dataset.large, alt: small.querySelector('img').alt}),
+      make('p', '', {textContent: small.querySelector('img').alt}));
+    box.addEventListener('click', () => box.close());
+    box.showModal();
+  });
+  const zoom = ({element, watch}) => {
+    const newest = () => {  // the newest column is scrolled into view
+      const box = element.querySelector('.scroll'), shown = element.querySelectorAll('tbody tr:first-child .zoom');
+      const last = shown[shown.length - 1];
+      if (last) box.scrollLeft += last.getBoundingClientRect().right + 16 - box.getBoundingClientRect().right;
+    };
+    newest();
+    watch('value', newest);
+    zoomable(element);
+  };
+  const pictures = part => { presses(part); zoomable(part.element); };
+
+  const title = ({element, watch}) => {
+    const tell = () => {
+      const status = element.querySelector('[data-title]');
+      if (status) document.title = status.dataset.title;
+    };
+    tell();
+    watch('value', tell);
+  };
+
+  // Before and after: one picture over the other, a line between them.
+  const compare = part => {
+    presses(part);
+    const {element, watch} = part;
+    const show = () => {
+      const box = element.querySelector('.compare');
+      if (!box) return;
+      const images = JSON.parse(box.dataset.images), step = box.querySelector('[name=step]:checked').value;
+      const prompt = Number(box.querySelector('[name=prompt]').value);
+      box.querySelector('.before').src = images[0][prompt];
+      box.querySelector('.after').src = images[step][prompt];
+      box.style.setProperty('--at', box.querySelector('[type=range]').value + '%');
+      box.classList.toggle('is-kept', step === box.dataset.kept);
+      box.querySelector('[data-do=keep]').dataset.step = step;
+    };
+    element.addEventListener('input', show);
+    element.addEventListener('change', show);
+    watch('value', show);
+    show();
+  };
+
+  // The photos: a dialog with the pet's frame, the caption, and what the trainer will see.
+  const photos = part => {
+    presses(part);
+    const {element, trigger} = part;
+    element.addEventListener('click', event => {
+      const opened = event.target.closest('[data-open]');
+      if (!opened) return;
+      const all = JSON.parse(element.querySelector('[data-photos]').dataset.photos);
+      const words = JSON.parse(element.querySelector('[data-texts]').dataset.texts);
+      photoDialog(opened, all, all.findIndex(photo => photo.file === opened.dataset.open), words, trigger);
+    });
+  };
+
+  const photoDialog = (from, all, start, words, trigger) => {
+    const box = dialog('photo', words.title, from);
+    box.innerHTML = `<div class="photo-grid"><div class="picture"><img alt=""><div class="frame" tabindex="0" role="group"><i></i></div></div>
+      <div class="photo-side"><h3></h3><ul class="findings"></ul>
+      <h4 class="box-title"></h4><p class="hint box-about"></p><p class="presses box-row"></p>
+      <label class="field"><span></span><textarea name="caption" rows="2" maxlength="400"></textarea></label><p class="hint caption-about"></p>
+      <h4 class="crops-title"></h4><img class="crops" alt=""><p class="crop-words"><span></span><span></span><span></span></p><p class="hint crops-about"></p></div></div>
+      <p class="presses photo-foot"></p>`;
+    const find = selector => box.querySelector(selector);
+    const image = find('.picture img'), frame = find('.frame'), caption = find('textarea');
+    let at = start, edges = null, changed = false, seed = 0;
+    find('.box-title').textContent = words.box;
+    find('.box-about').textContent = words.box_about;
+    find('.field span').textContent = words.caption;
+    find('.crops-title').textContent = words.crops;
+    find('.crops-about').textContent = words.crops_about;
+    frame.setAttribute('aria-label', `${words.box} ${words.box_about}`);
+    [words.much, words.middle, words.little].forEach((text, i) => { box.querySelectorAll('.crop-words span')[i].textContent = text; });
+
+    const crops = () => {
+      const asked = new URLSearchParams(words.crop);
+      asked.set('seed', seed);
+      if (edges) asked.set('box', edges.map(edge => edge.toFixed(4)).join(','));
+      find('.crops').src = `/blockskip/crops/${encodeURIComponent(all[at].file)}?${asked}`;
+      find('.crops').alt = `${words.crops}: ${words.much}, ${words.middle}, ${words.little}`;
+    };
+    const draw = () => {
+      frame.hidden = !edges;
+      if (edges) Object.assign(frame.style, {left: `${100 * edges[0]}%`, top: `${100 * edges[1]}%`,
+        width: `${100 * (edges[2] - edges[0])}%`, height: `${100 * (edges[3] - edges[1])}%`});
+    };
+    const set = next => { edges = next; changed = true; draw(); crops(); };
+    const save = () => {
+      const photo = all[at];
+      if (changed || caption.value !== photo.caption) {
+        Object.assign(photo, {caption: caption.value, box: edges});
+        trigger('click', {do: 'photo', file: photo.file, caption: caption.value, box: edges});
+      }
+    };
+    const show = place => {
+      at = (place + all.length) % all.length;
+      const photo = all[at];
+      edges = photo.box; changed = false; seed = 0;
+      image.src = photo.large; image.alt = photo.name;
+      find('h3').textContent = photo.name;
+      caption.value = photo.caption;
+      find('.caption-about').textContent = words.caption_about.replace('{automatic}', photo.automatic);
+      const findings = find('.findings');
+      findings.replaceChildren(...photo.findings.map(text => make('li', '', {textContent: text})));
+      findings.hidden = !photo.findings.length;
+      suggest.hidden = !photo.proposal;
+      draw(); crops();
+    };
+    const suggest = button(words.propose, 'press', () => set(all[at].proposal));
+    find('.box-row').append(suggest, button(words.no_box, 'press link', () => set(null)));
+    const foot = find('.photo-foot');
+    if (all.length > 1) foot.append(button('‹ ' + words.previous, 'press', () => { save(); show(at - 1); }),
+      button(words.next + ' ›', 'press', () => { save(); show(at + 1); }));
+    foot.append(button(words.crops_again, 'press link', () => { seed += 1; crops(); }));
+    if (words.can_describe) foot.append(button(words.describe, 'press link', () => { save(); trigger('click', {do: 'describe'}); }));
+    foot.append(button(words.close, 'press primary', () => box.close()));
+
+    // the mouse (or a finger) draws a frame; keys move it
+    const where = event => {
+      const area = image.getBoundingClientRect();
+      return [(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height].map(x => Math.min(1, Math.max(0, x)));
+    };
+    const picture = find('.picture');
+    picture.addEventListener('pointerdown', event => {
+      event.preventDefault();
+      picture.setPointerCapture(event.pointerId);
+      const [x0, y0] = where(event), before = edges;
+      const move = event => {
+        const [x1, y1] = where(event);
+        edges = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+        draw();
+      };
+      const end = () => {
+        picture.removeEventListener('pointermove', move);
+        const drawn = edges && edges !== before && edges[2] - edges[0] > .03 && edges[3] - edges[1] > .03;
+        if (drawn) set(edges); else { edges = before; draw(); }
+      };
+      picture.addEventListener('pointermove', move);
+      picture.addEventListener('pointerup', end, {once: true});
+    });
+    frame.addEventListener('keydown', event => {
+      const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+      if (!step || !edges) return;
+      event.preventDefault();
+      const [l, t, r, b] = edges, by = .02, [x, y] = step.map(s => s * by);
+      if (event.shiftKey) set([l, t, Math.min(1, Math.max(l + .04, r + x)), Math.min(1, Math.max(t + .04, b + y))]);
+      else {
+        const dx = Math.max(-l, Math.min(1 - r, x)), dy = Math.max(-t, Math.min(1 - b, y));
+        set([l + dx, t + dy, r + dx, b + dy]);
+      }
+    });
+    box.addEventListener('close', save);
+    show(start);
+    box.showModal();
+  };
+
+  return {presses, models, zoom, pictures, title, compare, photos};
+})();

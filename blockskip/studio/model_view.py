@@ -1,0 +1,159 @@
+"""The models to choose from: what each is, whether it is here, and how it gets here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blockskip.downloads import Download
+from blockskip.housekeeping import Usage
+from blockskip.sources import Offer
+from blockskip.studio import texts
+from blockskip.studio.words import duration, e, press
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What is known of all models now. found: model → folders of ComfyUI that hold it."""
+
+    offers: Sequence[Offer]
+    downloads: Mapping[str, Download | None]
+    found: Mapping[str, Sequence[Path]]
+    usage: Usage
+    folder: Path
+    token_kept: bool = False
+    said: Mapping[str, str] = field(default_factory=dict)  # what came of the last press
+
+
+def models(shelf: Shelf, chosen: str) -> str:
+    """One row a model, the chosen one with what it needs; below, where everything is kept."""
+    rows = "".join(_row(offer, shelf, offer.model == chosen) for offer in shelf.offers)
+    return (
+        f'<div class="models" role="radiogroup" aria-label="{texts.MODEL_TITLE}">{rows}</div>'
+        f"{_comfyui(shelf)}{_place(shelf)}"
+    )
+
+
+def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
+    download = shelf.downloads.get(offer.model)
+    running = download is not None and download.state == "running"
+    state = texts.MODEL_STATES[offer.state]
+    more = _needs(offer, shelf, download) if chosen else ""
+    return (
+        f'<div class="model{" chosen" if chosen else ""}">'
+        f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
+        f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}</b>'
+        f'<span class="pill {offer.state}">{e(state)}</span></button>'
+        f"{_progress(download) if running else ''}{more}</div>"
+    )
+
+
+def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
+    """What the chosen model is, and what must be done before it can be trained."""
+    if offer.demo:
+        return f'<p class="hint">{texts.MODEL_DEMO}</p>'
+    about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
+    if offer.state == "ready":
+        where = texts.MODEL_READY.format(where=offer.where)
+        return f'{about}<p class="hint path">{e(where)}</p>'
+    problem = offer.problem
+    if download is not None and download.state == "failed":
+        problem = f"{download.title} {download.remedy}"
+    parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
+    for folder in shelf.found.get(offer.model, ()):
+        parts.append(
+            f'<p class="hint path">{e(texts.MODEL_FOUND.format(where=folder))}</p>'
+            + press("use_comfyui", texts.MODEL_USE_FOUND, "primary", folder=folder)
+        )
+    return "".join(parts) + _download(offer, shelf, download)
+
+
+def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
+    if download is not None and download.state == "running":
+        return press("fetch_stop", texts.MODEL_FETCH_STOP, model=offer.model)
+    text = texts.MODEL_NEEDS if offer.fits else texts.MODEL_NO_ROOM
+    words = text.format(need=offer.download_gib, free=offer.free_gib)
+    if not offer.fits:
+        return f'<p class="hint warn">{e(words)}</p>'
+    button = texts.MODEL_FETCH_MORE if offer.state == "partial" else texts.MODEL_FETCH
+    button = button.format(need=offer.download_gib)
+    token = _token(offer, shelf) if offer.gated else ""
+    ready = not offer.gated or shelf.token_kept
+    fetch = press("fetch", button, "primary", model=offer.model) if ready else ""
+    return f'<p class="hint">{e(words)}</p>{token}{fetch}'
+
+
+def _token(offer: Offer, shelf: Shelf) -> str:
+    said = shelf.said.get("token", "")
+    kept = f'<p class="hint">{texts.MODEL_TOKEN_KEPT}</p>' if shelf.token_kept else ""
+    about = "" if shelf.token_kept else f'<p class="hint">{texts.MODEL_GATED}</p>'
+    return (
+        f"{kept}{about}{_field('token', texts.MODEL_TOKEN, secret=True, model=offer.model)}"
+        f"{press('token', texts.MODEL_TOKEN_TEST, field='token', model=offer.model)}"
+        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}"
+    )
+
+
+def _licence(offer: Offer) -> str:
+    words = e(texts.MODEL_LICENCE.format(licence=offer.licence))
+    if not offer.licence_url.startswith("https://"):
+        return f'<p class="hint">{words}</p>'
+    return f'<p class="hint"><a href="{e(offer.licence_url)}" target="_blank" rel="noopener">{words}</a></p>'
+
+
+def _progress(download: Download) -> str:
+    done, total = download.bytes_done / 2**30, max(download.bytes_total, 1) / 2**30
+    speed = texts.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
+    left = texts.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
+    words = texts.MODEL_FETCHING.format(done=done, total=total, speed=speed, left=left).strip(" ·")
+    share = int(100 * done / total)
+    return (
+        f'<progress class="bar working" max="100" value="{share}" aria-label="{e(words)}"></progress>'
+        f'<p class="hint">{e(words)}</p>'
+    )
+
+
+def _comfyui(shelf: Shelf) -> str:
+    """A way to name ComfyUI's folder, for those who have one."""
+    said = shelf.said.get("comfyui", "")
+    return (
+        f"<details><summary>{texts.COMFYUI_FOLDER}</summary>"
+        f'<p class="hint">{texts.COMFYUI_FOLDER_ABOUT}</p>'
+        f"{_field('comfyui', texts.COMFYUI_FOLDER)}"
+        f"{press('use_comfyui', texts.COMFYUI_USE, field='comfyui')}"
+        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
+    )
+
+
+def _place(shelf: Shelf) -> str:
+    """Where models and trainings are kept, what they take, and a button that frees caches."""
+    usage = shelf.usage
+    about = texts.DATA_ABOUT.format(
+        folder=shelf.folder,
+        free=usage.free_gib,
+        models=usage.models_gib,
+        runs=usage.runs_gib,
+        caches=usage.caches_gib,
+    )
+    clean = ""
+    if usage.caches_gib >= 0.05:
+        clean = press("clean", texts.DATA_CLEAN.format(caches=usage.caches_gib))
+    said = shelf.said.get("data", "")
+    return (
+        f'<details><summary>{texts.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
+        f"{_field('folder', texts.DATA_MOVE)}<p class='hint'>{texts.DATA_MOVE_ABOUT}</p>"
+        f"{press('move_data', texts.DATA_MOVE_DO, field='folder')}"
+        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
+    )
+
+
+def _field(name: str, label: str, secret: bool = False, **more: str) -> str:
+    """A line to type in; studio.js sends what it holds with the press of the button named after
+    it."""
+    kind = "password" if secret else "text"
+    extra = "".join(f' data-{key}="{e(value)}"' for key, value in more.items())
+    return (
+        f'<label class="field">{e(label)}<input type="{kind}" name="{name}" autocomplete="off" '
+        f'spellcheck="false"{extra}></label>'
+    )

@@ -1,0 +1,27 @@
+"""The header's way through: where one is, and the doors to other trainings and a new one."""
+
+from __future__ import annotations
+
+from blockskip.studio import texts
+from blockskip.studio.words import press
+
+
+def nav(where: str, trainings: int, away: bool) -> str:
+    """where: the step one is at, a key of STEPS_NAV (or "list"). trainings: how many there are.
+    away: not setting up a new one, so that there is a door to that."""
+    names = list(texts.STEPS_NAV)
+    here = names.index(where) if where in names else -1
+    items = []
+    for place, (name, words) in enumerate(texts.STEPS_NAV.items()):
+        state = "done" if place < here else "now" if place == here else "todo"
+        current = ' aria-current="step"' if name == where else ""
+        items.append(f'<li class="{state}"{current}><span>{place + 1}</span>{words}</li>')
+    doors = ""
+    if trainings and where != "list":
+        doors += press("list", texts.LIST_COUNT.format(count=trainings))
+    if away:
+        doors += press("new", texts.NEW)
+    return (
+        f'<div class="nav"><ol aria-label="{texts.NAV_LABEL}">{"".join(items)}</ol>'
+        f'<p class="presses">{doors}</p></div>'
+    )

@@ -1,0 +1,177 @@
+"""What can be done with a training that has learnt something: files, own pictures, tidying up."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from blockskip import config, files, housekeeping, painting, sources
+from blockskip.events import UserError
+from blockskip.runs import Run
+from blockskip.studio import choices, children, texts, watch
+from blockskip.studio.actions import find
+
+_said: dict[str, str] = {}
+
+
+def said(run: Run) -> str:
+    """What came of the last press, for the page."""
+    return _said.get(run.name, "")
+
+
+def kept_step(run: Run, last: int) -> int:
+    """The step whose LoRA is handed out: the one the user chose, else the last."""
+    step = choices.load(run).get("step")
+    return step if isinstance(step, int) and step in steps_kept(run) else last
+
+
+def steps_kept(run: Run) -> list[int]:
+    """Steps whose LoRA can be had."""
+    found = (run.folder / "adapters").glob("step-*.safetensors")
+    return sorted(int(path.stem.removeprefix("step-")) for path in found)
+
+
+def file_format(run: Run) -> str:
+    """comfyui | diffusers | kohya, as chosen."""
+    chosen = choices.load(run).get("format")
+    return chosen if chosen in texts.FORMATS else "comfyui"
+
+
+def file_of(run: Run, format: str, step: int, last: int) -> Path:
+    """Where the LoRA of a step is, or will be."""
+    suffix = "" if format == "comfyui" else f"-{format}"
+    suffix += "" if step == last else f"-step{step}"
+    return run.exports_dir / f"{run.name}{suffix}.safetensors"
+
+
+def making(run: Run, format: str, step: int) -> bool:
+    """Whether that file is being written."""
+    return children.running(("export", run.name, format, step))
+
+
+def make(run: Run, format: str, step: int, last: int) -> Path:
+    """Write the LoRA of a step in a format, unless it is there; returns where it will be."""
+    path = file_of(run, format, step, last)
+    if not path.exists():
+        words = ["blockskip", "export", str(run.folder), "--format", format, "--json"]
+        words += ["--out", str(path)] + (["--step", str(step)] if step != last else [])
+        key = ("export", run.name, format, step)
+        children.begin(key, words)
+    return path
+
+
+def problem(run: Run, format: str, step: int) -> UserError | None:
+    """Why writing that file failed."""
+    return children.failed(("export", run.name, format, step))
+
+
+def choose(run: str, **chosen: object) -> None:
+    """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
+    found = find(run)
+    if "step" in chosen and chosen["step"] not in steps_kept(found):
+        raise UserError(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
+    if chosen.get("format", "comfyui") not in texts.FORMATS:
+        raise UserError(
+            f"There is no format “{chosen['format']}”.", f"Use {', '.join(texts.FORMATS)}."
+        )
+    choices.save(found, **chosen)
+    last = _last(found)
+    make(found, file_format(found), kept_step(found, last), last)
+
+
+def export(run: str, format: str = "comfyui", step: int = 0) -> str:
+    """Write a training's LoRA as a file and say where it is. step: 0 = the last.
+
+    It is reopened and checked before this returns. Raises UserError.
+    """
+    found = find(run)
+    if format not in texts.FORMATS:
+        raise UserError(f"There is no format “{format}”.", f"Use {', '.join(texts.FORMATS)}.")
+    last = _last(found)
+    step = int(step) or last
+    path = make(found, format, step, last)
+    children.wait(("export", found.name, format, step))
+    if error := problem(found, format, step):
+        raise error
+    return str(path)
+
+
+def to_comfyui(run: str) -> None:
+    """Copy the chosen file, its workflow and a picture of it into ComfyUI's folders."""
+    found = find(run)
+    last = _last(found)
+    path = file_of(found, "comfyui", kept_step(found, last), last)
+    if not path.exists():
+        raise UserError("The file for ComfyUI is not written yet.", "Choose ComfyUI as its format.")
+    target = sources.copy_to_comfyui(path, f"{choices.pet_name(found)}.safetensors")
+    picture = _picture(found, kept_step(found, last))
+    if picture is not None:  # model managers show it beside the file
+        files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
+    _said[found.name] = texts.COPIED.format(path=target)
+
+
+def comfyui_known() -> bool:
+    """Whether there is a ComfyUI folder that LoRAs can go to."""
+    return sources.loras_dir() is not None
+
+
+def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
+    """Ask for a picture without and with what was learnt."""
+    found = find(run)
+    prompt = " ".join((prompt or "").split())
+    if not prompt:
+        raise UserError(texts.PROMPT_MISSING, texts.PROMPT_REMEDY)
+    chosen = random.randrange(2**31) if seed is None else int(seed)
+    last = _last(found)
+    painting.ask(found, prompt, chosen, float(strength), kept_step(found, last))
+
+
+def rename(run: str, name: str) -> None:
+    """Call the pet otherwise on this page; the word in prompts stays."""
+    name = " ".join(name.split())[:40]
+    if name:
+        choices.save(find(run), pet=name)
+
+
+def delete(run: str) -> None:
+    """Delete a training with everything in it. Raises UserError when it is running."""
+    housekeeping.delete(find(run).name)
+
+
+def measure(run: Run) -> None:
+    """Judge the pictures of a training once; the figures come to the page when they are there."""
+    key = ("likeness", run.name, watch.watch(run).step)
+    if not children.running(key) and children.failed(key) is None:
+        children.begin(key, ["blockskip.lab.likeness", str(run.folder)])
+
+
+def model_card(run: Run, step: int, num_photos: int, likeness: dict | None) -> str:
+    """The LoRA in words, a blank line between paragraphs."""
+    settings, row = run.settings(), config.model_row(run.settings().model)
+    pet = choices.pet_name(run)
+    parts = [
+        f"A LoRA that teaches {row.title} what {pet}, a {settings.class_name}, looks like. In prompts "
+        f"it is called “{settings.trigger} {settings.class_name}”.",
+        f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
+        f"{settings.front + settings.back} of {row.num_blocks} blocks skipped.",
+    ]
+    best = (likeness or {}).get("by_step", {}).get(str(step), {})
+    if best.get("subject") is not None:
+        parts.append(
+            f"Likeness of its sample pictures to the photos, by the demo world’s own judge: "
+            f"{best['subject']:.2f}."
+        )
+    parts.append(
+        "It knows this one animal from these photos; other animals, people and places are the base "
+        f"model’s. The base model’s licence holds for what you make with it: {row.licence}."
+    )
+    return "\n\n".join(parts)
+
+
+def _last(run: Run) -> int:
+    return max(steps_kept(run), default=watch.watch(run).step)
+
+
+def _picture(run: Run, step: int) -> Path | None:
+    found = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
+    return found[0] if found else None

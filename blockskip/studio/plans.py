@@ -1,0 +1,121 @@
+"""The plan that the page shows for the answers given so far; made once for equal answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from blockskip import config, housekeeping
+from blockskip.events import UserError
+from blockskip.memory import monitor, planner
+from blockskip.memory.planner import Plan
+
+DEMO = "demo"
+DEFAULT_BUDGET = 8.0
+STEP_GIB = 0.5  # of the slider
+PHOTOS_OF_PRESET = 5  # the presets' steps are meant for so many
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, or why there is none and the least budget that would work (GiB, None: none)."""
+
+    plan: Plan | None
+    error: UserError | None = None
+    least_gib: float | None = None
+
+
+def budget_range() -> tuple[float, float]:
+    """(smallest, largest) budget of the slider, GiB."""
+    return 2.0, max(rung.gib for rung in config.rungs())
+
+
+def default_budget() -> float:
+    """The most that fits into what the card has free now; 8 GB without a card."""
+    free, (low, high) = monitor.usage().vram_free_gib, budget_range()
+    if free < 0:
+        return DEFAULT_BUDGET
+    return min(high, max(low, math.floor(free / STEP_GIB) * STEP_GIB))
+
+
+def default_steps(model: str, photos: int) -> int:
+    """More photos need more steps to be seen as often, but show the pet better: the root of their
+    number (ours; between two thirds and twice the preset's)."""
+    share = math.sqrt(max(photos, 1) / PHOTOS_OF_PRESET)
+    return round(config.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
+
+
+def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Planned:
+    """answers: model, budget (GiB), steps, rank, seed; None means the studio's own choice."""
+    model = answers["model"]
+    steps = int(answers["steps"] or default_steps(model, photos))
+    room = housekeeping.room()
+    return _plan(
+        model,
+        float(answers["budget"] or default_budget()),
+        steps,
+        int(answers["rank"]) if answers["rank"] else None,
+        int(answers["seed"] or 0),
+        trigger,
+        class_name,
+        room["ram_gib"],
+        float(math.floor(room["disk_gib"])),
+        round(monitor.usage().vram_free_gib * 2) / 2,  # only so that a changed card is planned anew
+    )
+
+
+@lru_cache(maxsize=64)
+def _plan(
+    model: str,
+    budget: float,
+    steps: int,
+    rank: int | None,
+    seed: int,
+    trigger: str,
+    class_name: str,
+    ram: float,
+    disk: float,
+    free: float,
+) -> Planned:
+    def at(gib: float) -> Plan:
+        return planner.make_plan(
+            model=model,
+            trigger=trigger,
+            class_name=class_name,
+            budget_gib=gib,
+            ram_gib=ram,
+            disk_gib=disk,
+            steps=steps,
+            rank=rank,
+            seed=seed,
+            preview_every=max(1, steps // 4),
+        )
+
+    try:
+        return Planned(at(budget))
+    except UserError as error:
+        return Planned(None, error, _least(at, budget))
+
+
+def _least(at: object, budget: float) -> float | None:
+    """The smallest budget of the slider that works, by halving."""
+    _, high = budget_range()
+    low, best = budget, None
+    while high - low >= STEP_GIB:
+        middle = round((low + high) / 2 / STEP_GIB) * STEP_GIB
+        try:
+            at(middle)
+            high, best = middle, middle
+        except UserError:
+            low = middle
+        if middle in (low, high) and high - low <= STEP_GIB:
+            break
+    if best is None:
+        try:
+            at(high)
+            best = high
+        except UserError:
+            return None
+    return best

@@ -1,0 +1,164 @@
+"""What came out of a training: the file, before and after, likeness, own pictures, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from blockskip.config import ModelRow, Settings
+from blockskip.events import Done
+from blockskip.painting import Picture
+from blockskip.studio import pictures, texts
+from blockskip.studio.run_view import picture_urls, preview_prompts, when
+from blockskip.studio.watch import Story
+from blockskip.studio.words import data, duration, e, press
+
+
+def hero(story: Story, settings: Settings, name: str, said: str = "") -> str:
+    """That there is a file, and how to use it. said: what came of the last press."""
+    exported = story.exported
+    if isinstance(story.end, Done):
+        peak = story.end.peak_vram_gib if story.end.peak_vram_gib > 0 else story.end.peak_rss_gib
+        title = texts.DONE.format(name=name)
+        about = texts.DONE_ABOUT.format(
+            time=duration(story.active_s), steps=story.end.steps, peak=f"{peak:.1f} GB"
+        )
+    else:
+        title = texts.STOPPED_READY.format(name=name)
+        step = exported.step if exported else story.step
+        about = texts.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
+    how = texts.HOW_TO_DEMO if settings.model == "demo" else texts.HOW_TO
+    how = how.format(trigger=e(settings.trigger), kind=e(settings.class_name))
+    more = f'<p class="said" role="status">{e(said)}</p>' if said else ""
+    return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{how}</p>{more}</div>'
+
+
+def card(row: ModelRow, words: str) -> str:
+    """The model card in words, folded; the base model's licence always in sight.
+
+    words: the card as plain text, a blank line between paragraphs.
+    """
+    paragraphs = "".join(f"<p>{e(part)}</p>" for part in words.split("\n\n"))
+    licence = texts.CARD_LICENCE.format(licence=row.licence)
+    return (
+        f'<p class="hint">{e(licence)}</p>'
+        f'<details><summary>{texts.CARD_TITLE}</summary><div class="card-text">{paragraphs}</div></details>'
+    )
+
+
+def compare(
+    story: Story, settings: Settings, kept: int, steps: Sequence[int], likeness: Mapping | None
+) -> str:
+    """The untrained model's picture and a step's, one over the other, with a line to move.
+
+    steps: those whose LoRA can be had. kept: the one that is downloaded. likeness: see
+    lab.likeness, None while it is not known.
+    """
+    prompts = list(dict.fromkeys(preview_prompts(settings)))
+    everything = preview_prompts(settings)
+    shown = [s for s in steps if (s, 0) in story.images]
+    if not shown or (0, 0) not in story.images:
+        return ""
+    images = {
+        step: [
+            picture_urls(story, step, everything.index(prompt))[1]
+            if (step, everything.index(prompt)) in story.images
+            else ""
+            for prompt in prompts
+        ]
+        for step in (0, *shown)
+    }
+    start = kept if kept in shown else shown[-1]
+    radios = "".join(
+        f'<label><input type="radio" name="step" value="{step}"{" checked" if step == start else ""}>'
+        f"<span>{when(step)}</span></label>"
+        for step in shown
+    )
+    options = "".join(f'<option value="{i}">{e(p)}</option>' for i, p in enumerate(prompts))
+    words = texts.COMPARE
+    return (
+        f'<div class="title"><h2>{texts.COMPARE_TITLE}</h2><p class="hint">{texts.COMPARE_ABOUT}</p></div>'
+        f'<div class="compare" data-images="{data(images)}" data-kept="{start}">'
+        f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
+        f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
+        f'<span class="tag left">{words["before"]}</span><span class="tag right">{words["after"]}</span>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{words["slider"]}"></div>'
+        f'<div class="choices"><label class="field">{words["prompt"]}<select name="prompt">{options}</select></label>'
+        f'<fieldset class="steps"><legend>{words["step"]}</legend>{radios}</fieldset>'
+        f'<p class="hint kept">{words["kept"]}</p>{press("keep", words["keep"], step=start)}'
+        f"{_likeness(likeness, settings, start)}</div></div>"
+    )
+
+
+def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
+    """Figures step by step, and the advice in one sentence."""
+    if likeness is None:
+        return f'<p class="hint">{texts.LIKENESS_MEASURING}</p>'
+    advice = f'<p class="advice">{e(likeness["advice"])}</p>' if likeness.get("advice") else ""
+    steps = likeness.get("by_step") or {}
+    known = [(int(step), said) for step, said in steps.items() if said.get("subject") is not None]
+    if not known:
+        return advice
+    best = likeness.get("best_step")
+    rows = "".join(
+        f'<tr class="{"best" if step == best else ""}"><th scope="row">{when(step)}'
+        f"{f' <em>{texts.LIKENESS_BEST}</em>' if step == best else ''}</th>"
+        f"<td>{said['subject']:.2f}</td><td>{_figure(said.get('class_word'))}</td>"
+        f"<td>{_places(said.get('places_obeyed'))}</td></tr>"
+        for step, said in sorted(known)
+    )
+    any_kind = texts.LIKENESS_CLASS.format(kind=e(settings.class_name))
+    return (
+        f'{advice}<table class="figures"><caption>{texts.LIKENESS_TITLE}</caption><thead><tr><td></td>'
+        f'<th scope="col">{texts.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
+        f'<th scope="col">{texts.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
+        f'<p class="hint">{texts.LIKENESS_ABOUT}</p>'
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _places(value: Sequence[int] | None) -> str:
+    return f"{value[0]}/{value[1]}" if value and value[1] else "–"
+
+
+def own_pictures(painted: Sequence[Picture], run: str) -> str:
+    """The user's own prompts, each without and with what was learnt."""
+    if not painted:
+        return f'<p class="hint">{texts.OWN_EMPTY}</p>'
+    busy = any(one.state in ("waiting", "working") for one in painted)
+    stop = press("paint_stop", texts.OWN_STOP) if busy else ""
+    tiles = "".join(_painted(one, run) for one in painted[:MOST])
+    return f'{stop}<ul class="painted">{tiles}</ul>'
+
+
+MOST = 24  # own pictures shown
+
+
+def _painted(one: Picture, run: str) -> str:
+    facts = texts.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
+    delete = (
+        f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(one.id)}" '
+        f'aria-label="{texts.OWN_DELETE}" title="{texts.OWN_DELETE}">×</button>'
+    )
+    if one.state == "done":
+        pair = "".join(
+            f'<figure><button type="button" class="zoom" data-large="{_of(run, one, kind, 1)}">'
+            f'<img src="{_of(run, one, kind, 0)}" alt="{e(f"{one.prompt}, {words}")}" loading="lazy"></button>'
+            f"<figcaption>{words}</figcaption></figure>"
+            for kind, words in (
+                ("base", texts.COMPARE["before"]),
+                ("tuned", texts.COMPARE["after"]),
+            )
+        )
+        body = f'<div class="pair">{pair}</div>'
+    else:
+        words = texts.OWN_STATES[one.state].format(n=one.n, total=one.total)
+        why = f"{one.title} {one.remedy}" if one.state == "failed" else ""
+        body = f'<div class="pair empty"><p>{e(words)} {e(why)}</p></div>'
+    return f'<li>{body}<p>{e(one.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
+
+
+def _of(run: str, one: Picture, kind: str, size: int) -> str:
+    return pictures.url("pictures", run, f"{one.id}/{kind}.png", pictures.SIZES[size], one.id)

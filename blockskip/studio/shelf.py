@@ -1,0 +1,139 @@
+"""What the page knows of models and of the data folder, and what can be done about them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+from blockskip import config, downloads, housekeeping, runs, sources
+from blockskip.events import UserError
+from blockskip.sources import comfyui, hub
+from blockskip.studio import children, draft, texts
+from blockskip.studio.model_view import Shelf
+
+LOOK_EVERY_S = 5.0
+_lock = threading.Lock()
+_said: dict[str, str] = {}
+_found: dict[str, list[Path]] = {}
+_last: tuple[float, Shelf] | None = None
+
+
+def shelf() -> Shelf:
+    """The models as they are now; looked at anew every few seconds, downloads each time."""
+    global _last
+    with _lock:
+        if _last is None or time.monotonic() - _last[0] > LOOK_EVERY_S:
+            _last = time.monotonic(), _look()
+        old = _last[1]
+    going = {offer.model: downloads.progress(config.model_row(offer.model)) for offer in old.offers}
+    return Shelf(old.offers, going, old.found, old.usage, old.folder, old.token_kept, dict(_said))
+
+
+def refresh() -> None:
+    """Look anew the next time."""
+    global _last
+    with _lock:
+        _last = None
+
+
+def _look() -> Shelf:
+    offers = sources.offers()
+    for offer in offers:
+        if offer.state != "ready" and offer.model not in _found:
+            row = config.model_row(offer.model)
+            _found[offer.model] = [place for place, _ in sources.found_in_comfyui(row)]
+    return Shelf(
+        offers,
+        {},
+        dict(_found),
+        housekeeping.usage(),
+        runs.data_dir(),
+        hub.token_state() == "kept",
+    )
+
+
+def use_comfyui(folder: str) -> None:
+    """Take models from a ComfyUI folder the user named."""
+    path = Path(folder.strip().strip('"')).expanduser()
+    try:
+        found = sources.use_comfyui(path)
+        _said["comfyui"] = "; ".join(f"{source.row.title}: {source.where}" for source in found)
+        if found:
+            draft.answer(model=found[0].row.name)
+    except UserError as error:
+        _said["comfyui"] = f"{error.title} {error.remedy}"
+    refresh()
+
+
+def fetch(model: str) -> None:
+    """Begin or go on with a download."""
+    downloads.start(config.model_row(model))
+    refresh()
+
+
+def fetch_stop(model: str) -> None:
+    """Pause a download; what came is kept."""
+    downloads.stop(config.model_row(model))
+    refresh()
+
+
+def try_token(model: str, token: str) -> None:
+    """Test a token with the hub, and keep it if it opens the model."""
+    try:
+        hub.try_token(config.model_row(model), token.strip())
+        _said["token"] = texts.MODEL_TOKEN_GOOD
+    except UserError as error:
+        _said["token"] = f"{error.title} {error.remedy}"
+    refresh()
+
+
+def clean() -> None:
+    """Free the caches."""
+    freed = housekeeping.clean_all()
+    _said["data"] = texts.DATA_CLEANED.format(freed=freed / 2**30)
+    refresh()
+
+
+def move_data(folder: str) -> None:
+    """Keep everything elsewhere from the next start on."""
+    try:
+        path = Path(folder.strip().strip('"')).expanduser()
+        runs.set_data_dir(path)
+        _said["data"] = texts.DATA_MOVED.format(folder=path)
+    except UserError as error:
+        _said["data"] = f"{error.title} {error.remedy}"
+
+
+def can_describe() -> bool:
+    """Whether there is a model that describes photos."""
+    from blockskip import captions
+
+    return captions.captioner() is not None
+
+
+def describe_photos() -> None:
+    """Let the captioner write captions for the photos that have none."""
+    from blockskip import captions
+
+    model = captions.captioner()
+    if model is None:
+        return
+    now = draft.load()
+    settings = now.answers
+    out = draft.photos_dir().parent / "described.jsonl"
+
+    def take() -> None:
+        lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        said = {line["file"]: line["text"] for line in lines}
+        draft.caption_all(
+            {
+                file: captions.add_subject(text, settings.get("name", ""), settings.get("kind", ""))
+                for file, text in said.items()
+            }
+        )
+
+    children.begin(
+        ("captions",), ["blockskip.captions", str(draft.photos_dir()), str(model), str(out)], take
+    )
