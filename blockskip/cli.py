@@ -234,11 +234,14 @@ def doctor(
 def studio(
     port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="In a window of its own (needs pywebview).")
+    ] = False,
 ) -> None:
     """Open the studio in the browser."""
     from blockskip.studio.app import main as open_studio
 
-    raise typer.Exit(open_studio(port=port, browser=not no_browser))
+    raise typer.Exit(open_studio(port=port, browser=not no_browser, window=window))
 
 
 def demo_pet(index: int = 0) -> tuple[Path, str]:

@@ -37,10 +37,17 @@ ENVIRONMENT = {  # before `import gradio`: no telemetry, no version check, no hi
 }
 
 
-def main(port: int = 0, browser: bool = True, data_dir: str | Path | None = None) -> int:
-    """Open the studio and serve it until Ctrl-C. Returns the exit code.
+def main(
+    port: int = 0,
+    browser: bool = True,
+    data_dir: str | Path | None = None,
+    window: bool = False,
+) -> int:
+    """Open the studio and serve it until Ctrl-C, or until its window is closed. Returns the exit
+    code.
 
     port: 0 = the usual one; the next free one when it is taken. data_dir: where runs are kept.
+    window: in a window of its own where the package pywebview is installed, else in the browser.
     """
     if data_dir is not None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
@@ -53,14 +60,16 @@ def main(port: int = 0, browser: bool = True, data_dir: str | Path | None = None
     open_already = running_url(data)
     if open_already:
         log.info(texts.ALREADY_OPEN, texts.APP, open_already)
-        if browser:
+        if not (window and _show_window(open_already)) and browser:
             webbrowser.open(open_already)
         return 0
     page, url = launch(free_port(port or USUAL_PORT), data)
     log.info(texts.OPEN_AT, texts.APP, url)
-    if browser:
-        webbrowser.open(url)
     try:
+        if window and _show_window(url):
+            return 0
+        if browser:
+            webbrowser.open(url)
         while True:  # in naps, so that Ctrl-C is heard on Windows too
             time.sleep(1)
     except KeyboardInterrupt:
@@ -70,6 +79,23 @@ def main(port: int = 0, browser: bool = True, data_dir: str | Path | None = None
         with contextlib.redirect_stdout(None):
             page.close()
     return 0
+
+
+def _show_window(url: str) -> bool:
+    """Show the page in a window until it is closed; False where that cannot be had."""
+    try:
+        import webview
+    except ImportError:
+        log.info(texts.NO_WINDOW)
+        return False
+    try:
+        webview.create_window(texts.APP, url, width=1280, height=900)
+        webview.start()
+    except Exception as error:  # no browser engine of the system's that it could use
+        log.info(texts.NO_WINDOW)
+        log.warning("no window: %s", error)
+        return False
+    return True
 
 
 def launch(port: int, data: Path) -> tuple[object, str]:
@@ -100,6 +126,7 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         footer_links=[],
         strict_cors=True,
         theme=theme.theme(),
+        css=f':root {{ --drop-words: "{texts.PHOTOS_DROP}"; }}',
         css_paths=[config.ASSETS / "studio.css"],
         head=f"<script>{(config.ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=config.ASSETS / "icon.png",

@@ -8,7 +8,7 @@ from pathlib import Path
 from blockskip import config, files, housekeeping, painting, sources
 from blockskip.events import UserError
 from blockskip.runs import Run
-from blockskip.studio import choices, children, texts, watch
+from blockskip.studio import children, choices, texts, watch
 from blockskip.studio.actions import find
 
 _said: dict[str, str] = {}

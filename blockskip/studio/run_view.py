@@ -41,7 +41,7 @@ def _stages(story: Story) -> str:
     over = story.state == "done"
     last = max((names.index(s) for s in story.stages if s in names), default=-1)
     items = []
-    for place, (name, words) in enumerate(texts.STAGE_LINE.items()):
+    for place, words in enumerate(texts.STAGE_LINE.values()):
         state = "done" if over or place < last else "now" if place == last else "todo"
         current = ' aria-current="step"' if state == "now" and story.state == "running" else ""
         items.append(f'<li class="{state}"{current}>{words}</li>')

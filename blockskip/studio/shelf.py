@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blockskip import config, downloads, housekeeping, runs, sources
 from blockskip.events import UserError
-from blockskip.sources import comfyui, hub
+from blockskip.sources import hub
 from blockskip.studio import children, draft, texts
 from blockskip.studio.model_view import Shelf
 
