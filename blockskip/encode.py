@@ -8,15 +8,16 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from blockskip.config import Settings
+from blockskip.crops import Crop, cut, train_side
 from blockskip.families.base import Family, Text
 from blockskip.memory.passes import row_by_row
 from blockskip.memory.placement import replaced, resident
 from blockskip.photos import Photo, open_photo, scale_photo
-from blockskip.schedule import Draw, train_side
+from blockskip.schedule import Draw
 
 CPU = torch.device("cpu")
 
@@ -47,15 +48,6 @@ def encode_captions(
     return Text(torch.cat([r.embeds for r in rows]), torch.cat([r.pooled for r in rows]))
 
 
-def crop(photo: Image.Image, draw: Draw, side_px: int) -> Image.Image:
-    """The draw's crop of a photo (scaled to short side s_max), resized to side_px x side_px."""
-    box = (draw.left, draw.top, draw.left + draw.side, draw.top + draw.side)
-    image = photo.crop(box)
-    if draw.side != side_px:
-        image = image.resize((side_px, side_px), Image.Resampling.LANCZOS)
-    return ImageOps.mirror(image) if draw.flip else image
-
-
 @torch.no_grad()
 def encode_draws(
     family: Family,
@@ -76,7 +68,12 @@ def encode_draws(
     latents = []
     for start in range(0, len(draws), batch):
         some = draws[start : start + batch]
-        crops = np.stack([np.asarray(crop(scaled(d.photo), d, side)) for d in some])
+        crops = np.stack(
+            [
+                np.asarray(cut(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
+                for d in some
+            ]
+        )
         pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device) / 127.5 - 1
         latents.append(family.encode_images(pipe, pixels).float().cpu())
         progress(start + len(some), len(draws))

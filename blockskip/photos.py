@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from blockskip import files
+from blockskip.boxes import Box, read_box
 from blockskip.events import UserError
+from blockskip.upright import as_seen
 
 READABLE = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 200_000_000  # the biggest phone sensor has 199.8 million; more is taken for an attack
@@ -34,28 +35,19 @@ UPLOAD_SIDE_PX = 4096
 _BESIDE = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
 _RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 _KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
-_ORIENTATION = 0x0112  # EXIF tag; the values are those of EXIF 2.32, 4.6.4
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
 class Photo:
     """A usable photo. width, height: upright, in pixels. sha: blake2b of the file, 32 hex
-    digits."""
+    digits. box: around the pet, where one lies beside the photo (boxes.py)."""
 
     path: Path
     caption: str
     width: int
     height: int
     sha: str
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,7 @@ def open_photo(path: Path) -> Image.Image:
         with Image.open(path, formats=READABLE) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            return _as_seen(image)
+            return as_seen(image)
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -151,6 +143,12 @@ def scale_photo(image: Image.Image, short_px: int) -> Image.Image:
     size = tuple(max(short_px, round(side * factor)) for side in image.size)
     # Pillow's Lanczos widens with the factor, so nothing aliases; the gap halves big photos fast
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def file_sha(path: Path) -> str:
+    """blake2b of a file's bytes, 32 hex digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def reencode(path: Path, target: Path) -> None:
@@ -240,57 +238,6 @@ def _other_kind(path: Path) -> str:
     return "is not a photo, or is damaged"
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
-    image.load()
-    turn = _TURN.get(_orientation(image))  # after load(): a TIFF turns itself and drops the tag
-    rgb = _to_rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb.info = {}  # or a later save would carry comments and profiles along
-    return rgb
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF; the picture itself is fine
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_8_bits(image).convert("RGB")
-    profile = image.info.get("icc_profile")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(_to_srgb(image.convert("RGB"), profile), mask=image.getchannel("A"))
-        return white
-    return _to_srgb(image, profile)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits → 8 bits; Pillow itself would cut off everything above 255."""
-    values = np.asarray(image).astype(np.float64)
-    top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(values)))
-    scaled = np.nan_to_num(values).clip(0, top) * (255 / top)
-    return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB in sRGB. An iPhone's Display P3 taken for sRGB would make every pet a little grey."""
-    if profile and image.mode in ("RGB", "L", "CMYK"):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(source):
-                return ImageCms.profileToProfile(
-                    image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a damaged or foreign profile: the plain colours are better than no photo
-    return image.convert("RGB")
-
-
 def _read(path: Path, caption: str) -> Photo:
     image = open_photo(path)
     width, height = image.size
@@ -298,9 +245,8 @@ def _read(path: Path, caption: str) -> Photo:
         raise UnusablePhoto(path, f"is only {width} × {height} pixels", "Choose a bigger photo.")
     if max(width, height) > MAX_RATIO * min(width, height):
         raise UnusablePhoto(path, f"is a strip of {width} × {height} pixels", "Crop it first.")
-    with open(path, "rb") as file:
-        sha = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return Photo(path, _caption(path) or caption, width, height, sha)
+    text = _caption(path) or caption
+    return Photo(path, text, width, height, file_sha(path), read_box(path))
 
 
 def _caption(path: Path) -> str:

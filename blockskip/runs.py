@@ -224,7 +224,7 @@ class Run:
 
 
 def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
-    """Make the folder of a new run and copy its photos (and their .txt captions) into it.
+    """Make the folder of a new run and copy its photos (and their captions and boxes) into it.
 
     name: a plain name below the data folder, a path, or "" for one made from the trigger and date.
     Raises UserError when the name is taken or the disk is full.
@@ -242,8 +242,9 @@ def create(settings: Settings, photos: list[Path], name: str = "") -> Run:
         for index, photo in enumerate(photos):
             target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
             shutil.copyfile(photo, target)
-            if photo.with_suffix(".txt").exists():
-                shutil.copyfile(photo.with_suffix(".txt"), target.with_suffix(".txt"))
+            for suffix in (".txt", ".box.json"):
+                if photo.with_suffix(suffix).exists():
+                    shutil.copyfile(photo.with_suffix(suffix), target.with_suffix(suffix))
         run.write_info(
             {
                 "version": __version__,

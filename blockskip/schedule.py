@@ -1,8 +1,10 @@
 """Photos, settings and a seed → every draw of the run (METHOD.md §1.1, §1.2).
 
 A draw is one training example of one micro-step: photo, mirror, t, crop box, noise seed, caption.
-The schedule is a pure function; nothing random happens after it. The crop side follows t (dynamic
-patch sampling): high noise sees the whole pet, low noise a close-up.
+The schedule is a pure function; nothing random happens after it. Which square a draw sees is
+crops.py's: high noise sees the whole pet, low noise a close-up. A box around the pet moves the crops
+of its photo and changes nothing else: each number takes its turn in the random stream, whatever the
+range it is drawn from.
 
 Some draws carry the bare class word, with the untrained model's own answer as their target (ours,
 after "differential output preservation" in other trainers): “a photo of a cat” must not become this
@@ -13,10 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from blockskip.config import Settings
+from blockskip.crops import place_crop
+from blockskip.crops import scaled_size as scaled_size  # for those who ask the schedule
+from blockskip.crops import train_side as train_side
 from blockskip.flow import generator, sample_t
 from blockskip.photos import Photo
 
@@ -36,26 +42,6 @@ class Draw:
     prior: bool  # with the bare class word, and the untrained model's answer as its target
 
 
-def crop_side(settings: Settings, t: float, multiple: int, source: torch.Generator) -> int:
-    """Side of the crop in pixels, a multiple of the family's pixel multiple."""
-    share = {"dynamic": t, "reversed": 1 - t}.get(settings.patches, 1.0)
-    if settings.patches == "random":
-        share = torch.rand((), generator=source, dtype=torch.float64).item()
-    side = settings.s_min_px + share * (settings.s_max_px - settings.s_min_px)
-    return int(side / multiple + 0.5) * multiple
-
-
-def train_side(settings: Settings) -> int:
-    """Side in pixels at which the model is trained: every crop is resized to it."""
-    return settings.s_max_px if settings.patches == "full" else settings.s_min_px
-
-
-def scaled_size(photo: Photo, short_px: int) -> tuple[int, int]:
-    """(width, height) of a photo whose short side is `short_px`."""
-    factor = short_px / min(photo.width, photo.height)
-    return (max(short_px, round(photo.width * factor)), max(short_px, round(photo.height * factor)))
-
-
 def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -> list[Draw]:
     """All draws of a run, in order. Photos take turns: each is seen once before any is seen
     again."""
@@ -67,13 +53,18 @@ def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -
         photo = int(order[place])
         flip = settings.flip and torch.rand((), generator=source).item() < 0.5
         t = sample_t(settings.timesteps, source)
-        side = crop_side(settings, t, multiple, source)
-        width, height = scaled_size(photos[photo], settings.s_max_px)
-        left, top = (
-            int(torch.randint(0, length - side + 1, (), generator=source))
-            for length in (width, height)
+        crop = place_crop(
+            photos[photo], settings, multiple, t, partial(_share, source), partial(_between, source)
         )
         seed = int(torch.randint(0, 2**62, (), generator=source))
         prior = torch.rand((), generator=source).item() < settings.prior
-        draws.append(Draw(index, photo, flip, t, left, top, side, seed, prior))
+        draws.append(Draw(index, photo, flip, t, *crop, seed, prior))
     return draws
+
+
+def _share(source: torch.Generator) -> float:
+    return torch.rand((), generator=source, dtype=torch.float64).item()
+
+
+def _between(source: torch.Generator, low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, (), generator=source))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -144,7 +145,7 @@ class Worker:
         model = source.fingerprint(lambda n, total: self._progress("load", n, total))
         identity = {
             "model_fingerprint": model,
-            "photos": [{"file": p.path.name, "sha": p.sha, "caption": p.caption} for p in photos],
+            "photos": [_identity(photo) for photo in photos],
         }
         recorded = {key: self.info[key] for key in identity if key in self.info}
         if recorded and recorded != identity:
@@ -272,3 +273,9 @@ class Worker:
                 peak_vram_gib=max(self.report.peaks.held_gib.values()),
             )
         )
+
+
+def _identity(photo: Photo) -> dict:
+    """What of a photo the draws depend on; without a box as it was written before boxes."""
+    box = {"box": list(astuple(photo.box))} if photo.box else {}
+    return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}

@@ -11,8 +11,11 @@ BESIDE = set(
     "config events files awake report sources opening families memory runs housekeeping doctor".split()
 )
 STAGES = [
+    "upright",
+    "boxes",
     "photos",
     "flow",
+    "crops",
     "schedule",
     "encode",
     "residuals",

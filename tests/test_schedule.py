@@ -1,13 +1,17 @@
 """The schedule is a pure function of photos, settings and seed (METHOD.md §1.1, §1.2)."""
 
 import dataclasses
+import hashlib
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
 from blockskip import flow
+from blockskip.boxes import Box
 from blockskip.config import Settings
+from blockskip.crops import box_edges, places
 from blockskip.photos import Photo
 from blockskip.schedule import build_schedule, scaled_size, train_side
 
@@ -47,6 +51,73 @@ def test_crops_lie_in_the_photo_and_follow_t(patches):
     if patches == "random":
         assert len({draw.side for draw in draws}) == 17  # the paper's 17 sides
     assert train_side(settings) == (512 if patches == "full" else 256)
+
+
+@pytest.mark.parametrize(
+    "patches, digest",
+    [
+        ("dynamic", "cf44db4f13473117"),
+        ("reversed", "eab5d561be4e0383"),
+        ("random", "6c059024233bcae3"),
+        ("resize", "fdd52a5302c9cf03"),
+        ("full", "fdd52a5302c9cf03"),
+    ],
+)
+def test_without_boxes_draws_are_those_of_the_version_before_boxes(patches, digest):
+    """Recorded before crops knew of boxes: runs begun then go on with the same draws."""
+    settings = dataclasses.replace(SETTINGS, patches=patches, prior=0.2, flip=True)
+    draws = build_schedule(PHOTOS, settings, 16)
+    told = [(d.photo, d.flip, d.left, d.top, d.side, d.noise_seed, d.prior) for d in draws]
+    assert hashlib.sha256(repr(told).encode()).hexdigest()[:16] == digest
+
+
+def boxed(seed: int) -> Photo:
+    """A photo of some size and shape with a box of some size and place, tiny and whole ones too."""
+    chance = random.Random(seed)
+    width, height = chance.choice([(640, 480), (480, 640), (513, 512), (4000, 700), (90, 1200)])
+    share = chance.choice([0.01, 0.1, 0.4, 0.8, 1.0])
+    wide, high = (max(0.002, share * chance.random() ** 0.3) for _ in "wh")
+    left, top = chance.uniform(0, 1 - wide), chance.uniform(0, 1 - high)
+    box = Box(left, top, min(1, left + wide), min(1, top + high))
+    return Photo(Path("a.png"), "a cat", width, height, "", box)
+
+
+@pytest.mark.parametrize("patches", ["dynamic", "reversed", "random", "resize", "full"])
+def test_a_crop_covers_as_much_of_the_box_as_its_side_can(patches):
+    photos = [boxed(seed) for seed in range(60)]
+    settings = dataclasses.replace(SETTINGS, patches=patches, flip=True, prior=0.2)
+    draws = build_schedule(photos, settings, 16)
+    plain = build_schedule([dataclasses.replace(p, box=None) for p in photos], settings, 16)
+    for draw, same in zip(draws, plain, strict=True):
+        width, height = scaled_size(photos[draw.photo], 512)
+        left, top, right, bottom = box_edges(photos[draw.photo].box, width, height)
+        assert 0 <= draw.left <= width - draw.side and 0 <= draw.top <= height - draw.side
+        for start, first, last in ((draw.left, left, right), (draw.top, top, bottom)):
+            seen = min(start + draw.side, last) - max(start, first)
+            assert seen == min(draw.side, last - first)
+        moved = dataclasses.replace(same, left=draw.left, top=draw.top)
+        assert draw == moved, "a box moves the crop and nothing else"
+
+
+def test_every_place_that_respects_the_box_is_drawn():
+    """Against a search over all positions: none is missing, at the photo's edge neither."""
+    for length, side, first, last in [
+        (20, 8, 3, 9),
+        (20, 8, 3, 17),
+        (20, 8, 0, 2),
+        (20, 8, 19, 20),
+    ]:
+        low, high = places(length, side, first, last)
+        good = [
+            start
+            for start in range(length - side + 1)
+            if min(start + side, last) - max(start, first) == min(side, last - first)
+        ]
+        assert good == list(range(low, high + 1))
+    whole = Photo(Path("a.png"), "a cat", 700, 512, "", Box(0, 0, 1, 1))
+    assert build_schedule([whole], SETTINGS, 16) == build_schedule(
+        [dataclasses.replace(whole, box=None)], SETTINGS, 16
+    )
 
 
 def test_photos_take_turns():

@@ -1,0 +1,73 @@
+"""A decoded picture → the one a person sees: turned by its EXIF tag, in sRGB, 8 bits a colour,
+transparent parts white, without the file's metadata."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_ORIENTATION = 0x0112  # EXIF tag; the values are those of EXIF 2.32, 4.6.4
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """An opened picture as a person sees it: upright, RGB, sRGB, 8 bits, without metadata. Raises
+    what its decoder raises."""
+    image.load()
+    turn = _TURN.get(_orientation(image))  # after load(): a TIFF turns itself and drops the tag
+    rgb = _to_rgb(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    rgb.info = {}  # or a later save would carry comments and profiles along
+    return rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF; the picture itself is fine
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _to_8_bits(image).convert("RGB")
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(_to_srgb(image.convert("RGB"), profile), mask=image.getchannel("A"))
+        return white
+    return _to_srgb(image, profile)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits → 8 bits; Pillow itself would cut off everything above 255."""
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(values)))
+    scaled = np.nan_to_num(values).clip(0, top) * (255 / top)
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB. An iPhone's Display P3 taken for sRGB would make every pet a little grey."""
+    if profile and image.mode in ("RGB", "L", "CMYK"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" not in ImageCms.getProfileDescription(source):
+                return ImageCms.profileToProfile(
+                    image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+                )
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a damaged or foreign profile: the plain colours are better than no photo
+    return image.convert("RGB")
