@@ -163,6 +163,9 @@ class ModelRow:
     licence: str
     default_ratio: float
     provenance: str
+    licence_url: str = ""  # its text
+    gated: bool = False  # the hub wants a token of an account that accepted the licence
+    download_gib: float = 0.0  # of the files we take, before the hub is asked for their sizes
     full_size: bool = False  # too big to be whole on the card: planned from memory/tables.py
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 

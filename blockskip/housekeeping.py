@@ -3,16 +3,51 @@ in here."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from blockskip import files
 from blockskip.events import UserError
-from blockskip.runs import Run, data_dir, find, folder_of, list_runs
+from blockskip.runs import Run, data_dir, find, folder_of, list_runs, runs_dir
 
 QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the data folder takes. drive: where it begins (D:\\, /, /mnt/big). free_gib, total_gib: of
+    that drive. models_gib: downloaded ones. caches_gib: of runs and models, what `clean_all` would
+    free; those of runs are part of runs_gib, too."""
+
+    drive: str
+    free_gib: float
+    total_gib: float
+    models_gib: float
+    runs_gib: float
+    caches_gib: float
+
+
+def usage() -> Usage:
+    """Counted anew each time, file by file. Raises UserError when the drive is not there."""
+    there = files.nearest(data_dir())
+    drive = next((p for p in (there, *there.parents) if os.path.ismount(p)), Path(there.anchor))
+    disk, found = shutil.disk_usage(there), list_runs()
+    idle = [run for run in found if run.worker() is None]
+    caches = sum(_size(run.cache_dir) for run in idle)
+    if len(idle) == len(found):
+        caches += _size(data_dir() / QUANTISED_CACHE)
+    sizes = {
+        "free_gib": disk.free,
+        "total_gib": disk.total,
+        "models_gib": _size(data_dir() / "models"),
+        "runs_gib": _size(runs_dir()),
+        "caches_gib": caches,
+    }
+    return Usage(drive=str(drive), **{name: size / 2**30 for name, size in sizes.items()})
 
 
 def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
@@ -71,7 +106,19 @@ def _clean(run: Run) -> int:
 
 
 def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes of all files in it; what goes while it is counted counts nothing."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
 
 
 def _remove(folder: Path) -> int:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-from blockskip import config, housekeeping, options, sources
+from blockskip import config, downloads, housekeeping, options, sources
+from blockskip.events import UserError, command
 from blockskip.follow import Json, say
 from blockskip.memory import planner
 
@@ -27,17 +37,16 @@ def models(
     words = words or []
     if action == "list" and not words:
         rows = [sources.state(row) for row in config.model_rows().values()]
-        lines = [f"{r['model']:10} {r['title']:22} {r['where'] or r['problem']}" for r in rows]
-        say(as_json, {"models": rows}, lines)
+        say(as_json, {"models": rows}, [_offer_line(row) for row in rows])
     elif action == "use-comfyui" and words:
         found = sources.use_comfyui(*map(Path, words))
         said = {"models": [sources.state(source.row) for source in found]}
         notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
         say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
-    elif action in ("check", "fetch") and len(words) == 1:
-        row = config.model_row(words[0])
-        source = sources.fetch(row) if action == "fetch" else sources.find_model(row)
-        _say_model(as_json, source)
+    elif action == "check" and len(words) == 1:
+        _say_model(as_json, sources.find_model(config.model_row(words[0])))
+    elif action == "fetch" and len(words) == 1:
+        _fetch(config.model_row(words[0]), as_json)
     elif action == "use" and len(words) > 1:
         row = config.model_row(words[0])
         _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
@@ -46,6 +55,45 @@ def models(
             "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR … | "
             "models use NAME FILE-OR-FOLDER …"
         )
+
+
+def _offer_line(row: dict) -> str:
+    size = f"{row['download_gib']:.1f} GiB to come" if row["download_gib"] else ""
+    rest = row["where"] or row["problem"]
+    return f"{row['model']:10} {row['state']:8} {size:17} {row['licence']}\n{'':10} {rest}"
+
+
+def _fetch(row: config.ModelRow, as_json: bool) -> None:
+    """Download in a process of its own and show how far it is; Ctrl-C ends it, what came is kept."""
+    if not (config.ROOT / row.source).exists():
+        downloads.start(row)
+        try:
+            now = _watch(row, Console(stderr=True, quiet=as_json))
+        except KeyboardInterrupt:
+            downloads.stop(row)
+            now = downloads.progress(row)
+        if now.state == "failed":
+            raise UserError(now.title, now.remedy)
+        if now.state == "stopped":
+            title = f"The download of {row.title} was stopped; what came is kept."
+            error = {"error": title, "remedy": f"Go on with: {command('models fetch')} {row.name}"}
+            say(as_json, error, [" ".join(error.values())])
+            raise typer.Exit(130)
+    _say_model(as_json, sources.find_model(row))
+
+
+def _watch(row: config.ModelRow, console: Console) -> downloads.Download:
+    """Show a download until it ends."""
+    columns = BarColumn(28), DownloadColumn(True), TransferSpeedColumn(), TimeRemainingColumn()
+    shown = TextColumn("{task.description}")
+    with Progress(*columns, shown, console=console, disable=console.quiet) as bars:
+        bar = bars.add_task("", total=None)
+        while (now := downloads.progress(row)) is None or now.state == "running":
+            if now:
+                total = now.bytes_total or None
+                bars.update(bar, completed=now.bytes_done, total=total, description=now.file)
+            time.sleep(0.3)
+    return now
 
 
 def _say_model(as_json: bool, source: sources.Source) -> None:

@@ -15,27 +15,31 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import psutil
 import tomli_w
 
-from blockskip import __version__, events, files
-from blockskip.config import ROOT, Settings, settings_from_dict, settings_to_dict
+from blockskip import __version__, events, files, processes
+from blockskip.config import Settings, settings_from_dict, settings_to_dict
 from blockskip.events import Event, UserError, command
+from blockskip.place import data_dir, set_data_dir
+
+__all__ = [
+    "Run",
+    "create",
+    "data_dir",
+    "find",
+    "folder_of",
+    "list_runs",
+    "runs_dir",
+    "set_data_dir",
+]
 
 COMMANDS = ("pause", "stop", "preview")
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
-
-
-def data_dir() -> Path:
-    """Where runs, models and caches live: $BLOCKSKIP_DATA, else the user's data folder."""
-    chosen = os.environ.get("BLOCKSKIP_DATA")
-    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("BlockSkip Studio", False))
 
 
 def runs_dir() -> Path:
@@ -146,13 +150,7 @@ class Run:
 
     def worker(self) -> psutil.Process | None:
         """The run's living process, recognised by its number and start time, or None."""
-        try:
-            data = files.read_json(self.folder / "worker.json")
-            process = psutil.Process(data["pid"])
-            same = abs(process.create_time() - data["create_time"]) < 2.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (OSError, ValueError, KeyError, psutil.Error):
-            return None
+        return processes.living(self.folder / "worker.json")
 
     def start(self) -> subprocess.Popen:
         """Start (or go on with) the work in a process of its own that outlives this one.
@@ -168,25 +166,9 @@ class Run:
                 else "It is finished; start a new run to train again.",
             )
         (self.folder / "control.json").unlink(missing_ok=True)
-        environment = {
-            **os.environ,
-            "PYTHONUTF8": "1",
-            "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        with open(self.folder / "worker.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "blockskip.child", str(self.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=environment,
-                **_detached(),
-            )
-        created = psutil.Process(process.pid).create_time()
-        files.write_json(self.folder / "worker.json", {"pid": process.pid, "create_time": created})
+        log = self.folder / "worker.log"
+        process = processes.start("blockskip.child", [str(self.folder)], log)
+        files.write_json(self.folder / "worker.json", processes.identity(process.pid))
         return process
 
     def command(self, word: str) -> None:
@@ -299,10 +281,3 @@ def folder_of(name: str) -> Path:
 def _safe(name: str) -> str:
     """A file name that every system takes: word characters of any script, blank, dot, dash."""
     return re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]
-
-
-def _detached() -> dict:
-    if os.name == "nt":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        return {"creationflags": flags}
-    return {"start_new_session": True}

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
 BESIDE = set(
-    "config events files awake report sources opening families memory runs housekeeping doctor".split()
+    "config events files awake place processes report sources opening families memory runs downloads "
+    "housekeeping doctor".split()
 )
 STAGES = [
     "upright",

@@ -13,10 +13,14 @@ from pathlib import Path
 
 from blockskip.config import ModelRow
 from blockskip.events import UserError, command
+from blockskip.sources import known
+from blockskip.sources.comfy_places import candidates, is_comfyui
 from blockskip.sources.gguf_files import ENDING, readable
 from blockskip.sources.model import Source, configs_folder, layouts
-from blockskip.sources.weights import FLOATS, Entry, bits, tensor_table
+from blockskip.sources.weights import FLOATS, FLOATS_8, Entry, bits, tensor_table
 
+__all__ = ["bases", "candidates", "extra_folders", "found_in_comfyui", "gather", "is_comfyui"]
+__all__ += ["weight_files"]
 log = logging.getLogger(__name__)
 KINDS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
 _ENDINGS = (".safetensors", ".sft", ENDING)
@@ -30,7 +34,7 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there.", "Check the path.")
-    folders = [base for path in paths if path.is_dir() for base in _bases(path)]
+    folders = [base for path in paths if path.is_dir() for base in bases(path)]
     named = [path for path in paths if path.is_file()]
     family, found = layouts(row.family), {}
     source = Source(row, configs_folder(row))
@@ -51,6 +55,39 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     return Source(row, source.folder, found, _tokenizers(row, [*folders, source.folder]))
 
 
+def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
+    """ComfyUI folders of this machine that hold a usable set of this model's files, each with a note
+    for people: the transformer's file and how much it is rounded.
+
+    The head of every model file there is read: seconds where there are hundreds.
+    """
+    found = []
+    for folder in dict.fromkeys([*known.folders(), *candidates()]):
+        try:
+            source = gather(row, [folder])
+            note = _note(source)
+        except UserError as error:
+            log.info("%s is passed over: %s", folder, error.title)
+            continue
+        found.append((folder, note))
+    return found
+
+
+def _note(source: Source) -> str:
+    """Raises UserError when a file is packed in a way that cannot be read."""
+    family, tables = layouts(source.row.family), {}
+    for part, path in source.files.items():
+        tables[part] = family.find(part, tensor_table([path]), source.config(part)) or {}
+        for key, tensor in tables[part].items():
+            plain = readable(tensor.dtype) if tensor.gguf else tensor.dtype in FLOATS + FLOATS_8
+            if key.endswith(".weight") and not plain:
+                raise UserError(f"{path.name} is packed ({tensor.dtype}).")
+    first, own = next(iter(tables.items()))
+    width = bits(own.values())
+    rounded = ", rounded: what is learnt is as good as that" if width < 15 else ""
+    return f"{source.files[first].name}, {width:.0f} bits a weight{rounded}"
+
+
 def weight_files(base: Path) -> Iterator[Path]:
     """Files with weights where ComfyUI looks for models, links followed, each once; in a folder
     that is no ComfyUI, those right in it."""
@@ -69,7 +106,7 @@ def weight_files(base: Path) -> Iterator[Path]:
                     yield Path(here, name)
 
 
-def _bases(folder: Path) -> list[Path]:
+def bases(folder: Path) -> list[Path]:
     """ComfyUI's own folder, also when its `models` or the folder around it is given; the one with
     the program need have no `models`."""
     near = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
@@ -79,11 +116,13 @@ def _bases(folder: Path) -> list[Path]:
 
 def _model_folders(base: Path) -> list[Path]:
     """Below `models`, and where `extra_model_paths.yaml` sends ComfyUI."""
-    folders = [base / "models" / kind for kind in KINDS] + list(_extra(base))
+    folders = [base / "models" / kind for kind in KINDS] + list(extra_folders(base))
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _extra(base: Path) -> Iterator[Path]:
+def extra_folders(base: Path, kinds: Sequence[str] = KINDS) -> Iterator[Path]:
+    """Where `extra_model_paths.yaml` keeps models of these kinds. Raises UserError when it cannot be
+    read."""
     import yaml
 
     path = base / "extra_model_paths.yaml"
@@ -97,7 +136,7 @@ def _extra(base: Path) -> Iterator[Path]:
         if not isinstance(section, dict):
             continue
         root = base / os.path.expandvars(os.path.expanduser(str(section.get("base_path") or "")))
-        for kind in KINDS:
+        for kind in kinds:
             for line in str(section.get(kind) or "").splitlines():
                 if line.strip():
                     yield root / os.path.expandvars(os.path.expanduser(line.strip()))
@@ -144,8 +183,9 @@ def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
     """Folder of each vocabulary. Raises UserError when none of `folders` has it."""
     found = {}
     for name, (inside, files) in layouts(row.family).TOKENIZERS.items():
-        places = [folder / sub for folder in folders for sub in (name, inside)]
-        holding = [p for p in places if any((p / file).exists() for file in files)]
+        holding = _holding(folders, (name, inside), files)
+        # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
+        holding = holding or _holding(candidates(), (inside,), files)
         if not holding:
             raise UserError(
                 f"The text encoders' vocabulary is missing ({inside}).",
@@ -155,6 +195,11 @@ def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
             )
         found[name] = holding[0]
     return found
+
+
+def _holding(folders: Sequence[Path], inside: Sequence[str], files: Sequence[str]) -> list[Path]:
+    places = [folder / sub for folder in folders for sub in inside]
+    return [p for p in places if any((p / file).exists() for file in files)]
 
 
 def _problem(path: Path) -> str:

@@ -3,42 +3,30 @@ resumed, offline ever after.
 
 huggingface_hub 2.4 throws a half-downloaded file away when its process ends; for files of 10 GB we
 keep it (`<file>.part`, with the version of the file it belongs to) and ask for the rest of it.
-Tokens are huggingface_hub's own affair ($HF_TOKEN, or one that another program of the hub's keeps):
-we neither keep nor print them.
+Tokens are huggingface_hub's own affair (sources/tokens.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip import files, runs
 from blockskip.config import ModelRow
-from blockskip.events import UserError, command
+from blockskip.events import UserError
+from blockskip.sources.remote import WANTED, Remote, again, explained, knock, listing, page
+from blockskip.sources.tokens import token_state, try_token
 
-# the parts, not the same weights a second time in the original layout beside them
-WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+__all__ = ["SPARE", "Unfinished", "downloaded", "fetch", "folder_of", "missing_bytes", "page"]
+__all__ += ["token_state", "try_token"]
+
 SPARE = 2 << 30  # bytes a disk keeps free for the system
+Progress = Callable[[int, int, str], None]  # bytes here, bytes in all, the file it is at
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A file of a repository. size: bytes. version: changes with the content. sha256: of the
-    content, "" where the hub does not tell (small texts)."""
-
-    name: str
-    size: int
-    version: str
-    sha256: str
-
-
-def page(row: ModelRow) -> str:
-    """Where people read about a model and accept its licence."""
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT}/{row.source}"
+class Unfinished(UserError):
+    """A download of ours that was begun and is to go on."""
 
 
 def folder_of(row: ModelRow) -> Path:
@@ -49,14 +37,16 @@ def folder_of(row: ModelRow) -> Path:
 def downloaded(row: ModelRow) -> Path | None:
     """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
 
-    Raises UserError for a download of ours that was not finished, or was of another model.
+    Raises Unfinished for a download of ours that was not finished, UserError for one of which files
+    are gone, or that was of another model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     folder = folder_of(row)
     noted = _noted(folder)
-    if noted.get("whole"):
+    lacking = [r.name for r in _listed(noted) if _size(folder / r.name) != r.size]
+    if noted.get("whole") and not lacking:
         return folder
     try:
         shared = Path(snapshot_download(row.source, local_files_only=True, allow_patterns=WANTED))
@@ -65,133 +55,117 @@ def downloaded(row: ModelRow) -> Path | None:
     except (LocalEntryNotFoundError, ValueError):
         pass
     if problem := noted.get("problem"):
-        raise UserError(problem, f"If its repository is right by now: {_again(row)}")
-    if folder.exists():
+        raise UserError(problem, f"If its repository is right by now: {again(row)}")
+    if noted.get("whole"):
         raise UserError(
+            f"{folder / lacking[0]}, of {row.title}, is missing or cut short.",
+            f"Fetch it again: {again(row)}",
+        )
+    if folder.exists():
+        raise Unfinished(
             f"The download of {row.title} is not finished.",
-            f"Go on where it stopped: {_again(row)}",
+            f"Go on where it stopped: {again(row)}",
         )
     return None
 
 
-def fetch(row: ModelRow, check: Callable[[Path], object]) -> Path:
+def fetch(
+    row: ModelRow, check: Callable[[Path], object], progress: Progress = lambda *_: None
+) -> Path:
     """Bring a model, or the rest of it; returns its folder.
 
     check: looks at the folder when all has come, and raises UserError for what is not the model:
-    only what passes is remembered as whole. Raises UserError also when the licence is not accepted,
-    the disk too small, or the connection missing or lost.
+    only what passes is remembered as whole. progress: told with every piece that came. Raises
+    UserError also when the licence is not accepted, the disk too small, or the connection missing
+    or lost. One process at a time may do this: blockskip/downloads.py sees to it.
     """
     import httpx2
 
     folder = folder_of(row)
     try:
-        commit, wanted = _listing(row)
-        _knock(row, commit, wanted)
-        here = _noted(folder).get("files", {})
-        missing = [remote for remote in wanted if not _here(folder, remote, here)]
-        _check_disk(row, folder, missing)
-        for remote in missing:
-            _bring(row, commit, remote, folder)
-            here[remote.name] = remote.version
-            _note(folder, row, commit, here)
+        note = _bring_all(row, folder, progress)
     except (httpx2.HTTPError, OSError) as error:
-        raise _explained(row, folder, error) from error
+        raise explained(row, folder, error) from error
     try:
         check(folder)
     except UserError as error:
-        _note(folder, row, commit, here, problem=error.title)
+        _write(folder, note | {"problem": error.title})
         raise
-    _note(folder, row, commit, here, whole=True)
+    _write(folder, note | {"whole": True})
     return folder
 
 
-def _again(row: ModelRow) -> str:
-    return command(f"models fetch {row.name}")
+def missing_bytes(row: ModelRow) -> int | None:
+    """What `fetch` has still to bring; None when the hub was never asked for its list of files."""
+    folder = folder_of(row)
+    noted = _noted(folder)
+    missing = [r for r in _listed(noted) if not _here(folder, r, noted["files"])]
+    return _still(folder, missing) if _listed(noted) else None
 
 
-def _explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
-    """What the hub's, the network's or the disk's error means for people."""
-    import httpx2
-    from huggingface_hub import errors
-
-    again = _again(row)
-    if isinstance(error, errors.GatedRepoError):
-        return _locked(row)
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return UserError(
-            f"The hub does not know {row.source}, or does not let you see it.",
-            "If you have a token, it may be wrong or too old: set the environment variable HF_TOKEN "
-            "to a new one.",
+def _bring_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
+    """Returns what `fetched.json` is to say, but for whether it is the right model."""
+    commit, wanted = listing(row)
+    knock(row, commit, wanted)
+    here = _noted(folder).get("files", {})
+    missing = [remote for remote in wanted if not _here(folder, remote, here)]
+    _clear(folder, missing)
+    _check_disk(row, folder, missing)
+    note = {"repository": row.source, "commit": commit, "whole": False, "problem": ""}
+    note |= {"files": here, "listed": [[r.name, r.size, r.version] for r in wanted]}
+    total = sum(remote.size for remote in wanted)
+    done = total - sum(remote.size for remote in missing)
+    progress(done, total, "")
+    for remote in missing:
+        _write(folder, note)
+        _bring(
+            row, commit, remote, folder, lambda n, what, base=done: progress(base + n, total, what)
         )
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return UserError(
-            f"{row.title} cannot be downloaded: offline mode is on.", "Unset HF_HUB_OFFLINE."
-        )
-    if isinstance(error, errors.HfHubHTTPError):
-        said = error.response.status_code
-        return UserError(f"The hub answered with an error ({said}).", f"Try again later: {again}")
-    if isinstance(error, httpx2.ConnectError):
-        return UserError(
-            f"The hub ({page(row)}) cannot be reached.",
-            f"Check the connection; what is here already is kept: {again}",
-        )
-    network = isinstance(error, ConnectionError) or getattr(error, "errno", None) is None
-    if not network:
-        return files.disk_error(folder, error)
-    return UserError(
-        f"The download of {row.title} was interrupted ({type(error).__name__}).",
-        f"It goes on where it stopped: {again}",
-    )
-
-
-def _listing(row: ModelRow) -> tuple[str, list[Remote]]:
-    """(commit, files we want, the small ones first)."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import filter_repo_objects
-
-    info = HfApi().model_info(row.source, files_metadata=True)
-    found = filter_repo_objects(
-        info.siblings or [], allow_patterns=WANTED, key=lambda sibling: sibling.rfilename
-    )
-    wanted = []
-    for file in found:
-        if ".." in file.rfilename or "\\" in file.rfilename:
-            continue  # a name that would leave our folder
-        digest = file.lfs.sha256 if file.lfs else ""
-        wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
-    if not wanted:
-        raise UserError(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
-    return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
+        here[remote.name] = remote.version
+        done += remote.size
+    return note
 
 
 def _here(folder: Path, remote: Remote, noted: dict[str, str]) -> bool:
-    path = folder / remote.name
-    same = noted.get(remote.name) == remote.version
-    return same and path.exists() and path.stat().st_size == remote.size
+    return noted.get(remote.name) == remote.version and _size(folder / remote.name) == remote.size
 
 
-def _knock(row: ModelRow, commit: str, wanted: list[Remote]) -> None:
-    """Ask for one weight file's head: a gated model says here whether it lets us in."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+def _size(path: Path) -> int:
+    """In bytes, -1 where there is no file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
-    get_hf_file_metadata(hf_hub_url(row.source, wanted[-1].name, revision=commit))
+
+def _still(folder: Path, missing: list[Remote]) -> int:
+    """Bytes of these files that have not come yet."""
+    return sum(r.size - max(0, _size(_part(folder, r))) for r in missing)
+
+
+def _clear(folder: Path, missing: list[Remote]) -> None:
+    """Halves that nothing will be made of: of other versions, or longer than the file."""
+    useful = {_part(folder, r) for r in missing if _size(_part(folder, r)) <= r.size}
+    for path in [*folder.rglob("*.part"), *folder.rglob("*.tmp")]:
+        if path not in useful:
+            path.unlink()
 
 
 def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
     """Raises UserError, before anything is downloaded, when it would not fit."""
-    parts = [_part(folder, remote) for remote in wanted]
-    have = sum(path.stat().st_size for path in parts if path.exists())
-    missing, free = sum(remote.size for remote in wanted) - have, files.free_bytes(folder)
+    missing, free = _still(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + SPARE > free:
         raise UserError(
             f"{row.title} needs {missing / 2**30:.1f} GiB, and the drive of {folder} has "
             f"{free / 2**30:.1f} GiB free ({SPARE / 2**30:.0f} GiB of them are left alone).",
-            "Free some space, or keep models and runs on another drive: set the environment variable "
-            "BLOCKSKIP_DATA to a folder there.",
+            "Free some space, or keep models and runs on another drive: choose it in the studio, or set "
+            "the environment variable BLOCKSKIP_DATA to a folder there.",
         )
 
 
-def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
+def _bring(
+    row: ModelRow, commit: str, remote: Remote, folder: Path, tell: Callable[[int, str], None]
+) -> None:
     """One file: under its own name only when it is whole and its digest is right."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -199,7 +173,10 @@ def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
 
     target, part = folder / remote.name, _part(folder, remote)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "ab") as file:
+    if remote.sha256 and _size(target) == remote.size and _sha256(target) == remote.sha256:
+        return  # came, but the process was ended before that was noted
+    # a small text, whose digest nobody tells, is never put together from two halves
+    with open(part, "ab" if remote.sha256 else "wb") as file:
         http_get(
             hf_hub_url(row.source, remote.name, revision=commit),
             file,
@@ -207,17 +184,40 @@ def _bring(row: ModelRow, commit: str, remote: Remote, folder: Path) -> None:
             headers=build_hf_headers(),
             expected_size=remote.size,
             displayed_filename=remote.name,
+            tqdm_class=lambda initial, **_: _Bar(initial, lambda n: tell(n, remote.name)),
         )
     if remote.sha256:
-        with open(part, "rb") as file:
-            right = hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
-        if not right:
+        tell(remote.size, f"checking {remote.name}")
+        if _sha256(part) != remote.sha256:
             part.unlink()
             raise UserError(
                 f"{remote.name} arrived damaged and was thrown away.",
-                f"Fetch it again: {_again(row)}",
+                f"Fetch it again: {again(row)}",
             )
     files.replace(part, target)
+
+
+class _Bar:
+    """As much of a progress bar as http_get uses."""
+
+    def __init__(self, here: int, tell: Callable[[int], None]) -> None:
+        self.here, self.tell = here, tell
+        tell(here)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: int) -> None:
+        self.here += n
+        self.tell(self.here)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _part(folder: Path, remote: Remote) -> Path:
@@ -226,19 +226,22 @@ def _part(folder: Path, remote: Remote) -> Path:
 
 
 def _noted(folder: Path) -> dict:
-    """What `fetch` brought so far: {repository, commit, files: name → version, whole, problem}."""
+    """What `fetch` brought so far: {repository, commit, files: name → version, listed: [name,
+    bytes, version] of every file there is, whole, problem}."""
     try:
         said = files.read_json(folder / "fetched.json")
-    except (OSError, ValueError):
+        _listed(said), said["files"].get("")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return said
 
 
-def _note(
-    folder: Path, row: ModelRow, commit: str, here: dict, whole: bool = False, problem: str = ""
-) -> None:
-    said = {"repository": row.source, "commit": commit, "whole": whole, "files": here}
-    files.write_json(folder / "fetched.json", said | {"problem": problem})
+def _listed(noted: dict) -> list[Remote]:
+    return [Remote(name, int(size), version, "") for name, size, version in noted.get("listed", [])]
+
+
+def _write(folder: Path, note: dict) -> None:
+    files.write_json(folder / "fetched.json", note)
 
 
 def _whole(row: ModelRow, folder: Path) -> bool:
@@ -247,20 +250,4 @@ def _whole(row: ModelRow, folder: Path) -> bool:
     source = Source(row, folder)
     return (folder / "model_index.json").exists() and all(
         source.paths(part) for part in layouts(row.family).PARTS
-    )
-
-
-def _locked(row: ModelRow) -> UserError:
-    from huggingface_hub import get_token
-
-    accept = f"accept its licence ({row.licence}) at {page(row)}"
-    if get_token():
-        return UserError(
-            f"{row.title} is gated, and your account is not let in yet.",
-            f"With the account of your token, {accept}; then fetch again.",
-        )
-    return UserError(
-        f"{row.title} is gated: the hub wants to know who you are.",
-        f"Make a free account, {accept}, make a read token in your settings there, set the "
-        f"environment variable HF_TOKEN to it, and in the same window: {_again(row)}",
     )

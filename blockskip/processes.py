@@ -1,0 +1,99 @@
+"""Work in processes of their own: started so that they outlive the studio, found again by number
+and start time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from blockskip import files
+from blockskip.config import ROOT
+from blockskip.place import data_dir
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def start(
+    module: str, words: Sequence[str], log: Path, *, online: bool = False, speaks: bool = False
+) -> subprocess.Popen:
+    """`python -m module words`, detached; what it says goes to the end of `log`.
+
+    online: it may ask the hub, others may not. speaks: its stdout is a pipe to the caller.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if speaks else file,
+            stderr=file,
+            cwd=ROOT,
+            env=_environment(online),
+            **_detached(),
+        )
+
+
+def ask(
+    module: str, words: Sequence[str], *, said: str = "", seconds: float, online: bool = False
+) -> str:
+    """What a short-lived process answers on stdout; "" when it broke off or took longer than that.
+
+    said: on its stdin, where no list of processes shows it. online: as in `start`.
+    """
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            input=said,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=_environment(online),
+            encoding="utf-8",
+            timeout=seconds,
+            **_detached(),
+        ).stdout
+    except subprocess.TimeoutExpired:
+        return ""
+
+
+def identity(pid: int) -> dict[str, float]:
+    """What `living` knows a process by: its number, which may be given to another one later, and
+    its start time (seconds since the epoch)."""
+    return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
+
+
+def living(path: Path) -> psutil.Process | None:
+    """The living process whose identity stands in a JSON file, or None."""
+    try:
+        data = files.read_json(path)
+        process = psutil.Process(data["pid"])
+        same = abs(process.create_time() - data["create_time"]) < 2.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+
+
+def _environment(online: bool) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if name not in _OFFLINE}
+    return {
+        **kept,
+        **({} if online else {"HF_HUB_OFFLINE": "1"}),
+        "BLOCKSKIP_DATA": str(
+            data_dir().absolute()
+        ),  # also when another folder is chosen in the meantime
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": str(ROOT),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _detached() -> dict:
+    if os.name == "nt":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": flags}
+    return {"start_new_session": True}
