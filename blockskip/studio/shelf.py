@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blockskip import config, downloads, housekeeping, runs, sources
 from blockskip.events import UserError
-from blockskip.sources import hub
+from blockskip.sources import tokens
 from blockskip.studio import children, draft, texts
 from blockskip.studio.model_view import Shelf
 
@@ -50,7 +50,7 @@ def _look() -> Shelf:
         dict(_found),
         housekeeping.usage(),
         runs.data_dir(),
-        hub.token_state() == "kept",
+        tokens.token_state() == "kept",
     )
 
 
@@ -58,10 +58,11 @@ def use_comfyui(folder: str) -> None:
     """Take models from a ComfyUI folder the user named."""
     path = Path(folder.strip().strip('"')).expanduser()
     try:
-        found = sources.use_comfyui(path)
-        _said["comfyui"] = "; ".join(f"{source.row.title}: {source.where}" for source in found)
-        if found:
-            draft.answer(model=found[0].row.name)
+        sources.use_comfyui_apart(path)
+        here = [o for o in sources.offers() if o.state == "ready" and not o.demo]
+        _said["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
+        if here:
+            draft.answer(model=here[0].model)
     except UserError as error:
         _said["comfyui"] = f"{error.title} {error.remedy}"
     refresh()
@@ -82,7 +83,7 @@ def fetch_stop(model: str) -> None:
 def try_token(model: str, token: str) -> None:
     """Test a token with the hub, and keep it if it opens the model."""
     try:
-        hub.try_token(config.model_row(model), token.strip())
+        tokens.try_token(config.model_row(model), token.strip())
         _said["token"] = texts.MODEL_TOKEN_GOOD
     except UserError as error:
         _said["token"] = f"{error.title} {error.remedy}"
