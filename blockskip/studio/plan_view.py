@@ -1,0 +1,289 @@
+"""A plan, drawn: the model's blocks, memory of every stage under the budget, crops, and the price.
+
+Pure functions from a plan to HTML without a script; studio.css (“the plan”) gives shapes and
+colours. Whatever a figure shows stands in words beside it. Sizes come in GiB and are written as
+people write them, in GB with one decimal.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from blockskip.config import ModelRow, Settings, model_row
+from blockskip.events import UserError
+from blockskip.memory.plan import RAM_FOR_SYSTEM
+from blockskip.memory.planner import Plan, choice_of
+from blockskip.memory.tables import GIB, middle_bytes
+from blockskip.studio import texts
+from blockskip.studio.plan_words import amount, costs, crop_words, gain, gb, plain, sides
+from blockskip.studio.views import duration
+
+e = html.escape
+
+
+def picture(plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | None = None) -> str:
+    """Everything a plan says, as one section.
+
+    minutes: expected for the whole run, None when nobody knows. disk_gib: free on the disk.
+    """
+    verdict, *rest = [plain(reason) for reason in plan.reasons]
+    return (
+        f'<section class="plan" aria-label="{texts.PLAN_LABEL}">'
+        f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
+        f"{_blocks(plan.settings, row)}"
+        f'<div class="plan-two"><div>{_stages(plan, row)}{_room(plan, row, disk_gib)}</div>'
+        f"<div>{_crops(plan.settings)}{_words(plan, row)}</div></div>{_why(rest)}</section>"
+    )
+
+
+def refusal(error: UserError, smallest_gib: float | None) -> str:
+    """Why a budget cannot work, with a button for the smallest that does (rounded up), if any."""
+    button = ""
+    if smallest_gib is not None:
+        least = math.ceil(smallest_gib * 10 - 1e-9) / 10
+        said = texts.PLAN_USE.format(size=gb(least))
+        button = f'<button type="button" data-budget="{least:g}">{said}</button>'
+    return (
+        f'<section class="plan refused" aria-label="{texts.PLAN_LABEL}"><p>'
+        f"<b>{e(plain(error.title))}</b> {e(plain(error.remedy))}</p>{button}</section>"
+    )
+
+
+def marks(
+    low: float,
+    high: float,
+    total_gib: float | None,
+    others_gib: float | None,
+    free_gib: float | None,
+) -> str:
+    """A strip to lie under a slider from low to high: budgets that are free now, that other
+    programs stand in the way of, and that the card does not have. None or less than 0: not known.
+    """
+    if total_gib is None or total_gib <= 0:
+        return f'<p class="plan-marks hint">{texts.PLAN_MARKS_NO_CARD}</p>'
+    free = total_gib if free_gib is None or free_gib < 0 else min(free_gib, total_gib)
+    others = (
+        total_gib - free if others_gib is None or others_gib < 0 else min(others_gib, total_gib)
+    )
+    free = total_gib if others < 0.05 else free
+    said = texts.PLAN_MARKS if others >= 0.05 else texts.PLAN_MARKS_ALONE
+    said = said.format(total=gb(total_gib), others=gb(others), free=gb(free))
+    edges = [low, *(min(max(gib, low), high) for gib in (free, total_gib)), high]
+    parts = (
+        ("free", texts.PLAN_MARKS_FREE),
+        ("taken", texts.PLAN_MARKS_TAKEN),
+        ("beyond", texts.PLAN_MARKS_BEYOND),
+    )
+    strip = legend = ""
+    for (key, words), (start, end) in zip(parts, pairwise(edges), strict=True):
+        if end > start:
+            share = 100 * (end - start) / (high - low)
+            strip += f'<i class="{key}" style="width:{share:.2f}%"></i>'
+            legend += f'<li class="{key}">{words}</li>'
+    return (
+        f'<div class="plan-marks"><div class="plan-scale" aria-hidden="true">{strip}</div>'
+        f'<p class="hint">{said}</p><ul class="plan-legend">{legend}</ul></div>'
+    )
+
+
+def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settings) -> float | None:
+    """Minutes a run should take, from finished runs on this machine: (settings, seconds) each.
+
+    Only runs that worked the same way on the same device count; of those the one nearest in size is
+    scaled by its work. None when there is none.
+    """
+    wanted = _work(settings)
+    alike = [(_work(s), seconds) for s, seconds in history if _way(s) == _way(settings)]
+    alike = [(work, seconds) for work, seconds in alike if seconds > 0]
+    if not alike:
+        return None
+    work, seconds = min(alike, key=lambda past: abs(math.log(past[0] / wanted)))
+    return seconds * wanted / work / 60
+
+
+def _way(s: Settings) -> tuple:
+    """What changes the time of a draw in ways only a measurement tells."""
+    side = s.s_max_px if s.patches == "full" else s.s_min_px
+    where = (s.model, s.device, s.threads, s.precision, s.middle, s.offload, s.refresh)
+    return (*where, side, s.text_tokens, s.preview_px)
+
+
+def _work(s: Settings) -> float:
+    """Blocks that tokens pass, forward or backward, in a whole run.
+
+    A draw passes every block when its window is computed (those with the bare class word twice),
+    and the trained ones forward and backward; a picture passes all in each of its steps, twice
+    where guidance needs the empty prompt as well. Startup is in the time that is scaled.
+    """
+    row = model_row(s.model)
+    middle = row.num_blocks - s.front - s.back
+    windows = s.num_draws * (1 + s.prior) * row.num_blocks
+    steps = s.steps * s.draws_per_step * (3 + s.checkpointing) * middle
+    passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
+    side = s.s_max_px if s.patches == "full" else s.s_min_px
+    one = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
+    times = 1 + (-(-s.steps // s.preview_every) if s.preview_every else 1)
+    pictures = times * len(s.preview_prompts) * s.preview_images
+    return windows + steps + pictures * one
+
+
+def _time(minutes: float | None) -> str:
+    """What the whole run takes, as far as anybody knows."""
+    if minutes is None:
+        return texts.PLAN_MINUTES_UNKNOWN
+    return texts.PLAN_MINUTES.format(time=duration(60 * minutes))
+
+
+def _blocks(s: Settings, row: ModelRow) -> str:
+    """One cell a block in the model's order, its stacks apart, and what the cells mean."""
+    trained = row.num_blocks - s.front - s.back
+    kind = "streamed" if s.middle == "streamed" else "trained"
+    kinds = ["skipped"] * s.front + [kind] * trained + ["skipped"] * s.back
+    stacks, start = "", 0
+    for count in row.blocks:
+        cells = "".join(f'<i class="{kind}"></i>' for kind in kinds[start : start + count])
+        stacks, start = f'{stacks}<span style="flex-grow:{count}">{cells}</span>', start + count
+    learn = texts.PLAN_STREAMED if kind == "streamed" else texts.PLAN_TRAINED
+    said = [(kind, learn.format(count=trained))]
+    if s.front + s.back:
+        said.append(("skipped", texts.PLAN_SKIPPED.format(count=s.front + s.back)))
+    title = texts.PLAN_BLOCKS.format(count=row.num_blocks)
+    label = f"{row.title}. {title}: {'; '.join(words for _, words in said)}"
+    return (
+        f'<figure class="plan-blocks"><figcaption><b>{title}</b></figcaption>'
+        f'<div class="plan-strip" role="img" aria-label="{e(label)}">{stacks}</div>'
+        f"{_legend(said)}</figure>"
+    )
+
+
+def _legend(said: list[tuple[str, str]]) -> str:
+    return (
+        '<ul class="plan-legend">'
+        + "".join(f'<li class="{key}">{e(words)}</li>' for key, words in said)
+        + "</ul>"
+    )
+
+
+def _stages(plan: Plan, row: ModelRow) -> str:
+    """A bar a stage on the scale of the budget, with what cannot be used of it hatched."""
+    budget = plan.settings.budget_gib
+    skips = plan.settings.front + plan.settings.back > 0
+    names = texts.PLAN_STAGES if skips else texts.PLAN_STAGES | texts.PLAN_STAGES_UNSKIPPED
+    needs = {names[name]: _parts(plan, row, name) for name in plan.stages}
+    if not row.full_size:  # one estimate, of the stage that takes the most
+        needs = {texts.PLAN_EVERY_STAGE: (0.0, plan.peak_vram_gib)}
+    most = max(needs, key=lambda name: sum(needs[name]))
+    rows = ""
+    for name, (held, passing) in needs.items():
+        bars = _bar("held", held, budget) + _bar("passing", passing, budget)
+        rows += _row(name, bars, gb(held + passing), "most" * (name == most))
+    reserved = plan.usable_gib + plan.reserve_gib
+    taken = max(0.0, budget - reserved)
+    said = [("held", texts.PLAN_HELD)] if any(held for held, _ in needs.values()) else []
+    said += [("passing", texts.PLAN_PASSING)] if said else []
+    if plan.reserve_gib:
+        said.append(("reserve", texts.PLAN_RESERVE.format(size=gb(plan.reserve_gib))))
+    if taken >= 0.05:
+        said.append(("taken", texts.PLAN_TAKEN.format(size=gb(taken))))
+    said.append(("budget", texts.PLAN_BUDGET.format(size=gb(budget))))
+    edges = f"--usable:{_percent(plan.usable_gib, budget)};--reserved:{_percent(reserved, budget)}"
+    return (
+        f'<figure class="plan-stages" style="{edges}"><figcaption><b>{texts.PLAN_STAGES_TITLE}</b>'
+        f"<span>{texts.PLAN_STAGES_ABOUT.format(size=gb(plan.peak_vram_gib), stage=most)}</span>"
+        "</figcaption>"
+        f'<ul class="plan-bars">{rows}</ul>{_legend(said)}</figure>'
+    )
+
+
+def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
+    """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
+    total, middle = plan.stages[stage].vram_gib, plan.settings.middle
+    there = {"stays": ("residuals", "train", "preview"), "leaves": ("train",)}.get(middle, ())
+    if not row.full_size or stage not in there:
+        return 0.0, total
+    held = min(total, middle_bytes(row, choice_of(plan.settings)) / GIB)
+    return held, total - held
+
+
+def _row(name: str, bars: str, size: str, key: str = "") -> str:
+    track = f'<span class="plan-track" aria-hidden="true">{bars}</span>' if bars else ""
+    return f'<li class="{key}"><span>{name}</span>{track}<span>{size}</span></li>'
+
+
+def _bar(key: str, gib: float, whole: float) -> str:
+    return f'<i class="{key}" style="width:{_percent(gib, whole)}"></i>' if gib > 0 else ""
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * min(1.0, max(0.0, part / whole)):.2f}%"
+
+
+def _room(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
+    """RAM and disk against what is there."""
+    total = plan.settings.ram_gib
+    ram = texts.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
+    rows = _row(texts.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept" * row.full_size)
+    disk, bar = gb(plan.disk_gib), ""
+    if disk_gib is not None and 0 < disk_gib < math.inf:
+        disk = texts.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
+        bar = _bar("ram", plan.disk_gib, disk_gib)
+    rows += _row(texts.PLAN_DISK, bar, disk)
+    kept = f'<p class="hint">{texts.PLAN_RAM_KEPT}</p>' if row.full_size else ""
+    return (
+        f'<figure class="plan-room" style="--usable:{100 * (1 - RAM_FOR_SYSTEM):g}%;'
+        f'--reserved:100%"><figcaption><b>{texts.PLAN_ROOM_TITLE}</b></figcaption>'
+        f'<ul class="plan-bars">{rows}</ul>{kept}</figure>'
+    )
+
+
+def _crops(s: Settings) -> str:
+    """Crop side over noise: three squares to scale in the frame of the whole photo, and a line."""
+    found, high = sides(s), s.s_max_px
+    drawn, line = "", []
+    for column, (low, top) in enumerate(found):
+        x, frame = 100 * column, 'width="84" height="84"'
+        side, inner = 84 * top / high, 84 * low / high
+        if top < high:
+            drawn += f'<rect class="frame" x="{x + 8}" y="6" {frame}/>'
+        for key, px in (("crop", side), ("least", inner))[: 1 + (low < top)]:
+            drawn += (
+                f'<rect class="{key}" x="{x + 50 - px / 2:.1f}" y="{90 - px:.1f}" '
+                f'width="{px:.1f}" height="{px:.1f}"/>'
+            )
+        line.append(f"{x + 50},{90 - side:.1f}")
+    path = f'<polyline points="{" ".join(line)}"/>' if s.patches != "random" else ""
+    said = crop_words(s)
+    spoken = ", ".join(f"{word} {px}".strip() for word, px in said)
+    ends = "".join(f"<span>{words}</span>" for words in texts.PLAN_NOISE)
+    label = f"{texts.PLAN_CROPS_TITLE}, {' … '.join(texts.PLAN_NOISE)}: {spoken}"
+    words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in said)
+    same = "" if s.patches == "full" else f"{texts.PLAN_SHRUNK.format(side=s.s_min_px)}"
+    return (
+        f'<figure class="plan-crops"><figcaption><b>{texts.PLAN_CROPS_TITLE}</b>'
+        f"<span>{texts.PLAN_CROPS[s.patches]}{same}</span></figcaption>"
+        f'<svg role="img" aria-label="{e(label)}" viewBox="0 0 300 94">{drawn}'
+        f"{path}</svg>"
+        f'<ul>{words}</ul><p class="plan-noise">{ends}</p></figure>'
+    )
+
+
+def _words(plan: Plan, row: ModelRow) -> str:
+    """What is given up, and what more memory would bring."""
+    given_up = costs(plan.settings, row)[:3] or [texts.PLAN_GIVES_NOTHING]
+    listed = "".join(f"<li>{e(cost)}</li>" for cost in given_up)
+    more = gain(plain(plan.one_more_gib), plan.settings, row)
+    return (
+        f'<div class="plan-words"><h3>{texts.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
+        f'<div class="plan-words"><h3>{texts.PLAN_MORE}</h3><p>{e(more)}</p></div>'
+    )
+
+
+def _why(reasons: list[str]) -> str:
+    """All the planner says, folded up."""
+    if not reasons:
+        return ""
+    listed = "".join(f"<li>{e(reason)}</li>" for reason in reasons)
+    return f"<details><summary>{texts.PLAN_WHY}</summary><ul>{listed}</ul></details>"
