@@ -35,9 +35,9 @@ window.blockskip = (() => {
 
   // A press on anything with data-do is told to the server, with all its data and what its field holds.
   const presses = ({element, trigger}) => element.addEventListener('click', event => {
-    const pressed = event.target.closest('[data-do]');
+    const pressed = event.target.closest('[data-do], [data-budget]');
     if (!pressed || !element.contains(pressed)) return;
-    const said = {...pressed.dataset};
+    const said = {do: 'budget', ...pressed.dataset};
     if (said.field) {
       const field = element.querySelector(`input[name="${said.field}"]`);
       said.value = field.value;

@@ -13,7 +13,7 @@ def nav(where: str, trainings: int, away: bool) -> str:
     here = names.index(where) if where in names else -1
     items = []
     for place, (name, words) in enumerate(texts.STEPS_NAV.items()):
-        state = "done" if place < here else "now" if place == here else "todo"
+        state = "done" if place < here else "now" if place == here else "next"
         current = ' aria-current="step"' if name == where else ""
         items.append(f'<li class="{state}"{current}><span>{place + 1}</span>{words}</li>')
     doors = ""

@@ -19,7 +19,7 @@ from blockskip.memory.planner import Plan, choice_of
 from blockskip.memory.tables import GIB, middle_bytes
 from blockskip.studio import texts
 from blockskip.studio.plan_words import amount, costs, crop_words, gain, gb, plain, sides
-from blockskip.studio.views import duration
+from blockskip.studio.words import duration
 
 e = html.escape
 

@@ -43,7 +43,7 @@ def default_budget() -> float:
 def default_steps(model: str, photos: int) -> int:
     """More photos need more steps to be seen as often, but show the pet better: the root of their
     number (ours; between two thirds and twice the preset's)."""
-    share = math.sqrt(max(photos, 1) / PHOTOS_OF_PRESET)
+    share = math.sqrt((photos or PHOTOS_OF_PRESET) / PHOTOS_OF_PRESET)
     return round(config.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
 
 

@@ -42,7 +42,7 @@ def _stages(story: Story) -> str:
     last = max((names.index(s) for s in story.stages if s in names), default=-1)
     items = []
     for place, words in enumerate(texts.STAGE_LINE.values()):
-        state = "done" if over or place < last else "now" if place == last else "todo"
+        state = "done" if over or place < last else "now" if place == last else "next"
         current = ' aria-current="step"' if state == "now" and story.state == "running" else ""
         items.append(f'<li class="{state}"{current}>{words}</li>')
     return f'<ol class="stages">{"".join(items)}</ol>'
@@ -160,7 +160,7 @@ def _columns(story: Story, settings: Settings) -> list[int]:
 def _cell(story: Story, step: int, index: int, prompt: str) -> str:
     image = story.images.get((step, index))
     if image is None:
-        return "<td></td>"  # not made yet
+        return '<td><span class="todo"></span></td>'  # not made yet
     small, large = picture_urls(story, step, index)
     alt = texts.PICTURES_ALT.format(prompt=prompt, when=when(step))
     return (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from blockskip import config, files, painting, runs
+from blockskip import config, files, housekeeping, painting, runs
 from blockskip.events import UserError
 from blockskip.lab import likeness
 from blockskip.memory import monitor
@@ -148,7 +148,9 @@ def _setup_parts() -> tuple[dict[str, dict], draft.Draft]:
     settings = found.plan.settings if found.plan else config.Settings(model=row.name)
     trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
     own = now.own_photos and row.name == DEMO
-    train = texts.TRAIN_STEPS.format(steps=settings.steps) if found.plan else texts.TRAIN
+    train = texts.TRAIN
+    if found.plan and now.photos:
+        train = texts.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
         "photos": photo_view.photos(now, settings, settings.s_min_px, shelf.can_describe()),
         "models": model_view.models(models, row.name),
@@ -185,7 +187,7 @@ def _plan(found: plans.Planned, row: config.ModelRow) -> str:
     if found.plan is None:
         return plan_view.refusal(found.error, found.least_gib)
     minutes = plan_view.expected_minutes(watch.finished(), found.plan.settings)
-    return plan_view.picture(found.plan, row, minutes)
+    return plan_view.picture(found.plan, row, minutes, housekeeping.room()["disk_gib"])
 
 
 def _own_words(models: model_view.Shelf) -> str:

@@ -56,12 +56,18 @@ PHOTO = {
     "caption_about": "What the photo shows, in a few words. Empty: “{automatic}”.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
-    "crops_about": "The more noise, the wider the crop.",
     "crops_again": "Other crops",
     "much": "much noise",
     "middle": "some noise",
     "little": "little noise",
     "findings": "Worth knowing",
+}
+CROPS_ABOUT = {
+    "dynamic": "The more noise, the wider the crop: the whole pet first, fur and eyes last.",
+    "reversed": "The less noise, the wider the crop.",
+    "random": "Any crop at any noise.",
+    "resize": "With this model and budget the whole photo, at any noise.",
+    "full": "With this model and budget the whole photo, at any noise.",
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
