@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
@@ -59,8 +59,11 @@ def start(row: ModelRow) -> None:
     Returns when the process has spoken: `progress` tells of it from then on. Raises UserError when
     no process can be started.
     """
-    if _process(row) is not None:
-        return
+    if (process := _process(row)) is not None:
+        now = progress(row)
+        if now is None or now.state == "running":
+            return
+        process.wait(timeout=10)  # it has said its last word
     said = _place(row, "log")
     child = processes.start("blockskip.downloads", [row.name], said, online=True, speaks=True)
     with child.stdout:
@@ -83,20 +86,16 @@ def stop(row: ModelRow) -> None:
 
 def progress(row: ModelRow) -> Download | None:
     """How far the last download of this model is or came; None when there was none."""
-    said = _read(_place(row, "json"))
-    if said is None:
-        return None
-    known = {field.name for field in fields(Download)}
-    found = Download(**{name: value for name, value in said.items() if name in known})
-    if found.state != "running":
-        return found
-    if _process(row) is None:  # the process was ended
-        return Download(**{**asdict(found), "state": "stopped", "bytes_per_s": 0.0, "eta_s": -1.0})
-    if (
-        time.time() - said.get("time", 0) > _RECENT
-    ):  # nothing comes: the connection is being retried
-        return Download(**{**asdict(found), "bytes_per_s": 0.0, "eta_s": -1.0})
-    return found
+    said = _read(row)
+    if said is None or said["state"] != "running":
+        return said and _told(said)
+    if _process(row) is None:
+        said = _read(row) or said  # its last word may have come just now
+        ended = said | {"state": "stopped"} if said["state"] == "running" else said
+        return replace(_told(ended), bytes_per_s=0.0, eta_s=-1.0)
+    if time.time() - said.get("time", 0) > _RECENT:  # nothing comes: the connection is retried
+        return replace(_told(said), bytes_per_s=0.0, eta_s=-1.0)
+    return _told(said)
 
 
 def _place(row: ModelRow, ending: str) -> Path:
@@ -107,17 +106,23 @@ def _process(row: ModelRow) -> psutil.Process | None:
     return processes.living(_place(row, "json"))
 
 
-def _read(path: Path) -> dict | None:
-    """None when there is nothing to read. On Windows a file cannot be opened while it is replaced."""
+def _read(row: ModelRow) -> dict | None:
+    """What the process says; None when there is nothing to read. On Windows a file cannot be opened
+    while it is replaced."""
     for _ in range(5):
         try:
-            said = files.read_json(path)
+            said = files.read_json(_place(row, "json"))
             return said if isinstance(said, dict) and {"model", "state"} <= set(said) else None
         except PermissionError:
             time.sleep(0.02)
         except (OSError, ValueError):
             return None
     return None
+
+
+def _told(said: dict) -> Download:
+    known = {field.name for field in fields(Download)}
+    return Download(**{name: value for name, value in said.items() if name in known})
 
 
 class _Report:

@@ -82,6 +82,10 @@ def _try_out(folder: Path) -> None:
             f"The drive of {folder} has only {free / 2**30:.1f} GiB free.",
             "Free some space, or choose another drive: a large model takes about 32 GiB.",
         )
-    trial = folder / "can be written"
-    files.write_bytes(trial, b"yes")
-    trial.unlink()
+    trial = folder / f"can be written.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"yes")
+        trial.unlink()
+    except OSError as error:
+        raise files.disk_error(folder, error) from error

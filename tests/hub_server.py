@@ -1,10 +1,12 @@
 """A small server shaped like the hub, on loopback: what huggingface_hub 2.4 asks for, and no more.
 
-It can be gated, cut connections off in the middle, and keeps a list of what was asked.
+It can be gated, cut connections off or hold them up in the middle, and keeps a list of what was
+asked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -17,10 +19,15 @@ BIG = 1000  # bytes from which a file counts as a weight file (LFS)
 
 
 class Hub:
-    """repository: as in a URL. files: name → bytes. token: of an account that may come in."""
+    """repository: as in a URL. files: name → bytes. token: of an account that may come in. guest:
+    of one that has not accepted the licence."""
 
-    def __init__(self, repository: str, files: dict[str, bytes], token: str = "") -> None:
-        self.repository, self.files, self.token = repository, files, token
+    def __init__(
+        self, repository: str, files: dict[str, bytes], token: str = "", guest: str = "hf_guest"
+    ) -> None:
+        self.repository, self.files, self.token, self.guest = repository, files, token, guest
+        self.hold_after = -1  # bytes of a big file after which nothing comes until `go` is set
+        self.go = threading.Event()
         self.cut_after = -1  # bytes of a big file after which connections break; -1 = never
         self.damaged = False  # big files arrive with a wrong byte
         self.asked: list[tuple[str, str, str]] = []  # (method, path, Range)
@@ -49,6 +56,7 @@ def serve(hub: Hub):
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        hub.go.set()
         server.shutdown()
         server.server_close()
 
@@ -72,18 +80,25 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith(f"/api/models/{hub.repository}"):
             listing = {"id": hub.repository, "sha": COMMIT, "siblings": hub.siblings()}
             return self._send(200, json.dumps({**listing, "gated": "auto"}).encode(), body)
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        known = given in (hub.token, hub.guest)
+        if path == "/api/whoami-v2" and known:
+            token = {"displayName": "für Katzen", "role": "read"}
+            who = {"type": "user", "name": "anna", "auth": {"accessToken": token}}
+            return self._send(200, json.dumps(who).encode(), body)
+        if given and not known or path == "/api/whoami-v2":
+            return self._refuse(401, "", "Invalid credentials in Authorization header")
         name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")
         if name not in hub.files:
             return self._refuse(
                 404, "RepoNotFound" if hub.repository not in path else "EntryNotFound"
             )
-        given = self.headers.get("Authorization", "")
-        if hub.token and given != f"Bearer {hub.token}":
+        if hub.token and given != hub.token:
             return self._refuse(403 if given else 401, "GatedRepo")
         self._file(hub.files[name], body)
 
-    def _refuse(self, status: int, code: str) -> None:
-        self._send(status, b"", True, {"X-Error-Code": code, "X-Error-Message": "no"})
+    def _refuse(self, status: int, code: str, why: str = "no") -> None:
+        self._send(status, b"", True, {"X-Error-Code": code, "X-Error-Message": why})
 
     def _file(self, data: bytes, body: bool) -> None:
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -96,6 +111,15 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.hub.cut_after if total >= BIG and body else -1
         self._send(status, data[first:], body, tags, cut if cut < 0 else max(0, cut - first))
 
+    def _write(self, data: bytes) -> None:
+        hold = self.hub.hold_after
+        with contextlib.suppress(ConnectionError):  # the other end was killed
+            if 0 <= hold < len(data):
+                self.wfile.write(data[:hold])
+                self.hub.go.wait()
+                data = data[hold:]
+            self.wfile.write(data)
+
     def _send(
         self, status: int, data: bytes, body: bool, tags: dict | None = None, cut: int = -1
     ) -> None:
@@ -104,6 +128,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(data if cut < 0 else data[:cut])
+            self._write(data if cut < 0 else data[:cut])
         if cut >= 0:
             self.close_connection = True

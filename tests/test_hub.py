@@ -61,7 +61,7 @@ def online(monkeypatch, tmp_path):
 
 
 def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
-    hub = Hub(REPOSITORY, files, token="hf_good")
+    hub = Hub(REPOSITORY, files, token="hf_good", guest="hf_other")
     with serve(hub) as endpoint:
         online(endpoint)
         with pytest.raises(UserError) as refused:
@@ -72,6 +72,9 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
         assert row.licence in refused.value.remedy and "HF_TOKEN" in refused.value.remedy
         online(endpoint, token="hf_other")
         with pytest.raises(UserError, match="not let in yet"):
+            sources.fetch(row)
+        online(endpoint, token="hf_withdrawn")
+        with pytest.raises(UserError, match="does not know your token"):
             sources.fetch(row)
         online(endpoint, token="hf_good")
         source = sources.fetch(row)
@@ -109,6 +112,50 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
         assert ranges == [f"bytes={4 * chunk}-"]
         assert (source.folder / BIG).read_bytes() == files[BIG]
         assert not list(source.folder.rglob("*.part"))
+        note = json.loads((source.folder / "fetched.json").read_text(encoding="utf-8"))
+        del note["files"][BIG]  # ended after the file had its name, before that was noted
+        (source.folder / "fetched.json").write_text(json.dumps(note), encoding="utf-8")
+        asked = len(hub.asked)
+        sources.fetch(row)
+        assert not [p for m, p, _ in hub.asked[asked:] if m == "GET" and p.endswith(BIG)]
+
+
+def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
+    row = dataclasses.replace(row, download_gib=31.4, gated=True)
+    wanted = sum(len(data) for name, data in files.items() if name in wanted_of(files))
+
+    def said():
+        online()  # an offer asks no network
+        return {k: sources.state(row)[k] for k in ("state", "download_gib", "fits")}
+
+    monkeypatch.setattr(ours.files, "free_bytes", lambda folder: 32 * 2**30)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 20)
+    monkeypatch.setattr("blockskip.sources.offer.hub.SPARE", 2**30)
+    assert said() == {"state": "missing", "download_gib": 31.4, "fits": False}
+    hub = Hub(REPOSITORY, files)
+    hub.cut_after = 5_000_000
+    with serve(hub) as endpoint:
+        online(endpoint)
+        with pytest.raises(UserError, match="interrupted"):
+            sources.fetch(row)
+        here = sum(p.stat().st_size for p in ours.folder_of(row).rglob("*") if p.suffix != ".json")
+        assert said()["state"] == "partial" and said()["fits"]
+        texts = sum(len(data) for name, data in files.items() if name.endswith(".json"))
+        assert abs(ours.missing_bytes(row) + here - wanted) <= texts
+        hub.cut_after, seen = -1, []
+        online(endpoint)
+        folder = sources.fetch(row, lambda *told: seen.append(told)).folder
+    assert said() == {"state": "ready", "download_gib": 0, "fits": True}
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert {total for _, total, _ in seen} == {wanted} and seen[-1][0] == wanted
+    (folder / BIG).write_bytes(files[BIG][:-1])
+    assert said()["state"] == "broken" and f"{BIG}, of Tiny FLUX" in sources.state(row)["problem"]
+    assert ours.missing_bytes(row) == len(files[BIG])
+
+
+def wanted_of(files):
+    """The names that a download takes."""
+    return {n for n in files if "/" in n and not n.startswith("..")} | {"model_index.json"}
 
 
 def test_a_damaged_file_is_thrown_away_and_a_small_disk_is_told_first(

@@ -276,6 +276,8 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     assert sources.use(row, [comfy]).tokenizers["tokenizer"] == comfy / "comfy/sd1_tokenizer"
     shutil.copytree(DEMO, bare, ignore=shutil.ignore_patterns("tokenizer*", "*.safetensors"))
     monkeypatch.setattr("blockskip.sources.comfyui.configs_folder", lambda row: bare)
+    usual = []
+    monkeypatch.setattr("blockskip.sources.comfyui.candidates", lambda: usual)
     program = tmp_path / "resources" / "ComfyUI"  # as ComfyUI Desktop has it
     program.mkdir(parents=True)
     shutil.move(comfy / "comfy", program / "comfy")
@@ -284,6 +286,8 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     for there in (program, program.parent):
         (source,) = sources.use_comfyui(comfy, there)
         assert source.tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
+    usual.append(program)  # a program that lies where one usually does need not be named
+    assert sources.use(row, [comfy]).tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
 
 
 def test_the_shipped_configurations_are_flux_devs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -55,7 +56,8 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
         shutil.copyfile(file, temporary)
         files.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not even that can be looked for
+            temporary.unlink()
         raise files.disk_error(target, error) from error
     return target
 
