@@ -170,8 +170,9 @@ class Worker:
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
+        stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
         with self.report.stage("latents"):
-            if path.exists() and files.read_metadata(path).get("fingerprint") == fingerprint:
+            if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
 
                 latents = load(path.read_bytes())["latents"]
@@ -186,7 +187,7 @@ class Worker:
                         self.device,
                         lambda n, total: self._progress("latents", n, total),
                     )
-                files.save_tensors(path, {"latents": latents}, {"fingerprint": fingerprint})
+                files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
         return (

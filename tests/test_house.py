@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
 BESIDE = set(
-    "config events files awake report sources opening families memory runs housekeeping doctor".split()
+    "config events files awake report sources opening families memory control processes journal runs "
+    "housekeeping doctor".split()
 )
 STAGES = [
     "photos",
