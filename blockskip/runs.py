@@ -126,6 +126,13 @@ class Run:
         eased = {k: v for k, v in now.items() if v != begun[k] and k != "steps"}
         self.write_info(info | {"eased": eased})
 
+    def fingerprint(self) -> str:
+        """Of what decides what is learnt: settings, photos, model; in the header of the run's files.
+        Known once its first start has looked at photos and model."""
+        info = self.info()
+        identity = {key: info[key] for key in ("model_fingerprint", "photos")}
+        return files.fingerprint(info["settings"], identity)
+
     def write_info(self, info: dict) -> None:
         files.write_text(self.folder / "run.toml", tomli_w.dumps(info))
 

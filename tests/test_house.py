@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
 BESIDE = set(
     "config events files awake report sources opening families memory control processes journal runs "
-    "housekeeping doctor".split()
+    "kept painting housekeeping doctor".split()
 )
 STAGES = [
     "photos",
@@ -21,10 +21,13 @@ STAGES = [
     "optimizer",
     "train",
     "preview",
+    "lora_header",
     "export",
+    "easel",
     "results",
     "worker",
     "child",
+    "painter",
 ]
 ON_TOP = {"lab", "follow", "options", "model_commands", "cli", "__main__", "studio"}
 TOP_LEVEL = {
