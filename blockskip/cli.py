@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(lab, name="lab")
 
 console = Console(stderr=True)
+KeptStep = Annotated[int | None, typer.Option(min=1, help="As learnt at this step; else the last.")]
 RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
 
@@ -118,11 +119,20 @@ def _train(settings: config.Settings, found: list[Path], out: str, as_json: bool
 
 
 @app.command()
-def resume(run: RunName, as_json: Json = False) -> None:
-    """Go on with a run that was paused, stopped or cut off."""
+def resume(
+    run: RunName,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Train until so many steps in all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was paused, stopped or cut off; with --steps also a finished one."""
     from blockskip.follow import follow
 
-    raise typer.Exit(follow(runs.find(run), start=True, as_json=as_json))
+    found = runs.find(run)
+    if steps is not None:
+        found.lengthen(steps)
+    raise typer.Exit(follow(found, start=True, as_json=as_json))
 
 
 @app.command()
@@ -174,11 +184,15 @@ def preview(
     seed: Annotated[int, typer.Option()] = 0,
     steps: Annotated[int, typer.Option(help="Sampling steps; 0 = the model's.")] = 0,
     base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
+    step: KeptStep = None,
+    strength: Annotated[float, typer.Option(min=0.0, max=2.0, help="Factor of the LoRA.")] = 1.0,
 ) -> None:
     """A picture from what a run has learnt."""
     from blockskip import results
 
-    (image,) = results.pictures(runs.find(run), [prompt], [seed], steps, with_lora=not base)
+    (image,) = results.pictures(
+        runs.find(run), [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)
 
@@ -188,6 +202,7 @@ def export(
     run: RunName,
     format: Annotated[str, typer.Option(help="comfyui | diffusers | kohya")] = "comfyui",
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    step: KeptStep = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
@@ -196,7 +211,7 @@ def export(
 
     if format not in FORMATS:
         raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
-    exported = results.export_run(runs.find(run), format, out)
+    exported = results.export_run(runs.find(run), format, out, step)
     say(
         as_json,
         {"exported": str(exported.path), "format": format, "keys": exported.keys},

@@ -73,7 +73,9 @@ class Loss(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Memory(Event):
-    """Memory in GiB. vram_*: ours and the whole card (< 0 where there is no card)."""
+    """Memory in GiB, < 0: not known. vram_*: ours and the whole card. disk_free_gib: of the drive
+    that the run is on. disk_run_gib: what the run's folder takes. card_celsius: the card's
+    temperature."""
 
     rss_gib: float
     ram_used_gib: float
@@ -81,6 +83,9 @@ class Memory(Event):
     vram_gib: float = -1.0
     vram_used_gib: float = -1.0
     vram_total_gib: float = -1.0
+    disk_free_gib: float = -1.0
+    disk_run_gib: float = -1.0
+    card_celsius: float = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +170,18 @@ def to_json(event: Event) -> str:
     return json.dumps({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
 
 
-def from_json(line: str) -> Event:
+def from_json(line: str | bytes) -> Event:
     """The event in a line. Raises ValueError for a line that is no event of this version."""
     data = json.loads(line)
-    cls = _TYPES.get(data.pop("event", None))
-    if cls is None:
-        raise ValueError(f"not an event: {line[:80]}")
-    names = {f.name for f in dataclasses.fields(cls)}
-    return cls(
-        **{
-            k: tuple(v) if k == "stages" and isinstance(v, list) else v
-            for k, v in data.items()
-            if k in names
-        }
-    )
+    try:
+        cls = _TYPES[data.pop("event")]
+        names = {f.name for f in dataclasses.fields(cls)}
+        return cls(
+            **{
+                k: tuple(v) if k == "stages" and isinstance(v, list) else v
+                for k, v in data.items()
+                if k in names
+            }
+        )
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"not an event: {line[:80]!r}") from error

@@ -13,10 +13,6 @@ gets its own only after `verify` has reopened it; an older export stays until th
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +22,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blockskip import __version__, files
+from blockskip import files
 from blockskip.config import ModelRow, Settings
 from blockskip.events import UserError
-from blockskip.families import flux_names
 from blockskip.families.flux_workflow import workflow
+from blockskip.lora_header import (
+    DIFFUSERS,
+    PREFIX,
+    adapter_metadata,
+    content_hash,
+    data_uri,
+    is_demo,
+    metadata,
+    names_of,
+)
 
 FORMATS = ("comfyui", "diffusers", "kohya")
-THUMBNAIL_PX = 256
 _SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # A, B; else diffusers':
-_DIFFUSERS = (".lora_A.weight", ".lora_B.weight")
-_PREFIX = "transformer."
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,15 @@ def export_lora(
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {FORMATS}")
-    names = _names(row.family)
+    names = names_of(row.family)
     out = _target(out, settings)
     modules = _modules(lora, names, out.name)
     tensors = _stored(names.to_kohya(lora, row.width) if format == "kohya" else lora, row)
-    header = _metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
+    header = metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
     if format == "diffusers":
-        header |= _adapter_metadata(lora, modules)
+        header |= adapter_metadata(lora, modules)
     if thumbnail is not None:
-        header["modelspec.thumbnail"] = _data_uri(thumbnail)
+        header["modelspec.thumbnail"] = data_uri(thumbnail)
     unchecked = out.with_name(f"{out.stem}.unchecked{out.suffix}")
     files.save_tensors(unchecked, tensors, header)
     try:
@@ -121,9 +123,9 @@ def verify(
     except (OSError, SafetensorError) as error:
         raise _broken(called, "it cannot be read back") from error
     stated = files.read_metadata(path).get("modelspec.hash_sha256")
-    if stated is not None and stated != _content_hash(data):
+    if stated is not None and stated != content_hash(data):
         raise _broken(called, "its content is not what was written")
-    _check_keys(tensors, modules, format, _names(family), called)
+    _check_keys(tensors, modules, format, names_of(family), called)
     down, up = _suffixes(format)
     layers = [name.removesuffix(down) for name in tensors if name.endswith(down)]
     for layer in layers:
@@ -142,70 +144,8 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
     if format == "diffusers":
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
-    files.write_json(path, workflow(out.name, settings.subject_caption, row, _is_demo(row)))
+    files.write_json(path, workflow(out.name, settings.subject_caption, row, is_demo(row)))
     return path
-
-
-def _metadata(
-    tensors: dict[str, Tensor],
-    format: str,
-    settings: Settings,
-    row: ModelRow,
-    started: str,
-    num_photos: int,
-    step: int,
-    output: str,
-) -> dict[str, str]:
-    """The header that model managers read: ModelSpec 1.0.1, and the `ss_` keys of sd-scripts."""
-    from safetensors.torch import save
-
-    phrase = f"{settings.trigger} {settings.class_name}"
-    rank = str(settings.rank)
-    names = _names(row.family)
-    made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
-    only = (
-        " It fits this studio's small demo model only; FLUX.1 itself cannot use it."
-        if _is_demo(row)
-        else ""
-    )
-    digest = _content_hash(save(tensors))
-    header = {
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "blockskip-demo/lora" if _is_demo(row) else names.ARCHITECTURE,
-        "modelspec.implementation": names.IMPLEMENTATION,
-        "modelspec.title": f"{phrase} – {row.title}",
-        "modelspec.date": started,
-        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {made}.{only}",
-        "modelspec.trigger_phrase": phrase,
-        "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
-        "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
-        "modelspec.license": row.licence,
-        "modelspec.hash_sha256": digest,
-        "ss_output_name": output,
-        "ss_base_model_version": "blockskip-demo" if _is_demo(row) else names.BASE_MODEL,
-        "ss_network_dim": rank,
-        "ss_network_alpha": rank,
-        "ss_steps": str(step),
-        "ss_num_train_images": str(num_photos),
-        "ss_training_comment": made,
-        "ss_tag_frequency": json.dumps({"photos": {phrase: num_photos}}, ensure_ascii=False),
-        "sshs_model_hash": digest.removeprefix("0x"),
-    }
-    if format == "kohya":
-        header |= {"ss_network_module": names.KOHYA_MODULE, "ss_v2": "False"}
-    return header
-
-
-def _adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[str, str]:
-    """What diffusers' own `save_lora_weights` writes. Left out when ranks differ: diffusers then
-    reads each layer's rank from its tensors, with the same scale of 1."""
-    ranks = {lora[f"{_PREFIX}{module}{_DIFFUSERS[0]}"].shape[0] for module in modules}
-    if len(ranks) > 1:
-        return {}
-    (rank,) = ranks
-    config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
-    packed = {_PREFIX + key: value for key, value in config.items()}
-    return {"lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
 
 
 def _stored(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
@@ -229,9 +169,9 @@ def _modules(lora: dict[str, Tensor], names: ModuleType, called: str) -> list[st
     all."""
     found: dict[str, int] = {}
     for key in lora:
-        suffix = next((s for s in _DIFFUSERS if key.endswith(s)), "")
-        module = key.removeprefix(_PREFIX).removesuffix(suffix)
-        if not suffix or not key.startswith(_PREFIX) or not names.is_comfy_key(module):
+        suffix = next((s for s in DIFFUSERS if key.endswith(s)), "")
+        module = key.removeprefix(PREFIX).removesuffix(suffix)
+        if not suffix or not key.startswith(PREFIX) or not names.is_comfy_key(module):
             raise _broken(called, f"no program would know the part “{key}”")
         found[module] = found.get(module, 0) + 1
     for module, count in found.items():
@@ -249,7 +189,7 @@ def _check_keys(
 ) -> None:
     """Exactly the keys that programs look for, no more and no fewer."""
     kohya = format == "kohya"
-    layers = names.kohya_names(modules) if kohya else {_PREFIX + module for module in modules}
+    layers = names.kohya_names(modules) if kohya else {PREFIX + module for module in modules}
     suffixes = (*_suffixes(format), ".alpha") if kohya else _suffixes(format)
     expected = {layer + suffix for layer in layers for suffix in suffixes}
     if missing := sorted(expected - tensors.keys()):
@@ -276,21 +216,6 @@ def _changes(down: Tensor, up: Tensor) -> bool:
     return bool(((up.T @ up) * (down @ down.T)).sum() > 0)
 
 
-def _content_hash(data: bytes) -> str:
-    """ModelSpec's hash_sha256: over a safetensors file's content, the header left out."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    return f"0x{hashlib.sha256(data[start:]).hexdigest()}"
-
-
-def _data_uri(image: Image.Image) -> str:
-    """At most 256 pixels a side, < 200 kB: ComfyUI reads no header above 1 MiB."""
-    small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
-
-
 def _target(out: Path, settings: Settings) -> Path:
     if out.is_dir():
         out = out / f"{settings.trigger}-{settings.class_name}.safetensors"
@@ -298,22 +223,7 @@ def _target(out: Path, settings: Settings) -> Path:
 
 
 def _suffixes(format: str) -> tuple[str, str]:
-    return _SUFFIXES.get(format, _DIFFUSERS)
-
-
-def _names(family: str) -> ModuleType:
-    """The module with the family's names. Raises UserError for a family that has none."""
-    known = {"flux": flux_names}
-    if family not in known:
-        raise UserError(
-            f"LoRAs of the {family} family cannot be exported yet.",
-            "The trained LoRA is safe in the run's checkpoints.",
-        )
-    return known[family]
-
-
-def _is_demo(row: ModelRow) -> bool:
-    return row.source.startswith("assets/")
+    return _SUFFIXES.get(format, DIFFUSERS)
 
 
 def _broken(called: str, what: str) -> UserError:

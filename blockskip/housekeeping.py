@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from blockskip import files
+from blockskip import files, processes
 from blockskip.events import UserError
 from blockskip.runs import Run, data_dir, find, folder_of, list_runs, runs_dir
 
@@ -79,6 +79,7 @@ def rename(name: str, new_name: str) -> Run:
         raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
     if target.exists():
         raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
+    processes.end(run.painter())
     files.replace(run.folder, target)
     return Run(target)
 
@@ -89,6 +90,7 @@ def delete(name: str) -> int:
     run = find(name)
     if run.worker() is not None:
         raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+    processes.end(run.painter())
     freed = run.size_bytes()
     try:
         shutil.rmtree(run.folder)

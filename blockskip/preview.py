@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
+from blockskip import encode, files, painting
 from blockskip.config import Settings
 from blockskip.events import Image as Shown
-from blockskip.events import Note
+from blockskip.events import Note, UserError
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
 from blockskip.memory.ease import eased
 from blockskip.memory.placement import free, replaced, resident
 from blockskip.report import Reporter
 from blockskip.residuals import beside, layerwise
+from blockskip.skipping import restore, snapshot
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
@@ -115,13 +116,9 @@ def write_previews(
     images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], folder: Path
 ) -> Iterator[tuple[Path, str]]:
     """Save pictures as NN.png with prompt and seed inside; gives (path, prompt) of each."""
-    folder.mkdir(parents=True, exist_ok=True)
     for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds, strict=True)):
-        note = PngInfo()
-        note.add_itxt("prompt", prompt)
-        note.add_text("seed", str(seed))
         path = folder / f"{index:02d}.png"
-        image.save(path, pnginfo=note)
+        files.write_bytes(path, painting.png(image, prompt, seed))
         yield path, prompt
 
 
@@ -142,10 +139,31 @@ class Previewer:
         return self.run.previews_dir / f"step-{step:05d}"
 
     def make(self, step: int) -> None:
-        """The pictures of a step. If the card is too small for them, in the next smaller way."""
+        """The pictures of a step."""
+        self._attempt(step, lambda: self._make(step))
+
+    def own(self, step: int, prompts: Sequence[str], lora: dict, untrained: dict) -> None:
+        """Pairs of pictures of people's own prompts (painting.py), with the seeds of the run's
+        previews. lora: the model's parameters as they are now; untrained: what they began as."""
+        requests: list[painting.Picture] = []
+
+        def work() -> None:
+            if not requests:
+                seeds = preview_seeds(self.settings, len(prompts))
+                for prompt, seed in zip(prompts, seeds, strict=True):
+                    requests.append(painting.write(self.run, prompt, seed, 1.0, step))
+            self._own(requests, lora, untrained)
+
+        self._attempt(step, work)
+        why = UserError("The picture could not be made.", "Training goes on; ask for it again.")
+        with suppress(UserError):  # a full disk
+            painting.fail(self.run, requests, why)
+
+    def _attempt(self, step: int, work: Callable[[], None]) -> None:
+        """Whatever goes wrong is said. If the card is too small, again in the next smaller way."""
         smaller = None
         try:
-            self._make(step)
+            work()
         except torch.OutOfMemoryError:
             log.exception("preview at step %d", step)
             smaller = eased(self.settings, "preview")
@@ -161,7 +179,7 @@ class Previewer:
             self.run.ease(self.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."
             self.report.say(Note(level="warning", text=text))
-            self.make(step)
+            self._attempt(step, work)
 
     def _say(self, step: int, why: str) -> None:
         text = f"No preview at step {step} ({why}); training goes on."
@@ -175,19 +193,41 @@ class Previewer:
         seeds = preview_seeds(s, len(texts))
         with self.report.stage("preview"):
             self.report.progress("preview", 0, len(texts))
-            images = sample(
-                self.kind,
-                self.pipe,
-                self.text.rows(range(len(seeds))),
-                self.text.rows([len(seeds)]),
-                Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
-                seeds,
-                self.device,
-                s.preview_batch,
-                s.preview_tiled,
-            )
+            rows = self.text.rows(range(len(seeds)))
+            images = self._sample(rows, self.text.rows([len(seeds)]), seeds)
             written = write_previews(images, texts, seeds, self.folder(step))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
                 self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
             self.report.progress("preview", len(texts), len(texts))
+
+    def _own(self, requests: Sequence[painting.Picture], lora: dict, untrained: dict) -> None:
+        num, now = len(requests), snapshot(lora)
+
+        def paint(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
+            restore(lora, now if strength else untrained)
+            tokens = self.settings.text_tokens
+            text = encode.encode_captions(self.kind, self.pipe, [*prompts, ""], tokens, self.device)
+            return self._sample(text.rows(range(len(prompts))), text.rows([len(prompts)]), seeds)
+
+        with self.report.stage("preview"):
+            self.report.progress("preview", 0, num)
+            try:
+                painting.fulfil(self.run, requests, paint)
+            finally:
+                restore(lora, now)
+            self.report.progress("preview", num, num)
+
+    def _sample(self, text: Text, negative: Text, seeds: Sequence[int]) -> list[Image.Image]:
+        s = self.settings
+        return sample(
+            self.kind,
+            self.pipe,
+            text,
+            negative,
+            Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+            seeds,
+            self.device,
+            s.preview_batch,
+            s.preview_tiled,
+        )

@@ -1,13 +1,19 @@
-"""Work in processes of their own: started so that they outlive the studio, found again by number
-and start time."""
+"""Work in processes of their own, which live on when the studio or the terminal closes, and a lock
+that dies with its holder. No torch in here.
+
+A process is known by a small file that holds its number and the time it began: numbers are given
+again, the two together are not.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -19,15 +25,22 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def start(
-    module: str, words: Sequence[str], log: Path, *, online: bool = False, speaks: bool = False
+    module: str,
+    words: Sequence[str],
+    log: Path,
+    *,
+    mark: Path | None = None,
+    online: bool = False,
+    speaks: bool = False,
 ) -> subprocess.Popen:
     """`python -m module words`, detached; what it says goes to the end of `log`.
 
-    online: it may ask the hub, others may not. speaks: its stdout is a pipe to the caller.
+    mark: the file `living` will know it by. online: it may ask the hub, others may not. speaks: its
+    stdout is a pipe to the caller.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", module, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if speaks else file,
@@ -36,6 +49,9 @@ def start(
             env=_environment(online),
             **_detached(),
         )
+    if mark is not None:
+        files.write_json(mark, identity(process.pid))
+    return process
 
 
 def ask(
@@ -78,14 +94,55 @@ def living(path: Path) -> psutil.Process | None:
         return None
 
 
+def end(process: psutil.Process | None, wait_s: float = 10.0) -> None:
+    """Kill a process and wait until it is gone; None, or one that is gone already, is fine."""
+    try:
+        if process is not None:
+            process.kill()
+            process.wait(wait_s)
+    except psutil.Error:
+        pass
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Inside, True: this process alone holds the lock; False: another one does.
+
+    The system frees the lock when its holder ends, however it ends. The file stays, empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        ours = _lock(file)
+        try:
+            yield ours
+        finally:
+            if ours and os.name == "nt":  # elsewhere closing the file is enough
+                _lock(file, release=True)
+
+
+def _lock(file: BinaryIO, release: bool = False) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)  # the byte that is locked need not exist
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK if release else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+
+
 def _environment(online: bool) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if name not in _OFFLINE}
     return {
         **kept,
         **({} if online else {"HF_HUB_OFFLINE": "1"}),
-        "BLOCKSKIP_DATA": str(
-            data_dir().absolute()
-        ),  # also when another folder is chosen in the meantime
+        # also when another folder is chosen in the meantime
+        "BLOCKSKIP_DATA": str(data_dir().absolute()),
         "PYTHONUTF8": "1",
         "PYTHONPATH": str(ROOT),
         "TOKENIZERS_PARALLELISM": "false",

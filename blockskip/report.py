@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from blockskip.events import Event, Peak, Progress
+from blockskip.events import Event, Note, Peak, Progress
 from blockskip.memory import monitor
 from blockskip.memory.tables import Need
-from blockskip.memory.watch import Peaks
+from blockskip.memory.watch import Disk, Heat, Peaks
 from blockskip.runs import Run
 
 log = logging.getLogger(__name__)
+FOLDER_S = 10.0  # between two looks at what the run's folder takes
 
 
 @dataclass
@@ -28,16 +30,39 @@ class Reporter:
     seconds: dict[str, float] = field(default_factory=dict)
     peaks: Peaks = field(default_factory=Peaks)
     broken_in: str = ""
-    _last: float = 0.0
-    _memory: float = 0.0
+    heat: Heat = field(default_factory=lambda: Heat(monitor.slowdown_celsius()))
+    disk: Disk = field(default_factory=Disk)
+    _last: float = -math.inf
+    _memory: float = -math.inf
+    _folder: float = -math.inf
+    _run_gib: float = -1.0
+    _warned: set[str] | None = None
 
     def say(self, event: Event) -> None:
         self.run.append(event)
         if time.monotonic() - self._memory > 1.0:
             self._memory = time.monotonic()
-            now = monitor.memory_event()
-            self.peaks.look(now.rss_gib)
-            self.run.append(now)
+            self._look()
+
+    def _look(self) -> None:
+        """Memory, room and heat now."""
+        if time.monotonic() - self._folder > FOLDER_S:
+            self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / monitor.GIB
+        now = monitor.memory_event(self.run.folder, self._run_gib)
+        self.peaks.look(now.rss_gib)
+        self.run.append(now)
+        self.warn(self.heat.look(now.card_celsius, time.monotonic()))
+        self.warn(self.disk.look(now.disk_free_gib, now.disk_run_gib))
+
+    def warn(self, text: str) -> None:
+        """Say a warning, once a run, whoever worked on it before; "" is none."""
+        if not text:
+            return
+        if self._warned is None:
+            self._warned = {e.text for e in self.run.events()[0] if isinstance(e, Note)}
+        if text not in self._warned:
+            self._warned.add(text)
+            self.run.append(Note(level="warning", text=text))
 
     def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
         if n == total or time.monotonic() - self._last > 0.2:

@@ -4,8 +4,8 @@ No torch in here: the studio and `blockskip runs` must open at once. The work it
 child process (worker.py) that lives on when the studio or the terminal closes. It is the only
 writer of `events.jsonl`; everybody else reads that file and asks for things through `control.json`.
 
-    new → running → done | failed | paused | stopped | crashed;  all but running and done can be
-    resumed
+    new → running → done | failed | paused | stopped | crashed;  all but running can be resumed,
+    done when it was given more steps
 """
 
 from __future__ import annotations
@@ -16,15 +16,28 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import tomli_w
 
-from blockskip import __version__, events, files, processes
+from blockskip import __version__, control, files, journal, processes
 from blockskip.config import Settings, settings_from_dict, settings_to_dict
-from blockskip.events import Event, UserError, command
+from blockskip.events import (
+    Done,
+    Event,
+    Failed,
+    Loss,
+    Memory,
+    Progress,
+    Started,
+    Stopped,
+    UserError,
+    command,
+)
 from blockskip.place import data_dir, set_data_dir
 
 __all__ = [
@@ -38,7 +51,8 @@ __all__ = [
     "set_data_dir",
 ]
 
-COMMANDS = ("pause", "stop", "preview")
+# a worker says Started first, and these only while it works: no need to look back as far as that
+_WORKING = (Started, Progress, Loss, Memory)
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -65,6 +79,10 @@ class Run:
         return self.folder / "photos"
 
     @property
+    def control_path(self) -> Path:
+        return self.folder / "control.json"
+
+    @property
     def cache_dir(self) -> Path:
         return self.folder / "cache"
 
@@ -75,6 +93,14 @@ class Run:
     @property
     def previews_dir(self) -> Path:
         return self.folder / "previews"
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.folder / "adapters"
+
+    @property
+    def pictures_dir(self) -> Path:
+        return self.folder / "pictures"
 
     @property
     def exports_dir(self) -> Path:
@@ -91,118 +117,139 @@ class Run:
             ) from error
 
     def settings(self) -> Settings:
-        """As the user chose them, with what was eased since memory ran out."""
+        """As the user chose them, with what was eased since memory ran out, and the steps it was
+        given later."""
         info = self.info()
-        return settings_from_dict(info["settings"] | info.get("eased", {}))
+        changed = info.get("eased", {}) | info.get("lengthened", {})
+        return settings_from_dict(info["settings"] | changed)
 
     def ease(self, settings: Settings) -> None:
         """Go on with `settings` from now on. What the run was begun with stays on record: its
         files are known by it."""
         info, now = self.info(), settings_to_dict(settings)
         begun = settings_to_dict(settings_from_dict(info["settings"]))
-        self.write_info(info | {"eased": {k: v for k, v in now.items() if v != begun[k]}})
+        eased = {k: v for k, v in now.items() if v != begun[k] and k != "steps"}
+        self.write_info(info | {"eased": eased})
+
+    def fingerprint(self) -> str:
+        """Of what decides what is learnt: settings, photos, model; in the header of the run's files.
+        Known once its first start has looked at photos and model."""
+        info = self.info()
+        identity = {key: info[key] for key in ("model_fingerprint", "photos")}
+        return files.fingerprint(info["settings"], identity)
 
     def write_info(self, info: dict) -> None:
         files.write_text(self.folder / "run.toml", tomli_w.dumps(info))
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
         """Events from byte `offset` up to the last whole line, and the offset to go on from."""
-        if not self.events_path.exists():
-            return [], offset
-        with open(self.events_path, "rb") as file:
-            file.seek(offset)
-            data = file.read()
-        end = data.rfind(b"\n") + 1
-        found = []
-        for line in data[:end].decode("utf-8").splitlines():
-            try:
-                found.append(events.from_json(line))
-            except ValueError:  # half a line of a killed worker, or a newer version's event
-                continue
-        return found, offset + end
+        return journal.read(self.events_path, offset)
 
     def append(self, event: Event) -> None:
-        """Add an event. Only the worker calls this (and `start`, for a worker that never spoke).
-
-        A killed worker may have left half a line: the new event then begins on a line of its own.
-        """
-        with open(self.events_path, "ab+") as file:
-            if file.tell() > 0:
-                file.seek(-1, os.SEEK_END)
-                torn = file.read(1) != b"\n"
-                if torn:
-                    file.write(b"\n")
-            file.write((events.to_json(event) + "\n").encode("utf-8"))
+        """Add an event. Only the worker calls this."""
+        journal.append(self.events_path, event)
 
     def state(self) -> str:
         """new | running | paused | stopped | failed | crashed | done."""
         if self.worker() is not None:
             return "running"
-        last = None
-        for event in self.events()[0]:
-            if isinstance(event, (events.Started, events.Stopped, events.Failed, events.Done)):
-                last = event
+        last = journal.last(self.events_path, (*_WORKING, Stopped, Failed, Done))
         if last is None:
             return "new" if not (self.folder / "worker.json").exists() else "crashed"
-        if isinstance(last, events.Stopped):
+        if isinstance(last, Stopped):
             return last.reason
-        return {events.Done: "done", events.Failed: "failed"}.get(type(last), "crashed")
+        return {Done: "done", Failed: "failed"}.get(type(last), "crashed")
 
     def worker(self) -> psutil.Process | None:
-        """The run's living process, recognised by its number and start time, or None."""
+        """The run's living process, or None."""
         return processes.living(self.folder / "worker.json")
+
+    def painter(self) -> psutil.Process | None:
+        """The living process that makes pictures of this run (painter.py), or None."""
+        return processes.living(self.folder / "painter.json")
+
+    def step(self) -> int:
+        """The step of the newest checkpoint: where the work goes on; 0 without one."""
+        return max(map(step_of, self.checkpoints_dir.glob("step-*.safetensors")), default=0)
 
     def start(self) -> subprocess.Popen:
         """Start (or go on with) the work in a process of its own that outlives this one.
 
-        Raises UserError when the run is being worked on, or is done.
+        Pictures being made of any run give way: a card has room for one model. Raises UserError
+        when the run is being worked on, or is done.
         """
         state = self.state()
-        if state not in RESUMABLE:
+        if state == "running":
+            raise UserError(f"Run “{self.name}” is running.", "Watch it in the studio.")
+        if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
             raise UserError(
-                f"Run “{self.name}” is {state}.",
-                "Watch it in the studio."
-                if state == "running"
-                else "It is finished; start a new run to train again.",
+                f"Run “{self.name}” is done.",
+                f"Give it more steps: {command('resume')} {self.name} --steps N",
             )
-        (self.folder / "control.json").unlink(missing_ok=True)
-        log = self.folder / "worker.log"
-        process = processes.start("blockskip.child", [str(self.folder)], log)
-        files.write_json(self.folder / "worker.json", processes.identity(process.pid))
-        return process
+        for run in [self, *list_runs()]:
+            processes.end(run.painter())
+        self.control_path.unlink(missing_ok=True)
+        mark = self.folder / "worker.json"
+        return processes.start(
+            "blockskip.child", [str(self.folder)], self.folder / "worker.log", mark=mark
+        )
 
-    def command(self, word: str) -> None:
-        """Ask the worker for something: pause | stop | preview. Raises UserError if nothing
-        runs."""
-        if word not in COMMANDS:
-            raise ValueError(f"command {word!r} is not one of {COMMANDS}")
+    def lengthen(self, steps: int) -> None:
+        """From the next start on, train until `steps` steps in all. What the run was begun with
+        stays on record.
+
+        The learning rate goes on as if the run had been that long from its beginning. Raises
+        UserError when it is being worked on, or has learnt as many steps already.
+        """
+        if self.worker() is not None:
+            raise UserError(f"Run “{self.name}” is running.", "Pause it first.")
+        learnt = self.step()
+        if steps <= learnt:
+            raise UserError(
+                f"Run “{self.name}” has learnt {learnt} steps already.",
+                f"Choose more than {learnt} steps in all.",
+            )
+        self.write_info(self.info() | {"lengthened": {"steps": steps}})
+
+    def extend(self, steps: int) -> subprocess.Popen:
+        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as `lengthen`
+        and `start` do."""
+        self.lengthen(steps)
+        return self.start()
+
+    def command(self, word: str, prompts: Sequence[str] = ()) -> None:
+        """Ask the worker for something: pause | stop | preview. prompts: for a preview of these
+        instead of the run's own. Raises UserError if nothing runs, it was told to end, or a prompt
+        cannot be used."""
         if self.worker() is None:
             raise UserError(
                 f"Run “{self.name}” is not running ({self.state()}).",
                 "Resume it first." if self.state() in RESUMABLE else "",
             )
-        files.write_json(self.folder / "control.json", {"command": word})
+        control.order(self.control_path, word, prompts)
 
-    def take_command(self, words: tuple[str, ...] = COMMANDS) -> str:
-        """The command waiting for the worker if it is one of `words`, else "".
+    def take_command(self, words: Sequence[str] = control.COMMANDS) -> str:
+        """The command waiting for the worker if it is one of `words`, else "". It is taken away, so
+        that it is obeyed once."""
+        return self.take_order(words).get("command", "")
 
-        It is taken away, so that it is obeyed once.
-        """
-        path = self.folder / "control.json"
-        if not path.exists():
-            return ""
-        try:
-            word = files.read_json(path).get("command", "")
-            if word not in words:
-                return ""
-            path.unlink()
-            return word
-        except (OSError, ValueError):  # being replaced this moment: next time
-            return ""
+    def take_order(self, words: Sequence[str] = control.COMMANDS) -> dict:
+        """As `take_command`, with all that was said: command, prompts; {} for none."""
+        return control.take(self.control_path, words)
 
     def size_bytes(self) -> int:
-        """What the run takes on disk."""
-        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+        """What the run takes on disk; a file that goes meanwhile counts nothing."""
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):
+                    total += os.stat(os.path.join(folder, name)).st_size
+        return total
+
+
+def step_of(path: Path) -> int:
+    """The optimiser step in the name of a checkpoint, an adapter or a folder of previews."""
+    return int(path.stem.split("-")[1])
 
 
 def create(settings: Settings, photos: list[Path], name: str = "") -> Run:

@@ -139,16 +139,17 @@ class Trainer:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
         path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
+        rows = self._rows(first)
         stamp = files.fingerprint(
             self.fingerprint,
             settings.precision,  # may be eased while a run goes on
-            first,
+            rows.start,
+            rows.stop,  # more than before when a run's old end had cut the window short
             *(tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()),
         )
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path
         self.leave()
-        rows = self._rows(first)
         current = snapshot(self.lora)
         alongside = self._alongside(rows)
         try:

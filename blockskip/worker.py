@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import astuple
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
 
-from blockskip import config, encode, events, files, results, sources
+from blockskip import config, encode, events, files, kept, results, sources
 from blockskip.config import Settings
 from blockskip.events import Done, Note, Saved, UserError
 from blockskip.families.base import Family, Text, family
@@ -21,7 +22,7 @@ from blockskip.memory import monitor
 from blockskip.memory.cap import cap, old_card
 from blockskip.memory.placement import free, pick_device, resident
 from blockskip.memory.planner import planned
-from blockskip.memory.watch import Spill
+from blockskip.memory.watch import Disk, Spill
 from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, read_photos
 from blockskip.preview import Previewer
@@ -47,9 +48,9 @@ class Worker:
     """One run being worked on."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.report = run, Reporter(run)
-        self.info = run.info()
+        self.run, self.info = run, run.info()
         self.settings: Settings = run.settings()
+        self.report = Reporter(run, disk=Disk(_disk_gib(self.settings)))
         self.row = config.model_row(self.settings.model)
         self.device = pick_device(self.settings.device)
         self.started = time.perf_counter()
@@ -67,9 +68,7 @@ class Worker:
             )
         )
         cap(self.device, self.settings.budget_gib)
-        if warning := old_card(self.device):
-            self.run.append(Note(level="warning", text=warning))
-        self.run.append(monitor.memory_event())
+        self.report.warn(old_card(self.device))
         try:
             self._stages(newest)
         except BaseException:
@@ -110,6 +109,7 @@ class Worker:
             if trainer.step:
                 self._checkpoint(trainer)
                 if stop.reason == "stopped":
+                    self._keep(trainer)
                     self._export(trainer.step)  # what was learnt so far can be used
             raise
         self._finish(trainer)
@@ -156,7 +156,7 @@ class Worker:
             )
         if not recorded:
             self.run.write_info(self.info | identity | {"torch": torch.__version__})
-        return files.fingerprint(self.info["settings"], identity)
+        return self.run.fingerprint()
 
     def _encode(
         self, kind: Family, pipe: object, photos: list[Photo], fingerprint: str
@@ -171,8 +171,9 @@ class Worker:
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
+        stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
         with self.report.stage("latents"):
-            if path.exists() and files.read_metadata(path).get("fingerprint") == fingerprint:
+            if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
 
                 latents = load(path.read_bytes())["latents"]
@@ -187,7 +188,7 @@ class Worker:
                         self.device,
                         lambda n, total: self._progress("latents", n, total),
                     )
-                files.save_tensors(path, {"latents": latents}, {"fingerprint": fingerprint})
+                files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
         return (
@@ -198,9 +199,13 @@ class Worker:
     def _train(self, trainer: Trainer, previewer: Previewer) -> None:
         settings = self.settings
 
-        def preview() -> None:
+        def preview(prompts: Sequence[str] = ()) -> None:
             trainer.leave()
-            previewer.make(trainer.step)
+            if prompts:
+                previewer.own(trainer.step, prompts, trainer.lora, trainer.untrained)
+            else:
+                previewer.make(trainer.step)
+            self._keep(trainer)
 
         if trainer.step == 0:
             preview()
@@ -209,22 +214,16 @@ class Worker:
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
-                if warning := spill.step(loss.seconds):
-                    self.report.say(Note(text=warning, level="warning"))
-                log.info(
-                    "step %d/%d loss %.4f %.2f s",
-                    loss.step,
-                    settings.steps,
-                    loss.loss,
-                    loss.seconds,
-                )
+                self.report.warn(spill.step(loss.seconds))
+                done = (loss.step, settings.steps, loss.loss, loss.seconds)
+                log.info("step %d/%d loss %.4f %.2f s", *done)
                 final = loss.step == settings.steps
                 if final or loss.step % settings.checkpoint_every == 0:
                     self._checkpoint(trainer)
                 if not final and settings.preview_every and loss.step % settings.preview_every == 0:
                     preview()
-                if self.run.take_command(("preview",)):
-                    preview()
+                if order := self.run.take_order(("preview",)):
+                    preview(order.get("prompts", ()))
                 self.report.progress(
                     "train", loss.step, settings.steps, each * (settings.steps - loss.step)
                 )
@@ -232,6 +231,7 @@ class Worker:
                     self._heed()
         if not previewer.folder(trainer.step).exists():
             preview()
+        self._keep(trainer)
 
     def _checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
@@ -246,6 +246,13 @@ class Worker:
         for old in results.checkpoints(self.run)[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Keep the LoRA alone: what has pictures can be chosen and exported later."""
+        if trainer.step:
+            tensors = {f"lora.{name}": tensor for name, tensor in trainer.lora.items()}
+            stamp = {"step": str(trainer.step), "fingerprint": trainer.fingerprint}
+            files.save_tensors(kept.adapter(self.run, trainer.step), tensors, stamp)
 
     def _export(self, step: int) -> str:
         with self.report.stage("export"):
@@ -279,3 +286,9 @@ def _identity(photo: Photo) -> dict:
     """What of a photo the draws depend on; without a box as it was written before boxes."""
     box = {"box": list(astuple(photo.box))} if photo.box else {}
     return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}
+
+
+def _disk_gib(settings: Settings) -> float:
+    """What the run's folder will take; quantised weights are elsewhere, and there before training."""
+    needs = planned(replace(settings, precision="full"))
+    return sum(need.disk_gib for need in needs.values())

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blockskip"
 BESIDE = set(
-    "config events files awake place processes report sources opening families memory runs downloads "
-    "housekeeping doctor".split()
+    "config events files awake place processes report sources opening families memory control "
+    "journal runs kept painting downloads housekeeping doctor".split()
 )
 STAGES = [
     "upright",
@@ -24,10 +24,13 @@ STAGES = [
     "optimizer",
     "train",
     "preview",
+    "lora_header",
     "export",
+    "easel",
     "results",
     "worker",
     "child",
+    "painter",
 ]
 ON_TOP = {"lab", "follow", "options", "model_commands", "cli", "__main__", "studio"}
 TOP_LEVEL = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import randomise, tiny_flux
 
-from blockskip import files, flow
+from blockskip import files, flow, optimizer
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.families.base import Text
@@ -90,6 +90,55 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut)
     assert (tmp_path / "resumed.safetensors").read_bytes() == (
         tmp_path / "whole.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("end", [3, 6, 7])  # windows have three steps: 7 cuts one short
+def test_a_lengthened_run_is_the_one_that_was_so_long_from_the_start(tmp_path, monkeypatch, end):
+    """But for the learning rate, which looks ahead to the end and so is held still here; and to
+    float error where the old end cut a window short: fewer draws went through the blocks together.
+    """
+    monkeypatch.setattr(optimizer, "learning_rate", lambda settings, step: settings.lr)
+    longer = dataclasses.replace(SETTINGS, steps=11, prior=0.3)
+    whole = trainer(tmp_path / "a", longer)
+    losses(whole)
+    whole.save(tmp_path / "whole.safetensors")
+    first = trainer(tmp_path / "b", dataclasses.replace(longer, steps=end))
+    first.data = dataclasses.replace(
+        first.data, latents=whole.data.latents[: len(first.data.draws)], text=whole.data.text
+    )
+    assert first.data.draws == whole.data.draws[: len(first.data.draws)]
+    for loss in first.run():
+        if loss.step == end:
+            break  # killed here: the window of the old end stays behind
+    first.save(tmp_path / "end.safetensors")
+    assert list((tmp_path / "b").glob("window-*"))
+    again = trainer(tmp_path / "b", longer)
+    again.load(tmp_path / "end.safetensors")
+    losses(again)
+    again.save(tmp_path / "again.safetensors")
+    one, other = (tmp_path / f"{name}.safetensors" for name in ("again", "whole"))
+    assert one.read_bytes() == other.read_bytes() or end % 3
+    torch.testing.assert_close(checkpoint_lora(one), checkpoint_lora(other), atol=1e-5, rtol=1e-4)
+
+
+def test_a_lengthened_run_goes_on_the_same_way_each_time(tmp_path):
+    """Cut within a window whose draws are used twice, with the true learning rate, killed again."""
+    short = dataclasses.replace(SETTINGS, steps=5, reuse=2)
+    first = trainer(tmp_path / "a", short)
+    losses(first)
+    first.save(tmp_path / "end.safetensors")
+    longer = dataclasses.replace(short, steps=11)
+    found = []
+    for name, cuts in (("b", [6]), ("c", [2, 1, 3])):
+        at = tmp_path / "end.safetensors"
+        for cut in cuts:
+            one = trainer(tmp_path / name, longer)
+            one.load(at)
+            losses(one, cut)
+            at = tmp_path / f"{name}.safetensors"
+            one.save(at)
+        found.append(at.read_bytes())
+    assert one.step == 11 and found[0] == found[1]
 
 
 def test_a_torn_window_is_computed_again(tmp_path):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import psutil
 
@@ -51,8 +53,9 @@ def usage(pid: int | None = None) -> Usage:
     )
 
 
-def memory_event() -> Memory:
-    """The worker's memory now. vram_gib is what torch holds of the card, its reserve included."""
+def memory_event(folder: Path | None = None, run_gib: float = UNKNOWN) -> Memory:
+    """The worker's memory now. vram_gib is what torch holds of the card, its reserve included.
+    folder: the run's, whose drive is looked at. run_gib: what it takes, which takes long to ask."""
     torch, (used, total) = _cuda(), _card()
     now = usage()
     ours = torch.cuda.memory_reserved() / GIB if torch else UNKNOWN
@@ -66,7 +69,40 @@ def memory_event() -> Memory:
         ram_total_gib=now.ram_total_gib,
         vram_used_gib=used,
         vram_total_gib=total,
+        disk_free_gib=disk_free_gib(folder) if folder else UNKNOWN,
+        disk_run_gib=run_gib,
+        card_celsius=card_celsius(),
     )
+
+
+def disk_free_gib(folder: Path) -> float:
+    """Room on the drive that a folder is on."""
+    try:
+        return shutil.disk_usage(folder).free / GIB
+    except OSError:
+        return UNKNOWN
+
+
+def card_celsius() -> float:
+    """The card's temperature now."""
+    return _temperature("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
+
+
+def slowdown_celsius() -> float:
+    """The temperature at which the card slows itself down."""
+    return _temperature("nvmlDeviceGetTemperatureThreshold", "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN")
+
+
+def _temperature(question: str, which: str) -> float:
+    nvml = _nvml()
+    if nvml is None:
+        return UNKNOWN
+    try:
+        degrees = getattr(nvml, question)(_device(), getattr(nvml, which))
+        return float(degrees) if degrees > 0 else UNKNOWN
+    except (nvml.NVMLError, AttributeError) as error:  # a card, or a version, that does not tell
+        log.debug("NVML does not tell a temperature: %s", error)
+        return UNKNOWN
 
 
 def card_peaks_gib() -> tuple[float, float]:
@@ -111,14 +147,11 @@ def _cuda() -> object | None:
 
 def _card() -> tuple[float, float]:
     """(used, total) of the card that torch would take first; (-1, -1) without one."""
-    nvml, torch = _nvml(), _cuda()
+    nvml = _nvml()
     if nvml is None:
         return UNKNOWN, UNKNOWN
     try:
-        uuid = (
-            str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid) if torch else ""
-        )
-        info = nvml.nvmlDeviceGetMemoryInfo(_handle(uuid))
+        info = nvml.nvmlDeviceGetMemoryInfo(_device())
         return info.used / GIB, info.total / GIB
     except nvml.NVMLError as error:
         log.debug("NVML does not tell the memory: %s", error)
@@ -137,6 +170,14 @@ def _nvml() -> object | None:
     ) as error:  # no package, no driver, or a driver in a bad state: all mean "unknown"
         log.debug("NVML is not there: %s", error)
         return None
+
+
+def _device() -> object:
+    """The NVML device that torch works on, or would."""
+    torch = _cuda()
+    if torch is None:
+        return _handle("")
+    return _handle(str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
 
 
 @cache

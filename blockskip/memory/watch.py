@@ -1,8 +1,10 @@
-"""Measured beside planned: the peak of every stage, and steps that slow down on a full card."""
+"""Measured beside planned: the peak of every stage; and what people should be warned of: steps that
+slow down on a full card, a hot card, a disk that gets full."""
 
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import sys
 from collections.abc import Iterator
@@ -123,3 +125,51 @@ class Spill:
                 "Policy”, “Prefer No Sysmem Fallback”."
             )
         return text
+
+
+@dataclass
+class Heat:
+    """A card that stays close to the temperature at which it slows itself down.
+
+    slowdown_celsius: that temperature, -1: not known, and then nothing is said.
+    """
+
+    CLOSE = 5.0  # °C
+    LONG_S = 60.0
+
+    slowdown_celsius: float = -1.0
+    since_s: float = math.inf  # when it became hot
+
+    def look(self, celsius: float, now_s: float) -> str:
+        """The card's temperature at a time, in seconds since anything; gives a warning or ""."""
+        if self.slowdown_celsius < 0 or celsius < self.slowdown_celsius - self.CLOSE:
+            self.since_s = math.inf
+            return ""
+        self.since_s = min(self.since_s, now_s)
+        if now_s - self.since_s < self.LONG_S:
+            return ""
+        return (
+            "The graphics card is hot: it slows itself down at "
+            f"{self.slowdown_celsius:.0f} °C, and has been close to that for a minute. Give it "
+            "air, or expect longer steps."
+        )
+
+
+@dataclass
+class Disk:
+    """A drive with less room than a run still needs, and a little. needs_gib: what the run takes
+    when it ends."""
+
+    SPARE_GIB = 1.0
+
+    needs_gib: float = 0.0
+
+    def look(self, free_gib: float, run_gib: float) -> str:
+        """Free on the drive and taken by the run, -1: not known; gives a warning or ""."""
+        still = max(0.0, self.needs_gib - max(0.0, run_gib))
+        if free_gib < 0 or free_gib >= still + self.SPARE_GIB:
+            return ""
+        return (
+            "The disk is nearly full: there may not be enough room for what this run still writes. "
+            "Free some space; if it does stop, nothing that was saved is lost."
+        )
