@@ -173,7 +173,7 @@ def extend(run: str, steps: int) -> str:
         done = watch.watch(found).step
         if not steps or int(steps) <= done:
             raise UserError(texts.EXTEND_LESS.format(steps=done), texts.EXTEND_LESS_REMEDY)
-        found.extend(int(steps))
+        found.lengthen(int(steps))
         watch.start(found)
     return run
 

@@ -66,10 +66,9 @@ def memory_charts(
     ]
     about = texts.CHART_RAM_ABOUT.format(total=now.ram_total_gib)
     charts.append(_figure(texts.CHART_RAM, about, ram, "GB", end, about))
-    free = getattr(now, "disk_free_gib", -1.0)
-    if free >= 0:
+    if now.disk_free_gib >= 0:
         disk = [line("disk_run_gib", "ours", texts.CHART_DISK_RUN)]
-        about = texts.CHART_DISK_ABOUT.format(free=free)
+        about = texts.CHART_DISK_ABOUT.format(free=now.disk_free_gib)
         charts.append(_figure(texts.CHART_DISK, about, disk, "GB", end, about))
     return "".join(charts)
 

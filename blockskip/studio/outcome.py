@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from blockskip import config, files, housekeeping, painting, sources
+from blockskip import config, files, housekeeping, kept, painting, sources
 from blockskip.events import UserError
 from blockskip.runs import Run
 from blockskip.studio import children, choices, texts, watch
@@ -22,13 +22,7 @@ def said(run: Run) -> str:
 def kept_step(run: Run, last: int) -> int:
     """The step whose LoRA is handed out: the one the user chose, else the last."""
     step = choices.load(run).get("step")
-    return step if isinstance(step, int) and step in steps_kept(run) else last
-
-
-def steps_kept(run: Run) -> list[int]:
-    """Steps whose LoRA can be had."""
-    found = (run.folder / "adapters").glob("step-*.safetensors")
-    return sorted(int(path.stem.removeprefix("step-")) for path in found)
+    return step if isinstance(step, int) and step in kept.steps_kept(run) else last
 
 
 def file_format(run: Run) -> str:
@@ -68,7 +62,7 @@ def problem(run: Run, format: str, step: int) -> UserError | None:
 def choose(run: str, **chosen: object) -> None:
     """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
     found = find(run)
-    if "step" in chosen and chosen["step"] not in steps_kept(found):
+    if "step" in chosen and chosen["step"] not in kept.steps_kept(found):
         raise UserError(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
     if chosen.get("format", "comfyui") not in texts.FORMATS:
         raise UserError(
@@ -169,7 +163,7 @@ def model_card(run: Run, step: int, num_photos: int, likeness: dict | None) -> s
 
 
 def _last(run: Run) -> int:
-    return max(steps_kept(run), default=watch.watch(run).step)
+    return max(kept.steps_kept(run), default=watch.watch(run).step)
 
 
 def _picture(run: Run, step: int) -> Path | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from blockskip import config, files, housekeeping, painting, runs
+from blockskip import config, files, housekeeping, kept, painting, runs
 from blockskip.events import UserError
 from blockskip.lab import likeness
 from blockskip.memory import monitor
@@ -319,8 +319,8 @@ def _result_parts(
 
 def _steps(run: Run, story: watch.Story) -> list[int]:
     """Steps that have both pictures and a LoRA; of old runs only the last."""
-    kept = outcome.steps_kept(run)
-    return kept or [max(step for step, _ in story.images)] if story.images else []
+    shown = {step for step, _ in story.images}
+    return [step for step in kept.steps_kept(run) if step in shown and step > 0]
 
 
 def _workflow(run: Run) -> str | None:

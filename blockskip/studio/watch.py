@@ -111,7 +111,7 @@ class Story:
     def _remember(self, event: Memory) -> None:
         self.now = event
         for name in CURVES:
-            value = getattr(event, name, -1.0)
+            value = getattr(event, name)
             if value >= 0:
                 self.memory.setdefault(name, Series(5.0)).add(self.active_s, value)
 
