@@ -90,6 +90,22 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
 def open_photo(path: Path) -> Image.Image:
     """The photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError
     (UnusablePhoto)."""
+    return _open(path, None)[0]
+
+
+def open_small(path: Path, short_px: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The photo for a look at it, and its true upright (width, height).
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size, as long as its short side stays
+    `short_px` or more; other kinds come whole. Raises UserError (UnusablePhoto).
+    """
+    image, (width, height) = _open(path, short_px)
+    turned = (width > height) != (image.width > image.height)
+    return image, (height, width) if turned else (width, height)
+
+
+def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The upright photo, and its (width, height) as the file stores it."""
     _check_file(path)
     _register()
     again = "Copy it again from the camera or phone, or leave it out."
@@ -97,7 +113,12 @@ def open_photo(path: Path) -> Image.Image:
         with Image.open(path, formats=READABLE) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            return as_seen(image)
+            size = image.size
+            if short_px is not None:
+                image.draft(
+                    None, (short_px * size[0] // min(size), short_px * size[1] // min(size))
+                )
+            return as_seen(image), size
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
