@@ -52,6 +52,8 @@ def test_folders_are_found_where_people_have_them_and_nowhere_else(home):
     ]
     program = make(home / "Desktop" / "ComfyUI", "comfy")
     make(home / "comfy recipes", "soups")
+    for number in range(1000):
+        (home / "Downloads" / f"{number}.zip").touch()
     make(home / "Pictures" / "ComfyUI")  # not a usual place: whole trees are not walked
     (home / "AI" / "comfy link").symlink_to(home / "ComfyUI")
     (home / "comfy loop").symlink_to(home)

@@ -106,6 +106,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
             sources.find_model(row)
         (part,) = ours.folder_of(row).rglob("*.part")
         assert part.stat().st_size == 4 * chunk
+        part.with_name("old.safetensors.aaaa.part").write_bytes(b"of another version")
         hub.cut_after, before = -1, len(hub.asked)
         source = sources.fetch(row)
         ranges = [r for m, p, r in hub.asked[before:] if m == "GET" and p.endswith(BIG)]
@@ -115,9 +116,12 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
         note = json.loads((source.folder / "fetched.json").read_text(encoding="utf-8"))
         del note["files"][BIG]  # ended after the file had its name, before that was noted
         (source.folder / "fetched.json").write_text(json.dumps(note), encoding="utf-8")
+        part.write_bytes(files[BIG] + b"more than there is")
         asked = len(hub.asked)
         sources.fetch(row)
-        assert not [p for m, p, _ in hub.asked[asked:] if m == "GET" and p.endswith(BIG)]
+        assert not part.exists() and not [
+            p for m, p, _ in hub.asked[asked:] if m == "GET" and p.endswith(BIG)
+        ]
 
 
 def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):

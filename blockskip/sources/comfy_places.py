@@ -13,7 +13,7 @@ import psutil
 
 from blockskip import config, files
 
-_MOST = 500  # entries looked at in one folder
+_MOST = 20_000  # names looked at in one folder
 _DEEP = 4  # folders of telling names inside each other: the zip, its folder, its folder, ComfyUI
 _MODELS = ("checkpoints", "diffusion_models", "unet", "loras")
 _INSTALLERS = ("stabilitymatrix", "stability matrix", "pinokio")
@@ -50,9 +50,7 @@ def _written_down() -> Iterator[Path]:
 
 def _telling_names() -> Iterator[Path]:
     for place in dict.fromkeys(_usual_places()):
-        for folder in _folders(place):
-            if "comfy" in folder.name.lower() or folder.name.lower() in _INSTALLERS:
-                yield folder
+        yield from _folders(place, _INSTALLERS)
 
 
 def _usual_places() -> Iterator[Path]:
@@ -76,15 +74,20 @@ def _inside(folder: Path, deep: int) -> Iterator[Path]:
     if is_comfyui(folder):
         yield folder
     elif deep:
-        for sub in _folders(folder):
-            if "comfy" in sub.name.lower() or sub.name.lower() in _ON_THE_WAY:
-                yield from _inside(sub, deep - 1)
+        for sub in _folders(folder, _ON_THE_WAY):
+            yield from _inside(sub, deep - 1)
 
 
-def _folders(place: Path) -> list[Path]:
-    """Folders right in it, links followed; [] for what cannot be listed."""
+def _folders(place: Path, names: tuple[str, ...]) -> list[Path]:
+    """Folders right in it, links followed, with “comfy” in their name or called one of `names`; []
+    for what cannot be listed."""
     try:
         with os.scandir(place) as entries:
-            return sorted(Path(e.path) for e in islice(entries, _MOST) if e.is_dir())
+            telling = [e for e in islice(entries, _MOST) if _tells(e.name.lower(), names)]
+            return sorted(Path(e.path) for e in telling if e.is_dir())
     except OSError:
         return []
+
+
+def _tells(name: str, names: tuple[str, ...]) -> bool:
+    return "comfy" in name or name in names
