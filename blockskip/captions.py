@@ -1,0 +1,6 @@
+def automatic(t, c, extra=""):
+    return f"a photo of {t} {c}"
+
+
+def captioner():
+    return None

@@ -266,11 +266,11 @@ def _read(path: Path, caption: str) -> Photo:
         raise UnusablePhoto(path, f"is only {width} × {height} pixels", "Choose a bigger photo.")
     if max(width, height) > MAX_RATIO * min(width, height):
         raise UnusablePhoto(path, f"is a strip of {width} × {height} pixels", "Crop it first.")
-    text = _caption(path) or caption
+    text = read_caption(path) or caption
     return Photo(path, text, width, height, file_sha(path), read_box(path))
 
 
-def _caption(path: Path) -> str:
+def read_caption(path: Path) -> str:
     """The text of the .txt beside a photo on one line, "" if there is none.
 
     UTF-8 with or without a mark, UTF-16 with one, else the Windows code page 1252.

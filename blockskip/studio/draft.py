@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from blockskip import boxes, files, photo_checks, photos, runs
+from blockskip import boxes, files, photo_features, photos, runs
 from blockskip.boxes import Box
 from blockskip.events import UserError
 from blockskip.studio import texts
@@ -27,8 +27,7 @@ class Kept:
     """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
 
     caption: "" = the automatic one. box: the pet's frame; proposal: one found by itself, never used
-    unasked; both (left, top, right, bottom) in shares of the photo. features: what
-    `photo_checks` looks at.
+    unasked; both (left, top, right, bottom) in shares of the photo.
     """
 
     file: str
@@ -38,7 +37,6 @@ class Kept:
     caption: str = ""
     box: tuple[float, ...] | None = None
     proposal: tuple[float, ...] | None = None
-    features: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,11 @@ def load() -> Draft:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return Draft()
+
+
+def features(file: str) -> photo_features.Features:
+    """What was measured on a photo. Raises UserError when it is gone."""
+    return photo_features.features(photos_dir() / file, photos_dir().parent / "features")
 
 
 def answer(**answers: object) -> None:
@@ -155,7 +158,8 @@ def clear() -> Draft:
     """Take all photos out and forget the pet's name; the other answers stay."""
     with _lock:
         old = load()
-        shutil.rmtree(photos_dir(), ignore_errors=True)
+        for folder in (photos_dir(), photos_dir().parent / "features"):
+            shutil.rmtree(folder, ignore_errors=True)
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
@@ -165,8 +169,6 @@ def _keep(photo: photos.Photo, caption: str, demo: bool) -> Kept:
     path = photos_dir() / f"{photo.sha[:16]}{suffix}"
     photos_dir().mkdir(parents=True, exist_ok=True)
     photos.reencode(photo.path, path)
-    image = photos.open_photo(path)
-    proposal = boxes.propose(image)
     kept = Kept(
         path.name,
         photo.path.name,
@@ -174,9 +176,9 @@ def _keep(photo: photos.Photo, caption: str, demo: bool) -> Kept:
         demo,
         caption,
         _numbers(photo.box),
-        _numbers(proposal),
-        asdict(photo_checks.features(path)),
+        _numbers(boxes.propose(photos.open_photo(path))),
     )
+    features(path.name)
     _write_beside(kept)
     return kept
 

@@ -8,41 +8,43 @@ from functools import lru_cache
 from blockskip import captions, photo_checks
 from blockskip.boxes import Box
 from blockskip.config import Settings
-from blockskip.studio import pictures, texts
+from blockskip.studio import draft, pictures, texts
 from blockskip.studio.draft import Draft, Kept
 from blockskip.studio.words import count_photos, data, e, press
 
 
-def photos(draft: Draft, settings: Settings, least_px: int, can_describe: bool) -> str:
+def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
     """Tiles with a button to remove each, what could not be used, findings and advice.
 
-    settings: of the plan, for the crops shown. least_px: a smaller photo is enlarged.
+    settings: of the plan, for the crops shown and for what is too small.
     """
-    bad = _rejected(draft)
-    if not draft.photos:
+    bad = _rejected(now)
+    if not now.photos:
         return f'{bad}<p class="hint center">{texts.PHOTOS_EMPTY}</p>'
-    findings, advice = _looked_at(_key(draft), least_px)
-    tiles = "".join(_tile(photo, findings[photo.file]) for photo in draft.photos)
+    findings, advice = _looked_at(
+        tuple((p.file, p.name, p.box) for p in now.photos), settings.s_max_px
+    )
+    tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
     said = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
     hint = f'<ul class="advice">{said}</ul>' if said else ""
     foot = (
-        f'<div class="tiles-foot"><span>{count_photos(len(draft.photos))}</span>'
+        f'<div class="tiles-foot"><span>{count_photos(len(now.photos))}</span>'
         f"{press('clear', texts.PHOTOS_CLEAR, 'link')}</div>"
     )
     return (
-        f'{bad}<div class="photos" data-photos="{data(_for_dialog(draft, settings, findings))}" '
+        f'{bad}<div class="photos" data-photos="{data(_for_dialog(now, settings, findings))}" '
         f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{texts.PHOTO_HINT}</p>'
-        f"{_marks(draft)}{hint}</div>"
+        f"{_marks(now)}{hint}</div>"
     )
 
 
-def _rejected(draft: Draft) -> str:
-    if not draft.rejected:
+def _rejected(now: Draft) -> str:
+    if not now.rejected:
         return ""
     lines = "".join(
         f"<li>{f'<b>{e(name)}</b>: ' if name else ''}{e(reason)}</li>"
-        for name, reason in draft.rejected
+        for name, reason in now.rejected
     )
     return f'<div class="note warning" role="status"><b>{texts.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
 
@@ -63,35 +65,29 @@ def _tile(photo: Kept, findings: Sequence[photo_checks.Finding]) -> str:
     )
 
 
-def _marks(draft: Draft) -> str:
+def _marks(now: Draft) -> str:
     """Frames around the pet: offered, and counted."""
-    boxed = sum(photo.box is not None for photo in draft.photos)
-    open_ones = sum(photo.box is None and photo.proposal is not None for photo in draft.photos)
+    boxed = sum(photo.box is not None for photo in now.photos)
+    open_ones = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
     buttons = press("mark_all", texts.PHOTOS_BOX_ALL) if open_ones else ""
     buttons += press("unmark_all", texts.PHOTOS_BOX_NONE, "link") if boxed else ""
-    about = texts.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(draft.photos))
+    about = texts.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
 
 
-def _key(draft: Draft) -> tuple:
-    return tuple(
-        (p.file, p.name, p.box, tuple(sorted(p.features.items(), key=str))) for p in draft.photos
-    )
-
-
 @lru_cache(maxsize=4)
 def _looked_at(key: tuple, least_px: int) -> tuple[dict, list[str]]:
-    """(findings of each photo by file, advice on all of them)."""
-    features = {file: photo_checks.Features(**dict(items)) for file, _, _, items in key}
-    frames = {file: Box(*box) if box else None for file, _, box, _ in key}
-    names = {file: name for file, name, _, _ in key}
+    """(findings of each photo by file, advice on all of them). key: (file, name, frame) of each."""
+    features = {file: draft.features(file) for file, _, _ in key}
+    frames = {file: Box(*box) if box else None for file, _, box in key}
+    names = {file: name for file, name, _ in key}
     findings = photo_checks.findings(features, frames, least_px, names)
     return findings, photo_checks.advice(features, frames, findings)
 
 
 def _for_dialog(
-    draft: Draft, settings: Settings, findings: Mapping[str, Sequence[photo_checks.Finding]]
+    now: Draft, settings: Settings, findings: Mapping[str, Sequence[photo_checks.Finding]]
 ) -> list[dict]:
     """What the dialog shows of each photo."""
     automatic = captions.automatic(settings.trigger, settings.class_name)
@@ -108,7 +104,7 @@ def _for_dialog(
             "proposal": photo.proposal,
             "findings": [finding.text for finding in findings[photo.file]],
         }
-        for photo in draft.photos
+        for photo in now.photos
     ]
 
 

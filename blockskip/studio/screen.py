@@ -65,6 +65,7 @@ RUN_PARTS = (
     "compare",
     "prompt",
     "paint",
+    "paint_seed",
     "pictures",
     "more",
     "previews",
@@ -152,7 +153,7 @@ def _setup_parts() -> tuple[dict[str, dict], draft.Draft]:
     if found.plan and now.photos:
         train = texts.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(now, settings, settings.s_min_px, shelf.can_describe()),
+        "photos": photo_view.photos(now, settings, shelf.can_describe()),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
@@ -312,6 +313,7 @@ def _result_parts(
         },
         "prompt": {"value": settings.subject_caption},
         "paint": {"interactive": watch.running() is None},
+        "paint_seed": {"value": None},
         "pictures": {"value": result_view.own_pictures(painting.list(run), run.name)},
         "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
