@@ -9,14 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from blockskip import config, downloads, housekeeping, options, sources
 from blockskip.events import UserError, command
@@ -84,16 +77,20 @@ def _fetch(row: config.ModelRow, as_json: bool) -> None:
 
 def _watch(row: config.ModelRow, console: Console) -> downloads.Download:
     """Show a download until it ends."""
-    columns = BarColumn(28), DownloadColumn(True), TransferSpeedColumn(), TimeRemainingColumn()
-    shown = TextColumn("{task.description}")
-    with Progress(*columns, shown, console=console, disable=console.quiet) as bars:
+    columns = BarColumn(28), DownloadColumn(True), TextColumn("{task.description}")
+    with Progress(*columns, console=console, disable=console.quiet) as bars:
         bar = bars.add_task("", total=None)
         while (now := downloads.progress(row)) is None or now.state == "running":
             if now:
                 total = now.bytes_total or None
-                bars.update(bar, completed=now.bytes_done, total=total, description=now.file)
+                bars.update(bar, completed=now.bytes_done, total=total, description=_pace(now))
             time.sleep(0.3)
     return now
+
+
+def _pace(now: downloads.Download) -> str:
+    left = f"{int(now.eta_s) // 60}:{int(now.eta_s) % 60:02d} left" if now.eta_s >= 0 else ""
+    return f"{now.bytes_per_s / 2**20:.1f} MiB/s  {left}  {now.file}"
 
 
 def _say_model(as_json: bool, source: sources.Source) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -187,3 +188,23 @@ def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     hub.hold_after = -1
     done = subprocess.run(command, cwd=house, **pipes, timeout=100)
     assert done.returncode == 0 and json.loads(done.stdout)["model"] == "tiny"
+
+
+def test_speed_is_of_the_last_seconds_and_never_of_what_was_here_before(monkeypatch):
+    now = [100.0]
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=time.sleep)
+    monkeypatch.setattr(downloads, "time", clock)
+    report, total, done = downloads._Report(ROW), 10**9, 500_000_000
+    report.tell(done, total, "")  # half of it was here
+    for second in range(60):
+        for _ in range(10):
+            done += 100_000 if second < 40 else 200_000
+            now[0] += 0.1
+            report.tell(done, total, BIG)
+        if second == 20:
+            middle = downloads.progress(ROW)
+    last = downloads.progress(ROW)
+    assert middle.state == last.state == "running" and last.bytes_done <= done
+    assert middle.bytes_per_s == pytest.approx(1e6, rel=0.01)
+    assert last.bytes_per_s == pytest.approx(2e6, rel=0.01)
+    assert last.eta_s == pytest.approx((total - last.bytes_done) / 2e6, rel=0.01)
