@@ -7,6 +7,7 @@ same tensors give the same bytes (METHOD.md §1.5, property 6).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -41,7 +42,8 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             os.fsync(file.fileno())
         replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file where a folder was meant
+            temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 

@@ -19,7 +19,8 @@ import webbrowser
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from blockskip import __version__, config, files, runs
+from blockskip import __version__, config, files, place, runs
+from blockskip.events import UserError
 from blockskip.studio import texts
 
 log = logging.getLogger("blockskip.studio")
@@ -55,7 +56,10 @@ def main(
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise files.disk_error(data, error) from error
+        told = files.disk_error(data, error)
+        if place.memo().exists():  # chosen on the page: the way back must not need the page
+            told = UserError(told.title, texts.DATA_GONE.format(memo=place.memo()))
+        raise told from error
     _start_log(data)
     open_already = running_url(data)
     if open_already:

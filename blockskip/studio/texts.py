@@ -350,6 +350,7 @@ NO_RUN = "This training is not there any more."
 NO_RUN_REMEDY = "Choose another one from the list."
 ALREADY_OPEN = "%s is already open at %s"
 OPEN_AT = "%s is open at %s (Ctrl-C ends it; a running training goes on)"
+DATA_GONE = "Attach its drive again, or delete {memo} to go back to the usual folder."
 NO_WINDOW = (
     "There is no window of its own here (it needs the package pywebview); the browser is used."
 )
