@@ -1,6 +1,0 @@
-def automatic(t, c, extra=""):
-    return f"a photo of {t} {c}"
-
-
-def captioner():
-    return None
