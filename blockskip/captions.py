@@ -12,7 +12,6 @@ FOLDER: of photos; OUT.jsonl: a line {"file", "text"} a photo, each written as s
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,8 +20,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from blockskip import files, photos, runs
-from blockskip.config import ROOT
+from blockskip import files, photos, processes, runs
 from blockskip.events import UserError
 
 HUB_ID = "Salesforce/blip-image-captioning-base"
@@ -110,23 +108,8 @@ def captioner() -> Path | None:
 
 def start(folder: Path, model_folder: Path, out: Path) -> subprocess.Popen:
     """Describe the photos of a folder in a process of its own; `said` tells what it has said."""
-    environment = {
-        **os.environ,
-        "PYTHONUTF8": "1",
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    with open(out.with_suffix(".log"), "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "blockskip.captions", *map(str, (folder, model_folder, out))],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=ROOT,
-            env=environment,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+    words = [str(part) for part in (folder, model_folder, out)]
+    return processes.start("blockskip.captions", words, out.with_suffix(".log"))
 
 
 def said(out: Path) -> dict[str, str]:

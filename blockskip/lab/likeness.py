@@ -75,12 +75,14 @@ def read(run: Run) -> dict | None:
 
 def start(run: Run) -> subprocess.Popen:
     """Look at a run in a process of its own."""
-    return processes.start("blockskip.lab.likeness", run.folder, "likeness.log", _mark(run))
+    return processes.start(
+        "blockskip.lab.likeness", [str(run.folder)], run.folder / "likeness.log", mark=_mark(run)
+    )
 
 
 def working(run: Run) -> bool:
     """Whether that process still looks."""
-    return processes.alive(_mark(run)) is not None
+    return processes.living(_mark(run)) is not None
 
 
 def path(run: Run) -> Path:

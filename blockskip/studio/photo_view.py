@@ -13,7 +13,7 @@ from blockskip.studio.draft import Draft, Kept
 from blockskip.studio.words import count_photos, data, e, press
 
 
-def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
+def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
     """Tiles with a button to remove each, what could not be used, findings and advice.
 
     settings: of the plan, for the crops shown and for what is too small.
@@ -35,7 +35,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
         f'{bad}<div class="photos" data-photos="{data(_for_dialog(now, settings, findings))}" '
         f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{texts.PHOTO_HINT}</p>'
-        f"{_marks(now)}{hint}</div>"
+        f"{_marks(now)}{_describe(can_describe, describing)}{hint}</div>"
     )
 
 
@@ -74,6 +74,13 @@ def _marks(now: Draft) -> str:
     about = texts.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
+
+
+def _describe(can: bool, working: bool) -> str:
+    """The captioner, where there is one."""
+    if working:
+        return f'<p class="hint" role="status">{texts.DESCRIBING}</p>'
+    return f'<p class="presses">{press("describe", texts.DESCRIBE_ALL)}</p>' if can else ""
 
 
 @lru_cache(maxsize=4)

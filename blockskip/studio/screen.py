@@ -143,6 +143,7 @@ def _parts(shown: str) -> dict[str, dict]:
 
 def _setup_parts() -> tuple[dict[str, dict], draft.Draft]:
     """The column where a training is put together."""
+    describing = shelf.describing()
     now, given, busy = draft.load(), actions.answers(), watch.running()
     found, models = actions.planned(given, len(now.photos)), shelf.shelf()
     row = config.model_row(given["model"])
@@ -153,7 +154,7 @@ def _setup_parts() -> tuple[dict[str, dict], draft.Draft]:
     if found.plan and now.photos:
         train = texts.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(now, settings, shelf.can_describe()),
+        "photos": photo_view.photos(now, settings, shelf.can_describe(), describing),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
