@@ -283,7 +283,7 @@ COMPARE = {
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
     "How much the pictures look like your photos (1 = the same), judged by the demo world’s own "
-    "judge; the last row should stay low."
+    "judge. The second column should stay low: other animals stay what they were."
 )
 LIKENESS_PET = "Your pet"
 LIKENESS_CLASS = "Any {kind}"
