@@ -75,6 +75,8 @@ class Trainer:
     window. stage(name): entered around each window ("residuals").
     """
 
+    span_type = Span  # another one says otherwise which blocks are trained (lab/baselines.py)
+
     def __init__(
         self,
         model: nn.Module,
@@ -90,7 +92,7 @@ class Trainer:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
         self.progress, self.stage = progress, stage
-        self.span = Span(settings.front, settings.back)
+        self.span = self.span_type(settings.front, settings.back)
         self.side_px = train_side(settings)
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
         self.lora = add_lora(
@@ -154,22 +156,27 @@ class Trainer:
         alongside = self._alongside(rows)
         try:
             restore(self.lora, self.window_lora)
-            window = compute_window(
-                self.model,
-                self.family,
-                self.span,
-                self._inputs(rows),
-                settings.micro_batch,
-                self.device,
-                self.progress,
-                alongside,
-                self.device.type == "cpu" or len(rows) <= settings.window_on_card,
-            )
+            window = self._features(rows, alongside)
         finally:
             restore(self.lora, current)
         target = self._targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
         return path
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        """What the steps of a window need of its draws, with the LoRA as it is now."""
+        settings = self.settings
+        return compute_window(
+            self.model,
+            self.family,
+            self.span,
+            self._inputs(rows),
+            settings.micro_batch,
+            self.device,
+            self.progress,
+            alongside,
+            self.device.type == "cpu" or len(rows) <= settings.window_on_card,
+        )
 
     def _rows(self, first: int) -> range:
         """The draws of the window that starts at step `first`; each is used `reuse` times."""

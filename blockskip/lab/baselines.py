@@ -1,40 +1,65 @@
-"""What BlockSkip is compared with, on the same loop: LoRA on every block, nothing skipped or stored.
+"""What BlockSkip is compared with, as small variations of the one loop (METHOD.md §3).
 
-Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of train.py; only two
-answers differ. A window is the draws' own inputs, which no block has seen, and the library's forward
-runs whole, its modulation included. Plain LoRA, QLoRA (a quantised model) and block swap (weights
-brought for every block in every step) are settings of it (METHOD.md §3).
+Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of train.py. What a
+trainer here changes is what a window holds, what a step runs, or which LoRA a step moves:
+
+    WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
+                        model), block swap (weights brought for every block in every step)
+    LoraFATrainer       of it, A stays as it was drawn (arXiv 2308.03303, without peft's correction of
+                        the gradient)
+    LisaTrainer         of it, two random blocks at a time, redrawn every 20 steps (LISA's choice of
+                        what moves, arXiv 2403.17919, here of LoRA and not of the weights themselves)
+    HollowTrainer       the centre is skipped and stored, both ends are trained
+    NoResidualTrainer   the chosen spans are left out, and nothing stands for them
+    RoundedTrainer      the back's residual is kept in 8 bits
+
+Which rows a table has, and with which settings, stands in rows.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from blockskip.memory.placement import replaced
-from blockskip.residuals import save_window
-from blockskip.skipping import Feed, checkpointed, streamed
+import torch
+from torch import Tensor, nn
+
+from blockskip.flow import generator
+from blockskip.memory.placement import replaced, resident
+from blockskip.residuals import Alongside, Span, full_velocity
+from blockskip.skipping import Feed, Pass, checkpointed, restore, snapshot, streamed
 from blockskip.train import Trainer
+
+LISA_BLOCKS, LISA_STEPS = 2, 20
+ROUNDED_AT_ONCE = 64  # numbers that share a scale
 
 
 class WholeTrainer(Trainer):
     """LoRA on every block of `model`. settings: front and back are 0; patches "full" means s_max_px;
-    middle "streamed" is block swap; `reuse` and `refresh` change nothing."""
+    middle "streamed" is block swap; `refresh` changes nothing."""
 
-    def _window(self, first: int) -> Path:
-        """The draws' inputs on disk, as they would come from the encoders; no block works."""
-        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self._rows(first)
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        """The draws' inputs as they would come from the encoders. No block works, but for draws of
+        the bare class word, whose target is the untrained model's answer."""
+        if alongside:
+            current = snapshot(self.lora)
+            restore(self.lora, self.untrained)
+            alongside.velocity = self._answers(alongside.inputs)
+            restore(self.lora, current)
         inputs = self._inputs(rows)
-        tensors = {
+        return {
             "front.image": inputs.noisy,
             "front.text": inputs.text,
             "pooled": inputs.pooled,
             "t": inputs.t,
-            "target": self._targets(rows, None),
         }
-        save_window(path, tensors, self.fingerprint)
-        return path
+
+    def _answers(self, inputs: object) -> Tensor:
+        return full_velocity(
+            self.model, self.family, inputs, self.settings.micro_batch, self.device
+        )
 
     @contextmanager
     def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
@@ -46,3 +71,134 @@ class WholeTrainer(Trainer):
             wrapped = checkpointed(blocks, range(len(blocks)))
         with replaced(self.model, wrapped):
             yield Feed()
+
+
+class LoraFATrainer(WholeTrainer):
+    """Plain LoRA whose A stays as it was drawn: the inputs of a layer need not be kept for it."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        for name, parameter in self.lora.items():
+            parameter.requires_grad_("lora_A" not in name)
+
+
+class LisaTrainer(WholeTrainer):
+    """Plain LoRA of which a step moves LISA_BLOCKS blocks, others every LISA_STEPS steps."""
+
+    def _train_step(self, path: Path, first: int) -> float:
+        blocks = [name for name, _ in self.family.blocks(self.model)]
+        source = generator(self.settings.seed, "lisa", self.step // LISA_STEPS)
+        drawn = torch.randperm(len(blocks), generator=source)[:LISA_BLOCKS].tolist()
+        moved = tuple(f"transformer.{blocks[i]}." for i in drawn)
+        for name, parameter in self.lora.items():
+            parameter.requires_grad_(name.startswith(moved))
+        return super()._train_step(path, first)
+
+
+@dataclass(frozen=True)
+class HollowSpan(Span):
+    """Blocks [0, front) and [N - back, N) are trained, the centre is skipped."""
+
+    def middle(self, num_blocks: int) -> list[int]:
+        """The blocks that are trained."""
+        centre = self.centre(num_blocks)
+        return [i for i in range(num_blocks) if i not in centre]
+
+    def centre(self, num_blocks: int) -> range:
+        """The blocks that are skipped."""
+        return range(self.front, num_blocks - self.back)
+
+
+class AddBoth(nn.Module):
+    """The first skipped block of a hollow centre: Δ of both streams, since blocks follow that read
+    the text."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
+    ) -> tuple[Tensor, Tensor]:
+        text = encoder_hidden_states + self.feed["centre.text"]
+        return text, hidden_states + self.feed["centre.image"]
+
+
+class HollowTrainer(WholeTrainer):
+    """The centre is skipped, its residuals stored (HollowedNet's choice of span). settings: front
+    and back count the blocks that are *trained* at either end."""
+
+    span_type = HollowSpan
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        told = super()._features(rows, alongside)
+        skipped = self._centre()
+        given, made = [], []
+
+        def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
+            streams = inputs["encoder_hidden_states"], inputs["hidden_states"]
+            given.append([stream.to("cpu", copy=True) for stream in streams])
+
+        def after(_module: nn.Module, _args: tuple, outputs: tuple) -> None:
+            made.append([stream.to("cpu", copy=True) for stream in outputs])
+
+        handles = [
+            skipped[0][1].register_forward_pre_hook(before, with_kwargs=True),
+            skipped[-1][1].register_forward_hook(after),
+        ]
+        try:
+            self._answers(self._inputs(rows))
+        finally:
+            for handle in handles:
+                handle.remove()
+        for i, name in enumerate(("centre.text", "centre.image")):
+            told[name] = torch.cat([b[i] - a[i] for a, b in zip(given, made, strict=True)])
+        return told
+
+    @contextmanager
+    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+        with super()._skipping(hollow) as feed:
+            (first, _), *others = self._centre()
+            skipped = {first: AddBoth(feed)} | {name: Pass() for name, _ in others}
+            with replaced(self.model, skipped):
+                yield feed
+
+    def _centre(self) -> list[tuple[str, nn.Module]]:
+        blocks = self.family.blocks(self.model)
+        return [blocks[i] for i in self.span.centre(len(blocks))]
+
+
+class NoResidualTrainer(Trainer):
+    """The skipped spans are left out: the middle is given what the embedders say, the head what the
+    middle says. Gradients and pictures' model are as before, so the LoRA learns for another model
+    than it is used in."""
+
+    @torch.no_grad()
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window, inputs = super()._features(rows, alongside), self._inputs(rows)
+        if self.span.front:
+            image, text = (self.model.get_submodule(name) for name in self.family.embedders)
+            with resident(self.device, image, text):
+                window["front.image"] = image(inputs.noisy.to(self.device)).cpu()
+                window["front.text"] = text(inputs.text.to(self.device)).cpu()
+        if self.span.back:
+            window["back"] = torch.zeros_like(window["back"])
+        return window
+
+
+class RoundedTrainer(Trainer):
+    """The back's residual goes through 8 bits, ROUNDED_AT_ONCE numbers to a scale: a quarter of its
+    room in float32."""
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window = super()._features(rows, alongside)
+        if self.span.back:
+            window["back"] = rounded(window["back"])
+        return window
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x (…, D) as 8-bit numbers with a scale for each ROUNDED_AT_ONCE of them would give it back."""
+    parts = x.float().unflatten(-1, (-1, ROUNDED_AT_ONCE))
+    scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+    return ((parts / scale).round() * scale).flatten(-2).to(x.dtype)
