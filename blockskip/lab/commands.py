@@ -85,6 +85,42 @@ def evaluate_base_(
     )
 
 
+@lab.command()
+def ablate(
+    work: Annotated[Path, typer.Option(help="Where cells.jsonl is kept and gone on with.")],
+    table: Annotated[
+        str, typer.Option(help="Tables one after another; with + between them: together.")
+    ] = "A+B,C,D,E",
+    rows: Annotated[str, typer.Option(help="Only these rows, comma between them.")] = "",
+    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: as the table says.")] = 0,
+    seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
+    images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Train and judge rows × pets × seeds on the demo model, at low priority; stopped at any time,
+    it goes on again."""
+    from blockskip.lab import ablate as lab_ablate
+
+    lab_ablate.step_back()
+    plan = lab_ablate.Plan(
+        work=work,
+        groups=tuple(_words(table)),
+        keys=tuple(_words(rows)),
+        subjects=subjects,
+        seeds=seeds,
+        steps=steps,
+        images=images,
+    )
+    aside = Console(stderr=True).print
+    made = list(lab_ablate.ablate(plan, lambda line: aside(line, highlight=False)))
+    say(as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"])
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _whole_patches(side: int) -> int:
     if side < 16 or side % 16:
         raise typer.BadParameter(f"{side} is not possible: give a multiple of 16, such as 256.")
@@ -229,7 +265,7 @@ def bench(
     plan = Plan(
         work=work,
         size=size,
-        contenders=tuple(name.strip() for name in contenders.split(",") if name.strip()),
+        contenders=tuple(_words(contenders)),
         rungs=tuple(_numbers("--rungs", rungs, float)),
         side_px=side,
         text_tokens=text,

@@ -1,0 +1,234 @@
+"""A cell of the ablation: one row, one pet, one seed → trained, asked for pictures, judged.
+
+All cells are made in one process, one after another (loading the libraries takes longer than a tenth
+of a cell); the model is opened afresh for each, which takes a tenth of a second. Photos, and the
+latents of draws that several rows have in common, are made once.
+
+Time is the processor's own (`seconds_per_draw`), so that other work on the machine does not count;
+memory is counted by storage (lab/peak.py), so that it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockskip import config, encode, files, preview, sources
+from blockskip.config import Settings, settings_to_dict
+from blockskip.events import UserError
+from blockskip.families.base import Sampling, family
+from blockskip.lab.demo_world.judge import load_judge
+from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.subjects import Subject, demo_photos
+from blockskip.lab.demo_world.world import Pet, Scene
+from blockskip.lab.evaluate import PLACES, photo_likeness
+from blockskip.lab.peak import PeakMeter
+from blockskip.lab.rows import Row
+from blockskip.memory.planner import choose_settings
+from blockskip.opening import open_model
+from blockskip.photos import Photo, find_photos, open_photo, read_photos
+from blockskip.schedule import build_schedule, train_side
+from blockskip.train import Trainer, TrainingData
+
+CPU = torch.device("cpu")
+NUM_PHOTOS = 5
+FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
+KEPT_LATENTS = 4  # sets of draws
+PET = (
+    *("species", "coat", "pattern", "second", "mark", "blaze", "star", "patch", "socks"),
+    *("eye_left", "eye_right"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is made: a row for a pet and a seed, trained so many steps."""
+
+    row: Row
+    subject: Subject
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The same for every row: what is drawn at random for a pet and a seed is drawn from it."""
+        return f"{self.subject.key}-{self.seed}"
+
+    def settings(self) -> Settings:
+        """The demo's defaults, changed as the row says."""
+        default = choose_settings(
+            model="demo", class_name=self.subject.pet.species, seed=self.seed, steps=self.steps
+        )
+        return self.row.change(default, self.name)
+
+
+class Kitchen:
+    """Where cells are made. work: for photos and windows. images: pictures a prompt."""
+
+    def __init__(self, work: Path, images: int = 8) -> None:
+        self.work, self.images = work, images
+        self.model = config.model_row("demo")
+        self.kind, self.source = family(self.model.family), sources.find_model(self.model)
+        self.judge = load_judge()
+        self.mark = self.source.fingerprint()
+        self._latents: dict[str, Tensor] = {}
+        self._peaks: dict[str, dict] = {}
+
+    def recipe(self, cell: Cell) -> str:
+        """A fingerprint of all that a cell's figures depend on, but not of the code."""
+        trainer = cell.row.trainer.__name__ if cell.row.trainer else "none"
+        return files.fingerprint(
+            settings_to_dict(cell.settings()), trainer, self.mark, repr(cell.subject), self.images
+        )
+
+    def make(self, cell: Cell) -> dict:
+        """The figures of a cell, JSON-ready. A training that goes astray is a result: `failed`."""
+        settings, began = cell.settings(), time.perf_counter()
+        torch.set_num_threads(settings.threads or 1)
+        made = {
+            "row": cell.row.key,
+            "subject": cell.subject.key,
+            "seed": cell.seed,
+            "steps": cell.steps if cell.row.trainer else 0,
+            "front": settings.front,
+            "back": settings.back,
+            "recipe": self.recipe(cell),
+        }
+        photos = self._photos(cell.subject)
+        try:
+            pipe, taken = self._trained(cell, settings, photos)
+        except UserError as error:
+            return made | {"failed": error.title}
+        made |= taken | self._judged(cell, settings, photos, pipe)
+        return made | {"wall_seconds": round(time.perf_counter() - began, 1)}
+
+    def _trained(
+        self, cell: Cell, settings: Settings, photos: Sequence[Photo]
+    ) -> tuple[object, dict]:
+        """The pipeline with what was learnt, and what that took. Raises UserError."""
+        if cell.row.trainer is None:
+            return self._open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
+        data = self._data(settings, photos)
+        if cell.row.key not in self._peaks:
+            self._peaks[cell.row.key] = self._peak(cell, settings, data)
+        pipe, folder = self._open(settings), self._empty("window")
+        began, losses = time.process_time(), []
+        trainer = self._trainer(cell, settings, data, pipe, folder)
+        losses = [event.loss for event in trainer.run()]
+        seconds = time.process_time() - began
+        uses = settings.steps * settings.draws_per_step
+        return pipe, {
+            "seconds_per_draw": round(seconds / uses, 5),
+            **self._peaks[cell.row.key],
+            "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 5),
+        }
+
+    def _open(self, settings: Settings) -> object:
+        return open_model(self.kind, self.model, self.source, settings, CPU)
+
+    def _trainer(
+        self, cell: Cell, settings: Settings, data: TrainingData, pipe: object, folder: Path
+    ) -> Trainer:
+        return cell.row.trainer(pipe.transformer, self.kind, settings, data, CPU, folder, "cell")
+
+    def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
+        """Bytes in use at once in a training step, weights included, and while a window of draws
+        is computed; of one window and one step. Weights that wait are in their file."""
+        settings = replace(settings, offload="mapped")
+        pipe, folder = self._open(settings), self._empty("peak")
+        with PeakMeter() as meter:
+            trainer = self._trainer(cell, settings, data, pipe, folder)
+            meter.restart()
+            trainer._window(0)
+            window = meter.peak_bytes
+            meter.restart()
+            next(iter(trainer.run()))
+        return {"peak_bytes": meter.peak_bytes, "window_peak_bytes": window}
+
+    def _judged(
+        self, cell: Cell, settings: Settings, photos: Sequence[Photo], pipe: object
+    ) -> dict:
+        """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
+        subject, pet = settings.subject_caption, cell.subject.pet
+        prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
+        pictures = self._pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
+        real = [open_photo(photo.path) for photo in photos]
+        each = {
+            name: [round(float(x), 4) for x in self.judge.identity(images, real)]
+            for name, images in pictures.items()
+        }
+        said = {name: self.judge.attributes(images) for name, images in pictures.items()}
+        asked = [x for name in prompts for x in each[name]]
+        places = [one["background"] == place for place in PLACES for one in said[place]]
+        return {
+            "identity": round(sum(asked) / len(asked), 4),
+            "attributes": _mean([_right(pet, one) for name in prompts for one in said[name]]),
+            "places_obeyed": _mean(places),
+            "class_word": _mean(each["class_word"]),
+            "photos_identity": photo_likeness(self.judge, real),
+            "each": each,
+        }
+
+    def _pictures(
+        self, settings: Settings, pipe: object, prompts: dict[str, str]
+    ) -> dict[str, list[Image.Image]]:
+        text = encode.encode_captions(
+            self.kind, pipe, [*prompts.values(), ""], settings.text_tokens
+        )
+        how = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        rows = [i for i in range(len(prompts)) for _ in range(self.images)]
+        seeds = [FIRST_SEED + k for k in range(self.images)] * len(prompts)
+        images = preview.sample(
+            self.kind, pipe, text.rows(rows), text.rows([len(prompts)]), how, seeds, CPU
+        )
+        n = self.images
+        return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
+
+    def _data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
+        pipe = self._open(settings)
+        captions = [settings.subject_caption, settings.class_caption]
+        text = encode.encode_captions(self.kind, pipe, captions, settings.text_tokens)
+        draws = build_schedule(photos, settings, self.kind.pixel_multiple)
+        crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
+        key = files.fingerprint([photo.sha for photo in photos], crops, train_side(settings))
+        if key not in self._latents:
+            while len(self._latents) >= KEPT_LATENTS:
+                del self._latents[next(iter(self._latents))]
+            self._latents[key] = encode.encode_draws(self.kind, pipe, photos, draws, settings, CPU)
+        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
+
+    def _photos(self, subject: Subject) -> list[Photo]:
+        folder = self.work / "photos" / subject.key
+        if not folder.exists():
+            partial = self._empty("photos-partial")
+            partial.mkdir(parents=True)
+            for k, photo in enumerate(demo_photos(subject, NUM_PHOTOS)):
+                Image.fromarray(photo).save(partial / f"{k}.png")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial.rename(folder)
+        good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
+        return good
+
+    def _empty(self, name: str) -> Path:
+        folder = self.work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+
+def _right(pet: Pet, said: dict[str, str]) -> float:
+    """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
+    return max(
+        sum(said[name] == true[name] for name in PET) / len(PET)
+        for true in (truth(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True))
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)

@@ -1,0 +1,257 @@
+"""The rows of the ablation's tables: what each is called, how it differs from the defaults, and what
+it is compared with.
+
+A row is a change of settings, and for some a trainer of baselines.py. Every row not said otherwise
+has the demo model's defaults (presets/training.toml) at the same number of steps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from blockskip.config import Settings, model_row
+from blockskip.events import UserError
+from blockskip.lab import baselines
+from blockskip.lab.demo_world.judge_data import draw_judged
+from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
+from blockskip.lab.demo_world.world import SPECIES, striking_pet
+from blockskip.train import Trainer
+
+Change = Callable[[Settings, str], Settings]  # settings, name of the cell → settings
+BLOCKS = 18  # of the demo model
+WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
+# two splits of what each ratio skips; the first is the preset's
+SPLITS = {30: ((2, 3), (4, 1)), 40: ((4, 3), (5, 2)), 50: ((6, 3), (4, 5))}
+
+
+@dataclass(frozen=True)
+class Row:
+    """key: in files. against: the row it is compared with, cell by cell."""
+
+    key: str
+    title: str
+    change: Change
+    against: str = "lora"
+    trainer: type[Trainer] | None = Trainer  # None: nothing is trained
+
+
+@dataclass(frozen=True)
+class Table:
+    """chosen_on: whether its subjects are those that settings are chosen on, not those reported."""
+
+    key: str
+    title: str
+    rows: tuple[Row, ...]
+    subjects: int
+    seeds: int
+    chosen_on: bool = False
+
+
+def setting(**fields: object) -> Change:
+    """A change of fields of Settings, whatever the cell."""
+    return lambda settings, cell: replace(settings, **fields)
+
+
+def skipped(front: int, back: int, **fields: object) -> Change:
+    """So many blocks skipped at the front and at the back."""
+    return setting(front=front, back=back, **fields)
+
+
+def window(front: int, back: int, percent: int) -> Change:
+    """One window serves so much of the run; all of it: residuals of the untrained model."""
+
+    def change(settings: Settings, cell: str) -> Settings:
+        steps = max(1, round(settings.steps * percent / 100))
+        return replace(settings, front=front, back=back, window_steps=steps)
+
+    return change
+
+
+def random_split(settings: Settings, cell: str) -> Settings:
+    """As many blocks as at 50 % skipped, shared out between the two ends at random, another way in
+    every cell; never as it was chosen."""
+    front, back = SPLITS[50][0]
+    num = front + back
+    drawn = random.Random(cell).choice([n for n in range(num + 1) if n != front])
+    return replace(settings, front=drawn, back=num - drawn)
+
+
+def _hollow(percent: int, **fields: object) -> Change:
+    """The two ends trained, the earlier one a block longer; `baselines.HollowTrainer`."""
+    ends = BLOCKS - sum(SPLITS[percent][0])
+    return skipped(ends - ends // 2, ends // 2, **fields)
+
+
+def _spans() -> list[Row]:
+    rows = [Row("lora", "LoRA on every block", skipped(0, 0), trainer=baselines.WholeTrainer)]
+    for percent, ((front, back), _) in SPLITS.items():
+        about = f"{percent} % skipped, chosen span {front} + {back}"
+        rows.append(Row(f"ours-{percent}", f"{about}, fresh residuals", skipped(front, back)))
+    for percent, ((front, back), _) in SPLITS.items():
+        about = f"{percent} % skipped, chosen span {front} + {back}, residuals once"
+        rows.append(Row(f"once-{percent}", about, skipped(front, back, refresh="once")))
+    half, (front, back) = sum(SPLITS[50][0]), SPLITS[50][0]
+    return [
+        *rows,
+        Row("front-50", "50 % skipped, all at the front", skipped(half, 0)),
+        Row("back-50", "50 % skipped, all at the back", skipped(0, half)),
+        Row("hollow-50", "50 % skipped, the centre", _hollow(50), trainer=baselines.HollowTrainer),
+        Row("random-50", "50 % skipped, split at random", random_split),
+        Row(
+            "none-50",
+            f"50 % skipped, chosen span {front} + {back}, no residuals",
+            skipped(front, back),
+            trainer=baselines.NoResidualTrainer,
+        ),
+    ]
+
+
+def _patches() -> list[Row]:
+    front, back = SPLITS[50][0]
+    about = {
+        "dynamic": "dynamic: small crops at little noise",
+        "reversed": "reversed: small crops at much noise",
+        "random": "random sides",
+        "resize": "resize: whole pictures, shrunk",
+    }
+    return [
+        Row(name, words, skipped(front, back, patches=name, s_min_px=32), against="resize")
+        for name, words in about.items()
+    ]
+
+
+def _at_32(row: Row) -> Row:
+    """The row with dynamic patches at 32 px instead of whole pictures at 64 px."""
+    small = setting(patches="dynamic", s_min_px=32)
+    return replace(
+        row,
+        key=f"{row.key}@32",
+        title=f"{row.title}, 32 px",
+        against=f"{row.against}@32",
+        change=lambda settings, cell: small(row.change(settings, cell), cell),
+    )
+
+
+def _windows() -> list[Row]:
+    """Those that are no other table's: the preset's split at 10 % and at 100 % is `ours`, `once`."""
+    found = []
+    for percent, splits in SPLITS.items():
+        for split in splits + (((3, 6),) if percent == 50 else ()):
+            for share in WINDOWS if split != (3, 6) else (10, 100):
+                key = window_key(percent, split, share)
+                if key.startswith("window"):
+                    title = f"{percent} % skipped as {split[0]} + {split[1]}, window {share} %"
+                    against = window_key(percent, split, 100)
+                    found.append(Row(key, title, window(*split, share), against))
+    return found
+
+
+def window_key(percent: int, split: tuple[int, int], share: int) -> str:
+    """The row in which `percent` of the blocks are skipped as `split`, a window serving `share`
+    percent of the run."""
+    if split == SPLITS[percent][0] and share in (10, 100):
+        return f"{'once' if share == 100 else 'ours'}-{percent}"
+    return f"window-{percent}-{split[0]}-{split[1]}-{share}"
+
+
+def _others() -> list[Row]:
+    once = {"refresh": "once"}
+    whole, hollowed = baselines.WholeTrainer, baselines.HollowTrainer
+    return [
+        Row("qlora", "QLoRA: every block, NF4", skipped(0, 0, precision="nf4"), trainer=whole),
+        Row("lora-fa", "LoRA-FA", skipped(0, 0), trainer=baselines.LoraFATrainer),
+        Row("lisa", "LISA, two blocks at a time", skipped(0, 0), trainer=baselines.LisaTrainer),
+        Row("hollowed-30", "HollowedNet 30 %", _hollow(30, **once), trainer=hollowed),
+        Row("hollowed-50", "HollowedNet 50 %", _hollow(50, **once), trainer=hollowed),
+    ]
+
+
+def _choices() -> list[Row]:
+    """One thing changed at a time, at 50 %."""
+    front, back = SPLITS[50][0]
+
+    def row(key: str, title: str, trainer: type[Trainer] = Trainer, **fields: object) -> Row:
+        return Row(key, title, skipped(front, back, **fields), "ours-50", trainer)
+
+    return [
+        row("ours-50", "the defaults at 50 %"),
+        row("rank-4", "rank 4", rank=4),
+        row("rank-8", "rank 8", rank=8),
+        row("rank-32", "rank 32", rank=32),
+        row("attention", "LoRA on attention only", targets="attention"),
+        row("t-uniform", "timesteps uniform", timesteps="uniform"),
+        row("t-shifted", "timesteps towards noise", timesteps="shifted_sigmoid"),
+        row("lr-1", "rate 1e-3", lr=1e-3),
+        row("lr-2", "rate 2e-3", lr=2e-3),
+        row("lr-5", "rate 5e-3", lr=5e-3),
+        row("prior-0", "no draws of the bare class word", prior=0.0),
+        row("prior-15", "15 % draws of the bare class word", prior=0.15),
+        row("prior-45", "45 % draws of the bare class word", prior=0.45),
+        row("reuse-2", "each draw used twice", reuse=2),
+        row("reuse-4", "each draw used four times", reuse=4),
+        row("reuse-8", "each draw used eight times", reuse=8),
+        row("rounded", "the residual in 8 bits", baselines.RoundedTrainer),
+        row("blocks-int8", "frozen blocks in 8 bits", precision="int8"),
+        row("blocks-nf4", "frozen blocks in 4 bits (NF4)", precision="nf4"),
+    ]
+
+
+UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
+
+
+def tables() -> dict[str, Table]:
+    """All tables by key."""
+    spans = _spans()
+    small = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
+    found = [
+        Table("A", "Patches at 32 px, 50 % skipped", tuple(_patches()), 6, 2),
+        Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
+        Table("C", "How long a window serves", tuple(_windows()), 4, 1),
+        Table("D", "Other methods", tuple(_others()), 4, 1),
+        Table("E", "Choices", tuple(_choices()), 4, 1, chosen_on=True),
+        Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
+    ]
+    return {table.key: table for table in found}
+
+
+def subjects(num: int, chosen_on: bool = False) -> list[Subject]:
+    """Pets that neither the demo model nor its judge was trained on, the species in turn.
+
+    chosen_on: those of the demo world on which settings were and are chosen; never the same ones.
+    Raises UserError when there are not so many.
+    """
+    if chosen_on:
+        if num > len(HELD_OUT_SUBJECTS):
+            raise UserError(
+                f"There are {len(HELD_OUT_SUBJECTS)} pets to choose settings on, not {num}.",
+                f"Ask for at most {len(HELD_OUT_SUBJECTS)}.",
+            )
+        return list(HELD_OUT_SUBJECTS[:num])
+    return [_reported(k) for k in range(num)]
+
+
+def _reported(number: int) -> Subject:
+    rng, species = np.random.default_rng([20261122, number]), SPECIES[number % len(SPECIES)]
+    while True:
+        pet = draw_judged(rng, "check", striking_pet)
+        if pet.species == species:
+            return Subject(f"reported-{number}", f"a {pet.coat} {pet.pattern} {species}", pet)
+
+
+def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of a table with these keys; none named: all. Raises UserError for unknown ones."""
+    unknown = set(keys) - {row.key for known in tables().values() for row in known.rows}
+    if unknown:
+        raise UserError(f"There is no row “{sorted(unknown)[0]}”.", "See blockskip/lab/rows.py.")
+    return tuple(row for row in table.rows if not keys or row.key in keys)
+
+
+def model_matches() -> bool:
+    """Whether this page still describes the demo model: its blocks, and its preset's spans."""
+    row = model_row("demo")
+    chosen = {percent: row.span(percent / 100) for percent in SPLITS}
+    return row.num_blocks == BLOCKS and chosen == {p: s[0] for p, s in SPLITS.items()}
