@@ -1,0 +1,114 @@
+"""The ablation: its rows are what they say, and it can be stopped anywhere."""
+
+import dataclasses
+import json
+
+import pytest
+
+from blockskip.config import Settings
+from blockskip.events import UserError
+from blockskip.lab import ablate, baselines, rows
+from blockskip.lab.ablate import Plan
+from blockskip.lab.cells import PET, Cell, _right
+from blockskip.lab.demo_world.judge_data import judge_pool
+from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, HELD_OUT_SUBJECTS
+from blockskip.lab.demo_world.world import Scene
+
+ALL = {row.key: row for table in rows.tables().values() for row in table.rows}
+
+
+def num_skipped(key: str, cell: str = "pet-0") -> int:
+    settings = ALL[key].change(Settings(steps=300), cell)
+    both = settings.front + settings.back
+    return rows.BLOCKS - both if ALL[key].trainer is baselines.HollowTrainer else both
+
+
+def test_rows_fit_the_demo_model_as_it_is():
+    assert rows.model_matches()
+    assert all(row.against in ALL for row in ALL.values() if row.trainer)
+
+
+HALVES = [key for key in ALL if key.split("@")[0].count("-") == 1 and "-50" in key]
+
+
+@pytest.mark.parametrize("key", [*HALVES, *(row.key for row in rows.tables()["A"].rows)])
+def test_at_50_percent_every_row_skips_half_of_the_blocks(key):
+    assert {num_skipped(key, f"pet-{k}") for k in range(20)} == {rows.BLOCKS // 2}
+
+
+def test_random_splits_differ_between_cells_and_are_not_the_chosen_one():
+    splits = [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
+    found = {(s.front, s.back) for s in splits}
+    assert len(found) > 5 and rows.SPLITS[50][0] not in found
+    assert splits == [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
+
+
+def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
+    """So that table C need not make these rows again."""
+    default = Cell(ALL["ours-50"], DEMO_SUBJECTS[0], 0, 300).settings()
+    assert rows.window(6, 3, 10)(default, "") == default
+    assert rows.window_key(50, (6, 3), 100) == "once-50" in ALL
+    assert {r.key for r in rows.tables()["C"].rows} == {
+        rows.window_key(percent, split, share)
+        for percent in rows.SPLITS
+        for split in rows.SPLITS[percent]
+        for share in rows.WINDOWS
+        if split != rows.SPLITS[percent][0] or share not in (10, 100)
+    } | {"window-50-3-6-10", "window-50-3-6-100"}
+
+
+def test_pets_that_are_reported_were_seen_by_nobody():
+    reported = rows.subjects(6)
+    assert {judge_pool(s.pet) for s in reported} == {"check"}  # not the model's, not the judge's
+    known = {s.pet.signature for s in (*DEMO_SUBJECTS, *HELD_OUT_SUBJECTS)}
+    assert not known & {s.pet.signature for s in reported}
+    assert len({s.pet.signature for s in reported}) == 6
+    assert {s.pet.species for s in reported} == {"cat", "dog", "rabbit", "bear"}
+    assert not {s.key for s in reported} & {s.key for s in rows.subjects(6, chosen_on=True)}
+
+
+def test_a_table_cut_off_is_balanced():
+    made = ablate.cells(Plan(work=None, groups=("A+B", "C")))
+    per_round = sum(len(rows.tables()[name].rows) for name in "AB")
+    for k in range(12):
+        some = made[k * per_round : (k + 1) * per_round]
+        assert len({cell.name for cell in some}) == 1
+        assert len({cell.row.key for cell in some}) == per_round
+    assert not {c.row.key for c in made[: 12 * per_round]} & {
+        c.row.key for c in made[12 * per_round :]
+    }
+
+
+def test_unknown_tables_and_rows_are_named():
+    with pytest.raises(UserError, match="Z"):
+        ablate.cells(Plan(work=None, groups=("A+Z",)))
+    with pytest.raises(UserError, match="no-such"):
+        ablate.cells(Plan(work=None, keys=("no-such",)))
+
+
+def test_a_mirrored_picture_of_the_pet_shows_all_of_it():
+    pet = DEMO_SUBJECTS[0].pet  # with odd eyes
+    assert _right(pet, truth(pet, Scene("snow", mirror=True))) == 1.0
+    other = dataclasses.replace(pet, coat="green", star=False)
+    assert _right(pet, truth(other, Scene("snow"))) == pytest.approx(1 - 2 / len(PET))
+
+
+def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_path):
+    plan = Plan(
+        work=tmp_path, keys=("untrained", "none-50"), subjects=1, seeds=1, steps=2, images=1
+    )
+    path, begun = tmp_path / "cells.jsonl", ablate.ablate(plan)
+    first = next(begun)
+    assert first["row"] == "untrained" and ablate.lines(path) == [first]
+    with pytest.raises(UserError, match="Another process"):
+        next(ablate.ablate(plan))
+    begun.close()
+    path.write_bytes(path.read_bytes() + b'{"row": "none-50", "subj')
+    (second,) = list(ablate.ablate(plan))
+    assert ablate.lines(path) == [first, second]
+    assert second["row"] == "none-50" and 0 < second["peak_bytes"] and -1 <= second["identity"] <= 1
+    assert list(ablate.ablate(plan)) == []
+    changed = dataclasses.replace(plan, keys=("none-50",), steps=1)
+    assert [line["steps"] for line in ablate.ablate(changed)] == [1]
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["steps"] == 1
