@@ -1,0 +1,99 @@
+"""Hiding text from image queries is attention recomputed without the text keys."""
+
+import pytest
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from tiny import tiny_draws, tiny_flux
+
+from blockskip.families.flux import Flux
+from blockskip.lab.masking import text_hidden
+from blockskip.memory.placement import replaced
+
+TEXT = 7  # tokens of tiny_draws
+
+
+def by_hand(attn, hidden, text, rotary):
+    """FLUX's joint attention written out: text queries over all keys, image queries over image keys
+    only. Nothing of the library's processors is used but its projections and rotary table."""
+    names = [("to_q", "norm_q"), ("to_k", "norm_k"), ("to_v", None)]
+    added = [("add_q_proj", "norm_added_q"), ("add_k_proj", "norm_added_k"), ("add_v_proj", None)]
+
+    def heads(x, names):
+        parts = []
+        for linear, norm in names:
+            part = getattr(attn, linear)(x).unflatten(-1, (attn.heads, -1))
+            parts.append(getattr(attn, norm)(part) if norm else part)
+        return parts
+
+    q, k, v = heads(hidden, names)
+    if text is not None:
+        q, k, v = (torch.cat(two, 1) for two in zip(heads(text, added), (q, k, v), strict=True))
+    q, k = (apply_rotary_emb(x, rotary, sequence_dim=1) for x in (q, k))
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, heads, tokens, ·)
+
+    def attend(query, key, value):
+        return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+    out = torch.cat(
+        [
+            attend(q[:, :, :TEXT], k, v),
+            attend(q[:, :, TEXT:], k[:, :, TEXT:], v[:, :, TEXT:]),
+        ],
+        2,
+    )
+    out = out.transpose(1, 2).flatten(2)
+    if text is None:
+        return out
+    return attn.to_out[0](out[:, TEXT:]), attn.to_add_out(out[:, :TEXT])
+
+
+class ByHand:
+    def __call__(self, attn, hidden, text=None, mask=None, image_rotary_emb=None):
+        assert mask is None
+        return by_hand(attn, hidden, text, image_rotary_emb)
+
+
+def said(model, draws):
+    with torch.no_grad():
+        return model(
+            **Flux().inputs(
+                draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px, draws.guidance
+            )
+        )[0]
+
+
+@pytest.mark.parametrize("span", [range(0, 1), range(0, 2), range(1, 4), range(3, 6), range(0, 6)])
+def test_masking_a_span_is_attention_without_the_text_keys(span):
+    model, draws = tiny_flux(), tiny_draws(text=TEXT)
+    blocks, plain = Flux().blocks(model), said(model, draws)
+    with text_hidden(blocks, span, TEXT):
+        masked = said(model, draws)
+    assert torch.equal(said(model, draws), plain), "afterwards all is as before"
+    own = [blocks[i][1].attn.processor for i in span]
+    for i in span:
+        blocks[i][1].attn.set_processor(ByHand())
+    expected = said(model, draws)
+    for i, processor in zip(span, own, strict=True):
+        blocks[i][1].attn.set_processor(processor)
+    torch.testing.assert_close(masked, expected, atol=2e-5, rtol=1e-4)
+    assert (masked - plain).abs().max() > 1e-3
+
+
+def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled_vector():
+    model, one, other = tiny_flux(), tiny_draws(), tiny_draws(seed=1)
+    other = type(one)(one.noisy, one.text.flip(0) + 1, *list(vars(one).values())[2:])
+    assert not torch.allclose(said(model, one), said(model, other))
+    with text_hidden(Flux().blocks(model), range(6), TEXT):
+        assert torch.equal(said(model, one), said(model, other))
+
+
+def test_masked_blocks_may_be_wrapped():
+    """As `preview.sample` wraps them; the masked attention is that of the block inside."""
+    from blockskip.residuals import layerwise
+
+    model, draws, family = tiny_flux(), tiny_draws(), Flux()
+    blocks = family.blocks(model)
+    with text_hidden(blocks, range(2), TEXT):
+        expected = said(model, draws)
+        with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
+            torch.testing.assert_close(said(model, draws), expected, atol=2e-5, rtol=1e-4)
