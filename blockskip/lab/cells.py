@@ -101,7 +101,7 @@ class Kitchen:
             "back": settings.back,
             "recipe": self.recipe(cell),
         }
-        photos = self._photos(cell.subject)
+        photos = self.photos(cell.subject)
         try:
             pipe, taken = self._trained(cell, settings, photos)
         except UserError as error:
@@ -114,11 +114,11 @@ class Kitchen:
     ) -> tuple[object, dict]:
         """The pipeline with what was learnt, and what that took. Raises UserError."""
         if cell.row.trainer is None:
-            return self._open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
-        data = self._data(settings, photos)
+            return self.open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
+        data = self.data(settings, photos)
         if cell.row.key not in self._peaks:
             self._peaks[cell.row.key] = self._peak(cell, settings, data)
-        pipe, folder = self._open(settings), self._empty("window")
+        pipe, folder = self.open(settings), self.empty("window")
         began, losses = time.process_time(), []
         trainer = self._trainer(cell, settings, data, pipe, folder)
         losses = [event.loss for event in trainer.run()]
@@ -130,7 +130,8 @@ class Kitchen:
             "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 5),
         }
 
-    def _open(self, settings: Settings) -> object:
+    def open(self, settings: Settings) -> object:
+        """The library's pipeline of the demo model, fresh."""
         return open_model(self.kind, self.model, self.source, settings, CPU)
 
     def _trainer(
@@ -142,7 +143,7 @@ class Kitchen:
         """Bytes in use at once in a training step, weights included, and while a window of draws
         is computed; of one window and one step. Weights that wait are in their file."""
         settings = replace(settings, offload="mapped")
-        pipe, folder = self._open(settings), self._empty("peak")
+        pipe, folder = self.open(settings), self.empty("peak")
         with PeakMeter() as meter:
             trainer = self._trainer(cell, settings, data, pipe, folder)
             meter.restart()
@@ -158,7 +159,7 @@ class Kitchen:
         """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
         subject, pet = settings.subject_caption, cell.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
-        pictures = self._pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
+        pictures = self.pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
         real = [open_photo(photo.path) for photo in photos]
         each = {
             name: [round(float(x), 4) for x in self.judge.identity(images, real)]
@@ -176,9 +177,10 @@ class Kitchen:
             "each": each,
         }
 
-    def _pictures(
+    def pictures(
         self, settings: Settings, pipe: object, prompts: dict[str, str]
     ) -> dict[str, list[Image.Image]]:
+        """Of each prompt, from the same noise in every cell."""
         text = encode.encode_captions(
             self.kind, pipe, [*prompts.values(), ""], settings.text_tokens
         )
@@ -191,8 +193,9 @@ class Kitchen:
         n = self.images
         return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
 
-    def _data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
-        pipe = self._open(settings)
+    def data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
+        """Draws and what they look like, encoded."""
+        pipe = self.open(settings)
         captions = [settings.subject_caption, settings.class_caption]
         text = encode.encode_captions(self.kind, pipe, captions, settings.text_tokens)
         draws = build_schedule(photos, settings, self.kind.pixel_multiple)
@@ -204,10 +207,11 @@ class Kitchen:
             self._latents[key] = encode.encode_draws(self.kind, pipe, photos, draws, settings, CPU)
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
 
-    def _photos(self, subject: Subject) -> list[Photo]:
+    def photos(self, subject: Subject) -> list[Photo]:
+        """NUM_PHOTOS photos of a pet, as files."""
         folder = self.work / "photos" / subject.key
         if not folder.exists():
-            partial = self._empty("photos-partial")
+            partial = self.empty("photos-partial")
             partial.mkdir(parents=True)
             for k, photo in enumerate(demo_photos(subject, NUM_PHOTOS)):
                 Image.fromarray(photo).save(partial / f"{k}.png")
@@ -216,7 +220,8 @@ class Kitchen:
         good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
         return good
 
-    def _empty(self, name: str) -> Path:
+    def empty(self, name: str) -> Path:
+        """The path of a folder that is not there."""
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
         return folder

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from blockskip import config, files, options, runs
 from blockskip.follow import Json, say
+from blockskip.lab.evidence_commands import ablate, select, words
 from blockskip.memory import planner
 from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
 
@@ -21,6 +22,8 @@ Middle = Annotated[Literal[config.MIDDLE], typer.Option(help="Where trained bloc
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
 lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
+lab.command()(ablate)
+lab.command()(select)
 
 
 @lab.command("pretrain-demo")
@@ -83,42 +86,6 @@ def evaluate_base_(
         [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
         + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
     )
-
-
-@lab.command()
-def ablate(
-    work: Annotated[Path, typer.Option(help="Where cells.jsonl is kept and gone on with.")],
-    table: Annotated[
-        str, typer.Option(help="Tables one after another; with + between them: together.")
-    ] = "A+B,C,D,E",
-    rows: Annotated[str, typer.Option(help="Only these rows, comma between them.")] = "",
-    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: as the table says.")] = 0,
-    seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
-    images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
-    as_json: Json = False,
-) -> None:
-    """Train and judge rows × pets × seeds on the demo model, at low priority; stopped at any time,
-    it goes on again."""
-    from blockskip.lab import ablate as lab_ablate
-
-    lab_ablate.step_back()
-    plan = lab_ablate.Plan(
-        work=work,
-        groups=tuple(_words(table)),
-        keys=tuple(_words(rows)),
-        subjects=subjects,
-        seeds=seeds,
-        steps=steps,
-        images=images,
-    )
-    aside = Console(stderr=True).print
-    made = list(lab_ablate.ablate(plan, lambda line: aside(line, highlight=False)))
-    say(as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"])
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _whole_patches(side: int) -> int:
@@ -265,7 +232,7 @@ def bench(
     plan = Plan(
         work=work,
         size=size,
-        contenders=tuple(_words(contenders)),
+        contenders=tuple(words(contenders)),
         rungs=tuple(_numbers("--rungs", rungs, float)),
         side_px=side,
         text_tokens=text,

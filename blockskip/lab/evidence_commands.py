@@ -1,0 +1,77 @@
+"""The commands of `blockskip lab` that make the evidence: which blocks can be skipped, and the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from blockskip import files
+from blockskip.follow import Json, say
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def ablate(
+    work: Annotated[Path, typer.Option(help="Where cells.jsonl is kept and gone on with.")],
+    table: Annotated[
+        str, typer.Option(help="Tables one after another; with + between them: together.")
+    ] = "A+B,C,D,E",
+    rows: Annotated[str, typer.Option(help="Only these rows, comma between them.")] = "",
+    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: as the table says.")] = 0,
+    seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
+    images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Train and judge rows × pets × seeds on the demo model, at low priority; stopped at any time,
+    it goes on again."""
+    from blockskip.lab import ablate as lab_ablate
+
+    lab_ablate.step_back()
+    plan = lab_ablate.Plan(
+        work=work,
+        groups=tuple(words(table)),
+        keys=tuple(words(rows)),
+        subjects=subjects,
+        seeds=seeds,
+        steps=steps,
+        images=images,
+    )
+    aside = Console(stderr=True).print
+    made = list(lab_ablate.ablate(plan, lambda line: aside(line, highlight=False)))
+    say(as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"])
+
+
+def select(
+    work: Annotated[Path, typer.Option(help="Where measurements are kept and gone on with.")],
+    model: Annotated[Literal["demo"], typer.Option(help="Which model is probed.")] = "demo",
+    subjects: Annotated[int, typer.Option(min=1, help="Pets it is tuned on.")] = 4,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of each of three prompts.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Of every tuning.")] = 300,
+    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: work through.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Find the blocks that can be skipped: hide the text from the image, span by span."""
+    from blockskip.lab import ablate as lab_ablate
+    from blockskip.lab import selection
+
+    lab_ablate.step_back()
+    plan = selection.Plan(work=work, subjects=subjects, images=images, steps=steps, minutes=minutes)
+    aside = Console(stderr=True).print
+    whole = selection.probe(plan, lambda line: aside(line, highlight=False))
+    if not whole:
+        aside("Time is up: run it again to go on. What is known so far:")
+    said = selection.summary(plan)
+    files.write_json(work / "selection.json", said)
+    files.write_text(work / "selection.svg", selection.profile(said))
+    say(as_json, said, [selection.preset_row(said), f"Plot: {work / 'selection.svg'}"])
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

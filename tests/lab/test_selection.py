@@ -1,0 +1,50 @@
+"""Selection looks spans up by their distances, and its probe can be stopped."""
+
+import pytest
+
+from blockskip.events import UserError
+from blockskip.lab import selection
+from blockskip.lab.ablate import lines
+from blockskip.lab.selection import Plan, choose
+
+
+def distances(front: list[float], back: list[float]) -> dict[str, float]:
+    named = {f"front-{n}": d for n, d in enumerate(front, 1)}
+    return named | {f"back-{m}": d for m, d in enumerate(back, 1)}
+
+
+def test_the_span_chosen_is_the_least_sum():
+    # the front hurts little up to 3 blocks, the back up to 2: of 10 blocks half are skipped
+    found = distances([0.1, 0.1, 0.1] + [0.9] * 7, [0.05, 0.05] + [0.8] * 7)
+    assert choose(found, 10, 0.5) == (3, 2)
+    assert choose(found, 10, 0.2) == (0, 2)
+    mirrored = distances([0.05, 0.05] + [0.8] * 8, [0.1, 0.1, 0.1] + [0.9] * 6)
+    assert choose(mirrored, 10, 0.5) == (2, 3)
+
+
+def test_of_equals_the_one_that_is_exact():
+    assert choose(distances([0.2] * 10, [0.2] * 9), 10, 0.3) == (3, 0)
+
+
+def test_every_span_a_ratio_may_need_is_probed():
+    named = dict(selection.probe_spans(18))
+    assert len(named) == 18 + 17 + 15
+    assert named["front-7"] == range(7) and named["back-7"] == range(11, 18)
+    assert {len(span) for name, span in named.items() if name.startswith("sliding")} == {4}
+    zero = dict.fromkeys(named, 0.0)
+    assert all(sum(choose(zero, 18, r)) == round(18 * r) for r in (0.3, 0.4, 0.5))
+
+
+def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeypatch):
+    some = [("front-1", range(1)), ("front-18", range(18))]
+    monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: some)
+    plan = Plan(work=tmp_path, subjects=1, images=1, steps=1, minutes=1e-9)
+    said = []
+    assert not selection.probe(plan, said.append)
+    with pytest.raises(UserError, match="No pet"):
+        selection.summary(plan)
+    assert selection.probe(Plan(work=tmp_path, subjects=1, images=1, steps=1), said.append)
+    assert len(list(tmp_path.glob("tuned-*.safetensors"))) == 1
+    found = lines(tmp_path / "probe.jsonl")
+    assert [line["span"] for line in found] == ["front-1", "front-18"]
+    assert 0 <= found[0]["distance"] < found[1]["distance"] <= 2, "all hidden is worse than one"
