@@ -13,7 +13,7 @@ from rich.console import Console
 
 from blockskip import config, files, options, runs
 from blockskip.follow import Json, say
-from blockskip.lab.evidence_commands import ablate, select, words
+from blockskip.lab.evidence_commands import ablate, ablation_report, select, words
 from blockskip.memory import planner
 from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
 
@@ -23,6 +23,7 @@ _PLANNED = "skip side text precision checkpointing targets middle".split()
 
 lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
 lab.command()(ablate)
+lab.command("ablation-report")(ablation_report)
 lab.command()(select)
 
 

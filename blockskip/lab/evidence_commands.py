@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from blockskip import files
+from blockskip import config, files
 from blockskip.follow import Json, say
 
 
@@ -73,5 +73,15 @@ def select(
     say(as_json, said, [selection.preset_row(said), f"Plot: {work / 'selection.svg'}"])
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def ablation_report(
+    work: Annotated[Path, typer.Option(help="Where `lab ablate` keeps cells.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
+        config.ASSETS / "evidence"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Tables, plots and findings from the cells that are there."""
+    from blockskip.lab import ablation_report as page
+
+    written = page.write(work, out)
+    say(as_json, {"written": [str(path) for path in written]}, map(str, written))

@@ -1,0 +1,128 @@
+"""Cells of the ablation → means with intervals, differences, and what of the paper's findings holds.
+
+A difference is taken between cells of the same pet and seed, so that easy and hard pets cancel out;
+its 95 % interval is a bootstrap over those pairs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from blockskip.lab.evaluate import bootstrap
+
+Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of `num` cells, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    num: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """words: what is claimed. better, worse: rows, said to be apart; or (`same`) not to be, or
+    (`within`) by no more than that share of the better one's likeness."""
+
+    words: str
+    better: str
+    worse: str
+    same: bool = False
+    within: float = 0.0
+
+
+FINDINGS = (
+    Finding("dynamic patches > plain resize", "dynamic", "resize"),
+    Finding("order of patches matters: dynamic > random", "dynamic", "random"),
+    Finding("order of patches matters: dynamic > reversed", "dynamic", "reversed"),
+    Finding("50 % skipped: residuals ≫ none", "once-50", "none-50"),
+    Finding("50 % skipped: chosen span > front only (residuals once)", "once-50", "front-50"),
+    Finding("50 % skipped: chosen span > front only (fresh)", "ours-50", "front-50"),
+    Finding("50 % skipped: front only > back only (fresh)", "front-50", "back-50"),
+    Finding(
+        "50 % skipped: a hollow centre is the worst (below back only; fresh)",
+        "back-50",
+        "hollow-50",
+    ),
+    Finding("30 % skipped ≈ full LoRA (residuals once)", "lora", "once-30", same=True),
+    Finding("ours: 30 % skipped ≈ full LoRA (fresh)", "lora", "ours-30", same=True),
+    Finding("ours: 50 % skipped within 2 % of full LoRA (fresh)", "lora", "ours-50", within=0.02),
+    Finding("ours: fresh residuals > once, at 30 %", "ours-30", "once-30"),
+    Finding("ours: fresh residuals > once, at 40 %", "ours-40", "once-40"),
+    Finding("ours: fresh residuals > once, at 50 %", "ours-50", "once-50"),
+)
+
+
+def by_row(lines: Iterable[dict]) -> Cells:
+    """The latest line of every cell; steps are compared within one file, so the longest are taken."""
+    lines = list(lines)
+    steps = max((line["steps"] for line in lines), default=0)
+    found: Cells = {}
+    for line in lines:
+        if line["steps"] in (0, steps):  # 0: the untrained model
+            found.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
+    return found
+
+
+def average(cells: Cells, row: str, field: str, among: Sequence[str] = ()) -> Mean | None:
+    """Of a field over the cells of a row. among: only these pets."""
+    values = [
+        line[field]
+        for (pet, _), line in sorted(cells.get(row, {}).items())
+        if field in line and (not among or pet in among)
+    ]
+    return _mean(values)
+
+
+def difference(
+    cells: Cells, row: str, other: str, among: Sequence[str] = (), field: str = "identity"
+) -> Mean | None:
+    """Row minus other over the pets and seeds that both have."""
+    one, two = cells.get(row, {}), cells.get(other, {})
+    values = [
+        one[key][field] - two[key][field]
+        for key in sorted(one.keys() & two.keys())
+        if field in one[key] and field in two[key] and (not among or key[0] in among)
+    ]
+    return _mean(values)
+
+
+def _mean(values: Sequence[float]) -> Mean | None:
+    if not values:
+        return None
+    low, high = bootstrap(torch.tensor(values, dtype=torch.float64))
+    return Mean(statistics.mean(values), low, high, len(values))
+
+
+def median(cells: Cells, row: str, field: str) -> float | None:
+    """Of a field over the cells of a row: other work on the machine makes some of them slow."""
+    values = [line[field] for line in cells.get(row, {}).values() if field in line]
+    return statistics.median(values) if values else None
+
+
+def verdict(finding: Finding, apart: Mean | None, better: Mean | None = None) -> str:
+    """What the cells say of a finding, in words. better: likeness of the better row."""
+    if apart is None or better is None:
+        return "not measured yet"
+    if apart.num < 3:
+        return "too few cells"
+    if finding.within:
+        most = finding.within * better.value
+        if apart.high <= most:
+            return "holds"
+        return "does not hold: more is lost" if apart.low > most else "not decided"
+    if finding.same:
+        if apart.low <= 0 <= apart.high:
+            return "holds: no loss that these cells can show"
+        return "does not hold: a loss" if apart.low > 0 else "better than that: a gain"
+    if apart.low > 0:
+        return "reproduces"
+    return "**the opposite** is seen" if apart.high < 0 else "not decided: the interval holds 0"

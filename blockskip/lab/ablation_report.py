@@ -1,0 +1,214 @@
+"""The ablation's page: assets/evidence/ablation.md, ablation.json and the plots, from the cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from blockskip import files
+from blockskip.events import UserError
+from blockskip.lab import plots
+from blockskip.lab.ablate import lines
+from blockskip.lab.ablation_figures import (
+    FINDINGS,
+    Cells,
+    Mean,
+    average,
+    by_row,
+    difference,
+    median,
+    verdict,
+)
+from blockskip.lab.rows import SPLITS, WINDOWS, Table, subjects, tables, window_key
+
+KEPT = (  # of a line, in ablation.json
+    *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
+    *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
+    *("photos_identity", "final_loss", "failed"),
+)
+HEAD = """# The ablation: the paper's tables and ours, on the demo model
+
+`blockskip lab ablate --work DIR --table A+B,C,D,E`, then `blockskip lab ablation-report --work DIR`.
+Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
+
+- **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name
+  a place) and the pet's photos: neither DINO nor CLIP. A perfect copy has about {ceiling:.2f}, the untrained model
+  {floor}. **Attributes**: share of the pet's eleven attributes that the judge sees. **Places**: share of
+  pictures in the place asked for. **Class word**: likeness of pictures of “a photo of a cat”, which should stay low.
+- Brackets are 95 % intervals, bootstrapped over pets × seeds; **against** is the mean difference in likeness to the
+  row named, pet by pet and seed by seed.
+- The pets of tables A to D were seen neither by the demo model nor by its judge, and no setting was chosen on them;
+  settings were and are chosen (table E) on other pets.
+- **Processor seconds a draw** (median; one core, windows included, shared machine) and **peak bytes in use** of a
+  training step, counted by storage: weights, LoRA, its optimiser and activations; base libraries are not in it.
+- Table A trains at 32 px and takes crops of 32 to 64 px, since patches need a smaller side than the picture's; table B trains
+  on whole pictures at 64 px, the demo's default.
+"""
+
+
+def write(work: Path, out: Path) -> list[Path]:
+    """Write page, figures and plots; gives their paths. Raises UserError without any cell."""
+    found = lines(work / "cells.jsonl")
+    if not found:
+        raise UserError(f"There are no cells in {work}.", "Run `blockskip lab ablate` first.")
+    cells = by_row(found)
+    texts = {"ablation.md": page(cells)} | plotted(cells)
+    texts["ablation.json"] = figures(cells)
+    for name, text in texts.items():
+        files.write_text(out / name, text)
+    return [out / name for name in sorted(texts)]
+
+
+def figures(cells: Cells) -> str:
+    """ablation.json: a list of cells, one a line."""
+    told = [line for row in cells.values() for line in row.values()]
+    told = [{key: line[key] for key in KEPT if key in line} for line in told]
+    return "[\n" + ",\n".join(json.dumps(line) for line in told) + "\n]\n"
+
+
+def page(cells: Cells) -> str:
+    """ablation.md."""
+    every = [line for row in cells.values() for line in row.values()]
+    ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
+    floor = average(cells, "untrained", "identity")
+    head = HEAD.format(
+        steps=max(line["steps"] for line in every),
+        ceiling=sum(ceiling) / max(1, len(ceiling)),
+        floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
+    )
+    parts = [head, _findings(cells)]
+    for table in tables().values():
+        if begun(cells, table):
+            parts.append(_windows(cells) if table.key == "C" else _table(cells, table))
+    return "\n".join(parts)
+
+
+def begun(cells: Cells, table: Table) -> bool:
+    """Whether some row of a table was made for its pets."""
+    return any(average(cells, row.key, "identity", _pets(table.key)) for row in table.rows)
+
+
+def _findings(cells: Cells) -> str:
+    told = ["## What reproduces\n", "| finding | difference in likeness | cells | here |"]
+    told.append("|---|---|---|---|")
+    for finding in FINDINGS:
+        apart = difference(cells, finding.better, finding.worse, _pets("B"))
+        better = average(cells, finding.better, "identity", _pets("B"))
+        told.append(
+            f"| {finding.words} | {_interval(apart, signed=True)} | {apart.num if apart else 0} "
+            f"| {verdict(finding, apart, better)} |"
+        )
+    return "\n".join(told) + "\n"
+
+
+def _pets(table: str) -> tuple[str, ...]:
+    known = tables()[table]
+    return tuple(one.key for one in subjects(known.subjects, known.chosen_on))
+
+
+def _table(cells: Cells, table: Table) -> str:
+    pets = _pets(table.key)
+    told = [
+        f"## {table.key}. {table.title}\n",
+        "| row | cells | likeness | against | attributes | places | class word | s a draw | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.rows:
+        like = average(cells, row.key, "identity", pets)
+        if like is None:
+            continue
+        apart = difference(cells, row.key, row.against, pets) if row.key != row.against else None
+        against = f"{_interval(apart, signed=True)} {row.against}" if apart and row.trainer else ""
+        failed = sum("failed" in line for line in cells[row.key].values())
+        cost = [
+            _number(median(cells, row.key, "seconds_per_draw"), "{:.3f}"),
+            _number(median(cells, row.key, "peak_bytes"), "{:.0f}", 1e-6),
+        ]
+        rest = [
+            _number(average(cells, row.key, name, pets), "{:.2f}")
+            for name in ("attributes", "places_obeyed", "class_word")
+        ]
+        count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
+        told.append(
+            "| " + " | ".join([row.title, count, _interval(like), against, *rest, *cost]) + " |"
+        )
+    return "\n".join(told) + f"\n\n![{table.title}](ablation-{table.key}.svg)\n"
+
+
+def _windows(cells: Cells) -> str:
+    """Table C: a row a split, a column a window length; likeness."""
+    told = [
+        "## C. How long a window serves\n",
+        "Share of the run that one window serves; 100 %: residuals of the untrained model, the paper's way. "
+        "Only pets and seeds of table C.\n",
+        "| skipped | " + " | ".join(f"{share} %" for share in WINDOWS) + " | 10 % against 100 % |",
+        "|---|" + "---|" * (len(WINDOWS) + 1),
+    ]
+    for percent, split, keys in _splits():
+        means = [average(cells, key, "identity", _pets("C")) for key in keys]
+        apart = difference(cells, keys[WINDOWS.index(10)], keys[-1], _pets("C"))
+        if any(means):
+            row = [f"{percent} %: {split[0]} + {split[1]}", *map(_interval, means)]
+            told.append("| " + " | ".join([*row, _interval(apart, signed=True)]) + " |")
+    return "\n".join(told) + "\n\n![window lengths](ablation-C.svg)\n"
+
+
+def _splits() -> list[tuple[int, tuple[int, int], list[str]]]:
+    return [
+        (percent, split, [window_key(percent, split, share) for share in WINDOWS])
+        for percent, splits in SPLITS.items()
+        for split in (*splits, *([(3, 6)] if percent == 50 else []))
+    ]
+
+
+def plotted(cells: Cells) -> dict[str, str]:
+    """File name → SVG, one a table that was begun."""
+    found = {}
+    for table in tables().values():
+        if begun(cells, table):
+            plot = _curves(cells) if table.key == "C" else _dots(cells, table)
+            found[f"ablation-{table.key}.svg"] = plot
+    return found
+
+
+def _dots(cells: Cells, table: Table) -> str:
+    pets = _pets(table.key)
+    rows = [(row, average(cells, row.key, "identity", pets)) for row in table.rows]
+    mark = average(cells, table.rows[-1].against, "identity", pets)
+    return plots.dots(
+        f"{table.key}. {table.title}",
+        "likeness (demo world judge)",
+        [plots.Dot(row.title, m.value, m.low, m.high) for row, m in rows if m],
+        mark.value if mark else None,
+    )
+
+
+def _curves(cells: Cells) -> str:
+    curves = []
+    for percent, split, keys in _splits():
+        means = [average(cells, key, "identity", _pets("C")) for key in keys]
+        points = [
+            (share, m.value, m.low, m.high) for share, m in zip(WINDOWS, means, strict=True) if m
+        ]
+        if points:
+            curves.append(plots.Series(f"{percent} %: {split[0]} + {split[1]}", points))
+    return plots.lines(
+        "C. How long a window serves",
+        "percent of the run that one window serves",
+        "likeness (demo world judge)",
+        curves,
+        log_x=True,
+    )
+
+
+def _interval(mean: Mean | None, signed: bool = False) -> str:
+    if mean is None:
+        return ""
+    sign = "+" if signed else ""
+    return f"{mean.value:{sign}.3f} [{mean.low:{sign}.3f}, {mean.high:{sign}.3f}]"
+
+
+def _number(value: Mean | float | None, form: str, factor: float = 1.0) -> str:
+    if value is None:
+        return ""
+    return form.format((value.value if isinstance(value, Mean) else value) * factor)

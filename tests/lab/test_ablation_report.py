@@ -1,0 +1,107 @@
+"""The ablation's page on cells whose right answers are known."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from blockskip.events import UserError
+from blockskip.lab import ablate, ablation_figures, ablation_report, plots
+from blockskip.lab.ablation_figures import Finding, by_row, difference, verdict
+from blockskip.lab.rows import subjects, tables
+
+PETS = [one.key for one in subjects(6)]
+# how likely each row is made to be, beside how hard the pet is
+TRUE = {"lora": 0.9, "ours-30": 0.9, "ours-50": 0.88, "once-50": 0.7, "none-50": 0.2}
+TRUE |= {"dynamic": 0.7, "resize": 0.75, "front-50": 0.8, "untrained": 0.1}
+
+
+def made(rows=tuple(TRUE), pets=PETS) -> list[dict]:
+    found = []
+    for k, pet in enumerate(pets):
+        for seed in (0, 1):
+            for j, row in enumerate(rows):
+                wobble = 0.004 * ((7 * k + 3 * j + 5 * seed) % 5 - 2)
+                hard = 0.3 * k / len(pets)  # far more than rows differ by
+                told = {"row": row, "subject": pet, "seed": seed, "steps": 300, "front": 6}
+                told |= {"identity": TRUE[row] - hard + wobble, "attributes": 0.8, "back": 3}
+                told |= {"places_obeyed": 1.0, "class_word": 0.1, "seconds_per_draw": 0.05}
+                told |= {"peak_bytes": 90_000_000, "photos_identity": 0.95, "each": {}}
+                found.append(told)
+    return found
+
+
+def test_pets_that_are_hard_cancel_out():
+    cells = by_row(made())
+    apart = difference(cells, "lora", "ours-50")
+    assert apart.num == 12 and apart.value == pytest.approx(0.02, abs=0.006)
+    assert apart.high - apart.low < 0.02, "although pets differ by .25"
+    mixed = by_row(made(("lora",)) + made(("ours-50",), PETS[:2]))
+    assert difference(mixed, "lora", "ours-50").num == 4, "only pets that both have"
+
+
+def test_findings_are_told_as_they_are():
+    cells = by_row(made())
+
+    def told(**words):
+        finding = Finding("", **words)
+        better = ablation_figures.average(cells, finding.better, "identity")
+        return verdict(finding, difference(cells, finding.better, finding.worse), better)
+
+    assert told(better="once-50", worse="none-50") == "reproduces"
+    assert "opposite" in told(better="dynamic", worse="resize")
+    assert told(better="lora", worse="ours-30", same=True).startswith("holds")
+    assert told(better="lora", worse="once-50", same=True).startswith("does not hold")
+    assert told(better="lora", worse="once-50", within=0.02).startswith("does not hold")
+    assert told(better="lora", worse="ours-30", within=0.02) == "holds"
+    assert told(better="back-50", worse="hollow-50") == "not measured yet"
+    assert "not decided" in told(better="lora", worse="ours-30")
+
+
+def test_the_page_is_written_from_whatever_is_there(tmp_path):
+    with pytest.raises(UserError, match="no cells"):
+        ablation_report.write(tmp_path, tmp_path / "out")
+    for line in [*made(pets=PETS[:2]), {**made(("lora",))[0], "steps": 2, "identity": -1.0}]:
+        ablate.append(tmp_path / "cells.jsonl", line)
+    ablate.append(
+        tmp_path / "cells.jsonl",
+        {"row": "lr-5", "subject": "pink-rabbit", "seed": 0, "steps": 300, "failed": "astray"},
+    )
+    written = ablation_report.write(tmp_path, tmp_path / "out")
+    page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
+    figures = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
+    assert len(figures) == 2 * 2 * len(TRUE) + 1, "not the short one"
+    assert "| LoRA on every block | 4 |" in page and "not measured yet" in page
+    assert "each" not in figures[0] and "## C." not in page
+    assert {path.name for path in written if path.suffix == ".svg"} == {
+        "ablation-A.svg",
+        "ablation-B.svg",
+    }
+    for path in written:
+        if path.suffix == ".svg":
+            ET.fromstring(path.read_text(encoding="utf-8"))
+            assert path.name in page
+
+
+def test_every_finding_and_every_line_of_table_c_names_rows_that_are_made():
+    known = {row.key for table in tables().values() for row in table.rows}
+    assert {r for f in ablation_figures.FINDINGS for r in (f.better, f.worse)} <= known
+    assert {
+        key for *_, keys in ablation_report._splits() for key in keys if "-3-6-" not in key
+    } <= known
+
+
+def test_plots_put_greater_values_higher_and_escape_words():
+    series = plots.Series("a < b & c", [(1, 0.1, 0.0, 0.2), (10, 0.9, 0.8, 1.0)])
+    page = ET.fromstring(plots.lines("t", "x", "y", [series], log_x=True))
+    circles = [c for c in page.iter("{http://www.w3.org/2000/svg}circle") if c.get("r") == "3"]
+    low, high = circles
+    assert float(low.get("cy")) > float(high.get("cy")) and float(low.get("cx")) < float(
+        high.get("cx")
+    )
+    rows = [plots.Dot("one", 0.2, 0.1, 0.3), plots.Dot("two", 0.8, 0.7, 0.9)]
+    page = ET.fromstring(plots.dots("t", "x", rows, mark=0.5))
+    one, two = [c for c in page.iter("{http://www.w3.org/2000/svg}circle")]
+    assert float(one.get("cx")) < float(two.get("cx")) and float(one.get("cy")) < float(
+        two.get("cy")
+    )
