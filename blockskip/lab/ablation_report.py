@@ -37,7 +37,8 @@ Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, 
   pictures in the place asked for. **Class word**: likeness of pictures of “a photo of a cat”, which should stay low.
 - Brackets are 95 % intervals, bootstrapped over pets × seeds; **against** is the mean difference in likeness to the
   row named, pet by pet and seed by seed.
-- The pets of tables A to D were seen neither by the demo model nor by its judge, and no setting was chosen on them;
+- The pets of tables A to D were seen neither by the demo model nor by its judge (drawn by seed; only such as the judge
+  reads rightly in drawn pictures, since it could not judge others), and no setting was chosen on them;
   settings were and are chosen (table E) on other pets.
 - **Processor seconds a draw** (median; one core, windows included, shared machine) and **peak bytes in use** of a
   training step, counted by storage: weights, LoRA, its optimiser and activations; base libraries are not in it.

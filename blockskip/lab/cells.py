@@ -30,7 +30,7 @@ from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.evaluate import PLACES, photo_likeness
 from blockskip.lab.peak import PeakMeter
-from blockskip.lab.rows import Row
+from blockskip.lab.rows import OF_PETS, Row
 from blockskip.memory.planner import choose_settings
 from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, open_photo, read_photos
@@ -41,10 +41,6 @@ CPU = torch.device("cpu")
 NUM_PHOTOS = 5
 FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
 KEPT_LATENTS = 4  # sets of draws
-PET = (
-    *("species", "coat", "pattern", "second", "mark", "blaze", "star", "patch", "socks"),
-    *("eye_left", "eye_right"),
-)
 
 
 @dataclass(frozen=True)
@@ -230,7 +226,7 @@ class Kitchen:
 def _right(pet: Pet, said: dict[str, str]) -> float:
     """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
     return max(
-        sum(said[name] == true[name] for name in PET) / len(PET)
+        sum(said[name] == true[name] for name in OF_PETS) / len(OF_PETS)
         for true in (truth(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True))
     )
 

@@ -7,18 +7,23 @@ has the demo model's defaults (presets/training.toml) at the same number of step
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
 from blockskip.config import Settings, model_row
 from blockskip.events import UserError
 from blockskip.lab import baselines
+from blockskip.lab.demo_world.judge import SIDE, Judge, load_judge
 from blockskip.lab.demo_world.judge_data import draw_judged
+from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
-from blockskip.lab.demo_world.world import SPECIES, striking_pet
+from blockskip.lab.demo_world.world import SPECIES, Pet, random_scene, striking_pet
 from blockskip.train import Trainer
 
 Change = Callable[[Settings, str], Settings]  # settings, name of the cell → settings
@@ -26,6 +31,11 @@ BLOCKS = 18  # of the demo model
 WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
 # two splits of what each ratio skips; the first is the preset's
 SPLITS = {30: ((2, 3), (4, 1)), 40: ((4, 3), (5, 2)), 50: ((6, 3), (4, 5))}
+# questions about a pet, which the judge answers; the others are about the scene
+OF_PETS = (
+    *("species", "coat", "pattern", "second", "mark", "blaze", "star", "patch", "socks"),
+    *("eye_left", "eye_right"),
+)
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,8 @@ def tables() -> dict[str, Table]:
 
 
 def subjects(num: int, chosen_on: bool = False) -> list[Subject]:
-    """Pets that neither the demo model nor its judge was trained on, the species in turn.
+    """Pets that neither the demo model nor its judge was trained on, the species in turn; only
+    such as the judge reads rightly in drawn pictures.
 
     chosen_on: those of the demo world on which settings were and are chosen; never the same ones.
     Raises UserError when there are not so many.
@@ -234,12 +245,28 @@ def subjects(num: int, chosen_on: bool = False) -> list[Subject]:
     return [_reported(k) for k in range(num)]
 
 
+@functools.cache
 def _reported(number: int) -> Subject:
     rng, species = np.random.default_rng([20261122, number]), SPECIES[number % len(SPECIES)]
+    judge = load_judge()
     while True:
         pet = draw_judged(rng, "check", striking_pet)
-        if pet.species == species:
+        if pet.species == species and read_rightly(judge, pet):
             return Subject(f"reported-{number}", f"a {pet.coat} {pet.pattern} {species}", pet)
+
+
+def read_rightly(judge: Judge, pet: Pet, num: int = 8) -> bool:
+    """Whether the judge answers every question about a pet rightly in at least three quarters of
+    `num` drawn pictures: what it cannot see in perfect pictures it cannot judge in others."""
+    rng = np.random.default_rng(0)
+    scenes = [random_scene(rng, accessories=False) for _ in range(num)]
+    drawn = [Image.fromarray(render(pet, scene, SIDE, k)) for k, scene in enumerate(scenes)]
+    right = dict.fromkeys(OF_PETS, 0)
+    for said, scene in zip(judge.attributes(drawn), scenes, strict=True):
+        true = truth(pet, scene)
+        for name in OF_PETS:
+            right[name] += said[name] == true[name]
+    return min(right.values()) >= 0.75 * num
 
 
 def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:

@@ -9,11 +9,12 @@ from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.lab import ablate, baselines, rows
 from blockskip.lab.ablate import Plan
-from blockskip.lab.cells import PET, Cell, _right
+from blockskip.lab.cells import Cell, _right
+from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.demo_world.judge_data import judge_pool
 from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, HELD_OUT_SUBJECTS
-from blockskip.lab.demo_world.world import Scene
+from blockskip.lab.demo_world.world import Pet, Scene
 
 ALL = {row.key: row for table in rows.tables().values() for row in table.rows}
 
@@ -68,6 +69,16 @@ def test_pets_that_are_reported_were_seen_by_nobody():
     assert not {s.key for s in reported} & {s.key for s in rows.subjects(6, chosen_on=True)}
 
 
+def test_pets_that_the_judge_misreads_are_not_reported():
+    """Blue marks on a white cat are drawn, and not seen by the judge."""
+    judge, misread = (
+        load_judge(),
+        Pet("cat", "white", eye="green", blaze=True, star=True, mark="blue"),
+    )
+    assert not rows.read_rightly(judge, misread)
+    assert rows.read_rightly(judge, DEMO_SUBJECTS[0].pet)
+
+
 def test_a_table_cut_off_is_balanced():
     made = ablate.cells(Plan(work=None, groups=("A+B", "C")))
     per_round = sum(len(rows.tables()[name].rows) for name in "AB")
@@ -91,7 +102,7 @@ def test_a_mirrored_picture_of_the_pet_shows_all_of_it():
     pet = DEMO_SUBJECTS[0].pet  # with odd eyes
     assert _right(pet, truth(pet, Scene("snow", mirror=True))) == 1.0
     other = dataclasses.replace(pet, coat="green", star=False)
-    assert _right(pet, truth(other, Scene("snow"))) == pytest.approx(1 - 2 / len(PET))
+    assert _right(pet, truth(other, Scene("snow"))) == pytest.approx(1 - 2 / len(rows.OF_PETS))
 
 
 def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_path):
