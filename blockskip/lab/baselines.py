@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from blockskip.flow import generator
 from blockskip.memory.placement import replaced, resident
-from blockskip.residuals import Alongside, Span, full_velocity
+from blockskip.residuals import Alongside, Span, full_velocity, save_window
 from blockskip.skipping import Feed, Pass, checkpointed, restore, snapshot, streamed
 from blockskip.train import Trainer
 
@@ -39,6 +39,15 @@ ROUNDED_AT_ONCE = 64  # numbers that share a scale
 class WholeTrainer(Trainer):
     """LoRA on every block of `model`. settings: front and back are 0; patches "full" means s_max_px;
     middle "streamed" is block swap; `refresh` changes nothing."""
+
+    def _window(self, first: int) -> Path:
+        """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
+        as time of a method that needs none of it."""
+        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self._rows(first)
+        alongside = self._alongside(rows)
+        window = self._features(rows, alongside)
+        save_window(path, window | {"target": self._targets(rows, alongside)}, self.fingerprint)
+        return path
 
     def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         """The draws' inputs as they would come from the encoders. No block works, but for draws of
@@ -129,6 +138,7 @@ class HollowTrainer(WholeTrainer):
     and back count the blocks that are *trained* at either end."""
 
     span_type = HollowSpan
+    _window = Trainer._window  # residuals depend on the LoRA
 
     def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         told = super()._features(rows, alongside)
