@@ -1,11 +1,16 @@
 """Selection looks spans up by their distances, and its probe can be stopped."""
 
+import tomllib
+import xml.etree.ElementTree as ET
+
 import pytest
 
 from blockskip.events import UserError
 from blockskip.lab import selection
-from blockskip.lab.ablate import lines
+from blockskip.lab.ablate import append, lines
 from blockskip.lab.selection import Plan, choose
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def distances(front: list[float], back: list[float]) -> dict[str, float]:
@@ -48,3 +53,21 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     found = lines(tmp_path / "probe.jsonl")
     assert [line["span"] for line in found] == ["front-1", "front-18"]
     assert 0 <= found[0]["distance"] < found[1]["distance"] <= 2, "all hidden is worse than one"
+
+
+def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
+    """Of two pets, one measured in part: only the whole one counts."""
+    plan = Plan(work=tmp_path, images=1)
+    for pet, spans in (("a", selection.probe_spans(18)), ("b", selection.probe_spans(18)[:5])):
+        for name, span in spans:
+            kind = name.split("-")[0]
+            # the front hurts from its eighth block on, the back from its third
+            distance = {"front": len(span) > 7, "back": len(span) > 2}.get(kind, 0.5) * 0.8
+            line = {"subject": pet, "span": name, "steps": 300, "images": 1, "model": "m"}
+            append(tmp_path / "probe.jsonl", line | {"distance": distance, "each": [distance] * 3})
+    said = selection.summary(plan)
+    assert said["subjects"] == ["a"] and said["spans"]["0.5"] == (7, 2)
+    assert said["distance_95"]["front-18"] == [0.8, 0.8]
+    row = selection.preset_row(said)
+    assert '"0.5" = [7, 2]' in row and tomllib.loads(row)["demo"]["spans"]["0.5"] == [7, 2]
+    assert len(ET.fromstring(selection.profile(said)).findall(f"{SVG}polyline")) == 3
