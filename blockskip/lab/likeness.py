@@ -19,6 +19,7 @@ from pathlib import Path
 
 from blockskip import files, processes
 from blockskip.config import Settings
+from blockskip.events import UserError
 from blockskip.kept import steps_kept
 from blockskip.runs import Run
 
@@ -186,4 +187,7 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    try:
+        sys.exit(main(sys.argv[1]))
+    except UserError as error:
+        sys.exit(str(error))
