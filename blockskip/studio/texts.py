@@ -152,6 +152,11 @@ MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teac
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
 BUDGET_LABEL = "Graphics memory, GB"
+NO_CARD = "This computer has no NVIDIA card that can be used."
+NO_CARD_REMEDY = (
+    "On the processor alone a model of this size would learn for days. The plan shows what a card of "
+    "the chosen size would do."
+)
 ADVANCED = "Advanced"
 AUTOMATIC = "automatic"
 STEPS = "Training steps"
