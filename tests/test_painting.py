@@ -72,6 +72,13 @@ def test_the_untrained_models_picture_is_made_once(run, started):
     assert [strength for *_, strength in painter.calls] == [0.0, 1.0, 0.3]
 
 
+def test_the_order_is_that_of_asking_however_coarse_the_clock(run, started, monkeypatch):
+    monkeypatch.setattr(painting.time, "time", lambda: 1.8e9)
+    for seed in range(9):
+        painting.ask(run, "a cat", seed)
+    assert [p.seed for p in painting.waiting(run)] == [*range(9)]
+
+
 @pytest.mark.parametrize("breaks_at", [0, 1, 2])
 def test_cut_off_anywhere_it_goes_on(run, started, breaks_at):
     painting.ask(run, "a cat", 1)
