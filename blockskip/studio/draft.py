@@ -97,6 +97,8 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read; those that cannot be used are named with the reason.
     A .txt is the caption of the photo of its name. Raises UserError (disk full)."""
     global _adding
+    with _lock:
+        _save(replace(load(), rejected=()))
     captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
     _change(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
     try:
@@ -172,7 +174,7 @@ def _change(how: Callable[[Kept], Kept]) -> Draft:
         for before, now in zip(old.photos, changed, strict=True):
             if now != before:
                 _write_beside(now)
-        return _save(replace(old, photos=changed, rejected=()))
+        return _save(replace(old, photos=changed))
 
 
 def remove(file: str) -> Draft:

@@ -34,6 +34,7 @@ def hidden() -> Widgets:
         "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
         "tokens": gr.Textbox(visible="hidden", label="tokens"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
+        "sent": gr.Textbox(visible="hidden", label="answers told"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
 
