@@ -163,6 +163,7 @@ _TYPES = {
     cls.__name__.lower(): cls
     for cls in (Started, Progress, Loss, Memory, Peak, Image, Saved, Note, Stopped, Failed, Done)
 }
+_FIELDS = {cls: {f.name for f in dataclasses.fields(cls)} for cls in _TYPES.values()}
 
 
 def to_json(event: Event) -> str:
@@ -175,13 +176,9 @@ def from_json(line: str | bytes) -> Event:
     data = json.loads(line)
     try:
         cls = _TYPES[data.pop("event")]
-        names = {f.name for f in dataclasses.fields(cls)}
-        return cls(
-            **{
-                k: tuple(v) if k == "stages" and isinstance(v, list) else v
-                for k, v in data.items()
-                if k in names
-            }
-        )
-    except (AttributeError, LookupError, TypeError) as error:
+        given = {key: value for key, value in data.items() if key in _FIELDS[cls]}
+        if isinstance(given.get("stages"), list):
+            given["stages"] = tuple(given["stages"])
+        return cls(**given)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not an event: {line[:80]!r}") from error

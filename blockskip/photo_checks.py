@@ -22,8 +22,8 @@ FEWEST, MOST = 4, 20  # photos that are wanted
 # 1.7 to 2.6; a pet that moved 13 pixels while the shutter was open: 0.9 to 3.0
 _SOFT_PX = 1.5
 _NO_EDGE_PX = 6.0  # σ that is assumed where the blur has left no edge to measure
-# share of pure white: photos to 0.15, brightened by 2.5 stops 0.1 to 0.9
-_WHITE = 0.25
+# share of pure white in the middle: photos to 0.01; brightened by 2.5 stops half of them above 0.15
+_WHITE = 0.15
 # of 255: white pets on snow and in pale rooms to 213; brightened by 2.5 stops 188 to 254
 _PALE = 228
 # of 255: night scenes and rockets at dusk 105 up; darkened by 4 stops 24 to 76

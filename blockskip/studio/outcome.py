@@ -7,11 +7,13 @@ from pathlib import Path
 
 from blockskip import config, files, housekeeping, kept, painting, sources
 from blockskip.events import UserError
+from blockskip.lab import likeness
 from blockskip.runs import Run
 from blockskip.studio import children, choices, texts, watch
 from blockskip.studio.actions import find
 
 _said: dict[str, str] = {}
+_measured: set[tuple[str, int]] = set()
 
 
 def said(run: Run) -> str:
@@ -134,13 +136,15 @@ def delete(run: str) -> None:
 
 
 def measure(run: Run) -> None:
-    """Judge the pictures of a training once; the figures come to the page when they are there."""
-    key = ("likeness", run.name, watch.watch(run).step)
-    if not children.running(key) and children.failed(key) is None:
-        children.begin(key, ["blockskip.lab.likeness", str(run.folder)])
+    """Judge the pictures of a training, once for what it has learnt now; the figures come to the
+    page when they are there."""
+    now = run.name, run.step()
+    if now not in _measured and not likeness.working(run) and watch.running() is None:
+        _measured.add(now)
+        likeness.start(run)
 
 
-def model_card(run: Run, step: int, num_photos: int, likeness: dict | None) -> str:
+def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str:
     """The LoRA in words, a blank line between paragraphs."""
     settings, row = run.settings(), config.model_row(run.settings().model)
     pet = choices.pet_name(run)
@@ -150,7 +154,7 @@ def model_card(run: Run, step: int, num_photos: int, likeness: dict | None) -> s
         f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
         f"{settings.front + settings.back} of {row.num_blocks} blocks skipped.",
     ]
-    best = (likeness or {}).get("by_step", {}).get(str(step), {})
+    best = (judged or {}).get("by_step", {}).get(step, {})
     if best.get("subject") is not None:
         parts.append(
             f"Likeness of its sample pictures to the photos, by the demo world’s own judge: "

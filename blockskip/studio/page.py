@@ -155,8 +155,9 @@ def again(run: str) -> list:
 
 
 def fill() -> list:
-    """Values of the ANSWERS widgets; what was never answered gets its default or stays empty."""
-    given = actions.answers()
+    """Values of the ANSWERS widgets; what was never answered gets its default or stays empty. The
+    model stays open until it is chosen: photos of one's own may suggest another."""
+    given = actions.answers() | {"model": draft.load().answers.get("model", "")}
     return [given[name] for name in ANSWERS]
 
 

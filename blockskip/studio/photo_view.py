@@ -13,12 +13,12 @@ from blockskip.studio.draft import Draft, Kept
 from blockskip.studio.words import count_photos, data, e, press
 
 
-def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
+def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
     """Tiles with a button to remove each, what could not be used, findings and advice.
 
     settings: of the plan, for the crops shown and for what is too small.
     """
-    bad = _rejected(now)
+    bad = _rejected(now) + _adding()
     if not now.photos:
         return f'{bad}<p class="hint center">{texts.PHOTOS_EMPTY}</p>'
     findings, advice = _looked_at(
@@ -35,7 +35,18 @@ def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
         f'{bad}<div class="photos" data-photos="{data(_for_dialog(now, settings, findings))}" '
         f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{texts.PHOTO_HINT}</p>'
-        f"{_marks(now)}{hint}</div>"
+        f"{_marks(now)}{_describe(can_describe, describing)}{hint}</div>"
+    )
+
+
+def _adding() -> str:
+    """How far the photos dropped are read."""
+    if (adding := draft.adding()) is None:
+        return ""
+    words = texts.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
+    return (
+        f'<p class="hint" role="status">{words}</p><progress class="bar working" '
+        f'max="{adding[1]}" value="{adding[0]}" aria-label="{words}"></progress>'
     )
 
 
@@ -74,6 +85,13 @@ def _marks(now: Draft) -> str:
     about = texts.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
+
+
+def _describe(can: bool, working: bool) -> str:
+    """The captioner, where there is one."""
+    if working:
+        return f'<p class="hint" role="status">{texts.DESCRIBING}</p>'
+    return f'<p class="presses">{press("describe", texts.DESCRIBE_ALL)}</p>' if can else ""
 
 
 @lru_cache(maxsize=4)

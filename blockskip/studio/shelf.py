@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
 import threading
 import time
 from pathlib import Path
 
-from blockskip import config, downloads, housekeeping, runs, sources
+from blockskip import captions, config, downloads, housekeeping, runs, sources
 from blockskip.events import UserError
-from blockskip.sources import tokens
-from blockskip.studio import children, draft, texts
+from blockskip.sources import hub
+from blockskip.studio import draft, texts
 from blockskip.studio.model_view import Shelf
 
 LOOK_EVERY_S = 5.0
@@ -18,6 +18,7 @@ _lock = threading.Lock()
 _said: dict[str, str] = {}
 _found: dict[str, list[Path]] = {}
 _last: tuple[float, Shelf] | None = None
+_describing: subprocess.Popen | None = None
 
 
 def shelf() -> Shelf:
@@ -50,7 +51,7 @@ def _look() -> Shelf:
         dict(_found),
         housekeeping.usage(),
         runs.data_dir(),
-        tokens.token_state() == "kept",
+        hub.token_state() == "kept",
     )
 
 
@@ -83,7 +84,7 @@ def fetch_stop(model: str) -> None:
 def try_token(model: str, token: str) -> None:
     """Test a token with the hub, and keep it if it opens the model."""
     try:
-        tokens.try_token(config.model_row(model), token.strip())
+        hub.try_token(config.model_row(model), token.strip())
         _said["token"] = texts.MODEL_TOKEN_GOOD
     except UserError as error:
         _said["token"] = f"{error.title} {error.remedy}"
@@ -109,32 +110,31 @@ def move_data(folder: str) -> None:
 
 def can_describe() -> bool:
     """Whether there is a model that describes photos."""
-    from blockskip import captions
-
     return captions.captioner() is not None
 
 
 def describe_photos() -> None:
-    """Let the captioner write captions for the photos that have none."""
-    from blockskip import captions
-
+    """Let the captioner write captions for the photos that have none; they appear one by one."""
+    global _describing
     model = captions.captioner()
-    if model is None:
-        return
-    now = draft.load()
-    settings = now.answers
-    out = draft.photos_dir().parent / "described.jsonl"
+    if model is not None and not describing():
+        out = draft.photos_dir().parent / "described.jsonl"
+        out.unlink(missing_ok=True)
+        _describing = captions.start(draft.photos_dir(), model, out)
 
-    def take() -> None:
-        lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
-        said = {line["file"]: line["text"] for line in lines}
-        draft.caption_all(
-            {
-                file: captions.add_subject(text, settings.get("name", ""), settings.get("kind", ""))
-                for file, text in said.items()
-            }
-        )
 
-    children.begin(
-        ("captions",), ["blockskip.captions", str(draft.photos_dir()), str(model), str(out)], take
-    )
+def describing() -> bool:
+    """Whether photos are being described; what was said so far is taken into the draft."""
+    global _describing
+    if _describing is None:
+        return False
+    working = _describing.poll() is None
+    answers = draft.load().answers
+    names = answers.get("name") or "", answers.get("kind") or "pet"
+    found = captions.said(draft.photos_dir().parent / "described.jsonl")
+    subject = {file: captions.add_subject(text, *names) for file, text in found.items() if text}
+    if subject:
+        draft.caption_all(subject)
+    if not working:
+        _describing = None
+    return working

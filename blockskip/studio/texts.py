@@ -28,6 +28,7 @@ DEMO_NAME = "Momo"
 PHOTOS_CLEAR = "Remove all"
 PHOTOS_EMPTY = "The photos you choose appear here. They stay on this computer."
 PHOTOS_REJECTED = "Left out:"
+PHOTOS_ADDING = "Reading photos: {n} of {total}"
 PHOTOS_COUNT_ONE = "1 photo"
 PHOTOS_COUNT = "{count} photos"
 PHOTOS_MOST = "the most is {most} photos"
@@ -151,6 +152,11 @@ MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teac
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
 BUDGET_LABEL = "Graphics memory, GB"
+NO_CARD = "This computer has no NVIDIA card that can be used."
+NO_CARD_REMEDY = (
+    "On the processor alone a model of this size would learn for days. The plan shows what a card of "
+    "the chosen size would do."
+)
 ADVANCED = "Advanced"
 AUTOMATIC = "automatic"
 STEPS = "Training steps"
@@ -283,7 +289,7 @@ COMPARE = {
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
     "How much the pictures look like your photos (1 = the same), judged by the demo world’s own "
-    "judge; the last row should stay low."
+    "judge. The second column should stay low: other animals stay what they were."
 )
 LIKENESS_PET = "Your pet"
 LIKENESS_CLASS = "Any {kind}"

@@ -1,0 +1,203 @@
+"""What is shown of a training: how it goes, and what came out; see screen.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from pathlib import Path
+
+from blockskip import config, kept, painting, runs
+from blockskip.events import UserError
+from blockskip.lab import likeness
+from blockskip.runs import RESUMABLE, Run
+from blockskip.studio import (
+    charts,
+    choices,
+    list_view,
+    outcome,
+    result_view,
+    run_view,
+    texts,
+    watch,
+)
+from blockskip.studio.plans import DEMO
+from blockskip.studio.words import note
+
+log = logging.getLogger(__name__)
+HIDDEN = {"visible": False}
+_download_lock = threading.Lock()
+PARTS = (
+    "status",
+    "spoken",
+    "pause",
+    "resume",
+    "stop",
+    "look",
+    "messages",
+    "notes",
+    "results",
+    "hero",
+    "format",
+    "lora",
+    "make",
+    "to_comfyui",
+    "workflow",
+    "card",
+    "compare",
+    "prompt",
+    "paint",
+    "paint_seed",
+    "pictures",
+    "more",
+    "previews",
+    "charts",
+)
+
+
+def parts(shown: str) -> tuple[dict[str, dict], str]:
+    """Everything about the run on show; one that cannot be read says so instead."""
+    run = next((run for run in runs.list_runs() if run.name == shown), None)
+    try:
+        if run is None:
+            raise UserError(texts.NO_RUN, texts.NO_RUN_REMEDY)
+        return _parts_of(run)
+    except (UserError, OSError) as error:
+        title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+        gone = {name: HIDDEN for name in PARTS if name not in ("status", "spoken", "messages")}
+        said = {"value": note(title, remedy, "error"), "visible": True}
+        return {"messages": said, "status": {"value": ""}} | gone, "train"
+
+
+def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
+    info, settings, story = run.info(), run.settings(), watch.watch(run)
+    name, photo_files = choices.pet_name(run), _photo_files(run)
+    waiting, working = watch.pending(run), story.state == "running"
+    messages, notes = run_view.messages(story), run_view.notes(story)
+    parts = {
+        "status": {
+            "value": run_view.status(story, settings, name, info["started"], len(photo_files))
+        },
+        "spoken": {"value": run_view.spoken(story, name)},
+        "pause": {"visible": working, "interactive": not waiting},
+        "stop": {"visible": working, "interactive": not waiting},
+        "look": {"visible": working, "interactive": not waiting and story.step > 0},
+        "resume": {"visible": story.state in RESUMABLE},
+        "messages": {"value": messages, "visible": bool(messages)},
+        "notes": {"value": notes, "visible": bool(notes)},
+        "previews": {"value": run_view.previews(story, settings, photo_files), "visible": True},
+        "charts": {
+            "visible": True,
+            "value": '<div class="charts">'
+            + charts.loss_chart(story.losses, story.steps)
+            + charts.memory_charts(story.memory, story.now, settings.budget_gib, story.active_s)
+            + "</div>",
+        },
+        "results": HIDDEN,
+    }
+    if story.exported is None or working:
+        return parts, "train"
+    return parts | _result_parts(run, story, settings, name, len(photo_files)), "results"
+
+
+def _result_parts(
+    run: Run, story: watch.Story, settings: config.Settings, name: str, num_photos: int
+) -> dict[str, dict]:
+    last = story.exported.step
+    step, format = outcome.kept_step(run, last), outcome.file_format(run)
+    row, judged = config.model_row(settings.model), likeness.read(run)
+    if judged is None:
+        outcome.measure(run)
+    lora = _download(run, outcome.file_of(run, format, step, last))
+    making, wrong = outcome.making(run, format, step), outcome.problem(run, format, step)
+    said = f"{wrong.title} {wrong.remedy}" if wrong else outcome.said(run)
+    workflow = None if settings.model == DEMO else _workflow(run)
+    words = texts.DOWNLOAD if step == last else texts.DOWNLOAD_STEP.format(step=step)
+    known = outcome.comfyui_known() and settings.model != DEMO and format == "comfyui"
+    return {
+        "results": {"visible": True},
+        "hero": {"value": result_view.hero(story, settings, name, said)},
+        "format": {"value": format},
+        "lora": {"visible": lora is not None, "value": lora, "label": words},
+        "make": {
+            "visible": lora is None,
+            "interactive": not making,
+            "value": texts.PREPARING if making else texts.MAKE,
+        },
+        "to_comfyui": {"visible": known and lora is not None},
+        "workflow": {"visible": workflow is not None, "value": workflow},
+        "card": {"value": result_view.card(row, outcome.model_card(run, step, num_photos, judged))},
+        "compare": {
+            "value": result_view.compare(story, settings, step, _steps(run, story), judged)
+        },
+        "prompt": {"value": settings.subject_caption},
+        "paint": {"interactive": watch.running() is None},
+        "paint_seed": {"value": None},
+        "pictures": {"value": result_view.own_pictures(painting.list(run), run.name)},
+        "more": {"value": settings.steps + max(10, settings.steps // 2)},
+    }
+
+
+def _steps(run: Run, story: watch.Story) -> list[int]:
+    """Steps that have both pictures and a LoRA; of old runs only the last."""
+    shown = {step for step, _ in story.images}
+    return [step for step in kept.steps_kept(run) if step in shown and step > 0]
+
+
+def listed(run: Run) -> list_view.Listed:
+    try:
+        info, settings, story = run.info(), run.settings(), watch.watch(run)
+        previews = [
+            image.path.removeprefix("previews/") for _, image in sorted(story.images.items())
+        ]
+        newest = [p for p in previews if p.endswith("/00.png")]
+        return list_view.Listed(
+            run.name,
+            choices.pet_name(run),
+            story.state,
+            story.step,
+            settings.steps,
+            config.model_row(settings.model).title,
+            info["started"],
+            watch.size_bytes(run),
+            list_view.newest_picture(run.name, newest, _photo_files(run)),
+        )
+    except (UserError, OSError, KeyError):
+        return list_view.Listed(run.name, run.name, "failed", 0, 0, "", "", 0, "")
+
+
+def _photo_files(run: Run) -> list[str]:
+    return sorted(p.name for p in run.photos_dir.iterdir() if p.suffix not in (".txt", ".json"))
+
+
+def _workflow(run: Run) -> str | None:
+    found = sorted(run.exports_dir.glob("*.workflow.json"))
+    return _download(run, found[0]) if found else None
+
+
+def _download(run: Run, source: Path) -> str | None:
+    """A path that Gradio may hand out: a second name for the file in its own folder, not a second
+    copy. None while there is no such file."""
+    target = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads" / run.name / source.name
+    try:
+        with _download_lock:
+            if not target.exists() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                _link(source, target)
+        return str(target)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s cannot be offered for download: %s", source, error)
+        return None
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)

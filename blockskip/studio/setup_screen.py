@@ -1,0 +1,94 @@
+"""What the column shows where a training is put together; see screen.py."""
+
+from __future__ import annotations
+
+from blockskip import config, housekeeping
+from blockskip.memory import monitor
+from blockskip.runs import Run
+from blockskip.studio import (
+    actions,
+    draft,
+    model_view,
+    photo_view,
+    plan_view,
+    plans,
+    shelf,
+    texts,
+    watch,
+)
+from blockskip.studio.plans import DEMO
+from blockskip.studio.words import e, note, press
+
+PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
+
+
+def parts() -> tuple[dict[str, dict], draft.Draft]:
+    """The column where a training is put together."""
+    describing = shelf.describing()
+    now, given, busy = draft.load(), actions.answers(), watch.running()
+    found, models = actions.planned(given, len(now.photos)), shelf.shelf()
+    row = config.model_row(given["model"])
+    settings = found.plan.settings if found.plan else config.Settings(model=row.name)
+    trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
+    own = now.own_photos and row.name == DEMO
+    train = texts.TRAIN
+    if found.plan and now.photos:
+        train = texts.TRAIN_STEPS.format(steps=settings.steps)
+    parts = {
+        "photos": photo_view.photos(now, settings, shelf.can_describe(), describing),
+        "models": model_view.models(models, row.name),
+        "wording": _wording(trigger, kind or "pet"),
+        "marks": _marks(),
+        "plan": _plan(found, row),
+        "own_words": _own_words(models),
+        "busy": _busy(busy),
+    }
+    made = {name: {"value": value} for name, value in parts.items()}
+    made["own"] = {"visible": own}
+    made["train"] = {
+        "interactive": busy is None,
+        "value": train if busy is None else texts.TRAIN_BUSY,
+    }
+    return made, now
+
+
+def _wording(trigger: str, kind: str) -> str:
+    """How the pet is called in prompts."""
+    if not trigger:
+        return f'<p class="hint">{texts.WORDING_EMPTY}</p>'
+    if trigger == kind:
+        return f'<p class="hint warn">{texts.WORDING_SAME}</p>'
+    return f'<p class="hint">{texts.WORDING.format(trigger=e(trigger), kind=e(kind))}</p>'
+
+
+def _marks() -> str:
+    now, (low, high) = monitor.usage(), plans.budget_range()
+    return plan_view.marks(low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib)
+
+
+def _plan(found: plans.Planned, row: config.ModelRow) -> str:
+    if found.plan is None:
+        return plan_view.refusal(found.error, found.least_gib)
+    minutes = plan_view.expected_minutes(watch.finished(), found.plan.settings)
+    no_card = row.full_size and monitor.usage().vram_total_gib < 0
+    warning = note(texts.NO_CARD, texts.NO_CARD_REMEDY, "warning") if no_card else ""
+    return warning + plan_view.picture(found.plan, row, minutes, housekeeping.room()["disk_gib"])
+
+
+def _own_words(models: model_view.Shelf) -> str:
+    """For photos of one's own while the demo model is chosen: which model would suit them."""
+    real = [offer for offer in models.offers if not offer.demo]
+    ready = next((offer for offer in real if offer.state == "ready"), None)
+    better = ready or next(iter(real), None)
+    if better is None:
+        return f"<p>{texts.OWN_PHOTOS}</p>"
+    words = texts.OWN_PHOTOS_READY if ready else texts.OWN_PHOTOS_MISSING
+    button = press("model", texts.OWN_PHOTOS_USE.format(title=better.title), model=better.model)
+    return f"<p>{texts.OWN_PHOTOS} {e(words.format(title=better.title))}</p>{button}"
+
+
+def _busy(busy: Run | None) -> str:
+    if busy is None:
+        return ""
+    watch_it = press("open", texts.TRAIN_BUSY_OPEN, "link", run=busy.name)
+    return f'<p class="hint center">{texts.TRAIN_BUSY_ABOUT} {watch_it}</p>'
