@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import fake_feed
 import pytest
 
+from blockskip.lab import likeness
 from blockskip.studio import actions, children, outcome, screen, shelf, watch
 
 
@@ -17,7 +18,14 @@ def pet(tmp_path):
 def _nothing_remembered(monkeypatch, tmp_path):
     """Each test's data folder is another; what this process knows of the last one's is forgotten."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    for known in (screen._looks, outcome._said, shelf._said, shelf._found, children._failed):
+    for known in (
+        screen._looks,
+        outcome._said,
+        shelf._said,
+        shelf._found,
+        outcome._measured,
+        children._failed,
+    ):
         known.clear()
     shelf.refresh()
 
@@ -35,6 +43,7 @@ def begun(monkeypatch):
     """Child processes are not started. Returns what they would have been: (key, words)."""
     asked = []
     monkeypatch.setattr(children, "begin", lambda key, words, then=None: asked.append((key, words)))
+    monkeypatch.setattr(likeness, "start", lambda run: None)
     return asked
 
 

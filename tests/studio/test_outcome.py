@@ -124,7 +124,7 @@ def test_deleting_takes_everything_and_nothing_else(finished, pet, told):
 
 
 def test_the_model_card_tells_the_truth(finished):
-    words = outcome.model_card(finished, 150, 5, {"by_step": {"150": {"subject": 0.876}}})
+    words = outcome.model_card(finished, 150, 5, {"by_step": {150: {"subject": 0.876}}})
     settings = finished.settings()
     for said in (
         "Momo",
@@ -137,9 +137,7 @@ def test_the_model_card_tells_the_truth(finished):
     ):
         assert said in words, said
     assert config.model_row("demo").licence in words
-    assert "0.88" not in outcome.model_card(
-        finished, 75, 5, {"by_step": {"150": {"subject": 0.876}}}
-    )
+    assert "0.88" not in outcome.model_card(finished, 75, 5, {"by_step": {150: {"subject": 0.876}}})
 
 
 def test_a_picture_needs_a_prompt(finished, monkeypatch):

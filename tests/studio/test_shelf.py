@@ -9,7 +9,7 @@ from blockskip import config, downloads, housekeeping, runs, sources
 from blockskip.downloads import Download
 from blockskip.events import UserError
 from blockskip.housekeeping import Usage
-from blockskip.sources import tokens
+from blockskip.sources import hub
 from blockskip.studio import draft, model_view, presses, shelf, texts
 from blockskip.studio.model_view import Shelf
 
@@ -100,7 +100,7 @@ def test_looking_starts_nothing_and_asks_nobody(told, monkeypatch):
         raise AssertionError("nothing is fetched without a press")
 
     monkeypatch.setattr(downloads, "start", never)
-    monkeypatch.setattr(tokens, "try_token", never)
+    monkeypatch.setattr(hub, "try_token", never)
     for model in config.model_rows():
         draft.answer(model=model)
         told("")
@@ -111,7 +111,7 @@ def test_a_token_is_never_shown_again(told, monkeypatch):
         raise UserError(f"{row.title} is not open to this account.", "Accept its licence.")
 
     draft.answer(model="flux-dev")
-    monkeypatch.setattr(tokens, "try_token", refused)
+    monkeypatch.setattr(hub, "try_token", refused)
     presses.press("", {"do": "token", "model": "flux-dev", "value": " hf_secret "})
     parts, _ = told("")
     assert "Accept its licence" in shelf.shelf().said["token"]
