@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
+import math
 import re
 import tempfile
 import threading
@@ -65,10 +66,23 @@ def kind_word(kind: str | None) -> str:
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
     kept = {"kind": "cat", "name": "", "budget": None, "steps": None, "rank": None, "seed": None}
-    kept |= {key: value for key, value in draft.load().answers.items() if key in (*kept, "model")}
+    given = draft.load().answers
+    kept |= {key: value for key, value in given.items() if _usable(key, value)}
     kept["model"] = kept.get("model") or suitable_model()
     kept["budget"] = kept["budget"] or plans.default_budget()
     return kept
+
+
+def _usable(key: str, value: object) -> bool:
+    """Whether an answer means something; one kept by another version, or by hand, may not."""
+    match key:
+        case "kind" | "name":
+            return isinstance(value, str)
+        case "model":
+            return isinstance(value, str) and value in config.model_rows()
+        case "budget" | "steps" | "rank" | "seed":
+            return isinstance(value, int | float) and math.isfinite(value)
+    return False
 
 
 def suitable_model() -> str:

@@ -34,9 +34,10 @@ def file_format(run: Run) -> str:
 
 
 def file_of(run: Run, format: str, step: int, last: int) -> Path:
-    """Where the LoRA of a step is, or will be."""
+    """Where the LoRA of a step is, or will be. Only the file that training itself writes has no step
+    in its name: it is replaced when more is learnt, the others are not."""
     suffix = "" if format == "comfyui" else f"-{format}"
-    suffix += "" if step == last else f"-step{step}"
+    suffix += "" if step == last and format == "comfyui" else f"-step{step}"
     return run.exports_dir / f"{run.name}{suffix}.safetensors"
 
 
@@ -167,7 +168,9 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
 
 
 def _last(run: Run) -> int:
-    return max(kept.steps_kept(run), default=watch.watch(run).step)
+    """The step of the file that training wrote; of a run that wrote none, the last one kept."""
+    story = watch.watch(run)
+    return story.exported.step if story.exported else max(kept.steps_kept(run), default=story.step)
 
 
 def _picture(run: Run, step: int) -> Path | None:
