@@ -66,12 +66,38 @@ def feed(
 ) -> None:
     """Append the events of a training up to step `until`, then `end` if given."""
     settings, now = run.settings(), begin
-    chance = random.Random(0)
     run.append(events.Started(steps=settings.steps, time=now))
     for stage, total in (("photos", 5), ("text", 5), ("latents", 40)):
         now += seconds
         run.append(events.Progress(stage=stage, n=total, total=total, time=now))
-    for step in range(until + 1):
+    learn(run, 0, until, now, seconds)
+    if end is not None:
+        run.append(end)
+
+
+def done(run: Run) -> events.Done:
+    """The last word of a training that went well; its file is written (as text) too."""
+    path = run.exports_dir / f"{run.name}.safetensors"
+    files.write_text(path, "not a real LoRA")
+    relative = path.relative_to(run.folder).as_posix()
+    steps = run.settings().steps
+    run.append(events.Saved(kind="export", path=relative, step=steps))
+    return events.Done(
+        adapter="checkpoints/step-00300.safetensors",
+        exported=relative,
+        steps=steps,
+        seconds=95.0,
+        stages={"train": 90.0},
+        final_loss=0.29,
+        peak_rss_gib=1.6,
+        peak_vram_gib=-1.0,
+    )
+
+
+def learn(run: Run, first: int, last: int, now: float, seconds: float = 0.4) -> None:
+    """Append what a training says from step `first` to step `last`, pictures included."""
+    settings, chance = run.settings(), random.Random(first)
+    for step in range(first, last + 1):
         now += seconds
         if step % settings.preview_every == 0 or step == settings.steps:
             _pictures(run, step, now)
@@ -96,27 +122,6 @@ def feed(
                 ram_total_gib=16.0,
             )
         )
-    if end is not None:
-        run.append(end)
-
-
-def done(run: Run) -> events.Done:
-    """The last word of a training that went well; its file is written (as text) too."""
-    path = run.exports_dir / f"{run.name}.safetensors"
-    files.write_text(path, "not a real LoRA")
-    relative = path.relative_to(run.folder).as_posix()
-    steps = run.settings().steps
-    run.append(events.Saved(kind="export", path=relative, step=steps))
-    return events.Done(
-        adapter="checkpoints/step-00300.safetensors",
-        exported=relative,
-        steps=steps,
-        seconds=95.0,
-        stages={"train": 90.0},
-        final_loss=0.29,
-        peak_rss_gib=1.6,
-        peak_vram_gib=-1.0,
-    )
 
 
 def keep(run: Run, *steps: int) -> None:
