@@ -29,7 +29,7 @@ MOST = 200  # photos
 class Kept:
     """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
 
-    caption: "" = the automatic one. box: the pet's frame; proposal: one found by itself, never used
+    caption: what is said of it; “a photo of momo cat” is added when it is trained. box: the pet's frame; proposal: one found by itself, never used
     unasked; both (left, top, right, bottom) in shares of the photo.
     """
 
@@ -157,6 +157,19 @@ def caption_all(captions: dict[str, str]) -> Draft:
     return _change(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
 
 
+def put_down(caption: Callable[[str], str]) -> list[Path]:
+    """The photos' files, with captions beside them as a run wants them. caption: of what the user
+    or the captioner said of a photo."""
+    now = load()
+    for photo in now.photos:
+        path = (photos_dir() / photo.file).with_suffix(".txt")
+        if photo.caption:
+            files.write_text(path, caption(photo.caption) + "\n")
+        else:
+            path.unlink(missing_ok=True)
+    return now.paths
+
+
 def mark_all() -> Draft:
     """Frame the pet where it seems to be, on every photo without a frame."""
     return _change(lambda k: replace(k, box=k.box or k.proposal))
@@ -183,8 +196,9 @@ def remove(file: str) -> Draft:
         old = load()
         for photo in old.photos:
             if photo.file == file:
-                _write_beside(replace(photo, caption="", box=None))
-                (photos_dir() / file).unlink(missing_ok=True)
+                _write_beside(replace(photo, box=None))
+                for path in (photos_dir() / file, (photos_dir() / file).with_suffix(".txt")):
+                    path.unlink(missing_ok=True)
         return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
 
 
@@ -220,13 +234,8 @@ def _numbers(box: Box | None) -> tuple[float, ...] | None:
 
 
 def _write_beside(kept: Kept) -> None:
-    """Caption and frame where a run looks for them."""
-    path = photos_dir() / kept.file
-    if kept.caption:
-        files.write_text(path.with_suffix(".txt"), kept.caption + "\n")
-    else:
-        path.with_suffix(".txt").unlink(missing_ok=True)
-    boxes.write_box(path, Box(*kept.box) if kept.box else None)
+    """The frame where a run looks for it."""
+    boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
 
 
 def _kept(data: dict) -> Kept:

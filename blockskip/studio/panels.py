@@ -109,7 +109,13 @@ def _budget() -> Widgets:
     _title(2, texts.BUDGET_TITLE, texts.BUDGET_ABOUT)
     low, high = plans.budget_range()
     budget = gr.Slider(
-        low, high, step=plans.STEP_GIB, label=texts.BUDGET_LABEL, elem_id="budget", buttons=[]
+        low,
+        high,
+        value=plans.default_budget(),
+        step=plans.STEP_GIB,
+        label=texts.BUDGET_LABEL,
+        elem_id="budget",
+        buttons=[],
     )
     marks = html(elem_id="marks")
     plan = html(elem_id="plan", js="presses")

@@ -77,7 +77,7 @@ def compare(
     words = texts.COMPARE
     return (
         f'<div class="title"><h2>{texts.COMPARE_TITLE}</h2><p class="hint">{texts.COMPARE_ABOUT}</p></div>'
-        f'<div class="compare" data-images="{data(images)}" data-kept="{start}">'
+        f'<div class="compare" data-images="{data(images)}" data-kept="{kept}">'
         f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
         f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
         f'<span class="tag left">{words["before"]}</span><span class="tag right">{words["after"]}</span>'
@@ -107,11 +107,12 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
         for step, said in sorted(known)
     )
     any_kind = texts.LIKENESS_CLASS.format(kind=e(settings.class_name))
+    about = texts.LIKENESS_ABOUT.format(kind=e(settings.class_name))
     return (
         f'{advice}<table class="figures"><caption>{texts.LIKENESS_TITLE}</caption><thead><tr><td></td>'
         f'<th scope="col">{texts.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
         f'<th scope="col">{texts.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
-        f'<p class="hint">{texts.LIKENESS_ABOUT}</p>'
+        f'<p class="hint">{about}</p>'
     )
 
 

@@ -36,7 +36,7 @@ PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
 PHOTO_TWICE = "it is already among the photos"
 PHOTO_BOXED = "The pet is marked"
-PHOTO_HINT = "Press a photo to mark the pet, change its caption, and see what the trainer will see."
+PHOTO_HINT = "Press a photo to draw a frame around the pet, change its caption, and see what is learnt from it."
 PHOTOS_BOX_ALL = "Mark the pet on every photo"
 PHOTOS_BOX_NONE = "Remove the marks"
 PHOTOS_BOXED_ABOUT = (
@@ -54,21 +54,22 @@ PHOTO = {
     "propose": "Suggest a frame",
     "no_box": "No frame",
     "caption": "Caption",
-    "caption_about": "What the photo shows, in a few words. Empty: “{automatic}”.",
+    "caption_about": "What else is to be seen, in a few words, such as: lying on a sofa. “{automatic}” is "
+    "put before it.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
     "crops_again": "Other crops",
-    "much": "much noise",
-    "middle": "some noise",
-    "little": "little noise",
+    "much": "seen from afar",
+    "middle": "nearer",
+    "little": "close up",
     "findings": "Worth knowing",
 }
 CROPS_ABOUT = {
-    "dynamic": "The more noise, the wider the crop: the whole pet first, fur and eyes last.",
-    "reversed": "The less noise, the wider the crop.",
-    "random": "Any crop at any noise.",
-    "resize": "With this model and budget the whole photo, at any noise.",
-    "full": "With this model and budget the whole photo, at any noise.",
+    "dynamic": "It learns the whole pet first, fur and eyes last.",
+    "reversed": "It learns fur and eyes first, the whole pet last.",
+    "random": "It learns near and far by chance.",
+    "resize": "With this model and budget always the whole photo.",
+    "full": "With this model and budget always the whole photo.",
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
@@ -112,12 +113,13 @@ MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
 MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
 MODEL_GATED = (
-    "This model is gated: make a free account at the hub, accept the licence on its page, make a "
-    "read token there and paste it here. It is tested before anything is downloaded."
+    "Its makers ask you to accept a licence first. 1. Make a free account at the model hub, "
+    "huggingface.co. 2. Accept the licence on the model’s page. 3. Make an access token of the kind "
+    "“read” there and paste it here. It is tested before anything is downloaded."
 )
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and keep the token"
-MODEL_TOKEN_KEPT = "A token is kept on this computer by the hub’s own program."
+MODEL_TOKEN_KEPT = "An access token is kept on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Folder of your ComfyUI"
 COMFYUI_FOLDER_ABOUT = (
@@ -164,7 +166,7 @@ STEPS_INFO = "Empty: from the number of photos. More learn the pet better, up to
 SEED = "Seed"
 SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
-RANK_INFO = "How much the add-on can hold; 16 suits a pet."
+RANK_INFO = "How much it can remember; 16 suits a pet."
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"
@@ -189,8 +191,8 @@ STAGES = {
     "photos": "Reading the photos",
     "load": "Opening the model",
     "text": "Reading the captions",
-    "latents": "Preparing crops of the photos",
-    "residuals": "Passing through the skipped blocks",
+    "latents": "Cutting the photos to size",
+    "residuals": "Working out what the skipped blocks would do",
     "train": "Learning your pet",
     "preview": "Painting pictures",
     "export": "Saving and checking the file",
@@ -244,7 +246,7 @@ CHART_EMPTY = "Appears when training runs"
 LOSS_CHART = "Learning curve"
 LOSS_RAW = "each step"
 LOSS_MEAN = "mean"
-LOSS_ABOUT = "the error; it jumps about, the pictures tell more"
+LOSS_ABOUT = "how far off it still is; it jumps about, trust the pictures"
 
 # results
 
@@ -256,12 +258,13 @@ DONE_ABOUT = (
 STOPPED_READY = "What {name}’s training learned so far"
 STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to let it learn more."
 HOW_TO = (
-    "In ComfyUI: put the file into <code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
+    "The LoRA is a small file that teaches the model your pet. In ComfyUI: put it into "
+    "<code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
     "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
 )
 HOW_TO_DEMO = (
-    "This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI; "
-    "their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>."
+    "It is a LoRA, a small file that teaches a model your pet. This one works with the demo model of "
+    "this studio only, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
 FORMATS = {"comfyui": "ComfyUI", "diffusers": "diffusers", "kohya": "Forge, SwarmUI (kohya)"}
@@ -288,17 +291,17 @@ COMPARE = {
 }
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
-    "How much the pictures look like your photos (1 = the same), judged by the demo world’s own "
-    "judge. The second column should stay low: other animals stay what they were."
+    "1 = the same. Judged by a small network of ours that knows drawn pets only. The column “Any "
+    "{kind}” should stay low: other animals stay what they were."
 )
 LIKENESS_PET = "Your pet"
 LIKENESS_CLASS = "Any {kind}"
-LIKENESS_PLACES = "Places as asked"
+LIKENESS_PLACES = "Right place"
 LIKENESS_MEASURING = "Judging the pictures …"
 LIKENESS_BEST = "best"
 
 OWN_TITLE = "Your own pictures"
-OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same noise."
+OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same start."
 OWN_PROMPT = "Prompt"
 STRENGTH = "LoRA strength"
 STRENGTH_INFO = "1 is as trained; less mixes the pet in lightly."
@@ -378,7 +381,7 @@ PLAN_STAGES = {
     "preview": "Pictures",
 }
 PLAN_STAGES_UNSKIPPED = {"residuals": "Preparing steps"}
-PLAN_EVERY_STAGE = "Every stage"
+PLAN_EVERY_STAGE = "In every stage"
 PLAN_HELD = "blocks that learn, kept on the card"
 PLAN_PASSING = "what passes through"
 PLAN_RESERVE = "{size} left to the desktop and the driver"
@@ -387,32 +390,30 @@ PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
 PLAN_RAM_OF = "{size} of {total}"
-PLAN_RAM_KEPT = "Hatched: a quarter of the RAM is left to other programs."
+PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left to other programs."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES = "It takes about {time}, going by earlier trainings on this computer."
 PLAN_MINUTES_UNKNOWN = "How long it takes is not known for this computer yet."
 PLAN_CROPS_TITLE = "What training looks at"
 PLAN_CROPS = {
-    "dynamic": "the more noise, the more of the photo",
-    "reversed": "the more noise, the less of the photo",
+    "dynamic": "the whole pet first, fur and eyes last",
+    "reversed": "fur and eyes first, the whole pet last",
     "random": "more or less of the photo, by chance",
-    "resize": "as much of the photo at any noise",
-    "full": "as much of the photo at any noise",
+    "resize": "always the whole photo",
+    "full": "always the whole photo",
 }
 PLAN_CROP_WORDS = ("whole pet", "part of it", "close-up")
 PLAN_WHOLE = "whole pictures of {side} px"
 PLAN_ANY_CROP = "crops of {low} to {high} px"
 PLAN_SHRUNK = "; all shrunk to {side} px"
-PLAN_NOISE = ("much noise", "little noise")
+PLAN_NOISE = ("first, through much noise", "last, nearly clear")
 PLAN_GIVES_UP = "What it gives up"
 PLAN_GIVES_NOTHING = "Nothing: all blocks learn your pet."
-PLAN_COST_SKIPPED = "{share} % of the blocks learn nothing. That saves memory and time."
+PLAN_COST_SKIPPED = "{share} % of the model stays as it is. That saves memory and time."
 PLAN_COST_BITS = {
-    "int8": "The model’s numbers are kept in 8 bits instead of 16. We assume that costs hardly any "
-    "likeness.",
-    "nf4": "The model’s numbers are kept in 4 bits instead of 16. We assume that costs a little "
-    "likeness.",
+    "int8": "The model is rounded to half its size. We expect that to cost hardly any likeness.",
+    "nf4": "The model is rounded to a quarter of its size. We expect that to cost a little likeness.",
 }
 PLAN_COST_SIDE = "It learns from pictures of {side} px instead of {largest} px: some likeness less."
 PLAN_COST_TEXT = "Captions end after about {words} words."
@@ -439,7 +440,7 @@ PLAN_LIKENESS = (
 PLAN_NEW = {  # what a piece of the planner's description means
     "blocks skipped": "{number} % instead of {now} % skipped blocks",
     "px": "pictures of {number} px",
-    "bits": "{number}-bit numbers",
+    "bits": "a less rounded model",
     "tokens": "longer captions",
 }
 PLAN_PLAINER = {

@@ -113,7 +113,9 @@ def training(camera: Camera) -> str:
     page.locator("#resume").click()
     page.wait_for_selector("#results", state="visible")
     page.wait_for_selector(".figures")
-    page.locator("#prompt textarea").fill(page.locator("#prompt textarea").input_value() + " asleep")
+    page.locator("#prompt textarea").fill(
+        page.locator("#prompt textarea").input_value() + " asleep"
+    )
     page.locator("#paint").click()
     page.wait_for_selector("#pictures .pair img")
     camera.take("results")

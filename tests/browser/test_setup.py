@@ -19,7 +19,7 @@ def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
     html.write_text("<html>not a photo</html>", encoding="utf-8")
     empty.write_bytes(b"")
     film.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(4000))
-    words = (tmp_path / "my péts" / "photo 2.txt")
+    words = tmp_path / "my péts" / "photo 2.txt"
     words.write_text("momo in a box", encoding="utf-8")
     page = open_tab()
     assert page.locator("#train").is_enabled() and sideways(page) <= 0
