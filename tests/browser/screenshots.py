@@ -144,6 +144,21 @@ def others(camera: Camera, run: str) -> None:
     camera.take("trainings")
 
 
+def for_readme(out: Path) -> None:
+    """The upper part of some of them, as the README shows it."""
+    for name, state, bottom in (
+        ("photos", "photos-1440-light", 0.44),
+        ("plan", "plan-1440-light", 1.0),
+        ("training", "learning-1440-dark", 1.0),
+        ("results", "results-1440-light", 0.56),
+        ("phone", "results-390-light", 0.36),
+    ):
+        shot = Image.open(out / f"{state}.webp")
+        top = 0.44 if name == "plan" else 0.0
+        part = shot.crop((0, int(top * shot.height), shot.width, int(bottom * shot.height)))
+        part.save(out / f"readme-{name}.webp", quality=78, method=6)
+
+
 def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found = shutil.which("chromium") or shutil.which("google-chrome")
@@ -156,6 +171,7 @@ def main(out: Path) -> None:
             setting_up(camera, pets[-1])
             others(camera, training(camera))
         browser.close()
+    for_readme(out)
 
 
 if __name__ == "__main__":
