@@ -48,6 +48,12 @@ window.blockskip = (() => {
     else trigger('click', said);
   });
 
+  // Who comes back to this tab finds what was answered in another one.
+  const nav = part => {
+    presses(part);
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) part.trigger('click', {do: 'here'}); });
+  };
+
   // Typed text, open folds and the keyboard's place outlive a part that is drawn anew.
   const keep = ({element, watch}) => {
     const typed = {};
@@ -236,5 +242,5 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  return {presses, models, zoom, pictures, title, compare, photos};
+  return {presses, nav, models, zoom, pictures, title, compare, photos};
 })();

@@ -47,7 +47,7 @@ def header() -> Widgets:
             elem_id="brand",
             min_width=200,
         )
-        nav = html(elem_id="nav", js="presses", min_width=200)
+        nav = html(elem_id="nav", js="nav", min_width=200)
     return {"nav": nav, "list": html(elem_id="list", js="presses", visible=False)}
 
 

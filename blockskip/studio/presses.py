@@ -74,6 +74,7 @@ def _again(shown: str, said: dict) -> Leads:
 
 
 PRESSES: dict[str, Callable[[str, dict], Leads | None]] = {
+    "here": lambda shown, said: Leads(shown, fills=True),
     "list": lambda shown, said: Leads("*"),
     "new": lambda shown, said: Leads("", fills=True),
     "open": lambda shown, said: Leads(_text(said, "run")),
