@@ -27,7 +27,7 @@ window.blockskip = (() => {
     row.append(button(from.textContent, typed ? 'press primary' : 'press danger', finish),
       button('✕', 'press', () => box.close()));
     row.lastChild.setAttribute('aria-label', 'Cancel');
-    if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') finish(); });
+    if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') { event.preventDefault(); finish(); } });
     box.append(row);
     box.showModal();
     (typed || row.lastChild).focus();
