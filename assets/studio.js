@@ -38,6 +38,10 @@ window.blockskip = (() => {
     const pressed = event.target.closest('[data-do], [data-budget]');
     if (!pressed || !element.contains(pressed)) return;
     const said = {do: 'budget', ...pressed.dataset};
+    if (said.slow) {  // a process is asked: seconds, in which nobody presses twice
+      pressed.disabled = true;
+      setTimeout(() => { pressed.disabled = false; }, 8000);
+    }
     if (said.field) {
       const field = element.querySelector(`input[name="${said.field}"]`);
       said.value = field.value;

@@ -119,6 +119,7 @@ MODEL_GATED = (
 )
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and keep the token"
+MODEL_TOKEN_OTHER = "Use another token"
 MODEL_TOKEN_KEPT = "An access token is kept on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Folder of your ComfyUI"
