@@ -26,7 +26,7 @@ window.blockskip = (() => {
     const finish = () => { const said = typed ? typed.value : true; box.close(); done(said); };
     row.append(button(from.textContent, typed ? 'press primary' : 'press danger', finish),
       button('✕', 'press', () => box.close()));
-    row.lastChild.setAttribute('aria-label', 'Cancel');
+    row.lastChild.setAttribute('aria-label', document.querySelector('.nav').dataset.cancel);
     if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') finish(); });
     box.append(row);
     box.showModal();

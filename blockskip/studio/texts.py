@@ -73,7 +73,6 @@ CROPS_ABOUT = {
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
-CAPTIONER_FAILED = "The photos could not be described. You can still write captions yourself."
 
 # the pet
 
@@ -127,7 +126,6 @@ COMFYUI_FOLDER_ABOUT = (
     "If you use ComfyUI, its model files are used as they lie; nothing is copied."
 )
 COMFYUI_USE = "Look there"
-COMFYUI_NOTHING = "No model that can be trained was found in {folder}."
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
@@ -341,7 +339,7 @@ LIST_DELETE_ASK = (
     "This cannot be undone; a LoRA you downloaded stays."
 )
 LIST_RENAME_ASK = "New name of the pet"
-YES, NO, SAVE = "Delete", "Keep it", "Save"
+NO = "Cancel"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
 
 # problems
