@@ -115,20 +115,27 @@ window.blockskip = (() => {
   const compare = part => {
     presses(part);
     const {element, watch} = part;
-    const show = () => {
+    let mine = null;  // what was chosen here outlives a picture drawn anew, unless it is of another training
+    const show = event => {
       const box = element.querySelector('.compare');
       if (!box) return;
-      const images = JSON.parse(box.dataset.images), step = box.querySelector('[name=step]:checked').value;
-      const prompt = Number(box.querySelector('[name=prompt]').value);
-      box.querySelector('.before').src = images[0][prompt];
-      box.querySelector('.after').src = images[step][prompt];
-      box.style.setProperty('--at', box.querySelector('[type=range]').value + '%');
-      box.classList.toggle('is-kept', step === box.dataset.kept);
-      box.querySelector('[data-do=keep]').dataset.step = step;
+      const images = JSON.parse(box.dataset.images), of = images[0][0];
+      const step = () => box.querySelector('[name=step]:checked'), prompt = box.querySelector('[name=prompt]'), line = box.querySelector('[type=range]');
+      if (event) mine = {of, step: step().value, prompt: prompt.value, line: line.value};
+      else if (mine && mine.of === of) {
+        const again = box.querySelector(`[name=step][value="${mine.step}"]`);
+        if (again) again.checked = true;
+        [prompt.value, line.value] = [mine.prompt, mine.line];
+      }
+      box.querySelector('.before').src = images[0][prompt.value];
+      box.querySelector('.after').src = images[step().value][prompt.value];
+      box.style.setProperty('--at', line.value + '%');
+      box.classList.toggle('is-kept', step().value === box.dataset.kept);
+      box.querySelector('[data-do=keep]').dataset.step = step().value;
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);
-    watch('value', show);
+    watch('value', () => show());
     show();
   };
 
@@ -246,5 +253,5 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  return {presses, nav, models, zoom, pictures, title, compare, photos};
+  return {presses, keep, nav, models, zoom, pictures, title, compare, photos};
 })();

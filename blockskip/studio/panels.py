@@ -217,7 +217,7 @@ def _results() -> Widgets:
                     scale=0,
                     min_width=170,
                 )
-            ui["card"] = html(elem_id="model_card")
+            ui["card"] = html(elem_id="model_card", js="keep")
         with gr.Column(elem_classes="card"):
             ui["compare"] = html(elem_id="compare", js="compare")
         with gr.Column(elem_classes="card"):
