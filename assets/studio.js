@@ -131,7 +131,7 @@ window.blockskip = (() => {
       box.querySelector('.after').src = images[step().value][prompt.value];
       box.style.setProperty('--at', line.value + '%');
       box.classList.toggle('is-kept', step().value === box.dataset.kept);
-      box.querySelector('[data-do=keep]').dataset.step = step().value;
+      box.querySelector('.choices > [data-do=keep]').dataset.step = step().value;
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);

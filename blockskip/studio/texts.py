@@ -288,6 +288,7 @@ COMPARE = {
     "keep": "Keep this step",
     "kept": "This step is kept: it is in the file you download.",
 }
+COMPARE_KEEP = "Keep step {step}"
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
     "1 = the same. Judged by a small network of ours that knows drawn pets only. The column “Any "
