@@ -2,7 +2,7 @@
 // comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
-  const home = () => document.querySelector('.gradio-container') || document.body;
+  const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css holds
 
   // A dialog that goes away when it is closed, and gives the focus back.
   const dialog = (className, label, back) => {

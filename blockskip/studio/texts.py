@@ -49,7 +49,7 @@ PHOTO = {
     "previous": "Previous",
     "next": "Next",
     "box": "Where is the pet?",
-    "box_about": "Draw a frame around it with the mouse. Keys: arrows move the frame, Shift and "
+    "box_about": "Draw a frame around it with the mouse or a finger. Keys: arrows move the frame, Shift and "
     "arrows change its size.",
     "propose": "Suggest a frame",
     "no_box": "No frame",
