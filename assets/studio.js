@@ -2,7 +2,7 @@
 // comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
-  const home = () => document.querySelector('.gradio-container') || document.body;
+  const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css holds
 
   // A dialog that goes away when it is closed, and gives the focus back.
   const dialog = (className, label, back) => {
@@ -26,7 +26,7 @@ window.blockskip = (() => {
     const finish = () => { const said = typed ? typed.value : true; box.close(); done(said); };
     row.append(button(from.textContent, typed ? 'press primary' : 'press danger', finish),
       button('✕', 'press', () => box.close()));
-    row.lastChild.setAttribute('aria-label', 'Cancel');
+    row.lastChild.setAttribute('aria-label', document.querySelector('.nav').dataset.cancel);
     if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') { event.preventDefault(); finish(); } });
     box.append(row);
     box.showModal();
@@ -38,6 +38,10 @@ window.blockskip = (() => {
     const pressed = event.target.closest('[data-do], [data-budget]');
     if (!pressed || !element.contains(pressed)) return;
     const said = {do: 'budget', ...pressed.dataset};
+    if (said.slow) {  // a process is asked: seconds, in which nobody presses twice
+      pressed.disabled = true;
+      setTimeout(() => { pressed.disabled = false; }, 8000);
+    }
     if (said.field) {
       const field = element.querySelector(`input[name="${said.field}"]`);
       said.value = field.value;
@@ -127,7 +131,7 @@ window.blockskip = (() => {
       box.querySelector('.after').src = images[step().value][prompt.value];
       box.style.setProperty('--at', line.value + '%');
       box.classList.toggle('is-kept', step().value === box.dataset.kept);
-      box.querySelector('[data-do=keep]').dataset.step = step().value;
+      box.querySelector('.choices > [data-do=keep]').dataset.step = step().value;
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);

@@ -19,6 +19,8 @@ from blockskip.studio.actions import told
 log = logging.getLogger(__name__)
 ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank")
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# through the queue: Gradio shows an error of what does not go through it to nobody
+PRESSED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 PLAIN = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": None}
 DRAWN = "nav list photos models plan own_words busy hero compare pictures".split()  # with presses
 
@@ -35,7 +37,7 @@ def build() -> gr.Blocks:
         gr.Timer(1).tick(tick, asked, seen, **QUIET)
         ui["shown"].change(**refreshed)
         for name in DRAWN:
-            ui[name].click(told(press), ui["shown"], [ui["shown"], *filled], **QUIET).then(
+            ui[name].click(told(press), ui["shown"], [ui["shown"], *filled], **PRESSED).then(
                 **refreshed
             )
         _wire_setup(ui, filled, refreshed)
@@ -55,7 +57,7 @@ def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
     for (
         change
     ) in changes:  # not .change: it fires once before the page is filled, with nothing in it
-        change(told(answer), filled, ui["sent"], trigger_mode="always_last", **QUIET).then(
+        change(told(answer), filled, ui["sent"], trigger_mode="always_last", **PRESSED).then(
             **refreshed
         )
     ui["train"].click(
@@ -74,16 +76,18 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
         ui[name].click(
             told(getattr(actions, name)), shown, shown, api_name=name, show_progress="hidden"
         ).then(**refreshed)
-    ui["look"].click(told(actions.look), shown, None, **QUIET).then(**refreshed)
+    ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
-    ui["paint"].click(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
-    ui["prompt"].submit(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
-    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
-    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
-    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **QUIET).then(**refreshed)
-    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **QUIET).then(**refreshed)
+    ui["paint"].click(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["prompt"].submit(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(
+        **refreshed
+    )
+    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(**refreshed)
+    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **PRESSED).then(**refreshed)
+    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **PRESSED).then(**refreshed)
     filled = [ui[name] for name in (*ANSWERS, "sent")]
-    ui["again"].click(told(again), shown, [shown, *filled], **QUIET)
+    ui["again"].click(told(again), shown, [shown, *filled], **PRESSED)
 
 
 def open_page() -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,8 +28,9 @@ class Planned:
 
 
 def budget_range() -> tuple[float, float]:
-    """(smallest, largest) budget of the slider, GiB."""
-    return 2.0, max(rung.gib for rung in config.rungs())
+    """(smallest, largest) budget of the slider, GiB: as far as the card goes, if that is more."""
+    most = max(rung.gib for rung in config.rungs())
+    return 2.0, max(most, math.floor(monitor.usage().vram_total_gib))
 
 
 def default_budget() -> float:
@@ -99,23 +100,20 @@ def _plan(
         return Planned(None, error, _least(at, budget))
 
 
-def _least(at: object, budget: float) -> float | None:
-    """The smallest budget of the slider that works, by halving."""
-    _, high = budget_range()
-    low, best = budget, None
-    while high - low >= STEP_GIB:
-        middle = round((low + high) / 2 / STEP_GIB) * STEP_GIB
+def _least(at: Callable[[float], Plan], budget: float) -> float | None:
+    """The smallest budget of the slider above `budget` that works, by halving; None: none does."""
+
+    def works(place: int) -> bool:
         try:
-            at(middle)
-            high, best = middle, middle
+            at(place * STEP_GIB)
+            return True
         except UserError:
-            low = middle
-        if middle in (low, high) and high - low <= STEP_GIB:
-            break
-    if best is None:
-        try:
-            at(high)
-            best = high
-        except UserError:
-            return None
-    return best
+            return False
+
+    low, high = math.ceil(budget / STEP_GIB), int(budget_range()[1] / STEP_GIB)
+    if not works(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(middle) else (middle + 1, high)
+    return high * STEP_GIB

@@ -49,7 +49,7 @@ PHOTO = {
     "previous": "Previous",
     "next": "Next",
     "box": "Where is the pet?",
-    "box_about": "Draw a frame around it with the mouse. Keys: arrows move the frame, Shift and "
+    "box_about": "Draw a frame around it with the mouse or a finger. Keys: arrows move the frame, Shift and "
     "arrows change its size.",
     "propose": "Suggest a frame",
     "no_box": "No frame",
@@ -73,7 +73,6 @@ CROPS_ABOUT = {
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
-CAPTIONER_FAILED = "The photos could not be described. You can still write captions yourself."
 
 # the pet
 
@@ -119,6 +118,7 @@ MODEL_GATED = (
 )
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and keep the token"
+MODEL_TOKEN_OTHER = "Use another token"
 MODEL_TOKEN_KEPT = "An access token is kept on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Folder of your ComfyUI"
@@ -126,7 +126,6 @@ COMFYUI_FOLDER_ABOUT = (
     "If you use ComfyUI, its model files are used as they lie; nothing is copied."
 )
 COMFYUI_USE = "Look there"
-COMFYUI_NOTHING = "No model that can be trained was found in {folder}."
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
@@ -289,6 +288,7 @@ COMPARE = {
     "keep": "Keep this step",
     "kept": "This step is kept: it is in the file you download.",
 }
+COMPARE_KEEP = "Keep step {step}"
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
     "1 = the same. Judged by a small network of ours that knows drawn pets only. The column “Any "
@@ -340,7 +340,7 @@ LIST_DELETE_ASK = (
     "This cannot be undone; a LoRA you downloaded stays."
 )
 LIST_RENAME_ASK = "New name of the pet"
-YES, NO, SAVE = "Delete", "Keep it", "Save"
+NO = "Cancel"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
 
 # problems
