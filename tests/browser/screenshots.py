@@ -92,7 +92,7 @@ def setting_up(camera: Camera, pet: Path) -> None:
     camera.page.locator("#photos [data-do=clear]").click()
 
 
-def training(camera: Camera) -> str:
+def training(camera: Camera) -> None:
     page = camera.page
     page.locator("#demo").click()
     page.wait_for_selector("#photos .tiles li:nth-child(5)")
@@ -119,12 +119,11 @@ def training(camera: Camera) -> str:
     page.locator("#paint").click()
     page.wait_for_selector("#pictures .pair img")
     camera.take("results")
-    return run
 
 
-def others(camera: Camera, run: str) -> None:
+def others(camera: Camera) -> None:
     """A training that fails, and the list."""
-    page, folder = camera.page, runs.runs_dir() / run
+    page = camera.page
     page.locator("#again").click()
     page.wait_for_selector("#photos .tiles li:nth-child(5)")
     page.locator("#train").click()
@@ -133,8 +132,8 @@ def others(camera: Camera, run: str) -> None:
     page.locator("#pause").click()
     page.wait_for_selector("#messages .note")
     second = runs.list_runs()[0]
-    photo = sorted(second.photos_dir.glob("*.png"))[0]
-    shutil.copyfile(sorted((folder / "photos").glob("*.png"))[-1], photo)  # changed meanwhile
+    photo = sorted(second.photos_dir.glob("*.[jp][pn]g"))[0]
+    Image.open(photo).rotate(180).save(photo)  # changed meanwhile
     page.locator("#resume").click()
     page.wait_for_selector("#messages .note.error")
     for other, _, _ in camera.tabs[1:]:
@@ -169,7 +168,8 @@ def main(out: Path) -> None:
         with serve(runs.data_dir()) as server:
             camera = Camera(browser, server.url, out)
             setting_up(camera, pets[-1])
-            others(camera, training(camera))
+            training(camera)
+            others(camera)
         browser.close()
     for_readme(out)
 
