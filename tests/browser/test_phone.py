@@ -1,6 +1,6 @@
 """On a phone, by touch alone."""
 
-from steps import drop, shows, sideways, tiles
+from steps import drop, shows, sideways, tiles, until
 
 from blockskip.studio import texts
 
@@ -20,6 +20,8 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     page.locator("#photos .open").first.tap()
     box = page.locator("dialog.photo")
     box.wait_for(state="visible")
+    until(page, "document.querySelector('dialog.photo .picture img').naturalWidth > 0")
+    until(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
     assert sideways(page) <= 0
     area = box.locator(".picture img").bounding_box()
     finger = {"pointerType": "touch", "isPrimary": True, "pointerId": 7, "bubbles": True}
