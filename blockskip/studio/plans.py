@@ -11,6 +11,7 @@ from blockskip import config, housekeeping
 from blockskip.events import UserError
 from blockskip.memory import monitor, planner
 from blockskip.memory.planner import Plan
+from blockskip.studio import texts
 
 DEMO = "demo"
 DEFAULT_BUDGET = 8.0
@@ -52,10 +53,13 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
     """answers: model, budget (GiB), steps, rank, seed; None means the studio's own choice."""
     model = answers["model"]
     steps = int(answers["steps"] or default_steps(model, photos))
+    budget = float(answers["budget"] or default_budget())
+    if not math.isfinite(budget):
+        return Planned(None, UserError(texts.BUDGET_NO_NUMBER, texts.BUDGET_NO_NUMBER_REMEDY))
     room = housekeeping.room()
     return _plan(
         model,
-        float(answers["budget"] or default_budget()),
+        budget,
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
