@@ -41,8 +41,8 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     box.wait_for(state="detached")
     page.locator("#photos .badge:not(.warn)").wait_for(state="visible")
     page.locator("#name input").tap()
-    page.keyboard.type("Momo")
-    shows(page, "#wording", "a photo of momo cat")
+    page.keyboard.type("Luna")
+    shows(page, "#wording", "a photo of luna cat")
     page.locator("#anyway input").tap()
     assert sideways(page) <= 0
     page.locator("#train").tap()

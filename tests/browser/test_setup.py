@@ -30,11 +30,11 @@ def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
     for bad in (html, empty, film):
         shows(page, "#photos .note", bad.name)
     assert [p.caption for p in draft.load().photos if p.name == "photo 2.png"] == ["momo in a box"]
-    page.locator("#name input").press_sequentially("Momo")
-    shows(page, "#wording", "a photo of momo cat")
+    page.locator("#name input").press_sequentially("Luna")
+    shows(page, "#wording", "a photo of luna cat")
     page.reload()
     tiles(page, 6)
-    until(page, "document.querySelector('#name input').value === 'Momo'")
+    until(page, "document.querySelector('#name input').value === 'Luna'")
     page.locator("#photos .tiles .remove").first.click()
     tiles(page, 5)
     page.locator("#train").click()  # own photos on the demo model: asked first

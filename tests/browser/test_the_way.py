@@ -27,8 +27,8 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         page = open_tab(first)
         drop(page, demo_photos)
         tiles(page, len(demo_photos))
-        page.locator("#name input").press_sequentially("Momo")
-        shows(page, "#wording", "momo cat")
+        page.locator("#name input").press_sequentially("Luna")
+        shows(page, "#wording", "luna cat")
         page.reload()
         tiles(page, len(demo_photos))
         page.locator("#advanced button").first.click()
@@ -50,8 +50,8 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
             reloaded(page, "#messages", "Paused at step")
             page.locator("#resume").click()
             shows(page, "#status", texts.STATES["running"])
-            shows(page, "#results", "Momo is ready", LONG)
-            reloaded(page, "#results", "Momo is ready")
+            shows(page, "#results", "Luna is ready", LONG)
+            reloaded(page, "#results", "Luna is ready")
             assert page.locator("#previews tbody tr").first.locator("img").count() == 5
             with page.expect_download() as download:
                 page.locator("#lora").click()
