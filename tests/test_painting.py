@@ -26,7 +26,7 @@ def run():
 def started(monkeypatch):
     """The processes that would have been started."""
     found = []
-    monkeypatch.setattr(processes, "start", lambda *args: found.append(args))
+    monkeypatch.setattr(processes, "start", lambda *args, **_: found.append(args))
     return found
 
 
