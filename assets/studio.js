@@ -142,7 +142,13 @@ window.blockskip = (() => {
   // The photos: a dialog with the pet's frame, the caption, and what the trainer will see.
   const photos = part => {
     presses(part);
-    const {element, trigger} = part;
+    const {element, trigger, watch} = part;
+    let demo = false;  // the demo's button goes when its photos come: the keyboard goes on at the first one
+    document.addEventListener('click', event => { if (event.target.closest('#demo')) demo = true; });
+    watch('value', () => {
+      const first = element.querySelector('.open');
+      if (demo && first) { demo = false; first.focus({preventScroll: true}); }
+    });
     element.addEventListener('click', event => {
       const opened = event.target.closest('[data-open]');
       if (!opened) return;

@@ -178,7 +178,11 @@ def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     command = [sys.executable, "-m", "blockskip", "models", "fetch", "tiny", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     hub.hold_after = 5_000_000
-    process = subprocess.Popen(command, cwd=house, **pipes)
+
+    def as_in_a_terminal():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is deaf to it
+
+    process = subprocess.Popen(command, cwd=house, preexec_fn=as_in_a_terminal, **pipes)
     until(lambda: part() and part().stat().st_size >= 4 << 20)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -72,7 +72,9 @@ def _plan(found: plans.Planned, row: config.ModelRow) -> str:
     minutes = plan_view.expected_minutes(watch.finished(), found.plan.settings)
     no_card = row.full_size and monitor.usage().vram_total_gib < 0
     warning = note(texts.NO_CARD, texts.NO_CARD_REMEDY, "warning") if no_card else ""
-    return warning + plan_view.picture(found.plan, row, minutes, housekeeping.room()["disk_gib"])
+    return warning + plan_view.picture(
+        found.plan, row, minutes, float(int(housekeeping.room()["disk_gib"]))
+    )
 
 
 def _own_words(models: model_view.Shelf) -> str:
