@@ -9,6 +9,7 @@ import pytest
 
 from blockskip import config, kept, painting, runs
 from blockskip.events import Loss, Saved, Started, Stopped, UserError
+from blockskip.sources import known
 from blockskip.studio import children, choices, outcome, texts
 
 
@@ -183,3 +184,22 @@ def test_export_over_the_api_writes_and_checks_the_file(trained, monkeypatch):
         outcome.export("pet", "comfyui", 3)
     with pytest.raises(UserError):
         outcome.export("pet", "zip")
+
+
+def test_into_comfyui_go_the_file_a_picture_and_a_workflow_that_names_it(finished, tmp_path):
+    comfyui = tmp_path / "höme" / "ComfyUI"
+    for folder in ("models/loras", "models/unet", "user/default"):
+        (comfyui / folder).mkdir(parents=True)
+    with pytest.raises(UserError):
+        outcome.to_comfyui(finished.name)
+    known.remember_folders([comfyui])
+    lora = outcome.file_of(finished, "comfyui", 300, 300)
+    (comfyui / "models" / "loras" / "Momo.safetensors").write_text("somebody else's")
+    workflow = lora.with_name(f"{lora.stem}.workflow.json")
+    workflow.write_text(json.dumps({"widgets_values": [lora.name, 1.0]}), encoding="utf-8")
+    outcome.to_comfyui(finished.name)
+    there = comfyui / "models" / "loras" / "Momo-2.safetensors"
+    assert there.read_bytes() == lora.read_bytes() and there.with_suffix(".png").exists()
+    said = json.loads((comfyui / "user/default/workflows/Momo-2.json").read_text(encoding="utf-8"))
+    assert said == {"widgets_values": ["Momo-2.safetensors", 1.0]}
+    assert str(there) in outcome.said(finished)
