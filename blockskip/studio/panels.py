@@ -96,7 +96,7 @@ def _pet() -> Widgets:
         )
         name = gr.Textbox(
             label=texts.PET_NAME,
-            placeholder=texts.PET_NAME_PLACEHOLDER,
+            placeholder=texts.PET_NAME_EXAMPLE,
             max_lines=1,
             max_length=40,
             elem_id="name",

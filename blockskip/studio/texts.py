@@ -80,7 +80,7 @@ PET_TITLE = "Your pet"
 PET_KIND = "What is it?"
 PET_KINDS = ("cat", "dog", "rabbit", "bear", "guinea pig", "hamster", "parrot", "horse")
 PET_NAME = "What is its name?"
-PET_NAME_PLACEHOLDER = "Momo"
+PET_NAME_EXAMPLE = "Momo"
 WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
 WORDING_EMPTY = (
     "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."

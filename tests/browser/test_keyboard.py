@@ -4,6 +4,7 @@ import fake_feed
 import pytest
 from steps import assert_lora, drop, focused, shows, tiles, until
 
+from blockskip import runs
 from blockskip.studio import choices, draft, texts
 
 
@@ -42,6 +43,10 @@ def test_to_a_training(open_tab, server):
     tab_to(page, "#stop")
     page.keyboard.press("Space")
     page.locator("#resume").wait_for(state="visible")
+    settings = runs.list_runs()[0].settings()
+    assert (settings.trigger, settings.steps) == ("luna", 40) and settings.budget_gib != float(
+        before
+    )
 
 
 def test_to_the_file(open_tab, trained):

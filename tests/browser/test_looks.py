@@ -66,7 +66,7 @@ def trainings(page, pet):
 STATES = (empty, photos_in, dialog, learning, paused, failed, trainings)
 
 
-def narrow_enough(page):
+def assert_it_fits(page):
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 844})
         assert sideways(page) <= 0, f"at {width} px"
@@ -78,7 +78,7 @@ def narrow_enough(page):
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def accessible(page):
+def assert_accessible(page):
     """axe in light and dark."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -97,13 +97,13 @@ def accessible(page):
 def test_every_state_fits_and_is_accessible(open_tab, server, pet, state):
     page = open_tab()
     state(page, pet)
-    narrow_enough(page)
-    accessible(page)
+    assert_it_fits(page)
+    assert_accessible(page)
 
 
 def test_results_fit_and_are_accessible(open_tab, trained):
     page = open_tab()
     shows(page, "#results", "Momo is ready")
     until(page, "document.querySelector('.compare .after').complete")
-    narrow_enough(page)
-    accessible(page)
+    assert_it_fits(page)
+    assert_accessible(page)

@@ -77,6 +77,7 @@ def test_eight_tabs(browser, open_tab, run):
     fake_feed.learn(run, 181, 181, 1.8e9 + 100)
     for page in pages:
         shows(page, "#status", "step 181 of 300")
+    assert len(context.pages) == 8
 
 
 def test_nothing_jumps_while_it_learns(open_tab, run):

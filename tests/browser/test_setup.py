@@ -52,6 +52,7 @@ def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
     drop(page, [*pet, film])
     shows(page, "body", film.name)
     tiles(page, 5)
+    assert page.locator("#photos .tiles img").count() == 5 and not runs.list_runs()
 
 
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
