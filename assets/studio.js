@@ -2,7 +2,7 @@
 // comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
-  const home = () => document.querySelector('.gradio-container') || document.body;
+  const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css holds
 
   // A dialog that goes away when it is closed, and gives the focus back.
   const dialog = (className, label, back) => {
@@ -26,8 +26,8 @@ window.blockskip = (() => {
     const finish = () => { const said = typed ? typed.value : true; box.close(); done(said); };
     row.append(button(from.textContent, typed ? 'press primary' : 'press danger', finish),
       button('✕', 'press', () => box.close()));
-    row.lastChild.setAttribute('aria-label', 'Cancel');
-    if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') finish(); });
+    row.lastChild.setAttribute('aria-label', document.querySelector('.nav').dataset.cancel);
+    if (typed) typed.addEventListener('keydown', event => { if (event.key === 'Enter') { event.preventDefault(); finish(); } });
     box.append(row);
     box.showModal();
     (typed || row.lastChild).focus();
@@ -38,6 +38,10 @@ window.blockskip = (() => {
     const pressed = event.target.closest('[data-do], [data-budget]');
     if (!pressed || !element.contains(pressed)) return;
     const said = {do: 'budget', ...pressed.dataset};
+    if (said.slow) {  // a process is asked: seconds, in which nobody presses twice
+      pressed.disabled = true;
+      setTimeout(() => { pressed.disabled = false; }, 8000);
+    }
     if (said.field) {
       const field = element.querySelector(`input[name="${said.field}"]`);
       said.value = field.value;
@@ -47,6 +51,12 @@ window.blockskip = (() => {
     else if (said.ask) ask(pressed, said.ask, said.value, value => trigger('click', {...said, value}));
     else trigger('click', said);
   });
+
+  // Who comes back to this tab finds what was answered in another one.
+  const nav = part => {
+    presses(part);
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) part.trigger('click', {do: 'here'}); });
+  };
 
   // Typed text, open folds and the keyboard's place outlive a part that is drawn anew.
   const keep = ({element, watch}) => {
@@ -105,27 +115,40 @@ window.blockskip = (() => {
   const compare = part => {
     presses(part);
     const {element, watch} = part;
-    const show = () => {
+    let mine = null;  // what was chosen here outlives a picture drawn anew, unless it is of another training
+    const show = event => {
       const box = element.querySelector('.compare');
       if (!box) return;
-      const images = JSON.parse(box.dataset.images), step = box.querySelector('[name=step]:checked').value;
-      const prompt = Number(box.querySelector('[name=prompt]').value);
-      box.querySelector('.before').src = images[0][prompt];
-      box.querySelector('.after').src = images[step][prompt];
-      box.style.setProperty('--at', box.querySelector('[type=range]').value + '%');
-      box.classList.toggle('is-kept', step === box.dataset.kept);
-      box.querySelector('[data-do=keep]').dataset.step = step;
+      const images = JSON.parse(box.dataset.images), of = images[0][0];
+      const step = () => box.querySelector('[name=step]:checked'), prompt = box.querySelector('[name=prompt]'), line = box.querySelector('[type=range]');
+      if (event) mine = {of, step: step().value, prompt: prompt.value, line: line.value};
+      else if (mine && mine.of === of) {
+        const again = box.querySelector(`[name=step][value="${mine.step}"]`);
+        if (again) again.checked = true;
+        [prompt.value, line.value] = [mine.prompt, mine.line];
+      }
+      box.querySelector('.before').src = images[0][prompt.value];
+      box.querySelector('.after').src = images[step().value][prompt.value];
+      box.style.setProperty('--at', line.value + '%');
+      box.classList.toggle('is-kept', step().value === box.dataset.kept);
+      box.querySelector('.choices > [data-do=keep]').dataset.step = step().value;
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);
-    watch('value', show);
+    watch('value', () => show());
     show();
   };
 
   // The photos: a dialog with the pet's frame, the caption, and what the trainer will see.
   const photos = part => {
     presses(part);
-    const {element, trigger} = part;
+    const {element, trigger, watch} = part;
+    let demo = false;  // the demo's button goes when its photos come: the keyboard goes on at the first one
+    document.addEventListener('click', event => { if (event.target.closest('#demo')) demo = true; });
+    watch('value', () => {
+      const first = element.querySelector('.open');
+      if (demo && first) { demo = false; first.focus({preventScroll: true}); }
+    });
     element.addEventListener('click', event => {
       const opened = event.target.closest('[data-open]');
       if (!opened) return;
@@ -236,5 +259,5 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  return {presses, models, zoom, pictures, title, compare, photos};
+  return {presses, keep, nav, models, zoom, pictures, title, compare, photos};
 })();

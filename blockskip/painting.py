@@ -101,7 +101,10 @@ def write(run: Run, prompt: str, seed: int, strength: float, step: int) -> Pictu
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"The seed {seed} cannot be used.", f"Choose 0 to {MAX_SEED}.")
     now = time.time()
-    folder = run.pictures_dir / f"{int(now * 1000):013d}-{secrets.token_hex(2)}"
+    last = max((int(folder.name[:13]) for folder in _folders(run)), default=0)
+    # names tell the order, also where clocks are coarse
+    number = max(int(now * 1000), last + 1)
+    folder = run.pictures_dir / f"{number:013d}-{secrets.token_hex(2)}"
     request = Picture(
         prompt=prompt, seed=int(seed), strength=float(strength), step=step, time=now, folder=folder
     )
@@ -225,9 +228,14 @@ def _read(folder: Path) -> Picture | None:
         return None
 
 
-def list(run: Run) -> Sequence[Picture]:
-    """All requests of a run, newest first."""
+def _folders(run: Run) -> Sequence[Path]:
+    """The requests' folders, newest first."""
     if not run.pictures_dir.exists():
         return []
-    folders = sorted((p for p in run.pictures_dir.iterdir() if _ID.fullmatch(p.name)), reverse=True)
-    return [picture for picture in map(_read, folders) if picture is not None]
+    found = (path for path in run.pictures_dir.iterdir() if _ID.fullmatch(path.name))
+    return sorted(found, reverse=True)
+
+
+def list(run: Run) -> Sequence[Picture]:
+    """All requests of a run, newest first."""
+    return [picture for picture in map(_read, _folders(run)) if picture is not None]

@@ -102,7 +102,7 @@ def advice(
             "would be learnt with it."
         )
     if len(harmed) > len(alone) / 2:
-        said.append(f"Replace some of the {len(harmed)} photos that are marked, where you can.")
+        said.append(f"Replace some of the {len(harmed)} photos that carry a “!”, where you can.")
     if len(boxed) >= FEWEST and len(boxed) == len(alone):
         if all(box.area < _CLOSE for box in boxed):
             said.append("Add a photo of the face from close.")

@@ -144,7 +144,7 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
     good, bad = [], []
     for path in map(Path, files):
         try:
-            good.append(_read(path, caption))
+            good.append(read_photo(path, caption))
         except UnusablePhoto as error:
             bad.append(Rejected(path.name, error.reason))
     if not good:
@@ -259,7 +259,8 @@ def _other_kind(path: Path) -> str:
     return "is not a photo, or is damaged"
 
 
-def _read(path: Path, caption: str) -> Photo:
+def read_photo(path: Path, caption: str) -> Photo:
+    """One usable photo; see `read_photos`. Raises UserError (UnusablePhoto)."""
     image = open_photo(path)
     width, height = image.size
     if min(width, height) < MIN_SIDE_PX:

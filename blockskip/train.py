@@ -147,7 +147,8 @@ class Trainer:
             settings.precision,  # may be eased while a run goes on
             rows.start,
             rows.stop,  # more than before when a run's old end had cut the window short
-            *(tensor.cpu().numpy().tobytes() for tensor in self.window_lora.values()),
+            # by name: a checkpoint has another order, and its window is this window
+            *(tensor.cpu().numpy().tobytes() for _, tensor in sorted(self.window_lora.items())),
         )
         if path.exists() and files.read_metadata(path).get("fingerprint") == stamp:
             return path

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 from PIL import Image as Picture
 
-from blockskip import events, files, runs
+from blockskip import events, files, kept, runs
 from blockskip.memory import planner
 from blockskip.runs import Run
+from blockskip.studio import choices
 
 PROMPTS = (
     "a photo of momo cat",
@@ -52,7 +53,7 @@ def make_run(
         preview_prompts=PROMPTS,
     )
     run = runs.create(settings, photos, name)
-    run.write_info(run.info() | {"studio": {"pet": pet, "drawn": drawn}})
+    choices.save(run, pet=pet, drawn=drawn)
     return run
 
 
@@ -65,12 +66,38 @@ def feed(
 ) -> None:
     """Append the events of a training up to step `until`, then `end` if given."""
     settings, now = run.settings(), begin
-    chance = random.Random(0)
     run.append(events.Started(steps=settings.steps, time=now))
     for stage, total in (("photos", 5), ("text", 5), ("latents", 40)):
         now += seconds
         run.append(events.Progress(stage=stage, n=total, total=total, time=now))
-    for step in range(until + 1):
+    learn(run, 0, until, now, seconds)
+    if end is not None:
+        run.append(end)
+
+
+def done(run: Run) -> events.Done:
+    """The last word of a training that went well; its file is written (as text) too."""
+    path = run.exports_dir / f"{run.name}.safetensors"
+    files.write_text(path, "not a real LoRA")
+    relative = path.relative_to(run.folder).as_posix()
+    steps = run.settings().steps
+    run.append(events.Saved(kind="export", path=relative, step=steps))
+    return events.Done(
+        adapter="checkpoints/step-00300.safetensors",
+        exported=relative,
+        steps=steps,
+        seconds=95.0,
+        stages={"train": 90.0},
+        final_loss=0.29,
+        peak_rss_gib=1.6,
+        peak_vram_gib=-1.0,
+    )
+
+
+def learn(run: Run, first: int, last: int, now: float, seconds: float = 0.4) -> None:
+    """Append what a training says from step `first` to step `last`, pictures included."""
+    settings, chance = run.settings(), random.Random(first)
+    for step in range(first, last + 1):
         now += seconds
         if step % settings.preview_every == 0 or step == settings.steps:
             _pictures(run, step, now)
@@ -95,27 +122,42 @@ def feed(
                 ram_total_gib=16.0,
             )
         )
-    if end is not None:
-        run.append(end)
 
 
-def done(run: Run) -> events.Done:
-    """The last word of a training that went well; its file is written (as text) too."""
-    path = run.exports_dir / f"{run.name}.safetensors"
-    files.write_text(path, "not a real LoRA")
-    relative = path.relative_to(run.folder).as_posix()
-    steps = run.settings().steps
-    run.append(events.Saved(kind="export", path=relative, step=steps))
-    return events.Done(
-        adapter="checkpoints/step-00300.safetensors",
-        exported=relative,
-        steps=steps,
-        seconds=95.0,
-        stages={"train": 90.0},
-        final_loss=0.29,
-        peak_rss_gib=1.6,
-        peak_vram_gib=-1.0,
+def keep(run: Run, *steps: int) -> None:
+    """Leave LoRAs of these steps (as text); the last as the newest checkpoint, too."""
+    for step in steps:
+        files.write_text(kept.adapter(run, step), f"the LoRA of step {step}")
+    files.write_text(run.checkpoints_dir / f"step-{steps[-1]:05d}.safetensors", "not real either")
+
+
+def feed_long(run: Run, lines: int, begin: float = 1.8e9) -> None:
+    """Append a training of about so many events, quickly: the bytes of `feed`'s events, no
+    pictures."""
+    loss = events.to_json(events.Loss(step=111111, loss=0.25, seconds=0.4, time=222222))
+    progress = events.to_json(
+        events.Progress(stage="train", n=111111, total=333333, time=222222, eta_s=9.0)
     )
+    memory = events.to_json(
+        events.Memory(
+            rss_gib=1.5,
+            ram_used_gib=7.5,
+            ram_total_gib=16.0,
+            vram_gib=6.125,
+            vram_used_gib=7.25,
+            vram_total_gib=12.0,
+            disk_free_gib=90.0,
+            disk_run_gib=0.375,
+            time=222222,
+        )
+    )
+    steps = lines // 3
+    both = "\n".join((loss, progress, memory, "")).replace("333333", str(steps))
+    run.append(events.Started(steps=steps, time=begin))
+    with open(run.events_path, "a", encoding="utf-8", newline="\n") as file:
+        for step in range(1, steps + 1):
+            now = f"{begin + step * 0.4:.1f}"
+            file.write(both.replace("111111", str(step)).replace("222222", now))
 
 
 def seem_alive(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -177,8 +178,13 @@ def test_a_token_is_kept_only_if_it_opens_the_door(hub, monkeypatch, tmp_path, c
 def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     command = [sys.executable, "-m", "blockskip", "models", "fetch", "tiny", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes["env"] = {**os.environ, "PYTHONPATH": str(house)}  # the launcher's names another
     hub.hold_after = 5_000_000
-    process = subprocess.Popen(command, cwd=house, **pipes)
+
+    def as_in_a_terminal():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is deaf to it
+
+    process = subprocess.Popen(command, cwd=house, preexec_fn=as_in_a_terminal, **pipes)
     until(lambda: part() and part().stat().st_size >= 4 << 20)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -67,6 +67,20 @@ class FakeNvml:
     def nvmlDeviceGetHandleByUUID(self, uuid):
         return {"GPU-small": 0, "GPU-large": 1}[uuid]
 
+    NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 0, 1
+    degrees = (61, 64)
+
+    def nvmlDeviceGetTemperature(self, handle, sensor):
+        if handle is None or sensor != self.NVML_TEMPERATURE_GPU:
+            raise self.NVMLError
+        return self.degrees[handle]
+
+    def nvmlDeviceGetTemperatureThreshold(self, handle, which):
+        assert which == self.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+        if handle == 0:
+            raise self.NVMLError  # as on cards that do not tell
+        return 93
+
     def nvmlDeviceGetMemoryInfo(self, handle):
         if handle is None:
             raise self.NVMLError
@@ -82,7 +96,9 @@ def test_the_card_of_the_users_choice_is_asked(monkeypatch, visible, total):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monitor._handle.cache_clear()
     now = monitor.usage()
+    heat = monitor.card_celsius(), monitor.slowdown_celsius()
     monitor._handle.cache_clear()
+    assert heat == ((61, -1) if total == 8 else (64, 93))
     assert (now.vram_total_gib, now.vram_used_gib) == (total, total / 4)
     assert now.vram_free_gib == total * 0.75
 
@@ -90,4 +106,10 @@ def test_the_card_of_the_users_choice_is_asked(monkeypatch, visible, total):
 def test_a_card_that_does_not_answer_is_unknown(monkeypatch):
     monkeypatch.setattr(monitor, "_nvml", FakeNvml)
     monkeypatch.setattr(monitor, "_handle", lambda uuid: None)
-    assert monitor.usage().vram_total_gib == -1
+    assert monitor.usage().vram_total_gib == monitor.card_celsius() == -1
+
+
+def test_room_is_the_drives_and_a_folder_that_is_gone_is_unknown(tmp_path):
+    now = monitor.memory_event(tmp_path, 0.5)
+    assert now.disk_free_gib > 0 and now.disk_run_gib == 0.5
+    assert monitor.memory_event(tmp_path / "gone").disk_free_gib == -1

@@ -26,7 +26,7 @@ def run():
 def started(monkeypatch):
     """The processes that would have been started."""
     found = []
-    monkeypatch.setattr(processes, "start", lambda *args: found.append(args))
+    monkeypatch.setattr(processes, "start", lambda *args, **_: found.append(args))
     return found
 
 
@@ -70,6 +70,13 @@ def test_the_untrained_models_picture_is_made_once(run, started):
         painting.ask(run, "a cat", 1, strength)
         painting.fulfil(run, painting.waiting(run), painter)
     assert [strength for *_, strength in painter.calls] == [0.0, 1.0, 0.3]
+
+
+def test_the_order_is_that_of_asking_however_coarse_the_clock(run, started, monkeypatch):
+    monkeypatch.setattr(painting.time, "time", lambda: 1.8e9)
+    for seed in range(9):
+        painting.ask(run, "a cat", seed)
+    assert [p.seed for p in painting.waiting(run)] == [*range(9)]
 
 
 @pytest.mark.parametrize("breaks_at", [0, 1, 2])

@@ -3,16 +3,20 @@
 import dataclasses
 import functools
 import itertools
+import random
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from blockskip.config import model_row
+from blockskip.crops import place_crop
 from blockskip.events import UserError
 from blockskip.memory.planner import make_plan
+from blockskip.photos import Photo
 from blockskip.studio import plan_view, plan_words, texts
 
 CASES = [
@@ -134,14 +138,14 @@ def test_words_are_for_people_and_numbers_are_there(case):
 
 def test_crops_are_drawn_as_the_schedule_cuts_them():
     """At much, middling and little noise, for every schedule; random ones within their band."""
-    from blockskip.flow import generator
-    from blockskip.schedule import crop_side
-
+    photo, chance = Photo(Path("x.jpg"), "", 3000, 3000, ""), random.Random(0)
     settings = planned("flux-dev", 8, 16, {}).settings
     for patches in ("dynamic", "reversed", "resize", "full", "random"):
         s = dataclasses.replace(settings, patches=patches)
         for t, (low, high) in zip((1.0, 0.5, 0.0), plan_words.sides(s), strict=True):
-            sides = {crop_side(s, t, 16, generator(0, n)) for n in range(20)}
+            sides = {
+                place_crop(photo, s, 16, t, chance.random, chance.randint).side for _ in range(20)
+            }
             assert min(sides) >= low - 8 and max(sides) <= high + 8
             assert len(sides) > 1 if patches == "random" else sides == {high}
 

@@ -92,6 +92,16 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut)
     ).read_bytes()
 
 
+def test_a_window_that_is_there_serves_the_resumed_run(tmp_path, monkeypatch):
+    first = trainer(tmp_path / "a")
+    losses(first, 4)
+    first.save(tmp_path / "cut.safetensors")
+    again = trainer(tmp_path / "a")
+    again.load(tmp_path / "cut.safetensors")
+    monkeypatch.delattr("blockskip.train.compute_window")
+    assert len(losses(again, 2)) == 2
+
+
 @pytest.mark.parametrize("end", [3, 6, 7])  # windows have three steps: 7 cuts one short
 def test_a_lengthened_run_is_the_one_that_was_so_long_from_the_start(tmp_path, monkeypatch, end):
     """But for the learning rate, which looks ahead to the end and so is held still here; and to

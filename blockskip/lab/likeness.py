@@ -19,11 +19,13 @@ from pathlib import Path
 
 from blockskip import files, processes
 from blockskip.config import Settings
+from blockskip.events import UserError
 from blockskip.kept import steps_kept
 from blockskip.runs import Run
 
 SAME, OTHER = 0.97, 0.11
 LINE = (SAME + OTHER) / 2  # more like this pet than like another one
+VISIBLE = 0.02  # photos of one pet differ by more among each other
 Key = tuple[str, int]  # prompt, seed: the same picture at another step
 
 
@@ -114,13 +116,14 @@ def _best(looks: Mapping[int, Look], steps: Sequence[int]) -> int | None:
 
 
 def _surely_less(one: Look, other: Look) -> bool:
-    """Whether `one` is less like the pet by more than chance: twice the standard error of the
-    differences between pictures of the same prompt and noise."""
+    """Whether `one` is less like the pet by more than can be seen, and by more than chance: twice
+    the standard error of the differences between pictures of the same prompt and noise."""
     both = one.subject.keys() & other.subject.keys()
     less = [other.subject[key] - one.subject[key] for key in both]
     if len(less) < 2:
         return False
-    return statistics.mean(less) > 2 * statistics.stdev(less) / len(less) ** 0.5
+    chance = 2 * statistics.stdev(less) / len(less) ** 0.5
+    return statistics.mean(less) > max(VISIBLE, chance)
 
 
 def _advice(
@@ -186,4 +189,7 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    try:
+        sys.exit(main(sys.argv[1]))
+    except UserError as error:
+        sys.exit(str(error))

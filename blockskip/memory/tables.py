@@ -298,6 +298,7 @@ def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:
         "text": 16.0 * choice.text_tokens * TEXT_WIDTH * 2,
         "latents": 4.0 * choice.num_draws * image * LATENT_WIDTH,
         "residuals": quantised + window_bytes(row, choice, choice.window_draws),
-        "train": 2 * 16.0 * lora_params(row, choice),  # two checkpoints, each with both LoRAs
+        # two checkpoints, each with both LoRAs; the LoRA alone of five steps with pictures
+        "train": (2 * 16.0 + 5 * 4.0) * lora_params(row, choice),
         "preview": 5 * 4 * 3.0 * choice.preview_px**2,
     }

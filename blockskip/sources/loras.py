@@ -42,7 +42,10 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
     """
     folder = loras_dir()
     if folder is None:
-        raise UserError("No ComfyUI folder was chosen.", "Choose it under Models first.")
+        raise UserError(
+            "No ComfyUI folder was chosen.",
+            "Name it under “Folder of your ComfyUI”, where the model is chosen.",
+        )
     stem = re.sub(r"[^\w .-]", "_", name.removesuffix(file.suffix)).strip(" .")[:80] or file.stem
     target, number = folder / f"{stem}{file.suffix}", 1
     temporary = folder / f"{stem}.{os.getpid()}.tmp"

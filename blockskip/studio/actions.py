@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
+import math
 import re
 import tempfile
 import threading
@@ -13,7 +14,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from blockskip import config, files, photos, runs, sources
+from blockskip import captions, config, files, photos, runs, sources
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.runs import Run
@@ -65,10 +66,23 @@ def kind_word(kind: str | None) -> str:
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
     kept = {"kind": "cat", "name": "", "budget": None, "steps": None, "rank": None, "seed": None}
-    kept |= {key: value for key, value in draft.load().answers.items() if key in (*kept, "model")}
+    given = draft.load().answers
+    kept |= {key: value for key, value in given.items() if _usable(key, value)}
     kept["model"] = kept.get("model") or suitable_model()
     kept["budget"] = kept["budget"] or plans.default_budget()
     return kept
+
+
+def _usable(key: str, value: object) -> bool:
+    """Whether an answer means something; one kept by another version, or by hand, may not."""
+    match key:
+        case "kind" | "name":
+            return isinstance(value, str)
+        case "model":
+            return isinstance(value, str) and value in config.model_rows()
+        case "budget" | "steps" | "rank" | "seed":
+            return isinstance(value, int | float) and math.isfinite(value)
+    return False
 
 
 def suitable_model() -> str:
@@ -129,14 +143,23 @@ def train(
         if settings.model == DEMO and own and not anyway:
             raise UserError(texts.OWN_PHOTOS_TITLE, texts.OWN_PHOTOS_REMEDY)
         _refuse_absent(settings.model)
-        run = (
-            _create_from_uploads(settings, uploads) if uploads else runs.create(settings, now.paths)
-        )
+        if uploads:
+            run = _create_from_uploads(settings, uploads)
+        else:
+            run = runs.create(settings, draft.put_down(lambda text: caption(text, settings)))
         choices.save(run, pet=" ".join(name.split())[:40], drawn=not own)
         watch.start(run)
         if not uploads:
             draft.clear()
         return run.name
+
+
+def caption(text: str, settings: Settings) -> str:
+    """What is said of a photo, with the pet's name in it: “lying on a sofa” → “a photo of momo cat,
+    lying on a sofa”; a caption that has the name stays as it is."""
+    if settings.trigger in re.findall(r"\w+", text.lower()):
+        return text
+    return captions.add_subject(text, settings.trigger, settings.class_name)
 
 
 def stop(run: str) -> str:

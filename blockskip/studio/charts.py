@@ -92,7 +92,7 @@ def _figure(
     mark: (height of a dashed line, its words).
     """
     heights = [y for line in lines for _, y in line.points] + ([mark[0] * 1.08] if mark else [])
-    top = _ceiling(max(heights, default=1.0))
+    top = _ceiling(max([*heights, 0.1]) if heights else 1.0)
     keys = "".join(
         f'<span class="key {line.key}">{html.escape(line.name)}</span>'
         for line in lines

@@ -7,9 +7,11 @@ and what is known of each photo. All tabs share it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from blockskip.events import UserError
 from blockskip.studio import texts
 
 _lock = threading.RLock()
+_adding: tuple[int, int] | None = None
 MOST = 200  # photos
 
 
@@ -26,7 +29,7 @@ MOST = 200  # photos
 class Kept:
     """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
 
-    caption: "" = the automatic one. box: the pet's frame; proposal: one found by itself, never used
+    caption: what is said of it; “a photo of momo cat” is added when it is trained. box: the pet's frame; proposal: one found by itself, never used
     unasked; both (left, top, right, bottom) in shares of the photo.
     """
 
@@ -91,26 +94,57 @@ def answer(**answers: object) -> None:
 
 
 def add(paths: list[Path], demo: bool = False) -> Draft:
-    """Add photos; those that cannot be used are named with the reason. A .txt among `paths` is the
-    caption of the photo of its name. Raises UserError (disk full)."""
+    """Add photos, each as soon as it is read; those that cannot be used are named with the reason.
+    A .txt is the caption of the photo of its name. Raises UserError (disk full)."""
+    global _adding
+    with _lock:
+        _save(replace(load(), rejected=()))
+    captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
+    _change(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
+    try:
+        found = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
+    except UserError as error:
+        return load() if captions else _refuse("", error.title)
+    done = 0
+    _adding = (done, len(found))
+    try:
+        # decoding lets other threads run; big photos take half a second each
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            for made in pool.map(lambda path: _prepare(path, captions, demo), found):
+                _take(made)
+                done += 1
+                _adding = (done, len(found))
+    finally:
+        _adding = None
+    return load()
+
+
+def adding() -> tuple[int, int] | None:
+    """(photos read, photos dropped) while some are being added."""
+    return _adding
+
+
+def _take(made: Kept | tuple[str, str]) -> None:
+    """A prepared photo into the draft, or the (name, reason) of one that cannot be used."""
+    if isinstance(made, tuple):
+        _refuse(*made)
+        return
     with _lock:
         old = load()
-        kept, rejected = list(old.photos), []
-        texts_given = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
-        try:
-            good, bad = photos.read_photos(photos.find_photos(paths), "")
-        except UserError as error:  # not one of them is a photo
-            return _save(Draft(old.photos, (("", error.title),), old.answers))
-        for photo in good:
-            if any(k.sha == photo.sha for k in kept):
-                rejected.append((photo.path.name, texts.PHOTO_TWICE))
-            elif len(kept) >= MOST:
-                rejected.append((photo.path.name, texts.PHOTOS_MOST.format(most=MOST)))
-            else:
-                given = texts_given.get(photo.path.stem, photo.caption)
-                kept.append(_keep(photo, given, demo))
-        rejected += [(r.name, r.reason) for r in bad]
-        return _save(Draft(tuple(kept), tuple(rejected), old.answers))
+        if any(kept.sha == made.sha for kept in old.photos):
+            _refuse(made.name, texts.PHOTO_TWICE)
+        elif len(old.photos) >= MOST:
+            (photos_dir() / made.file).unlink(missing_ok=True)
+            _refuse(made.name, texts.PHOTOS_MOST.format(most=MOST))
+        else:
+            _write_beside(made)
+            _save(replace(old, photos=(*old.photos, made)))
+
+
+def _refuse(name: str, reason: str) -> Draft:
+    with _lock:
+        old = load()
+        return _save(replace(old, rejected=(*old.rejected, (name, reason))))
 
 
 def describe(file: str, caption: str, box: tuple[float, ...] | None) -> Draft:
@@ -121,6 +155,19 @@ def describe(file: str, caption: str, box: tuple[float, ...] | None) -> Draft:
 def caption_all(captions: dict[str, str]) -> Draft:
     """Captions of several photos, file → text; those that have one keep it."""
     return _change(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
+
+
+def put_down(caption: Callable[[str], str]) -> list[Path]:
+    """The photos' files, with captions beside them as a run wants them. caption: of what the user
+    or the captioner said of a photo."""
+    now = load()
+    for photo in now.photos:
+        path = (photos_dir() / photo.file).with_suffix(".txt")
+        if photo.caption:
+            files.write_text(path, caption(photo.caption) + "\n")
+        else:
+            path.unlink(missing_ok=True)
+    return now.paths
 
 
 def mark_all() -> Draft:
@@ -140,7 +187,7 @@ def _change(how: Callable[[Kept], Kept]) -> Draft:
         for before, now in zip(old.photos, changed, strict=True):
             if now != before:
                 _write_beside(now)
-        return _save(replace(old, photos=changed, rejected=()))
+        return _save(replace(old, photos=changed))
 
 
 def remove(file: str) -> Draft:
@@ -149,8 +196,9 @@ def remove(file: str) -> Draft:
         old = load()
         for photo in old.photos:
             if photo.file == file:
-                _write_beside(replace(photo, caption="", box=None))
-                (photos_dir() / file).unlink(missing_ok=True)
+                _write_beside(replace(photo, box=None))
+                for path in (photos_dir() / file, (photos_dir() / file).with_suffix(".txt")):
+                    path.unlink(missing_ok=True)
         return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
 
 
@@ -163,24 +211,22 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _keep(photo: photos.Photo, caption: str, demo: bool) -> Kept:
-    """Copy a photo into the draft. Small pictures are kept without loss."""
+def _prepare(path: Path, captions: dict[str, str], demo: bool) -> Kept | tuple[str, str]:
+    """A clean copy of a photo and all that is known of it, or (name, reason). Small pictures are
+    kept without loss. Raises UserError (disk full)."""
+    try:
+        photo = photos.read_photo(path, "")
+    except photos.UnusablePhoto as error:
+        return path.name, error.reason
     suffix = ".png" if max(photo.width, photo.height) <= 512 else ".jpg"
-    path = photos_dir() / f"{photo.sha[:16]}{suffix}"
+    copy = photos_dir() / f"{photo.sha[:16]}{suffix}"
     photos_dir().mkdir(parents=True, exist_ok=True)
-    photos.reencode(photo.path, path)
-    kept = Kept(
-        path.name,
-        photo.path.name,
-        photo.sha,
-        demo,
-        caption,
-        _numbers(photo.box),
-        _numbers(boxes.propose(photos.open_photo(path))),
-    )
-    features(path.name)
-    _write_beside(kept)
-    return kept
+    photos.reencode(path, copy)
+    small, _ = photos.open_small(copy, 320)
+    features(copy.name)
+    caption = captions.get(path.stem, photo.caption)
+    box, proposal = _numbers(photo.box), _numbers(boxes.propose(small))
+    return Kept(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 
 
 def _numbers(box: Box | None) -> tuple[float, ...] | None:
@@ -188,13 +234,8 @@ def _numbers(box: Box | None) -> tuple[float, ...] | None:
 
 
 def _write_beside(kept: Kept) -> None:
-    """Caption and frame where a run looks for them."""
-    path = photos_dir() / kept.file
-    if kept.caption:
-        files.write_text(path.with_suffix(".txt"), kept.caption + "\n")
-    else:
-        path.with_suffix(".txt").unlink(missing_ok=True)
-    boxes.write_box(path, Box(*kept.box) if kept.box else None)
+    """The frame where a run looks for it."""
+    boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
 
 
 def _kept(data: dict) -> Kept:

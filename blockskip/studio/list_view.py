@@ -44,7 +44,7 @@ def _row(one: Listed) -> str:
         size=size(one.bytes),
         started=clock(one.started),
     )
-    image = f'<img src="{one.picture}" alt="">' if one.picture else '<span class="todo"></span>'
+    image = f'<img src="{one.picture}" alt="">' if one.picture else '<span class="blank"></span>'
     buttons = press("open", texts.LIST_OPEN, "primary", run=one.run)
     buttons += press("again", texts.LIST_AGAIN, run=one.run)
     if one.state != "running":

@@ -64,7 +64,7 @@ def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     for folder in shelf.found.get(offer.model, ()):
         parts.append(
             f'<p class="hint path">{e(texts.MODEL_FOUND.format(where=folder))}</p>'
-            + press("use_comfyui", texts.MODEL_USE_FOUND, "primary", folder=folder)
+            + press("use_comfyui", texts.MODEL_USE_FOUND, "primary", folder=folder, slow=1)
         )
     return "".join(parts) + _download(offer, shelf, download)
 
@@ -86,13 +86,13 @@ def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
 
 def _token(offer: Offer, shelf: Shelf) -> str:
     said = shelf.said.get("token", "")
-    kept = f'<p class="hint">{texts.MODEL_TOKEN_KEPT}</p>' if shelf.token_kept else ""
-    about = "" if shelf.token_kept else f'<p class="hint">{texts.MODEL_GATED}</p>'
-    return (
-        f"{kept}{about}{_field('token', texts.MODEL_TOKEN, secret=True, model=offer.model)}"
-        f"{press('token', texts.MODEL_TOKEN_TEST, field='token', model=offer.model)}"
-        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}"
-    )
+    ask = _field("token", texts.MODEL_TOKEN, secret=True, model=offer.model)
+    ask += press("token", texts.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1)
+    if shelf.token_kept:
+        ask = f"<details><summary>{texts.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
+    about = texts.MODEL_TOKEN_KEPT if shelf.token_kept else texts.MODEL_GATED
+    told = f'<p class="hint" role="status">{e(said)}</p>' if said else ""
+    return f'<p class="hint">{about}</p>{ask}{told}'
 
 
 def _licence(offer: Offer) -> str:
@@ -121,7 +121,7 @@ def _comfyui(shelf: Shelf) -> str:
         f"<details><summary>{texts.COMFYUI_FOLDER}</summary>"
         f'<p class="hint">{texts.COMFYUI_FOLDER_ABOUT}</p>'
         f"{_field('comfyui', texts.COMFYUI_FOLDER)}"
-        f"{press('use_comfyui', texts.COMFYUI_USE, field='comfyui')}"
+        f"{press('use_comfyui', texts.COMFYUI_USE, field='comfyui', slow=1)}"
         f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
     )
 

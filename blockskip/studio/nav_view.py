@@ -22,6 +22,6 @@ def nav(where: str, trainings: int, away: bool) -> str:
     if away:
         doors += press("new", texts.NEW)
     return (
-        f'<div class="nav"><ol aria-label="{texts.NAV_LABEL}">{"".join(items)}</ol>'
+        f'<div class="nav" data-cancel="{texts.NO}"><ol aria-label="{texts.NAV_LABEL}">{"".join(items)}</ol>'
         f'<p class="presses">{doors}</p></div>'
     )

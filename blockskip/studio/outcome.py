@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
+import time
 from pathlib import Path
 
 from blockskip import config, files, housekeeping, kept, painting, sources
@@ -14,6 +17,7 @@ from blockskip.studio.actions import find
 
 _said: dict[str, str] = {}
 _measured: set[tuple[str, int]] = set()
+_painted_at: dict[str, float] = {}
 
 
 def said(run: Run) -> str:
@@ -34,9 +38,10 @@ def file_format(run: Run) -> str:
 
 
 def file_of(run: Run, format: str, step: int, last: int) -> Path:
-    """Where the LoRA of a step is, or will be."""
+    """Where the LoRA of a step is, or will be. Only the file that training itself writes has no step
+    in its name: it is replaced when more is learnt, the others are not."""
     suffix = "" if format == "comfyui" else f"-{format}"
-    suffix += "" if step == last else f"-step{step}"
+    suffix += "" if step == last and format == "comfyui" else f"-step{step}"
     return run.exports_dir / f"{run.name}{suffix}.safetensors"
 
 
@@ -103,7 +108,19 @@ def to_comfyui(run: str) -> None:
     picture = _picture(found, kept_step(found, last))
     if picture is not None:  # model managers show it beside the file
         files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
+    _copy_workflow(path, target)
     _said[found.name] = texts.COPIED.format(path=target)
+
+
+def _copy_workflow(path: Path, target: Path) -> None:
+    """The workflow that uses the LoRA, under the name it has there, to ComfyUI's own workflows."""
+    root, workflow = sources.comfyui_root(), path.with_name(f"{path.stem}.workflow.json")
+    if root is None or not (root / "user" / "default").is_dir() or not workflow.exists():
+        return
+    text = workflow.read_text(encoding="utf-8").replace(
+        json.dumps(path.name, ensure_ascii=False), json.dumps(target.name, ensure_ascii=False)
+    )
+    files.write_text(root / "user" / "default" / "workflows" / f"{target.stem}.json", text)
 
 
 def comfyui_known() -> bool:
@@ -119,7 +136,18 @@ def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
         raise UserError(texts.PROMPT_MISSING, texts.PROMPT_REMEDY)
     chosen = random.randrange(2**31) if seed is None else int(seed)
     last = _last(found)
+    _painted_at[found.name] = time.monotonic()
     painting.ask(found, prompt, chosen, float(strength), kept_step(found, last))
+
+
+def go_on_painting(run: Run) -> None:
+    """What waits is painted, even if its process was killed; tried again after half a minute."""
+    waits = painting.waiting(run)
+    if not waits or run.painter() is not None or watch.running() is not None:
+        return
+    if time.monotonic() - _painted_at.get(run.name, -math.inf) > 30:
+        _painted_at[run.name] = time.monotonic()
+        painting.go_on(run)
 
 
 def rename(run: str, name: str) -> None:
@@ -167,7 +195,9 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
 
 
 def _last(run: Run) -> int:
-    return max(kept.steps_kept(run), default=watch.watch(run).step)
+    """The step of the file that training wrote; of a run that wrote none, the last one kept."""
+    story = watch.watch(run)
+    return story.exported.step if story.exported else max(kept.steps_kept(run), default=story.step)
 
 
 def _picture(run: Run, step: int) -> Path | None:

@@ -7,6 +7,7 @@ shows comes from disk through `screen.frame`, asked for once a second and after 
 from __future__ import annotations
 
 import html
+import json
 import logging
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from blockskip.studio.actions import told
 log = logging.getLogger(__name__)
 ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank")
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# through the queue: Gradio shows an error of what does not go through it to nobody
+PRESSED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 PLAIN = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": None}
 DRAWN = "nav list photos models plan own_words busy hero compare pictures".split()  # with presses
 
@@ -29,15 +32,15 @@ def build() -> gr.Blocks:
         seen = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
         asked = [ui["shown"], ui["tokens"]]
         refreshed = {"fn": refresh, "inputs": asked, "outputs": seen, **QUIET}
-        answers = [ui[name] for name in ANSWERS]
-        page.load(open_page, None, [ui["shown"], *seen, *answers], **QUIET)
+        filled = [ui[name] for name in (*ANSWERS, "sent")]
+        page.load(open_page, None, [ui["shown"], *seen, *filled], **QUIET)
         gr.Timer(1).tick(tick, asked, seen, **QUIET)
         ui["shown"].change(**refreshed)
         for name in DRAWN:
-            ui[name].click(told(press), ui["shown"], [ui["shown"], *answers], **QUIET).then(
+            ui[name].click(told(press), ui["shown"], [ui["shown"], *filled], **PRESSED).then(
                 **refreshed
             )
-        _wire_setup(ui, answers, refreshed)
+        _wire_setup(ui, filled, refreshed)
         _wire_run(ui, refreshed)
         gr.api(told(actions.status), api_name="status", concurrency_limit=None)
         gr.api(told(actions.plan), api_name="plan", concurrency_limit=None)
@@ -45,19 +48,21 @@ def build() -> gr.Blocks:
     return page
 
 
-def _wire_setup(ui: panels.Widgets, answers: list, refreshed: dict) -> None:
+def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
     """Photos, answers, Train."""
     ui["files"].upload(told(add_photos), ui["files"], ui["files"], **PLAIN).then(**refreshed)
-    ui["demo"].click(told(load_demo), None, answers, **PLAIN).then(**refreshed)
+    ui["demo"].click(told(load_demo), None, filled, **PLAIN).then(**refreshed)
     changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank")]
     changes += [ui["name"].blur, ui["kind"].blur, ui["budget"].release, ui["budget"].input]
     for (
         change
     ) in changes:  # not .change: it fires once before the page is filled, with nothing in it
-        change(told(answer), answers, None, trigger_mode="always_last", **QUIET).then(**refreshed)
+        change(told(answer), filled, ui["sent"], trigger_mode="always_last", **PRESSED).then(
+            **refreshed
+        )
     ui["train"].click(
         told(actions.train),
-        [ui["files"], *answers, ui["anyway"]],
+        [ui["files"], *filled[:-1], ui["anyway"]],
         ui["shown"],
         api_name="train",
         show_progress="hidden",
@@ -71,16 +76,18 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
         ui[name].click(
             told(getattr(actions, name)), shown, shown, api_name=name, show_progress="hidden"
         ).then(**refreshed)
-    ui["look"].click(told(actions.look), shown, None, **QUIET).then(**refreshed)
+    ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
-    ui["paint"].click(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
-    ui["prompt"].submit(told(outcome.paint), painted, None, **QUIET).then(**refreshed)
-    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
-    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **QUIET).then(**refreshed)
-    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **QUIET).then(**refreshed)
-    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **QUIET).then(**refreshed)
-    answers = [ui[name] for name in ANSWERS]
-    ui["again"].click(told(again), shown, [shown, *answers], **QUIET)
+    ui["paint"].click(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["prompt"].submit(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(
+        **refreshed
+    )
+    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(**refreshed)
+    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **PRESSED).then(**refreshed)
+    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **PRESSED).then(**refreshed)
+    filled = [ui[name] for name in (*ANSWERS, "sent")]
+    ui["again"].click(told(again), shown, [shown, *filled], **PRESSED)
 
 
 def open_page() -> list:
@@ -135,12 +142,16 @@ def load_demo() -> list:
     return fill()
 
 
-def answer(*values: object) -> None:
-    """Keep the answers."""
-    given = dict(zip(ANSWERS, values, strict=True))
-    if not given["model"]:
-        given.pop("model")
-    draft.answer(**given)
+def answer(*values: object) -> str:
+    """Keep the answers that changed in this tab since it last told them: another tab may have
+    changed the others, and what comes late must not undo what was pressed meanwhile."""
+    *now, sent = values
+    given = dict(zip(ANSWERS, now, strict=True))
+    before = json.loads(sent) if sent else {}
+    changed = {name: value for name, value in given.items() if value != before.get(name)}
+    if changed:
+        draft.answer(**changed)
+    return json.dumps(given)
 
 
 def choose_format(run: str, format: str) -> None:
@@ -155,10 +166,12 @@ def again(run: str) -> list:
 
 
 def fill() -> list:
-    """Values of the ANSWERS widgets; what was never answered gets its default or stays empty."""
-    given = actions.answers()
-    return [given[name] for name in ANSWERS]
+    """Values of the ANSWERS widgets and of what the tab has told; what was never answered gets its default or stays empty. The
+    model stays open until it is chosen: photos of one's own may suggest another."""
+    given = actions.answers() | {"model": draft.load().answers.get("model", "")}
+    values = {name: given[name] for name in ANSWERS}
+    return [*values.values(), json.dumps(values)]
 
 
 def _untouched() -> list:
-    return [gr.skip()] * len(ANSWERS)
+    return [gr.skip()] * (len(ANSWERS) + 1)

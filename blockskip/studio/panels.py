@@ -34,6 +34,7 @@ def hidden() -> Widgets:
         "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
         "tokens": gr.Textbox(visible="hidden", label="tokens"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
+        "sent": gr.Textbox(visible="hidden", label="answers told"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
 
@@ -46,7 +47,7 @@ def header() -> Widgets:
             elem_id="brand",
             min_width=200,
         )
-        nav = html(elem_id="nav", js="presses", min_width=200)
+        nav = html(elem_id="nav", js="nav", min_width=200)
     return {"nav": nav, "list": html(elem_id="list", js="presses", visible=False)}
 
 
@@ -95,7 +96,7 @@ def _pet() -> Widgets:
         )
         name = gr.Textbox(
             label=texts.PET_NAME,
-            placeholder=texts.PET_NAME_PLACEHOLDER,
+            placeholder=texts.PET_NAME_EXAMPLE,
             max_lines=1,
             max_length=40,
             elem_id="name",
@@ -108,7 +109,13 @@ def _budget() -> Widgets:
     _title(2, texts.BUDGET_TITLE, texts.BUDGET_ABOUT)
     low, high = plans.budget_range()
     budget = gr.Slider(
-        low, high, step=plans.STEP_GIB, label=texts.BUDGET_LABEL, elem_id="budget", buttons=[]
+        low,
+        high,
+        value=plans.default_budget(),
+        step=plans.STEP_GIB,
+        label=texts.BUDGET_LABEL,
+        elem_id="budget",
+        buttons=[],
     )
     marks = html(elem_id="marks")
     plan = html(elem_id="plan", js="presses")
@@ -210,7 +217,7 @@ def _results() -> Widgets:
                     scale=0,
                     min_width=170,
                 )
-            ui["card"] = html(elem_id="model_card")
+            ui["card"] = html(elem_id="model_card", js="keep")
         with gr.Column(elem_classes="card"):
             ui["compare"] = html(elem_id="compare", js="compare")
         with gr.Column(elem_classes="card"):

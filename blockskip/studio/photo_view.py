@@ -18,7 +18,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
 
     settings: of the plan, for the crops shown and for what is too small.
     """
-    bad = _rejected(now)
+    bad = _rejected(now) + _adding()
     if not now.photos:
         return f'{bad}<p class="hint center">{texts.PHOTOS_EMPTY}</p>'
     findings, advice = _looked_at(
@@ -36,6 +36,17 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
         f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{texts.PHOTO_HINT}</p>'
         f"{_marks(now)}{_describe(can_describe, describing)}{hint}</div>"
+    )
+
+
+def _adding() -> str:
+    """How far the photos dropped are read."""
+    if (adding := draft.adding()) is None:
+        return ""
+    words = texts.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
+    return (
+        f'<p class="hint" role="status">{words}</p><progress class="bar working" '
+        f'max="{adding[1]}" value="{adding[0]}" aria-label="{words}"></progress>'
     )
 
 

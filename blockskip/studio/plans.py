@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from blockskip import config, housekeeping
 from blockskip.events import UserError
 from blockskip.memory import monitor, planner
 from blockskip.memory.planner import Plan
+from blockskip.studio import texts
 
 DEMO = "demo"
 DEFAULT_BUDGET = 8.0
@@ -28,8 +29,9 @@ class Planned:
 
 
 def budget_range() -> tuple[float, float]:
-    """(smallest, largest) budget of the slider, GiB."""
-    return 2.0, max(rung.gib for rung in config.rungs())
+    """(smallest, largest) budget of the slider, GiB: as far as the card goes, if that is more."""
+    most = max(rung.gib for rung in config.rungs())
+    return 2.0, max(most, math.floor(monitor.usage().vram_total_gib))
 
 
 def default_budget() -> float:
@@ -51,10 +53,13 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
     """answers: model, budget (GiB), steps, rank, seed; None means the studio's own choice."""
     model = answers["model"]
     steps = int(answers["steps"] or default_steps(model, photos))
+    budget = float(answers["budget"] or default_budget())
+    if not math.isfinite(budget):
+        return Planned(None, UserError(texts.BUDGET_NO_NUMBER, texts.BUDGET_NO_NUMBER_REMEDY))
     room = housekeeping.room()
     return _plan(
         model,
-        float(answers["budget"] or default_budget()),
+        budget,
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
@@ -99,23 +104,20 @@ def _plan(
         return Planned(None, error, _least(at, budget))
 
 
-def _least(at: object, budget: float) -> float | None:
-    """The smallest budget of the slider that works, by halving."""
-    _, high = budget_range()
-    low, best = budget, None
-    while high - low >= STEP_GIB:
-        middle = round((low + high) / 2 / STEP_GIB) * STEP_GIB
+def _least(at: Callable[[float], Plan], budget: float) -> float | None:
+    """The smallest budget of the slider above `budget` that works, by halving; None: none does."""
+
+    def works(place: int) -> bool:
         try:
-            at(middle)
-            high, best = middle, middle
+            at(place * STEP_GIB)
+            return True
         except UserError:
-            low = middle
-        if middle in (low, high) and high - low <= STEP_GIB:
-            break
-    if best is None:
-        try:
-            at(high)
-            best = high
-        except UserError:
-            return None
-    return best
+            return False
+
+    low, high = math.ceil(budget / STEP_GIB), int(budget_range()[1] / STEP_GIB)
+    if not works(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(middle) else (middle + 1, high)
+    return high * STEP_GIB

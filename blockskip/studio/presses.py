@@ -48,6 +48,11 @@ def _photo(shown: str, said: dict) -> None:
     draft.describe(_text(said, "file"), caption, edges if good else None)
 
 
+def _clear(shown: str, said: dict) -> Leads:
+    draft.clear()
+    return Leads(shown, fills=True)
+
+
 def _choose_model(shown: str, said: dict) -> Leads:
     draft.answer(model=_text(said, "model"))
     return Leads(shown, fills=True)
@@ -69,6 +74,7 @@ def _again(shown: str, said: dict) -> Leads:
 
 
 PRESSES: dict[str, Callable[[str, dict], Leads | None]] = {
+    "here": lambda shown, said: Leads(shown, fills=True),
     "list": lambda shown, said: Leads("*"),
     "new": lambda shown, said: Leads("", fills=True),
     "open": lambda shown, said: Leads(_text(said, "run")),
@@ -76,7 +82,7 @@ PRESSES: dict[str, Callable[[str, dict], Leads | None]] = {
     "rename": _then(lambda shown, said: outcome.rename(_text(said, "run"), _text(said, "value"))),
     "delete": _then(lambda shown, said: outcome.delete(_text(said, "run"))),
     "remove": _then(lambda shown, said: draft.remove(_text(said, "file"))),
-    "clear": _then(lambda shown, said: draft.clear()),
+    "clear": _clear,
     "photo": _then(_photo),
     "mark_all": _then(lambda shown, said: draft.mark_all()),
     "unmark_all": _then(lambda shown, said: draft.unmark_all()),

@@ -77,7 +77,7 @@ def compare(
     words = texts.COMPARE
     return (
         f'<div class="title"><h2>{texts.COMPARE_TITLE}</h2><p class="hint">{texts.COMPARE_ABOUT}</p></div>'
-        f'<div class="compare" data-images="{data(images)}" data-kept="{start}">'
+        f'<div class="compare" data-images="{data(images)}" data-kept="{kept}">'
         f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
         f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
         f'<span class="tag left">{words["before"]}</span><span class="tag right">{words["after"]}</span>'
@@ -85,7 +85,7 @@ def compare(
         f'<div class="choices"><label class="field">{words["prompt"]}<select name="prompt">{options}</select></label>'
         f'<fieldset class="steps"><legend>{words["step"]}</legend>{radios}</fieldset>'
         f'<p class="hint kept">{words["kept"]}</p>{press("keep", words["keep"], step=start)}'
-        f"{_likeness(likeness, settings, start)}</div></div>"
+        f"{_likeness(likeness, settings, kept)}</div></div>"
     )
 
 
@@ -93,12 +93,15 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
     """Figures step by step, and the advice in one sentence."""
     if likeness is None:
         return f'<p class="hint">{texts.LIKENESS_MEASURING}</p>'
-    advice = f'<p class="advice">{e(likeness["advice"])}</p>' if likeness.get("advice") else ""
-    steps = likeness.get("by_step") or {}
+    steps, best = likeness.get("by_step") or {}, likeness.get("best_step")
+    keep = ""
+    if best and best != kept:
+        keep = press("keep", texts.COMPARE_KEEP.format(step=best), step=best)
+    said = likeness.get("advice")
+    advice = f'<div class="advice"><p>{e(said)}</p>{keep}</div>' if said else ""
     known = [(int(step), said) for step, said in steps.items() if said.get("subject") is not None]
     if not known:
         return advice
-    best = likeness.get("best_step")
     rows = "".join(
         f'<tr class="{"best" if step == best else ""}"><th scope="row">{when(step)}'
         f"{f' <em>{texts.LIKENESS_BEST}</em>' if step == best else ''}</th>"
@@ -107,11 +110,12 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
         for step, said in sorted(known)
     )
     any_kind = texts.LIKENESS_CLASS.format(kind=e(settings.class_name))
+    about = texts.LIKENESS_ABOUT.format(kind=e(settings.class_name))
     return (
         f'{advice}<table class="figures"><caption>{texts.LIKENESS_TITLE}</caption><thead><tr><td></td>'
         f'<th scope="col">{texts.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
         f'<th scope="col">{texts.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
-        f'<p class="hint">{texts.LIKENESS_ABOUT}</p>'
+        f'<p class="hint">{about}</p>'
     )
 
 

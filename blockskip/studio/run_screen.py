@@ -109,6 +109,7 @@ def _result_parts(
     row, judged = config.model_row(settings.model), likeness.read(run)
     if judged is None:
         outcome.measure(run)
+    outcome.go_on_painting(run)
     lora = _download(run, outcome.file_of(run, format, step, last))
     making, wrong = outcome.making(run, format, step), outcome.problem(run, format, step)
     said = f"{wrong.title} {wrong.remedy}" if wrong else outcome.said(run)

@@ -160,7 +160,7 @@ def _columns(story: Story, settings: Settings) -> list[int]:
 def _cell(story: Story, step: int, index: int, prompt: str) -> str:
     image = story.images.get((step, index))
     if image is None:
-        return '<td><span class="todo"></span></td>'  # not made yet
+        return '<td><span class="blank"></span></td>'  # not made yet
     small, large = picture_urls(story, step, index)
     alt = texts.PICTURES_ALT.format(prompt=prompt, when=when(step))
     return (

@@ -17,7 +17,7 @@ from blockskip.studio import (
     watch,
 )
 from blockskip.studio.plans import DEMO
-from blockskip.studio.words import e, press
+from blockskip.studio.words import e, note, press
 
 PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
 
@@ -70,7 +70,11 @@ def _plan(found: plans.Planned, row: config.ModelRow) -> str:
     if found.plan is None:
         return plan_view.refusal(found.error, found.least_gib)
     minutes = plan_view.expected_minutes(watch.finished(), found.plan.settings)
-    return plan_view.picture(found.plan, row, minutes, housekeeping.room()["disk_gib"])
+    no_card = row.full_size and monitor.usage().vram_total_gib < 0
+    warning = note(texts.NO_CARD, texts.NO_CARD_REMEDY, "warning") if no_card else ""
+    return warning + plan_view.picture(
+        found.plan, row, minutes, float(int(housekeeping.room()["disk_gib"]))
+    )
 
 
 def _own_words(models: model_view.Shelf) -> str:

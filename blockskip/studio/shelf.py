@@ -129,12 +129,8 @@ def describing() -> bool:
     if _describing is None:
         return False
     working = _describing.poll() is None
-    answers = draft.load().answers
-    names = answers.get("name") or "", answers.get("kind") or "pet"
     found = captions.said(draft.photos_dir().parent / "described.jsonl")
-    subject = {file: captions.add_subject(text, *names) for file, text in found.items() if text}
-    if subject:
-        draft.caption_all(subject)
+    draft.caption_all({file: text for file, text in found.items() if text})
     if not working:
         _describing = None
     return working

@@ -28,6 +28,7 @@ DEMO_NAME = "Momo"
 PHOTOS_CLEAR = "Remove all"
 PHOTOS_EMPTY = "The photos you choose appear here. They stay on this computer."
 PHOTOS_REJECTED = "Left out:"
+PHOTOS_ADDING = "Reading photos: {n} of {total}"
 PHOTOS_COUNT_ONE = "1 photo"
 PHOTOS_COUNT = "{count} photos"
 PHOTOS_MOST = "the most is {most} photos"
@@ -35,7 +36,7 @@ PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
 PHOTO_TWICE = "it is already among the photos"
 PHOTO_BOXED = "The pet is marked"
-PHOTO_HINT = "Press a photo to mark the pet, change its caption, and see what the trainer will see."
+PHOTO_HINT = "Press a photo to draw a frame around the pet, change its caption, and see what is learnt from it."
 PHOTOS_BOX_ALL = "Mark the pet on every photo"
 PHOTOS_BOX_NONE = "Remove the marks"
 PHOTOS_BOXED_ABOUT = (
@@ -48,30 +49,30 @@ PHOTO = {
     "previous": "Previous",
     "next": "Next",
     "box": "Where is the pet?",
-    "box_about": "Draw a frame around it with the mouse. Keys: arrows move the frame, Shift and "
+    "box_about": "Draw a frame around it with the mouse or a finger. Keys: arrows move the frame, Shift and "
     "arrows change its size.",
     "propose": "Suggest a frame",
     "no_box": "No frame",
     "caption": "Caption",
-    "caption_about": "What the photo shows, in a few words. Empty: “{automatic}”.",
+    "caption_about": "What else is to be seen, in a few words, such as: lying on a sofa. “{automatic}” is "
+    "put before it.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
     "crops_again": "Other crops",
-    "much": "much noise",
-    "middle": "some noise",
-    "little": "little noise",
+    "much": "seen from afar",
+    "middle": "nearer",
+    "little": "close up",
     "findings": "Worth knowing",
 }
 CROPS_ABOUT = {
-    "dynamic": "The more noise, the wider the crop: the whole pet first, fur and eyes last.",
-    "reversed": "The less noise, the wider the crop.",
-    "random": "Any crop at any noise.",
-    "resize": "With this model and budget the whole photo, at any noise.",
-    "full": "With this model and budget the whole photo, at any noise.",
+    "dynamic": "It learns the whole pet first, fur and eyes last.",
+    "reversed": "It learns fur and eyes first, the whole pet last.",
+    "random": "It learns near and far by chance.",
+    "resize": "With this model and budget always the whole photo.",
+    "full": "With this model and budget always the whole photo.",
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
-CAPTIONER_FAILED = "The photos could not be described. You can still write captions yourself."
 
 # the pet
 
@@ -79,7 +80,7 @@ PET_TITLE = "Your pet"
 PET_KIND = "What is it?"
 PET_KINDS = ("cat", "dog", "rabbit", "bear", "guinea pig", "hamster", "parrot", "horse")
 PET_NAME = "What is its name?"
-PET_NAME_PLACEHOLDER = "Momo"
+PET_NAME_EXAMPLE = "Momo"
 WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
 WORDING_EMPTY = (
     "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
@@ -111,19 +112,20 @@ MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
 MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
 MODEL_GATED = (
-    "This model is gated: make a free account at the hub, accept the licence on its page, make a "
-    "read token there and paste it here. It is tested before anything is downloaded."
+    "Its makers ask you to accept a licence first. 1. Make a free account at the model hub, "
+    "huggingface.co. 2. Accept the licence on the model’s page. 3. Make an access token of the kind "
+    "“read” there and paste it here. It is tested before anything is downloaded."
 )
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and keep the token"
-MODEL_TOKEN_KEPT = "A token is kept on this computer by the hub’s own program."
+MODEL_TOKEN_OTHER = "Use another token"
+MODEL_TOKEN_KEPT = "An access token is kept on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Folder of your ComfyUI"
 COMFYUI_FOLDER_ABOUT = (
     "If you use ComfyUI, its model files are used as they lie; nothing is copied."
 )
 COMFYUI_USE = "Look there"
-COMFYUI_NOTHING = "No model that can be trained was found in {folder}."
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
@@ -151,6 +153,11 @@ MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teac
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
 BUDGET_LABEL = "Graphics memory, GB"
+NO_CARD = "This computer has no NVIDIA card that can be used."
+NO_CARD_REMEDY = (
+    "On the processor alone a model of this size would learn for days. The plan shows what a card of "
+    "the chosen size would do."
+)
 ADVANCED = "Advanced"
 AUTOMATIC = "automatic"
 STEPS = "Training steps"
@@ -158,7 +165,7 @@ STEPS_INFO = "Empty: from the number of photos. More learn the pet better, up to
 SEED = "Seed"
 SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
-RANK_INFO = "How much the add-on can hold; 16 suits a pet."
+RANK_INFO = "How much it can remember; 16 suits a pet."
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"
@@ -183,8 +190,8 @@ STAGES = {
     "photos": "Reading the photos",
     "load": "Opening the model",
     "text": "Reading the captions",
-    "latents": "Preparing crops of the photos",
-    "residuals": "Passing through the skipped blocks",
+    "latents": "Cutting the photos to size",
+    "residuals": "Working out what the skipped blocks would do",
     "train": "Learning your pet",
     "preview": "Painting pictures",
     "export": "Saving and checking the file",
@@ -238,7 +245,7 @@ CHART_EMPTY = "Appears when training runs"
 LOSS_CHART = "Learning curve"
 LOSS_RAW = "each step"
 LOSS_MEAN = "mean"
-LOSS_ABOUT = "the error; it jumps about, the pictures tell more"
+LOSS_ABOUT = "how far off it still is; it jumps about, trust the pictures"
 
 # results
 
@@ -250,12 +257,13 @@ DONE_ABOUT = (
 STOPPED_READY = "What {name}’s training learned so far"
 STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to let it learn more."
 HOW_TO = (
-    "In ComfyUI: put the file into <code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
+    "The LoRA is a small file that teaches the model your pet. In ComfyUI: put it into "
+    "<code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
     "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
 )
 HOW_TO_DEMO = (
-    "This file belongs to the demo model of this studio. LoRAs of large models go into ComfyUI; "
-    "their prompt is then <q>a photo of <b>{trigger}</b> {kind}</q>."
+    "It is a LoRA, a small file that teaches a model your pet. This one works with the demo model of "
+    "this studio only, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
 FORMATS = {"comfyui": "ComfyUI", "diffusers": "diffusers", "kohya": "Forge, SwarmUI (kohya)"}
@@ -280,19 +288,20 @@ COMPARE = {
     "keep": "Keep this step",
     "kept": "This step is kept: it is in the file you download.",
 }
+COMPARE_KEEP = "Keep step {step}"
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
-    "How much the pictures look like your photos (1 = the same), judged by the demo world’s own "
-    "judge. The second column should stay low: other animals stay what they were."
+    "1 = the same. Judged by a small network of ours that knows drawn pets only. The column “Any "
+    "{kind}” should stay low: other animals stay what they were."
 )
 LIKENESS_PET = "Your pet"
 LIKENESS_CLASS = "Any {kind}"
-LIKENESS_PLACES = "Places as asked"
+LIKENESS_PLACES = "Right place"
 LIKENESS_MEASURING = "Judging the pictures …"
 LIKENESS_BEST = "best"
 
 OWN_TITLE = "Your own pictures"
-OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same noise."
+OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same start."
 OWN_PROMPT = "Prompt"
 STRENGTH = "LoRA strength"
 STRENGTH_INFO = "1 is as trained; less mixes the pet in lightly."
@@ -331,7 +340,7 @@ LIST_DELETE_ASK = (
     "This cannot be undone; a LoRA you downloaded stays."
 )
 LIST_RENAME_ASK = "New name of the pet"
-YES, NO, SAVE = "Delete", "Keep it", "Save"
+NO = "Cancel"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
 
 # problems
@@ -346,6 +355,8 @@ NO_KIND_REMEDY = "Choose cat, dog, … or type another."
 BUSY_REMEDY = "Wait until it is done, or pause it first."
 OWN_PHOTOS_TITLE = "The demo model only knows drawn pets."
 OWN_PHOTOS_REMEDY = f"Tick “{OWN_PHOTOS_ANYWAY}” if you want to see how training works."
+BUDGET_NO_NUMBER = "The budget is no number."
+BUDGET_NO_NUMBER_REMEDY = "Give it in GB, for example 8."
 NO_RUN = "This training is not there any more."
 NO_RUN_REMEDY = "Choose another one from the list."
 ALREADY_OPEN = "%s is already open at %s"
@@ -372,7 +383,7 @@ PLAN_STAGES = {
     "preview": "Pictures",
 }
 PLAN_STAGES_UNSKIPPED = {"residuals": "Preparing steps"}
-PLAN_EVERY_STAGE = "Every stage"
+PLAN_EVERY_STAGE = "In every stage"
 PLAN_HELD = "blocks that learn, kept on the card"
 PLAN_PASSING = "what passes through"
 PLAN_RESERVE = "{size} left to the desktop and the driver"
@@ -381,32 +392,30 @@ PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
 PLAN_RAM_OF = "{size} of {total}"
-PLAN_RAM_KEPT = "Hatched: a quarter of the RAM is left to other programs."
+PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left to other programs."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES = "It takes about {time}, going by earlier trainings on this computer."
 PLAN_MINUTES_UNKNOWN = "How long it takes is not known for this computer yet."
 PLAN_CROPS_TITLE = "What training looks at"
 PLAN_CROPS = {
-    "dynamic": "the more noise, the more of the photo",
-    "reversed": "the more noise, the less of the photo",
+    "dynamic": "the whole pet first, fur and eyes last",
+    "reversed": "fur and eyes first, the whole pet last",
     "random": "more or less of the photo, by chance",
-    "resize": "as much of the photo at any noise",
-    "full": "as much of the photo at any noise",
+    "resize": "always the whole photo",
+    "full": "always the whole photo",
 }
 PLAN_CROP_WORDS = ("whole pet", "part of it", "close-up")
 PLAN_WHOLE = "whole pictures of {side} px"
 PLAN_ANY_CROP = "crops of {low} to {high} px"
 PLAN_SHRUNK = "; all shrunk to {side} px"
-PLAN_NOISE = ("much noise", "little noise")
+PLAN_NOISE = ("first, through much noise", "last, nearly clear")
 PLAN_GIVES_UP = "What it gives up"
 PLAN_GIVES_NOTHING = "Nothing: all blocks learn your pet."
-PLAN_COST_SKIPPED = "{share} % of the blocks learn nothing. That saves memory and time."
+PLAN_COST_SKIPPED = "{share} % of the model stays as it is. That saves memory and time."
 PLAN_COST_BITS = {
-    "int8": "The model’s numbers are kept in 8 bits instead of 16. We assume that costs hardly any "
-    "likeness.",
-    "nf4": "The model’s numbers are kept in 4 bits instead of 16. We assume that costs a little "
-    "likeness.",
+    "int8": "The model is rounded to half its size. We expect that to cost hardly any likeness.",
+    "nf4": "The model is rounded to a quarter of its size. We expect that to cost a little likeness.",
 }
 PLAN_COST_SIDE = "It learns from pictures of {side} px instead of {largest} px: some likeness less."
 PLAN_COST_TEXT = "Captions end after about {words} words."
@@ -433,7 +442,7 @@ PLAN_LIKENESS = (
 PLAN_NEW = {  # what a piece of the planner's description means
     "blocks skipped": "{number} % instead of {now} % skipped blocks",
     "px": "pictures of {number} px",
-    "bits": "{number}-bit numbers",
+    "bits": "a less rounded model",
     "tokens": "longer captions",
 }
 PLAN_PLAINER = {

@@ -1,0 +1,134 @@
+"""A real studio and a real Chromium. What every tab must keep to is checked when its test ends: no
+script fails, and nothing but the studio is asked for anything."""
+
+import os
+import shutil
+import warnings
+
+import pytest
+from steps import MINUTE
+from studio_server import serve
+
+from blockskip import config, runs
+from blockskip.memory.planner import choose_settings
+from blockskip.photos import find_photos
+
+SWITCHES = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def loud_skip(reason):
+    warnings.warn(f"the studio was not tried in a browser: {reason}", stacklevel=2)
+    pytest.skip(reason)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = os.environ.get("BLOCKSKIP_CHROMIUM") or next(
+        filter(None, map(shutil.which, NAMES)), None
+    )
+    if found is None:
+        loud_skip("no Chromium here (install chromium, or name one in BLOCKSKIP_CHROMIUM)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        loud_skip("the playwright package is not installed")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def one_studio(tmp_path_factory, browser):
+    with serve(tmp_path_factory.mktemp("browser") / "Dätä") as server:
+        yield server
+
+
+@pytest.fixture
+def server(one_studio, monkeypatch):
+    """A running studio without runs and photos; this test's runs are made in its data folder."""
+    monkeypatch.setenv("BLOCKSKIP_DATA", str(one_studio.data))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # on a busy machine threads wait for each other
+    for folder in ("runs", "draft"):
+        shutil.rmtree(one_studio.data / folder, ignore_errors=True)
+    return one_studio
+
+
+@pytest.fixture
+def open_tab(browser, server):
+    """Opens a fresh tab that has drawn its first frame, of a browser of its own; see the module's
+    first words for what is checked of each at the end."""
+    tabs = []
+
+    def open_one(at=server, context=None, **options):
+        usual = {"viewport": {"width": 1280, "height": 900}}
+        page = (context or browser.new_context(**{**usual, **options})).new_page()
+        page.set_default_timeout(MINUTE)
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("request", lambda request: _own_alone(page, request.url, at.url))
+        page.goto(at.url)
+        page.wait_for_selector("#setup, #run, #list ul", state="visible")
+        tabs.append(page)
+        return page
+
+    yield open_one
+    complaints = [error for page in tabs for error in page.errors]
+    for page in tabs:
+        page.context.close()
+    assert not complaints
+
+
+def _own_alone(page, url, own):
+    if not url.startswith((own, "data:", "blob:")):
+        page.errors.append(f"asked for {url}")
+
+
+@pytest.fixture(scope="session")
+def demo_photos():
+    """The demo pet's photos, as files the user has."""
+    folders = sorted(p for p in (config.ASSETS / "demo-photos").glob("*") if p.is_dir())
+    if not folders or not (config.ASSETS / "demo-model").is_dir():
+        loud_skip("assets/demo-model or assets/demo-photos is missing")
+    return [p for p in sorted(folders[0].iterdir()) if p.suffix in (".png", ".jpg", ".webp")]
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, demo_photos):
+    """A training that really learnt, as short as can be: six steps, pictures at each second one."""
+    from blockskip.studio import choices
+
+    folder = tmp_path_factory.mktemp("trained")
+    settings = choose_settings(
+        trigger="momo",
+        steps=6,
+        batch=1,
+        window_steps=3,
+        preview_every=2,
+        preview_steps=1,
+    )
+    run = runs.create(settings, find_photos(demo_photos), str(folder / "momo-cat"))
+    choices.save(run, pet="Momo", drawn=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOCKSKIP_DATA", str(folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert run.start().wait() == 0
+    return run
+
+
+@pytest.fixture
+def trained(trained_once, server):
+    """The same in the studio's data folder, for this test alone."""
+    target = runs.runs_dir() / trained_once.name
+    shutil.copytree(trained_once.folder, target)
+    return runs.Run(target)

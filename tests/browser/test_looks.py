@@ -1,0 +1,109 @@
+"""Every state of the page: no wider than the window at any width, and axe finds nothing wrong."""
+
+import fake_feed
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from steps import shows, sideways, tiles, until
+
+from blockskip import events
+from blockskip.studio import draft
+
+WIDTHS = (390, 768, 1280, 1440, 1920)
+
+
+@pytest.fixture
+def pet(tmp_path):
+    return fake_feed.make_photos(tmp_path / "pet", side=200)
+
+
+def empty(page, pet):
+    shows(page, "#setup", "Photos")
+
+
+def photos_in(page, pet):
+    draft.add([*pet, pet[0].parent])
+    draft.answer(name="Momo", model="flux-dev")
+    page.reload()
+    tiles(page, 5)
+
+
+def dialog(page, pet):
+    photos_in(page, pet)
+    page.locator("#photos .open").first.click()
+    page.wait_for_selector("dialog.photo")
+
+
+def learning(page, pet):
+    run = fake_feed.make_run(pet)
+    fake_feed.feed(run, 180)
+    run.append(events.Note(text="Two photos look alike.", level="warning"))
+    fake_feed.seem_alive(run)
+    page.reload()
+    shows(page, "#status", "step 180")
+
+
+def paused(page, pet):
+    fake_feed.feed(fake_feed.make_run(pet), 60, events.Stopped(reason="paused", step=60))
+    page.reload()
+    shows(page, "#messages", "Paused")
+
+
+def failed(page, pet):
+    end = events.Failed(title="The disk is full.", remedy="Free 2 GB, then press Resume.")
+    fake_feed.feed(fake_feed.make_run(pet), 60, end)
+    page.reload()
+    shows(page, "#messages", "The disk is full.")
+
+
+def trainings(page, pet):
+    for name in ("one", "two"):
+        fake_feed.feed(fake_feed.make_run(pet, name=name, pet="Momo " * 6), 60)
+    page.reload()
+    page.locator("#nav [data-do=list]").click()
+    page.wait_for_selector("#list ul")
+
+
+STATES = (empty, photos_in, dialog, learning, paused, failed, trainings)
+
+
+def assert_it_fits(page):
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 844})
+        assert sideways(page) <= 0, f"at {width} px"
+        wide = page.evaluate("""() => [...document.querySelectorAll('.card, .press, dialog, #train, #controls button')]
+            .filter(one => one.checkVisibility() && one.getBoundingClientRect().width &&
+                one.getBoundingClientRect().right > window.innerWidth + 1)
+            .map(one => `${one.id} ${one.className} ${one.innerText.slice(0, 30)}`)""")
+        assert not wide, f"cut off at {width} px: {wide}"
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def assert_accessible(page):
+    """axe in light and dark."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        until(page, "dark => document.body.classList.contains('dark') === dark", scheme == "dark")
+        page.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")
+        found = Axe().run(page).response["violations"]
+        faults = [
+            (fault["id"], node["target"], node["failureSummary"][:300])
+            for fault in found
+            for node in fault["nodes"]
+        ]
+        assert not faults, (scheme, faults)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_every_state_fits_and_is_accessible(open_tab, server, pet, state):
+    page = open_tab()
+    state(page, pet)
+    assert_it_fits(page)
+    assert_accessible(page)
+
+
+def test_results_fit_and_are_accessible(open_tab, trained):
+    page = open_tab()
+    shows(page, "#results", "Momo is ready")
+    until(page, "document.querySelector('.compare .after').complete")
+    assert_it_fits(page)
+    assert_accessible(page)

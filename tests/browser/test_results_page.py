@@ -1,0 +1,94 @@
+"""What was learnt, in the browser: another step and format, own pictures, rename, more, delete."""
+
+from pathlib import Path
+
+from steps import assert_lora, shows, until
+
+from blockskip import painting, runs
+from blockskip.studio import choices, texts
+
+
+def download(page):
+    page.wait_for_selector("#lora", state="visible")
+    with page.expect_download() as got:
+        page.locator("#lora").click()
+    return got.value.suggested_filename, Path(got.value.path())
+
+
+def test_another_step_and_another_format(open_tab, trained):
+    page = open_tab()
+    shows(page, "#results", "Momo is ready")
+    name, path = download(page)
+    last = assert_lora(path)
+    assert name == f"{trained.name}.safetensors"
+    page.locator("#compare label").filter(has_text="Step 2").click()
+    page.locator("#compare [data-do=keep]").click()
+    shows(page, "#lora", texts.DOWNLOAD_STEP.format(step=2))
+    name, path = download(page)
+    assert assert_lora(path).keys() == last.keys() and "step2" in name
+    page.locator("#format input").click()
+    page.get_by_role("option", name=texts.FORMATS["kohya"]).click()
+    page.wait_for_selector("#make", state="visible")  # it is not there yet
+    name, path = download(page)
+    assert "kohya" in name and any(key.startswith("lora_unet") for key in assert_lora(path))
+    page.reload()
+    shows(page, "#lora", texts.DOWNLOAD_STEP.format(step=2))
+    assert page.locator("#format input").input_value() == texts.FORMATS["kohya"]
+
+
+def test_own_pictures(open_tab, trained):
+    """Painted without and with the LoRA, shown large, deleted."""
+    page = open_tab()
+    shows(page, "#pictures", texts.OWN_EMPTY)
+    page.locator("#prompt textarea, #prompt input").first.fill("momo cat in a <b>box")
+    page.locator("#paint_seed input").fill("7")
+    page.locator("#paint").click()
+    shows(page, "#pictures", "momo cat in a <b>box")
+    page.locator("#pictures .pair .zoom").first.wait_for(state="visible")
+    assert page.locator("#pictures .pair .zoom").count() == 2
+    (one,) = painting.list(trained)
+    assert (one.seed, one.strength, one.step, one.state) == (7, 1.0, 6, "done")
+    until(page, "[...document.querySelectorAll('#pictures img')].every(i => i.naturalWidth > 0)")
+    page.locator("#pictures .zoom").last.click()
+    page.wait_for_selector("dialog.large img")
+    page.keyboard.press("Escape")
+    page.locator("#pictures [data-do=paint_delete]").click()
+    shows(page, "#pictures", texts.OWN_EMPTY)
+
+
+def test_rename_and_delete(open_tab, trained):
+    page = open_tab()
+    page.locator("#nav [data-do=list]").click()
+    page.locator("#list [data-do=rename]").click()
+    page.locator("dialog.ask input").fill("Lady Luna")
+    page.keyboard.press("Enter")
+    shows(page, "#list h3", "Lady Luna")
+    assert choices.pet_name(trained) == "Lady Luna"
+    page.locator("#list [data-do=delete]").click()
+    shows(page, "dialog.ask", "Lady Luna")
+    page.keyboard.press("Escape")
+    assert trained.folder.exists(), "asked first"
+    page.locator("#list [data-do=delete]").click()
+    page.locator("dialog.ask .danger").click()
+    shows(page, "#list", texts.LIST_EMPTY)
+    assert not runs.list_runs()
+    page.reload()
+    page.wait_for_selector("#setup", state="visible")
+
+
+def test_learn_more(open_tab, trained):
+    """Two steps more than were learnt, in the same training; then there is a newer file."""
+    page = open_tab()
+    shows(page, "#results", "Momo is ready")
+    page.locator("#more input").fill("6")
+    page.locator("#extend").click()
+    shows(page, "body", texts.EXTEND_LESS.format(steps=6))
+    page.locator("#more input").fill("8")
+    page.locator("#extend").click()
+    shows(page, "#status", texts.STATES["running"])
+    shows(page, "#status", "8 steps")
+    shows(page, "#results", "Momo is ready")
+    shows(page, "#hero", "8 steps")
+    assert page.locator("#compare [name=step]").last.input_value() == "8"
+    assert_lora(download(page)[1])
+    assert trained.state() == "done" and trained.step() == 8

@@ -1,0 +1,143 @@
+"""Setting up in the browser: photos dropped, bad ones named, the dialog of one photo, reloads."""
+
+import fake_feed
+import pillow_heif
+import pytest
+from PIL import Image
+from steps import drop, focused, shows, sideways, tiles, until
+
+from blockskip import runs
+from blockskip.studio import draft, texts
+
+
+def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
+    """Phone photos and captions are taken; what is no photo is named, with the reason."""
+    pet = fake_feed.make_photos(tmp_path / "my péts")
+    heic = tmp_path / "IMG_0007.HEIC"
+    pillow_heif.from_pillow(Image.effect_noise((320, 240), 80).convert("RGB")).save(heic)
+    html, empty, film = (tmp_path / name for name in ("web.jpg", "empty.png", "film.jpg"))
+    html.write_text("<html>not a photo</html>", encoding="utf-8")
+    empty.write_bytes(b"")
+    film.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(4000))
+    words = tmp_path / "my péts" / "photo 2.txt"
+    words.write_text("momo in a box", encoding="utf-8")
+    page = open_tab()
+    assert page.locator("#train").is_enabled() and sideways(page) <= 0
+    page.locator("#train").click()
+    shows(page, "body", texts.NO_NAME)
+    drop(page, [*pet, heic, html, empty, film, words])
+    tiles(page, 6)
+    for bad in (html, empty, film):
+        shows(page, "#photos .note", bad.name)
+    assert [p.caption for p in draft.load().photos if p.name == "photo 2.png"] == ["momo in a box"]
+    page.locator("#name input").press_sequentially("Luna")
+    shows(page, "#wording", "a photo of luna cat")
+    page.reload()
+    tiles(page, 6)
+    until(page, "document.querySelector('#name input').value === 'Luna'")
+    page.locator("#photos .tiles .remove").first.click()
+    tiles(page, 5)
+    page.locator("#train").click()  # own photos on the demo model: asked first
+    shows(page, "body", texts.OWN_PHOTOS_TITLE)
+    page.locator("#photos [data-do=clear]").click()
+    shows(page, "#photos", texts.PHOTOS_EMPTY)
+    assert not runs.list_runs()
+
+
+def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
+    """A film among the photos: it is named, and the photos are taken."""
+    pet, film = fake_feed.make_photos(tmp_path / "pet"), tmp_path / "zoomies.mp4"
+    film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(4000))
+    page = open_tab()
+    drop(page, [*pet, film])
+    shows(page, "body", film.name)
+    tiles(page, 5)
+    assert page.locator("#photos .tiles img").count() == 5 and not runs.list_runs()
+
+
+def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
+    page = open_tab()
+    drop(page, fake_feed.make_photos(tmp_path / "many", 203, side=32))
+    tiles(page, draft.MOST)
+    shows(page, "#photos .note", texts.PHOTOS_MOST.format(most=draft.MOST))
+    assert len(list(draft.photos_dir().glob("*.png"))) == draft.MOST
+    assert sideways(page) <= 0
+
+
+@pytest.fixture
+def dialog(open_tab, server, tmp_path):
+    """(page, dialog) with the first of three photos opened."""
+    page = open_tab()
+    drop(page, fake_feed.make_photos(tmp_path / "pet", 3, side=600))
+    tiles(page, 3)
+    page.locator("#photos .open").first.click()
+    box = page.locator("dialog.photo")
+    box.wait_for(state="visible")
+    until(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
+    return page, box
+
+
+def kept(place=0):
+    return draft.load().photos[place]
+
+
+def crops(box):
+    return box.locator(".crops").get_attribute("src")
+
+
+def test_a_frame_is_drawn_moved_and_kept(dialog):
+    page, box = dialog
+    before = crops(box)
+    area = box.locator(".picture img").bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.25, area["y"] + area["height"] * 0.25)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.6, steps=4)
+    page.mouse.move(area["x"] + area["width"] * 0.75, area["y"] + area["height"] * 0.75, steps=4)
+    page.mouse.up()
+    assert box.locator(".frame").is_visible()
+    drawn = crops(box)
+    assert drawn != before and "box=" in drawn
+    until(page, "document.querySelector('dialog.photo .crops').complete")
+    assert page.evaluate("document.querySelector('dialog.photo .crops').naturalWidth") > 0
+    box.locator(".frame").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    assert crops(box) != drawn, "the crops follow the frame"
+    box.locator("textarea").fill("momo on a <b>boat")
+    page.keyboard.press("Escape")
+    box.wait_for(state="detached")
+    assert "photo 1" in focused(page), "the focus goes back to the photo"
+    until(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 1")
+    assert kept().caption == "momo on a <b>boat"
+    assert kept().box == pytest.approx((0.27, 0.25, 0.77, 0.77), abs=0.02)
+    page.reload()
+    page.locator("#photos .open").first.click()
+    box.wait_for(state="visible")
+    assert box.locator("textarea").input_value() == "momo on a <b>boat"
+    assert box.locator(".frame").is_visible() and "box=" in crops(box)
+    box.get_by_text(texts.PHOTO["no_box"], exact=True).click()
+    assert "box=" not in crops(box)
+    box.get_by_text(texts.PHOTO["close"], exact=True).click()
+    until(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 0")
+    assert kept().box is None and kept().caption, "only the frame was taken away"
+
+
+def test_from_photo_to_photo(dialog):
+    """Next and previous go round, and each photo keeps what is said of it."""
+    page, box = dialog
+    title = box.locator("h3")
+    first = title.inner_text()
+    box.locator("textarea").fill("the first")
+    box.get_by_text(texts.PHOTO["next"]).click()
+    assert title.inner_text() != first and box.locator("textarea").input_value() == ""
+    box.get_by_text(texts.PHOTO["previous"]).click()
+    assert title.inner_text() == first and box.locator("textarea").input_value() == "the first"
+    box.get_by_text(texts.PHOTO["previous"]).click()
+    box.locator("textarea").fill("the last")
+    other = crops(box)
+    box.get_by_text(texts.PHOTO["crops_again"]).click()
+    assert crops(box) != other
+    page.keyboard.press("Escape")
+    box.wait_for(state="detached")
+    until(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[2].caption")
+    assert [photo.caption for photo in draft.load().photos] == ["the first", "", "the last"]

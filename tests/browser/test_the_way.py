@@ -1,0 +1,78 @@
+"""The whole way of a cat owner, with the real trainer: photos, Train, reloads in every stage, a
+studio that is killed, pause and resume, the file. And how few presses it takes."""
+
+from steps import MINUTE, assert_lora, drop, shows, tiles
+from studio_server import serve
+
+from blockskip import runs
+from blockskip.studio import texts
+
+LONG = 6 * MINUTE  # training, on a machine with more to do
+COUNTS = """
+addEventListener('click', event => {
+    if (event.isTrusted) sessionStorage.presses = Number(sessionStorage.presses || 0) + 1;
+}, true);
+"""
+
+
+def reloaded(page, *shown):
+    """After a reload the page stands where it stood."""
+    page.reload()
+    shows(page, *shown)
+
+
+def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
+    data = tmp_path / "Dätä two"
+    with serve(data) as first:
+        page = open_tab(first)
+        drop(page, demo_photos)
+        tiles(page, len(demo_photos))
+        page.locator("#name input").press_sequentially("Luna")
+        shows(page, "#wording", "luna cat")
+        page.reload()
+        tiles(page, len(demo_photos))
+        page.locator("#advanced button").first.click()
+        page.locator("#steps input").fill("120")  # long enough to be paused in the middle
+        shows(page, "#train", "120")
+        page.locator("#anyway input").check()
+        page.locator("#train").click()
+        shows(page, "#status", texts.STATES["running"])
+        reloaded(page, "#status", texts.STATES["running"])
+        first.process.kill()
+        first.process.wait()
+        (folder,) = (data / "runs").iterdir()
+        assert runs.Run(folder).worker() is not None, "the training lives on"
+        with serve(data, first.port) as second:
+            shows(page, "#status", texts.STAGES["train"], LONG)  # the tab finds the new studio
+            page = open_tab(second)
+            page.locator("#pause").click()
+            shows(page, "#messages", "Paused at step", LONG)
+            reloaded(page, "#messages", "Paused at step")
+            page.locator("#resume").click()
+            shows(page, "#status", texts.STATES["running"])
+            shows(page, "#results", "Luna is ready", LONG)
+            reloaded(page, "#results", "Luna is ready")
+            assert page.locator("#previews tbody tr").first.locator("img").count() == 5
+            with page.expect_download() as download:
+                page.locator("#lora").click()
+            assert_lora(download.value.path())
+
+
+def test_six_presses_at_most(open_tab, server):
+    """With the demo pet, everything at its default but the steps, which cost two presses: so that
+    the test is short."""
+    page = open_tab()
+    page.add_init_script(COUNTS)
+    page.reload()
+    page.locator("#demo").click()
+    tiles(page, 5)
+    page.locator("#advanced button").first.click()
+    page.locator("#steps input").click()
+    page.keyboard.type("1")
+    shows(page, "#train", "1")
+    page.locator("#train").click()
+    shows(page, "#results", f"{texts.DEMO_NAME} is ready", LONG)
+    with page.expect_download() as download:
+        page.locator("#lora").click()
+    assert_lora(download.value.path())
+    assert 3 <= int(page.evaluate("sessionStorage.presses")) <= 6

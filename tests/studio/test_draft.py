@@ -1,0 +1,116 @@
+"""Photos being chosen: they outlive the process, bad ones are named, and nothing else is touched."""
+
+import fake_feed
+import pytest
+from PIL import Image
+
+from blockskip import boxes, config
+from blockskip.studio import actions, draft, photo_view, texts
+from blockskip.studio.choices import load
+
+
+def drawn():
+    """The tiles of the draft as it is."""
+    return photo_view.photos(draft.load(), config.Settings(), can_describe=False, describing=False)
+
+
+def test_the_draft_outlives_the_process(pet, tmp_path):
+    bad = tmp_path / "invoice <b>.jpg"
+    bad.write_text("<html>", encoding="utf-8")
+    draft.add([*pet, bad])
+    draft.answer(name="Momo", kind="cat")
+    again = draft.load()
+    assert [p.name for p in again.photos] == [p.name for p in pet]
+    assert again.rejected[0][0] == "invoice <b>.jpg" and again.own_photos
+    assert again.answers == {"name": "Momo", "kind": "cat"}
+    assert "<b>.jpg" not in drawn(), "names are escaped"
+
+
+def test_the_same_photo_twice_counts_once_and_removal_removes(pet):
+    draft.add(pet)
+    now = draft.add(pet[:1])
+    assert len(now.photos) == 5 and texts.PHOTO_TWICE in now.rejected[0][1]
+    now = draft.remove(now.photos[0].file)
+    assert len(now.photos) == 4 and not now.rejected
+    assert len(draft.remove("../../run.toml").photos) == 4
+    draft.clear()
+    assert not draft.load().photos and not list(draft.photos_dir().glob("*"))
+
+
+def test_nothing_but_bad_files_is_said_and_changes_nothing(pet, tmp_path):
+    bad = tmp_path / "film.jpg"
+    bad.write_bytes(b"")
+    draft.add(pet)
+    now = draft.add([bad])
+    assert len(now.photos) == 5 and [name for name, _ in now.rejected] == ["film.jpg"]
+
+
+def test_a_photo_too_many_is_named(pet, tmp_path, monkeypatch):
+    monkeypatch.setattr(draft, "MOST", 3)
+    now = draft.add(pet)
+    assert [p.name for p in now.photos] == [p.name for p in pet[:3]]
+    assert [name for name, _ in now.rejected] == [p.name for p in pet[3:]]
+    assert all("3 photos" in reason for _, reason in now.rejected)
+
+
+def test_a_phone_photo_is_kept_upright_and_without_its_place(tmp_path):
+    photo = Image.effect_noise((640, 480), 60).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken upright: turn it by 90°
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 0.0)  # latitude
+    photo.save(tmp_path / "phone.jpg", exif=exif)
+    (kept,) = draft.add([tmp_path / "phone.jpg"]).photos
+    with Image.open(draft.photos_dir() / kept.file) as image:
+        assert image.size == (480, 640) and not image.getexif()
+
+
+def test_captions_and_frames_come_along(pet, no_worker, asked):
+    pet[0].with_suffix(".txt").write_text("momo asleep", encoding="utf-8")
+    now = draft.add([*pet, pet[0].with_suffix(".txt")], demo=True)
+    assert now.photos[0].caption == "momo asleep"
+    draft.describe(now.photos[1].file, "momo on a <b>chair", (0.25, 0.5, 0.75, 1.0))
+    run = actions.find(asked())
+    said = {p.stem[:3]: p.read_text(encoding="utf-8").strip() for p in run.photos_dir.glob("*.txt")}
+    assert said == {"000": "momo asleep", "001": "momo on a <b>chair"}
+    framed = [p for p in sorted(run.photos_dir.glob("*.png")) if boxes.read_box(p)]
+    assert [p.name[:3] for p in framed] == ["001"]
+    assert boxes.read_box(framed[0]) == boxes.Box(0.25, 0.5, 0.75, 1.0)
+
+
+def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):
+    draft.add(pet)
+    now = draft.load()
+    assert not any(p.box for p in now.photos), "a guess is never used unasked"
+    if any(p.proposal for p in now.photos):
+        own = now.photos[0].file
+        draft.describe(own, "", (0.0, 0.0, 0.5, 0.5))
+        now = draft.mark_all()
+        assert now.photos[0].box == (0.0, 0.0, 0.5, 0.5), "an own frame is not replaced"
+        assert all(p.box == p.proposal for p in now.photos[1:] if p.proposal)
+    assert not any(p.box for p in draft.unmark_all().photos)
+    assert not list(draft.photos_dir().glob("*.box.json"))
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '{"photos": 3}', '{"photos": [{"file": 1}]}'])
+def test_a_spoilt_draft_is_an_empty_one(pet, text):
+    draft.add(pet)
+    (draft.photos_dir().parent / "draft.json").write_text(text, encoding="utf-8")
+    assert draft.load() == draft.Draft()
+    assert draft.add(pet).photos
+
+
+def test_the_demo_pet_replaces_what_was_there(pet):
+    draft.add(pet)
+    actions.load_demo()
+    assert not draft.load().own_photos and len(draft.load().photos) >= 4
+    given = actions.answers()
+    assert (given["name"], given["model"]) == (texts.DEMO_NAME, "demo") and given["kind"]
+
+
+def test_again_brings_photos_and_answers_back(pet):
+    run = fake_feed.make_run(pet, steps=120, pet="Mo Mo")
+    actions.again(run.name)
+    given = actions.answers()
+    assert (given["name"], given["steps"], given["kind"]) == ("Mo Mo", 120, "cat")
+    assert len(draft.load().photos) == 5 and not draft.load().own_photos
+    assert load(run)["drawn"] is True
