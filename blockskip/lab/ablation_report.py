@@ -158,7 +158,7 @@ def _splits() -> list[tuple[int, tuple[int, int], list[str]]]:
     return [
         (percent, split, [window_key(percent, split, share) for share in WINDOWS])
         for percent, splits in SPLITS.items()
-        for split in (*splits, *([(3, 6)] if percent == 50 else []))
+        for split in splits
     ]
 
 

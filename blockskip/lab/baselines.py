@@ -12,6 +12,8 @@ trainer here changes is what a window holds, what a step runs, or which LoRA a s
     HollowTrainer       the centre is skipped and stored, both ends are trained
     NoResidualTrainer   the chosen spans are left out, and nothing stands for them
     RoundedTrainer      the back's residual is kept in 8 bits
+    ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
+                        preservation, arXiv 2208.12242) instead of the pet's photos
 
 Which rows a table has, and with which settings, stands in rows.py.
 """
@@ -205,6 +207,14 @@ class RoundedTrainer(Trainer):
         if self.span.back:
             window["back"] = rounded(window["back"])
         return window
+
+
+class ClassImagesTrainer(Trainer):
+    """Draws of the bare class word have their own pictures' latents in `data`, and learn those."""
+
+    def _alongside(self, rows: range) -> None:
+        """Nothing is asked of the untrained model: the target is the picture's own velocity."""
+        return None
 
 
 def rounded(x: Tensor) -> Tensor:

@@ -21,9 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip import config, encode, files, preview, sources
+from blockskip.boxes import propose
 from blockskip.config import Settings, settings_to_dict
 from blockskip.events import UserError
 from blockskip.families.base import Sampling, family
+from blockskip.lab.baselines import ClassImagesTrainer
 from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.subjects import Subject, demo_photos
@@ -39,6 +41,7 @@ from blockskip.train import Trainer, TrainingData
 
 CPU = torch.device("cpu")
 NUM_PHOTOS = 5
+NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has
 FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
 KEPT_LATENTS = 4  # sets of draws
 
@@ -80,9 +83,9 @@ class Kitchen:
     def recipe(self, cell: Cell) -> str:
         """A fingerprint of all that a cell's figures depend on, but not of the code."""
         trainer = cell.row.trainer.__name__ if cell.row.trainer else "none"
-        return files.fingerprint(
-            settings_to_dict(cell.settings()), trainer, self.mark, repr(cell.subject), self.images
-        )
+        boxed = ("framed",) if cell.row.framed else ()
+        settings, images = settings_to_dict(cell.settings()), self.images
+        return files.fingerprint(settings, trainer, self.mark, repr(cell.subject), images, *boxed)
 
     def make(self, cell: Cell) -> dict:
         """The figures of a cell, JSON-ready. A training that goes astray is a result: `failed`."""
@@ -98,6 +101,8 @@ class Kitchen:
             "recipe": self.recipe(cell),
         }
         photos = self.photos(cell.subject)
+        if cell.row.framed:
+            photos = [replace(photo, box=propose(open_photo(photo.path))) for photo in photos]
         try:
             pipe, taken = self._trained(cell, settings, photos)
         except UserError as error:
@@ -112,6 +117,8 @@ class Kitchen:
         if cell.row.trainer is None:
             return self.open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
         data = self.data(settings, photos)
+        if issubclass(cell.row.trainer, ClassImagesTrainer):
+            data = self._with_class_images(settings, data)
         if cell.row.key not in self._peaks:
             self._peaks[cell.row.key] = self._peak(cell, settings, data)
         pipe, folder = self.open(settings), self.empty("window")
@@ -156,6 +163,7 @@ class Kitchen:
         subject, pet = settings.subject_caption, cell.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
         pictures = self.pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
+        self._keep(cell, [image for name in pictures for image in pictures[name][:4]])
         real = [open_photo(photo.path) for photo in photos]
         each = {
             name: [round(float(x), 4) for x in self.judge.identity(images, real)]
@@ -173,8 +181,22 @@ class Kitchen:
             "each": each,
         }
 
+    def _keep(self, cell: Cell, images: Sequence[Image.Image]) -> None:
+        """The first pictures of each prompt, side by side, to be looked at."""
+        side = images[0].width
+        strip = Image.new("RGB", (side * len(images), side))
+        for k, image in enumerate(images):
+            strip.paste(image, (side * k, 0))
+        path = self.work / "pictures" / f"{cell.row.key} {cell.name} {cell.steps}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        strip.save(path)
+
     def pictures(
-        self, settings: Settings, pipe: object, prompts: dict[str, str]
+        self,
+        settings: Settings,
+        pipe: object,
+        prompts: dict[str, str],
+        first_seed: int = FIRST_SEED,
     ) -> dict[str, list[Image.Image]]:
         """Of each prompt, from the same noise in every cell."""
         text = encode.encode_captions(
@@ -182,7 +204,7 @@ class Kitchen:
         )
         how = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
         rows = [i for i in range(len(prompts)) for _ in range(self.images)]
-        seeds = [FIRST_SEED + k for k in range(self.images)] * len(prompts)
+        seeds = [first_seed + k for k in range(self.images)] * len(prompts)
         images = preview.sample(
             self.kind, pipe, text.rows(rows), text.rows([len(prompts)]), how, seeds, CPU
         )
@@ -196,12 +218,38 @@ class Kitchen:
         text = encode.encode_captions(self.kind, pipe, captions, settings.text_tokens)
         draws = build_schedule(photos, settings, self.kind.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
-        key = files.fingerprint([photo.sha for photo in photos], crops, train_side(settings))
+        shas = [photo.sha for photo in photos]
+        key = files.fingerprint(shas, crops, train_side(settings), settings.s_max_px)
         if key not in self._latents:
             while len(self._latents) >= KEPT_LATENTS:
                 del self._latents[next(iter(self._latents))]
             self._latents[key] = encode.encode_draws(self.kind, pipe, photos, draws, settings, CPU)
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
+
+    def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
+        """The draws of the bare class word show pictures that the untrained model makes of it."""
+        folder = self.work / "class-images" / settings.class_name
+        if not folder.exists():
+            self._save_class_images(settings, folder)
+        made, _ = read_photos(find_photos([folder]), settings.class_caption)
+        draws = build_schedule(made, settings, self.kind.pixel_multiple)
+        rows = [draw.index for draw in data.draws if draw.prior]
+        shown = [draws[i] for i in rows]
+        latents = data.latents.clone()
+        pipe = self.open(settings)
+        latents[rows] = encode.encode_draws(self.kind, pipe, made, shown, settings, CPU)
+        return replace(data, latents=latents)
+
+    def _save_class_images(self, settings: Settings, folder: Path) -> None:
+        partial, pipe = self.empty("class-images-partial"), self.open(settings)
+        partial.mkdir(parents=True)
+        for start in range(0, NUM_CLASS_IMAGES, self.images):
+            prompts = {"class": settings.class_caption}
+            images = self.pictures(settings, pipe, prompts, CLASS_SEED + start)["class"]
+            for k, image in enumerate(images, start):
+                image.save(partial / f"{k:02}.png")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(folder)
 
     def photos(self, subject: Subject) -> list[Photo]:
         """NUM_PHOTOS photos of a pet, as files."""

@@ -40,13 +40,15 @@ OF_PETS = (
 
 @dataclass(frozen=True)
 class Row:
-    """key: in files. against: the row it is compared with, cell by cell."""
+    """key: in files. against: the row it is compared with, cell by cell. framed: every photo has
+    the proposed box around the pet."""
 
     key: str
     title: str
     change: Change
     against: str = "lora"
     trainer: type[Trainer] | None = Trainer  # None: nothing is trained
+    framed: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,6 @@ def _spans() -> list[Row]:
         Row("front-50", "50 % skipped, all at the front", skipped(half, 0)),
         Row("back-50", "50 % skipped, all at the back", skipped(0, half)),
         Row("hollow-50", "50 % skipped, the centre", _hollow(50), trainer=baselines.HollowTrainer),
-        Row("random-50", "50 % skipped, split at random", random_split),
         Row(
             "none-50",
             f"50 % skipped, chosen span {front} + {back}, no residuals",
@@ -136,35 +137,43 @@ def _patches() -> list[Row]:
 
 def _at_32(row: Row) -> Row:
     """The row with dynamic patches at 32 px instead of whole pictures at 64 px."""
-    small = setting(patches="dynamic", s_min_px=32)
     return replace(
         row,
         key=f"{row.key}@32",
         title=f"{row.title}, 32 px",
         against=f"{row.against}@32",
-        change=lambda settings, cell: small(row.change(settings, cell), cell),
+        change=_small(row.change),
     )
 
 
+def _small(change: Change) -> Change:
+    """The change, and dynamic patches at 32 px."""
+    small = setting(patches="dynamic", s_min_px=32)
+    return lambda settings, cell: small(change(settings, cell), cell)
+
+
 def _windows() -> list[Row]:
-    """Those that are no other table's: the preset's split at 10 % and at 100 % is `ours`, `once`."""
+    """Those that are no other table's: at 10 % and 100 % the preset's splits are in table B32."""
     found = []
     for percent, splits in SPLITS.items():
-        for split in splits + (((3, 6),) if percent == 50 else ()):
-            for share in WINDOWS if split != (3, 6) else (10, 100):
+        for split in splits:
+            for share in WINDOWS:
                 key = window_key(percent, split, share)
                 if key.startswith("window"):
                     title = f"{percent} % skipped as {split[0]} + {split[1]}, window {share} %"
                     against = window_key(percent, split, 100)
-                    found.append(Row(key, title, window(*split, share), against))
+                    row = Row(key, title, window(*split, share), against)
+                    found.append(replace(row, change=_small(row.change)))
     return found
 
 
 def window_key(percent: int, split: tuple[int, int], share: int) -> str:
-    """The row in which `percent` of the blocks are skipped as `split`, a window serving `share`
-    percent of the run."""
-    if split == SPLITS[percent][0] and share in (10, 100):
-        return f"{'once' if share == 100 else 'ours'}-{percent}"
+    """The row at 32 px in which `percent` of the blocks are skipped as `split`, a window serving
+    `share` percent of the run."""
+    if split == SPLITS[percent][0] and share == 100:
+        return f"once-{percent}@32"
+    if split == SPLITS[percent][0] and share == 10:
+        return "dynamic" if percent == 50 else f"ours-{percent}@32"
     return f"window-{percent}-{split[0]}-{split[1]}-{share}"
 
 
@@ -172,6 +181,7 @@ def _others() -> list[Row]:
     once = {"refresh": "once"}
     whole, hollowed = baselines.WholeTrainer, baselines.HollowTrainer
     return [
+        Row("random-50", "50 % skipped, split at random", random_split),
         Row("qlora", "QLoRA: every block, NF4", skipped(0, 0, precision="nf4"), trainer=whole),
         Row("lora-fa", "LoRA-FA", skipped(0, 0), trainer=baselines.LoraFATrainer),
         Row("lisa", "LISA, two blocks at a time", skipped(0, 0), trainer=baselines.LisaTrainer),
@@ -181,32 +191,51 @@ def _others() -> list[Row]:
 
 
 def _choices() -> list[Row]:
-    """One thing changed at a time, at 50 %."""
+    """One thing changed at a time, at 50 %; then plain LoRA's own learning rate."""
     front, back = SPLITS[50][0]
 
-    def row(key: str, title: str, trainer: type[Trainer] = Trainer, **fields: object) -> Row:
-        return Row(key, title, skipped(front, back, **fields), "ours-50", trainer)
+    def row(
+        key: str,
+        title: str,
+        trainer: type[Trainer] = Trainer,
+        framed: bool = False,
+        **fields: object,
+    ) -> Row:
+        change = _small(skipped(front, back, **fields))
+        return Row(key, title, change, "dynamic", trainer, framed)
+
+    def whole(key: str, title: str, **fields: object) -> Row:
+        plain = skipped(0, 0, **fields)
+        return _at_32(Row(key, title, plain, trainer=baselines.WholeTrainer))
 
     return [
-        row("ours-50", "the defaults at 50 %"),
+        row("dynamic", "the defaults at 50 %"),
         row("rank-4", "rank 4", rank=4),
         row("rank-8", "rank 8", rank=8),
         row("rank-32", "rank 32", rank=32),
         row("attention", "LoRA on attention only", targets="attention"),
         row("t-uniform", "timesteps uniform", timesteps="uniform"),
         row("t-shifted", "timesteps towards noise", timesteps="shifted_sigmoid"),
+        row("framed", "crops keep to a box around the pet", framed=True),
         row("lr-1", "rate 1e-3", lr=1e-3),
         row("lr-2", "rate 2e-3", lr=2e-3),
         row("lr-5", "rate 5e-3", lr=5e-3),
         row("prior-0", "no draws of the bare class word", prior=0.0),
         row("prior-15", "15 % draws of the bare class word", prior=0.15),
         row("prior-45", "45 % draws of the bare class word", prior=0.45),
+        row("class-images", "these draws show class images", baselines.ClassImagesTrainer),
         row("reuse-2", "each draw used twice", reuse=2),
         row("reuse-4", "each draw used four times", reuse=4),
         row("reuse-8", "each draw used eight times", reuse=8),
         row("rounded", "the residual in 8 bits", baselines.RoundedTrainer),
         row("blocks-int8", "frozen blocks in 8 bits", precision="int8"),
         row("blocks-nf4", "frozen blocks in 4 bits (NF4)", precision="nf4"),
+        row("text-16", "16 text tokens instead of 22", text_tokens=16),
+        row("text-32", "32 text tokens instead of 22", text_tokens=32),
+        whole("lora", "plain LoRA"),
+        whole("lora-lr-1", "plain LoRA, rate 1e-3", lr=1e-3),
+        whole("lora-lr-2", "plain LoRA, rate 2e-3", lr=2e-3),
+        whole("lora-lr-5", "plain LoRA, rate 5e-3", lr=5e-3),
     ]
 
 
@@ -217,12 +246,13 @@ def tables() -> dict[str, Table]:
     """All tables by key."""
     spans = _spans()
     small = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
+    small.insert(3, replace(_patches()[0], against="lora@32"))
     found = [
         Table("A", "Patches at 32 px, 50 % skipped", tuple(_patches()), 6, 2),
         Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
-        Table("C", "How long a window serves", tuple(_windows()), 4, 1),
-        Table("D", "Other methods", tuple(_others()), 4, 1),
-        Table("E", "Choices", tuple(_choices()), 4, 1, chosen_on=True),
+        Table("C", "How long a window serves, 32 px", tuple(_windows()), 4, 1),
+        Table("D", "Other methods, 64 px", tuple(_others()), 4, 1),
+        Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
         Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
     ]
     return {table.key: table for table in found}

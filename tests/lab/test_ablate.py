@@ -4,12 +4,14 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
+from blockskip import flow
 from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.lab import ablate, baselines, rows
+from blockskip.lab import ablate, ablation_report, baselines, rows
 from blockskip.lab.ablate import Plan
-from blockskip.lab.cells import Cell, _right
+from blockskip.lab.cells import Cell, Kitchen, _right
 from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.demo_world.judge_data import judge_pool
 from blockskip.lab.demo_world.judge_report import truth
@@ -46,17 +48,36 @@ def test_random_splits_differ_between_cells_and_are_not_the_chosen_one():
 
 
 def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
-    """So that table C need not make these rows again."""
-    default = Cell(ALL["ours-50"], DEMO_SUBJECTS[0], 0, 300).settings()
-    assert rows.window(6, 3, 10)(default, "") == default
-    assert rows.window_key(50, (6, 3), 100) == "once-50" in ALL
-    assert {r.key for r in rows.tables()["C"].rows} == {
-        rows.window_key(percent, split, share)
-        for percent in rows.SPLITS
-        for split in rows.SPLITS[percent]
-        for share in rows.WINDOWS
-        if split != rows.SPLITS[percent][0] or share not in (10, 100)
-    } | {"window-50-3-6-10", "window-50-3-6-100"}
+    """So that table C need not make the rows of table B32 again."""
+    small, windows = ({r.key for r in rows.tables()[name].rows} for name in ("B32", "C"))
+    asked = {key for *_, keys in ablation_report._splits() for key in keys}
+    assert windows == {key for key in asked if key.startswith("window")}
+    assert asked - windows <= small and {"dynamic", "once-50@32"} <= asked
+    for percent, (split, _) in rows.SPLITS.items():
+        for share in (10, 100):
+            default = Cell(ALL["dynamic"], DEMO_SUBJECTS[0], 0, 300).settings()
+            row = ALL[rows.window_key(percent, split, share)]
+            made = Cell(row, DEMO_SUBJECTS[0], 0, 300).settings()
+            windowed = rows.window(*split, share)(default, "")
+            if share == 100:
+                assert made.refresh == "once" and windowed.window_steps == windowed.steps
+            else:
+                assert made == windowed
+
+
+def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path):
+    kitchen = Kitchen(tmp_path, images=8)
+    cell = Cell(ALL["class-images"], DEMO_SUBJECTS[0], 0, 3)
+    settings, photos = cell.settings(), kitchen.photos(cell.subject)
+    data = kitchen.data(settings, photos)
+    shown = kitchen._with_class_images(settings, data)
+    changed = (shown.latents != data.latents).flatten(1).any(1).tolist()
+    assert changed == [draw.prior for draw in data.draws] and 0 < sum(changed) < len(changed)
+    pipe = kitchen.open(settings)
+    trainer = kitchen._trainer(cell, settings, shown, pipe, tmp_path / "window")
+    rows_ = trainer._rows(0)
+    own = flow.velocity(shown.latents[: len(rows_)], trainer._noise(rows_))
+    assert torch.equal(trainer._targets(rows_, trainer._alongside(rows_)), own)
 
 
 def test_pets_that_are_reported_were_seen_by_nobody():
