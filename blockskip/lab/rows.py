@@ -239,6 +239,24 @@ def _choices() -> list[Row]:
     ]
 
 
+def _splits() -> list[Row]:
+    """The ways to share out what is skipped, from all at the front to all at the back; with the
+    paper's residuals too, where the back has some."""
+    found = []
+    for percent, backs in {50: (0, 3, 6, 9), 40: (0, 3, 5, 7), 30: (0, 1, 3, 5)}.items():
+        for back in backs:
+            front = sum(SPLITS[percent][0]) - back
+            key, about = f"split-{front}-{back}", f"{percent} % skipped as {front} + {back}"
+            found.append(Row(key, f"{about}, fresh", skipped(front, back)))
+            if back:
+                once = skipped(front, back, refresh="once")
+                found.append(Row(f"{key}-once", f"{about}, residuals once", once))
+    return [
+        Row("lora", "LoRA on every block", skipped(0, 0), trainer=baselines.WholeTrainer),
+        *found,
+    ]
+
+
 UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
 
 
@@ -253,6 +271,7 @@ def tables() -> dict[str, Table]:
         Table("C", "How long a window serves, 32 px", tuple(_windows()), 4, 1),
         Table("D", "Other methods, 64 px", tuple(_others()), 4, 1),
         Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
+        Table("S", "Splits, 64 px", tuple(_splits()), 4, 1, chosen_on=True),
         Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
     ]
     return {table.key: table for table in found}
