@@ -253,14 +253,7 @@ class Kitchen:
 
     def photos(self, subject: Subject) -> list[Photo]:
         """NUM_PHOTOS photos of a pet, as files."""
-        folder = self.work / "photos" / subject.key
-        if not folder.exists():
-            partial = self.empty("photos-partial")
-            partial.mkdir(parents=True)
-            for k, photo in enumerate(demo_photos(subject, NUM_PHOTOS)):
-                Image.fromarray(photo).save(partial / f"{k}.png")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial.rename(folder)
+        folder = save_photos(subject, self.work)
         good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
         return good
 
@@ -269,6 +262,19 @@ class Kitchen:
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
         return folder
+
+
+def save_photos(subject: Subject, work: Path) -> Path:
+    """A folder with NUM_PHOTOS photos of a pet, made if it is not there."""
+    folder = work / "photos" / subject.key
+    if not folder.exists():
+        partial = folder.with_name(f"{subject.key}-partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for k, photo in enumerate(demo_photos(subject, NUM_PHOTOS)):
+            Image.fromarray(photo).save(partial / f"{k}.png")
+        partial.rename(folder)
+    return folder
 
 
 def _right(pet: Pet, said: dict[str, str]) -> float:

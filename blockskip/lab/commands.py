@@ -51,19 +51,39 @@ def pretrain_demo(
 @lab.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")],
-    images: Annotated[int, typer.Option(help="Pictures a prompt.")] = 8,
+    images: Annotated[
+        int, typer.Option(min=0, help="Pictures a prompt; 0: 8 on the demo model, else 4.")
+    ] = 0,
+    prompts: Annotated[
+        int, typer.Option(min=1, max=25, help="Of DreamBooth's 25, the first so many.")
+    ] = 25,
+    dino: Annotated[str, typer.Option(help="DINO: a folder or a hub id; default: ViT-S/16.")] = "",
+    clip: Annotated[str, typer.Option(help="CLIP: a folder or a hub id; default: ViT-B/32.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Judge a run on the demo model: likeness, places obeyed, the bare class word."""
-    from blockskip.lab.evaluate import evaluate_run
+    """Judge a run. On the demo model: likeness, places obeyed, the bare class word, by its own judge.
+    On others: DINO, CLIP-I and CLIP-T by DreamBooth's protocol; stopped, it goes on again."""
+    found = runs.find(run)
+    if found.settings().model == "demo":
+        from blockskip.lab.evaluate import evaluate_run
 
-    report = evaluate_run(runs.find(run), images)
-    lines = [
-        f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
-        + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
-        for name, said in report.items()
-        if isinstance(said, dict)
-    ]
+        report = evaluate_run(found, images or 8)
+        lines = [
+            f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
+            + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
+            for name, said in report.items()
+            if isinstance(said, dict)
+        ]
+    else:
+        from blockskip.lab.dreambooth import evaluate_real
+        from blockskip.lab.embedders import CLIP, DINO
+
+        aside = Console(stderr=True, quiet=as_json).print
+        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, aside)
+        lines = [
+            f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
+            for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
+        ]
     say(as_json, report, [*lines, report["sheet"]])
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from blockskip import config, files
+from blockskip import config, files, options
 from blockskip.follow import Json, say
 
 
@@ -50,19 +50,40 @@ def ablate(
 
 def select(
     work: Annotated[Path, typer.Option(help="Where measurements are kept and gone on with.")],
-    model: Annotated[Literal["demo"], typer.Option(help="Which model is probed.")] = "demo",
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder with a folder a pet (cat-mia, dog-2); the demo has its own."),
+    ] = None,
     subjects: Annotated[int, typer.Option(min=1, help="Pets it is tuned on.")] = 4,
     images: Annotated[int, typer.Option(min=1, help="Pictures of each of three prompts.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Of every tuning.")] = 300,
+    steps: Annotated[int, typer.Option(min=0, help="Of every tuning; 0: the preset's.")] = 0,
+    budget: Annotated[
+        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
+    ] = 24.0,
     minutes: Annotated[float, typer.Option(help="Stop after so many; 0: work through.")] = 0.0,
+    dino: Annotated[
+        str, typer.Option(help="DINO for real models: a folder or a hub id; default: ViT-S/16.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Find the blocks that can be skipped: hide the text from the image, span by span."""
     from blockskip.lab import ablate as lab_ablate
     from blockskip.lab import selection
+    from blockskip.lab.embedders import DINO
 
     lab_ablate.step_back()
-    plan = selection.Plan(work=work, subjects=subjects, images=images, steps=steps, minutes=minutes)
+    plan = selection.Plan(
+        work=work,
+        model=model,
+        photos=photos,
+        subjects=subjects,
+        images=images,
+        steps=steps,
+        budget_gib=budget,
+        minutes=minutes,
+        dino=dino or DINO,
+    )
     aside = Console(stderr=True).print
     whole = selection.probe(plan, lambda line: aside(line, highlight=False))
     if not whole:

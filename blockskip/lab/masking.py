@@ -1,8 +1,9 @@
 """Hide the text from the image in some blocks, through the library's own attention (METHOD.md §1.7).
 
-In FLUX's joint attention the rows of image queries get -inf in the columns of text keys, so that
-the softmax is over image keys alone; text queries see all as before. What text says by the pooled
-vector (modulation) is not hidden: it is no attention.
+In joint attention (FLUX) the rows of image queries get -inf in the columns of text keys, so that the
+softmax is over image keys alone; text queries see all as before. In cross attention (SANA's `attn2`)
+all keys are text: its output is zero. What text says by the pooled vector (modulation) is not
+hidden: it is no attention.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ class TextHidden:
         return self.processor(attn, hidden_states, encoder_hidden_states, mask, image_rotary_emb)
 
 
+class NoText:
+    """A processor of a cross attention whose keys are all text: nothing comes of it."""
+
+    def __call__(self, attn: nn.Module, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+        return torch.zeros_like(hidden_states)
+
+
 def image_to_text_mask(tokens: int, text_tokens: int) -> Tensor:
     """(tokens, tokens), added to the scores: -inf where an image query meets a text key, else 0."""
     mask = torch.zeros(tokens, tokens)
@@ -51,12 +59,14 @@ def text_hidden(
 ) -> Iterator[None]:
     """Inside, the image does not see the text in the blocks of `span`.
 
-    blocks: as `Family.blocks` gives them; each has its joint attention at `attn`.
+    blocks: as `Family.blocks` gives them; each has a cross attention at `attn2`, or else its joint
+    attention at `attn`.
     """
-    attentions = [blocks[i][1].attn for i in span]
+    attentions = [getattr(blocks[i][1], "attn2", None) or blocks[i][1].attn for i in span]
     own = [attention.processor for attention in attentions]
-    for attention, processor in zip(attentions, own, strict=True):
-        attention.set_processor(TextHidden(processor, text_tokens))
+    for i, attention, processor in zip(span, attentions, own, strict=True):
+        crossed = hasattr(blocks[i][1], "attn2")
+        attention.set_processor(NoText() if crossed else TextHidden(processor, text_tokens))
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import SanaTransformer2DModel
 from diffusers.models.embeddings import apply_rotary_emb
 from tiny import tiny_draws, tiny_flux
 
@@ -97,3 +98,45 @@ def test_masked_blocks_may_be_wrapped():
         expected = said(model, draws)
         with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
             torch.testing.assert_close(said(model, draws), expected, atol=2e-5, rtol=1e-4)
+
+
+def tiny_sana() -> SanaTransformer2DModel:
+    torch.manual_seed(0)
+    model = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=12,
+        sample_size=4,
+        interpolation_scale=None,
+    )
+    return model.requires_grad_(False).eval()
+
+
+def sana_said(model, text):
+    torch.manual_seed(1)
+    image, t = torch.randn(2, 4, 4, 4), torch.tensor([300.0, 700.0])
+    with torch.no_grad():
+        return model(image, encoder_hidden_states=text, timestep=t, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("span", [range(0, 1), range(1, 3), range(0, 4)])
+def test_masking_a_cross_attention_leaves_its_block_without_it(span):
+    model, text = tiny_sana(), torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(2))
+    plain = sana_said(model, text)
+    blocks = [(f"transformer_blocks.{i}", b) for i, b in enumerate(model.transformer_blocks)]
+    with text_hidden(blocks, span, 5):
+        masked = sana_said(model, text)
+        other = sana_said(model, text + 1)
+    assert torch.equal(masked, other) == (len(span) == 4), "only where all blocks are blind"
+    assert torch.equal(sana_said(model, text), plain), "afterwards all is as before"
+    for i in span:  # by hand: softmax over no keys gives nothing, not even the output's bias
+        linear = model.transformer_blocks[i].attn2.to_out[0]
+        linear.weight.zero_(), linear.bias.zero_()
+    torch.testing.assert_close(masked, sana_said(model, text), atol=1e-6, rtol=1e-5)
+    assert (masked - plain).abs().max() > 1e-4

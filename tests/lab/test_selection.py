@@ -2,13 +2,16 @@
 
 import tomllib
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
+from blockskip import config
 from blockskip.events import UserError
 from blockskip.lab import selection
 from blockskip.lab.ablate import append, lines
 from blockskip.lab.selection import Plan, choose
+from blockskip.runs import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -43,31 +46,63 @@ def test_every_span_a_ratio_may_need_is_probed():
 def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeypatch):
     some = [("front-1", range(1)), ("front-18", range(18))]
     monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: some)
-    plan = Plan(work=tmp_path, subjects=1, images=1, steps=1, minutes=1e-9)
-    said = []
-    assert not selection.probe(plan, said.append)
+    plan = Plan(work=tmp_path / "work", subjects=1, images=1, steps=1)
+    assert not selection.probe(replace(plan, minutes=1e-9), print)
     with pytest.raises(UserError, match="No pet"):
         selection.summary(plan)
-    assert selection.probe(Plan(work=tmp_path, subjects=1, images=1, steps=1), said.append)
-    assert len(list(tmp_path.glob("tuned-*.safetensors"))) == 1
-    found = lines(tmp_path / "probe.jsonl")
+    (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
+    assert run.state() == "done" and (run.settings().front, run.settings().back) == (0, 0)
+    monkeypatch.setattr(Run, "start", lambda run: pytest.fail("tuned again"))
+    assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
+    assert selection.probe(plan, print)
+    found = lines(plan.work / "probe.jsonl")
     assert [line["span"] for line in found] == ["front-1", "front-18"]
     assert 0 <= found[0]["distance"] < found[1]["distance"] <= 2, "all hidden is worse than one"
+    assert selection.summary(plan)["subjects"] == [run.name]
+
+
+def test_real_models_are_tuned_on_folders_named_by_class_word(tmp_path):
+    plan = Plan(work=tmp_path, model="flux-dev")
+    with pytest.raises(UserError, match="--photos"):
+        selection.probe(replace(plan, dino=_tiny_dino(tmp_path)), print)
+    for name in ("cat-mia", "dog 2", "Käuzchen_x", "9lives"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+    pets = selection._pets(replace(plan, photos=tmp_path / "pets"))
+    assert [(pet.key, pet.class_name) for pet in pets] == [
+        ("Käuzchen_x", "Käuzchen"),
+        ("cat-mia", "cat"),
+        ("dog 2", "dog"),
+    ]
+    with pytest.raises(UserError, match="class word"):
+        selection._pets(replace(plan, photos=tmp_path / "pets" / "9lives"))
+
+
+def _tiny_dino(folder):
+    from transformers import CLIPImageProcessorPil, ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}
+    ViTModel(ViTConfig(**sizes, num_hidden_layers=1)).save_pretrained(folder / "dino")
+    CLIPImageProcessorPil().save_pretrained(folder / "dino")
+    return str(folder / "dino")
 
 
 def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
     """Of two pets, one measured in part: only the whole one counts."""
     plan = Plan(work=tmp_path, images=1)
+    run = Run(tmp_path / "runs" / "a")
+    run.folder.mkdir(parents=True)
+    settings = config.settings_to_dict(config.Settings(steps=300))
+    run.write_info({"settings": settings, "model_fingerprint": "0123456789abcdef"})
     for pet, spans in (("a", selection.probe_spans(18)), ("b", selection.probe_spans(18)[:5])):
         for name, span in spans:
             kind = name.split("-")[0]
             # the front hurts from its eighth block on, the back from its third
             distance = {"front": len(span) > 7, "back": len(span) > 2}.get(kind, 0.5) * 0.8
-            line = {"subject": pet, "span": name, "steps": 300, "images": 1, "model": "m"}
+            line = {"subject": pet, "span": name, "images": 1, "eyes": "demo world judge"}
             append(tmp_path / "probe.jsonl", line | {"distance": distance, "each": [distance] * 3})
     said = selection.summary(plan)
     assert said["subjects"] == ["a"] and said["spans"]["0.5"] == (7, 2)
     assert said["distance_95"]["front-18"] == [0.8, 0.8]
-    row = selection.preset_row(said)
-    assert '"0.5" = [7, 2]' in row and tomllib.loads(row)["demo"]["spans"]["0.5"] == [7, 2]
+    row = tomllib.loads(selection.preset_row(said))
+    assert row["demo"]["spans"]["0.5"] == [7, 2] and "0123456789ab, demo" in row["provenance"]
     assert len(ET.fromstring(selection.profile(said)).findall(f"{SVG}polyline")) == 3
