@@ -18,9 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from blockskip import processes
+from blockskip import files, processes
 from blockskip.events import UserError
 from blockskip.lab import rows
+from blockskip.lab.bench_report import machine
 from blockskip.lab.cells import Cell, Kitchen
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
         if not free:
             raise UserError(f"Another process works in {plan.work}.", "Let it, or end it first.")
         kitchen = Kitchen(plan.work, plan.images)
+        files.write_json(plan.work / "machine.json", machine())
         there = {_known(line) for line in lines(path)}
         missing = [cell for cell in wanted if _key(kitchen, cell) not in there]
         say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip import files
@@ -40,20 +41,22 @@ Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, 
 - The pets of tables A to D were seen neither by the demo model nor by its judge (drawn by seed; only such as the judge
   reads rightly in drawn pictures, since it could not judge others), and no setting was chosen on them;
   settings were and are chosen (table E) on other pets.
-- **Processor seconds a draw** (median; one core, windows included, shared machine) and **peak bytes in use** of a
-  training step, counted by storage: weights, LoRA, its optimiser and activations; base libraries are not in it.
+- **Processor seconds a draw** (one core, windows included{measured}) and **peak bytes in use** of a training
+  step, counted by storage: weights, LoRA, its optimiser and activations; base libraries are not in it.
 - Table A trains at 32 px and takes crops of 32 to 64 px, since patches need a smaller side than the picture's; table B trains
   on whole pictures at 64 px, the demo's default.
 """
 
 
-def write(work: Path, out: Path) -> list[Path]:
-    """Write page, figures and plots; gives their paths. Raises UserError without any cell."""
-    found = lines(work / "cells.jsonl")
+def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Path]:
+    """Write page, figures and plots; gives their paths. work: folders with cells. costs: one with the
+    cells of a short run of its own, whose seconds and bytes are told instead. Raises UserError
+    without any cell."""
+    found = [line for folder in work for line in lines(folder / "cells.jsonl")]
     if not found:
-        raise UserError(f"There are no cells in {work}.", "Run `blockskip lab ablate` first.")
+        raise UserError(f"There are no cells in {work[0]}.", "Run `blockskip lab ablate` first.")
     cells = by_row(found)
-    texts = {"ablation.md": page(cells)} | plotted(cells)
+    texts = {"ablation.md": page(cells, *_costs(costs))} | plotted(cells)
     texts["ablation.json"] = figures(cells)
     for name, text in texts.items():
         files.write_text(out / name, text)
@@ -67,8 +70,19 @@ def figures(cells: Cells) -> str:
     return "[\n" + ",\n".join(json.dumps(line) for line in told) + "\n]\n"
 
 
-def page(cells: Cells) -> str:
-    """ablation.md."""
+def _costs(folder: Path | None) -> tuple[Cells, str]:
+    """Cells of a short run of its own, and what is said of it."""
+    if folder is None:
+        return {}, "; median of the cells, other work beside them"
+    found = by_row(lines(folder / "cells.jsonl"))
+    told = files.read_json(folder / "machine.json")
+    steps = max(line["steps"] for row in found.values() for line in row.values())
+    place = f"{told['processor']}, torch {told['torch']}, {told['date']}"
+    return found, f"; median of runs of {steps} steps, one after another in one process: {place}"
+
+
+def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
+    """ablation.md. costs: cells for seconds and bytes alone; measured: how they were."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
     floor = average(cells, "untrained", "identity")
@@ -76,11 +90,14 @@ def page(cells: Cells) -> str:
         steps=max(line["steps"] for line in every),
         ceiling=sum(ceiling) / max(1, len(ceiling)),
         floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
+        measured=measured,
     )
     parts = [head, _findings(cells)]
     for table in tables().values():
         if begun(cells, table):
-            parts.append(_windows(cells) if table.key == "C" else _table(cells, table))
+            parts.append(
+                _windows(cells) if table.key == "C" else _table(cells, table, costs or cells)
+            )
     return "\n".join(parts)
 
 
@@ -107,7 +124,7 @@ def _pets(table: str) -> tuple[str, ...]:
     return tuple(one.key for one in subjects(known.subjects, known.chosen_on))
 
 
-def _table(cells: Cells, table: Table) -> str:
+def _table(cells: Cells, table: Table, costs: Cells) -> str:
     pets = _pets(table.key)
     told = [
         f"## {table.key}. {table.title}\n",
@@ -122,8 +139,8 @@ def _table(cells: Cells, table: Table) -> str:
         against = f"{_interval(apart, signed=True)} {row.against}" if apart and row.trainer else ""
         failed = sum("failed" in line for line in cells[row.key].values())
         cost = [
-            _number(median(cells, row.key, "seconds_per_draw"), "{:.3f}"),
-            _number(median(cells, row.key, "peak_bytes"), "{:.0f}", 1e-6),
+            _number(median(costs, row.key, "seconds_per_draw"), "{:.4f}"),
+            _number(median(costs, row.key, "peak_bytes"), "{:.0f}", 1e-6),
         ]
         rest = [
             _number(average(cells, row.key, name, pets), "{:.2f}")

@@ -95,14 +95,19 @@ def select(
 
 
 def ablation_report(
-    work: Annotated[Path, typer.Option(help="Where `lab ablate` keeps cells.jsonl.")],
+    work: Annotated[
+        list[Path], typer.Option(help="Where `lab ablate` keeps cells; more than once.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
         config.ASSETS / "evidence"
     ),
+    costs: Annotated[
+        Path | None, typer.Option(help="Cells of one short run: seconds and memory from these.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tables, plots and findings from the cells that are there."""
     from blockskip.lab import ablation_report as page
 
-    written = page.write(work, out)
+    written = page.write(work, out, costs)
     say(as_json, {"written": [str(path) for path in written]}, map(str, written))

@@ -105,7 +105,7 @@ def _scale(low: float, high: float) -> tuple[float, float, list[float]]:
     rough = max(high - low, 1e-6) / 5
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough)
-    first, last = math.floor(low / step), math.ceil(high / step)
+    first, last = math.floor(low / step), math.floor(high / step) + 1
     marks = [round(k * step, 10) for k in range(first, last + 1)]
     return marks[0], marks[-1], marks
 

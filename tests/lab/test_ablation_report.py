@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from blockskip import files
 from blockskip.events import UserError
-from blockskip.lab import ablate, ablation_figures, ablation_report, plots
+from blockskip.lab import ablate, ablation_figures, ablation_report, bench_report, plots
 from blockskip.lab.ablation_figures import Finding, by_row, difference, verdict
 from blockskip.lab.rows import subjects, tables
 
@@ -60,14 +61,14 @@ def test_findings_are_told_as_they_are():
 
 def test_the_page_is_written_from_whatever_is_there(tmp_path):
     with pytest.raises(UserError, match="no cells"):
-        ablation_report.write(tmp_path, tmp_path / "out")
+        ablation_report.write([tmp_path], tmp_path / "out")
     for line in [*made(pets=PETS[:2]), {**made(("lora",))[0], "steps": 2, "identity": -1.0}]:
         ablate.append(tmp_path / "cells.jsonl", line)
     ablate.append(
         tmp_path / "cells.jsonl",
         {"row": "lr-5", "subject": "pink-rabbit", "seed": 0, "steps": 300, "failed": "astray"},
     )
-    written = ablation_report.write(tmp_path, tmp_path / "out")
+    written = ablation_report.write([tmp_path], tmp_path / "out")
     page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
     figures = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
     assert len(figures) == 2 * 2 * len(TRUE) + 1, "not the short one"
@@ -82,6 +83,16 @@ def test_the_page_is_written_from_whatever_is_there(tmp_path):
         if path.suffix == ".svg":
             ET.fromstring(path.read_text(encoding="utf-8"))
             assert path.name in page
+
+
+def test_seconds_and_bytes_are_those_of_the_run_for_costs(tmp_path):
+    for name, seconds in (("cells", 0.5), ("costs", 0.0625)):
+        for line in made(("lora",), PETS[:1]):
+            ablate.append(tmp_path / name / "cells.jsonl", line | {"seconds_per_draw": seconds})
+    files.write_json(tmp_path / "costs" / "machine.json", bench_report.machine())
+    ablation_report.write([tmp_path / "cells"], tmp_path / "out", tmp_path / "costs")
+    page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
+    assert "0.0625 | 90 |" in page and "0.5000" not in page and "in one process" in page
 
 
 def test_every_finding_names_rows_that_are_made():
