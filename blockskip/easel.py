@@ -102,8 +102,7 @@ class Easel:
             tokens = self.settings.text_tokens
             text = encode.encode_captions(self.kind, self.pipe, new, tokens, self.device)
             self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(new)}
-        rows = [self._texts[prompt] for prompt in prompts]
-        return Text(torch.cat([r.embeds for r in rows]), torch.cat([r.pooled for r in rows]))
+        return Text.cat([self._texts[prompt] for prompt in prompts])
 
     def _scaled(self, step: int | None, strength: float) -> dict[str, torch.Tensor]:
         """A LoRA whose B·A is `strength` times the step's."""

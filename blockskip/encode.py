@@ -42,10 +42,10 @@ def encode_captions(
             stack.enter_context(replaced(encoder, row_by_row(encoder, device)))
             stack.enter_context(resident(device, encoder))
         rows = [
-            family.encode_text(pipe, captions[start : start + batch], tokens).cpu()
+            family.encode_text(pipe, captions[start : start + batch], tokens).to(CPU)
             for start in range(0, len(captions), batch)
         ]
-    return Text(torch.cat([r.embeds for r in rows]), torch.cat([r.pooled for r in rows]))
+    return Text.cat(rows)
 
 
 @torch.no_grad()

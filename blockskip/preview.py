@@ -63,10 +63,9 @@ def sample(
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))
-            texts = text.rows(some)
             images += family.sample(
                 pipe,
-                Text(texts.embeds.to(waits), texts.pooled.to(waits)),
+                text.rows(some).to(waits),
                 negative_rows(negative, len(some), waits),
                 sampling,
                 [seeds[i] for i in some],
@@ -108,8 +107,7 @@ def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> It
 
 def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:
     """The one row of `negative` repeated."""
-    repeated = negative.rows([0] * rows)
-    return Text(repeated.embeds.to(device), repeated.pooled.to(device))
+    return negative.rows([0] * rows).to(device)
 
 
 def write_previews(

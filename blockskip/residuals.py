@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from blockskip import files
-from blockskip.families.base import Family
-from blockskip.memory.passes import Apart, Layerwise
+from blockskip.families.base import Family, Text
+from blockskip.families.streams import Streams, flat
+from blockskip.memory.passes import Apart, Layerwise, Named
 from blockskip.memory.placement import replaced, resident
 
 CPU = torch.device("cpu")
@@ -37,14 +38,26 @@ class Span:
 
 @dataclass(frozen=True)
 class WindowInputs:
-    """What a window's draws are made of: x_t (W, T, C), text (W, S, ·), pooled (W, ·), t (W,)."""
+    """What a window's draws are made of: x_t, latents of W draws; their captions, W rows; t (W,)."""
 
     noisy: Tensor
-    text: Tensor
-    pooled: Tensor
+    text: Text
     t: Tensor
     side_px: int
     guidance: bool
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __add__(self, others: WindowInputs) -> WindowInputs:
+        """These draws and then the others."""
+        return WindowInputs(
+            torch.cat([self.noisy, others.noisy]),
+            Text.cat([self.text, others.text]),
+            torch.cat([self.t, others.t]),
+            self.side_px,
+            self.guidance,
+        )
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
@@ -55,27 +68,19 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
         f"{name}.{linear}"
         for name, block in (blocks[i] for i in span.middle(len(blocks)))
         for linear in family.modulation(block)
-    ]
+    ] + list(family.shared_modulation)
 
 
-class _Recorded(nn.Module):
-    """A module that notes what it is given or what it gives, on its way through the window."""
+class _Recorded(Named):
+    """A block that tells what it gives, on its way through the window."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        before: Callable[[dict], None] | None = None,
-        after: Callable[[tuple], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self.module, self.before, self.after = module, before, after
+    def __init__(self, module: nn.Module, after: Callable[[object], None]) -> None:
+        super().__init__(module)
+        self.module, self.after = module, after
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        if self.before:
-            self.before(inputs)
-        outputs = self.module(**inputs)
-        if self.after:
-            self.after(outputs)
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        outputs = self.module(**given)
+        self.after(outputs)
         return outputs
 
 
@@ -84,8 +89,8 @@ class Alongside:
 
     So what the untrained model says of them costs no second reading of the weights (METHOD.md §1.4);
     the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
-    block of that name is the other one. velocity: (P, T, C) on the CPU, once the window is computed.
-    What these draws are between two blocks waits in RAM.
+    block of that name is the other one. velocity: latents of P draws on the CPU, once the window is
+    computed.
     """
 
     def __init__(
@@ -94,30 +99,34 @@ class Alongside:
         self.inputs, self.other_lora = inputs, other_lora
         self.busy = False
         self.velocity = torch.empty(0)
-        self._given: dict = {}  # what the next block takes
+        self._last: tuple[Tensor | None, ...] = ()
 
-    def begin(
-        self, model: nn.Module, family: Family, micro_batch: int, device: torch.device
-    ) -> None:
-        """Find what the first block takes; the library's forward finds it."""
-        first = {family.blocks(model)[0][0]: _Asked(self._given)}
-        with beside(model, micro_batch, device, CPU), suppress(_Enough):
-            _run(model, family, self.inputs, first, device)
-
-    def visit(self, name: str, family: Family, through: Callable[[dict], tuple]) -> None:
-        """Pass block `name`, which is here."""
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Inside, these draws pass block `name`, which is here."""
         self.busy = True
-        with self.other_lora(name):
-            outputs = through(self._given)
-        self.busy = False
-        self._given["hidden_states"] = outputs[family.image_output]
-        self._given["encoder_hidden_states"] = outputs[1 - family.image_output]
+        try:
+            with self.other_lora(name):
+                yield
+        finally:
+            self.busy = False
+
+    def keep(self, outputs: object) -> None:
+        """The last block's outputs for a window's draws and then these."""
+        num = len(self.inputs)
+        self._last = tuple(
+            None if stream is None else stream[-num:].to("cpu", copy=True)
+            for stream in flat(outputs)
+        )
 
     def end(self, model: nn.Module, family: Family, micro_batch: int, device: torch.device) -> None:
         """Let the library's forward finish from what the last block gave."""
-        stops = {name: _Streams(self._given, family) for name, _ in family.blocks(model)}
+        *others, (last, block) = family.blocks(model)
+        stops = {name: Pass(other, family.streams(other)) for name, other in others}
         with beside(model, micro_batch, device, CPU):
+            stops[last] = _Told(block, self._last)
             self.velocity = _run(model, family, self.inputs, stops, device).cpu()
+        self._last = ()
 
 
 class _Enough(Exception):
@@ -125,28 +134,26 @@ class _Enough(Exception):
     and takes as much room as an image stream."""
 
 
-class _Asked(nn.Module):
-    """Stands for the first block: keeps what it is given."""
+class Pass(Named):
+    """A skipped block: every stream goes on as it came."""
 
-    def __init__(self, given: dict) -> None:
-        super().__init__()
-        self.given = given
+    def __init__(self, block: nn.Module, streams: Streams) -> None:
+        super().__init__(block)
+        self.streams = streams
 
-    def forward(self, **inputs: object) -> None:
-        self.given.update(inputs)
-        raise _Enough
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        return self.streams.passed(given)
 
 
-class _Streams(nn.Module):
-    """Stands for a block: gives the streams that are kept."""
+class _Told(Named):
+    """Stands for a block: gives the streams that are known."""
 
-    def __init__(self, kept: dict, family: Family) -> None:
-        super().__init__()
-        self.kept, self.family = kept, family
+    def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
+        super().__init__(block)
+        self.known = known
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        streams = (self.kept["hidden_states"], self.kept["encoder_hidden_states"])
-        return streams if self.family.image_output == 0 else streams[::-1]
+    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
+        return self.known if len(self.known) > 1 else self.known[0]
 
 
 @torch.no_grad()
@@ -161,82 +168,97 @@ def compute_window(
     alongside: Alongside | None = None,
     on_card: bool = True,
 ) -> dict[str, Tensor]:
-    """Features of every draw of a window, on the CPU.
+    """Features of every draw of a window, on the CPU; W rows each.
 
-    Returns `front.image` (W, T, D), `front.text` (W, S, D) (x_t and embeddings themselves when
-    span.front = 0), `pooled` (W, ·), `t` (W,), `back` (W, T, D) when span.back > 0, and one (W,
-    k·D) for each modulation linear of the middle under its name. progress(n, total) is called after
-    each block. alongside: draws that pass on the same occasion. on_card: what the draws are between two
-    blocks waits on `device`, else in RAM.
+    Returns `noisy` (x_t), `text` (the captions' embeddings; of those that no block of the middle
+    reads one number a token, for its shape) and `beside`, `t`; `front.0`, … (what the last block of
+    the front gives) when span.front > 0; `back` (W, T, D) when span.back > 0; and one (W, k·D) for each
+    modulation linear of the middle under its name. progress(n, total) is called after each block.
+    alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
+    waits on `device`, else in RAM.
     """
+    read = family.reads_text or not span.front
     window: dict[str, Tensor] = {
-        "front.image": inputs.noisy,
-        "front.text": inputs.text,
-        "pooled": inputs.pooled,
+        "noisy": inputs.noisy,
+        "text": inputs.text.embeds if read else inputs.text.embeds[..., :1].clone(),
+        "beside": inputs.text.beside,
         "t": inputs.t,
     }
-    wrapped = layerwise(model, family, micro_batch, device)
+    layers = layerwise(model, family, micro_batch, device)
     if alongside:
-        for name, layer in wrapped.items():
-            layer.also = partial(alongside.visit, name, family)
-    wrapped = _recorded(wrapped, window, family, span, progress)
+        for name, layer in layers.items():
+            layer.others = len(alongside.inputs), partial(alongside.turn, name)
+    wrapped = _recorded(layers, window, family, span, progress, alongside)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
         stack.enter_context(replaced(model, wrapped))
         stack.enter_context(resident(device, model))
-        if alongside:
-            alongside.begin(model, family, micro_batch, device)
+        everything = inputs + alongside.inputs if alongside else inputs
         with (
             beside(model, micro_batch, device, device if on_card else CPU),
             suppress(_Enough),
         ):
-            _run(model, family, inputs, wrapped, device)
+            _run(model, family, everything, wrapped, device)
+        del everything
         if alongside:
             alongside.end(model, family, micro_batch, device)
-    window |= {name: torch.cat(parts) for name, parts in modulation.items()}
+    window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
     return window
 
 
 def _recorded(
-    layers: dict[str, nn.Module],
+    layers: dict[str, Layerwise],
     window: dict[str, Tensor],
     family: Family,
     span: Span,
     progress: Callable[[int, int], None],
+    alongside: Alongside | None,
 ) -> dict[str, nn.Module]:
     """The blocks, which write what training needs of their streams into `window` as it passes."""
-    middle = span.middle(len(layers))
+    middle, rows = span.middle(len(layers)), len(window["t"])
+    streams = [layer.streams for layer in layers.values()]
 
-    def record_front(given: dict) -> None:
+    def record_front(outputs: object) -> None:
         # copies: the blocks that follow write over what they are given
-        window["front.image"] = given["hidden_states"].to("cpu", copy=True)
-        window["front.text"] = given["encoder_hidden_states"].to("cpu", copy=True)
+        for i, stream in enumerate(flat(outputs)):
+            window[f"front.{i}"] = stream[:rows].to("cpu", copy=True)
 
-    def record_back(given: dict) -> None:
-        window["back"] = given["hidden_states"].to("cpu", copy=True)
+    def image(n: int, outputs: object) -> Tensor:
+        return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]
 
-    def after(n: int, outputs: tuple) -> None:
+    def after(n: int, outputs: object) -> None:
+        """n blocks are done."""
+        if n == span.front:
+            record_front(outputs)
+        if n == middle.stop and span.back:
+            window["back"] = image(n, outputs).to("cpu", copy=True)
         if n == len(layers) and span.back:
             # draw by draw: in float32 a whole window would take twice the room that is planned
-            for row, end in zip(window["back"], outputs[family.image_output], strict=True):
+            for row, end in zip(window["back"], image(n, outputs), strict=True):
                 row.copy_(end.cpu().float() - row.float())
         progress(n, len(layers))
         if n == len(layers):
+            if alongside:
+                alongside.keep(outputs)
             raise _Enough
 
-    before = {middle.start: record_front} if span.front else {}
-    before |= {middle.stop: record_back} if span.back else {}
     return {
-        name: _Recorded(layer, before.get(i), partial(after, i + 1))
-        for i, (name, layer) in enumerate(layers.items())
+        name: _Recorded(layer, partial(after, n))
+        for n, (name, layer) in enumerate(layers.items(), 1)
     }
+
+
+def _image_tokens(noisy: Tensor) -> int:
+    """T of packed latents (B, T, C). Of (B, C, H, W) nobody asks: their models have no text tokens
+    in the same stream."""
+    return noisy.shape[1]
 
 
 @torch.no_grad()
 def full_velocity(
     model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
 ) -> Tensor:
-    """v (W, T, C) of the full model with the LoRA as it is now, layer-major, on the CPU."""
+    """v of the full model with the LoRA as it is now, layer-major, latents on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
     with beside(model, micro_batch, device, device):
         return _run(model, family, inputs, wrapped, device).cpu()
@@ -244,15 +266,13 @@ def full_velocity(
 
 def layerwise(
     model: nn.Module, family: Family, micro_batch: int, device: torch.device
-) -> dict[str, nn.Module]:
+) -> dict[str, Layerwise]:
     """Every block by its name, wrapped so that it is brought once, `micro_batch` draws at a time go
     through it, and the next block is fetched meanwhile."""
     blocks = family.blocks(model)
     following = [block for _, block in blocks[1:]] + [None]
-    streams = ("hidden_states", "encoder_hidden_states")
-    given = streams if family.image_output == 0 else streams[::-1]
     return {
-        name: Layerwise(block, micro_batch, family.batched, given, device, ahead)
+        name: Layerwise(block, micro_batch, family.batched, family.streams(block), device, ahead)
         for (name, block), ahead in zip(blocks, following, strict=True)
     }
 
@@ -280,10 +300,9 @@ def _run(
     device: torch.device,
 ) -> Tensor:
     """One forward of the library's model with `blocks` in the place of its own."""
-    tensors = (inputs.noisy, inputs.text, inputs.pooled, inputs.t)
+    given = family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
     with replaced(model, blocks), resident(device, model):
-        (velocity,) = model(**family.inputs(*tensors, inputs.side_px, inputs.guidance))
-    return velocity
+        return family.velocity(model(**given))
 
 
 def _record_modulation(

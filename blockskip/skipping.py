@@ -4,7 +4,7 @@ Stateless replay modules stand in the model's block lists at the skipped indices
 and parameter names never shift and the library's forward is used as it is. A step hands them its
 tensors through a `Feed`:
 
-    front   the model is given f_n itself; embedders and skipped blocks pass it on
+    front   embedders and blocks pass on zeros; its last block gives f_n itself
     middle  its modulation linears are replaced by what they said when the window was computed
     back    the first skipped block adds Δ to the image stream, the others pass it on
 """
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blockskip.families.base import Family
-from blockskip.memory.passes import Streamed
+from blockskip.families.base import Family, Text
+from blockskip.families.streams import Streams
+from blockskip.memory.passes import Named, Streamed
 from blockskip.memory.placement import replaced, stand_ins
-from blockskip.residuals import Span, modulation_names
+from blockskip.residuals import Pass, Span, modulation_names
 
 
 class Feed:
@@ -33,6 +34,11 @@ class Feed:
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
 
+    def all(self, prefix: str) -> tuple[Tensor, ...]:
+        """Those whose names are the prefix and 0, 1, …, in order."""
+        names = sorted(name for name in self._tensors if name.startswith(prefix))
+        return tuple(self._tensors[name] for name in names)
+
     @contextmanager
     def holding(self, tensors: dict[str, Tensor]) -> Iterator[None]:
         """Forward and backward of one micro-step happen inside (checkpointing recomputes there)."""
@@ -43,26 +49,42 @@ class Feed:
             self._tensors = {}
 
 
-class Pass(nn.Module):
-    """A skipped block: every stream goes on as it came."""
-
-    def forward(
-        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
-    ) -> tuple[Tensor, Tensor]:
-        return encoder_hidden_states, hidden_states
-
-
-class AddResidual(nn.Module):
-    """The first skipped block of the back: image + Δ, text unchanged; gradient is the identity."""
+class Blank(nn.Module):
+    """Stands for an embedder whose answer nobody reads: zeros of its shape that take no room."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
         self.feed = feed
 
-    def forward(
-        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
-    ) -> tuple[Tensor, Tensor]:
-        return encoder_hidden_states, hidden_states + self.feed["back"]
+    def forward(self, given: Tensor, *_: object, **__: object) -> Tensor:
+        known = self.feed["front.0"]
+        shape = (*given.shape[:-1], known.shape[-1]) if given.dim() < 4 else known.shape
+        return known.new_zeros(()).expand(shape)
+
+
+class ReplayFront(Named):
+    """The last skipped block of the front: gives what it gave when the window was computed."""
+
+    def __init__(self, block: nn.Module, feed: Feed) -> None:
+        super().__init__(block)
+        self.feed = feed
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        streams = self.feed.all("front.")
+        return streams if len(streams) > 1 else streams[0]
+
+
+class AddResidual(Pass):
+    """The first skipped block of the back: image + Δ, text unchanged; gradient is the identity."""
+
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
+        self.feed = feed
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        passed, change = super().run(given), self.feed["back"]
+        image = self.streams.image(passed, change.shape[1]) + change
+        return self.streams.with_image(passed, image)
 
 
 class ReplayModulation(nn.Module):
@@ -76,15 +98,15 @@ class ReplayModulation(nn.Module):
         return self.feed[self.name]
 
 
-class Checkpointed(nn.Module):
+class Checkpointed(Named):
     """A block whose activations are computed again in the backward pass."""
 
     def __init__(self, block: nn.Module) -> None:
-        super().__init__()
+        super().__init__(block)
         self.block = block
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        return checkpoint(self.block, use_reentrant=False, **inputs)
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        return checkpoint(self.block, use_reentrant=False, **given)
 
 
 @contextmanager
@@ -97,7 +119,6 @@ def skipping(
 ) -> Iterator[Feed]:
     """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
 
-    The model then takes `front.image`, `front.text` as image and text when span.front > 0.
     streamed_to: the middle does not stay there; each block is brought for its forward and again for
     its backward (which implies checkpointing). Raises ValueError when the span leaves no middle.
     """
@@ -105,18 +126,23 @@ def skipping(
     middle = span.middle(len(blocks))
     if not middle:
         raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
-    front = {name: Pass() for name, _ in blocks[: span.front]}
-    if span.front:
-        front |= {name: nn.Identity() for name in family.embedders}
-    back = {
-        name: Pass() if i else AddResidual(feed)
-        for i, (name, _) in enumerate(blocks[middle.stop :])
+    skipped = {
+        name: Pass(block, family.streams(block))
+        for i, (name, block) in enumerate(blocks)
+        if i not in middle
     }
+    if span.front:
+        name, block = blocks[middle.start - 1]
+        skipped[name] = ReplayFront(block, feed)
+        skipped |= {name: Blank(feed) for name in family.embedders}
+    if span.back:
+        name, block = blocks[middle.stop]
+        skipped[name] = AddResidual(block, family.streams(block), feed)
     modulation = {
         name: ReplayModulation(feed, name) for name in modulation_names(model, family, span)
     }
     with ExitStack() as stack:
-        stack.enter_context(replaced(model, front | back | modulation))
+        stack.enter_context(replaced(model, skipped | modulation))
         if streamed_to is not None:
             stack.enter_context(replaced(model, streamed(blocks, middle, streamed_to)))
         elif checkpointing:
@@ -151,22 +177,11 @@ def velocity(
     side_px: int,
     guidance: bool,
 ) -> Tensor:
-    """v (B, T, C) of the skipping model for the draws of `window`, whose tensors have B rows.
-
-    window: `front.image`/`front.text` (f_n, or x_t and the caption's embeddings when front = 0),
-    `pooled`, `t`, `back` (Δ, when back > 0) and the middle's modulation. Must run inside
-    `feed.holding`.
-    """
-    inputs = family.inputs(
-        window["front.image"],
-        window["front.text"],
-        window["pooled"],
-        window["t"],
-        side_px,
-        guidance,
-    )
-    (output,) = model(**inputs)
-    return output
+    """v of the skipping model for the draws of `window` (compute_window), whose tensors have B rows:
+    latents. Must run inside `feed.holding`."""
+    text = Text(window["text"], window["beside"])
+    given = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
+    return family.velocity(model(**given))
 
 
 def add_lora(

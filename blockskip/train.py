@@ -194,14 +194,7 @@ class Trainer:
         ]
         text, dtype = data.text.rows(captions), next(self.model.parameters()).dtype
         noisy = flow.add_noise(data.latents[list(rows)], self._noise(rows), t)
-        return WindowInputs(
-            noisy.to(dtype),
-            text.embeds.to(dtype),
-            text.pooled.to(dtype),
-            t,
-            self.side_px,
-            self.guidance,
-        )
+        return WindowInputs(noisy.to(dtype), text.to(dtype), t, self.side_px, self.guidance)
 
     def _alongside(self, rows: range) -> Alongside | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""

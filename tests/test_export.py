@@ -55,11 +55,7 @@ def pipeline(single: int = 4) -> FluxPipeline:
 @torch.no_grad()
 def output(model) -> torch.Tensor:
     draws = tiny_draws(2)
-    return model(
-        **family("flux").inputs(
-            draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px, False
-        )
-    )[0]
+    return model(**family("flux").inputs(draws.noisy, draws.text, draws.t, draws.side_px, False))[0]
 
 
 @torch.no_grad()

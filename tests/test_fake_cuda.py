@@ -88,8 +88,7 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(on_card):
             Streamed(meter, streamed, [*around, *lora, *state])
             given = WindowInputs(
                 torch.empty(draws, 256, 64),
-                torch.empty(draws, 512, 4096),
-                torch.empty(draws, 768),
+                Text(torch.empty(draws, 512, 4096), torch.empty(draws, 768)),
                 torch.empty(draws, dtype=torch.float32),
                 256,
                 True,

@@ -17,11 +17,9 @@ CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 def full_output(model, family, draws):
-    return model(
-        **family.inputs(
-            draws.noisy, draws.text, draws.pooled, draws.t, draws.side_px, draws.guidance
-        )
-    )[0]
+    return model(**family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance))[
+        0
+    ]
 
 
 def skipped_output(model, family, span, window, draws, checkpointing=False, backward=None):
@@ -139,7 +137,9 @@ def test_a_window_equals_its_draws_one_by_one(micro_batch):
     window = compute_window(model, family, span, draws, micro_batch, CPU)
     for row in range(len(draws.t)):
         one = type(draws)(
-            *(x[row : row + 1] for x in (draws.noisy, draws.text, draws.pooled, draws.t)),
+            draws.noisy[row : row + 1],
+            draws.text.rows([row]),
+            draws.t[row : row + 1],
             draws.side_px,
             draws.guidance,
         )

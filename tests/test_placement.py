@@ -289,7 +289,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
         text = encode.encode_captions(FAMILY, pipe, ["a red cat", ""], row.text_tokens)
         sampling = Sampling(32, 1, row.preview_guidance)
         (image,) = preview.sample(FAMILY, pipe, text.rows([0]), text.rows([1]), sampling, [5], CPU)
-        shown.append((text.embeds, text.pooled, image.tobytes()))
+        shown.append((text.embeds, text.beside, image.tobytes()))
         few, how = Sampling(32, 2, row.preview_guidance), {"rows": 1, "tiled": True}
         for seeds, more in (([5, 6], {}), ([5, 6], how)):
             texts = text.rows([0] * len(seeds))

@@ -231,5 +231,5 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     plain = flow.velocity(one.data.latents[others], one._noise(others))
     torch.testing.assert_close(target[others], plain)
     assert all(torch.equal(t, before[n]) for n, t in snapshot(one.lora).items())
-    words = one._inputs(prior).text
+    words = one._inputs(prior).text.embeds
     assert torch.equal(words, one.data.text.embeds[2].expand_as(words))

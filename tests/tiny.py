@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import FluxTransformer2DModel
 
+from blockskip.families.base import Text
 from blockskip.residuals import WindowInputs
 
 
@@ -30,12 +31,11 @@ def tiny_flux(
 def tiny_draws(
     num: int = 5, cells: int = 3, text: int = 7, guidance: bool = False, seed: int = 1
 ) -> WindowInputs:
-    """x_t (num, cells², 12), text (num, text, 20), pooled (num, 10), t (num,)."""
+    """x_t (num, cells², 12), text (num, text, 20) and (num, 10), t (num,)."""
     torch.manual_seed(seed)
     return WindowInputs(
         torch.randn(num, cells * cells, 12),
-        torch.randn(num, text, 20),
-        torch.randn(num, 10),
+        Text(torch.randn(num, text, 20), torch.randn(num, 10)),
         torch.rand(num),
         cells * 16,
         guidance,

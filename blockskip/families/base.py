@@ -1,7 +1,8 @@
 """What a family of diffusion transformers must answer; everything else is written once for all.
 
 To add a family: a class with these members in a file of its own, a line in `family()`, and a row in
-presets/models.toml. Shapes: B draws, T image tokens, S text tokens, C latent channels, D width.
+presets/models.toml. Shapes: B draws, T image tokens, S text tokens, C latent channels, D width. A latent
+is what the library's transformer takes: (B, T, C) packed, or (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -15,24 +16,32 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from blockskip.families.streams import Streams
+
 if TYPE_CHECKING:
     from blockskip.sources import Source
 
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions. embeds: (B, S, ·) per token; pooled: (B, ·)."""
+    """Encoded captions. embeds: (B, S, ·) per token. beside: (B, ·), what else the model is told of
+    a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
 
     embeds: Tensor
-    pooled: Tensor
+    beside: Tensor
 
     def rows(self, rows: Sequence[int]) -> Text:
         """The captions of these rows, (len(rows), …)."""
-        return Text(self.embeds[list(rows)], self.pooled[list(rows)])
+        return Text(self.embeds[list(rows)], self.beside[list(rows)])
 
-    def cpu(self) -> Text:
-        """The same in RAM."""
-        return Text(self.embeds.cpu(), self.pooled.cpu())
+    def to(self, place: torch.device | torch.dtype) -> Text:
+        """The same on a device, or in another type."""
+        return Text(self.embeds.to(place), self.beside.to(place))
+
+    @staticmethod
+    def cat(texts: Sequence[Text]) -> Text:
+        """All rows one after another."""
+        return Text(torch.cat([t.embeds for t in texts]), torch.cat([t.beside for t in texts]))
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,11 @@ class Family(Protocol):
     """All that differs between models."""
 
     pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
-    batched: tuple[str, ...]  # keyword inputs of a block with one row a draw
-    embedders: tuple[str, ...]  # modules before the first block that take image and text
-    image_output: int  # which of a block's outputs is the image stream
+    batched: tuple[str, ...]  # arguments of blocks with one row a draw
+    # modules before the first block that are not needed when blocks are skipped at the front
+    embedders: tuple[str, ...]
+    reads_text: bool  # whether every block reads the caption, not only the text stream it is given
+    shared_modulation: tuple[str, ...]  # linears beside the blocks that see what `modulation`'s see
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> object:
@@ -67,6 +78,9 @@ class Family(Protocol):
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
         """(name, block) of all stacks as one sequence of N blocks."""
 
+    def streams(self, block: nn.Module) -> Streams:
+        """How a block takes and gives what it works on."""
+
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         """Names inside `block` of the linears that see only t, pooled text and guidance."""
 
@@ -79,10 +93,13 @@ class Family(Protocol):
     def encode_images(self, pipe: object, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] → normalised, packed latents (B, T, C)."""
 
-    def inputs(
-        self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int, guidance: bool
-    ) -> dict:
-        """Arguments of the transformer's forward. image: (B, T, ·), text: (B, S, ·), t: (B,)."""
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where
+        blocks are skipped at the front, of `noisy` only the shape counts, and of `text.embeds`, whose
+        last axis may be short, unless the family `reads_text`."""
+
+    def velocity(self, output: object) -> Tensor:
+        """v = ε - x_0, shaped as latents, from what the transformer's forward gives."""
 
     def sample(
         self, pipe: object, text: Text, negative: Text, sampling: Sampling, seeds: Sequence[int]

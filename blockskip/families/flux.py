@@ -18,6 +18,7 @@ from transformers import T5Config, T5EncoderModel
 
 from blockskip.families import flux_files
 from blockskip.families.base import Sampling, Text
+from blockskip.families.streams import Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
 
@@ -48,7 +49,8 @@ class Flux:
     pixel_multiple = 16
     batched = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("x_embedder", "context_embedder")
-    image_output = 1
+    reads_text = False
+    shared_modulation = ()
     large = ("transformer", "text_encoder_2")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
@@ -92,6 +94,9 @@ class Flux:
             for i, block in enumerate(getattr(transformer, stack))
         ]
 
+    def streams(self, block: nn.Module) -> Streams:
+        return TextAndImage()
+
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return _present(block, _MODULATION)
 
@@ -111,23 +116,24 @@ class Flux:
         latent = (latent - config.shift_factor) * config.scaling_factor
         return FluxPipeline._pack_latents(latent, *latent.shape)
 
-    def inputs(
-        self, image: Tensor, text: Tensor, pooled: Tensor, t: Tensor, side_px: int, guidance: bool
-    ) -> dict:
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple
-        ids = FluxPipeline._prepare_latent_image_ids(1, cells, cells, image.device, torch.float32)
+        ids = FluxPipeline._prepare_latent_image_ids(1, cells, cells, noisy.device, torch.float32)
         # a guidance-distilled model trains at guidance 1 (METHOD.md §1.3)
-        strength = torch.ones(len(t), device=image.device) if guidance else None
+        strength = torch.ones(len(t), device=noisy.device) if guidance else None
         return {
-            "hidden_states": image,
-            "encoder_hidden_states": text,
-            "pooled_projections": pooled,
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "pooled_projections": text.beside,
             "timestep": t,
             "img_ids": ids,
             "guidance": strength,
             "return_dict": False,
-            "txt_ids": torch.zeros(text.shape[1], 3, device=image.device),
+            "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=noisy.device),
         }
+
+    def velocity(self, output: object) -> Tensor:
+        return output[0]
 
     def sample(
         self,
@@ -145,9 +151,9 @@ class Flux:
         images.set_progress_bar_config(disable=True)
         return images(
             prompt_embeds=text.embeds,
-            pooled_prompt_embeds=text.pooled,
+            pooled_prompt_embeds=text.beside,
             negative_prompt_embeds=negative.embeds if guided else None,
-            negative_pooled_prompt_embeds=negative.pooled if guided else None,
+            negative_pooled_prompt_embeds=negative.beside if guided else None,
             true_cfg_scale=sampling.guidance if guided else 1.0,
             guidance_scale=sampling.guidance if distilled else 1.0,
             height=sampling.side_px,

@@ -21,17 +21,18 @@ Which rows a table has, and with which settings, stands in rows.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from blockskip.families.streams import Streams, flat
 from blockskip.flow import generator
 from blockskip.memory.placement import replaced, resident
-from blockskip.residuals import Alongside, Span, full_velocity, save_window
-from blockskip.skipping import Feed, Pass, checkpointed, restore, snapshot, streamed
+from blockskip.residuals import Alongside, Pass, Span, WindowInputs, full_velocity, save_window
+from blockskip.skipping import Feed, checkpointed, restore, snapshot, streamed
 from blockskip.train import Trainer
 
 LISA_BLOCKS, LISA_STEPS = 2, 20
@@ -61,9 +62,9 @@ class WholeTrainer(Trainer):
             restore(self.lora, current)
         inputs = self._inputs(rows)
         return {
-            "front.image": inputs.noisy,
-            "front.text": inputs.text,
-            "pooled": inputs.pooled,
+            "noisy": inputs.noisy,
+            "text": inputs.text.embeds,
+            "beside": inputs.text.beside,
             "t": inputs.t,
         }
 
@@ -120,19 +121,19 @@ class HollowSpan(Span):
         return range(self.front, num_blocks - self.back)
 
 
-class AddBoth(nn.Module):
-    """The first skipped block of a hollow centre: Δ of both streams, since blocks follow that read
+class AddAll(Pass):
+    """The first skipped block of a hollow centre: Δ of every stream, since blocks follow that read
     the text."""
 
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
         self.feed = feed
 
-    def forward(
-        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object
-    ) -> tuple[Tensor, Tensor]:
-        text = encoder_hidden_states + self.feed["centre.text"]
-        return text, hidden_states + self.feed["centre.image"]
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        passed = super().run(given)
+        both = zip(flat(passed), self.feed.all("centre."), strict=True)
+        made = tuple(stream + change for stream, change in both)
+        return made if isinstance(passed, tuple) else made[0]
 
 
 class HollowTrainer(WholeTrainer):
@@ -147,37 +148,46 @@ class HollowTrainer(WholeTrainer):
         skipped = self._centre()
         given, made = [], []
 
-        def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
-            streams = inputs["encoder_hidden_states"], inputs["hidden_states"]
-            given.append([stream.to("cpu", copy=True) for stream in streams])
+        first, last = skipped[0][1], skipped[-1][1]
+        streams = self.family.streams(first)
 
-        def after(_module: nn.Module, _args: tuple, outputs: tuple) -> None:
-            made.append([stream.to("cpu", copy=True) for stream in outputs])
+        def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
+            given.append(_copied(streams.passed(inputs)))
+
+        def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
+            made.append(_copied(outputs))
 
         handles = [
-            skipped[0][1].register_forward_pre_hook(before, with_kwargs=True),
-            skipped[-1][1].register_forward_hook(after),
+            first.register_forward_pre_hook(before, with_kwargs=True),  # layer-major: all by name
+            last.register_forward_hook(after),
         ]
         try:
             self._answers(self._inputs(rows))
         finally:
             for handle in handles:
                 handle.remove()
-        for i, name in enumerate(("centre.text", "centre.image")):
-            told[name] = torch.cat([b[i] - a[i] for a, b in zip(given, made, strict=True)])
+        for i in range(len(given[0])):
+            change = [b[i] - a[i] for a, b in zip(given, made, strict=True)]
+            told[f"centre.{i}"] = torch.cat(change)
         return told
 
     @contextmanager
     def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
         with super()._skipping(hollow) as feed:
-            (first, _), *others = self._centre()
-            skipped = {first: AddBoth(feed)} | {name: Pass() for name, _ in others}
+            centre = self._centre()
+            skipped = {name: Pass(block, self.family.streams(block)) for name, block in centre}
+            first, block = centre[0]
+            skipped[first] = AddAll(block, self.family.streams(block), feed)
             with replaced(self.model, skipped):
                 yield feed
 
     def _centre(self) -> list[tuple[str, nn.Module]]:
         blocks = self.family.blocks(self.model)
         return [blocks[i] for i in self.span.centre(len(blocks))]
+
+
+def _copied(outputs: object) -> list[Tensor]:
+    return [stream.to("cpu", copy=True) for stream in flat(outputs)]
 
 
 class NoResidualTrainer(Trainer):
@@ -189,13 +199,38 @@ class NoResidualTrainer(Trainer):
     def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         window, inputs = super()._features(rows, alongside), self._inputs(rows)
         if self.span.front:
-            image, text = (self.model.get_submodule(name) for name in self.family.embedders)
-            with resident(self.device, image, text):
-                window["front.image"] = image(inputs.noisy.to(self.device)).cpu()
-                window["front.text"] = text(inputs.text.to(self.device)).cpu()
+            for i, stream in enumerate(flat(self._embedded(inputs))):
+                window[f"front.{i}"] = stream.to("cpu", copy=True)
         if self.span.back:
             window["back"] = torch.zeros_like(window["back"])
         return window
+
+    def _embedded(self, inputs: WindowInputs) -> object:
+        """What the front would give if none of its blocks did anything."""
+        front = self.family.blocks(self.model)[: self.span.front]
+        passes = {name: Pass(block, self.family.streams(block)) for name, block in front}
+        given: list[object] = []
+
+        def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
+            given.append(outputs)
+            raise _Known
+
+        last = list(passes.values())[-1].register_forward_hook(stop)
+        model_inputs = self.family.inputs(
+            inputs.noisy.to(self.device),
+            inputs.text.to(self.device),
+            inputs.t.to(self.device),
+            inputs.side_px,
+            inputs.guidance,
+        )
+        with replaced(self.model, passes), resident(self.device, self.model), suppress(_Known):
+            self.model(**model_inputs)
+        last.remove()
+        return given[0]
+
+
+class _Known(Exception):
+    """The rest of a forward is not wanted."""
 
 
 class RoundedTrainer(Trainer):

@@ -111,9 +111,7 @@ def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
     photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
     draws = build_schedule([photo], settings, Flux.pixel_multiple)
     inputs = _inputs(job, len(draws))
-    data = TrainingData(
-        draws, inputs.noisy.float(), Text(inputs.text[:1], inputs.pooled[:1]), [0], 0
-    )
+    data = TrainingData(draws, inputs.noisy.float(), inputs.text.rows([0]), [0], 0)
     folder = job.work / "windows"
     return Trainer(model, Flux(), settings, data, CPU, folder, "fullsize", stage=stage)
 
@@ -127,8 +125,10 @@ def _inputs(job: Job, num: int) -> WindowInputs:
 
     return WindowInputs(
         noise(num, cells * cells, shape["in_channels"]),
-        noise(num, job.text_tokens, shape["joint_attention_dim"]),
-        noise(num, shape["pooled_projection_dim"]),
+        Text(
+            noise(num, job.text_tokens, shape["joint_attention_dim"]),
+            noise(num, shape["pooled_projection_dim"]),
+        ),
         torch.rand(num, generator=source),
         job.side_px,
         shape["guidance_embeds"],
@@ -178,7 +178,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     inputs = _inputs(job, job.draws)
     model, store = _parked(job, folder)
     theirs = _group_offloaded(job, folder)
-    tensors = (inputs.noisy, inputs.text, inputs.pooled, inputs.t)
+    tensors = (inputs.noisy, inputs.text, inputs.t)
     given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
     sides = {
         "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),

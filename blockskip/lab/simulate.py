@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from blockskip import optimizer
 from blockskip.config import ModelRow, model_row
 from blockskip.events import UserError
-from blockskip.families.base import Family, family
+from blockskip.families.base import Family, Text, family
 from blockskip.lab.meta_models import (
     Streamed,
     build_encoders,
@@ -198,13 +198,10 @@ def _cells(side_px: int, kind: Family) -> int:
 def _forward(
     choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
-    tensors = (
-        torch.empty(rows, _cells(side_px, kind), 64),
-        torch.empty(rows, choice.text_tokens, 4096),
-        torch.empty(rows, 768),
-        torch.empty(rows, dtype=torch.float32),
-    )
-    model(**kind.inputs(*tensors, side_px, row.guidance_embedding))
+    noisy = torch.empty(rows, _cells(side_px, kind), 64)
+    text = Text(torch.empty(rows, choice.text_tokens, 4096), torch.empty(rows, 768))
+    t = torch.empty(rows, dtype=torch.float32)
+    model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
 
 
 def _window(
@@ -213,12 +210,15 @@ def _window(
     """What load_rows brings for one micro-step."""
     rows, image, width = choice.batch, _cells(choice.side_px, kind), row.width
     window = {
-        "front.image": torch.empty(rows, image, width if choice.front else 64),
-        "front.text": torch.empty(rows, choice.text_tokens, width if choice.front else 4096),
-        "pooled": torch.empty(rows, 768),
+        "noisy": torch.empty(rows, image, 64),
+        "text": torch.empty(rows, choice.text_tokens, 1 if choice.front else 4096),
+        "beside": torch.empty(rows, 768),
         "t": torch.empty(rows, dtype=torch.float32),
         "target": torch.empty(rows, image, 64, dtype=torch.float32),
     }
+    if choice.front:
+        window["front.0"] = torch.empty(rows, choice.text_tokens, width)
+        window["front.1"] = torch.empty(rows, image, width)
     if choice.back:
         window["back"] = torch.empty(rows, image, width)
     return window | {name: torch.empty(rows, size) for name, size in modulation.items()}

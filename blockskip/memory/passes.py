@@ -7,26 +7,45 @@ are between two blocks waits on the device or, where the budget is small, in RAM
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from blockskip.families.streams import Streams, flat
 from blockskip.memory.placement import passing
 from blockskip.memory.stream import host_empty
 
 
-class Layerwise(nn.Module):
+class Named(nn.Module):
+    """A module in the place of a block: `run` gets the block's arguments by name, whether the
+    library gives them by name or by position."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        named = isinstance(block, Named)
+        self.names = block.names if named else tuple(inspect.signature(block.forward).parameters)
+
+    def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
+        return self.run(dict(zip(self.names, given, strict=False)) | more)
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        """What the block would give for its arguments."""
+        raise NotImplementedError
+
+
+class Layerwise(Named):
     """A block that is brought to `device` once and takes its batch a few draws at a time.
 
-    batched: names of keyword inputs with one row a draw (…, rows first); others are passed whole.
-    streams: those of them that the block gives anew, in the order it gives them; they are written
-    over, so that a window is there only once. They stay where they are given: on `device`, or in
-    RAM. ahead: the block that works next. also: what else uses the block while it is here; it is
-    given a function from a block's inputs to its outputs. A block in a wrapper of this module is
-    not among the wrapper's parts: `resident` and `hold` of the model around it leave its weights
-    where they are.
+    batched: names of arguments with one row a draw (…, rows first); others are passed whole.
+    streams: those of them that the block gives anew; they are written over, so that a window is
+    there only once. They stay where they are given: on `device`, or in RAM. ahead: the block that
+    works next. others: (how many, context): the last so many draws pass by themselves, inside the
+    context. A block in a wrapper of this module is not among the wrapper's parts: `resident` and
+    `hold` of the model around it leave its weights where they are.
     """
 
     def __init__(
@@ -34,40 +53,47 @@ class Layerwise(nn.Module):
         block: nn.Module,
         micro_batch: int,
         batched: Sequence[str],
-        streams: Sequence[str],
+        streams: Streams,
         device: torch.device,
         ahead: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(block)
         self._block, self._ahead = (block,), (ahead,)  # in tuples: no parts of this one
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
-        self.streams = tuple(streams)
-        self.also: Callable[[Callable[[dict], tuple[Tensor, ...]]], None] | None = None
+        self.streams = streams
+        self.others: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
-        (block,) = self._block
+    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
+        (block,), kept = self._block, list(flat(self.streams.passed(given)))
+        total, num = len(kept[-1]), self.others[0] if self.others else 0
         with passing(self.device, block, *self._ahead):
-            outputs = self._through(inputs)
-            if self.also is not None:
-                self.also(self._through)
-        return outputs
+            self._through(given, kept, range(total - num))
+            if self.others:
+                with self.others[1]():
+                    self._through(given, kept, range(total - num, total))
+        return tuple(kept) if len(kept) > 1 else kept[0]
 
-    def _through(self, inputs: dict) -> tuple[Tensor, ...]:
-        (block,), kept = self._block, tuple(inputs[name] for name in self.streams)
-        whole = {n: _on(self.device, v) for n, v in inputs.items() if n not in self.batched}
-        for start in range(0, len(kept[0]), self.micro_batch):
-            some = slice(start, start + self.micro_batch)
-            rows = {n: _on(self.device, inputs[n][some]) for n in self.batched if n in inputs}
-            for stream, part in zip(kept, block(**rows, **whole), strict=True):
-                stream[some] = part
-        return kept
+    def _through(self, given: dict, kept: list[Tensor | None], rows: range) -> None:
+        """Draws `rows` through the block; a stream that it ends is None in `kept` from then on."""
+        (block,) = self._block
+        alike = {n for n in self.batched if isinstance(given.get(n), Tensor)}
+        whole = {n: _on(self.device, v) for n, v in given.items() if n not in alike}
+        for start in range(rows.start, rows.stop, self.micro_batch):
+            some = slice(start, min(start + self.micro_batch, rows.stop))
+            parts = flat(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
+            for i, part in enumerate(parts):
+                if part is None:
+                    kept[i] = None
+                else:
+                    kept[i][some] = part
 
 
 class Apart(nn.Module):
     """A module beside the blocks, some rows at a time; what it gives waits on `waits`.
 
     So a window's inputs, and if wanted its state, are never on `device` all at once. Every tensor
-    given whose first size is that of the first one is taken apart; it gives one tensor.
+    given (weights aside) whose first size is that of the first one is taken apart; it gives a tensor
+    or several.
     """
 
     def __init__(
@@ -77,26 +103,32 @@ class Apart(nn.Module):
         self.module, self.micro_batch, self.device = module, micro_batch, device
         self.waits = waits
 
-    def forward(self, *inputs: object) -> Tensor:
-        total, out = len(inputs[0]), None
+    def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
+        total, whole = len(given[0]), ()
+
+        def rows(value: object, some: slice) -> object:
+            alike = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+            alike = alike and value.dim() and len(value) == total
+            return _on(self.device, value[some] if alike else value)
+
         for start in range(0, total, self.micro_batch):
             some = slice(start, start + self.micro_batch)
-            part = self.module(
-                *(
-                    _on(self.device, v[some] if isinstance(v, Tensor) and len(v) == total else v)
-                    for v in inputs
-                )
+            made = self.module(
+                *(rows(value, some) for value in given),
+                **{name: rows(value, some) for name, value in more.items()},
             )
-            if out is None:
-                # in RAM it goes to and fro with every block
-                pinned = self.device.type == "cuda" and self.waits.type == "cpu"
-                shape = (total, *part.shape[1:])
-                if self.waits.type == "cpu":
-                    out = host_empty(shape, part.dtype, pinned)
-                else:
-                    out = torch.empty(shape, dtype=part.dtype, device=self.waits)
-            out[some] = part
-        return out
+            parts = flat(made)
+            whole = whole or tuple(self._room(total, part) for part in parts)
+            for out, part in zip(whole, parts, strict=True):
+                out[some] = part
+        return whole if isinstance(made, tuple) else whole[0]
+
+    def _room(self, total: int, part: Tensor) -> Tensor:
+        shape = (total, *part.shape[1:])
+        if self.waits.type == "cpu":
+            # in RAM it goes to and fro with every block
+            return host_empty(shape, part.dtype, self.device.type == "cuda")
+        return torch.empty(shape, dtype=part.dtype, device=self.waits)
 
 
 def _on(device: torch.device, value: object) -> object:
@@ -144,7 +176,7 @@ class RowByRow(nn.Module):
         return (torch.cat([part[0] for part in parts]), *parts[0][1:])
 
 
-class Streamed(nn.Module):
+class Streamed(Named):
     """A block of the middle that does not stay: brought for its forward and again for its backward,
     where its activations are computed anew. before, after: its neighbours, fetched meanwhile."""
 
@@ -155,11 +187,11 @@ class Streamed(nn.Module):
         before: nn.Module | None,
         after: nn.Module | None,
     ) -> None:
-        super().__init__()
+        super().__init__(block)
         self._block, self.device = (block,), device
         self._before, self._after = (before,), (after,)
 
-    def forward(self, **inputs: object) -> tuple[Tensor, ...]:
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
         (block,) = self._block
         return checkpoint(
             block,
@@ -168,7 +200,7 @@ class Streamed(nn.Module):
                 passing(self.device, block, *self._after),
                 passing(self.device, block, *self._before),
             ),
-            **inputs,
+            **given,
         )
 
 

@@ -7,10 +7,11 @@ import torch
 from test_train import SETTINGS, losses, trainer
 from tiny import randomise, tiny_flux
 
+from blockskip.families.streams import TextAndImage
 from blockskip.lab import baselines
 from blockskip.memory.placement import replaced
-from blockskip.residuals import full_velocity, load_rows
-from blockskip.skipping import Pass, snapshot, velocity
+from blockskip.residuals import Pass, full_velocity, load_rows
+from blockskip.skipping import snapshot, velocity
 from blockskip.train import Trainer
 
 WHOLE = dataclasses.replace(SETTINGS, front=0, back=0, prior=0.4)
@@ -67,11 +68,12 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
     randomise(one.lora)
     one.window_lora = snapshot(one.lora)
     blocks = [name for name, _ in one.family.blocks(one.model)]
-    gone = {name: Pass() for name in (*blocks[:1], *blocks[-2:])}
+    gone = {
+        name: Pass(one.model.get_submodule(name), TextAndImage())
+        for name in (*blocks[:1], *blocks[-2:])
+    }
     inputs = one._inputs(range(4))
-    given = one.family.inputs(
-        inputs.noisy, inputs.text, inputs.pooled, inputs.t, inputs.side_px, inputs.guidance
-    )
+    given = one.family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
     with torch.no_grad(), replaced(one.model, gone):
         (expected,) = one.model(**given)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)

@@ -1,0 +1,92 @@
+"""What goes from block to block, in the three ways the library's models hand it on.
+
+A block is called with streams among its arguments and gives the new ones. All three kinds answer the
+same questions, so nothing else need know how a model does it. T image tokens, S text tokens, width D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Given = Mapping[str, object]  # a block's arguments by name
+
+
+class Streams(Protocol):
+    """How a block takes and gives its streams."""
+
+    names: tuple[str, ...]  # of its arguments that are streams, in the order it gives them
+
+    def passed(self, given: Given) -> Tensor | tuple[Tensor, ...]:
+        """What a block would give that did nothing."""
+
+    def image(self, outputs: Tensor | tuple[Tensor, ...], tokens: int) -> Tensor:
+        """The image stream (B, T, D) of what a block gives; tokens: T."""
+
+    def with_image(
+        self, outputs: Tensor | tuple[Tensor, ...], image: Tensor
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The same with another image stream."""
+
+
+@dataclass(frozen=True)
+class TextAndImage:
+    """Two streams, given as (text, image): FLUX, the double blocks of FLUX.2 and Chroma, SD3,
+    Qwen-Image."""
+
+    names: tuple[str, ...] = ("encoder_hidden_states", "hidden_states")
+
+    def passed(self, given: Given) -> tuple[Tensor, ...]:
+        return tuple(given[name] for name in self.names)
+
+    def image(self, outputs: tuple[Tensor, ...], tokens: int) -> Tensor:
+        return outputs[1]
+
+    def with_image(self, outputs: tuple[Tensor, ...], image: Tensor) -> tuple[Tensor, ...]:
+        return outputs[0], image
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Image tokens only; text comes in by cross attention: SANA."""
+
+    names: tuple[str, ...] = ("hidden_states",)
+
+    def passed(self, given: Given) -> Tensor:
+        return given[self.names[0]]
+
+    def image(self, outputs: Tensor, tokens: int) -> Tensor:
+        return outputs
+
+    def with_image(self, outputs: Tensor, image: Tensor) -> Tensor:
+        return image
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Text and image as one sequence (B, S + T, D): the single blocks of FLUX.2 and Chroma (text
+    first), Z-Image (image first)."""
+
+    names: tuple[str, ...] = ("hidden_states",)
+    image_first: bool = False
+
+    def passed(self, given: Given) -> Tensor:
+        return given[self.names[0]]
+
+    def image(self, outputs: Tensor, tokens: int) -> Tensor:
+        return outputs[:, :tokens] if self.image_first else outputs[:, -tokens:]
+
+    def with_image(self, outputs: Tensor, image: Tensor) -> Tensor:
+        tokens = image.shape[1]
+        if self.image_first:
+            return torch.cat([image, outputs[:, tokens:]], 1)
+        return torch.cat([outputs[:, :-tokens], image], 1)
+
+
+def flat(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """What a block gives, as a tuple."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
