@@ -170,20 +170,13 @@ def compute_window(
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU; W rows each.
 
-    Returns `noisy` (x_t), `text` (the captions' embeddings; of those that no block of the middle
-    reads one number a token, for its shape) and `beside`, `t`; `front.0`, … (what the last block of
-    the front gives) when span.front > 0; `back` (W, T, D) when span.back > 0; and one (W, k·D) for each
-    modulation linear of the middle under its name. progress(n, total) is called after each block.
+    Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
+    0; `back` (W, T, D) when span.back > 0; and one (W, k·D) for each modulation linear of the middle
+    under its name. Captions are not in it. progress(n, total) is called after each block.
     alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
     waits on `device`, else in RAM.
     """
-    read = family.reads_text or not span.front
-    window: dict[str, Tensor] = {
-        "noisy": inputs.noisy,
-        "text": inputs.text.embeds if read else inputs.text.embeds[..., :1].clone(),
-        "beside": inputs.text.beside,
-        "t": inputs.t,
-    }
+    window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
     layers = layerwise(model, family, micro_batch, device)
     if alongside:
         for name, layer in layers.items():

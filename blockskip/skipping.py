@@ -169,17 +169,25 @@ def streamed(
     }
 
 
+def read_by_middle(family: Family, span: Span, text: Text) -> Text:
+    """Captions as a step needs them: whole where the middle reads them, else one number a token, for
+    their shape."""
+    if family.reads_text or not span.front:
+        return text
+    return Text(text.embeds[..., :1], text.beside)
+
+
 def velocity(
     model: nn.Module,
     family: Family,
     feed: Feed,
     window: dict[str, Tensor],
+    text: Text,
     side_px: int,
     guidance: bool,
 ) -> Tensor:
     """v of the skipping model for the draws of `window` (compute_window), whose tensors have B rows:
-    latents. Must run inside `feed.holding`."""
-    text = Text(window["text"], window["beside"])
+    latents. text: their captions, as `read_by_middle` gives them. Must run inside `feed.holding`."""
     given = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
     return family.velocity(model(**given))
 

@@ -33,7 +33,15 @@ from blockskip.residuals import (
     save_window,
 )
 from blockskip.schedule import Draw, train_side
-from blockskip.skipping import Feed, add_lora, restore, skipping, snapshot, velocity
+from blockskip.skipping import (
+    Feed,
+    add_lora,
+    read_by_middle,
+    restore,
+    skipping,
+    snapshot,
+    velocity,
+)
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,15 @@ def micro_step(
     family: Family,
     feed: Feed,
     window: dict[str, Tensor],
+    text: Text,
     side_px: int,
     guidance: bool,
     accumulation: int,
 ) -> Tensor:
-    """Forward and backward of the B draws of `window`; gives their share of the step's loss."""
+    """Forward and backward of the B draws of `window`, whose captions are `text` (`read_by_middle`);
+    gives their share of the step's loss."""
     with feed.holding(window):
-        prediction = velocity(model, family, feed, window, side_px, guidance)
+        prediction = velocity(model, family, feed, window, text, side_px, guidance)
         loss = flow.loss(prediction, window["target"]) / accumulation
         loss.backward()
     return loss.detach()
@@ -187,14 +197,18 @@ class Trainer:
         return range(start, start + settings.fresh_steps(num_steps) * settings.draws_per_step)
 
     def _inputs(self, rows: Sequence[int]) -> WindowInputs:
-        data, t = self.data, self._times(rows)
+        t, dtype = self._times(rows), next(self.model.parameters()).dtype
+        noisy = flow.add_noise(self.data.latents[list(rows)], self._noise(rows), t)
+        return WindowInputs(noisy.to(dtype), self._text(rows), t, self.side_px, self.guidance)
+
+    def _text(self, rows: Sequence[int]) -> Text:
+        """The draws' captions, a row each, in the model's type."""
+        data = self.data
         captions = [
             data.class_caption if draw.prior else data.captions[draw.photo]
             for draw in (data.draws[i] for i in rows)
         ]
-        text, dtype = data.text.rows(captions), next(self.model.parameters()).dtype
-        noisy = flow.add_noise(data.latents[list(rows)], self._noise(rows), t)
-        return WindowInputs(noisy.to(dtype), text.to(dtype), t, self.side_px, self.guidance)
+        return data.text.rows(captions).to(next(self.model.parameters()).dtype)
 
     def _alongside(self, rows: range) -> Alongside | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""
@@ -230,17 +244,21 @@ class Trainer:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
         settings = self.settings
         total = 0.0
-        start = (self.step - first) * settings.draws_per_step % len(self._rows(first))
+        draws = self._rows(first)
+        start = (self.step - first) * settings.draws_per_step % len(draws)
         with self._skipping() as feed:
             if settings.middle == "leaves" and not self._held:
                 self._held = hold(self.device, self.model, keep=True)
             for row in range(start, start + settings.draws_per_step, settings.batch):
                 window = load_rows(path, row, row + settings.batch, self.device)
+                captions = self._text(draws[row : row + settings.batch])
+                text = read_by_middle(self.family, self.span, captions).to(self.device)
                 total += micro_step(
                     self.model,
                     self.family,
                     feed,
                     window,
+                    text,
                     self.side_px,
                     self.guidance,
                     settings.accumulation,

@@ -24,7 +24,7 @@ def full_output(model, family, draws):
 
 def skipped_output(model, family, span, window, draws, checkpointing=False, backward=None):
     with skipping(model, family, span, checkpointing) as feed, feed.holding(window):
-        output = velocity(model, family, feed, window, draws.side_px, draws.guidance)
+        output = velocity(model, family, feed, window, draws.text, draws.side_px, draws.guidance)
         if backward is not None:
             backward(output)
     return output
@@ -101,7 +101,9 @@ def test_gradient_passes_a_skipped_back_as_identity():
             first_skipped.register_forward_pre_hook(keep("before"), with_kwargs=True),
             model.norm_out.register_forward_pre_hook(keep("after"), with_kwargs=True),
         ]
-        velocity(model, family, feed, window, draws.side_px, False).square().sum().backward()
+        velocity(
+            model, family, feed, window, draws.text, draws.side_px, False
+        ).square().sum().backward()
         for handle in handles:
             handle.remove()
     assert seen["after"].grad.abs().max() > 0

@@ -91,7 +91,9 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
 def gradients(model, lora, window, draws, **how):
     with skipping(model, FAMILY, SPAN, **how) as feed, feed.holding(window):
         hold(CPU, model)
-        velocity(model, FAMILY, feed, window, draws.side_px, False).square().mean().backward()
+        velocity(
+            model, FAMILY, feed, window, draws.text, draws.side_px, False
+        ).square().mean().backward()
     found = {name: p.grad.clone() for name, p in lora.items()}
     for parameter in lora.values():
         parameter.grad = None

@@ -61,12 +61,7 @@ class WholeTrainer(Trainer):
             alongside.velocity = self._answers(alongside.inputs)
             restore(self.lora, current)
         inputs = self._inputs(rows)
-        return {
-            "noisy": inputs.noisy,
-            "text": inputs.text.embeds,
-            "beside": inputs.text.beside,
-            "t": inputs.t,
-        }
+        return {"noisy": inputs.noisy, "t": inputs.t}
 
     def _answers(self, inputs: object) -> Tensor:
         return full_velocity(

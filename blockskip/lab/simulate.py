@@ -28,7 +28,7 @@ from blockskip.lab.meta_models import (
 from blockskip.lab.peak import PeakMeter, fake_card
 from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
 from blockskip.residuals import Span, modulation_names
-from blockskip.skipping import add_lora, skipping
+from blockskip.skipping import add_lora, read_by_middle, skipping
 from blockskip.train import micro_step
 
 
@@ -157,8 +157,9 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
         _fill_state(adam, lora)
         meter.restart()
         window = _window(choice, row, kind, modulation)
-        micro_step(model, kind, feed, window, choice.side_px, row.guidance_embedding, 1)
-        del window
+        text = read_by_middle(kind, span, _text_of(choice, choice.batch))
+        micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
+        del window, text
         adam.step()
 
 
@@ -199,9 +200,12 @@ def _forward(
     choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
     noisy = torch.empty(rows, _cells(side_px, kind), 64)
-    text = Text(torch.empty(rows, choice.text_tokens, 4096), torch.empty(rows, 768))
     t = torch.empty(rows, dtype=torch.float32)
-    model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
+    model(**kind.inputs(noisy, _text_of(choice, rows), t, side_px, row.guidance_embedding))
+
+
+def _text_of(choice: Choice, rows: int) -> Text:
+    return Text(torch.empty(rows, choice.text_tokens, 4096), torch.empty(rows, 768))
 
 
 def _window(
@@ -211,8 +215,6 @@ def _window(
     rows, image, width = choice.batch, _cells(choice.side_px, kind), row.width
     window = {
         "noisy": torch.empty(rows, image, 64),
-        "text": torch.empty(rows, choice.text_tokens, 1 if choice.front else 4096),
-        "beside": torch.empty(rows, 768),
         "t": torch.empty(rows, dtype=torch.float32),
         "target": torch.empty(rows, image, 64, dtype=torch.float32),
     }

@@ -30,7 +30,8 @@ def predicted(one: Trainer, rows: int = 4) -> torch.Tensor:
     """What the model of a training step says of the first draws of the first window."""
     window = load_rows(one._window(0), 0, rows, one.device)
     with torch.no_grad(), one._skipping() as feed, feed.holding(window):
-        return velocity(one.model, one.family, feed, window, one.side_px, one.guidance)
+        text = one._text(range(rows))
+        return velocity(one.model, one.family, feed, window, text, one.side_px, one.guidance)
 
 
 def test_whole_lora_learns_what_the_loop_learns_with_nothing_skipped(tmp_path):
