@@ -1,6 +1,6 @@
 """What a family of diffusion transformers must answer; everything else is written once for all.
 
-To add a family: a class with these members in a file of its own, a line in `family()`, and a row in
+To add a family: a class with these members in a file of its own that calls it FAMILY, and a row in
 presets/models.toml. Shapes: B draws, T image tokens, S text tokens, C latent channels, D width. A latent
 is what the library's transformer takes: (B, T, C) packed, or (B, C, H, W).
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -108,7 +109,5 @@ class Family(Protocol):
 
 
 def family(name: str) -> Family:
-    """The family of that name (presets/models.toml, key `family`)."""
-    from blockskip.families.flux import Flux
-
-    return {"flux": Flux}[name]()
+    """The family of that name (presets/models.toml, key `family`): FAMILY of the module so named."""
+    return import_module(f"blockskip.families.{name}").FAMILY()

@@ -177,3 +177,6 @@ class _WhereInputsWait(FluxPipeline):
 def _present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     inside = {name for name, _ in block.named_modules()}
     return tuple(name for name in names if name in inside)
+
+
+FAMILY = Flux

@@ -1,0 +1,92 @@
+"""Every family's tiny random transformer and draws, of uneven sizes: what the properties of METHOD.md §1.5
+are shown on. A new family adds one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from blockskip.families.base import Family, Text, family
+from blockskip.residuals import WindowInputs
+
+
+@dataclass(frozen=True)
+class Case:
+    """build(seed): the transformer, frozen. latent: shape of one draw's. text: width of embeddings.
+    beside(num, tokens): what goes with captions."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    latent: tuple[int, ...]
+    text: int
+    beside: Callable[[int, int], torch.Tensor]
+    side_px: int = 48
+    tokens: int = 7
+
+    @property
+    def family(self) -> Family:
+        return family(self.name)
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        model = self.build().requires_grad_(False).eval()
+        with torch.no_grad():  # what the libraries begin with zeros must not hide anything
+            for parameter in model.parameters():
+                if not parameter.abs().max() > 0:
+                    parameter.normal_(std=0.1)
+        return model
+
+    def draws(self, num: int = 5, seed: int = 1) -> WindowInputs:
+        torch.manual_seed(seed)
+        return WindowInputs(
+            torch.randn(num, *self.latent),
+            Text(torch.randn(num, self.tokens, self.text), self.beside(num, self.tokens)),
+            torch.rand(num),
+            self.side_px,
+            False,
+        )
+
+
+def _flux() -> nn.Module:
+    from tiny import tiny_flux
+
+    return tiny_flux()
+
+
+def _sana() -> nn.Module:
+    from diffusers import SanaTransformer2DModel
+
+    return SanaTransformer2DModel(
+        in_channels=5,
+        out_channels=5,
+        num_attention_heads=3,
+        attention_head_dim=8,
+        num_layers=6,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=20,
+        sample_size=3,
+        interpolation_scale=None,
+    )
+
+
+def _pooled(num: int, tokens: int) -> torch.Tensor:
+    return torch.randn(num, 10)
+
+
+def _mask(num: int, tokens: int) -> torch.Tensor:
+    """Captions of different lengths."""
+    return (torch.arange(tokens) < torch.randint(2, tokens + 1, (num, 1))).float()
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("flux", _flux, (9, 12), 20, _pooled),
+        Case("sana", _sana, (5, 3, 3), 20, _mask, side_px=96),
+    )
+}
