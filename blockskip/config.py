@@ -163,6 +163,9 @@ class ModelRow:
     licence: str
     default_ratio: float
     provenance: str
+    parts: tuple[
+        str, ...
+    ] = ()  # of the model that have weights, where a folder of it is all we read
     licence_url: str = ""  # its text
     gated: bool = False  # the hub wants a token of an account that accepted the licence
     download_gib: float = 0.0  # of the files we take, before the hub is asked for their sizes

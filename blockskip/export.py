@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from PIL import Image
@@ -25,7 +24,7 @@ from torch import Tensor
 from blockskip import files
 from blockskip.config import ModelRow, Settings
 from blockskip.events import UserError
-from blockskip.families.flux_workflow import workflow
+from blockskip.families.base import LoraNames, family
 from blockskip.lora_header import (
     DIFFUSERS,
     PREFIX,
@@ -34,7 +33,6 @@ from blockskip.lora_header import (
     data_uri,
     is_demo,
     metadata,
-    names_of,
 )
 
 FORMATS = ("comfyui", "diffusers", "kohya")
@@ -75,7 +73,12 @@ def export_lora(
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {FORMATS}")
-    names = names_of(row.family)
+    names = family(row.family).names
+    if format not in names.FORMATS:
+        raise UserError(
+            f"LoRAs of {row.title} are not exported in {format}'s format.",
+            f"Use {' or '.join(names.FORMATS)}.",
+        )
     out = _target(out, settings)
     modules = _modules(lora, names, out.name)
     tensors = _stored(names.to_kohya(lora, row.width) if format == "kohya" else lora, row)
@@ -88,7 +91,7 @@ def export_lora(
     files.save_tensors(unchecked, tensors, header)
     try:
         try:
-            verify(unchecked, modules, format=format, family=row.family, called=out.name)
+            verify(unchecked, modules, format=format, names=names, called=out.name)
         except UserError:
             files.replace(unchecked, out.with_name(f"{out.name}.bad"))
             raise
@@ -106,7 +109,7 @@ def export_lora(
 
 
 def verify(
-    path: Path, modules: Collection[str], *, format: str, family: str = "flux", called: str = ""
+    path: Path, modules: Collection[str], *, format: str, names: LoraNames, called: str = ""
 ) -> None:
     """Reopen a file: all keys known and paired, shapes fit, numbers finite, some update not zero.
 
@@ -125,7 +128,7 @@ def verify(
     stated = files.read_metadata(path).get("modelspec.hash_sha256")
     if stated is not None and stated != content_hash(data):
         raise _broken(called, "its content is not what was written")
-    _check_keys(tensors, modules, format, names_of(family), called)
+    _check_keys(tensors, modules, format, names, called)
     down, up = _suffixes(format)
     layers = [name.removesuffix(down) for name in tensors if name.endswith(down)]
     for layer in layers:
@@ -141,7 +144,8 @@ def verify(
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
     """<name>.workflow.json beside the LoRA; for the demo model its note says what it cannot do."""
-    if format == "diffusers":
+    workflow = family(row.family).workflow
+    if format == "diffusers" or workflow is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
     files.write_json(path, workflow(out.name, settings.subject_caption, row, is_demo(row)))
@@ -164,7 +168,7 @@ def _fits_half(tensor: Tensor) -> bool:
     return bool((tensor - tensor.half().float()).abs().max() <= tensor.abs().max() / 1024)
 
 
-def _modules(lora: dict[str, Tensor], names: ModuleType, called: str) -> list[str]:
+def _modules(lora: dict[str, Tensor], names: LoraNames, called: str) -> list[str]:
     """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them
     all."""
     found: dict[str, int] = {}
@@ -184,7 +188,7 @@ def _check_keys(
     tensors: dict[str, Tensor],
     modules: Collection[str],
     format: str,
-    names: ModuleType,
+    names: LoraNames,
     called: str,
 ) -> None:
     """Exactly the keys that programs look for, no more and no fewer."""

@@ -7,15 +7,13 @@ import hashlib
 import io
 import json
 from collections.abc import Collection
-from types import ModuleType
 
 from PIL import Image
 from torch import Tensor
 
 from blockskip import __version__
 from blockskip.config import ModelRow, Settings
-from blockskip.events import UserError
-from blockskip.families import flux_names
+from blockskip.families.base import family
 
 THUMBNAIL_PX = 256
 DIFFUSERS = (".lora_A.weight", ".lora_B.weight")
@@ -37,7 +35,7 @@ def metadata(
 
     phrase = f"{settings.trigger} {settings.class_name}"
     rank = str(settings.rank)
-    names = names_of(row.family)
+    names = family(row.family).names
     made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
     only = (
         " It fits this studio's small demo model only; FLUX.1 itself cannot use it."
@@ -97,17 +95,6 @@ def data_uri(image: Image.Image) -> str:
     data = io.BytesIO()
     small.save(data, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
-
-
-def names_of(family: str) -> ModuleType:
-    """The module with the family's names. Raises UserError for a family that has none."""
-    known = {"flux": flux_names}
-    if family not in known:
-        raise UserError(
-            f"LoRAs of the {family} family cannot be exported yet.",
-            "The trained LoRA is safe in the run's checkpoints.",
-        )
-    return known[family]
 
 
 def is_demo(row: ModelRow) -> bool:

@@ -17,6 +17,7 @@ from blockskip import config, export, files
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.export import FORMATS, export_lora, verify
+from blockskip.families import flux_names
 from blockskip.families.base import family
 from blockskip.residuals import Span
 from blockskip.skipping import add_lora
@@ -226,23 +227,28 @@ def test_what_happens_to_the_file_is_noticed(lora, tmp_path, format):
     modules = sorted(
         n.removeprefix("transformer.").removesuffix(".lora_A.weight") for n in lora if "lora_A" in n
     )
-    verify(done.path, modules, format=format)
+    verify(done.path, modules, format=format, names=flux_names)
     good = done.path.read_bytes()
     tensors, head = load(good), header(done.path)
     with pytest.raises(UserError, match="no program would know"):
-        verify(done.path, [m for m in modules if not m.endswith("ff.net.2")], format=format)
+        verify(
+            done.path,
+            [m for m in modules if not m.endswith("ff.net.2")],
+            format=format,
+            names=flux_names,
+        )
     with pytest.raises(UserError, match="is missing"):
-        verify(done.path, [*modules, "proj_out"], format=format)
+        verify(done.path, [*modules, "proj_out"], format=format, names=flux_names)
     for data in (good[:-4], good[:100], b"", good[:-1] + bytes([good[-1] ^ 1])):
         done.path.write_bytes(data)
         with pytest.raises(UserError, match="pet.safetensors"):
-            verify(done.path, modules, format=format)
+            verify(done.path, modules, format=format, names=flux_names)
     if format == "kohya":
         name = next(n for n in tensors if n.endswith(".alpha"))
         head.pop("modelspec.hash_sha256")
         files.save_tensors(done.path, tensors | {name: torch.tensor(1.0)}, head)
         with pytest.raises(UserError, match="scale"):
-            verify(done.path, modules, format=format)
+            verify(done.path, modules, format=format, names=flux_names)
 
 
 def test_names_of_files_are_made_to_fit(lora, tmp_path):

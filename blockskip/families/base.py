@@ -7,7 +7,7 @@ is what the library's transformer takes: (B, T, C) packed, or (B, C, H, W).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +64,8 @@ class Family(Protocol):
     embedders: tuple[str, ...]
     reads_text: bool  # whether every block reads the caption, not only the text stream it is given
     shared_modulation: tuple[str, ...]  # linears beside the blocks that see what `modulation`'s see
+    workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
+    names: LoraNames  # what other programs call the layers of a LoRA
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> object:
@@ -106,6 +108,26 @@ class Family(Protocol):
         self, pipe: object, text: Text, negative: Text, sampling: Sampling, seeds: Sequence[int]
     ) -> list[Image.Image]:
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
+
+
+class LoraNames(Protocol):
+    """Names of layers in LoRA files (names.py; flux_names.py has its own). ARCHITECTURE,
+    IMPLEMENTATION, BASE_MODEL, KOHYA_MODULE: for the header. FORMATS: of files that can be written."""
+
+    ARCHITECTURE: str
+    IMPLEMENTATION: str
+    BASE_MODEL: str
+    KOHYA_MODULE: str
+    FORMATS: tuple[str, ...]
+
+    def is_comfy_key(self, name: str) -> bool:
+        """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`."""
+
+    def kohya_names(self, modules: Collection[str]) -> set[str]:
+        """The layers of a kohya file that hold LoRAs of these."""
+
+    def to_kohya(self, lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
+        """The LoRA under kohya's names."""
 
 
 def family(name: str) -> Family:

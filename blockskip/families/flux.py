@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
-from blockskip.families import flux_files
+from blockskip.families import flux_files, flux_names
 from blockskip.families.base import Sampling, Text
+from blockskip.families.flux_workflow import workflow
 from blockskip.families.streams import Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -51,6 +52,8 @@ class Flux:
     embedders = ("x_embedder", "context_embedder")
     reads_text = False
     shared_modulation = ()
+    names = flux_names
+    workflow = staticmethod(workflow)
     large = ("transformer", "text_encoder_2")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:

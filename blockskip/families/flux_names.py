@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # names alone open at once
 ARCHITECTURE = "flux-1-dev/lora"
 IMPLEMENTATION = "https://github.com/black-forest-labs/flux"
 BASE_MODEL = "flux1"  # ss_base_model_version of sd-scripts
+FORMATS = ("comfyui", "diffusers", "kohya")
 KOHYA_MODULE = "networks.lora_flux"  # ss_network_module
 
 _MLP = 4  # FLUX's MLP is four times as wide as its stream; ComfyUI assumes it too

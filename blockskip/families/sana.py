@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Gemma2Model
 
 from blockskip.families.base import Sampling, Text
+from blockskip.families.names import LibraryNames
 from blockskip.families.streams import Alone, Streams
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -37,6 +38,9 @@ class Sana:
     embedders = ("patch_embed",)
     reads_text = True
     shared_modulation = ("time_embed.linear",)
+    # stock ComfyUI has no SANA; OneTrainer's spelling in the header
+    names = LibraryNames("sana/lora", "https://github.com/NVlabs/Sana", "sana", comfy="")
+    workflow = None
     large = ("transformer", "text_encoder")
     timestep_scale = 1.0
 

@@ -92,7 +92,7 @@ def check(source: Source) -> dict[str, dict]:
     else "". Raises UserError when a file is missing, cut short or of another model.
     """
     said = {}
-    for part in layouts(source.row.family).PARTS:
+    for part in layouts(source.row).PARTS:
         weights = source.weights(part).values()
         stored = {weight.entry for weight in weights}
         said[part] = {

@@ -36,7 +36,7 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
             raise UserError(f"{path} is not there.", "Check the path.")
     folders = [base for path in paths if path.is_dir() for base in bases(path)]
     named = [path for path in paths if path.is_file()]
-    family, found = layouts(row.family), {}
+    family, found = layouts(row), {}
     source = Source(row, configs_folder(row))
     around = [path for base in folders for path in weight_files(base)]
     for part in family.PARTS:
@@ -75,7 +75,7 @@ def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
 
 def _note(source: Source) -> str:
     """Raises UserError when a file is packed in a way that cannot be read."""
-    family, tables = layouts(source.row.family), {}
+    family, tables = layouts(source.row), {}
     for part, path in source.files.items():
         tables[part] = family.find(part, tensor_table([path]), source.config(part)) or {}
         for key, tensor in tables[part].items():
@@ -147,7 +147,7 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
 
     The least rounded first, then a file of its own before one that holds several parts.
     """
-    family, config = layouts(source.row.family), source.config(part)
+    family, config = layouts(source.row), source.config(part)
     ranked = []
     for path in files:
         name = path.name.lower()
@@ -182,7 +182,7 @@ def _rounding(tensors: dict[str, Entry]) -> tuple[int, float]:
 def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
     """Folder of each vocabulary. Raises UserError when none of `folders` has it."""
     found = {}
-    for name, (inside, files) in layouts(row.family).TOKENIZERS.items():
+    for name, (inside, files) in layouts(row).TOKENIZERS.items():
         holding = _holding(folders, (name, inside), files)
         # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
         holding = holding or _holding(candidates(), (inside,), files)
@@ -212,7 +212,7 @@ def _problem(path: Path) -> str:
 
 
 def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path]) -> UserError:
-    what, file, kind = layouts(row.family).PARTS[part]
+    what, file, kind = layouts(row).PARTS[part]
     places = ", ".join(str(path) for path in paths)
     problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
     return UserError(

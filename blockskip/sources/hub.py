@@ -249,5 +249,5 @@ def _whole(row: ModelRow, folder: Path) -> bool:
 
     source = Source(row, folder)
     return (folder / "model_index.json").exists() and all(
-        source.paths(part) for part in layouts(row.family).PARTS
+        source.paths(part) for part in layouts(row).PARTS
     )

@@ -12,6 +12,7 @@ from types import ModuleType
 from blockskip import config, files, runs
 from blockskip.config import ModelRow
 from blockskip.events import UserError, command
+from blockskip.families.library_files import LibraryFiles
 from blockskip.sources.weights import WeightIndex, part_files, tensor_table
 
 SMALL = 16 << 20  # bytes; a bigger file's digest is remembered
@@ -50,7 +51,7 @@ class Source:
 
         Raises UserError when the files are missing, broken, or do not hold the whole part.
         """
-        family = layouts(self.row.family)
+        family = layouts(self.row)
         # the sizes this model must have, whatever the folder's own configuration says
         known = configs_folder(self.row)
         wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
@@ -80,11 +81,11 @@ class Source:
         return files.fingerprint(*parts)
 
 
-def layouts(family: str) -> ModuleType:
-    """The module that knows how a family's files look."""
+def layouts(row: ModelRow) -> ModuleType | LibraryFiles:
+    """What knows how a model's files look."""
     from blockskip.families import flux_files
 
-    return {"flux": flux_files}[family]
+    return LibraryFiles(row) if row.parts else flux_files
 
 
 def configs_folder(row: ModelRow) -> Path:

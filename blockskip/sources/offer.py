@@ -96,7 +96,7 @@ def _look(row: ModelRow) -> tuple[str, str, UserError | None]:
 def _check_heads(source: Source) -> None:
     """Raises UserError when a file is missing or cut short. Heads are remembered until a file
     changes; whether every weight is there is `check`'s business, when a model is chosen."""
-    for part, (what, *_) in layouts(source.row.family).PARTS.items():
+    for part, (what, *_) in layouts(source.row).PARTS.items():
         paths = source.paths(part)
         if not paths:
             raise UserError(

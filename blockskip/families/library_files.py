@@ -1,0 +1,38 @@
+"""Weights of a model that we read in the library's own layout only: a folder a part. No torch.
+
+What each family's file layout answers is written in flux_files.py, which knows ComfyUI's too.
+"""
+
+from __future__ import annotations
+
+from blockskip.config import ModelRow
+from blockskip.sources.weights import Entry, WeightIndex, weight
+
+_WHAT = {"transformer": "transformer", "vae": "VAE"}  # else a text encoder
+
+
+class LibraryFiles:
+    """parts: of the model that have weights."""
+
+    # ComfyUI's single files are not taken apart for these models
+    TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]] = {}
+    NAMESAKES: tuple[str, ...] = ()
+
+    def __init__(self, row: ModelRow) -> None:
+        folder = f"a folder of {row.source} in diffusers' layout"
+        self.PARTS = {part: (_WHAT.get(part, "text encoder"), folder, "") for part in row.parts}
+        self.PREFERRED = dict.fromkeys(row.parts, "")
+
+    def find(self, part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
+        """All tensors, where there are any; a single file that is not in this layout has none."""
+        return tensors or None
+
+    def index(self, part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
+        """The library's parameter name → where it lies, with and without the prefix that the
+        libraries' classes for one and the same text encoder do not agree about."""
+        found = {}
+        for key in tensors:
+            found[key] = weight(tensors, key)
+            if part.startswith("text_encoder"):
+                found[key.removeprefix("model.")] = found[f"model.{key}"] = found[key]
+        return found
