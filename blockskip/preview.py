@@ -77,11 +77,9 @@ def sample(
 def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
     """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
     pictures, else only while it decodes, one picture after the other."""
-    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
+    before = {name: value for name, value in vars(vae).items() if name.startswith(_TILES)}
     if tiled:
-        factor = vae.tile_sample_min_size // vae.tile_latent_min_size
-        vae.use_tiling = True
-        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_PX, TILE_PX // factor
+        _tile(vae, before)
     try:
         if rows >= TOGETHER:
             with resident(device, vae):
@@ -102,7 +100,18 @@ def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> It
         finally:
             del vae.decode
     finally:
-        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
+        for name, value in before.items():
+            setattr(vae, name, value)
+
+
+_TILES = ("use_tiling", "tile_sample_", "tile_latent_")
+
+
+def _tile(vae: nn.Module, usual: dict[str, int]) -> None:
+    """Let the VAE work in tiles of TILE_PX; every class of VAE has its own names for their sizes."""
+    side = next(value for name, value in usual.items() if name.startswith("tile_sample_min"))
+    for name, value in usual.items():
+        setattr(vae, name, name == "use_tiling" or value * TILE_PX // side)
 
 
 def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:

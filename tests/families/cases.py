@@ -60,8 +60,8 @@ def _sana() -> nn.Module:
     from diffusers import SanaTransformer2DModel
 
     return SanaTransformer2DModel(
-        in_channels=5,
-        out_channels=5,
+        in_channels=4,
+        out_channels=4,
         num_attention_heads=3,
         attention_head_dim=8,
         num_layers=6,
@@ -87,6 +87,6 @@ CASES = {
     case.name: case
     for case in (
         Case("flux", _flux, (9, 12), 20, _pooled),
-        Case("sana", _sana, (5, 3, 3), 20, _mask, side_px=96),
+        Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
     )
 }

@@ -1,0 +1,176 @@
+"""What holds for every family's pipeline, on tiny random ones saved as folders in diffusers' layout."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny import randomise
+
+from blockskip import config, encode, preview
+from blockskip.config import ModelRow, Settings
+from blockskip.export import export_lora
+from blockskip.families.base import Family, Sampling, family
+from blockskip.memory.placement import hold
+from blockskip.opening import open_model
+from blockskip.residuals import Span
+from blockskip.skipping import add_lora
+from blockskip.sources import Source, check
+
+CPU = torch.device("cpu")
+CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long wooden bench"]
+
+
+def tiny_row(name: str, parts: tuple[str, ...], **changes: object) -> ModelRow:
+    """A row of presets/models.toml for a tiny model of that family."""
+    demo = config.model_row("demo")
+    return dataclasses.replace(demo, name=f"tiny-{name}", family=name, parts=parts, **changes)
+
+
+def tokenizer(kind: type, words: list[str], **special: str):
+    """A tokenizer of whole words, of the class that the pipeline wants."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    named = dict.fromkeys([*special.values(), *words])
+    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(named)}, special["unk_token"]))
+    table.pre_tokenizer = pre_tokenizers.Whitespace()
+    return kind(tokenizer_object=table, **special)
+
+
+WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on", "the", "beach"})
+
+
+def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family, object]:
+    """(family, pipeline) as a run opens it: the large parts wait in their files."""
+    kind, source = family(row.family), Source(row, folder)
+    said = check(source)
+    assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
+    return kind, open_model(kind, row, source, Settings(precision=precision), CPU)
+
+
+def check_text(row: ModelRow, folder: Path, tokens: int) -> None:
+    """Captions have the digits that they have alone, in a whole encoder or one brought block by block."""
+    kind, pipe = opened(row, folder)
+    together = encode.encode_captions(kind, pipe, CAPTIONS, tokens)
+    whole = kind.load(folder, torch.float32)
+    for i, caption in enumerate(CAPTIONS):
+        with torch.no_grad():
+            alone = kind.encode_text(whole, [caption], tokens)
+        assert together.embeds.shape[1] == alone.embeds.shape[1] == tokens
+        torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.beside[i], alone.beside[0])
+    differ = (together.embeds[0] - together.embeds[2]).abs().max()
+    assert differ > 1e-3, "captions differ"
+
+
+def check_pictures(
+    row: ModelRow, folder: Path, tokens: int, side_px: int, guidance: float, **call: object
+) -> None:
+    """Our pictures, sampled layer by layer, are those that the library makes of the same words.
+
+    call: what the library's pipeline is given besides prompt, sizes, steps and generators.
+    """
+    kind, pipe = opened(row, folder)
+    prompts, seeds = [CAPTIONS[0], CAPTIONS[2]], [3, 4]
+    text = encode.encode_captions(kind, pipe, [*prompts, ""], tokens)
+    how = Sampling(side_px, 2, guidance)
+    ours = preview.sample(kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU)
+    whole = kind.load(folder, torch.float32)
+    theirs = whole(
+        prompt=prompts,
+        height=side_px,
+        width=side_px,
+        num_inference_steps=2,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        **call,
+    ).images
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.size == other.size == (side_px, side_px)
+        apart = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16))
+        assert apart.max() <= 2, "the same picture"
+    assert np.asarray(ours[0]).std() > 1, "and not a blank one"
+
+
+def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
+    """What the family makes of pixels is what the library's pipeline decodes: its VAE is given back
+    the latent it gave."""
+    kind, pipe = opened(row, folder)
+    hold(CPU, pipe.transformer)
+    torch.manual_seed(0)
+    pixels = torch.rand(1, 3, side_px, side_px) * 2 - 1
+    seen = {}
+
+    def encoded(*given, whole=pipe.vae.encode, **more):
+        out = whole(*given, **more)
+        seen["given"] = out.latent if hasattr(out, "latent") else out.latent_dist.mode()
+        return out
+
+    def decoded(latent, *given, whole=pipe.vae.decode, **more):
+        seen["back"] = latent
+        return whole(latent, *given, **more)
+
+    pipe.vae.encode, pipe.vae.decode = encoded, decoded
+    with torch.no_grad():
+        latents = kind.encode_images(pipe, pixels)
+        decode_with_library(kind, pipe, latents, side_px)
+    torch.testing.assert_close(seen["back"], seen["given"], atol=1e-4, rtol=1e-4)
+
+
+def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
+    """Let the library's pipeline decode latents, by a transformer that wants no change of them."""
+    text = encode.encode_captions(kind, pipe, ["", ""], 8)
+
+    class Still:
+        """A scheduler whose steps lead to where they are wanted."""
+
+        def __init__(self, scheduler):
+            self.scheduler = scheduler
+
+        def __getattr__(self, name):
+            return getattr(self.scheduler, name)
+
+        def step(self, *_, **__):
+            return (latents.clone(),)
+
+    pipe.scheduler = Still(pipe.scheduler)
+    kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])
+
+
+def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:
+    """A LoRA that was written is loaded by the library, and then does what ours does."""
+    kind, pipe = opened(row, folder)
+    hold(CPU, pipe.transformer)
+    tokens = 8
+    text = encode.encode_captions(kind, pipe, CAPTIONS[:1], tokens)
+    side = 4 * kind.pixel_multiple
+    pixels = torch.zeros(1, 3, side, side)
+    with torch.no_grad():
+        noisy = torch.randn_like(kind.encode_images(pipe, pixels))
+
+    def said(transformer):
+        with torch.no_grad():
+            given = kind.inputs(noisy, text, torch.tensor([0.4]), side, False)
+            return kind.velocity(transformer(**given))
+
+    plain = said(pipe.transformer)
+    lora = add_lora(pipe.transformer, kind, span, 3, targets, seed=0)
+    randomise(lora)
+    ours = said(pipe.transformer)
+    assert (ours - plain).abs().max() > 1e-3
+    settings = Settings(rank=3, targets=targets, front=span.front, back=span.back)
+    for form in ("comfyui", "diffusers"):
+        done = export_lora(
+            {name: p.detach() for name, p in lora.items()},
+            tmp_path / f"{form}.safetensors",
+            format=form,
+            settings=settings,
+            row=row,
+            started="2026-01-01T00:00:00+00:00",
+            num_photos=3,
+            step=5,
+        )
+        whole = kind.load(folder, torch.float32)
+        whole.load_lora_weights(str(done.path))
+        torch.testing.assert_close(said(whole.transformer), ours, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,91 @@
+"""SANA's pipeline, tiny and random."""
+
+import pytest
+import torch
+from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeline
+from families import checks
+from families.cases import CASES
+from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
+
+from blockskip.residuals import Span
+
+ROW = checks.tiny_row("sana", ("transformer", "text_encoder", "vae"))
+TOKENS, SIDE = 8, 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    words = checks.tokenizer(
+        GemmaTokenizerFast,
+        checks.WORDS,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+    )
+    text = Gemma2Model(
+        Gemma2Config(
+            vocab_size=len(words),
+            hidden_size=20,
+            intermediate_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+    vae = AutoencoderDC(
+        in_channels=3,
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=[1, 1],
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=0.41407,
+    )
+    pipe = SanaPipeline(
+        tokenizer=words,
+        text_encoder=text.eval(),
+        vae=vae.eval(),
+        transformer=CASES["sana"].model(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    path = tmp_path_factory.mktemp("tränsformer") / "tiny sana"
+    pipe.save_pretrained(path)
+    return path
+
+
+def test_text(folder):
+    checks.check_text(ROW, folder, TOKENS)
+
+
+def test_pictures(folder):
+    checks.check_pictures(
+        ROW,
+        folder,
+        TOKENS,
+        SIDE,
+        3.0,
+        guidance_scale=3.0,
+        max_sequence_length=TOKENS,
+        use_resolution_binning=False,
+    )
+
+
+def test_latents(folder):
+    checks.check_latents(ROW, folder, SIDE)
+
+
+def test_export(folder, tmp_path):
+    checks.check_export(ROW, folder, tmp_path, Span(1, 2), "attention")
