@@ -230,6 +230,11 @@ def quality_table() -> dict:
     return _preset("budgets")["quality"]
 
 
+def byte_table() -> dict:
+    """What planning counts of each model of full size, from presets/bytes.toml."""
+    return _preset("bytes")
+
+
 def training_preset(model: str, kind: str = "pet") -> dict:
     """Training defaults of a kind of subject, with what `model` needs differently."""
     preset = _preset("training")

@@ -1,0 +1,89 @@
+"""A model's own numbers, as presets/bytes.toml explains them: weights, and what a token takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from blockskip.config import byte_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """`count` blocks alike, in numbers (presets/bytes.toml)."""
+
+    count: int
+    linear: int
+    modulation: int
+    small: int
+    small_modulation: int
+    lora: int
+    lora_ff: int
+    kept: float
+    kept_ff: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBytes:
+    """What encoding captions takes: weights, and bytes."""
+
+    resident: int
+    block: int
+    ram: int
+    scores: float
+    token: float
+    fixed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeBytes:
+    """Weights of a VAE; bytes a pixel while it works."""
+
+    weights: int
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBytes:
+    """A model's numbers in presets/bytes.toml, where each is explained."""
+
+    pixels_a_token: int
+    latent_width: int
+    text_width: int
+    beside_width: int
+    around: int
+    embedders: int
+    largest: int
+    passing: float
+    forward_image: float
+    forward_text: float
+    forward_ff: float
+    forward_unpacked: float
+    unpacked: int
+    multiply_adds: int
+    text: TextBytes
+    vae: VaeBytes
+    kinds: tuple[Kind, ...]
+
+    def kind(self, index: int) -> Kind:
+        """Of block `index`."""
+        for kind in self.kinds:
+            if index < kind.count:
+                return kind
+            index -= kind.count
+        raise IndexError("there is no such block")
+
+
+@cache
+def numbers(model: str) -> ModelBytes:
+    """The numbers of a model of full size. Raises KeyError for one that has none."""
+    data = byte_table()[model]
+    return ModelBytes(
+        **{
+            **data,
+            "text": TextBytes(**data["text"]),
+            "vae": VaeBytes(**data["vae"]),
+            "kinds": tuple(Kind(**kind) for kind in data["kinds"]),
+        }
+    )
