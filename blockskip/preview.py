@@ -77,9 +77,7 @@ def sample(
 def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
     """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
     pictures, else only while it decodes, one picture after the other."""
-    before = {name: value for name, value in vars(vae).items() if name.startswith(_TILES)}
-    if tiled:
-        _tile(vae, before)
+    before = tile(vae) if tiled else {}
     try:
         if rows >= TOGETHER:
             with resident(device, vae):
@@ -104,14 +102,15 @@ def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> It
             setattr(vae, name, value)
 
 
-_TILES = ("use_tiling", "tile_sample_", "tile_latent_")
-
-
-def _tile(vae: nn.Module, usual: dict[str, int]) -> None:
-    """Let the VAE work in tiles of TILE_PX; every class of VAE has its own names for their sizes."""
-    side = next(value for name, value in usual.items() if name.startswith("tile_sample_min"))
-    for name, value in usual.items():
-        setattr(vae, name, name == "use_tiling" or value * TILE_PX // side)
+def tile(vae: nn.Module) -> dict[str, int]:
+    """Let the VAE work in tiles of TILE_PX; gives what was set before. Every class of VAE has its
+    own names for the sizes of tiles."""
+    names = ("use_tiling", "tile_sample_", "tile_latent_")
+    before = {name: value for name, value in vars(vae).items() if name.startswith(names)}
+    side = next(value for name, value in before.items() if name.startswith("tile_sample_min"))
+    for name, value in before.items():
+        setattr(vae, name, True if name == "use_tiling" else value * TILE_PX // side)
+    return before
 
 
 def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:

@@ -1,25 +1,20 @@
 """Models of a row at their full size as meta tensors, and streaming as a meter sees it (ours).
 
-The configurations are the published ones of FLUX.1-dev's parts; the classes are the libraries' own.
+The configurations are the published ones, kept in presets/<model>/; the classes are the libraries' own.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
 from blockskip.config import ModelRow
+from blockskip.families.base import family
 from blockskip.lab.peak import PeakMeter, quantise
-from blockskip.lab.random_checkpoint import T5_XXL
-
-CLIP_L = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-}
-TILE_PX = 512  # side of a VAE tile; FLUX's own is 1024, which would never tile a preview
+from blockskip.preview import tile
+from blockskip.sources.model import configs_folder
 
 
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
@@ -27,49 +22,43 @@ def build_transformer(row: ModelRow, precision: str) -> nn.Module:
 
     precision: bf16 | int8 | nf4, of the blocks; what stands around them stays bf16.
     """
-    from diffusers import FluxTransformer2DModel
-
-    model = FluxTransformer2DModel(
-        num_layers=row.blocks[0],
-        num_single_layers=row.blocks[1],
-        num_attention_heads=row.width // 128,
-        guidance_embeds=row.guidance_embedding,
-    )
-    model.requires_grad_(False).eval()
-    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+    model = _of_diffusers(row, "transformer")
+    for _, block in family(row.family).blocks(model):
         quantise(block, precision)
     return model
 
 
-def build_vae(tiled: bool) -> nn.Module:
-    """FLUX's VAE: eight pixels a latent cell, 16 channels."""
-    from diffusers import AutoencoderKL
-
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=16,
-        sample_size=1024,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
-    vae.requires_grad_(False).eval()
-    vae.use_tiling = tiled
-    vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_PX, TILE_PX // 8
+def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
+    """The VAE of a row; tiled as previews are."""
+    vae = _of_diffusers(row, "vae")
+    if tiled:
+        tile(vae)
     return vae
 
 
-def build_encoders() -> tuple[nn.Module, nn.Module]:
-    """(CLIP-L, T5-XXL)."""
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
+    """The text encoders of a row, by the part's name."""
+    import transformers
 
-    clip = CLIPTextModel(CLIPTextConfig(**CLIP_L))
-    t5 = T5EncoderModel(T5Config(**T5_XXL))
-    return clip.requires_grad_(False).eval(), t5.requires_grad_(False).eval()
+    found = {}
+    for part, (_, kind) in _config(row, "model_index").items():
+        if part.startswith("text_encoder"):
+            shape = transformers.AutoConfig.for_model(**_config(row, f"{part}/config"))
+            found[part] = getattr(transformers, kind)(shape).requires_grad_(False).eval()
+    return found
+
+
+def _of_diffusers(row: ModelRow, part: str) -> nn.Module:
+    import diffusers
+
+    shape = _config(row, f"{part}/config")
+    return getattr(diffusers, shape["_class_name"]).from_config(shape).requires_grad_(False).eval()
+
+
+def _config(row: ModelRow, name: str) -> dict:
+    path = configs_folder(row) / f"{name}.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    return {k: v for k, v in said.items() if k != "_class_name"} if name == "model_index" else said
 
 
 def weights(*modules: nn.Module) -> list[Tensor]:

@@ -18,6 +18,7 @@ from blockskip import optimizer
 from blockskip.config import ModelRow, model_row
 from blockskip.events import UserError
 from blockskip.families.base import Family, Text, family
+from blockskip.families.streams import flat
 from blockskip.lab.meta_models import (
     Streamed,
     build_encoders,
@@ -26,7 +27,9 @@ from blockskip.lab.meta_models import (
     weights,
 )
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
+from blockskip.memory.numbers import numbers
+from blockskip.memory.passes import outer_blocks
+from blockskip.memory.tables import GIB, STAGES, Choice, image_tokens, stage_needs
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, read_by_middle, skipping
 from blockskip.train import micro_step
@@ -47,7 +50,7 @@ def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
     Raises UserError for a model that has no full-size twin here.
     """
     row = model_row(choice.model)
-    if row.family != "flux" or not row.full_size:
+    if not row.full_size:
         raise UserError(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
@@ -85,21 +88,27 @@ def report(choice: Choice, stages: Sequence[str] = STAGES) -> dict:
 
 @torch.no_grad()
 def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
-    """One caption through both encoders; T5-XXL is streamed, its embedding table is not."""
-    clip, t5 = build_encoders()
+    """One caption through the encoders; the large one is streamed, its embedding table is not."""
+    kind, encoders = family(row.family), build_encoders(row)
+    for name, encoder in encoders.items():
+        blocks = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        with meter:
+            streamed = {id(t) for block in blocks for t in weights(block)}
+            meter.hold([t for t in weights(encoder) if id(t) not in streamed])
+            if blocks:
+                Streamed(meter, blocks)
     with meter:
-        meter.hold(weights(clip, t5.shared, t5.encoder.final_layer_norm))
-        Streamed(meter, t5.encoder.block)
         meter.restart()
-        pooled = clip(torch.zeros(1, 77, dtype=torch.long)).pooler_output
-        embeds = t5(torch.zeros(1, choice.text_tokens, dtype=torch.long))[0]
-        del pooled, embeds
+        for name, encoder in encoders.items():
+            count = choice.text_tokens if name in kind.large else 77  # CLIP's own length
+            said = encoder(torch.zeros(1, count, dtype=torch.long))
+            del said
 
 
 @torch.no_grad()
 def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """`encode_rows` crops of the training side through the VAE's encoder."""
-    vae = build_vae(tiled=False)
+    vae = build_vae(row, tiled=False)
     with meter:
         meter.hold(weights(vae))
         meter.restart()
@@ -114,9 +123,9 @@ def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
     kind = family(row.family)
     model, _ = _streamed_model(choice, row, kind, meter)
-    tokens = choice.text_tokens + _cells(choice.side_px, kind)
+    streams = _streams(choice, row, kind, model, choice.front)
     with meter:
-        state = torch.empty(choice.window_on_card, tokens, row.width)
+        state = [torch.empty(choice.window_on_card, *stream.shape[1:]) for stream in streams]
         meter.restart()
         _forward(choice, row, kind, model, choice.rows, choice.side_px)
         del state
@@ -127,14 +136,13 @@ def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)
     model, streamed = _streamed_model(choice, row, kind, meter)
-    vae = build_vae(choice.tiled)
+    vae, latent = build_vae(row, choice.tiled), _raw_latent(row, choice.preview_px)
     with meter:
         meter.restart()
         _forward(choice, row, kind, model, 1, choice.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
-        cells = choice.preview_px // 8
-        vae.decode(torch.empty(1, 16, cells, cells), return_dict=False)
+        vae.decode(latent, return_dict=False)
 
 
 def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
@@ -149,6 +157,8 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     for group in adam.param_groups:
         group["foreach"] = True  # what AdamW takes on a card
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
+    with torch.no_grad():
+        streams = _streams(choice, row, kind, model, span.front)
     with skipping(model, kind, span, choice.checkpointing) as feed, meter:
         if choice.middle == "streamed":
             Streamed(meter, middle, [*_around(model), *lora.values()])
@@ -156,8 +166,10 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
             meter.hold(weights(model))
         _fill_state(adam, lora)
         meter.restart()
-        window = _window(choice, row, kind, modulation)
-        text = read_by_middle(kind, span, _text_of(choice, choice.batch))
+        window = _window(choice, row, kind, streams) | {
+            name: torch.empty(choice.batch, size) for name, size in modulation.items()
+        }
+        text = read_by_middle(kind, span, _text_of(choice, row, choice.batch))
         micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
         del window, text
         adam.step()
@@ -192,38 +204,74 @@ def _around(model: nn.Module) -> list[Tensor]:
     return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
 
 
-def _cells(side_px: int, kind: Family) -> int:
-    return (side_px // kind.pixel_multiple) ** 2
+def _noisy(row: ModelRow, rows: int, side_px: int) -> Tensor:
+    """Latents of so many pictures: what the family makes of pixels."""
+    vae = build_vae(row, tiled=False)
+    pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
+    one = family(row.family).encode_images(_Pipe(vae), pixels)
+    return torch.empty(rows, *one.shape[1:])
 
 
 def _forward(
     choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
-    noisy = torch.empty(rows, _cells(side_px, kind), 64)
-    t = torch.empty(rows, dtype=torch.float32)
-    model(**kind.inputs(noisy, _text_of(choice, rows), t, side_px, row.guidance_embedding))
+    noisy, t = _noisy(row, rows, side_px), torch.empty(rows, dtype=torch.float32)
+    model(**kind.inputs(noisy, _text_of(choice, row, rows), t, side_px, row.guidance_embedding))
 
 
-def _text_of(choice: Choice, rows: int) -> Text:
-    return Text(torch.empty(rows, choice.text_tokens, 4096), torch.empty(rows, 768))
+def _text_of(choice: Choice, row: ModelRow, rows: int) -> Text:
+    own = numbers(row.name)
+    beside = choice.text_tokens if own.beside_width < 0 else own.beside_width
+    embeds = torch.empty(rows, choice.text_tokens + own.more_tokens, own.text_width)
+    return Text(embeds, torch.ones(rows, beside))
+
+
+def _streams(
+    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, front: int
+) -> tuple[Tensor, ...]:
+    """What goes from block to block where the front ends, one draw; of no front: after block 0."""
+    name, _ = kind.blocks(model)[max(0, front - 1)]
+    seen: list[tuple] = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda _module, _given, outputs: seen.append(flat(outputs))
+    )
+    _forward(choice, row, kind, model, 1, choice.side_px)
+    handle.remove()
+    return tuple(torch.empty_like(stream) for stream in seen[0] if stream is not None)
 
 
 def _window(
-    choice: Choice, row: ModelRow, kind: Family, modulation: dict[str, int]
+    choice: Choice, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
-    """What load_rows brings for one micro-step."""
-    rows, image, width = choice.batch, _cells(choice.side_px, kind), row.width
+    """What load_rows brings for one micro-step, but for the modulation."""
+    rows, noisy = choice.batch, _noisy(row, choice.batch, choice.side_px)
     window = {
-        "noisy": torch.empty(rows, image, 64),
+        "noisy": noisy,
         "t": torch.empty(rows, dtype=torch.float32),
-        "target": torch.empty(rows, image, 64, dtype=torch.float32),
+        "target": torch.empty_like(noisy, dtype=torch.float32),
     }
     if choice.front:
-        window["front.0"] = torch.empty(rows, choice.text_tokens, width)
-        window["front.1"] = torch.empty(rows, image, width)
+        for i, stream in enumerate(streams):
+            window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
     if choice.back:
-        window["back"] = torch.empty(rows, image, width)
-    return window | {name: torch.empty(rows, size) for name, size in modulation.items()}
+        image = image_tokens(row, choice.side_px)
+        window["back"] = torch.empty(rows, image, row.width)
+    return window
+
+
+def _raw_latent(row: ModelRow, side_px: int) -> Tensor:
+    """What the VAE itself makes of one picture, and takes to decode it."""
+    vae, seen = build_vae(row, tiled=False), []
+
+    def encode(pixels: Tensor, whole: Callable = vae.encode) -> object:
+        out = whole(pixels)
+        seen.append(out.latent if hasattr(out, "latent") else out.latent_dist.mode())
+        return out
+
+    vae.encode = encode
+    pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
+    family(row.family).encode_images(_Pipe(vae), pixels)
+    return seen[0]
 
 
 class _Pipe:

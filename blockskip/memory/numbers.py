@@ -52,6 +52,7 @@ class ModelBytes:
     latent_width: int
     text_width: int
     beside_width: int
+    more_tokens: int
     around: int
     embedders: int
     largest: int

@@ -204,15 +204,20 @@ class Streamed(Named):
         )
 
 
-def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
-    """The repeated blocks of a text encoder (its outermost module lists) by name, each wrapped."""
+def outer_blocks(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(name, block) of a text encoder's repeated blocks: its outermost module lists."""
     lists = [n for n, module in encoder.named_modules() if isinstance(module, nn.ModuleList)]
     outer = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
-    blocks = [
+    return [
         (f"{name}.{i}", block)
         for name in outer
         for i, block in enumerate(encoder.get_submodule(name))
     ]
+
+
+def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
+    """The repeated blocks of a text encoder by name, each wrapped."""
+    blocks = outer_blocks(encoder)
     following = [block for _, block in blocks[1:]] + [None]
     return {
         name: RowByRow(block, device, ahead)
