@@ -17,9 +17,11 @@ class Kind:
     modulation: int
     small: int
     small_modulation: int
+    told: int
     lora: int
     lora_ff: int
-    kept: float
+    kept_image: float
+    kept_text: float
     kept_ff: float
 
 
@@ -56,7 +58,10 @@ class ModelBytes:
     around: int
     embedders: int
     largest: int
-    passing: float
+    told: int
+    stream_text: float
+    passing_image: float
+    passing_text: float
     forward_image: float
     forward_text: float
     forward_ff: float

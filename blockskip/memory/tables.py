@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blockskip.config import ModelRow
-from blockskip.memory.numbers import numbers
+from blockskip.memory.numbers import Kind, numbers
 
 GIB = 1024**3
 STAGES = ("text", "latents", "residuals", "train", "preview")
@@ -123,9 +123,9 @@ def image_tokens(row: ModelRow, side_px: int) -> int:
     return (side_px // numbers(row.name).pixels_a_token) ** 2
 
 
-def tokens(row: ModelRow, choice: Choice, side_px: int = 0) -> int:
-    """Image and text tokens of one draw of that side."""
-    return image_tokens(row, side_px or choice.side_px) + choice.text_tokens
+def text_rows(row: ModelRow, choice: Choice) -> int:
+    """Of a caption's embedding."""
+    return choice.text_tokens + numbers(row.name).more_tokens
 
 
 def _around(row: ModelRow, embedders: bool) -> float:
@@ -140,9 +140,16 @@ def _stream(row: ModelRow, choice: Choice, indices: range, modulation: bool) -> 
     return max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
 
 
+def _units(row: ModelRow, choice: Choice, image: float, text: float, side_px: int = 0) -> float:
+    """Bytes of so many numbers an image token and a text token of a draw, for each of the model's
+    width, in bf16."""
+    count = image * image_tokens(row, side_px or choice.side_px) + text * text_rows(row, choice)
+    return 2.0 * count * row.width
+
+
 def _unit(row: ModelRow, choice: Choice, side_px: int = 0) -> float:
-    """Bytes of one stream of all tokens of a draw at the model's width, in bf16."""
-    return 2.0 * tokens(row, choice, side_px) * row.width
+    """Bytes of what goes from block to block, of one draw."""
+    return _units(row, choice, 1.0, numbers(row.name).stream_text, side_px)
 
 
 def _unpacked(row: ModelRow, choice: Choice) -> float:
@@ -152,20 +159,26 @@ def _unpacked(row: ModelRow, choice: Choice) -> float:
 
 def _train_card(row: ModelRow, choice: Choice) -> float:
     middle, lora = _middle(row, choice), lora_params(row, choice)
-    unit, own = choice.batch * _unit(row, choice), numbers(row.name)
-    ff = choice.targets == "attention+ff"
-    kept = [kind.kept + kind.kept_ff * ff for kind in map(own.kind, middle)]
+    own, ff = numbers(row.name), choice.targets == "attention+ff"
+    kept = [choice.batch * _kept(row, choice, own.kind(i), ff) for i in middle]
     there = _around(row, embedders=not choice.front) + 12 * lora
     if choice.middle != "streamed":
         there += middle_bytes(row, choice)
     # what backward makes and lets go
-    passing = own.passing * unit + _unpacked(row, choice)
+    passing = choice.batch * _units(row, choice, own.passing_image, own.passing_text)
+    passing += _unpacked(row, choice)
     if not choice.checkpointing:
         # with every LoRA matrix rounded to bf16
-        return there + passing + sum(kept) * unit + 2 * lora
-    passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept, unit)
+        return there + passing + sum(kept) + 2 * lora
+    passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept)
     # AdamW: all gradients, and the root of one of its numbers
     return there + max(passing, 8 * lora + _two_streamed(row, choice))
+
+
+def _kept(row: ModelRow, choice: Choice, kind: Kind, ff: bool) -> float:
+    """What a block keeps of one draw for its backward pass, in bytes."""
+    image, text = kind.kept_image + kind.kept_ff * ff, kind.kept_text + kind.kept_ff * ff
+    return _units(row, choice, image, text)
 
 
 def _two_streamed(row: ModelRow, choice: Choice) -> float:
@@ -175,11 +188,11 @@ def _two_streamed(row: ModelRow, choice: Choice) -> float:
     return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice)[:2])
 
 
-def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float) -> float:
+def _checkpointed(row: ModelRow, choice: Choice, kept: list[float]) -> float:
     """The worst block of a checkpointed backward: inputs up to it, its own activations, gradients
     of the blocks behind it and, when the middle is streamed, its weights and those of the block
     before it, which is coming."""
-    middle = _middle(row, choice)
+    middle, unit = _middle(row, choice), choice.batch * _unit(row, choice)
     sizes = [0.0] + [
         block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed") for i in middle
     ]
@@ -187,21 +200,22 @@ def _checkpointed(row: ModelRow, choice: Choice, kept: list[float], unit: float)
         4 * sum(_block_lora(row, choice, j) for j in middle[n + 1 :]) for n in range(len(kept))
     ]
     return max(
-        (n + 1 + kept[n]) * unit + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
+        (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
     )
 
 
 def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
     """What passes through a block without gradients: most in attention, where image and text meet
     and rotation is done in fp32, or in the feed-forward while its weight is unpacked."""
-    own, unit = numbers(row.name), rows * _unit(row, choice, side_px)
-    image = 1 - choice.text_tokens / tokens(row, choice, side_px)
-    wide = choice.targets == "attention+ff" and choice.front < own.kinds[0].count
+    own = numbers(row.name)
     # a LoRA's sum beside what it adds to
-    units = own.forward_image * image + own.forward_text * (1 - image) + own.forward_ff * wide
+    wide = own.forward_ff * (choice.targets == "attention+ff" and choice.front < own.kinds[0].count)
+    image, text = own.forward_image + wide, own.forward_text + wide
+    passing = rows * _units(row, choice, image, text, side_px)
     if choice.precision == "bf16":
-        return units * unit
-    return max(units * unit, 2.0 * own.unpacked + own.forward_unpacked * unit)
+        return passing
+    unpacked = own.forward_unpacked * rows * _unit(row, choice, side_px)
+    return max(passing, 2.0 * own.unpacked + unpacked)
 
 
 def _between_steps(row: ModelRow, choice: Choice) -> float:
@@ -245,9 +259,8 @@ def _text_card(row: ModelRow, choice: Choice) -> float:
 def window_bytes(row: ModelRow, choice: Choice, num_draws: int) -> float:
     """A stored window: f_n, Δ, the middle's modulation, x_t's target (METHOD.md §1.3)."""
     own, image = numbers(row.name), image_tokens(row, choice.side_px)
-    # a linear gives as many numbers as it has biases
-    modulation = sum(own.kind(i).small_modulation for i in _middle(row, choice))
-    a_draw = 2 * (tokens(row, choice) + bool(choice.back) * image) * row.width + 2 * modulation
+    modulation = own.told + sum(own.kind(i).told for i in _middle(row, choice))
+    a_draw = _unit(row, choice) + 2 * bool(choice.back) * image * row.width + 2 * modulation
     return num_draws * (a_draw + 6 * image * own.latent_width)  # x_t in 2 bytes, its target in 4
 
 
@@ -264,7 +277,7 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
     # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
     pieces = 2 * (_HELD_AT_ONCE + own.largest * WEIGHT_BYTES[choice.precision])
     base = latents + waiting + staging + 2 * 4 * lora
-    texts = 2.0 * choice.window_draws * choice.text_tokens * own.text_width
+    texts = 2.0 * choice.window_draws * text_rows(row, choice) * own.text_width
     texts *= 1 + choice.prior
     state = (choice.window_draws - choice.window_on_card) * (1 + choice.prior) * _unit(row, choice)
     window = window_bytes(row, choice, choice.window_draws)
@@ -283,7 +296,7 @@ def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:
     latents = 4.0 * choice.num_draws * image_tokens(row, choice.side_px) * own.latent_width
     quantised = model_bytes(row, choice.precision) if choice.precision != "bf16" else 0.0
     return {
-        "text": 16.0 * choice.text_tokens * own.text_width * 2,
+        "text": 16.0 * text_rows(row, choice) * own.text_width * 2,
         "latents": latents,
         "residuals": quantised + window_bytes(row, choice, choice.window_draws),
         # two checkpoints, each with both LoRAs; the LoRA alone of five steps with pictures
