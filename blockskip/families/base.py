@@ -93,6 +93,9 @@ class Family(Protocol):
     def encode_text(self, pipe: object, captions: Sequence[str], tokens: int) -> Text:
         """Captions → text inputs, on the encoders' device."""
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
+
     def encode_images(self, pipe: object, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] → normalised, packed latents (B, T, C)."""
 

@@ -113,6 +113,10 @@ class Flux:
         )
         return Text(embeds, pooled)
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        config = transformer.config
+        return tokens, config.joint_attention_dim, config.pooled_projection_dim
+
     def encode_images(self, pipe: FluxPipeline, pixels: Tensor) -> Tensor:
         config = pipe.vae.config
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()

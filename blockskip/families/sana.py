@@ -105,6 +105,9 @@ class Sana:
             rows.append(Text(embeds, mask))
         return Text.cat(rows)
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.caption_channels, tokens
+
     def encode_images(self, pipe: SanaPipeline, pixels: Tensor) -> Tensor:
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent
         return latent * pipe.vae.config.scaling_factor

@@ -165,8 +165,9 @@ class QuantisedLinear(nn.Linear):
 
     def unpacked(self, dtype: torch.dtype) -> Tensor:
         """The weight (out, in) as the product needs it; NF4 unpacks its block scales first."""
-        scales = torch.empty(self.blocks, dtype=torch.float32)
-        weight = torch.empty(self.out_features, self.in_features, dtype=dtype)
+        there = self.weight.device
+        scales = torch.empty(self.blocks, dtype=torch.float32, device=there)
+        weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=there)
         del scales
         return weight
 

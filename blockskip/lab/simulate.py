@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,8 @@ from blockskip.lab.meta_models import (
     weights,
 )
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.memory.numbers import numbers
 from blockskip.memory.passes import outer_blocks
-from blockskip.memory.tables import GIB, STAGES, Choice, image_tokens, stage_needs
+from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, read_by_middle, skipping
 from blockskip.train import micro_step
@@ -64,6 +64,8 @@ def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
     peaks = {}
     for stage in stages:
         with fake_card():
+            for side in (choice.side_px, choice.preview_px):
+                latent_shapes(row.name, side)
             meter = PeakMeter()
             run[stage](choice, row, meter)
             peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
@@ -136,13 +138,13 @@ def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)
     model, streamed = _streamed_model(choice, row, kind, meter)
-    vae, latent = build_vae(row, choice.tiled), _raw_latent(row, choice.preview_px)
+    vae, shape = build_vae(row, choice.tiled), latent_shapes(row.name, choice.preview_px)[1]
     with meter:
         meter.restart()
         _forward(choice, row, kind, model, 1, choice.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
-        vae.decode(latent, return_dict=False)
+        vae.decode(torch.empty(1, *shape), return_dict=False)
 
 
 def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
@@ -169,7 +171,7 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
         window = _window(choice, row, kind, streams) | {
             name: torch.empty(choice.batch, size) for name, size in modulation.items()
         }
-        text = read_by_middle(kind, span, _text_of(choice, row, choice.batch))
+        text = read_by_middle(kind, span, _text_of(kind, model, choice, choice.batch))
         micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
         del window, text
         adam.step()
@@ -204,26 +206,39 @@ def _around(model: nn.Module) -> list[Tensor]:
     return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
 
 
-def _noisy(row: ModelRow, rows: int, side_px: int) -> Tensor:
-    """Latents of so many pictures: what the family makes of pixels."""
+@cache
+def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of one picture: what the family makes of its pixels, and what the VAE itself does. Not to be
+    asked for the first time while something is measured."""
+    row, seen = model_row(model), []
     vae = build_vae(row, tiled=False)
+
+    def encode(pixels: Tensor, whole: Callable = vae.encode) -> object:
+        out = whole(pixels)
+        seen.append(out.latent if hasattr(out, "latent") else out.latent_dist.mode())
+        return out
+
+    vae.encode = encode
     pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    one = family(row.family).encode_images(_Pipe(vae), pixels)
-    return torch.empty(rows, *one.shape[1:])
+    ours = family(row.family).encode_images(_Pipe(vae), pixels)
+    return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
+
+
+def _noisy(row: ModelRow, side_px: int, rows: int) -> Tensor:
+    return torch.empty(rows, *latent_shapes(row.name, side_px)[0])
 
 
 def _forward(
     choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
-    noisy, t = _noisy(row, rows, side_px), torch.empty(rows, dtype=torch.float32)
-    model(**kind.inputs(noisy, _text_of(choice, row, rows), t, side_px, row.guidance_embedding))
+    noisy, t = _noisy(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
+    text = _text_of(kind, model, choice, rows)
+    model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
 
 
-def _text_of(choice: Choice, row: ModelRow, rows: int) -> Text:
-    own = numbers(row.name)
-    beside = choice.text_tokens if own.beside_width < 0 else own.beside_width
-    embeds = torch.empty(rows, choice.text_tokens + own.more_tokens, own.text_width)
-    return Text(embeds, torch.ones(rows, beside))
+def _text_of(kind: Family, model: nn.Module, choice: Choice, rows: int) -> Text:
+    length, width, beside = kind.caption_shape(model, choice.text_tokens)
+    return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
 
 
 def _streams(
@@ -244,7 +259,7 @@ def _window(
     choice: Choice, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """What load_rows brings for one micro-step, but for the modulation."""
-    rows, noisy = choice.batch, _noisy(row, choice.batch, choice.side_px)
+    rows, noisy = choice.batch, _noisy(row, choice.side_px, choice.batch)
     window = {
         "noisy": noisy,
         "t": torch.empty(rows, dtype=torch.float32),
@@ -254,24 +269,9 @@ def _window(
         for i, stream in enumerate(streams):
             window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
     if choice.back:
-        image = image_tokens(row, choice.side_px)
+        image = (choice.side_px // kind.pixel_multiple) ** 2
         window["back"] = torch.empty(rows, image, row.width)
     return window
-
-
-def _raw_latent(row: ModelRow, side_px: int) -> Tensor:
-    """What the VAE itself makes of one picture, and takes to decode it."""
-    vae, seen = build_vae(row, tiled=False), []
-
-    def encode(pixels: Tensor, whole: Callable = vae.encode) -> object:
-        out = whole(pixels)
-        seen.append(out.latent if hasattr(out, "latent") else out.latent_dist.mode())
-        return out
-
-    vae.encode = encode
-    pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    family(row.family).encode_images(_Pipe(vae), pixels)
-    return seen[0]
 
 
 class _Pipe:

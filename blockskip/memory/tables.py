@@ -129,7 +129,7 @@ def text_rows(row: ModelRow, choice: Choice) -> int:
 
 
 def _around(row: ModelRow, embedders: bool) -> float:
-    """What is no block: embeddings of time, guidance and text, the head, the embedders."""
+    """What is no block: embeddings of time, guidance and text, the head; and the embedders."""
     own = numbers(row.name)
     return 2.0 * (own.around + own.embedders * embedders)
 
@@ -220,7 +220,8 @@ def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
 
 def _between_steps(row: ModelRow, choice: Choice) -> float:
     """On the card while windows are computed or pictures sampled: all but activations."""
-    total = _around(row, embedders=True) + 12 * lora_params(row, choice)
+    total = _around(row, embedders=True) + 2.0 * numbers(row.name).shared
+    total += 12 * lora_params(row, choice)
     total += _stream(row, choice, range(row.num_blocks), modulation=True)
     if choice.middle == "stays":
         total += middle_bytes(row, choice)

@@ -1,0 +1,288 @@
+"""A model's entry in presets/bytes.toml, measured: weights are counted, activations simulated.
+
+Every stage is run on shapes without memory (simulate.py) at a few sizes, and the numbers a token are
+what explains the differences between them (ours). `blockskip lab tabulate --model NAME`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from blockskip.config import ModelRow
+from blockskip.families.base import Family, family
+from blockskip.lab.meta_models import build_encoders, build_transformer, build_vae, weights
+from blockskip.lab.peak import PeakMeter, fake_card
+from blockskip.lab.simulate import latent_shapes, simulate
+from blockskip.memory import numbers
+from blockskip.memory.passes import outer_blocks
+from blockskip.memory.tables import GIB, Choice, stage_needs
+from blockskip.preview import TILE_PX
+
+Say = Callable[[str], None]
+ZERO = {"kept_image": 0.0, "kept_text": 0.0, "kept_ff": 0.0}
+
+
+def tabulate(row: ModelRow, say: Say) -> dict:
+    """The entry of a row of full size, TOML-ready."""
+    with fake_card():
+        counted = _counted(row)
+    # what is counted stands in while activations are measured: planned less measured is theirs
+    table = counted | _activations_unknown()
+    found = _measured(row, table, say)
+    return {**table, **found}
+
+
+def _activations_unknown() -> dict:
+    names = ("passing_image", "passing_text", "forward_image", "forward_text", "forward_ff")
+    return dict.fromkeys(names, 0.0) | {"forward_unpacked": 0.0}
+
+
+def _counted(row: ModelRow) -> dict:
+    kind, model = family(row.family), build_transformer(row, "bf16")
+    blocks = kind.blocks(model)
+    shared = [model.get_submodule(name) for name in kind.shared_modulation]
+    beside = [model.get_submodule(name) for name in kind.embedders]
+    embedders = sum(_size(module) for module in beside)
+    in_blocks = sum(_size(block) for _, block in blocks)
+    linears = [m for _, block in blocks for m in block.modules() if type(m) is nn.Linear]
+    largest = max(m.weight.numel() for m in linears)
+    latent, _ = latent_shapes(row.name, row.s_min_px)
+    tokens = (row.s_min_px // kind.pixel_multiple) ** 2
+    asked = row.text_tokens
+    length, text_width, beside = kind.caption_shape(model, asked)
+    return {
+        "pixels_a_token": kind.pixel_multiple,
+        "latent_width": math.prod(latent) // tokens,
+        "text_width": text_width,
+        "beside_width": -1 if beside == asked else beside,
+        "more_tokens": length - asked,
+        "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in shared),
+        "embedders": embedders,
+        "largest": largest,
+        "unpacked": largest,
+        "told": sum(m.out_features for m in shared),
+        "shared": sum(_size(m) for m in shared),
+        "stream_text": float(not kind.reads_text),
+        "multiply_adds": round(_passes(kind, blocks)),
+        "kinds": _kinds(kind, blocks),
+        "text": _text_counted(row, kind),
+        "vae": _vae_counted(row),
+    }
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _kinds(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
+    """Runs of blocks alike."""
+    found: list[tuple[object, dict]] = []
+    for _, block in blocks:
+        shape = (type(block), tuple((n, p.shape) for n, p in block.named_parameters()))
+        if found and found[-1][0] == shape:
+            found[-1][1]["count"] += 1
+        else:
+            found.append((shape, _block(kind, block)))
+    return [told for _, told in found]
+
+
+def _block(kind: Family, block: nn.Module) -> dict:
+    names = kind.modulation(block)
+    modulation = [block.get_submodule(name) for name in names]
+    linears = [m for m in block.modules() if type(m) is nn.Linear]
+    in_linears = sum(m.weight.numel() for m in linears)
+    mod_weights = sum(m.weight.numel() for m in modulation)
+    mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
+
+    def widths(targets: str) -> int:
+        adapted = [block.get_submodule(n) for n in kind.lora_targets(block, targets)]
+        return sum(m.in_features + m.out_features for m in adapted)
+
+    return {
+        "count": 1,
+        "linear": in_linears - mod_weights,
+        "modulation": mod_weights,
+        "small": _size(block) - in_linears - mod_small,
+        "small_modulation": mod_small,
+        "told": sum(m.out_features for m in modulation),
+        "lora": widths("attention"),
+        "lora_ff": widths("attention+ff") - widths("attention"),
+        **ZERO,
+    }
+
+
+def _passes(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> float:
+    """Multiply-adds of a token in a block's linears, on average: of two streams each token sees
+    half."""
+    total = 0.0
+    for _, block in blocks:
+        told = _block(kind, block)
+        total += told["linear"] / len(kind.streams(block).names)
+    return total / len(blocks)
+
+
+def _text_counted(row: ModelRow, kind: Family) -> dict:
+    resident, largest, small = 0, 0, 0
+    for name, encoder in build_encoders(row).items():
+        streamed = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        passing = sum(_size(block) for block in streamed)
+        resident += _size(encoder) - passing
+        small += 0 if name in kind.large else _size(encoder)
+        largest = max([largest, *(_size(block) for block in streamed)])
+    return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
+        ("scores", "token", "fixed"), 0.0
+    )
+
+
+def _vae_counted(row: ModelRow) -> dict:
+    return {"weights": _size(build_vae(row, tiled=False)), "encode": 0.0, "decode": 0.0}
+
+
+class _Ruler:
+    """Measured bytes less what `table` explains, of a stage of a choice."""
+
+    def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
+        self.row, self.table, self.say = row, table, say
+
+    def rest(self, stage: str, choice: Choice) -> float:
+        measured = simulate(choice, [stage])[stage].vram_gib
+        with numbers.standing_in(self.row.name, self.table):
+            planned = stage_needs(self.row, choice)[stage].vram_gib
+        self.say(f"{stage} {choice.side_px} px, {choice.text_tokens} tokens: {measured:.3f} GiB")
+        return (measured - planned) * GIB
+
+
+def _measured(row: ModelRow, table: dict, say: Say) -> dict:
+    ruler = _Ruler(row, table, say)
+    sizes = _sizes(row)
+    base = Choice(model=row.name, front=0, back=0, targets="attention", rows=4, tiled=True)
+    kinds = _kept(ruler, base, sizes)
+    ruler.table = table | {"kinds": kinds}
+    found: dict = {"kinds": kinds}
+    front, back = row.span(row.default_ratio)  # what kept numbers get wrong adds up over all of it
+    middle = replace(base, front=front, back=back)
+    passing = _fit(row, ruler, "train", middle, sizes)
+    found |= {"passing_image": passing[0], "passing_text": passing[1]}
+    window = replace(base, middle="leaves", **_span(row, 0, 2))
+    forward = _fit(row, ruler, "residuals", window, sizes, rows=window.rows)
+    found |= {"forward_image": forward[0], "forward_text": forward[1]}
+    ruler.table = ruler.table | found
+    size = sizes[-1]
+    wide = replace(window, targets="attention+ff", side_px=size[0], text_tokens=size[1])
+    more = ruler.rest("residuals", wide) / (window.rows * 2 * row.width * _tokens(row, *size))
+    found["forward_ff"] = round(max(0.0, more), 2)
+    packed = replace(window, precision="int8", side_px=size[0], text_tokens=size[1])
+    ruler.table = ruler.table | found | {"forward_image": 0.0, "forward_text": 0.0}
+    more = ruler.rest("residuals", packed) / (window.rows * 2 * row.width * _tokens(row, *size))
+    found["forward_unpacked"] = round(max(0.0, more), 2)
+    vae = _vae(row, table["vae"]["weights"])
+    return found | {"text": _text(ruler, base), "vae": vae}
+
+
+def _sizes(row: ModelRow) -> list[tuple[int, int]]:
+    """(side, text tokens): one, a larger picture, a longer text."""
+    side, text = row.s_min_px, max(64, row.text_tokens // 4)
+    return [(side, text), (2 * side, text), (side, 4 * text)]
+
+
+def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
+    return (side_px // family(row.family).pixel_multiple) ** 2 + text_tokens
+
+
+def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
+    """A middle of so many blocks from `first` on."""
+    return {"front": first, "back": row.num_blocks - first - blocks}
+
+
+def _fit(
+    row: ModelRow,
+    ruler: _Ruler,
+    stage: str,
+    choice: Choice,
+    sizes: Sequence[tuple[int, int]],
+    rows: int = 1,
+) -> tuple[float, float]:
+    """(numbers an image token, numbers a text token) that explain what is left of a stage."""
+    left = [
+        ruler.rest(stage, replace(choice, side_px=side, text_tokens=text)) for side, text in sizes
+    ]
+    return _solve(row, ruler, sizes, [amount / rows for amount in left])
+
+
+def _solve(
+    row: ModelRow, ruler: _Ruler, sizes: Sequence[tuple[int, int]], amounts: Sequence[float]
+) -> tuple[float, float]:
+    more = ruler.table["more_tokens"]
+    of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
+    answer, *_ = np.linalg.lstsq(2.0 * row.width * np.array(of), np.array(amounts), rcond=None)
+    return tuple(round(max(0.0, float(x)), 3) for x in answer)
+
+
+def _kept(ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]]) -> list[dict]:
+    """What a block of each kind keeps: by how much one block more adds."""
+    row, first, kinds = ruler.row, 0, []
+    for told in ruler.table["kinds"]:
+        few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
+        amounts = []
+        for side, text in sizes:
+            one, more = (
+                replace(base, side_px=side, text_tokens=text, **_span(row, first, blocks))
+                for blocks in (few, many)
+            )
+            gained = ruler.rest("train", more) - ruler.rest("train", one)
+            amounts.append(gained / max(1, many - few))
+        image, text = _solve(row, ruler, sizes, amounts)
+        kinds.append(told | {"kept_image": image, "kept_text": text})
+        first += told["count"]
+    ruler.table = ruler.table | {"kinds": kinds}
+    return [_with_ff(ruler, base, sizes[0], kinds, i) for i in range(len(kinds))]
+
+
+def _with_ff(
+    ruler: _Ruler, base: Choice, size: tuple[int, int], kinds: list[dict], index: int
+) -> dict:
+    """A kind with what LoRA on the feed-forward makes it keep."""
+    row, told = ruler.row, kinds[index]
+    if not told["lora_ff"] or told["count"] < 2:
+        return told
+    first = sum(kind["count"] for kind in kinds[:index])
+    choice = replace(base, side_px=size[0], text_tokens=size[1], targets="attention+ff")
+    one, two = (replace(choice, **_span(row, first, blocks)) for blocks in (1, 2))
+    gained = ruler.rest("train", two) - ruler.rest("train", one)
+    return told | {"kept_ff": round(max(0.0, gained / (2 * row.width * _tokens(row, *size))), 3)}
+
+
+def _text(ruler: _Ruler, base: Choice) -> dict:
+    """A polynomial of the number of tokens through three measurements."""
+    counts = np.array([64, 256, 512])
+    left = [ruler.rest("text", replace(base, text_tokens=int(n))) for n in counts]
+    scores, token, fixed = np.polyfit(counts, np.array(left), 2)
+    made = {"scores": scores, "token": token, "fixed": fixed}
+    return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
+
+
+def _vae(row: ModelRow, size: int) -> dict:
+    """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
+    side, tile = row.s_min_px, min(TILE_PX, row.native_px)
+    with fake_card(), torch.no_grad():
+        latent = latent_shapes(row.name, row.native_px)[1]
+        encode = _peak(build_vae(row, False), "encode", (1, 3, side, side)) / side**2
+        decode = _peak(build_vae(row, True), "decode", (1, *latent)) - 16.0 * row.native_px**2
+    return {"weights": size, "encode": round(encode, 1), "decode": round(decode / tile**2, 1)}
+
+
+def _peak(vae: nn.Module, work: str, shape: tuple[int, ...]) -> int:
+    """Bytes that `work` takes beside the weights."""
+    dtype = torch.float32 if work == "encode" else None
+    with PeakMeter() as meter:
+        meter.hold(weights(vae))
+        meter.restart()
+        given = torch.empty(shape, dtype=dtype)
+        getattr(vae, work)(given.to(vae.dtype), return_dict=False)
+    return meter.peak_bytes - meter.held_bytes
