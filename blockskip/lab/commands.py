@@ -122,6 +122,21 @@ def _two_counts(text: str) -> str:
 
 
 @lab.command()
+def tabulate(
+    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")],
+    as_json: Json = False,
+) -> None:
+    """Measure what planning counts of a model, without the memory: its entry in presets/bytes.toml."""
+    import tomli_w
+
+    from blockskip.lab.tabulate import tabulate as measure
+
+    aside = Console(stderr=True, quiet=as_json).print
+    found = measure(config.model_row(model), lambda line: aside(line, highlight=False))
+    say(as_json, {model: found}, [tomli_w.dumps({model: found})])
+
+
+@lab.command()
 def simulate(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")] = "flux-dev",

@@ -50,8 +50,7 @@ def _counted(row: ModelRow) -> dict:
     beside = [model.get_submodule(name) for name in kind.embedders]
     embedders = sum(_size(module) for module in beside)
     in_blocks = sum(_size(block) for _, block in blocks)
-    linears = [m for _, block in blocks for m in block.modules() if type(m) is nn.Linear]
-    largest = max(m.weight.numel() for m in linears)
+    largest = max(_largest(kind, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
@@ -78,6 +77,13 @@ def _counted(row: ModelRow) -> dict:
 
 def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _largest(kind: Family, block: nn.Module) -> int:
+    """Of the weights that training needs of a block."""
+    modulation = {id(block.get_submodule(name)) for name in kind.modulation(block)}
+    linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
+    return max(m.weight.numel() for m in linears)
 
 
 def _kinds(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
