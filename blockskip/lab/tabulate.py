@@ -68,7 +68,7 @@ def _counted(row: ModelRow) -> dict:
         "told": sum(m.out_features for m in shared),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not kind.reads_text),
-        "multiply_adds": round(_passes(kind, blocks)),
+        "multiply_adds": 0,
         "kinds": _kinds(kind, blocks),
         "text": _text_counted(row, kind),
         "vae": _vae_counted(row),
@@ -123,16 +123,6 @@ def _block(kind: Family, block: nn.Module) -> dict:
     }
 
 
-def _passes(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> float:
-    """Multiply-adds of a token in a block's linears, on average: of two streams each token sees
-    half."""
-    total = 0.0
-    for _, block in blocks:
-        told = _block(kind, block)
-        total += told["linear"] / len(kind.streams(block).names)
-    return total / len(blocks)
-
-
 def _text_counted(row: ModelRow, kind: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
@@ -178,6 +168,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     window = replace(base, middle="leaves", **_span(row, 0, 2))
     forward = _fit(row, ruler, "residuals", window, sizes, rows=window.rows)
     found |= {"forward_image": forward[0], "forward_text": forward[1]}
+    found |= {"multiply_adds": _multiply_adds(row, replace(window, rows=1))}
     ruler.table = ruler.table | found
     size = sizes[-1]
     wide = replace(window, targets="attention+ff", side_px=size[0], text_tokens=size[1])
@@ -189,6 +180,15 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     found["forward_unpacked"] = round(max(0.0, more), 2)
     vae = _vae(row, table["vae"]["weights"])
     return found | {"text": _text(ruler, base), "vae": vae}
+
+
+def _multiply_adds(row: ModelRow, choice: Choice) -> int:
+    """A token's in a block's linears: what is counted on a pass, less those of attention."""
+    size = row.s_min_px, row.text_tokens
+    choice = replace(choice, side_px=size[0], text_tokens=size[1])
+    done = simulate(choice, ["residuals"])["residuals"].tflop * 1e12 / 2
+    count = _tokens(row, *size)
+    return round(done / row.num_blocks / count - 2.0 * count * row.width)
 
 
 def _sizes(row: ModelRow) -> list[tuple[int, int]]:
