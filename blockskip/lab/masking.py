@@ -52,9 +52,7 @@ def seen(tokens: int, text_tokens: int, image_first: bool) -> Tensor:
 
 
 @contextmanager
-def text_hidden(
-    model: nn.Module, family: Family, span: range, text_tokens: int
-) -> Iterator[None]:
+def text_hidden(model: nn.Module, family: Family, span: range, text_tokens: int) -> Iterator[None]:
     """Inside, the image does not see the text in the blocks of `span`.
 
     text_tokens: of a joint sequence; where a block is given its text apart, that has its own
