@@ -200,18 +200,22 @@ def preview(
 @app.command()
 def export(
     run: RunName,
-    format: Annotated[str, typer.Option(help="comfyui | diffusers | kohya")] = "comfyui",
+    format: Annotated[
+        str, typer.Option(help="comfyui | diffusers, and where the model has it kohya | native")
+    ] = "comfyui",
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
     step: KeptStep = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
     from blockskip import results
-    from blockskip.export import FORMATS
+    from blockskip.families.names import names_of
 
-    if format not in FORMATS:
-        raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
-    exported = results.export_run(runs.find(run), format, out, step)
+    found = runs.find(run)
+    formats = names_of(config.model_row(found.settings().model).family).FORMATS
+    if format not in formats:
+        raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
+    exported = results.export_run(found, format, out, step)
     say(
         as_json,
         {"exported": str(exported.path), "format": format, "keys": exported.keys},

@@ -4,11 +4,13 @@
     diffusers  the same tensors, with the LoRA's settings in the header, as diffusers itself writes
     them
     kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, ComfyUI
+    native     the names of the model's makers, q/k/v fused; for ComfyUI's custom nodes
 
-alpha = rank in all three: ComfyUI never reads the scale in a header, and diffusers refuses a file
-that states it twice. Numbers are float32 for a float32 model; else float16, eight times finer than
-bfloat16, unless a tensor's values are too small for it. A file is written under another name and
-gets its own only after `verify` has reopened it; an older export stays until then.
+Which of them a model has, its names say (families/base.py). alpha = rank in all of them: ComfyUI
+never reads the scale in a header, and diffusers refuses a file that states it twice. Numbers are
+float32 for a float32 model; else float16, eight times finer than bfloat16, unless a tensor's values
+are too small for it. A file is written under another name and gets its own only after `verify` has
+reopened it; an older export stays until then.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from blockskip import files
 from blockskip.config import ModelRow, Settings
 from blockskip.events import UserError
 from blockskip.families.base import LoraNames, family
+from blockskip.families.names import PREFIX
 from blockskip.lora_header import (
     DIFFUSERS,
-    PREFIX,
     adapter_metadata,
     content_hash,
     data_uri,
@@ -35,7 +37,6 @@ from blockskip.lora_header import (
     metadata,
 )
 
-FORMATS = ("comfyui", "diffusers", "kohya")
 _SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # A, B; else diffusers':
 
 
@@ -71,8 +72,6 @@ def export_lora(
     Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
     *.bad.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format {format!r} is not one of {FORMATS}")
     names = family(row.family).names
     if format not in names.FORMATS:
         raise UserError(
@@ -81,7 +80,7 @@ def export_lora(
         )
     out = _target(out, settings)
     modules = _modules(lora, names, out.name)
-    tensors = _stored(names.to_kohya(lora, row.width) if format == "kohya" else lora, row)
+    tensors = _stored(names.renamed(format, lora, row.width), row)
     header = metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
     if format == "diffusers":
         header |= adapter_metadata(lora, modules)
@@ -192,9 +191,8 @@ def _check_keys(
     called: str,
 ) -> None:
     """Exactly the keys that programs look for, no more and no fewer."""
-    kohya = format == "kohya"
-    layers = names.kohya_names(modules) if kohya else {PREFIX + module for module in modules}
-    suffixes = (*_suffixes(format), ".alpha") if kohya else _suffixes(format)
+    suffixes = (*_suffixes(format), ".alpha") if format == "kohya" else _suffixes(format)
+    layers = names.renamed_modules(format, modules)
     expected = {layer + suffix for layer in layers for suffix in suffixes}
     if missing := sorted(expected - tensors.keys()):
         raise _broken(called, f"{missing[0]} is missing")

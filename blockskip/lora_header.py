@@ -14,10 +14,10 @@ from torch import Tensor
 from blockskip import __version__
 from blockskip.config import ModelRow, Settings
 from blockskip.families.base import family
+from blockskip.families.names import PREFIX
 
 THUMBNAIL_PX = 256
 DIFFUSERS = (".lora_A.weight", ".lora_B.weight")
-PREFIX = "transformer."
 
 
 def metadata(

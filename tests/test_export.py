@@ -16,9 +16,10 @@ from tiny import randomise, tiny_draws, tiny_flux
 from blockskip import config, export, files
 from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.export import FORMATS, export_lora, verify
+from blockskip.export import export_lora, verify
 from blockskip.families import flux_names
 from blockskip.families.base import family
+from blockskip.families.flux_names import FORMATS
 from blockskip.residuals import Span
 from blockskip.skipping import add_lora
 
@@ -256,7 +257,7 @@ def test_names_of_files_are_made_to_fit(lora, tmp_path):
     assert done.path.name == "v1.5 best.safetensors"
     done = export_lora(lora, tmp_path, format="comfyui", row=DEMO, **REST)
     assert done.path == tmp_path / "zwörg-cat.safetensors"
-    with pytest.raises(ValueError, match="format"):
+    with pytest.raises(UserError, match="format"):
         export_lora(lora, tmp_path, format="onnx", row=DEMO, **REST)
 
 

@@ -114,23 +114,24 @@ class Family(Protocol):
 
 
 class LoraNames(Protocol):
-    """Names of layers in LoRA files (names.py; flux_names.py has its own). ARCHITECTURE,
-    IMPLEMENTATION, BASE_MODEL, KOHYA_MODULE: for the header. FORMATS: of files that can be written."""
+    """Names of layers in LoRA files: an object (names.py) or a module of functions (flux_names.py)."""
 
-    ARCHITECTURE: str
+    ARCHITECTURE: str  # these three for the header
     IMPLEMENTATION: str
     BASE_MODEL: str
-    KOHYA_MODULE: str
-    FORMATS: tuple[str, ...]
+    FORMATS: tuple[str, ...]  # of files that can be written: see export.py
+    IN_COMFYUI: bool  # whether ComfyUI knows the model by itself
 
     def is_comfy_key(self, name: str) -> bool:
-        """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`."""
+        """Whether ComfyUI, or else the library, loads a LoRA of this layer under
+        `transformer.<name>`."""
 
-    def kohya_names(self, modules: Collection[str]) -> set[str]:
-        """The layers of a kohya file that hold LoRAs of these."""
+    def renamed_modules(self, format: str, modules: Collection[str]) -> set[str]:
+        """The layers of a file in that format that hold LoRAs of these. Raises KeyError."""
 
-    def to_kohya(self, lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
-        """The LoRA under kohya's names."""
+    def renamed(self, format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+        """The LoRA as that format names its tensors. lora: `transformer.<linear>.lora_A.weight`
+        (r, in) and `….lora_B.weight` (out, r). width: of the model. Raises KeyError."""
 
 
 def family(name: str) -> Family:

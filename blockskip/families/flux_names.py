@@ -1,10 +1,7 @@
 """Names of FLUX.1's linear layers: diffusers' (which ComfyUI reads too) and kohya's sd-scripts'.
 
 Kohya's names are those of Black Forest Labs' own model, where q, k and v (in single blocks also the
-first layer of the MLP) are one layer. LoRAs trained on its parts become one LoRA of the fused
-layer: the A are stacked, the B stand on a block diagonal, so every part keeps exactly its own
-update. Parts without a LoRA get rows of zeros. alpha = rank everywhere, so the scale is 1 in every
-program.
+first layer of the MLP) are one layer. alpha = rank everywhere, so the scale is 1 in every program.
 
 Read from ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
 `loaders/lora_conversion_utils.py`, which undoes the fusion (for FLUX's true width only).
@@ -13,8 +10,10 @@ Read from ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
+
+from blockskip.families.names import gathered, library_modules
 
 if TYPE_CHECKING:  # names alone open at once
     from torch import Tensor
@@ -24,6 +23,7 @@ ARCHITECTURE = "flux-1-dev/lora"
 IMPLEMENTATION = "https://github.com/black-forest-labs/flux"
 BASE_MODEL = "flux1"  # ss_base_model_version of sd-scripts
 FORMATS = ("comfyui", "diffusers", "kohya")
+IN_COMFYUI = True
 KOHYA_MODULE = "networks.lora_flux"  # ss_network_module
 
 _MLP = 4  # FLUX's MLP is four times as wide as its stream; ComfyUI assumes it too
@@ -84,68 +84,37 @@ def is_comfy_key(name: str) -> bool:
     return _kohya(name) is not None
 
 
-def kohya_names(modules: Iterable[str]) -> set[str]:
-    """The layers of a kohya file that hold LoRAs of these layers, `lora_unet_…`. Raises
-    KeyError."""
+def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
+    """See base.LoraNames. Kohya: `lora_unet_…`."""
+    if format != "kohya":
+        return library_modules(modules)
     return {fused_layer(module)[0] for module in modules}
 
 
-def to_kohya(lora: dict[str, Tensor], inner_dim: int) -> dict[str, Tensor]:
-    """The LoRA under kohya's names, `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
-
-    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1;
-    ranks may differ. inner_dim: FLUX's width (3072). Raises KeyError for a layer FLUX does not have
-    and for half a pair.
-    """
+def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    """See base.LoraNames. Kohya: `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
+    width: FLUX's (3072)."""
+    if format != "kohya":
+        return lora
     import torch
 
-    suffix = ".lora_A.weight"
-    modules = sorted(
-        n.removeprefix("transformer.").removesuffix(suffix) for n in lora if n.endswith(suffix)
-    )
-    fused: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-    for module in modules:
-        target, part = fused_layer(module)
-        down = lora[f"transformer.{module}.lora_A.weight"]
-        up = lora[f"transformer.{module}.lora_B.weight"]
-        if module == "norm_out.linear":  # diffusers: (scale, shift), the original: (shift, scale)
-            up = torch.cat(up.chunk(2)[::-1])
-        fused.setdefault(target, {})[part] = (down, up)
     out: dict[str, Tensor] = {}
-    for target, parts in fused.items():
-        down, up = (
-            _fuse(parts, heights(target, inner_dim))
-            if target.endswith(("_qkv", "_linear1"))
-            else parts[0]
-        )
-        out[f"{target}.lora_down.weight"] = down
-        out[f"{target}.lora_up.weight"] = up
-        out[f"{target}.alpha"] = torch.tensor(float(down.shape[0]))
+    layers = gathered(lora, fused_layer, lambda layer: heights(layer, width))
+    for layer, (down, up) in layers.items():
+        if layer == "lora_unet_final_layer_adaLN_modulation_1":
+            up = torch.cat(up.chunk(2)[::-1])  # diffusers: (scale, shift), here: (shift, scale)
+        out[f"{layer}.lora_down.weight"] = down
+        out[f"{layer}.lora_up.weight"] = up
+        out[f"{layer}.alpha"] = torch.tensor(float(down.shape[0]))
     return out
 
 
-def _fuse(
-    parts: dict[int, tuple[Tensor, Tensor]], heights: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """LoRAs of the parts of a layer → one of the layer: A (Σr, in), B (Σ heights, Σr)."""
-    import torch
-
-    present = sorted(parts)
-    down = torch.cat([parts[part][0] for part in present])
-    up = down.new_zeros(sum(heights), down.shape[0])
-    column = 0
-    for part in present:
-        own = parts[part][1]  # (height, r)
-        row = sum(heights[:part])
-        up[row : row + heights[part], column : column + own.shape[1]] = own
-        column += own.shape[1]
-    return down, up
-
-
-def heights(target: str, inner_dim: int) -> tuple[int, ...]:
-    """Output rows of the parts of a fused layer."""
-    qkv = (inner_dim,) * 3
-    return (*qkv, _MLP * inner_dim) if target.endswith("_linear1") else qkv
+def heights(layer: str, width: int) -> tuple[int, ...]:
+    """Output rows of the parts of a fused layer; () for one that is not fused."""
+    qkv = (width,) * 3
+    if layer.endswith("_linear1"):
+        return (*qkv, _MLP * width)
+    return qkv if layer.endswith("_qkv") else ()
 
 
 def fused_layer(module: str) -> tuple[str, int]:

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, Gemma2Model
 
+from blockskip.families import sana_names
 from blockskip.families.base import Sampling, Text
-from blockskip.families.names import LibraryNames
 from blockskip.families.streams import Alone, Streams
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -38,8 +38,7 @@ class Sana:
     embedders = ("patch_embed",)
     reads_text = True
     shared_modulation = ("time_embed.linear",)
-    # stock ComfyUI has no SANA; OneTrainer's spelling in the header
-    names = LibraryNames("sana/lora", "https://github.com/NVlabs/Sana", "sana", comfy="")
+    names = sana_names
     workflow = None
     large = ("transformer", "text_encoder")
     timestep_scale = 1.0

@@ -20,6 +20,7 @@ class Streams(Protocol):
     """How a block takes and gives its streams."""
 
     names: tuple[str, ...]  # of its arguments that are streams, in the order it gives them
+    image_first: bool  # where image and text tokens stand in one sequence, in attention at least
 
     def passed(self, given: Given) -> Tensor | tuple[Tensor, ...]:
         """What a block would give that did nothing."""
@@ -36,9 +37,10 @@ class Streams(Protocol):
 @dataclass(frozen=True)
 class TextAndImage:
     """Two streams, given as (text, image): FLUX, the double blocks of FLUX.2 and Chroma, SD3,
-    Qwen-Image."""
+    Qwen-Image. In attention text comes first, but for SD3."""
 
     names: tuple[str, ...] = ("encoder_hidden_states", "hidden_states")
+    image_first: bool = False
 
     def passed(self, given: Given) -> tuple[Tensor, ...]:
         return tuple(given[name] for name in self.names)
@@ -55,6 +57,7 @@ class Alone:
     """Image tokens only; text comes in by cross attention: SANA."""
 
     names: tuple[str, ...] = ("hidden_states",)
+    image_first: bool = True
 
     def passed(self, given: Given) -> Tensor:
         return given[self.names[0]]

@@ -154,6 +154,8 @@ class RowByRow(nn.Module):
     ) -> None:
         super().__init__()
         self._block, self.device, self._ahead = (block,), device, (ahead,)
+        # whoever collects what the block gives (its model, of hidden states) wants all captions of it
+        self._forward_hooks = block._forward_hooks
 
     def forward(self, hidden: Tensor, *more: object, **named: object) -> object:
         (block,), rows = self._block, hidden.shape[0]
@@ -164,7 +166,7 @@ class RowByRow(nn.Module):
 
         with passing(self.device, block, *self._ahead):
             parts = [
-                block(
+                block.forward(
                     hidden[i : i + 1],
                     *(row(value, i) for value in more),
                     **{name: row(value, i) for name, value in named.items()},
@@ -217,6 +219,12 @@ def outer_blocks(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
     """The repeated blocks of a text encoder by name, each wrapped."""
+    from transformers import PreTrainedModel
+    from transformers.utils.output_capturing import maybe_install_capturing_hooks
+
+    for part in encoder.modules():
+        if isinstance(part, PreTrainedModel):  # later it would not find its blocks in the wrappers
+            maybe_install_capturing_hooks(part)
     blocks = outer_blocks(encoder)
     following = [block for _, block in blocks[1:]] + [None]
     return {

@@ -216,10 +216,14 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
     """Let every absent parameter of `model` know where it lies; gives the store that brings them.
 
     keep_bytes: RAM for weights that pass again and again (0: each time from the file). Parameters
-    that share memory with an indexed one are found through it. Raises UserError when the index lacks
-    one.
+    that share memory with an indexed one are found through it. Buffers that the files hold are read
+    at once. Raises UserError when the index lacks a parameter.
     """
     model._store = store = Store(keep_bytes)
+    reader, saved = Reader(), model.state_dict()
+    for name, buffer in model.named_buffers():
+        if name in saved and name in index:
+            reader.read(index[name], buffer)
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

@@ -7,13 +7,18 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blockskip import config, files, housekeeping, kept, painting, sources
 from blockskip.events import UserError
+from blockskip.families.names import LibraryNames, names_of
 from blockskip.lab import likeness
 from blockskip.runs import Run
 from blockskip.studio import children, choices, texts, watch
 from blockskip.studio.actions import find
+
+if TYPE_CHECKING:
+    from blockskip.families.base import LoraNames
 
 _said: dict[str, str] = {}
 _measured: set[tuple[str, int]] = set()
@@ -31,10 +36,15 @@ def kept_step(run: Run, last: int) -> int:
     return step if isinstance(step, int) and step in kept.steps_kept(run) else last
 
 
+def lora_names(run: Run) -> LoraNames | type[LibraryNames]:
+    """What is known of files that hold LoRAs of the run's model."""
+    return names_of(config.model_row(run.settings().model).family)
+
+
 def file_format(run: Run) -> str:
-    """comfyui | diffusers | kohya, as chosen."""
+    """As chosen: one of the model's."""
     chosen = choices.load(run).get("format")
-    return chosen if chosen in texts.FORMATS else "comfyui"
+    return chosen if chosen in lora_names(run).FORMATS else "comfyui"
 
 
 def file_of(run: Run, format: str, step: int, last: int) -> Path:
@@ -71,13 +81,17 @@ def choose(run: str, **chosen: object) -> None:
     found = find(run)
     if "step" in chosen and chosen["step"] not in kept.steps_kept(found):
         raise UserError(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
-    if chosen.get("format", "comfyui") not in texts.FORMATS:
-        raise UserError(
-            f"There is no format “{chosen['format']}”.", f"Use {', '.join(texts.FORMATS)}."
-        )
+    _check_format(found, chosen.get("format", "comfyui"))
     choices.save(found, **chosen)
     last = _last(found)
     make(found, file_format(found), kept_step(found, last), last)
+
+
+def _check_format(run: Run, format: str) -> None:
+    """Raises UserError for one that the run's model has not."""
+    formats = lora_names(run).FORMATS
+    if format not in formats:
+        raise UserError(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
 
 
 def export(run: str, format: str = "comfyui", step: int = 0) -> str:
@@ -86,8 +100,7 @@ def export(run: str, format: str = "comfyui", step: int = 0) -> str:
     It is reopened and checked before this returns. Raises UserError.
     """
     found = find(run)
-    if format not in texts.FORMATS:
-        raise UserError(f"There is no format “{format}”.", f"Use {', '.join(texts.FORMATS)}.")
+    _check_format(found, format)
     last = _last(found)
     step = int(step) or last
     path = make(found, format, step, last)

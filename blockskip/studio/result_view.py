@@ -13,8 +13,11 @@ from blockskip.studio.watch import Story
 from blockskip.studio.words import data, duration, e, press
 
 
-def hero(story: Story, settings: Settings, name: str, said: str = "") -> str:
-    """That there is a file, and how to use it. said: what came of the last press."""
+def hero(
+    story: Story, settings: Settings, name: str, row: ModelRow, in_comfyui: bool, said: str = ""
+) -> str:
+    """That there is a file, and how to use it. in_comfyui: whether that has the model by itself.
+    said: what came of the last press."""
     exported = story.exported
     if isinstance(story.end, Done):
         peak = story.end.peak_vram_gib if story.end.peak_vram_gib > 0 else story.end.peak_rss_gib
@@ -26,8 +29,10 @@ def hero(story: Story, settings: Settings, name: str, said: str = "") -> str:
         title = texts.STOPPED_READY.format(name=name)
         step = exported.step if exported else story.step
         about = texts.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
-    how = texts.HOW_TO_DEMO if settings.model == "demo" else texts.HOW_TO
-    how = how.format(trigger=e(settings.trigger), kind=e(settings.class_name))
+    how = texts.HOW_TO if in_comfyui else texts.HOW_TO_NODE
+    how = texts.HOW_TO_DEMO if settings.model == "demo" else how
+    words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
+    how = how.format(**words)
     more = f'<p class="said" role="status">{e(said)}</p>' if said else ""
     return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{how}</p>{more}</div>'
 

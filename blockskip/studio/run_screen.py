@@ -115,18 +115,22 @@ def _result_parts(
     said = f"{wrong.title} {wrong.remedy}" if wrong else outcome.said(run)
     workflow = None if settings.model == DEMO else _workflow(run)
     words = texts.DOWNLOAD if step == last else texts.DOWNLOAD_STEP.format(step=step)
-    known = outcome.comfyui_known() and settings.model != DEMO and format == "comfyui"
+    names = outcome.lora_names(run)
+    known = outcome.comfyui_known() and settings.model != DEMO and names.IN_COMFYUI
     return {
         "results": {"visible": True},
-        "hero": {"value": result_view.hero(story, settings, name, said)},
-        "format": {"value": format},
+        "hero": {"value": result_view.hero(story, settings, name, row, names.IN_COMFYUI, said)},
+        "format": {
+            "value": format,
+            "choices": [(texts.FORMATS[one], one) for one in names.FORMATS],
+        },
         "lora": {"visible": lora is not None, "value": lora, "label": words},
         "make": {
             "visible": lora is None,
             "interactive": not making,
             "value": texts.PREPARING if making else texts.MAKE,
         },
-        "to_comfyui": {"visible": known and lora is not None},
+        "to_comfyui": {"visible": known and format == "comfyui" and lora is not None},
         "workflow": {"visible": workflow is not None, "value": workflow},
         "card": {"value": result_view.card(row, outcome.model_card(run, step, num_photos, judged))},
         "compare": {

@@ -261,12 +261,22 @@ HOW_TO = (
     "<code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
     "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
 )
+HOW_TO_NODE = (
+    "The LoRA is a small file that teaches the model your pet. ComfyUI by itself has no {model}: it needs "
+    "a custom node that brings it, and the file for that node; diffusers reads the other files. Write "
+    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
+)
 HOW_TO_DEMO = (
     "It is a LoRA, a small file that teaches a model your pet. This one works with the demo model of "
     "this studio only, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
-FORMATS = {"comfyui": "ComfyUI", "diffusers": "diffusers", "kohya": "Forge, SwarmUI (kohya)"}
+FORMATS = {
+    "comfyui": "ComfyUI",
+    "diffusers": "diffusers",
+    "kohya": "Forge, SwarmUI (kohya)",
+    "native": "ComfyUI’s custom node",
+}
 DOWNLOAD = "Download the LoRA"
 DOWNLOAD_STEP = "Download step {step}"
 MAKE = "Write this file"

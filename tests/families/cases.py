@@ -74,6 +74,25 @@ def _sana() -> nn.Module:
     )
 
 
+def _sd3() -> nn.Module:
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        num_layers=6,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        caption_projection_dim=24,
+        pooled_projection_dim=10,
+        pos_embed_max_size=9,
+        dual_attention_layers=(0, 1),
+        qk_norm="rms_norm",
+    )
+
+
 def _pooled(num: int, tokens: int) -> torch.Tensor:
     return torch.randn(num, 10)
 
@@ -88,5 +107,6 @@ CASES = {
     for case in (
         Case("flux", _flux, (9, 12), 20, _pooled),
         Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
+        Case("sd3", _sd3, (4, 6, 6), 20, _pooled),
     )
 }

@@ -26,7 +26,8 @@ CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long
 def tiny_row(name: str, parts: tuple[str, ...], **changes: object) -> ModelRow:
     """A row of presets/models.toml for a tiny model of that family."""
     demo = config.model_row("demo")
-    return dataclasses.replace(demo, name=f"tiny-{name}", family=name, parts=parts, **changes)
+    own = {"name": f"tiny-{name}", "source": f"nobody/tiny-{name}", "family": name, "parts": parts}
+    return dataclasses.replace(demo, **own | changes)
 
 
 def tokenizer(kind: type, words: list[str], **special: str):
@@ -50,15 +51,18 @@ def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family
     return kind, open_model(kind, row, source, Settings(precision=precision), CPU)
 
 
-def check_text(row: ModelRow, folder: Path, tokens: int) -> None:
-    """Captions have the digits that they have alone, in a whole encoder or one brought block by block."""
+def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
+    """Captions have the digits that they have alone, in a whole encoder or one brought block by block.
+
+    before: rows of embeddings that are none of `tokens`.
+    """
     kind, pipe = opened(row, folder)
     together = encode.encode_captions(kind, pipe, CAPTIONS, tokens)
     whole = kind.load(folder, torch.float32)
     for i, caption in enumerate(CAPTIONS):
         with torch.no_grad():
             alone = kind.encode_text(whole, [caption], tokens)
-        assert together.embeds.shape[1] == alone.embeds.shape[1] == tokens
+        assert together.embeds.shape[1] == alone.embeds.shape[1] == before + tokens
         torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together.beside[i], alone.beside[0])
     differ = (together.embeds[0] - together.embeds[2]).abs().max()

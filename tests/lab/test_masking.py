@@ -10,6 +10,7 @@ from tiny import tiny_draws, tiny_flux
 
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
+from blockskip.families.sana import Sana
 from blockskip.lab.masking import text_hidden
 from blockskip.memory.placement import replaced
 
@@ -68,7 +69,7 @@ def said(model, draws):
 def test_masking_a_span_is_attention_without_the_text_keys(span):
     model, draws = tiny_flux(), tiny_draws(text=TEXT)
     blocks, plain = Flux().blocks(model), said(model, draws)
-    with text_hidden(blocks, span, TEXT):
+    with text_hidden(model, Flux(), span, TEXT):
         masked = said(model, draws)
     assert torch.equal(said(model, draws), plain), "afterwards all is as before"
     own = [blocks[i][1].attn.processor for i in span]
@@ -86,7 +87,7 @@ def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled
     words = Text(one.text.embeds.flip(0) + 1, one.text.beside)
     other = dataclasses.replace(one, text=words)
     assert not torch.allclose(said(model, one), said(model, other))
-    with text_hidden(Flux().blocks(model), range(6), TEXT):
+    with text_hidden(model, Flux(), range(6), TEXT):
         assert torch.equal(said(model, one), said(model, other))
 
 
@@ -95,8 +96,7 @@ def test_masked_blocks_may_be_wrapped():
     from blockskip.residuals import layerwise
 
     model, draws, family = tiny_flux(), tiny_draws(), Flux()
-    blocks = family.blocks(model)
-    with text_hidden(blocks, range(2), TEXT):
+    with text_hidden(model, family, range(2), TEXT):
         expected = said(model, draws)
         with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
             torch.testing.assert_close(said(model, draws), expected, atol=2e-5, rtol=1e-4)
@@ -131,8 +131,7 @@ def sana_said(model, text):
 def test_masking_a_cross_attention_leaves_its_block_without_it(span):
     model, text = tiny_sana(), torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(2))
     plain = sana_said(model, text)
-    blocks = [(f"transformer_blocks.{i}", b) for i, b in enumerate(model.transformer_blocks)]
-    with text_hidden(blocks, span, 5):
+    with text_hidden(model, Sana(), span, 5):
         masked = sana_said(model, text)
         other = sana_said(model, text + 1)
     assert torch.equal(masked, other) == (len(span) == 4), "only where all blocks are blind"

@@ -1,5 +1,6 @@
 """What was learnt: which step and format is handed out, that it is what it says, tidying up."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -100,6 +101,24 @@ def test_a_failed_export_is_told(finished, told, monkeypatch):
     parts, _ = told(finished.name)
     assert "The disk is &lt;full&gt;. Free some space." in parts["hero"]["value"]
     assert parts["make"]["visible"] and parts["make"]["interactive"]
+
+
+def test_only_files_that_the_model_has_are_offered(finished, told, begun, monkeypatch):
+    parts, _ = told(finished.name)
+    assert [name for _, name in parts["format"]["choices"]] == ["comfyui", "diffusers", "kohya"]
+    with pytest.raises(UserError, match="native"):
+        outcome.choose(finished.name, format="native")
+    row = dataclasses.replace(config.model_row("flux-dev"), family="sana", title="SANA <1.5>")
+    settings = dataclasses.replace(finished.settings(), model="flux-dev")
+    monkeypatch.setattr(config, "model_row", lambda name: row)
+    monkeypatch.setattr(type(finished), "settings", lambda run: settings)
+    outcome.choose(finished.name, format="native")
+    assert begun[0][0] == ("export", finished.name, "native", 300)
+    parts, _ = told(finished.name)
+    assert [name for _, name in parts["format"]["choices"]] == ["comfyui", "diffusers", "native"]
+    assert "ComfyUI by itself has no SANA &lt;1.5&gt;" in parts["hero"]["value"]
+    with pytest.raises(UserError, match="kohya"):
+        outcome.choose(finished.name, format="kohya")
 
 
 def test_renaming_changes_the_page_and_not_the_word(finished, told):
