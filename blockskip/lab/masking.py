@@ -1,13 +1,14 @@
 """Hide the text from the image in some blocks, through the library's own attention (METHOD.md §1.7).
 
-In joint attention (FLUX) the rows of image queries get -inf in the columns of text keys, so that the
-softmax is over image keys alone; text queries see all as before. In cross attention (SANA's `attn2`)
-all keys are text: its output is zero. What text says by the pooled vector (modulation) is not
-hidden: it is no attention.
+In joint attention (FLUX.1, FLUX.2, Chroma) the rows of image queries do not see the columns of text
+keys, so that the softmax is over image keys alone; text queries see what they saw before. In cross
+attention (SANA's `attn2`) all keys are text: its output is zero. What text says by the pooled vector
+(modulation) is not hidden: it is no attention.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,27 +17,26 @@ from torch import Tensor, nn
 
 
 class TextHidden:
-    """The library's processor of an attention, with a mask. text_tokens: the first so many tokens
-    of the joint sequence are text."""
+    """The library's processor of an attention, with a mask beside the one it may have.
+
+    text_tokens: the first so many tokens of the joint sequence are text. A mask that the model has
+    itself must be boolean.
+    """
 
     def __init__(self, processor: object, text_tokens: int) -> None:
         self.processor, self.text_tokens = processor, text_tokens
+        self.signature = inspect.signature(processor.__call__)
 
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        if attention_mask is not None:
-            raise ValueError("this attention has a mask already; two are not combined here")
-        tokens = hidden_states.shape[1]  # of a single block: text and image together
-        if encoder_hidden_states is not None:
-            tokens += encoder_hidden_states.shape[1]
-        mask = image_to_text_mask(tokens, self.text_tokens).to(hidden_states)
-        return self.processor(attn, hidden_states, encoder_hidden_states, mask, image_rotary_emb)
+    def __call__(self, *given: object, **more: object) -> Tensor | tuple[Tensor, Tensor]:
+        call = self.signature.bind(*given, **more)  # processors take a mask at different places
+        hidden = call.arguments["hidden_states"]  # of a single block: text and image together
+        text, mask = (
+            call.arguments.get(name) for name in ("encoder_hidden_states", "attention_mask")
+        )
+        tokens = hidden.shape[1] + (0 if text is None else text.shape[1])
+        seen = without_text(tokens, self.text_tokens).to(hidden.device)
+        call.arguments["attention_mask"] = seen if mask is None else mask & seen
+        return self.processor(*call.args, **call.kwargs)
 
 
 class NoText:
@@ -46,11 +46,11 @@ class NoText:
         return torch.zeros_like(hidden_states)
 
 
-def image_to_text_mask(tokens: int, text_tokens: int) -> Tensor:
-    """(tokens, tokens), added to the scores: -inf where an image query meets a text key, else 0."""
-    mask = torch.zeros(tokens, tokens)
-    mask[text_tokens:, :text_tokens] = -torch.inf
-    return mask
+def without_text(tokens: int, text_tokens: int) -> Tensor:
+    """(1, 1, tokens, tokens): which key (last) a query sees; an image query sees no text key."""
+    seen = torch.ones(1, 1, tokens, tokens, dtype=torch.bool)
+    seen[..., text_tokens:, :text_tokens] = False
+    return seen
 
 
 @contextmanager
