@@ -61,7 +61,7 @@ class WindowInputs:
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
-    """Full names of the middle's modulation linears; under these names windows store their
+    """Full names of the middle's modulation layers; under these names windows store their
     outputs."""
     blocks = family.blocks(model)
     return [
@@ -119,13 +119,13 @@ class Alongside:
             for stream in flat(outputs)
         )
 
-    def end(self, model: nn.Module, family: Family, micro_batch: int, device: torch.device) -> None:
-        """Let the library's forward finish from what the last block gave."""
-        *others, (last, block) = family.blocks(model)
-        stops = {name: Pass(other, family.streams(other)) for name, other in others}
-        with beside(model, micro_batch, device, CPU):
-            stops[last] = _Told(block, self._last)
-            self.velocity = _run(model, family, self.inputs, stops, device).cpu()
+    def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
+        """Let the library's forward finish from what the last of `layers` gave."""
+        *_, (last, layer) = layers.items()
+        stops = {name: Pass(other, other.streams) for name, other in layers.items()}
+        stops[last] = _Told(layer, self._last)
+        with beside(model, layer.micro_batch, layer.device, CPU):
+            self.velocity = _run(model, family, self.inputs, stops, layer.device).cpu()
         self._last = ()
 
 
@@ -171,8 +171,8 @@ def compute_window(
     """Features of every draw of a window, on the CPU; W rows each.
 
     Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
-    0; `back` (W, T, D) when span.back > 0; and one (W, k·D) for each modulation linear of the middle
-    under its name. Captions are not in it. progress(n, total) is called after each block.
+    0; `back` (W, T, D) when span.back > 0; and what each modulation layer of the middle gives,
+    (W, …), under its name. Captions are not in it. progress(n, total) is called after each block.
     alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
     waits on `device`, else in RAM.
     """
@@ -194,7 +194,7 @@ def compute_window(
             _run(model, family, everything, wrapped, device)
         del everything
         if alongside:
-            alongside.end(model, family, micro_batch, device)
+            alongside.end(model, family, layers)
     window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
     return window
 
@@ -301,7 +301,7 @@ def _run(
 def _record_modulation(
     stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
 ) -> dict[str, list[Tensor]]:
-    """Hooks that keep, micro-batch by micro-batch, what the middle's modulation linears give."""
+    """Hooks that keep, micro-batch by micro-batch, what the middle's modulation layers give."""
     kept: dict[str, list[Tensor]] = {}
     for name in modulation_names(model, family, span):
         kept[name] = []

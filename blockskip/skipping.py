@@ -5,7 +5,7 @@ and parameter names never shift and the library's forward is used as it is. A st
 tensors through a `Feed`:
 
     front   embedders and blocks pass on zeros; its last block gives f_n itself
-    middle  its modulation linears are replaced by what they said when the window was computed
+    middle  its modulation layers are replaced by what they said when the window was computed
     back    the first skipped block adds Δ to the image stream, the others pass it on
 """
 
@@ -88,7 +88,7 @@ class AddResidual(Pass):
 
 
 class ReplayModulation(nn.Module):
-    """Stands for a modulation linear: gives the (B, k·D) it gave when the window was computed."""
+    """Stands for a modulation layer: gives what it gave when the window was computed, (B, …)."""
 
     def __init__(self, feed: Feed, name: str) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from fake_cuda import CARD, fake_cuda, to_card
+from families.cases import CASES
 from tiny import tiny_draws, tiny_flux
 
 from blockskip import preview
@@ -39,6 +40,19 @@ def test_a_window_is_in_ram_afterwards(front, on_card):
         )
         assert on_cpu(window.values()) and "back" in window
         assert on_cpu([alongside.velocity, full_velocity(model, FAMILY, draws, 2, CARD)])
+
+
+@pytest.mark.parametrize("name", ["flux2", "chroma"])
+def test_so_is_a_window_of_a_model_with_text_and_image_in_one_stream(name):
+    case, span = CASES[name], Span(1, 1)
+    model, kind = case.model(), case.family
+    add_lora(model, kind, span, 4, "attention", 0)
+    with fake_cuda():
+        to_card(model)
+        alongside = Alongside(case.draws(num=3), lambda name: nullcontext())
+        given = model, kind, span, case.draws(), 2, CARD
+        window = compute_window(*given, alongside=alongside, on_card=False)
+        assert on_cpu([*window.values(), alongside.velocity])
 
 
 @pytest.mark.parametrize("rows", [1, preview.TOGETHER])

@@ -63,7 +63,7 @@ class Family(Protocol):
     # modules before the first block that are not needed when blocks are skipped at the front
     embedders: tuple[str, ...]
     reads_text: bool  # whether every block reads the caption, not only the text stream it is given
-    shared_modulation: tuple[str, ...]  # linears beside the blocks that see what `modulation`'s see
+    shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see
     workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
     names: LoraNames  # what other programs call the layers of a LoRA
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill

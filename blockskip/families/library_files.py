@@ -31,7 +31,9 @@ class LibraryFiles:
         """The library's parameter name → where it lies, with and without the prefix that the
         libraries' classes for one and the same text encoder do not agree about."""
         found = {}
-        for key in tensors:
+        for key, entry in tensors.items():
+            if entry.dtype == "I64":
+                continue  # what a batch norm has counted is no weight
             found[key] = weight(tensors, key)
             if part.startswith("text_encoder"):
                 found[key.removeprefix("model.")] = found[f"model.{key}"] = found[key]

@@ -35,12 +35,12 @@ class _Masked(TorchFunctionMode):
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         given = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
-        if given.get("attn_mask") is not None:
-            raise ValueError("this attention has a mask already; two are not combined here")
-        query = given["query"]
-        mask = seen(query.shape[-2], self.text_tokens, self.image_first)
+        query, own = given["query"], given.get("attn_mask")
+        mask = seen(query.shape[-2], self.text_tokens, self.image_first).to(query.device)
+        if own is not None:  # the model's own, as yes and no or as a sum to the scores
+            mask = own & mask if own.dtype == torch.bool else own.masked_fill(~mask, -torch.inf)
         self.used = True
-        return func(**given | {"attn_mask": mask.to(query.device)})
+        return func(**given | {"attn_mask": mask})
 
 
 def seen(tokens: int, text_tokens: int, image_first: bool) -> Tensor:

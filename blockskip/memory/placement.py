@@ -37,14 +37,19 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
-    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes."""
+    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.
+
+    Buffers (frequencies of positions) are there as they were made, which is how the libraries load
+    them: rounded to bfloat16, positions far into a text would be others.
+    """
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
         model = build()
     if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
         model.tie_weights()
-    nn.Module.to(model, dtype)  # the libraries' own would warn about weights it does not have
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     return model.requires_grad_(False).eval()
 
 

@@ -11,7 +11,8 @@ from blockskip.config import ModelRow
 from blockskip.events import UserError, command
 
 # the parts, not the same weights a second time in the original layout beside them
-WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, chat templates
+WANTED = ["model_index.json", *(f"*/*{ending}" for ending in (*TEXTS, ".safetensors"))]
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,44 @@ def _sd3() -> nn.Module:
     )
 
 
+def _flux2() -> nn.Module:
+    from diffusers import Flux2Transformer2DModel
+
+    return Flux2Transformer2DModel(
+        in_channels=12,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=30,
+        timestep_guidance_channels=18,
+        mlp_ratio=2.5,
+        axes_dims_rope=(2, 4, 4, 6),
+        guidance_embeds=False,
+    )
+
+
+def _chroma() -> nn.Module:
+    from diffusers import ChromaTransformer2DModel
+
+    return ChromaTransformer2DModel(
+        in_channels=12,
+        num_layers=3,
+        num_single_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 6, 6),
+        approximator_num_channels=8,
+        approximator_hidden_dim=10,
+        approximator_layers=2,
+    )
+
+
+def _nothing(num: int, tokens: int) -> torch.Tensor:
+    return torch.empty(num, 0)
+
+
 def _pooled(num: int, tokens: int) -> torch.Tensor:
     return torch.randn(num, 10)
 
@@ -108,5 +146,7 @@ CASES = {
         Case("flux", _flux, (9, 12), 20, _pooled),
         Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
         Case("sd3", _sd3, (4, 6, 6), 20, _pooled),
+        Case("flux2", _flux2, (9, 12), 30, _nothing),
+        Case("chroma", _chroma, (9, 12), 20, _mask),
     )
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import SanaTransformer2DModel
 from diffusers.models.embeddings import apply_rotary_emb
+from families.cases import CASES
 from tiny import tiny_draws, tiny_flux
 
 from blockskip.families.base import Text
@@ -14,71 +15,81 @@ from blockskip.families.sana import Sana
 from blockskip.lab.masking import text_hidden
 from blockskip.memory.placement import replaced
 
-TEXT = 7  # tokens of tiny_draws
+TEXT = 7  # tokens of a case's draws
 
 
-def by_hand(attn, hidden, text, rotary):
-    """FLUX's joint attention written out: text queries over all keys, image queries over image keys
-    only. Nothing of the library's processors is used but its projections and rotary table."""
-    names = [("to_q", "norm_q"), ("to_k", "norm_k"), ("to_v", None)]
-    added = [("add_q_proj", "norm_added_q"), ("add_k_proj", "norm_added_k"), ("add_v_proj", None)]
+def heads(attn, x, names):
+    """q, k, v (B, tokens, heads, ·) of the linears and norms of those names."""
+    parts = []
+    for linear, norm in names:
+        part = getattr(attn, linear)(x).unflatten(-1, (attn.heads, -1))
+        parts.append(getattr(attn, norm)(part) if norm else part)
+    return parts
 
-    def heads(x, names):
-        parts = []
-        for linear, norm in names:
-            part = getattr(attn, linear)(x).unflatten(-1, (attn.heads, -1))
-            parts.append(getattr(attn, norm)(part) if norm else part)
-        return parts
 
-    q, k, v = heads(hidden, names)
-    if text is not None:
-        q, k, v = (torch.cat(two, 1) for two in zip(heads(text, added), (q, k, v), strict=True))
+def attended(q, k, v, rotary, mask):
+    """Text queries over all keys, image queries over image keys only, each as far as mask (B, 1,
+    tokens, tokens) lets them; (B, tokens, D)."""
     q, k = (apply_rotary_emb(x, rotary, sequence_dim=1) for x in (q, k))
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, heads, tokens, ·)
+    mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool) if mask is None else mask
 
-    def attend(query, key, value):
-        return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1) @ value
+    def attend(queries, keys):
+        scores = q[:, :, queries] @ k[:, :, keys].mT / q.shape[-1] ** 0.5
+        scores = scores.masked_fill(~mask[..., queries, keys], -torch.inf)
+        return scores.softmax(-1).nan_to_num(0) @ v[:, :, keys]  # padding sees nothing
 
-    out = torch.cat(
-        [
-            attend(q[:, :, :TEXT], k, v),
-            attend(q[:, :, TEXT:], k[:, :, TEXT:], v[:, :, TEXT:]),
-        ],
-        2,
-    )
-    out = out.transpose(1, 2).flatten(2)
-    if text is None:
-        return out
+    everything, text, image = slice(None), slice(TEXT), slice(TEXT, None)
+    out = torch.cat([attend(text, everything), attend(image, image)], 2)
+    return out.transpose(1, 2).flatten(2)
+
+
+def joint_by_hand(attn, hidden_states, encoder_hidden_states=None, mask=None, rotary=None):
+    """The joint attention of FLUX's kin written out. Nothing of the library's processors is used but
+    its projections and rotary table."""
+    names = [("to_q", "norm_q"), ("to_k", "norm_k"), ("to_v", None)]
+    added = [("add_q_proj", "norm_added_q"), ("add_k_proj", "norm_added_k"), ("add_v_proj", None)]
+    parts = heads(attn, hidden_states, names)
+    if encoder_hidden_states is None:
+        return attended(*parts, rotary, mask)
+    texts = heads(attn, encoder_hidden_states, added)
+    parts = [torch.cat(two, 1) for two in zip(texts, parts, strict=True)]
+    out = attended(*parts, rotary, mask)
     return attn.to_out[0](out[:, TEXT:]), attn.to_add_out(out[:, :TEXT])
 
 
-class ByHand:
-    def __call__(self, attn, hidden, text=None, mask=None, image_rotary_emb=None):
-        assert mask is None
-        return by_hand(attn, hidden, text, image_rotary_emb)
+def parallel_by_hand(attn, hidden_states, mask=None, rotary=None):
+    """The same of FLUX.2's single blocks, where the feed-forward is in the same linears."""
+    sizes = [attn.inner_dim] * 3 + [attn.mlp_hidden_dim] * 2
+    *parts, gate, up = attn.to_qkv_mlp_proj(hidden_states).split(sizes, -1)
+    q, k, v = (part.unflatten(-1, (attn.heads, -1)) for part in parts)
+    out = attended(attn.norm_q(q), attn.norm_k(k), v, rotary, mask)
+    return attn.to_out(torch.cat([out, torch.nn.functional.silu(gate) * up], -1))
 
 
-def said(model, draws):
+def said(family, model, draws):
     with torch.no_grad():
-        return model(
-            **Flux().inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
-        )[0]
+        given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+        return family.velocity(model(**given))
 
 
-@pytest.mark.parametrize("span", [range(0, 1), range(0, 2), range(1, 4), range(3, 6), range(0, 6)])
-def test_masking_a_span_is_attention_without_the_text_keys(span):
-    model, draws = tiny_flux(), tiny_draws(text=TEXT)
-    blocks, plain = Flux().blocks(model), said(model, draws)
-    with text_hidden(model, Flux(), span, TEXT):
-        masked = said(model, draws)
-    assert torch.equal(said(model, draws), plain), "afterwards all is as before"
-    own = [blocks[i][1].attn.processor for i in span]
+SPANS = [range(0, 1), range(0, 2), range(1, 4), range(3, 6), range(0, 6)]
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("name", ["flux", "flux2", "chroma"])
+def test_masking_a_span_is_attention_without_the_text_keys(name, span):
+    case = CASES[name]
+    model, draws, family = case.model(), case.draws(), case.family
+    blocks, plain = family.blocks(model), said(family, model, draws)
+    with text_hidden(model, family, span, TEXT):
+        masked = said(family, model, draws)
+    assert torch.equal(said(family, model, draws), plain), "afterwards all is as before"
     for i in span:
-        blocks[i][1].attn.set_processor(ByHand())
-    expected = said(model, draws)
-    for i, processor in zip(span, own, strict=True):
-        blocks[i][1].attn.set_processor(processor)
-    torch.testing.assert_close(masked, expected, atol=2e-5, rtol=1e-4)
+        attention = blocks[i][1].attn
+        fused = hasattr(attention, "to_qkv_mlp_proj")
+        attention.set_processor(parallel_by_hand if fused else joint_by_hand)
+    torch.testing.assert_close(masked, said(family, model, draws), atol=2e-5, rtol=1e-4)
     assert (masked - plain).abs().max() > 1e-3
 
 
@@ -86,9 +97,10 @@ def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled
     model, one = tiny_flux(), tiny_draws()
     words = Text(one.text.embeds.flip(0) + 1, one.text.beside)
     other = dataclasses.replace(one, text=words)
-    assert not torch.allclose(said(model, one), said(model, other))
-    with text_hidden(model, Flux(), range(6), TEXT):
-        assert torch.equal(said(model, one), said(model, other))
+    family = Flux()
+    assert not torch.allclose(said(family, model, one), said(family, model, other))
+    with text_hidden(model, family, range(6), TEXT):
+        assert torch.equal(said(family, model, one), said(family, model, other))
 
 
 def test_masked_blocks_may_be_wrapped():
@@ -97,9 +109,9 @@ def test_masked_blocks_may_be_wrapped():
 
     model, draws, family = tiny_flux(), tiny_draws(), Flux()
     with text_hidden(model, family, range(2), TEXT):
-        expected = said(model, draws)
+        expected = said(family, model, draws)
         with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
-            torch.testing.assert_close(said(model, draws), expected, atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(said(family, model, draws), expected, atol=2e-5, rtol=1e-4)
 
 
 def tiny_sana() -> SanaTransformer2DModel:

@@ -1,0 +1,221 @@
+"""FLUX.2 klein: double blocks, then single blocks over text and image as one sequence; Qwen3.
+
+Facts read from diffusers 0.42.1: all blocks of a kind share one modulation, made beside them of t alone
+(klein has no guidance embedding); text goes first and nothing masks its padding; a token's embedding
+is the hidden states of three of the text encoder's layers, one after the other; a latent's statistics
+are those of the VAE's batch norm, over 2 x 2 patches. The base model is guided by the empty prompt,
+the distilled one is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from blockskip.families.base import Sampling, Text
+from blockskip.families.names import LibraryNames
+from blockskip.families.streams import Joint, Streams, TextAndImage
+from blockskip.memory.placement import empty
+from blockskip.sources import Source
+
+_ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+_FEED_FORWARD = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
+# attention and feed-forward of a single block share their linears: no choice there
+_SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
+_LAYERS = (9, 18, 27)  # of Qwen3: those after which the library's pipeline takes hidden states
+
+
+class Flux2:
+    """See families/base.py for what each member means."""
+
+    pixel_multiple = 16
+    batched = (
+        "hidden_states",
+        "encoder_hidden_states",
+        "temb_mod_img",
+        "temb_mod_txt",
+        "temb_mod",
+    )
+    embedders = ("x_embedder", "context_embedder")
+    reads_text = False
+    shared_modulation = (
+        "double_stream_modulation_img.linear",
+        "double_stream_modulation_txt.linear",
+        "single_stream_modulation.linear",
+    )
+    names = LibraryNames(
+        "flux-2-klein/lora",
+        "https://github.com/black-forest-labs/flux2",
+        "flux2-klein",
+        comfy=r"(transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+        r"|ff(_context)?\.linear_(in|out))"
+        r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out))",
+    )
+    workflow = None
+    large = ("transformer", "text_encoder")
+
+    def load(self, source: Source | Path, dtype: torch.dtype) -> Flux2KleinPipeline:
+        folder = source.folder if isinstance(source, Source) else source
+        return self._ready(
+            Flux2KleinPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        )
+
+    def open(self, source: Source, dtype: torch.dtype) -> Flux2KleinPipeline:
+        shape = Flux2Transformer2DModel.load_config(source.folder / "transformer")
+        text = Qwen3Config.from_pretrained(source.folder / "text_encoder")
+        return self._ready(
+            Flux2KleinPipeline.from_pretrained(
+                source.folder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                transformer=empty(lambda: Flux2Transformer2DModel.from_config(shape), dtype),
+                text_encoder=empty(lambda: Qwen3ForCausalLM(text), dtype),
+            )
+        )
+
+    def text_encoders(self, pipe: Flux2KleinPipeline) -> list[nn.Module]:
+        """Without its head over the vocabulary, which nobody asks."""
+        return [pipe.text_encoder.model]
+
+    def _ready(self, pipe: Flux2KleinPipeline) -> Flux2KleinPipeline:
+        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
+            part.requires_grad_(False).eval()
+        self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 patches
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
+        return [
+            (f"{stack}.{i}", block)
+            for stack in ("transformer_blocks", "single_transformer_blocks")
+            for i, block in enumerate(getattr(transformer, stack))
+        ]
+
+    def streams(self, block: nn.Module) -> Streams:
+        return Joint() if isinstance(block, Flux2SingleTransformerBlock) else TextAndImage()
+
+    def modulation(self, block: nn.Module) -> tuple[str, ...]:
+        return ()
+
+    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
+        if isinstance(block, Flux2SingleTransformerBlock):
+            return _SINGLE
+        return _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
+
+    def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
+        embeds = pipe._get_qwen3_prompt_embeds(
+            text_encoder=_Tapped(pipe.text_encoder.model),
+            tokenizer=pipe.tokenizer,
+            prompt=list(captions),
+            max_sequence_length=tokens,
+            hidden_states_layers=list(_LAYERS),
+        )
+        return Text(embeds, embeds.new_zeros(len(captions), 0))
+
+    def encode_images(self, pipe: Flux2KleinPipeline, pixels: Tensor) -> Tensor:
+        latent = pipe._encode_vae_image(pixels.to(pipe.vae.dtype), generator=None)
+        return Flux2KleinPipeline._pack_latents(latent)
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        cells = side_px // self.pixel_multiple
+        image_ids = Flux2KleinPipeline._prepare_latent_ids(torch.empty(1, 0, cells, cells))
+        text_ids = Flux2KleinPipeline._prepare_text_ids(text.embeds[:1])
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "timestep": t,
+            "img_ids": image_ids.to(noisy.device),
+            "txt_ids": text_ids.to(noisy.device),
+            "guidance": None,
+            "return_dict": False,
+        }
+
+    def velocity(self, output: object) -> Tensor:
+        return output[0]
+
+    def sample(
+        self,
+        pipe: Flux2KleinPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        parts = (pipe.scheduler, pipe.vae, None, None, pipe.transformer)
+        images = _WhereInputsWait(*parts, is_distilled=pipe.config.is_distilled)
+        images.where = text.embeds.device
+        images.set_progress_bar_config(disable=True)
+        return images(
+            prompt_embeds=text.embeds,
+            negative_prompt_embeds=negative.embeds,
+            guidance_scale=sampling.guidance,
+            height=sampling.side_px,
+            width=sampling.side_px,
+            num_inference_steps=sampling.steps,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        ).images
+
+
+class _Enough(Exception):
+    """The layers after the last one that is wanted need not work."""
+
+
+class _Tapped(nn.Module):
+    """A text encoder that gives the hidden states after `_LAYERS`, by number.
+
+    transformers itself would listen to the blocks, which are inside wrappers here and work on one
+    caption at a time; this listens to whatever stands in their places.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
+
+    def forward(self, output_hidden_states: bool, **given: object) -> SimpleNamespace:
+        states: dict[int, Tensor] = {}
+
+        def keep(number: int, output: Tensor) -> None:
+            states[number] = output
+            if number == _LAYERS[-1]:
+                raise _Enough
+
+        with ExitStack() as stack:
+            for number in _LAYERS:
+                handle = self.encoder.layers[number - 1].register_forward_hook(
+                    lambda _module, _given, output, number=number: keep(number, output)
+                )
+                stack.callback(handle.remove)
+            with suppress(_Enough):
+                self.encoder(**given)
+        return SimpleNamespace(hidden_states=states)
+
+
+class _WhereInputsWait(Flux2KleinPipeline):
+    """Works where its inputs are, which may be RAM while the transformer is on the card."""
+
+    where = torch.device("cpu")
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.where
+
+
+FAMILY = Flux2
