@@ -144,7 +144,7 @@ def test_published_likeness_is_read_as_published():
         FLUX.spans.values(), [(0.7194, 0.7282), (0.7171, 0.7303), (0.6963, 0.7150)], strict=True
     ):
         ratio = (front + back) / FLUX.num_blocks
-        found = [round(expected_likeness(ratio, side), 4) for side in (256, 512)]
+        found = [round(expected_likeness(FLUX, ratio, side), 4) for side in (256, 512)]
         assert found == pytest.approx(expected, abs=1e-4)
 
 

@@ -57,7 +57,8 @@ def one_more_gib(row: ModelRow, wish: Wish, fit: Fit) -> str:
 def describe(candidate: Candidate, row: ModelRow) -> str:
     """“40 % of the blocks skipped, 512 px, 8 bits”."""
     share = round(100 * (candidate.front + candidate.back) / row.num_blocks)
-    text = f", captions of {candidate.text_tokens} tokens" if candidate.text_tokens < 512 else ""
+    text = f", captions of {candidate.text_tokens} tokens"
+    text = text if candidate.text_tokens < row.text_tokens else ""
     bits = _BITS[candidate.precision]
     skipped = f"{share} % of the blocks skipped" if share else "no blocks skipped"
     return f"{skipped}, {candidate.side_px} px, {bits}{text}"
@@ -125,14 +126,17 @@ def _usable(wish: Wish) -> str:
 
 def _skipping(row: ModelRow, choice: Choice) -> str:
     ratio = (choice.front + choice.back) / row.num_blocks
-    likeness = expected_likeness(ratio, choice.side_px)
-    known = (choice.front, choice.back) in row.spans.values() and choice.side_px in (256, 512)
+    likeness = expected_likeness(row, ratio, choice.side_px)
+    sides = row.s_min_px, 2 * row.s_min_px
+    known = (choice.front, choice.back) in row.spans.values() and choice.side_px in sides
     whose = "published" if known else "between published figures:"
+    if row.provenance.startswith("unverified"):
+        whose = "of FLUX.1-dev, taken over unverified:"
     reference = quality_table()["lora"]
-    if not ratio and choice.side_px == 512:
+    if not ratio and choice.side_px == sides[1]:
         return (
-            f"Skips none of {row.num_blocks} blocks and trains at 512 px: likeness (DINO) "
-            f"published {reference:.4f}, as plain LoRA (DiT-BlockSkip, by way of notes)."
+            f"Skips none of {row.num_blocks} blocks and trains at {choice.side_px} px: likeness "
+            f"(DINO) {whose} {reference:.4f}, as plain LoRA (DiT-BlockSkip, by way of notes)."
         )
     return (
         f"Skips {choice.front} + {choice.back} of {row.num_blocks} blocks and trains at "

@@ -111,18 +111,22 @@ def candidates(row: ModelRow, wish: Wish) -> list[Candidate]:
     """All ways the wish allows, least loss first, then least work."""
     table = quality_table()
     spans = [wish.span] if wish.span else list(row.spans.values())
-    largest = wish.s_max_px or max(table["sides"])
-    sides = [wish.side_px] if wish.side_px else [s for s in table["sides"] if s <= largest]
+    every = [round(times * row.s_min_px) for times in table["sides"]]
+    largest = wish.s_max_px or max(every)
+    sides = [wish.side_px] if wish.side_px else [side for side in every if side <= largest]
     precisions = [wish.precision] if wish.precision else ["bf16", "int8", "nf4"]
-    texts = [wish.text_tokens] if wish.text_tokens else [512, 256, 128]
+    whole = row.text_tokens
+    texts = {whole: 0.0, whole // 2: table["loss"]["text_half"]}
+    texts |= {whole // 4: table["loss"]["text_quarter"]}
+    if wish.text_tokens:
+        texts = {wish.text_tokens: texts.get(wish.text_tokens, 0.0)}
     found = []
     for front, back in spans:
         for side in sides:
-            likeness = expected_likeness((front + back) / row.num_blocks, side)
+            likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
             for precision in precisions:
-                for text in texts:
-                    loss = table["lora"] - likeness + table["loss"][precision]
-                    loss += table["loss"].get(f"text_{text}", 0.0)
+                for text, shorter in texts.items():
+                    loss = table["lora"] - likeness + table["loss"][precision] + shorter
                     found.append(Candidate(round(loss, 5), front, back, side, precision, text))
     return sorted(found, key=lambda c: (c.loss, -c.front - c.back, c.side_px))
 
@@ -142,10 +146,11 @@ def crops(row: ModelRow, wish: Wish, side_px: int) -> tuple[str, int]:
     return (wish.patches, largest) if largest > side_px else ("full", side_px)
 
 
-def expected_likeness(ratio: float, side_px: int) -> float:
-    """Published DINO for that share of skipped blocks and side, straight lines in between."""
+def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
+    """Published DINO for that share of skipped blocks and side, straight lines in between. Of FLUX:
+    for another model its smallest crop stands for 256 px, twice that for 512."""
     table = sorted((float(key), at) for key, at in quality_table()["likeness"].items())
-    share = min(1.0, max(0.0, (side_px - 256) / 256))
+    share = min(1.0, max(0.0, side_px / row.s_min_px - 1))
     points = [(x, at["256"] + share * (at["512"] - at["256"])) for x, at in table]
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         if ratio <= x1 + 0.015:  # 29 of 57 blocks are the published 50 %

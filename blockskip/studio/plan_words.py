@@ -39,7 +39,8 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     """What the plan gives up, in the order of what surprises; skipping is in the drawing as well."""
     share = _share(s, row)
     side = s.s_max_px if s.patches == "full" else s.s_min_px
-    largest, full = max(quality_table()["sides"]), row.full_size
+    largest = round(max(quality_table()["sides"]) * row.s_min_px)
+    full = row.full_size
     words = 10 * round(s.text_tokens * WORDS_A_TOKEN / 10)
     paid = [
         (full and side < largest, texts.PLAN_COST_SIDE.format(side=side, largest=largest)),
