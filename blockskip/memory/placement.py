@@ -40,11 +40,19 @@ def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes."""
     from accelerate import init_empty_weights
 
-    with init_empty_weights(include_buffers=False):
-        model = build()
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # as the libraries do: it decides what they make
+    try:
+        with init_empty_weights(include_buffers=False):
+            model = build()
+    finally:
+        torch.set_default_dtype(usual)
     if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
         model.tie_weights()
+    tables = [(part, dict(part._buffers)) for part in model.modules()]
     nn.Module.to(model, dtype)  # the libraries' own would warn about weights it does not have
+    for part, buffers in tables:  # rotary tables are of no file: they stay as they were made
+        part._buffers.update({name: buffers[name] for name in part._non_persistent_buffers_set})
     return model.requires_grad_(False).eval()
 
 
