@@ -74,6 +74,22 @@ def _sana() -> nn.Module:
     )
 
 
+def _z_image() -> nn.Module:
+    from diffusers import ZImageTransformer2DModel
+
+    return ZImageTransformer2DModel(
+        in_channels=3,
+        dim=48,
+        n_layers=6,
+        n_refiner_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        cap_feat_dim=20,
+        axes_dims=[4, 6, 6],
+        axes_lens=[128, 16, 16],
+    )
+
+
 def _pooled(num: int, tokens: int) -> torch.Tensor:
     return torch.randn(num, 10)
 
@@ -88,5 +104,7 @@ CASES = {
     for case in (
         Case("flux", _flux, (9, 12), 20, _pooled),
         Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
+        # captions of up to 32 tokens are padded to 32, longer ones to 64
+        Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
     )
 }

@@ -92,7 +92,7 @@ def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled
 
 def test_masked_blocks_may_be_wrapped():
     """As `preview.sample` wraps them; the masked attention is that of the block inside."""
-    from blockskip.residuals import layerwise
+    from blockskip.memory.walk import layerwise
 
     model, draws, family = tiny_flux(), tiny_draws(), Flux()
     blocks = family.blocks(model)
