@@ -65,6 +65,15 @@ def test_fresh_residuals_give_the_full_output_for_any_lora(case, span, targets):
     torch.testing.assert_close(actual, expected, **CLOSE)
 
 
+def gradients(lora):
+    """Taken away; zero where nothing reads what a part does (text after the last block)."""
+    found = {}
+    for name, parameter in lora.items():
+        found[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = None
+    return found
+
+
 @pytest.mark.parametrize("front, checkpointing", [*itertools.product([0, 1, 3], [False, True])])
 def test_gradients_are_the_full_models_when_no_back_is_skipped(case, front, checkpointing):
     span, family, draws = Span(front, 0), case.family, case.draws()
@@ -73,9 +82,7 @@ def test_gradients_are_the_full_models_when_no_back_is_skipped(case, front, chec
     lora = add_lora(model, family, span, 4, "attention+ff", seed=0)
     randomise(lora)
     flow.loss(full_output(model, family, draws), target).backward()
-    expected = {name: p.grad.clone() for name, p in lora.items()}
-    for parameter in lora.values():
-        parameter.grad = None
+    expected = gradients(lora)
     window = compute_window(model, family, span, draws, 2, CPU)
     skipped_output(
         model,
@@ -86,8 +93,8 @@ def test_gradients_are_the_full_models_when_no_back_is_skipped(case, front, chec
         checkpointing,
         backward=lambda output: flow.loss(output, target).backward(),
     )
-    for name, parameter in lora.items():
-        torch.testing.assert_close(parameter.grad, expected[name], msg=name, atol=1e-6, rtol=1e-3)
+    for name, grad in gradients(lora).items():
+        torch.testing.assert_close(grad, expected[name], msg=name, atol=1e-6, rtol=1e-3)
     assert any(grad.abs().max() > 1e-4 for grad in expected.values())
 
 

@@ -90,6 +90,20 @@ def _z_image() -> nn.Module:
     )
 
 
+def _qwen_image() -> nn.Module:
+    from diffusers import QwenImageTransformer2DModel
+
+    return QwenImageTransformer2DModel(
+        in_channels=12,
+        out_channels=3,
+        num_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
 def _pooled(num: int, tokens: int) -> torch.Tensor:
     return torch.randn(num, 10)
 
@@ -106,5 +120,6 @@ CASES = {
         Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
         # captions of up to 32 tokens are padded to 32, longer ones to 64
         Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
+        Case("qwen_image", _qwen_image, (9, 12), 20, _mask),
     )
 }
