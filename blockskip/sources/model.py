@@ -15,6 +15,7 @@ from blockskip.events import UserError, command
 from blockskip.families.library_files import LibraryFiles
 from blockskip.sources.weights import WeightIndex, part_files, tensor_table
 
+TEXTS = (".json", ".txt", ".jinja", ".model")  # configurations, vocabularies, what chats look like
 SMALL = 16 << 20  # bytes; a bigger file's digest is remembered
 
 
@@ -104,13 +105,13 @@ def _of_folder(folder: Path, progress: Callable[[int, int], None] | None) -> str
         name = path.relative_to(folder).as_posix()
         if path in digests:
             parts += [name, path.stat().st_size, digests[path]]
-        elif path.suffix in (".json", ".txt", ".model"):
+        elif path.suffix in TEXTS:
             parts += [name, _canonical(path)]
     return files.fingerprint(*parts)
 
 
 def _texts(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".model"))
+    return sorted(p for p in folder.iterdir() if p.suffix in TEXTS)
 
 
 def _hidden(path: Path, folder: Path) -> bool:

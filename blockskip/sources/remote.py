@@ -11,7 +11,7 @@ from blockskip.config import ModelRow
 from blockskip.events import UserError, command
 
 # the parts, not the same weights a second time in the original layout beside them
-WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.jinja", "*/*.model", "*/*.safetensors"]
 
 
 @dataclass(frozen=True)
