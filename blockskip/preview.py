@@ -19,8 +19,8 @@ from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
 from blockskip.memory.ease import eased
 from blockskip.memory.placement import free, replaced, resident
+from blockskip.memory.walk import beside, layerwise
 from blockskip.report import Reporter
-from blockskip.residuals import beside, layerwise
 from blockskip.skipping import restore, snapshot
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ def sample(
     waits = device if rows >= TOGETHER else CPU
     with ExitStack() as stack:
         stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
-        if rows < TOGETHER:
-            stack.enter_context(beside(model, rows, device, CPU))
         stack.enter_context(resident(device, model))
+        if rows < TOGETHER:
+            stack.enter_context(beside(model, rows, device))
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from blockskip import files
 from blockskip.families.base import Family, Text
 from blockskip.families.streams import Streams, flat
-from blockskip.memory.passes import Apart, Layerwise, Named
+from blockskip.memory.passes import Layerwise, Named
 from blockskip.memory.placement import replaced, resident
+from blockskip.memory.walk import beside, layerwise, lists
 
 CPU = torch.device("cpu")
 
@@ -121,11 +122,12 @@ class Alongside:
 
     def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
         """Let the library's forward finish from what the last of `layers` gave."""
-        *_, (last, layer) = layers.items()
+        last, layer = list(layers.items())[-1]
         stops = {name: Pass(other, other.streams) for name, other in layers.items()}
         stops[last] = _Told(layer, self._last)
-        with beside(model, layer.micro_batch, layer.device, CPU):
-            self.velocity = _run(model, family, self.inputs, stops, layer.device).cpu()
+        stops |= {name: nn.ModuleList() for name in lists(model, family)}  # nobody reads theirs
+        with replaced(model, stops), beside(model, layer.micro_batch, layer.device):
+            self.velocity = _run(model, family, self.inputs).cpu()
         self._last = ()
 
 
@@ -177,21 +179,19 @@ def compute_window(
     waits on `device`, else in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
-    layers = layerwise(model, family, micro_batch, device)
+    wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
+    layers = {name: wrapped[name] for name, _ in family.blocks(model)}
     if alongside:
         for name, layer in layers.items():
             layer.others = len(alongside.inputs), partial(alongside.turn, name)
-    wrapped = _recorded(layers, window, family, span, progress, alongside)
+    wrapped |= _recorded(layers, window, family, span, progress, alongside)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
         stack.enter_context(replaced(model, wrapped))
         stack.enter_context(resident(device, model))
         everything = inputs + alongside.inputs if alongside else inputs
-        with (
-            beside(model, micro_batch, device, device if on_card else CPU),
-            suppress(_Enough),
-        ):
-            _run(model, family, everything, wrapped, device)
+        with beside(model, micro_batch, device), suppress(_Enough):
+            _run(model, family, everything)
         del everything
         if alongside:
             alongside.end(model, family, layers)
@@ -253,49 +253,14 @@ def full_velocity(
 ) -> Tensor:
     """v of the full model with the LoRA as it is now, layer-major, latents on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
-    with beside(model, micro_batch, device, device):
-        return _run(model, family, inputs, wrapped, device).cpu()
+    with replaced(model, wrapped), resident(device, model), beside(model, micro_batch, device):
+        return _run(model, family, inputs).cpu()
 
 
-def layerwise(
-    model: nn.Module, family: Family, micro_batch: int, device: torch.device
-) -> dict[str, Layerwise]:
-    """Every block by its name, wrapped so that it is brought once, `micro_batch` draws at a time go
-    through it, and the next block is fetched meanwhile."""
-    blocks = family.blocks(model)
-    following = [block for _, block in blocks[1:]] + [None]
-    return {
-        name: Layerwise(block, micro_batch, family.batched, family.streams(block), device, ahead)
-        for (name, block), ahead in zip(blocks, following, strict=True)
-    }
-
-
-@contextmanager
-def beside(
-    model: nn.Module, micro_batch: int, device: torch.device, waits: torch.device
-) -> Iterator[None]:
-    """Inside, what has weights and is no block takes inputs from RAM, `micro_batch` rows at a time;
-    what it gives waits on `waits`. On the CPU, where all is RAM, nothing changes."""
-    parts = {
-        name: Apart(module, micro_batch, device, waits)
-        for name, module in model.named_children()
-        if not isinstance(module, nn.ModuleList) and next(module.parameters(), None) is not None
-    }
-    with replaced(model, parts if device.type != "cpu" else {}):
-        yield
-
-
-def _run(
-    model: nn.Module,
-    family: Family,
-    inputs: WindowInputs,
-    blocks: dict[str, nn.Module],
-    device: torch.device,
-) -> Tensor:
-    """One forward of the library's model with `blocks` in the place of its own."""
+def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
+    """One forward of the library's model, whatever stands in it now."""
     given = family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
-    with replaced(model, blocks), resident(device, model):
-        return family.velocity(model(**given))
+    return family.velocity(model(**given))
 
 
 def _record_modulation(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from blockskip.families.base import Family, Text
-from blockskip.families.streams import Streams
+from blockskip.families.streams import Streams, flat
 from blockskip.memory.passes import Named, Streamed
 from blockskip.memory.placement import replaced, stand_ins
 from blockskip.residuals import Pass, Span, modulation_names
@@ -57,21 +57,29 @@ class Blank(nn.Module):
         self.feed = feed
 
     def forward(self, given: Tensor, *_: object, **__: object) -> Tensor:
-        known = self.feed["front.0"]
+        known = self.feed.all("front.")[-1]  # the image's, where each stream is by itself
         shape = (*given.shape[:-1], known.shape[-1]) if given.dim() < 4 else known.shape
         return known.new_zeros(()).expand(shape)
 
 
-class ReplayFront(Named):
-    """The last skipped block of the front: gives what it gave when the window was computed."""
+def _blank(embedder: nn.Module, feed: Feed) -> nn.Module:
+    """What stands for an embedder; of layers in a list none need be there."""
+    return nn.ModuleList() if isinstance(embedder, nn.ModuleList) else Blank(feed)
 
-    def __init__(self, block: nn.Module, feed: Feed) -> None:
-        super().__init__(block)
+
+class ReplayFront(Pass):
+    """The last skipped block of the front: gives what it gave when the window was computed, of as
+    many tokens as this step's draws have; beside longer captions they were padded further."""
+
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
         self.feed = feed
 
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
-        streams = self.feed.all("front.")
-        return streams if len(streams) > 1 else streams[0]
+        passed = super().run(given)
+        both = zip(self.feed.all("front."), flat(passed), strict=True)
+        made = tuple(known[:, : blank.shape[1]] for known, blank in both)
+        return made if isinstance(passed, tuple) else made[0]
 
 
 class AddResidual(Pass):
@@ -133,8 +141,8 @@ def skipping(
     }
     if span.front:
         name, block = blocks[middle.start - 1]
-        skipped[name] = ReplayFront(block, feed)
-        skipped |= {name: Blank(feed) for name in family.embedders}
+        skipped[name] = ReplayFront(block, family.streams(block), feed)
+        skipped |= {name: _blank(model.get_submodule(name), feed) for name in family.embedders}
     if span.back:
         name, block = blocks[middle.stop]
         skipped[name] = AddResidual(block, family.streams(block), feed)

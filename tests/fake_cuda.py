@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 COPY = torch.ops.aten.copy_.default
 ON_CPU = Tensor.__getitem__
@@ -29,6 +30,7 @@ def fake_cuda() -> Iterator[None]:
         mock.patch.object(Tensor, "__setitem__", _setitem),
         mock.patch.object(Tensor, "contiguous", lambda tensor, **_: tensor),
         mock.patch.object(Tensor, "copy_", lambda tensor, *of: COPY(tensor, *of)),
+        mock.patch.object(FakeTensor, "tolist", _numbers),
     ):
         yield
 
@@ -55,6 +57,13 @@ def _getitem(tensor: Tensor, index: object) -> Tensor:
         else:
             raise TypeError(f"a pretended card is not indexed by {one!r}")
     return tensor
+
+
+def _numbers(tensor: Tensor) -> list:
+    """In the place of numbers that are not there: of a mask, a long caption and short ones."""
+    numbers = np.zeros(tensor.shape)
+    numbers[:1] = numbers[..., :1] = 1
+    return numbers.tolist()
 
 
 def to_card(module: torch.nn.Module) -> None:

@@ -7,7 +7,6 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from fake_cuda import CARD, fake_cuda, to_card
 from families.cases import CASES
-from tiny import tiny_draws, tiny_flux
 
 from blockskip import preview
 from blockskip.config import ASSETS, model_row
@@ -26,33 +25,22 @@ def on_cpu(tensors) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
-@pytest.mark.parametrize("front", [0, 1])
-@pytest.mark.parametrize("on_card", [True, False])
-def test_a_window_is_in_ram_afterwards(front, on_card):
-    span, model = Span(front, 1), tiny_flux(guidance=True)
-    add_lora(model, FAMILY, span, 4, "attention", 0)
+@pytest.mark.parametrize(
+    "name, front, on_card", [("flux", 0, False), *((name, 1, True) for name in CASES)]
+)
+def test_a_window_is_in_ram_afterwards(name, front, on_card):
+    case = CASES[name]
+    span, model, family = Span(front, 1), case.model(), case.family
+    add_lora(model, family, span, 4, "attention", 0)
+    draws, more = case.draws(), case.draws(num=3)
     with fake_cuda():
         to_card(model)
-        draws, more = tiny_draws(guidance=True), tiny_draws(num=3, guidance=True)
         alongside = Alongside(more, lambda name: nullcontext())
         window = compute_window(
-            model, FAMILY, span, draws, 2, CARD, alongside=alongside, on_card=on_card
+            model, family, span, draws, 4, CARD, alongside=alongside, on_card=on_card
         )
         assert on_cpu(window.values()) and "back" in window
-        assert on_cpu([alongside.velocity, full_velocity(model, FAMILY, draws, 2, CARD)])
-
-
-@pytest.mark.parametrize("name", ["flux2", "chroma"])
-def test_so_is_a_window_of_a_model_with_text_and_image_in_one_stream(name):
-    case, span = CASES[name], Span(1, 1)
-    model, kind = case.model(), case.family
-    add_lora(model, kind, span, 4, "attention", 0)
-    with fake_cuda():
-        to_card(model)
-        alongside = Alongside(case.draws(num=3), lambda name: nullcontext())
-        given = model, kind, span, case.draws(), 2, CARD
-        window = compute_window(*given, alongside=alongside, on_card=False)
-        assert on_cpu([*window.values(), alongside.velocity])
+        assert on_cpu([alongside.velocity, full_velocity(model, family, draws, 4, CARD)])
 
 
 @pytest.mark.parametrize("rows", [1, preview.TOGETHER])

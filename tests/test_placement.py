@@ -1,7 +1,7 @@
 """Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
 
 import dataclasses
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from torch import nn
 from blockskip import optimizer, residuals
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
-from blockskip.memory import placement, weights
-from blockskip.memory.passes import Apart, RowByRow, row_by_row
+from blockskip.memory import placement, walk, weights
+from blockskip.memory.passes import RowByRow, row_by_row
 from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.stream import missing, park
 from blockskip.memory.weights import Reader, Stored, index_folder
@@ -61,22 +61,13 @@ def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
     assert reads == {0: {2}, 200_000: {1, 2}, KEEP_ALL: {1}}[keep_bytes]
 
 
-@contextmanager
-def as_beside_a_card(model, micro_batch, device, waits):
-    """`residuals.beside`, doing on the CPU what it does for a card."""
-    names = ["x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"]
-    parts = {n: Apart(model.get_submodule(n), micro_batch, device, waits) for n in names}
-    with placement.replaced(model, parts):
-        yield
-
-
 @pytest.mark.parametrize("rows", [1, 2, 5, 16])
 def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
     """As where a card has no room for it; embedders and head then round differently."""
     draws, found = tiny_draws(), []
     for card in (False, True):
         if card:
-            monkeypatch.setattr(residuals, "beside", as_beside_a_card)
+            monkeypatch.setattr(residuals, "beside", walk.apart)
         model, store = parked(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
         alongside = Alongside(draws, lambda name: nullcontext())
@@ -279,7 +270,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     from blockskip.opening import open_model
     from blockskip.sources import Source
 
-    monkeypatch.setattr(preview, "beside", as_beside_a_card)
+    monkeypatch.setattr(preview, "beside", walk.apart)
 
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [

@@ -2,7 +2,7 @@
 
 To add a family: a class with these members in a file of its own that calls it FAMILY, and a row in
 presets/models.toml. Shapes: B draws, T image tokens, S text tokens, C latent channels, D width. A latent
-is what the library's transformer takes: (B, T, C) packed, or (B, C, H, W).
+is what the library's transformer takes: (B, T, C) packed, or (B, C, H, W); packed where it takes lists.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Family(Protocol):
 
     pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
     batched: tuple[str, ...]  # arguments of blocks with one row a draw
-    # modules before the first block that are not needed when blocks are skipped at the front
+    # modules before the first block that are not needed when blocks are skipped at the front; a list
+    # among them is of layers with the blocks' arguments
     embedders: tuple[str, ...]
     reads_text: bool  # whether every block reads the caption, not only the text stream it is given
     shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see

@@ -24,6 +24,7 @@ from transformers import T5Config, T5EncoderModel
 
 from blockskip.families.base import Sampling, Text
 from blockskip.families.names import LibraryNames
+from blockskip.families.painter import painter
 from blockskip.families.streams import Joint, Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -122,6 +123,9 @@ class Chroma:
         )
         return Text(embeds, mask)
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.joint_attention_dim, tokens
+
     def encode_images(self, pipe: ChromaPipeline, pixels: Tensor) -> Tensor:
         config = pipe.vae.config
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
@@ -154,9 +158,15 @@ class Chroma:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        images = _WhereInputsWait(pipe.scheduler, pipe.vae, None, None, pipe.transformer)
-        images.where = text.embeds.device
-        images.set_progress_bar_config(disable=True)
+        images = painter(
+            ChromaPipeline,
+            text.embeds.device,
+            pipe.scheduler,
+            pipe.vae,
+            None,
+            None,
+            pipe.transformer,
+        )
         return images(
             prompt_embeds=text.embeds,
             prompt_attention_mask=text.beside.bool(),
@@ -168,16 +178,6 @@ class Chroma:
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
-
-
-class _WhereInputsWait(ChromaPipeline):
-    """Works where its inputs are, which may be RAM while the transformer is on the card."""
-
-    where = torch.device("cpu")
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.where
 
 
 FAMILY = Chroma

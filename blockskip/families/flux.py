@@ -19,6 +19,7 @@ from transformers import T5Config, T5EncoderModel
 from blockskip.families import flux_files, flux_names
 from blockskip.families.base import Sampling, Text
 from blockskip.families.flux_workflow import workflow
+from blockskip.families.painter import painter
 from blockskip.families.streams import Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -153,9 +154,7 @@ class Flux:
         distilled = pipe.transformer.config.guidance_embeds
         guided = sampling.guidance > 1 and not distilled
         parts = (pipe.scheduler, pipe.vae, None, None, None, None, pipe.transformer)
-        images = _WhereInputsWait(*parts)
-        images.where = text.embeds.device
-        images.set_progress_bar_config(disable=True)
+        images = painter(FluxPipeline, text.embeds.device, *parts)
         return images(
             prompt_embeds=text.embeds,
             pooled_prompt_embeds=text.beside,
@@ -168,17 +167,6 @@ class Flux:
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
-
-
-class _WhereInputsWait(FluxPipeline):
-    """Works where its inputs are, which may be RAM while the transformer is on the card; the
-    library's own would ask the transformer's weights."""
-
-    where = torch.device("cpu")
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.where
 
 
 def _present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from blockskip.families.base import Sampling, Text
 from blockskip.families.names import LibraryNames
+from blockskip.families.painter import painter
 from blockskip.families.streams import Joint, Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -130,6 +131,9 @@ class Flux2:
         )
         return Text(embeds, embeds.new_zeros(len(captions), 0))
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.joint_attention_dim, 0
+
     def encode_images(self, pipe: Flux2KleinPipeline, pixels: Tensor) -> Tensor:
         latent = pipe._encode_vae_image(pixels.to(pipe.vae.dtype), generator=None)
         return Flux2KleinPipeline._pack_latents(latent)
@@ -160,9 +164,9 @@ class Flux2:
         seeds: Sequence[int],
     ) -> list[Image.Image]:
         parts = (pipe.scheduler, pipe.vae, None, None, pipe.transformer)
-        images = _WhereInputsWait(*parts, is_distilled=pipe.config.is_distilled)
-        images.where = text.embeds.device
-        images.set_progress_bar_config(disable=True)
+        images = painter(
+            Flux2KleinPipeline, text.embeds.device, *parts, is_distilled=pipe.config.is_distilled
+        )
         return images(
             prompt_embeds=text.embeds,
             negative_prompt_embeds=negative.embeds,
@@ -206,16 +210,6 @@ class _Tapped(nn.Module):
             with suppress(_Enough):
                 self.encoder(**given)
         return SimpleNamespace(hidden_states=states)
-
-
-class _WhereInputsWait(Flux2KleinPipeline):
-    """Works where its inputs are, which may be RAM while the transformer is on the card."""
-
-    where = torch.device("cpu")
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.where
 
 
 FAMILY = Flux2

@@ -28,7 +28,7 @@ class LibraryFiles:
         return tensors or None
 
     def index(self, part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
-        """The library's parameter name → where it lies, with and without the prefix that the
+        """The library's parameter name → where it lies, with and without the prefixes that the
         libraries' classes for one and the same text encoder do not agree about."""
         found = {}
         for key, entry in tensors.items():
@@ -36,5 +36,7 @@ class LibraryFiles:
                 continue  # what a batch norm has counted is no weight
             found[key] = weight(tensors, key)
             if part.startswith("text_encoder"):
-                found[key.removeprefix("model.")] = found[f"model.{key}"] = found[key]
+                bare = key.removeprefix("model.")
+                found[bare] = found[f"model.{key}"] = found[key]
+                found[f"model.language_model.{bare}"] = found[key]
         return found

@@ -19,6 +19,7 @@ from transformers import AutoConfig, Gemma2Model
 
 from blockskip.families import sana_names
 from blockskip.families.base import Sampling, Text
+from blockskip.families.painter import painter
 from blockskip.families.streams import Alone, Streams
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -131,9 +132,9 @@ class Sana:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        images = _WhereInputsWait(None, None, pipe.vae, pipe.transformer, pipe.scheduler)
-        images.where = text.embeds.device
-        images.set_progress_bar_config(disable=True)
+        images = painter(
+            SanaPipeline, text.embeds.device, None, None, pipe.vae, pipe.transformer, pipe.scheduler
+        )
         return images(
             prompt=None,
             prompt_embeds=text.embeds,
@@ -155,16 +156,6 @@ def _instruction(pipe: SanaPipeline) -> list[str]:
     import inspect
 
     return inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"].default
-
-
-class _WhereInputsWait(SanaPipeline):
-    """Works where its inputs are, which may be RAM while the transformer is on the card."""
-
-    where = torch.device("cpu")
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.where
 
 
 FAMILY = Sana

@@ -21,6 +21,7 @@ from transformers import T5Config, T5EncoderModel
 
 from blockskip.families.base import Sampling, Text
 from blockskip.families.names import LibraryNames
+from blockskip.families.painter import painter
 from blockskip.families.streams import Streams, TextAndImage
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
@@ -40,6 +41,7 @@ _ATTENTION = (
     "attn2.to_out.0",
 )
 _FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+CLIP_TOKENS = 77  # that both of its tokenizers make
 _OF_TEXT_ALONE = ("attn.add_q_proj",)
 
 
@@ -125,6 +127,10 @@ class StableDiffusion3:
         )
         return Text(embeds, pooled)
 
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        config = transformer.config
+        return CLIP_TOKENS + tokens, config.joint_attention_dim, config.pooled_projection_dim
+
     def encode_images(self, pipe: StableDiffusion3Pipeline, pixels: Tensor) -> Tensor:
         config = pipe.vae.config
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
@@ -151,9 +157,9 @@ class StableDiffusion3:
         seeds: Sequence[int],
     ) -> list[Image.Image]:
         parts = (pipe.transformer, pipe.scheduler, pipe.vae)
-        images = _WhereInputsWait(*parts, None, None, None, None, None, None)
-        images.where = text.embeds.device
-        images.set_progress_bar_config(disable=True)
+        images = painter(
+            StableDiffusion3Pipeline, text.embeds.device, *parts, None, None, None, None, None, None
+        )
         return images(
             prompt_embeds=text.embeds,
             pooled_prompt_embeds=text.beside,
@@ -165,16 +171,6 @@ class StableDiffusion3:
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
-
-
-class _WhereInputsWait(StableDiffusion3Pipeline):
-    """Works where its inputs are, which may be RAM while the transformer is on the card."""
-
-    where = torch.device("cpu")
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.where
 
 
 FAMILY = StableDiffusion3

@@ -25,6 +25,10 @@ class Streams(Protocol):
     def passed(self, given: Given) -> Tensor | tuple[Tensor, ...]:
         """What a block would give that did nothing."""
 
+    def text(self, total: int, tokens: int) -> slice:
+        """Where text is among the `total` tokens of joint attention, T = `tokens` of them the
+        image's."""
+
     def image(self, outputs: Tensor | tuple[Tensor, ...], tokens: int) -> Tensor:
         """The image stream (B, T, D) of what a block gives; tokens: T."""
 
@@ -44,6 +48,10 @@ class TextAndImage:
 
     def passed(self, given: Given) -> tuple[Tensor, ...]:
         return tuple(given[name] for name in self.names)
+
+    def text(self, total: int, tokens: int) -> slice:
+        """As `Joint.text`, where attention joins the streams."""
+        return slice(tokens, total) if self.image_first else slice(0, total - tokens)
 
     def image(self, outputs: tuple[Tensor, ...], tokens: int) -> Tensor:
         return outputs[1]
@@ -72,10 +80,12 @@ class Alone:
 @dataclass(frozen=True)
 class Joint:
     """Text and image as one sequence (B, S + T, D): the single blocks of FLUX.2 and Chroma (text
-    first), Z-Image (image first)."""
+    first), Z-Image (image first). multiple: an image that comes first is padded to so many tokens;
+    the padding is no part of the image stream, for no head reads it."""
 
     names: tuple[str, ...] = ("hidden_states",)
     image_first: bool = False
+    multiple: int = 1
 
     def passed(self, given: Given) -> Tensor:
         return given[self.names[0]]
@@ -88,6 +98,13 @@ class Joint:
         if self.image_first:
             return torch.cat([image, outputs[:, tokens:]], 1)
         return torch.cat([outputs[:, :-tokens], image], 1)
+
+    def text(self, total: int, tokens: int) -> slice:
+        """Where text is among `total` tokens, T = `tokens` of them the image's. An image's padding
+        is the image's: what it sees, the image sees in the next block."""
+        if self.image_first:
+            return slice(tokens + -tokens % self.multiple, total)
+        return slice(0, total - tokens)
 
 
 def flat(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -127,7 +127,7 @@ class AddAll(Pass):
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
         passed = super().run(given)
         both = zip(flat(passed), self.feed.all("centre."), strict=True)
-        made = tuple(stream + change for stream, change in both)
+        made = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
         return made if isinstance(passed, tuple) else made[0]
 
 

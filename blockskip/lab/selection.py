@@ -186,7 +186,9 @@ def _pictures(plan: Plan, easel: Easel, span: range) -> list[Image.Image]:
     subject = easel.settings.subject_caption
     prompts = [subject, *(f"{subject} {words}" for words in PLACES.values())]
     seeds = [FIRST_SEED + k for k in range(plan.images)]
-    with text_hidden(easel.pipe.transformer, easel.kind, span, easel.settings.text_tokens):
+    kind, blocks = easel.kind, easel.kind.blocks(easel.pipe.transformer)
+    tokens = (easel.settings.preview_px // kind.pixel_multiple) ** 2
+    with text_hidden(kind, blocks, span, tokens):
         asked = [prompt for prompt in prompts for _ in seeds]
         return easel.paint(asked, seeds * len(prompts))
 

@@ -19,6 +19,8 @@ from blockskip.families.streams import Streams, flat
 from blockskip.memory.placement import passing
 from blockskip.memory.stream import host_empty
 
+TOKENS = 4096  # rows of a matrix that pass a module beside the blocks at a time
+
 
 class Named(nn.Module):
     """A module in the place of a block: `run` gets the block's arguments by name, whether the
@@ -42,8 +44,8 @@ class Layerwise(Named):
 
     batched: names of arguments with one row a draw (…, rows first); others are passed whole.
     streams: those of them that the block gives anew; they are written over, so that a window is
-    there only once. They stay where they are given: on `device`, or in RAM. ahead: the block that
-    works next. others: (how many, context): the last so many draws pass by themselves, inside the
+    there only once. waits: where they are afterwards, on `device` or in RAM; None: where they are
+    given. ahead: the block that works next. others: (how many, context): the last so many draws pass by themselves, inside the
     context. A block in a wrapper of this module is not among the wrapper's parts: `resident` and
     `hold` of the model around it leave its weights where they are.
     """
@@ -56,15 +58,17 @@ class Layerwise(Named):
         streams: Streams,
         device: torch.device,
         ahead: nn.Module | None = None,
+        waits: torch.device | None = None,
     ) -> None:
         super().__init__(block)
         self._block, self._ahead = (block,), (ahead,)  # in tuples: no parts of this one
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
-        self.streams = streams
+        self.streams, self.waits = streams, waits
         self.others: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
     def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
-        (block,), kept = self._block, list(flat(self.streams.passed(given)))
+        (block,) = self._block
+        kept = [self._room(stream) for stream in flat(self.streams.passed(given))]
         total, num = len(kept[-1]), self.others[0] if self.others else 0
         with passing(self.device, block, *self._ahead):
             self._through(given, kept, range(total - num))
@@ -72,6 +76,12 @@ class Layerwise(Named):
                 with self.others[1]():
                     self._through(given, kept, range(total - num, total))
         return tuple(kept) if len(kept) > 1 else kept[0]
+
+    def _room(self, stream: Tensor | None) -> Tensor | None:
+        """Where a stream is written to: over itself, if it is where it is to wait."""
+        if stream is None or self.waits is None or stream.device.type == self.waits.type:
+            return stream
+        return torch.empty_like(stream, device=self.waits)
 
     def _through(self, given: dict, kept: list[Tensor | None], rows: range) -> None:
         """Draws `rows` through the block; a stream that it ends is None in `kept` from then on."""
@@ -89,30 +99,28 @@ class Layerwise(Named):
 
 
 class Apart(nn.Module):
-    """A module beside the blocks, some rows at a time; what it gives waits on `waits`.
+    """A module beside the blocks, some rows at a time; what it gives waits in RAM.
 
-    So a window's inputs, and if wanted its state, are never on `device` all at once. Every tensor
-    given (weights aside) whose first size is that of the first one is taken apart; it gives a tensor
-    or several.
+    So a window's inputs are never on `device` all at once. Every tensor given (weights aside) whose
+    first size is that of the first one is taken apart; it gives a tensor or several.
     """
 
-    def __init__(
-        self, module: nn.Module, micro_batch: int, device: torch.device, waits: torch.device
-    ) -> None:
+    def __init__(self, module: nn.Module, micro_batch: int, device: torch.device) -> None:
         super().__init__()
         self.module, self.micro_batch, self.device = module, micro_batch, device
-        self.waits = waits
 
     def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
         total, whole = len(given[0]), ()
+        # a matrix has a token a row, of all draws one after another (Z-Image), or a vector a draw
+        together = TOKENS if given[0].dim() == 2 else self.micro_batch
 
         def rows(value: object, some: slice) -> object:
             alike = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
             alike = alike and value.dim() and len(value) == total
             return _on(self.device, value[some] if alike else value)
 
-        for start in range(0, total, self.micro_batch):
-            some = slice(start, start + self.micro_batch)
+        for start in range(0, total, together):
+            some = slice(start, start + together)
             made = self.module(
                 *(rows(value, some) for value in given),
                 **{name: rows(value, some) for name, value in more.items()},
@@ -124,11 +132,8 @@ class Apart(nn.Module):
         return whole if isinstance(made, tuple) else whole[0]
 
     def _room(self, total: int, part: Tensor) -> Tensor:
-        shape = (total, *part.shape[1:])
-        if self.waits.type == "cpu":
-            # in RAM it goes to and fro with every block
-            return host_empty(shape, part.dtype, self.device.type == "cuda")
-        return torch.empty(shape, dtype=part.dtype, device=self.waits)
+        # it may go to and fro with every block
+        return host_empty((total, *part.shape[1:]), part.dtype, self.device.type == "cuda")
 
 
 def _on(device: torch.device, value: object) -> object:

@@ -44,8 +44,13 @@ def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     """
     from accelerate import init_empty_weights
 
-    with init_empty_weights(include_buffers=False):
-        model = build()
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # as the libraries do: it decides what they make
+    try:
+        with init_empty_weights(include_buffers=False):
+            model = build()
+    finally:
+        torch.set_default_dtype(usual)
     if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
         model.tie_weights()
     for parameter in model.parameters():

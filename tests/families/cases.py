@@ -74,6 +74,36 @@ def _sana() -> nn.Module:
     )
 
 
+def _z_image() -> nn.Module:
+    from diffusers import ZImageTransformer2DModel
+
+    return ZImageTransformer2DModel(
+        in_channels=3,
+        dim=48,
+        n_layers=6,
+        n_refiner_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        cap_feat_dim=20,
+        axes_dims=[4, 6, 6],
+        axes_lens=[128, 16, 16],
+    )
+
+
+def _qwen_image() -> nn.Module:
+    from diffusers import QwenImageTransformer2DModel
+
+    return QwenImageTransformer2DModel(
+        in_channels=12,
+        out_channels=3,
+        num_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
 def _sd3() -> nn.Module:
     from diffusers import SD3Transformer2DModel
 
@@ -148,5 +178,8 @@ CASES = {
         Case("sd3", _sd3, (4, 6, 6), 20, _pooled),
         Case("flux2", _flux2, (9, 12), 30, _nothing),
         Case("chroma", _chroma, (9, 12), 20, _mask),
+        # captions of up to 32 tokens are padded to 32, longer ones to 64
+        Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
+        Case("qwen_image", _qwen_image, (9, 12), 20, _mask),
     )
 }

@@ -85,6 +85,21 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
         torch.testing.assert_close(together.beside[i], alone.beside[0])
     differ = (together.embeds[0] - together.embeds[2]).abs().max()
     assert differ > 1e-3, "captions differ"
+    check_tables(row, folder)
+
+
+def check_tables(row: ModelRow, folder: Path) -> None:
+    """Tables that are of no file (rotary ones) are the library's, also in the type that people train."""
+    kind, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
+    encoders = zip(
+        kind.text_encoders(pipe),
+        kind.text_encoders(kind.load(folder, torch.bfloat16)),
+        strict=True,
+    )
+    for ours, theirs in encoders:
+        expected = dict(theirs.named_buffers())
+        for name, table in ours.named_buffers():
+            assert torch.equal(table, expected[name]) and table.dtype == expected[name].dtype, name
 
 
 def check_pictures(
@@ -155,6 +170,10 @@ def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
 def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
     """Let the library's pipeline decode latents, by a transformer that wants no change of them."""
     text = encode.encode_captions(kind, pipe, ["", ""], 8)
+    given = kind.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
+    wanted = torch.stack(
+        list(next(iter(given.values())))
+    )  # as the library's transformer takes them
 
     class Still:
         """A scheduler whose steps lead to where they are wanted."""
@@ -165,8 +184,8 @@ def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_
         def __getattr__(self, name):
             return getattr(self.scheduler, name)
 
-        def step(self, *_, **__):
-            return (latents.clone(),)
+        def step(self, _output, _t, sample, **_):
+            return (wanted.clone().view_as(sample),)
 
     pipe.scheduler = Still(pipe.scheduler)
     kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])

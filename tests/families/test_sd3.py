@@ -141,7 +141,8 @@ def test_masking_a_span_is_attention_without_the_text_keys(span):
         return family.velocity(model(**given))
 
     plain = said()
-    with text_hidden(model, family, span, text_tokens=1):  # its text has its own length
+    image = (draws.noisy.shape[-1] // 2) ** 2
+    with text_hidden(family, family.blocks(model), span, image):
         masked = said()
     assert torch.equal(said(), plain), "afterwards all is as before"
     for i in span:

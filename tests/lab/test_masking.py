@@ -15,7 +15,7 @@ from blockskip.families.sana import Sana
 from blockskip.lab.masking import text_hidden
 from blockskip.memory.placement import replaced
 
-TEXT = 7  # tokens of a case's draws
+TEXT, IMAGE = 7, 9  # tokens of a case's draws
 
 
 def heads(attn, x, names):
@@ -82,7 +82,7 @@ def test_masking_a_span_is_attention_without_the_text_keys(name, span):
     case = CASES[name]
     model, draws, family = case.model(), case.draws(), case.family
     blocks, plain = family.blocks(model), said(family, model, draws)
-    with text_hidden(model, family, span, TEXT):
+    with text_hidden(family, blocks, span, IMAGE):
         masked = said(family, model, draws)
     assert torch.equal(said(family, model, draws), plain), "afterwards all is as before"
     for i in span:
@@ -99,16 +99,16 @@ def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled
     other = dataclasses.replace(one, text=words)
     family = Flux()
     assert not torch.allclose(said(family, model, one), said(family, model, other))
-    with text_hidden(model, family, range(6), TEXT):
+    with text_hidden(family, family.blocks(model), range(6), IMAGE):
         assert torch.equal(said(family, model, one), said(family, model, other))
 
 
 def test_masked_blocks_may_be_wrapped():
     """As `preview.sample` wraps them; the masked attention is that of the block inside."""
-    from blockskip.residuals import layerwise
+    from blockskip.memory.walk import layerwise
 
     model, draws, family = tiny_flux(), tiny_draws(), Flux()
-    with text_hidden(model, family, range(2), TEXT):
+    with text_hidden(family, family.blocks(model), range(2), IMAGE):
         expected = said(family, model, draws)
         with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
             torch.testing.assert_close(said(family, model, draws), expected, atol=2e-5, rtol=1e-4)
@@ -143,7 +143,8 @@ def sana_said(model, text):
 def test_masking_a_cross_attention_leaves_its_block_without_it(span):
     model, text = tiny_sana(), torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(2))
     plain = sana_said(model, text)
-    with text_hidden(model, Sana(), span, 5):
+    blocks = [(f"transformer_blocks.{i}", b) for i, b in enumerate(model.transformer_blocks)]
+    with text_hidden(Sana(), blocks, span, 16):
         masked = sana_said(model, text)
         other = sana_said(model, text + 1)
     assert torch.equal(masked, other) == (len(span) == 4), "only where all blocks are blind"
@@ -153,3 +154,89 @@ def test_masking_a_cross_attention_leaves_its_block_without_it(span):
         linear.weight.zero_(), linear.bias.zero_()
     torch.testing.assert_close(masked, sana_said(model, text), atol=1e-6, rtol=1e-5)
     assert (masked - plain).abs().max() > 1e-4
+
+
+def turned(x, freqs):
+    """Rotary positions as complex numbers, freqs (…, tokens, ·/2)."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * freqs.unsqueeze(-2)).flatten(-2)
+
+
+def answered(q, k, v, counts):
+    """(B, queries, heads · D) over the keys that count, (B, keys)."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    scores = scores.masked_fill(~counts[:, None, None], -torch.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+OWN = [("to_q", "norm_q"), ("to_k", "norm_k"), ("to_v", None)]
+ADDED = [("add_q_proj", "norm_added_q"), ("add_k_proj", "norm_added_k"), ("add_v_proj", None)]
+
+
+class QwenByHand:
+    """Text queries over image keys and the words of their caption, image queries over image keys."""
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        encoder_hidden_states_mask=None,
+        image_rotary_emb=None,
+    ):
+        freqs = image_rotary_emb
+        image, text = heads(attn, hidden_states, OWN), heads(attn, encoder_hidden_states, ADDED)
+        image[:2] = [turned(x, freqs[0]) for x in image[:2]]
+        text[:2] = [turned(x, freqs[1]) for x in text[:2]]
+        every = torch.ones(hidden_states.shape[:2], dtype=torch.bool)
+        both = torch.cat([encoder_hidden_states_mask, every], 1)
+        keys, values = (torch.cat([text[i], image[i]], 1) for i in (1, 2))
+        return (
+            attn.to_out[0](answered(*image, every)),
+            attn.to_add_out(answered(text[0], keys, values, both)),
+        )
+
+
+class ZImageByHand:
+    """Of 9 image tokens, padded to 32, none sees a key after the 32nd."""
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        freqs_cis=None,
+    ):
+        q, k, v = heads(attn, hidden_states, OWN)
+        q, k = turned(q, freqs_cis), turned(k, freqs_cis)
+        every = torch.ones(hidden_states.shape[:2], dtype=torch.bool)
+        image = answered(q[:, :32], k[:, :32], v[:, :32], every[:, :32])
+        counts = every if attention_mask is None else attention_mask
+        return attn.to_out[0](torch.cat([image, answered(q[:, 32:], k, v, counts)], 1))
+
+
+@pytest.mark.parametrize("span", [range(0, 1), range(1, 4), range(0, 6)])
+@pytest.mark.parametrize("name, by_hand", [("qwen_image", QwenByHand), ("z_image", ZImageByHand)])
+def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
+    case = CASES[name]
+    model, family, draws = case.model(), case.family, case.draws()
+    other = dataclasses.replace(draws, text=Text(draws.text.embeds + 1, draws.text.beside))
+
+    def said(draws):
+        with torch.no_grad():
+            given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
+            return family.velocity(model(**given))
+
+    plain, blocks = said(draws), family.blocks(model)
+    with text_hidden(family, blocks, span, IMAGE):
+        masked = said(draws)
+        assert torch.equal(said(other), masked) == (len(span) == 6), "only where all are blind"
+    assert torch.equal(said(draws), plain), "afterwards all is as before"
+    for i in span:
+        attention = getattr(blocks[i][1], "attn", None) or blocks[i][1].attention
+        attention.set_processor(by_hand())
+    torch.testing.assert_close(masked, said(draws), atol=2e-5, rtol=1e-4)
+    assert (masked - plain).abs().max() > 1e-3
