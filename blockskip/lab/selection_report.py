@@ -8,7 +8,7 @@ from statistics import mean
 import torch
 
 from blockskip import config
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.lab import plots
 from blockskip.lab.ablate import lines
 from blockskip.lab.evaluate import bootstrap
@@ -42,7 +42,7 @@ def summary(plan: Plan) -> dict:
     wanted = {(probe, name) for probe in PROBES for name in names}
     whole = {pet: told for pet, told in by_pet.items() if told.keys() >= wanted}
     if not whole:
-        raise UserError("No pet is measured yet.", "Run `blockskip lab select` again.")
+        raise UserError("No pet is measured yet.", f"Go on: {command('lab select')}")
     run = Run(plan.work / "runs" / next(iter(whole)))
     settings = run.settings()
     return {
@@ -87,7 +87,7 @@ def preset_row(said: dict) -> str:
         f'"{key}" = [{n}, {m}]' for key, (n, m) in said["probes"]["lora"]["spans"].items()
     )
     about = (
-        f"blockskip lab select: model {said['fingerprint'][:12]}, {said['eyes']}, {pets}, "
+        f"lab select: model {said['fingerprint'][:12]}, {said['eyes']}, {pets}, "
         f"seed {said['seed']}, {said['steps']} steps"
     )
     return f'provenance = "{about}"\n\n[{said["model"]}.spans]\n{spans}\n'
