@@ -9,6 +9,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pytest  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """Two processes run the tests (launch.sh): a file's stay together, and one browser at a time is
+    enough for two cores."""
+    for item in items:
+        group = "browser" if "browser" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def _own_data_folder(tmp_path, monkeypatch):
     """No test touches the user's runs; the path has a blank and an umlaut on purpose."""
