@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip import files
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.lab import plots
 from blockskip.lab.ablate import lines
 from blockskip.lab.ablation_figures import (
@@ -29,7 +29,7 @@ KEPT = (  # of a line, in ablation.json
 )
 HEAD = """# The ablation: the paper's tables and ours, on the demo model
 
-`blockskip lab ablate --work DIR --table A+B,C,D,E`, then `blockskip lab ablation-report --work DIR`.
+Made by the commands `lab ablate` and `lab ablation-report` (README.md says how to run them).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
 
 - **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name
@@ -54,7 +54,9 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
     without any cell."""
     found = [line for folder in work for line in lines(folder / "cells.jsonl")]
     if not found:
-        raise UserError(f"There are no cells in {work[0]}.", "Run `blockskip lab ablate` first.")
+        raise UserError(
+            f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
+        )
     cells = by_row(found)
     texts = {"ablation.md": page(cells, *_costs(costs))} | plotted(cells)
     texts["ablation.json"] = figures(cells)

@@ -67,9 +67,9 @@ def select(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Find the blocks that can be skipped: hide the text from the image, span by span."""
+    """Find the blocks that can be skipped: span by span, take the LoRA or the text from them."""
     from blockskip.lab import ablate as lab_ablate
-    from blockskip.lab import selection
+    from blockskip.lab import selection, selection_report
     from blockskip.lab.embedders import DINO
 
     lab_ablate.step_back()
@@ -88,10 +88,13 @@ def select(
     whole = selection.probe(plan, lambda line: aside(line, highlight=False))
     if not whole:
         aside("Time is up: run it again to go on. What is known so far:")
-    said = selection.summary(plan)
+    said = selection_report.summary(plan)
     files.write_json(work / "selection.json", said)
-    files.write_text(work / "selection.svg", selection.profile(said))
-    say(as_json, said, [selection.preset_row(said), f"Plot: {work / 'selection.svg'}"])
+    plots = [work / f"selection-{probe}.svg" for probe in selection.PROBES]
+    for probe, path in zip(selection.PROBES, plots, strict=True):
+        files.write_text(path, selection_report.profile(said, probe))
+    told = [f"{probe}: {said['probes'][probe]['spans']}" for probe in selection.PROBES]
+    say(as_json, said, [*told, selection_report.preset_row(said), f"Plots: {plots[0]}, {plots[1]}"])
 
 
 def ablation_report(

@@ -1,11 +1,18 @@
-"""Which blocks can be skipped: the masking probe of the paper, once a model (METHOD.md §1.7).
+"""Which blocks can be skipped, by two probes, once a model (METHOD.md §1.7).
 
 LoRA is trained on every block for some pets, each a run that skips nothing; then pictures of fixed
-prompts and noise are made with the text hidden from the image in a span of blocks, and compared with
-those of the whole model: D = 1 - cosine of their embeddings. From D of the first n and of the last m
-blocks follow the spans of every ratio:
+prompts and noise are made with something taken from a span of blocks, and compared with those of the
+whole model: D = 1 - cosine of their embeddings. What is taken:
+
+    text   the image does not see the text there (the paper's probe: where the prompt is read)
+    lora   the LoRA is off there (ours: where the pet is learnt)
+
+From D of the first n and of the last m blocks follow the spans of every ratio:
 
     (n*, m*) = argmin over n + m = k of D_front(n) + D_back(m)
+
+The presets go by `lora`: on the demo model it chooses what training confirms, and `text` does not
+(assets/evidence/selection.md).
 
 Every measurement is a line in `work`/probe.jsonl, every tuning a run in `work`/runs: a probe that was
 stopped goes on. The demo model is tuned on the demo world's pets and looked at by its judge, whose
@@ -16,32 +23,35 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Protocol
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
+from torch import nn
 
 from blockskip import config, runs
 from blockskip.easel import Easel
 from blockskip.events import UserError
 from blockskip.follow import follow
-from blockskip.lab import plots, rows
+from blockskip.lab import rows
 from blockskip.lab.ablate import append, lines
 from blockskip.lab.cells import save_photos
 from blockskip.lab.embedders import DINO, Dino
-from blockskip.lab.evaluate import PLACES, bootstrap
+from blockskip.lab.evaluate import PLACES
 from blockskip.lab.masking import text_hidden
 from blockskip.memory.planner import choose_settings
 from blockskip.photos import find_photos
 from blockskip.runs import Run
 
-RATIOS = (0.3, 0.4, 0.5)
 SLIDING_SHARE = 14 / 57  # of the blocks: the paper's 14 consecutive ones of FLUX's 57
 FIRST_SEED = 1000  # of the noise of pictures
+PROBES = ("lora", "text")
 
 
 class Eyes(Protocol):
@@ -78,25 +88,19 @@ class Pet:
     photos: Path
 
 
+def sliding_width(num_blocks: int) -> int:
+    """How many blocks the sliding span has."""
+    return max(1, round(SLIDING_SHARE * num_blocks))
+
+
 def probe_spans(num_blocks: int) -> list[tuple[str, range]]:
     """All spans that are masked, by name: the first n, the last m, and the sliding ones. The whole
     is there once, as the longest front."""
-    wide = max(1, round(SLIDING_SHARE * num_blocks))
+    wide = sliding_width(num_blocks)
     front = [(f"front-{n}", range(n)) for n in range(1, num_blocks + 1)]
     back = [(f"back-{m}", range(num_blocks - m, num_blocks)) for m in range(1, num_blocks)]
     sliding = [(f"sliding-{i}", range(i, i + wide)) for i in range(num_blocks - wide + 1)]
     return front + back + sliding
-
-
-def choose(distance: Mapping[str, float], num_blocks: int, ratio: float) -> tuple[int, int]:
-    """(n*, m*) for a ratio of skipped blocks; of equals the one that skips more at the front,
-    whose residual is exact. distance: D by the names of `probe_spans`."""
-    num = round(ratio * num_blocks)
-    every = distance | {"front-0": 0.0, "back-0": 0.0}
-    return min(
-        ((n, num - n) for n in range(num, -1, -1)),
-        key=lambda pair: round(every[f"front-{pair[0]}"] + every[f"back-{pair[1]}"], 9),
-    )
 
 
 def probe(plan: Plan, say: Callable[[str], None]) -> bool:
@@ -110,21 +114,50 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
 
     for pet in _pets(plan):
         run = tuned(plan, pet)
-        stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": _eyes_name(plan)}
-        known = {line["span"] for line in lines(path) if stamp.items() <= line.items()}
-        missing = [(name, span) for name, span in spans if name not in known]
+        stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": eyes_name(plan)}
+        known = {probed(line) for line in lines(path) if stamp.items() <= line.items()}
+        missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
         if not missing:
             continue
         easel = Easel(run)
-        whole = eyes.embed(_pictures(plan, easel, range(0)))
-        for number, (name, span) in enumerate(missing, 1):
-            each = (1 - (eyes.embed(_pictures(plan, easel, span)) * whole).sum(1)).tolist()
+        whole = eyes.embed(_pictures(plan, easel))
+        for number, (what, name, span) in enumerate(missing, 1):
+            with _without(what, easel, span):
+                seen = eyes.embed(_pictures(plan, easel))
+            each = (1 - (seen * whole).sum(1)).tolist()
             told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
-            append(path, {"subject": pet.key, "span": name} | stamp | told)
-            say(f"{pet.key} {name}: {mean(each):.3f} ({number}/{len(missing)})")
+            append(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
+            say(f"{pet.key} {what} {name}: {mean(each):.3f} ({number}/{len(missing)})")
             if late():
                 return False
     return True
+
+
+def probed(line: dict) -> tuple[str, str]:
+    """What a line is about: probe and span."""
+    return line["probe"], line["span"]
+
+
+def _without(what: str, easel: Easel, span: range) -> AbstractContextManager:
+    """Inside, the blocks of `span` have no LoRA, or their image sees no text."""
+    blocks = easel.kind.blocks(easel.pipe.transformer)
+    if what == "lora":
+        return lora_off([blocks[i][1] for i in span])
+    image = (easel.settings.preview_px // easel.kind.pixel_multiple) ** 2
+    return text_hidden(easel.kind, blocks, span, image)
+
+
+@contextmanager
+def lora_off(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, these blocks work as if they had no LoRA."""
+    layers = [m for block in blocks for m in block.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def _eyes(plan: Plan) -> Eyes:
@@ -135,7 +168,8 @@ def _eyes(plan: Plan) -> Eyes:
     return Dino(plan.dino)
 
 
-def _eyes_name(plan: Plan) -> str:
+def eyes_name(plan: Plan) -> str:
+    """Whose embeddings are compared."""
     return "demo world judge" if plan.model == "demo" else plan.dino
 
 
@@ -181,91 +215,9 @@ def tuned(plan: Plan, pet: Pet) -> Run:
     return run
 
 
-def _pictures(plan: Plan, easel: Easel, span: range) -> list[Image.Image]:
-    """The same prompts and noise each time, the text hidden in the blocks of `span`."""
+def _pictures(plan: Plan, easel: Easel) -> list[Image.Image]:
+    """The same prompts and noise each time."""
     subject = easel.settings.subject_caption
     prompts = [subject, *(f"{subject} {words}" for words in PLACES.values())]
     seeds = [FIRST_SEED + k for k in range(plan.images)]
-    kind, blocks = easel.kind, easel.kind.blocks(easel.pipe.transformer)
-    tokens = (easel.settings.preview_px // kind.pixel_multiple) ** 2
-    with text_hidden(kind, blocks, span, tokens):
-        asked = [prompt for prompt in prompts for _ in seeds]
-        return easel.paint(asked, seeds * len(prompts))
-
-
-def summary(plan: Plan) -> dict:
-    """What the measurements say, JSON-ready: D of every span with its 95 % interval over pictures,
-    and the spans of each ratio beside the preset's. Raises UserError while nothing is complete."""
-    row = config.model_row(plan.model)
-    names = [name for name, _ in probe_spans(row.num_blocks)]
-    by_pet: dict[str, dict[str, dict]] = {}
-    for line in lines(plan.work / "probe.jsonl"):
-        if (line["images"], line["eyes"]) == (plan.images, _eyes_name(plan)):
-            by_pet.setdefault(line["subject"], {})[line["span"]] = line
-    whole = {pet: told for pet, told in by_pet.items() if told.keys() >= set(names)}
-    if not whole:
-        raise UserError("No pet is measured yet.", "Run `blockskip lab select` again.")
-    run = Run(plan.work / "runs" / next(iter(whole)))
-    settings, each = run.settings(), {}
-    for name in names:
-        each[name] = [x for told in whole.values() for x in told[name]["each"]]
-    distance = {name: mean(told[name]["distance"] for told in whole.values()) for name in names}
-
-    def spans(measured: Mapping[str, float]) -> dict[str, tuple[int, int]]:
-        return {f"{r:g}": choose(measured, row.num_blocks, r) for r in RATIOS}
-
-    return {
-        "model": plan.model,
-        "fingerprint": run.info()["model_fingerprint"],
-        "eyes": _eyes_name(plan),
-        "subjects": sorted(whole),
-        "seed": settings.seed,
-        "steps": settings.steps,
-        "rank": settings.rank,
-        "targets": settings.targets,
-        "images": 3 * plan.images,
-        "blocks": row.num_blocks,
-        "distance": {name: round(value, 4) for name, value in distance.items()},
-        "distance_95": {name: bootstrap(torch.tensor(values)) for name, values in each.items()},
-        "spans": spans(distance),
-        "by_subject": {
-            pet: spans({name: told[name]["distance"] for name in names})
-            for pet, told in sorted(whole.items())
-        },
-        "preset": {key: list(pair) for key, pair in row.spans.items()},
-    }
-
-
-def preset_row(said: dict) -> str:
-    """Lines for presets/models.toml."""
-    pets = ", ".join(said["subjects"])
-    spans = "\n".join(f'"{key}" = [{n}, {m}]' for key, (n, m) in said["spans"].items())
-    about = (
-        f"blockskip lab select: model {said['fingerprint'][:12]}, {said['eyes']}, {pets}, "
-        f"seed {said['seed']}, {said['steps']} steps"
-    )
-    return f'provenance = "{about}"\n\n[{said["model"]}.spans]\n{spans}\n'
-
-
-def profile(said: dict) -> str:
-    """The plot (SVG): D of the first n, the last m, and of the sliding span by its first block."""
-
-    def line(kind: str, name: str) -> plots.Series:
-        found = [key for key in said["distance"] if key.startswith(f"{kind}-")]
-        points = [
-            (int(key.split("-")[1]), said["distance"][key], *said["distance_95"][key])
-            for key in found
-        ]
-        return plots.Series(name, tuple(points))
-
-    wide = max(1, round(SLIDING_SHARE * said["blocks"]))
-    return plots.lines(
-        "How much a picture changes when blocks do not see the text",
-        "number of blocks n, m; of the sliding span: its first block",
-        f"1 - cosine ({said['eyes']})",
-        [
-            line("front", "the first n"),
-            line("back", "the last m"),
-            line("sliding", f"{wide} in a row, from block"),
-        ],
-    )
+    return easel.paint([prompt for prompt in prompts for _ in seeds], seeds * len(prompts))

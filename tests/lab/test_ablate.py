@@ -9,7 +9,7 @@ import torch
 from blockskip import flow
 from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.lab import ablate, ablation_report, baselines, rows
+from blockskip.lab import ablate, ablation_report, baselines, cells, rows
 from blockskip.lab.ablate import Plan
 from blockskip.lab.cells import Cell, Kitchen, _right
 from blockskip.lab.demo_world.judge import load_judge
@@ -65,8 +65,9 @@ def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
                 assert made == windowed
 
 
-def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path):
-    kitchen = Kitchen(tmp_path, images=8)
+def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "NUM_CLASS_IMAGES", 3)
+    kitchen = Kitchen(tmp_path, images=2)
     cell = Cell(ALL["class-images"], DEMO_SUBJECTS[0], 0, 3)
     settings, photos = cell.settings(), kitchen.photos(cell.subject)
     data = kitchen.data(settings, photos)

@@ -3,16 +3,24 @@
 import tomllib
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import torch
+from tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip import config
 from blockskip.events import UserError
-from blockskip.lab import selection
+from blockskip.families.flux import Flux
+from blockskip.lab import selection, selection_report
 from blockskip.lab.ablate import append, lines
-from blockskip.lab.selection import Plan, choose
+from blockskip.lab.selection import Plan
+from blockskip.lab.selection_report import choose
+from blockskip.residuals import Span, full_velocity
 from blockskip.runs import Run
+from blockskip.skipping import add_lora
 
+CPU = torch.device("cpu")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -46,18 +54,23 @@ def test_every_span_a_ratio_may_need_is_probed():
 def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeypatch):
     some = [("front-1", range(1)), ("front-18", range(18))]
     monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: some)
+    quick = partial(selection.choose_settings, preview_steps=2, preview_prompts=("a cat",))
+    monkeypatch.setattr(selection, "choose_settings", quick)
     plan = Plan(work=tmp_path / "work", subjects=1, images=1, steps=1)
     assert not selection.probe(replace(plan, minutes=1e-9), print)
     with pytest.raises(UserError, match="No pet"):
-        selection.summary(plan)
+        selection_report.summary(plan)
     (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
     assert run.state() == "done" and (run.settings().front, run.settings().back) == (0, 0)
     monkeypatch.setattr(Run, "start", lambda run: pytest.fail("tuned again"))
     assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
     assert selection.probe(plan, print)
     found = lines(plan.work / "probe.jsonl")
-    assert [line["span"] for line in found] == ["front-1", "front-18"]
-    assert 0 <= found[0]["distance"] < found[1]["distance"] <= 2, "all hidden is worse than one"
+    assert [(line["probe"], line["span"]) for line in found] == [
+        *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18")),
+    ]
+    assert all(0 <= line["distance"] <= 2 for line in found)
+    assert min(found[1]["distance"], found[3]["distance"]) > 0, "without all of it: another picture"
 
 
 def test_real_models_are_tuned_on_folders_named_by_class_word(tmp_path):
@@ -97,11 +110,37 @@ def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
             kind = name.split("-")[0]
             # the front hurts from its eighth block on, the back from its third
             distance = {"front": len(span) > 7, "back": len(span) > 2}.get(kind, 0.5) * 0.8
-            line = {"subject": pet, "span": name, "images": 1, "eyes": "demo world judge"}
-            append(tmp_path / "probe.jsonl", line | {"distance": distance, "each": [distance] * 3})
-    said = selection.summary(plan)
-    assert said["subjects"] == ["a"] and said["spans"]["0.5"] == (7, 2)
-    assert said["distance_95"]["front-18"] == [0.8, 0.8]
-    row = tomllib.loads(selection.preset_row(said))
+            for probe, far in (("lora", distance), ("text", 0.8 - distance)):
+                line = {"subject": pet, "probe": probe, "span": name, "images": 1}
+                line |= {"eyes": "demo world judge", "distance": far, "each": [far] * 3}
+                append(tmp_path / "probe.jsonl", line)
+    said = selection_report.summary(plan)
+    assert said["subjects"] == ["a"] and said["probes"]["lora"]["spans"]["0.5"] == (7, 2)
+    assert said["probes"]["text"]["spans"]["0.5"] != (7, 2)
+    assert said["probes"]["lora"]["distance_95"]["front-18"] == [0.8, 0.8]
+    row = tomllib.loads(selection_report.preset_row(said))
     assert row["demo"]["spans"]["0.5"] == [7, 2] and "0123456789ab, demo" in row["provenance"]
-    assert len(ET.fromstring(selection.profile(said)).findall(f"{SVG}polyline")) == 3
+    for probe in selection.PROBES:
+        assert (
+            len(ET.fromstring(selection_report.profile(said, probe)).findall(f"{SVG}polyline")) == 3
+        )
+
+
+def test_lora_off_in_a_span_is_the_model_with_zeros_there():
+    model, draws, family = tiny_flux(), tiny_draws(), Flux()
+    plain = full_velocity(model, family, draws, 5, CPU)
+    lora = add_lora(model, family, Span(0, 0), 4, "attention+ff", seed=0)
+    randomise(lora)
+    tuned = full_velocity(model, family, draws, 5, CPU)
+    blocks = [block for _, block in family.blocks(model)]
+    with selection.lora_off(blocks):
+        assert torch.equal(full_velocity(model, family, draws, 5, CPU), plain)
+    with selection.lora_off(blocks[2:4]):
+        some = full_velocity(model, family, draws, 5, CPU)
+    assert torch.equal(full_velocity(model, family, draws, 5, CPU), tuned), "on again afterwards"
+    with torch.no_grad():
+        for name, parameter in lora.items():
+            if name.startswith(tuple(f"transformer.{n}." for n, _ in family.blocks(model)[2:4])):
+                parameter.zero_()
+    torch.testing.assert_close(full_velocity(model, family, draws, 5, CPU), some)
+    assert not torch.equal(some, tuned) and not torch.equal(some, plain)
