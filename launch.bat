@@ -201,7 +201,7 @@ rem not compiled ahead: that takes minutes, and most of it is never imported
 "%P%" -I -m pip install --no-compile -r "%NEW%\pins.txt"
 if not "%errorlevel%"=="0" exit /b 1
 set "WHY=The new environment does not work; what was here before is untouched. Install Microsoft's Visual C++ runtime, https://aka.ms/vs/17/release/vc_redist.x64.exe, then start again."
-"%P%" -I -c "import torch, diffusers, transformers, peft, gradio, PIL"
+"%P%" -I -c "import logging; logging.disable(); import torch, diffusers, transformers, peft, gradio, PIL"
 if not "%errorlevel%"=="0" exit /b 1
 
 if defined BUILD >"%NEW%\torch-build" echo %BUILD%

@@ -124,7 +124,7 @@ build() {
     make_venv
     install_torch
     install_pins || fail "its packages could not be installed." "$network"
-    "$py" -I -c 'import torch, diffusers, transformers, peft, gradio, PIL' ||
+    "$py" -I -c 'import logging; logging.disable(); import torch, diffusers, transformers, peft, gradio, PIL' ||
         fail "the new environment does not work." "What was here before is untouched; the lines above say why."
     swap
     py=$env/bin/python

@@ -11,5 +11,8 @@ __version__ = "0.1.0"
 os.environ.setdefault(
     "PYTORCH_ALLOC_CONF", "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
 )
+# What the libraries have to say is for those who write programs, not for who started this one.
+for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+    os.environ.setdefault(_name, "error")
 # Without a card it asks on the screen for a package that nothing here needs.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import diffusers
 import torch
+import transformers
 from torch import Tensor, nn
 
 from blockskip.config import ModelRow, Settings
@@ -35,6 +37,8 @@ def open_model(
     Raises UserError when weights are missing, broken, or the disk is full.
     """
     dtype = getattr(torch, row.dtype)
+    for library in (diffusers, transformers):  # their bars run in less than a second
+        library.utils.logging.disable_progress_bar()
     pipe = kind.open(source, dtype)
     for name in kind.large:
         part, index = getattr(pipe, name), index_part(source, name, dtype)

@@ -61,9 +61,7 @@ class Flux:
         if isinstance(source, Source) and not source.whole:
             return self._ready(flux_files.assemble(source, dtype))
         folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            FluxPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
-        )
+        return self._ready(FluxPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
 
     def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
         if not source.whole:
@@ -74,7 +72,7 @@ class Flux:
         return self._ready(
             FluxPipeline.from_pretrained(
                 folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: FluxTransformer2DModel.from_config(shape), dtype),
                 text_encoder_2=empty(lambda: T5EncoderModel(text), dtype),

@@ -29,7 +29,7 @@ KEPT = (  # of a line, in ablation.json
 )
 HEAD = """# The ablation: the paper's tables and ours, on the demo model
 
-Made by the commands `lab ablate` and `lab ablation-report` (README.md says how to run them).
+Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
 
 - **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name

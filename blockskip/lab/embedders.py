@@ -7,7 +7,8 @@ is not on this PC yet is downloaded by transformers into its own cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
@@ -21,45 +22,54 @@ TOGETHER = 16
 SAFE = {"use_safetensors": True}
 
 
-class Dino:
-    """The class token of a vision transformer. Raises UserError when it cannot be loaded."""
+class _Eyes(ABC):
+    """A network that looks at pictures. Raises UserError when it cannot be loaded."""
+
+    def __init__(self, kind: type, name: str, device: torch.device | str) -> None:
+        from transformers import AutoImageProcessor
+
+        self.name, self.device = name, torch.device(device)
+        self.model = _loaded(kind, name).to(self.device)
+        self.prepare = _loaded(AutoImageProcessor, name)
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """(n, D), of length 1, on the CPU."""
+        parts = []
+        for start in range(0, len(images), TOGETHER):
+            some = [image.convert("RGB") for image in images[start : start + TOGETHER]]
+            pixels = self.prepare(some, return_tensors="pt")["pixel_values"]
+            parts.append(unit(self._seen(pixels.to(self.device))))
+        return torch.cat(parts)
+
+    @abstractmethod
+    def _seen(self, pixels: Tensor) -> Tensor:
+        """(n, D) of pixels (n, 3, H, W)."""
+
+
+class Dino(_Eyes):
+    """The class token of a vision transformer."""
 
     def __init__(self, name: str = DINO, device: torch.device | str = "cpu") -> None:
-        from transformers import AutoImageProcessor, AutoModel
+        from transformers import AutoModel
 
-        self.name, self.device = name, torch.device(device)
-        self.model = _loaded(AutoModel, name).to(self.device)
-        self.prepare = _loaded(AutoImageProcessor, name)
+        super().__init__(AutoModel, name, device)
 
-    @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """(n, D), of length 1, on the CPU."""
-        return torch.cat([self._some(part) for part in _parts(images)])
-
-    def _some(self, images: list[Image.Image]) -> Tensor:
-        pixels = self.prepare(images, return_tensors="pt")["pixel_values"].to(self.device)
-        return unit(self.model(pixels).last_hidden_state[:, 0])
+    def _seen(self, pixels: Tensor) -> Tensor:
+        return self.model(pixels).last_hidden_state[:, 0]
 
 
-class Clip:
-    """CLIP's pictures and texts, in one space. Raises UserError when it cannot be loaded."""
+class Clip(_Eyes):
+    """CLIP's pictures and texts, in one space."""
 
     def __init__(self, name: str = CLIP, device: torch.device | str = "cpu") -> None:
-        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+        from transformers import AutoTokenizer, CLIPModel
 
-        self.name, self.device = name, torch.device(device)
-        self.model = _loaded(CLIPModel, name).to(self.device)
-        self.prepare = _loaded(AutoImageProcessor, name)
+        super().__init__(CLIPModel, name, device)
         self.tokens = _loaded(AutoTokenizer, name)
 
-    @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """(n, D), of length 1, on the CPU."""
-        return torch.cat([self._some(part) for part in _parts(images)])
-
-    def _some(self, images: list[Image.Image]) -> Tensor:
-        pixels = self.prepare(images, return_tensors="pt")["pixel_values"].to(self.device)
-        return unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
+    def _seen(self, pixels: Tensor) -> Tensor:
+        return self.model.get_image_features(pixel_values=pixels).pooler_output
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
@@ -71,11 +81,6 @@ class Clip:
 def unit(rows: Tensor) -> Tensor:
     """Rows (n, D) at length 1, float32, on the CPU."""
     return nn.functional.normalize(rows.float(), dim=-1).cpu()
-
-
-def _parts(images: Sequence[Image.Image]) -> Iterator[list[Image.Image]]:
-    for start in range(0, len(images), TOGETHER):
-        yield [image.convert("RGB") for image in images[start : start + TOGETHER]]
 
 
 def _loaded(kind: type, name: str) -> object:

@@ -11,8 +11,7 @@ From D of the first n and of the last m blocks follow the spans of every ratio:
 
     (n*, m*) = argmin over n + m = k of D_front(n) + D_back(m)
 
-The presets go by `lora`: on the demo model it chooses what training confirms, and `text` does not
-(assets/evidence/selection.md).
+The row for presets is made of `lora`'s: the text is read in other blocks than the pet is learnt in.
 
 Every measurement is a line in `work`/probe.jsonl, every tuning a run in `work`/runs: a probe that was
 stopped goes on. The demo model is tuned on the demo world's pets and looked at by its judge, whose

@@ -68,7 +68,7 @@ def warm_start(work: Path, folder: Path) -> None:
     The VAE is taken as finished; transformer and text encoders go on learning, with fresh
     optimisers. Counters come from ``folder/demo_model.json``; seconds start at zero.
     """
-    pipe = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipe = FluxPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     facts = json.loads((folder / "demo_model.json").read_text())
     model = {
         f"{part}.{name}": tensor
