@@ -67,7 +67,7 @@ class Chroma:
     def load(self, source: Source | Path, dtype: torch.dtype) -> ChromaPipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            ChromaPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            ChromaPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> ChromaPipeline:
@@ -76,7 +76,7 @@ class Chroma:
         return self._ready(
             ChromaPipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: ChromaTransformer2DModel.from_config(shape), dtype),
                 text_encoder=empty(lambda: T5EncoderModel(text), dtype),

@@ -76,7 +76,7 @@ class Flux2:
     def load(self, source: Source | Path, dtype: torch.dtype) -> Flux2KleinPipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            Flux2KleinPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            Flux2KleinPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> Flux2KleinPipeline:
@@ -85,7 +85,7 @@ class Flux2:
         return self._ready(
             Flux2KleinPipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: Flux2Transformer2DModel.from_config(shape), dtype),
                 text_encoder=empty(lambda: Qwen3ForCausalLM(text), dtype),

@@ -64,7 +64,7 @@ class QwenImage:
     def load(self, source: Source | Path, dtype: torch.dtype) -> QwenImagePipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            QwenImagePipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            QwenImagePipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> QwenImagePipeline:
@@ -73,7 +73,7 @@ class QwenImage:
         return self._ready(
             QwenImagePipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: QwenImageTransformer2DModel.from_config(shape), dtype),
                 text_encoder=empty(lambda: Qwen2_5_VLForConditionalGeneration(text), dtype),

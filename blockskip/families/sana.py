@@ -47,7 +47,7 @@ class Sana:
     def load(self, source: Source | Path, dtype: torch.dtype) -> SanaPipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            SanaPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            SanaPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> SanaPipeline:
@@ -56,7 +56,7 @@ class Sana:
         return self._ready(
             SanaPipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: SanaTransformer2DModel.from_config(shape), dtype),
                 text_encoder=empty(lambda: Gemma2Model(text), dtype),

@@ -66,7 +66,7 @@ class StableDiffusion3:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
             StableDiffusion3Pipeline.from_pretrained(
-                folder, torch_dtype=dtype, local_files_only=True
+                folder, dtype=dtype, local_files_only=True
             )
         )
 
@@ -76,7 +76,7 @@ class StableDiffusion3:
         return self._ready(
             StableDiffusion3Pipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: SD3Transformer2DModel.from_config(shape), dtype),
                 text_encoder_3=empty(lambda: T5EncoderModel(text), dtype),

@@ -54,7 +54,7 @@ class ZImage:
     def load(self, source: Source | Path, dtype: torch.dtype) -> ZImagePipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            ZImagePipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            ZImagePipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> ZImagePipeline:
@@ -63,7 +63,7 @@ class ZImage:
         return self._ready(
             ZImagePipeline.from_pretrained(
                 source.folder,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 transformer=empty(lambda: ZImageTransformer2DModel.from_config(shape), dtype),
                 text_encoder=empty(lambda: Qwen3Model(text), dtype),
