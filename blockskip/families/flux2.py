@@ -135,8 +135,15 @@ class Flux2:
         return tokens, transformer.config.joint_attention_dim, 0
 
     def encode_images(self, pipe: Flux2KleinPipeline, pixels: Tensor) -> Tensor:
-        latent = pipe._encode_vae_image(pixels.to(pipe.vae.dtype), generator=None)
-        return Flux2KleinPipeline._pack_latents(latent)
+        vae = pipe.vae
+        latent = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+        latent = Flux2KleinPipeline._patchify_latents(latent)
+        mean, variance = (
+            numbers.to(latent)[:, None, None] for numbers in (vae.bn.running_mean, vae.bn.running_var)
+        )
+        return Flux2KleinPipeline._pack_latents(
+            (latent - mean) / (variance + vae.config.batch_norm_eps).sqrt()
+        )
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple

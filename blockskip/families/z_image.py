@@ -176,7 +176,10 @@ def _packed(latent: Tensor) -> Tensor:
 
 
 def _listed(text: Text) -> list[Tensor]:
-    """Captions (S', ·), each of its own length; `beside` is 1 for tokens that count, (B, S)."""
+    """Captions (S', ·), each of its own length; `beside` is 1 for tokens that count, (B, S). Without
+    memory (lab/simulate.py) all of them count."""
+    if text.beside.is_meta:
+        return list(text.embeds)
     lengths = (sum(value > 0 for value in row) for row in text.beside.tolist())
     return [row[:length] for row, length in zip(text.embeds, lengths, strict=True)]
 

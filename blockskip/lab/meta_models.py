@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 
 from torch import Tensor, nn
 
@@ -37,15 +38,19 @@ def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
 
 
 def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
-    """The text encoders of a row, by the part's name."""
+    """What reads captions, by the name of the pipeline's part it is, or is in."""
     import transformers
 
-    found = {}
+    parts = {}
     for part, (_, kind) in _config(row, "model_index").items():
         if part.startswith("text_encoder"):
             shape = transformers.AutoConfig.for_model(**_config(row, f"{part}/config"))
-            found[part] = getattr(transformers, kind)(shape).requires_grad_(False).eval()
-    return found
+            parts[part] = getattr(transformers, kind)(shape).requires_grad_(False).eval()
+    readers = family(row.family).text_encoders(SimpleNamespace(**parts))
+    return {
+        name: next(reader for reader in readers if any(reader is m for m in part.modules()))
+        for name, part in parts.items()
+    }
 
 
 def _of_diffusers(row: ModelRow, part: str) -> nn.Module:

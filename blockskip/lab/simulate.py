@@ -9,6 +9,7 @@ memory/planner.py, which must know the same numbers without torch (ours; METHOD.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -30,6 +31,7 @@ from blockskip.lab.meta_models import (
 from blockskip.lab.peak import PeakMeter, fake_card
 from blockskip.memory.passes import outer_blocks
 from blockskip.memory.tables import GIB, STAGES, Choice, stage_needs
+from blockskip.memory.walk import lists
 from blockskip.residuals import Span, modulation_names
 from blockskip.skipping import add_lora, read_by_middle, skipping
 from blockskip.train import micro_step
@@ -117,7 +119,7 @@ def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
         pixels = torch.empty(
             choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32
         )
-        family(row.family).encode_images(_Pipe(vae), pixels)
+        family(row.family).encode_images(Pipe(vae), pixels)
 
 
 @torch.no_grad()
@@ -125,7 +127,7 @@ def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
     kind = family(row.family)
     model, _ = _streamed_model(choice, row, kind, meter)
-    streams = _streams(choice, row, kind, model, choice.front)
+    streams = _streams(choice, row, kind, model)
     with meter:
         state = [torch.empty(choice.window_on_card, *stream.shape[1:]) for stream in streams]
         meter.restart()
@@ -152,24 +154,23 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     kind, span = family(row.family), Span(choice.front, choice.back)
     model = build_transformer(row, choice.precision)
     lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
-    modulation = {
-        name: model.get_submodule(name).out_features for name in modulation_names(model, kind, span)
-    }
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
         group["foreach"] = True  # what AdamW takes on a card
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
+    names = modulation_names(model, kind, span)
     with torch.no_grad():
-        streams = _streams(choice, row, kind, model, span.front)
+        streams, told = _streams(choice, row, kind, model), said(choice, kind, model, names)
     with skipping(model, kind, span, choice.checkpointing) as feed, meter:
         if choice.middle == "streamed":
-            Streamed(meter, middle, [*_around(model), *lora.values()])
+            layers = [] if span.front else weights(*_layers(model, kind))
+            Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
         else:
             meter.hold(weights(model))
         _fill_state(adam, lora)
         meter.restart()
         window = _window(choice, row, kind, streams) | {
-            name: torch.empty(choice.batch, size) for name, size in modulation.items()
+            name: torch.empty(choice.batch, *output.shape[1:]) for name, output in told.items()
         }
         text = read_by_middle(kind, span, _text_of(kind, model, choice, choice.batch))
         micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
@@ -193,17 +194,22 @@ def _streamed_model(
     lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_around(model), *lora, *state]
-    blocks = [block for _, block in kind.blocks(model)]
+    blocks = [*_layers(model, kind), *(block for _, block in kind.blocks(model))]
     if choice.middle == "stays":
         modulation = modulation_names(model, kind, span)
         left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
-        middle = weights(*(blocks[i] for i in span.middle(row.num_blocks)))
+        middle = weights(*(kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
         stay += [tensor for tensor in middle if id(tensor) not in left]
     return model, Streamed(meter, blocks, stay)
 
 
 def _around(model: nn.Module) -> list[Tensor]:
     return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
+
+
+def _layers(model: nn.Module, kind: Family) -> list[nn.Module]:
+    """What comes before the blocks, one by one as they do."""
+    return [layer for layers in lists(model, kind).values() for layer in layers]
 
 
 @cache
@@ -220,7 +226,7 @@ def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int,
 
     vae.encode = encode
     pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    ours = family(row.family).encode_images(_Pipe(vae), pixels)
+    ours = family(row.family).encode_images(Pipe(vae), pixels)
     return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
 
 
@@ -241,18 +247,24 @@ def _text_of(kind: Family, model: nn.Module, choice: Choice, rows: int) -> Text:
     return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
 
 
-def _streams(
-    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, front: int
-) -> tuple[Tensor, ...]:
+def _streams(choice: Choice, row: ModelRow, kind: Family, model: nn.Module) -> tuple[Tensor, ...]:
     """What goes from block to block where the front ends, one draw; of no front: after block 0."""
-    name, _ = kind.blocks(model)[max(0, front - 1)]
-    seen: list[tuple] = []
-    handle = model.get_submodule(name).register_forward_hook(
-        lambda _module, _given, outputs: seen.append(flat(outputs))
-    )
-    _forward(choice, row, kind, model, 1, choice.side_px)
-    handle.remove()
-    return tuple(torch.empty_like(stream) for stream in seen[0] if stream is not None)
+    name, _ = kind.blocks(model)[max(0, choice.front - 1)]
+    given = said(choice, kind, model, [name])[name]
+    return tuple(torch.empty_like(stream) for stream in flat(given) if stream is not None)
+
+
+def said(choice: Choice, kind: Family, model: nn.Module, names: Sequence[str]) -> dict[str, object]:
+    """What these modules of the transformer give while one draw passes it, by their names."""
+    found: dict[str, object] = {}
+    with ExitStack() as stack:
+        for name in names:
+            handle = model.get_submodule(name).register_forward_hook(
+                lambda _module, _given, output, name=name: found.update({name: output})
+            )
+            stack.callback(handle.remove)
+        _forward(choice, model_row(choice.model), kind, model, 1, choice.side_px)
+    return found
 
 
 def _window(
@@ -274,7 +286,7 @@ def _window(
     return window
 
 
-class _Pipe:
+class Pipe:
     """As much of a pipeline as encode_images asks for."""
 
     def __init__(self, vae: nn.Module) -> None:

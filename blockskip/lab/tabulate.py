@@ -12,16 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blockskip.config import ModelRow
 from blockskip.families.base import Family, family
 from blockskip.lab.meta_models import build_encoders, build_transformer, build_vae, weights
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.lab.simulate import latent_shapes, simulate
+from blockskip.lab.simulate import Pipe, latent_shapes, said, simulate
 from blockskip.memory import numbers
 from blockskip.memory.passes import outer_blocks
 from blockskip.memory.tables import GIB, Choice, stage_needs
+from blockskip.memory.walk import lists
 from blockskip.preview import TILE_PX
 
 Say = Callable[[str], None]
@@ -47,25 +48,30 @@ def _counted(row: ModelRow) -> dict:
     kind, model = family(row.family), build_transformer(row, "bf16")
     blocks = kind.blocks(model)
     shared = [model.get_submodule(name) for name in kind.shared_modulation]
-    beside = [model.get_submodule(name) for name in kind.embedders]
-    embedders = sum(_size(module) for module in beside)
+    layers = [layer for every in lists(model, kind).values() for layer in every]
+    embedders = sum(_size(model.get_submodule(name)) for name in kind.embedders)
+    embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
     largest = max(_largest(kind, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
     length, text_width, beside = kind.caption_shape(model, asked)
+    choice = Choice(model=row.name, side_px=row.s_min_px, text_tokens=asked)
+    told = said(choice, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
         "beside_width": -1 if beside == asked else beside,
         "more_tokens": length - asked,
-        "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in shared),
+        "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
         "embedders": embedders,
+        "layers": sum(_size(layer) for layer in layers),
+        "layer": max((_size(layer) for layer in layers), default=0),
         "largest": largest,
         "unpacked": largest,
-        "told": sum(m.out_features for m in shared),
+        "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not kind.reads_text),
         "multiply_adds": 0,
@@ -278,17 +284,20 @@ def _vae(row: ModelRow, size: int) -> dict:
     side, tile = row.s_min_px, min(TILE_PX, row.native_px)
     with fake_card(), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
-        encode = _peak(build_vae(row, False), "encode", (1, 3, side, side)) / side**2
-        decode = _peak(build_vae(row, True), "decode", (1, *latent)) - 16.0 * row.native_px**2
+        pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
+        vae, kind = build_vae(row, tiled=False), family(row.family)
+        encode = _peak(vae, lambda: kind.encode_images(Pipe(vae), pixels), pixels) / side**2
+        vae, waits = build_vae(row, tiled=True), torch.empty(1, *latent)
+        decode = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
+        decode -= 16.0 * row.native_px**2
     return {"weights": size, "encode": round(encode, 1), "decode": round(decode / tile**2, 1)}
 
 
-def _peak(vae: nn.Module, work: str, shape: tuple[int, ...]) -> int:
-    """Bytes that `work` takes beside the weights."""
-    dtype = torch.float32 if work == "encode" else None
+def _peak(vae: nn.Module, work: Callable[[], object], given: Tensor) -> int:
+    """Bytes that `work` takes beside the weights, with what it is given."""
     with PeakMeter() as meter:
         meter.hold(weights(vae))
         meter.restart()
-        given = torch.empty(shape, dtype=dtype)
-        getattr(vae, work)(given.to(vae.dtype), return_dict=False)
+        meter.hold([given])
+        work()
     return meter.peak_bytes - meter.held_bytes

@@ -59,6 +59,8 @@ class ModelBytes:
     more_tokens: int
     around: int
     embedders: int
+    layers: int
+    layer: int
     largest: int
     told: int
     shared: int
@@ -94,7 +96,9 @@ def numbers(model: str) -> ModelBytes:
 
 @cache
 def _known(model: str) -> ModelBytes:
-    return _made(byte_table()[model])
+    table = byte_table()
+    found = table[model]
+    return _made(table[found] if isinstance(found, str) else found)
 
 
 def _made(data: dict) -> ModelBytes:

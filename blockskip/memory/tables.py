@@ -94,7 +94,7 @@ def waiting_bytes(row: ModelRow, choice: Choice) -> float:
     """Weights of blocks that come to the card again and again. A middle that stays comes once,
     past RAM (`hold` without `keep`); its modulation comes with every window."""
     staying = middle_bytes(row, choice) if choice.middle == "stays" else 0.0
-    return model_bytes(row, choice.precision) - staying
+    return model_bytes(row, choice.precision) + 2.0 * numbers(row.name).layers - staying
 
 
 def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
@@ -135,9 +135,11 @@ def _around(row: ModelRow, embedders: bool) -> float:
 
 
 def _stream(row: ModelRow, choice: Choice, indices: range, modulation: bool) -> float:
-    """The largest two neighbours among streamed blocks: one computes, the next one comes."""
+    """The largest two neighbours among streamed blocks, or layers before them: one computes, the next
+    one comes."""
     sizes = [block_bytes(row, i, choice.precision, modulation) for i in indices]
-    return max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
+    blocks = max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
+    return max(blocks, 4.0 * numbers(row.name).layer)
 
 
 def _units(row: ModelRow, choice: Choice, image: float, text: float, side_px: int = 0) -> float:
@@ -162,6 +164,7 @@ def _train_card(row: ModelRow, choice: Choice) -> float:
     own, ff = numbers(row.name), choice.targets == "attention+ff"
     kept = [choice.batch * _kept(row, choice, own.kind(i), ff) for i in middle]
     there = _around(row, embedders=not choice.front) + 12 * lora
+    there += 0.0 if choice.front else 2.0 * own.layers
     if choice.middle != "streamed":
         there += middle_bytes(row, choice)
     # what backward makes and lets go
