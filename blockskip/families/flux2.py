@@ -139,7 +139,8 @@ class Flux2:
         latent = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
         latent = Flux2KleinPipeline._patchify_latents(latent)
         mean, variance = (
-            numbers.to(latent)[:, None, None] for numbers in (vae.bn.running_mean, vae.bn.running_var)
+            numbers.to(latent)[:, None, None]
+            for numbers in (vae.bn.running_mean, vae.bn.running_var)
         )
         return Flux2KleinPipeline._pack_latents(
             (latent - mean) / (variance + vae.config.batch_norm_eps).sqrt()

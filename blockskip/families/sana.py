@@ -46,9 +46,7 @@ class Sana:
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> SanaPipeline:
         folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            SanaPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
+        return self._ready(SanaPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
 
     def open(self, source: Source, dtype: torch.dtype) -> SanaPipeline:
         shape = SanaTransformer2DModel.load_config(source.folder / "transformer")

@@ -65,9 +65,7 @@ class StableDiffusion3:
     def load(self, source: Source | Path, dtype: torch.dtype) -> StableDiffusion3Pipeline:
         folder = source.folder if isinstance(source, Source) else source
         return self._ready(
-            StableDiffusion3Pipeline.from_pretrained(
-                folder, dtype=dtype, local_files_only=True
-            )
+            StableDiffusion3Pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         )
 
     def open(self, source: Source, dtype: torch.dtype) -> StableDiffusion3Pipeline:

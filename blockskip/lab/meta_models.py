@@ -98,6 +98,14 @@ class Streamed:
             self.meter.hold(self.parts[i])
         self.here, self.last = wanted, index
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights that are on the card now."""
+        there = [*self.stay, *(t for i in self.here for t in self.parts[i])]
+        return sum(
+            {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values()
+        )
+
     def leave(self) -> None:
         """All but what stays leaves the card."""
         self._drop(self.here)

@@ -136,6 +136,31 @@ def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
 
 
 @torch.no_grad()
+def passing_bytes(choice: Choice) -> list[int]:
+    """What passes through every block beside weights, at most, while `rows` draws go through the
+    whole model."""
+    row, peaks = model_row(choice.model), []
+    kind = family(row.family)
+    with fake_card():
+        latent_shapes(row.name, choice.side_px)
+        meter = PeakMeter()
+        model, streamed = _streamed_model(choice, row, kind, meter)
+
+        def begin(*_: object) -> None:
+            meter.restart()
+
+        def end(*_: object) -> None:
+            peaks.append(meter.peak_bytes - streamed.weight_bytes)
+
+        for _, block in kind.blocks(model):
+            block.register_forward_pre_hook(begin)
+            block.register_forward_hook(end)
+        with meter:
+            _forward(choice, row, kind, model, choice.rows, choice.side_px)
+    return peaks
+
+
+@torch.no_grad()
 def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)

@@ -18,7 +18,7 @@ from blockskip.config import ModelRow
 from blockskip.families.base import Family, family
 from blockskip.lab.meta_models import build_encoders, build_transformer, build_vae, weights
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.lab.simulate import Pipe, latent_shapes, said, simulate
+from blockskip.lab.simulate import Pipe, latent_shapes, passing_bytes, said, simulate
 from blockskip.memory import numbers
 from blockskip.memory.passes import outer_blocks
 from blockskip.memory.tables import GIB, Choice, stage_needs
@@ -26,7 +26,11 @@ from blockskip.memory.walk import lists
 from blockskip.preview import TILE_PX
 
 Say = Callable[[str], None]
-ZERO = {"kept_image": 0.0, "kept_text": 0.0, "kept_ff": 0.0}
+UNKNOWN = dict.fromkeys(  # of a kind of block, until they are measured
+    ("kept_image", "kept_text", "kept_ff")
+    + ("forward_image", "forward_text", "forward_ff", "forward_unpacked"),
+    0.0,
+)
 
 
 def tabulate(row: ModelRow, say: Say) -> dict:
@@ -34,14 +38,8 @@ def tabulate(row: ModelRow, say: Say) -> dict:
     with fake_card():
         counted = _counted(row)
     # what is counted stands in while activations are measured: planned less measured is theirs
-    table = counted | _activations_unknown()
-    found = _measured(row, table, say)
-    return {**table, **found}
-
-
-def _activations_unknown() -> dict:
-    names = ("passing_image", "passing_text", "forward_image", "forward_text", "forward_ff")
-    return dict.fromkeys(names, 0.0) | {"forward_unpacked": 0.0}
+    table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
+    return table | _measured(row, table, say)
 
 
 def _counted(row: ModelRow) -> dict:
@@ -70,7 +68,6 @@ def _counted(row: ModelRow) -> dict:
         "layers": sum(_size(layer) for layer in layers),
         "layer": max((_size(layer) for layer in layers), default=0),
         "largest": largest,
-        "unpacked": largest,
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not kind.reads_text),
@@ -125,7 +122,8 @@ def _block(kind: Family, block: nn.Module) -> dict:
         "told": sum(m.out_features for m in modulation),
         "lora": widths("attention"),
         "lora_ff": widths("attention+ff") - widths("attention"),
-        **ZERO,
+        "unpacked": _largest(kind, block),
+        **UNKNOWN,
     }
 
 
@@ -164,28 +162,56 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     ruler = _Ruler(row, table, say)
     sizes = _sizes(row)
     base = Choice(model=row.name, front=0, back=0, targets="attention", rows=4, tiled=True)
-    kinds = _kept(ruler, base, sizes)
+    kinds = [
+        told | _forward(ruler, base, sizes, first, told)
+        for first, told in _with_kept(ruler, base, sizes)
+    ]
     ruler.table = table | {"kinds": kinds}
-    found: dict = {"kinds": kinds}
     front, back = row.span(row.default_ratio)  # what kept numbers get wrong adds up over all of it
     middle = replace(base, front=front, back=back)
     passing = _fit(row, ruler, "train", middle, sizes)
-    found |= {"passing_image": passing[0], "passing_text": passing[1]}
-    window = replace(base, middle="leaves", **_span(row, 0, 2))
-    forward = _fit(row, ruler, "residuals", window, sizes, rows=window.rows)
-    found |= {"forward_image": forward[0], "forward_text": forward[1]}
-    found |= {"multiply_adds": _multiply_adds(row, replace(window, rows=1))}
-    ruler.table = ruler.table | found
-    size = sizes[-1]
-    wide = replace(window, targets="attention+ff", side_px=size[0], text_tokens=size[1])
-    more = ruler.rest("residuals", wide) / (window.rows * 2 * row.width * _tokens(row, *size))
-    found["forward_ff"] = round(max(0.0, more), 2)
-    packed = replace(window, precision="int8", side_px=size[0], text_tokens=size[1])
-    ruler.table = ruler.table | found | {"forward_image": 0.0, "forward_text": 0.0}
-    more = ruler.rest("residuals", packed) / (window.rows * 2 * row.width * _tokens(row, *size))
-    found["forward_unpacked"] = round(max(0.0, more), 2)
+    found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
+    packed = replace(middle, precision="int8")
+    more = [
+        ruler.rest("train", replace(packed, side_px=side, text_tokens=text))
+        / (2 * row.width * _tokens(row, side, text))
+        for side, text in sizes
+    ]
+    found["passing_unpacked"] = round(max(0.0, *more), 3)
+    found["multiply_adds"] = _multiply_adds(row, replace(middle, rows=1))
     vae = _vae(row, table["vae"]["weights"])
     return found | {"text": _text(ruler, base), "vae": vae}
+
+
+def _forward(
+    ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]], first: int, told: dict
+) -> dict[str, float]:
+    """What passes through a block of a kind, of which `first` is the first, without gradients."""
+    row, blocks = ruler.row, min(2, told["count"])
+    window = replace(base, middle="leaves", **_span(row, first, blocks))
+
+    def most(size: tuple[int, int], **other: str) -> float:
+        choice = replace(window, side_px=size[0], text_tokens=size[1], **other)
+        return max(passing_bytes(choice)[first : first + blocks]) / window.rows
+
+    plain = [most(size) for size in sizes]
+    unit = [2 * row.width * _tokens(row, *size) for size in sizes]
+    image, text = _solve(row, ruler, sizes, plain)
+    wide = [
+        (most(s, targets="attention+ff") - p) / u
+        for s, p, u in zip(sizes, plain, unit, strict=True)
+    ]
+    packed = [
+        (most(size, precision="int8") - 2 * told["unpacked"] / window.rows) / u
+        for size, u in zip(sizes, unit, strict=True)
+    ]
+    ruler.say(f"forward from block {first}: {image} an image token, {text} a text token")
+    return {
+        "forward_image": image,
+        "forward_text": text,
+        "forward_ff": round(max(0.0, *wide), 2),
+        "forward_unpacked": round(max(0.0, *packed), 2),
+    }
 
 
 def _multiply_adds(row: ModelRow, choice: Choice) -> int:
@@ -236,38 +262,29 @@ def _solve(
     return tuple(round(max(0.0, float(x)), 3) for x in answer)
 
 
-def _kept(ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]]) -> list[dict]:
-    """What a block of each kind keeps: by how much one block more adds."""
+def _with_kept(
+    ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[int, dict]]:
+    """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
     row, first, kinds = ruler.row, 0, []
     for told in ruler.table["kinds"]:
         few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
-        amounts = []
-        for side, text in sizes:
-            one, more = (
-                replace(base, side_px=side, text_tokens=text, **_span(row, first, blocks))
-                for blocks in (few, many)
-            )
-            gained = ruler.rest("train", more) - ruler.rest("train", one)
-            amounts.append(gained / max(1, many - few))
+
+        def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
+            choice = replace(base, side_px=size[0], text_tokens=size[1], targets=targets)
+            one, all_ = (replace(choice, **_span(row, first, blocks)) for blocks in (few, many))
+            return (ruler.rest("train", all_) - ruler.rest("train", one)) / max(1, many - few)
+
+        amounts = [more(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)
-        kinds.append(told | {"kept_image": image, "kept_text": text})
+        wide = 0.0
+        if told["lora_ff"] and told["count"] > 1:
+            gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
+            wide = round(max(0.0, gained / (2 * row.width * _tokens(row, *sizes[0]))), 3)
+        kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
+        kinds.append((first, told | kept))
         first += told["count"]
-    ruler.table = ruler.table | {"kinds": kinds}
-    return [_with_ff(ruler, base, sizes[0], kinds, i) for i in range(len(kinds))]
-
-
-def _with_ff(
-    ruler: _Ruler, base: Choice, size: tuple[int, int], kinds: list[dict], index: int
-) -> dict:
-    """A kind with what LoRA on the feed-forward makes it keep."""
-    row, told = ruler.row, kinds[index]
-    if not told["lora_ff"] or told["count"] < 2:
-        return told
-    first = sum(kind["count"] for kind in kinds[:index])
-    choice = replace(base, side_px=size[0], text_tokens=size[1], targets="attention+ff")
-    one, two = (replace(choice, **_span(row, first, blocks)) for blocks in (1, 2))
-    gained = ruler.rest("train", two) - ruler.rest("train", one)
-    return told | {"kept_ff": round(max(0.0, gained / (2 * row.width * _tokens(row, *size))), 3)}
+    return kinds
 
 
 def _text(ruler: _Ruler, base: Choice) -> dict:

@@ -128,12 +128,13 @@ def _skipping(row: ModelRow, choice: Choice) -> str:
     ratio = (choice.front + choice.back) / row.num_blocks
     likeness = expected_likeness(row, ratio, choice.side_px)
     sides = row.s_min_px, 2 * row.s_min_px
+    plain = not ratio and choice.side_px == sides[1]
     known = (choice.front, choice.back) in row.spans.values() and choice.side_px in sides
-    whose = "published" if known else "between published figures:"
+    whose = "published" if known or plain else "between published figures:"
     if row.provenance.startswith("unverified"):
         whose = "of FLUX.1-dev, taken over unverified:"
     reference = quality_table()["lora"]
-    if not ratio and choice.side_px == sides[1]:
+    if plain:
         return (
             f"Skips none of {row.num_blocks} blocks and trains at {choice.side_px} px: likeness "
             f"(DINO) {whose} {reference:.4f}, as plain LoRA (DiT-BlockSkip, by way of notes)."

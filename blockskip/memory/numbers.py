@@ -25,6 +25,11 @@ class Kind:
     kept_image: float
     kept_text: float
     kept_ff: float
+    forward_image: float
+    forward_text: float
+    forward_ff: float
+    forward_unpacked: float
+    unpacked: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +72,7 @@ class ModelBytes:
     stream_text: float
     passing_image: float
     passing_text: float
-    forward_image: float
-    forward_text: float
-    forward_ff: float
-    forward_unpacked: float
-    unpacked: int
+    passing_unpacked: float
     multiply_adds: int
     text: TextBytes
     vae: VaeBytes

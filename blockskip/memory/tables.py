@@ -154,11 +154,6 @@ def _unit(row: ModelRow, choice: Choice, side_px: int = 0) -> float:
     return _units(row, choice, 1.0, numbers(row.name).stream_text, side_px)
 
 
-def _unpacked(row: ModelRow, choice: Choice) -> float:
-    """The largest weight in bf16, unpacked for the product that needs it."""
-    return 2.0 * numbers(row.name).largest if choice.precision != "bf16" else 0.0
-
-
 def _train_card(row: ModelRow, choice: Choice) -> float:
     middle, lora = _middle(row, choice), lora_params(row, choice)
     own, ff = numbers(row.name), choice.targets == "attention+ff"
@@ -169,7 +164,9 @@ def _train_card(row: ModelRow, choice: Choice) -> float:
         there += middle_bytes(row, choice)
     # what backward makes and lets go
     passing = choice.batch * _units(row, choice, own.passing_image, own.passing_text)
-    passing += _unpacked(row, choice)
+    if choice.precision != "bf16":
+        unpacked = own.passing_unpacked * choice.batch * _unit(row, choice)
+        passing = max(passing, 2.0 * own.largest + unpacked)
     if not choice.checkpointing:
         # with every LoRA matrix rounded to bf16
         return there + passing + sum(kept) + 2 * lora
@@ -207,45 +204,62 @@ def _checkpointed(row: ModelRow, choice: Choice, kept: list[float]) -> float:
     )
 
 
-def _forward(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
+def _forward(row: ModelRow, choice: Choice, index: int, rows: int, side_px: int) -> float:
     """What passes through a block without gradients: most in attention, where image and text meet
-    and rotation is done in fp32, or in the feed-forward while its weight is unpacked."""
-    own = numbers(row.name)
+    and rotation is done in fp32, or in a product whose weight is unpacked for it."""
+    kind = numbers(row.name).kind(index)
     # a LoRA's sum beside what it adds to
-    wide = own.forward_ff * (choice.targets == "attention+ff" and choice.front < own.kinds[0].count)
-    image, text = own.forward_image + wide, own.forward_text + wide
+    wide = kind.forward_ff * (choice.targets == "attention+ff" and index in _middle(row, choice))
+    image, text = kind.forward_image + wide, kind.forward_text + wide
     passing = rows * _units(row, choice, image, text, side_px)
     if choice.precision == "bf16":
         return passing
-    unpacked = own.forward_unpacked * rows * _unit(row, choice, side_px)
-    return max(passing, 2.0 * own.unpacked + unpacked)
+    unpacked = kind.forward_unpacked * rows * _unit(row, choice, side_px)
+    return max(passing, 2.0 * kind.unpacked + unpacked)
+
+
+def _through(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
+    """While draws pass the whole model, where it is most: the block that computes, the next one,
+    which is coming, and what passes; or such a layer before the blocks."""
+    stays = set(_middle(row, choice)) if choice.middle == "stays" else set()
+
+    def comes(index: int) -> float:
+        whole = block_bytes(row, index, choice.precision, True)
+        return whole - block_bytes(row, index, choice.precision, False) * (index in stays)
+
+    sizes = [*(comes(i) for i in range(row.num_blocks)), 0.0]
+    blocks = max(
+        sizes[i] + sizes[i + 1] + _forward(row, choice, i, rows, side_px)
+        for i in range(row.num_blocks)
+    )
+    own = numbers(row.name)
+    if not own.layer:
+        return blocks
+    kind = own.kinds[0]  # each of these layers sees the image or the text
+    image = _units(row, choice, kind.forward_image, 0.0, side_px)
+    text = _units(row, choice, 0.0, kind.forward_text, side_px)
+    return max(blocks, 4.0 * own.layer + rows * max(image, text))
 
 
 def _between_steps(row: ModelRow, choice: Choice) -> float:
-    """On the card while windows are computed or pictures sampled: all but activations."""
+    """On the card while windows are computed or pictures sampled: all but what passes."""
     total = _around(row, embedders=True) + 2.0 * numbers(row.name).shared
     total += 12 * lora_params(row, choice)
-    total += _stream(row, choice, range(row.num_blocks), modulation=True)
-    if choice.middle == "stays":
-        total += middle_bytes(row, choice)
-    return total
+    return total + middle_bytes(row, choice) * (choice.middle == "stays")
 
 
 def _residuals_card(row: ModelRow, choice: Choice) -> float:
-    passing = _forward(row, choice, choice.rows, choice.side_px)
     state = choice.window_on_card * (1 + choice.prior) * _unit(row, choice)
-    return _between_steps(row, choice) + passing + state
+    return _between_steps(row, choice) + state + _through(row, choice, choice.rows, choice.side_px)
 
 
 def _preview_card(row: ModelRow, choice: Choice) -> float:
     """Sampling, or decoding when the streamed blocks are gone, whichever takes more."""
-    passing = _forward(row, choice, 1, choice.preview_px)
-    there = _between_steps(row, choice)
-    streamed = _stream(row, choice, range(row.num_blocks), modulation=True)
     tile = min(choice.preview_px, 512) if choice.tiled else choice.preview_px
     vae = numbers(row.name).vae
     decoding = vae.decode * tile**2 + (16.0 * choice.preview_px**2 if choice.tiled else 0)
-    return max(there + passing, there - streamed + 2 * vae.weights + decoding)
+    sampling = _through(row, choice, 1, choice.preview_px)
+    return _between_steps(row, choice) + max(sampling, 2 * vae.weights + decoding)
 
 
 def _latents_card(row: ModelRow, choice: Choice) -> float:
