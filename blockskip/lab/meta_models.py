@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 
+import torch
 from torch import Tensor, nn
 
 from blockskip.config import ModelRow
@@ -57,7 +58,10 @@ def _of_diffusers(row: ModelRow, part: str) -> nn.Module:
     import diffusers
 
     shape = _config(row, f"{part}/config")
-    return getattr(diffusers, shape["_class_name"]).from_config(shape).requires_grad_(False).eval()
+    model = getattr(diffusers, shape["_class_name"]).from_config(shape)
+    for tensor in model.state_dict(keep_vars=True).values():  # tables that files hold, too
+        tensor.data = tensor.data.to(torch.get_default_dtype())
+    return model.requires_grad_(False).eval()
 
 
 def _config(row: ModelRow, name: str) -> dict:

@@ -79,7 +79,9 @@ def _counted(row: ModelRow) -> dict:
 
 
 def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Numbers that files hold."""
+    saved = {id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    return sum(tensor.numel() for tensor in saved.values())
 
 
 def _largest(kind: Family, block: nn.Module) -> int:

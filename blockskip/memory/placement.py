@@ -39,8 +39,8 @@ def pick_device(name: str = "auto") -> torch.device:
 def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.
 
-    Buffers (frequencies of positions) are there as they were made, which is how the libraries load
-    them: rounded to bfloat16, positions far into a text would be others.
+    Buffers that no file holds (frequencies of positions) are there as they were made, which is how
+    the libraries load them: rounded to bfloat16, positions far into a text would be others.
     """
     from accelerate import init_empty_weights
 
@@ -53,8 +53,9 @@ def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
         torch.set_default_dtype(usual)
     if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
         model.tie_weights()
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+    saved = model.state_dict(keep_vars=True).values()
+    for tensor in (*model.parameters(), *(t for t in saved if t.is_floating_point())):
+        tensor.data = tensor.data.to(dtype)
     return model.requires_grad_(False).eval()
 
 
