@@ -163,12 +163,13 @@ class ModelRow:
     licence: str
     default_ratio: float
     provenance: str
-    parts: tuple[
-        str, ...
-    ] = ()  # of the model that have weights, where a folder of it is all we read
+    # of the model that have weights, where a folder in the library's layout is all we read …
+    parts: tuple[str, ...] = ()
+    file: str = ""  # … else how the name of ComfyUI's file of the transformer begins
     licence_url: str = ""  # its text
     gated: bool = False  # the hub wants a token of an account that accepted the licence
     download_gib: float = 0.0  # of the files we take, before the hub is asked for their sizes
+    common: bool = False  # shown at once; others on demand
     full_size: bool = False  # too big to be whole on the card: planned from memory/tables.py
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 

@@ -30,7 +30,7 @@ def models(
     words = words or []
     if action == "list" and not words:
         rows = [sources.state(row) for row in config.model_rows().values()]
-        say(as_json, {"models": rows}, [_offer_line(row) for row in rows])
+        say(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
     elif action == "use-comfyui" and words:
         found = sources.use_comfyui(*map(Path, words))
         said = {"models": [sources.state(source.row) for source in found]}
@@ -52,8 +52,27 @@ def models(
 
 def _offer_line(row: dict) -> str:
     size = f"{row['download_gib']:.1f} GiB to come" if row["download_gib"] else ""
-    rest = row["where"] or row["problem"]
-    return f"{row['model']:10} {row['state']:8} {size:17} {row['licence']}\n{'':10} {rest}"
+    line = f"{row['model']:14} {row['state']:8} {size:17} {row['licence']}"
+    # what is to be done about one that was never here is the same for all: said once, below
+    rest = "" if row["state"] == "missing" else row["where"] or row["problem"]
+    return f"{line}\n{'':14} {rest}" if rest else line
+
+
+def _how_to_have_one(rows: list[dict]) -> list[str]:
+    missing = [row for row in rows if row["state"] == "missing"]
+    if not missing:
+        return []
+    pages = [f"{row['model']:14} {row['page']}" for row in missing if row["page"]]
+    return [
+        "",
+        f"Download one: {command('models fetch')} NAME",
+        f"Of FLUX.1, ComfyUI's own files will do: {command('models use-comfyui')} FOLDER",
+        *(
+            ["The licences of these must be accepted first, on their pages:", *pages]
+            if pages
+            else []
+        ),
+    ]
 
 
 def _fetch(row: config.ModelRow, as_json: bool) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PARTS = {
     "transformer": (
         "transformer",
-        "flux1-dev.safetensors, or an fp8 or GGUF file of it",
+        "{transformer}.safetensors, or an fp8 or GGUF file of it",
         "diffusion_models",
     ),
     "text_encoder": ("CLIP-L text encoder", "clip_l.safetensors", "text_encoders"),
@@ -44,9 +44,8 @@ TOKENIZERS = {
     "tokenizer": ("comfy/sd1_tokenizer", ("vocab.json", "tokenizer.json")),
     "tokenizer_2": ("comfy/text_encoders/t5_tokenizer", ("tokenizer.json", "spiece.model")),
 }
-# how its own file's name begins, which is taken before others of the same shape …
+# how its usual file's name begins, which is taken before others of the same shape …
 PREFERRED = {
-    "transformer": "flux1-dev",
     "text_encoder": "clip_l",
     "text_encoder_2": ("t5xxl", "t5-v1_1-xxl"),
     "vae": "ae",

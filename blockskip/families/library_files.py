@@ -14,17 +14,11 @@ _WHAT = {"transformer": "transformer", "vae": "VAE"}  # else a text encoder
 class LibraryFiles:
     """parts: of the model that have weights."""
 
-    # ComfyUI's single files are not taken apart for these models
-    TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]] = {}
-    NAMESAKES: tuple[str, ...] = ()
-
     def __init__(self, row: ModelRow) -> None:
-        folder = f"a folder of {row.source} in diffusers' layout"
-        self.PARTS = {part: (_WHAT.get(part, "text encoder"), folder, "") for part in row.parts}
-        self.PREFERRED = dict.fromkeys(row.parts, "")
+        self.PARTS = {part: (_WHAT.get(part, "text encoder"),) for part in row.parts}
 
     def find(self, part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
-        """All tensors, where there are any; a single file that is not in this layout has none."""
+        """All tensors, where there are any."""
         return tensors or None
 
     def index(self, part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:

@@ -64,6 +64,8 @@ def use_comfyui(*folders: Path) -> list[Source]:
         known.remember_folders(folders)  # LoRAs go there, whatever models it has
     found, problems = [], {}
     for row in config.model_rows().values():
+        if row.parts:
+            continue
         try:
             found.append(use(row, folders))
         except UserError as error:

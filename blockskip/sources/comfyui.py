@@ -34,6 +34,12 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there.", "Check the path.")
+    if row.parts:
+        raise UserError(
+            f"{row.title} is not read from single files, nor from ComfyUI's.",
+            f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
+            "layout, one with a model_index.json.",
+        )
     folders = [base for path in paths if path.is_dir() for base in bases(path)]
     named = [path for path in paths if path.is_file()]
     family, found = layouts(row), {}
@@ -151,7 +157,7 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
     ranked = []
     for path in files:
         name = path.name.lower()
-        if not asked and any(word in name for word in family.NAMESAKES):
+        if not asked and _anothers(source.row, part, name):
             continue
         try:
             everything = tensor_table([path])
@@ -163,9 +169,19 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
         own = family.find(part, everything, config)
         if own is None:
             continue
-        known = name.startswith(family.PREFERRED[part])
+        usual = source.row.file if part == "transformer" else family.PREFERRED[part]
+        known = name.startswith(usual)
         ranked.append((not known, _rounding(own), len(everything) > len(own), str(path), path))
     return min(ranked)[-1] if ranked else None
+
+
+def _anothers(row: ModelRow, part: str, name: str) -> bool:
+    """Whether a file of this name is of another model of the same shape."""
+    for word in layouts(row).NAMESAKES:
+        own = part == "transformer" and word in row.file
+        if (word in name) != own:
+            return True
+    return False
 
 
 def _rounding(tensors: dict[str, Entry]) -> tuple[int, float]:
@@ -213,6 +229,7 @@ def _problem(path: Path) -> str:
 
 def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path]) -> UserError:
     what, file, kind = layouts(row).PARTS[part]
+    file = file.format(transformer=row.file)
     places = ", ".join(str(path) for path in paths)
     problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
     return UserError(

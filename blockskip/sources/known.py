@@ -33,10 +33,13 @@ def find_model(row: ModelRow) -> Source:
         )
     if (folder := hub.downloaded(row)) is not None:
         return Source(row, folder)
+    comfyui = (
+        "" if row.parts else f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else d"
+    )
+    accept = f", after accepting its licence at {hub.page(row)}" if row.gated else ""
     raise NotHere(
         f"{row.title} is not on this machine.",
-        f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else download it, after "
-        f"accepting its licence at {hub.page(row)}: {command('models fetch')} {row.name}",
+        f"{comfyui or 'D'}ownload it{accept}: {command('models fetch')} {row.name}",
     )
 
 

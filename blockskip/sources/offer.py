@@ -19,7 +19,8 @@ class Offer:
     state: ready | partial (its download was begun) | missing | broken. where: folder or file, ""
     unless ready. download_gib: what must still come; the size that presets/models.toml tells until
     the hub was asked. free_gib: of the drive of the data folder. fits: whether that is enough.
-    problem: in words, when broken. page: where a gated model's licence is accepted.
+    problem: in words, when broken. page: where a gated model's licence is accepted. common: what
+    people usually want.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Offer:
     fits: bool
     problem: str
     demo: bool
+    common: bool
 
 
 def offers() -> list[Offer]:
@@ -75,6 +77,7 @@ def _offer(row: ModelRow) -> tuple[Offer, UserError | None]:
         fits=missing == 0 or missing + hub.SPARE <= free,
         problem=f"{error.title} {error.remedy}" if error and at == "broken" else "",
         demo=row.name == "demo",
+        common=row.common,
     )
     return offer, error
 

@@ -28,17 +28,23 @@ class Shelf:
 
 def models(shelf: Shelf, chosen: str) -> str:
     """One row a model, the chosen one with what it needs; below, where everything is kept."""
-    rows = "".join(_row(offer, shelf, offer.model == chosen) for offer in shelf.offers)
+    first, more = [], []
+    for offer in shelf.offers:
+        begun = offer.state != "missing" or shelf.downloads.get(offer.model) is not None
+        known = offer.common or begun or offer.model == chosen
+        (first if known else more).append(_row(offer, shelf, offer.model == chosen))
+    rest = f"<details><summary>{texts.MODEL_MORE}</summary>{''.join(more)}</details>"
+    rest = rest if more else ""
     return (
-        f'<div class="models" role="radiogroup" aria-label="{texts.MODEL_TITLE}">{rows}</div>'
-        f"{_comfyui(shelf)}{_place(shelf)}"
+        f'<div class="models" role="radiogroup" aria-label="{texts.MODEL_TITLE}">{"".join(first)}{rest}'
+        f"</div>{_comfyui(shelf)}{_place(shelf)}"
     )
 
 
 def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
     download = shelf.downloads.get(offer.model)
     running = download is not None and download.state == "running"
-    state = texts.MODEL_STATES[offer.state]
+    state = texts.MODEL_STATES[offer.state].format(need=offer.download_gib)
     more = _needs(offer, shelf, download) if chosen else ""
     return (
         f'<div class="model{" chosen" if chosen else ""}">'

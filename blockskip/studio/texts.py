@@ -93,9 +93,10 @@ MODEL_TITLE = "Model to teach"
 MODEL_STATES = {
     "ready": "Ready",
     "partial": "Download begun",
-    "missing": "Not here yet",
+    "missing": "{need:.0f} GB to get",
     "broken": "Needs a look",
 }
+MODEL_MORE = "More models"
 MODEL_READY = "Ready: {where}"
 MODEL_DEMO = "Comes with the studio. It knows <b>drawn pets only</b>; nothing is downloaded."
 MODEL_NEEDS = "Needs a download of {need:.0f} GB; {free:.0f} GB are free on that drive."
