@@ -38,7 +38,7 @@ def house(tmp_path_factory):
     shutil.copytree(config.PRESETS, folder / "presets")
     models = folder / "presets" / "models.toml"
     text = models.read_text(encoding="utf-8")
-    own = text[text.index("[demo]") : text.index("[flux-dev]")].replace("[demo", "[tiny")
+    own = text[text.index("[demo]") : text.index("[flux2-klein-4b]")].replace("[demo", "[tiny")
     own = own.replace("assets/demo-model", REPOSITORY).replace("Demo pets (drawn)", ROW.title)
     models.write_text(f"{text}\n{own}", encoding="utf-8")
     return folder

@@ -1,5 +1,6 @@
 """Models from ComfyUI's folder and single files: found, read right, and never downloaded."""
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -225,7 +226,8 @@ def test_a_comfyui_folder_is_found_and_remembered(comfy):
 
 
 def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
-    row, models = config.model_row("demo"), comfy / "models"
+    row = dataclasses.replace(config.model_row("demo"), file="flux1-dev")
+    krea, models = dataclasses.replace(row, file="flux1-krea"), comfy / "models"
     best = models / "diffusion_models" / "flux1-dev.safetensors"
     fp8 = to_fp8(demo_parts["transformer"])
     save_file(fp8, models / "diffusion_models" / "flux1-dev-fp8.safetensors")
@@ -241,6 +243,9 @@ def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
     chosen.unlink()
     with pytest.raises(UserError, match="transformer was not found.*a-broken-one.*cut short"):
         sources.use(row, [comfy])
+    with pytest.raises(UserError, match="transformer was not found") as none:
+        sources.use(krea, [comfy])
+    assert "flux1-krea.safetensors" in none.value.remedy
     asked = models / "diffusion_models" / "flux1-dev-kontext.safetensors"
     shutil.copy(asked, asked.with_name("a-copy.safetensors"))
     assert sources.use(row, [asked, comfy]).files["transformer"] == asked
@@ -346,8 +351,9 @@ def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
         return cli.main(), json.loads(capsys.readouterr().out)
 
     code, answer = said()
-    assert code == 0 and [m["ready"] for m in answer["models"]] == [True, False]
-    assert "use-comfyui" in answer["models"][1]["problem"]
+    assert code == 0 and [m["ready"] for m in answer["models"][:2]] == [True, False]
+    problems = {model["model"]: model["problem"] for model in answer["models"]}
+    assert "use-comfyui" in problems["flux-dev"] and "use-comfyui" not in problems["z-image"]
     code, answer = said("use-comfyui", str(comfy))
     assert code == 0 and answer["models"][0]["where"].endswith("flux1-dev.safetensors")
     code, answer = said("check", "demo")

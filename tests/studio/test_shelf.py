@@ -16,7 +16,7 @@ from blockskip.studio.model_view import Shelf
 USAGE = Usage(
     drive="/", free_gib=100.0, total_gib=500.0, models_gib=31.4, runs_gib=2.0, caches_gib=1.25
 )
-DEMO, FLUX = sources.offers()
+DEMO, FLUX = (offer for offer in sources.offers() if offer.model in ("demo", "flux-dev"))
 
 
 def offered(tmp_path, chosen="flux-dev", download=None, **changes):
