@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 
 __version__ = "0.1.0"
 
@@ -14,5 +15,6 @@ os.environ.setdefault(
 # What the libraries have to say is for those who write programs, not for who started this one.
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_name, "error")
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\.")
 # Without a card it asks on the screen for a package that nothing here needs.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -169,7 +169,8 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
         for first, told in _with_kept(ruler, base, sizes)
     ]
     ruler.table = table | {"kinds": kinds}
-    front, back = row.span(row.default_ratio)  # what kept numbers get wrong adds up over all of it
+    # blocks of every kind: what the kept numbers get wrong adds up over them
+    front, back = min(row.spans.values(), key=sum)
     middle = replace(base, front=front, back=back)
     passing = _fit(row, ruler, "train", middle, sizes)
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}

@@ -214,7 +214,7 @@ def _forward(row: ModelRow, choice: Choice, index: int, rows: int, side_px: int)
     passing = rows * _units(row, choice, image, text, side_px)
     if choice.precision == "bf16":
         return passing
-    unpacked = kind.forward_unpacked * rows * _unit(row, choice, side_px)
+    unpacked = (kind.forward_unpacked + wide) * rows * _unit(row, choice, side_px)
     return max(passing, 2.0 * kind.unpacked + unpacked)
 
 
