@@ -27,7 +27,8 @@ class Kind:
     kept_ff: float
     forward_image: float
     forward_text: float
-    forward_ff: float
+    wide_image: float
+    wide_text: float
     forward_unpacked: float
     unpacked: int
 

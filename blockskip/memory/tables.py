@@ -208,13 +208,13 @@ def _forward(row: ModelRow, choice: Choice, index: int, rows: int, side_px: int)
     """What passes through a block without gradients: most in attention, where image and text meet
     and rotation is done in fp32, or in a product whose weight is unpacked for it."""
     kind = numbers(row.name).kind(index)
-    # a LoRA's sum beside what it adds to
-    wide = kind.forward_ff * (choice.targets == "attention+ff" and index in _middle(row, choice))
-    image, text = kind.forward_image + wide, kind.forward_text + wide
-    passing = rows * _units(row, choice, image, text, side_px)
+    passing = rows * _units(row, choice, kind.forward_image, kind.forward_text, side_px)
+    if choice.targets == "attention+ff" and index in _middle(row, choice):
+        # a LoRA's sum beside what it adds to
+        passing = max(passing, rows * _units(row, choice, kind.wide_image, kind.wide_text, side_px))
     if choice.precision == "bf16":
         return passing
-    unpacked = (kind.forward_unpacked + wide) * rows * _unit(row, choice, side_px)
+    unpacked = kind.forward_unpacked * rows * _unit(row, choice, side_px)
     return max(passing, 2.0 * kind.unpacked + unpacked)
 
 
