@@ -1,0 +1,180 @@
+"""The parts of the demo SANA, with fresh weights: a SANA like any other, only small.
+
+An AutoencoderDC of 8 pixels a cell, linear attention, cross attention to a Gemma-2 of two layers. The
+instruction that the library's pipeline puts before every caption is one token here: the tokenizer's
+normaliser replaces it, so that nothing is spent on three hundred words that never change.
+"""
+
+from __future__ import annotations
+
+import inspect
+import string
+
+import torch
+from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
+
+from blockskip.lab.demo_world.captions import vocabulary
+from blockskip.lab.demo_world.model import build_scheduler
+from blockskip.lab.demo_world.subjects import TRIGGERS
+
+LATENT_CHANNELS = 32
+TEXT_WIDTH = 96
+LENGTH = 24  # tokens: <bos>, the instruction, 22 of the caption
+WIDTH, HEADS = 160, 5
+SHALLOW, DEEP = (6,), (12,)
+ASKED = "askedfor"  # stands for the instruction
+
+
+def build_ae() -> AutoencoderDC:
+    """8x down, 32 latent channels, no noise: its latents are what they are."""
+    return AutoencoderDC(
+        in_channels=3,
+        latent_channels=LATENT_CHANNELS,
+        attention_head_dim=16,
+        encoder_block_types=("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(16, 32, 64, 128),
+        decoder_block_out_channels=(16, 32, 64, 128),
+        encoder_layers_per_block=(1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+        encoder_qkv_multiscales=((), (), (), ()),
+        decoder_qkv_multiscales=((), (), (), ()),
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=1.0,
+    )
+
+
+def build_transformer(layers: int = DEEP[0]) -> SanaTransformer2DModel:
+    """160 wide; modulation, closing layers and output start at zero, so that it starts as nothing."""
+    model = SanaTransformer2DModel(
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_attention_heads=HEADS,
+        attention_head_dim=WIDTH // HEADS,
+        num_layers=layers,
+        num_cross_attention_heads=HEADS,
+        cross_attention_head_dim=WIDTH // HEADS,
+        cross_attention_dim=WIDTH,
+        caption_channels=TEXT_WIDTH,
+        mlp_ratio=2.5,
+        sample_size=8,
+        patch_size=1,
+        qk_norm="rms_norm_across_heads",
+    )
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear):
+            (nn.init.zeros_ if name in ("proj_out",) else nn.init.xavier_uniform_)(part.weight)
+            nn.init.zeros_(part.bias) if part.bias is not None else None
+    nn.init.zeros_(model.time_embed.linear.weight)
+    for block in model.transformer_blocks:
+        nn.init.zeros_(block.scale_shift_table)
+    return model
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A word a token, letters for other words; what is no letter, digit or hyphen is a space."""
+    words = dict.fromkeys(w for word in (ASKED, *vocabulary(), *TRIGGERS) for w in word.split())
+    letters = [*string.ascii_lowercase, *string.digits, "-"]
+    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    pieces = [*special, *(f"▁{word}" for word in words if len(word) > 1)]
+    scores = [0.0] * len(special) + [-1.0] * (len(pieces) - len(special))
+    pieces += [f"▁{letter}" for letter in letters] + letters + ["▁"]
+    scores += [-4.0] * len(letters) + [-6.0] * len(letters) + [-6.0]
+    unigram = models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=3, byte_fallback=False)
+    table = Tokenizer(unigram)
+    table.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace(instruction(), f"{ASKED} "),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex("[^a-z0-9 -]"), " "),
+            normalizers.Replace(Regex(" +"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    table.pre_tokenizer = pre_tokenizers.Metaspace()
+    table.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", special.index("<bos>"))]
+    )
+    table.add_special_tokens(special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=table,
+        model_max_length=LENGTH,
+        padding_side="right",
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+    )
+
+
+def instruction() -> str:
+    """What the library's pipeline puts before every caption but the empty one."""
+    parameters = inspect.signature(SanaPipeline.__call__).parameters
+    return "\n".join(parameters["complex_human_instruction"].default)
+
+
+def build_encoder() -> Gemma2Model:
+    """Two layers, 96 wide."""
+    tokenizer = build_tokenizer()
+    return Gemma2Model(
+        Gemma2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            head_dim=24,
+            max_position_embeddings=512,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+class DemoSana(nn.Module):
+    """Transformer and text encoder, trained together; attributes named as in SanaPipeline."""
+
+    def __init__(self, layers: int = DEEP[0]) -> None:
+        super().__init__()
+        self.transformer = build_transformer(layers)
+        self.text_encoder = build_encoder()
+
+    def forward(self, latents: torch.Tensor, t: torch.Tensor, gemma_ids: torch.Tensor):
+        """Velocity (B, 32, h, w) of noisy ``latents`` at ``t`` (B,) in [0, 1]."""
+        mask = (gemma_ids != self.text_encoder.config.pad_token_id).long()
+        return self.transformer(
+            latents,
+            encoder_hidden_states=self.text_encoder(gemma_ids, attention_mask=mask)[0],
+            encoder_attention_mask=mask,
+            timestep=t * 1000 * self.transformer.config.timestep_scale,
+            return_dict=False,
+        )[0]
+
+
+def assemble(ae: AutoencoderDC, model: DemoSana) -> SanaPipeline:
+    """A pipeline in float32."""
+    pipe = SanaPipeline(
+        tokenizer=build_tokenizer(),
+        text_encoder=model.text_encoder,
+        vae=ae,
+        transformer=model.transformer,
+        scheduler=build_scheduler(),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def token_ids(texts: list[str]) -> list[list[int]]:
+    """(n, LENGTH) as the pipeline makes them of captions: with the instruction, but for none."""
+    asked = instruction()
+    given = [asked + text if text else "" for text in texts]
+    tokenizer = build_tokenizer()
+    return tokenizer(given, padding="max_length", truncation=True, max_length=LENGTH).input_ids
