@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from blockskip.config import model_rows
 from blockskip.lab.simulate import simulate
 from blockskip.memory.planner import choice_of, make_plan
 from blockskip.memory.tables import Choice
@@ -18,13 +19,13 @@ DEFAULT = asdict(Choice())
 FILE = Path(__file__).with_name("simulated.json")
 # what a stage's peak depends on; the rest of a choice would only simulate it twice
 MATTERS = {
-    "text": ("text_tokens",),
-    "latents": ("side_px", "encode_rows"),
+    "text": ("model", "text_tokens"),
+    "latents": ("model", "side_px", "encode_rows"),
     "train": (
-        "front back side_px text_tokens precision checkpointing rank targets batch middle".split()
-    ),
+        "model front back side_px text_tokens precision checkpointing rank targets batch middle"
+    ).split(),
 }
-MODEL = "front back text_tokens precision rank targets middle".split()
+MODEL = "model front back text_tokens precision rank targets middle".split()
 MATTERS["residuals"] = [*MODEL, "side_px", "rows", "window_on_card"]
 MATTERS["preview"] = [*MODEL, "preview_px", "tiled"]
 
@@ -36,6 +37,10 @@ def cases() -> Iterator[tuple[str, Choice]]:
         plan = make_plan(
             model="flux-dev", budget_gib=budget, system=system, skip=skip, free_gib=float("inf")
         )
+        yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
+    others = [row.name for row in model_rows().values() if row.full_size and row.name != "flux-dev"]
+    for model, budget in itertools.product(others, (4, 8, 16)):
+        plan = make_plan(model=model, budget_gib=budget, system="Linux", free_gib=float("inf"))
         yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
     kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
