@@ -14,97 +14,51 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 
 from blockskip.families import flux_files, flux_names
 from blockskip.families.base import Sampling, Text
 from blockskip.families.flux_workflow import workflow
-from blockskip.families.painter import painter
+from blockskip.families.library import LibraryFamily, present
 from blockskip.families.streams import Streams, TextAndImage
-from blockskip.memory.placement import empty
 from blockskip.sources import Source
 
-_ATTENTION = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-)
-_FEED_FORWARD = (
-    "ff.net.0.proj",
-    "ff.net.2",
-    "ff_context.net.0.proj",
-    "ff_context.net.2",
-    "proj_mlp",
-    "proj_out",
-)
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
 
-class Flux:
+class Flux(LibraryFamily):
     """See families/base.py for what each member means."""
 
-    pixel_multiple = 16
+    pipeline, transformer, encoder = FluxPipeline, FluxTransformer2DModel, T5EncoderModel
+    stacks = ("transformer_blocks", "single_transformer_blocks")
+    feed_forward = (
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+        *("proj_mlp", "proj_out"),  # of single blocks
+    )
     batched = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("x_embedder", "context_embedder")
-    reads_text = False
-    shared_modulation = ()
     names = flux_names
     workflow = staticmethod(workflow)
     large = ("transformer", "text_encoder_2")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
         if isinstance(source, Source) and not source.whole:
-            return self._ready(flux_files.assemble(source, dtype))
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(FluxPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
+            return self.ready(flux_files.assemble(source, dtype))
+        return super().load(source, dtype)
 
     def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
         if not source.whole:
-            return self._ready(flux_files.assemble(source, dtype, bare=self.large))
-        folder = source.folder
-        shape = FluxTransformer2DModel.load_config(folder / "transformer")
-        text = T5Config.from_pretrained(folder / "text_encoder_2")
-        return self._ready(
-            FluxPipeline.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: FluxTransformer2DModel.from_config(shape), dtype),
-                text_encoder_2=empty(lambda: T5EncoderModel(text), dtype),
-            )
-        )
+            return self.ready(flux_files.assemble(source, dtype, bare=self.large))
+        return super().open(source, dtype)
 
     def text_encoders(self, pipe: FluxPipeline) -> list[nn.Module]:
         return [pipe.text_encoder, pipe.text_encoder_2]
-
-    def _ready(self, pipe: FluxPipeline) -> FluxPipeline:
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 packing
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"{stack}.{i}", block)
-            for stack in ("transformer_blocks", "single_transformer_blocks")
-            for i, block in enumerate(getattr(transformer, stack))
-        ]
 
     def streams(self, block: nn.Module) -> Streams:
         return TextAndImage()
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
-        return _present(block, _MODULATION)
-
-    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        names = _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
-        return _present(block, names)
+        return present(block, _MODULATION)
 
     def encode_text(self, pipe: FluxPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds, pooled, _ = pipe.encode_prompt(
@@ -117,9 +71,7 @@ class Flux:
         return tokens, config.joint_attention_dim, config.pooled_projection_dim
 
     def encode_images(self, pipe: FluxPipeline, pixels: Tensor) -> Tensor:
-        config = pipe.vae.config
-        latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
-        latent = (latent - config.shift_factor) * config.scaling_factor
+        latent = super().encode_images(pipe, pixels)
         return FluxPipeline._pack_latents(latent, *latent.shape)
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
@@ -138,9 +90,6 @@ class Flux:
             "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=noisy.device),
         }
 
-    def velocity(self, output: object) -> Tensor:
-        return output[0]
-
     def sample(
         self,
         pipe: FluxPipeline,
@@ -151,25 +100,18 @@ class Flux:
     ) -> list[Image.Image]:
         distilled = pipe.transformer.config.guidance_embeds
         guided = sampling.guidance > 1 and not distilled
-        parts = (pipe.scheduler, pipe.vae, None, None, None, None, pipe.transformer)
-        images = painter(FluxPipeline, text.embeds.device, *parts)
-        return images(
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
             prompt_embeds=text.embeds,
             pooled_prompt_embeds=text.beside,
             negative_prompt_embeds=negative.embeds if guided else None,
             negative_pooled_prompt_embeds=negative.beside if guided else None,
             true_cfg_scale=sampling.guidance if guided else 1.0,
             guidance_scale=sampling.guidance if distilled else 1.0,
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
-
-
-def _present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
-    inside = {name for name, _ in block.named_modules()}
-    return tuple(name for name in names if name in inside)
+        )
 
 
 FAMILY = Flux

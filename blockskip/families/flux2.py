@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -19,35 +18,28 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
 from PIL import Image
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
 from blockskip.families.base import Sampling, Text
+from blockskip.families.library import LibraryFamily
 from blockskip.families.names import LibraryNames
-from blockskip.families.painter import painter
 from blockskip.families.streams import Joint, Streams, TextAndImage
-from blockskip.memory.placement import empty
-from blockskip.sources import Source
 
-_ATTENTION = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-)
-_FEED_FORWARD = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
 # attention and feed-forward of a single block share their linears: no choice there
 _SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
 _LAYERS = (9, 18, 27)  # of Qwen3: those after which the library's pipeline takes hidden states
 
 
-class Flux2:
+class Flux2(LibraryFamily):
     """See families/base.py for what each member means."""
 
-    pixel_multiple = 16
+    pipeline, transformer = Flux2KleinPipeline, Flux2Transformer2DModel
+    encoder = Qwen3ForCausalLM
+    stacks = ("transformer_blocks", "single_transformer_blocks")
+    feed_forward = (
+        *("ff.linear_in", "ff.linear_out"),
+        *("ff_context.linear_in", "ff_context.linear_out"),
+    )
     batched = (
         "hidden_states",
         "encoder_hidden_states",
@@ -56,7 +48,6 @@ class Flux2:
         "temb_mod",
     )
     embedders = ("x_embedder", "context_embedder")
-    reads_text = False
     shared_modulation = (
         "double_stream_modulation_img.linear",
         "double_stream_modulation_txt.linear",
@@ -70,56 +61,18 @@ class Flux2:
         r"|ff(_context)?\.linear_(in|out))"
         r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out))",
     )
-    workflow = None
-    large = ("transformer", "text_encoder")
-
-    def load(self, source: Source | Path, dtype: torch.dtype) -> Flux2KleinPipeline:
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            Flux2KleinPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
-
-    def open(self, source: Source, dtype: torch.dtype) -> Flux2KleinPipeline:
-        shape = Flux2Transformer2DModel.load_config(source.folder / "transformer")
-        text = Qwen3Config.from_pretrained(source.folder / "text_encoder")
-        return self._ready(
-            Flux2KleinPipeline.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: Flux2Transformer2DModel.from_config(shape), dtype),
-                text_encoder=empty(lambda: Qwen3ForCausalLM(text), dtype),
-            )
-        )
 
     def text_encoders(self, pipe: Flux2KleinPipeline) -> list[nn.Module]:
         """Without its head over the vocabulary, which nobody asks."""
         return [pipe.text_encoder.model]
 
-    def _ready(self, pipe: Flux2KleinPipeline) -> Flux2KleinPipeline:
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 patches
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"{stack}.{i}", block)
-            for stack in ("transformer_blocks", "single_transformer_blocks")
-            for i, block in enumerate(getattr(transformer, stack))
-        ]
-
     def streams(self, block: nn.Module) -> Streams:
         return Joint() if isinstance(block, Flux2SingleTransformerBlock) else TextAndImage()
-
-    def modulation(self, block: nn.Module) -> tuple[str, ...]:
-        return ()
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         if isinstance(block, Flux2SingleTransformerBlock):
             return _SINGLE
-        return _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
+        return super().lora_targets(block, targets)
 
     def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds = pipe._get_qwen3_prompt_embeds(
@@ -160,9 +113,6 @@ class Flux2:
             "return_dict": False,
         }
 
-    def velocity(self, output: object) -> Tensor:
-        return output[0]
-
     def sample(
         self,
         pipe: Flux2KleinPipeline,
@@ -171,19 +121,15 @@ class Flux2:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        parts = (pipe.scheduler, pipe.vae, None, None, pipe.transformer)
-        images = painter(
-            Flux2KleinPipeline, text.embeds.device, *parts, is_distilled=pipe.config.is_distilled
-        )
-        return images(
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
             prompt_embeds=text.embeds,
             negative_prompt_embeds=negative.embeds,
-            guidance_scale=sampling.guidance,
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
+            guidance_scale=1.0 if pipe.config.is_distilled else sampling.guidance,
+        )
 
 
 class _Enough(Exception):

@@ -10,45 +10,30 @@ guidance, and nothing is said by a space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from blockskip.families.base import Sampling, Text
+from blockskip.families.library import LibraryFamily
 from blockskip.families.names import LibraryNames
-from blockskip.families.painter import painter
 from blockskip.families.streams import Streams, TextAndImage
-from blockskip.memory.placement import empty
-from blockskip.sources import Source
-
-_ATTENTION = tuple(
-    f"attn.{linear}"
-    for linear in (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-    )
-)
-_FEED_FORWARD = ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2")
 
 
-class QwenImage:
+class QwenImage(LibraryFamily):
     """See families/base.py for what each member means."""
 
-    pixel_multiple = 16
+    pipeline, transformer = QwenImagePipeline, QwenImageTransformer2DModel
+    encoder = Qwen2_5_VLForConditionalGeneration
+    feed_forward = (
+        *("img_mlp.net.0.proj", "img_mlp.net.2"),
+        *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
+    )
     batched = ("hidden_states", "encoder_hidden_states", "encoder_hidden_states_mask", "temb")
     embedders = ("img_in", "txt_norm", "txt_in")
-    reads_text = False
-    shared_modulation = ()
     # OneTrainer's and musubi-tuner's spelling in the header
     names = LibraryNames(
         "Qwen-Image/lora",
@@ -58,53 +43,16 @@ class QwenImage:
         r"(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
         r"|(img|txt)_(mlp\.net\.(0\.proj|2)|mod\.1))",
     )
-    workflow = None
-    large = ("transformer", "text_encoder")
-
-    def load(self, source: Source | Path, dtype: torch.dtype) -> QwenImagePipeline:
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            QwenImagePipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
-
-    def open(self, source: Source, dtype: torch.dtype) -> QwenImagePipeline:
-        shape = QwenImageTransformer2DModel.load_config(source.folder / "transformer")
-        text = AutoConfig.from_pretrained(source.folder / "text_encoder")
-        return self._ready(
-            QwenImagePipeline.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: QwenImageTransformer2DModel.from_config(shape), dtype),
-                text_encoder=empty(lambda: Qwen2_5_VLForConditionalGeneration(text), dtype),
-            )
-        )
 
     def text_encoders(self, pipe: QwenImagePipeline) -> list[nn.Module]:
         """What reads words; what sees, and what would speak, is never brought."""
         return [pipe.text_encoder.model.language_model]
-
-    def _ready(self, pipe: QwenImagePipeline) -> QwenImagePipeline:
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * 2  # the VAE's factor times 2 x 2 packing
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"transformer_blocks.{i}", block)
-            for i, block in enumerate(transformer.transformer_blocks)
-        ]
 
     def streams(self, block: nn.Module) -> Streams:
         return TextAndImage()
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return ("img_mod.1", "txt_mod.1")
-
-    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        return _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
 
     def encode_text(self, pipe: QwenImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         (encoder,) = self.text_encoders(pipe)
@@ -147,9 +95,6 @@ class QwenImage:
             "return_dict": False,
         }
 
-    def velocity(self, output: object) -> Tensor:
-        return output[0]
-
     def sample(
         self,
         pipe: QwenImagePipeline,
@@ -159,27 +104,18 @@ class QwenImage:
         seeds: Sequence[int],
     ) -> list[Image.Image]:
         guided = sampling.guidance > 1
-        images = painter(
-            QwenImagePipeline,
+        return self.paint(
+            pipe,
             text.embeds.device,
-            pipe.scheduler,
-            pipe.vae,
-            None,
-            None,
-            pipe.transformer,
-        )
-        return images(
+            sampling,
+            seeds,
             prompt_embeds=text.embeds,
             prompt_embeds_mask=text.beside,
             negative_prompt_embeds=negative.embeds if guided else None,
             negative_prompt_embeds_mask=negative.beside if guided else None,
             true_cfg_scale=sampling.guidance,
             max_sequence_length=text.embeds.shape[1],
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
+        )
 
 
 FAMILY = QwenImage

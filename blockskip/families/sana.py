@@ -9,85 +9,43 @@ pipeline gives it, the empty one none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from diffusers import SanaPipeline, SanaTransformer2DModel
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, Gemma2Model
+from transformers import Gemma2Model
 
 from blockskip.families import sana_names
 from blockskip.families.base import Sampling, Text
-from blockskip.families.painter import painter
+from blockskip.families.library import LibraryFamily
 from blockskip.families.streams import Alone, Streams
-from blockskip.memory.placement import empty
-from blockskip.sources import Source
-
-_ATTENTION = tuple(
-    f"{attention}.{linear}"
-    for attention in ("attn1", "attn2")
-    for linear in ("to_q", "to_k", "to_v", "to_out.0")
-)
 
 
-class Sana:
+class Sana(LibraryFamily):
     """See families/base.py for what each member means."""
 
+    pipeline, transformer, encoder = SanaPipeline, SanaTransformer2DModel, Gemma2Model
+    patch = 1
+    attention = (
+        *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+    )
+    # of convolutions, which tools that load LoRAs of SANA do not all know
+    feed_forward = ()
     pixel_multiple = 32
     batched = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask", "timestep")
     embedders = ("patch_embed",)
     reads_text = True
     shared_modulation = ("time_embed.linear",)
     names = sana_names
-    workflow = None
-    large = ("transformer", "text_encoder")
     timestep_scale = 1.0
 
-    def load(self, source: Source | Path, dtype: torch.dtype) -> SanaPipeline:
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(SanaPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
-
-    def open(self, source: Source, dtype: torch.dtype) -> SanaPipeline:
-        shape = SanaTransformer2DModel.load_config(source.folder / "transformer")
-        text = AutoConfig.from_pretrained(source.folder / "text_encoder")
-        return self._ready(
-            SanaPipeline.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: SanaTransformer2DModel.from_config(shape), dtype),
-                text_encoder=empty(lambda: Gemma2Model(text), dtype),
-            )
-        )
-
-    def text_encoders(self, pipe: SanaPipeline) -> list[nn.Module]:
-        return [pipe.text_encoder]
-
-    def _ready(self, pipe: SanaPipeline) -> SanaPipeline:
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * pipe.transformer.config.patch_size
+    def ready(self, pipe: SanaPipeline) -> SanaPipeline:
         self.timestep_scale = pipe.transformer.config.timestep_scale
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"transformer_blocks.{i}", block)
-            for i, block in enumerate(transformer.transformer_blocks)
-        ]
+        return super().ready(pipe)
 
     def streams(self, block: nn.Module) -> Streams:
         return Alone()
-
-    def modulation(self, block: nn.Module) -> tuple[str, ...]:
-        return ()
-
-    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        """Attention alone for both choices: the feed-forward is of convolutions, which tools that
-        load LoRAs of SANA do not all know."""
-        return _ATTENTION
 
     def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
         instruction = _instruction(pipe)
@@ -119,9 +77,6 @@ class Sana:
             "return_dict": False,
         }
 
-    def velocity(self, output: object) -> Tensor:
-        return output[0]
-
     def sample(
         self,
         pipe: SanaPipeline,
@@ -130,10 +85,11 @@ class Sana:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        images = painter(
-            SanaPipeline, text.embeds.device, None, None, pipe.vae, pipe.transformer, pipe.scheduler
-        )
-        return images(
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
             prompt=None,
             prompt_embeds=text.embeds,
             prompt_attention_mask=text.beside,
@@ -141,12 +97,8 @@ class Sana:
             negative_prompt_embeds=negative.embeds,
             negative_prompt_attention_mask=negative.beside,
             guidance_scale=sampling.guidance,
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             use_resolution_binning=False,
-        ).images
+        )
 
 
 def _instruction(pipe: SanaPipeline) -> list[str]:

@@ -11,91 +11,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from PIL import Image
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 
 from blockskip.families.base import Sampling, Text
+from blockskip.families.library import JOINT_ATTENTION, LibraryFamily
 from blockskip.families.names import LibraryNames
-from blockskip.families.painter import painter
 from blockskip.families.streams import Streams, TextAndImage
-from blockskip.memory.placement import empty
-from blockskip.sources import Source
 
-_ATTENTION = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-    "attn2.to_q",
-    "attn2.to_k",
-    "attn2.to_v",
-    "attn2.to_out.0",
-)
-_FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 CLIP_TOKENS = 77  # that both of its tokenizers make
 _OF_TEXT_ALONE = ("attn.add_q_proj",)
 
 
-class StableDiffusion3:
+class StableDiffusion3(LibraryFamily):
     """See families/base.py for what each member means."""
 
-    pixel_multiple = 16
+    pipeline, transformer = StableDiffusion3Pipeline, SD3Transformer2DModel
+    encoder = T5EncoderModel
+    large = ("transformer", "text_encoder_3")
+    attention = (
+        *JOINT_ATTENTION,
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+    )
+    feed_forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
     batched = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("pos_embed", "context_embedder")
-    reads_text = False
-    shared_modulation = ()
     names = LibraryNames(
         "stable-diffusion-3-5/lora",
         "https://github.com/Stability-AI/sd3.5",
         "sd3.5",
-        comfy=rf"transformer_blocks\.\d+\.({'|'.join(map(re.escape, _ATTENTION + _FEED_FORWARD))})",
+        comfy=rf"transformer_blocks\.\d+\.({'|'.join(map(re.escape, attention + feed_forward))})",
     )
-    workflow = None
-    large = ("transformer", "text_encoder_3")
-
-    def load(self, source: Source | Path, dtype: torch.dtype) -> StableDiffusion3Pipeline:
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            StableDiffusion3Pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
-
-    def open(self, source: Source, dtype: torch.dtype) -> StableDiffusion3Pipeline:
-        shape = SD3Transformer2DModel.load_config(source.folder / "transformer")
-        text = T5Config.from_pretrained(source.folder / "text_encoder_3")
-        return self._ready(
-            StableDiffusion3Pipeline.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: SD3Transformer2DModel.from_config(shape), dtype),
-                text_encoder_3=empty(lambda: T5EncoderModel(text), dtype),
-            )
-        )
 
     def text_encoders(self, pipe: StableDiffusion3Pipeline) -> list[nn.Module]:
         return [pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3]
-
-    def _ready(self, pipe: StableDiffusion3Pipeline) -> StableDiffusion3Pipeline:
-        for part in (pipe.transformer, pipe.vae, *self.text_encoders(pipe)):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * pipe.transformer.config.patch_size
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"transformer_blocks.{i}", block)
-            for i, block in enumerate(transformer.transformer_blocks)
-        ]
 
     def streams(self, block: nn.Module) -> Streams:
         return TextAndImage(image_first=True)
@@ -105,11 +57,8 @@ class StableDiffusion3:
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         """The last block gives no text: what asks for it there could learn nothing."""
-        names = _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
-        there = {name for name, _ in block.named_modules()}
-        if block.context_pre_only:
-            there -= {*_OF_TEXT_ALONE}
-        return tuple(name for name in names if name in there)
+        names = super().lora_targets(block, targets)
+        return tuple(n for n in names if n not in _OF_TEXT_ALONE or not block.context_pre_only)
 
     def encode_text(
         self, pipe: StableDiffusion3Pipeline, captions: Sequence[str], tokens: int
@@ -129,11 +78,6 @@ class StableDiffusion3:
         config = transformer.config
         return CLIP_TOKENS + tokens, config.joint_attention_dim, config.pooled_projection_dim
 
-    def encode_images(self, pipe: StableDiffusion3Pipeline, pixels: Tensor) -> Tensor:
-        config = pipe.vae.config
-        latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
-        return (latent - config.shift_factor) * config.scaling_factor
-
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         return {
             "hidden_states": noisy,
@@ -143,9 +87,6 @@ class StableDiffusion3:
             "return_dict": False,
         }
 
-    def velocity(self, output: object) -> Tensor:
-        return output[0]
-
     def sample(
         self,
         pipe: StableDiffusion3Pipeline,
@@ -154,21 +95,17 @@ class StableDiffusion3:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        parts = (pipe.transformer, pipe.scheduler, pipe.vae)
-        images = painter(
-            StableDiffusion3Pipeline, text.embeds.device, *parts, None, None, None, None, None, None
-        )
-        return images(
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
             prompt_embeds=text.embeds,
             pooled_prompt_embeds=text.beside,
             negative_prompt_embeds=negative.embeds,
             negative_pooled_prompt_embeds=negative.beside,
             guidance_scale=sampling.guidance,
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
+        )
 
 
 FAMILY = StableDiffusion3

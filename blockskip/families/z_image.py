@@ -11,7 +11,6 @@ Qwen3's chat, and what is read is the state before its last layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
@@ -19,28 +18,26 @@ from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
-from transformers import AutoConfig, Qwen3Model
+from transformers import Qwen3Model
 
 from blockskip.families.base import Sampling, Text
+from blockskip.families.library import LibraryFamily
 from blockskip.families.names import LibraryNames
-from blockskip.families.painter import painter
 from blockskip.families.streams import Joint, Streams
-from blockskip.memory.placement import empty
-from blockskip.sources import Source
 
-_ATTENTION = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
-_FEED_FORWARD = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 _PATCH = 2  # the library's default; the released models have no other
 
 
-class ZImage:
+class ZImage(LibraryFamily):
     """See families/base.py for what each member means. A latent is packed here, (B, T, 4·C)."""
 
-    pixel_multiple = 16
+    pipeline, transformer, encoder = ZImagePipeline, ZImageTransformer2DModel, Qwen3Model
+    stacks = ("layers",)
+    patch = _PATCH
+    attention = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
+    feed_forward = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
     batched = ("x", "attn_mask", "freqs_cis", "adaln_input")
     embedders = ("all_x_embedder.2-1", "cap_embedder", "noise_refiner", "context_refiner")
-    reads_text = False
-    shared_modulation = ()
     # OneTrainer's and musubi-tuner's spelling in the header
     names = LibraryNames(
         "Z-Image/lora",
@@ -48,49 +45,12 @@ class ZImage:
         "z-image",
         comfy=r"layers\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123]|adaLN_modulation\.0)",
     )
-    workflow = None
-    large = ("transformer", "text_encoder")
-
-    def load(self, source: Source | Path, dtype: torch.dtype) -> ZImagePipeline:
-        folder = source.folder if isinstance(source, Source) else source
-        return self._ready(
-            ZImagePipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
-
-    def open(self, source: Source, dtype: torch.dtype) -> ZImagePipeline:
-        shape = ZImageTransformer2DModel.load_config(source.folder / "transformer")
-        text = AutoConfig.from_pretrained(source.folder / "text_encoder")
-        return self._ready(
-            ZImagePipeline.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                local_files_only=True,
-                transformer=empty(lambda: ZImageTransformer2DModel.from_config(shape), dtype),
-                text_encoder=empty(lambda: Qwen3Model(text), dtype),
-            )
-        )
-
-    def text_encoders(self, pipe: ZImagePipeline) -> list[nn.Module]:
-        return [pipe.text_encoder]
-
-    def _ready(self, pipe: ZImagePipeline) -> ZImagePipeline:
-        for part in (pipe.transformer, pipe.vae, pipe.text_encoder):
-            part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * _PATCH
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        return [(f"layers.{i}", block) for i, block in enumerate(transformer.layers)]
 
     def streams(self, block: nn.Module) -> Streams:
         return Joint(names=("x",), image_first=True, multiple=SEQ_MULTI_OF)
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return ("adaLN_modulation.0",)
-
-    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        return _ATTENTION if targets == "attention" else _ATTENTION + _FEED_FORWARD
 
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         encoder, kept = pipe.text_encoder, []
@@ -115,9 +75,7 @@ class ZImage:
         return tokens, transformer.config.cap_feat_dim, tokens
 
     def encode_images(self, pipe: ZImagePipeline, pixels: Tensor) -> Tensor:
-        config = pipe.vae.config
-        latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
-        return _packed((latent - config.shift_factor) * config.scaling_factor)
+        return _packed(super().encode_images(pipe, pixels))
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple
@@ -140,24 +98,15 @@ class ZImage:
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        images = painter(
-            ZImagePipeline,
+        return self.paint(
+            pipe,
             text.embeds.device,
-            pipe.scheduler,
-            pipe.vae,
-            None,
-            None,
-            pipe.transformer,
-        )
-        return images(
+            sampling,
+            seeds,
             prompt_embeds=_listed(text),
             negative_prompt_embeds=_listed(negative),
             guidance_scale=sampling.guidance,
-            height=sampling.side_px,
-            width=sampling.side_px,
-            num_inference_steps=sampling.steps,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
+        )
 
 
 def _turn(tokenizer: object, caption: str) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from tiny import randomise
+from torch import nn
 
 from blockskip import config, encode, preview
 from blockskip.config import ModelRow, Settings
@@ -42,6 +44,22 @@ def tokenizer(kind: type, words: list[str], **special: str):
     table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(named)}, special["unk_token"]))
     table.pre_tokenizer = pre_tokenizers.Whitespace()
     return kind(tokenizer_object=table, **special)
+
+
+def tiny_vae(channels: int, scale: float, shift: float) -> nn.Module:
+    """Two pixels a cell, as FLUX.1's is made."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=scale,
+        shift_factor=shift,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
 
 
 WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on", "the", "beach"})

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ChromaPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import ChromaPipeline, FlowMatchEulerDiscreteScheduler
 from families import checks
 from families.cases import CASES
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
@@ -29,24 +29,12 @@ def folder(tmp_path_factory):
             feed_forward_proj="gated-gelu",
         )
     )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        latent_channels=3,
-        norm_num_groups=4,
-        sample_size=32,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
     transformer = CASES["chroma"].model()
     # so that blocks have a say in the picture
     transformer.distilled_guidance_layer.out_proj.weight.mul_(10)
     pipe = ChromaPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=vae.eval(),
+        vae=checks.tiny_vae(3, 0.3611, 0.1159),
         text_encoder=text.eval(),
         tokenizer=words,
         transformer=transformer,

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     StableDiffusion3Pipeline,
 )
@@ -54,24 +53,13 @@ def t5() -> tuple[T5EncoderModel, T5Tokenizer]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        latent_channels=4,
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.5305,
-        shift_factor=0.0609,
-    )
     transformer = CASES["sd3"].model()
     transformer.pos_embed.pos_embed.normal_()  # the file's positions, not those of the class
     encoders = clip(8), clip(10), t5()
     pipe = StableDiffusion3Pipeline(
         transformer,
         FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae.eval(),
+        checks.tiny_vae(4, 1.5305, 0.0609),
         *(part for encoder in encoders for part in encoder),
     )
     path = tmp_path_factory.mktemp("tränsformer") / "tiny sd3"

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from families import checks
 from families.cases import CASES
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
@@ -46,20 +46,9 @@ def folder(tmp_path_factory):
             head_dim=8,
         )
     )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        latent_channels=3,
-        norm_num_groups=4,
-        scaling_factor=0.36,
-        shift_factor=0.12,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
     pipe = ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae.eval(),
+        vae=checks.tiny_vae(3, 0.36, 0.12),
         text_encoder=text.eval(),
         tokenizer=words,
         transformer=CASES["z_image"].model(),
