@@ -37,8 +37,7 @@ def open_model(
     Raises UserError when weights are missing, broken, or the disk is full.
     """
     dtype = getattr(torch, row.dtype)
-    for library in (diffusers, transformers):  # their bars run in less than a second
-        library.utils.logging.disable_progress_bar()
+    silence()
     pipe = kind.open(source, dtype)
     for name in kind.large:
         part, index = getattr(pipe, name), index_part(source, name, dtype)
@@ -49,6 +48,12 @@ def open_model(
             index = _quantised(kind, part, index, source, settings.precision, device, progress)
         park(part, index, math.inf if settings.offload == "pinned" else 0)
     return pipe
+
+
+def silence() -> None:
+    """No bars of the libraries while a model is opened: they run in less than a second."""
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
 
 
 def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, Stored]:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from blockskip import config, files, options, runs
+from blockskip.events import UserError
 from blockskip.follow import Json, say
 from blockskip.lab.evidence_commands import ablate, ablation_report, select, words
 from blockskip.memory import planner
@@ -30,7 +31,10 @@ lab.command()(select)
 @lab.command("pretrain-demo")
 def pretrain_demo(
     work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
-    out: Annotated[Path, typer.Option(help="Where the model goes.")] = config.ASSETS / "demo-model",
+    family: Annotated[
+        str, typer.Option(help="flux or sana: which of the two demo models.")
+    ] = "flux",
+    out: Annotated[Path | None, typer.Option(help="Where the model goes; default: assets.")] = None,
     minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
     vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
     judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
@@ -39,13 +43,26 @@ def pretrain_demo(
     ] = None,
     seed: Annotated[int, typer.Option()] = 7,
 ) -> None:
-    """Make the demo model and its judge from nothing; stopped at any time, it goes on again."""
+    """Make a demo model from nothing, and with the first one their judge; stopped at any time, it goes
+    on again."""
     from blockskip.lab.demo_world.judge_train import train_judge
-    from blockskip.lab.demo_world.pretrain import pretrain
+    from blockskip.lab.demo_world.pretrain import KINDS, pretrain
 
+    if family not in KINDS:
+        raise UserError(f"There is no demo model of the family “{family}”.", "flux or sana.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(work, out, minutes=minutes, vae_minutes=vae_minutes, seed=seed, start_from=start_from)
-    train_judge(work / "judge", minutes=judge_minutes)
+    name = "demo-model" if family == "flux" else f"demo-{family}"
+    pretrain(
+        work,
+        out or config.ASSETS / name,
+        KINDS[family],
+        minutes=minutes,
+        vae_minutes=vae_minutes,
+        seed=seed,
+        start_from=start_from,
+    )
+    if family == "flux":
+        train_judge(work / "judge", minutes=judge_minutes)
 
 
 @lab.command()

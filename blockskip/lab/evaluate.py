@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from blockskip import config, files, results
-from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.demo_world.judge import Judge, load_judge
@@ -27,7 +25,6 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.photos import find_photos, open_photo
 from blockskip.runs import Run
-from blockskip.sources import Source
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
 CELL_PX = 192  # 64 px pictures enlarged three times
@@ -187,44 +184,6 @@ def obeyed(
     return {name: round(sum(found) / len(found), 4) for name, found in hits.items()}
 
 
-@torch.no_grad()
-def _sample_base(
-    pipe: object, texts: Sequence[str], side_px: int, seed: int, batch: int = 16
-) -> list[Image.Image]:
-    """One picture a caption; the noise of picture k depends on (seed, k) alone."""
-    row, images = config.model_row("demo"), []
-    for start in range(0, len(texts), batch):
-        some = list(texts[start : start + batch])
-        noise = [
-            torch.Generator().manual_seed(seed * 100_003 + start + k) for k in range(len(some))
-        ]
-        images += pipe(
-            prompt=some,
-            negative_prompt=[""] * len(some),
-            true_cfg_scale=row.preview_guidance,
-            num_inference_steps=row.preview_steps,
-            height=side_px,
-            width=side_px,
-            generator=noise,
-            max_sequence_length=row.text_tokens,
-        ).images
-    return images
-
-
-def _whole(folder: Path) -> object:
-    """The pipeline of a demo model, opened as runs open it, with every weight here to stay."""
-    from blockskip.families.base import family
-    from blockskip.memory.placement import hold
-    from blockskip.opening import open_model
-
-    # its own folder says what it must be: a new one may have another shape than the shipped one
-    row = replace(config.model_row("demo"), source=str(folder.resolve()))
-    cpu = torch.device("cpu")
-    pipe = open_model(family(row.family), row, Source(row, folder), Settings(), cpu)
-    hold(cpu, pipe.transformer, pipe.text_encoder_2)
-    return pipe
-
-
 def evaluate_base(
     folder: Path,
     num: int = 48,
@@ -238,18 +197,24 @@ def evaluate_base(
     write, default ``folder``-evaluation.png beside the folder. "drawn" is what the judge says about
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
+    from blockskip.families.base import family
+    from blockskip.lab.demo_world.pretrain import demo_of
+    from blockskip.lab.demo_world.sheets import Sampler
     from blockskip.lab.demo_world.vae import psnr, unseen_pictures
+    from blockskip.opening import silence
 
-    judge, row = load_judge(), config.model_row("demo")
-    pipe = _whole(folder)
+    silence()
+    judge, row, demo = load_judge(), config.model_row("demo"), demo_of(folder)
+    pipe = family(demo.FAMILY).load(folder, torch.float32)
+    sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     wanted = fresh_captions(num, seed, seen)
     texts = [text for text, _, _ in wanted]
     drawn = [
         Image.fromarray(render(pet, scene, row.native_px, k))
         for k, (_, pet, scene) in enumerate(wanted)
     ]
-    whole = _sample_base(pipe, texts, row.native_px, seed)
-    half = _sample_base(pipe, texts, row.native_px // 2, seed)
+    whole = sampler.draw(texts, seed, row.native_px, *how)
+    half = sampler.draw(texts, seed, row.native_px // 2, *how)
     target = sheet or folder.with_name(f"{folder.name}-evaluation.png")
     save_sheet(_pair_sheet(texts, whole, drawn, half), target)
     return {
@@ -263,7 +228,7 @@ def evaluate_base(
         "full": obeyed(judge, whole, wanted),
         "half": obeyed(judge, half, wanted),
         "drawn": obeyed(judge, drawn, wanted),
-        "vae_psnr_db": round(psnr(pipe.vae, unseen_pictures(96, row.native_px)), 2),
+        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, row.native_px)), 2),
         "sheet": str(target),
     }
 

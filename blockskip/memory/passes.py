@@ -8,6 +8,7 @@ are between two blocks waits on the device or, where the budget is small, in RAM
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -22,7 +23,7 @@ from blockskip.memory.stream import host_empty
 TOKENS = 4096  # rows of a matrix that pass a module beside the blocks at a time
 
 
-class Named(nn.Module):
+class Named(nn.Module, ABC):
     """A module in the place of a block: `run` gets the block's arguments by name, whether the
     library gives them by name or by position."""
 
@@ -34,9 +35,9 @@ class Named(nn.Module):
     def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
         return self.run(dict(zip(self.names, given, strict=False)) | more)
 
+    @abstractmethod
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
         """What the block would give for its arguments."""
-        raise NotImplementedError
 
 
 class Layerwise(Named):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from diffusers import FluxPipeline
 
+from blockskip.families.base import family
 from blockskip.lab.demo_world.captions import PLACES, caption, fresh_captions, vocabulary
 from blockskip.lab.demo_world.data import picture_facts
+from blockskip.lab.demo_world.pretrain import KINDS
 from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.sana import LENGTH, build_tokenizer
 from blockskip.lab.demo_world.subjects import (
     DEMO_SUBJECTS,
     HELD_OUT_SUBJECTS,
@@ -100,6 +105,45 @@ def test_photos_are_those_of_a_phone():
     assert all(np.array_equal(a, b) for a, b in zip(photos, again, strict=True))
 
 
+def awake(kind):
+    """A shallow model in which everything has a say."""
+    torch.manual_seed(0)
+    model = kind(*kind.SHALLOW).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_what_is_pretrained_is_what_a_run_opens(kind):
+    """The velocity that pretraining asks of a model is the one that training a LoRA asks of its
+    pipeline: the same latents, captions, positions and times."""
+    model, captions = awake(kind), ["a photo of sks cat, on the beach", "a dog", ""]
+    ae, pixels, t = kind.build_ae().eval(), torch.rand(3, 3, 64, 64) * 2 - 1, torch.rand(3)
+    ids = {name: torch.tensor(rows) for name, rows in kind.token_ids(captions).items()}
+    asked = family(kind.FAMILY)
+    pipe = asked.ready(model.pipeline(ae))
+    text = asked.encode_text(pipe, captions, kind.MAX_SEQUENCE_LENGTH)
+    latents = asked.encode_images(pipe, pixels)
+    given = asked.inputs(latents, text, t, 64, guidance=False)
+    theirs = asked.velocity(pipe.transformer(**given))
+    ours = model(kind.code(ae, pixels), t, **ids)
+    packed = ours if ours.shape == theirs.shape else FluxPipeline._pack_latents(ours, *ours.shape)
+    assert ours.std() > 0.1
+    torch.testing.assert_close(packed, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_grown_model_is_the_same_function(kind):
+    model, captions = awake(kind), ["a photo of sks cat", ""]
+    ids = {name: torch.tensor(rows) for name, rows in kind.token_ids(captions).items()}
+    latents = kind.code(kind.build_ae(), torch.rand(2, 3, 64, 64))
+    t = torch.tensor([0.2, 0.8])
+    deep = kind.grown(model)
+    torch.testing.assert_close(deep(latents, t, **ids), model(latents, t, **ids))
+    assert len(deep.transformer.transformer_blocks) == kind.DEEP[0]
+
+
 def test_each_word_name_and_trigger_is_one_token(tmp_path):
     t5, clip = build_t5(), build_clip()
     t5.save_pretrained(tmp_path / "t5")
@@ -117,3 +161,16 @@ def test_captions_fit_the_text_length():
     t5, rng = build_t5(), np.random.default_rng(1)
     texts = [caption(random_pet(rng), random_scene(rng), rng, close=0.9) for _ in range(400)]
     assert max(len(t5(text).input_ids) for text in texts) <= MAX_SEQUENCE_LENGTH
+    padding = build_tokenizer().pad_token_id
+    assert all(row[-1] == padding for row in KINDS["sana"].token_ids(texts)["gemma_ids"])
+
+
+def test_sana_reads_a_word_a_token_and_its_instruction_as_one():
+    table = build_tokenizer()
+    for word in (*vocabulary(), *TRIGGERS):
+        assert len(table.tokenize(word)) == 1, word
+    said = KINDS["sana"].token_ids(["A photo of SKS cat, on the beach.", ""])["gemma_ids"]
+    assert [len(row) for row in said] == [LENGTH] * 2
+    assert table.convert_ids_to_tokens(said[0])[:4] == ["<bos>", "▁askedfor", "▁a", "▁photo"]
+    assert sum(token != table.pad_token_id for token in said[1]) == 1
+    assert table.unk_token_id not in table("a quixotic zebra, 7 times").input_ids

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from blockskip.lab.demo_world import parallel
-from blockskip.lab.demo_world.latents import BUCKETS, load_buckets
-from blockskip.lab.demo_world.model import build_clip_encoder, build_t5_encoder, build_transformer
+from blockskip.lab.demo_world.latents import BUCKETS, CAPTIONS, load_buckets
+from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
 
 log = logging.getLogger(__name__)
@@ -23,62 +22,8 @@ BATCH = {"full64": 16, "close64": 16, "full32": 36, "crop32": 36}
 WIDE = 56  # crops of 64 px pictures from this side (pixels) on are captioned as whole ones
 TEXT_KIND = {"full64": "plain", "close64": "close", "full32": "plain", "crop32": "crop"}
 T_MEAN = 0.35
-SHALLOW, DEEP = (3, 6), (6, 12)
 GROW_AT = 0.42
 MUON_FACTOR = 2.0
-
-
-class DemoModel(nn.Module):
-    """Transformer and text encoders, trained together; attributes named as in FluxPipeline."""
-
-    def __init__(self, double: int = DEEP[0], single: int = DEEP[1], heads: int = 4) -> None:
-        super().__init__()
-        self.transformer = build_transformer(double, single, heads)
-        self.text_encoder = build_clip_encoder()
-        self.text_encoder_2 = build_t5_encoder()
-
-    def forward(self, tokens, t, t5_ids, clip_ids) -> torch.Tensor:
-        """Velocity (B, n, 32) of packed noisy ``tokens`` (B, n, 32) at ``t`` (B,) in [0, 1]."""
-        side = int(tokens.shape[1] ** 0.5)
-        image_ids = torch.zeros(side * side, 3)
-        image_ids[:, 1] = torch.arange(side).repeat_interleave(side)
-        image_ids[:, 2] = torch.arange(side).repeat(side)
-        return self.transformer(
-            tokens,
-            encoder_hidden_states=self.text_encoder_2(t5_ids)[0],
-            pooled_projections=self.text_encoder(clip_ids).pooler_output,
-            timestep=t,
-            img_ids=image_ids,
-            txt_ids=torch.zeros(t5_ids.shape[1], 3),
-            return_dict=False,
-        )[0]
-
-
-@torch.no_grad()
-def grow(shallow: DemoModel) -> DemoModel:
-    """Twice as deep, the same function: behind each block comes a new one that does nothing yet.
-
-    A new block's modulation is zero, so its gates are closed; half of the training at half of the
-    depth costs half as much, and the deep model starts from what the shallow one knows.
-    """
-    deep = DemoModel(*DEEP)
-    for name in ("text_encoder", "text_encoder_2"):
-        getattr(deep, name).load_state_dict(getattr(shallow, name).state_dict())
-    weights = deep.transformer.state_dict()
-    for key, value in shallow.transformer.state_dict().items():
-        head, *rest = key.split(".")
-        if head.endswith("transformer_blocks"):
-            key = ".".join((head, str(2 * int(rest[0])), *rest[1:]))
-        weights[key] = value
-    deep.transformer.load_state_dict(weights)
-    return deep
-
-
-def pack(latents: torch.Tensor) -> torch.Tensor:
-    """(B, C, h, w) -> (B, h/2 * w/2, 4C), as FluxPipeline packs."""
-    b, c, h, w = latents.shape
-    x = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return x.reshape(b, h * w // 4, c * 4)
 
 
 def bucket_shares(progress: float) -> list[float]:
@@ -95,6 +40,7 @@ class Feeder:
         """Everything is held in memory: about 150 MB."""
         self.buckets, self.ids = load_buckets(work), np.load(work / "captions.npz")
         self.ids = {key: torch.from_numpy(self.ids[key]).long() for key in self.ids.files}
+        self.names = sorted(key.removeprefix("plain_") for key in self.ids if "plain" in key)
         self.random = torch.Generator().manual_seed(seed * 1000 + rank)
 
     def _times(self, bucket: str, side: torch.Tensor) -> torch.Tensor:
@@ -107,39 +53,36 @@ class Feeder:
         return t
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
-        """tokens, target (B, n, 32), t (B,), t5_ids and clip_ids."""
+        """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
         data, n = self.buckets[bucket], BATCH[bucket]
         rows = torch.randint(len(data["index"]), (n,), generator=self.random)
-        clean, index = pack(data["latent"][rows].float()), data["index"][rows]
+        clean, index = data["latent"][rows].float(), data["index"][rows]
         noise = torch.randn(clean.shape, generator=self.random)
         t = self._times(bucket, data["side"][rows])
-        share = t[:, None, None]
-        which = torch.randint(self.ids["plain_t5"].shape[1], (n,), generator=self.random)
+        share = t[:, None, None, None]
+        which = torch.randint(CAPTIONS, (n,), generator=self.random)
         wide = data["side"][rows, None] >= WIDE
         return {
-            "tokens": (1 - share) * clean + share * noise,
+            "latents": (1 - share) * clean + share * noise,
             "target": noise - clean,
             "t": t,
             **{
-                f"{encoder}_ids": torch.where(
+                name: torch.where(
                     wide,
-                    self.ids[f"plain_{encoder}"][index, which],
-                    self.ids[f"{TEXT_KIND[bucket]}_{encoder}"][index, which],
+                    self.ids[f"plain_{name}"][index, which],
+                    self.ids[f"{TEXT_KIND[bucket]}_{name}"][index, which],
                 )
-                for encoder in ("t5", "clip")
+                for name in self.names
             },
         }
 
 
-def optimisers(model: DemoModel, muon: bool, rate: float) -> list[torch.optim.Optimizer]:
+def optimisers(model: Demo, muon: bool, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices (but not their modulation), AdamW for the rest."""
     matrices, others = [], []
     for name, p in model.named_parameters():
-        block = (
-            "transformer.single_transformer_blocks" in name
-            or "transformer.transformer_blocks" in name
-        )
-        (matrices if muon and block and p.ndim == 2 and ".norm" not in name else others).append(p)
+        matrix = "transformer_blocks." in name and p.ndim > 1 and min(p.flatten(1).shape) > 9
+        (matrices if muon and matrix and ".norm" not in name else others).append(p)
     adam = torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=0.01)
     return [adam, Muon(matrices, rate)] if matrices else [adam]
 
@@ -148,15 +91,23 @@ class Pretraining:
     """State of the job: weights, average, optimisers, counters; saved and loaded as one file."""
 
     def __init__(
-        self, work: Path, seed: int, rank: int, muon: bool, rate: float, name: str
+        self,
+        work: Path,
+        kind: type[Demo],
+        seed: int,
+        rank: int,
+        muon: bool,
+        rate: float,
+        name: str,
     ) -> None:
         torch.manual_seed(seed)
+        self.kind = kind
         self.work, self.rank, self.rate = work, rank, rate
         self.path, self.log_path = work / f"{name}.pt", work / f"{name}.jsonl"
         saved = torch.load(self.path, weights_only=True) if self.path.exists() else None
-        self.depth = tuple(saved["depth"]) if saved else SHALLOW
+        self.depth = tuple(saved["depth"]) if saved else kind.SHALLOW
         self.seed, self.muon = seed, muon
-        self.model = DemoModel(*self.depth)
+        self.model = kind(*self.depth)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, muon, rate)
         self.step, self.seconds, self.samples = 0, 0.0, 0
@@ -178,11 +129,11 @@ class Pretraining:
     def deepen(self) -> None:
         """Go over to the deep model; the optimisers start afresh."""
         torch.manual_seed(self.seed + 1)
-        self.model = grow(self.model)
+        self.model = self.kind.grown(self.model)
         torch.manual_seed(self.seed + 1)
-        self.average = grow(self.average).eval().requires_grad_(False)
+        self.average = self.kind.grown(self.average).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, self.muon, self.rate)
-        self.depth = DEEP
+        self.depth = self.kind.DEEP
 
     def save(self, done: bool = False) -> None:
         """Write the checkpoint atomically."""
@@ -247,6 +198,7 @@ def train_flow(
     rank: int,
     ranks: int,
     work: Path,
+    kind: type[Demo],
     minutes: float,
     steps: int,
     seed: int,
@@ -256,7 +208,7 @@ def train_flow(
     sheet_minutes: float = 10.0,
 ) -> None:
     """One process of pretraining; goes on from ``work/NAME.pt`` and ends with ``done`` in it."""
-    job = Pretraining(work, seed, rank, muon, rate, name)
+    job = Pretraining(work, kind, seed, rank, muon, rate, name)
     before = time.monotonic() - job.seconds
     saved, sheet = time.monotonic(), int(job.seconds / 60 / sheet_minutes)
     while True:
@@ -264,7 +216,7 @@ def train_flow(
         progress = parallel.progress_of(job.step, steps, job.seconds, minutes)
         if progress >= 1:
             break
-        if progress >= GROW_AT and job.depth != DEEP:
+        if progress >= GROW_AT and job.depth != kind.DEEP:
             job.deepen()
         job.train_step(progress, ranks)
         if rank == 0 and job.step % 50 == 0:

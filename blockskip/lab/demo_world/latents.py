@@ -13,17 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from torch import nn
 
 from blockskip.lab.demo_world.captions import training_captions
 from blockskip.lab.demo_world.data import MASTER, PART, load_masters, picture_facts
-from blockskip.lab.demo_world.model import build_vae
-from blockskip.lab.demo_world.tokenizers import (
-    CLIP_LENGTH,
-    MAX_SEQUENCE_LENGTH,
-    build_clip,
-    build_t5,
-)
+from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.vae import crop_box, shrink, to_tensor
 
 log = logging.getLogger(__name__)
@@ -32,9 +26,9 @@ CROP_SIDES = (32, 40, 48, 56, 64)
 CAPTIONS = 6
 
 
-def load_vae(work: Path) -> AutoencoderKL:
+def load_vae(work: Path, kind: type[Demo]) -> nn.Module:
     """The trained VAE of ``work``, with its scaling and shift factors once they are measured."""
-    vae = build_vae()
+    vae = kind.build_ae()
     vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
     factors = work / "factors.json"
     if factors.exists():
@@ -43,10 +37,12 @@ def load_vae(work: Path) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: list[np.ndarray], batch: int = 32) -> np.ndarray:
-    """Latent means, float16 (n, 8, side / 4, side / 4), not yet scaled."""
+def encode(
+    vae: nn.Module, kind: type[Demo], pictures: list[np.ndarray], batch: int = 32
+) -> np.ndarray:
+    """Latents, float16 (n, C, h, w), not yet scaled."""
     parts = [
-        vae.encode(to_tensor(np.stack(pictures[i : i + batch]))).latent_dist.mean.half()
+        kind.code(vae, to_tensor(np.stack(pictures[i : i + batch]))).half()
         for i in range(0, len(pictures), batch)
     ]
     return torch.cat(parts).numpy()
@@ -67,15 +63,15 @@ def _views(master: np.ndarray, rng: np.random.Generator) -> list[tuple[str, np.n
     return views
 
 
-def encode_parts(rank: int, ranks: int, work: Path, seed: int) -> None:
+def encode_parts(rank: int, ranks: int, work: Path, kind: type[Demo], seed: int) -> None:
     """Encode this process's share of the parts into ``work/latents/part-NNN.npz``; resumable."""
-    vae, folder = load_vae(work), work / "latents"
+    vae, folder = load_vae(work, kind), work / "latents"
     folder.mkdir(exist_ok=True)
     for part, masters in enumerate(load_masters(work, 10**6)):
         path = folder / f"part-{part:03d}.npz"
         if part % ranks != rank or path.exists():
             continue
-        arrays = _encode_part(vae, masters, part, seed)
+        arrays = _encode_part(vae, kind, masters, part, seed)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(file, **arrays)
@@ -83,7 +79,9 @@ def encode_parts(rank: int, ranks: int, work: Path, seed: int) -> None:
         log.info("encoded %s", path.name)
 
 
-def _encode_part(vae: AutoencoderKL, masters: np.ndarray, part: int, seed: int) -> dict:
+def _encode_part(
+    vae: nn.Module, kind: type[Demo], masters: np.ndarray, part: int, seed: int
+) -> dict:
     rng = np.random.default_rng([seed, 77, part])
     rows: dict[str, list] = {bucket: [] for bucket in BUCKETS}
     for k in range(len(masters)):
@@ -91,49 +89,46 @@ def _encode_part(vae: AutoencoderKL, masters: np.ndarray, part: int, seed: int) 
             rows[bucket].append((picture, part * PART + k, side))
     arrays = {}
     for bucket, found in rows.items():
-        arrays[bucket] = encode(vae, [row[0] for row in found])
+        arrays[bucket] = encode(vae, kind, [row[0] for row in found])
         arrays[f"{bucket}_index"] = np.array([row[1] for row in found], np.int32)
         arrays[f"{bucket}_side"] = np.array([row[2] for row in found], np.int32)
     return arrays
 
 
-def write_captions(work: Path, count: int, seed: int) -> None:
+def write_captions(work: Path, kind: type[Demo], count: int, seed: int) -> None:
     """Token ids of ``CAPTIONS`` captions a picture, plain and close-up: ``work/captions.npz``."""
-    t5, clip, arrays, seen = build_t5(), build_clip(), {}, set()
-    for kind, close in (("plain", 0.0), ("crop", 0.6), ("close", 0.95)):
+    arrays, seen = {}, set()
+    for view, close in (("plain", 0.0), ("crop", 0.6), ("close", 0.95)):
         texts = []
         for index in range(count):
             pet, scene, name, detail = picture_facts(index, seed)
-            texts += training_captions(pet, scene, detail + len(kind), name, CAPTIONS, close)
+            texts += training_captions(pet, scene, detail + len(view), name, CAPTIONS, close)
         seen.update(texts)
-        for key, tokenizer, length in (
-            ("t5", t5, MAX_SEQUENCE_LENGTH),
-            ("clip", clip, CLIP_LENGTH),
-        ):
-            ids = tokenizer(
-                texts, padding="max_length", truncation=True, max_length=length
-            ).input_ids
-            arrays[f"{kind}_{key}"] = np.array(ids, np.int16).reshape(count, CAPTIONS, length)
+        for name, ids in kind.token_ids(texts).items():
+            arrays[f"{view}_{name}"] = np.array(ids, np.int16).reshape(count, CAPTIONS, -1)
     (work / "captions.json").write_text(json.dumps(sorted(seen)))
     np.savez(work / "captions.npz", **arrays)
 
 
-def measure_factors(work: Path) -> None:
-    """Write ``factors.json``: shift = mean and scaling = 1 / std of the 64 px latents."""
+def measure_factors(work: Path, kind: type[Demo]) -> None:
+    """Write ``factors.json``: shift = mean and scaling = 1 / std of the 64 px latents. An
+    autoencoder that knows no shift has latents about zero, as training asks of it."""
     parts = sorted((work / "latents").glob("part-*.npz"))[:6]
     sample = np.concatenate([np.load(p)["full64"] for p in parts]).astype(np.float32)
-    factors = {"shift_factor": float(sample.mean()), "scaling_factor": float(1 / sample.std())}
+    factors = {"scaling_factor": float(1 / sample.std())}
+    if "shift_factor" in kind.build_ae().config:
+        factors["shift_factor"] = float(sample.mean())
     (work / "factors.json").write_text(json.dumps(factors))
 
 
 def load_buckets(work: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """bucket -> {latent: float16 (n, 8, h, w) scaled; index, side: (n,)}."""
+    """bucket -> {latent: float16 (n, C, h, w) scaled; index, side: (n,)}."""
     factors = json.loads((work / "factors.json").read_text())
     parts = [np.load(p) for p in sorted((work / "latents").glob("part-*.npz"))]
     buckets = {}
     for bucket in BUCKETS:
         latent = torch.from_numpy(np.concatenate([p[bucket] for p in parts])).float()
-        latent = (latent - factors["shift_factor"]) * factors["scaling_factor"]
+        latent = (latent - factors.get("shift_factor", 0)) * factors["scaling_factor"]
         index, side = (
             np.concatenate([p[f"{bucket}_{key}"] for p in parts]) for key in ("index", "side")
         )

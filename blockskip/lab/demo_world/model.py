@@ -1,104 +1,81 @@
-"""The parts of the demo model, with fresh weights: a FLUX like any other, only small."""
+"""What the demo models have in common: a transformer and its text encoders, trained together."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from torch import Tensor, nn
 
-from blockskip.lab.demo_world.tokenizers import CLIP_LENGTH, build_clip, build_t5
-
-LATENT_CHANNELS = 8
 TEXT_WIDTH = 96
 
 
-def build_vae() -> AutoencoderKL:
-    """4x down, 8 latent channels, 0.66 M parameters; its noise starts small."""
-    vae = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=LATENT_CHANNELS,
-        sample_size=64,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.0,
-        shift_factor=0.0,
-        force_upcast=False,
-    )
-    with torch.no_grad():
-        vae.encoder.conv_out.bias[LATENT_CHANNELS:] = -5.0
-    return vae
+class Demo(nn.Module, ABC):
+    """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
+    SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
+    FAMILY: of blockskip/families. MAX_SEQUENCE_LENGTH: tokens of a caption.
+    """
 
-def build_transformer(double: int = 6, single: int = 12, heads: int = 4) -> FluxTransformer2DModel:
-    """``heads`` x 32 wide; modulation and output start at zero, so that it starts as nothing."""
-    model = FluxTransformer2DModel(
-        patch_size=1,
-        in_channels=4 * LATENT_CHANNELS,
-        num_layers=double,
-        num_single_layers=single,
-        attention_head_dim=32,
-        num_attention_heads=heads,
-        joint_attention_dim=TEXT_WIDTH,
-        pooled_projection_dim=TEXT_WIDTH,
-        guidance_embeds=False,
-        axes_dims_rope=(8, 12, 12),
-    )
-    for name, part in model.named_modules():
-        if isinstance(part, nn.Linear):
-            zero = "norm" in name.split(".")[-2:][0] or name == "proj_out"
-            (nn.init.zeros_ if zero else nn.init.xavier_uniform_)(part.weight)
-            nn.init.zeros_(part.bias) if part.bias is not None else None
-    return model
+    SHALLOW: tuple[int, ...]
+    DEEP: tuple[int, ...]
+    ENCODERS: tuple[str, ...]
+    FAMILY: str
+    MAX_SEQUENCE_LENGTH: int
+    transformer: nn.Module
 
+    @abstractmethod
+    def forward(self, latents: Tensor, t: Tensor, **ids: Tensor) -> Tensor:
+        """Velocity (B, C, h, w) of noisy ``latents`` at ``t`` (B,) in [0, 1], as captions say whose
+        tokens are ``ids``."""
 
-def build_t5_encoder() -> T5EncoderModel:
-    """Two layers, 96 wide, gated GELU."""
-    tokenizer = build_t5()
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=TEXT_WIDTH,
-            d_kv=24,
-            d_ff=192,
-            num_layers=2,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-            is_encoder_decoder=False,
-            use_cache=False,
-            relative_attention_num_buckets=32,
-            tie_word_embeddings=False,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    @abstractmethod
+    def pipeline(self, ae: nn.Module) -> DiffusionPipeline:
+        """The library's, in float32, around these weights and an autoencoder."""
 
+    @staticmethod
+    @abstractmethod
+    def build_ae() -> nn.Module:
+        """The autoencoder, with fresh weights."""
 
-def build_clip_encoder() -> CLIPTextModel:
-    """Two layers, 96 wide; only its pooled vector is used."""
-    tokenizer = build_clip()
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=192,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=CLIP_LENGTH,
-            projection_dim=TEXT_WIDTH,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    @staticmethod
+    @abstractmethod
+    def code(ae: nn.Module, pixels: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of pixels (B, 3, H, W) in [-1, 1], not yet scaled."""
+
+    @staticmethod
+    @abstractmethod
+    def noisy_code(ae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents to train the autoencoder on, with its noise, and how far they are from standard
+        normal ones."""
+
+    @staticmethod
+    @abstractmethod
+    def token_ids(texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        """What ``forward`` takes of captions, by argument."""
+
+    @classmethod
+    @torch.no_grad()
+    def grown(cls, shallow: Self) -> Self:
+        """Twice as deep, the same function: behind each block comes a new one that does nothing yet.
+
+        What a fresh block adds is zero. Half of the training at half of the depth costs half as
+        much, and the deep model starts from what the shallow one knows.
+        """
+        deep = cls(*cls.DEEP)
+        for name in cls.ENCODERS:
+            getattr(deep, name).load_state_dict(getattr(shallow, name).state_dict())
+        weights = deep.transformer.state_dict()
+        for key, value in shallow.transformer.state_dict().items():
+            head, *rest = key.split(".")
+            if head.endswith("transformer_blocks"):
+                key = ".".join((head, str(2 * int(rest[0])), *rest[1:]))
+            weights[key] = value
+        deep.transformer.load_state_dict(weights)
+        return deep
 
 
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:

@@ -1,23 +1,39 @@
-"""The whole way from nothing to the demo model: draw, VAE, latents, transformer, pipeline folder.
+"""The whole way from nothing to a demo model: draw, VAE, latents, transformer, pipeline folder.
 
 Each stage goes on where it was killed: start the same command again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import torch
 
+from blockskip.events import UserError
+from blockskip.families.base import family
 from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.data import draw_parts
 from blockskip.lab.demo_world.export import export_pipeline, warm_start
 from blockskip.lab.demo_world.flow import train_flow
+from blockskip.lab.demo_world.flux import DemoFlux
 from blockskip.lab.demo_world.latents import encode_parts, measure_factors, write_captions
+from blockskip.lab.demo_world.model import Demo
+from blockskip.lab.demo_world.sana import DemoSana
 from blockskip.lab.demo_world.vae import train_vae
 
 log = logging.getLogger(__name__)
+KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}
+
+
+def demo_of(folder: Path) -> type[Demo]:
+    """Which demo model a folder holds. Raises UserError for another model."""
+    found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    for demo in KINDS.values():
+        if family(demo.FAMILY).pipeline.__name__ == found:
+            return demo
+    raise UserError(f"{folder} holds no demo model.", "Choose the folder of one.")
 
 
 def _draw(rank: int, ranks: int, work: Path, count: int, seed: int) -> None:
@@ -31,6 +47,7 @@ def _done(path: Path) -> bool:
 def pretrain(
     work: Path,
     out: Path,
+    kind: type[Demo] = DemoFlux,
     minutes: float = 80.0,
     steps: int = 0,
     seed: int = 7,
@@ -40,7 +57,7 @@ def pretrain(
     ranks: int = 2,
     start_from: Path | None = None,
 ) -> dict:
-    """Train the demo model in ``work`` and write the pipeline folder ``out``; resumable.
+    """Train a demo model in ``work`` and write the pipeline folder ``out``; resumable.
 
     ``minutes`` and ``steps`` bound the transformer's training (whichever is first; 0 = unbounded),
     ``vae_minutes`` and ``vae_steps`` the VAE's; ``count`` pictures are drawn. ``start_from``: a
@@ -49,15 +66,15 @@ def pretrain(
     """
     work.mkdir(parents=True, exist_ok=True)
     if start_from and not (work / "flow.pt").exists():
-        warm_start(work, start_from)
+        warm_start(work, kind, start_from)
     parallel.launch(_draw, ranks, work, count, seed)
     if not _done(work / "vae.pt"):
-        parallel.launch(train_vae, ranks, work, vae_minutes, vae_steps, seed)
-    parallel.launch(encode_parts, ranks, work, seed)
+        parallel.launch(train_vae, ranks, work, kind, vae_minutes, vae_steps, seed)
+    parallel.launch(encode_parts, ranks, work, kind, seed)
     if not (work / "factors.json").exists():
-        measure_factors(work)
+        measure_factors(work, kind)
     if not (work / "captions.npz").exists():
-        write_captions(work, count, seed)
+        write_captions(work, kind, count, seed)
     if not _done(work / "flow.pt"):
-        parallel.launch(train_flow, ranks, work, minutes, steps, seed)
-    return export_pipeline(work, out)
+        parallel.launch(train_flow, ranks, work, kind, minutes, steps, seed)
+    return export_pipeline(work, kind, out)

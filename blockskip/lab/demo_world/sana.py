@@ -9,23 +9,76 @@ from __future__ import annotations
 
 import inspect
 import string
+from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import nn
+from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
 from blockskip.lab.demo_world.captions import vocabulary
-from blockskip.lab.demo_world.model import build_scheduler
+from blockskip.lab.demo_world.model import TEXT_WIDTH, Demo, build_scheduler
 from blockskip.lab.demo_world.subjects import TRIGGERS
 
 LATENT_CHANNELS = 32
-TEXT_WIDTH = 96
 LENGTH = 24  # tokens: <bos>, the instruction, 22 of the caption
 WIDTH, HEADS = 160, 5
-SHALLOW, DEEP = (6,), (12,)
+NOISE = 0.1  # on latents while the autoencoder learns, so that near ones mean near pictures
 ASKED = "askedfor"  # stands for the instruction
+
+
+class DemoSana(Demo):
+    """12 blocks, 160 wide; an autoencoder of 8 pixels a cell; Gemma-2."""
+
+    SHALLOW, DEEP = (6,), (12,)
+    ENCODERS = ("text_encoder",)
+    FAMILY = "sana"
+    MAX_SEQUENCE_LENGTH = LENGTH
+
+    def __init__(self, layers: int = DEEP[0]) -> None:
+        super().__init__()
+        self.transformer = build_transformer(layers)
+        self.text_encoder = build_encoder()
+
+    def forward(self, latents: Tensor, t: Tensor, gemma_ids: Tensor) -> Tensor:
+        mask = (gemma_ids != self.text_encoder.config.pad_token_id).long()
+        return self.transformer(
+            latents,
+            encoder_hidden_states=self.text_encoder(gemma_ids, attention_mask=mask)[0],
+            encoder_attention_mask=mask,
+            timestep=t * 1000 * self.transformer.config.timestep_scale,
+            return_dict=False,
+        )[0]
+
+    def pipeline(self, ae: AutoencoderDC) -> SanaPipeline:
+        return SanaPipeline(
+            tokenizer=build_tokenizer(),
+            text_encoder=self.text_encoder,
+            vae=ae,
+            transformer=self.transformer,
+            scheduler=build_scheduler(),
+        )
+
+    @staticmethod
+    def build_ae() -> AutoencoderDC:
+        return build_ae()
+
+    @staticmethod
+    def code(ae: AutoencoderDC, pixels: Tensor) -> Tensor:
+        return ae.encode(pixels).latent
+
+    @staticmethod
+    def noisy_code(ae: AutoencoderDC, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        found = ae.encode(pixels).latent
+        return found + NOISE * torch.randn_like(found), 0.5 * (found**2).mean()
+
+    @staticmethod
+    def token_ids(texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        asked = instruction()
+        given = [asked + text if text else "" for text in texts]
+        padded = {"padding": "max_length", "truncation": True, "max_length": LENGTH}
+        return {"gemma_ids": build_tokenizer()(given, **padded).input_ids}
 
 
 def build_ae() -> AutoencoderDC:
@@ -50,8 +103,9 @@ def build_ae() -> AutoencoderDC:
     )
 
 
-def build_transformer(layers: int = DEEP[0]) -> SanaTransformer2DModel:
-    """160 wide; modulation, closing layers and output start at zero, so that it starts as nothing."""
+def build_transformer(layers: int) -> SanaTransformer2DModel:
+    """160 wide. What a block adds to the stream starts at zero behind an open gate, so that it starts
+    as nothing: the modulation is every block's, and cannot close the gates of new ones alone."""
     model = SanaTransformer2DModel(
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -67,13 +121,17 @@ def build_transformer(layers: int = DEEP[0]) -> SanaTransformer2DModel:
         patch_size=1,
         qk_norm="rms_norm_across_heads",
     )
-    for name, part in model.named_modules():
+    for part in model.modules():
         if isinstance(part, nn.Linear):
-            (nn.init.zeros_ if name in ("proj_out",) else nn.init.xavier_uniform_)(part.weight)
+            nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias) if part.bias is not None else None
     nn.init.zeros_(model.time_embed.linear.weight)
+    nn.init.zeros_(model.proj_out.weight)
     for block in model.transformer_blocks:
-        nn.init.zeros_(block.scale_shift_table)
+        for last in (block.attn1.to_out[0], block.attn2.to_out[0], block.ff.conv_point):
+            nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            block.scale_shift_table.copy_(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None])
     return model
 
 
@@ -137,44 +195,3 @@ def build_encoder() -> Gemma2Model:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-
-
-class DemoSana(nn.Module):
-    """Transformer and text encoder, trained together; attributes named as in SanaPipeline."""
-
-    def __init__(self, layers: int = DEEP[0]) -> None:
-        super().__init__()
-        self.transformer = build_transformer(layers)
-        self.text_encoder = build_encoder()
-
-    def forward(self, latents: torch.Tensor, t: torch.Tensor, gemma_ids: torch.Tensor):
-        """Velocity (B, 32, h, w) of noisy ``latents`` at ``t`` (B,) in [0, 1]."""
-        mask = (gemma_ids != self.text_encoder.config.pad_token_id).long()
-        return self.transformer(
-            latents,
-            encoder_hidden_states=self.text_encoder(gemma_ids, attention_mask=mask)[0],
-            encoder_attention_mask=mask,
-            timestep=t * 1000 * self.transformer.config.timestep_scale,
-            return_dict=False,
-        )[0]
-
-
-def assemble(ae: AutoencoderDC, model: DemoSana) -> SanaPipeline:
-    """A pipeline in float32."""
-    pipe = SanaPipeline(
-        tokenizer=build_tokenizer(),
-        text_encoder=model.text_encoder,
-        vae=ae,
-        transformer=model.transformer,
-        scheduler=build_scheduler(),
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def token_ids(texts: list[str]) -> list[list[int]]:
-    """(n, LENGTH) as the pipeline makes them of captions: with the instruction, but for none."""
-    asked = instruction()
-    given = [asked + text if text else "" for text in texts]
-    tokenizer = build_tokenizer()
-    return tokenizer(given, padding="max_length", truncation=True, max_length=LENGTH).input_ids

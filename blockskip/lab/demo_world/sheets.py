@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 
+from blockskip.families.base import Sampling, family
 from blockskip.lab.demo_world.export import assemble
-from blockskip.lab.demo_world.flow import DemoModel
+from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import named_pets
-from blockskip.lab.demo_world.tokenizers import MAX_SEQUENCE_LENGTH
 from blockskip.lab.demo_world.world import random_scene
 
 PROMPTS = (
@@ -47,35 +48,35 @@ CLOSE = (
 )
 
 
-def sample(
-    pipe: FluxPipeline,
-    prompts: list[str],
-    side: int = 64,
-    steps: int = 16,
-    cfg: float = 3.0,
-    seed: int = 0,
-) -> np.ndarray:
-    """Pictures (n, side, side, 3) uint8, sampled as previews are.
+class Sampler:
+    """A demo model's pictures, made as previews are."""
 
-    The noise of picture k depends on ``seed`` and k only.
-    """
-    noise = [torch.Generator().manual_seed(seed * 1000 + k) for k in range(len(prompts))]
-    pictures = pipe(
-        prompt=list(prompts),
-        negative_prompt=[""] * len(prompts),
-        true_cfg_scale=cfg,
-        height=side,
-        width=side,
-        num_inference_steps=steps,
-        generator=noise,
-        output_type="np",
-        max_sequence_length=MAX_SEQUENCE_LENGTH,
-    ).images
-    return (np.asarray(pictures) * 255 + 0.5).astype(np.uint8)
+    def __init__(self, pipe: DiffusionPipeline, demo: type[Demo]) -> None:
+        self.kind, self.tokens = family(demo.FAMILY), demo.MAX_SEQUENCE_LENGTH
+        self.pipe = self.kind.ready(pipe)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prompts: Sequence[str],
+        seed: int,
+        side_px: int = 64,
+        steps: int = 16,
+        guidance: float = 3.0,
+    ) -> list[Image.Image]:
+        """One picture a prompt; the noise of picture k depends on ``seed`` and k alone."""
+        made, how = [], Sampling(side_px, steps, guidance)
+        for start in range(0, len(prompts), 16):
+            some = list(prompts[start : start + 16])
+            text = self.kind.encode_text(self.pipe, some, self.tokens)
+            nothing = self.kind.encode_text(self.pipe, [""] * len(some), self.tokens)
+            seeds = [seed * 100_003 + start + k for k in range(len(some))]
+            made += self.kind.sample(self.pipe, text, nothing, how, seeds)
+        return made
 
 
 def grid(
-    pictures: list[np.ndarray], labels: list[str], columns: int = 8, cell: int = 192
+    pictures: list[Image.Image], labels: list[str], columns: int = 8, cell: int = 192
 ) -> Image.Image:
     """Pictures enlarged to ``cell`` px with their prompts below."""
     rows = -(-len(pictures) // columns)
@@ -83,30 +84,30 @@ def grid(
     draw = ImageDraw.Draw(sheet)
     for k, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x, y = k % columns * (cell + 4), k // columns * (cell + 28)
-        sheet.paste(Image.fromarray(picture).resize((cell, cell), Image.Resampling.LANCZOS), (x, y))
+        sheet.paste(picture.resize((cell, cell), Image.Resampling.LANCZOS), (x, y))
         text = label.removeprefix("a photo of ")
         draw.text((x, y + cell), text[:31] + "\n" + text[31:62], "black", spacing=0)
     return sheet
 
 
-def drawn_examples() -> tuple[list[np.ndarray], list[str]]:
+def drawn_examples() -> tuple[list[Image.Image], list[str]]:
     """What the named prompts should look like."""
     rng, pictures, labels = np.random.default_rng(5), [], []
     for name in list(named_pets())[:8]:
         scene = random_scene(rng, accessories=False)
-        pictures.append(render(named_pets()[name], scene, 64, 1))
+        pictures.append(Image.fromarray(render(named_pets()[name], scene, 64, 1)))
         labels.append(f"drawn: {name}")
     return pictures, labels
 
 
-def write_sheet(work: Path, model: DemoModel, name: str) -> Path:
+def write_sheet(work: Path, model: Demo, name: str) -> Path:
     """``work/sheets/NAME.png``: 64 px, 32 px, close-ups of three seeds, drawn pictures last."""
-    pipe = assemble(work, model)
-    pictures, labels = list(sample(pipe, PROMPTS, 64)), list(PROMPTS)
-    pictures += list(sample(pipe, SMALL, 32))
+    sampler = Sampler(assemble(work, model), type(model))
+    pictures, labels = sampler.draw(PROMPTS, 0), list(PROMPTS)
+    pictures += sampler.draw(SMALL, 0, side_px=32)
     labels += [f"32px {prompt}" for prompt in SMALL]
     for seed in range(3):
-        pictures += list(sample(pipe, CLOSE, 64, seed=seed))
+        pictures += sampler.draw(CLOSE, seed)
         labels += list(CLOSE)
     drawn, names = drawn_examples()
     path = work / "sheets" / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Training the demo model's VAE on the drawn world, at full size, half size and close up."""
+"""Training a demo model's autoencoder on the drawn world, at full size, half size and close up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from PIL import Image
+from torch import nn
 
 from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.data import MASTER, PART, load_masters
-from blockskip.lab.demo_world.model import build_vae
+from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import draw_pet
@@ -65,15 +65,14 @@ def _batch(masters: list[np.ndarray], rng: np.random.Generator, batch: int) -> t
     return to_tensor(np.stack(pictures))
 
 
-def vae_loss(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
+def vae_loss(vae: nn.Module, kind: type[Demo], x: torch.Tensor) -> torch.Tensor:
     """L1, L1 of gradients and of 4x4 means, squared error, and a little KL."""
-    posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample()).sample
+    latent, kl = kind.noisy_code(vae, x)
+    y = vae.decode(latent).sample
     edges = (y.diff(dim=-1) - x.diff(dim=-1)).abs().mean() + (
         y.diff(dim=-2) - x.diff(dim=-2)
     ).abs().mean()
     means = (F.avg_pool2d(y, 4) - F.avg_pool2d(x, 4)).abs().mean()
-    kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
     return (y - x).abs().mean() + 0.3 * edges + means + (y - x).square().mean() + 1e-3 * kl
 
 
@@ -87,15 +86,15 @@ def unseen_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray:
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKL, pictures: np.ndarray) -> float:
-    """Mean reconstruction PSNR in dB, through the latent mean, clipped to the picture's range."""
+def psnr(vae: nn.Module, kind: type[Demo], pictures: np.ndarray) -> float:
+    """Mean reconstruction PSNR in dB, without noise, clipped to the picture's range."""
     x = to_tensor(pictures)
-    y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+    y = vae.decode(kind.code(vae, x)).sample.clamp(-1, 1)
     mse = ((y - x) / 2).square().mean(dim=(1, 2, 3))
     return float((-10 * mse.log10()).mean())
 
 
-def _restore(path: Path, vae: AutoencoderKL, optimisers: list) -> tuple[int, float]:
+def _restore(path: Path, vae: nn.Module, optimisers: list) -> tuple[int, float]:
     """Load the checkpoint if there is one; steps and seconds done so far."""
     if not path.exists():
         return 0, 0.0
@@ -106,9 +105,11 @@ def _restore(path: Path, vae: AutoencoderKL, optimisers: list) -> tuple[int, flo
     return state["step"], state["seconds"]
 
 
-def _update(vae: AutoencoderKL, optimisers: list, x: torch.Tensor, rate: float) -> float:
+def _update(
+    vae: nn.Module, kind: type[Demo], optimisers: list, x: torch.Tensor, rate: float
+) -> float:
     """One training step on pictures ``x`` (B, 3, H, W); its loss."""
-    loss = vae_loss(vae, x)
+    loss = vae_loss(vae, kind, x)
     vae.zero_grad(set_to_none=True)
     loss.backward()
     parallel.average(p.grad for p in vae.parameters())
@@ -123,6 +124,7 @@ def train_vae(
     rank: int,
     ranks: int,
     work: Path,
+    kind: type[Demo],
     minutes: float,
     steps: int,
     seed: int,
@@ -131,7 +133,7 @@ def train_vae(
 ) -> None:
     """One process of VAE training; goes on from ``work/vae.pt``; writes ``work/vae.jsonl``."""
     torch.manual_seed(seed)
-    vae, path = build_vae(), work / "vae.pt"
+    vae, path = kind.build_ae(), work / "vae.pt"
     optimisers = [
         Muon([p for p in vae.parameters() if p.ndim > 1], rate),
         torch.optim.AdamW([p for p in vae.parameters() if p.ndim == 1], rate),
@@ -147,12 +149,15 @@ def train_vae(
         )
         if rank == 0 and (progress >= 1 or time.monotonic() - saved > 45):
             saved, spent = time.monotonic(), time.monotonic() - before
-            _report(work, vae, unseen, step, spent, min(progress, 1.0), losses)
+            quality = psnr(vae, kind, unseen)
+            _report(work, quality, step, spent, min(progress, 1.0), losses)
             parallel.save(_state(vae, optimisers, step, spent) | {"done": progress >= 1}, path)
             losses = []
         if progress < 1:
             factor = parallel.schedule(progress, flat=0.4)
-            losses.append(_update(vae, optimisers, _batch(masters, rng, batch), rate * factor))
+            losses.append(
+                _update(vae, kind, optimisers, _batch(masters, rng, batch), rate * factor)
+            )
             step += 1
 
 
@@ -165,13 +170,15 @@ def _state(vae, optimisers: list, step: int, seconds: float) -> dict:
     }
 
 
-def _report(work: Path, vae, unseen, step: int, seconds: float, progress: float, losses: list):
+def _report(
+    work: Path, quality: float, step: int, seconds: float, progress: float, losses: list
+) -> None:
     row = {
         "step": step,
         "seconds": round(seconds),
         "progress": round(progress, 4),
         "loss": round(float(np.mean(losses)), 4),
-        "psnr_unseen": round(psnr(vae, unseen), 2),
+        "psnr_unseen": round(quality, 2),
     }
     with (work / "vae.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
