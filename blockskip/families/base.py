@@ -68,6 +68,10 @@ class Family(Protocol):
     shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see
     workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
     names: LoraNames  # what other programs call the layers of a LoRA
+    patch: int  # cells of the VAE to a side of a token
+    # modules that make a token of a patch and a patch of a token; None: ddit.py cannot merge patches here
+    patches: tuple[str, str] | None
+    latents: str  # the forward's argument that is x_t
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> object:
@@ -105,6 +109,10 @@ class Family(Protocol):
         """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where
         blocks are skipped at the front, of `noisy` only the shape counts, and of `text.embeds`, whose
         last axis may be short, unless the family `reads_text`."""
+
+    def merged(self, given: dict, factor: int) -> dict:
+        """Arguments of the transformer's forward with factor x factor tokens as one: `latents`, and
+        what says where tokens are (patches.py)."""
 
     def velocity(self, output: object) -> Tensor:
         """v = ε - x_0, shaped as latents, from what the transformer's forward gives."""

@@ -32,6 +32,7 @@ class Chroma(LibraryFamily):
 
     pipeline, transformer, encoder = ChromaPipeline, ChromaTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")
+    patches = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out"),  # of single blocks
@@ -82,6 +83,11 @@ class Chroma(LibraryFamily):
             "attention_mask": torch.cat([reads, reads.new_ones(noisy.shape[:2])], 1),
             "return_dict": False,
         }
+
+    def merged(self, given: dict, factor: int) -> dict:
+        """The mask is of text, then image: all of the image counts."""
+        new, tokens = super().merged(given, factor), given["hidden_states"].shape[1]
+        return new | {"attention_mask": given["attention_mask"][:, : tokens // factor**2 - tokens]}
 
     def sample(
         self,

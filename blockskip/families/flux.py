@@ -31,6 +31,7 @@ class Flux(LibraryFamily):
 
     pipeline, transformer, encoder = FluxPipeline, FluxTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")
+    patches = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out"),  # of single blocks

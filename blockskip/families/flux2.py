@@ -36,6 +36,7 @@ class Flux2(LibraryFamily):
     pipeline, transformer = Flux2KleinPipeline, Flux2Transformer2DModel
     encoder = Qwen3ForCausalLM
     stacks = ("transformer_blocks", "single_transformer_blocks")
+    patches = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.linear_in", "ff.linear_out"),
         *("ff_context.linear_in", "ff_context.linear_out"),

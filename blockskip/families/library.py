@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blockskip.families.base import Sampling
+from blockskip.families.patches import merge, middles
 from blockskip.memory.placement import empty
 from blockskip.sources import Source
 
@@ -32,7 +33,8 @@ class LibraryFamily:
 
     pipeline, transformer: the library's classes. encoder: the class of the text encoder that is
     `large`. stacks: lists of blocks inside the transformer, in their order. patch: cells of the VAE
-    that a token has to a side. attention, feed_forward: linears of a block; one that has not all of
+    that a token has to a side. patches: see base.py; what has positions of image tokens has them as
+    `img_ids`. attention, feed_forward: linears of a block; one that has not all of
     them adapts those it has.
     """
 
@@ -44,6 +46,8 @@ class LibraryFamily:
     attention: tuple[str, ...] = JOINT_ATTENTION
     feed_forward: tuple[str, ...]
 
+    patches: tuple[str, str] | None = None
+    latents = "hidden_states"
     pixel_multiple = 16
     reads_text = False
     shared_modulation: tuple[str, ...] = ()
@@ -99,6 +103,12 @@ class LibraryFamily:
         config = pipe.vae.config
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
         return (latent - config.shift_factor) * config.scaling_factor
+
+    def merged(self, given: dict, factor: int) -> dict:
+        new = {self.latents: merge(given[self.latents], factor)}
+        if "img_ids" in given:
+            new["img_ids"] = middles(given["img_ids"], factor)
+        return given | new
 
     def velocity(self, output: object) -> Tensor:
         return output[0]

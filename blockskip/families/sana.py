@@ -26,6 +26,7 @@ class Sana(LibraryFamily):
 
     pipeline, transformer, encoder = SanaPipeline, SanaTransformer2DModel, Gemma2Model
     patch = 1
+    patches = ("patch_embed.proj", "proj_out")
     attention = (
         *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
         *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),

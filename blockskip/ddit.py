@@ -1,0 +1,320 @@
+"""DDiT: steps of sampling that add no fine detail are made with larger patches (METHOD.md §2).
+
+The last velocities say how much detail a step adds: where they change alike all over larger patches,
+those will do. A coarse pass is the library's own forward over fewer tokens: factor x factor of them are
+merged into one, which an adapter made by `lab distil` embeds and takes apart again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate, linear
+
+from blockskip import files
+from blockskip.events import UserError
+from blockskip.families.base import Family
+from blockskip.families.patches import cells, split
+from blockskip.memory.passes import Apart
+from blockskip.memory.placement import replaced
+
+FACTORS = (4, 2)  # sides of a coarse patch in patches of the model, the coarsest first
+RANK = 32  # of the adapter's LoRA [paper]
+RHO = 0.4  # the quantile over patches that must be below τ [paper]
+STEPS = 50  # uniform ones, for which the paper says τ
+WAVES = 8  # of t, for the way past the blocks
+
+
+def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Tensor:
+    """Δ³ of the last four latents, as it would be in 50 uniform steps: from the velocities (any
+    shape, alike) between them, which is the same.
+
+    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: in [0, 1], at which the last
+    three velocities were asked for. Velocities, and divided differences of them (ours), make it the same for any
+    number of steps and for shifted ones: a straight path has none, a cubic one a constant one. Nor is
+    it drowned by rounding: in bfloat16 latents differ by more than τ from what they were meant to be.
+    """
+    (a, b, c), (x, y, z) = times[-3:], velocities[-3:]
+    bend = ((z - y) / (c - b) - (y - x) / (b - a)) / (c - a)
+    return bend * (2 / STEPS**3)
+
+
+def deviations(change: Tensor, side: int) -> Tensor:
+    """How much `change` (B, C, h, w) varies inside patches of `side` cells: (B, patches), the root
+    mean square over channels of the standard deviation over places."""
+    b, c, h, w = change.shape
+    patches = change.reshape(b, c, h // side, side, w // side, side)
+    return patches.var((3, 5), unbiased=False).mean(1).sqrt().flatten(1)
+
+
+def choose(change: Tensor, patch: int, tau: float, rho: float = RHO) -> int:
+    """The largest factor whose patches hardly vary: 4, 2, or 1 where not even 2 will do.
+
+    patch: cells to a side of the model's own patch. For each picture of `change` (B, C, h, w) the ρ-th
+    quantile over its patches must be below τ, so it refines where a share of 1 - ρ is busy.
+    Pictures that are sampled together take the finest size that one of them asks for.
+    """
+    for factor in FACTORS:
+        side = factor * patch
+        if any(length % side for length in change.shape[-2:]):
+            continue
+        found = deviations(change.float(), side)
+        if (found.quantile(rho, 1, interpolation="higher") < tau).all():
+            return factor
+    return 1
+
+
+def upsampling(factor: int, patch: int) -> Tensor:
+    """Bilinear interpolation of a patch to `factor` times its side: ((factor · patch)², patch²),
+    the larger patch's cells row by row."""
+    corners = torch.eye(patch**2).reshape(patch**2, 1, patch, patch)
+    larger = interpolate(corners, scale_factor=factor, mode="bilinear", align_corners=False)
+    return larger.flatten(1).mT.contiguous()
+
+
+def _order(factor: int, patch: int) -> Tensor:
+    """Cells of a larger patch in the order in which `merge` has them, (patch² · factor²): by their
+    place inside a patch, then by patch; each as its number row by row."""
+    rows = torch.arange(factor * patch).reshape(factor, patch)  # (which patch, place in it)
+    numbers = rows[:, :, None, None] * factor * patch + rows
+    return numbers.permute(1, 3, 0, 2).flatten()
+
+
+class Patches(nn.Linear):
+    """A linear on channels, whether they come last (B, T, C) or second (B, C, h, w)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = _linear(self, x.movedim(1, -1) if x.dim() == 4 else x)
+        return found.movedim(-1, 1) if x.dim() == 4 else found
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, layer.weight.to(x), layer.bias.to(x))
+
+
+class LowRank(nn.Module):
+    """A LoRA beside a linear: what it adds to the linear's output, nothing at first."""
+
+    def __init__(self, of: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, of.in_features) / of.in_features**0.5)
+        self.up = nn.Parameter(torch.zeros(of.out_features, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(linear(x, self.down.to(x)), self.up.to(x))
+
+
+class Coarse(nn.Module):
+    """What a model needs to work on patches `factor` times as large: layers that embed them and take
+    them apart, a way past the blocks, and a LoRA on every block's feed-forward [paper].
+
+    The paper's learnt vector for the size is the embedding's bias here. The way past the blocks knows
+    t (ours): a coarse token is too narrow for the noise of all its cells, but z_t shows most of it.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, factor: int, rank: int = RANK) -> None:
+        super().__init__()
+        self.factor = factor
+        embed, head = (model.get_submodule(name) for name in family.patches)
+        num_in, num_out = embed.weight[0].numel() * factor**2, len(head.weight) * factor**2
+        width = len(embed.weight)
+        self.embed, self.head = Patches(num_in, width), Patches(width, num_out)
+        self.past = nn.ModuleList([nn.Linear(num_in + 2 * WAVES, width), nn.Linear(width, num_out)])
+        nn.init.zeros_(self.past[1].weight)
+        nn.init.zeros_(self.past[1].bias)
+        self.lora = nn.ModuleDict(
+            {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
+        )
+        if not embed.weight.is_meta:
+            self._resize(embed, head, family.patch)
+
+    @torch.no_grad()
+    def _resize(self, embed: nn.Module, head: nn.Module, patch: int) -> None:
+        """Begin as the model's own layers: the embedding gives for a patch that is interpolated what
+        they give for the patch (FlexiViT's pseudo-inverse); what they make of a token is
+        interpolated."""
+        larger, order = upsampling(self.factor, patch), _order(self.factor, patch)
+        inverse = torch.linalg.pinv(larger.mT)  # (larger patch's cells, patch's)
+        weight = embed.weight.float().flatten(1).unflatten(1, (-1, patch**2))  # (D, C, cells)
+        self.embed.weight.copy_((weight @ inverse.mT)[..., order].flatten(1))
+        weight = head.weight.float().unflatten(0, (-1, patch**2))  # (C, cells, D)
+        self.head.weight.copy_((larger @ weight)[:, order].flatten(0, 1))
+        nn.init.zeros_(self.embed.bias)
+        nn.init.zeros_(self.head.bias)
+        if embed.bias is not None:
+            self.embed.bias.copy_(embed.bias)
+        if head.bias is not None:
+            bias = head.bias.float().unflatten(0, (-1, patch**2))
+            self.head.bias.copy_((bias @ larger.mT)[:, order].flatten())
+
+    def beside(self, merged: Tensor, t: Tensor) -> Tensor:
+        """What goes past the blocks, of merged latents (B, T, C) or (B, C, h, w); t: (B,) in
+        [0, 1]."""
+        last = merged if merged.dim() == 3 else merged.movedim(1, -1)
+        angles = t[:, None] * math.pi * torch.arange(1, WAVES + 1, device=t.device)
+        waves = torch.cat([angles.sin(), angles.cos()], 1).to(last)
+        waves = waves.reshape(-1, *[1] * (last.dim() - 2), 2 * WAVES).expand(*last.shape[:-1], -1)
+        first, second = self.past
+        found = _linear(second, gelu(_linear(first, torch.cat([last, waves], -1))))
+        return found if merged.dim() == 3 else found.movedim(-1, 1)
+
+
+def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]]:
+    """(name, linear) of every block's feed-forward; of all that a LoRA adapts in a block whose
+    feed-forward has no linears of its own. Where a LoRA is, the linear that it is beside."""
+    found = []
+    for name, block in family.blocks(model):
+        every = family.lora_targets(block, "attention+ff")
+        attention = family.lora_targets(block, "attention")
+        for inside in [one for one in every if one not in attention] or every:
+            of = block.get_submodule(inside)
+            found.append((f"{name}.{inside}", getattr(of, "base_layer", of)))
+    return found
+
+
+class Dynamic:
+    """A model that chooses the size of its patches in every step of sampling.
+
+    adapters: by factor. Make it before anything stands in the places of blocks. tau, rho: see `choose`.
+    changed: called when the size changes, for caches of another shape. factors: those of the steps
+    so far; a schedule that is set (`fixed`) is followed instead of chosen, for measurements.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        adapters: dict[int, Coarse],
+        tau: float,
+        rho: float = RHO,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.family, self.adapters = model, family, adapters
+        self.tau, self.rho, self.changed = tau, rho, changed
+        self.fixed: Sequence[int] = ()
+        self.linears = dict(feed_forward(model, family))
+        self.forget()
+
+    def forget(self) -> None:
+        """Another sampling begins."""
+        self.first, self.times, self.velocities, self.factors = 1.0, [], [], []
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Inside, the model works so."""
+        own, plain = vars(self.model).get("forward"), self.model.forward
+
+        def forward(*given: object, **named: object) -> object:
+            names = list(inspect.signature(type(self.model).forward).parameters)[1:]
+            return self.forward(plain, dict(zip(names, given, strict=False)) | named)
+
+        self.forget()
+        self.model.forward = forward
+        try:
+            yield
+        finally:
+            del self.model.forward
+            if own is not None:
+                self.model.forward = own
+
+    def forward(self, plain: Callable[..., object], given: dict) -> object:
+        """A forward of the library's, with patches of the size that the step needs. given: its
+        arguments."""
+        time = float(given["timestep"].flatten()[0])
+        if not self.times or time / self.first > self.times[-1]:
+            self.forget()
+            self.first = time
+        time /= self.first
+        anew = not self.times or time != self.times[-1]
+        if anew:
+            self._step(given)
+        factor = self.factors[-1]
+        if factor == 1:
+            output = plain(**given)
+        else:
+            output = (self.coarse(self.adapters[factor], plain, given, time),)
+        if anew:
+            self.times = [*self.times[-2:], time]
+            self.velocities = [*self.velocities[-2:], self.family.velocity(output).float()]
+        return output
+
+    def _step(self, given: dict) -> None:
+        """The size of a step that begins; the first three are fine."""
+        factor = 1
+        if self.fixed:
+            factor = self.fixed[len(self.factors)]
+        elif len(self.velocities) == 3:
+            change = third_difference(self.times, self.velocities)
+            factor = choose(cells(change, self.family.patch), self.family.patch, self.tau, self.rho)
+        if self.factors and factor != self.factors[-1]:
+            self.changed()
+        self.factors.append(factor if factor in self.adapters else 1)
+
+    def coarse(
+        self, adapter: Coarse, plain: Callable[..., object], given: dict, time: float
+    ) -> Tensor:
+        """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
+        merged = self.family.merged(given, adapter.factor)
+        latents = merged[self.family.latents]
+        with ExitStack() as stack:
+            layers = zip(self.family.patches, (adapter.embed, adapter.head), strict=True)
+            new = {name: self._alike(name, layer) for name, layer in layers}
+            stack.enter_context(replaced(self.model, new))
+            for name, lora in adapter.lora.items():
+                hook = self.linears[name.replace("/", ".")].register_forward_hook(
+                    lambda _, inputs, output, lora=lora: output + lora(inputs[0])
+                )
+                stack.callback(hook.remove)
+            velocity = self.family.velocity(plain(**merged))
+        t = torch.full((len(latents),), time, device=latents.device)
+        return split(velocity + adapter.beside(latents, t), adapter.factor)
+
+    def _alike(self, name: str, layer: nn.Module) -> nn.Module:
+        """A layer that works where the one works whose place it takes."""
+        old = self.model.get_submodule(name)
+        return Apart(layer, old.micro_batch, old.device) if isinstance(old, Apart) else layer
+
+
+def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
+    """Adapters in a file of their own, in half precision; facts: JSON-ready, beside them."""
+    tensors = {
+        f"{factor}.{name}": tensor.detach().half().contiguous()
+        for factor, adapter in adapters.items()
+        for name, tensor in adapter.state_dict().items()
+    }
+    rank = next(iter(next(iter(adapters.values())).lora.values())).down.shape[0]
+    files.save_tensors(path, tensors, {"ddit": json.dumps(facts | {"rank": rank})})
+
+
+def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse], dict]:
+    """Adapters by factor, and the facts beside them. Raises UserError when the file is another
+    model's, or none of ours."""
+    wrong = UserError(
+        f"{path.name} holds no patch schedule for this model.",
+        "Make one with `blockskip lab distil`, or choose the preview speed “exact”.",
+    )
+    facts = json.loads(files.read_metadata(path).get("ddit", "{}"))
+    if not facts:
+        raise wrong
+    tensors, adapters = load_file(path), {}
+    for factor in sorted({int(name.split(".")[0]) for name in tensors}, reverse=True):
+        adapters[factor] = Coarse(model, family, factor, facts["rank"])
+        own = {
+            name.removeprefix(f"{factor}."): tensor.float()
+            for name, tensor in tensors.items()
+            if name.startswith(f"{factor}.")
+        }
+        try:
+            adapters[factor].load_state_dict(own)
+        except RuntimeError as error:
+            raise wrong from error
+        adapters[factor].requires_grad_(False)
+    return adapters, facts

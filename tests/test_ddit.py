@@ -1,0 +1,224 @@
+"""DDiT: the schedule is exact on known paths, coarse passes see the middles of cells, and adapters do
+nothing to a model that they are not asked to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import FluxPipeline
+from diffusers.models.transformers.transformer_flux import FluxPosEmbed
+from families.cases import CASES
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
+
+from blockskip import ddit
+from blockskip.events import UserError
+from blockskip.families.base import Text
+from blockskip.families.patches import merge, middles, split
+
+MERGING = sorted(name for name, case in CASES.items() if case.family.patches)
+
+
+def path(coefficients: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """Polynomials of t, (times, *coefficients.shape[1:])."""
+    powers = torch.stack([times**k for k in range(len(coefficients))], 1)
+    return torch.einsum("tk,k...->t...", powers, coefficients)
+
+
+def velocities(latents: torch.Tensor, times: torch.Tensor) -> list[torch.Tensor]:
+    return [
+        (b - a) / (later - t)
+        for a, b, t, later in zip(latents, latents[1:], times, times[1:], strict=False)
+    ]
+
+
+def test_third_difference_is_the_papers_in_its_50_steps():
+    times = 1 - torch.arange(9, dtype=torch.float64) / 50
+    z = torch.randn(9, 2, 3, dtype=torch.float64)
+    v = velocities(z, times)
+    for i in range(3, 9):
+        found = ddit.third_difference(times[i - 3 : i].tolist(), v[i - 3 : i])
+        expected = z[i] - 3 * z[i - 1] + 3 * z[i - 2] - z[i - 3]
+        torch.testing.assert_close(found.abs(), expected.abs(), atol=1e-12, rtol=1e-9)
+
+
+def test_cubic_paths_have_a_constant_third_difference_and_straight_ones_none():
+    cubic = torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=torch.float64)[:, None]
+    for num in (12, 50):
+        times = torch.linspace(1, 0, num + 1, dtype=torch.float64)
+        v = velocities(path(cubic, times), times)
+        found = [
+            float(ddit.third_difference(times[i : i + 3].tolist(), v[i : i + 3]))
+            for i in range(num - 2)
+        ]
+        # 6 · 2.0 / 50³, however many steps there are
+        torch.testing.assert_close(torch.tensor(found), torch.full((num - 2,), 12 / 50**3))
+    shifted = 3 * times / (1 + 2 * times)  # steps that are not uniform
+    v = velocities(path(cubic[:2], shifted), shifted)
+    for i in range(num - 2):
+        assert abs(ddit.third_difference(shifted[i : i + 3].tolist(), v[i : i + 3])) < 1e-12
+
+
+def test_known_deviations_choose_known_sizes():
+    def waves(side):
+        """±1 in squares of `side` cells: nothing inside patches of that side, 1 in larger ones."""
+        signs = 1 - 2 * (torch.arange(16) // side % 2).float()
+        return (signs[:, None] * signs)[None, None].expand(2, 3, -1, -1)
+
+    assert torch.equal(ddit.deviations(waves(4), 4), torch.zeros(2, 16))
+    assert torch.equal(ddit.deviations(waves(4), 8), torch.ones(2, 4))
+    for patch, chosen in ((1, 4), (2, 2), (4, 1)):
+        assert ddit.choose(waves(4), patch, 0.5) == chosen
+    assert ddit.choose(waves(4), 4, 1.5) == 4
+    several = torch.cat([waves(8)[:1], waves(4)[:1]])
+    assert ddit.choose(several, 2, 0.5) == 2  # the finest that one of them asks for
+    assert ddit.choose(torch.zeros(1, 3, 12, 18), 2, 0.5) == 1  # 4 cells do not divide 18 px
+
+
+@pytest.mark.parametrize("rho", [0.2, 0.4, 0.7])
+def test_the_share_of_busy_patches_that_refines_is_one_minus_rho(rho):
+    for busy in range(1, 101):
+        change = torch.zeros(100, 1, 4, 4)
+        change[:busy, :, ::2, ::2] = 1.0
+        change = change.reshape(10, 10, 4, 4).permute(0, 2, 1, 3).reshape(1, 1, 40, 40)
+        assert (ddit.choose(change, 2, 1e-3, rho) == 1) == (busy >= 100 - round(100 * rho))
+
+
+def test_merged_tokens_come_apart_as_they_were():
+    for latents in (torch.randn(2, 144, 5), torch.randn(2, 5, 12, 8)):
+        for factor in (2, 4):
+            assert torch.equal(split(merge(latents, factor), factor), latents)
+    places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
+    found = middles(places, 4)
+    assert torch.equal(found, torch.cartesian_prod(*[torch.tensor([1.5, 5.5])] * 2))
+    assert torch.equal(middles(places.expand(3, -1, -1), 4), found.expand(3, -1, -1))
+
+
+def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
+    """As numbers on the circle: what the phases of a cell's tokens multiply to is the coarse one's
+    power."""
+    phases = FluxPosEmbed(theta=10_000, axes_dim=[4, 8, 8])
+    places = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
+    fine, *coarse = (
+        torch.complex(*phases(where)) for where in (places, middles(places, 2), middles(places, 4))
+    )
+    for factor, found in zip((2, 4), coarse, strict=True):
+        assert len(found) == 64 // factor**2
+        whole = fine.unflatten(0, (8 // factor, factor, 8 // factor, factor)).prod(3).prod(1)
+        torch.testing.assert_close(found**factor**2, whole.flatten(0, 1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(params=MERGING)
+def case(request):
+    return CASES[request.param]
+
+
+def given(case, side=8, num=2):
+    """Arguments of a forward: a square picture of `side` tokens to a side."""
+    torch.manual_seed(3)
+    kind = case.family
+    shape = (case.latent[0], side, side) if len(case.latent) == 3 else (side**2, case.latent[1])
+    text = Text(torch.randn(num, case.tokens, case.text), case.beside(num, case.tokens))
+    x, t = torch.randn(num, *shape), torch.full((num,), 0.7)
+    return kind.inputs(x, text, t, side * kind.pixel_multiple, False)
+
+
+def adapters(model, kind, awake=False):
+    """Of both sizes; awake: with everything that begins as nothing."""
+    torch.manual_seed(4)
+    made = {factor: ddit.Coarse(model, kind, factor, rank=3) for factor in ddit.FACTORS}
+    for adapter in made.values():
+        adapter.requires_grad_(False)
+        for parameter in adapter.parameters() if awake else ():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+@torch.no_grad()
+def passed(model, dynamic, inputs, factor, time=None):
+    """Velocity of a step of that size."""
+    dynamic.fixed = [factor]
+    with dynamic.working():
+        return dynamic.family.velocity(model(**inputs))
+
+
+def test_a_fine_step_is_the_models_own_to_the_bit(case):
+    model, inputs = case.model(), given(case)
+    with torch.no_grad():
+        alone = case.family.velocity(model(**inputs))
+    dynamic = ddit.Dynamic(model, case.family, adapters(model, case.family, True), tau=0.0)
+    for factor in (2, 4):
+        coarse = passed(model, dynamic, inputs, factor)
+        assert coarse.shape == alone.shape and not torch.equal(coarse, alone)
+        assert torch.equal(passed(model, dynamic, inputs, 1), alone)  # nothing is left behind
+    with torch.no_grad():
+        assert torch.equal(case.family.velocity(model(**inputs)), alone)
+
+
+def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(case):
+    """The embedding of a patch that is interpolated is the patch's own; what the head makes of a
+    token is the model's patch, interpolated."""
+    model, kind = case.model(), case.family
+    embed, head = (model.get_submodule(name) for name in kind.patches)
+    for factor in (2, 4):
+        coarse = ddit.Coarse(model, kind, factor, rank=3)
+        side = 4 // kind.patch
+        small = torch.randn(2, embed.weight[0].numel() // kind.patch**2, 4, 4)
+        # each patch by itself: interpolation must not look across its border
+        alone = small.unflatten(2, (side, -1)).unflatten(4, (side, -1)).permute(0, 2, 4, 1, 3, 5)
+        larger = interpolate(
+            alone.flatten(0, 2), scale_factor=factor, mode="bilinear", align_corners=False
+        )
+        large = larger.unflatten(0, (2, side, side)).permute(0, 3, 1, 4, 2, 5)
+        large = large.flatten(4, 5).flatten(2, 3)
+
+        def tokens(picture, factor=1):
+            x = pixel_unshuffle(picture, kind.patch)
+            return merge(x.flatten(2).mT if len(case.latent) == 2 else x, factor)
+
+        torch.testing.assert_close(
+            coarse.embed(tokens(large, factor)), embed(tokens(small)), atol=1e-4, rtol=1e-4
+        )
+        token = torch.randn(1, 1, embed.weight.shape[0])
+        fine, found = head(token)[0, 0], coarse.head(token)[0, 0]
+        picture = pixel_shuffle(fine[None, :, None, None], kind.patch)
+        expected = interpolate(picture, scale_factor=factor, mode="bilinear", align_corners=False)
+        apart = pixel_shuffle(split(found[None, :, None, None], factor), kind.patch)
+        torch.testing.assert_close(apart, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_pictures_and_places_do_not_mix(case):
+    """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
+    model, inputs, kind = case.model(), given(case), case.family
+    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), tau=0.0)
+    both = passed(model, dynamic, inputs, 2)
+    for row in range(2):
+        one = {
+            name: value[row : row + 1]
+            if name in (*kind.batched, "timestep", "pooled_projections", "encoder_attention_mask")
+            and torch.is_tensor(value)
+            and len(value) == 2
+            else value
+            for name, value in inputs.items()
+        }
+        torch.testing.assert_close(
+            passed(model, dynamic, one, 2)[0], both[row], atol=1e-5, rtol=1e-4
+        )
+
+
+def test_adapters_are_read_as_they_were_written(case, tmp_path):
+    model, inputs, kind = case.model(), given(case), case.family
+    made = adapters(model, kind, True)
+    for adapter in made.values():
+        for parameter in adapter.parameters():
+            parameter.copy_(parameter.half().float())
+    ddit.save(tmp_path / "a.safetensors", made, {"tau": 0.25})
+    read, facts = ddit.load(tmp_path / "a.safetensors", model, kind)
+    assert facts["tau"] == 0.25 and list(read) == [4, 2]
+    for factor in read:
+        before = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, factor)
+        assert torch.equal(
+            passed(model, ddit.Dynamic(model, kind, read, 0.0), inputs, factor), before
+        )
+    other = CASES["flux" if case.name != "flux" else "chroma"]
+    with pytest.raises(UserError, match="no patch schedule for this model"):
+        ddit.load(tmp_path / "a.safetensors", other.model(), other.family)
