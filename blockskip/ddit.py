@@ -262,25 +262,43 @@ class Dynamic:
         self, adapter: Coarse, plain: Callable[..., object], given: dict, time: float
     ) -> Tensor:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
-        merged = self.family.merged(given, adapter.factor)
-        latents = merged[self.family.latents]
-        with ExitStack() as stack:
-            layers = zip(self.family.patches, (adapter.embed, adapter.head), strict=True)
-            new = {name: self._alike(name, layer) for name, layer in layers}
-            stack.enter_context(replaced(self.model, new))
-            for name, lora in adapter.lora.items():
-                hook = self.linears[name.replace("/", ".")].register_forward_hook(
-                    lambda _, inputs, output, lora=lora: output + lora(inputs[0])
-                )
-                stack.callback(hook.remove)
-            velocity = self.family.velocity(plain(**merged))
-        t = torch.full((len(latents),), time, device=latents.device)
-        return split(velocity + adapter.beside(latents, t), adapter.factor)
+        with attached(self.model, self.family, adapter, self.linears):
+            times = torch.full((len(given[self.family.latents]),), time)
+            return velocity(self.family, adapter, plain, given, times)
 
-    def _alike(self, name: str, layer: nn.Module) -> nn.Module:
-        """A layer that works where the one works whose place it takes."""
-        old = self.model.get_submodule(name)
-        return Apart(layer, old.micro_batch, old.device) if isinstance(old, Apart) else layer
+
+@contextmanager
+def attached(
+    model: nn.Module, family: Family, adapter: Coarse, linears: dict[str, nn.Linear]
+) -> Iterator[None]:
+    """Inside, the model works on larger patches: an adapter's layers stand in their places, its LoRA
+    beside the linears (`feed_forward`), whatever stands in the places of their blocks."""
+    with ExitStack() as stack:
+        new = {}
+        for name, layer in zip(family.patches, (adapter.embed, adapter.head), strict=True):
+            old = model.get_submodule(name)
+            # where the one works whose place it takes
+            new[name] = (
+                Apart(layer, old.micro_batch, old.device) if isinstance(old, Apart) else layer
+            )
+        stack.enter_context(replaced(model, new))
+        for name, lora in adapter.lora.items():
+            hook = linears[name.replace("/", ".")].register_forward_hook(
+                lambda _, inputs, output, lora=lora: output + lora(inputs[0])
+            )
+            stack.callback(hook.remove)
+        yield
+
+
+def velocity(
+    family: Family, adapter: Coarse, plain: Callable[..., object], given: dict, times: Tensor
+) -> Tensor:
+    """Velocity, shaped as the latents in `given`, of a model that an adapter is `attached` to. plain:
+    its forward. times: (B,) in [0, 1]."""
+    merged = family.merged(given, adapter.factor)
+    latents = merged[family.latents]
+    found = family.velocity(plain(**merged)) + adapter.beside(latents, times.to(latents.device))
+    return split(found, adapter.factor)
 
 
 def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:

@@ -26,6 +26,7 @@ STAGES = [
     "skipping",
     "optimizer",
     "train",
+    "ddit",
     "preview",
     "lora_header",
     "export",
