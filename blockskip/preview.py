@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from blockskip import encode, files, painting
 from blockskip.config import Settings
+from blockskip.ddit import Dynamic
 from blockskip.events import Image as Shown
 from blockskip.events import Note, UserError
 from blockskip.families.base import Family, Sampling, Text
@@ -46,12 +47,13 @@ def sample(
     device: torch.device,
     rows: int = TOGETHER,
     tiled: bool = False,
+    dynamic: Dynamic | None = None,
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
 
     Several pictures are made together; each sampling step brings every block that is not there
     once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
-    them in tiles.
+    them in tiles. dynamic: chooses the size of patches in every step; made of the model as it is.
     """
     images, model = [], pipe.transformer
     waits = device if rows >= TOGETHER else CPU
@@ -61,6 +63,8 @@ def sample(
         if rows < TOGETHER:
             stack.enter_context(beside(model, rows, device))
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
+        if dynamic is not None:
+            stack.enter_context(dynamic.working())
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))
             images += family.sample(

@@ -3,6 +3,7 @@ nothing to a model that they are not asked to."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -10,10 +11,12 @@ from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from families.cases import CASES
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
-from blockskip import ddit
+from blockskip import ddit, encode, preview
+from blockskip.config import ASSETS, model_row
 from blockskip.events import UserError
-from blockskip.families.base import Text
+from blockskip.families.base import Sampling, Text, family
 from blockskip.families.patches import merge, middles, split
+from blockskip.memory import walk
 
 MERGING = sorted(name for name, case in CASES.items() if case.family.patches)
 
@@ -222,3 +225,46 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
     other = CASES["flux" if case.name != "flux" else "chroma"]
     with pytest.raises(UserError, match="no patch schedule for this model"):
         ddit.load(tmp_path / "a.safetensors", other.model(), other.family)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The demo model with awake adapters, and what samples two pictures of it."""
+    kind, row = family("flux"), model_row("demo")
+    pipe = kind.load(ASSETS / "demo-model", torch.float32)
+    with torch.no_grad():
+        text = encode.encode_captions(kind, pipe, ["a red cat", "a dog", ""], row.text_tokens)
+        made = adapters(pipe.transformer, kind, True)
+
+    def paint(tau, steps=8, rows=preview.TOGETHER, **known):
+        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, tau, **known)
+        how = Sampling(64, steps, row.preview_guidance)
+        texts = text.rows([0, 1]), text.rows([2])
+        device = torch.device("cpu")
+        found = preview.sample(
+            kind, pipe, *texts, how, [1, 2], device, rows, dynamic=dynamic or None
+        )
+        return [np.asarray(picture).astype(int) for picture in found], dynamic
+
+    return paint
+
+
+def test_a_sampling_is_fine_for_three_steps_and_then_as_coarse_as_it_may_be(demo):
+    exact, _ = demo(None)
+    told = []
+    fine, dynamic = demo(0.0)
+    assert dynamic.factors == [1] * 8
+    assert all(map(np.array_equal, exact, fine))  # what only looks changes nothing
+    coarse, dynamic = demo(float("inf"), changed=lambda: told.append(1))
+    assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4] and len(told) == 1
+    assert not any(map(np.array_equal, exact, coarse))
+    assert all(map(np.array_equal, exact, demo(None)[0]))  # nothing is left behind
+
+
+def test_larger_patches_work_where_the_other_pictures_wait_in_ram(demo, monkeypatch):
+    together, _ = demo(float("inf"), steps=5)
+    monkeypatch.setattr(preview, "beside", walk.apart)
+    alone, dynamic = demo(float("inf"), steps=5, rows=1)
+    assert 4 in dynamic.factors
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one - other).max() <= 2  # rounding
