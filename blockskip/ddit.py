@@ -117,19 +117,21 @@ class Coarse(nn.Module):
     them apart, a way past the blocks, and a LoRA on every block's feed-forward [paper].
 
     The paper's learnt vector for the size is the embedding's bias here. The way past the blocks knows
-    t (ours): a coarse token is too narrow for the noise of all its cells, but z_t shows most of it.
+    t (ours), and how much of z_t goes straight on: a coarse token is too narrow for the noise of all
+    its cells, which is most of the velocity and which z_t shows.
     """
 
     def __init__(self, model: nn.Module, family: Family, factor: int, rank: int = RANK) -> None:
         super().__init__()
         self.factor = factor
         embed, head = (model.get_submodule(name) for name in family.patches)
-        num_in, num_out = embed.weight[0].numel() * factor**2, len(head.weight) * factor**2
-        width = len(embed.weight)
-        self.embed, self.head = Patches(num_in, width), Patches(width, num_out)
-        self.past = nn.ModuleList([nn.Linear(num_in + 2 * WAVES, width), nn.Linear(width, num_out)])
-        nn.init.zeros_(self.past[1].weight)
-        nn.init.zeros_(self.past[1].bias)
+        width, num = len(embed.weight), len(head.weight) * factor**2  # numbers a token
+        self.embed, self.head = Patches(num, width), Patches(width, num)
+        self.straight = nn.Linear(2 * WAVES, num)
+        self.past = nn.ModuleList([nn.Linear(num + 2 * WAVES, width), nn.Linear(width, num)])
+        for layer in (self.straight, self.past[1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.lora = nn.ModuleDict(
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
         )
@@ -164,6 +166,7 @@ class Coarse(nn.Module):
         waves = waves.reshape(-1, *[1] * (last.dim() - 2), 2 * WAVES).expand(*last.shape[:-1], -1)
         first, second = self.past
         found = _linear(second, gelu(_linear(first, torch.cat([last, waves], -1))))
+        found = found + _linear(self.straight, waves) * last
         return found if merged.dim() == 3 else found.movedim(-1, 1)
 
 
