@@ -31,6 +31,7 @@ RANK = 32  # of the adapter's LoRA [paper]
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
 STEPS = 50  # uniform ones, for which the paper says τ
 WAVES = 8  # of t, for the way past the blocks
+DETAIL = 0.25  # of a latent's variance is finer than a larger patch shows: a beginning
 
 
 def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Tensor:
@@ -88,6 +89,20 @@ def _order(factor: int, patch: int) -> Tensor:
     return numbers.permute(1, 3, 0, 2).flatten()
 
 
+def fine_part(factor: int, patch: int) -> Tensor:
+    """What takes from a larger patch's cells, in the order of `merge`, all that is a patch
+    interpolated: (cells, cells), symmetric."""
+    larger = upsampling(factor, patch)
+    order = _order(factor, patch)
+    return (torch.eye(len(larger)) - larger @ torch.linalg.pinv(larger))[order][:, order]
+
+
+def waves(t: Tensor) -> Tensor:
+    """t (B,) in [0, 1] as sines and cosines, (B, 2 · WAVES)."""
+    angles = t[:, None] * math.pi * torch.arange(1, WAVES + 1, device=t.device)
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
 class Patches(nn.Linear):
     """A linear on channels, whether they come last (B, T, C) or second (B, C, h, w)."""
 
@@ -117,8 +132,8 @@ class Coarse(nn.Module):
     them apart, a way past the blocks, and a LoRA on every block's feed-forward [paper].
 
     The paper's learnt vector for the size is the embedding's bias here. The way past the blocks knows
-    t (ours), and how much of z_t goes straight on: a coarse token is too narrow for the noise of all
-    its cells, which is most of the velocity and which z_t shows.
+    t (ours), and lets the fine part of z_t straight on, as much as t says: a coarse token is too narrow
+    for the noise of all its cells, which is most of the velocity and which z_t shows.
     """
 
     def __init__(self, model: nn.Module, family: Family, factor: int, rank: int = RANK) -> None:
@@ -129,14 +144,15 @@ class Coarse(nn.Module):
         self.embed, self.head = Patches(num, width), Patches(width, num)
         self.straight = nn.Linear(2 * WAVES, num)
         self.past = nn.ModuleList([nn.Linear(num + 2 * WAVES, width), nn.Linear(width, num)])
-        for layer in (self.straight, self.past[1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.past[1].weight)
+        nn.init.zeros_(self.past[1].bias)
+        self.register_buffer("fine", fine_part(factor, family.patch), persistent=False)
         self.lora = nn.ModuleDict(
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
         )
         if not embed.weight.is_meta:
             self._resize(embed, head, family.patch)
+            self._let_on()
 
     @torch.no_grad()
     def _resize(self, embed: nn.Module, head: nn.Module, patch: int) -> None:
@@ -157,16 +173,27 @@ class Coarse(nn.Module):
             bias = head.bias.float().unflatten(0, (-1, patch**2))
             self.head.bias.copy_((bias @ larger.mT)[:, order].flatten())
 
+    @torch.no_grad()
+    def _let_on(self) -> None:
+        """Begin as the best guess of a velocity whose picture's fine part is white and of variance
+        s²: E[ε - x₀ | z_t] = z_t (t - (1 - t) s²) / ((1 - t)² s² + t²)."""
+        t = torch.linspace(0, 1, 101)
+        wanted = (t - (1 - t) * DETAIL) / ((1 - t) ** 2 * DETAIL + t**2)
+        basis = torch.cat([waves(t), torch.ones(len(t), 1)], 1)
+        found = torch.linalg.lstsq(basis, wanted[:, None]).solution[:, 0]
+        self.straight.weight.copy_(found[:-1].expand_as(self.straight.weight))
+        self.straight.bias.fill_(found[-1])
+
     def beside(self, merged: Tensor, t: Tensor) -> Tensor:
         """What goes past the blocks, of merged latents (B, T, C) or (B, C, h, w); t: (B,) in
         [0, 1]."""
         last = merged if merged.dim() == 3 else merged.movedim(1, -1)
-        angles = t[:, None] * math.pi * torch.arange(1, WAVES + 1, device=t.device)
-        waves = torch.cat([angles.sin(), angles.cos()], 1).to(last)
-        waves = waves.reshape(-1, *[1] * (last.dim() - 2), 2 * WAVES).expand(*last.shape[:-1], -1)
+        known = waves(t).to(last)
+        known = known.reshape(-1, *[1] * (last.dim() - 2), 2 * WAVES).expand(*last.shape[:-1], -1)
         first, second = self.past
-        found = _linear(second, gelu(_linear(first, torch.cat([last, waves], -1))))
-        found = found + _linear(self.straight, waves) * last
+        found = _linear(second, gelu(_linear(first, torch.cat([last, known], -1))))
+        fine = (last.unflatten(-1, (-1, len(self.fine))) @ self.fine.to(last)).flatten(-2)
+        found = found + _linear(self.straight, known) * fine
         return found if merged.dim() == 3 else found.movedim(-1, 1)
 
 
