@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
-from blockskip import files
+from blockskip import config, files
 from blockskip.events import UserError
 from blockskip.families.base import Family
 from blockskip.families.patches import cells, split
 from blockskip.memory.passes import Apart
 from blockskip.memory.placement import replaced
+from blockskip.place import data_dir
 
 FACTORS = (4, 2)  # sides of a coarse patch in patches of the model, the coarsest first
 RANK = 32  # of the adapter's LoRA [paper]
@@ -177,10 +178,11 @@ class Coarse(nn.Module):
     def _let_on(self) -> None:
         """Begin as the best guess of a velocity whose picture's fine part is white and of variance
         s²: E[ε - x₀ | z_t] = z_t (t - (1 - t) s²) / ((1 - t)² s² + t²)."""
-        t = torch.linspace(0, 1, 101)
+        t = torch.linspace(0, 1, 101, dtype=torch.float64)
         wanted = (t - (1 - t) * DETAIL) / ((1 - t) ** 2 * DETAIL + t**2)
         basis = torch.cat([waves(t), torch.ones(len(t), 1)], 1)
-        found = torch.linalg.lstsq(basis, wanted[:, None]).solution[:, 0]
+        both = basis.mT @ basis + 1e-3 * torch.eye(basis.shape[1])  # the waves are nearly dependent
+        found = torch.linalg.solve(both, basis.mT @ wanted)
         self.straight.weight.copy_(found[:-1].expand_as(self.straight.weight))
         self.straight.bias.fill_(found[-1])
 
@@ -329,6 +331,13 @@ def velocity(
     latents = merged[family.latents]
     found = family.velocity(plain(**merged)) + adapter.beside(latents, times.to(latents.device))
     return split(found, adapter.factor)
+
+
+def adapter_file(model: str) -> Path:
+    """Where runs look for a model's adapters; of the demo model they are shipped."""
+    if model == "demo":
+        return config.ASSETS / "demo-ddit.safetensors"
+    return data_dir() / "ddit" / f"{model}.safetensors"
 
 
 def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:

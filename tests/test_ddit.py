@@ -9,6 +9,8 @@ import torch
 from diffusers import FluxPipeline
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from families.cases import CASES
+from peft.tuners.tuners_utils import BaseTunerLayer
+from tiny import randomise
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from blockskip import ddit, encode, preview
@@ -17,6 +19,8 @@ from blockskip.events import UserError
 from blockskip.families.base import Sampling, Text, family
 from blockskip.families.patches import merge, middles, split
 from blockskip.memory import walk
+from blockskip.residuals import Span
+from blockskip.skipping import add_lora
 
 MERGING = sorted(name for name, case in CASES.items() if case.family.patches)
 
@@ -268,3 +272,19 @@ def test_larger_patches_work_where_the_other_pictures_wait_in_ram(demo, monkeypa
     assert 4 in dynamic.factors
     for one, other in zip(together, alone, strict=True):
         assert np.abs(one - other).max() <= 2  # rounding
+
+
+def test_larger_patches_go_with_a_users_lora(case):
+    """A coarse pass of a model with a LoRA is that of the model into whose weights it was merged."""
+    model, inputs, kind = case.model(), given(case), case.family
+    lora = add_lora(model, kind, Span(1, 1), 3, "attention+ff", 0)
+    randomise(lora)
+    made = adapters(model, kind, True)
+    plain = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, 2)
+    for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
+        layer.merge()
+    merged = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, 2)
+    torch.testing.assert_close(plain, merged, atol=1e-4, rtol=1e-3)
+    without = case.model()
+    alone = passed(without, ddit.Dynamic(without, kind, made, 0.0), inputs, 2)
+    assert (plain - alone).abs().max() > 1e-3

@@ -14,7 +14,7 @@ from rich.console import Console
 from blockskip import config, files, options, runs
 from blockskip.events import UserError
 from blockskip.follow import Json, say
-from blockskip.lab.evidence_commands import ablate, ablation_report, select, words
+from blockskip.lab.evidence_commands import ablate, ablation_report, distil, select, words
 from blockskip.memory import planner
 from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
 
@@ -26,6 +26,7 @@ lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, m
 lab.command()(ablate)
 lab.command("ablation-report")(ablation_report)
 lab.command()(select)
+lab.command()(distil)
 
 
 @lab.command("pretrain-demo")

@@ -114,3 +114,42 @@ def ablation_report(
 
     written = page.write(work, out, costs)
     say(as_json, {"written": [str(path) for path in written]}, map(str, written))
+
+
+def distil(
+    work: Annotated[
+        Path, typer.Option(help="Where pictures and weights are kept and gone on with.")
+    ],
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    out: Annotated[Path | None, typer.Option(help="The adapter; default: where runs look.")] = None,
+    prompts: Annotated[int, typer.Option(min=8, help="Pictures to learn from.")] = 256,
+    steps: Annotated[int, typer.Option(min=1, help="Of learning, for each of two sizes.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Draws a step.")] = 8,
+    budget: Annotated[
+        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
+    ] = 24.0,
+    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: work through.")] = 0.0,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Teach a model to sample with larger patches where detail is not needed (DDiT); stopped at any
+    time, it goes on again."""
+    from blockskip import ddit
+    from blockskip.lab import distil as lab_distil
+
+    plan = lab_distil.Plan(
+        work=work,
+        model=model,
+        out=out or ddit.adapter_file(model),
+        prompts=prompts,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+        budget_gib=budget,
+        minutes=minutes,
+    )
+    aside = Console(stderr=True).print
+    done = lab_distil.distil(plan, lambda line: aside(line, highlight=False))
+    if not done:
+        aside("Time is up: run it again to go on.")
+    say(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
