@@ -23,18 +23,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blockskip import config, ddit, encode, files, sources
+from blockskip import config, ddit, files
 from blockskip.config import ModelRow
 from blockskip.events import UserError
-from blockskip.families.base import Sampling, Text, family
+from blockskip.families.base import Text, family
 from blockskip.flow import generator
 from blockskip.lab.demo_world.parallel import save as save_state
-from blockskip.memory.cap import cap
-from blockskip.memory.placement import hold, pick_device, replaced, resident
-from blockskip.memory.planner import choose_settings
+from blockskip.lab.opened import Opened
+from blockskip.memory.placement import replaced, resident
 from blockskip.memory.walk import layerwise
-from blockskip.opening import open_model
-from blockskip.preview import TOGETHER, sample
+from blockskip.preview import TOGETHER
 from blockskip.skipping import streamed
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
@@ -80,30 +78,19 @@ class Plan:
     minutes: float = 0.0
 
 
-class Distilling:
+class Distilling(Opened):
     """The model, open. Raises UserError when it is not there, or cannot work on merged patches."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.row = plan, config.model_row(plan.model)
-        self.kind = family(self.row.family)
-        if self.kind.patches is None:
+        self.plan, row = plan, config.model_row(plan.model)
+        if family(row.family).patches is None:
             raise UserError(
-                f"{self.row.title} cannot work on larger patches here.",
+                f"{row.title} cannot work on larger patches here.",
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
             )
-        settings = choose_settings(model=plan.model, budget_gib=plan.budget_gib)
-        self.device = pick_device(settings.device)
-        cap(self.device, plan.budget_gib)
-        self.pipe = open_model(
-            self.kind, self.row, sources.find_model(self.row), settings, self.device
-        )
-        self.model, self.settings = self.pipe.transformer, settings
-        if self.device.type == "cpu":
-            hold(self.device, self.model)
+        super().__init__(plan.model, plan.budget_gib)
         self.linears = dict(ddit.feed_forward(self.model, self.kind))
-        texts = [*captions(self.row, plan.prompts, plan.seed), ""]
-        tokens = settings.text_tokens
-        self.text = encode.encode_captions(self.kind, self.pipe, texts, tokens, self.device)
+        self.text = self.read(captions(self.row, plan.prompts, plan.seed))
 
     def paths(self) -> list[Path]:
         """Files of latents, TOGETHER pictures each."""
@@ -114,8 +101,7 @@ class Distilling:
         """Sample the pictures of a file of latents: `latents` (steps, pictures, …), `times`
         (steps,)."""
         rows = range(index * TOGETHER, min((index + 1) * TOGETHER, self.plan.prompts))
-        s, kept = self.settings, {}
-        plain = self.model.forward
+        kept, plain = {}, self.model.forward
 
         def forward(**given: object) -> object:
             t = float(given["timestep"].flatten()[0])
@@ -124,17 +110,7 @@ class Distilling:
 
         self.model.forward = forward
         try:
-            sample(
-                self.kind,
-                self.pipe,
-                self.text.rows(rows),
-                self.text.rows([self.plan.prompts]),
-                Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
-                [self.plan.seed * 100_003 + row for row in rows],
-                self.device,
-                s.preview_batch,
-                s.preview_tiled,
-            )
+            self.paint(self.text, rows, [self.plan.seed * 100_003 + row for row in rows])
         finally:
             del self.model.forward
         times = torch.tensor(list(kept)) / max(kept)

@@ -17,15 +17,10 @@ from diffusers import FirstBlockCacheConfig
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from blockskip import config, ddit, encode, sources
-from blockskip.config import Settings
-from blockskip.families.base import Sampling, family
+from blockskip import ddit
 from blockskip.lab.distil import captions
-from blockskip.memory.cap import cap
-from blockskip.memory.placement import hold, pick_device
-from blockskip.memory.planner import choose_settings
-from blockskip.opening import open_model
-from blockskip.preview import TOGETHER, sample
+from blockskip.lab.opened import Opened
+from blockskip.preview import TOGETHER
 
 
 @dataclass(frozen=True)
@@ -53,54 +48,29 @@ class Found:
 EXACT = Way("exact")
 
 
-class Sampler:
+class Sampler(Opened):
     """A model with its adapters, and prompts to sample. Raises UserError when it is not there."""
 
     def __init__(self, model: str, adapters: Path | None, prompts: int, budget_gib: float) -> None:
-        self.row = config.model_row(model)
-        self.kind, self.settings = (
-            family(self.row.family),
-            choose_settings(model=model, budget_gib=budget_gib),
-        )
-        self.device = pick_device(self.settings.device)
-        cap(self.device, budget_gib)
-        source = sources.find_model(self.row)
-        self.pipe = open_model(self.kind, self.row, source, Settings(), self.device)
-        if self.device.type == "cpu":
-            hold(self.device, self.pipe.transformer)
-        self.adapters = {}
-        if adapters is not None:
-            self.adapters, _ = ddit.load(adapters, self.pipe.transformer, self.kind)
+        super().__init__(model, budget_gib)
+        self.adapters = ddit.load(adapters, self.model, self.kind)[0] if adapters else {}
         self.wanted = []  # what the demo's judge is asked about
         if model == "demo":
             from blockskip.lab.demo_world.captions import fresh_captions
 
             self.wanted = fresh_captions(prompts, seed=7)
         self.prompts = [text for text, *_ in self.wanted] or captions(self.row, prompts, seed=1)
-        tokens = self.settings.text_tokens
-        texts = [*self.prompts, ""]
-        self.text = encode.encode_captions(self.kind, self.pipe, texts, tokens, self.device)
+        self.text = self.read(self.prompts)
 
-    def paint(self, way: Way, rows: range, steps: int) -> tuple[list[Image.Image], list[int]]:
+    def go(self, way: Way, rows: range, steps: int) -> tuple[list[Image.Image], list[int]]:
         """Pictures of the prompts `rows`, and the factors of their steps."""
-        s, model = self.settings, self.pipe.transformer
         dynamic = None
         if way.tau is not None or way.fixed:
-            dynamic = ddit.Dynamic(model, self.kind, self.adapters, way.tau or 0.0, way.rho)
+            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, way.tau or 0.0, way.rho)
             dynamic.fixed = way.fixed
-        images = sample(
-            self.kind,
-            self.pipe,
-            self.text.rows(rows),
-            self.text.rows([len(self.prompts)]),
-            Sampling(s.preview_px, steps, s.preview_guidance),
-            [100_003 + row for row in rows],
-            self.device,
-            s.preview_batch,
-            s.preview_tiled,
-            dynamic=dynamic,
-            cache=FirstBlockCacheConfig(way.threshold) if way.threshold else None,
-        )
+        cache = FirstBlockCacheConfig(way.threshold) if way.threshold else None
+        seeds = [100_003 + row for row in rows]
+        images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
         return images, dynamic.factors if dynamic else [1] * steps
 
 
@@ -113,13 +83,13 @@ def measure(
         rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
         for way in (EXACT, *ways):
             one, began = found[way.name], time.perf_counter()
-            images, factors = sampler.paint(way, rows, steps)
+            images, factors = sampler.go(way, rows, steps)
             one.seconds += time.perf_counter() - began
             one.images += images
             one.factors.append(factors)
             if not start:
                 with FlopCounterMode(display=False) as counter:
-                    sampler.paint(way, rows, steps)
+                    sampler.go(way, rows, steps)
                 one.flops = counter.get_total_flops()
         say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures")
     return found

@@ -1,0 +1,88 @@
+"""What a preview of a model of full size costs, from its shapes alone: operations of a pass over each
+size of patches, and bytes that cross the bus where blocks are streamed (METHOD.md §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from blockskip import config, ddit
+from blockskip.families.base import Family, Text, family
+from blockskip.lab.meta_models import build_transformer
+from blockskip.memory.tables import block_bytes
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward of one picture. tokens: of the image. flops: as the library's forward makes them;
+    resting: of a forward in which all blocks rest but the first."""
+
+    tokens: int
+    flops: int
+    resting: int
+
+
+def passes(model: str) -> dict[int, Pass]:
+    """By factor of the patches, 1 for the model's own; at the side and the captions of its row."""
+    row = config.model_row(model)
+    kind = family(row.family)
+    with torch.device("meta"), torch.no_grad():
+        transformer = build_transformer(row, "bf16").to(torch.bfloat16)
+        cells = row.native_px // kind.pixel_multiple
+        channels = transformer.config.in_channels
+        shape = (cells**2, channels) if kind.patch > 1 else (channels, cells, cells)
+        tokens, width, beside = kind.caption_shape(transformer, row.text_tokens)
+        told = Text(torch.empty(1, tokens, width), torch.empty(1, beside)).to(torch.bfloat16)
+        x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
+        guided = bool(getattr(transformer.config, "guidance_embeds", False))
+        given = kind.inputs(x, told, t, row.native_px, guided)
+        found = {}
+        for factor, counter in _each_size(transformer, kind, given, t):
+            counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+            blocks = [
+                counts.get(f"{type(transformer).__name__}.{name}", 0)
+                for name, _ in kind.blocks(transformer)
+            ]
+            total = counter.get_total_flops()
+            rest = total - sum(blocks[1:])
+            found[factor] = Pass(cells**2 // factor**2, total, rest)
+    return found
+
+
+def _each_size(
+    transformer: nn.Module, kind: Family, given: dict, t: torch.Tensor
+) -> Iterator[tuple[int, FlopCounterMode]]:
+    linears = dict(ddit.feed_forward(transformer, kind))
+    with FlopCounterMode(display=False, depth=4) as counter:
+        transformer(**given)
+    yield 1, counter
+    for factor in sorted(ddit.FACTORS) if kind.patches else ():
+        adapter = ddit.Coarse(transformer, kind, factor)
+        with (
+            FlopCounterMode(display=False, depth=4) as counter,
+            ddit.attached(transformer, kind, adapter, linears),
+        ):
+            ddit.velocity(kind, adapter, transformer, given, t)
+        yield factor, counter
+
+
+def quicker(costs: dict[int, Pass], factors: Sequence[int], resting: Sequence[bool] = ()) -> float:
+    """How much fewer operations a sampling takes than with the model's own patches in every step.
+    factors: of its steps. resting: in which of them all blocks rest but the first; (): none."""
+    rests = resting or [False] * len(factors)
+    steps = zip(factors, rests, strict=True)
+    spent = sum(costs[f].resting if rest else costs[f].flops for f, rest in steps)
+    return costs[1].flops * len(factors) / spent
+
+
+def bus_bytes(model: str, precision: str, resting: Sequence[bool], forwards: int = 1) -> float:
+    """Bytes of blocks that cross the bus in a sampling whose blocks are all streamed, whatever the
+    number of pictures that are sampled together. forwards: of the model a step (2 with guidance by
+    two calls)."""
+    row = config.model_row(model)
+    blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]
+    return forwards * sum(blocks[0] if rest else sum(blocks) for rest in resting)
