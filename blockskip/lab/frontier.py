@@ -122,3 +122,22 @@ def report(sampler: Sampler, found: dict[str, Found]) -> list[dict]:
             line["obeyed"] = obeyed(load_judge(), one.images, sampler.wanted)
         lines.append(line)
     return lines
+
+
+def ways(
+    taus: Sequence[float], rhos: Sequence[float], thresholds: Sequence[float], steps: int
+) -> list[Way]:
+    """What is compared: the ceilings (all steps after the third as coarse as can be), the schedule at each τ
+    and ρ, each cache, and each τ with each cache."""
+    found = [
+        Way(f"all later steps {factor} x {factor}", fixed=(1, 1, 1) + (factor,) * (steps - 3))
+        for factor in sorted(ddit.FACTORS)
+    ]
+    found += [Way(f"τ {tau:g}, ρ {rho:g}", tau, rho) for rho in rhos for tau in taus]
+    found += [Way(f"cache {threshold:g}", threshold=threshold) for threshold in thresholds]
+    found += [
+        Way(f"τ {tau:g}, ρ {rhos[0]:g}, cache {threshold:g}", tau, rhos[0], threshold=threshold)
+        for tau in taus
+        for threshold in thresholds
+    ]
+    return found
