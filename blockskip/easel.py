@@ -94,6 +94,7 @@ class Easel:
                 self.device,
                 settings.preview_batch,
                 settings.preview_tiled,
+                settings.preview_speed,
             )
 
     def _text(self, prompts: Sequence[str]) -> Text:

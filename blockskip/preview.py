@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from blockskip import encode, files, painting
+from blockskip.cache import cached, step_cache
 from blockskip.config import Settings
 from blockskip.events import Image as Shown
 from blockskip.events import Note, UserError
@@ -46,12 +47,13 @@ def sample(
     device: torch.device,
     rows: int = TOGETHER,
     tiled: bool = False,
+    speed: str = "exact",
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
 
     Several pictures are made together; each sampling step brings every block that is not there
     once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
-    them in tiles.
+    them in tiles. speed: one of config.PREVIEW_SPEEDS.
     """
     images, model = [], pipe.transformer
     waits = device if rows >= TOGETHER else CPU
@@ -63,13 +65,14 @@ def sample(
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))
-            images += family.sample(
-                pipe,
-                text.rows(some).to(waits),
-                negative_rows(negative, len(some), waits),
-                sampling,
-                [seeds[i] for i in some],
-            )
+            with cached(pipe, family, step_cache(speed, sampling.steps)):
+                images += family.sample(
+                    pipe,
+                    text.rows(some).to(waits),
+                    negative_rows(negative, len(some), waits),
+                    sampling,
+                    [seeds[i] for i in some],
+                )
     return images
 
 
@@ -236,4 +239,5 @@ class Previewer:
             self.device,
             s.preview_batch,
             s.preview_tiled,
+            s.preview_speed,
         )

@@ -26,6 +26,7 @@ STAGES = [
     "skipping",
     "optimizer",
     "train",
+    "cache",
     "preview",
     "lora_header",
     "export",
