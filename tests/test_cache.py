@@ -22,6 +22,7 @@ from blockskip.families.flux2 import Flux2
 from blockskip.lab.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.peak import card_kernels, fake_card
 from blockskip.memory.placement import replaced, resident
+from blockskip.memory.planner import make_plan
 from blockskip.memory.walk import apart, layerwise
 
 ALWAYS, NEVER = FirstBlockCacheConfig(float("inf")), FirstBlockCacheConfig(0.0)
@@ -234,3 +235,34 @@ def test_settings():
         Settings(preview_speed="quick")
     assert step_cache("exact", 28) is None and step_cache("fastest", 4) is None
     assert 0 < step_cache("fast", 28).threshold < step_cache("fastest", 28).threshold
+
+
+def test_plans_say_what_pictures_are_made_with():
+    def plan(model, ram_gib=32, **said):
+        return make_plan(model=model, budget_gib=16, ram_gib=ram_gib, system="Linux", **said)
+
+    made = plan("flux-dev", preview_speed="fastest")
+    assert made.settings.preview_speed == "fastest"
+    assert any("less than 20%" in said for said in made.reasons)
+    few = plan("flux-schnell", preview_speed="fast")
+    assert few.settings.preview_speed == "exact"
+    assert any("only 4 steps" in said for said in few.reasons)
+    exact = plan("flux-dev", preview_speed="exact")
+    assert not any("first block" in said for said in exact.reasons)
+    more = made.stages["preview"].ram_gib - exact.stages["preview"].ram_gib
+    assert 1 < more < 1.2, "six times the image of eight pictures of 1024 px"
+    assert made.peak_vram_gib == exact.peak_vram_gib
+    demo = make_plan(model="demo", preview_speed="fast")
+    assert any("“fast”" in said for said in demo.reasons)
+
+
+def test_a_cache_never_takes_more_ram_than_there_is():
+    """Nor does it send weights from RAM to their file."""
+    small, large = (
+        make_plan(model="z-image", budget_gib=16, ram_gib=ram, system="Linux", preview_speed="fast")
+        for ram in (16, 24)
+    )
+    assert small.settings.preview_speed == "exact" and large.settings.preview_speed == "fast"
+    assert small.settings.offload == large.settings.offload == "pinned"
+    assert small.ram_gib <= 12 and large.ram_gib <= 18
+    assert any("RAM has no room for a step cache" in said for said in small.reasons)
