@@ -58,6 +58,7 @@ def train(
     caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
+    preview_speed: options.PreviewSpeed = None,
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
@@ -83,6 +84,7 @@ def train(
         caption=caption,
         preview_every=preview_every,
         preview_images=preview_images,
+        preview_speed=preview_speed,
         device=device,
     )
     raise typer.Exit(_train(settings, found, out, as_json))

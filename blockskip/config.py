@@ -26,6 +26,10 @@ PRECISIONS = ("full", "int8", "nf4")
 MIDDLE = ("stays", "leaves", "streamed")
 OFFLOAD = ("mapped", "pinned")
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
+# how little the first block's work may change, against a step that was computed, for the other blocks
+# to rest (cache.py)
+PREVIEW_SPEEDS = {"exact": 0.0, "fast": 0.1, "fastest": 0.2}
+_TOO_FEW_STEPS = 8  # below it, steps lie too far apart for any to rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class Settings:
     preview_px: int = 1024
     preview_steps: int = 20
     preview_guidance: float = 1.0
+    preview_speed: str = "fast"  # exact: every block works in every sampling step
     preview_prompts: tuple[str, ...] = ()
     preview_images: int = 1  # images a prompt
     device: str = "auto"
@@ -87,6 +92,8 @@ class Settings:
         _check(self.middle in MIDDLE, "middle", self.middle, MIDDLE)
         _check(self.offload in OFFLOAD, "offload", self.offload, OFFLOAD)
         _check(self.device in DEVICES, "device", self.device, DEVICES)
+        speeds = tuple(PREVIEW_SPEEDS)
+        _check(self.preview_speed in speeds, "preview_speed", self.preview_speed, speeds)
         for name in (
             "steps",
             "batch",
@@ -214,6 +221,11 @@ def model_row(name: str) -> ModelRow:
     if name not in rows:
         raise UserError(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
     return rows[name]
+
+
+def preview_threshold(speed: str, steps: int) -> float:
+    """The change below which blocks rest in pictures of so many sampling steps; 0: they never do."""
+    return PREVIEW_SPEEDS[speed] if steps >= _TOO_FEW_STEPS else 0.0
 
 
 def rungs() -> list[Rung]:

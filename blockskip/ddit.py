@@ -216,8 +216,8 @@ class Dynamic:
     """A model that chooses the size of its patches in every step of sampling.
 
     adapters: by factor. Make it before anything stands in the places of blocks. tau, rho: see `choose`.
-    changed: called when the size changes, for caches of another shape. factors: those of the steps
-    so far; a schedule that is set (`fixed`) is followed instead of chosen, for measurements.
+    factors: those of the steps so far; a schedule that is set (`fixed`) is followed instead of
+    chosen, for measurements.
     """
 
     def __init__(
@@ -227,10 +227,10 @@ class Dynamic:
         adapters: dict[int, Coarse],
         tau: float,
         rho: float = RHO,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.family, self.adapters = model, family, adapters
-        self.tau, self.rho, self.changed = tau, rho, changed
+        self.tau, self.rho = tau, rho
+        self.changed: Callable[[], None] | None = None
         self.fixed: Sequence[int] = ()
         self.linears = dict(feed_forward(model, family))
         self.forget()
@@ -240,8 +240,10 @@ class Dynamic:
         self.first, self.times, self.velocities, self.factors = 1.0, [], [], []
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Inside, the model works so."""
+    def working(self, changed: Callable[[], None] | None = None) -> Iterator[None]:
+        """Inside, the model works so. changed: called when the size changes, for caches of another
+        shape."""
+        self.changed = changed
         own, plain = vars(self.model).get("forward"), self.model.forward
 
         def forward(*given: object, **named: object) -> object:
@@ -286,7 +288,7 @@ class Dynamic:
         elif len(self.velocities) == 3:
             change = third_difference(self.times, self.velocities)
             factor = choose(cells(change, self.family.patch), self.family.patch, self.tau, self.rho)
-        if self.factors and factor != self.factors[-1]:
+        if self.changed and self.factors and factor != self.factors[-1]:
             self.changed()
         self.factors.append(factor if factor in self.adapters else 1)
 

@@ -94,6 +94,7 @@ class Easel:
                 self.device,
                 settings.preview_batch,
                 settings.preview_tiled,
+                **preview.quickened(settings, sampling.steps),
             )
 
     def _text(self, prompts: Sequence[str]) -> Text:

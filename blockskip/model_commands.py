@@ -134,6 +134,7 @@ def plan(
     steps: options.Steps = None,
     rank: options.Rank = None,
     targets: options.Targets = None,
+    preview_speed: options.PreviewSpeed = None,
     as_json: Json = False,
 ) -> None:
     """What a training would take of card, RAM and disk, stage by stage, without doing it."""
@@ -149,6 +150,7 @@ def plan(
         steps=steps,
         rank=rank,
         targets=targets,
+        preview_speed=preview_speed,
     )
     if not as_json:
         Console().print(plan_table(said))

@@ -98,4 +98,8 @@ Prior = Annotated[
 ]
 PreviewEvery = Annotated[int | None, typer.Option(min=0, help="Steps; 0 = first and last.")]
 PreviewImages = Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")]
+PreviewSpeed = Annotated[
+    Literal[tuple(config.PREVIEW_SPEEDS)] | None,
+    typer.Option(help="Of sample pictures; exact: every block works in every step."),
+]
 Device = Annotated[Literal[config.DEVICES], typer.Option(help="auto: the best there is.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from blockskip import encode, files, painting
+from blockskip.cache import cached, step_cache
 from blockskip.config import Settings
 from blockskip.ddit import Dynamic
 from blockskip.events import Image as Shown
@@ -47,13 +48,15 @@ def sample(
     device: torch.device,
     rows: int = TOGETHER,
     tiled: bool = False,
+    cache: object | None = None,
     dynamic: Dynamic | None = None,
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
 
     Several pictures are made together; each sampling step brings every block that is not there
     once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
-    them in tiles. dynamic: chooses the size of patches in every step; made of the model as it is.
+    them in tiles. cache: see cache.cached; dynamic: chooses the size of patches in every step. Both
+    are made of the model as it is.
     """
     images, model = [], pipe.transformer
     waits = device if rows >= TOGETHER else CPU
@@ -63,18 +66,25 @@ def sample(
         if rows < TOGETHER:
             stack.enter_context(beside(model, rows, device))
         stack.enter_context(decoding(pipe.vae, device, rows, tiled))
-        if dynamic is not None:
-            stack.enter_context(dynamic.working())
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))
-            images += family.sample(
-                pipe,
-                text.rows(some).to(waits),
-                negative_rows(negative, len(some), waits),
-                sampling,
-                [seeds[i] for i in some],
-            )
+            with (
+                cached(pipe, family, cache) as resting,
+                dynamic.working(resting and resting.reset) if dynamic else nullcontext(),
+            ):
+                images += family.sample(
+                    pipe,
+                    text.rows(some).to(waits),
+                    negative_rows(negative, len(some), waits),
+                    sampling,
+                    [seeds[i] for i in some],
+                )
     return images
+
+
+def quickened(settings: Settings, steps: int) -> dict[str, object]:
+    """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
+    return {"cache": step_cache(settings.preview_speed, steps)}
 
 
 @contextmanager
@@ -240,4 +250,5 @@ class Previewer:
             self.device,
             s.preview_batch,
             s.preview_tiled,
+            **quickened(s, s.preview_steps),
         )

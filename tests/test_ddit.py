@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FirstBlockCacheConfig, FluxPipeline
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from families.cases import CASES
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -240,13 +240,13 @@ def demo():
         text = encode.encode_captions(kind, pipe, ["a red cat", "a dog", ""], row.text_tokens)
         made = adapters(pipe.transformer, kind, True)
 
-    def paint(tau, steps=8, rows=preview.TOGETHER, **known):
-        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, tau, **known)
+    def paint(tau, steps=8, rows=preview.TOGETHER, cache=None):
+        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, tau)
         how = Sampling(64, steps, row.preview_guidance)
         texts = text.rows([0, 1]), text.rows([2])
         device = torch.device("cpu")
         found = preview.sample(
-            kind, pipe, *texts, how, [1, 2], device, rows, dynamic=dynamic or None
+            kind, pipe, *texts, how, [1, 2], device, rows, cache=cache, dynamic=dynamic or None
         )
         return [np.asarray(picture).astype(int) for picture in found], dynamic
 
@@ -255,12 +255,11 @@ def demo():
 
 def test_a_sampling_is_fine_for_three_steps_and_then_as_coarse_as_it_may_be(demo):
     exact, _ = demo(None)
-    told = []
     fine, dynamic = demo(0.0)
     assert dynamic.factors == [1] * 8
     assert all(map(np.array_equal, exact, fine))  # what only looks changes nothing
-    coarse, dynamic = demo(float("inf"), changed=lambda: told.append(1))
-    assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4] and len(told) == 1
+    coarse, dynamic = demo(float("inf"))
+    assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
     assert not any(map(np.array_equal, exact, coarse))
     assert all(map(np.array_equal, exact, demo(None)[0]))  # nothing is left behind
 
@@ -288,3 +287,13 @@ def test_larger_patches_go_with_a_users_lora(case):
     without = case.model()
     alone = passed(without, ddit.Dynamic(without, kind, made, 0.0), inputs, 2)
     assert (plain - alone).abs().max() > 1e-3
+
+
+def test_a_step_cache_begins_anew_where_the_size_changes(demo):
+    """It never sees tokens of two sizes, and rests between steps of one."""
+    fine, _ = demo(0.0, cache=FirstBlockCacheConfig(0.0))
+    assert all(map(np.array_equal, fine, demo(None)[0]))
+    plain, _ = demo(float("inf"))
+    quick, dynamic = demo(float("inf"), cache=FirstBlockCacheConfig(9.0))
+    assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
+    assert not any(map(np.array_equal, plain, quick))

@@ -26,6 +26,7 @@ STAGES = [
     "skipping",
     "optimizer",
     "train",
+    "cache",
     "ddit",
     "preview",
     "lora_header",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from blockskip.config import ModelRow, quality_table
+from blockskip.config import ModelRow, preview_threshold, quality_table
 from blockskip.memory.plan import (
     Candidate,
     Fit,
@@ -39,7 +39,31 @@ def reasons(row: ModelRow, wish: Wish, fit: Fit) -> list[str]:
     said += [_fails(row, wish, fit, way) for way in better.values()]
     said += [_unskipped(row, wish, fit), *_prices(row, choice)]
     said += [_waiting(row, wish, choice), _window(wish, choice)]
+    said += sampling(wish.preview_speed, wish.preview_steps, choice.cached)
     return [sentence for sentence in said if sentence]
+
+
+def sampling(speed: str, steps: int, room: bool = True) -> list[str]:
+    """Which step cache sample pictures are made with, and why. room: whether RAM has some for it."""
+    change = preview_threshold(speed, steps)
+    if speed == "exact":
+        return []
+    if not change:
+        return [
+            f"Sample pictures take only {steps} steps, so every block works in each: a step cache "
+            "would save nothing."
+        ]
+    if not room:
+        return [
+            "Every block works in every step of sample pictures: RAM has no room for a step cache "
+            "beside the rest."
+        ]
+    return [
+        f"Sample pictures are “{speed}”: in a step where the first block's work changes by less than "
+        f"{change:.0%}, the others rest and their weights are not brought (the library's "
+        "FirstBlockCache, which needs no numbers of the model's own). --preview-speed exact turns "
+        "it off."
+    ]
 
 
 def one_more_gib(row: ModelRow, wish: Wish, fit: Fit) -> str:

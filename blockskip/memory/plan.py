@@ -15,7 +15,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from blockskip.config import ModelRow, quality_table, reserve_table
+from blockskip.config import ModelRow, preview_threshold, quality_table, reserve_table
 from blockskip.memory.tables import Choice, Need, stage_needs
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
@@ -46,6 +46,13 @@ class Wish:
     prior: float = 0.0
     num_draws: int = 2000
     window_draws: int = 200
+    preview_speed: str = "exact"
+    preview_steps: int = 28
+
+    @property
+    def cached(self) -> bool:
+        """Whether previews are sampled with a step cache, if there is RAM for it."""
+        return preview_threshold(self.preview_speed, self.preview_steps) > 0
 
     @property
     def reserve_gib(self) -> float:
@@ -172,6 +179,7 @@ def settle(row: ModelRow, wish: Wish, candidate: Candidate, streamed: bool) -> F
         places = [choice.window_draws, 0]
         choice = _first_fitting(row, wish, choice, "window_on_card", places)
         choice = _first_fitting(row, wish, choice, "offload", ["pinned", "mapped"])
+        choice = _first_fitting(row, wish, choice, "cached", [wish.cached, False])
         return Fit(candidate, choice, stage_needs(row, choice))
     return None
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 import psutil
 
-from blockskip.config import ModelRow, Settings, model_row, rungs, training_preset
+from blockskip.config import (
+    ModelRow,
+    Settings,
+    model_row,
+    preview_threshold,
+    rungs,
+    training_preset,
+)
 from blockskip.events import UserError
 from blockskip.memory import explain
 from blockskip.memory.monitor import usage
@@ -210,6 +217,8 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         num_draws=settings.num_draws,
         prior=settings.prior,
         window_draws=settings.window_draws,
+        preview_speed=settings.preview_speed,
+        preview_steps=settings.preview_steps,
     )
 
 
@@ -246,6 +255,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
         encode_batch=choice.encode_rows,
         preview_batch=1,  # what the tables count
         preview_tiled=choice.tiled,
+        preview_speed=settings.preview_speed if choice.cached else "exact",
     )
     return Plan(
         settings,
@@ -268,6 +278,7 @@ def _small_plan(row: ModelRow, settings: Settings) -> Plan:
         f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
         "estimate)."
     ]
+    said += explain.sampling(settings.preview_speed, settings.preview_steps)
     more = "More graphics memory would change little: this model fits everywhere."
     return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
 
@@ -302,6 +313,7 @@ def choice_of(settings: Settings) -> Choice:
         encode_rows=settings.encode_batch,
         preview_px=settings.preview_px,
         tiled=settings.preview_tiled,
+        cached=preview_threshold(settings.preview_speed, settings.preview_steps) > 0,
         num_draws=settings.num_draws,
         offload=settings.offload,
     )

@@ -19,6 +19,7 @@ STAGES = ("text", "latents", "residuals", "train", "preview")
 # for 256 such blocks (double quantisation as bitsandbytes does)
 WEIGHT_BYTES = {"bf16": 2.0, "int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 _HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
+_TOGETHER = 8  # preview.py's, which does too
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 
@@ -47,6 +48,7 @@ class Choice:
     encode_rows: int = 4  # crops at a time through the VAE
     preview_px: int = 1024
     tiled: bool = True  # the VAE decodes previews in tiles
+    cached: bool = False  # previews are sampled with a step cache (cache.py)
     num_draws: int = 2000
     offload: str = "mapped"  # where weights wait that are not on the card: pinned | mapped
 
@@ -304,8 +306,18 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
         "latents": 2 * latents + 2 * own.vae.weights,
         "residuals": base + texts + state + window,
         "train": base + max(0.0, pieces - staging) + 16 * lora,
-        "preview": base + 2 * own.vae.weights,
+        "preview": base + 2 * own.vae.weights + _pictures(row, choice),
     }
+
+
+def _pictures(row: ModelRow, choice: Choice) -> float:
+    """What waits in RAM while pictures are sampled: what goes from block to block, twice (two streams
+    become one, or a step cache keeps what the first block is given) and what a step cache keeps of
+    the image: what the first block gave and added, what all the others added, and the newest of these
+    beside two numbers' worth of comparing them. Guidance asks the model twice."""
+    guided = row.preview_guidance > 1 and not row.guidance_embedding
+    kept = 6.0 * choice.cached * _units(row, choice, 1.0, 0.0, choice.preview_px)
+    return _TOGETHER * (1 + guided) * (2 * _unit(row, choice, choice.preview_px) + kept)
 
 
 def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:

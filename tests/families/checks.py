@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, FirstBlockCacheConfig
 from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from tiny import randomise
@@ -129,7 +130,8 @@ def check_pictures(
     mend: Callable[[object], None] = lambda pipe: None,
     **call: object,
 ) -> None:
-    """Our pictures, sampled layer by layer, are those that the library makes of the same words.
+    """Our pictures, sampled layer by layer, are those that the library makes of the same words; a step
+    cache may hang on its pipeline.
 
     mend: of the library's pipeline what is broken. call: what it is given besides prompt, sizes,
     steps and generators.
@@ -138,7 +140,10 @@ def check_pictures(
     prompts, seeds = [CAPTIONS[0], CAPTIONS[2]], [3, 3]
     text = encode.encode_captions(kind, pipe, [*prompts, ""], tokens)
     how = Sampling(side_px, 2, guidance)
-    ours = preview.sample(kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU)
+    given = kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
+    ours = preview.sample(*given)
+    with mock.patch.object(preview, "step_cache", lambda *_: FirstBlockCacheConfig(0.0)):
+        assert preview.sample(*given) == ours, "a step cache that never rests"
     whole = kind.load(folder, torch.float32)
     mend(whole)
     theirs = whole(
