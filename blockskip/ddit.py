@@ -237,7 +237,8 @@ class Dynamic:
 
     def forget(self) -> None:
         """Another sampling begins."""
-        self.first, self.times, self.velocities, self.factors = 1.0, [], [], []
+        self.first, self.now = 1.0, None
+        self.times, self.velocities, self.factors = [], [], []
 
     @contextmanager
     def working(self, changed: Callable[[], None] | None = None) -> Iterator[None]:
@@ -263,11 +264,11 @@ class Dynamic:
         """A forward of the library's, with patches of the size that the step needs. given: its
         arguments."""
         time = float(given["timestep"].flatten()[0])
-        if not self.times or time / self.first > self.times[-1]:
+        if self.now is None or time > self.now:
             self.forget()
             self.first = time
+        anew, self.now = time != self.now, time
         time /= self.first
-        anew = not self.times or time != self.times[-1]
         if anew:
             self._step(given)
         factor = self.factors[-1]
@@ -281,16 +282,19 @@ class Dynamic:
         return output
 
     def _step(self, given: dict) -> None:
-        """The size of a step that begins; the first three are fine."""
-        factor = 1
+        """The size of a step that begins; the first three are fine. It holds for three steps at least
+        (ours): velocities of two sizes differ by more than what a step adds."""
+        factor = self.factors[-1] if self.factors else 1
         if self.fixed:
             factor = self.fixed[len(self.factors)]
         elif len(self.velocities) == 3:
             change = third_difference(self.times, self.velocities)
             factor = choose(cells(change, self.family.patch), self.family.patch, self.tau, self.rho)
-        if self.changed and self.factors and factor != self.factors[-1]:
-            self.changed()
-        self.factors.append(factor if factor in self.adapters else 1)
+        if self.factors and factor != self.factors[-1]:
+            self.times, self.velocities = [], []
+            if self.changed:
+                self.changed()
+        self.factors.append(factor)
 
     def coarse(
         self, adapter: Coarse, plain: Callable[..., object], given: dict, time: float
