@@ -6,7 +6,8 @@ each kind takes and gives its streams, and it cannot follow a model that goes fr
 (FLUX.2, Chroma). So here they hang on stand-ins through which nothing but the image's tokens go, a
 stand-in a block: that is one kind for all families, text after the last block is read by nobody, and
 nothing of ours hangs on the model. A block whose stand-in does not ask for it is not brought to the
-card either.
+card either. What is kept is where pictures wait: in RAM, or on a card that holds all of them at once
+(small models: kilobytes).
 """
 
 from __future__ import annotations

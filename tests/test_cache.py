@@ -243,7 +243,7 @@ def test_plans_say_what_pictures_are_made_with():
 
     made = plan("flux-dev", preview_speed="fastest")
     assert made.settings.preview_speed == "fastest"
-    assert any("less than 20%" in said for said in made.reasons)
+    assert any("less than 20 %" in said for said in made.reasons)
     few = plan("flux-schnell", preview_speed="fast")
     assert few.settings.preview_speed == "exact"
     assert any("only 4 steps" in said for said in few.reasons)

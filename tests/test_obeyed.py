@@ -50,7 +50,7 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
         return loss
 
     def sampled(*args, **how):
-        seen.append(("preview", held(), args[-2:]))
+        seen.append(("preview", held(), args[-3:]))
         return sample(*args, **how)
 
     monkeypatch.setattr(Trainer, "__init__", begun)
@@ -58,7 +58,7 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
     monkeypatch.setattr(preview, "sample", sampled)
     worked("seen", middle="leaves", **TIGHT)
     before, after = seen[0], seen[-1]
-    assert before == after == ("preview", False, (1, True))
+    assert before == after == ("preview", False, (1, True, "fast"))
     assert seen[1:-1] == [("step", True)] * SAID["steps"]
 
 

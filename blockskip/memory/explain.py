@@ -60,9 +60,8 @@ def sampling(speed: str, steps: int, room: bool = True) -> list[str]:
         ]
     return [
         f"Sample pictures are “{speed}”: in a step where the first block's work changes by less than "
-        f"{change:.0%}, the others rest and their weights are not brought (the library's "
-        "FirstBlockCache, which needs no numbers of the model's own). --preview-speed exact turns "
-        "it off."
+        f"{round(100 * change)} %, the others rest and their weights are not brought (the library's "
+        "FirstBlockCache, which needs no numbers of the model's own)."
     ]
 
 
