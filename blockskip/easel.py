@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -45,11 +46,14 @@ def _room() -> Iterator[None]:
 class Easel:
     """The model of a run, ready for pictures, below the run's budget.
 
-    Raises UserError, here and in `paint`, when the model is not there or the card is too small.
+    exact: every block works in every step, whatever the run's preview speed: for measurements. Raises
+    UserError, here and in `paint`, when the model is not there or the card is too small.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, exact: bool = False) -> None:
         self.run, self.settings = run, run.settings()
+        if exact:
+            self.settings = replace(self.settings, preview_speed="exact")
         row, settings = config.model_row(self.settings.model), self.settings
         self.device, self.kind = pick_device(settings.device), family(row.family)
         self._texts: dict[str, Text] = {}

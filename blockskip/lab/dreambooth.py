@@ -103,7 +103,7 @@ def _painted(
     for number, prompt in enumerate(prompts):
         paths = [folder / f"{number:02d}-{k}.png" for k in range(images)]
         if not all(path.exists() for path in paths):  # each is written in one go
-            easel = easel or Easel(run)
+            easel = easel or Easel(run, exact=True)
             made = easel.paint([prompt] * images, seeds, step)
             for path, image, seed in zip(paths, made, seeds, strict=True):
                 files.write_bytes(path, painting.png(image, prompt, seed))

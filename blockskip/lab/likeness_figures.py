@@ -57,7 +57,7 @@ def _more(run: Run, steps: Sequence[int]) -> dict[int, Pictures]:
         return {}
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     keys = [(prompt, FIRST_SEED + k) for prompt in prompts for k in range(each)]
-    easel, texts, seeds = Easel(run), [p for p, _ in keys], [seed for _, seed in keys]
+    easel, texts, seeds = Easel(run, exact=True), [p for p, _ in keys], [seed for _, seed in keys]
     return {step: dict(zip(keys, easel.paint(texts, seeds, step), strict=True)) for step in steps}
 
 

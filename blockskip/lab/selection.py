@@ -118,7 +118,7 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
         missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
         if not missing:
             continue
-        easel = Easel(run)
+        easel = Easel(run, exact=True)
         whole = eyes.embed(_pictures(plan, easel))
         for number, (what, name, span) in enumerate(missing, 1):
             with _without(what, easel, span):
