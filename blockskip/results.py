@@ -65,12 +65,15 @@ def pictures(
     with_lora: bool = True,
     step: int | None = None,
     strength: float = 1.0,
+    exact: bool = False,
 ) -> list[Image.Image]:
     """Sample prompts with the LoRA of a step (or without, for comparison), one picture each.
 
     steps: sampling steps, 0 = the model row's. step: one of `steps_kept`, None: the last. strength:
-    factor of the LoRA, 0 = the untrained model. The run's budget holds here too. Raises UserError.
+    factor of the LoRA, 0 = the untrained model. exact: see Easel. The run's budget holds here too.
+    Raises UserError.
     """
     from blockskip.easel import Easel
 
-    return Easel(run).paint(prompts, seeds, step, strength if with_lora else 0.0, steps)
+    easel = Easel(run, exact)
+    return easel.paint(prompts, seeds, step, strength if with_lora else 0.0, steps)

@@ -91,7 +91,7 @@ def _sample_run(run: Run, n: int) -> dict[str, list[Image.Image]]:
     for prompts, lora in ((without, False), (with_lora, True)):
         texts = [text for text in prompts.values() for _ in range(n)]
         seeds = list(range(1000, 1000 + n)) * len(prompts)
-        images = results.pictures(run, texts, seeds, with_lora=lora)
+        images = results.pictures(run, texts, seeds, with_lora=lora, exact=True)
         found |= {key: images[k * n : (k + 1) * n] for k, key in enumerate(prompts)}
     return found
 
