@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
 from blockskip import config, files
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.families.base import Family
 from blockskip.families.patches import cells, split
 from blockskip.memory.passes import Apart
@@ -362,7 +362,7 @@ def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse
     model's, or none of ours."""
     wrong = UserError(
         f"{path.name} holds no patch schedule for this model.",
-        "Make one with `blockskip lab distil`, or choose the preview speed “exact”.",
+        f"Make one: {command('lab distil')}",
     )
     facts = json.loads(files.read_metadata(path).get("ddit", "{}"))
     if not facts:

@@ -110,7 +110,7 @@ def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
 
 
 def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
-    too_small(monkeypatch, preview, "sample", lambda *args: args[-3] > 1)
+    too_small(monkeypatch, preview, "sample", lambda *args, **_: args[-2] > 1)
     child.work(run)
     said = run.events()[0]
     assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0]
@@ -119,7 +119,7 @@ def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
 
 
 def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
-    too_small(monkeypatch, preview, "sample", lambda *args: args[-3] > 1)
+    too_small(monkeypatch, preview, "sample", lambda *args, **_: args[-2] > 1)
     too_small(monkeypatch, train, "micro_step", lambda *_: run.settings().batch > 1)
     child.work(run)
     assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}

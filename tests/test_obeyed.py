@@ -50,15 +50,15 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
         return loss
 
     def sampled(*args, **how):
-        seen.append(("preview", held(), args[-3:]))
+        seen.append(("preview", held(), args[-2:], how["cache"] is not None))
         return sample(*args, **how)
 
     monkeypatch.setattr(Trainer, "__init__", begun)
     monkeypatch.setattr(Trainer, "_train_step", stepped)
     monkeypatch.setattr(preview, "sample", sampled)
-    worked("seen", middle="leaves", **TIGHT)
+    worked("seen", middle="leaves", preview_steps=8, **TIGHT)  # fewer would need no cache
     before, after = seen[0], seen[-1]
-    assert before == after == ("preview", False, (1, True, "fast"))
+    assert before == after == ("preview", False, (1, True), True)
     assert seen[1:-1] == [("step", True)] * SAID["steps"]
 
 

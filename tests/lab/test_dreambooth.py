@@ -65,8 +65,8 @@ class Painter:
 
     asked: list[str] = []
 
-    def __init__(self, run):
-        pass
+    def __init__(self, run, exact):
+        assert exact
 
     def paint(self, prompts, seeds, step):
         assert step == 500 and len(set(prompts)) == 1
