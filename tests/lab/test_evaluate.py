@@ -27,8 +27,9 @@ def run(tmp_path):
     return folder
 
 
-def painter(run, prompts, seeds, steps=0, with_lora=True):
+def painter(run, prompts, seeds, steps=0, with_lora=True, *, exact):
     """A perfect model: the pet when it was trained and is asked for, else a grey cat."""
+    assert exact  # no step cache where something is measured
     images = []
     for prompt, seed in zip(prompts, seeds, strict=True):
         pet = SUBJECT.pet if with_lora and "sks" in prompt else Pet("cat", "grey")
