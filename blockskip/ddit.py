@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from blockskip.memory.placement import replaced
 from blockskip.place import data_dir
 
 FACTORS = (4, 2)  # sides of a coarse patch in patches of the model, the coarsest first
-RANK = 32  # of the adapter's LoRA [paper]
+RANK = 32  # of the adapter's LoRA [paper]; less in models under 512 wide, where it would cost most
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
 STEPS = 50  # uniform ones, for which the paper says τ
 WAVES = 8  # of t, for the way past the blocks
@@ -57,14 +57,16 @@ def deviations(change: Tensor, side: int) -> Tensor:
     return patches.var((3, 5), unbiased=False).mean(1).sqrt().flatten(1)
 
 
-def choose(change: Tensor, patch: int, tau: float, rho: float = RHO) -> int:
+def choose(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = RHO) -> int:
     """The largest factor whose patches hardly vary: 4, 2, or 1 where not even 2 will do.
 
-    patch: cells to a side of the model's own patch. For each picture of `change` (B, C, h, w) the ρ-th
-    quantile over its patches must be below τ, so it refines where a share of 1 - ρ is busy.
-    Pictures that are sampled together take the finest size that one of them asks for.
+    patch: cells to a side of the model's own patch. taus: τ by factor (the paper has one for all:
+    where a latent is all detail, as in small pictures, sizes vary alike and differ in what they
+    cost). For each picture of `change` (B, C, h, w) the ρ-th quantile over its patches must be below
+    τ, so it refines where a share of 1 - ρ is busy. Pictures that are sampled together take the
+    finest size that one of them asks for.
     """
-    for factor in FACTORS:
+    for factor, tau in sorted(taus.items(), reverse=True):
         side = factor * patch
         if any(length % side for length in change.shape[-2:]):
             continue
@@ -215,7 +217,8 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
 class Dynamic:
     """A model that chooses the size of its patches in every step of sampling.
 
-    adapters: by factor. Make it before anything stands in the places of blocks. tau, rho: see `choose`.
+    adapters: by factor. Make it before anything stands in the places of blocks. taus, rho: see
+    `choose`; of the adapters' factors or fewer.
     factors: those of the steps so far; a schedule that is set (`fixed`) is followed instead of
     chosen, for measurements.
     """
@@ -225,11 +228,11 @@ class Dynamic:
         model: nn.Module,
         family: Family,
         adapters: dict[int, Coarse],
-        tau: float,
+        taus: Mapping[int, float],
         rho: float = RHO,
     ) -> None:
         self.model, self.family, self.adapters = model, family, adapters
-        self.tau, self.rho = tau, rho
+        self.taus, self.rho = taus, rho
         self.changed: Callable[[], None] | None = None
         self.fixed: Sequence[int] = ()
         self.linears = dict(feed_forward(model, family))
@@ -289,7 +292,8 @@ class Dynamic:
             factor = self.fixed[len(self.factors)]
         elif len(self.velocities) == 3:
             change = third_difference(self.times, self.velocities)
-            factor = choose(cells(change, self.family.patch), self.family.patch, self.tau, self.rho)
+            patch = self.family.patch
+            factor = choose(cells(change, patch), patch, self.taus, self.rho)
         if self.factors and factor != self.factors[-1]:
             self.times, self.velocities = [], []
             if self.changed:
@@ -337,6 +341,11 @@ def velocity(
     latents = merged[family.latents]
     found = family.velocity(plain(**merged)) + adapter.beside(latents, times.to(latents.device))
     return split(found, adapter.factor)
+
+
+def rank_for(model: nn.Module, family: Family) -> int:
+    """The rank of an adapter's LoRA."""
+    return min(RANK, max(4, len(model.get_submodule(family.patches[0]).weight) // 16))
 
 
 def adapter_file(model: str) -> Path:

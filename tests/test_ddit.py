@@ -65,6 +65,11 @@ def test_cubic_paths_have_a_constant_third_difference_and_straight_ones_none():
         assert abs(ddit.third_difference(shifted[i : i + 3].tolist(), v[i : i + 3])) < 1e-12
 
 
+def taus(tau):
+    """One for all sizes, as in the paper."""
+    return dict.fromkeys(ddit.FACTORS, tau)
+
+
 def test_known_deviations_choose_known_sizes():
     def waves(side):
         """±1 in squares of `side` cells: nothing inside patches of that side, 1 in larger ones."""
@@ -74,11 +79,11 @@ def test_known_deviations_choose_known_sizes():
     assert torch.equal(ddit.deviations(waves(4), 4), torch.zeros(2, 16))
     assert torch.equal(ddit.deviations(waves(4), 8), torch.ones(2, 4))
     for patch, chosen in ((1, 4), (2, 2), (4, 1)):
-        assert ddit.choose(waves(4), patch, 0.5) == chosen
-    assert ddit.choose(waves(4), 4, 1.5) == 4
+        assert ddit.choose(waves(4), patch, taus(0.5)) == chosen
+    assert ddit.choose(waves(4), 4, taus(1.5)) == 4
     several = torch.cat([waves(8)[:1], waves(4)[:1]])
-    assert ddit.choose(several, 2, 0.5) == 2  # the finest that one of them asks for
-    assert ddit.choose(torch.zeros(1, 3, 12, 18), 2, 0.5) == 1  # 4 cells do not divide 18 px
+    assert ddit.choose(several, 2, taus(0.5)) == 2  # the finest that one of them asks for
+    assert ddit.choose(torch.zeros(1, 3, 12, 18), 2, taus(0.5)) == 1  # 4 cells do not divide 18 px
 
 
 @pytest.mark.parametrize("rho", [0.2, 0.4, 0.7])
@@ -87,7 +92,7 @@ def test_the_share_of_busy_patches_that_refines_is_one_minus_rho(rho):
         change = torch.zeros(100, 1, 4, 4)
         change[:busy, :, ::2, ::2] = 1.0
         change = change.reshape(10, 10, 4, 4).permute(0, 2, 1, 3).reshape(1, 1, 40, 40)
-        assert (ddit.choose(change, 2, 1e-3, rho) == 1) == (busy >= 100 - round(100 * rho))
+        assert (ddit.choose(change, 2, taus(1e-3), rho) == 1) == (busy >= 100 - round(100 * rho))
 
 
 def test_merged_tokens_come_apart_as_they_were():
@@ -152,7 +157,7 @@ def test_a_fine_step_is_the_models_own_to_the_bit(case):
     model, inputs = case.model(), given(case)
     with torch.no_grad():
         alone = case.family.velocity(model(**inputs))
-    dynamic = ddit.Dynamic(model, case.family, adapters(model, case.family, True), tau=0.0)
+    dynamic = ddit.Dynamic(model, case.family, adapters(model, case.family, True), taus={})
     for factor in (2, 4):
         coarse = passed(model, dynamic, inputs, factor)
         assert coarse.shape == alone.shape and not torch.equal(coarse, alone)
@@ -196,7 +201,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
     model, inputs, kind = case.model(), given(case), case.family
-    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), tau=0.0)
+    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), taus={})
     both = passed(model, dynamic, inputs, 2)
     for row in range(2):
         one = {
@@ -222,9 +227,9 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
     read, facts = ddit.load(tmp_path / "a.safetensors", model, kind)
     assert facts["tau"] == 0.25 and list(read) == [4, 2]
     for factor in read:
-        before = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, factor)
+        before = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, factor)
         assert torch.equal(
-            passed(model, ddit.Dynamic(model, kind, read, 0.0), inputs, factor), before
+            passed(model, ddit.Dynamic(model, kind, read, {}), inputs, factor), before
         )
     other = CASES["flux" if case.name != "flux" else "chroma"]
     with pytest.raises(UserError, match="no patch schedule for this model"):
@@ -241,7 +246,7 @@ def demo():
         made = adapters(pipe.transformer, kind, True)
 
     def paint(tau, steps=8, rows=preview.TOGETHER, cache=None):
-        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, tau)
+        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, taus(tau))
         how = Sampling(64, steps, row.preview_guidance)
         texts = text.rows([0, 1]), text.rows([2])
         device = torch.device("cpu")
@@ -279,13 +284,13 @@ def test_larger_patches_go_with_a_users_lora(case):
     lora = add_lora(model, kind, Span(1, 1), 3, "attention+ff", 0)
     randomise(lora)
     made = adapters(model, kind, True)
-    plain = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, 2)
+    plain = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, 2)
     for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
         layer.merge()
-    merged = passed(model, ddit.Dynamic(model, kind, made, 0.0), inputs, 2)
+    merged = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, 2)
     torch.testing.assert_close(plain, merged, atol=1e-4, rtol=1e-3)
     without = case.model()
-    alone = passed(without, ddit.Dynamic(without, kind, made, 0.0), inputs, 2)
+    alone = passed(without, ddit.Dynamic(without, kind, made, {}), inputs, 2)
     assert (plain - alone).abs().max() > 1e-3
 
 

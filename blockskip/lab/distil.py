@@ -72,7 +72,6 @@ class Plan:
     steps: int = 2000
     batch: int = 8
     lr: float = 4e-3  # of 1e-3, 3e-3 and 8e-3 the higher the better in 150 steps on the demo model
-    rank: int = ddit.RANK
     seed: int = 0
     budget_gib: float = 24.0
     minutes: float = 0.0
@@ -90,6 +89,7 @@ class Distilling(Opened):
             )
         super().__init__(plan.model, plan.budget_gib)
         self.linears = dict(ddit.feed_forward(self.model, self.kind))
+        self.rank = ddit.rank_for(self.model, self.kind)
         self.text = self.read(captions(self.row, plan.prompts, plan.seed))
 
     def paths(self) -> list[Path]:
@@ -222,7 +222,7 @@ def learn(
     alone, so one that was stopped comes to the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
-    adapter = ddit.Coarse(job.model, job.kind, factor, plan.rank).to(job.device)
+    adapter = ddit.Coarse(job.model, job.kind, factor, job.rank).to(job.device)
     optimiser = torch.optim.AdamW(adapter.parameters(), plan.lr, weight_decay=0.0)
     step, saved = 0, time.perf_counter()
     if path.exists():

@@ -25,11 +25,11 @@ from blockskip.preview import TOGETHER
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures are sampled. tau: of the patch schedule, None: no larger patches; rho: see
+    """How pictures are sampled. taus: of the patch schedule by factor, (): no larger patches; rho: see
     ddit.choose. fixed: factors of all steps instead. threshold: of the step cache, 0: none."""
 
     name: str
-    tau: float | None = None
+    taus: tuple[tuple[int, float], ...] = ()
     rho: float = ddit.RHO
     fixed: tuple[int, ...] = ()
     threshold: float = 0.0
@@ -65,8 +65,9 @@ class Sampler(Opened):
     def go(self, way: Way, rows: range, steps: int) -> tuple[list[Image.Image], list[int]]:
         """Pictures of the prompts `rows`, and the factors of their steps."""
         dynamic = None
-        if way.tau is not None or way.fixed:
-            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, way.tau or 0.0, way.rho)
+        if way.taus or way.fixed:
+            taus = dict(way.taus)
+            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, taus, way.rho)
             dynamic.fixed = way.fixed
         cache = FirstBlockCacheConfig(way.threshold) if way.threshold else None
         seeds = [100_003 + row for row in rows]
@@ -122,22 +123,3 @@ def report(sampler: Sampler, found: dict[str, Found]) -> list[dict]:
             line["obeyed"] = obeyed(load_judge(), one.images, sampler.wanted)
         lines.append(line)
     return lines
-
-
-def ways(
-    taus: Sequence[float], rhos: Sequence[float], thresholds: Sequence[float], steps: int
-) -> list[Way]:
-    """What is compared: the ceilings (all steps after the third as coarse as can be), the schedule at each τ
-    and ρ, each cache, and each τ with each cache."""
-    found = [
-        Way(f"all later steps {factor} x {factor}", fixed=(1, 1, 1) + (factor,) * (steps - 3))
-        for factor in sorted(ddit.FACTORS)
-    ]
-    found += [Way(f"τ {tau:g}, ρ {rho:g}", tau, rho) for rho in rhos for tau in taus]
-    found += [Way(f"cache {threshold:g}", threshold=threshold) for threshold in thresholds]
-    found += [
-        Way(f"τ {tau:g}, ρ {rhos[0]:g}, cache {threshold:g}", tau, rhos[0], threshold=threshold)
-        for tau in taus
-        for threshold in thresholds
-    ]
-    return found
