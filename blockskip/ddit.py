@@ -39,10 +39,10 @@ def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Te
     """Δ³ of the last four latents, as it would be in 50 uniform steps: from the velocities (any
     shape, alike) between them, which is the same.
 
-    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: in [0, 1], at which the last
-    three velocities were asked for. Velocities, and divided differences of them (ours), make it the same for any
-    number of steps and for shifted ones: a straight path has none, a cubic one a constant one. Nor is
-    it drowned by rounding: in bfloat16 latents differ by more than τ from what they were meant to be.
+    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: in [0, 1], at which the
+    last three velocities were asked for. Divided differences of velocities (ours) make it the same
+    for any number of steps and for shifted ones: a straight path has none, a cubic one a constant
+    one. Nor is it drowned by rounding, which in bfloat16 moves latents by more than τ.
     """
     (a, b, c), (x, y, z) = times[-3:], velocities[-3:]
     bend = ((z - y) / (c - b) - (y - x) / (b - a)) / (c - a)
