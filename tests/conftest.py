@@ -23,6 +23,11 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
+def pytest_collection_modifyitems(items):
+    """The file that takes longest is begun early, or one process would wait for the other's end."""
+    items.sort(key=lambda item: "browser/" not in item.nodeid and "test_whole_way" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _own_data_folder(tmp_path, monkeypatch):
     """No test touches the user's runs; the path has a blank and an umlaut on purpose."""
