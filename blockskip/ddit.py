@@ -32,6 +32,7 @@ RANK = 32  # of the adapter's LoRA [paper]; less in models under 512 wide, where
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
 STEPS = 50  # uniform ones, for which the paper says τ
 WAVES = 8  # of t, for the way past the blocks
+TOLD = 512  # numbers of a token, at most, that the blocks tell it
 DETAIL = 0.25  # of a latent's variance is finer than a larger patch shows: a beginning
 
 
@@ -135,8 +136,9 @@ class Coarse(nn.Module):
     them apart, a way past the blocks, and a LoRA on every block's feed-forward [paper].
 
     The paper's learnt vector for the size is the embedding's bias here. The way past the blocks knows
-    t (ours), and lets the fine part of z_t straight on, as much as t says: a coarse token is too narrow
-    for the noise of all its cells, which is most of the velocity and which z_t shows.
+    t and what the blocks made of the token (ours), and lets the fine part of z_t straight on, as much
+    as t says: a coarse token is too narrow for the noise of all its cells, which is most of the
+    velocity and which z_t shows.
     """
 
     def __init__(self, model: nn.Module, family: Family, factor: int, rank: int = RANK) -> None:
@@ -144,9 +146,10 @@ class Coarse(nn.Module):
         self.factor = factor
         embed, head = (model.get_submodule(name) for name in family.patches)
         width, num = len(embed.weight), len(head.weight) * factor**2  # numbers a token
-        self.embed, self.head = Patches(num, width), Patches(width, num)
-        self.straight = nn.Linear(2 * WAVES, num)
-        self.past = nn.ModuleList([nn.Linear(num + 2 * WAVES, width), nn.Linear(width, num)])
+        told = min(width, TOLD)
+        self.embed, self.head = Patches(num, width), Patches(width, num + told)
+        self.straight, inside = nn.Linear(2 * WAVES, num), num + told + 2 * WAVES
+        self.past = nn.ModuleList([nn.Linear(inside, 2 * told), nn.Linear(2 * told, num)])
         nn.init.zeros_(self.past[1].weight)
         nn.init.zeros_(self.past[1].bias)
         self.register_buffer("fine", fine_part(factor, family.patch), persistent=False)
@@ -161,20 +164,22 @@ class Coarse(nn.Module):
     def _resize(self, embed: nn.Module, head: nn.Module, patch: int) -> None:
         """Begin as the model's own layers: the embedding gives for a patch that is interpolated what
         they give for the patch (FlexiViT's pseudo-inverse); what they make of a token is
-        interpolated."""
+        interpolated. The rest of the head tells the way past the blocks about the token."""
         larger, order = upsampling(self.factor, patch), _order(self.factor, patch)
         inverse = torch.linalg.pinv(larger.mT)  # (larger patch's cells, patch's)
         weight = embed.weight.float().flatten(1).unflatten(1, (-1, patch**2))  # (D, C, cells)
         self.embed.weight.copy_((weight @ inverse.mT)[..., order].flatten(1))
         weight = head.weight.float().unflatten(0, (-1, patch**2))  # (C, cells, D)
-        self.head.weight.copy_((larger @ weight)[:, order].flatten(0, 1))
+        num = len(head.weight) * self.factor**2
+        self.head.weight[:num] = (larger @ weight)[:, order].flatten(0, 1)
+        nn.init.normal_(self.head.weight[num:], std=weight.shape[2] ** -0.5)
         nn.init.zeros_(self.embed.bias)
         nn.init.zeros_(self.head.bias)
         if embed.bias is not None:
             self.embed.bias.copy_(embed.bias)
         if head.bias is not None:
             bias = head.bias.float().unflatten(0, (-1, patch**2))
-            self.head.bias.copy_((bias @ larger.mT)[:, order].flatten())
+            self.head.bias[:num] = (bias @ larger.mT)[:, order].flatten()
 
     @torch.no_grad()
     def _let_on(self) -> None:
@@ -188,17 +193,18 @@ class Coarse(nn.Module):
         self.straight.weight.copy_(found[:-1].expand_as(self.straight.weight))
         self.straight.bias.fill_(found[-1])
 
-    def beside(self, merged: Tensor, t: Tensor) -> Tensor:
-        """What goes past the blocks, of merged latents (B, T, C) or (B, C, h, w); t: (B,) in
-        [0, 1]."""
-        last = merged if merged.dim() == 3 else merged.movedim(1, -1)
-        known = waves(t).to(last)
-        known = known.reshape(-1, *[1] * (last.dim() - 2), 2 * WAVES).expand(*last.shape[:-1], -1)
+    def velocity(self, merged: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """Of merged latents, shaped as they are: (B, T, C) or (B, C, h, w). output: what the head gave.
+        t: (B,) in [0, 1]."""
+        axis = 2 if merged.dim() == 3 else 1
+        z, given = merged.movedim(axis, -1), output.movedim(axis, -1).to(merged)
+        num, known = z.shape[-1], waves(t).to(z)
+        known = known.reshape(-1, *[1] * (z.dim() - 2), 2 * WAVES).expand(*z.shape[:-1], -1)
         first, second = self.past
-        found = _linear(second, gelu(_linear(first, torch.cat([last, known], -1))))
-        fine = (last.unflatten(-1, (-1, len(self.fine))) @ self.fine.to(last)).flatten(-2)
-        found = found + _linear(self.straight, known) * fine
-        return found if merged.dim() == 3 else found.movedim(-1, 1)
+        past = _linear(second, gelu(_linear(first, torch.cat([z, given[..., num:], known], -1))))
+        fine = (z.unflatten(-1, (-1, len(self.fine))) @ self.fine.to(z)).flatten(-2)
+        found = given[..., :num] + past + _linear(self.straight, known) * fine
+        return found.movedim(-1, axis)
 
 
 def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]]:
@@ -338,9 +344,8 @@ def velocity(
     """Velocity, shaped as the latents in `given`, of a model that an adapter is `attached` to. plain:
     its forward. times: (B,) in [0, 1]."""
     merged = family.merged(given, adapter.factor)
-    latents = merged[family.latents]
-    found = family.velocity(plain(**merged)) + adapter.beside(latents, times.to(latents.device))
-    return split(found, adapter.factor)
+    latents, output = merged[family.latents], family.velocity(plain(**merged))
+    return split(adapter.velocity(latents, output, times.to(latents.device)), adapter.factor)
 
 
 def rank_for(model: nn.Module, family: Family) -> int:
