@@ -13,6 +13,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from blockskip import captions, config, files, photos, runs, sources
 from blockskip.config import Settings
@@ -66,6 +67,7 @@ def kind_word(kind: str | None) -> str:
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
     kept = {"kind": "cat", "name": "", "budget": None, "steps": None, "rank": None, "seed": None}
+    kept["speed"] = Settings.preview_speed
     given = draft.load().answers
     kept |= {key: value for key, value in given.items() if _usable(key, value)}
     kept["model"] = kept.get("model") or suitable_model()
@@ -82,6 +84,8 @@ def _usable(key: str, value: object) -> bool:
             return isinstance(value, str) and value in config.model_rows()
         case "budget" | "steps" | "rank" | "seed":
             return isinstance(value, int | float) and math.isfinite(value)
+        case "speed":
+            return value in tuple(config.PREVIEW_SPEEDS)
     return False
 
 
@@ -124,12 +128,14 @@ def train(
     steps: float | None,
     seed: float | None,
     rank: float | None,
+    speed: Literal[tuple(config.PREVIEW_SPEEDS)],
     anyway: bool,
 ) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
 
     model: a row of presets/models.toml, "" = the studio's choice. budget: GB of graphics memory.
-    steps, seed, rank: nothing = the studio's choice. anyway: the demo model on photos of one's own.
+    steps, seed, rank: nothing = the studio's choice. speed: of sample pictures. anyway: the demo model
+    on photos of one's own.
     Returns the run's name. Raises UserError when something is missing or a training is running.
     """
     with _train_lock:
@@ -137,6 +143,7 @@ def train(
         now, own = draft.load(), bool(uploads) or draft.load().own_photos
         given = {"kind": kind, "name": name, "model": model or suitable_model()}
         given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank}
+        given["speed"] = speed
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
             raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
@@ -227,6 +234,7 @@ def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0
     budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
     """
     given = {"model": model, "budget": budget, "steps": steps, "rank": None, "seed": None}
+    given["speed"] = None
     found = plans.plan_for(given, "pet", "pet", photos)
     if found.plan is None:
         raise found.error
@@ -265,6 +273,7 @@ def again(run: str) -> None:
         steps=settings.steps,
         rank=settings.rank,
         seed=settings.seed,
+        speed=settings.preview_speed,
     )
 
 

@@ -17,7 +17,7 @@ from blockskip.studio import actions, draft, outcome, panels, presses, screen, t
 from blockskip.studio.actions import told
 
 log = logging.getLogger(__name__)
-ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank")
+ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # through the queue: Gradio shows an error of what does not go through it to nobody
 PRESSED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -52,7 +52,7 @@ def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
     """Photos, answers, Train."""
     ui["files"].upload(told(add_photos), ui["files"], ui["files"], **PLAIN).then(**refreshed)
     ui["demo"].click(told(load_demo), None, filled, **PLAIN).then(**refreshed)
-    changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank")]
+    changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank", "speed")]
     changes += [ui["name"].blur, ui["kind"].blur, ui["budget"].release, ui["budget"].input]
     for (
         change

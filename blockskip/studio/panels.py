@@ -10,6 +10,7 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components.base import Component
 
+from blockskip import config
 from blockskip.studio import plans, texts
 
 Widgets = dict[str, Component]
@@ -129,21 +130,30 @@ def _advanced() -> Widgets:
         ("rank", texts.RANK, texts.RANK_INFO, 1, 256),
         ("seed", texts.SEED, texts.SEED_INFO, 0, 2**31 - 1),
     )
-    with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"), gr.Row():
-        return {
-            name: gr.Number(
-                None,
-                label=label,
-                info=info,
-                placeholder=texts.AUTOMATIC,
-                minimum=least,
-                maximum=most,
-                precision=0,
-                elem_id=name,
-                min_width=120,
-            )
-            for name, label, info, least, most in fields
-        }
+    with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"):
+        with gr.Row():
+            numbers = {
+                name: gr.Number(
+                    None,
+                    label=label,
+                    info=info,
+                    placeholder=texts.AUTOMATIC,
+                    minimum=least,
+                    maximum=most,
+                    precision=0,
+                    elem_id=name,
+                    min_width=120,
+                )
+                for name, label, info, least, most in fields
+            }
+        speed = gr.Radio(
+            list(config.PREVIEW_SPEEDS),
+            value=config.Settings.preview_speed,
+            label=texts.SPEED,
+            info=texts.SPEED_INFO,
+            elem_id="speed",
+        )
+    return numbers | {"speed": speed}
 
 
 def _go() -> Widgets:

@@ -50,7 +50,7 @@ def default_steps(model: str, photos: int) -> int:
 
 
 def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Planned:
-    """answers: model, budget (GiB), steps, rank, seed; None means the studio's own choice."""
+    """answers: model, budget (GiB), steps, rank, seed, speed; None means the studio's own choice."""
     model = answers["model"]
     steps = int(answers["steps"] or default_steps(model, photos))
     budget = float(answers["budget"] or default_budget())
@@ -63,6 +63,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
+        answers["speed"] or config.Settings.preview_speed,
         trigger,
         class_name,
         room["ram_gib"],
@@ -78,6 +79,7 @@ def _plan(
     steps: int,
     rank: int | None,
     seed: int,
+    speed: str,
     trigger: str,
     class_name: str,
     ram: float,
@@ -96,6 +98,7 @@ def _plan(
             rank=rank,
             seed=seed,
             preview_every=max(1, steps // 4),
+            preview_speed=speed,
         )
 
     try:

@@ -167,6 +167,10 @@ SEED = "Seed"
 SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
 RANK_INFO = "How much it can remember; 16 suits a pet."
+SPEED = "Sample pictures"
+SPEED_INFO = (
+    "Faster ones let most of the model rest where little changes. What is learnt is the same."
+)
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"

@@ -53,7 +53,7 @@ def asked():
 
     def train(**changes):
         usual = {"uploads": None, "kind": "cat", "name": "Momo", "model": "demo", "budget": 8.0}
-        usual |= {"steps": 40, "seed": 0, "rank": 16, "anyway": False}
+        usual |= {"steps": 40, "seed": 0, "rank": 16, "speed": "fast", "anyway": False}
         return actions.train(**usual | changes)
 
     return train

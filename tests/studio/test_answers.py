@@ -122,6 +122,8 @@ def test_the_plan_over_the_api_is_that_of_the_command():
         {"budget": float("nan"), "steps": float("nan")},
         {"budget": "much", "steps": "many", "rank": [], "seed": {}},
         {"steps": -4, "rank": -1, "seed": -1},
+        {"speed": "warp"},
+        {"speed": ["fast"]},
         {"steps": 1e300},
     ],
 )

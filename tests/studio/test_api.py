@@ -37,7 +37,7 @@ def test_the_names_and_parameters_are_the_documented_ones(client):
     said = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     given = {name: [p["parameter_name"] for p in api["parameters"]] for name, api in said.items()}
     assert given == {
-        "/train": "uploads kind name model budget steps seed rank anyway".split(),
+        "/train": "uploads kind name model budget steps seed rank speed anyway".split(),
         "/status": ["run"],
         "/plan": ["model", "budget", "photos", "steps"],
         "/pause": ["run"],
@@ -59,6 +59,7 @@ def test_a_training_from_a_program(client):
         "steps": 60,
         "seed": 0,
         "rank": 16,
+        "speed": "fastest",
     }
     with pytest.raises(AppError, match="drawn pets"):
         client.predict(**asked, anyway=False, api_name="/train")
