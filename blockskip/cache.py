@@ -75,6 +75,10 @@ class Cache(nn.Module, CacheMixin):
         another patch size, and so another number of tokens."""
         self._reset_stateful_cache()
 
+    def again(self) -> None:
+        """The next call goes on with what the one before it did: it is no further one of its step."""
+        self._call -= 1
+
     def calling(self, forward: Callable) -> Callable:
         """The model's forward, which one step may call more than once (for guidance): the first call
         is compared with the first ones of other steps, and so on. Not every pipeline says which."""

@@ -12,7 +12,9 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -27,10 +29,14 @@ from blockskip.memory.passes import Apart
 from blockskip.memory.placement import replaced
 from blockskip.place import data_dir
 
+if TYPE_CHECKING:
+    from blockskip.cache import Cache
+
 FACTORS = (4, 2)  # sides of a coarse patch in patches of the model, the coarsest first
 RANK = 32  # of the adapter's LoRA [paper]; less in models under 512 wide, where it would cost most
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
 STEPS = 50  # uniform ones, for which the paper says τ
+HOLD = 10  # coarse steps, at most, between two fine ones
 WAVES = 8  # of t, for the way past the blocks
 TOLD = 512  # numbers of a token, at most, that the blocks tell it
 DETAIL = 0.25  # of a latent's variance is finer than a larger patch shows: a beginning
@@ -220,11 +226,27 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
     return found
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A forward of the last step: its arguments, t, factor and velocity. missed: what is added to
+    coarse velocities; beside a fine one: what was added before it."""
+
+    given: dict
+    time: float
+    factor: int
+    velocity: Tensor
+    missed: Tensor | None
+
+
 class Dynamic:
     """A model that chooses the size of its patches in every step of sampling.
 
+    What larger patches miss is carried on (ours): the first coarse step also asks for the coarse
+    velocity of the step before, and the difference from what that step had is added from there on.
+    It changes slowly; every `hold` steps a fine one finds it anew.
+
     adapters: by factor. Make it before anything stands in the places of blocks. taus, rho: see
-    `choose`; of the adapters' factors or fewer.
+    `choose`; of the adapters' factors or fewer. cache: a step cache that works at the same time.
     factors: those of the steps so far; a schedule that is set (`fixed`) is followed instead of
     chosen, for measurements.
     """
@@ -236,24 +258,25 @@ class Dynamic:
         adapters: dict[int, Coarse],
         taus: Mapping[int, float],
         rho: float = RHO,
+        hold: int = HOLD,
     ) -> None:
         self.model, self.family, self.adapters = model, family, adapters
-        self.taus, self.rho = taus, rho
-        self.changed: Callable[[], None] | None = None
+        self.taus, self.rho, self.hold = taus, rho, hold
+        self.cache: Cache | None = None
         self.fixed: Sequence[int] = ()
         self.linears = dict(feed_forward(model, family))
         self.forget()
 
     def forget(self) -> None:
         """Another sampling begins."""
-        self.first, self.now = 1.0, None
+        self.first, self.now, self.call, self.resume = 1.0, None, 0, 0
         self.times, self.velocities, self.factors = [], [], []
+        self.before: dict[int, _Pass] = {}  # by call: guidance may need two a step
 
     @contextmanager
-    def working(self, changed: Callable[[], None] | None = None) -> Iterator[None]:
-        """Inside, the model works so. changed: called when the size changes, for caches of another
-        shape."""
-        self.changed = changed
+    def working(self, cache: Cache | None = None) -> Iterator[None]:
+        """Inside, the model works so."""
+        self.cache = cache
         own, plain = vars(self.model).get("forward"), self.model.forward
 
         def forward(*given: object, **named: object) -> object:
@@ -265,6 +288,7 @@ class Dynamic:
         try:
             yield
         finally:
+            self.before, self.velocities = {}, []  # `factors` is looked at
             del self.model.forward
             if own is not None:
                 self.model.forward = own
@@ -279,37 +303,59 @@ class Dynamic:
         anew, self.now = time != self.now, time
         time /= self.first
         if anew:
-            self._step(given)
-        factor = self.factors[-1]
+            self._step()
+        self.call = 0 if anew else self.call + 1
+        factor, before, missed = self.factors[-1], self.before.get(self.call), None
         if factor == 1:
             output = plain(**given)
+            velocity = self.family.velocity(output).float()
+            if self.resume:
+                missed = before.missed
         else:
-            output = (self.coarse(self.adapters[factor], plain, given, time),)
+            missed = self._missed(plain, before, factor)
+            coarse = self.coarse(plain, given, time, factor)
+            velocity = coarse.float() + missed
+            output = (velocity.to(coarse.dtype),)
+        self.before[self.call] = _Pass(given, time, factor, velocity, missed)
         if anew:
             self.times = [*self.times[-2:], time]
-            self.velocities = [*self.velocities[-2:], self.family.velocity(output).float()]
+            self.velocities = [*self.velocities[-2:], velocity]
         return output
 
-    def _step(self, given: dict) -> None:
-        """The size of a step that begins; the first three are fine. It holds for three steps at least
-        (ours): velocities of two sizes differ by more than what a step adds."""
-        factor = self.factors[-1] if self.factors else 1
+    def _step(self) -> None:
+        """The size of a step that begins; the first three are fine."""
+        last = self.factors[-1] if self.factors else 1
         if self.fixed:
             factor = self.fixed[len(self.factors)]
-        elif len(self.velocities) == 3:
-            change = third_difference(self.times, self.velocities)
-            patch = self.family.patch
+        elif self.resume:
+            factor, self.resume = self.resume, 0
+        elif len(self.velocities) < 3:
+            factor = 1
+        else:
+            change, patch = third_difference(self.times, self.velocities), self.family.patch
             factor = choose(cells(change, patch), patch, self.taus, self.rho)
-        if self.factors and factor != self.factors[-1]:
-            self.times, self.velocities = [], []
-            if self.changed:
-                self.changed()
+            if factor > 1 and min(self.factors[-self.hold :]) > 1:
+                factor, self.resume = 1, factor
+        if self.cache and factor != last:
+            self.cache.reset()
         self.factors.append(factor)
 
-    def coarse(
-        self, adapter: Coarse, plain: Callable[..., object], given: dict, time: float
-    ) -> Tensor:
+    def _missed(self, plain: Callable[..., object], before: _Pass, factor: int) -> Tensor:
+        """What coarse velocities of this size miss, as it was in the step before."""
+        if before.factor == factor:
+            return before.missed
+        found = before.velocity - self.coarse(plain, before.given, before.time, factor).float()
+        if self.cache:
+            self.cache.again()
+        if before.missed is not None and before.factor == 1 and self.call == 0:
+            # so that the velocities before the fine one go on without a jump
+            moved = [one + found - before.missed for one in self.velocities[:-1]]
+            self.velocities = [*moved, self.velocities[-1]]
+        return found
+
+    def coarse(self, plain: Callable[..., object], given: dict, time: float, factor: int) -> Tensor:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
+        adapter = self.adapters[factor]
         with attached(self.model, self.family, adapter, self.linears):
             times = torch.full((len(given[self.family.latents]),), time)
             return velocity(self.family, adapter, plain, given, times)

@@ -70,7 +70,7 @@ def sample(
             some = range(start, min(start + TOGETHER, len(seeds)))
             with (
                 cached(pipe, family, cache) as resting,
-                dynamic.working(resting and resting.reset) if dynamic else nullcontext(),
+                dynamic.working(resting) if dynamic else nullcontext(),
             ):
                 images += family.sample(
                     pipe,

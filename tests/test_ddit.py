@@ -146,9 +146,10 @@ def adapters(model, kind, awake=False):
 
 
 @torch.no_grad()
-def passed(model, dynamic, inputs, factor, time=None):
-    """Velocity of a step of that size."""
-    dynamic.fixed = [factor]
+def passed(model, dynamic, inputs, factor):
+    """Velocity of a pass of that size, alone."""
+    if factor > 1:
+        return dynamic.coarse(model.forward, inputs, 0.7, factor)
     with dynamic.working():
         return dynamic.family.velocity(model(**inputs))
 
@@ -246,8 +247,9 @@ def demo():
         text = encode.encode_captions(kind, pipe, ["a red cat", "a dog", ""], row.text_tokens)
         made = adapters(pipe.transformer, kind, True)
 
-    def paint(tau, steps=8, rows=preview.TOGETHER, cache=None):
-        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, taus(tau))
+    def paint(tau, steps=8, rows=preview.TOGETHER, cache=None, hold=ddit.HOLD):
+        how = {"taus": taus(tau or 0.0), "hold": hold}
+        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, **how)
         how = Sampling(64, steps, row.preview_guidance)
         texts = text.rows([0, 1]), text.rows([2])
         device = torch.device("cpu")
@@ -268,6 +270,37 @@ def test_a_sampling_is_fine_for_three_steps_and_then_as_coarse_as_it_may_be(demo
     assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
     assert not any(map(np.array_equal, exact, coarse))
     assert all(map(np.array_equal, exact, demo(None)[0]))  # nothing is left behind
+
+
+@torch.no_grad()
+def test_what_larger_patches_miss_is_carried_on(case):
+    """Each coarse velocity is the one before it and what the coarse pass says has changed; a fine one
+    is the model's own."""
+    model, kind = case.model(), case.family
+    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), taus={})
+    steps = []
+    for k in range(6):
+        inputs = given(case)
+        inputs[kind.latents] = inputs[kind.latents] + 0.1 * k
+        steps.append(inputs | {"timestep": inputs["timestep"] * (1 - 0.1 * k)})
+    dynamic.fixed = [1, 2, 2, 4, 1, 2]
+    with dynamic.working():
+        found = [kind.velocity(model(**inputs)) for inputs in steps]
+
+    def coarse(factor, k):
+        return dynamic.coarse(model.forward, steps[k], 1 - 0.1 * k, factor)
+
+    for k, factor in enumerate(dynamic.fixed):
+        if factor == 1:
+            assert torch.equal(found[k], kind.velocity(model(**steps[k])))
+        else:
+            expected = found[k - 1] + coarse(factor, k) - coarse(factor, k - 1)
+            torch.testing.assert_close(found[k], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_fine_step_comes_after_so_many_coarse_ones(demo):
+    _, dynamic = demo(float("inf"), steps=14, hold=4)
+    assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 1, 4, 4, 4, 4, 1, 4]
 
 
 def test_larger_patches_work_where_the_other_pictures_wait_in_ram(demo, monkeypatch):
@@ -300,6 +333,8 @@ def test_a_step_cache_begins_anew_where_the_size_changes(demo):
     fine, _ = demo(0.0, cache=FirstBlockCacheConfig(0.0))
     assert all(map(np.array_equal, fine, demo(None)[0]))
     plain, _ = demo(float("inf"))
+    computed, _ = demo(float("inf"), cache=FirstBlockCacheConfig(0.0))
+    assert all(map(np.array_equal, computed, plain))
     quick, dynamic = demo(float("inf"), cache=FirstBlockCacheConfig(9.0))
     assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
     assert not any(map(np.array_equal, plain, quick))
