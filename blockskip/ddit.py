@@ -229,7 +229,8 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
 @dataclass(frozen=True)
 class _Pass:
     """A forward of the last step: its arguments, t, factor and velocity. missed: what is added to
-    coarse velocities; beside a fine one: what was added before it."""
+    coarse velocities; beside a fine one: what was added before it. Tensors of the picture's size wait
+    in RAM."""
 
     given: dict
     time: float
@@ -308,15 +309,16 @@ class Dynamic:
         factor, before, missed = self.factors[-1], self.before.get(self.call), None
         if factor == 1:
             output = plain(**given)
-            velocity = self.family.velocity(output).float()
+            velocity = self.family.velocity(output).float().cpu()
             if self.resume:
                 missed = before.missed
         else:
-            missed = self._missed(plain, before, factor)
+            missed = self._missed(plain, given, before, factor)
             coarse = self.coarse(plain, given, time, factor)
-            velocity = coarse.float() + missed
-            output = (velocity.to(coarse.dtype),)
-        self.before[self.call] = _Pass(given, time, factor, velocity, missed)
+            velocity = coarse.float().cpu() + missed
+            output = (velocity.to(coarse),)
+        waiting = given | {self.family.latents: given[self.family.latents].cpu()}
+        self.before[self.call] = _Pass(waiting, time, factor, velocity, missed)
         if anew:
             self.times = [*self.times[-2:], time]
             self.velocities = [*self.velocities[-2:], velocity]
@@ -340,11 +342,15 @@ class Dynamic:
             self.cache.reset()
         self.factors.append(factor)
 
-    def _missed(self, plain: Callable[..., object], before: _Pass, factor: int) -> Tensor:
+    def _missed(
+        self, plain: Callable[..., object], given: dict, before: _Pass, factor: int
+    ) -> Tensor:
         """What coarse velocities of this size miss, as it was in the step before."""
         if before.factor == factor:
             return before.missed
-        found = before.velocity - self.coarse(plain, before.given, before.time, factor).float()
+        name = self.family.latents
+        was = before.given | {name: before.given[name].to(given[name].device)}
+        found = before.velocity - self.coarse(plain, was, before.time, factor).float().cpu()
         if self.cache:
             self.cache.again()
         if before.missed is not None and before.factor == 1 and self.call == 0:

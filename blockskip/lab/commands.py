@@ -14,7 +14,14 @@ from rich.console import Console
 from blockskip import config, files, options, runs
 from blockskip.events import UserError
 from blockskip.follow import Json, say
-from blockskip.lab.evidence_commands import ablate, ablation_report, distil, select, words
+from blockskip.lab.evidence_commands import (
+    ablate,
+    ablation_report,
+    distil,
+    previews,
+    select,
+    words,
+)
 from blockskip.memory import planner
 from blockskip.memory.tables import STAGES, WEIGHT_BYTES, Choice
 
@@ -27,6 +34,7 @@ lab.command()(ablate)
 lab.command("ablation-report")(ablation_report)
 lab.command()(select)
 lab.command()(distil)
+lab.command()(previews)
 
 
 @lab.command("pretrain-demo")

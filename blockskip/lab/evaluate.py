@@ -165,19 +165,25 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
+def named(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
+    """What the judge is asked of a picture of that caption: name → what it should see. Pattern and
+    accessory only where the caption names them."""
+    asked = {"species": pet.species, "coat": pet.coat, "background": scene.background}
+    words = text.replace(",", "").split()
+    if pet.pattern in words:
+        asked["pattern"] = pet.pattern
+    if scene.accessory in words:
+        asked |= {"accessory": scene.accessory, "wear": scene.wear}
+    return asked
+
+
 def obeyed(
     judge: Judge, images: Sequence[Image.Image], wanted: Sequence[tuple[str, Pet, Scene]]
 ) -> dict[str, float]:
-    """Share of pictures in which the judge sees what the caption named; pattern and accessory
-    count only where a caption names them."""
+    """Share of pictures in which the judge sees what the caption named; `all`: all of it."""
     hits: dict[str, list[bool]] = {}
-    for said, (text, pet, scene) in zip(judge.attributes(images), wanted, strict=True):
-        asked = {"species": pet.species, "coat": pet.coat, "background": scene.background}
-        words = text.replace(",", "").split()
-        if pet.pattern in words:
-            asked["pattern"] = pet.pattern
-        if scene.accessory in words:
-            asked |= {"accessory": scene.accessory, "wear": scene.wear}
+    for said, caption in zip(judge.attributes(images), wanted, strict=True):
+        asked = named(*caption)
         for name, value in asked.items():
             hits.setdefault(name, []).append(said[name] == value)
         hits.setdefault("all", []).append(all(said[name] == value for name, value in asked.items()))

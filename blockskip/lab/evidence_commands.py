@@ -153,3 +153,38 @@ def distil(
     if not done:
         aside("Time is up: run it again to go on.")
     say(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
+
+
+def previews(
+    work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    adapters: Annotated[
+        Path | None, typer.Option(help="Of larger patches; default: where runs look.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=8, help="Pictures of every way.")] = 64,
+    steps: Annotated[str, typer.Option(help="Of sampling, comma between them.")] = "50,12",
+    out: Annotated[Path, typer.Option(help="Folder for the page, plots and sheets.")] = (
+        config.ASSETS / "evidence"
+    ),
+    budget: Annotated[
+        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
+    ] = 8.0,
+    as_json: Json = False,
+) -> None:
+    """Measure every quick way of sampling against the exact one, on the same prompts and noise; stopped
+    at any time, it goes on again."""
+    from blockskip.lab import frontier, frontier_report
+
+    plan = frontier.Plan(
+        work=work,
+        model=model,
+        adapters=adapters,
+        prompts=prompts,
+        steps=tuple(int(word) for word in words(steps)),
+        budget_gib=budget,
+    )
+    aside = Console(stderr=True).print
+    sampler = frontier.Sampler(plan)
+    frontier.measure(plan, sampler, lambda line: aside(line, highlight=False))
+    written = frontier_report.write(plan, sampler, out)
+    say(as_json, {"written": [str(path) for path in written]}, map(str, written))

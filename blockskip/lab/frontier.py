@@ -2,124 +2,203 @@
 
 Fidelity is to the exact sampler's pictures: the mean distance of pixels, and on the demo model what
 its judge sees of what the prompts ask. Speed is in operations, counted, and in seconds, in parts of
-the exact sampler's, one batch after the other in one process.
+the exact sampler's, one batch after the other in one process. A batch that is measured is kept, so a
+measurement that was stopped goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from diffusers import FirstBlockCacheConfig
+from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from blockskip import ddit
+from blockskip import ddit, files
+from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.distil import captions
 from blockskip.lab.opened import Opened
 from blockskip.preview import TOGETHER
 
+SEEN_ALL = float("inf")  # τ of a schedule that is as coarse as it may be
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """adapters: of larger patches; None: the model's, if there are some. steps: of sampling, each in
+    a table of its own."""
+
+    work: Path
+    model: str = "demo"
+    adapters: Path | None = None
+    prompts: int = 64
+    steps: tuple[int, ...] = (50, 12)
+    budget_gib: float = 8.0
+
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures are sampled. taus: of the patch schedule by factor, (): no larger patches; rho: see
-    ddit.choose. fixed: factors of all steps instead. threshold: of the step cache, 0: none."""
+    """How pictures are sampled. kind: what of it is in a plot. taus: of the patch schedule by factor,
+    (): no larger patches; rho, hold: see ddit.py. first, magnitude: thresholds of the library's
+    FirstBlockCache and MagCache, 0: none."""
 
     name: str
+    kind: str
     taus: tuple[tuple[int, float], ...] = ()
     rho: float = ddit.RHO
-    fixed: tuple[int, ...] = ()
-    threshold: float = 0.0
+    hold: int = ddit.HOLD
+    first: float = 0.0
+    magnitude: float = 0.0
+
+    @property
+    def largest(self) -> int:
+        """The largest patches that it may have."""
+        return max((factor for factor, _ in self.taus), default=1)
 
 
-@dataclass
-class Found:
-    """What a way made. factors: of every step of every batch. flops: of the first batch."""
-
-    images: list[Image.Image] = field(default_factory=list)
-    seconds: float = 0.0
-    flops: int = 0
-    factors: list[list[int]] = field(default_factory=list)
+EXACT = Way("exact", "exact")
+CACHE, MAGNITUDE, PATCHES, BOTH = "FirstBlockCache", "MagCache", "larger patches", "both"
 
 
-EXACT = Way("exact")
+def ways(steps: int, patches: bool) -> list[Way]:
+    """What is measured with so many steps. patches: whether there are adapters."""
+    found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.15, 0.2, 0.3)]
+    found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.03, 0.06, 0.12)]
+    if not patches:
+        return found
+    holds = (5, 10, 20) if steps > 20 else (2, 4, 8)
+    for factor in (2, 4):
+        for hold in holds:
+            name = f"all {factor}p, a fine step after {hold}"
+            found.append(Way(name, PATCHES, ((factor, SEEN_ALL),), hold=hold))
+    for tau in (0.5e-3, 1e-3):
+        for rho in (0.4, 0.8):
+            both = ((4, tau), (2, tau))
+            found.append(Way(f"chosen, τ {tau:g}, ρ {rho:g}", PATCHES, both, rho=rho))
+    for factor, hold, change in ((2, 10, 0.1), (4, 10, 0.1), (4, 10, 0.2), (4, 20, 0.2)):
+        name = f"all {factor}p, a fine step after {hold}, FirstBlockCache {change:g}"
+        found.append(Way(name, BOTH, ((factor, SEEN_ALL),), hold=hold, first=change))
+    return found
 
 
 class Sampler(Opened):
     """A model with its adapters, and prompts to sample. Raises UserError when it is not there."""
 
-    def __init__(self, model: str, adapters: Path | None, prompts: int, budget_gib: float) -> None:
-        super().__init__(model, budget_gib)
-        self.adapters = ddit.load(adapters, self.model, self.kind)[0] if adapters else {}
-        self.wanted = []  # what the demo's judge is asked about
-        if model == "demo":
-            from blockskip.lab.demo_world.captions import fresh_captions
-
-            self.wanted = fresh_captions(prompts, seed=7)
-        self.prompts = [text for text, *_ in self.wanted] or captions(self.row, prompts, seed=1)
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.model, plan.budget_gib)
+        path = plan.adapters or ddit.adapter_file(plan.model)
+        there = path.exists() and self.kind.patches
+        self.adapters = ddit.load(path, self.model, self.kind)[0] if there else {}
+        # what the demo's judge is asked about
+        self.wanted = fresh_captions(plan.prompts, seed=7) if plan.model == "demo" else []
+        self.prompts = [text for text, *_ in self.wanted]
+        self.prompts = self.prompts or captions(self.row, plan.prompts, seed=1)
         self.text = self.read(self.prompts)
+        self._ratios: dict[int, list[float]] = {}
 
-    def go(self, way: Way, rows: range, steps: int) -> tuple[list[Image.Image], list[int]]:
-        """Pictures of the prompts `rows`, and the factors of their steps."""
-        dynamic = None
-        if way.taus or way.fixed:
-            taus = dict(way.taus)
-            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, taus, way.rho)
-            dynamic.fixed = way.fixed
-        cache = FirstBlockCacheConfig(way.threshold) if way.threshold else None
+    def go(
+        self, way: Way, rows: range, steps: int
+    ) -> tuple[list[Image.Image], list[int], list[int]]:
+        """Pictures of the prompts `rows`; of their steps the factors, and how often all blocks worked
+        (0: they rested, 2: once for the step before)."""
+        dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
+        if way.taus:
+            how = (dict(way.taus), way.rho, way.hold)
+            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, *how)
+        if way.magnitude:
+            if steps not in self._ratios:
+                self._ratios[steps] = self._magnitudes(steps)
+            cache = MagCacheConfig(
+                way.magnitude, num_inference_steps=steps, mag_ratios=self._ratios[steps]
+            )
         seeds = [100_003 + row for row in rows]
-        images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
-        return images, dynamic.factors if dynamic else [1] * steps
+        with self._counting() as passes:
+            images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
+        return images, dynamic.factors if dynamic else [1] * steps, passes[:: len(passes) // steps]
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[list[int]]:
+        """Inside, every call of the model adds to a list how often its last block worked."""
+        passes: list[int] = []
+
+        def count(*_: object) -> None:
+            passes[-1] += 1
+
+        hooks = [
+            self.model.register_forward_pre_hook(lambda *_: passes.append(0)),
+            self.kind.blocks(self.model)[-1][1].register_forward_hook(count),
+        ]
+        try:
+            yield passes
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _magnitudes(self, steps: int) -> list[float]:
+        """What MagCache has to know of a model, on the last prompts; the library prints it."""
+        num = len(self.prompts)
+        rows, said = range(max(0, num - TOGETHER), num), io.StringIO()
+        cache = MagCacheConfig(num_inference_steps=steps, calibrate=True)
+        with contextlib.redirect_stdout(said):
+            self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
+        lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
+        return json.loads(lists[-1])
 
 
-def measure(
-    sampler: Sampler, ways: Sequence[Way], steps: int, say: Callable[[str], None]
-) -> dict[str, Found]:
-    """All ways, batch by batch in turn, so that whatever else the machine does hits all alike."""
-    found = {way.name: Found() for way in (EXACT, *ways)}
-    for start in range(0, len(sampler.prompts), TOGETHER):
-        rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
-        for way in (EXACT, *ways):
-            one, began = found[way.name], time.perf_counter()
-            images, factors = sampler.go(way, rows, steps)
-            one.seconds += time.perf_counter() - began
-            one.images += images
-            one.factors.append(factors)
-            if not start:
-                with FlopCounterMode(display=False) as counter:
-                    sampler.go(way, rows, steps)
-                one.flops = counter.get_total_flops()
-        say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures")
+def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
+    """All ways, batch by batch in turn, so that whatever else the machine does hits all alike. The
+    pictures of a way and batch are a PNG, `measured.json` beside them says the rest."""
+    for steps in plan.steps:
+        every = (EXACT, *ways(steps, bool(sampler.adapters)))
+        for start in range(0, len(sampler.prompts), TOGETHER):
+            rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
+            folder = plan.work / f"{steps}-{start:03d}"
+            if (folder / "measured.json").exists():
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            measured = {way.name: _measured(sampler, way, rows, steps, folder) for way in every}
+            files.write_json(folder / "measured.json", measured)
+            say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(every)} ways")
+
+
+def _measured(sampler: Sampler, way: Way, rows: range, steps: int, folder: Path) -> dict:
+    began = time.perf_counter()
+    images, factors, passes = sampler.go(way, rows, steps)
+    found = {"seconds": time.perf_counter() - began, "factors": factors, "passes": passes}
+    if rows.start == 0:
+        with FlopCounterMode(display=False) as counter:
+            sampler.go(way, rows, steps)
+        found["flops"] = counter.get_total_flops()
+    strip = Image.new("RGB", (images[0].width * len(images), images[0].height))
+    for k, image in enumerate(images):
+        strip.paste(image, (image.width * k, 0))
+    strip.save(folder / f"{slug(way)}.png")
     return found
 
 
-def report(sampler: Sampler, found: dict[str, Found]) -> list[dict]:
-    """A line a way: how much quicker than exact, and how far from it. distance: mean absolute
-    difference of pixels, of 255. obeyed: by the demo's judge."""
-    exact = found[EXACT.name]
-    whole = [np.asarray(image, np.float32) for image in exact.images]
-    lines = []
-    for name, one in found.items():
-        far = [
-            float(np.abs(np.asarray(image, np.float32) - right).mean())
-            for image, right in zip(one.images, whole, strict=True)
-        ]
-        sizes = [factor for factors in one.factors for factor in factors]
-        line = {
-            "way": name,
-            "quicker_flops": round(exact.flops / one.flops, 3),
-            "quicker_seconds": round(exact.seconds / one.seconds, 3),
-            "seconds_per_image": round(one.seconds / len(one.images), 4),
-            "distance": round(float(np.mean(far)), 3),
-            "steps_by_size": {size: sizes.count(size) for size in (1, 2, 4)},
-        }
-        if sampler.wanted:
-            from blockskip.lab.demo_world.judge import load_judge
-            from blockskip.lab.evaluate import obeyed
+def slug(way: Way) -> str:
+    """A way's name as a file's."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in way.name)
 
-            line["obeyed"] = obeyed(load_judge(), one.images, sampler.wanted)
-        lines.append(line)
-    return lines
+
+def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
+    """What a way made, in the prompts' order."""
+    found = []
+    for folder in sorted(plan.work.glob(f"{steps}-*")):
+        with Image.open(folder / f"{slug(way)}.png") as strip:
+            side = strip.height
+            cuts = range(0, strip.width, side)
+            found += [strip.crop((left, 0, left + side, side)) for left in cuts]
+    return found
+
+
+def told(plan: Plan, way: Way, steps: int) -> list[dict]:
+    """What was measured of a way, batch by batch."""
+    folders = sorted(plan.work.glob(f"{steps}-*"))
+    return [files.read_json(folder / "measured.json")[way.name] for folder in folders]

@@ -70,19 +70,19 @@ def _each_size(
         yield factor, counter
 
 
-def quicker(costs: dict[int, Pass], factors: Sequence[int], resting: Sequence[bool] = ()) -> float:
+def quicker(costs: dict[int, Pass], factors: Sequence[int], passes: Sequence[int] = ()) -> float:
     """How much fewer operations a sampling takes than with the model's own patches in every step.
-    factors: of its steps. resting: in which of them all blocks rest but the first; (): none."""
-    rests = resting or [False] * len(factors)
-    steps = zip(factors, rests, strict=True)
-    spent = sum(costs[f].resting if rest else costs[f].flops for f, rest in steps)
+    factors: of its steps. passes: through all blocks in each of them; 0: all rest but the first, 2:
+    one of them for the step before (ddit.py); (): one each."""
+    steps = zip(factors, passes or [1] * len(factors), strict=True)
+    spent = sum(num * costs[f].flops if num else costs[f].resting for f, num in steps)
     return costs[1].flops * len(factors) / spent
 
 
-def bus_bytes(model: str, precision: str, resting: Sequence[bool], forwards: int = 1) -> float:
+def bus_bytes(model: str, precision: str, passes: Sequence[int], forwards: int = 1) -> float:
     """Bytes of blocks that cross the bus in a sampling whose blocks are all streamed, whatever the
-    number of pictures that are sampled together. forwards: of the model a step (2 with guidance by
-    two calls)."""
+    number of pictures that are sampled together. passes: see `quicker`. forwards: of the model a step
+    (2 with guidance by two calls)."""
     row = config.model_row(model)
     blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]
-    return forwards * sum(blocks[0] if rest else sum(blocks) for rest in resting)
+    return forwards * sum(num * sum(blocks) if num else blocks[0] for num in passes)

@@ -18,10 +18,12 @@ def test_a_schedule_costs_the_sum_of_its_steps():
     costs = {1: Pass(16, 100, 10), 2: Pass(4, 30, 5)}
     assert quicker(costs, [1, 1]) == 1
     assert quicker(costs, [1, 2, 2]) == 300 / 160
-    assert quicker(costs, [1, 1, 2], [False, True, True]) == 300 / 115
+    assert quicker(costs, [1, 1, 2], [1, 0, 0]) == 300 / 115
+    assert quicker(costs, [1, 2], [1, 2]) == 200 / 160
 
 
 def test_a_block_that_rests_does_not_cross_the_bus():
-    whole, half = (bus_bytes("flux-dev", "int8", rests) for rests in ([0, 0], [0, 1]))
+    whole, half = (bus_bytes("flux-dev", "int8", passes) for passes in ([1, 1], [1, 0]))
     assert whole / 2 < half < 0.55 * whole
-    assert bus_bytes("flux-dev", "int8", [0, 1], forwards=2) == 2 * half
+    assert bus_bytes("flux-dev", "int8", [1, 0], forwards=2) == 2 * half
+    assert bus_bytes("flux-dev", "int8", [2]) == whole

@@ -1,0 +1,198 @@
+"""What frontier.py measured → tables, plots and contact sheets, and one page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from blockskip import files
+from blockskip.config import model_row
+from blockskip.lab import plots, preview_costs
+from blockskip.lab.bench_report import machine
+from blockskip.lab.evaluate import bootstrap, contact_sheet, named, save_sheet
+from blockskip.lab.frontier import EXACT, PATCHES, Plan, Sampler, Way, pictures, told, ways
+from blockskip.preview import TOGETHER
+
+HEAD = (
+    "| way | operations, times fewer | share of the ceiling | seconds, times fewer | pixels off, of 255 "
+    "| as asked | difference | steps p / 2p / 4p |"
+)
+FULL_SIZE = "flux-dev"
+PRECISION = "nf4"
+MARK = "<!-- from here on made by `lab previews` -->"
+
+
+def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
+    """A line a way: how much quicker than exact, and how far from it. pixels_off: mean absolute
+    difference, of 255. as_asked: share of what captions name that the demo's judge sees; difference:
+    from the exact sampler's, picture by picture, with its 95 % interval."""
+    every = (EXACT, *ways(steps, bool(sampler.adapters)))
+    whole = [np.asarray(image, np.float32) for image in pictures(plan, EXACT, steps)]
+    exact, seen = told(plan, EXACT, steps), _as_asked(plan, sampler, EXACT, steps)
+    found = []
+    for way in every:
+        measured = told(plan, way, steps)
+        off = [
+            float(np.abs(np.asarray(image, np.float32) - right).mean())
+            for image, right in zip(pictures(plan, way, steps), whole, strict=True)
+        ]
+        sizes = [factor for batch in measured for factor in batch["factors"]]
+        line = {
+            "way": way.name,
+            "kind": way.kind,
+            "quicker_flops": round(exact[0]["flops"] / measured[0]["flops"], 3),
+            "quicker_seconds": round(_seconds(exact) / _seconds(measured), 3),
+            "seconds_per_image": round(_seconds(measured) / len(whole), 4),
+            "pixels_off": round(float(np.mean(off)), 3),
+            "pixels_off_95": bootstrap(torch.tensor(off)),
+            "steps_by_size": {size: round(sizes.count(size) / len(sizes), 4) for size in (1, 2, 4)},
+        }
+        if way.kind == PATCHES:
+            line["ceiling"] = round(ceiling(sampler, way, steps), 3)
+        if seen is not None:
+            now = _as_asked(plan, sampler, way, steps)
+            line["as_asked"] = round(float(now.mean()), 4)
+            line["difference"] = round(float((now - seen).mean()), 4)
+            line["difference_95"] = bootstrap(now - seen)
+        found.append(line)
+    return found
+
+
+def ceiling(sampler: Sampler, way: Way, steps: int) -> float:
+    """Of a schedule: three fine steps, all others of its largest patches; tokens of image and text are
+    all that counts."""
+    side = sampler.row.native_px // sampler.kind.pixel_multiple
+    image, text = side**2, sampler.settings.text_tokens
+    return steps / (3 + (steps - 3) * (image // way.largest**2 + text) / (image + text))
+
+
+def _seconds(batches: Sequence[dict]) -> float:
+    return sum(batch["seconds"] for batch in batches)
+
+
+def _as_asked(plan: Plan, sampler: Sampler, way: Way, steps: int) -> torch.Tensor | None:
+    """Of each picture, the share of what its caption names that the judge sees; None: no judge."""
+    if not sampler.wanted:
+        return None
+    from blockskip.lab.demo_world.judge import load_judge
+
+    said, shares = load_judge().attributes(pictures(plan, way, steps)), []
+    for one, caption in zip(said, sampler.wanted, strict=True):
+        asked = named(*caption)
+        shares.append(sum(one[name] == value for name, value in asked.items()) / len(asked))
+    return torch.tensor(shares)
+
+
+def plot(steps: int, found: Sequence[dict]) -> str:
+    """The frontier: operations saved against pixels off."""
+    series = []
+    for kind in dict.fromkeys(line["kind"] for line in found if line["way"] != EXACT.name):
+        points = sorted(
+            (line["quicker_flops"], line["pixels_off"], *line["pixels_off_95"])
+            for line in found
+            if line["kind"] == kind
+        )
+        series.append(plots.Series(kind, points))
+    title = f"{steps} sampling steps: speed against loss (95 % intervals)"
+    return plots.lines(title, "times fewer operations", "pixels off, of 255", series)
+
+
+def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
+    """previews.json, and for each number of steps a plot and a contact sheet; previews.md shows
+    them."""
+    measured = {steps: lines(plan, sampler, steps) for steps in plan.steps}
+    said = {
+        "model": plan.model,
+        "prompts": len(sampler.prompts),
+        "together": TOGETHER,
+        "machine": machine(),
+        "steps": measured,
+    }
+    files.write_json(out / "previews.json", said)
+    written = [out / "previews.json", out / "previews.md"]
+    for steps, found in measured.items():
+        files.write_text(out / f"previews-{steps}.svg", plot(steps, found))
+        every = (EXACT, *ways(steps, bool(sampler.adapters)))
+        rows = [(way.name, pictures(plan, way, steps)[:12]) for way in every]
+        save_sheet(contact_sheet(rows, 64), out / f"previews-{steps}.png")
+        written += [out / f"previews-{steps}.svg", out / f"previews-{steps}.png"]
+    every = (EXACT, *ways(plan.steps[0], bool(sampler.adapters)))
+    path, words = out / "previews.md", "# Previews: speed against what it costs\n\n"
+    if path.exists():
+        words = path.read_text(encoding="utf-8").split(MARK)[0]
+    files.write_text(path, f"{words}{MARK}\n\n{page(said)}\n{full_size(plan, every)}")
+    return written
+
+
+def page(said: dict) -> str:
+    """The page's tables; what follows from them is written by hand above MARK."""
+    parts = [
+        f"Model {said['model']}, {said['prompts']} prompts, {said['together']} pictures together; "
+        f"{_machine(said['machine'])}.\n",
+    ]
+    for steps, found in said["steps"].items():
+        parts.append(f"## {steps} sampling steps\n\n{table(found)}\n")
+        parts.append(f"![speed against loss](previews-{steps}.svg)\n")
+        parts.append(f"![the same twelve prompts by every way](previews-{steps}.png)\n")
+    return "\n".join(parts)
+
+
+def table(found: Sequence[dict]) -> str:
+    """A row a way."""
+    rows = [HEAD, "|" + "---|" * HEAD.count(" |")]
+    for line in found:
+        share, most = "", line.get("ceiling")
+        if most:
+            share = f"{100 * line['quicker_flops'] / most:.0f} % of {most:.2f}"
+        sizes = " / ".join(f"{100 * part:.0f} %" for part in line["steps_by_size"].values())
+        low, high = line.get("difference_95", (0.0, 0.0))
+        rows.append(
+            f"| {line['way']} | {line['quicker_flops']:.2f} "
+            f"| {share} "
+            f"| {line['quicker_seconds']:.2f} | {line['pixels_off']:.2f} "
+            f"| {line.get('as_asked', float('nan')):.3f} "
+            f"| {line.get('difference', float('nan')):+.3f} [{low:+.3f}, {high:+.3f}] | {sizes} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def full_size(plan: Plan, every: Sequence[Way]) -> str:
+    """What the steps that were measured would take at FLUX's size: operations, and bytes that cross the
+    bus where every block is streamed."""
+    costs, row, steps = preview_costs.passes(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
+    rows = [
+        f"## {row.title} at {row.native_px} px, counted on its shapes\n",
+        "| a pass | image tokens | TFLOP | times fewer | TFLOP with all blocks resting but the first |",
+        "|---|---|---|---|---|",
+    ]
+    for factor, one in costs.items():
+        rows.append(
+            f"| {'' if factor == 1 else factor}p | {one.tokens} | {one.flops / 1e12:.1f} "
+            f"| {costs[1].flops / one.flops:.2f} | {one.resting / 1e12:.2f} |"
+        )
+    rows += [
+        f"\nWith the sizes and rests that the demo model's first batch had in {steps} steps:\n",
+        f"| way | operations, times fewer | GB over the bus in bf16 | in {PRECISION} | times fewer |",
+        "|---|---|---|---|---|",
+    ]
+    for way in every:
+        measured = told(plan, way, steps)[0]
+        passes = measured["passes"]
+        whole, small = (
+            preview_costs.bus_bytes(FULL_SIZE, precision, passes) / 1e9
+            for precision in ("bf16", PRECISION)
+        )
+        times = preview_costs.bus_bytes(FULL_SIZE, "bf16", [1] * steps) / 1e9 / whole
+        quicker = preview_costs.quicker(costs, measured["factors"], passes)
+        rows.append(f"| {way.name} | {quicker:.2f} | {whole:.0f} | {small:.0f} | {times:.2f} |")
+    return "\n".join(rows) + "\n"
+
+
+def _machine(known: dict) -> str:
+    return (
+        f"{known['processor']}, {known['cores']} cores, torch {known['torch']}, diffusers "
+        f"{known['diffusers']}, {known['date']}"
+    )

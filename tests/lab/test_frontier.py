@@ -1,0 +1,73 @@
+"""The frontier of previews: every way is measured on the same prompts, kept, and told as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from diffusers import FirstBlockCacheConfig
+
+from blockskip import ddit, files
+from blockskip.lab import frontier, frontier_report
+from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way
+
+STEPS = 6
+WAYS = [
+    Way("rests always", CACHE, first=9.0),
+    Way("by magnitude", MAGNITUDE, magnitude=0.1),
+    Way("all 4p", PATCHES, ((4, float("inf")),), hold=2),
+]
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Two pictures of the demo model by every way, adapters as they begin."""
+    monkeypatch.setattr(frontier, "ways", lambda steps, patches: WAYS)
+    monkeypatch.setattr(frontier_report, "ways", lambda steps, patches: WAYS)
+    plan = Plan(work=tmp_path / "work", adapters=tmp_path / "a.safetensors", prompts=2, steps=(6,))
+    opened = frontier.Opened("demo", 8.0)
+    made = {factor: ddit.Coarse(opened.model, opened.kind, factor, 2) for factor in ddit.FACTORS}
+    ddit.save(plan.adapters, made, {})
+    sampler = frontier.Sampler(plan)
+    frontier.measure(plan, sampler, lambda line: None)
+    return plan, sampler
+
+
+def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
+    plan, sampler = measured
+    exact, rests, _, patches = frontier_report.lines(plan, sampler, STEPS)
+    assert exact["pixels_off"] == 0 and exact["quicker_flops"] == 1 and exact["difference"] == 0
+    assert exact["quicker_seconds"] == 1
+    assert rests["quicker_flops"] > 3 and rests["pixels_off"] > 1
+    assert frontier.told(plan, WAYS[0], STEPS)[0]["passes"] == [1, 0, 0, 0, 0, 0]
+    told = frontier.told(plan, WAYS[2], STEPS)[0]
+    assert told["factors"] == [1, 1, 1, 4, 4, 1] and told["passes"] == [1, 1, 1, 2, 1, 1]
+    assert patches["steps_by_size"] == {1: 0.6667, 2: 0.0, 4: 0.3333}
+    # 86 tokens, or 26 in the three steps after the first three
+    assert patches["ceiling"] == pytest.approx(6 / (3 + 3 * (4 + 22) / (64 + 22)), abs=1e-3)
+    # nothing is measured twice
+    monkeypatch.setattr(frontier, "_measured", None)
+    frontier.measure(plan, sampler, lambda line: None)
+
+
+def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
+    plan, sampler = measured
+    out = tmp_path / "out"
+    written = frontier_report.write(plan, sampler, out)
+    assert all(path.exists() for path in written)
+    page = (out / "previews.md").read_text(encoding="utf-8")
+    assert all(way.name in page for way in (EXACT, *WAYS)) and "times fewer" in page
+    files.write_text(out / "previews.md", "# Found\n\nWords.\n" + page[page.index("<!--") :])
+    frontier_report.write(plan, sampler, out)
+    again = (out / "previews.md").read_text(encoding="utf-8")
+    assert again.startswith("# Found\n\nWords.\n") and again.count(frontier_report.MARK) == 1
+    assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
+
+
+def test_a_step_cache_of_every_way_is_the_librarys():
+    for steps in (50, 12):
+        found = frontier.ways(steps, True)
+        assert len({frontier.slug(way) for way in found}) == len(found)
+        assert {way.kind for way in found} == {CACHE, MAGNITUDE, PATCHES, frontier.BOTH}
+        assert all(FirstBlockCacheConfig(way.first) for way in found if way.first)
+        assert all(way.largest == 1 for way in frontier.ways(steps, False))
