@@ -21,7 +21,7 @@ def ablate(
     work: Annotated[Path, typer.Option(help="Where cells.jsonl is kept and gone on with.")],
     table: Annotated[
         str, typer.Option(help="Tables one after another; with + between them: together.")
-    ] = "A+B,C,D,E",
+    ] = "A+B,C,D,F,E",
     rows: Annotated[str, typer.Option(help="Only these rows, comma between them.")] = "",
     subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: as the table says.")] = 0,
     seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,

@@ -190,6 +190,25 @@ def _others() -> list[Row]:
     ]
 
 
+def _causes() -> list[Row]:
+    """What skipping loses against LoRA on every block, its causes one by one: fewer blocks that learn
+    (nothing skipped, all gradients exact), fewer numbers, residuals that grow old."""
+    front, back = SPLITS[50][0]
+
+    def within(percent: int) -> Row:
+        words = f"LoRA on the middle of {percent} % skipped, but nothing skipped"
+        middle = skipped(*SPLITS[percent][0])
+        return Row(f"middle-{percent}", words, middle, trainer=baselines.WholeTrainer)
+
+    about = f"50 % skipped, chosen span {front} + {back}"
+    return [
+        within(30),
+        within(50),
+        Row("ours-50-rank-32", f"{about}, fresh, rank 32", skipped(front, back, rank=32)),
+        Row("ours-50-window-2", f"{about}, window 2 %", window(front, back, 2)),
+    ]
+
+
 def _choices() -> list[Row]:
     """One thing changed at a time, at 50 %; then plain LoRA's own learning rate."""
     front, back = SPLITS[50][0]
@@ -270,6 +289,7 @@ def tables() -> dict[str, Table]:
         Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
         Table("C", "How long a window serves, 32 px", tuple(_windows()), 4, 1),
         Table("D", "Other methods, 64 px", tuple(_others()), 4, 1),
+        Table("F", "Where the loss of skipping comes from, 64 px", tuple(_causes()), 4, 1),
         Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
         Table("S", "Splits, 64 px", tuple(_splits()), 4, 1, chosen_on=True),
         Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
