@@ -17,7 +17,7 @@ from blockskip.lab.frontier import EXACT, PATCHES, Plan, Sampler, Way, pictures,
 from blockskip.preview import TOGETHER
 
 HEAD = (
-    "| way | operations, times fewer | share of the ceiling | seconds, times fewer | pixels off, of 255 "
+    "| way | operations, times fewer | share of the ceiling | processor seconds, times fewer | pixels off, of 255 "
     "| as asked | difference | steps p / 2p / 4p |"
 )
 FULL_SIZE = "flux-dev"
