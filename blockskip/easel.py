@@ -98,7 +98,7 @@ class Easel:
                 self.device,
                 settings.preview_batch,
                 settings.preview_tiled,
-                **preview.quickened(settings, sampling.steps),
+                **preview.quickened(settings, sampling.steps, self.kind, self.pipe.transformer),
             )
 
     def _text(self, prompts: Sequence[str]) -> Text:

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from blockskip import files
-from blockskip.config import ROOT
+from blockskip.config import ASSETS, ROOT
 from blockskip.events import UserError
 
 LEAST = 2 << 30  # bytes that must be free where data is to live
@@ -20,6 +20,13 @@ def data_dir() -> Path:
     (`set_data_dir`) when this process began, else the user's data folder."""
     chosen = os.environ.get("BLOCKSKIP_DATA")
     return Path(chosen) if chosen else _remembered()
+
+
+def adapter_file(model: str) -> Path:
+    """Where a model's adapters of larger patches are looked for (ddit.py); the demo's are shipped."""
+    if model == "demo":
+        return ASSETS / "demo-ddit.safetensors"
+    return data_dir() / "ddit" / f"{model}.safetensors"
 
 
 def set_data_dir(path: Path | str) -> Path:

@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from diffusers import FirstBlockCacheConfig
 from PIL import Image
 from torch import Tensor, nn
 
-from blockskip import encode, files, painting
+from blockskip import coarse, ddit, encode, files, painting
 from blockskip.cache import cached, step_cache
 from blockskip.config import Settings
-from blockskip.ddit import Dynamic
 from blockskip.events import Image as Shown
 from blockskip.events import Note, UserError
 from blockskip.families.base import Family, Sampling, Text
@@ -22,6 +22,7 @@ from blockskip.flow import generator
 from blockskip.memory.ease import eased
 from blockskip.memory.placement import free, replaced, resident
 from blockskip.memory.walk import beside, layerwise
+from blockskip.place import adapter_file
 from blockskip.report import Reporter
 from blockskip.skipping import restore, snapshot
 
@@ -49,7 +50,7 @@ def sample(
     rows: int = TOGETHER,
     tiled: bool = False,
     cache: object | None = None,
-    dynamic: Dynamic | None = None,
+    dynamic: ddit.Dynamic | None = None,
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
 
@@ -82,9 +83,20 @@ def sample(
     return images
 
 
-def quickened(settings: Settings, steps: int) -> dict[str, object]:
+def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, object]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
-    return {"cache": step_cache(settings.preview_speed, steps)}
+    cached = {"cache": step_cache(settings.preview_speed, steps)}
+    try:
+        found = settings.preview_speed == "fastest" and ddit.calibrated(settings.model, steps)
+        if not found:
+            return cached
+        schedule, threshold = found
+        adapters, _ = coarse.load(adapter_file(settings.model), model, kind)
+    except UserError:
+        log.exception("pictures are sampled without larger patches")
+        return cached
+    dynamic = ddit.Dynamic(model, kind, adapters, schedule)
+    return {"cache": FirstBlockCacheConfig(threshold), "dynamic": dynamic}
 
 
 @contextmanager
@@ -250,5 +262,5 @@ class Previewer:
             self.device,
             s.preview_batch,
             s.preview_tiled,
-            **quickened(s, s.preview_steps),
+            **quickened(s, s.preview_steps, self.kind, self.pipe.transformer),
         )

@@ -13,12 +13,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny import randomise
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
-from blockskip import ddit, encode, preview
-from blockskip.config import ASSETS, model_row
+from blockskip import coarse, ddit, encode, preview
+from blockskip.config import ASSETS, Settings, model_row
 from blockskip.events import UserError
 from blockskip.families.base import Sampling, Text, family
 from blockskip.families.patches import merge, middles, split
 from blockskip.memory import walk
+from blockskip.memory.planner import make_plan
+from blockskip.place import adapter_file
 from blockskip.residuals import Span
 from blockskip.skipping import add_lora
 
@@ -67,7 +69,7 @@ def test_cubic_paths_have_a_constant_third_difference_and_straight_ones_none():
 
 def taus(tau):
     """One for all sizes, as in the paper."""
-    return dict.fromkeys(ddit.FACTORS, tau)
+    return dict.fromkeys(coarse.FACTORS, tau)
 
 
 def test_known_deviations_choose_known_sizes():
@@ -110,10 +112,10 @@ def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
     power."""
     phases = FluxPosEmbed(theta=10_000, axes_dim=[4, 8, 8])
     places = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
-    fine, *coarse = (
+    fine, *larger = (
         torch.complex(*phases(where)) for where in (places, middles(places, 2), middles(places, 4))
     )
-    for factor, found in zip((2, 4), coarse, strict=True):
+    for factor, found in zip((2, 4), larger, strict=True):
         assert len(found) == 64 // factor**2
         whole = fine.unflatten(0, (8 // factor, factor, 8 // factor, factor)).prod(3).prod(1)
         torch.testing.assert_close(found**factor**2, whole.flatten(0, 1), atol=1e-4, rtol=1e-4)
@@ -137,7 +139,7 @@ def given(case, side=8, num=2):
 def adapters(model, kind, awake=False):
     """Of both sizes; awake: with everything that begins as nothing."""
     torch.manual_seed(4)
-    made = {factor: ddit.Coarse(model, kind, factor, rank=3) for factor in ddit.FACTORS}
+    made = {factor: coarse.Coarse(model, kind, factor, rank=3) for factor in coarse.FACTORS}
     for adapter in made.values():
         adapter.requires_grad_(False)
         for parameter in adapter.parameters() if awake else ():
@@ -158,10 +160,12 @@ def test_a_fine_step_is_the_models_own_to_the_bit(case):
     model, inputs = case.model(), given(case)
     with torch.no_grad():
         alone = case.family.velocity(model(**inputs))
-    dynamic = ddit.Dynamic(model, case.family, adapters(model, case.family, True), taus={})
+    dynamic = ddit.Dynamic(
+        model, case.family, adapters(model, case.family, True), ddit.Schedule({})
+    )
     for factor in (2, 4):
-        coarse = passed(model, dynamic, inputs, factor)
-        assert coarse.shape == alone.shape and not torch.equal(coarse, alone)
+        larger = passed(model, dynamic, inputs, factor)
+        assert larger.shape == alone.shape and not torch.equal(larger, alone)
         assert torch.equal(passed(model, dynamic, inputs, 1), alone)  # nothing is left behind
     with torch.no_grad():
         assert torch.equal(case.family.velocity(model(**inputs)), alone)
@@ -173,7 +177,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
     model, kind = case.model(), case.family
     embed, head = (model.get_submodule(name) for name in kind.patches)
     for factor in (2, 4):
-        coarse = ddit.Coarse(model, kind, factor, rank=3)
+        adapter = coarse.Coarse(model, kind, factor, rank=3)
         side = 4 // kind.patch
         small = torch.randn(2, embed.weight[0].numel() // kind.patch**2, 4, 4)
         # each patch by itself: interpolation must not look across its border
@@ -189,11 +193,11 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
             return merge(x.flatten(2).mT if len(case.latent) == 2 else x, factor)
 
         torch.testing.assert_close(
-            coarse.embed(tokens(large, factor)), embed(tokens(small)), atol=1e-4, rtol=1e-4
+            adapter.embed(tokens(large, factor)), embed(tokens(small)), atol=1e-4, rtol=1e-4
         )
         token = torch.randn(1, 1, embed.weight.shape[0])
         fine = head(token)[0, 0]
-        found = coarse.head(token)[0, 0, : len(fine) * factor**2]
+        found = adapter.head(token)[0, 0, : len(fine) * factor**2]
         picture = pixel_shuffle(fine[None, :, None, None], kind.patch)
         expected = interpolate(picture, scale_factor=factor, mode="bilinear", align_corners=False)
         apart = pixel_shuffle(split(found[None, :, None, None], factor), kind.patch)
@@ -203,7 +207,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
     model, inputs, kind = case.model(), given(case), case.family
-    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), taus={})
+    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), ddit.Schedule({}))
     both = passed(model, dynamic, inputs, 2)
     for row in range(2):
         one = {
@@ -225,17 +229,18 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
     for adapter in made.values():
         for parameter in adapter.parameters():
             parameter.copy_(parameter.half().float())
-    ddit.save(tmp_path / "a.safetensors", made, {"tau": 0.25})
-    read, facts = ddit.load(tmp_path / "a.safetensors", model, kind)
+    coarse.save(tmp_path / "a.safetensors", made, {"tau": 0.25})
+    read, facts = coarse.load(tmp_path / "a.safetensors", model, kind)
     assert facts["tau"] == 0.25 and list(read) == [4, 2]
     for factor in read:
-        before = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, factor)
+        before = passed(model, ddit.Dynamic(model, kind, made, ddit.Schedule({})), inputs, factor)
         assert torch.equal(
-            passed(model, ddit.Dynamic(model, kind, read, {}), inputs, factor), before
+            passed(model, ddit.Dynamic(model, kind, read, ddit.Schedule({})), inputs, factor),
+            before,
         )
     other = CASES["flux" if case.name != "flux" else "chroma"]
     with pytest.raises(UserError, match="no patch schedule for this model"):
-        ddit.load(tmp_path / "a.safetensors", other.model(), other.family)
+        coarse.load(tmp_path / "a.safetensors", other.model(), other.family)
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +253,8 @@ def demo():
         made = adapters(pipe.transformer, kind, True)
 
     def paint(tau, steps=8, rows=preview.TOGETHER, cache=None, hold=ddit.HOLD):
-        how = {"taus": taus(tau or 0.0), "hold": hold}
-        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, **how)
+        schedule = ddit.Schedule(taus(tau or 0.0), hold=hold)
+        dynamic = tau is not None and ddit.Dynamic(pipe.transformer, kind, made, schedule)
         how = Sampling(64, steps, row.preview_guidance)
         texts = text.rows([0, 1]), text.rows([2])
         device = torch.device("cpu")
@@ -266,9 +271,9 @@ def test_a_sampling_is_fine_for_three_steps_and_then_as_coarse_as_it_may_be(demo
     fine, dynamic = demo(0.0)
     assert dynamic.factors == [1] * 8
     assert all(map(np.array_equal, exact, fine))  # what only looks changes nothing
-    coarse, dynamic = demo(float("inf"))
+    larger, dynamic = demo(float("inf"))
     assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
-    assert not any(map(np.array_equal, exact, coarse))
+    assert not any(map(np.array_equal, exact, larger))
     assert all(map(np.array_equal, exact, demo(None)[0]))  # nothing is left behind
 
 
@@ -277,7 +282,7 @@ def test_what_larger_patches_miss_is_carried_on(case):
     """Each coarse velocity is the one before it and what the coarse pass says has changed; a fine one
     is the model's own."""
     model, kind = case.model(), case.family
-    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), taus={})
+    dynamic = ddit.Dynamic(model, kind, adapters(model, kind, True), ddit.Schedule({}))
     steps = []
     for k in range(6):
         inputs = given(case)
@@ -287,14 +292,14 @@ def test_what_larger_patches_miss_is_carried_on(case):
     with dynamic.working():
         found = [kind.velocity(model(**inputs)) for inputs in steps]
 
-    def coarse(factor, k):
+    def alone(factor, k):
         return dynamic.coarse(model.forward, steps[k], 1 - 0.1 * k, factor)
 
     for k, factor in enumerate(dynamic.fixed):
         if factor == 1:
             assert torch.equal(found[k], kind.velocity(model(**steps[k])))
         else:
-            expected = found[k - 1] + coarse(factor, k) - coarse(factor, k - 1)
+            expected = found[k - 1] + alone(factor, k) - alone(factor, k - 1)
             torch.testing.assert_close(found[k], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -318,13 +323,13 @@ def test_larger_patches_go_with_a_users_lora(case):
     lora = add_lora(model, kind, Span(1, 1), 3, "attention+ff", 0)
     randomise(lora)
     made = adapters(model, kind, True)
-    plain = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, 2)
+    plain = passed(model, ddit.Dynamic(model, kind, made, ddit.Schedule({})), inputs, 2)
     for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
         layer.merge()
-    merged = passed(model, ddit.Dynamic(model, kind, made, {}), inputs, 2)
+    merged = passed(model, ddit.Dynamic(model, kind, made, ddit.Schedule({})), inputs, 2)
     torch.testing.assert_close(plain, merged, atol=1e-4, rtol=1e-3)
     without = case.model()
-    alone = passed(without, ddit.Dynamic(without, kind, made, {}), inputs, 2)
+    alone = passed(without, ddit.Dynamic(without, kind, made, ddit.Schedule({})), inputs, 2)
     assert (plain - alone).abs().max() > 1e-3
 
 
@@ -338,3 +343,43 @@ def test_a_step_cache_begins_anew_where_the_size_changes(demo):
     quick, dynamic = demo(float("inf"), cache=FirstBlockCacheConfig(9.0))
     assert dynamic.factors == [1, 1, 1, 4, 4, 4, 4, 4]
     assert not any(map(np.array_equal, plain, quick))
+
+
+def test_previews_have_the_schedule_that_was_calibrated(tmp_path, monkeypatch):
+    """At the speed “fastest” and the steps it was found for; a broken file leaves the step cache."""
+    kind, row = family("flux"), model_row("demo")
+    model = kind.load(ASSETS / "demo-model", torch.float32).transformer
+    path = tmp_path / "demo.safetensors"
+    for module in (preview, ddit):
+        monkeypatch.setattr(module, "adapter_file", lambda model: path)
+    found = {"steps": 16, "taus": {4: float("inf")}, "rho": 0.5, "hold": 3, "cache": 0.125}
+
+    def quickened(speed="fastest", steps=16):
+        settings = Settings(model=row.name, preview_speed=speed)
+        return preview.quickened(settings, steps, kind, model)
+
+    assert "dynamic" not in quickened()
+    coarse.save(path, adapters(model, kind), {"schedule": found})
+    how = quickened()
+    assert how["cache"].threshold == 0.125
+    assert how["dynamic"].schedule == ddit.Schedule({4: float("inf")}, 0.5, 3)
+    assert "dynamic" not in quickened("fast") and "dynamic" not in quickened(steps=12)
+    coarse.save(path, adapters(model, kind), {"schedule": None})
+    assert "dynamic" not in quickened()
+    path.write_bytes(b"no weights")
+    assert quickened() == quickened("fastest", steps=12) and "dynamic" not in quickened()
+
+
+def test_what_adapters_take_of_ram_is_planned(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOCKSKIP_DATA", str(tmp_path))
+
+    def ram(speed):
+        plan = make_plan(model="flux-dev", budget_gib=16, ram_gib=32, preview_speed=speed)
+        return plan.stages["preview"].ram_gib
+
+    before = ram("fastest")
+    path = adapter_file("flux-dev")
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    assert ram("fastest") == pytest.approx(before + 1) and ram("fast") == before

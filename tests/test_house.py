@@ -27,6 +27,7 @@ STAGES = [
     "optimizer",
     "train",
     "cache",
+    "coarse",
     "ddit",
     "preview",
     "lora_header",

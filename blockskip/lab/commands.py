@@ -17,6 +17,7 @@ from blockskip.follow import Json, say
 from blockskip.lab.evidence_commands import (
     ablate,
     ablation_report,
+    calibrate,
     distil,
     previews,
     select,
@@ -35,6 +36,7 @@ lab.command("ablation-report")(ablation_report)
 lab.command()(select)
 lab.command()(distil)
 lab.command()(previews)
+lab.command()(calibrate)
 
 
 @lab.command("pretrain-demo")

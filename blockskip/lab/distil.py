@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blockskip import config, ddit, files
+from blockskip import coarse, config, files
 from blockskip.config import ModelRow
 from blockskip.events import UserError
 from blockskip.families.base import Text, family
@@ -88,8 +88,8 @@ class Distilling(Opened):
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
             )
         super().__init__(plan.model, plan.budget_gib)
-        self.linears = dict(ddit.feed_forward(self.model, self.kind))
-        self.rank = ddit.rank_for(self.model, self.kind)
+        self.linears = dict(coarse.feed_forward(self.model, self.kind))
+        self.rank = coarse.rank_for(self.model, self.kind)
         self.text = self.read(captions(self.row, plan.prompts, plan.seed))
 
     def paths(self) -> list[Path]:
@@ -155,9 +155,9 @@ class Distilling(Opened):
             yield
 
     @contextmanager
-    def learning(self, adapter: ddit.Coarse) -> Iterator[None]:
+    def learning(self, adapter: coarse.Coarse) -> Iterator[None]:
         """Inside, it works on larger patches, forward and backward."""
-        with ddit.attached(self.model, self.kind, adapter, self.linears):
+        with coarse.attached(self.model, self.kind, adapter, self.linears):
             if self.device.type == "cpu":
                 yield
                 return
@@ -165,7 +165,7 @@ class Distilling(Opened):
             with replaced(self.model, streamed(blocks, range(len(blocks)), self.device)):
                 yield
 
-    def error(self, adapter: ddit.Coarse, step: int) -> tuple[Tensor, Tensor]:
+    def error(self, adapter: coarse.Coarse, step: int) -> tuple[Tensor, Tensor]:
         """(squared error, mean square of what it should be) of a step's draws; the first with
         gradients for the adapter."""
         latents, text, t = self.draws(step, adapter.factor)
@@ -173,7 +173,7 @@ class Distilling(Opened):
         with torch.no_grad(), self.teaching():
             right = self.kind.velocity(self.model(**given)).float()
         with self.learning(adapter):
-            found = ddit.velocity(self.kind, adapter, self.model, given, t)
+            found = coarse.velocity(self.kind, adapter, self.model, given, t)
             loss = (found.float() - right).square().mean()
             if torch.is_grad_enabled():
                 loss.backward()  # in here: blocks work again
@@ -197,7 +197,7 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
             return False
     made, errors = {}, {}
     with resident(job.device, job.model) if job.device.type == "cuda" else nullcontext():
-        for factor in ddit.FACTORS:
+        for factor in coarse.FACTORS:
             adapter = learn(job, factor, say, late)
             if adapter is None:
                 return False
@@ -211,18 +211,18 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
         "seed": plan.seed,
         "missed": {str(factor): round(error, 5) for factor, error in errors.items()},
     }
-    ddit.save(plan.out, made, facts)
+    coarse.save(plan.out, made, facts)
     return True
 
 
 def learn(
     job: Distilling, factor: int, say: Callable[[str], None], late: Callable[[], bool]
-) -> ddit.Coarse | None:
+) -> coarse.Coarse | None:
     """The adapter of a size; None when the time is up. Every step depends on the seed and its number
     alone, so one that was stopped comes to the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
-    adapter = ddit.Coarse(job.model, job.kind, factor, job.rank).to(job.device)
+    adapter = coarse.Coarse(job.model, job.kind, factor, job.rank).to(job.device)
     optimiser = torch.optim.AdamW(adapter.parameters(), plan.lr, weight_decay=0.0)
     step, saved = 0, time.perf_counter()
     if path.exists():
@@ -259,7 +259,7 @@ def learn(
 
 
 @torch.no_grad()
-def unseen(job: Distilling, adapter: ddit.Coarse, num: int = 16) -> float:
+def unseen(job: Distilling, adapter: coarse.Coarse, num: int = 16) -> float:
     """What an adapter misses, in parts of the velocity's mean square, at places that no step used."""
     found = [job.error(adapter, -1 - i) for i in range(num)]
     return float(sum(loss for loss, _ in found) / sum(size for _, size in found))

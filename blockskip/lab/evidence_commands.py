@@ -134,13 +134,13 @@ def distil(
 ) -> None:
     """Teach a model to sample with larger patches where detail is not needed (DDiT); stopped at any
     time, it goes on again."""
-    from blockskip import ddit
     from blockskip.lab import distil as lab_distil
+    from blockskip.place import adapter_file
 
     plan = lab_distil.Plan(
         work=work,
         model=model,
-        out=out or ddit.adapter_file(model),
+        out=out or adapter_file(model),
         prompts=prompts,
         steps=steps,
         batch=batch,
@@ -188,3 +188,25 @@ def previews(
     frontier.measure(plan, sampler, lambda line: aside(line, highlight=False))
     written = frontier_report.write(plan, sampler, out)
     say(as_json, {"written": [str(path) for path in written]}, map(str, written))
+
+
+def calibrate(
+    work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
+    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    prompts: Annotated[int, typer.Option(min=8, help="Pictures of every schedule.")] = 32,
+    budget: Annotated[
+        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
+    ] = 8.0,
+    as_json: Json = False,
+) -> None:
+    """Find the schedule of larger patches that previews at the speed “fastest” have, if one is better
+    than a step cache alone; it is kept beside the adapters that `lab distil` made."""
+    from blockskip.lab import calibrate as lab_calibrate
+    from blockskip.lab import frontier
+
+    steps = config.model_row(model).preview_steps
+    plan = frontier.Plan(work=work, model=model, prompts=prompts, steps=(steps,), budget_gib=budget)
+    aside = Console(stderr=True).print
+    found = lab_calibrate.calibrate(plan, lambda line: aside(line, highlight=False))
+    told = str(found) if found else "A step cache alone is better."
+    say(as_json, {"schedule": found}, [told])

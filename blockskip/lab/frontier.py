@@ -20,10 +20,12 @@ from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from blockskip import ddit, files
+from blockskip import coarse, ddit, files
+from blockskip.ddit import Schedule
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.distil import captions
 from blockskip.lab.opened import Opened
+from blockskip.place import adapter_file
 from blockskip.preview import TOGETHER
 
 HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
@@ -44,22 +46,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures are sampled. kind: what of it is in a plot. taus: of the patch schedule by factor,
-    (): no larger patches; rho, hold: see ddit.py. first, magnitude: thresholds of the library's
-    FirstBlockCache and MagCache, 0: none."""
+    """How pictures are sampled. kind: what of it is in a plot. patches: when they are larger. first,
+    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none."""
 
     name: str
     kind: str
-    taus: tuple[tuple[int, float], ...] = ()
-    rho: float = ddit.RHO
-    hold: int = ddit.HOLD
+    patches: Schedule | None = None
     first: float = 0.0
     magnitude: float = 0.0
 
     @property
     def largest(self) -> int:
         """The largest patches that it may have."""
-        return max((factor for factor, _ in self.taus), default=1)
+        return max(self.patches.taus) if self.patches else 1
 
 
 EXACT = Way("exact", "exact")
@@ -73,24 +72,28 @@ def ways(steps: int, patches: bool) -> list[Way]:
     if not patches:
         return found
     for factor in (2, 4):
-        for hold in HOLDS if steps > 20 else SHORT_HOLDS:
-            found.append(Way(f"all {factor}p, hold {hold}", PATCHES, all_of(factor), hold=hold))
+        for hold in holds(steps):
+            found.append(Way(f"all {factor}p, hold {hold}", PATCHES, all_of(factor, hold)))
     for tau, rho in ((0.5e-3, 0.4), (1e-3, 0.4), (1e-3, 0.2), (1e-3, 0.8), (2e-3, 0.4)):
-        taus = ((4, tau), (2, tau))
-        found.append(Way(f"τ {tau:g}, ρ {rho:g}", PATCHES, taus, rho=rho))
+        found.append(Way(f"τ {tau:g}, ρ {rho:g}", PATCHES, Schedule({4: tau, 2: tau}, rho)))
     return found + together(steps)
 
 
-def all_of(factor: int) -> tuple[tuple[int, float], ...]:
-    """τ of a schedule that is as coarse as it may be."""
-    return ((factor, float("inf")),)
+def holds(steps: int) -> tuple[int, int, int]:
+    """What is tried of a schedule's `hold` with so many steps."""
+    return HOLDS if steps > 20 else SHORT_HOLDS
+
+
+def all_of(factor: int, hold: int) -> Schedule:
+    """One that is as coarse as it may be."""
+    return Schedule({factor: float("inf")}, hold=hold)
 
 
 def together(steps: int) -> list[Way]:
     """Larger patches with a step cache."""
-    some, many = (HOLDS if steps > 20 else SHORT_HOLDS)[1:]
+    _, some, many = holds(steps)
     return [
-        Way(f"all {factor}p, hold {hold}, cache {x:g}", BOTH, all_of(factor), hold=hold, first=x)
+        Way(f"all {factor}p, hold {hold}, cache {x:g}", BOTH, all_of(factor, hold), first=x)
         for factor, hold, x in ((2, some, 0.1), (4, some, 0.1), (4, some, 0.2), (4, many, 0.2))
     ]
 
@@ -100,9 +103,9 @@ class Sampler(Opened):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
-        path = plan.adapters or ddit.adapter_file(plan.model)
+        path = plan.adapters or adapter_file(plan.model)
         there = path.exists() and self.kind.patches
-        self.adapters = ddit.load(path, self.model, self.kind)[0] if there else {}
+        self.adapters = coarse.load(path, self.model, self.kind)[0] if there else {}
         # what the demo's judge is asked about
         self.wanted = fresh_captions(plan.prompts, seed=7) if plan.model == "demo" else []
         self.prompts = [text for text, *_ in self.wanted]
@@ -110,15 +113,18 @@ class Sampler(Opened):
         self.text = self.read(self.prompts)
         self._ratios: dict[int, list[float]] = {}
 
+    def ways(self, steps: int) -> list[Way]:
+        """What is measured with so many steps, the exact one first."""
+        return [EXACT, *ways(steps, bool(self.adapters))]
+
     def go(
         self, way: Way, rows: range, steps: int
     ) -> tuple[list[Image.Image], list[int], list[int]]:
         """Pictures of the prompts `rows`; of their steps the factors, and how often all blocks worked
         (0: they rested, 2: once for the step before)."""
         dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
-        if way.taus:
-            how = (dict(way.taus), way.rho, way.hold)
-            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, *how)
+        if way.patches:
+            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, way.patches)
         if way.magnitude:
             if steps not in self._ratios:
                 self._ratios[steps] = self._magnitudes(steps)
@@ -163,7 +169,7 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
     """All ways, batch by batch in turn, so that whatever else the machine does hits all alike. The
     pictures of a way and batch are a PNG, `measured.json` beside them says the rest."""
     for steps in plan.steps:
-        every = (EXACT, *ways(steps, bool(sampler.adapters)))
+        every = sampler.ways(steps)
         for start in range(0, len(sampler.prompts), TOGETHER):
             rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
             folder = plan.work / f"{steps}-{start:03d}"

@@ -13,7 +13,7 @@ from blockskip.config import model_row
 from blockskip.lab import plots, preview_costs
 from blockskip.lab.bench_report import machine
 from blockskip.lab.evaluate import bootstrap, contact_sheet, named, save_sheet
-from blockskip.lab.frontier import EXACT, PATCHES, Plan, Sampler, Way, pictures, told, ways
+from blockskip.lab.frontier import EXACT, PATCHES, Plan, Sampler, Way, pictures, told
 from blockskip.preview import TOGETHER
 
 HEAD = (
@@ -29,11 +29,10 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
     """A line a way: how much quicker than exact, and how far from it. pixels_off: mean absolute
     difference, of 255. as_asked: share of what captions name that the demo's judge sees; difference:
     from the exact sampler's, picture by picture, with its 95 % interval."""
-    every = (EXACT, *ways(steps, bool(sampler.adapters)))
     whole = [np.asarray(image, np.float32) for image in pictures(plan, EXACT, steps)]
     exact, seen = told(plan, EXACT, steps), _as_asked(plan, sampler, EXACT, steps)
     found = []
-    for way in every:
+    for way in sampler.ways(steps):
         measured = told(plan, way, steps)
         off = [
             float(np.abs(np.asarray(image, np.float32) - right).mean())
@@ -115,15 +114,13 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
     written = [out / "previews.json", out / "previews.md"]
     for steps, found in measured.items():
         files.write_text(out / f"previews-{steps}.svg", plot(steps, found))
-        every = (EXACT, *ways(steps, bool(sampler.adapters)))
-        rows = [(way.name, pictures(plan, way, steps)[:12]) for way in every]
+        rows = [(way.name, pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
         save_sheet(contact_sheet(rows, 64), out / f"previews-{steps}.png")
         written += [out / f"previews-{steps}.svg", out / f"previews-{steps}.png"]
-    every = (EXACT, *ways(plan.steps[0], bool(sampler.adapters)))
     path, words = out / "previews.md", "# Previews: speed against what it costs\n\n"
     if path.exists():
         words = path.read_text(encoding="utf-8").split(MARK)[0]
-    files.write_text(path, f"{words}{MARK}\n\n{page(said)}\n{full_size(plan, every)}")
+    files.write_text(path, f"{words}{MARK}\n\n{page(said)}\n{full_size(plan, sampler)}")
     return written
 
 
@@ -159,7 +156,7 @@ def table(found: Sequence[dict]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def full_size(plan: Plan, every: Sequence[Way]) -> str:
+def full_size(plan: Plan, sampler: Sampler) -> str:
     """What the steps that were measured would take at FLUX's size: operations, and bytes that cross the
     bus where every block is streamed."""
     costs, row, steps = preview_costs.passes(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
@@ -178,7 +175,7 @@ def full_size(plan: Plan, every: Sequence[Way]) -> str:
         f"| way | operations, times fewer | GB over the bus in bf16 | in {PRECISION} | times fewer |",
         "|---|---|---|---|---|",
     ]
-    for way in every:
+    for way in sampler.ways(steps):
         measured = told(plan, way, steps)[0]
         passes = measured["passes"]
         whole, small = (

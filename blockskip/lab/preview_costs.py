@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from blockskip import config, ddit
+from blockskip import coarse, config
 from blockskip.families.base import Family, Text, family
 from blockskip.lab.meta_models import build_transformer
 from blockskip.memory.tables import block_bytes
@@ -56,17 +56,17 @@ def passes(model: str) -> dict[int, Pass]:
 def _each_size(
     transformer: nn.Module, kind: Family, given: dict, t: torch.Tensor
 ) -> Iterator[tuple[int, FlopCounterMode]]:
-    linears = dict(ddit.feed_forward(transformer, kind))
+    linears = dict(coarse.feed_forward(transformer, kind))
     with FlopCounterMode(display=False, depth=4) as counter:
         transformer(**given)
     yield 1, counter
-    for factor in sorted(ddit.FACTORS) if kind.patches else ():
-        adapter = ddit.Coarse(transformer, kind, factor)
+    for factor in sorted(coarse.FACTORS) if kind.patches else ():
+        adapter = coarse.Coarse(transformer, kind, factor)
         with (
             FlopCounterMode(display=False, depth=4) as counter,
-            ddit.attached(transformer, kind, adapter, linears),
+            coarse.attached(transformer, kind, adapter, linears),
         ):
-            ddit.velocity(kind, adapter, transformer, given, t)
+            coarse.velocity(kind, adapter, transformer, given, t)
         yield factor, counter
 
 

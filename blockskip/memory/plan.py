@@ -48,6 +48,7 @@ class Wish:
     window_draws: int = 200
     preview_speed: str = "exact"
     preview_steps: int = 28
+    adapters: float = 0.0  # bytes
 
     @property
     def cached(self) -> bool:
@@ -219,6 +220,7 @@ def smallest(
         encode_rows=1,
         preview_px=row.native_px,
         tiled=True,
+        adapters=wish.adapters,
         num_draws=wish.num_draws,
         prior=wish.prior,
         offload="mapped",

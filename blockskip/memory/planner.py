@@ -28,6 +28,7 @@ from blockskip.memory.plan import Wish, crops, find
 from blockskip.memory.refusal import refusal
 from blockskip.memory.small import check_budget, step_need
 from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
+from blockskip.place import adapter_file
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
@@ -219,6 +220,7 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         window_draws=settings.window_draws,
         preview_speed=settings.preview_speed,
         preview_steps=settings.preview_steps,
+        adapters=_adapters(settings),
     )
 
 
@@ -314,9 +316,17 @@ def choice_of(settings: Settings) -> Choice:
         preview_px=settings.preview_px,
         tiled=settings.preview_tiled,
         cached=preview_threshold(settings.preview_speed, settings.preview_steps) > 0,
+        adapters=_adapters(settings),
         num_draws=settings.num_draws,
         offload=settings.offload,
     )
+
+
+def _adapters(settings: Settings) -> float:
+    """Bytes of the adapters that previews may have (ddit.py)."""
+    path = adapter_file(settings.model)
+    wanted = settings.preview_speed == "fastest" and path.exists()
+    return float(path.stat().st_size) if wanted else 0.0
 
 
 def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:

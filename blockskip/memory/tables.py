@@ -49,6 +49,7 @@ class Choice:
     preview_px: int = 1024
     tiled: bool = True  # the VAE decodes previews in tiles
     cached: bool = False  # previews are sampled with a step cache (cache.py)
+    adapters: float = 0.0  # bytes of larger patches' adapters (ddit.py) beside them
     num_draws: int = 2000
     offload: str = "mapped"  # where weights wait that are not on the card: pinned | mapped
 
@@ -317,7 +318,8 @@ def _pictures(row: ModelRow, choice: Choice) -> float:
     beside two numbers' worth of comparing them. Guidance asks the model twice."""
     guided = row.preview_guidance > 1 and not row.guidance_embedding
     kept = 6.0 * choice.cached * _units(row, choice, 1.0, 0.0, choice.preview_px)
-    return _TOGETHER * (1 + guided) * (2 * _unit(row, choice, choice.preview_px) + kept)
+    passing = 2 * _unit(row, choice, choice.preview_px) + kept
+    return choice.adapters + _TOGETHER * (1 + guided) * passing
 
 
 def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:

@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 
-from blockskip import ddit
+from blockskip import coarse
 from blockskip.events import UserError
 from blockskip.lab import distil
 from blockskip.lab.distil import Distilling, Plan
@@ -49,7 +49,7 @@ def test_stopped_at_any_step_it_comes_to_the_same_bytes(recorded, tmp_path, monk
 def test_what_is_missed_grows_less_and_the_model_stays(recorded, tmp_path):
     job = Distilling(dataclasses.replace(fresh(recorded, tmp_path / "work"), steps=12, batch=4))
     before = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
-    new = ddit.Coarse(job.model, job.kind, 2)
+    new = coarse.Coarse(job.model, job.kind, 2)
     begins = distil.unseen(job, new, 2)
     learnt = distil.learn(job, 2, lambda line: None, lambda: False)
     assert distil.unseen(job, learnt, 2) < 0.95 * begins

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from diffusers import FirstBlockCacheConfig
+from safetensors.torch import load_file
 
-from blockskip import ddit, files
-from blockskip.lab import frontier, frontier_report
+from blockskip import coarse, ddit, files
+from blockskip.lab import calibrate, frontier, frontier_report
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way
 
 STEPS = 6
 WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
-    Way("all 4p", PATCHES, ((4, float("inf")),), hold=2),
+    Way("all 4p", PATCHES, ddit.Schedule({4: float("inf")}, hold=2)),
 ]
 
 
@@ -23,11 +26,12 @@ WAYS = [
 def measured(tmp_path, monkeypatch):
     """Two pictures of the demo model by every way, adapters as they begin."""
     monkeypatch.setattr(frontier, "ways", lambda steps, patches: WAYS)
-    monkeypatch.setattr(frontier_report, "ways", lambda steps, patches: WAYS)
     plan = Plan(work=tmp_path / "work", adapters=tmp_path / "a.safetensors", prompts=2, steps=(6,))
     opened = frontier.Opened("demo", 8.0)
-    made = {factor: ddit.Coarse(opened.model, opened.kind, factor, 2) for factor in ddit.FACTORS}
-    ddit.save(plan.adapters, made, {})
+    made = {
+        factor: coarse.Coarse(opened.model, opened.kind, factor, 2) for factor in coarse.FACTORS
+    }
+    coarse.save(plan.adapters, made, {})
     sampler = frontier.Sampler(plan)
     frontier.measure(plan, sampler, lambda line: None)
     return plan, sampler
@@ -62,6 +66,31 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     again = (out / "previews.md").read_text(encoding="utf-8")
     assert again.startswith("# Found\n\nWords.\n") and again.count(frontier_report.MARK) == 1
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
+
+
+def test_a_schedule_is_kept_where_it_is_better_than_the_cache_alone(measured, monkeypatch):
+    plan, _ = measured
+    both = Way("patches too", frontier.BOTH, ddit.Schedule({4: 1.5}, 0.25, 2), first=0.1)
+    every = [EXACT, calibrate.LIMIT, both]
+    monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
+    plan = replace(plan, work=plan.work / "calibrated")
+    told = {
+        "the step cache alone": {"pixels_off": 3.0, "quicker_seconds": 2.0, "kind": CACHE},
+        "patches too": {"pixels_off": 2.9, "quicker_seconds": 2.1, "kind": frontier.BOTH},
+    }
+    lines = [line | {"way": name} for name, line in told.items()]
+    monkeypatch.setattr(calibrate.frontier_report, "lines", lambda *_: lines)
+    monkeypatch.setattr(ddit, "adapter_file", lambda model: plan.adapters)
+    before = load_file(plan.adapters)
+    assert calibrate.calibrate(plan, lambda line: None)["hold"] == 2
+    assert ddit.calibrated("demo", STEPS) == (ddit.Schedule({4: 1.5}, 0.25, 2), 0.1)
+    assert ddit.calibrated("demo", STEPS + 1) is None
+    after = load_file(plan.adapters)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    lines[1]["pixels_off"] = 3.1  # quicker, but further off
+    assert calibrate.calibrate(plan, lambda line: None) is None
+    assert ddit.calibrated("demo", STEPS) is None
 
 
 def test_a_step_cache_of_every_way_is_the_librarys():
