@@ -131,9 +131,9 @@ class Dynamic:
         """Inside, the model works so."""
         self.cache = cache
         own, plain = vars(self.model).get("forward"), self.model.forward
+        names = list(inspect.signature(type(self.model).forward).parameters)[1:]
 
         def forward(*given: object, **named: object) -> object:
-            names = list(inspect.signature(type(self.model).forward).parameters)[1:]
             return self.forward(plain, dict(zip(names, given, strict=False)) | named)
 
         self.forget()

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from PIL import Image
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip import coarse, ddit, files
@@ -47,13 +49,15 @@ class Plan:
 @dataclass(frozen=True)
 class Way:
     """How pictures are sampled. kind: what of it is in a plot. patches: when they are larger. first,
-    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none."""
+    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none. carried: whether
+    what larger patches miss is carried on."""
 
     name: str
     kind: str
     patches: Schedule | None = None
     first: float = 0.0
     magnitude: float = 0.0
+    carried: bool = True
 
     @property
     def largest(self) -> int:
@@ -63,6 +67,7 @@ class Way:
 
 EXACT = Way("exact", "exact")
 CACHE, MAGNITUDE, PATCHES, BOTH = "FirstBlockCache", "MagCache", "larger patches", "both"
+ALONE = "not carried on"
 
 
 def ways(steps: int, patches: bool) -> list[Way]:
@@ -74,6 +79,8 @@ def ways(steps: int, patches: bool) -> list[Way]:
     for factor in (2, 4):
         for hold in holds(steps):
             found.append(Way(f"all {factor}p, hold {hold}", PATCHES, all_of(factor, hold)))
+        alone = f"all {factor}p, nothing carried on"
+        found.append(Way(alone, ALONE, all_of(factor, steps), carried=False))
     for tau, rho in ((0.5e-3, 0.4), (1e-3, 0.4), (1e-3, 0.2), (1e-3, 0.8), (2e-3, 0.4)):
         found.append(Way(f"τ {tau:g}, ρ {rho:g}", PATCHES, Schedule({4: tau, 2: tau}, rho)))
     return found + together(steps)
@@ -96,6 +103,13 @@ def together(steps: int) -> list[Way]:
         Way(f"all {factor}p, hold {hold}, cache {x:g}", BOTH, all_of(factor, hold), first=x)
         for factor, hold, x in ((2, some, 0.1), (4, some, 0.1), (4, some, 0.2), (4, many, 0.2))
     ]
+
+
+class Forgetful(ddit.Dynamic):
+    """As in the paper: coarse velocities as they are."""
+
+    def _missed(self, *_: object) -> Tensor:
+        return torch.zeros(())
 
 
 class Sampler(Opened):
@@ -124,7 +138,8 @@ class Sampler(Opened):
         (0: they rested, 2: once for the step before)."""
         dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
         if way.patches:
-            dynamic = ddit.Dynamic(self.model, self.kind, self.adapters, way.patches)
+            kind = ddit.Dynamic if way.carried else Forgetful
+            dynamic = kind(self.model, self.kind, self.adapters, way.patches)
         if way.magnitude:
             if steps not in self._ratios:
                 self._ratios[steps] = self._magnitudes(steps)
@@ -173,11 +188,14 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
         for start in range(0, len(sampler.prompts), TOGETHER):
             rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
             folder = plan.work / f"{steps}-{start:03d}"
-            if (folder / "measured.json").exists():
+            path = folder / "measured.json"
+            known = files.read_json(path) if path.exists() else {}
+            missing = [way for way in every if way.name not in known]
+            if not missing:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            measured = {way.name: _measured(sampler, way, rows, steps, folder) for way in every}
-            files.write_json(folder / "measured.json", measured)
+            new = {way.name: _measured(sampler, way, rows, steps, folder) for way in missing}
+            files.write_json(path, known | new)
             say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(every)} ways")
 
 
@@ -205,7 +223,7 @@ def slug(way: Way) -> str:
 def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
     """What a way made, in the prompts' order."""
     found = []
-    for folder in sorted(plan.work.glob(f"{steps}-*")):
+    for folder in whole(plan, steps):
         with Image.open(folder / f"{slug(way)}.png") as strip:
             side = strip.height
             cuts = range(0, strip.width, side)
@@ -215,5 +233,9 @@ def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
 
 def told(plan: Plan, way: Way, steps: int) -> list[dict]:
     """What was measured of a way, batch by batch."""
-    folders = sorted(plan.work.glob(f"{steps}-*"))
-    return [files.read_json(folder / "measured.json")[way.name] for folder in folders]
+    return [files.read_json(folder / "measured.json")[way.name] for folder in whole(plan, steps)]
+
+
+def whole(plan: Plan, steps: int) -> list[Path]:
+    """Folders of the batches that are measured, in the prompts' order."""
+    return [path.parent for path in sorted(plan.work.glob(f"{steps}-*/measured.json"))]

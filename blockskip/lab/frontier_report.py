@@ -13,7 +13,7 @@ from blockskip.config import model_row
 from blockskip.lab import plots, preview_costs
 from blockskip.lab.bench_report import machine
 from blockskip.lab.evaluate import bootstrap, contact_sheet, named, save_sheet
-from blockskip.lab.frontier import EXACT, PATCHES, Plan, Sampler, Way, pictures, told
+from blockskip.lab.frontier import ALONE, EXACT, PATCHES, Plan, Sampler, Way, pictures, told
 from blockskip.preview import TOGETHER
 
 HEAD = (
@@ -49,7 +49,7 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
             "pixels_off_95": bootstrap(torch.tensor(off)),
             "steps_by_size": {size: round(sizes.count(size) / len(sizes), 4) for size in (1, 2, 4)},
         }
-        if way.kind == PATCHES:
+        if way.kind in (PATCHES, ALONE):
             line["ceiling"] = round(ceiling(sampler, way, steps), 3)
         if seen is not None:
             now = _as_asked(plan, sampler, way, steps)

@@ -12,21 +12,23 @@ from safetensors.torch import load_file
 
 from blockskip import coarse, ddit, files
 from blockskip.lab import calibrate, frontier, frontier_report
-from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way
+from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way, ways
 
 STEPS = 6
 WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
     Way("all 4p", PATCHES, ddit.Schedule({4: float("inf")}, hold=2)),
+    Way("alone", frontier.ALONE, ddit.Schedule({4: float("inf")}, hold=6), carried=False),
 ]
 
 
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
     """Two pictures of the demo model by every way, adapters as they begin."""
-    monkeypatch.setattr(frontier, "ways", lambda steps, patches: WAYS)
-    plan = Plan(work=tmp_path / "work", adapters=tmp_path / "a.safetensors", prompts=2, steps=(6,))
+    folder, patch = tmp_path_factory.mktemp("frontier"), pytest.MonkeyPatch()
+    patch.setattr(frontier, "ways", lambda steps, patches: WAYS)
+    plan = Plan(work=folder / "work", adapters=folder / "a.safetensors", prompts=2, steps=(6,))
     opened = frontier.Opened("demo", 8.0)
     made = {
         factor: coarse.Coarse(opened.model, opened.kind, factor, 2) for factor in coarse.FACTORS
@@ -34,12 +36,13 @@ def measured(tmp_path, monkeypatch):
     coarse.save(plan.adapters, made, {})
     sampler = frontier.Sampler(plan)
     frontier.measure(plan, sampler, lambda line: None)
-    return plan, sampler
+    yield plan, sampler
+    patch.undo()
 
 
 def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     plan, sampler = measured
-    exact, rests, _, patches = frontier_report.lines(plan, sampler, STEPS)
+    exact, rests, _, patches, alone = frontier_report.lines(plan, sampler, STEPS)
     assert exact["pixels_off"] == 0 and exact["quicker_flops"] == 1 and exact["difference"] == 0
     assert exact["quicker_seconds"] == 1
     assert rests["quicker_flops"] > 3 and rests["pixels_off"] > 1
@@ -49,6 +52,8 @@ def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     assert patches["steps_by_size"] == {1: 0.6667, 2: 0.0, 4: 0.3333}
     # 86 tokens, or 26 in the three steps after the first three
     assert patches["ceiling"] == pytest.approx(6 / (3 + 3 * (4 + 22) / (64 + 22)), abs=1e-3)
+    assert frontier.told(plan, WAYS[3], STEPS)[0]["passes"] == [1] * 6
+    assert alone["steps_by_size"][4] == 0.5 and alone["pixels_off"] > patches["pixels_off"]
     # nothing is measured twice
     monkeypatch.setattr(frontier, "_measured", None)
     frontier.measure(plan, sampler, lambda line: None)
@@ -73,7 +78,9 @@ def test_a_schedule_is_kept_where_it_is_better_than_the_cache_alone(measured, mo
     both = Way("patches too", frontier.BOTH, ddit.Schedule({4: 1.5}, 0.25, 2), first=0.1)
     every = [EXACT, calibrate.LIMIT, both]
     monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
-    plan = replace(plan, work=plan.work / "calibrated")
+    adapters = plan.adapters.with_name("calibrated.safetensors")
+    adapters.write_bytes(plan.adapters.read_bytes())
+    plan = replace(plan, work=plan.work / "calibrated", adapters=adapters)
     told = {
         "the step cache alone": {"pixels_off": 3.0, "quicker_seconds": 2.0, "kind": CACHE},
         "patches too": {"pixels_off": 2.9, "quicker_seconds": 2.1, "kind": frontier.BOTH},
@@ -95,8 +102,9 @@ def test_a_schedule_is_kept_where_it_is_better_than_the_cache_alone(measured, mo
 
 def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
-        found = frontier.ways(steps, True)
+        found = ways(steps, True)
         assert len({frontier.slug(way) for way in found}) == len(found)
-        assert {way.kind for way in found} == {CACHE, MAGNITUDE, PATCHES, frontier.BOTH}
+        kinds = {CACHE, MAGNITUDE, PATCHES, frontier.BOTH, frontier.ALONE}
+        assert {way.kind for way in found} == kinds
         assert all(FirstBlockCacheConfig(way.first) for way in found if way.first)
-        assert all(way.largest == 1 for way in frontier.ways(steps, False))
+        assert all(way.largest == 1 for way in ways(steps, False))
