@@ -32,8 +32,9 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         page.reload()
         tiles(page, len(demo_photos))
         page.locator("#advanced button").first.click()
-        page.locator("#steps input").fill("120")  # long enough to be paused in the middle
-        shows(page, "#train", "120")
+        page.locator("#speed input[value=fastest]").check()
+        page.locator("#steps input").fill("90")  # long enough to be paused in the middle
+        shows(page, "#train", "90")
         page.locator("#anyway input").check()
         page.locator("#train").click()
         shows(page, "#status", texts.STATES["running"])
@@ -42,6 +43,7 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         first.process.wait()
         (folder,) = (data / "runs").iterdir()
         assert runs.Run(folder).worker() is not None, "the training lives on"
+        assert runs.Run(folder).settings().preview_speed == "fastest"
         with serve(data, first.port) as second:
             shows(page, "#status", texts.STAGES["train"], LONG)  # the tab finds the new studio
             page = open_tab(second)
