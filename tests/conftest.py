@@ -4,6 +4,8 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# several processes share the cores; threads of one would wait for those of another
+os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pytest  # noqa: E402
@@ -11,8 +13,8 @@ import pytest  # noqa: E402
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Two processes run the tests (launch.sh): a file's stay together, and one browser at a time is
-    enough for two cores."""
+    """Three processes run the tests (launch.sh), since some wait: a file's stay together, and one
+    browser at a time is enough for two cores."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

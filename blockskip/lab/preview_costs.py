@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ class Pass:
     resting: int
 
 
+@cache
 def passes(model: str) -> dict[int, Pass]:
     """By factor of the patches, 1 for the model's own; at the side and the captions of its row."""
     row = config.model_row(model)
