@@ -86,7 +86,7 @@ if not "%errorlevel%"=="0" goto failed
 cd /d "%HERE%"
 "%P%" -m ruff check .
 set "CODE=%errorlevel%"
-"%P%" -m pytest -n 3 --dist loadscope --no-loadscope-reorder %WORDS%
+"%P%" -m pytest -n 2 --dist loadscope --no-loadscope-reorder %WORDS%
 if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
 exit /b %CODE%
 

@@ -13,8 +13,8 @@ import pytest  # noqa: E402
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Three processes run the tests (launch.sh), since some wait: a file's stay together, and one
-    browser at a time is enough for two cores."""
+    """Two processes run the tests (launch.sh): a file's stay together, and one browser at a time is
+    enough for two cores."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
