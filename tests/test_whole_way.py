@@ -138,7 +138,7 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
 
 
 def test_pause_and_resume_and_stop(tmp_path):
-    run = short_run(tmp_path, steps=60)
+    run = short_run(tmp_path, steps=24)
     process = reached(run, 2)
     run.command("pause")
     assert process.wait() == 130
