@@ -102,8 +102,7 @@ class Dynamic:
     It changes slowly; after some steps a fine one finds it anew.
 
     adapters: by factor. Make it before anything stands in the places of blocks. cache: a step cache
-    that works at the same time. factors: those of the steps so far; those that are set (`fixed`) are
-    taken instead of chosen, for measurements.
+    that works at the same time. factors: those of the steps so far.
     """
 
     def __init__(
@@ -116,7 +115,6 @@ class Dynamic:
         self.model, self.family, self.adapters = model, family, adapters
         self.schedule = schedule
         self.cache: Cache | None = None
-        self.fixed: Sequence[int] = ()
         self.linears = dict(feed_forward(model, family))
         self.forget()
 
@@ -179,9 +177,7 @@ class Dynamic:
     def _step(self) -> None:
         """The size of a step that begins; the first three are fine."""
         last = self.factors[-1] if self.factors else 1
-        if self.fixed:
-            factor = self.fixed[len(self.factors)]
-        elif self.resume:
+        if self.resume:
             factor, self.resume = self.resume, 0
         elif len(self.velocities) < 3:
             factor = 1

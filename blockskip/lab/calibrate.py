@@ -1,9 +1,9 @@
-"""Whether larger patches earn their place in a model's previews, and which schedule of them: τ, sizes, and
-how long they go on (METHOD.md §2).
+"""Whether larger patches earn their place in a model's previews, and which schedule of them: τ,
+sizes, and how long they go on (METHOD.md §2).
 
-It is measured at the steps and side that previews have, on other prompts than those the adapters learnt
-from. What earns its place is quicker than the step cache of the speed “fastest” alone, and not further
-from the exact sampler's pictures. The answer stands beside the adapters, where runs look for it.
+It is measured at the steps and side that previews have, on other prompts than those the adapters
+learnt from. What earns its place is quicker than the step cache of the speed “fastest” alone, and not
+further from the exact sampler's pictures. The answer stands beside the adapters, where runs look.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from blockskip import coarse
 from blockskip.config import PREVIEW_SPEEDS
 from blockskip.ddit import Schedule
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.lab import frontier_report
 from blockskip.lab.frontier import BOTH, CACHE, EXACT, Plan, Sampler, Way, all_of, holds, measure
 from blockskip.place import adapter_file
@@ -43,7 +43,8 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict | None:
     sampler = Candidates(plan)
     if not sampler.adapters:
         raise UserError(
-            f"{plan.model} has no adapters of larger patches.", "Make them: lab distil."
+            f"{plan.model} has no adapters of larger patches.",
+            f"Make them: {command('lab distil')}",
         )
     measure(plan, sampler, say)
     (steps,) = plan.steps

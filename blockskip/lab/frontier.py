@@ -9,6 +9,7 @@ other work does not count. A batch that is measured is kept, so a measurement th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import time
@@ -24,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip import coarse, ddit, files
 from blockskip.ddit import Schedule
+from blockskip.events import UserError
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.distil import captions
 from blockskip.lab.opened import Opened
@@ -151,6 +153,14 @@ class Sampler(Opened):
             images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
         return images, dynamic.factors if dynamic else [1] * steps, passes[:: len(passes) // steps]
 
+    def measured_on(self) -> dict:
+        """What measurements depend on, beside ways and steps; JSON-ready."""
+        weights = hashlib.sha256()
+        for factor in sorted(self.adapters):
+            for name, tensor in sorted(self.adapters[factor].state_dict().items()):
+                weights.update(f"{factor}.{name}".encode() + tensor.float().numpy().tobytes())
+        return {"model": self.mark, "adapters": weights.hexdigest(), "prompts": self.prompts}
+
     @contextlib.contextmanager
     def _counting(self) -> Iterator[list[int]]:
         """Inside, every call of the model adds to a list how often its last block worked."""
@@ -182,7 +192,15 @@ class Sampler(Opened):
 
 def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
     """All ways, batch by batch in turn, so that whatever else the machine does hits all alike. The
-    pictures of a way and batch are a PNG, `measured.json` beside them says the rest."""
+    pictures of a way and batch are a PNG, `measured.json` beside them says the rest. Raises UserError
+    when what is there was measured on something else."""
+    path, now = plan.work / "measured-on.json", sampler.measured_on()
+    if path.exists() and files.read_json(path) != now:
+        raise UserError(
+            f"{plan.work} holds measurements of another model, adapters or prompts.",
+            "Give --work a new folder.",
+        )
+    files.write_json(path, now)
     for steps in plan.steps:
         every = sampler.ways(steps)
         for start in range(0, len(sampler.prompts), TOGETHER):

@@ -17,8 +17,8 @@ from blockskip.lab.frontier import ALONE, EXACT, PATCHES, Plan, Sampler, Way, pi
 from blockskip.preview import TOGETHER
 
 HEAD = (
-    "| way | operations, times fewer | share of the ceiling | processor seconds, times fewer | pixels off, of 255 "
-    "| as asked | difference | steps p / 2p / 4p |"
+    "| way | operations, times fewer | share of the ceiling | seconds, times fewer "
+    "| pixels off, of 255 | as asked | difference | steps p / 2p / 4p |"
 )
 FULL_SIZE = "flux-dev"
 PRECISION = "nf4"
@@ -147,8 +147,7 @@ def table(found: Sequence[dict]) -> str:
         sizes = " / ".join(f"{100 * part:.0f} %" for part in line["steps_by_size"].values())
         low, high = line.get("difference_95", (0.0, 0.0))
         rows.append(
-            f"| {line['way']} | {line['quicker_flops']:.2f} "
-            f"| {share} "
+            f"| {line['way']} | {line['quicker_flops']:.2f} | {share} "
             f"| {line['quicker_seconds']:.2f} | {line['pixels_off']:.2f} "
             f"| {line.get('as_asked', float('nan')):.3f} "
             f"| {line.get('difference', float('nan')):+.3f} [{low:+.3f}, {high:+.3f}] | {sizes} |"

@@ -16,8 +16,8 @@ from blockskip.preview import sample
 
 
 class Opened:
-    """row, kind, settings (as a run has them), device, pipe. Raises UserError when the model is not
-    there."""
+    """row, kind, settings (as a run has them), device, pipe, mark (the model's fingerprint). Raises
+    UserError when the model is not there."""
 
     def __init__(self, model: str, budget_gib: float) -> None:
         self.row, self.settings = (
@@ -27,6 +27,7 @@ class Opened:
         self.kind, self.device = family(self.row.family), pick_device(self.settings.device)
         cap(self.device, budget_gib)
         source = sources.find_model(self.row)
+        self.mark = source.fingerprint()
         self.pipe = open_model(self.kind, self.row, source, self.settings, self.device)
         self.model = self.pipe.transformer
         if self.device.type == "cpu":

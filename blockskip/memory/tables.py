@@ -49,7 +49,7 @@ class Choice:
     preview_px: int = 1024
     tiled: bool = True  # the VAE decodes previews in tiles
     cached: bool = False  # previews are sampled with a step cache (cache.py)
-    adapters: float = 0.0  # bytes of larger patches' adapters (ddit.py) beside them
+    adapters: float = 0.0  # bytes of what larger patches need (coarse.py), beside a step cache
     num_draws: int = 2000
     offload: str = "mapped"  # where weights wait that are not on the card: pinned | mapped
 
@@ -319,7 +319,7 @@ def _pictures(row: ModelRow, choice: Choice) -> float:
     guided = row.preview_guidance > 1 and not row.guidance_embedding
     kept = 6.0 * choice.cached * _units(row, choice, 1.0, 0.0, choice.preview_px)
     passing = 2 * _unit(row, choice, choice.preview_px) + kept
-    return choice.adapters + _TOGETHER * (1 + guided) * passing
+    return choice.cached * choice.adapters + _TOGETHER * (1 + guided) * passing
 
 
 def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:

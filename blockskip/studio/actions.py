@@ -66,8 +66,8 @@ def kind_word(kind: str | None) -> str:
 
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
-    kept = {"kind": "cat", "name": "", "budget": None, "steps": None, "rank": None, "seed": None}
-    kept["speed"] = Settings.preview_speed
+    kept = {"kind": "cat", "name": "", "speed": Settings.preview_speed}
+    kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     given = draft.load().answers
     kept |= {key: value for key, value in given.items() if _usable(key, value)}
     kept["model"] = kept.get("model") or suitable_model()
@@ -134,16 +134,14 @@ def train(
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
 
     model: a row of presets/models.toml, "" = the studio's choice. budget: GB of graphics memory.
-    steps, seed, rank: nothing = the studio's choice. speed: of sample pictures. anyway: the demo model
-    on photos of one's own.
-    Returns the run's name. Raises UserError when something is missing or a training is running.
+    steps, seed, rank: nothing = the studio's choice. speed: of sample pictures. anyway: the demo
+    model on photos of one's own. Returns the run's name. Raises UserError when something is missing or a training is running.
     """
     with _train_lock:
         _refuse_when_busy()
         now, own = draft.load(), bool(uploads) or draft.load().own_photos
         given = {"kind": kind, "name": name, "model": model or suitable_model()}
-        given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank}
-        given["speed"] = speed
+        given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
             raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
@@ -233,8 +231,8 @@ def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0
 
     budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
     """
-    given = {"model": model, "budget": budget, "steps": steps, "rank": None, "seed": None}
-    given["speed"] = None
+    given = {"model": model, "budget": budget, "steps": steps}
+    given |= dict.fromkeys(("rank", "seed", "speed"))
     found = plans.plan_for(given, "pet", "pet", photos)
     if found.plan is None:
         raise found.error

@@ -11,6 +11,7 @@ from diffusers import FirstBlockCacheConfig
 from safetensors.torch import load_file
 
 from blockskip import coarse, ddit, files
+from blockskip.events import UserError
 from blockskip.lab import calibrate, frontier, frontier_report
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way, ways
 
@@ -54,9 +55,12 @@ def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     assert patches["ceiling"] == pytest.approx(6 / (3 + 3 * (4 + 22) / (64 + 22)), abs=1e-3)
     assert frontier.told(plan, WAYS[3], STEPS)[0]["passes"] == [1] * 6
     assert alone["steps_by_size"][4] == 0.5 and alone["pixels_off"] > patches["pixels_off"]
-    # nothing is measured twice
+    # nothing is measured twice, nor mixed with what was measured on something else
     monkeypatch.setattr(frontier, "_measured", None)
     frontier.measure(plan, sampler, lambda line: None)
+    monkeypatch.setattr(sampler, "prompts", ["a cat", "another cat"])
+    with pytest.raises(UserError, match="another model, adapters or prompts"):
+        frontier.measure(plan, sampler, lambda line: None)
 
 
 def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
