@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from blockskip import config, files, options
+from blockskip import config, files, options, runs
 from blockskip.follow import Json, say
 
 
@@ -158,6 +158,9 @@ def distil(
 def previews(
     work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
     model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    run: Annotated[
+        str, typer.Option(help="A run on the demo model, whose pet is drawn with its LoRA.")
+    ] = "",
     adapters: Annotated[
         Path | None, typer.Option(help="Of larger patches; default: where runs look.")
     ] = None,
@@ -178,13 +181,14 @@ def previews(
     plan = frontier.Plan(
         work=work,
         model=model,
+        run=runs.find(run) if run else None,
         adapters=adapters,
         prompts=prompts,
         steps=tuple(int(word) for word in words(steps)),
         budget_gib=budget,
     )
     aside = Console(stderr=True).print
-    sampler = frontier.Sampler(plan)
+    sampler = frontier.open_sampler(plan)
     frontier.measure(plan, sampler, lambda line: aside(line, highlight=False))
     written = frontier_report.write(plan, sampler, out)
     say(as_json, {"written": [str(path) for path in written]}, map(str, written))

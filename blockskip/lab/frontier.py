@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +25,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip import coarse, ddit, files
 from blockskip.ddit import Schedule
+from blockskip.easel import kept_lora
 from blockskip.events import UserError
 from blockskip.lab.demo_world.captions import fresh_captions
+from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.distil import captions
+from blockskip.lab.evaluate import PLACES, named, read_judged
 from blockskip.lab.opened import Opened
 from blockskip.place import adapter_file
 from blockskip.preview import TOGETHER
+from blockskip.residuals import Span
+from blockskip.runs import Run
+from blockskip.skipping import add_lora, restore
 
 HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """adapters: of larger patches; None: the model's, if there are some. steps: of sampling, each in
-    a table of its own."""
+    """run: whose pet is drawn with its LoRA, None: the model as it comes. adapters: of larger patches;
+    None: the model's, if there are some. steps: of sampling, each in a table of its own."""
 
     work: Path
     model: str = "demo"
+    run: Run | None = None
     adapters: Path | None = None
     prompts: int = 64
     steps: tuple[int, ...] = (50, 12)
@@ -115,19 +122,36 @@ class Forgetful(ddit.Dynamic):
 
 
 class Sampler(Opened):
-    """A model with its adapters, and prompts to sample. Raises UserError when it is not there."""
+    """A model with its adapters, and prompts to sample. judged: what `judge` tells of a picture. Raises
+    UserError when the model is not there."""
+
+    judged = "as asked"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
         there = path.exists() and self.kind.patches
         self.adapters = coarse.load(path, self.model, self.kind)[0] if there else {}
-        # what the demo's judge is asked about
-        self.wanted = fresh_captions(plan.prompts, seed=7) if plan.model == "demo" else []
-        self.prompts = [text for text, *_ in self.wanted]
-        self.prompts = self.prompts or captions(self.row, plan.prompts, seed=1)
+        self.prompts = self.asked(plan)
         self.text = self.read(self.prompts)
         self._ratios: dict[int, list[float]] = {}
+
+    def asked(self, plan: Plan) -> list[str]:
+        """The prompts."""
+        # what the demo's judge is asked about
+        self.wanted = fresh_captions(plan.prompts, seed=7) if plan.model == "demo" else []
+        return [text for text, *_ in self.wanted] or captions(self.row, plan.prompts, seed=1)
+
+    def judge(self, images: Sequence[Image.Image]) -> Tensor | None:
+        """Of a picture of each prompt, the share of what its caption names that the demo's judge sees;
+        None: no judge."""
+        if not self.wanted:
+            return None
+        shares = []
+        for said, caption in zip(load_judge().attributes(images), self.wanted, strict=True):
+            asked = named(*caption)
+            shares.append(sum(said[name] == value for name, value in asked.items()) / len(asked))
+        return torch.tensor(shares)
 
     def ways(self, steps: int) -> list[Way]:
         """What is measured with so many steps, the exact one first."""
@@ -188,6 +212,35 @@ class Sampler(Opened):
             self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
         lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
         return json.loads(lists[-1])
+
+
+class Tuned(Sampler):
+    """The demo model with a run's LoRA, and prompts for its pet: as it is, and in two places. Raises
+    UserError for a run on another model."""
+
+    judged = "likeness"
+
+    def asked(self, plan: Plan) -> list[str]:
+        s, self._photos = plan.run.settings(), read_judged(plan.run)[1]
+        self._of = plan.run.fingerprint()
+        lora = add_lora(
+            self.model, self.kind, Span(s.front, s.back), s.rank, s.targets, seed=s.seed
+        )
+        restore(lora, kept_lora(plan.run))
+        every = [s.subject_caption, *(f"{s.subject_caption} {place}" for place in PLACES.values())]
+        return [every[k % len(every)] for k in range(plan.prompts)]
+
+    def judge(self, images: Sequence[Image.Image]) -> Tensor:
+        """Likeness to the run's photos, by the demo's judge."""
+        return load_judge().identity(images, self._photos)
+
+    def measured_on(self) -> dict:
+        return super().measured_on() | {"run": self._of}
+
+
+def open_sampler(plan: Plan) -> Sampler:
+    """Of the plan's run, or of its model as it comes. Raises UserError."""
+    return Tuned(plan) if plan.run else Sampler(plan)
 
 
 def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:

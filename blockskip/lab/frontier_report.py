@@ -12,13 +12,13 @@ from blockskip import files
 from blockskip.config import model_row
 from blockskip.lab import plots, preview_costs
 from blockskip.lab.bench_report import machine
-from blockskip.lab.evaluate import bootstrap, contact_sheet, named, save_sheet
+from blockskip.lab.evaluate import bootstrap, contact_sheet, save_sheet
 from blockskip.lab.frontier import ALONE, EXACT, PATCHES, Plan, Sampler, Way, pictures, told
 from blockskip.preview import TOGETHER
 
 HEAD = (
     "| way | operations, times fewer | share of the ceiling | seconds, times fewer "
-    "| pixels off, of 255 | as asked | difference | steps p / 2p / 4p |"
+    "| pixels off, of 255 | {judged} | difference | steps p / 2p / 4p |"
 )
 FULL_SIZE = "flux-dev"
 PRECISION = "nf4"
@@ -27,10 +27,10 @@ MARK = "<!-- from here on made by `lab previews` -->"
 
 def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
     """A line a way: how much quicker than exact, and how far from it. pixels_off: mean absolute
-    difference, of 255. as_asked: share of what captions name that the demo's judge sees; difference:
-    from the exact sampler's, picture by picture, with its 95 % interval."""
+    difference, of 255. judged: what the sampler's judge tells of pictures, if it has one; difference: from
+    the exact sampler's, picture by picture, with its 95 % interval."""
     whole = [np.asarray(image, np.float32) for image in pictures(plan, EXACT, steps)]
-    exact, seen = told(plan, EXACT, steps), _as_asked(plan, sampler, EXACT, steps)
+    exact, seen = told(plan, EXACT, steps), sampler.judge(pictures(plan, EXACT, steps))
     found = []
     for way in sampler.ways(steps):
         measured = told(plan, way, steps)
@@ -52,8 +52,8 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
         if way.kind in (PATCHES, ALONE):
             line["ceiling"] = round(ceiling(sampler, way, steps), 3)
         if seen is not None:
-            now = _as_asked(plan, sampler, way, steps)
-            line["as_asked"] = round(float(now.mean()), 4)
+            now = sampler.judge(pictures(plan, way, steps))
+            line["judged"] = round(float(now.mean()), 4)
             line["difference"] = round(float((now - seen).mean()), 4)
             line["difference_95"] = bootstrap(now - seen)
         found.append(line)
@@ -72,19 +72,6 @@ def _seconds(batches: Sequence[dict]) -> float:
     return sum(batch["seconds"] for batch in batches)
 
 
-def _as_asked(plan: Plan, sampler: Sampler, way: Way, steps: int) -> torch.Tensor | None:
-    """Of each picture, the share of what its caption names that the judge sees; None: no judge."""
-    if not sampler.wanted:
-        return None
-    from blockskip.lab.demo_world.judge import load_judge
-
-    said, shares = load_judge().attributes(pictures(plan, way, steps)), []
-    for one, caption in zip(said, sampler.wanted, strict=True):
-        asked = named(*caption)
-        shares.append(sum(one[name] == value for name, value in asked.items()) / len(asked))
-    return torch.tensor(shares)
-
-
 def plot(steps: int, found: Sequence[dict]) -> str:
     """The frontier: operations saved against pixels off."""
     series = []
@@ -100,46 +87,53 @@ def plot(steps: int, found: Sequence[dict]) -> str:
 
 
 def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
-    """previews.json, and for each number of steps a plot and a contact sheet; previews.md shows
-    them."""
+    """A JSON file, and for each number of steps a plot and a contact sheet; a page shows them. Their
+    names begin with `previews`, of a run `previews-of-a-pet`."""
+    stem = "previews-of-a-pet" if plan.run else "previews"
     measured = {steps: lines(plan, sampler, steps) for steps in plan.steps}
     said = {
         "model": plan.model,
+        "run": plan.run and plan.run.name,
+        "judged": sampler.judged,
         "prompts": len(sampler.prompts),
         "together": TOGETHER,
         "machine": machine(),
         "steps": measured,
     }
-    files.write_json(out / "previews.json", said)
-    written = [out / "previews.json", out / "previews.md"]
+    path = out / f"{stem}.md"
+    files.write_json(path.with_suffix(".json"), said)
+    written = [path, path.with_suffix(".json")]
     for steps, found in measured.items():
-        files.write_text(out / f"previews-{steps}.svg", plot(steps, found))
+        plotted, sheet = out / f"{stem}-{steps}.svg", out / f"{stem}-{steps}.png"
+        files.write_text(plotted, plot(steps, found))
         rows = [(way.name, pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
-        save_sheet(contact_sheet(rows, 64), out / f"previews-{steps}.png")
-        written += [out / f"previews-{steps}.svg", out / f"previews-{steps}.png"]
-    path, words = out / "previews.md", "# Previews: speed against what it costs\n\n"
+        save_sheet(contact_sheet(rows, 64), sheet)
+        written += [plotted, sheet]
+    words = "# Previews: speed against what it costs\n\n"
     if path.exists():
         words = path.read_text(encoding="utf-8").split(MARK)[0]
-    files.write_text(path, f"{words}{MARK}\n\n{page(said)}\n{full_size(plan, sampler)}")
+    rest = "" if plan.run else f"\n{full_size(plan, sampler)}"
+    files.write_text(path, f"{words}{MARK}\n\n{page(said, stem)}{rest}")
     return written
 
 
-def page(said: dict) -> str:
+def page(said: dict, stem: str) -> str:
     """The page's tables; what follows from them is written by hand above MARK."""
+    of = f" with the LoRA of run “{said['run']}”" if said["run"] else ""
     parts = [
-        f"Model {said['model']}, {said['prompts']} prompts, {said['together']} pictures together; "
+        f"Model {said['model']}{of}, {said['prompts']} prompts, {said['together']} pictures together; "
         f"{_machine(said['machine'])}.\n",
     ]
     for steps, found in said["steps"].items():
-        parts.append(f"## {steps} sampling steps\n\n{table(found)}\n")
-        parts.append(f"![speed against loss](previews-{steps}.svg)\n")
-        parts.append(f"![the same twelve prompts by every way](previews-{steps}.png)\n")
+        parts.append(f"## {steps} sampling steps\n\n{table(found, said['judged'])}\n")
+        parts.append(f"![speed against loss]({stem}-{steps}.svg)\n")
+        parts.append(f"![the same twelve prompts by every way]({stem}-{steps}.png)\n")
     return "\n".join(parts)
 
 
-def table(found: Sequence[dict]) -> str:
+def table(found: Sequence[dict], judged: str) -> str:
     """A row a way."""
-    rows = [HEAD, "|" + "---|" * HEAD.count(" |")]
+    rows = [HEAD.format(judged=judged), "|" + "---|" * HEAD.count(" |")]
     for line in found:
         share, most = "", line.get("ceiling")
         if most:
@@ -149,7 +143,7 @@ def table(found: Sequence[dict]) -> str:
         rows.append(
             f"| {line['way']} | {line['quicker_flops']:.2f} | {share} "
             f"| {line['quicker_seconds']:.2f} | {line['pixels_off']:.2f} "
-            f"| {line.get('as_asked', float('nan')):.3f} "
+            f"| {line.get('judged', float('nan')):.3f} "
             f"| {line.get('difference', float('nan')):+.3f} [{low:+.3f}, {high:+.3f}] | {sizes} |"
         )
     return "\n".join(rows) + "\n"

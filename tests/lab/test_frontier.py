@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from blockskip import coarse, ddit, files
 from blockskip.events import UserError
 from blockskip.lab import calibrate, frontier, frontier_report
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way, ways
+from blockskip.memory.planner import choose_settings
 
 STEPS = 6
 WAYS = [
@@ -103,6 +105,34 @@ def test_a_schedule_is_kept_where_it_is_better_than_the_cache_alone(measured, mo
     lines[1]["pixels_off"] = 3.1  # quicker, but further off
     assert calibrate.calibrate(plan, lambda line: None) is None
     assert ddit.calibrated("demo", STEPS) is None
+
+
+def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_path, monkeypatch):
+    plan, sampler = measured
+    settings = choose_settings(model="demo", class_name="cat")
+    run = SimpleNamespace(name="a run", settings=lambda: settings, fingerprint=lambda: "its mark")
+    photos = frontier_report.pictures(plan, EXACT, STEPS)
+    monkeypatch.setattr(frontier, "read_judged", lambda run: (None, photos))
+    monkeypatch.setattr(frontier, "kept_lora", lambda run: learnt)
+    learnt: dict = {}
+    monkeypatch.setattr(frontier, "restore", lambda lora, kept: learnt.update(lora))
+    plan = replace(plan, run=run, work=tmp_path / "work", prompts=2)
+    tuned = frontier.open_sampler(plan)
+    assert tuned.prompts == [settings.subject_caption, f"{settings.subject_caption} on the beach"]
+    monkeypatch.setattr(frontier, "ways", lambda steps, patches: WAYS[:1])
+    frontier.measure(plan, tuned, lambda line: None)
+    before = frontier_report.lines(plan, tuned, STEPS)[0]
+    assert tuned.measured_on() != sampler.measured_on()
+    with torch.no_grad():
+        for name, tensor in learnt.items():
+            tensor += 0.3 * ("lora_B" in name)
+    plan = replace(plan, work=tmp_path / "again")
+    frontier.measure(plan, tuned, lambda line: None)
+    after = frontier_report.lines(plan, tuned, STEPS)[0]
+    assert before["judged"] != after["judged"]  # the LoRA is at work, and photos are what counts
+    frontier_report.write(plan, tuned, tmp_path)
+    page = (tmp_path / "previews-of-a-pet.md").read_text(encoding="utf-8")
+    assert "| likeness |" in page and "FLUX" not in page
 
 
 def test_a_step_cache_of_every_way_is_the_librarys():
