@@ -42,8 +42,8 @@ def test_every_rung_fits_with_16_gib_of_ram(budget, system):
 
 @pytest.mark.parametrize("model", list(model_rows()))
 def test_plan_never_exceeds_budget(model):
-    grid = itertools.product((1, 2, 2.5, 3, 5, 7, 9.5, 13, 20, 40), (8, 16, 32), ("", "0.5"))
-    for budget, ram, skip in grid:
+    budgets, others = (1, 2, 2.5, 3, 5, 7, 9.5, 13, 20, 40), ((8, "0.5"), (16, ""), (32, "0.5"))
+    for budget, (ram, skip) in itertools.product(budgets, others):
         try:
             made = plan(budget, model, ram_gib=ram, skip=skip)
         except UserError as refusal:
@@ -256,7 +256,7 @@ def test_what_crosses_the_bus_how_often_is_true():
 
 def test_weights_are_read_from_files_only_when_ram_is_too_small():
     for budget, ram, system in itertools.product(
-        (3, 4, 5, 6, 8, 12, 16, 24), (8, 12, 16, 24, 32, 64), ("Windows", "Linux")
+        (3, 5, 8, 16), (8, 12, 16, 24, 32, 64), ("Windows", "Linux")
     ):
         made = plan(budget, ram_gib=ram, system=system)
         pinned = dataclasses.replace(made.settings, offload="pinned")

@@ -20,6 +20,7 @@ from blockskip.lab.ablation_figures import (
     median,
     verdict,
 )
+from blockskip.lab.pages import write_below
 from blockskip.lab.rows import SPLITS, WINDOWS, Table, subjects, tables, window_key
 
 KEPT = (  # of a line, in ablation.json
@@ -27,16 +28,15 @@ KEPT = (  # of a line, in ablation.json
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed"),
 )
-HEAD = """# The ablation: the paper's tables and ours, on the demo model
-
-Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
+TITLE = "The ablation: the paper's tables and ours, on the demo model"
+HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
 
 - **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name
   a place) and the pet's photos: neither DINO nor CLIP. A perfect copy has about {ceiling:.2f}, the untrained model
   {floor}. **Attributes**: share of the pet's eleven attributes that the judge sees. **Places**: share of
   pictures in the place asked for. **Class word**: likeness of pictures of “a photo of a cat”, which should stay low.
-- Brackets are 95 % intervals, bootstrapped over pets × seeds; **against** is the mean difference in likeness to the
+- Brackets are 95 % intervals, bootstrapped over pets (with their seeds); **against** is the mean difference in likeness to the
   row named, pet by pet and seed by seed.
 - The pets of tables A to D were seen neither by the demo model nor by its judge (drawn by seed; only such as the judge
   reads rightly in drawn pictures, since it could not judge others), and no setting was chosen on them;
@@ -58,11 +58,11 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
             f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
         )
     cells = by_row(found)
-    texts = {"ablation.md": page(cells, *_costs(costs))} | plotted(cells)
-    texts["ablation.json"] = figures(cells)
+    texts = plotted(cells) | {"ablation.json": figures(cells)}
     for name, text in texts.items():
         files.write_text(out / name, text)
-    return [out / name for name in sorted(texts)]
+    write_below(out / "ablation.md", TITLE, page(cells, *_costs(costs)))
+    return [out / name for name in sorted([*texts, "ablation.md"])]
 
 
 def figures(cells: Cells) -> str:
@@ -84,7 +84,7 @@ def _costs(folder: Path | None) -> tuple[Cells, str]:
 
 
 def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
-    """ablation.md. costs: cells for seconds and bytes alone; measured: how they were."""
+    """What is made of ablation.md. costs: cells for seconds and bytes alone; measured: how they were."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
     floor = average(cells, "untrained", "identity")

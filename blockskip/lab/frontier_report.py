@@ -14,6 +14,7 @@ from blockskip.lab import plots, preview_costs
 from blockskip.lab.bench_report import machine
 from blockskip.lab.evaluate import bootstrap, contact_sheet, save_sheet
 from blockskip.lab.frontier import ALONE, EXACT, PATCHES, Plan, Sampler, Way, pictures, told
+from blockskip.lab.pages import write_below
 from blockskip.preview import TOGETHER
 
 HEAD = (
@@ -22,7 +23,6 @@ HEAD = (
 )
 FULL_SIZE = "flux-dev"
 PRECISION = "nf4"
-MARK = "<!-- from here on made by `lab previews` -->"
 
 
 def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
@@ -109,16 +109,13 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
         rows = [(way.name, pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
         save_sheet(contact_sheet(rows, 64), sheet)
         written += [plotted, sheet]
-    words = "# Previews: speed against what it costs\n\n"
-    if path.exists():
-        words = path.read_text(encoding="utf-8").split(MARK)[0]
     rest = "" if plan.run else f"\n{full_size(plan, sampler)}"
-    files.write_text(path, f"{words}{MARK}\n\n{page(said, stem)}{rest}")
+    write_below(path, "Previews: speed against what it costs", page(said, stem) + rest)
     return written
 
 
 def page(said: dict, stem: str) -> str:
-    """The page's tables; what follows from them is written by hand above MARK."""
+    """The page's tables; what follows from them is written by hand above them."""
     of = f" with the LoRA of run “{said['run']}”" if said["run"] else ""
     parts = [
         f"Model {said['model']}{of}, {said['prompts']} prompts, {said['together']} pictures together; "

@@ -8,6 +8,7 @@ blocks (METHOD.md §1.8, ours).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from blockskip.config import ModelRow
 from blockskip.memory.numbers import Kind, numbers
@@ -199,20 +200,20 @@ def _checkpointed(row: ModelRow, choice: Choice, kept: list[float]) -> float:
     sizes = [0.0] + [
         block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed") for i in middle
     ]
-    behind = [
-        4 * sum(_block_lora(row, choice, j) for j in middle[n + 1 :]) for n in range(len(kept))
-    ]
+    lora = (4 * _block_lora(row, choice, i) for i in reversed(middle))
+    behind = [*accumulate(lora, initial=0)][-2::-1]
     return max(
         (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
     )
 
 
-def _forward(row: ModelRow, choice: Choice, index: int, rows: int, side_px: int) -> float:
+def _forward(
+    row: ModelRow, choice: Choice, kind: Kind, learns: bool, rows: int, side_px: int
+) -> float:
     """What passes through a block without gradients: most in attention, where image and text meet
     and rotation is done in fp32, or in a product whose weight is unpacked for it."""
-    kind = numbers(row.name).kind(index)
     passing = rows * _units(row, choice, kind.forward_image, kind.forward_text, side_px)
-    if choice.targets == "attention+ff" and index in _middle(row, choice):
+    if choice.targets == "attention+ff" and learns:
         # a LoRA's sum beside what it adds to
         passing = max(passing, rows * _units(row, choice, kind.wide_image, kind.wide_text, side_px))
     if choice.precision == "bf16":
@@ -230,12 +231,16 @@ def _through(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
         whole = block_bytes(row, index, choice.precision, True)
         return whole - block_bytes(row, index, choice.precision, False) * (index in stays)
 
+    own, middle = numbers(row.name), _middle(row, choice)
     sizes = [*(comes(i) for i in range(row.num_blocks)), 0.0]
+    passes = [  # of a kind, outside the middle and in it
+        [_forward(row, choice, kind, learns, rows, side_px) for learns in (False, True)]
+        for kind in own.kinds
+    ]
+    kinds = [k for k, kind in enumerate(own.kinds) for _ in range(kind.count)]
     blocks = max(
-        sizes[i] + sizes[i + 1] + _forward(row, choice, i, rows, side_px)
-        for i in range(row.num_blocks)
+        sizes[i] + sizes[i + 1] + passes[kinds[i]][i in middle] for i in range(row.num_blocks)
     )
-    own = numbers(row.name)
     if not own.layer:
         return blocks
     kind = own.kinds[0]  # each of these layers sees the image or the text

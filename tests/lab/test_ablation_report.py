@@ -41,6 +41,19 @@ def test_pets_that_are_hard_cancel_out():
     assert difference(mixed, "lora", "ours-50").num == 4, "only pets that both have"
 
 
+def test_a_second_seed_that_says_the_same_makes_nothing_surer():
+    twice = made()
+    for line in twice:
+        first = next(
+            one for one in twice if (one["row"], one["subject"]) == (line["row"], line["subject"])
+        )
+        line["identity"] = first["identity"]
+    once = [line for line in twice if line["seed"] == 0]
+    apart, alone = (difference(by_row(lines), "lora", "ours-50") for lines in (twice, once))
+    assert (apart.low, apart.high) == (alone.low, alone.high) and apart.num == 2 * alone.num
+    assert apart.low < apart.value < apart.high
+
+
 def test_findings_are_told_as_they_are():
     cells = by_row(made())
 
@@ -72,7 +85,11 @@ def test_the_page_is_written_from_whatever_is_there(tmp_path):
     page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
     figures = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
     assert len(figures) == 2 * 2 * len(TRUE) + 1, "not the short one"
-    assert "| LoRA on every block | 4 |" in page and "not measured yet" in page
+    assert (
+        "| LoRA on every block | 4 |" in page
+        and page.startswith("# The ablation")
+        and "not measured yet" in page
+    )
     assert "each" not in figures[0] and "## C." not in page
     assert {path.name for path in written if path.suffix == ".svg"} == {
         "ablation-A.svg",

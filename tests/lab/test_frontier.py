@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from blockskip import coarse, ddit, files
 from blockskip.events import UserError
-from blockskip.lab import calibrate, frontier, frontier_report
+from blockskip.lab import calibrate, frontier, frontier_report, pages
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way, ways
 from blockskip.memory.planner import choose_settings
 
@@ -75,7 +75,7 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     files.write_text(out / "previews.md", "# Found\n\nWords.\n" + page[page.index("<!--") :])
     frontier_report.write(plan, sampler, out)
     again = (out / "previews.md").read_text(encoding="utf-8")
-    assert again.startswith("# Found\n\nWords.\n") and again.count(frontier_report.MARK) == 1
+    assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARK) == 1
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
 
 
