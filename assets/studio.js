@@ -147,7 +147,10 @@ window.blockskip = (() => {
     document.addEventListener('click', event => { if (event.target.closest('#demo')) demo = true; });
     watch('value', () => {
       const first = element.querySelector('.open');
-      if (demo && first) { demo = false; first.focus({preventScroll: true}); }
+      if (!demo || !first) return;
+      demo = false;
+      const now = document.activeElement;  // whoever is typing elsewhere already is left alone
+      if (now === document.body || now.closest('#demo')) first.focus({preventScroll: true});
     });
     element.addEventListener('click', event => {
       const opened = event.target.closest('[data-open]');

@@ -2,7 +2,7 @@
 
 import fake_feed
 import pytest
-from steps import assert_lora, drop, focused, shows, tiles, until
+from steps import assert_lora, drop, focused, shows, ticks, tiles, until
 
 from blockskip import runs
 from blockskip.studio import choices, draft, texts
@@ -47,6 +47,17 @@ def test_to_a_training(open_tab, server):
     assert (settings.trigger, settings.steps) == ("luna", 40) and settings.budget_gib != float(
         before
     )
+
+
+def test_who_types_already_when_the_demo_pet_comes_is_left_alone(open_tab):
+    page = open_tab()
+    page.evaluate("""() => {
+        document.querySelector('#demo').click();
+        document.querySelector('#name input').focus();
+    }""")
+    page.locator("#photos .open").first.wait_for(state="visible")
+    ticks(page)
+    assert page.evaluate("document.activeElement === document.querySelector('#name input')")
 
 
 def test_to_the_file(open_tab, trained):
