@@ -9,7 +9,7 @@ import pytest
 from steps import MINUTE
 from studio_server import serve
 
-from blockskip import config, runs
+from blockskip import child, config, runs
 from blockskip.memory.planner import choose_settings
 from blockskip.photos import find_photos
 
@@ -122,7 +122,7 @@ def trained_once(tmp_path_factory, demo_photos):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSKIP_DATA", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        assert run.start().wait() == 0
+        child.work(run)
     return run
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import randomise, tiny_draws, tiny_flux
 
-from blockskip import config
+from blockskip import child, config
 from blockskip.events import UserError
 from blockskip.families.flux import Flux
 from blockskip.lab import selection, selection_report
@@ -56,13 +56,14 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: some)
     quick = partial(selection.choose_settings, preview_steps=2, preview_prompts=("a cat",))
     monkeypatch.setattr(selection, "choose_settings", quick)
+    monkeypatch.setattr(selection, "follow", lambda run, start: child.work(run))
     plan = Plan(work=tmp_path / "work", subjects=1, images=1, steps=1)
     assert not selection.probe(replace(plan, minutes=1e-9), print)
     with pytest.raises(UserError, match="No pet"):
         selection_report.summary(plan)
     (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
     assert run.state() == "done" and (run.settings().front, run.settings().back) == (0, 0)
-    monkeypatch.setattr(Run, "start", lambda run: pytest.fail("tuned again"))
+    monkeypatch.setattr(selection, "follow", lambda run, start: pytest.fail("tuned again"))
     assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
     assert selection.probe(plan, print)
     found = lines(plan.work / "probe.jsonl")
