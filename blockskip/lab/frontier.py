@@ -220,14 +220,16 @@ class Tuned(Sampler):
 
     judged = "likeness"
 
-    def asked(self, plan: Plan) -> list[str]:
-        s, self._photos = plan.run.settings(), read_judged(plan.run)[1]
-        self._of = plan.run.fingerprint()
-        lora = add_lora(
-            self.model, self.kind, Span(s.front, s.back), s.rank, s.targets, seed=s.seed
-        )
+    def __init__(self, plan: Plan) -> None:
+        self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
+        super().__init__(plan)
+        s = plan.run.settings()
+        lora = add_lora(self.model, self.kind, Span(s.front, s.back), s.rank, s.targets, s.seed)
         restore(lora, kept_lora(plan.run))
-        every = [s.subject_caption, *(f"{s.subject_caption} {place}" for place in PLACES.values())]
+
+    def asked(self, plan: Plan) -> list[str]:
+        subject = plan.run.settings().subject_caption
+        every = [subject, *(f"{subject} {place}" for place in PLACES.values())]
         return [every[k % len(every)] for k in range(plan.prompts)]
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor:
