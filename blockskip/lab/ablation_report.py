@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -200,6 +201,7 @@ def _dots(cells: Cells, table: Table) -> str:
         "likeness (demo world judge)",
         [plots.Dot(row.title, m.value, m.low, m.high) for row, m in rows if m],
         mark.value if mark else None,
+        least=mark.value - 0.25 if mark else -math.inf,  # or what is far away hides what is near
     )
 
 

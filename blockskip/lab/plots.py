@@ -75,15 +75,22 @@ def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: boo
     return _page(HEIGHT, drawn)
 
 
-def dots(title: str, across: str, rows: Sequence[Dot], mark: float | None = None) -> str:
-    """A row for each value with its interval. mark: a vertical line to compare with."""
+def dots(
+    title: str,
+    across: str,
+    rows: Sequence[Dot],
+    mark: float | None = None,
+    least: float = -math.inf,
+) -> str:
+    """A row for each value with its interval, and the value in figures. mark: a vertical line to
+    compare with. least: the axis shows nothing below; a value there is an arrow."""
     known = [x for row in rows for x in (row.low, row.high)] + ([] if mark is None else [mark])
-    low, high, marks = _scale(min(known), max(known))
-    label, step = 330, 24
+    low, high, marks = _scale(max(min(known), least), max(known))
+    label, step, figures = 330, 24, 48
     height = TOP + step * len(rows) + 56
 
     def at(x: float) -> float:
-        return label + (x - low) / (high - low) * (WIDTH - label - RIGHT - 8)
+        return label + (max(x, low) - low) / (high - low) * (WIDTH - label - RIGHT - figures)
 
     foot = height - 50
     drawn = [_text(12, 22, title, size=15)]
@@ -95,6 +102,10 @@ def dots(title: str, across: str, rows: Sequence[Dot], mark: float | None = None
     for i, row in enumerate(rows):
         y = TOP + step * (i + 0.5)
         drawn.append(_text(label - 12, y + 4, row.name, "end"))
+        drawn.append(_text(WIDTH - 12, y + 4, f"{row.value:.3f}", "end"))
+        if row.value < low:
+            drawn.append(_text(label, y + 4, "◂", size=16))
+            continue
         drawn.append(_rule(at(row.low), y, at(row.high), y, COLOURS[0], 3))
         drawn.append(f'<circle cx="{at(row.value):.1f}" cy="{y:.1f}" r="5" fill="{COLOURS[0]}"/>')
     return _page(height, drawn)

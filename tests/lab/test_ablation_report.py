@@ -131,3 +131,9 @@ def test_plots_put_greater_values_higher_and_escape_words():
     assert float(one.get("cx")) < float(two.get("cx")) and float(one.get("cy")) < float(
         two.get("cy")
     )
+    far = ET.fromstring(plots.dots("t", "x", rows, mark=0.75, least=0.5))
+    words = [text.text for text in far.iter("{http://www.w3.org/2000/svg}text")]
+    assert len(list(far.iter("{http://www.w3.org/2000/svg}circle"))) == 1
+    assert {"◂", "0.200", "0.800"} <= set(words), (
+        "what the axis does not reach is told all the same"
+    )
