@@ -15,7 +15,18 @@ from blockskip.config import PREVIEW_SPEEDS
 from blockskip.ddit import Schedule
 from blockskip.events import UserError, command
 from blockskip.lab import frontier_report
-from blockskip.lab.frontier import BOTH, CACHE, EXACT, Plan, Sampler, Way, all_of, holds, measure
+from blockskip.lab.frontier import (
+    BOTH,
+    CACHE,
+    EXACT,
+    Plan,
+    Sampler,
+    Way,
+    all_of,
+    holds,
+    measure,
+    taus,
+)
 from blockskip.place import adapter_file
 
 LIMIT = Way("the step cache alone", CACHE, first=PREVIEW_SPEEDS["fastest"])
@@ -27,7 +38,7 @@ class Candidates(Sampler):
     def ways(self, steps: int) -> list[Way]:
         short, long, _ = holds(steps)
         schedules = [all_of(factor, hold) for factor in (2, 4) for hold in (short, long)]
-        schedules += [Schedule({4: tau, 2: tau}, hold=long) for tau in (0.5e-3, 1e-3, 2e-3)]
+        schedules += [Schedule({4: tau, 2: tau}, hold=long) for tau in taus(steps)]
         both = [
             Way(f"schedule {k}, cache {change:g}", BOTH, schedule, first=change)
             for k, schedule in enumerate(schedules)

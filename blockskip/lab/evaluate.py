@@ -159,9 +159,9 @@ def _square(image: Image.Image, cell: int) -> Image.Image:
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a PNG atomically."""
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    """Write a PNG, or a WebP where the name ends so, atomically."""
+    buffer, small = io.BytesIO(), path.suffix == ".webp"
+    sheet.save(buffer, "WEBP", quality=88) if small else sheet.save(buffer, "PNG", optimize=True)
     files.write_bytes(path, buffer.getvalue())
 
 

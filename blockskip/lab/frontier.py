@@ -75,8 +75,8 @@ class Way:
 
 
 EXACT = Way("exact", "exact")
-CACHE, MAGNITUDE, PATCHES, BOTH = "FirstBlockCache", "MagCache", "larger patches", "both"
-ALONE = "not carried on"
+CACHE, MAGNITUDE, BOTH = "FirstBlockCache", "MagCache", "patches and cache"
+BY_TAU, ALONE = "by τ and ρ", "nothing carried on"
 
 
 def ways(steps: int, patches: bool) -> list[Way]:
@@ -87,17 +87,24 @@ def ways(steps: int, patches: bool) -> list[Way]:
         return found
     for factor in (2, 4):
         for hold in holds(steps):
-            found.append(Way(f"all {factor}p, hold {hold}", PATCHES, all_of(factor, hold)))
+            name = f"all {factor}p"
+            found.append(Way(f"{name}, hold {hold}", name, all_of(factor, hold)))
         alone = f"all {factor}p, nothing carried on"
         found.append(Way(alone, ALONE, all_of(factor, steps), carried=False))
-    for tau, rho in ((0.5e-3, 0.4), (1e-3, 0.4), (1e-3, 0.2), (1e-3, 0.8), (2e-3, 0.4)):
-        found.append(Way(f"τ {tau:g}, ρ {rho:g}", PATCHES, Schedule({4: tau, 2: tau}, rho)))
+    low, usual, high = taus(steps)
+    for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
+        found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, Schedule({4: tau, 2: tau}, rho)))
     return found + together(steps)
 
 
 def holds(steps: int) -> tuple[int, int, int]:
     """What is tried of a schedule's `hold` with so many steps."""
     return HOLDS if steps > 20 else SHORT_HOLDS
+
+
+def taus(steps: int) -> tuple[float, float, float]:
+    """Thresholds that are tried. Over few long steps, differences of velocities are smaller."""
+    return (0.5e-3, 1e-3, 2e-3) if steps > 20 else (0.5e-4, 1e-4, 2e-4)
 
 
 def all_of(factor: int, hold: int) -> Schedule:

@@ -13,7 +13,7 @@ from blockskip.config import model_row
 from blockskip.lab import plots, preview_costs
 from blockskip.lab.bench_report import machine
 from blockskip.lab.evaluate import bootstrap, contact_sheet, save_sheet
-from blockskip.lab.frontier import ALONE, EXACT, PATCHES, Plan, Sampler, Way, pictures, told
+from blockskip.lab.frontier import EXACT, Plan, Sampler, Way, pictures, told
 from blockskip.lab.pages import write_below
 from blockskip.preview import TOGETHER
 
@@ -49,7 +49,7 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
             "pixels_off_95": bootstrap(torch.tensor(off)),
             "steps_by_size": {size: round(sizes.count(size) / len(sizes), 4) for size in (1, 2, 4)},
         }
-        if way.kind in (PATCHES, ALONE):
+        if way.patches and not way.first:
             line["ceiling"] = round(ceiling(sampler, way, steps), 3)
         if seen is not None:
             now = sampler.judge(pictures(plan, way, steps))
@@ -104,14 +104,19 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
     files.write_json(path.with_suffix(".json"), said)
     written = [path, path.with_suffix(".json")]
     for steps, found in measured.items():
-        plotted, sheet = out / f"{stem}-{steps}.svg", out / f"{stem}-{steps}.png"
+        plotted, sheet = out / f"{stem}-{steps}.svg", out / f"{stem}-{steps}.webp"
         files.write_text(plotted, plot(steps, found))
-        rows = [(way.name, pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
+        rows = [(_plain(way.name), pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
         save_sheet(contact_sheet(rows, 64), sheet)
         written += [plotted, sheet]
     rest = "" if plan.run else f"\n{full_size(plan, sampler)}"
     write_below(path, "Previews: speed against what it costs", page(said, stem) + rest)
     return written
+
+
+def _plain(name: str) -> str:
+    """In letters that the sheet's font has."""
+    return name.replace("τ", "tau").replace("ρ", "rho")
 
 
 def page(said: dict, stem: str) -> str:
@@ -124,7 +129,7 @@ def page(said: dict, stem: str) -> str:
     for steps, found in said["steps"].items():
         parts.append(f"## {steps} sampling steps\n\n{table(found, said['judged'])}\n")
         parts.append(f"![speed against loss]({stem}-{steps}.svg)\n")
-        parts.append(f"![the same twelve prompts by every way]({stem}-{steps}.png)\n")
+        parts.append(f"![the same twelve prompts by every way]({stem}-{steps}.webp)\n")
     return "\n".join(parts)
 
 

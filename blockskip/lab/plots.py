@@ -54,11 +54,13 @@ def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: boo
     for mark in marks:
         y = at(xs[0], mark)[1]
         drawn += [_rule(LEFT, y, WIDTH - RIGHT, y), _text(LEFT - 8, y + 4, f"{mark:g}", "end")]
-    for x in xs[:: max(1, len(xs) // 12)]:
+    round_ones = [x for x in _scale(xs[0], xs[-1])[2] if xs[0] <= x <= xs[-1]]
+    for x in xs if len(xs) <= 12 else round_ones:
         drawn.append(_text(at(x, low)[0], HEIGHT - BOTTOM + 18, f"{x:g}", "middle"))
     drawn.append(_text((LEFT + WIDTH) / 2, HEIGHT - BOTTOM + 38, across, "middle"))
     drawn.append(_text(14, HEIGHT / 2, up, "middle", turn=True))
-    room = (WIDTH - LEFT) / max(1, len(series))
+    beside = min(5, max(1, len(series)))  # keys in a line
+    room, height = (WIDTH - LEFT) / beside, HEIGHT + 22 * ((len(series) - 1) // beside)
     for i, (one, colour) in enumerate(zip(series, COLOURS, strict=False)):
         there = [at(x, y) for x, y, *_ in one.points]
         band = [at(x, b) for x, _, b, _ in one.points] + [
@@ -69,10 +71,10 @@ def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: boo
             f'<polyline points="{_joined(there)}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
         drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in there]
-        key = LEFT + i * room
-        drawn.append(f'<circle cx="{key:.0f}" cy="{HEIGHT - 16}" r="5" fill="{colour}"/>')
-        drawn.append(_text(key + 10, HEIGHT - 12, one.name))
-    return _page(HEIGHT, drawn)
+        key, line = LEFT + i % beside * room, HEIGHT - 16 + 22 * (i // beside)
+        drawn.append(f'<circle cx="{key:.0f}" cy="{line}" r="5" fill="{colour}"/>')
+        drawn.append(_text(key + 10, line + 4, one.name))
+    return _page(height, drawn)
 
 
 def dots(

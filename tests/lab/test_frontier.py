@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from blockskip import coarse, ddit, files
 from blockskip.events import UserError
 from blockskip.lab import calibrate, frontier, frontier_report, pages
-from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, PATCHES, Plan, Way, ways
+from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, Plan, Way, ways
 from blockskip.memory.planner import choose_settings
 
 STEPS = 6
 WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
-    Way("all 4p", PATCHES, ddit.Schedule({4: float("inf")}, hold=2)),
+    Way("all 4p", "all 4p", ddit.Schedule({4: float("inf")}, hold=2)),
     Way("alone", frontier.ALONE, ddit.Schedule({4: float("inf")}, hold=6), carried=False),
 ]
 
@@ -139,7 +139,7 @@ def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
         found = ways(steps, True)
         assert len({frontier.slug(way) for way in found}) == len(found)
-        kinds = {CACHE, MAGNITUDE, PATCHES, frontier.BOTH, frontier.ALONE}
-        assert {way.kind for way in found} == kinds
+        kinds = {CACHE, MAGNITUDE, "all 2p", "all 4p", frontier.BY_TAU, frontier.BOTH}
+        assert {way.kind for way in found} == kinds | {frontier.ALONE}
         assert all(FirstBlockCacheConfig(way.first) for way in found if way.first)
         assert all(way.largest == 1 for way in ways(steps, False))
