@@ -14,21 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 from diffusers import FirstBlockCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models import CacheMixin
 from torch import Tensor, nn
 
-from blockskip.config import preview_threshold
+from blockskip.config import key_steps, preview_threshold
 from blockskip.families.base import Family
 from blockskip.families.streams import flat
+from blockskip.keysteps import KeySteps
 from blockskip.memory.passes import Layerwise, Named
 from blockskip.memory.placement import replaced
 
 
-def step_cache(speed: str, steps: int) -> FirstBlockCacheConfig | None:
-    """What makes previews of so many sampling steps that quick; None: every step is computed."""
+def step_cache(model: str, speed: str, steps: int) -> FirstBlockCacheConfig | KeySteps | None:
+    """What makes previews of a model with so many sampling steps that quick: its key steps where they
+    were measured, else the library's step cache; None: every step is computed."""
+    if keys := key_steps(model, speed, steps):
+        return KeySteps(frozenset(keys))
     threshold = preview_threshold(speed, steps)
     return FirstBlockCacheConfig(threshold) if threshold else None
 
@@ -38,8 +43,8 @@ def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cach
     """Inside, `pipe` samples one batch of pictures with a step cache; its transformer's blocks must
     be `Layerwise`.
 
-    config: the library's, of a cache that hangs on blocks (FirstBlockCacheConfig, MagCacheConfig);
-    None: nothing changes. All pictures of the batch rest together, or none. What is kept waits where
+    config: the library's, of a cache that hangs on blocks (FirstBlockCacheConfig, MagCacheConfig), or
+    KeySteps; None: nothing changes. All pictures of the batch rest together, or none. What is kept waits where
     the streams wait: of FirstBlockCache three tensors of the image stream's size for each of the
     calls that a step makes (guidance may need two).
     """
@@ -48,8 +53,7 @@ def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cach
         return
     model = pipe.transformer
     names, blocks = zip(*family.blocks(model), strict=True)
-    cache = Cache(blocks)
-    cache.enable_cache(config)
+    cache = Cache(blocks, config)
     with ExitStack() as stack:
         stack.callback(cache.reset)  # so much memory does not wait for the garbage collector
         stack.enter_context(replaced(model, dict(zip(names, cache.turns, strict=True))))
@@ -63,17 +67,25 @@ def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cach
 class Cache(nn.Module, CacheMixin):
     """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
 
-    def __init__(self, blocks: tuple[Layerwise, ...]) -> None:
+    def __init__(self, blocks: tuple[Layerwise, ...], config: object) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Image() for _ in blocks)  # a name that the library looks for
+        last, keys = len(blocks) - 1, config if isinstance(config, KeySteps) else None
+        self.kept = Kept(keys) if keys else None
+        self.blocks = nn.ModuleList(  # a name that the library looks for
+            _Rested(self.kept, i == 0, i == last) if keys else _Image() for i in range(last + 1)
+        )
+        if keys is None:
+            self.enable_cache(config)
         self.turns = [_Turn(block, i, self) for i, block in enumerate(blocks)]
         self.tokens = 0  # of the image, as the first block sees it
         self._call = 0
 
     def reset(self) -> None:
         """Forget what earlier steps were like; to be called between two steps where the next one has
-        another patch size, and so another number of tokens."""
+        another patch size, and so another number of tokens. Key steps go by one size alone."""
         self._reset_stateful_cache()
+        if self.kept:
+            self.kept.added.clear()
 
     def again(self) -> None:
         """The next call goes on with what the one before it did: it is no further one of its step."""
@@ -85,6 +97,8 @@ class Cache(nn.Module, CacheMixin):
 
         def call(*given: object, **more: object) -> object:
             self._call += 1
+            if self.kept:
+                self.kept.call = self._call
             with self.cache_context(f"call {self._call}"):
                 return forward(*given, **more)
 
@@ -95,6 +109,8 @@ class Cache(nn.Module, CacheMixin):
 
         def after(*given: object, **more: object) -> object:
             self._call = 0
+            if self.kept:
+                self.kept.step += 1
             return step(*given, **more)
 
         return after
@@ -105,6 +121,43 @@ class _Image(nn.Module):
 
     def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
         return work()
+
+
+@dataclass
+class Kept:
+    """What blocks that rest in all but the key steps share. step, call: that is at work; before: the
+    image as the first block was given it; added: by all blocks, in each call of the last key step."""
+
+    keys: KeySteps
+    step: int = 0
+    call: int = 0
+    before: Tensor | None = None
+    added: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def rests(self) -> bool:
+        return self.keys.steps is not None and self.step not in self.keys.steps
+
+
+class _Rested(nn.Module):
+    """A block as key steps see it: where they rest, the first one adds what all of them added."""
+
+    def __init__(self, kept: Kept, first: bool, last: bool) -> None:
+        super().__init__()
+        self.kept, self.first, self.last = kept, first, last
+
+    def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
+        kept = self.kept
+        if kept.rests:
+            return hidden_states + kept.added[kept.call] if self.first else hidden_states
+        if self.first:
+            kept.before = hidden_states
+        after = work()
+        if self.last:
+            kept.added[kept.call] = after - kept.before
+            kept.keys.hear(kept.added[kept.call])
+            kept.before = None
+        return after
 
 
 TransformerBlockRegistry.register(

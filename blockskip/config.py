@@ -230,6 +230,12 @@ def preview_threshold(speed: str, steps: int) -> float:
     return PREVIEW_SPEEDS[speed] if steps >= _TOO_FEW_STEPS else 0.0
 
 
+def key_steps(model: str, speed: str, steps: int) -> tuple[int, ...]:
+    """Which of so many sampling steps are computed in pictures of that speed (keysteps.py), from
+    presets/keysteps.toml; (): that was not measured."""
+    return tuple(_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))
+
+
 def rungs() -> list[Rung]:
     """The budgets offered, smallest first."""
     return [Rung(**row) for row in _preset("budgets")["rung"]]

@@ -19,6 +19,7 @@ from blockskip.config import Settings, settings_from_dict, settings_to_dict
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.families.flux2 import Flux2
+from blockskip.keysteps import KeySteps
 from blockskip.lab.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.peak import card_kernels, fake_card
 from blockskip.memory.placement import replaced, resident
@@ -26,6 +27,7 @@ from blockskip.memory.planner import make_plan
 from blockskip.memory.walk import apart, layerwise
 
 ALWAYS, NEVER = FirstBlockCacheConfig(float("inf")), FirstBlockCacheConfig(0.0)
+FIRST = KeySteps(frozenset({0}))
 RATIOS = {"mag_ratios": [1.0] * 28, "retention_ratio": 0.0, "max_skip_steps": 99}
 
 
@@ -82,15 +84,21 @@ def test_a_cache_that_never_rests_changes_no_bit(case):
     assert sampler.worked == every and set(every.values()) == {2 * 4 * 2}
     strict = MagCacheConfig(threshold=-1, num_inference_steps=4, **RATIOS)
     assert all(torch.equal(a, b) for a, b in zip(exact, sampler.run(strict), strict=True))
+    recorded = KeySteps(None)
+    assert all(torch.equal(a, b) for a, b in zip(exact, sampler.run(recorded), strict=True))
+    assert len(recorded.told) == 4 * 2, "what blocks did in each call of each step"
+    assert sampler.worked == every
 
 
-@pytest.mark.parametrize("kind", ["first block", "magnitude"])
+@pytest.mark.parametrize("kind", ["first block", "magnitude", "key steps"])
 def test_a_cache_that_always_rests_lets_blocks_work_once(case, kind):
     sampler = Sampler(case)
     exact = sampler.run(None)
-    config = (
-        ALWAYS if kind == "first block" else MagCacheConfig(1e9, num_inference_steps=9, **RATIOS)
-    )
+    config = {
+        "first block": ALWAYS,
+        "magnitude": MagCacheConfig(1e9, num_inference_steps=9, **RATIOS),
+        "key steps": FIRST,
+    }[kind]
     said = sampler.run(config)
     assert all(torch.equal(a, b) for a, b in zip(exact[:2], said[:2], strict=True))
     assert (said[-1] - exact[-1]).abs().max() > 1e-4
@@ -99,17 +107,18 @@ def test_a_cache_that_always_rests_lets_blocks_work_once(case, kind):
     assert set(others) == {once} and head == (4 * once if kind == "first block" else once)
 
 
-def test_a_step_like_the_one_before_rests_and_says_the_same(case):
+@pytest.mark.parametrize("config", [NEVER, FIRST], ids=["first block", "key steps"])
+def test_a_step_like_the_one_before_rests_and_says_the_same(case, config):
     """Each of a step's calls as that call of the step before."""
     sampler = Sampler(case)
     with replaced(sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)):
-        with cached(sampler, sampler.family, NEVER), torch.no_grad():
+        with cached(sampler, sampler.family, config), torch.no_grad():
             first, second = sampler.step(0.5, size=0), sampler.step(0.5, size=0)
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert (first[0] - first[1]).abs().max() > 1e-3
     counts = list(sampler.worked.values())
-    assert counts[0] == 2 * counts[1] and set(counts[1:]) == {2 * 2}
+    assert counts[0] == (2 if config is NEVER else 1) * counts[1] and set(counts[1:]) == {2 * 2}
 
 
 def test_all_is_as_it_was_afterwards(case):
@@ -171,13 +180,14 @@ def test_another_patch_size_after_a_reset(case):
     assert sampler.worked != before
 
 
-def test_blocks_that_rest_are_not_brought(tmp_path):
+@pytest.mark.parametrize("config", [ALWAYS, FIRST], ids=["first block", "key steps"])
+def test_blocks_that_rest_are_not_brought(tmp_path, config):
     family, draws = Flux(), tiny_draws()
     model, store = parked(saved(tmp_path / "model"))
     pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
     given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
     with replaced(model, layerwise(model, family, 2, CPU)), resident(CPU, model), torch.no_grad():
-        with cached(pipe, family, ALWAYS):
+        with cached(pipe, family, config):
             for _ in range(3):
                 model(**given)
                 pipe.scheduler.step()
@@ -185,7 +195,7 @@ def test_blocks_that_rest_are_not_brought(tmp_path):
     reads = store.moved.reads
     first = {name: n for name, n in reads.items() if name.startswith("transformer_blocks.0.")}
     others = {n for name, n in reads.items() if "blocks." in name and name not in first}
-    assert set(first.values()) == {3} and others == {1}
+    assert set(first.values()) == {3 if config is ALWAYS else 1} and others == {1}
 
 
 def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
@@ -233,8 +243,10 @@ def test_settings():
     assert settings_from_dict(old) == Settings(), "a run of before"
     with pytest.raises(ValueError, match="preview_speed"):
         Settings(preview_speed="quick")
-    assert step_cache("exact", 28) is None and step_cache("fastest", 4) is None
-    assert 0 < step_cache("fast", 28).threshold < step_cache("fastest", 28).threshold
+    assert step_cache("flux-dev", "exact", 28) is None
+    assert step_cache("flux-dev", "fastest", 4) is None
+    fast, fastest = (step_cache("flux-dev", speed, 28) for speed in ("fast", "fastest"))
+    assert 0 < fast.threshold < fastest.threshold
 
 
 def test_plans_say_what_pictures_are_made_with():

@@ -26,6 +26,7 @@ STAGES = [
     "skipping",
     "optimizer",
     "train",
+    "keysteps",
     "cache",
     "coarse",
     "ddit",

@@ -1,81 +1,122 @@
-"""Whether larger patches earn their place in a model's previews, and which schedule of them: τ,
-sizes, and how long they go on (METHOD.md §2).
+"""What makes a model's previews quickest: its key steps, and whether larger patches earn a place beside
+them (METHOD.md §2).
 
-It is measured at the steps and side that previews have, on other prompts than those the adapters
-learnt from. What earns its place is quicker than the step cache of the speed “fastest” alone, and not
-further from the exact sampler's pictures. The answer stands beside the adapters, where runs look.
+All is measured at the steps and side that previews have, on other prompts than those adapters learnt
+from, and held against the library's step cache at the same speed: what earns its place is quicker, and not
+further from the exact sampler's pictures. Key steps then stand in presets/keysteps.toml, a schedule of
+larger patches beside the adapters; runs look there.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from blockskip import coarse
+from blockskip import coarse, config, files
 from blockskip.config import PREVIEW_SPEEDS
 from blockskip.ddit import Schedule
-from blockskip.events import UserError, command
 from blockskip.lab import frontier_report
 from blockskip.lab.frontier import (
     BOTH,
     CACHE,
     EXACT,
+    KEYS,
     Plan,
     Sampler,
     Way,
     all_of,
     holds,
+    key_way,
     measure,
     taus,
 )
 from blockskip.place import adapter_file
 
-LIMIT = Way("the step cache alone", CACHE, first=PREVIEW_SPEEDS["fastest"])
+SPEEDS = [speed for speed, change in PREVIEW_SPEEDS.items() if change]
+LIMITS = {
+    speed: Way(f"step cache, {speed}", CACHE, first=PREVIEW_SPEEDS[speed]) for speed in SPEEDS
+}
 
 
 class Candidates(Sampler):
-    """The step cache alone, and with each schedule."""
+    """The step cache at each speed, so many key steps, and each schedule with a step cache."""
 
     def ways(self, steps: int) -> list[Way]:
+        found = [EXACT, *LIMITS.values()]
+        found += [key_way(num) for num in range(max(3, steps // 8), steps)]
+        if not self.adapters:
+            return found
         short, long, _ = holds(steps)
         schedules = [all_of(factor, hold) for factor in (2, 4) for hold in (short, long)]
         schedules += [Schedule({4: tau, 2: tau}, hold=long) for tau in taus(steps)]
-        both = [
-            Way(f"schedule {k}, cache {change:g}", BOTH, schedule, first=change)
+        return found + [
+            Way(f"schedule {k}, cache {PREVIEW_SPEEDS[speed]:g}", BOTH, schedule, first=limit.first)
             for k, schedule in enumerate(schedules)
-            for change in (PREVIEW_SPEEDS["fast"], PREVIEW_SPEEDS["fastest"])
+            for speed, limit in LIMITS.items()
         ]
-        return [EXACT, LIMIT, *both]
 
 
-def calibrate(plan: Plan, say: Callable[[str], None]) -> dict | None:
-    """Measure, and write what was found into the file of the adapters: the schedule, JSON-ready, or
-    None. Raises UserError when there are no adapters."""
-    path = plan.adapters or adapter_file(plan.model)
-    sampler = Candidates(plan)
-    if not sampler.adapters:
-        raise UserError(
-            f"{plan.model} has no adapters of larger patches.",
-            f"Make them: {command('lab distil')}",
-        )
+def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Measure, and write what was found where runs look. Gives, JSON-ready, `keys`: of each speed the key
+    steps or [], and `schedule`: of larger patches, or None. Raises UserError."""
+    sampler, (steps,) = Candidates(plan), plan.steps
     measure(plan, sampler, say)
-    (steps,) = plan.steps
-    found = best(frontier_report.lines(plan, sampler, steps))
-    way = next((way for way in sampler.ways(steps) if way.name == found), None)
-    chosen = way and {
+    lines = frontier_report.lines(plan, sampler, steps)
+    ways = {way.name: way for way in sampler.ways(steps)}
+    keys = {
+        speed: list(sampler.keys(steps, ways[name].keys))
+        for speed in SPEEDS
+        if (name := best(lines, speed, KEYS))
+    }
+    write_keys(config.PRESETS / "keysteps.toml", plan.model, steps, keys)
+    schedule = None
+    if sampler.adapters:
+        name = best(lines, "fastest", BOTH)
+        schedule = _schedule(steps, ways[name]) if name else None
+        path = plan.adapters or adapter_file(plan.model)
+        adapters, facts = coarse.load(path, sampler.model, sampler.kind)
+        if facts.get("schedule") != schedule:
+            coarse.save(path, adapters, facts | {"schedule": schedule})
+    return {"keys": {speed: keys.get(speed, []) for speed in SPEEDS}, "schedule": schedule}
+
+
+def _schedule(steps: int, way: Way) -> dict:
+    chosen = way.patches
+    return {
         "steps": steps,
-        "taus": dict(way.patches.taus),
-        "rho": way.patches.rho,
-        "hold": way.patches.hold,
+        "taus": dict(chosen.taus),
+        "rho": chosen.rho,
+        "hold": chosen.hold,
         "cache": way.first,
     }
-    adapters, facts = coarse.load(path, sampler.model, sampler.kind)
-    coarse.save(path, adapters, facts | {"schedule": chosen})
-    return chosen
 
 
-def best(lines: Sequence[dict]) -> str | None:
-    """The name of the quickest way that is not further off than LIMIT; None: LIMIT is."""
-    limit = next(line for line in lines if line["way"] == LIMIT.name)
-    near = [line for line in lines if line["pixels_off"] <= limit["pixels_off"]]
-    found = max(near, key=lambda line: line["quicker_seconds"])
-    return found["way"] if found["kind"] == BOTH else None
+def best(lines: Sequence[dict], speed: str, kind: str) -> str | None:
+    """The name of the quickest way that is not further off than the step cache at that speed, if it is
+    of that kind; None: another is the quickest. Larger patches, which “fastest” alone may have, count by
+    their seconds: more is done around their short passes."""
+    limit = next(line for line in lines if line["way"] == LIMITS[speed].name)
+    near = [
+        line
+        for line in lines
+        if line["pixels_off"] <= limit["pixels_off"]
+        and (line["kind"] != BOTH or speed == "fastest")
+    ]
+    found = max(
+        near, key=lambda one: one["quicker_seconds" if one["kind"] == BOTH else "quicker_flops"]
+    )
+    return found["way"] if found["kind"] == kind else None
+
+
+def write_keys(path: Path, model: str, steps: int, keys: dict[str, list[int]]) -> None:
+    """Put a model's key steps of so many steps into that file; the comment at its top stays."""
+    text = path.read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    table.setdefault(model, {})[str(steps)] = keys
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    for name, by_steps in sorted(table.items()):
+        for num, speeds in sorted(by_steps.items(), key=lambda item: int(item[0])):
+            head += ["", f"[{name}.{num}]" if name.isidentifier() else f'["{name}".{num}]']
+            head += [f"{speed} = {found}" for speed, found in speeds.items()]
+    files.write_text(path, "\n".join(head) + "\n")

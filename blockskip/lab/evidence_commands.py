@@ -203,8 +203,8 @@ def calibrate(
     ] = 8.0,
     as_json: Json = False,
 ) -> None:
-    """Find the schedule of larger patches that previews at the speed “fastest” have, if one is better
-    than a step cache alone; it is kept beside the adapters that `lab distil` made."""
+    """Find what makes previews quickest and no worse than a step cache: which steps are computed (kept in
+    presets/keysteps.toml), and a schedule of larger patches (beside the adapters of `lab distil`)."""
     from blockskip.lab import calibrate as lab_calibrate
     from blockskip.lab import frontier
 
@@ -212,5 +212,9 @@ def calibrate(
     plan = frontier.Plan(work=work, model=model, prompts=prompts, steps=(steps,), budget_gib=budget)
     aside = Console(stderr=True).print
     found = lab_calibrate.calibrate(plan, lambda line: aside(line, highlight=False))
-    told = str(found) if found else "A step cache alone is better."
-    say(as_json, {"schedule": found}, [told])
+    told = [
+        f"{speed}: " + (f"{len(keys)} of {steps} steps: {keys}" if keys else "the step cache")
+        for speed, keys in found["keys"].items()
+    ]
+    told.append(f"Larger patches: {found['schedule'] or 'not used'}")
+    say(as_json, found, told)

@@ -27,6 +27,7 @@ from blockskip import coarse, ddit, files
 from blockskip.ddit import Schedule
 from blockskip.easel import kept_lora
 from blockskip.events import UserError
+from blockskip.keysteps import KeySteps, choose, losses
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.distil import captions
@@ -58,14 +59,15 @@ class Plan:
 @dataclass(frozen=True)
 class Way:
     """How pictures are sampled. kind: what of it is in a plot. patches: when they are larger. first,
-    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none. carried: whether
-    what larger patches miss is carried on."""
+    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none. keys: how many steps are
+    computed, chosen beforehand; 0: all. carried: whether what larger patches miss is carried on."""
 
     name: str
     kind: str
     patches: Schedule | None = None
     first: float = 0.0
     magnitude: float = 0.0
+    keys: int = 0
     carried: bool = True
 
     @property
@@ -76,6 +78,7 @@ class Way:
 
 EXACT = Way("exact", "exact")
 CACHE, MAGNITUDE, BOTH = "FirstBlockCache", "MagCache", "patches and cache"
+KEYS = "key steps"
 BY_TAU, ALONE = "by τ and ρ", "nothing carried on"
 
 
@@ -83,6 +86,7 @@ def ways(steps: int, patches: bool) -> list[Way]:
     """What is measured with so many steps. patches: whether there are adapters."""
     found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.2, 0.3)]
     found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.06, 0.12)]
+    found += [key_way(num) for num in ((19, 14, 11, 8, 6) if steps > 20 else (9, 7, 6, 5))]
     if not patches:
         return found
     for factor in (2, 4):
@@ -95,6 +99,11 @@ def ways(steps: int, patches: bool) -> list[Way]:
     for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
         found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, Schedule({4: tau, 2: tau}, rho)))
     return found + together(steps)
+
+
+def key_way(num: int) -> Way:
+    """So many steps computed, chosen beforehand."""
+    return Way(f"{num} key steps", KEYS, keys=num)
 
 
 def holds(steps: int) -> tuple[int, int, int]:
@@ -142,6 +151,7 @@ class Sampler(Opened):
         self.prompts = self.asked(plan)
         self.text = self.read(self.prompts)
         self._ratios: dict[int, list[float]] = {}
+        self._lost: dict[int, Tensor] = {}
 
     def asked(self, plan: Plan) -> list[str]:
         """The prompts."""
@@ -179,10 +189,21 @@ class Sampler(Opened):
             cache = MagCacheConfig(
                 way.magnitude, num_inference_steps=steps, mag_ratios=self._ratios[steps]
             )
+        if way.keys:
+            cache = KeySteps(frozenset(self.keys(steps, way.keys)))
         seeds = [100_003 + row for row in rows]
         with self._counting() as passes:
             images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
         return images, dynamic.factors if dynamic else [1] * steps, passes[:: len(passes) // steps]
+
+    def keys(self, steps: int, num: int) -> tuple[int, ...]:
+        """Which `num` of so many steps are computed; measured on the last prompts."""
+        if steps not in self._lost:
+            recorded = KeySteps(None)
+            self._paint_last(steps, recorded)
+            sigmas = self.pipe.scheduler.sigmas.tolist()
+            self._lost[steps] = losses(recorded.told, sigmas)
+        return choose(self._lost[steps], num)
 
     def measured_on(self) -> dict:
         """What measurements depend on, beside ways and steps; JSON-ready."""
@@ -212,13 +233,17 @@ class Sampler(Opened):
 
     def _magnitudes(self, steps: int) -> list[float]:
         """What MagCache has to know of a model, on the last prompts; the library prints it."""
-        num = len(self.prompts)
-        rows, said = range(max(0, num - TOGETHER), num), io.StringIO()
-        cache = MagCacheConfig(num_inference_steps=steps, calibrate=True)
+        said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
+            self._paint_last(steps, MagCacheConfig(num_inference_steps=steps, calibrate=True))
         lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
         return json.loads(lists[-1])
+
+    def _paint_last(self, steps: int, cache: object) -> None:
+        """The last prompts, with other noise than theirs, for what `cache` is to hear."""
+        num = len(self.prompts)
+        rows = range(max(0, num - TOGETHER), num)
+        self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
 
 
 class Tuned(Sampler):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from blockskip.config import ModelRow, preview_threshold, quality_table
+from blockskip.config import ModelRow, key_steps, preview_threshold, quality_table
 from blockskip.memory.plan import (
     Candidate,
     Fit,
@@ -39,11 +39,11 @@ def reasons(row: ModelRow, wish: Wish, fit: Fit) -> list[str]:
     said += [_fails(row, wish, fit, way) for way in better.values()]
     said += [_unskipped(row, wish, fit), *_prices(row, choice)]
     said += [_waiting(row, wish, choice), _window(wish, choice)]
-    said += sampling(wish.preview_speed, wish.preview_steps, choice.cached)
+    said += sampling(row.name, wish.preview_speed, wish.preview_steps, choice.cached)
     return [sentence for sentence in said if sentence]
 
 
-def sampling(speed: str, steps: int, room: bool = True) -> list[str]:
+def sampling(model: str, speed: str, steps: int, room: bool = True) -> list[str]:
     """Which step cache sample pictures are made with, and why. room: whether RAM has some for it."""
     change = preview_threshold(speed, steps)
     if speed == "exact":
@@ -57,6 +57,11 @@ def sampling(speed: str, steps: int, room: bool = True) -> list[str]:
         return [
             "Every block works in every step of sample pictures: RAM has no room for a step cache "
             "beside the rest."
+        ]
+    if keys := key_steps(model, speed, steps):
+        return [
+            f"Sample pictures are “{speed}”: {len(keys)} of {steps} steps are computed, which was measured "
+            "on this model; in the others all blocks rest and no weights are brought."
         ]
     return [
         f"Sample pictures are “{speed}”: in a step where the first block's work changes by less than "

@@ -280,7 +280,7 @@ def _small_plan(row: ModelRow, settings: Settings) -> Plan:
         f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
         "estimate)."
     ]
-    said += explain.sampling(settings.preview_speed, settings.preview_steps)
+    said += explain.sampling(settings.model, settings.preview_speed, settings.preview_steps)
     more = "More graphics memory would change little: this model fits everywhere."
     return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
 

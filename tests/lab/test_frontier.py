@@ -11,7 +11,7 @@ import torch
 from diffusers import FirstBlockCacheConfig
 from safetensors.torch import load_file
 
-from blockskip import coarse, ddit, files
+from blockskip import coarse, config, ddit, files
 from blockskip.events import UserError
 from blockskip.lab import calibrate, frontier, frontier_report, pages
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, Plan, Way, ways
@@ -21,6 +21,7 @@ STEPS = 6
 WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
+    frontier.key_way(2),
     Way("all 4p", "all 4p", ddit.Schedule({4: float("inf")}, hold=2)),
     Way("alone", frontier.ALONE, ddit.Schedule({4: float("inf")}, hold=6), carried=False),
 ]
@@ -45,17 +46,19 @@ def measured(tmp_path_factory):
 
 def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     plan, sampler = measured
-    exact, rests, _, patches, alone = frontier_report.lines(plan, sampler, STEPS)
+    exact, rests, _, keys, patches, alone = frontier_report.lines(plan, sampler, STEPS)
     assert exact["pixels_off"] == 0 and exact["quicker_flops"] == 1 and exact["difference"] == 0
     assert exact["quicker_seconds"] == 1
     assert rests["quicker_flops"] > 3 and rests["pixels_off"] > 1
     assert frontier.told(plan, WAYS[0], STEPS)[0]["passes"] == [1, 0, 0, 0, 0, 0]
-    told = frontier.told(plan, WAYS[2], STEPS)[0]
+    assert sorted(frontier.told(plan, WAYS[2], STEPS)[0]["passes"]) == [0, 0, 0, 0, 1, 1]
+    assert 2.5 < keys["quicker_flops"] < 3 and keys["pixels_off"] > 0  # what decodes counts, too
+    told = frontier.told(plan, WAYS[3], STEPS)[0]
     assert told["factors"] == [1, 1, 1, 4, 4, 1] and told["passes"] == [1, 1, 1, 2, 1, 1]
     assert patches["steps_by_size"] == {1: 0.6667, 2: 0.0, 4: 0.3333}
     # 86 tokens, or 26 in the three steps after the first three
     assert patches["ceiling"] == pytest.approx(6 / (3 + 3 * (4 + 22) / (64 + 22)), abs=1e-3)
-    assert frontier.told(plan, WAYS[3], STEPS)[0]["passes"] == [1] * 6
+    assert frontier.told(plan, WAYS[4], STEPS)[0]["passes"] == [1] * 6
     assert alone["steps_by_size"][4] == 0.5 and alone["pixels_off"] > patches["pixels_off"]
     # nothing is measured twice, nor mixed with what was measured on something else
     monkeypatch.setattr(frontier, "_measured", None)
@@ -79,32 +82,46 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
 
 
-def test_a_schedule_is_kept_where_it_is_better_than_the_cache_alone(measured, monkeypatch):
+def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch):
     plan, _ = measured
     both = Way("patches too", frontier.BOTH, ddit.Schedule({4: 1.5}, 0.25, 2), first=0.1)
-    every = [EXACT, calibrate.LIMIT, both]
+    every = [EXACT, *calibrate.LIMITS.values(), frontier.key_way(2), both]
     monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
     adapters = plan.adapters.with_name("calibrated.safetensors")
     adapters.write_bytes(plan.adapters.read_bytes())
     plan = replace(plan, work=plan.work / "calibrated", adapters=adapters)
+    written = []
+    monkeypatch.setattr(calibrate, "write_keys", lambda *given: written.append(given))
     told = {
-        "the step cache alone": {"pixels_off": 3.0, "quicker_seconds": 2.0, "kind": CACHE},
-        "patches too": {"pixels_off": 2.9, "quicker_seconds": 2.1, "kind": frontier.BOTH},
+        "step cache, fast": (1.0, 1.5, CACHE),
+        "step cache, fastest": (3.0, 2.0, CACHE),
+        "2 key steps": (0.9, 1.6, frontier.KEYS),
+        "patches too": (2.9, 2.1, frontier.BOTH),
     }
+    lines = [
+        {"way": name, "pixels_off": off, "quicker_seconds": q, "quicker_flops": q, "kind": kind}
+        for name, (off, q, kind) in told.items()
+    ]
     monkeypatch.setattr(calibrate, "measure", lambda *_: None)
-    lines = [line | {"way": name} for name, line in told.items()]
     monkeypatch.setattr(calibrate.frontier_report, "lines", lambda *_: lines)
     monkeypatch.setattr(ddit, "adapter_file", lambda model: plan.adapters)
     before = load_file(plan.adapters)
-    assert calibrate.calibrate(plan, lambda line: None)["hold"] == 2
+    found = calibrate.calibrate(plan, lambda line: None)
+    assert found["schedule"]["hold"] == 2 and not found["keys"]["fastest"]
     assert ddit.calibrated("demo", STEPS) == (ddit.Schedule({4: 1.5}, 0.25, 2), 0.1)
     assert ddit.calibrated("demo", STEPS + 1) is None
+    ((path, *of, keys),) = written
+    assert path == config.PRESETS / "keysteps.toml" and of == ["demo", STEPS]
+    assert list(keys) == ["fast"] and keys["fast"] == found["keys"]["fast"]
+    assert len(keys["fast"]) == 2 and keys["fast"][0] == 0
     after = load_file(plan.adapters)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    lines[1]["pixels_off"] = 3.1  # quicker, but further off
-    assert calibrate.calibrate(plan, lambda line: None) is None
-    assert ddit.calibrated("demo", STEPS) is None
+    lines[3]["pixels_off"] = 3.1  # quicker, but further off
+    lines[2]["quicker_flops"] = 2.2
+    found = calibrate.calibrate(plan, lambda line: None)
+    assert found["schedule"] is None and ddit.calibrated("demo", STEPS) is None
+    assert found["keys"]["fastest"] == found["keys"]["fast"] == keys["fast"]
 
 
 def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_path, monkeypatch):
@@ -139,7 +156,15 @@ def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
         found = ways(steps, True)
         assert len({frontier.slug(way) for way in found}) == len(found)
-        kinds = {CACHE, MAGNITUDE, "all 2p", "all 4p", frontier.BY_TAU, frontier.BOTH}
+        kinds = {
+            CACHE,
+            MAGNITUDE,
+            frontier.KEYS,
+            "all 2p",
+            "all 4p",
+            frontier.BY_TAU,
+            frontier.BOTH,
+        }
         assert {way.kind for way in found} == kinds | {frontier.ALONE}
         assert all(FirstBlockCacheConfig(way.first) for way in found if way.first)
         assert all(way.largest == 1 for way in ways(steps, False))
