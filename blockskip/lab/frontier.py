@@ -86,7 +86,7 @@ def ways(steps: int, patches: bool) -> list[Way]:
     """What is measured with so many steps. patches: whether there are adapters."""
     found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.2, 0.3)]
     found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.06, 0.12)]
-    found += [key_way(num) for num in ((19, 14, 11, 8, 6) if steps > 20 else (9, 7, 6, 5))]
+    found += [key_way(num) for num in ((19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6))]
     if not patches:
         return found
     for factor in (2, 4):
