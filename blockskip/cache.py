@@ -44,9 +44,10 @@ def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cach
     be `Layerwise`.
 
     config: the library's, of a cache that hangs on blocks (FirstBlockCacheConfig, MagCacheConfig), or
-    KeySteps; None: nothing changes. All pictures of the batch rest together, or none. What is kept waits where
-    the streams wait: of FirstBlockCache three tensors of the image stream's size for each of the
-    calls that a step makes (guidance may need two).
+    KeySteps; None: nothing changes. All pictures of the batch rest together, or none. What is kept
+    waits where the streams wait: of FirstBlockCache three tensors of the image stream's size for
+    each of the calls that a step makes (guidance may need two), of key steps one, and another one
+    while a step works.
     """
     if config is None:
         yield None
@@ -69,37 +70,34 @@ class Cache(nn.Module, CacheMixin):
 
     def __init__(self, blocks: tuple[Layerwise, ...], config: object) -> None:
         super().__init__()
-        last, keys = len(blocks) - 1, config if isinstance(config, KeySteps) else None
-        self.kept = Kept(keys) if keys else None
+        self.kept, last = Kept(), len(blocks) - 1
+        planned = isinstance(config, KeySteps)
         self.blocks = nn.ModuleList(  # a name that the library looks for
-            _Rested(self.kept, i == 0, i == last) if keys else _Image() for i in range(last + 1)
+            _Rested(config, self.kept, i == 0, i == last) if planned else _Image()
+            for i in range(len(blocks))
         )
-        if keys is None:
+        if not planned:
             self.enable_cache(config)
         self.turns = [_Turn(block, i, self) for i, block in enumerate(blocks)]
         self.tokens = 0  # of the image, as the first block sees it
-        self._call = 0
 
     def reset(self) -> None:
         """Forget what earlier steps were like; to be called between two steps where the next one has
         another patch size, and so another number of tokens. Key steps go by one size alone."""
         self._reset_stateful_cache()
-        if self.kept:
-            self.kept.added.clear()
+        self.kept.added.clear()
 
     def again(self) -> None:
         """The next call goes on with what the one before it did: it is no further one of its step."""
-        self._call -= 1
+        self.kept.call -= 1
 
     def calling(self, forward: Callable) -> Callable:
         """The model's forward, which one step may call more than once (for guidance): the first call
         is compared with the first ones of other steps, and so on. Not every pipeline says which."""
 
         def call(*given: object, **more: object) -> object:
-            self._call += 1
-            if self.kept:
-                self.kept.call = self._call
-            with self.cache_context(f"call {self._call}"):
+            self.kept.call += 1
+            with self.cache_context(f"call {self.kept.call}"):
                 return forward(*given, **more)
 
         return call
@@ -108,9 +106,7 @@ class Cache(nn.Module, CacheMixin):
         """The scheduler's step, after which calls are counted anew."""
 
         def after(*given: object, **more: object) -> object:
-            self._call = 0
-            if self.kept:
-                self.kept.step += 1
+            self.kept.step, self.kept.call = self.kept.step + 1, 0
             return step(*given, **more)
 
         return after
@@ -125,37 +121,32 @@ class _Image(nn.Module):
 
 @dataclass
 class Kept:
-    """What blocks that rest in all but the key steps share. step, call: that is at work; before: the
-    image as the first block was given it; added: by all blocks, in each call of the last key step."""
+    """Where sampling is, from step 0 and its call 1 on; and of key steps: the image as the first block was
+    given it, and what all blocks added in each call of the last one."""
 
-    keys: KeySteps
     step: int = 0
     call: int = 0
     before: Tensor | None = None
     added: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def rests(self) -> bool:
-        return self.keys.steps is not None and self.step not in self.keys.steps
-
 
 class _Rested(nn.Module):
-    """A block as key steps see it: where they rest, the first one adds what all of them added."""
+    """A block as key steps see it: where all rest, the first one adds what all of them added."""
 
-    def __init__(self, kept: Kept, first: bool, last: bool) -> None:
+    def __init__(self, keys: KeySteps, kept: Kept, first: bool, last: bool) -> None:
         super().__init__()
-        self.kept, self.first, self.last = kept, first, last
+        self.keys, self.kept, self.first, self.last = keys, kept, first, last
 
     def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
         kept = self.kept
-        if kept.rests:
+        if self.keys.rests(kept.step):
             return hidden_states + kept.added[kept.call] if self.first else hidden_states
         if self.first:
             kept.before = hidden_states
         after = work()
         if self.last:
             kept.added[kept.call] = after - kept.before
-            kept.keys.hear(kept.added[kept.call])
+            self.keys.hear(kept.added[kept.call])
             kept.before = None
         return after
 

@@ -27,6 +27,10 @@ class KeySteps:
     steps: frozenset[int] | None
     told: list[Tensor] = field(default_factory=list)
 
+    def rests(self, step: int) -> bool:
+        """Whether the blocks rest in that step, counted from 0."""
+        return self.steps is not None and step not in self.steps
+
     def hear(self, added: Tensor) -> None:
         """What all blocks together added to the image in a call, (B, T, D)."""
         if self.steps is None:
