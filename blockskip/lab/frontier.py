@@ -184,11 +184,8 @@ class Sampler(Opened):
             kind = ddit.Dynamic if way.carried else Forgetful
             dynamic = kind(self.model, self.kind, self.adapters, way.patches)
         if way.magnitude:
-            if steps not in self._ratios:
-                self._ratios[steps] = self._magnitudes(steps)
-            cache = MagCacheConfig(
-                way.magnitude, num_inference_steps=steps, mag_ratios=self._ratios[steps]
-            )
+            ratios = self.magnitudes(steps)
+            cache = MagCacheConfig(way.magnitude, num_inference_steps=steps, mag_ratios=ratios)
         if way.keys:
             cache = KeySteps(frozenset(self.keys(steps, way.keys)))
         seeds = [100_003 + row for row in rows]
@@ -231,13 +228,15 @@ class Sampler(Opened):
             for hook in hooks:
                 hook.remove()
 
-    def _magnitudes(self, steps: int) -> list[float]:
+    def magnitudes(self, steps: int) -> list[float]:
         """What MagCache has to know of a model, on the last prompts; the library prints it."""
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            self._paint_last(steps, MagCacheConfig(num_inference_steps=steps, calibrate=True))
-        lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
-        return json.loads(lists[-1])
+        if steps not in self._ratios:
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                self._paint_last(steps, MagCacheConfig(num_inference_steps=steps, calibrate=True))
+            lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
+            self._ratios[steps] = json.loads(lists[-1])
+        return self._ratios[steps]
 
     def _paint_last(self, steps: int, cache: object) -> None:
         """The last prompts, with other noise than theirs, for what `cache` is to hear."""
@@ -256,13 +255,21 @@ class Tuned(Sampler):
         self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
         super().__init__(plan)
         s = plan.run.settings()
-        lora = add_lora(self.model, self.kind, Span(s.front, s.back), s.rank, s.targets, s.seed)
-        restore(lora, kept_lora(plan.run))
+        span = Span(s.front, s.back)
+        self._lora = add_lora(self.model, self.kind, span, s.rank, s.targets, s.seed)
+        self._learnt = kept_lora(plan.run)
+        restore(self._lora, self._learnt)
 
     def asked(self, plan: Plan) -> list[str]:
         subject = plan.run.settings().subject_caption
         every = [subject, *(f"{subject} {place}" for place in PLACES.values())]
         return [every[k % len(every)] for k in range(plan.prompts)]
+
+    def _paint_last(self, steps: int, cache: object) -> None:
+        """As the model comes: what is measured once a model serves all pets."""
+        restore(self._lora, {name: torch.zeros_like(one) for name, one in self._lora.items()})
+        super()._paint_last(steps, cache)
+        restore(self._lora, self._learnt)
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor:
         """Likeness to the run's photos, by the demo's judge."""
@@ -305,6 +312,10 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
 
 
 def _measured(sampler: Sampler, way: Way, rows: range, steps: int, folder: Path) -> dict:
+    if way.magnitude:  # what is measured once a model is no picture's time
+        sampler.magnitudes(steps)
+    if way.keys:
+        sampler.keys(steps, way.keys)
     clock = time.process_time if sampler.device.type == "cpu" else time.perf_counter
     began = clock()
     images, factors, passes = sampler.go(way, rows, steps)
