@@ -31,7 +31,8 @@ STEPS = 300  # presets/training.toml's, written down: a table must not change wi
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """groups: tables that are made together, with a + between them, such as "A+B"; one group after another.
-    keys: rows, () = all. subjects, seeds, steps: 0 = as the table says."""
+    keys: rows, () = all. subjects, seeds, steps: 0 = as the table says. known: another file with cells,
+    such as a page's ablation.json; those are not made again."""
 
     work: Path
     groups: tuple[str, ...] = ("A+B",)
@@ -40,6 +41,7 @@ class Plan:
     seeds: int = 0
     steps: int = 0
     images: int = 8
+    known: Path | None = None
 
 
 def cells(plan: Plan) -> list[Cell]:
@@ -70,9 +72,12 @@ def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
 
 
 def lines(path: Path) -> list[dict]:
-    """All whole lines of a file of cells; one that was cut off in the middle is left out."""
+    """All whole lines of a file of cells, or the list in one that ends in .json; a line that was cut off
+    in the middle is left out."""
     if not path.exists():
         return []
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -111,7 +116,7 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
             raise UserError(f"Another process works in {plan.work}.", "Let it, or end it first.")
         kitchen = Kitchen(plan.work, plan.images)
         files.write_json(plan.work / "machine.json", machine())
-        there = {_known(line) for line in lines(path)}
+        there = {_known(line) for file in (path, plan.known) if file for line in lines(file)}
         missing = [cell for cell in wanted if _key(kitchen, cell) not in there]
         say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")
         began = time.perf_counter()

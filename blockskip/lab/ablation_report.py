@@ -27,7 +27,7 @@ from blockskip.lab.rows import SPLITS, WINDOWS, Table, subjects, tables, window_
 KEPT = (  # of a line, in ablation.json
     *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
-    *("photos_identity", "final_loss", "failed"),
+    *("photos_identity", "final_loss", "failed", "recipe"),
 )
 TITLE = "The ablation: the paper's tables and ours, on the demo model"
 HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
@@ -50,10 +50,11 @@ Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, 
 
 
 def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Path]:
-    """Write page, figures and plots; gives their paths. work: folders with cells. costs: one with the
-    cells of a short run of its own, whose seconds and bytes are told instead. Raises UserError
-    without any cell."""
-    found = [line for folder in work for line in lines(folder / "cells.jsonl")]
+    """Write page, figures and plots; gives their paths. work: folders with cells, or an ablation.json; of
+    a cell made twice the later one counts. costs: a folder with the cells of a short run of its own,
+    whose seconds and bytes are told instead. Raises UserError without any cell."""
+    paths = [one / "cells.jsonl" if one.is_dir() else one for one in work]
+    found = [line for path in paths for line in lines(path)]
     if not found:
         raise UserError(
             f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"

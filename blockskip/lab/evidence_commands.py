@@ -27,6 +27,9 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
     images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
+    known: Annotated[
+        Path | None, typer.Option(help="An ablation.json, whose cells are not made again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and judge rows × pets × seeds on the demo model, at low priority; stopped at any time,
@@ -42,6 +45,7 @@ def ablate(
         seeds=seeds,
         steps=steps,
         images=images,
+        known=known,
     )
     aside = Console(stderr=True).print
     made = list(lab_ablate.ablate(plan, lambda line: aside(line, highlight=False)))
@@ -99,7 +103,8 @@ def select(
 
 def ablation_report(
     work: Annotated[
-        list[Path], typer.Option(help="Where `lab ablate` keeps cells; more than once.")
+        list[Path],
+        typer.Option(help="Where `lab ablate` keeps cells, or an ablation.json; more than once."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
         config.ASSETS / "evidence"

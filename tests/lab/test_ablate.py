@@ -11,6 +11,7 @@ from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.lab import ablate, ablation_report, baselines, cells, rows
 from blockskip.lab.ablate import Plan
+from blockskip.lab.ablation_figures import by_row
 from blockskip.lab.cells import Cell, Kitchen, _right
 from blockskip.lab.demo_world.judge import load_judge
 from blockskip.lab.demo_world.judge_data import judge_pool
@@ -145,3 +146,6 @@ def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_
     changed = dataclasses.replace(plan, keys=("none-50",), steps=1)
     assert [line["steps"] for line in ablate.ablate(changed)] == [1]
     assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["steps"] == 1
+    (tmp_path / "ablation.json").write_text(ablation_report.figures(by_row([first, second])))
+    elsewhere = dataclasses.replace(plan, work=tmp_path / "new", known=tmp_path / "ablation.json")
+    assert list(ablate.ablate(elsewhere)) == [], "what a page tells is known"
