@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blockskip.lab.rows import Table, subjects
+
 Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 
 
@@ -84,25 +86,30 @@ def by_row(lines: Iterable[dict]) -> Cells:
     return found
 
 
-def average(cells: Cells, row: str, field: str, among: Sequence[str] = ()) -> Mean | None:
-    """Of a field over the cells of a row. among: only these pets."""
+def of_table(cells: Cells, table: Table) -> Cells:
+    """Those of a table's pets and seeds; a row that two tables share may have more of them."""
+    pets = {pet.key for pet in subjects(table.subjects, table.chosen_on)}
+    return {
+        row: {key: line for key, line in lines.items() if key[0] in pets and key[1] < table.seeds}
+        for row, lines in cells.items()
+    }
+
+
+def average(cells: Cells, row: str, field: str = "identity") -> Mean | None:
+    """Of a field over the cells of a row."""
     values = [
-        (pet, line[field])
-        for (pet, _), line in sorted(cells.get(row, {}).items())
-        if field in line and (not among or pet in among)
+        (pet, line[field]) for (pet, _), line in sorted(cells.get(row, {}).items()) if field in line
     ]
     return _mean(values)
 
 
-def difference(
-    cells: Cells, row: str, other: str, among: Sequence[str] = (), field: str = "identity"
-) -> Mean | None:
+def difference(cells: Cells, row: str, other: str, field: str = "identity") -> Mean | None:
     """Row minus other over the pets and seeds that both have."""
     one, two = cells.get(row, {}), cells.get(other, {})
     values = [
         (key[0], one[key][field] - two[key][field])
         for key in sorted(one.keys() & two.keys())
-        if field in one[key] and field in two[key] and (not among or key[0] in among)
+        if field in one[key] and field in two[key]
     ]
     return _mean(values)
 

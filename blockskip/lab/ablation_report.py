@@ -19,10 +19,11 @@ from blockskip.lab.ablation_figures import (
     by_row,
     difference,
     median,
+    of_table,
     verdict,
 )
 from blockskip.lab.pages import write_below
-from blockskip.lab.rows import SPLITS, WINDOWS, Table, subjects, tables, window_key
+from blockskip.lab.rows import SPLITS, WINDOWS, Table, tables, window_key
 
 KEPT = (  # of a line, in ablation.json
     *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
@@ -89,7 +90,7 @@ def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
     """What is made of ablation.md. costs: cells for seconds and bytes alone; measured: how they were."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
-    floor = average(cells, "untrained", "identity")
+    floor = average(cells, "untrained")
     head = HEAD.format(
         steps=max(line["steps"] for line in every),
         ceiling=sum(ceiling) / max(1, len(ceiling)),
@@ -99,23 +100,24 @@ def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
     parts = [head, _findings(cells)]
     for table in tables().values():
         if begun(cells, table):
-            parts.append(
-                _windows(cells) if table.key == "C" else _table(cells, table, costs or cells)
-            )
+            own = of_table(cells, table)
+            parts.append(_windows(own) if table.key == "C" else _table(own, table, costs or cells))
     return "\n".join(parts)
 
 
 def begun(cells: Cells, table: Table) -> bool:
     """Whether some row of a table was made for its pets."""
-    return any(average(cells, row.key, "identity", _pets(table.key)) for row in table.rows)
+    own = of_table(cells, table)
+    return any(average(own, row.key) for row in table.rows)
 
 
 def _findings(cells: Cells) -> str:
     told = ["## What reproduces\n", "| finding | difference in likeness | cells | here |"]
     told.append("|---|---|---|---|")
+    cells = of_table(cells, tables()["B"])  # has all pets and seeds of the others
     for finding in FINDINGS:
-        apart = difference(cells, finding.better, finding.worse, _pets("B"))
-        better = average(cells, finding.better, "identity", _pets("B"))
+        apart = difference(cells, finding.better, finding.worse)
+        better = average(cells, finding.better)
         told.append(
             f"| {finding.words} | {_interval(apart, signed=True)} | {apart.num if apart else 0} "
             f"| {verdict(finding, apart, better)} |"
@@ -123,23 +125,17 @@ def _findings(cells: Cells) -> str:
     return "\n".join(told) + "\n"
 
 
-def _pets(table: str) -> tuple[str, ...]:
-    known = tables()[table]
-    return tuple(one.key for one in subjects(known.subjects, known.chosen_on))
-
-
 def _table(cells: Cells, table: Table, costs: Cells) -> str:
-    pets = _pets(table.key)
     told = [
         f"## {table.key}. {table.title}\n",
         "| row | cells | likeness | against | attributes | places | class word | s a draw | peak MB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.rows:
-        like = average(cells, row.key, "identity", pets)
+        like = average(cells, row.key)
         if like is None:
             continue
-        apart = difference(cells, row.key, row.against, pets) if row.key != row.against else None
+        apart = difference(cells, row.key, row.against) if row.key != row.against else None
         against = f"{_interval(apart, signed=True)} {row.against}" if apart and row.trainer else ""
         failed = sum("failed" in line for line in cells[row.key].values())
         cost = [
@@ -147,7 +143,7 @@ def _table(cells: Cells, table: Table, costs: Cells) -> str:
             _number(median(costs, row.key, "peak_bytes"), "{:.0f}", 1e-6),
         ]
         rest = [
-            _number(average(cells, row.key, name, pets), "{:.2f}")
+            _number(average(cells, row.key, name), "{:.2f}")
             for name in ("attributes", "places_obeyed", "class_word")
         ]
         count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
@@ -158,29 +154,38 @@ def _table(cells: Cells, table: Table, costs: Cells) -> str:
 
 
 def _windows(cells: Cells) -> str:
-    """Table C: a row a split, a column a window length; likeness."""
-    told = [
-        "## C. How long a window serves\n",
-        "Share of the run that one window serves; 100 %: residuals of the untrained model, the paper's way. "
-        "Only pets and seeds of table C.\n",
-        "| skipped | " + " | ".join(f"{share} %" for share in WINDOWS) + " | 10 % against 100 % |",
-        "|---|" + "---|" * (len(WINDOWS) + 1),
-    ]
-    for percent, split, keys in _splits():
-        means = [average(cells, key, "identity", _pets("C")) for key in keys]
-        apart = difference(cells, keys[WINDOWS.index(10)], keys[-1], _pets("C"))
-        if any(means):
-            row = [f"{percent} %: {split[0]} + {split[1]}", *map(_interval, means)]
-            told.append("| " + " | ".join([*row, _interval(apart, signed=True)]) + " |")
-    return "\n".join(told) + "\n\n![window lengths](ablation-C.svg)\n"
+    """Table C, a column a window length: likeness of every split, what it changes to skip two blocks
+    at the back instead of the front, and seconds."""
+    likes, moved, seconds = [], [], []
+    for percent, splits in SPLITS.items():
+        usual, other = (
+            [window_key(percent, split, share) for share in WINDOWS] for split in splits
+        )
+        for (front, back), keys in zip(splits, (usual, other), strict=True):
+            name = f"{percent} %: {front} + {back}"
+            likes.append([name, *(_interval(average(cells, key)) for key in keys)])
+            times = [median(cells, key, "seconds_per_draw") for key in keys]
+            seconds.append([name, *(_number(time, "{:.4f}") for time in times)])
+        apart = [difference(cells, *keys) for keys in zip(other, usual, strict=True)]
+        (front, back), (now, then) = splits[1], splits[0]
+        name = f"{percent} %: {front} + {back} instead of {now} + {then}"
+        moved.append([name, *(_interval(one, signed=True) for one in apart)])
+    return "\n".join(
+        [
+            "## C. How long a window serves, 32 px\n",
+            "Share of the run that one window serves; 100 %: residuals of the untrained model, the paper's way.\n",
+            _by_window("likeness", likes),
+            _by_window("difference in likeness", moved),
+            _by_window("processor seconds a draw, other work beside", seconds),
+            "![window lengths](ablation-C.svg)\n",
+        ]
+    )
 
 
-def _splits() -> list[tuple[int, tuple[int, int], list[str]]]:
-    return [
-        (percent, split, [window_key(percent, split, share) for share in WINDOWS])
-        for percent, splits in SPLITS.items()
-        for split in splits
-    ]
+def _by_window(title: str, rows: Sequence[Sequence[str]]) -> str:
+    lines = [[title, *(f"{share} %" for share in WINDOWS)], ["---"] * (len(WINDOWS) + 1), *rows]
+    told = [" | ".join(line) for line in lines if any(line[1:])]
+    return "".join(f"| {line} |\n" for line in told)
 
 
 def plotted(cells: Cells) -> dict[str, str]:
@@ -194,9 +199,9 @@ def plotted(cells: Cells) -> dict[str, str]:
 
 
 def _dots(cells: Cells, table: Table) -> str:
-    pets = _pets(table.key)
-    rows = [(row, average(cells, row.key, "identity", pets)) for row in table.rows]
-    mark = average(cells, table.rows[-1].against, "identity", pets)
+    cells = of_table(cells, table)
+    rows = [(row, average(cells, row.key)) for row in table.rows]
+    mark = average(cells, table.rows[-1].against)
     return plots.dots(
         f"{table.key}. {table.title}",
         "likeness (demo world judge)",
@@ -207,14 +212,12 @@ def _dots(cells: Cells, table: Table) -> str:
 
 
 def _curves(cells: Cells) -> str:
-    curves = []
-    for percent, split, keys in _splits():
-        means = [average(cells, key, "identity", _pets("C")) for key in keys]
-        points = [
-            (share, m.value, m.low, m.high) for share, m in zip(WINDOWS, means, strict=True) if m
-        ]
+    curves, cells = [], of_table(cells, tables()["C"])
+    for percent, (front, back) in ((p, split) for p, splits in SPLITS.items() for split in splits):
+        found = {s: average(cells, window_key(percent, (front, back), s)) for s in WINDOWS}
+        points = [(share, m.value, m.low, m.high) for share, m in found.items() if m]
         if points:
-            curves.append(plots.Series(f"{percent} %: {split[0]} + {split[1]}", points))
+            curves.append(plots.Series(f"{percent} %: {front} + {back}", points))
     return plots.lines(
         "C. How long a window serves",
         "percent of the run that one window serves",

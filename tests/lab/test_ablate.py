@@ -51,7 +51,12 @@ def test_random_splits_differ_between_cells_and_are_not_the_chosen_one():
 def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
     """So that table C need not make the rows of table B32 again."""
     small, windows = ({r.key for r in rows.tables()[name].rows} for name in ("B32", "C"))
-    asked = {key for *_, keys in ablation_report._splits() for key in keys}
+    asked = {
+        rows.window_key(percent, split, share)
+        for percent, splits in rows.SPLITS.items()
+        for split in splits
+        for share in rows.WINDOWS
+    }
     assert windows == {key for key in asked if key.startswith("window")}
     assert asked - windows <= small and {"dynamic", "once-50@32"} <= asked
     for percent, (split, _) in rows.SPLITS.items():
