@@ -22,6 +22,7 @@ from blockskip.lab.ablation_figures import (
     of_table,
     verdict,
 )
+from blockskip.lab.ablation_pictures import write_sheet
 from blockskip.lab.pages import write_below
 from blockskip.lab.rows import SPLITS, WINDOWS, Table, tables, window_key
 
@@ -30,6 +31,13 @@ KEPT = (  # of a line, in ablation.json
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed", "recipe"),
 )
+SHEET = "ablation-pictures.webp"
+PICTURES = f"""## What that looks like
+
+One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
+
+![a line of pictures a row]({SHEET})
+"""
 TITLE = "The ablation: the paper's tables and ours, on the demo model"
 HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
@@ -64,8 +72,9 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
     texts = plotted(cells) | {"ablation.json": figures(cells)}
     for name, text in texts.items():
         files.write_text(out / name, text)
-    write_below(out / "ablation.md", TITLE, page(cells, *_costs(costs)))
-    return [out / name for name in sorted([*texts, "ablation.md"])]
+    sheet = write_sheet([one for one in work if one.is_dir()], out / SHEET)
+    write_below(out / "ablation.md", TITLE, page(cells, *_costs(costs), (out / SHEET).exists()))
+    return [*(out / name for name in sorted([*texts, "ablation.md"])), *([sheet] if sheet else [])]
 
 
 def figures(cells: Cells) -> str:
@@ -86,8 +95,11 @@ def _costs(folder: Path | None) -> tuple[Cells, str]:
     return found, f"; median of runs of {steps} steps, one after another in one process: {place}"
 
 
-def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
-    """What is made of ablation.md. costs: cells for seconds and bytes alone; measured: how they were."""
+def page(
+    cells: Cells, costs: Cells | None = None, measured: str = "", pictured: bool = False
+) -> str:
+    """What is made of ablation.md. costs: cells for seconds and bytes alone; measured: how they were;
+    pictured: whether there is a sheet."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
     floor = average(cells, "untrained")
@@ -97,7 +109,7 @@ def page(cells: Cells, costs: Cells | None = None, measured: str = "") -> str:
         floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
         measured=measured,
     )
-    parts = [head, _findings(cells)]
+    parts = [head, _findings(cells), *([PICTURES] if pictured else [])]
     for table in tables().values():
         if begun(cells, table):
             own = of_table(cells, table)

@@ -4,11 +4,13 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
+from PIL import Image
 
 from blockskip import files
 from blockskip.events import UserError
 from blockskip.lab import ablate, ablation_figures, ablation_report, bench_report, plots
 from blockskip.lab.ablation_figures import Finding, by_row, difference, verdict
+from blockskip.lab.evaluate import contact_sheet
 from blockskip.lab.rows import subjects, tables
 
 PETS = [one.key for one in subjects(6)]
@@ -100,6 +102,19 @@ def test_the_page_is_written_from_whatever_is_there(tmp_path):
         if path.suffix == ".svg":
             ET.fromstring(path.read_text(encoding="utf-8"))
             assert path.name in page
+
+
+def test_pictures_of_one_pet_are_shown_where_they_were_kept(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in (f"lora {PETS[0]}-0 300", f"lora {PETS[1]}-0 300", f"dynamic {PETS[0]}-1 300"):
+        Image.new("RGB", (4 * 64, 64), "red").save(tmp_path / "pictures" / f"{name}.png")
+    ablate.append(tmp_path / "cells.jsonl", made(("lora",), PETS[:1])[0])
+    written = ablation_report.write([tmp_path], tmp_path / "out")
+    assert written[-1].suffix == ".webp" and "What that looks like" in written[-2].read_text(
+        "utf-8"
+    )
+    with Image.open(written[-1]) as sheet:
+        assert sheet.size == contact_sheet([("", [sheet] * 4)] * 2, 64).size, "photos and one row"
 
 
 def test_seconds_and_bytes_are_those_of_the_run_for_costs(tmp_path):
