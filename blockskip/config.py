@@ -183,6 +183,11 @@ class ModelRow:
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
+    def demo(self) -> bool:
+        """Whether it is one of this project's own, which come along and know drawn pets only."""
+        return self.source.startswith("assets/")
+
+    @property
     def num_blocks(self) -> int:
         """Of all kinds together."""
         return sum(self.blocks)

@@ -92,7 +92,7 @@ def evaluate(
     """Judge a run. On the demo model: likeness, places obeyed, the bare class word, by its own judge.
     On others: DINO, CLIP-I and CLIP-T by DreamBooth's protocol; stopped, it goes on again."""
     found = runs.find(run)
-    if found.settings().model == "demo":
+    if config.model_row(found.settings().model).demo:
         from blockskip.lab.evaluate import evaluate_run
 
         report = evaluate_run(found, images or 8)

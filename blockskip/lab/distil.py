@@ -268,7 +268,7 @@ def unseen(job: Distilling, adapter: coarse.Coarse, num: int = 16) -> float:
 def captions(row: ModelRow, num: int, seed: int) -> list[str]:
     """What the pictures show that are learnt from: for the demo what its world has, every third with
     a rare word for the pet; else things and places."""
-    if row.name == "demo":
+    if row.demo:
         from blockskip.lab.demo_world import captions as world
 
         return [

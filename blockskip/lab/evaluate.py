@@ -58,7 +58,7 @@ def photo_likeness(judge: Judge, photos: Sequence[Image.Image]) -> float:
 
 def read_judged(run: Run) -> tuple[Judge, list[Image.Image]]:
     """The judge and a run's photos. Raises UserError for a run on a model that it cannot judge."""
-    if run.settings().model != "demo":
+    if not config.model_row(run.settings().model).demo:
         raise UserError(
             f"Run “{run.name}” trains {run.settings().model}, which the demo judge cannot judge.",
             "Evaluate a run on the demo model.",

@@ -156,7 +156,7 @@ class Sampler(Opened):
     def asked(self, plan: Plan) -> list[str]:
         """The prompts."""
         # what the demo's judge is asked about
-        self.wanted = fresh_captions(plan.prompts, seed=7) if plan.model == "demo" else []
+        self.wanted = fresh_captions(plan.prompts, seed=7) if self.row.demo else []
         return [text for text, *_ in self.wanted] or captions(self.row, plan.prompts, seed=1)
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blockskip import files, processes
-from blockskip.config import Settings
+from blockskip.config import Settings, model_row
 from blockskip.events import UserError
 from blockskip.kept import steps_kept
 from blockskip.runs import Run
@@ -65,7 +65,7 @@ def read(run: Run) -> dict | None:
     settings, kept = run.settings(), steps_kept(run)
     if not kept:
         return None
-    if settings.model != "demo":
+    if not model_row(settings.model).demo:
         return _to_be_looked_at(settings, kept)
     try:
         said = files.read_json(path(run))
@@ -176,7 +176,7 @@ def main(folder: str) -> int:
     """Look at a run's pictures and write down what is seen. Raises UserError."""
     run = Run(Path(folder))
     kept = steps_kept(run)
-    if run.settings().model == "demo":
+    if model_row(run.settings().model).demo:
         from blockskip.lab.likeness_figures import look  # imports torch
 
         said = report(look(run, kept), kept)

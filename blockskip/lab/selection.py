@@ -160,7 +160,7 @@ def lora_off(blocks: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _eyes(plan: Plan) -> Eyes:
-    if plan.model == "demo":
+    if config.model_row(plan.model).demo:
         from blockskip.lab.demo_world.judge import load_judge
 
         return load_judge()
@@ -169,12 +169,12 @@ def _eyes(plan: Plan) -> Eyes:
 
 def eyes_name(plan: Plan) -> str:
     """Whose embeddings are compared."""
-    return "demo world judge" if plan.model == "demo" else plan.dino
+    return "demo world judge" if config.model_row(plan.model).demo else plan.dino
 
 
 def _pets(plan: Plan) -> list[Pet]:
     if plan.photos is None:
-        if plan.model != "demo":
+        if not config.model_row(plan.model).demo:
             raise UserError(
                 f"{plan.model} must be tuned on photos of several pets.",
                 "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",

@@ -71,7 +71,7 @@ def use_comfyui(*folders: Path) -> list[Source]:
         except UserError as error:
             problems[row.name] = error
     if not found:  # nobody looks for the demo model there
-        raise next(error for name, error in problems.items() if name != "demo")
+        raise next(error for name, error in problems.items() if not config.model_row(name).demo)
     return found
 
 

@@ -25,9 +25,9 @@ def find_model(row: ModelRow) -> Source:
     folder = config.ROOT / row.source  # an absolute source stays what it is
     if (folder / "model_index.json").exists():
         return Source(row, folder)
-    if row.name == "demo":
+    if row.demo:
         raise UserError(
-            f"The demo model is missing ({row.source}).",
+            f"A demo model is missing ({row.source}).",
             "Download BlockSkip Studio again, or make the model anew: "
             + command("lab pretrain-demo"),
         )

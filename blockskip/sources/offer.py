@@ -55,7 +55,7 @@ def state(row: ModelRow) -> dict:
 
 def _offer(row: ModelRow) -> tuple[Offer, UserError | None]:
     at, where, error = _look(row)
-    missing = 0 if at == "ready" or row.name == "demo" else hub.missing_bytes(row)
+    missing = 0 if at == "ready" or row.demo else hub.missing_bytes(row)
     if missing is None:
         missing = round(row.download_gib * 2**30)
     try:
@@ -76,7 +76,7 @@ def _offer(row: ModelRow) -> tuple[Offer, UserError | None]:
         free_gib=round(free / 2**30, 1),
         fits=missing == 0 or missing + hub.SPARE <= free,
         problem=f"{error.title} {error.remedy}" if error and at == "broken" else "",
-        demo=row.name == "demo",
+        demo=row.demo,
         common=row.common,
     )
     return offer, error

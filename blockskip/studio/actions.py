@@ -145,7 +145,7 @@ def train(
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
             raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
-        if settings.model == DEMO and own and not anyway:
+        if config.model_row(settings.model).demo and own and not anyway:
             raise UserError(texts.OWN_PHOTOS_TITLE, texts.OWN_PHOTOS_REMEDY)
         _refuse_absent(settings.model)
         if uploads:

@@ -30,7 +30,7 @@ def hero(
         step = exported.step if exported else story.step
         about = texts.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
     how = texts.HOW_TO if in_comfyui else texts.HOW_TO_NODE
-    how = texts.HOW_TO_DEMO if settings.model == "demo" else how
+    how = texts.HOW_TO_DEMO if row.demo else how
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
     how = how.format(**words)
     more = f'<p class="said" role="status">{e(said)}</p>' if said else ""

@@ -22,7 +22,6 @@ from blockskip.studio import (
     texts,
     watch,
 )
-from blockskip.studio.plans import DEMO
 from blockskip.studio.words import note
 
 log = logging.getLogger(__name__)
@@ -113,10 +112,10 @@ def _result_parts(
     lora = _download(run, outcome.file_of(run, format, step, last))
     making, wrong = outcome.making(run, format, step), outcome.problem(run, format, step)
     said = f"{wrong.title} {wrong.remedy}" if wrong else outcome.said(run)
-    workflow = None if settings.model == DEMO else _workflow(run)
+    workflow = None if row.demo else _workflow(run)
     words = texts.DOWNLOAD if step == last else texts.DOWNLOAD_STEP.format(step=step)
     names = outcome.lora_names(run)
-    known = outcome.comfyui_known() and settings.model != DEMO and names.IN_COMFYUI
+    known = outcome.comfyui_known() and not row.demo and names.IN_COMFYUI
     return {
         "results": {"visible": True},
         "hero": {"value": result_view.hero(story, settings, name, row, names.IN_COMFYUI, said)},

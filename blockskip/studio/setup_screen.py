@@ -16,7 +16,6 @@ from blockskip.studio import (
     texts,
     watch,
 )
-from blockskip.studio.plans import DEMO
 from blockskip.studio.words import e, note, press
 
 PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
@@ -30,7 +29,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     row = config.model_row(given["model"])
     settings = found.plan.settings if found.plan else config.Settings(model=row.name)
     trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
-    own = now.own_photos and row.name == DEMO
+    own = now.own_photos and row.demo
     train = texts.TRAIN
     if found.plan and now.photos:
         train = texts.TRAIN_STEPS.format(steps=settings.steps)
