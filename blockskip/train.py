@@ -210,6 +210,10 @@ class Trainer:
         ]
         return data.text.rows(captions).to(next(self.model.parameters()).dtype)
 
+    def _read_text(self, rows: Sequence[int]) -> Text:
+        """As `_text`, of which only what a training step reads."""
+        return read_by_middle(self.family, self.span, self._text(rows))
+
     def _alongside(self, rows: range) -> Alongside | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""
         prior = [i for i in rows if self.data.draws[i].prior]
@@ -251,8 +255,7 @@ class Trainer:
                 self._held = hold(self.device, self.model, keep=True)
             for row in range(start, start + settings.draws_per_step, settings.batch):
                 window = load_rows(path, row, row + settings.batch, self.device)
-                captions = self._text(draws[row : row + settings.batch])
-                text = read_by_middle(self.family, self.span, captions).to(self.device)
+                text = self._read_text(draws[row : row + settings.batch]).to(self.device)
                 total += micro_step(
                     self.model,
                     self.family,

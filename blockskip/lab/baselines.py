@@ -20,7 +20,7 @@ Which rows a table has, and with which settings, stands in rows.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from blockskip.families.base import Text
 from blockskip.families.streams import Streams, flat
 from blockskip.flow import generator
 from blockskip.memory.placement import replaced, resident
@@ -62,6 +63,10 @@ class WholeTrainer(Trainer):
             restore(self.lora, current)
         inputs = self._inputs(rows)
         return {"noisy": inputs.noisy, "t": inputs.t}
+
+    def _read_text(self, rows: Sequence[int]) -> Text:
+        """Whole: the embedder of captions and the first block work in every step, whatever the span."""
+        return self._text(rows)
 
     def _answers(self, inputs: object) -> Tensor:
         return full_velocity(

@@ -30,7 +30,7 @@ def predicted(one: Trainer, rows: int = 4) -> torch.Tensor:
     """What the model of a training step says of the first draws of the first window."""
     window = load_rows(one._window(0), 0, rows, one.device)
     with torch.no_grad(), one._skipping() as feed, feed.holding(window):
-        text = one._text(range(rows))
+        text = one._read_text(range(rows))
         return velocity(one.model, one.family, feed, window, text, one.side_px, one.guidance)
 
 
@@ -51,6 +51,17 @@ def test_a_hollow_centre_with_fresh_residuals_gives_the_full_output(tmp_path):
     one.window_lora = snapshot(one.lora)
     inputs = one._inputs(range(4))
     expected = full_velocity(one.model, one.family, inputs, 3, one.device)
+    torch.testing.assert_close(predicted(one), expected, **CLOSE)
+
+
+def test_lora_on_the_middle_alone_may_skip_nothing(tmp_path):
+    """The loss of fewer blocks that learn, without that of skipping."""
+    one = made(baselines.WholeTrainer, tmp_path, dataclasses.replace(SETTINGS, prior=0.4))
+    blocks = [name for name, _ in one.family.blocks(one.model)]
+    middle = {name for name in blocks if any(f".{name}." in key for key in one.lora)}
+    assert 0 < len(middle) < len(blocks)
+    randomise(one.lora)
+    expected = full_velocity(one.model, one.family, one._inputs(range(4)), 3, one.device)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)
 
 
