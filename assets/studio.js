@@ -34,10 +34,14 @@ window.blockskip = (() => {
   };
 
   // A press on anything with data-do is told to the server, with all its data and what its field holds.
+  let last = '';
   const presses = ({element, trigger}) => element.addEventListener('click', event => {
     const pressed = event.target.closest('[data-do], [data-budget]');
     if (!pressed || !element.contains(pressed)) return;
     const said = {do: 'budget', ...pressed.dataset};
+    const same = JSON.stringify(said);
+    if (event.detail > 1 && same === last) return;  // the second of a double click
+    last = same;
     if (said.slow) {  // a process is asked: seconds, in which nobody presses twice
       pressed.disabled = true;
       setTimeout(() => { pressed.disabled = false; }, 8000);
@@ -45,7 +49,10 @@ window.blockskip = (() => {
     if (said.field) {
       const field = element.querySelector(`input[name="${said.field}"]`);
       said.value = field.value;
-      if (field.type === 'password') field.value = '';
+      if (field.type === 'password') {
+        field.value = '';
+        field.dispatchEvent(new Event('input', {bubbles: true}));  // or what was typed comes back with the part
+      }
     }
     if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
     else if (said.ask) ask(pressed, said.ask, said.value, value => trigger('click', {...said, value}));
@@ -195,9 +202,12 @@ window.blockskip = (() => {
     const set = next => { edges = next; changed = true; draw(); crops(); };
     const save = () => {
       const photo = all[at];
-      if (changed || caption.value !== photo.caption) {
+      const said = {do: 'photo', file: photo.file, box: edges};
+      // else left out: it may have been described since this was opened
+      if (caption.value !== photo.caption) said.caption = caption.value;
+      if (changed || 'caption' in said) {
         Object.assign(photo, {caption: caption.value, box: edges});
-        trigger('click', {do: 'photo', file: photo.file, caption: caption.value, box: edges});
+        trigger('click', said);
       }
     };
     const show = place => {

@@ -65,6 +65,11 @@ def train(
 ) -> None:
     """Photos in, a LoRA for ComfyUI out."""
     found, demo_class = _chosen_photos(photos, demo)
+    if not demo and config.model_row(model).demo:
+        console.print(
+            "[yellow]The demo model only knows drawn pets. For real photos name another one, "
+            "such as --model flux2-klein-4b.[/]"
+        )
     settings = planner.choose_settings(
         model=model,
         trigger=trigger,

@@ -29,7 +29,7 @@ DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 # how little the first block's work may change, against a step that was computed, for the other blocks
 # to rest (cache.py). Published for FLUX (diffusers' pull request 11180): 0.10 1.8 times as quick, 0.20
 # 2.8 times, “below 0.2 works”. Measured on the demo model: of 16 steps 19 % and 48 % rest, of 50 steps
-# 61 % and 77 %; at “fast” pictures stay within 1 of 255 levels on average
+# 61 % and 77 %; at “fast” pictures stay within 1.2 of 255 levels on average
 PREVIEW_SPEEDS = {"exact": 0.0, "fast": 0.1, "fastest": 0.2}
 _TOO_FEW_STEPS = 8  # below it, steps lie too far apart for any to rest
 

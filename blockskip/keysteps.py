@@ -59,8 +59,10 @@ def losses(told: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
 
 def choose(lost: Tensor, num: int) -> tuple[int, ...]:
     """The `num` key steps, the first step among them, by which least is lost in all; of `losses`.
-    Dynamic programming over the last key step; O(num · N²)."""
+    Dynamic programming over the last key step; O(num · N²). Raises ValueError for more than N."""
     steps = len(lost)
+    if not 1 <= num <= steps:
+        raise ValueError(f"{num} key steps of {steps}")
     best = torch.full((steps,), float("inf"), dtype=torch.float64)
     best[0], before = 0.0, []  # with one key step, the first
     for _ in range(1, num):

@@ -36,6 +36,19 @@ def share(value: float | None) -> float | None:
     return value
 
 
+def numbers(option: str, text: str, kind: type) -> list:
+    """Those that stand between commas, all above 0. Raises BadParameter, also when there is none."""
+    try:
+        found = [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number < math.inf for number in found):
+        raise typer.BadParameter(
+            f"{option} {text}: give numbers above 0, with commas between them."
+        )
+    return found
+
+
 def skip_words(text: str) -> str:
     """Lets "", a ratio and two numbers of blocks pass. Raises BadParameter."""
     if text and not _SKIP.fullmatch(text.strip()):

@@ -21,6 +21,8 @@ def test_no_other_choice_loses_less(num):
 
     every = [(0, *rest) for rest in itertools.combinations(range(1, 7), num - 1)]
     found = choose(lost, num)
+    with pytest.raises(ValueError, match="8 key steps of 7"):
+        choose(lost, 8)
     assert found in every and total(found) == pytest.approx(min(map(total, every)))
 
 

@@ -68,12 +68,12 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
         raise UserError(
             f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
         )
-    cells = by_row(found)
+    cells, costs_of = by_row(found), _costs(costs)
     texts = plotted(cells) | {"ablation.json": figures(cells)}
     for name, text in texts.items():
         files.write_text(out / name, text)
     sheet = write_sheet([one for one in work if one.is_dir()], out / SHEET)
-    write_below(out / "ablation.md", TITLE, page(cells, *_costs(costs), (out / SHEET).exists()))
+    write_below(out / "ablation.md", TITLE, page(cells, *costs_of, (out / SHEET).exists()))
     return [*(out / name for name in sorted([*texts, "ablation.md"])), *([sheet] if sheet else [])]
 
 
@@ -85,10 +85,12 @@ def figures(cells: Cells) -> str:
 
 
 def _costs(folder: Path | None) -> tuple[Cells, str]:
-    """Cells of a short run of its own, and what is said of it."""
+    """Cells of a short run of its own, and what is said of it. Raises UserError when it has none."""
     if folder is None:
         return {}, "; median of the cells, other work beside them"
     found = by_row(lines(folder / "cells.jsonl"))
+    if not found:
+        raise UserError(f"There are no cells in {folder}.", "Let its run make some first.")
     told = files.read_json(folder / "machine.json")
     steps = max(line["steps"] for row in found.values() for line in row.values())
     place = f"{told['processor']}, torch {told['torch']}, {told['date']}"

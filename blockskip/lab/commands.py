@@ -265,7 +265,7 @@ def fullsize(
 def bench(
     work: Annotated[Path, typer.Option(help="Where random weights are kept (3 GB; full: 24).")],
     size: Annotated[
-        Literal["tiny", "small", "full"], typer.Option(help="small: 0.74 B parameters.")
+        Literal["tiny", "small", "full"], typer.Option(help="small: 0.75 B parameters.")
     ] = "small",
     contenders: Annotated[
         str, typer.Option(help="Names, comma between them; empty: all but the rungs.")
@@ -297,7 +297,7 @@ def bench(
         work=work,
         size=size,
         contenders=tuple(words(contenders)),
-        rungs=tuple(_numbers("--rungs", rungs, float)),
+        rungs=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
         side_px=side,
         text_tokens=text,
         skip=planner.parse_span(config.model_row("flux-dev"), skip),
@@ -318,10 +318,3 @@ def bench(
     if out is not None:
         files.write_text(out, page)
     say(as_json, report, [page])
-
-
-def _numbers(option: str, text: str, kind: type) -> list:
-    try:
-        return [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise typer.BadParameter(f"{option} {text}: numbers with commas between them") from None

@@ -28,7 +28,8 @@ def ablate(
     steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
     images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
     known: Annotated[
-        Path | None, typer.Option(help="An ablation.json, whose cells are not made again.")
+        Path | None,
+        typer.Option(exists=True, help="An ablation.json, whose cells are not made again."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +105,9 @@ def select(
 def ablation_report(
     work: Annotated[
         list[Path],
-        typer.Option(help="Where `lab ablate` keeps cells, or an ablation.json; more than once."),
+        typer.Option(
+            exists=True, help="Where `lab ablate` keeps cells, or an ablation.json; more than once."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
         config.ASSETS / "evidence"
@@ -167,7 +170,8 @@ def previews(
         str, typer.Option(help="A run on the demo model, whose pet is drawn with its LoRA.")
     ] = "",
     adapters: Annotated[
-        Path | None, typer.Option(help="Of larger patches; default: where runs look.")
+        Path | None,
+        typer.Option(exists=True, help="Of larger patches; default: where runs look."),
     ] = None,
     prompts: Annotated[int, typer.Option(min=8, help="Pictures of every way.")] = 64,
     steps: Annotated[str, typer.Option(help="Of sampling, comma between them.")] = "50,12",
@@ -189,7 +193,7 @@ def previews(
         run=runs.find(run) if run else None,
         adapters=adapters,
         prompts=prompts,
-        steps=tuple(int(word) for word in words(steps)),
+        steps=tuple(options.numbers("--steps", steps, int)),
         budget_gib=budget,
     )
     aside = Console(stderr=True).print

@@ -86,7 +86,8 @@ def ways(steps: int, patches: bool) -> list[Way]:
     """What is measured with so many steps. patches: whether there are adapters."""
     found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.2, 0.3)]
     found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.06, 0.12)]
-    found += [key_way(num) for num in ((19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6))]
+    keys = (19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6)
+    found += [key_way(num) for num in keys if num < steps]
     if not patches:
         return found
     for factor in (2, 4):
@@ -178,7 +179,7 @@ class Sampler(Opened):
         self, way: Way, rows: range, steps: int
     ) -> tuple[list[Image.Image], list[int], list[int]]:
         """Pictures of the prompts `rows`; of their steps the factors, and how often all blocks worked
-        (0: they rested, 2: once for the step before)."""
+        (0: they rested, 2: once for the step before; in the first step they do once)."""
         dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
         if way.patches:
             kind = ddit.Dynamic if way.carried else Forgetful
@@ -191,7 +192,9 @@ class Sampler(Opened):
         seeds = [100_003 + row for row in rows]
         with self._counting() as passes:
             images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
-        return images, dynamic.factors if dynamic else [1] * steps, passes[:: len(passes) // steps]
+        # a block works once for each part of a batch that goes through it alone
+        passes = [times // passes[0] for times in passes[:: len(passes) // steps]]
+        return images, dynamic.factors if dynamic else [1] * steps, passes
 
     def keys(self, steps: int, num: int) -> tuple[int, ...]:
         """Which `num` of so many steps are computed; measured on the last prompts."""
@@ -204,11 +207,12 @@ class Sampler(Opened):
 
     def measured_on(self) -> dict:
         """What measurements depend on, beside ways and steps; JSON-ready."""
-        weights = hashlib.sha256()
-        for factor in sorted(self.adapters):
-            for name, tensor in sorted(self.adapters[factor].state_dict().items()):
-                weights.update(f"{factor}.{name}".encode() + tensor.float().numpy().tobytes())
-        return {"model": self.mark, "adapters": weights.hexdigest(), "prompts": self.prompts}
+        weights = {
+            f"{factor}.{name}": tensor
+            for factor, adapter in self.adapters.items()
+            for name, tensor in adapter.state_dict().items()
+        }
+        return {"model": self.mark, "adapters": digest(weights), "prompts": self.prompts}
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[list[int]]:
@@ -253,8 +257,13 @@ class Tuned(Sampler):
 
     def __init__(self, plan: Plan) -> None:
         self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
-        super().__init__(plan)
         s = plan.run.settings()
+        if s.model != plan.model:
+            raise UserError(
+                f"Run “{plan.run.name}” trains {s.model}, not {plan.model}.",
+                f"Give --model {s.model}, or another run.",
+            )
+        super().__init__(plan)
         span = Span(s.front, s.back)
         self._lora = add_lora(self.model, self.kind, span, s.rank, s.targets, s.seed)
         self._learnt = kept_lora(plan.run)
@@ -276,7 +285,15 @@ class Tuned(Sampler):
         return load_judge().identity(images, self._photos)
 
     def measured_on(self) -> dict:
-        return super().measured_on() | {"run": self._of}
+        return super().measured_on() | {"run": self._of, "lora": digest(self._learnt)}
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """Of names and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 def open_sampler(plan: Plan) -> Sampler:

@@ -166,7 +166,7 @@ def full_size(plan: Plan, sampler: Sampler) -> str:
             f"| {costs[1].flops / one.flops:.2f} | {one.resting / 1e12:.2f} |"
         )
     rows += [
-        f"\nWith the sizes and rests that the demo model's first batch had in {steps} steps:\n",
+        f"\nWith the sizes and rests that the first batch of {plan.model} had in {steps} steps:\n",
         f"| way | operations, times fewer | GB over the bus in bf16 | in {PRECISION} | times fewer |",
         "|---|---|---|---|---|",
     ]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c", "#c92a2a", "#0b7285", "#5c5f66")
+COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c", "#c92a2a", "#0b7285", "#5c5f66", "#e8890c")
 INK, PALE = "#24292f", "#d0d7de"
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 76
@@ -35,7 +35,7 @@ class Dot:
 
 
 def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: bool = False) -> str:
-    """Curves over numbers. log_x: equal factors take equal room."""
+    """At most eight curves over numbers. log_x: equal factors take equal room."""
     points = [point for one in series for point in one.points]
     place = math.log if log_x else float
     xs = sorted({x for x, *_ in points})
@@ -61,7 +61,7 @@ def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: boo
     drawn.append(_text(14, HEIGHT / 2, up, "middle", turn=True))
     beside = min(5, max(1, len(series)))  # keys in a line
     room, height = (WIDTH - LEFT) / beside, HEIGHT + 22 * ((len(series) - 1) // beside)
-    for i, (one, colour) in enumerate(zip(series, COLOURS, strict=False)):
+    for i, (one, colour) in enumerate(zip(series, COLOURS[: len(series)], strict=True)):
         there = [at(x, y) for x, y, *_ in one.points]
         band = [at(x, b) for x, _, b, _ in one.points] + [
             at(x, t) for x, _, _, t in reversed(one.points)

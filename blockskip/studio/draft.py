@@ -147,9 +147,16 @@ def _refuse(name: str, reason: str) -> Draft:
         return _save(replace(old, rejected=(*old.rejected, (name, reason))))
 
 
-def describe(file: str, caption: str, box: tuple[float, ...] | None) -> Draft:
-    """What the user says of one photo; a name that is not in the draft changes nothing."""
-    return _change(lambda k: replace(k, caption=caption, box=box) if k.file == file else k)
+def describe(file: str, caption: str | None, box: tuple[float, ...] | None) -> Draft:
+    """What the user says of one photo; caption None: as it was. A name that is not in the draft changes
+    nothing."""
+
+    def said(photo: Kept) -> Kept:
+        if photo.file != file:
+            return photo
+        return replace(photo, caption=photo.caption if caption is None else caption, box=box)
+
+    return _change(said)
 
 
 def caption_all(captions: dict[str, str]) -> Draft:

@@ -37,9 +37,11 @@ def build() -> gr.Blocks:
         gr.Timer(1).tick(tick, asked, seen, **QUIET)
         ui["shown"].change(**refreshed)
         for name in DRAWN:
-            ui[name].click(told(press), ui["shown"], [ui["shown"], *filled], **PRESSED).then(
-                **refreshed
+            # “multiple”, or a press is lost while another one in the same part is answered
+            pressed = ui[name].click(
+                told(press), ui["shown"], [ui["shown"], *filled], trigger_mode="multiple", **PRESSED
             )
+            pressed.then(**refreshed)
         _wire_setup(ui, filled, refreshed)
         _wire_run(ui, refreshed)
         gr.api(told(actions.status), api_name="status", concurrency_limit=None)

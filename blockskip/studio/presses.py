@@ -40,11 +40,11 @@ def _then(fn: Callable[[str, dict], object]) -> Callable[[str, dict], None]:
 
 
 def _photo(shown: str, said: dict) -> None:
-    """Caption and frame of one photo."""
+    """Caption, if one is said, and frame of one photo."""
     box = said.get("box")
     edges = tuple(min(1.0, max(0.0, float(edge))) for edge in box) if box else None
     good = edges is None or (len(edges) == 4 and edges[0] < edges[2] and edges[1] < edges[3])
-    caption = " ".join(_text(said, "caption").split())
+    caption = " ".join(_text(said, "caption").split()) if "caption" in said else None
     draft.describe(_text(said, "file"), caption, edges if good else None)
 
 

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
 from safetensors.torch import load_file
 
 from blockskip import coarse, config, ddit, files
 from blockskip.events import UserError
-from blockskip.lab import calibrate, frontier, frontier_report, pages
+from blockskip.lab import calibrate, frontier, frontier_report, pages, plots
 from blockskip.lab.frontier import CACHE, EXACT, MAGNITUDE, Plan, Way, ways
 from blockskip.memory.planner import choose_settings
 
@@ -143,6 +142,8 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     with torch.no_grad():
         for name, tensor in learnt.items():
             tensor += 0.3 * ("lora_B" in name)
+    with pytest.raises(UserError, match="measurements of another model"):
+        frontier.measure(plan, tuned, lambda line: None)  # it has learnt more since
     plan = replace(plan, work=tmp_path / "again")
     frontier.measure(plan, tuned, lambda line: None)
     after = frontier_report.lines(plan, tuned, STEPS)[0]
@@ -150,6 +151,26 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     frontier_report.write(plan, tuned, tmp_path)
     page = (tmp_path / "previews-of-a-pet.md").read_text(encoding="utf-8")
     assert "| likeness |" in page and "FLUX" not in page
+
+
+def test_a_run_is_drawn_on_its_own_model_only(measured, monkeypatch):
+    run = SimpleNamespace(name="a run", settings=lambda: choose_settings(model="demo"))
+    run.fingerprint = lambda: "its mark"
+    monkeypatch.setattr(frontier, "read_judged", lambda run: (None, []))
+    with pytest.raises(UserError, match="trains demo, not sana-0.6b"):
+        frontier.open_sampler(replace(measured[0], run=run, model="sana-0.6b"))
+
+
+def test_passes_are_counted_whatever_goes_through_a_block_at_once(measured, monkeypatch):
+    plan, sampler = measured
+    monkeypatch.setattr(sampler, "settings", replace(sampler.settings, preview_batch=1))
+    told = frontier.told(plan, WAYS[3], STEPS)[0]
+    assert sampler.go(WAYS[3], range(2), STEPS)[2] == told["passes"]
+
+
+def test_no_more_key_steps_than_steps_are_tried():
+    assert not [way for way in ways(6, False) if way.keys]
+    assert [way.keys for way in ways(8, False) if way.keys] == [7, 6]
 
 
 def test_a_step_cache_of_every_way_is_the_librarys():
@@ -166,5 +187,5 @@ def test_a_step_cache_of_every_way_is_the_librarys():
             frontier.BOTH,
         }
         assert {way.kind for way in found} == kinds | {frontier.ALONE}
-        assert all(FirstBlockCacheConfig(way.first) for way in found if way.first)
+        assert len(kinds) + 1 <= len(plots.COLOURS), "each has a curve"
         assert all(way.largest == 1 for way in ways(steps, False))

@@ -115,6 +115,8 @@ def test_caption_and_frame_of_one_photo(pet, event):
     )
     changed = draft.load().photos[2]
     assert changed.caption == "on the sofa" and changed.box == (0.1, 0.2, 0.9, 1.0)
+    page.press("", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
+    assert draft.load().photos[2].caption == "on the sofa", "what is not said stays"
     for empty in (None, [0.5, 0.5, 0.5, 0.9], [0.9, 0.1, 0.1, 0.9], [math.nan, 0.1, 0.9, 0.9][:3]):
         page.press("", event(do="photo", file=file, caption="", box=empty))
         assert draft.load().photos[2].box is None
