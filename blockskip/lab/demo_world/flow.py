@@ -36,8 +36,9 @@ def bucket_shares(progress: float) -> list[float]:
 class Feeder:
     """Draws batches of one process."""
 
-    def __init__(self, work: Path, seed: int, rank: int) -> None:
+    def __init__(self, work: Path, seed: int, rank: int, batches: int = 1) -> None:
         """Everything is held in memory: about 150 MB."""
+        self.num = {bucket: n * batches for bucket, n in BATCH.items()}
         self.buckets, self.ids = load_buckets(work), np.load(work / "captions.npz")
         self.ids = {key: torch.from_numpy(self.ids[key]).long() for key in self.ids.files}
         self.names = sorted(key.removeprefix("plain_") for key in self.ids if "plain" in key)
@@ -54,7 +55,7 @@ class Feeder:
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
         """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
-        data, n = self.buckets[bucket], BATCH[bucket]
+        data, n = self.buckets[bucket], self.num[bucket]
         rows = torch.randint(len(data["index"]), (n,), generator=self.random)
         clean, index = data["latent"][rows].float(), data["index"][rows]
         noise = torch.randn(clean.shape, generator=self.random)
@@ -114,7 +115,7 @@ class Pretraining:
         self.sums: dict = defaultdict(lambda: [0.0, 0])
         if saved:
             self.load(saved)
-        self.feeder = Feeder(work, seed + 17 * self.step, rank)
+        self.feeder = Feeder(work, seed + 17 * self.step, rank, kind.BATCHES)
         self.choice = np.random.default_rng([seed, self.step])
 
     def load(self, state: dict) -> None:
@@ -167,7 +168,7 @@ class Pretraining:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self.samples += BATCH[bucket] * ranks
+        self.samples += self.feeder.num[bucket] * ranks
         self._follow()
         self.sums[bucket][0] += loss.item()
         self.sums[bucket][1] += 1

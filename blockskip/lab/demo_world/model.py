@@ -17,7 +17,8 @@ class Demo(nn.Module, ABC):
     """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
     SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
-    FAMILY: of blockskip/families. MAX_SEQUENCE_LENGTH: tokens of a caption.
+    FAMILY: of blockskip/families. MAX_SEQUENCE_LENGTH: tokens of a caption. BATCHES: of flow.BATCH
+    that a step learns from.
     """
 
     SHALLOW: tuple[int, ...]
@@ -25,6 +26,7 @@ class Demo(nn.Module, ABC):
     ENCODERS: tuple[str, ...]
     FAMILY: str
     MAX_SEQUENCE_LENGTH: int
+    BATCHES = 1
     transformer: nn.Module
 
     @abstractmethod

@@ -35,6 +35,7 @@ class DemoSana(Demo):
     ENCODERS = ("text_encoder",)
     FAMILY = "sana"
     MAX_SEQUENCE_LENGTH = LENGTH
+    BATCHES = 3  # a picture is 64 tokens: Muon's work in a step is that for ten pictures
 
     def __init__(self, layers: int = DEEP[0]) -> None:
         super().__init__()
