@@ -321,9 +321,10 @@ def _waiting(row: ModelRow, wish: Wish, choice: Choice) -> str:
 
 def _window(wish: Wish, choice: Choice) -> str:
     """How often weights cross the bus; what the middle does stands in _prices."""
-    steps = max(1, choice.window_draws // wish.draws_per_step)
+    steps = max(1, choice.window_draws // wish.draws_per_step) * wish.reuse
+    used = f", used {wish.reuse} times each," if wish.reuse > 1 else ""
     said = (
-        f"A window of {choice.window_draws} draws is computed at a time, with the LoRA as it is "
+        f"A window of {choice.window_draws} draws{used} is computed at a time, with the LoRA as it is "
         "then"
     )
     if choice.middle == "stays":

@@ -46,6 +46,7 @@ class Wish:
     prior: float = 0.0
     num_draws: int = 2000
     window_draws: int = 200
+    reuse: int = 1  # steps that see a draw
     preview_speed: str = "exact"
     preview_steps: int = 28
     adapters: float = 0.0  # bytes

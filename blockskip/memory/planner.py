@@ -31,7 +31,7 @@ from blockskip.memory.tables import STAGES, Choice, Need, stage_needs
 from blockskip.place import adapter_file
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
-_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior".split()
+_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,7 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
         num_draws=settings.num_draws,
         prior=settings.prior,
         window_draws=settings.window_draws,
+        reuse=settings.reuse,
         preview_speed=settings.preview_speed,
         preview_steps=settings.preview_steps,
         adapters=_adapters(settings),
