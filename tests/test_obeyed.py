@@ -68,7 +68,7 @@ def test_a_plan_settles_every_setting(budget):
     s = plan.settings
     assert planned(s) == plan.stages, "what is promised is what these settings need"
     # a window waits on the card whole, or in RAM whole
-    assert s.window_on_card in (0, s.window_steps * s.draws_per_step)
+    assert s.window_on_card in (0, s.window_draws)
 
 
 def test_clean_frees_quantised_blocks_unless_a_run_is_at_work(monkeypatch):
