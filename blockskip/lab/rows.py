@@ -271,9 +271,12 @@ def _splits() -> list[Row]:
                 once = skipped(front, back, refresh="once")
                 found.append(Row(f"{key}-once", f"{about}, residuals once", once))
     front, back = SPLITS[50][0]
-    better = {"reuse-2": {"reuse": 2}, "rank-32": {"rank": 32}, "lr-5": {"lr": 5e-3}}
-    words = ("each draw used twice", "rank 32", "rate 5e-3")
-    for (key, fields), told in zip(better.items(), words, strict=True):
+    better = (
+        ("reuse-2", "each draw used twice", {"reuse": 2}),
+        ("rank-32", "rank 32", {"rank": 32}),
+        ("lr-5", "rate 5e-3", {"lr": 5e-3}),
+    )
+    for key, told, fields in better:
         title, change = f"50 % skipped as {front} + {back}, {told}", skipped(front, back, **fields)
         found.append(Row(f"whole-{key}", title, change, against=f"split-{front}-{back}"))
     return [
