@@ -34,13 +34,14 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def add_noise(latent: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """x_t (B, T, C) from x_0 (B, T, C), ε (B, T, C) and t (B,)."""
-    t = t.view(-1, 1, 1).to(latent.dtype)
+    """x_t from x_0 and ε, latents of B draws as the family has them, (B, T, C) or (B, C, h, w), and
+    t (B,)."""
+    t = t.view(-1, *[1] * (latent.ndim - 1)).to(latent.dtype)
     return (1 - t) * latent + t * noise
 
 
 def velocity(latent: Tensor, noise: Tensor) -> Tensor:
-    """The training target v = ε - x_0, (B, T, C)."""
+    """The training target v = ε - x_0, of the latents' shape."""
     return noise - latent
 
 

@@ -48,7 +48,7 @@ from blockskip.skipping import (
 class TrainingData:
     """All draws of a run, encoded.
 
-    latents: x_0 (num_draws, T, C) on the CPU. text: a row a caption.
+    latents: x_0 (num_draws, T, C) or (num_draws, C, h, w) on the CPU. text: a row a caption.
     """
 
     draws: Sequence[Draw]
@@ -230,7 +230,7 @@ class Trainer:
             restore(lora, current)
 
     def _targets(self, rows: range, alongside: Alongside | None) -> Tensor:
-        """ε - x_0 (W, T, C); for draws of the bare class word, what the untrained model says."""
+        """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
         target = flow.velocity(self.data.latents[rows.start : rows.stop], self._noise(rows))
         if alongside:
             prior = [i - rows.start for i in rows if self.data.draws[i].prior]

@@ -103,7 +103,8 @@ class Family(Protocol):
         """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
 
     def encode_images(self, pipe: object, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) in [-1, 1] → normalised, packed latents (B, T, C)."""
+        """Pixels (B, 3, H, W) in [-1, 1] → normalised latents as `inputs` takes them: packed
+        (B, T, C), or (B, C, h, w) where the transformer packs."""
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where

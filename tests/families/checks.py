@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKL, FirstBlockCacheConfig
 from huggingface_hub.utils import filter_repo_objects
@@ -19,12 +20,16 @@ from blockskip import config, encode, preview
 from blockskip.config import ModelRow, Settings
 from blockskip.export import export_lora
 from blockskip.families.base import Family, Sampling, family
+from blockskip.lab.baselines import WholeTrainer
 from blockskip.memory.placement import hold
 from blockskip.opening import open_model
+from blockskip.photos import find_photos, read_photos
 from blockskip.residuals import Span
+from blockskip.schedule import build_schedule
 from blockskip.skipping import add_lora
 from blockskip.sources import Source, check
 from blockskip.sources.remote import WANTED
+from blockskip.train import Trainer, TrainingData
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long wooden bench"]
@@ -212,6 +217,38 @@ def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_
 
     pipe.scheduler = Still(pipe.scheduler)
     kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])
+
+
+def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
+    """The whole loop over draws of several noises, sizes and captions: what skipping stands for is the
+    whole model's as long as nothing was learnt, and every number that is to learn does."""
+    for k in range(3):
+        random = np.random.default_rng(k).integers(0, 255, (2 * side_px, 3 * side_px, 3), np.uint8)
+        Image.fromarray(random).save(tmp_path / f"{k}.png")
+    photos, _ = read_photos(find_photos([tmp_path]), CAPTIONS[0])
+    sizes = {"s_min_px": side_px // 2, "s_max_px": side_px, "text_tokens": tokens}
+    steps = {"steps": 3, "batch": 2, "accumulation": 2, "window_steps": 2, "prior": 0.4, "lr": 0.01}
+    losses = {}
+    for kind_of, ends in ((Trainer, {"front": 1, "back": 2}), (WholeTrainer, {})):
+        kind, pipe = opened(row, folder)
+        settings = Settings(**sizes, **steps, **ends, rank=2, micro_batch=3)
+        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        assert {draw.prior for draw in draws} == {False, True} and len({d.side for d in draws}) > 1
+        latents = encode.encode_draws(kind, pipe, photos, draws, settings, CPU)
+        text = encode.encode_captions(kind, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
+        data = TrainingData(draws, latents, text, [0] * len(photos), 1)
+        window = tmp_path / kind_of.__name__
+        trainer = kind_of(pipe.transformer, kind, settings, data, CPU, window, "a run")
+        losses[kind_of] = [event.loss for event in trainer.run()]
+        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
+        # the text that the last of them gives goes nowhere in some models
+        last = kind.blocks(pipe.transformer)[-1 - settings.back][0]
+        left = [n for n in same if f".{last}." not in n]
+        assert trainer.lora and not left, left
+    ours, whole = losses.values()
+    assert len(ours) == len(whole) == 3
+    assert ours[0] == pytest.approx(whole[0], rel=1e-4), "the same draws, nothing learnt yet"
+    assert ours[1:] != whole[1:], "other blocks learn"
 
 
 def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:

@@ -70,6 +70,10 @@ def test_latents(folder):
     checks.check_latents(ROW, folder, SIDE)
 
 
+def test_training(folder, tmp_path):
+    checks.check_training(ROW, folder, tmp_path, TOKENS, SIDE)
+
+
 @pytest.mark.parametrize("targets", ["attention", "attention+ff"])
 def test_export(folder, tmp_path, targets):
     checks.check_export(ROW, folder, tmp_path, Span(1, 2), targets)

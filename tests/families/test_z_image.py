@@ -87,6 +87,10 @@ def test_latents(folder):
     checks.check_latents(ROW, folder, SIDE)
 
 
+def test_training(folder, tmp_path):
+    checks.check_training(ROW, folder, tmp_path, TOKENS, SIDE)
+
+
 def test_a_window_reads_every_weight_once(folder):
     """Refiners too, which are brought one after the other as blocks are."""
     kind, settings = ZImage(), Settings(offload="mapped")
