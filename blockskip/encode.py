@@ -58,7 +58,7 @@ def encode_draws(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> Tensor:
-    """Latents x_0 of the draws, (len(draws), T, C) on the CPU."""
+    """Latents x_0 of the draws, a row each, as the family has them, on the CPU."""
     side, batch = train_side(settings), settings.encode_batch
 
     @lru_cache(maxsize=16)
