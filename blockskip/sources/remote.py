@@ -10,9 +10,15 @@ from blockskip import files
 from blockskip.config import ModelRow
 from blockskip.events import UserError, command
 
-# the parts, not the same weights a second time in the original layout beside them
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, chat templates
-WANTED = ["model_index.json", *(f"*/*{ending}" for ending in (*TEXTS, ".safetensors"))]
+# the parts' weights, whole or in shards; not the same a second time beside them, in the original
+# layout, in folders of single files, or as fp16
+_WEIGHTS = [
+    f"*/{name}{shard}.safetensors"
+    for name in ("diffusion_pytorch_model", "model")
+    for shard in ("", "-?????-of-?????")
+]
+WANTED = ["model_index.json", *(f"*/*{ending}" for ending in TEXTS), *_WEIGHTS]
 
 
 @dataclass(frozen=True)
