@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from diffusers import SanaPipeline, SanaTransformer2DModel
 from PIL import Image
 from torch import Tensor, nn
@@ -49,18 +50,19 @@ class Sana(LibraryFamily):
         return Alone()
 
     def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
-        instruction = _instruction(pipe)
-        rows = []
-        for caption in captions:
-            embeds, mask, *_ = pipe.encode_prompt(
-                [caption],
-                do_classifier_free_guidance=False,
-                device=pipe.text_encoder.device,
-                max_sequence_length=tokens,
-                complex_human_instruction=instruction if caption else None,
-            )
-            rows.append(Text(embeds, mask))
-        return Text.cat(rows)
+        pipe.text_encoder.config.use_cache = False  # or what captions wait in would be shared
+        instruction, read = _instruction(pipe), {}
+        for asked in (True, False):  # the instruction goes before all captions of a call or none
+            if some := sorted({caption for caption in captions if bool(caption) == asked}):
+                embeds, mask, *_ = pipe.encode_prompt(
+                    some,
+                    do_classifier_free_guidance=False,
+                    device=pipe.text_encoder.device,
+                    max_sequence_length=tokens,
+                    complex_human_instruction=instruction if asked else None,
+                )
+                read |= {caption: Text(embeds, mask).rows([i]) for i, caption in enumerate(some)}
+        return Text.cat([read[caption] for caption in captions])
 
     def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
         return tokens, transformer.config.caption_channels, tokens
@@ -86,20 +88,23 @@ class Sana(LibraryFamily):
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt=None,
-            prompt_embeds=text.embeds,
-            prompt_attention_mask=text.beside,
-            negative_prompt=None,
-            negative_prompt_embeds=negative.embeds,
-            negative_prompt_attention_mask=negative.beside,
-            guidance_scale=sampling.guidance,
-            use_resolution_binning=False,
-        )
+        try:
+            return self.paint(
+                pipe,
+                text.embeds.device,
+                sampling,
+                seeds,
+                prompt=None,
+                prompt_embeds=text.embeds,
+                prompt_attention_mask=text.beside,
+                negative_prompt=None,
+                negative_prompt_embeds=negative.embeds,
+                negative_prompt_attention_mask=negative.beside,
+                guidance_scale=sampling.guidance,
+                use_resolution_binning=False,
+            )
+        except UnboundLocalError as error:  # all that the library makes of a VAE without room
+            raise torch.OutOfMemoryError("The VAE had no room for the picture.") from error
 
 
 def _instruction(pipe: SanaPipeline) -> list[str]:
