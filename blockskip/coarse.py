@@ -174,6 +174,14 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
     return found
 
 
+def _within_apart(model: nn.Module, name: str) -> str:
+    """Where a layer is to be found whose embedder works some rows at a time."""
+    parent, _, leaf = name.rpartition(".")
+    if isinstance(model.get_submodule(parent), Apart):
+        return f"{parent}.module.{leaf}"
+    return name
+
+
 @contextmanager
 def attached(
     model: nn.Module, family: Family, adapter: Coarse, linears: dict[str, nn.Linear]
@@ -183,6 +191,7 @@ def attached(
     with ExitStack() as stack:
         new = {}
         for name, layer in zip(family.patches, (adapter.embed, adapter.head), strict=True):
+            name = _within_apart(model, name)
             old = model.get_submodule(name)
             # where the one works whose place it takes
             new[name] = (

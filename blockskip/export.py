@@ -33,7 +33,6 @@ from blockskip.lora_header import (
     adapter_metadata,
     content_hash,
     data_uri,
-    is_demo,
     metadata,
 )
 
@@ -147,7 +146,7 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
     if format == "diffusers" or workflow is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
-    files.write_json(path, workflow(out.name, settings.subject_caption, row, is_demo(row)))
+    files.write_json(path, workflow(out.name, settings.subject_caption, row, row.demo))
     return path
 
 

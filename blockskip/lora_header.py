@@ -38,14 +38,14 @@ def metadata(
     names = family(row.family).names
     made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
     only = (
-        " It fits this studio's small demo model only; FLUX.1 itself cannot use it."
-        if is_demo(row)
+        " It fits this studio's small demo model only; no real model can use it."
+        if row.demo
         else ""
     )
     digest = content_hash(save(tensors))
     header = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "blockskip-demo/lora" if is_demo(row) else names.ARCHITECTURE,
+        "modelspec.architecture": f"blockskip-{row.name}/lora" if row.demo else names.ARCHITECTURE,
         "modelspec.implementation": names.IMPLEMENTATION,
         "modelspec.title": f"{phrase} – {row.title}",
         "modelspec.date": started,
@@ -56,7 +56,7 @@ def metadata(
         "modelspec.license": row.licence,
         "modelspec.hash_sha256": digest,
         "ss_output_name": output,
-        "ss_base_model_version": "blockskip-demo" if is_demo(row) else names.BASE_MODEL,
+        "ss_base_model_version": f"blockskip-{row.name}" if row.demo else names.BASE_MODEL,
         "ss_network_dim": rank,
         "ss_network_alpha": rank,
         "ss_steps": str(step),
@@ -95,8 +95,3 @@ def data_uri(image: Image.Image) -> str:
     data = io.BytesIO()
     small.save(data, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
-
-
-def is_demo(row: ModelRow) -> bool:
-    """Whether it is this project's own small model."""
-    return row.source.startswith("assets/")

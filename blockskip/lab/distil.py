@@ -10,6 +10,7 @@ On a card every block is brought for its forward, and again for its backward, as
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
@@ -102,8 +103,10 @@ class Distilling(Opened):
         (steps,)."""
         rows = range(index * TOGETHER, min((index + 1) * TOGETHER, self.plan.prompts))
         kept, plain = {}, self.model.forward
+        names = list(inspect.signature(type(self.model).forward).parameters)[1:]
 
-        def forward(**given: object) -> object:
+        def forward(*positional: object, **named: object) -> object:
+            given = dict(zip(names, positional, strict=False)) | named
             t = float(given["timestep"].flatten()[0])
             kept.setdefault(t, given[self.kind.latents][-len(rows) :].detach().half().cpu())
             return plain(**given)

@@ -31,6 +31,7 @@ def models(shelf: Shelf, chosen: str) -> str:
     first, more = [], []
     for offer in shelf.offers:
         begun = offer.state != "missing" or shelf.downloads.get(offer.model) is not None
+        begun = begun and not offer.demo  # those are here from the start
         known = offer.common or begun or offer.model == chosen
         (first if known else more).append(_row(offer, shelf, offer.model == chosen))
     rest = f"<details><summary>{texts.MODEL_MORE}</summary>{''.join(more)}</details>"

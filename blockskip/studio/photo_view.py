@@ -130,5 +130,6 @@ def _dialog_texts(settings: Settings, can_describe: bool) -> dict:
     return texts.PHOTO | {
         "can_describe": can_describe,
         "crops_about": texts.CROPS_ABOUT[settings.patches],
-        "crop": f"patches={settings.patches}&low={settings.s_min_px}&high={settings.s_max_px}",
+        "crop": f"patches={settings.patches}&low={settings.s_min_px}&high={settings.s_max_px}"
+        f"&model={settings.model}",
     }

@@ -21,8 +21,9 @@ from starlette.routing import Route
 
 from blockskip import crops, runs
 from blockskip.boxes import Box
-from blockskip.config import Settings
+from blockskip.config import ModelRow, Settings, model_row
 from blockskip.events import UserError
+from blockskip.memory.numbers import numbers
 from blockskip.photos import Photo, open_photo
 from blockskip.studio import draft
 
@@ -32,7 +33,6 @@ DRAFT = "draft"
 SIZES = (320, 1024)
 MOST_PX = 2048  # side of a crop
 NOISE = (0.9, 0.5, 0.1)  # of the crops shown, much to little
-MULTIPLE_PX = 16  # FLUX's step between sides of crops
 
 
 def url(
@@ -100,7 +100,9 @@ def _crops(request: Request) -> Response:
         low, high, seed = (int(asked[name]) for name in ("low", "high", "seed"))
         if path is None or not 0 < low <= high <= MOST_PX or seed < 0:
             return Response(status_code=404)
-        settings = Settings(patches=asked["patches"], s_min_px=low, s_max_px=high)
+        settings = Settings(
+            patches=asked["patches"], s_min_px=low, s_max_px=high, model=asked["model"]
+        )
         return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, seed))
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return Response(status_code=404)
@@ -112,12 +114,18 @@ def _strip(
 ) -> tuple[bytes, str]:
     """The crops as one picture. changed: the photo's time."""
     photo = Photo(path, "", *open_photo(path).size, "", box)
-    shown = [image for _, image in crops.crops_at(photo, settings, MULTIPLE_PX, NOISE, seed)]
+    step = _step_px(model_row(settings.model))
+    shown = [image for _, image in crops.crops_at(photo, settings, step, NOISE, seed)]
     side = min(320, max(192, shown[0].width))
     strip = Image.new("RGB", (side * len(shown), side))
     for place, image in enumerate(shown):
         strip.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * side, 0))
     return _encoded(strip)
+
+
+def _step_px(row: ModelRow) -> int:
+    """Between sides of crops; the demo models see whole pictures."""
+    return numbers(row.name).pixels_a_token if row.full_size else row.s_min_px
 
 
 @lru_cache(maxsize=256)
