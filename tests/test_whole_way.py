@@ -83,6 +83,18 @@ def test_the_exported_file_works_in_the_library(trained):
     assert any(p.abs().max() > 0 for p in loaded.values())
 
 
+def test_the_demo_sana_goes_the_whole_way_too(trained):
+    """Latents that are not packed, text by cross attention, one stream."""
+    from diffusers import SanaPipeline
+
+    done = blockskip("train", "--demo", "--model", "demo-sana", *SHORT, "--out", "sana", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pipe = SanaPipeline.from_pretrained(config.ROOT / config.model_row("demo-sana").source)
+    pipe.load_lora_weights(json.loads(done.stdout)["exported"])
+    learnt = [p for n, p in pipe.transformer.named_parameters() if "lora_B" in n]
+    assert len(learnt) == 6 * 8 and all(p.abs().max() > 0 for p in learnt)
+
+
 def test_export_in_every_format(trained, tmp_path, monkeypatch):
     answer, data = trained
     monkeypatch.setenv("BLOCKSKIP_DATA", str(data))

@@ -23,6 +23,7 @@ from blockskip.events import UserError
 from blockskip.lab import rows
 from blockskip.lab.bench_report import machine
 from blockskip.lab.cells import Cell, Kitchen
+from blockskip.lab.reported import subjects
 
 log = logging.getLogger(__name__)
 STEPS = 300  # presets/training.toml's, written down: a table must not change with a default
@@ -60,7 +61,7 @@ def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
     rounds = []  # (seed, pet's place, table's place, cells of a round)
     for place, table in enumerate(chosen):
         for seed in range(plan.seeds or table.seeds):
-            pets = rows.subjects(plan.subjects or table.subjects, table.chosen_on)
+            pets = subjects(plan.subjects or table.subjects, table.chosen_on)
             for number, subject in enumerate(pets):
                 made = [
                     Cell(row, subject, seed, plan.steps or STEPS)
@@ -114,14 +115,15 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
     with processes.locked(plan.work / "lock") as free:
         if not free:
             raise UserError(f"Another process works in {plan.work}.", "Let it, or end it first.")
-        kitchen = Kitchen(plan.work, plan.images)
+        models = {cell.row.model for cell in wanted}
+        kitchens = {model: Kitchen(plan.work, plan.images, model) for model in models}
         files.write_json(plan.work / "machine.json", machine())
         there = {_known(line) for file in (path, plan.known) if file for line in lines(file)}
-        missing = [cell for cell in wanted if _key(kitchen, cell) not in there]
+        missing = [cell for cell in wanted if _key(kitchens[cell.row.model], cell) not in there]
         say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")
         began = time.perf_counter()
         for number, cell in enumerate(missing, 1):
-            line = kitchen.make(cell)
+            line = kitchens[cell.row.model].make(cell)
             append(path, line)
             left = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
             told = line.get("failed") or f"likeness {line['identity']:.3f}"

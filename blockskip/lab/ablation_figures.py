@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blockskip.lab.rows import Table, subjects
+from blockskip.lab.reported import subjects
+from blockskip.lab.rows import Table
 
 Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 
@@ -72,6 +73,23 @@ FINDINGS = (
     ),
     Finding("50 %: LoRA of rank 32 > 16", "ours-50-rank-32", "ours-50"),
     Finding("50 %: windows of 2 % of the run > 10 %", "ours-50-window-2", "ours-50"),
+    Finding("SANA, 50 % skipped: residuals ≫ none", "sana-once-50", "sana-none-50"),
+    Finding("SANA: 30 % skipped ≈ full LoRA (fresh)", "sana-lora", "sana-ours-30", same=True),
+    Finding(
+        "SANA: 50 % skipped within 2 % of full LoRA (fresh)",
+        "sana-lora",
+        "sana-ours-50",
+        within=0.02,
+    ),
+    Finding("SANA: fresh residuals > once, at 50 %", "sana-ours-50", "sana-once-50"),
+    Finding(
+        "SANA, 50 %: skipping loses nothing beyond what fewer learning blocks lose",
+        "sana-middle-50",
+        "sana-ours-50",
+        same=True,
+    ),
+    Finding("SANA: 50 % skipped > LISA", "sana-ours-50", "sana-lisa"),
+    Finding("SANA: 50 % skipped > LoRA-FA", "sana-ours-50", "sana-lora-fa"),
 )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from blockskip.lab.evaluate import contact_sheet, save_sheet
-from blockskip.lab.rows import subjects, tables
+from blockskip.lab.reported import subjects
+from blockskip.lab.rows import tables
 
-SHOWN = "BADF"  # tables
+SHOWN = ("B", "A", "D", "F", "SANA")  # tables
 CELL_PX = 64
 
 

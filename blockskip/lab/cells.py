@@ -32,7 +32,8 @@ from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.evaluate import PLACES, photo_likeness
 from blockskip.lab.peak import PeakMeter
-from blockskip.lab.rows import OF_PETS, Row
+from blockskip.lab.reported import OF_PETS
+from blockskip.lab.rows import Row
 from blockskip.memory.planner import choose_settings
 from blockskip.opening import open_model
 from blockskip.photos import Photo, find_photos, open_photo, read_photos
@@ -61,19 +62,22 @@ class Cell:
         return f"{self.subject.key}-{self.seed}"
 
     def settings(self) -> Settings:
-        """The demo's defaults, changed as the row says."""
+        """The demo model's defaults, changed as the row says."""
         default = choose_settings(
-            model="demo", class_name=self.subject.pet.species, seed=self.seed, steps=self.steps
+            model=self.row.model,
+            class_name=self.subject.pet.species,
+            seed=self.seed,
+            steps=self.steps,
         )
         return self.row.change(default, self.name)
 
 
 class Kitchen:
-    """Where cells are made. work: for photos and windows. images: pictures a prompt."""
+    """Where cells of a model are made. work: for photos and windows. images: pictures a prompt."""
 
-    def __init__(self, work: Path, images: int = 8) -> None:
+    def __init__(self, work: Path, images: int = 8, model: str = "demo") -> None:
         self.work, self.images = work, images
-        self.model = config.model_row("demo")
+        self.model = config.model_row(model)
         self.kind, self.source = family(self.model.family), sources.find_model(self.model)
         self.judge = load_judge()
         self.mark = self.source.fingerprint()
@@ -134,7 +138,7 @@ class Kitchen:
         }
 
     def open(self, settings: Settings) -> object:
-        """The library's pipeline of the demo model, fresh."""
+        """The library's pipeline of the model, fresh."""
         return open_model(self.kind, self.model, self.source, settings, CPU)
 
     def _trainer(
@@ -228,7 +232,7 @@ class Kitchen:
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
         """The draws of the bare class word show pictures that the untrained model makes of it."""
-        folder = self.work / "class-images" / settings.class_name
+        folder = self.work / "class-images" / settings.model / settings.class_name
         if not folder.exists():
             self._save_class_images(settings, folder)
         made, _ = read_photos(find_photos([folder]), settings.class_caption)

@@ -7,23 +7,13 @@ has the demo model's defaults (presets/training.toml) at the same number of step
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from PIL import Image
-
 from blockskip.config import Settings, model_row
 from blockskip.events import UserError
 from blockskip.lab import baselines
-from blockskip.lab.demo_world.judge import SIDE, Judge, load_judge
-from blockskip.lab.demo_world.judge_data import draw_judged
-from blockskip.lab.demo_world.judge_report import truth
-from blockskip.lab.demo_world.render import render
-from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
-from blockskip.lab.demo_world.world import SPECIES, Pet, random_scene, striking_pet
 from blockskip.train import Trainer
 
 Change = Callable[[Settings, str], Settings]  # settings, name of the cell → settings
@@ -31,17 +21,13 @@ BLOCKS = 18  # of the demo model
 WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
 # two splits of what each ratio skips: the preset's, and one with more at the back
 SPLITS = {30: ((4, 1), (2, 3)), 40: ((6, 1), (4, 3)), 50: ((6, 3), (4, 5))}
-# questions about a pet, which the judge answers; the others are about the scene
-OF_PETS = (
-    *("species", "coat", "pattern", "second", "mark", "blaze", "star", "patch", "socks"),
-    *("eye_left", "eye_right"),
-)
+SANA_SPANS = {30: (2, 2), 40: (3, 2), 50: (4, 2)}  # of the demo SANA, the preset's
 
 
 @dataclass(frozen=True)
 class Row:
     """key: in files. against: the row it is compared with, cell by cell. framed: every photo has
-    the proposed box around the pet."""
+    the proposed box around the pet. model: of presets/models.toml."""
 
     key: str
     title: str
@@ -49,6 +35,7 @@ class Row:
     against: str = "lora"
     trainer: type[Trainer] | None = Trainer  # None: nothing is trained
     framed: bool = False
+    model: str = "demo"
 
 
 @dataclass(frozen=True)
@@ -285,6 +272,42 @@ def _splits() -> list[Row]:
     ]
 
 
+def _sana() -> list[Row]:
+    """The paper's rows for SANA, and what residuals do, on the demo SANA."""
+    whole = baselines.WholeTrainer
+    percents = {percent: skipped(*span) for percent, span in SANA_SPANS.items()}
+    about = {p: f"{p} % skipped, span {n} + {m}" for p, (n, m) in SANA_SPANS.items()}
+    front, back = SANA_SPANS[50]
+    once = skipped(front, back, refresh="once")
+    nothing = baselines.NoResidualTrainer
+    middle = "LoRA on the middle of 50 % skipped, but nothing skipped (Partial-LoRA)"
+
+    def row(key: str, title: str, change: Change, trainer: type[Trainer] | None = Trainer) -> Row:
+        return Row(f"sana-{key}", title, change, "sana-lora", trainer, model="demo-sana")
+
+    return [
+        row("untrained", "the demo SANA as it comes", setting(), None),
+        row("lora", "LoRA on every block", skipped(0, 0), whole),
+        row("ours-30", f"{about[30]}, fresh residuals", percents[30]),
+        row("ours-50", f"{about[50]}, fresh residuals", percents[50]),
+        row("once-50", f"{about[50]}, residuals once", once),
+        row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
+        row("middle-50", middle, percents[50], whole),
+        row("lisa", "LISA, two blocks at a time", skipped(0, 0), baselines.LisaTrainer),
+        row("lora-fa", "LoRA-FA", skipped(0, 0), baselines.LoraFATrainer),
+    ]
+
+
+def _sana_rates() -> list[Row]:
+    """Which learning rate the demo SANA has by default: plain LoRA's."""
+    rates = {1: "1e-3", 3: "3e-3", 10: "1e-2"}
+    whole = {"trainer": baselines.WholeTrainer, "model": "demo-sana", "against": "sana-rate-3"}
+    return [
+        Row(f"sana-rate-{n}", f"plain LoRA, rate {told}", skipped(0, 0, lr=float(told)), **whole)
+        for n, told in rates.items()
+    ]
+
+
 UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
 
 
@@ -302,49 +325,10 @@ def tables() -> dict[str, Table]:
         Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
         Table("S", "Splits and choices, 64 px", tuple(_splits()), 4, 1, chosen_on=True),
         Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
+        Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
+        Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, chosen_on=True),
     ]
     return {table.key: table for table in found}
-
-
-def subjects(num: int, chosen_on: bool = False) -> list[Subject]:
-    """Pets that neither the demo model nor its judge was trained on, the species in turn; only
-    such as the judge reads rightly in drawn pictures.
-
-    chosen_on: those of the demo world on which settings were and are chosen; never the same ones.
-    Raises UserError when there are not so many.
-    """
-    if chosen_on:
-        if num > len(HELD_OUT_SUBJECTS):
-            raise UserError(
-                f"There are {len(HELD_OUT_SUBJECTS)} pets to choose settings on, not {num}.",
-                f"Ask for at most {len(HELD_OUT_SUBJECTS)}.",
-            )
-        return list(HELD_OUT_SUBJECTS[:num])
-    return [_reported(k) for k in range(num)]
-
-
-@functools.cache
-def _reported(number: int) -> Subject:
-    rng, species = np.random.default_rng([20261122, number]), SPECIES[number % len(SPECIES)]
-    judge = load_judge()
-    while True:
-        pet = draw_judged(rng, "check", striking_pet)
-        if pet.species == species and read_rightly(judge, pet):
-            return Subject(f"reported-{number}", f"a {pet.coat} {pet.pattern} {species}", pet)
-
-
-def read_rightly(judge: Judge, pet: Pet, num: int = 8) -> bool:
-    """Whether the judge answers every question about a pet rightly in at least three quarters of
-    `num` drawn pictures: what it cannot see in perfect pictures it cannot judge in others."""
-    rng = np.random.default_rng(0)
-    scenes = [random_scene(rng, accessories=False) for _ in range(num)]
-    drawn = [Image.fromarray(render(pet, scene, SIDE, k)) for k, scene in enumerate(scenes)]
-    right = dict.fromkeys(OF_PETS, 0)
-    for said, scene in zip(judge.attributes(drawn), scenes, strict=True):
-        true = truth(pet, scene)
-        for name in OF_PETS:
-            right[name] += said[name] == true[name]
-    return min(right.values()) >= 0.75 * num
 
 
 def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
@@ -355,8 +339,9 @@ def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
     return tuple(row for row in table.rows if not keys or row.key in keys)
 
 
-def model_matches() -> bool:
-    """Whether this page still describes the demo model: its blocks, and its preset's spans."""
-    row = model_row("demo")
+def models_match() -> bool:
+    """Whether this page still describes the demo models: their blocks, and their presets' spans."""
+    row, sana = model_row("demo"), model_row("demo-sana")
     chosen = {percent: row.span(percent / 100) for percent in SPLITS}
-    return row.num_blocks == BLOCKS and chosen == {p: s[0] for p, s in SPLITS.items()}
+    same = {percent: sana.span(percent / 100) for percent in SANA_SPANS} == SANA_SPANS
+    return same and row.num_blocks == BLOCKS and chosen == {p: s[0] for p, s in SPLITS.items()}

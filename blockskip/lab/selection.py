@@ -38,12 +38,12 @@ from blockskip import config, runs
 from blockskip.easel import Easel
 from blockskip.events import UserError
 from blockskip.follow import follow
-from blockskip.lab import rows
 from blockskip.lab.ablate import append, lines
 from blockskip.lab.cells import save_photos
 from blockskip.lab.embedders import DINO, Dino
 from blockskip.lab.evaluate import PLACES
 from blockskip.lab.masking import text_hidden
+from blockskip.lab.reported import subjects
 from blockskip.memory.planner import choose_settings
 from blockskip.photos import find_photos
 from blockskip.runs import Run
@@ -179,7 +179,7 @@ def _pets(plan: Plan) -> list[Pet]:
                 f"{plan.model} must be tuned on photos of several pets.",
                 "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",
             )
-        chosen = rows.subjects(plan.subjects, chosen_on=True)
+        chosen = subjects(plan.subjects, chosen_on=True)
         return [Pet(s.key, s.pet.species, save_photos(s, plan.work)) for s in chosen]
     folders = sorted(folder for folder in plan.photos.iterdir() if folder.is_dir())
     named = [(folder, re.match(r"[^\W\d_]+", folder.name)) for folder in folders]

@@ -29,7 +29,7 @@ def find_model(row: ModelRow) -> Source:
         raise UserError(
             f"A demo model is missing ({row.source}).",
             "Download BlockSkip Studio again, or make the model anew: "
-            + command("lab pretrain-demo --work FOLDER"),
+            + command(f"lab pretrain-demo --family {row.family} --work FOLDER"),
         )
     if (folder := hub.downloaded(row)) is not None:
         return Source(row, folder)

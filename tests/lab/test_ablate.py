@@ -9,7 +9,7 @@ import torch
 from blockskip import flow
 from blockskip.config import Settings
 from blockskip.events import UserError
-from blockskip.lab import ablate, ablation_report, baselines, cells, rows
+from blockskip.lab import ablate, ablation_report, baselines, cells, reported, rows
 from blockskip.lab.ablate import Plan
 from blockskip.lab.ablation_figures import by_row
 from blockskip.lab.cells import Cell, Kitchen, _right
@@ -28,8 +28,8 @@ def num_skipped(key: str, cell: str = "pet-0") -> int:
     return rows.BLOCKS - both if ALL[key].trainer is baselines.HollowTrainer else both
 
 
-def test_rows_fit_the_demo_model_as_it_is():
-    assert rows.model_matches()
+def test_rows_fit_the_demo_models_as_they_are():
+    assert rows.models_match()
     assert all(row.against in ALL for row in ALL.values() if row.trainer)
 
 
@@ -88,13 +88,13 @@ def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path, monke
 
 
 def test_pets_that_are_reported_were_seen_by_nobody():
-    reported = rows.subjects(6)
-    assert {judge_pool(s.pet) for s in reported} == {"check"}  # not the model's, not the judge's
+    asked = reported.subjects(6)
+    assert {judge_pool(s.pet) for s in asked} == {"check"}  # not the model's, not the judge's
     known = {s.pet.signature for s in (*DEMO_SUBJECTS, *HELD_OUT_SUBJECTS)}
-    assert not known & {s.pet.signature for s in reported}
-    assert len({s.pet.signature for s in reported}) == 6
-    assert {s.pet.species for s in reported} == {"cat", "dog", "rabbit", "bear"}
-    assert not {s.key for s in reported} & {s.key for s in rows.subjects(6, chosen_on=True)}
+    assert not known & {s.pet.signature for s in asked}
+    assert len({s.pet.signature for s in asked}) == 6
+    assert {s.pet.species for s in asked} == {"cat", "dog", "rabbit", "bear"}
+    assert not {s.key for s in asked} & {s.key for s in reported.subjects(6, chosen_on=True)}
 
 
 def test_pets_that_the_judge_misreads_are_not_reported():
@@ -103,8 +103,8 @@ def test_pets_that_the_judge_misreads_are_not_reported():
         load_judge(),
         Pet("cat", "white", eye="green", blaze=True, star=True, mark="blue"),
     )
-    assert not rows.read_rightly(judge, misread)
-    assert rows.read_rightly(judge, Pet("dog", "green", eye="brown", socks=True))
+    assert not reported.read_rightly(judge, misread)
+    assert reported.read_rightly(judge, Pet("dog", "green", eye="brown", socks=True))
 
 
 def test_a_table_cut_off_is_balanced():
@@ -126,11 +126,20 @@ def test_unknown_tables_and_rows_are_named():
         ablate.cells(Plan(work=None, keys=("no-such",)))
 
 
+def test_a_table_of_another_model_is_made_with_that_model(tmp_path):
+    keys = ("sana-untrained", "sana-ours-50")
+    plan = Plan(work=tmp_path, groups=("SANA",), keys=keys, subjects=1, steps=2, images=1)
+    assert {cell.settings().model for cell in ablate.cells(plan)} == {"demo-sana"}
+    before, after = ablate.ablate(plan)
+    assert after["front"] + after["back"] == 6 and after["peak_bytes"] > 0
+    assert before["identity"] != after["identity"]
+
+
 def test_a_mirrored_picture_of_the_pet_shows_all_of_it():
     pet = DEMO_SUBJECTS[0].pet  # with odd eyes
     assert _right(pet, truth(pet, Scene("snow", mirror=True))) == 1.0
     other = dataclasses.replace(pet, coat="green", star=False)
-    assert _right(pet, truth(other, Scene("snow"))) == pytest.approx(1 - 2 / len(rows.OF_PETS))
+    assert _right(pet, truth(other, Scene("snow"))) == pytest.approx(1 - 2 / len(reported.OF_PETS))
 
 
 def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_path):

@@ -11,7 +11,8 @@ from blockskip.events import UserError
 from blockskip.lab import ablate, ablation_figures, ablation_report, bench_report, plots
 from blockskip.lab.ablation_figures import Finding, by_row, difference, verdict
 from blockskip.lab.evaluate import contact_sheet
-from blockskip.lab.rows import subjects, tables
+from blockskip.lab.reported import subjects
+from blockskip.lab.rows import tables
 
 PETS = [one.key for one in subjects(6)]
 # how likely each row is made to be, beside how hard the pet is

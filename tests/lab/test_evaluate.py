@@ -85,3 +85,13 @@ def test_obedience_counts_only_what_is_named_and_finds_disobedience():
     assert min(right[name] for name in ("species", "coat", "background")) > 0.85
     wrong = evaluate.obeyed(judge, drawn[1:] + drawn[:1], wanted)
     assert wrong["all"] < 0.2 < right["all"]
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in config.model_rows().values() if r.demo], ids=lambda row: row.name
+)
+def test_a_demo_model_draws_what_captions_say(row, tmp_path):
+    """The weights that come along are trained ones, whole, and those of their row."""
+    said = evaluate.evaluate_base(config.ROOT / row.source, num=8, sheet=tmp_path / "sheet.png")
+    assert min(said["full"][what] for what in ("species", "coat", "background")) > 0.8
+    assert said["vae_psnr_db"] > 28
