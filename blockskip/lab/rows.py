@@ -21,7 +21,7 @@ BLOCKS = 18  # of the demo model
 WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
 # two splits of what each ratio skips: the preset's, and one with more at the back
 SPLITS = {30: ((4, 1), (2, 3)), 40: ((6, 1), (4, 3)), 50: ((6, 3), (4, 5))}
-SANA_SPANS = {30: (2, 2), 40: (3, 2), 50: (4, 2)}  # of the demo SANA, the preset's
+SANA_SPANS = {30: (4, 0), 40: (4, 1), 50: (5, 1)}  # of the demo SANA, the preset's
 
 
 @dataclass(frozen=True)
@@ -291,21 +291,28 @@ def _sana() -> list[Row]:
         row("ours-30", f"{about[30]}, fresh residuals", percents[30]),
         row("ours-50", f"{about[50]}, fresh residuals", percents[50]),
         row("once-50", f"{about[50]}, residuals once", once),
+        row("front-50", "50 % skipped, all at the front", skipped(front + back, 0)),
+        row("back-50", "50 % skipped, all at the back", skipped(0, front + back)),
         row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
         row("middle-50", middle, percents[50], whole),
+        row("lora-rate-10", "LoRA on every block, rate 1e-2", skipped(0, 0, lr=1e-2), whole),
         row("lisa", "LISA, two blocks at a time", skipped(0, 0), baselines.LisaTrainer),
         row("lora-fa", "LoRA-FA", skipped(0, 0), baselines.LoraFATrainer),
     ]
 
 
 def _sana_rates() -> list[Row]:
-    """Which learning rate the demo SANA has by default: plain LoRA's."""
-    rates = {1: "1e-3", 3: "3e-3", 10: "1e-2"}
-    whole = {"trainer": baselines.WholeTrainer, "model": "demo-sana", "against": "sana-rate-3"}
-    return [
-        Row(f"sana-rate-{n}", f"plain LoRA, rate {told}", skipped(0, 0, lr=float(told)), **whole)
-        for n, told in rates.items()
-    ]
+    """Which learning rate suits the demo SANA: plain LoRA, and half of the blocks skipped."""
+    found, model = [], "demo-sana"
+    for key, title, span, trainer in (
+        ("rate", "plain LoRA", (0, 0), baselines.WholeTrainer),
+        ("ours-rate", "50 % skipped", SANA_SPANS[50], Trainer),
+    ):
+        for rate in (1, 3, 10):
+            told, change = f"{title}, rate {rate}e-3", skipped(*span, lr=rate / 1000)
+            against = f"sana-{key}-3"
+            found.append(Row(f"sana-{key}-{rate}", told, change, against, trainer, model=model))
+    return found
 
 
 UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
