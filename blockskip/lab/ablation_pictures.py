@@ -11,16 +11,25 @@ from blockskip.lab.evaluate import contact_sheet, save_sheet
 from blockskip.lab.reported import subjects
 from blockskip.lab.rows import tables
 
-SHOWN = ("B", "A", "D", "F", "SANA")  # tables
+# file → tables: a sheet a model
+SHEETS = {
+    "ablation-pictures.webp": ("B", "A", "D", "F"),
+    "ablation-pictures-sana.webp": ("SANA",),
+}
 CELL_PX = 64
 
 
-def write_sheet(work: Sequence[Path], path: Path) -> Path | None:
-    """The sheet of the first reported pet, seed 0, from what `lab ablate` keeps in folders `work`; its
-    photos come first. None where no picture of it is there."""
+def write_sheets(work: Sequence[Path], out: Path) -> list[Path]:
+    """The sheets of the first reported pet, seed 0, from what `lab ablate` keeps in folders `work`; its
+    photos come first. Those of which no picture is there stay as they are."""
+    made = [_write(work, shown, out / name) for name, shown in SHEETS.items()]
+    return [path for path in made if path]
+
+
+def _write(work: Sequence[Path], shown: Sequence[str], path: Path) -> Path | None:
     pet = subjects(1)[0].key
     kept = {found.name: found for folder in work for found in folder.glob("pictures/*.png")}
-    rows = {row.key: row.title for key in SHOWN for row in tables()[key].rows}
+    rows = {row.key: row.title for key in shown for row in tables()[key].rows}
     told = []
     for key, title in rows.items():
         # the untrained model's are kept under the steps that a training would have had

@@ -22,7 +22,7 @@ from blockskip.lab.ablation_figures import (
     of_table,
     verdict,
 )
-from blockskip.lab.ablation_pictures import write_sheet
+from blockskip.lab.ablation_pictures import SHEETS, write_sheets
 from blockskip.lab.pages import write_below
 from blockskip.lab.rows import SPLITS, WINDOWS, Table, tables, window_key
 
@@ -31,12 +31,9 @@ KEPT = (  # of a line, in ablation.json
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed", "recipe"),
 )
-SHEET = "ablation-pictures.webp"
-PICTURES = f"""## What that looks like
+PICTURES = """## What that looks like
 
 One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
-
-![a line of pictures a row]({SHEET})
 """
 TITLE = "The ablation: the paper's tables and ours, on the demo model"
 HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
@@ -73,9 +70,10 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
     texts = plotted(cells) | {"ablation.json": figures(cells)}
     for name, text in texts.items():
         files.write_text(out / name, text)
-    sheet = write_sheet([one for one in work if one.is_dir()], out / SHEET)
-    write_below(out / "ablation.md", TITLE, page(cells, *costs_of, (out / SHEET).exists()))
-    return [*(out / name for name in sorted([*texts, "ablation.md"])), *([sheet] if sheet else [])]
+    sheets = write_sheets([one for one in work if one.is_dir()], out)
+    pictured = [name for name in SHEETS if (out / name).exists()]
+    write_below(out / "ablation.md", TITLE, page(cells, *costs_of, pictured))
+    return [*(out / name for name in sorted([*texts, "ablation.md"])), *sheets]
 
 
 def figures(cells: Cells) -> str:
@@ -103,10 +101,10 @@ def _costs(folder: Path | None) -> tuple[Cells, str]:
 
 
 def page(
-    cells: Cells, costs: Cells | None = None, measured: str = "", pictured: bool = False
+    cells: Cells, costs: Cells | None = None, measured: str = "", pictured: Sequence[str] = ()
 ) -> str:
     """What is made of ablation.md. costs: cells for seconds alone; measured: how they were; pictured:
-    whether there is a sheet."""
+    sheets that are there."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
     floor = average(cells, "untrained")
@@ -116,12 +114,17 @@ def page(
         floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
         measured=measured,
     )
-    parts = [head, _findings(cells), *([PICTURES] if pictured else [])]
+    parts = [head, _findings(cells), *([_pictures(pictured)] if pictured else [])]
     for table in tables().values():
         if begun(cells, table):
             own = of_table(cells, table)
             parts.append(_windows(own) if table.key == "C" else _table(own, table, costs or {}))
     return "\n".join(parts)
+
+
+def _pictures(sheets: Sequence[str]) -> str:
+    lines = [f"![a line of pictures a row]({name})\n" for name in sheets]
+    return "\n".join([PICTURES, *lines])
 
 
 def begun(cells: Cells, table: Table) -> bool:

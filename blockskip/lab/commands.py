@@ -57,22 +57,22 @@ def pretrain_demo(
     """Make a demo model from nothing, and with the first one their judge; stopped at any time, it goes
     on again."""
     from blockskip.lab.demo_world.judge_train import train_judge
-    from blockskip.lab.demo_world.pretrain import KINDS, pretrain
+    from blockskip.lab.demo_world.pretrain import FIRST, KINDS, pretrain
 
     if family not in KINDS:
         raise UserError(f"There is no demo model of the family “{family}”.", "flux or sana.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    name = "demo-model" if family == "flux" else f"demo-{family}"
+    kind = KINDS[family]
     pretrain(
         work,
-        out or config.ASSETS / name,
-        KINDS[family],
+        out or config.ASSETS / kind.FOLDER,
+        kind,
         minutes=minutes,
         vae_minutes=vae_minutes,
         seed=seed,
         start_from=start_from,
     )
-    if family == "flux":
+    if kind is FIRST:
         train_judge(work / "judge", minutes=judge_minutes)
 
 

@@ -26,6 +26,7 @@ class DemoFlux(Demo):
     SHALLOW, DEEP = (3, 6), (6, 12)
     ENCODERS = ("text_encoder", "text_encoder_2")
     FAMILY = "flux"
+    FOLDER = "demo-model"
     MAX_SEQUENCE_LENGTH = MAX_SEQUENCE_LENGTH
 
     def __init__(self, double: int = DEEP[0], single: int = DEEP[1]) -> None:

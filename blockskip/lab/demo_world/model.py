@@ -17,7 +17,7 @@ class Demo(nn.Module, ABC):
     """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
     SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
-    FAMILY: of blockskip/families. MAX_SEQUENCE_LENGTH: tokens of a caption. BATCHES: of flow.BATCH
+    FAMILY: of blockskip/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption. BATCHES: of flow.BATCH
     that a step learns from.
     """
 
@@ -25,6 +25,7 @@ class Demo(nn.Module, ABC):
     DEEP: tuple[int, ...]
     ENCODERS: tuple[str, ...]
     FAMILY: str
+    FOLDER: str
     MAX_SEQUENCE_LENGTH: int
     BATCHES = 1
     transformer: nn.Module

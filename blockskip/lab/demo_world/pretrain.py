@@ -25,6 +25,7 @@ from blockskip.lab.demo_world.vae import train_vae
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}
+FIRST = DemoFlux  # with it the judge of both is made
 
 
 def demo_of(folder: Path) -> type[Demo]:

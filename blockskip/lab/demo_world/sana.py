@@ -34,6 +34,7 @@ class DemoSana(Demo):
     SHALLOW, DEEP = (6,), (12,)
     ENCODERS = ("text_encoder",)
     FAMILY = "sana"
+    FOLDER = "demo-sana"
     MAX_SEQUENCE_LENGTH = LENGTH
     BATCHES = 3  # a picture is 64 tokens: Muon's work in a step is that for ten pictures
 
