@@ -35,7 +35,7 @@ PICTURES = """## What that looks like
 
 One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
 """
-TITLE = "The ablation: the paper's tables and ours, on the demo model"
+TITLE = "The ablation: the paper's tables and ours, on the demo models"
 HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
 

@@ -280,7 +280,7 @@ def _sana() -> list[Row]:
     front, back = SANA_SPANS[50]
     once = skipped(front, back, refresh="once")
     nothing = baselines.NoResidualTrainer
-    middle = "LoRA on the middle of 50 % skipped, but nothing skipped (Partial-LoRA)"
+    middle = "Partial-LoRA on the middle of 50 %, none skipped"
 
     def row(key: str, title: str, change: Change, trainer: type[Trainer] | None = Trainer) -> Row:
         return Row(f"sana-{key}", title, change, "sana-lora", trainer, model="demo-sana")
@@ -309,7 +309,7 @@ def _sana_rates() -> list[Row]:
         ("ours-rate", "50 % skipped", SANA_SPANS[50], Trainer),
     ):
         for rate in (1, 3, 10):
-            told, change = f"{title}, rate {rate}e-3", skipped(*span, lr=rate / 1000)
+            told, change = f"{title}, rate {rate / 1000:g}", skipped(*span, lr=rate / 1000)
             against = f"sana-{key}-3"
             found.append(Row(f"sana-{key}-{rate}", told, change, against, trainer, model=model))
     return found
