@@ -17,8 +17,8 @@ class Demo(nn.Module, ABC):
     """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
     SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
-    FAMILY: of blockskip/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption. BATCHES: of flow.BATCH
-    that a step learns from.
+    FAMILY: of blockskip/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption.
+    BATCHES: of flow.BATCH that a step learns from.
     """
 
     SHALLOW: tuple[int, ...]
