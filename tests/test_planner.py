@@ -54,6 +54,16 @@ def test_plan_never_exceeds_budget(model):
         assert made.settings.window_steps >= 1 and made.settings.micro_batch >= 1
 
 
+@pytest.mark.parametrize("model", [name for name, row in model_rows().items() if row.full_size])
+def test_room_is_used_for_draws_that_pass_together(model):
+    """A step averages over as many draws as ever, and what is asked for is kept."""
+    found = [plan(budget, model, skip="0.5", precision="nf4") for budget in (8, 12, 24, 40)]
+    assert [one.settings.draws_per_step for one in found] == [4] * 4
+    assert found[-1].settings.batch == 4 and "together" in " ".join(found[-1].reasons)
+    asked = plan(40, model, batch=2)
+    assert (asked.settings.batch, asked.settings.accumulation) == (2, 4)
+
+
 def test_free_memory_counts_not_the_cards_size():
     made = plan(8, free=5.2)
     assert made.usable_gib == pytest.approx(5.2 * 0.97 - 1.05)

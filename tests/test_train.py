@@ -177,6 +177,27 @@ def test_a_windows_draws_are_used_again_and_only_they_are_computed(tmp_path, mon
     assert read == [(n, at) for n in ("0000", "0001") for at in window] + [("0002", 0), ("0002", 2)]
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_how_many_draws_pass_together_changes_nothing(tmp_path, batch):
+    """Loss and gradients of a step, some of whose draws are of the bare class word."""
+    found = []
+    for size in (2, batch):
+        halves = {"batch": size, "accumulation": 4 // size, "prior": 0.4}
+        one = trainer(tmp_path / f"{size}", dataclasses.replace(SETTINGS, **halves))
+        for parameter in one.lora.values():  # B at 0 would leave A without gradients
+            parameter.data += 0.1
+        given = {}
+        one.optimizer.step = lambda one=one, given=given: given.update(
+            {name: p.grad.clone() for name, p in one.lora.items()}
+        )
+        found.append((losses(one, 1), given))
+    (first, grads), (other, others) = found
+    assert other == pytest.approx(first, rel=1e-6)
+    for name, grad in grads.items():
+        assert grad.abs().max() > 0
+        torch.testing.assert_close(others[name], grad, atol=1e-7, rtol=1e-4)
+
+
 def test_training_learns(tmp_path):
     settings = dataclasses.replace(SETTINGS, steps=60, window_steps=6, lr=1e-2)
     one = trainer(tmp_path, settings)

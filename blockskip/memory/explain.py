@@ -38,7 +38,7 @@ def reasons(row: ModelRow, wish: Wish, fit: Fit) -> list[str]:
     said += [_pictures(row, wish, choice), _precision(row, choice)]
     said += [_fails(row, wish, fit, way) for way in better.values()]
     said += [_unskipped(row, wish, fit), *_prices(row, choice)]
-    said += [_waiting(row, wish, choice), _window(wish, choice)]
+    said += [_together(wish, choice), _waiting(row, wish, choice), _window(wish, choice)]
     said += sampling(row.name, wish.preview_speed, wish.preview_steps, choice.cached)
     return [sentence for sentence in said if sentence]
 
@@ -234,10 +234,10 @@ def _fails(row: ModelRow, wish: Wish, fit: Fit, way: Candidate) -> str:
     size = middle_bytes(row, smallest(row, wish, way, True, "streamed")) / GIB
     if fit.choice.middle == "streamed":
         mine = middle_bytes(row, fit.choice) / GIB
-        return f"{said} Streamed, {size:.1f} GiB instead of {mine:.1f} would pass twice a draw."
+        return f"{said} Streamed, {size:.1f} GiB instead of {mine:.1f} would cross the bus in every step."
     return (
-        f"{said} Streamed it would fit, {size:.1f} GiB crossing the bus twice a draw: that is left "
-        "to cards on which nothing else works."
+        f"{said} Streamed it would fit, {size:.1f} GiB crossing the bus in every step: that is left to "
+        "cards on which nothing else works."
     )
 
 
@@ -307,6 +307,21 @@ def _prices(row: ModelRow, choice: Choice) -> list[str]:
             "the loss of that is our assumption."
         )
     return said
+
+
+def _together(wish: Wish, choice: Choice) -> str:
+    """How many of a step's draws pass the trained blocks at once."""
+    if choice.batch == 1:
+        return ""
+    saved = "fewer and larger products"
+    if choice.precision != "bf16":
+        saved += ", weights unpacked less often"
+    if choice.middle == "streamed":
+        saved += " and crossing the bus less often"
+    return (
+        f"There is room for {choice.batch} of a step's {wish.draws_per_step} draws to pass the trained "
+        f"blocks together: {saved}, and what is learnt is the same."
+    )
 
 
 def _waiting(row: ModelRow, wish: Wish, choice: Choice) -> str:

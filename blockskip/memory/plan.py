@@ -41,7 +41,7 @@ class Wish:
     text_tokens: int = 0
     rank: int = 16
     targets: str = "attention"
-    batch: int = 1
+    batch: int = 0  # draws of a step that pass together; 0: as many as there is room for
     draws_per_step: int = 4
     prior: float = 0.0
     num_draws: int = 2000
@@ -213,7 +213,7 @@ def smallest(
         checkpointing=checkpointing,
         rank=wish.rank,
         targets=wish.targets,
-        batch=wish.batch,
+        batch=wish.batch or 1,
         middle=middle,
         window_draws=min(wish.window_draws, wish.draws_per_step),
         window_on_card=0,
@@ -244,6 +244,12 @@ def _roomier(choice: Choice, wish: Wish) -> Iterator[tuple[str, list]]:
     yield "rows", [16, 8, 4, 2, 1]
     yield "encode_rows", [8, 4, 2, 1]
     yield "tiled", [False, True]
+    yield "batch", [wish.batch] if wish.batch else divisors(wish.draws_per_step)
+
+
+def divisors(num: int) -> list[int]:
+    """Of a number, the largest first: parts of a step that are all of one size."""
+    return [part for part in range(num, 0, -1) if num % part == 0]
 
 
 def peak_gib(needs: dict[str, Need]) -> float:

@@ -221,15 +221,17 @@ def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_
 
 def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
     """The whole loop over draws of several noises, sizes and captions: what skipping stands for is the
-    whole model's as long as nothing was learnt, and every number that is to learn does."""
+    whole model's as long as nothing was learnt, every number that is to learn does, and it is the same
+    however many draws of a step pass together."""
     for k in range(3):
         random = np.random.default_rng(k).integers(0, 255, (2 * side_px, 3 * side_px, 3), np.uint8)
         Image.fromarray(random).save(tmp_path / f"{k}.png")
     photos, _ = read_photos(find_photos([tmp_path]), CAPTIONS[0])
     sizes = {"s_min_px": side_px // 2, "s_max_px": side_px, "text_tokens": tokens}
-    steps = {"steps": 3, "batch": 2, "accumulation": 2, "window_steps": 2, "prior": 0.4, "lr": 0.01}
-    losses = {}
-    for kind_of, ends in ((Trainer, {"front": 1, "back": 2}), (WholeTrainer, {})):
+    steps = {"steps": 3, "window_steps": 2, "prior": 0.4, "lr": 0.01}
+    two, four = {"batch": 2, "accumulation": 2}, {"batch": 4, "accumulation": 1}
+    found, skip = [], {"front": 1, "back": 2}
+    for kind_of, ends in ((Trainer, skip | two), (Trainer, skip | four), (WholeTrainer, two)):
         kind, pipe = opened(row, folder)
         settings = Settings(**sizes, **steps, **ends, rank=2, micro_batch=3)
         draws = build_schedule(photos, settings, kind.pixel_multiple)
@@ -237,16 +239,17 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
         latents = encode.encode_draws(kind, pipe, photos, draws, settings, CPU)
         text = encode.encode_captions(kind, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
         data = TrainingData(draws, latents, text, [0] * len(photos), 1)
-        window = tmp_path / kind_of.__name__
+        window = tmp_path / f"windows-{len(found)}"
         trainer = kind_of(pipe.transformer, kind, settings, data, CPU, window, "a run")
-        losses[kind_of] = [event.loss for event in trainer.run()]
+        found.append([event.loss for event in trainer.run()])
         same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
         # the text that the last of them gives goes nowhere in some models
         last = kind.blocks(pipe.transformer)[-1 - settings.back][0]
         left = [n for n in same if f".{last}." not in n]
         assert trainer.lora and not left, left
-    ours, whole = losses.values()
+    ours, together, whole = found
     assert len(ours) == len(whole) == 3
+    assert together == pytest.approx(ours, rel=1e-3), "draws know nothing of each other"
     assert ours[0] == pytest.approx(whole[0], rel=1e-4), "the same draws, nothing learnt yet"
     assert ours[1:] != whole[1:], "other blocks learn"
 
