@@ -50,7 +50,9 @@ class Sana(LibraryFamily):
         return Alone()
 
     def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
-        pipe.text_encoder.config.use_cache = False  # captions go through a block one by one, and would share it
+        pipe.text_encoder.config.use_cache = (
+            False  # captions go through a block one by one, and would share it
+        )
         instruction, read = _instruction(pipe), {}
         for asked in (True, False):  # the instruction goes before all captions of a call or none
             if some := sorted({caption for caption in captions if bool(caption) == asked}):
