@@ -148,3 +148,11 @@ def test_less_is_read_from_a_quantised_model(folder, caches):
         read[precision] = store.moved.read_bytes
     assert read["nf4"] < read["int8"] < read["full"]
     assert math.isclose(read["int8"] / read["full"], 0.33, abs_tol=0.1)  # float32 here
+
+
+def test_8_bits_are_unpacked_to_bitsandbytes_digits():
+    from bitsandbytes.functional import int8_vectorwise_dequant
+
+    parts = quantise(torch.randn(300, 130).bfloat16(), "int8")
+    theirs = int8_vectorwise_dequant(parts["weight"], parts["scale"]).bfloat16()
+    assert torch.equal(dequantise(parts, (300, 130), "int8", torch.bfloat16), theirs)

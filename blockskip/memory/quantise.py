@@ -95,11 +95,13 @@ def dequantise(
 
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
-        # some rows at a time: bitsandbytes makes two float32 copies on its way
+        # bitsandbytes' digits, which makes two float32 copies: a card multiplies and rounds in one
+        # kernel; the CPU takes copies to it, so there some rows at a time
         out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
-        pieces = _rows(weight), scale.split(_num_rows(weight)), _rows(out)
-        for some, scales, into in zip(*pieces, strict=True):
-            into.copy_(bnb.int8_vectorwise_dequant(some, scales))
+        num = _num_rows(weight) if weight.device.type == "cpu" else len(weight)
+        pieces = weight.split(num), (scale / 127)[:, None].split(num), out.split(num)
+        for some, by, into in zip(*pieces, strict=True):
+            torch.mul(some, by, out=into)
         return out
     code = _scale_code(weight.device)
     absmax = bnb.dequantize_blockwise(
