@@ -158,22 +158,22 @@ def skipping(
         yield feed
 
 
-def checkpointed(blocks: Sequence[tuple[str, nn.Module]], middle: range) -> dict[str, nn.Module]:
+def checkpointed(
+    blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int]
+) -> dict[str, nn.Module]:
     """The blocks of `middle` by name, their activations computed again in the backward pass."""
     return {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}
 
 
 def streamed(
-    blocks: Sequence[tuple[str, nn.Module]], middle: range, device: torch.device
+    blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int], device: torch.device
 ) -> dict[str, nn.Module]:
     """As `checkpointed`, and each is on `device` only for its forward and again for its backward."""
-
-    def neighbour(i: int) -> nn.Module | None:
-        return blocks[i][1] if i in middle else None
-
+    coming = [blocks[i][1] for i in middle]
+    before, after = [None, *coming[:-1]], [*coming[1:], None]
     return {
-        blocks[i][0]: Streamed(blocks[i][1], device, neighbour(i - 1), neighbour(i + 1))
-        for i in middle
+        blocks[i][0]: Streamed(block, device, *neighbours)
+        for i, block, *neighbours in zip(middle, coming, before, after, strict=True)
     }
 
 

@@ -5,6 +5,7 @@ trainer here changes is what a window holds, what a step runs, or which LoRA a s
 
     WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
                         model), block swap (weights brought for every block in every step)
+    SwapTrainer         of it, some of the blocks are swapped, the others stay
     LoraFATrainer       of it, A stays as it was drawn (arXiv 2308.03303, without peft's correction of
                         the gradient)
     LisaTrainer         of it, two random blocks at a time, redrawn every 20 steps (LISA's choice of
@@ -81,6 +82,25 @@ class WholeTrainer(Trainer):
             wrapped = streamed(blocks, range(len(blocks)), self.device)
         elif settings.checkpointing:
             wrapped = checkpointed(blocks, range(len(blocks)))
+        with replaced(self.model, wrapped):
+            yield Feed()
+
+
+class SwapTrainer(WholeTrainer):
+    """Plain LoRA, activations checkpointed, of which some blocks spread over the model are brought for
+    every pass, forward and backward; the others stay on the device. swapped: how many, at most every
+    other one."""
+
+    def __init__(self, *args: object, swapped: int, **kwargs: object) -> None:
+        self.swapped = swapped
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+        blocks = self.family.blocks(self.model)
+        coming = list(range(len(blocks)))[1::2][: self.swapped]
+        staying = [i for i in range(len(blocks)) if i not in coming]
+        wrapped = checkpointed(blocks, staying) | streamed(blocks, coming, self.device)
         with replaced(self.model, wrapped):
             yield Feed()
 

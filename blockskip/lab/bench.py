@@ -9,23 +9,20 @@ The model has the true shape and random weights: bytes and seconds are real, pic
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from blockskip import files
-from blockskip.config import ROOT, settings_to_dict
-from blockskip.events import UserError
+from blockskip.config import settings_to_dict
+from blockskip.lab.apart import apart
 from blockskip.lab.bench_child import Job
 from blockskip.lab.contenders import REFERENCE, Contender, Plan, contenders
 from blockskip.lab.random_checkpoint import flux, write_checkpoint
 from blockskip.memory.placement import pick_device
 
 GIB = 2**30
+TRACED_STEPS = 10
 Say = Callable[[str], None]
 
 
@@ -67,12 +64,11 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
         "contenders": compare(those, counts, rounds),
     }
     if plan.timeline:
-        job = next((job for job in jobs if job.windows), jobs[-1])
+        job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
         say(f"timeline of {job.name}")
-        traced = run_job(replace(job, timeline=str(Path(plan.timeline).absolute())))
-        report["timeline"] = {
-            k: traced[k] for k in ("name", "copy_ms", "copy_hidden", "failed") if k in traced
-        }
+        timeline = str(Path(plan.timeline).absolute())
+        traced = run_job(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
+        report["timeline"] = {k: traced[k] for k in ("name", "stages", "failed") if k in traced}
     return report
 
 
@@ -85,29 +81,13 @@ def _job(plan: Plan, one: Contender, dtype: str, folder: Path) -> Job:
         dtype=dtype,
         folder=str(folder.absolute()),
         cap_gib=one.cap_gib,
+        swapped=one.swapped,
     )
 
 
 def run_job(job: Job) -> dict:
     """Do a job in a process of its own; gives its report. Raises UserError when it breaks."""
-    folder = Path(job.folder) / "jobs"
-    paths = folder / f"{job.name}.json", folder / f"{job.name}-report.json"
-    files.write_json(paths[0], asdict(job))
-    paths[1].unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "blockskip.lab.bench_child", *map(str, paths)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-    )
-    if done.returncode == -9:  # the system takes it when RAM is out
-        return {"name": job.name, "failed": "out of memory: killed by the system"}
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no word"]
-        raise UserError(f"The contender {job.name} broke: {lines[-1]}", "Look at it alone first.")
-    return files.read_json(paths[1])
+    return apart("blockskip.lab.bench_child", job, Path(job.folder) / "jobs", job.name)
 
 
 def compare(
@@ -138,7 +118,9 @@ def _measured(mine: Sequence[dict], count: dict) -> dict:
         "seconds_a_draw": statistics.median(seconds),
         "seconds_spread": [min(seconds), max(seconds)],
         "window_seconds_a_draw": statistics.median(said["window_seconds_a_draw"] for said in mine),
+        "step_seconds_a_draw": statistics.median(said["step_seconds_a_draw"] for said in mine),
         "tflop_a_draw": count["flops_a_draw"] / 1e12,
+        "step_tflop_a_draw": count["step_flops_a_draw"] / 1e12,
         "weight_bytes_a_draw": mine[0]["weight_bytes_a_draw"],
         "window_bytes_a_draw": mine[0]["window_bytes_a_draw"],
         "peak_gib": max(_peak(said) for said in mine),

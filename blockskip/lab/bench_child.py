@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from blockskip.config import Settings, reserve_table, settings_from_dict
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.lab import random_checkpoint as checkpoints
-from blockskip.lab.baselines import WholeTrainer
+from blockskip.lab.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.overlap import traced
 from blockskip.lab.peak import PeakMeter
 from blockskip.lab.process_memory import GIB, Watch, memory_now
@@ -53,7 +53,9 @@ class Job:
     folder: str
     count: bool = False
     cap_gib: float = 0.0
-    timeline: str = ""  # file for torch's profiler, which slows what it watches
+    swapped: int = 0  # of a contender without windows: blocks that come for every pass, 0: as set
+    timeline: str = ""  # files for torch's profiler, one a stage; it slows what it watches
+    most_steps: int = 0  # 0: all
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Bench:
     settings: Settings
     trainer: Trainer
     store: Store
+    job: Job
     stages: dict[str, dict] = field(default_factory=dict)
 
     @contextmanager
@@ -73,10 +76,12 @@ class Bench:
         if card:
             card.synchronize()
             card.reset_peak_memory_stats()
-        with Watch() as watch:
+        told: dict = {}
+        path = Path(f"{self.job.timeline}-{name}.json")
+        with Watch() as watch, traced(path, told) if self.job.timeline else nullcontext():
             yield
             self.wait()
-        told = watch.told() | {"seconds": watch.seconds}
+        told |= watch.told() | {"seconds": watch.seconds}
         if card:
             told["allocated_gib"] = card.max_memory_allocated() / GIB
             told["reserved_gib"] = card.max_memory_reserved() / GIB
@@ -115,12 +120,11 @@ def make_trainer(
     ).to(getattr(torch, job.dtype))
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
-    kind, folder = (
-        (Trainer if job.windows else WholeTrainer),
-        Path(job.folder) / "windows" / job.name,
-    )
+    kind = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
+    more = {"swapped": job.swapped} if job.swapped else {}
+    folder = Path(job.folder) / "windows" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # a window left behind would be found, not computed
-    return kind(model, Flux(), settings, data, device, folder, "bench")
+    return kind(model, Flux(), settings, data, device, folder, "bench", **more)
 
 
 def work(job: Job) -> dict:
@@ -139,9 +143,10 @@ def work(job: Job) -> dict:
         if job.count:
             return report | _counted(job, settings, model, device)
         with Watch() as watch:
-            bench = Bench(device, settings, make_trainer(job, settings, model, device), store)
+            trainer = make_trainer(job, settings, model, device)
+            bench = Bench(device, settings, trainer, store, job)
         opening = watch.told()
-        timed = traced(Path(job.timeline), lambda: _timed(bench)) if job.timeline else _timed(bench)
+        timed = _timed(bench)
     except (MemoryError, torch.OutOfMemoryError) as error:
         return report | {"failed": f"out of memory: {str(error).splitlines()[0][:200]}"}
     peaks = [opening, *bench.stages.values()]
@@ -165,6 +170,8 @@ def _timed(bench: Bench) -> dict:
             bench.wait()
             marks.append(time.perf_counter())
             losses.append(event.loss)
+            if len(losses) == bench.job.most_steps:
+                break
     steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
     rest = steps[1:] or steps
     window_s = bench.stages["residuals"]["seconds"] / uses

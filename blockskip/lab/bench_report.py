@@ -10,6 +10,7 @@ import psutil
 
 from blockskip.lab.bench import GIB
 from blockskip.lab.contenders import Plan
+from blockskip.memory import monitor
 
 HEAD = [
     "contender",
@@ -33,7 +34,7 @@ they work, a draw, after the first time; {bus}. Peak: {peak}"""
 
 def machine() -> dict:
     """What this was measured on: no names of people or folders."""
-    import torch
+    import torch  # which must not wake the card: this process would keep a part of it
 
     found = {
         "processor": _processor(),
@@ -43,9 +44,8 @@ def machine() -> dict:
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }
-    if torch.cuda.is_available():
-        found["card"] = torch.cuda.get_device_name()
-        found["cuda"] = torch.version.cuda
+    if name := monitor.card_name():
+        found |= {"card": name, "driver": monitor.driver(), "cuda": torch.version.cuda}
     from importlib.metadata import version
 
     return found | {name: version(name) for name in ("torch", "diffusers", "peft", "bitsandbytes")}

@@ -286,9 +286,23 @@ def bench(
     cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
     timeline: Annotated[str, typer.Option(help="File for a profile of a window and steps.")] = "",
     out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
+    gpu: Annotated[
+        str, typer.Option(help="Instead: what only a card shows, a line of gpu.md.", metavar="NAME")
+    ] = "",
+    models: Annotated[str, typer.Option(help="With --gpu: which, comma between them.")] = "",
+    share: Annotated[
+        float, typer.Option(help="With --gpu predict: of a card's published rate, as measured.")
+    ] = 0.0,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="With --gpu: a dry run, small models.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes."""
+    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes. With --gpu a
+    line of assets/evidence/gpu.md, on this card; --rungs are its budgets then, --out its page."""
+    if gpu:
+        _on_card(gpu, work, rungs, models, device, share, tiny, out, as_json)
+        return
     from blockskip.lab import bench as lab_bench
     from blockskip.lab import bench_report
     from blockskip.lab.contenders import Plan
@@ -318,3 +332,43 @@ def bench(
     if out is not None:
         files.write_text(out, page)
     say(as_json, report, [page])
+
+
+def _on_card(
+    name: str,
+    work: Path,
+    rungs: str,
+    models: str,
+    device: str,
+    share: float,
+    tiny: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from blockskip.lab.card import page
+    from blockskip.lab.card.visit import Visit, visit
+    from blockskip.memory.placement import pick_device
+
+    if not tiny and name != "predict" and pick_device(device).type == "cpu":
+        raise UserError(
+            "There is no graphics card to measure.", "Add --tiny for a dry run on small models."
+        )
+    plan = Visit(
+        work=work,
+        budgets=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
+        models=tuple(words(models)),
+        device=device,
+        share=share,
+        tiny=tiny,
+    )
+    said = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
+    asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
+    command = " ".join(["blockskip lab bench --work DIR --gpu", name, *asked])
+    aside, kept = Console(stderr=True).print, out or work / "gpu.md"
+
+    def keep(report: dict) -> None:
+        page.record(kept, name, report, command, tiny)
+
+    report = visit(name, plan, lambda line: aside(line, highlight=False), keep)
+    keep(report)
+    say(as_json, report, [f"Written to {kept}."])

@@ -20,6 +20,7 @@ SIZES = {  # all with FLUX's 19 + 38 blocks; heads: width / 128
     "full": {},
 }
 REFERENCE = "lora"
+SWAPPED = {"swap-28": 28}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,15 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to train. windows: ours. planned: {stage: GiB on the card} where a plan said it."""
+    """One way to train. windows: ours. swapped: blocks that come for every pass, of those without
+    windows. planned: {stage: GiB on the card} where a plan said it."""
 
     name: str
     about: str
     settings: Settings
     windows: bool = False
     cap_gib: float = 0.0
+    swapped: int = 0
     planned: dict[str, float] | None = None
 
 
@@ -75,7 +78,14 @@ CONTENDERS = {  # name → what it is, with windows or not, its settings
         False,
         {"patches": "full", "middle": "streamed", "checkpointing": True},
     ),
+    "swap-28": (  # half of the blocks, as people do it who have 8 GB: in 8 bits
+        "LoRA in 8 bits with 28 blocks swapped in, forward and backward",
+        False,
+        {"patches": "full", "precision": "int8", "checkpointing": True},
+    ),
     "ours": ("BlockSkip, half resolution", True, {}),
+    "ours-together": ("BlockSkip, the 4 draws of a step together", True, {"batch": 4}),
+    "ours-int8": ("BlockSkip in 8 bits", True, {"precision": "int8"}),
     "ours-reuse-2": ("BlockSkip, each draw used twice", True, {"reuse": 2}),
 }
 
@@ -109,12 +119,18 @@ def _common(plan: Plan) -> Settings:
 def _contender(plan: Plan, name: str) -> Contender:
     about, windows, changes = CONTENDERS[name]
     steps = plan.draws * changes.get("reuse", 1) if windows else plan.baseline_draws
+    steps = max(1, steps // changes.get("batch", 1))
     if windows:
         changes = changes | {"front": plan.skip[0], "back": plan.skip[1]}
         about += f", {plan.skip[0]} + {plan.skip[1]} blocks skipped"
     settings = replace(_common(plan), steps=steps, window_steps=steps, **changes)
     return Contender(
-        name=name, about=about, settings=settings, windows=windows, cap_gib=plan.cap_gib
+        name=name,
+        about=about,
+        settings=settings,
+        windows=windows,
+        cap_gib=plan.cap_gib,
+        swapped=SWAPPED.get(name, 0),
     )
 
 

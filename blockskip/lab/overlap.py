@@ -1,4 +1,5 @@
-"""A timeline of what runs at the same time, and how much of the copying hides behind computing.
+"""A timeline of what runs at the same time: how much of the copying hides behind computing, and how
+often the program waits for the card.
 
 torch's profiler writes a file that chrome://tracing and ui.perfetto.dev show. On a card, copies of
 weights and kernels are rows of it; on the CPU there is nothing to copy to.
@@ -7,7 +8,9 @@ weights and kernels are rows of it; on the CPU there is nothing to copy to.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,24 +18,48 @@ import torch
 Spans = Sequence[tuple[float, float]]
 
 
-def traced(path: Path, work: Callable[[], dict]) -> dict:
-    """Do `work` under the profiler and write its timeline; adds copy_ms and copy_hidden on a card."""
+@contextmanager
+def traced(path: Path, told: dict) -> Iterator[None]:
+    """Write the timeline of what happens inside; on a card `told` then has copy_ms, copy_hidden (a
+    share), idle (of the card, a share) and waits (by name, how often)."""
     from torch.profiler import ProfilerActivity, profile
 
-    wanted = [ProfilerActivity.CPU]
-    wanted += [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
-    with profile(activities=wanted) as profiler:
-        told = work()
+    # on a card what the processor does would be most of the file
+    kind = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
+    with profile(activities=[kind]) as profiler:
+        yield
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
-    copies, kernels = busy(json.loads(path.read_text(encoding="utf-8"))["traceEvents"])
-    if not copies:
-        return told
-    copying = sum(b - a for a, b in merged(copies))
-    return told | {
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    told |= measured(events)
+
+
+def measured(events: Sequence[dict]) -> dict:
+    """What `traced` tells, of a trace's events; {} where no card worked."""
+    copies, kernels = busy(events)
+    if not kernels:
+        return {}
+    copying, working = length(copies), merged([*copies, *kernels])
+    return {
         "copy_ms": copying / 1000,
-        "copy_hidden": shared(copies, kernels) / copying,
+        "copy_hidden": shared(copies, kernels) / copying if copies else 1.0,
+        "idle": 1 - length(kernels) / (working[-1][1] - working[0][0]),
+        "waits": dict(waits(events)),
     }
+
+
+def waits(events: Sequence[dict]) -> Counter:
+    """How often the program waited for the card, by what it called."""
+    return Counter(
+        e["name"]
+        for e in events
+        if e.get("cat") == "cuda_runtime" and "Synchronize" in e.get("name", "")
+    )
+
+
+def length(spans: Spans) -> float:
+    """Of the time that they cover."""
+    return sum(b - a for a, b in merged(spans))
 
 
 def busy(events: Sequence[dict]) -> tuple[Spans, Spans]:

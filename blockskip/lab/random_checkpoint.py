@@ -22,6 +22,7 @@ from blockskip.events import UserError
 from blockskip.flow import generator
 from blockskip.memory.placement import empty
 
+CPU = torch.device("cpu")
 SHARD_BYTES = 1 << 30
 FLUX_DEV = {
     "in_channels": 64,
@@ -66,15 +67,20 @@ def write_checkpoint(
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda n, total: None,
+    device: torch.device = CPU,
+    stem: str = "model",
 ) -> int:
     """Random weights for an empty model as safetensors shards; gives their bytes.
 
     Shards that are there in the same sizes are left as they are, so that a writing that was stopped
-    goes on. progress(n, total): bytes written. Raises UserError when the disk has too little room.
+    goes on. progress(n, total): bytes written. device: where numbers are drawn; a card is quicker,
+    and draws others. stem: of the files' names. Raises UserError when the disk has too little room.
     """
+    saved = model.state_dict(keep_vars=True)
     wanted = dict(model.named_parameters())
+    wanted |= {name: buffer for name, buffer in model.named_buffers() if name in saved}
     total = sum(p.numel() * p.element_size() for p in wanted.values())
-    table = folder / "model.safetensors.index.json"
+    table = folder / f"{stem}.safetensors.index.json"
     if table.exists() and files.read_json(table)["metadata"]["total_size"] == total:
         return total
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,10 +93,10 @@ def write_checkpoint(
         )
     shards, done, where = list(_shards(wanted, shard_bytes)), 0, {}
     for n, names in enumerate(shards):
-        file = f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors"
+        file = f"{stem}-{n + 1:05d}-of-{len(shards):05d}.safetensors"
         size = sum(wanted[name].numel() * wanted[name].element_size() for name in names)
         if not _is_there(folder / file, size):
-            tensors = {name: _random(name, wanted[name], seed) for name in names}
+            tensors = {name: _random(name, wanted[name], seed, device) for name in names}
             files.save_tensors(folder / file, tensors)
         where |= dict.fromkeys(names, file)
         done += size
@@ -106,7 +112,7 @@ def _is_there(file: Path, size: int) -> bool:
     return file.exists() and size <= file.stat().st_size <= size * 1.001 + 4096
 
 
-def _shards(wanted: dict[str, nn.Parameter], limit: int) -> Iterator[list[str]]:
+def _shards(wanted: dict[str, Tensor], limit: int) -> Iterator[list[str]]:
     names, size = [], 0
     for name, parameter in wanted.items():
         num_bytes = parameter.numel() * parameter.element_size()
@@ -118,13 +124,16 @@ def _shards(wanted: dict[str, nn.Parameter], limit: int) -> Iterator[list[str]]:
     yield names
 
 
-def _random(name: str, like: nn.Parameter, seed: int) -> Tensor:
-    if name.endswith("bias"):
+def _random(name: str, like: Tensor, seed: int, device: torch.device) -> Tensor:
+    if name.endswith("bias") or not like.is_floating_point():
         return torch.zeros(like.shape, dtype=like.dtype)
     if like.dim() == 1:
         return torch.ones(like.shape, dtype=like.dtype)
     source = generator(seed, name)
-    return torch.empty(like.shape, dtype=like.dtype).normal_(0, 0.02, generator=source)
+    if device.type != "cpu":
+        source = torch.Generator(device).manual_seed(source.initial_seed())
+    drawn = torch.empty(like.shape, dtype=like.dtype, device=device)
+    return drawn.normal_(0, 0.02, generator=source).cpu()
 
 
 def forget(folder: Path) -> None:

@@ -83,6 +83,18 @@ def disk_free_gib(folder: Path) -> float:
         return UNKNOWN
 
 
+def card_name() -> str:
+    """Of the card that `usage` tells of, "" without one."""
+    nvml = _nvml()
+    return str(nvml.nvmlDeviceGetName(_device())) if nvml else ""
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver, "" without one."""
+    nvml = _nvml()
+    return str(nvml.nvmlSystemGetDriverVersion()) if nvml else ""
+
+
 def card_celsius() -> float:
     """The card's temperature now."""
     return _temperature("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")

@@ -1,0 +1,159 @@
+"""Frozen weights in 8 and 4 bits on the card: how far outputs and the LoRA's gradients are from those of
+16 bits, and what a step takes; AdamW in 8 bits beside the one in 32.
+
+A few blocks of FLUX's true width with random weights: weights that were learnt round otherwise, so the
+differences say whether the arithmetic is right, not what likeness is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip import optimizer
+from blockskip.config import Settings, settings_to_dict
+from blockskip.families.flux import Flux
+from blockskip.lab import bench_child
+from blockskip.lab.contenders import SIZES
+from blockskip.lab.random_checkpoint import FLUX_DEV, flux, write_checkpoint
+from blockskip.memory import monitor
+from blockskip.memory.placement import pick_device
+from blockskip.residuals import full_velocity
+from blockskip.skipping import restore
+
+PRECISIONS = ("full", "int8", "nf4")
+BLOCKS = {"num_layers": 3, "num_single_layers": 3}
+STEPS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """tiny: of one head instead of FLUX's 24."""
+
+    work: str
+    device: str = "auto"
+    tiny: bool = False
+
+
+def work(job: Job) -> dict:
+    """JSON-ready: a row a precision, and the two optimisers."""
+    device = pick_device(job.device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    shape = FLUX_DEV | (SIZES["tiny"] if job.tiny else {}) | BLOCKS
+    folder = Path(job.work) / f"quant-{'tiny' if job.tiny else 'full'}-{str(dtype)[6:]}"
+    write_checkpoint(flux(shape, dtype), folder / "transformer", device=device)
+    rows = {name: _measured(name, shape, folder, dtype, device, job) for name in PRECISIONS}
+    exact = rows["full"]
+    for row in rows.values():
+        row["output_off"] = _off(exact["output"], row["output"])
+        row["gradients_off"] = max(
+            _off(grad, row["gradients"][n]) for n, grad in exact["gradients"].items()
+        )
+    for row in rows.values():
+        del row["output"], row["gradients"]
+    return {"shape": shape, "precisions": rows, "adamw": _optimisers(device, job.tiny)}
+
+
+def _measured(
+    precision: str,
+    shape: dict,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    job: Job,
+) -> dict:
+    """Output of the whole, first gradients of a step on the middle, seconds and peak of a step."""
+    side = 64 if job.tiny else 256
+    settings = Settings(
+        model="flux-dev",
+        s_min_px=side,
+        s_max_px=2 * side,
+        text_tokens=16 if job.tiny else 256,
+        front=1,
+        back=1,
+        steps=STEPS,
+        window_steps=STEPS,
+        precision=precision,
+        window_on_card=STEPS,
+        device=device.type,
+    )
+    one = bench_child.Job(
+        name=f"quant-{precision}",
+        settings=settings_to_dict(settings),
+        windows=True,
+        shape=shape,
+        dtype=str(dtype)[6:],
+        folder=str(folder),
+    )
+    model, _ = bench_child.opened(one, settings, device)
+    trainer = bench_child.make_trainer(one, replace(settings), model, device)
+    source = torch.Generator().manual_seed(3)
+    start = {n: 0.02 * torch.randn(p.shape, generator=source) for n, p in trainer.lora.items()}
+    restore(trainer.lora, start)
+    output = full_velocity(model, Flux(), trainer._inputs(range(2)), 1, device).float()
+    gradients: dict[str, Tensor] = {}
+    step = trainer.optimizer.step
+
+    def first() -> None:
+        if not gradients:
+            gradients.update({n: p.grad.detach().float().cpu() for n, p in trainer.lora.items()})
+        step()
+
+    trainer.optimizer.step = first
+    trainer._window(0)
+    monitor.restart_card_peaks()
+    seconds = sorted(event.seconds for event in trainer.run())
+    used, _ = monitor.card_peaks_gib()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / monitor.GIB
+    return {
+        "output": output,
+        "gradients": gradients,
+        "step_seconds": seconds[len(seconds) // 2],
+        "peak_gib": used,
+        "weights_gib": weights,
+    }
+
+
+def _optimisers(device: torch.device, tiny: bool) -> dict:
+    """One LoRA and the same gradients for both: how far its steps are apart, bytes, seconds."""
+    if device.type != "cuda":
+        return {"skipped": "8 bits are used on CUDA cards only"}
+    source, side, found = torch.Generator().manual_seed(1), 256 if tiny else 3072, {}
+    grads = [torch.randn(16, side, generator=source) for _ in range(20)]
+    for name, eight_bit in (("32 bits", False), ("8 bits", True)):
+        lora = {
+            f"{k}": nn.Parameter(torch.zeros(16, side, device=device))
+            for k in range(8 if tiny else 64)
+        }
+        made = optimizer.make(lora, 1e-3, eight_bit)
+        began = time.perf_counter()
+        for grad in grads:
+            for parameter in lora.values():
+                parameter.grad = grad.to(device)
+            made.step()
+        torch.accelerator.synchronize()
+        found[name] = {
+            "seconds_a_step": (time.perf_counter() - began) / len(grads),
+            "state_bytes_a_parameter": _state_bytes(optimizer.snapshot(made, lora))
+            / sum(p.numel() for p in lora.values()),
+            "moved": next(iter(lora.values())).detach().float().cpu(),
+        }
+    moved = [row.pop("moved") for row in found.values()]
+    return found | {"off": _off(*moved)}
+
+
+def _state_bytes(state: Mapping[str, Tensor]) -> int:
+    """Without code books, of which there is one for all."""
+    return sum(
+        t.numel() * t.element_size() for name, t in state.items() if not name.startswith("qmap")
+    )
+
+
+def _off(a: Tensor, b: Tensor) -> float:
+    """Norm of the difference in parts of the norm."""
+    return float((a - b).norm() / a.norm().clamp_min(1e-12))
