@@ -9,12 +9,10 @@ import logging
 import sys
 from pathlib import Path
 
-import torch
-
 from blockskip import events, results
 from blockskip.awake import keep_awake
 from blockskip.events import Failed, Note, UserError
-from blockskip.memory.ease import eased
+from blockskip.memory.ease import eased, ran_out
 from blockskip.memory.placement import free
 from blockskip.runs import Run
 from blockskip.worker import StopRequested, Worker
@@ -44,7 +42,9 @@ def _ran_out(run: Run) -> str:
     worker = Worker(run)
     try:
         worker.work()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         log.exception("out of graphics memory")
         return worker.report.broken_in or "train"
     return ""

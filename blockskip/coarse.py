@@ -6,6 +6,7 @@ which an adapter made by `lab distil` embeds and takes apart again. When a step 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -111,7 +112,8 @@ class Coarse(nn.Module):
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
         )
         if not embed.weight.is_meta:
-            self._resize(embed, head, family.patch)
+            # in RAM, where the adapter is
+            self._resize(copy.deepcopy(embed).cpu(), copy.deepcopy(head).cpu(), family.patch)
             self._let_on()
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from blockskip import config, encode, files, kept, preview, sources
 from blockskip.events import UserError
 from blockskip.families.base import Sampling, Text, family
 from blockskip.memory.cap import cap
+from blockskip.memory.ease import ran_out
 from blockskip.memory.placement import pick_device
 from blockskip.opening import open_model
 from blockskip.residuals import Span
@@ -36,7 +37,9 @@ def kept_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
 def _room() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         raise UserError(
             "The graphics card has too little free memory for a picture.",
             "Close other programs that use the card, then try again.",

@@ -20,28 +20,21 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
 
 
-def make(
-    lora: dict[str, nn.Parameter], lr: float, eight_bit: bool = False
-) -> torch.optim.Optimizer:
+def make(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient.
 
-    eight_bit: the two are 8-bit ones (bitsandbytes), a quarter of the memory: less than is planned.
+    Not in 8 bits: a LoRA is small, fp32 is what is planned, and bitsandbytes waits for the card after
+    every parameter. On CUDA all parameters move in one kernel.
     """
-    options = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.0}
-    if not eight_bit:
-        return torch.optim.AdamW(lora.values(), **options)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(lora.values(), **options)
+    fused = next(iter(lora.values())).is_cuda or None
+    options = {"betas": (0.9, 0.99), "weight_decay": 0.0, "fused": fused}
+    return torch.optim.AdamW(lora.values(), lr=lr, **options)
 
 
 def snapshot(of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Everything the optimiser remembers, as `<what>.<name in the LoRA>` → a copy.
-
-    A copy: 8-bit states share their code book, and files hold no shared tensors.
-    """
+    """Everything the optimiser remembers, as `<what>.<name in the LoRA>` → a copy on the CPU."""
     return {
-        f"{key}.{name}": torch.as_tensor(value).clone()
+        f"{key}.{name}": value.detach().to("cpu", copy=True)
         for name, parameter in lora.items()
         for key, value in of.state.get(parameter, {}).items()
     }
@@ -50,17 +43,11 @@ def snapshot(of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dic
 def restore(
     of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
 ) -> None:
-    """Take over a snapshot; each tensor comes to its parameter's device."""
+    """Take over a snapshot, which may be another device's."""
     for entry, value in state.items():
         key, name = entry.split(".", 1)
         parameter = lora[name]
-        if key != "step":
+        # steps are counted in RAM, but where one kernel moves all
+        if key != "step" or of.defaults["fused"]:
             value = value.to(parameter.device)
-        elif not value.is_floating_point():
-            value = int(value)  # bitsandbytes counts steps in a plain number
         of.state[parameter][key] = value
-
-
-def is_eight_bit(state: Mapping[str, Tensor]) -> bool:
-    """Whether a snapshot is bitsandbytes', whose names differ from torch's."""
-    return any(entry.startswith("state1.") for entry in state)

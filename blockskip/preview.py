@@ -19,7 +19,7 @@ from blockskip.events import Image as Shown
 from blockskip.events import Note, UserError
 from blockskip.families.base import Family, Sampling, Text
 from blockskip.flow import generator
-from blockskip.memory.ease import eased
+from blockskip.memory.ease import eased, ran_out
 from blockskip.memory.placement import free, replaced, resident
 from blockskip.memory.walk import beside, layerwise
 from blockskip.place import adapter_file
@@ -196,14 +196,12 @@ class Previewer:
         smaller = None
         try:
             work()
-        except torch.OutOfMemoryError:
-            log.exception("preview at step %d", step)
-            smaller = eased(self.settings, "preview")
-            if smaller is None:
-                self._say(step, "the card has too little memory")
         except Exception as error:
             log.exception("preview at step %d", step)
-            self._say(step, type(error).__name__)
+            if not ran_out(error):
+                self._say(step, type(error).__name__)
+            elif (smaller := eased(self.settings, "preview")) is None:
+                self._say(step, "the card has too little memory")
         free()
         self.report.broken_in = ""  # it is said or mended, and over
         if smaller is not None:  # out here, where what failed is let go

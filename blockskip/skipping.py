@@ -114,7 +114,8 @@ class Checkpointed(Named):
         self.block = block
 
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
-        return checkpoint(self.block, use_reentrant=False, **given)
+        # nothing in a block is drawn at random
+        return checkpoint(self.block, use_reentrant=False, preserve_rng_state=False, **given)
 
 
 @contextmanager

@@ -57,13 +57,18 @@ def run():
     return runs.create(settings, photos, "small card")
 
 
-def too_small(monkeypatch, module, name, while_):
+OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+CUDNN = RuntimeError("GET was unable to find an engine to execute this computation")
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def too_small(monkeypatch, module, name, while_, error=OUT):
     """`module.name` runs out of memory as long as `while_(settings or arguments)` says so."""
     real = getattr(module, name)
 
     def failing(*args, **how):
         if while_(*args, **how):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise error
         return real(*args, **how)
 
     monkeypatch.setattr(module, name, failing)
@@ -100,17 +105,16 @@ def test_when_nothing_smaller_is_left_it_is_said(run, monkeypatch):
 
 
 def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
-    too_small(monkeypatch, train, "compute_window", lambda *args: args[4] > 4)
-    too_small(
-        monkeypatch, worker.encode, "encode_draws", lambda *args: run.settings().encode_batch > 16
-    )
+    too_small(monkeypatch, train, "compute_window", lambda *args: args[4] > 4, CUBLAS)
+    larger = lambda *_: run.settings().encode_batch > 16  # noqa: E731
+    too_small(monkeypatch, worker.encode, "encode_draws", larger, CUDNN)
     child.work(run)
     assert run.info()["eased"] == {"micro_batch": 4, "encode_batch": 16}
     assert run.state() == "done"
 
 
 def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
-    too_small(monkeypatch, preview, "sample", lambda *args, **_: args[-2] > 1)
+    too_small(monkeypatch, preview, "sample", lambda *args, **_: args[-2] > 1, CUDNN)
     child.work(run)
     said = run.events()[0]
     assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0]
@@ -160,7 +164,7 @@ def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
         memory_reserved=lambda _: 0.1 * gib,
         set_per_process_memory_fraction=limit,
     )
-    memory_cap._context_gib.cache_clear()
+    memory_cap.context_gib.cache_clear()
     monkeypatch.setattr(memory_cap.torch, "cuda", card)
     monkeypatch.setattr(memory_cap, "_wake", woken.append)
     free = {"vram_used_gib": 2.0, "vram_total_gib": 12.0}
@@ -172,4 +176,4 @@ def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
     card.memory_reserved = lambda _: 0
     with pytest.raises(UserError, match="0.6 GiB of the graphics card are free"):
         cap(torch.device("cuda"), 8.0)
-    memory_cap._context_gib.cache_clear()
+    memory_cap.context_gib.cache_clear()

@@ -10,15 +10,13 @@ from families.cases import CASES
 
 from blockskip import preview
 from blockskip.config import ASSETS, model_row
-from blockskip.families.base import Sampling, Text
-from blockskip.families.flux import Flux
+from blockskip.families.base import Sampling, Text, family
 from blockskip.lab.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.peak import PeakMeter, card_kernels, fake_card
+from blockskip.lab.simulate import latent_shapes
 from blockskip.memory.tables import GIB, Choice, stage_needs
 from blockskip.residuals import Alongside, Span, WindowInputs, compute_window, full_velocity
 from blockskip.skipping import add_lora
-
-FAMILY = Flux()
 
 
 def on_cpu(tensors) -> bool:
@@ -46,7 +44,7 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
 @pytest.mark.parametrize("rows", [1, preview.TOGETHER])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
-    demo = Flux()  # of its own: loading tells it how many pixels a token is
+    demo = family("flux")  # of its own: loading tells it how many pixels a token is
     pipe = demo.load(ASSETS / "demo-model", torch.float32)
     monkeypatch.setattr(VaeImageProcessor, "postprocess", lambda self, pixels, **_: [pixels])
     with fake_cuda():
@@ -72,14 +70,25 @@ class OnCard(PeakMeter):
 
 
 @pytest.mark.parametrize("on_card", [True, False])
-def test_a_window_of_full_size_takes_of_the_card_what_is_planned(on_card):
+@pytest.mark.parametrize("name", ["flux-dev", "flux2-klein-4b"])
+def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
     """The real walk through all blocks, which lab/simulate.py only imitates."""
-    draws, row, span = 16, model_row("flux-dev"), Span(19, 10)
-    choice = Choice(side_px=256, rows=4, window_on_card=draws * on_card, middle="leaves")
+    draws, row, side = 16 if name == "flux-dev" else 64, model_row(name), 256
+    kind, span = family(row.family), Span(*row.span(0.5))
+    choice = Choice(
+        model=name,
+        front=span.front,
+        back=span.back,
+        side_px=side,
+        rows=4,
+        window_on_card=draws * on_card,
+        middle="leaves",
+    )
     with fake_card():
+        shape, _ = latent_shapes(name, side)
         model = build_transformer(row, "bf16")
-        lora = add_lora(model, FAMILY, span, choice.rank, choice.targets, 0)
-    names, streamed = set(lora), [block for _, block in FAMILY.blocks(model)]
+        lora = add_lora(model, kind, span, choice.rank, choice.targets, 0)
+    names, streamed = set(lora), [block for _, block in kind.blocks(model)]
     with fake_cuda(), card_kernels():
         to_card(model)
         lora = [p for name, p in model.named_parameters() if p.dtype == torch.float32]
@@ -88,14 +97,17 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(on_card):
         state = [torch.empty_like(p) for p in (*lora, *lora)]  # AdamW's
         with OnCard() as meter:
             Streamed(meter, streamed, [*around, *lora, *state])
+            tokens, width, beside = kind.caption_shape(model, choice.text_tokens)
             given = WindowInputs(
-                torch.empty(draws, 256, 64),
-                Text(torch.empty(draws, 512, 4096), torch.empty(draws, 768)),
+                torch.empty(draws, *shape),
+                Text(torch.empty(draws, tokens, width), torch.empty(draws, beside)),
                 torch.empty(draws, dtype=torch.float32),
-                256,
-                True,
+                side,
+                bool(getattr(model.config, "guidance_embeds", False)),
             )
             meter.restart()
-            compute_window(model, FAMILY, span, given, choice.rows, CARD, on_card=on_card)
+            compute_window(model, kind, span, given, choice.rows, CARD, on_card=on_card)
     planned = stage_needs(row, choice)["residuals"].vram_gib
-    assert meter.peak_bytes / GIB <= planned * 1.01 and planned <= meter.peak_bytes / GIB * 1.05
+    # the meter has a block let go when the next one is entered; in truth it is gone when they are joined
+    least = 1.01 if name == "flux-dev" else 1.02
+    assert meter.peak_bytes / GIB <= planned * least and planned <= meter.peak_bytes / GIB * 1.05

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from blockskip.config import settings_to_dict
+from blockskip.events import UserError
 from blockskip.lab.apart import apart
 from blockskip.lab.bench_child import Job
 from blockskip.lab.contenders import REFERENCE, Contender, Plan, contenders
@@ -29,8 +30,8 @@ Say = Callable[[str], None]
 def bench(plan: Plan, say: Say = lambda line: None) -> dict:
     """Measure; gives a JSON-ready report (bench_report.py makes a table of it).
 
-    Raises UserError when the disk is too small or a contender breaks; one that runs out of memory is
-    reported as such.
+    A contender that runs out of memory, or breaks, is reported as such. Raises UserError when the disk
+    is too small.
     """
     dtype = plan.dtype
     if dtype == "auto":
@@ -39,10 +40,11 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
 
     those = contenders(plan)
     model = flux(plan.shape, getattr(torch, dtype))
-    folder = plan.work / f"{plan.size}-{dtype}"
+    folder = plan.folder or plan.work / f"{plan.size}-{dtype}"
     write_checkpoint(
         model,
         folder / "transformer",
+        stem="diffusion_pytorch_model",
         progress=lambda n, total: say(f"random weights: {n / GIB:.1f}/{total / GIB:.1f} GiB"),
     )
     jobs = [_job(plan, one, dtype, folder) for one in those]
@@ -53,21 +55,21 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
         for k, job in enumerate(jobs):
             what = f"round {n}/{plan.rounds}" if n else "counting"
             say(f"{n * len(jobs) + k + 1}/{total} {what}: {job.name}")
-            said.append(run_job(replace(job, count=n == 0)))
+            said.append(_done(replace(job, count=n == 0)))
         counts, rounds = (said, rounds) if n == 0 else (counts, [*rounds, said])
     report = {
         "weights": "random, of the true shape",
         "params": sum(p.numel() for p in model.parameters()),
         "dtype": dtype,
         "device": pick_device(plan.device).type,
-        "plan": {k: v for k, v in asdict(plan).items() if k not in ("work", "timeline")},
+        "plan": {k: v for k, v in asdict(plan).items() if k not in ("work", "folder", "timeline")},
         "contenders": compare(those, counts, rounds),
     }
     if plan.timeline:
         job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
         say(f"timeline of {job.name}")
         timeline = str(Path(plan.timeline).absolute())
-        traced = run_job(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
+        traced = _done(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
         report["timeline"] = {k: traced[k] for k in ("name", "stages", "failed") if k in traced}
     return report
 
@@ -83,6 +85,14 @@ def _job(plan: Plan, one: Contender, dtype: str, folder: Path) -> Job:
         cap_gib=one.cap_gib,
         swapped=one.swapped,
     )
+
+
+def _done(job: Job) -> dict:
+    """As `run_job`; one that breaks ends itself and not what others were measured for."""
+    try:
+        return run_job(job)
+    except UserError as error:
+        return {"name": job.name, "failed": error.title}
 
 
 def run_job(job: Job) -> dict:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from blockskip import files
-from blockskip.config import Settings, reserve_table, settings_from_dict
+from blockskip.config import Settings, settings_from_dict
 from blockskip.families.base import Text
 from blockskip.families.flux import Flux
 from blockskip.lab import random_checkpoint as checkpoints
@@ -27,7 +27,8 @@ from blockskip.lab.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.overlap import traced
 from blockskip.lab.peak import PeakMeter
 from blockskip.lab.process_memory import GIB, Watch, memory_now
-from blockskip.memory.monitor import usage
+from blockskip.memory.cap import as_planned, cap, context_gib
+from blockskip.memory.ease import ran_out
 from blockskip.memory.placement import pick_device
 from blockskip.memory.quantise import cache_folder, quantised
 from blockskip.memory.stream import Store, park
@@ -135,10 +136,15 @@ def work(job: Job) -> dict:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
-    context_gib = _capped(job.cap_gib) if device.type == "cuda" else 0.0
+    context = 0.0
+    if device.type == "cuda":
+        as_planned()
+        context = context_gib()
+        if job.cap_gib:
+            cap(device, job.cap_gib)
     model, store = opened(job, settings, device)
     before = sum(part for part in memory_now() if part > 0)
-    report = {"name": job.name, "device": str(device), "context_gib": context_gib}
+    report = {"name": job.name, "device": str(device), "context_gib": context}
     try:
         if job.count:
             return report | _counted(job, settings, model, device)
@@ -147,7 +153,9 @@ def work(job: Job) -> dict:
             bench = Bench(device, settings, trainer, store, job)
         opening = watch.told()
         timed = _timed(bench)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not ran_out(error):
+            raise
         return report | {"failed": f"out of memory: {str(error).splitlines()[0][:200]}"}
     peaks = [opening, *bench.stages.values()]
     peak = max(peak["anon_gib"] + max(0.0, peak["file_gib"]) for peak in peaks)
@@ -208,20 +216,6 @@ def _counted(
     if device.type == "cpu":
         told["storage_gib"] = meter.peak_bytes / GIB
     return told
-
-
-def _capped(cap_gib: float) -> float:
-    """Let torch have of the card what CUDA's context leaves of `cap_gib`; gives the context's GiB,
-    measured where the driver tells, else as planned with."""
-    before = usage().vram_used_gib
-    torch.zeros(1, device="cuda")
-    after, reserved = usage().vram_used_gib, torch.cuda.memory_reserved() / GIB
-    known = before >= 0 and after > before
-    context = after - before - reserved if known else reserve_table()["context"]
-    if cap_gib:
-        total = torch.cuda.get_device_properties(0).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, (cap_gib - context) / total))
-    return context
 
 
 def main(job: str, report: str) -> int:

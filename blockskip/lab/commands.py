@@ -301,7 +301,7 @@ def bench(
     """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes. With --gpu a
     line of assets/evidence/gpu.md, on this card; --rungs are its budgets then, --out its page."""
     if gpu:
-        _on_card(gpu, work, rungs, models, device, share, tiny, out, as_json)
+        _on_card(gpu, work, rungs, models, device, share, rounds, tiny, out, as_json)
         return
     from blockskip.lab import bench as lab_bench
     from blockskip.lab import bench_report
@@ -341,6 +341,7 @@ def _on_card(
     models: str,
     device: str,
     share: float,
+    rounds: int,
     tiny: bool,
     out: Path | None,
     as_json: bool,
@@ -359,6 +360,7 @@ def _on_card(
         models=tuple(words(models)),
         device=device,
         share=share,
+        rounds=rounds,
         tiny=tiny,
     )
     said = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}

@@ -29,6 +29,7 @@ class Plan:
     baseline_draws of a contender without one, the first of them untimed. cap_gib: 0 is none."""
 
     work: Path
+    folder: Path | None = None  # of the weights; None: below `work`
     size: str = "small"
     contenders: tuple[str, ...] = ()  # () = all of CONTENDERS
     rungs: tuple[float, ...] = ()  # budgets in GiB, as planned for FLUX's full size
@@ -73,6 +74,11 @@ CONTENDERS = {  # name → what it is, with windows or not, its settings
     ),
     "lora-half": ("LoRA (peft), half resolution", False, {}),
     "qlora": ("QLoRA (NF4), full resolution", False, {"patches": "full", "precision": "nf4"}),
+    "qlora-checkpointed": (
+        "the same, activations checkpointed",
+        False,
+        {"patches": "full", "precision": "nf4", "checkpointing": True},
+    ),
     "swap": (
         "LoRA with every block swapped in, forward and backward",
         False,

@@ -127,12 +127,25 @@ def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
     kind = family(row.family)
     model, _ = _streamed_model(choice, row, kind, meter)
-    streams = _streams(choice, row, kind, model)
+    streams, text = _streams(choice, row, kind, model), []
+    if one := joined(kind, model):
+        first = kind.blocks(model)[0][0]
+        shape = said(choice, kind, model, [first])[first][0].shape[1:]
+        one.register_forward_pre_hook(
+            lambda *_: text.append(torch.empty(choice.window_on_card, *shape))
+        )
     with meter:
         state = [torch.empty(choice.window_on_card, *stream.shape[1:]) for stream in streams]
         meter.restart()
         _forward(choice, row, kind, model, choice.rows, choice.side_px)
         del state
+
+
+def joined(kind: Family, model: nn.Module) -> nn.Module | None:
+    """The first block that takes text and image as one sequence, if those before it take them apart:
+    the text's own stays beside it from there on."""
+    every = [(block, type(kind.streams(block))) for _, block in kind.blocks(model)]
+    return next((block for block, how in every if how is not every[0][1]), None)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from blockskip.config import ModelRow
 from blockskip.families.base import Family, family
 from blockskip.lab.meta_models import build_encoders, build_transformer, build_vae, weights
 from blockskip.lab.peak import PeakMeter, fake_card
-from blockskip.lab.simulate import Pipe, latent_shapes, passing_bytes, said, simulate
+from blockskip.lab.simulate import Pipe, joined, latent_shapes, passing_bytes, said, simulate
 from blockskip.memory import numbers
 from blockskip.memory.passes import outer_blocks
 from blockskip.memory.tables import GIB, Choice, stage_needs
@@ -71,6 +71,7 @@ def _counted(row: ModelRow) -> dict:
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not kind.reads_text),
+        "joined": float(joined(kind, model) is not None),
         "multiply_adds": 0,
         "kinds": _kinds(kind, blocks),
         "text": _text_counted(row, kind),

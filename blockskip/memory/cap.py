@@ -16,7 +16,7 @@ from blockskip.memory.plan import desktop_gib
 
 log = logging.getLogger(__name__)
 GIB = 1024**3
-CONTEXT_GIB = (0.1, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
+CONTEXT_GIB = (0.15, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
 
 
 def cap(device: torch.device, budget_gib: float) -> float:
@@ -28,8 +28,9 @@ def cap(device: torch.device, budget_gib: float) -> float:
     """
     if device.type != "cuda":
         return math.inf
+    as_planned()
     index = device.index or 0  # torch's setter, unlike its getters, wants a number
-    context = _context_gib(index)
+    context = context_gib(index)
     free, total, held = _card_gib(index)
     ours = free + held + context
     limit = allowed_gib(budget_gib, ours, context)
@@ -43,23 +44,45 @@ def cap(device: torch.device, budget_gib: float) -> float:
     return limit
 
 
+def as_planned() -> None:
+    """Let cards compute what was planned, and what the processor computes.
+
+    Attention by the kernels that were counted: newer data-centre cards would take cuDNN's, whose backward
+    has given NaN where a text's padding attends to nothing. Convolutions of float32 in float32.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @cache  # once a process: afterwards the context is there already
-def _context_gib(index: int) -> float:
+def context_gib(index: int = 0) -> float:
+    """What CUDA and its libraries take of the card beside torch's own memory, measured as this process
+    wakes it; assumed where the driver does not tell, or tells of another card."""
     before = monitor.usage().vram_free_gib  # from NVML, which does not wake the card
     _wake(torch.device("cuda", index))
     free, _, held = _card_gib(index)
-    if before < 0:
-        return reserve_table()["context"]
+    context = before - free - held
     log.info("card: %.2f GiB free before it was woken, %.2f now, %.2f held", before, free, held)
-    return min(max(before - free - held, CONTEXT_GIB[0]), CONTEXT_GIB[1])
+    if before < 0 or context < CONTEXT_GIB[0]:
+        return reserve_table()["context"]
+    return min(context, CONTEXT_GIB[1])
 
 
 def _wake(device: torch.device) -> None:
-    """Load what training will load: kernels come to the card when they are first asked for."""
-    x = torch.zeros(1, 1, 64, 64, device=device, dtype=torch.bfloat16, requires_grad=True)
-    nn.functional.scaled_dot_product_attention(x @ x, x, x).sum().backward()
-    nn.functional.conv2d(x.detach(), x.detach()[..., :3, :3])
+    """Load what training will load: kernels come to the card when they are first asked for, and the
+    libraries take room for their work."""
+    how = {"device": device, "dtype": torch.bfloat16, "requires_grad": True}
+    linear, picture = torch.zeros(512, 512, **how), torch.zeros(1, 128, 64, 64, **how)
+    x = torch.zeros(1, 8, 256, 64, **how)
+    x = nn.functional.layer_norm(nn.functional.scaled_dot_product_attention(x, x, x), (64,))
+    made = nn.functional.linear(x.transpose(1, 2).flatten(2), linear, linear[0])
+    picture = nn.functional.group_norm(picture, 32)
+    picture = nn.functional.conv2d(picture, torch.zeros(128, 128, 3, 3, **how), padding=1)
+    (made.float().sum() + picture.float().sum()).backward()
+    torch.optim.AdamW([linear], fused=True).step()
     torch.cuda.synchronize(device)
+    del linear, picture, x, made
+    torch.cuda.empty_cache()
 
 
 def _card_gib(index: int) -> tuple[float, float, float]:

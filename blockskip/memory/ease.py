@@ -11,8 +11,26 @@ from dataclasses import replace
 
 from blockskip.config import Settings
 
+# What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
+# smaller way and finds none; what they allocate themselves is beyond torch's cap.
+_RAN_OUT = (
+    "unable to find an engine",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+FEW = 4  # draws at a time; with fewer, a window waits in RAM first: it may be the larger part
 _FEWER_BITS = {"full": "int8", "int8": "nf4"}
 _BITS = {"int8": "8", "nf4": "4"}
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether it means that the card has too little memory."""
+    import torch
+
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _RAN_OUT)
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def eased(settings: Settings, stage: str) -> tuple[Settings, str] | None:
@@ -37,13 +55,13 @@ def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
 
 
 def _window(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.micro_batch > 1:
+    if s.micro_batch > 1 and (s.micro_batch > FEW or not s.window_on_card):
         fewer = s.micro_batch // 2
         yield replace(s, micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
-    if s.middle == "stays":
-        yield replace(s, middle="leaves"), "trained blocks leave the card between steps and windows"
     if s.window_on_card:
         yield replace(s, window_on_card=0), "a window waits in RAM while it is computed"
+    if s.middle == "stays":
+        yield replace(s, middle="leaves"), "trained blocks leave the card between steps and windows"
 
 
 def _step(s: Settings) -> Iterator[tuple[Settings, str]]:

@@ -71,6 +71,7 @@ class ModelBytes:
     told: int
     shared: int
     stream_text: float
+    joined: float
     passing_image: float
     passing_text: float
     passing_unpacked: float

@@ -97,6 +97,7 @@ class Layerwise(Named):
                     kept[i] = None
                 else:
                     kept[i][some] = part
+            del parts, part  # or they would stay while the next ones are made
 
 
 class Apart(nn.Module):
@@ -171,17 +172,18 @@ class RowByRow(nn.Module):
             return value if whole else value[i : i + 1]
 
         with passing(self.device, block, *self._ahead):
-            parts = [
-                block.forward(
+            parts, rest = [], None
+            for i in range(rows):
+                made = block.forward(
                     hidden[i : i + 1],
                     *(row(value, i) for value in more),
                     **{name: row(value, i) for name, value in named.items()},
                 )
-                for i in range(rows)
-            ]
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts)
-        return (torch.cat([part[0] for part in parts]), *parts[0][1:])
+                if isinstance(made, tuple):  # of the others' rest nothing is kept: it may be large
+                    made, rest = made[0], made[1:] if rest is None else rest
+                parts.append(made)
+                del made
+        return torch.cat(parts) if rest is None else (torch.cat(parts), *rest)
 
 
 class Streamed(Named):
@@ -204,6 +206,7 @@ class Streamed(Named):
         return checkpoint(
             block,
             use_reentrant=False,
+            preserve_rng_state=False,  # nothing in a block is drawn at random
             context_fn=lambda: (
                 passing(self.device, block, *self._after),
                 passing(self.device, block, *self._before),

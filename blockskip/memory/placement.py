@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -105,8 +105,10 @@ def passing(
         stack.callback(_return, _lend([block], device))
         stack.callback(let_go, _bring(missing(block), device, once))
         if ahead is not None:
-            for store, slots in distinct(missing(ahead)).items():
-                store.fetch(slots, device, once)
+            # without room for it now, it comes when this block is gone
+            with suppress(torch.OutOfMemoryError):
+                for store, slots in distinct(missing(ahead)).items():
+                    store.fetch(slots, device, once)
         yield
 
 
@@ -135,12 +137,16 @@ def let_go(found: Sequence[Missing]) -> None:
 
 def _lend(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Copy to `device` what is elsewhere, to be read only; gives (tensor, its own memory)."""
-    lent = []
-    for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
-        for tensor in tensors:
-            if _elsewhere(tensor, device):
-                lent.append((tensor, tensor.data))
-                tensor.data = tensor.data.to(device)
+    lent: list[tuple[Tensor, Tensor]] = []
+    try:
+        for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
+            for tensor in tensors:
+                if _elsewhere(tensor, device):
+                    lent.append((tensor, tensor.data))
+                    tensor.data = tensor.data.to(device)
+    except BaseException:
+        _return(lent)  # what there was room for
+        raise
     return lent
 
 

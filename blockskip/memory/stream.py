@@ -142,14 +142,16 @@ class Store:
         _, more = _layout(fresh)
         self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
         keep = keep and 0 < more <= self.keep_bytes
-        if keep:
+        there = None
+        if device.type != "cpu":
+            there = torch.empty(size, dtype=torch.uint8, device=device)
+        if keep:  # from here on nothing fails
             self.keep_bytes -= more
-        if device.type == "cpu":
+        if there is None:
             staged = passing and not keep
             host = self._next_staging().room(size, False) if staged else _bytes(size)
             landed = self._thread.submit(self._read, slots, offsets, host)
             return Flight(names, _views(host, slots, offsets), landed, stay=keep)
-        there = torch.empty(size, dtype=torch.uint8, device=device)
         ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
         views = _views(there, slots, offsets)
         landed = self._thread.submit(self._carry, fresh, views, there, ready, keep)

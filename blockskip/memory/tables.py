@@ -222,9 +222,10 @@ def _forward(
     return max(passing, 2.0 * kind.unpacked + unpacked)
 
 
-def _through(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
+def _through(row: ModelRow, choice: Choice, rows: int, side_px: int, text: float = 0.0) -> float:
     """While draws pass the whole model, where it is most: the block that computes, the next one,
-    which is coming, and what passes; or such a layer before the blocks."""
+    which is coming, and what passes; or such a layer before the blocks. text: bytes that lie beside
+    all blocks but the first kind's."""
     stays = set(_middle(row, choice)) if choice.middle == "stays" else set()
 
     def comes(index: int) -> float:
@@ -239,7 +240,8 @@ def _through(row: ModelRow, choice: Choice, rows: int, side_px: int) -> float:
     ]
     kinds = [k for k, kind in enumerate(own.kinds) for _ in range(kind.count)]
     blocks = max(
-        sizes[i] + sizes[i + 1] + passes[kinds[i]][i in middle] for i in range(row.num_blocks)
+        sizes[i] + sizes[i + 1] + passes[kinds[i]][i in middle] + text * (kinds[i] > 0)
+        for i in range(row.num_blocks)
     )
     if not own.layer:
         return blocks
@@ -257,8 +259,15 @@ def _between_steps(row: ModelRow, choice: Choice) -> float:
 
 
 def _residuals_card(row: ModelRow, choice: Choice) -> float:
-    state = choice.window_on_card * (1 + choice.prior) * _unit(row, choice)
-    return _between_steps(row, choice) + state + _through(row, choice, choice.rows, choice.side_px)
+    draws, joined = choice.window_on_card * (1 + choice.prior), numbers(row.name).joined
+    state = draws * _unit(row, choice)
+    # once text and image are one sequence, the text's own stays beside it …
+    text = draws * joined * _units(row, choice, 0.0, 1.0)
+    passing = state + _through(row, choice, choice.rows, choice.side_px, text)
+    # … and at that moment all of both is there twice, and the block that comes
+    coming = max(block_bytes(row, i, choice.precision, True) for i in range(row.num_blocks))
+    joining = joined * (2 * state + coming)
+    return _between_steps(row, choice) + max(passing, joining)
 
 
 def _preview_card(row: ModelRow, choice: Choice) -> float:

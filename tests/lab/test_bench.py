@@ -15,7 +15,7 @@ from blockskip.lab.bench import compare
 from blockskip.lab.bench_child import Job, make_trainer, opened, work
 from blockskip.lab.bench_report import command, machine, markdown
 from blockskip.lab.contenders import CONTENDERS, SIZES, Contender, Plan, contenders
-from blockskip.lab.overlap import busy, merged, shared
+from blockskip.lab.overlap import busy, measured, merged, shared
 from blockskip.lab.random_checkpoint import FLUX_DEV, flux, write_checkpoint
 from blockskip.skipping import snapshot
 
@@ -165,13 +165,14 @@ def told(seconds: float, flops: float, peak: float, **more) -> tuple[dict, dict]
     timed = {
         "seconds_a_draw": seconds,
         "window_seconds_a_draw": 0.0,
+        "step_seconds_a_draw": seconds,
         "weight_bytes_a_draw": 0,
         "window_bytes_a_draw": 0,
         "losses": [1.0],
         "memory": {"peak_gib": peak, "before_gib": 1.0},
         "stages": {"residuals": {}, "train": {}},
     }
-    return {"flops_a_draw": flops}, timed | more
+    return {"flops_a_draw": flops, "step_flops_a_draw": flops}, timed | more
 
 
 def test_ratios_are_taken_inside_a_round():
@@ -238,7 +239,7 @@ def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):
         rounds=1,
         threads=1,
         device="cpu",
-        timeline=str(tmp_path / "trace.json"),
+        timeline=str(tmp_path / "trace"),
     )
     lines = []
     report = {"command": command(plan), "machine": machine()} | lab_bench.bench(plan, lines.append)
@@ -246,7 +247,9 @@ def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):
     lora, ours = json.loads(json.dumps(report))["contenders"]
     assert ours["ceiling"] == lora["tflop_a_draw"] / ours["tflop_a_draw"] > 1
     assert ours["peak_gib"] > 0.9 * ours["before_gib"] > 0
-    assert json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    for stage in ("residuals", "train"):
+        trace = tmp_path / f"trace-{stage}.json"
+        assert json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     page = markdown(report)
     assert "blockskip lab bench --work DIR --size tiny" in page and str(tmp_path) not in page
     assert page.count("\n| `") == 2
@@ -273,3 +276,8 @@ def test_hidden_copying_is_what_both_do_at_once():
     copies, kernels = busy(events)
     assert merged(kernels) == [(5, 24)]
     assert shared(copies, kernels) == 5 + 4
+    events.append({"cat": "cuda_runtime", "name": "cudaStreamSynchronize", "ts": 1, "dur": 1})
+    said = measured(events)
+    assert said["copy_ms"] == 0.02 and said["copy_hidden"] == 9 / 20
+    assert said["idle"] == pytest.approx(1 - 19 / 30), "of what lies between the first and the last"
+    assert said["waits"] == {"cudaStreamSynchronize": 1} and measured(events[5:]) == {}

@@ -19,6 +19,7 @@ from blockskip.keysteps import KeySteps
 from blockskip.lab.frontier import all_of
 from blockskip.lab.opened import Opened
 from blockskip.memory import monitor
+from blockskip.memory.placement import hold
 
 KEPT = {"key steps, 11 of 16": 11 / 16, "key steps, 8 of 16": 8 / 16}  # the demo model's
 
@@ -43,6 +44,7 @@ def work(job: Job) -> dict:
     steps = job.steps or opened.settings.preview_steps
     opened.settings = replace(opened.settings, preview_steps=steps)
     text, rows = opened.read(["a photo of a cat"]), []
+    _stay(opened)
     for name, how in _ways(opened, steps):
         monitor.restart_card_peaks()
         began = time.perf_counter()
@@ -64,6 +66,14 @@ def work(job: Job) -> dict:
         "steps": steps,
         "rows": rows,
     }
+
+
+def _stay(opened: Opened) -> None:
+    """The blocks that a run of that budget would have on the card all the time, are."""
+    settings, blocks = opened.settings, opened.kind.blocks(opened.model)
+    if settings.middle == "stays":
+        some = blocks[settings.front : len(blocks) - settings.back]
+        hold(opened.device, *(block for _, block in some))
 
 
 def _ways(opened: Opened, steps: int) -> Iterator[tuple[str, dict]]:

@@ -19,8 +19,8 @@ from blockskip.lab.contenders import Plan
 
 RUNGS = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
-RIVALS = ("lora", "lora-checkpointed", "qlora", "swap", "swap-28", "ours", "ours-together")
-CAPPED = ("qlora", "swap-28", "ours-int8")
+RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
+CAPPED = ("qlora-checkpointed", "swap-28", "ours-int8")
 Say = Callable[[str], None]
 Keep = Callable[[dict], None]  # what is there of a report, after each part of a long one
 
@@ -28,13 +28,14 @@ Keep = Callable[[dict], None]  # what is there of a report, after each part of a
 @dataclass(frozen=True, kw_only=True)
 class Visit:
     """budgets: in GiB, (): the line's own. models: (): the line's own. share: of a card's published
-    rate that was measured, 0: not. tiny: on small models."""
+    rate that was measured, 0: not. rounds: of rivals beside each other. tiny: on small models."""
 
     work: Path
     budgets: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
     device: str = "auto"
     share: float = 0.0
+    rounds: int = 1
     tiny: bool = False
 
 
@@ -58,6 +59,16 @@ def _child(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
     job = job if isinstance(job, dict) else asdict(job)
     job = {"what": what, "job": job}
     return apart("blockskip.lab.card.child", job, plan.work / "jobs", name, plan.work / "data")
+
+
+def _run(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
+    """One of several: if it breaks, that is what is told of it."""
+    try:
+        return _child(plan, name, what, job, say)
+    except UserError as error:
+        return {"name": job.name, "model": job.model, "budget_gib": job.budget_gib} | {
+            "failed": error.title
+        }
 
 
 def _rates(plan: Visit, say: Say) -> dict:
@@ -87,7 +98,7 @@ def _caps(plan: Visit, say: Say, keep: Keep, default: tuple[str, ...] = ("flux-d
                 steps=4 if plan.tiny else 0,
                 picture_steps=2 if plan.tiny else 0,
             )
-            runs.append(_child(plan, f"caps-{job.name}", "stages", job, say))
+            runs.append(_run(plan, f"caps-{job.name}", "stages", job, say))
             keep({"runs": runs})
     return {"runs": runs}
 
@@ -111,7 +122,7 @@ def _spill(plan: Visit, say: Say, keep: Keep) -> dict:
             steps=4 if plan.tiny else 20,
             picture_steps=2,
         )
-        runs.append(_child(plan, f"spill-{job.name}", "stages", job, say))
+        runs.append(_run(plan, f"spill-{job.name}", "stages", job, say))
         keep({"runs": runs})
     return {"runs": runs}
 
@@ -128,7 +139,7 @@ def _pictures(plan: Visit, say: Say, keep: Keep) -> dict:
             device=plan.device,
             steps=6 if plan.tiny else 0,
         )
-        runs.append(_child(plan, f"previews-{job.name}", "pictures", job, say))
+        runs.append(_run(plan, f"previews-{job.name}", "pictures", job, say))
         keep({"runs": runs})
     return {"runs": runs}
 
@@ -136,28 +147,34 @@ def _pictures(plan: Visit, say: Say, keep: Keep) -> dict:
 def _bench(plan: Visit, **more: object) -> Plan:
     small = {"size": "tiny", "side_px": 64, "text_tokens": 8, "draws": 4, "baseline_draws": 2}
     small |= {"rounds": 1, "threads": 1, "contenders": ("lora", "ours-together")}
-    full = {"size": "full", "draws": 64, "baseline_draws": 6, "rounds": 3}
+    full = {"size": "full", "draws": 64, "baseline_draws": 6, "rounds": plan.rounds}
     full |= {"contenders": RIVALS}
     return Plan(
         work=plan.work / "bench", device=plan.device, **((small if plan.tiny else full) | more)
     )
 
 
+def _weights(plan: Visit, say: Say) -> dict[str, Path]:
+    """Those that other lines use, too: twice as many would not fit on every disk."""
+    return {} if plan.tiny else {"folder": Path(_model(plan, "flux-dev", say))}
+
+
 def _speed(plan: Visit, say: Say, keep: Keep) -> dict:
-    """Without a cap; every contender under one of 8 GiB; and the rungs as planned."""
-    budgets = () if plan.tiny else plan.budgets or RUNGS
-    free = bench.bench(_bench(plan, rungs=budgets), say)
-    capped = bench.bench(
-        _bench(plan, cap_gib=8.0, contenders=CAPPED[-2:] if plan.tiny else CAPPED), say
-    )
-    return {"rates": _rates(plan, say), "free": free, "capped": capped}
+    """Without a cap, and asked-for rungs as planned; then under one cap of 8 GiB."""
+    weights, capped = _weights(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
+    report = {"rates": _rates(plan, say)}
+    keep(report)
+    report["free"] = bench.bench(_bench(plan, rungs=plan.budgets, **weights), say)
+    keep(report)
+    more = {"cap_gib": 8.0, "contenders": capped}
+    report["capped"] = bench.bench(_bench(plan, **more, **weights), say)
+    return report
 
 
 def _overlap(plan: Visit, say: Say, keep: Keep) -> dict:
-    trace = {"timeline": str(plan.work / "trace"), "rounds": 1}
-    budgets = () if plan.tiny else plan.budgets[:1] or (8.0,)
-    ours = {"contenders": ("ours",), "rungs": budgets}
-    report = bench.bench(_bench(plan, **trace, **ours), say)
+    rungs = () if plan.tiny else plan.budgets[:1] or (8.0,)
+    more = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
+    report = bench.bench(_bench(plan, **more, **_weights(plan, say)), say)
     return {"rates": _rates(plan, say), "contenders": report["contenders"]} | {
         "timeline": report["timeline"]
     }
