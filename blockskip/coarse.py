@@ -6,7 +6,6 @@ which an adapter made by `lab distil` embeds and takes apart again. When a step 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -112,8 +111,7 @@ class Coarse(nn.Module):
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
         )
         if not embed.weight.is_meta:
-            # in RAM, where the adapter is
-            self._resize(copy.deepcopy(embed).cpu(), copy.deepcopy(head).cpu(), family.patch)
+            self._resize(embed, head, family.patch)
             self._let_on()
 
     @torch.no_grad()
@@ -123,9 +121,9 @@ class Coarse(nn.Module):
         interpolated. The rest of the head tells the way past the blocks about the token."""
         larger, order = upsampling(self.factor, patch), _order(self.factor, patch)
         inverse = torch.linalg.pinv(larger.mT)  # (larger patch's cells, patch's)
-        weight = embed.weight.float().flatten(1).unflatten(1, (-1, patch**2))  # (D, C, cells)
+        weight = embed.weight.cpu().float().flatten(1).unflatten(1, (-1, patch**2))  # (D, C, cells)
         self.embed.weight.copy_((weight @ inverse.mT)[..., order].flatten(1))
-        weight = head.weight.float().unflatten(0, (-1, patch**2))  # (C, cells, D)
+        weight = head.weight.cpu().float().unflatten(0, (-1, patch**2))  # (C, cells, D)
         num = len(head.weight) * self.factor**2
         self.head.weight[:num] = (larger @ weight)[:, order].flatten(0, 1)
         nn.init.normal_(self.head.weight[num:], std=weight.shape[2] ** -0.5)
@@ -134,7 +132,7 @@ class Coarse(nn.Module):
         if embed.bias is not None:
             self.embed.bias.copy_(embed.bias)
         if head.bias is not None:
-            bias = head.bias.float().unflatten(0, (-1, patch**2))
+            bias = head.bias.cpu().float().unflatten(0, (-1, patch**2))
             self.head.bias[:num] = (bias @ larger.mT)[:, order].flatten()
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from blockskip.schedule import build_schedule
 from blockskip.skipping import snapshot
 from blockskip.train import Trainer, TrainingData, checkpoint_lora
 
+CPU = torch.device("cpu")
 SETTINGS = Settings(
     s_min_px=48,
     s_max_px=96,
@@ -34,7 +35,12 @@ SETTINGS = Settings(
 )
 
 
-def trainer(folder: Path, settings: Settings = SETTINGS, fingerprint: str = "f") -> Trainer:
+def trainer(
+    folder: Path,
+    settings: Settings = SETTINGS,
+    fingerprint: str = "f",
+    device: torch.device = CPU,
+) -> Trainer:
     photos = [Photo(path=Path("a.png"), caption="a cat", width=96, height=120, sha="")] * 2
     torch.manual_seed(11)
     draws = build_schedule(photos, settings, 16)
@@ -45,7 +51,7 @@ def trainer(folder: Path, settings: Settings = SETTINGS, fingerprint: str = "f")
         captions=[0, 1],
         class_caption=2,
     )
-    return Trainer(tiny_flux(), Flux(), settings, data, torch.device("cpu"), folder, fingerprint)
+    return Trainer(tiny_flux(), Flux(), settings, data, device, folder, fingerprint)
 
 
 def losses(one: Trainer, steps: int = 10**6) -> list[float]:

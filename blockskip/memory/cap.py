@@ -12,6 +12,7 @@ from torch import nn
 from blockskip.config import reserve_table
 from blockskip.events import UserError
 from blockskip.memory import monitor
+from blockskip.memory.placement import free as free_unused
 from blockskip.memory.plan import desktop_gib
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def context_gib(index: int = 0) -> float:
     wakes it; assumed where the driver does not tell, or tells of another card."""
     before = monitor.usage().vram_free_gib  # from NVML, which does not wake the card
     _wake(torch.device("cuda", index))
+    free_unused()
     free, _, held = _card_gib(index)
     context = before - free - held
     log.info("card: %.2f GiB free before it was woken, %.2f now, %.2f held", before, free, held)
@@ -81,8 +83,6 @@ def _wake(device: torch.device) -> None:
     (made.float().sum() + picture.float().sum()).backward()
     torch.optim.AdamW([linear], fused=True).step()
     torch.cuda.synchronize(device)
-    del linear, picture, x, made
-    torch.cuda.empty_cache()
 
 
 def _card_gib(index: int) -> tuple[float, float, float]:

@@ -1,0 +1,149 @@
+"""What must hold on a graphics card as it does on the processor; skipped where there is none.
+
+BLOCKSKIP_GPU_TESTS=cpu runs them on the processor instead, where they must hold as well.
+"""
+
+import dataclasses
+import os
+
+import pytest
+import torch
+from parked import KEEP_ALL, parked, saved
+from test_train import SETTINGS, losses, trainer
+from tiny import randomise, tiny_draws, tiny_flux
+
+from blockskip.families.flux import Flux
+from blockskip.lab.card import smoke, stages
+from blockskip.memory import cap as memory_cap
+from blockskip.memory.placement import hold, resident
+from blockskip.memory.quantise import dequantise, quantise
+from blockskip.residuals import Span, compute_window, full_velocity
+from blockskip.skipping import add_lora, snapshot
+
+FAMILY, SPAN, CPU = Flux(), Span(1, 2), torch.device("cpu")
+ASKED = os.environ.get("BLOCKSKIP_GPU_TESTS", "cuda")
+THERE = ASKED == "cpu" or torch.cuda.is_available()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not THERE, reason="no graphics card")]
+CLOSE = {"rtol": 2e-4, "atol": 2e-5}  # float32 sums in another order
+
+
+@pytest.fixture
+def card():
+    if ASKED == "cuda":
+        memory_cap.as_planned()
+    return torch.device(ASKED)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("model") / "transformer")
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 200_000, KEEP_ALL])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_streamed_weights_arrive_whole(card, folder, keep_bytes, rows):
+    """Through two pinned buffers in turn, again and again: bit for bit what resident weights give."""
+    model, _ = parked(folder, keep_bytes)
+    whole, draws = tiny_flux(), tiny_draws()
+    expected = full_velocity(whole, FAMILY, draws, rows, card)
+    for _ in range(4):
+        assert torch.equal(full_velocity(model, FAMILY, draws, rows, card), expected)
+    torch.testing.assert_close(expected, full_velocity(whole, FAMILY, draws, rows, CPU), **CLOSE)
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_a_window_is_the_processors(card, folder, rows, on_card):
+    found = []
+    for device in (CPU, card):
+        model, _ = parked(folder)
+        lora = add_lora(model, FAMILY, SPAN, 4, "attention+ff", seed=0)
+        randomise(lora)
+        for parameter in lora.values():
+            parameter.data = parameter.data.to(device)
+        draws = tiny_draws()
+        found.append(compute_window(model, FAMILY, SPAN, draws, rows, device, on_card=on_card))
+    assert found[0].keys() == found[1].keys()
+    for name, tensor in found[0].items():
+        assert found[1][name].device == CPU
+        torch.testing.assert_close(found[1][name], tensor, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"checkpointing": True},
+        {"middle": "leaves"},
+        {"middle": "streamed", "checkpointing": True},
+        {"prior": 0.4},
+        {"batch": 4, "accumulation": 1},
+    ],
+)
+def test_steps_are_the_processors(card, tmp_path, change):
+    settings, found = dataclasses.replace(SETTINGS, **change), []
+    for device in (CPU, card):
+        one = trainer(tmp_path / device.type, settings, device=device)
+        found.append((losses(one), snapshot(one.lora)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
+
+
+def test_a_run_begun_on_the_processor_goes_on_on_the_card_and_back(card, tmp_path):
+    whole = losses(trainer(tmp_path / "whole"))
+    found = []
+    for n, device in enumerate((CPU, card, CPU)):
+        one = trainer(tmp_path / f"{n}", device=device)
+        if n:
+            one.load(tmp_path / f"{n - 1}.safetensors")
+        found += losses(one, 2)
+        one.save(tmp_path / f"{n}.safetensors")
+    assert found == pytest.approx(whole[:6], rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quantised_weights_mean_the_same(card, precision, dtype):
+    torch.manual_seed(0)
+    weight = torch.randn(300, 192).to(dtype)
+    parts = quantise(weight, precision)
+    here = dequantise(parts, weight.shape, precision, dtype)
+    moved = {name: part.to(card) for name, part in parts.items()}
+    there = dequantise(moved, weight.shape, precision, dtype).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=0)
+
+
+def test_nothing_stays_behind(card, folder):
+    """After a window only what was there before it is on the card."""
+    if ASKED == "cpu":
+        pytest.skip("counts a card's memory")
+    model, _ = parked(folder)
+    full_velocity(model, FAMILY, tiny_draws(), 2, card)  # libraries take their room
+    before = torch.cuda.memory_allocated()
+    full_velocity(model, FAMILY, tiny_draws(), 2, card)
+    with resident(card, model):
+        pass
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_the_first_steps_are_the_processors_to_float_error(card, tmp_path):
+    """GPU.md line 1, without the whole way."""
+    job = smoke.Job(work=str(tmp_path), device=ASKED)
+    here, there = (smoke._five(job, device) for device in (CPU, card))
+    for name, grad in here["gradients"].items():
+        assert smoke._off(grad, there["gradients"][name]) < 1e-3, name
+    assert there["losses"] == pytest.approx(here["losses"], rel=1e-3)
+
+
+def test_a_run_stays_below_its_budget(card):
+    """The whole process, by the driver's word."""
+    job = stages.Job(name="gpu", model="demo", budget_gib=4.0, device=ASKED, steps=4)
+    said = stages.work(job)
+    assert "failed" not in said and said["within_cap"] in (True, None)
+    for name, stage in said["stages"].items():
+        assert stage.get("used_gib", 0) <= stage.get("planned_gib", 0), name
+
+
+def test_a_model_can_be_held(card, folder):
+    model, _ = parked(folder)
+    assert hold(card, model)
+    assert {p.device.type for p in model.parameters()} == {card.type}
