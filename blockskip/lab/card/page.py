@@ -50,8 +50,9 @@ def _measured(entry: dict | None) -> str:
     if entry is None:
         return "no"
     said = entry["machine"]
-    where = said.get("card", said["processor"])
-    return f"{'dry run, ' if entry['dry'] else ''}{where}, {said['date']}"
+    if entry["dry"]:
+        return f"no: a dry run, {said['date']}"
+    return f"{said.get('card', 'no: counted')}, {said['date']}"
 
 
 def _section(name: str, entry: dict) -> Iterator[str]:
@@ -62,8 +63,8 @@ def _section(name: str, entry: dict) -> Iterator[str]:
     )
     yield f"    {entry['command']}"
     yield ""
-    yield f"{card}{said['processor']}, {said['cores']} cores, {said['ram_gib']} GiB of RAM, "
-    yield f"{said['system']}; {versions}; {said['date']}."
+    computer = f"{said['processor']}, {said['cores']} cores, {said['ram_gib']} GiB of RAM"
+    yield f"{card}{computer}, {said['system']}; {versions}; {said['date']}."
     if entry["dry"]:
         yield from ("", DRY)
     yield ""
@@ -214,14 +215,17 @@ def _pictures(report: dict) -> Iterator[str]:
 
 
 def _predict(report: dict) -> Iterator[str]:
-    whose = "the share that was measured" if report["share_measured"] else "all, and a half"
+    shares = list(report["rows"][0]["minutes"])
+    whose = "which was measured" if report["share_measured"] else "which no card was asked for yet"
     yield (
-        f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at {whose} "
-        "of the published rate. Minutes are those of latents, windows and steps, each the longer of "
-        "computing and copying, plus unpacking; reading captions, loading and sample pictures come on top."
+        f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
+        f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those of "
+        "latents, windows and steps, each the longer of computing and copying, plus unpacking; reading "
+        "captions, loading and sample pictures come on top. “As planned” is what the studio chooses; "
+        "“quick” is the paper's way: half of the blocks skipped, at the smallest side. A picture: every "
+        "step computed."
     )
     yield ""
-    shares = list(report["rows"][0]["minutes"])
     head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB over the bus|TB unpacked"
     head = [
         *head.split("|"),
