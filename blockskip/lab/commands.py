@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from blockskip import config, files, options, runs
-from blockskip.events import UserError
+from blockskip.events import UserError, command
 from blockskip.follow import Json, say
 from blockskip.lab.evidence_commands import (
     ablate,
@@ -365,11 +365,11 @@ def _on_card(
     )
     said = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
     asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
-    command = " ".join(["blockskip lab bench --work DIR --gpu", name, *asked])
+    said_as = command(" ".join(["lab bench --work DIR --gpu", name, *asked]))
     aside, kept = Console(stderr=True).print, out or work / "gpu.md"
 
     def keep(report: dict) -> None:
-        page.record(kept, name, report, command, tiny)
+        page.record(kept, name, report, said_as, tiny)
 
     report = visit(name, plan, lambda line: aside(line, highlight=False), keep)
     keep(report)
