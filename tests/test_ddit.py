@@ -172,6 +172,19 @@ def test_a_fine_step_is_the_models_own_to_the_bit(case):
         assert torch.equal(case.family.velocity(model(**inputs)), alone)
 
 
+def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
+    """As where previews wait in RAM beside a small card: the embedder, which may lie inside another
+    module, works apart."""
+    model, inputs = case.model(), given(case)
+    schedule = ddit.Schedule({})
+    dynamic = ddit.Dynamic(model, case.family, adapters(model, case.family, True), schedule)
+    for factor in (2, 4):
+        whole = passed(model, dynamic, inputs, factor)
+        with walk.apart(model, 1, torch.device("cpu")):
+            apart = passed(model, dynamic, inputs, factor)
+        torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-4)
+
+
 def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(case):
     """The embedding of a patch that is interpolated is the patch's own; what the head makes of a
     token is the model's patch, interpolated."""

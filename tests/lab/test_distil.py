@@ -58,6 +58,17 @@ def test_what_is_missed_grows_less_and_the_model_stays(recorded, tmp_path):
     assert not any(parameter.requires_grad for parameter in job.model.parameters())
 
 
+def test_a_model_that_is_asked_by_position_is_recorded(tmp_path):
+    """SANA's pipeline gives its transformer arguments without names."""
+    work = tmp_path / "work"
+    work.mkdir()
+    plan = Plan(
+        work=work, model="demo-sana", out=work / "a.safetensors", prompts=8, steps=2, batch=2
+    )
+    Distilling(plan).record(0)
+    assert list(work.glob("latents-*"))
+
+
 def test_models_whose_patches_cannot_be_merged_say_so(tmp_path):
     plan = Plan(work=tmp_path, model="qwen-image", out=tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="larger patches"):

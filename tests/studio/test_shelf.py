@@ -10,7 +10,7 @@ from blockskip.downloads import Download
 from blockskip.events import UserError
 from blockskip.housekeeping import Usage
 from blockskip.sources import hub
-from blockskip.studio import draft, model_view, presses, shelf, texts
+from blockskip.studio import draft, model_view, pictures, presses, shelf, texts
 from blockskip.studio.model_view import Shelf
 
 USAGE = Usage(
@@ -30,6 +30,20 @@ def offered(tmp_path, chosen="flux-dev", download=None, **changes):
 
 def buttons(drawn):
     return re.findall(r'data-do="(\w+)"', drawn)
+
+
+@pytest.mark.parametrize("name, step", [("sana-1.6b", 32), ("flux-dev", 16)])
+def test_crops_that_are_shown_are_the_models(name, step):
+    assert pictures._step_px(config.model_row(name)) == step
+
+
+def test_the_second_demo_is_among_more_models_until_it_is_chosen(tmp_path):
+    every = tuple(sources.offers())
+    for chosen in ("demo", "demo-sana"):
+        drawn = model_view.models(Shelf(every, {}, {}, USAGE, tmp_path, False), chosen)
+        more = drawn.index("<details")
+        assert (drawn.index('data-model="demo-sana"') > more) == (chosen == "demo")
+        assert drawn.index('data-model="demo"') < more
 
 
 def test_the_demo_model_says_what_it_is_and_wants_nothing(tmp_path):
