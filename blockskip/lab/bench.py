@@ -66,12 +66,17 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
         "contenders": compare(those, counts, rounds),
     }
     if plan.timeline:
-        job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
-        say(f"timeline of {job.name}")
-        timeline = str(Path(plan.timeline).absolute())
-        traced = _done(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
-        report["timeline"] = {k: traced[k] for k in ("name", "stages", "failed") if k in traced}
+        report["timeline"] = _timeline(plan, jobs, say)
     return report
+
+
+def _timeline(plan: Plan, jobs: Sequence[Job], say: Say) -> dict:
+    """One window and a few steps of the last contender that has windows, under the profiler."""
+    job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
+    say(f"timeline of {job.name}")
+    timeline = str(Path(plan.timeline).absolute())
+    traced = _done(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
+    return {k: traced[k] for k in ("name", "stages", "failed") if k in traced}
 
 
 def _job(plan: Plan, one: Contender, dtype: str, folder: Path) -> Job:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,12 +19,12 @@ from blockskip import optimizer
 from blockskip.config import Settings, settings_to_dict
 from blockskip.families.flux import Flux
 from blockskip.lab import bench_child
+from blockskip.lab.card.first import begin
 from blockskip.lab.contenders import SIZES
 from blockskip.lab.random_checkpoint import FLUX_DEV, flux, write_checkpoint
 from blockskip.memory import monitor
 from blockskip.memory.placement import pick_device
 from blockskip.residuals import full_velocity
-from blockskip.skipping import restore
 
 PRECISIONS = ("full", "int8", "nf4")
 BLOCKS = {"num_layers": 3, "num_single_layers": 3}
@@ -68,20 +68,7 @@ def _measured(
     job: Job,
 ) -> dict:
     """Output of the whole, first gradients of a step on the middle, seconds and peak of a step."""
-    side = 64 if job.tiny else 256
-    settings = Settings(
-        model="flux-dev",
-        s_min_px=side,
-        s_max_px=2 * side,
-        text_tokens=16 if job.tiny else 256,
-        front=1,
-        back=1,
-        steps=STEPS,
-        window_steps=STEPS,
-        precision=precision,
-        window_on_card=STEPS,
-        device=device.type,
-    )
+    settings = _settings(precision, device, job.tiny)
     one = bench_child.Job(
         name=f"quant-{precision}",
         settings=settings_to_dict(settings),
@@ -91,20 +78,9 @@ def _measured(
         folder=str(folder),
     )
     model, _ = bench_child.opened(one, settings, device)
-    trainer = bench_child.make_trainer(one, replace(settings), model, device)
-    source = torch.Generator().manual_seed(3)
-    start = {n: 0.02 * torch.randn(p.shape, generator=source) for n, p in trainer.lora.items()}
-    restore(trainer.lora, start)
+    trainer = bench_child.make_trainer(one, settings, model, device)
+    gradients = begin(trainer, 0.02, 3)
     output = full_velocity(model, Flux(), trainer._inputs(range(2)), 1, device).float()
-    gradients: dict[str, Tensor] = {}
-    step = trainer.optimizer.step
-
-    def first() -> None:
-        if not gradients:
-            gradients.update({n: p.grad.detach().float().cpu() for n, p in trainer.lora.items()})
-        step()
-
-    trainer.optimizer.step = first
     trainer._window(0)
     monitor.restart_card_peaks()
     seconds = sorted(event.seconds for event in trainer.run())
@@ -117,6 +93,23 @@ def _measured(
         "peak_gib": used,
         "weights_gib": weights,
     }
+
+
+def _settings(precision: str, device: torch.device, tiny: bool) -> Settings:
+    side = 64 if tiny else 256
+    return Settings(
+        model="flux-dev",
+        s_min_px=side,
+        s_max_px=2 * side,
+        text_tokens=16 if tiny else 256,
+        front=1,
+        back=1,
+        steps=STEPS,
+        window_steps=STEPS,
+        precision=precision,
+        window_on_card=STEPS,
+        device=device.type,
+    )
 
 
 def _optimisers(device: torch.device, tiny: bool) -> dict:

@@ -14,12 +14,12 @@ from blockskip import config, encode, processes, sources
 from blockskip.config import Settings
 from blockskip.events import UserError
 from blockskip.families.base import Family, family
+from blockskip.lab.card.first import begin
 from blockskip.memory.placement import pick_device, resident
 from blockskip.memory.planner import choose_settings
 from blockskip.opening import open_model
 from blockskip.photos import find_photos, read_photos
 from blockskip.schedule import build_schedule
-from blockskip.skipping import restore
 from blockskip.train import Trainer, TrainingData
 
 CPU = torch.device("cpu")
@@ -100,21 +100,9 @@ def _trained(
     model: torch.nn.Module,
     window: Path,
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The LoRA's gradients in the first step, and the losses. The LoRA does not begin at zero, or half
-    of it would have no gradients."""
+    """The LoRA's gradients in the first step, and the losses."""
     trainer = Trainer(model, kind, settings, data, device, window, f"smoke {device}")
-    source = torch.Generator().manual_seed(5)
-    start = {n: 0.05 * torch.randn(p.shape, generator=source) for n, p in trainer.lora.items()}
-    restore(trainer.lora, start)
-    gradients: dict[str, torch.Tensor] = {}
-    step = trainer.optimizer.step
-
-    def first() -> None:
-        if not gradients:
-            gradients.update({n: p.grad.detach().cpu() for n, p in trainer.lora.items()})
-        step()
-
-    trainer.optimizer.step = first
+    gradients = begin(trainer, 0.05, 5)
     return gradients, [event.loss for event in trainer.run()]
 
 
