@@ -14,7 +14,7 @@ from blockskip.events import UserError
 from blockskip.families.base import Sampling, Text, family
 from blockskip.memory.cap import cap
 from blockskip.memory.ease import ran_out
-from blockskip.memory.placement import pick_device
+from blockskip.memory.placement import pick_device, settle
 from blockskip.opening import open_model
 from blockskip.residuals import Span
 from blockskip.runs import Run
@@ -72,6 +72,7 @@ class Easel:
             settings.targets,
             settings.seed,
         )
+        settle(self.device, self.lora.values())
 
     def paint(
         self,

@@ -219,11 +219,11 @@ def _predict(report: dict) -> Iterator[str]:
     whose = "which was measured" if report["share_measured"] else "which no card was asked for yet"
     yield (
         f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
-        f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those of "
-        "latents, windows and steps, each the longer of computing and copying, plus unpacking; reading "
-        "captions, loading and sample pictures come on top. “As planned” is what the studio chooses; "
-        "“quick” is the paper's way: half of the blocks skipped, at the smallest side. A picture: every "
-        "step computed."
+        f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
+        "of latents, windows and steps, each the longer of computing and copying, plus unpacking; a "
+        "disk that is slower than the bus, reading captions, loading and sample pictures come on top. "
+        "“As planned” is what the studio chooses; “quick” is the paper's way: half of the blocks "
+        "skipped, at the smallest side. A picture: every step computed."
     )
     yield ""
     head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB over the bus|TB unpacked"
