@@ -2,19 +2,15 @@
 
 import logging
 import os
-import sys
 import warnings
 
 __version__ = "0.1.0"
 
 # Pinned RAM is planned to the byte; torch would round it up to the next power of two and keep it.
 # It reads this when it is imported. The two numbers must be equal: torch takes a cached piece of a
-# class of sizes without asking whether it is large enough. Blocks of all sizes come and go on the card:
-# segments that grow leave no gaps behind (Linux only).
-_segments = ",expandable_segments:True" if sys.platform == "linux" else ""
+# class of sizes without asking whether it is large enough.
 os.environ.setdefault(
-    "PYTORCH_ALLOC_CONF",
-    f"pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1{_segments}",
+    "PYTORCH_ALLOC_CONF", "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
 )
 # What the libraries have to say is for those who write programs, not for who started this one.
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):

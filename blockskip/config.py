@@ -51,8 +51,8 @@ class Settings:
     s_max_px: int = 512
     text_tokens: int = 512
     steps: int = 500  # optimiser steps; draws = steps * batch * accumulation / reuse
-    batch: int = 1
-    accumulation: int = 1
+    batch: int = 1  # draws that pass the trained blocks together
+    accumulation: int = 1  # batches that one step averages over
     rank: int = 16  # LoRA rank; alpha = rank
     targets: str = "attention"
     lr: float = 1e-4

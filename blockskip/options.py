@@ -99,7 +99,7 @@ Patches = Annotated[
     Literal[config.PATCH_SCHEDULES] | None, typer.Option(help="How large crops are, in order.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Draws a micro-step.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Draws together. Left out: what fits.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
 Targets = Annotated[
     Literal[config.TARGETS] | None, typer.Option(help="Which layers the LoRA is for.")

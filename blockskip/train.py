@@ -267,7 +267,7 @@ class Trainer:
                 )
                 shares.append(share.float())
         norm = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
-        # the only time in a step that the program waits for the card
+        # together: the program waits for the card
         *shares, norm = torch.stack([*shares, norm]).tolist()
         loss = sum(shares)
         if not math.isfinite(loss) or not math.isfinite(norm):

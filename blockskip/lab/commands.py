@@ -284,7 +284,9 @@ def bench(
     device: options.Device = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
     cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
-    timeline: Annotated[str, typer.Option(help="File for a profile of a window and steps.")] = "",
+    timeline: Annotated[
+        str, typer.Option(help="Begins the names of profiles of a window and steps.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
     gpu: Annotated[
         str, typer.Option(help="Instead: what only a card shows, a line of gpu.md.", metavar="NAME")
@@ -364,6 +366,7 @@ def _on_card(
         tiny=tiny,
     )
     said = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
+    said |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
     asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
     said_as = command(" ".join(["lab bench --work DIR --gpu", name, *asked]))
     aside, kept = Console(stderr=True).print, out or work / "gpu.md"

@@ -188,13 +188,13 @@ def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
 
 
 def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
-    """One optimiser step of one draw, with Adam's state already there."""
+    """The last batch of an optimiser step, with Adam's state already there."""
     kind, span = family(row.family), Span(choice.front, choice.back)
     model = build_transformer(row, choice.precision)
     lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
-        group["foreach"] = True  # what AdamW takes on a card
+        group["foreach"] = True  # a card takes the fused one, which needs less
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
     names = modulation_names(model, kind, span)
     with torch.no_grad():
@@ -211,6 +211,9 @@ def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
             name: torch.empty(choice.batch, *output.shape[1:]) for name, output in told.items()
         }
         text = read_by_middle(kind, span, _text_of(kind, model, choice, choice.batch))
+        if choice.accumulates:  # of the draws before
+            for parameter in lora.values():
+                parameter.grad = torch.empty_like(parameter)
         micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
         del window, text
         adam.step()

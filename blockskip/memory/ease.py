@@ -16,6 +16,7 @@ from blockskip.config import Settings
 _RAN_OUT = (
     "unable to find an engine",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",

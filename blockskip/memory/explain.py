@@ -79,7 +79,7 @@ def one_more_gib(row: ModelRow, wish: Wish, fit: Fit) -> str:
             start = "One more GiB" if more == 1 else f"{more} more GiB"
             before = "" if more == 1 else "One more GiB would not change what is trained. "
             return f"{before}{start} would give {change}."
-    return "More graphics memory would not change this plan." + _room_for_all(row, wish, fit)
+    return "More graphics memory would not change what is trained." + _room_for_all(row, wish, fit)
 
 
 def describe(candidate: Candidate, row: ModelRow) -> str:
@@ -133,7 +133,7 @@ def _plainly(row: ModelRow, wish: Wish, fit: Fit, better: dict[Limits, Candidate
     if better:
         which = dict.fromkeys(name for names in better for name in names)
         limit = f"What limits it: {' and '.join(_LIMITS[name] for name in which)}."
-    elif fit.choice.checkpointing or fit.choice.middle != "stays":
+    elif fit.choice.checkpointing or fit.choice.middle != "stays" or fit.choice.accumulates:
         limit = "Graphics memory limits only how quick it is."
     else:
         limit = "Nothing limits it."

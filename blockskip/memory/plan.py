@@ -177,6 +177,8 @@ def settle(row: ModelRow, wish: Wish, candidate: Candidate, streamed: bool) -> F
             continue
         for name, values in _roomier(choice, wish):
             choice = _first_fitting(row, wish, choice, name, values)
+        batches = [wish.batch] if wish.batch else divisors(wish.draws_per_step)
+        choice = _largest_batch(row, wish, choice, batches)
         # all of a window on the card, or none; what is there leaves RAM to weights that wait
         places = [choice.window_draws, 0]
         choice = _first_fitting(row, wish, choice, "window_on_card", places)
@@ -189,6 +191,13 @@ def settle(row: ModelRow, wish: Wish, candidate: Candidate, streamed: bool) -> F
 def _first_fitting(row: ModelRow, wish: Wish, choice: Choice, name: str, values: list) -> Choice:
     """`choice` with the first of these values that fits; the last one is known to."""
     tries = (replace(choice, **{name: value}) for value in values)
+    return next(tried for tried in tries if not exceeded(wish, stage_needs(row, tried)))
+
+
+def _largest_batch(row: ModelRow, wish: Wish, choice: Choice, batches: list[int]) -> Choice:
+    """`choice` with the first of these batches that fits; the last one is known to."""
+    every = wish.draws_per_step
+    tries = (replace(choice, batch=b, accumulates=b < every) for b in batches)
     return next(tried for tried in tries if not exceeded(wish, stage_needs(row, tried)))
 
 
@@ -214,6 +223,7 @@ def smallest(
         rank=wish.rank,
         targets=wish.targets,
         batch=wish.batch or 1,
+        accumulates=wish.draws_per_step > (wish.batch or 1),
         middle=middle,
         window_draws=min(wish.window_draws, wish.draws_per_step),
         window_on_card=0,
@@ -244,7 +254,6 @@ def _roomier(choice: Choice, wish: Wish) -> Iterator[tuple[str, list]]:
     yield "rows", [16, 8, 4, 2, 1]
     yield "encode_rows", [8, 4, 2, 1]
     yield "tiled", [False, True]
-    yield "batch", [wish.batch] if wish.batch else divisors(wish.draws_per_step)
 
 
 def divisors(num: int) -> list[int]:

@@ -81,6 +81,7 @@ class Plan:
             "middle": s.middle,
             "checkpointing": s.checkpointing,
             "text_tokens": s.text_tokens,
+            "batch": s.batch,
             "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
             "window_draws": s.window_draws,
             "stages": {
@@ -310,6 +311,7 @@ def choice_of(settings: Settings) -> Choice:
         rank=settings.rank,
         targets=settings.targets,
         batch=settings.batch,
+        accumulates=settings.accumulation > 1,
         middle=settings.middle,
         window_draws=settings.window_draws,
         prior=settings.prior,

@@ -95,7 +95,7 @@ def dequantise(
 
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
-        # bitsandbytes' digits, which makes two float32 copies: a card multiplies and rounds in one
+        # bitsandbytes' digits (in 16 bits), which makes two float32 copies: a card multiplies and rounds in one
         # kernel; the CPU takes copies to it, so there some rows at a time
         out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
         num = _num_rows(weight) if weight.device.type == "cpu" else len(weight)

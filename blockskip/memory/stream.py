@@ -140,12 +140,13 @@ class Store:
         offsets, size = _layout(slots)
         fresh = [slot for slot in slots if slot.name not in self._kept]
         _, more = _layout(fresh)
-        self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
         keep = keep and 0 < more <= self.keep_bytes
         there = None
         if device.type != "cpu":
             there = torch.empty(size, dtype=torch.uint8, device=device)
-        if keep:  # from here on nothing fails
+        # from here on nothing fails
+        self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
+        if keep:
             self.keep_bytes -= more
         if there is None:
             staged = passing and not keep

@@ -40,6 +40,7 @@ class Choice:
     rank: int = 16
     targets: str = "attention"
     batch: int = 1
+    accumulates: bool = False  # a step has more draws than a batch: gradients wait in between
     # on the card: stays always | leaves for windows and previews | streamed, block by block
     middle: str = "stays"
     window_draws: int = 200
@@ -173,7 +174,7 @@ def _train_card(row: ModelRow, choice: Choice) -> float:
         passing = max(passing, 2.0 * own.largest + unpacked)
     if not choice.checkpointing:
         # with every LoRA matrix rounded to bf16
-        return there + passing + sum(kept) + 2 * lora
+        return there + passing + sum(kept) + 2 * lora + 4 * lora * choice.accumulates
     passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept)
     # AdamW: all gradients, and the root of one of its numbers
     return there + max(passing, 8 * lora + _two_streamed(row, choice))
@@ -202,6 +203,8 @@ def _checkpointed(row: ModelRow, choice: Choice, kept: list[float]) -> float:
     ]
     lora = (4 * _block_lora(row, choice, i) for i in reversed(middle))
     behind = [*accumulate(lora, initial=0)][-2::-1]
+    if choice.accumulates:
+        behind = [4 * lora_params(row, choice)] * len(kept)  # of draws that passed before
     return max(
         (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
     )
@@ -315,6 +318,7 @@ def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
     texts = 2.0 * choice.window_draws * text_rows(row, choice) * own.text_width
     texts *= 1 + choice.prior
     state = (choice.window_draws - choice.window_on_card) * (1 + choice.prior) * _unit(row, choice)
+    state *= 1 + own.joined  # both sequences are there while text and image become one
     window = window_bytes(row, choice, choice.window_draws)
     return {
         "text": 2.0 * own.text.ram + 4 * own.text.block,

@@ -108,7 +108,7 @@ def _way(s: Settings) -> tuple:
     """What changes the time of a draw in ways only a measurement tells."""
     side = s.s_max_px if s.patches == "full" else s.s_min_px
     where = (s.model, s.device, s.threads, s.precision, s.middle, s.offload, s.refresh)
-    return (*where, side, s.text_tokens, s.preview_px, s.preview_speed)
+    return (*where, side, s.batch, s.text_tokens, s.preview_px, s.preview_speed)
 
 
 def _work(s: Settings) -> float:

@@ -23,7 +23,8 @@ MATTERS = {
     "text": ("model", "text_tokens"),
     "latents": ("model", "side_px", "encode_rows"),
     "train": (
-        "model front back side_px text_tokens precision checkpointing rank targets batch middle"
+        "model front back side_px text_tokens precision checkpointing rank targets batch accumulates "
+        "middle"
     ).split(),
 }
 MODEL = "model front back text_tokens precision rank targets middle".split()

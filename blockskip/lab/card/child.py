@@ -6,10 +6,13 @@ import logging
 import sys
 from pathlib import Path
 
+import torch
+
 from blockskip import files
 from blockskip.config import model_row
 from blockskip.lab.card import pictures, quant, rates, smoke, stages
 from blockskip.lab.random_model import write_model
+from blockskip.memory.cap import as_planned
 from blockskip.memory.placement import pick_device
 
 
@@ -32,6 +35,8 @@ PARTS = {
 def main(job: str, report: str) -> int:
     """Do the job of one JSON file and write the other."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if torch.cuda.is_available():
+        as_planned()
     said = files.read_json(Path(job))
     files.write_json(Path(report), PARTS[said["what"]](said["job"]))
     return 0

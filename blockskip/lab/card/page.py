@@ -168,6 +168,15 @@ def _overlap(report: dict) -> Iterator[str]:
         shares = [None if x is None else f"{x:.0%}" for x in (hidden, idle)]
         body.append([f"`{name}`", stage, said.get("copy_ms"), *shares, waits])
     yield from rows(head, body)
+    yield from (
+        "",
+        "Of the waits one a step, and one at either end of a stage, are the measurement's own.",
+    )
+    yield from _failed([report["timeline"]])
+
+
+def _failed(runs: Sequence[dict]) -> Iterator[str]:
+    yield from (f"\n`{run['name']}` failed: {run['failed']}" for run in runs if "failed" in run)
 
 
 def _quant(report: dict) -> Iterator[str]:
@@ -212,6 +221,7 @@ def _pictures(report: dict) -> Iterator[str]:
         for row in run.get("rows", [])
     ]
     yield from rows(head, body)
+    yield from _failed(report["runs"])
 
 
 def _predict(report: dict) -> Iterator[str]:
@@ -220,13 +230,13 @@ def _predict(report: dict) -> Iterator[str]:
     yield (
         f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
         f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
-        "of latents, windows and steps, each the longer of computing and copying, plus unpacking; a "
+        "of latents, windows and steps, each the longer of computing and copying, plus unpacking and draws that wait in RAM; a "
         "disk that is slower than the bus, reading captions, loading and sample pictures come on top. "
         "“As planned” is what the studio chooses; “quick” is the paper's way: half of the blocks "
         "skipped, at the smallest side. A picture: every step computed."
     )
     yield ""
-    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB over the bus|TB unpacked"
+    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB of weights over the bus, of draws|TB unpacked"
     head = [
         *head.split("|"),
         *(f"minutes at {s}" for s in shares),
@@ -250,7 +260,7 @@ def _prediction(row: dict, shares: Sequence[str]) -> list[object]:
         row["way"],
         f"{front} + {back}, {row['side_px']} px, {row['precision']}, {row['batch']}{again}",
         " + ".join(f"{x:.1f}" for x in flops),
-        round(row["windows_bus_gb"] + row["steps_bus_gb"]),
+        f"{row['windows_bus_gb'] + row['steps_bus_gb']:.0f}, {row['windows_state_gb']:.0f}",
         (row["windows_unpacked_gb"] + row["steps_unpacked_gb"]) / 1000,
         *(f"{row['minutes'][s]['all']:.0f}" for s in shares),
         *(f"{row['minutes'][s]['a_picture']:.1f} min" for s in shares),

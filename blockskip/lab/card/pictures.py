@@ -32,7 +32,6 @@ class Job:
     model: str
     budget_gib: float
     folder: str = ""
-    device: str = "auto"
     steps: int = 0  # 0: the model's
 
 

@@ -16,19 +16,21 @@ from functools import cache
 from blockskip.config import ModelRow, Settings, model_row
 from blockskip.lab.preview_costs import passes
 from blockskip.lab.simulate import simulate
+from blockskip.memory.numbers import numbers
 from blockskip.memory.planner import choice_of, make_plan
 from blockskip.memory.tables import (
     WEIGHT_BYTES,
     Choice,
+    image_tokens,
     middle_bytes,
     model_bytes,
+    text_rows,
     waiting_bytes,
 )
 
 DRAWS = 2000
-# bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16
-# bits, read by the product
-UNPACKED = {"bf16": 0.0, "int8": 1 + 2 + 2, "nf4": 0.53 + 2 + 2}
+# bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
+UNPACKED = {"bf16": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 STAGES = ("latents", "residuals", "train")
 WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
 
@@ -114,11 +116,24 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
         "windows_tflop": seen / choice.rows * tflop["residuals"],
         "steps_tflop": steps * tflop["train"],
         "windows_bus_gb": windows * crossing / 1e9,
+        # a window that waits in RAM goes to and fro at every block, and nothing is computed meanwhile
+        "windows_state_gb": 2 * row.num_blocks * seen * _state(row, choice) / 1e9,
         "steps_bus_gb": steps * 2 * middle * (choice.middle == "streamed") / 1e9,
         "windows_unpacked_gb": unpacked["windows"] * moved / 1e9,
         "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
-        "picture_tflop": settings.preview_steps * passes(row.name)[1].flops / 1e12,
+        "picture_tflop": settings.preview_steps
+        * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
+        * passes(row.name)[1].flops
+        / 1e12,
     }
+
+
+def _state(row: ModelRow, choice: Choice) -> float:
+    """Bytes of a draw between two blocks, where they wait in RAM."""
+    count = (
+        image_tokens(row, choice.side_px) + text_rows(row, choice) * numbers(row.name).stream_text
+    )
+    return 0.0 if choice.window_on_card else 2.0 * count * row.width
 
 
 def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, float]:
@@ -128,7 +143,8 @@ def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, f
         computing = counted[f"{name}_tflop"] / rate
         copying = counted.get(f"{name}_bus_gb", 0.0) / card.bus_gbs
         unpacking = counted.get(f"{name}_unpacked_gb", 0.0) / card.memory_gbs
-        return (max(computing, copying) + unpacking) / 60
+        state = counted.get(f"{name}_state_gb", 0.0) / card.bus_gbs
+        return (max(computing, copying) + unpacking + state) / 60
 
     found = {name: of(name) for name in ("latents", "windows", "steps")}
     return found | {"all": sum(found.values()), "a_picture": counted["picture_tflop"] / rate / 60}

@@ -20,7 +20,8 @@ from blockskip.events import Done, Failed, Note, Peak
 from blockskip.lab.opened import Opened
 from blockskip.memory import monitor
 from blockskip.memory.placement import free
-from blockskip.memory.planner import make_plan, planned
+from blockskip.memory.planner import choice_of, make_plan, planned
+from blockskip.memory.tables import lora_params
 from blockskip.photos import find_photos
 from blockskip.preview import quickened
 
@@ -86,7 +87,7 @@ def work(job: Job) -> dict:
         failed = _done(run)
         said = run.events()[0]
         stages = _stages(said, run)
-        if not failed:
+        if not failed and not job.planned_gib:
             stages["preview-half"] = _half(job, run.settings())
     taken = next((event for event in said if isinstance(event, Done)), None)
     eased = [event.text for event in said if isinstance(event, Note) and event.level == "warning"]
@@ -160,8 +161,11 @@ def _half(job: Job, settings: Settings) -> dict:
     how = quickened(settings, settings.preview_steps, opened.kind, opened.model)
     opened.paint(text, [0], [0], **how)
     seconds = time.perf_counter() - began
-    # nothing waits on the card for steps that are not to come
-    plan = planned(replace(opened.settings, middle="leaves"))["preview"].vram_gib
+    # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
+    alone = replace(opened.settings, middle="leaves")
+    plan = planned(alone)["preview"].vram_gib
+    if opened.row.full_size:
+        plan -= 12 * lora_params(opened.row, choice_of(alone)) / monitor.GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 

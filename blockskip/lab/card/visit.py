@@ -87,7 +87,11 @@ def _model(plan: Visit, name: str, say: Say) -> str:
 def _caps(plan: Visit, say: Say, keep: Keep, default: tuple[str, ...] = ("flux-dev",)) -> dict:
     runs = []
     for model in plan.models or (("demo",) if plan.tiny else default):
-        folder = _model(plan, model, say)
+        try:
+            folder = _model(plan, model, say)
+        except UserError as error:  # no room for it, say; others may be smaller
+            runs.append({"name": model, "model": model, "budget_gib": 0, "failed": error.title})
+            continue
         for budget in plan.budgets or ((8.0,) if plan.tiny else RUNGS):
             job = stages.Job(
                 name=f"{model}-{budget:g}",
@@ -136,7 +140,6 @@ def _pictures(plan: Visit, say: Say, keep: Keep) -> dict:
             model=model,
             budget_gib=budget,
             folder=folder,
-            device=plan.device,
             steps=6 if plan.tiny else 0,
         )
         runs.append(_run(plan, f"previews-{job.name}", "pictures", job, say))
