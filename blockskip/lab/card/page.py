@@ -68,6 +68,9 @@ def _section(name: str, entry: dict) -> Iterator[str]:
     if entry["dry"]:
         yield from ("", DRY)
     yield ""
+    if "failed" in entry["report"]:
+        yield f"It failed: {entry['report']['failed']}"
+        return
     yield from _TABLES[name](entry["report"])
 
 
@@ -109,7 +112,7 @@ def _caps(report: dict) -> Iterator[str]:
                 run["budget_gib"],
                 run.get("process_gib"),
                 run.get("within_cap"),
-                run.get("failed") or " ".join(run["eased"]) or "nothing",
+                run.get("failed") or " ".join(run.get("eased", [])) or "nothing",
             ]
             for run in report["runs"]
         ],

@@ -63,12 +63,11 @@ def _child(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
 
 def _run(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
     """One of several: if it breaks, that is what is told of it."""
+    known = {"name": job.name, "model": job.model, "budget_gib": job.budget_gib}
     try:
-        return _child(plan, name, what, job, say)
+        return known | _child(plan, name, what, job, say)
     except UserError as error:
-        return {"name": job.name, "model": job.model, "budget_gib": job.budget_gib} | {
-            "failed": error.title
-        }
+        return known | {"failed": error.title}
 
 
 def _rates(plan: Visit, say: Say) -> dict:
