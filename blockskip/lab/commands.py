@@ -47,13 +47,17 @@ def pretrain_demo(
         str, typer.Option(help="flux or sana: which of the two demo models.")
     ] = "flux",
     out: Annotated[Path | None, typer.Option(help="Where the model goes; default: assets.")] = None,
-    minutes: Annotated[float, typer.Option(help="For the transformer, wall clock.")] = 80.0,
-    vae_minutes: Annotated[float, typer.Option(help="For the VAE, wall clock.")] = 12.0,
+    minutes: Annotated[float, typer.Option(help="For the transformer, of each process.")] = 80.0,
+    vae_minutes: Annotated[
+        float | None, typer.Option(help="For the VAE; default: 12, none with --start-from.")
+    ] = None,
     judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
     start_from: Annotated[
         Path | None, typer.Option(help="Go on from this model when --work is empty.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 7,
+    pictures: Annotated[int, typer.Option(help="How many are drawn to learn from.")] = 16000,
+    processes: Annotated[int, typer.Option(min=1, help="One core each.")] = 2,
 ) -> None:
     """Make a demo model from nothing, and with the first one their judge; stopped at any time, it goes
     on again."""
@@ -71,6 +75,8 @@ def pretrain_demo(
         minutes=minutes,
         vae_minutes=vae_minutes,
         seed=seed,
+        count=pictures,
+        ranks=processes,
         start_from=start_from,
     )
     if kind is FIRST:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +39,6 @@ def picture_facts(index: int, seed: int) -> tuple[Pet, Scene, str, int]:
     return pet, scene, name, detail
 
 
-def facts_record(index: int, seed: int) -> dict:
-    """The same facts as plain JSON."""
-    pet, scene, name, detail = picture_facts(index, seed)
-    return {"pet": asdict(pet), "scene": asdict(scene), "name": name, "detail": detail}
-
-
 def draw_parts(work: Path, count: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
     """Draw this process's share of ``count`` pictures: ``work/world/part-NNN.npy``.
 
@@ -69,7 +62,6 @@ def draw_parts(work: Path, count: int, seed: int, rank: int = 0, ranks: int = 1)
     (folder / "world.json").write_text(json.dumps({"count": count, "seed": seed, "side": MASTER}))
 
 
-def load_masters(work: Path, count: int) -> list[np.ndarray]:
-    """Parts (PART, 128, 128, 3) that exist, memory-mapped, at most ``count`` pictures."""
-    paths = [work / "world" / f"part-{p:03d}.npy" for p in range(-(-count // PART))]
-    return [np.load(path, mmap_mode="r") for path in paths if path.exists()]
+def load_masters(work: Path) -> list[np.ndarray]:
+    """Every part (PART, 128, 128, 3), memory-mapped."""
+    return [np.load(path, mmap_mode="r") for path in sorted((work / "world").glob("part-*.npy"))]

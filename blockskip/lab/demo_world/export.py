@@ -53,12 +53,13 @@ def export_pipeline(work: Path, kind: type[Demo], out: Path, name: str = "flow")
     return facts
 
 
-def warm_start(work: Path, kind: type[Demo], folder: Path) -> None:
+def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True) -> None:
     """Fill an empty ``work`` with the weights of a model folder, so that training goes on from
     there.
 
-    The VAE is taken as finished; transformer and text encoders go on learning, with fresh
-    optimisers. Counters come from ``folder/demo_model.json``; seconds start at zero.
+    The VAE is taken as finished if ``vae_done``, else it goes on learning and its factors are
+    measured again; transformer and text encoders go on learning, with fresh optimisers. Counters come
+    from ``folder/demo_model.json``.
     """
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     facts = json.loads((folder / "demo_model.json").read_text())
@@ -67,11 +68,16 @@ def warm_start(work: Path, kind: type[Demo], folder: Path) -> None:
         for part in ("transformer", *kind.ENCODERS)
         for name, tensor in getattr(pipe, part).state_dict().items()
     }
+    work.mkdir(parents=True, exist_ok=True)
     known = ("shift_factor", "scaling_factor")
     factors = {name: value for name, value in pipe.vae.config.items() if name in known}
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "factors.json").write_text(json.dumps(factors))
-    parallel.save({"vae": pipe.vae.state_dict(), "done": True}, work / "vae.pt")
-    counters = {"step": facts["step"], "samples": facts["samples"], "seconds": 0.0, "done": False}
+    if vae_done:
+        (work / "factors.json").write_text(json.dumps(factors))
+    vae = {"vae": pipe.vae.state_dict(), "optimisers": [], "step": 0, "seconds": 0.0}
+    parallel.save(vae | {"done": vae_done}, work / "vae.pt")
+    counters = {"step": facts["step"], "samples": facts["samples"], "done": False}
+    counters["seconds"] = (
+        0.0 if facts["done"] else facts["seconds"]
+    )  # another training, or the same
     state = {"model": model, "average": model, "optimisers": [], "depth": kind.DEEP} | counters
     parallel.save(state, work / "flow.pt")

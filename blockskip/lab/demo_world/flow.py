@@ -5,64 +5,87 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from blockskip.lab.demo_world import parallel
-from blockskip.lab.demo_world.latents import BUCKETS, CAPTIONS, load_buckets
+from blockskip.lab.demo_world.latents import CAPTIONS, load_buckets
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
 
 log = logging.getLogger(__name__)
-BATCH = {"full64": 16, "close64": 16, "full32": 36, "crop32": 36}
-WIDE = 56  # crops of 64 px pictures from this side (pixels) on are captioned as whole ones
-TEXT_KIND = {"full64": "plain", "close64": "close", "full32": "plain", "crop32": "crop"}
-T_MEAN = 0.35
+TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
+WIDE = 0.875  # crops from this share of the picture's side on are captioned as whole ones
+T_MEAN = 0.35  # of the logit of t at 64 px; twice the side hides as much under twice the noise
 GROW_AT = 0.42
 MUON_FACTOR = 2.0
-
-
-def bucket_shares(progress: float) -> list[float]:
-    """Probability of each bucket per step: half size first, full size later; more crops and
-    close-ups than whole pictures, since they are the harder ones: a face is all detail."""
-    large = 0.3 + 0.4 * min(progress / 0.1, 1.0)
-    return [0.4 * large, 0.6 * large, 0.4 * (1 - large), 0.6 * (1 - large)]
+HELD_OUT = 500  # pictures, the last ones, that are only looked at
+FLAT = 0.7  # share of the training before the rate comes down
+WARM_UP = 60  # steps after a start
+AVERAGE = 0.999
+CHECK_T = (0.1, 0.35, 0.6, 0.85)
 
 
 class Feeder:
     """Draws batches of one process."""
 
-    def __init__(self, work: Path, seed: int, rank: int, batches: int = 1) -> None:
-        """Everything is held in memory: about 150 MB."""
-        self.num = {bucket: n * batches for bucket, n in BATCH.items()}
-        self.buckets, self.ids = load_buckets(work), np.load(work / "captions.npz")
-        self.ids = {key: torch.from_numpy(self.ids[key]).long() for key in self.ids.files}
+    def __init__(self, work: Path, kind: type[Demo], seed: int, rank: int) -> None:
+        """Everything is held in memory: about 500 MB at 128 px."""
+        self.kind = kind
+        self.buckets, ids = load_buckets(work), np.load(work / "captions.npz")
+        self.ids = {key: torch.from_numpy(ids[key]).long() for key in ids.files}
         self.names = sorted(key.removeprefix("plain_") for key in self.ids if "plain" in key)
         self.random = torch.Generator().manual_seed(seed * 1000 + rank)
+        self.rows = {name: self._rows(data["index"]) for name, data in self.buckets.items()}
+
+    def _rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row numbers to learn from, and those to look at."""
+        seen = index < len(self.ids[f"plain_{self.names[0]}"]) - HELD_OUT
+        return seen.nonzero()[:, 0], (~seen).nonzero()[:, 0]
 
     def _times(self, bucket: str, side: torch.Tensor) -> torch.Tensor:
         """Logit-normal t; for most of the crops, the t at which that crop side is used."""
-        t = torch.sigmoid(T_MEAN + torch.randn(len(side), generator=self.random))
-        if bucket == "crop32":
+        native = self.kind.NATIVE_PX
+        mean = T_MEAN + (math.log(native / 64) if bucket == "full" else 0.0)
+        t = torch.sigmoid(mean + torch.randn(len(side), generator=self.random))
+        if bucket == "crop":
             jitter = 0.25 * (torch.rand(len(side), generator=self.random) - 0.5)
-            tied = ((side - 32) / 32 + jitter).clamp(0.01, 0.99)
+            tied = ((2 * side - native) / native + jitter).clamp(0.01, 0.99)
             t = torch.where(torch.rand(len(side), generator=self.random) < 0.8, tied, t)
         return t
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
         """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
-        data, n = self.buckets[bucket], self.num[bucket]
-        rows = torch.randint(len(data["index"]), (n,), generator=self.random)
+        rows, n = self.rows[bucket][0], self.kind.BATCH[bucket]
+        rows = rows[torch.randint(len(rows), (n,), generator=self.random)]
+        t = self._times(bucket, self.buckets[bucket]["side"][rows])
+        return self._noised(bucket, rows, t, self.random)
+
+    def check(self, bucket: str, n: int = 48) -> Iterator[dict[str, torch.Tensor]]:
+        """The same ``n`` pictures that nothing is learnt from, with the same noise, once a t."""
+        for k, t in enumerate(CHECK_T):
+            rows = self.rows[bucket][1][:n]
+            noise = torch.Generator().manual_seed(k)
+            yield self._noised(bucket, rows, torch.full((len(rows),), t), noise)
+
+    def _noised(
+        self, bucket: str, rows: torch.Tensor, t: torch.Tensor, random: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        data, native = self.buckets[bucket], self.kind.NATIVE_PX
         clean, index = data["latent"][rows].float(), data["index"][rows]
-        noise = torch.randn(clean.shape, generator=self.random)
-        t = self._times(bucket, data["side"][rows])
+        noise = torch.randn(clean.shape, generator=random)
         share = t[:, None, None, None]
-        which = torch.randint(CAPTIONS, (n,), generator=self.random)
-        wide = data["side"][rows, None] >= WIDE
+        which = torch.randint(CAPTIONS, (len(rows),), generator=random)
+        wide = (bucket != "close") & (data["side"][rows, None] >= WIDE * native)
         return {
             "latents": (1 - share) * clean + share * noise,
             "target": noise - clean,
@@ -76,6 +99,29 @@ class Feeder:
                 for name in self.names
             },
         }
+
+
+@contextmanager
+def autocast(enabled: bool) -> Iterator[None]:
+    """bf16 products, attention's among them: the backward of torch's fused kernel is slower in bf16
+    than plain products are (12 against 16 pictures of 128 px a second on one core)."""
+    if not enabled:
+        yield
+        return
+
+    def products(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(-1).to(value.dtype) @ value
+
+    fused, functional.scaled_dot_product_attention = (
+        functional.scaled_dot_product_attention,
+        products,
+    )
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            yield
+    finally:
+        functional.scaled_dot_product_attention = fused
 
 
 def optimisers(model: Demo, muon: bool, rate: float) -> list[torch.optim.Optimizer]:
@@ -111,11 +157,12 @@ class Pretraining:
         self.model = kind(*self.depth)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, muon, rate)
-        self.step, self.seconds, self.samples = 0, 0.0, 0
+        self.step, self.since, self.seconds, self.samples = 0, 0, 0.0, 0
         self.sums: dict = defaultdict(lambda: [0.0, 0])
         if saved:
             self.load(saved)
-        self.feeder = Feeder(work, seed + 17 * self.step, rank, kind.BATCHES)
+        self.feeder = Feeder(work, kind, seed + 17 * self.step, rank)
+        self.bf16 = parallel.fast_bf16()
         self.choice = np.random.default_rng([seed, self.step])
 
     def load(self, state: dict) -> None:
@@ -125,6 +172,7 @@ class Pretraining:
         if state["optimisers"]:  # a warm start has none
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
+            self.since = state["since"]
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
 
     def deepen(self) -> None:
@@ -134,7 +182,7 @@ class Pretraining:
         torch.manual_seed(self.seed + 1)
         self.average = self.kind.grown(self.average).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, self.muon, self.rate)
-        self.depth = self.kind.DEEP
+        self.depth, self.since = self.kind.DEEP, 0
 
     def save(self, done: bool = False) -> None:
         """Write the checkpoint atomically."""
@@ -146,6 +194,7 @@ class Pretraining:
                 "depth": self.depth,
                 "optimisers": [o.state_dict() for o in self.optimisers],
                 "step": self.step,
+                "since": self.since,  # steps of these optimisers
                 "seconds": self.seconds,
                 "samples": self.samples,
             },
@@ -154,29 +203,36 @@ class Pretraining:
 
     def train_step(self, progress: float, ranks: int) -> None:
         """One batch of one bucket (the same on all processes), one update."""
-        bucket = str(self.choice.choice(BUCKETS, p=bucket_shares(progress)))
+        shares = self.kind.bucket_shares(progress)
+        bucket = str(self.choice.choice(list(shares), p=list(shares.values())))
         batch = self.feeder.batch(bucket)
         target = batch.pop("target")
-        loss = (self.model(**batch) - target).square().mean()
+        with autocast(self.bf16):
+            velocity = self.model(**batch)
+        loss = (velocity.float() - target).square().mean()
         loss.backward()
         parallel.average(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 factor = MUON_FACTOR if isinstance(optimiser, Muon) else 1.0
-                group["lr"] = self.rate * factor * parallel.schedule(progress, flat=0.2)
+                group["lr"] = self.rate * factor * self._schedule(progress)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        self.samples += self.feeder.num[bucket] * ranks
+        self.step, self.since = self.step + 1, self.since + 1
+        self.samples += self.kind.BATCH[bucket] * ranks
         self._follow()
         self.sums[bucket][0] += loss.item()
         self.sums[bucket][1] += 1
 
+    def _schedule(self, progress: float) -> float:
+        """Factor of the rate: flat for most of the way; optimisers that start afresh begin low."""
+        return min(1.0, (self.since + 1) / WARM_UP) * parallel.schedule(progress, FLAT, warmup=0)
+
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the running average towards the weights."""
-        keep = min(0.998, (1 + self.step) / (12 + self.step))
+        keep = min(AVERAGE, (1 + self.since) / (12 + self.since))
         ours, theirs = list(self.average.parameters()), list(self.model.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - keep)
 
@@ -189,10 +245,27 @@ class Pretraining:
             "progress": round(progress, 4),
         }
         row |= {k: round(total / n, 4) for k, (total, n) in sorted(self.sums.items())}
+        self._log(row)
+        self.sums.clear()
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Append the averaged weights' losses on held-out pictures, by bucket and t, to the log."""
+        row: dict = {"step": self.step, "samples": self.samples, "seconds": round(self.seconds)}
+        for bucket in self.feeder.buckets:
+            losses = []
+            for batch in self.feeder.check(bucket):
+                target = batch.pop("target")
+                with autocast(self.bf16):
+                    velocity = self.average(**batch)
+                losses.append((velocity.float() - target).square().mean().item())
+            row[f"unseen_{bucket}"] = [round(loss, 4) for loss in losses]
+        self._log(row)
+
+    def _log(self, row: dict) -> None:
         with self.log_path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         log.info("flow %s", row)
-        self.sums.clear()
 
 
 def train_flow(
@@ -210,10 +283,10 @@ def train_flow(
 ) -> None:
     """One process of pretraining; goes on from ``work/NAME.pt`` and ends with ``done`` in it."""
     job = Pretraining(work, kind, seed, rank, muon, rate, name)
-    before = time.monotonic() - job.seconds
+    before = time.process_time() - job.seconds
     saved, sheet = time.monotonic(), int(job.seconds / 60 / sheet_minutes)
     while True:
-        job.seconds = parallel.agree(time.monotonic() - before)
+        job.seconds = parallel.agree(time.process_time() - before)
         progress = parallel.progress_of(job.step, steps, job.seconds, minutes)
         if progress >= 1:
             break
@@ -222,11 +295,12 @@ def train_flow(
         job.train_step(progress, ranks)
         if rank == 0 and job.step % 50 == 0:
             job.report(progress)
-        if rank == 0 and time.monotonic() - saved > 90:
+        if rank == 0 and time.monotonic() - saved > 120:
             job.save()
             saved = time.monotonic()
             if int(job.seconds / 60 / sheet_minutes) > sheet:
                 sheet = int(job.seconds / 60 / sheet_minutes)
+                job.check()
                 _sheet(job)
     if rank == 0:
         job.save(done=True)

@@ -1,8 +1,8 @@
 """Encoding the drawn world once: four buckets of latents, and their captions as token ids.
 
-Buckets: ``full64`` whole pictures at 64 px, ``close64`` heads at 64 px, ``full32`` whole
-pictures at 32 px, ``crop32`` squares of 32 to 64 px of the 64 px picture, shrunk to 32 px, which is
-what dynamic patch sampling feeds.
+Buckets, for a model whose whole pictures are N px: ``full`` whole pictures at N px, ``close`` heads
+at 64 px, ``half`` whole pictures at N/2 px, ``crop`` squares of N/2 to N px of the picture, shrunk to
+N/2 px, which is what dynamic patch sampling feeds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.vae import crop_box, shrink, to_tensor
 
 log = logging.getLogger(__name__)
-BUCKETS = ("full64", "close64", "full32", "crop32")
-CROP_SIDES = (32, 40, 48, 56, 64)
+BUCKETS = ("full", "close", "half", "crop")
+CLOSE_PX = 64
+CROP_SIDES = (1, 1.25, 1.5, 1.75, 2)  # in halves of the picture
 CAPTIONS = 6
 
 
@@ -48,18 +49,20 @@ def encode(
     return torch.cat(parts).numpy()
 
 
-def _views(master: np.ndarray, rng: np.random.Generator) -> list[tuple[str, np.ndarray, int]]:
-    """All (bucket, picture, crop side) of one drawn picture."""
-    whole = (0, 0, MASTER, MASTER)
-    photo = shrink(master, whole, 64)
-    views = [("full64", photo, 64), ("full32", shrink(photo, (0, 0, 64, 64), 32), 64)]
-    for side in rng.choice(CROP_SIDES, 2, replace=False):
-        box = crop_box(rng, int(side), 64, rng.random() < 0.35)
-        views.append(("crop32", shrink(photo, tuple(map(round, box)), 32), int(side)))
+def _views(
+    master: np.ndarray, native: int, rng: np.random.Generator
+) -> list[tuple[str, np.ndarray, int]]:
+    """All (bucket, picture, crop side in pixels of the ``native`` picture) of one drawn picture."""
+    half = native // 2
+    photo = shrink(master, (0, 0, MASTER, MASTER), native)
+    views = [("full", photo, native), ("half", shrink(photo, (0, 0, native, native), half), native)]
+    for share in rng.choice(CROP_SIDES, 2, replace=False):
+        side = int(share * half)
+        box = crop_box(rng, side, native, rng.random() < 0.35)
+        views.append(("crop", shrink(photo, tuple(map(round, box)), half), side))
     if rng.random() < 0.8:
-        side = rng.uniform(68, 80)
-        box = crop_box(rng, side, MASTER, True, stray=0.03)
-        views.append(("close64", shrink(master, box, 64), 32))
+        box = crop_box(rng, rng.uniform(68, 80), MASTER, True, stray=0.03)
+        views.append(("close", shrink(master, box, CLOSE_PX), half))
     return views
 
 
@@ -67,7 +70,7 @@ def encode_parts(rank: int, ranks: int, work: Path, kind: type[Demo], seed: int)
     """Encode this process's share of the parts into ``work/latents/part-NNN.npz``; resumable."""
     vae, folder = load_vae(work, kind), work / "latents"
     folder.mkdir(exist_ok=True)
-    for part, masters in enumerate(load_masters(work, 10**6)):
+    for part, masters in enumerate(load_masters(work)):
         path = folder / f"part-{part:03d}.npz"
         if part % ranks != rank or path.exists():
             continue
@@ -85,7 +88,7 @@ def _encode_part(
     rng = np.random.default_rng([seed, 77, part])
     rows: dict[str, list] = {bucket: [] for bucket in BUCKETS}
     for k in range(len(masters)):
-        for bucket, picture, side in _views(masters[k], rng):
+        for bucket, picture, side in _views(masters[k], kind.NATIVE_PX, rng):
             rows[bucket].append((picture, part * PART + k, side))
     arrays = {}
     for bucket, found in rows.items():
@@ -111,10 +114,10 @@ def write_captions(work: Path, kind: type[Demo], count: int, seed: int) -> None:
 
 
 def measure_factors(work: Path, kind: type[Demo]) -> None:
-    """Write ``factors.json``: shift = mean and scaling = 1 / std of the 64 px latents. An
+    """Write ``factors.json``: shift = mean and scaling = 1 / std of whole pictures' latents. An
     autoencoder that knows no shift has latents about zero, as training asks of it."""
     parts = sorted((work / "latents").glob("part-*.npz"))[:6]
-    sample = np.concatenate([np.load(p)["full64"] for p in parts]).astype(np.float32)
+    sample = np.concatenate([np.load(p)["full"] for p in parts]).astype(np.float32)
     factors = {"scaling_factor": float(1 / sample.std())}
     if "shift_factor" in kind.build_ae().config:
         factors["shift_factor"] = float(sample.mean())

@@ -18,7 +18,7 @@ class Demo(nn.Module, ABC):
 
     SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
     FAMILY: of blockskip/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption.
-    BATCHES: of flow.BATCH that a step learns from.
+    NATIVE_PX: side of its whole pictures. BATCH: pictures of each bucket (latents.py) in a step.
     """
 
     SHALLOW: tuple[int, ...]
@@ -27,8 +27,14 @@ class Demo(nn.Module, ABC):
     FAMILY: str
     FOLDER: str
     MAX_SEQUENCE_LENGTH: int
-    BATCHES = 1
+    NATIVE_PX: int
+    BATCH: dict[str, int]
     transformer: nn.Module
+
+    @staticmethod
+    @abstractmethod
+    def bucket_shares(progress: float) -> dict[str, float]:
+        """Probability of each bucket in a step at ``progress`` in [0, 1]."""
 
     @abstractmethod
     def forward(self, latents: Tensor, t: Tensor, **ids: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Muon in float32, its orthogonalisation shared out between the processes.
+"""Muon, its orthogonalisation shared out between the processes.
 
-torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware.
+torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware, and
+on one matrix after the other.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
+from blockskip.lab.demo_world import parallel
+
 
 def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     """Newton-Schulz: (n, a, b) with a <= b to nearly orthonormal rows, same shape."""
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    if parallel.fast_bf16():
+        x = x.bfloat16()
     for _ in range(rounds):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return x
+    return x.to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):

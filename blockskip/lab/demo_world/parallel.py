@@ -82,10 +82,16 @@ def launch(worker: Callable, ranks: int, *args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
         if ranks == 1:
+            torch.set_num_threads(1)
             return worker(0, 1, *args)
         torch.multiprocessing.start_processes(
             _enter, (worker, ranks, meeting, args), nprocs=ranks, start_method="spawn"
         )
+
+
+def fast_bf16() -> bool:
+    """Whether this processor multiplies bf16 itself: products take a third of the time, then."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def schedule(

@@ -53,7 +53,7 @@ def pretrain(
     steps: int = 0,
     seed: int = 7,
     count: int = 16000,
-    vae_minutes: float = 12.0,
+    vae_minutes: float | None = None,
     vae_steps: int = 0,
     ranks: int = 2,
     start_from: Path | None = None,
@@ -61,16 +61,21 @@ def pretrain(
     """Train a demo model in ``work`` and write the pipeline folder ``out``; resumable.
 
     ``minutes`` and ``steps`` bound the transformer's training (whichever is first; 0 = unbounded),
-    ``vae_minutes`` and ``vae_steps`` the VAE's; ``count`` pictures are drawn. ``start_from``: a
-    model folder to go on from when ``work`` is empty. Returns the facts that ``export_pipeline``
-    writes.
+    ``vae_minutes`` and ``vae_steps`` the VAE's (default: 12 minutes from nothing, none for the VAE
+    of ``start_from``); minutes are each process's processor time, so that a pause costs nothing.
+    ``count`` pictures are drawn. ``start_from``: a model folder to go on from when ``work`` is
+    empty. Returns the facts that ``export_pipeline`` writes.
     """
     work.mkdir(parents=True, exist_ok=True)
+    rate = 3e-3
     if start_from and not (work / "flow.pt").exists():
-        warm_start(work, kind, start_from)
+        warm_start(work, kind, start_from, vae_done=not vae_minutes)
+    if start_from:
+        rate = 1.5e-3  # what is learnt already is not to be lost
     parallel.launch(_draw, ranks, work, count, seed)
     if not _done(work / "vae.pt"):
-        parallel.launch(train_vae, ranks, work, kind, vae_minutes, vae_steps, seed)
+        bounds = (12.0 if vae_minutes is None else vae_minutes, vae_steps)
+        parallel.launch(train_vae, ranks, work, kind, *bounds, seed, rate)
     parallel.launch(encode_parts, ranks, work, kind, seed)
     if not (work / "factors.json").exists():
         measure_factors(work, kind)

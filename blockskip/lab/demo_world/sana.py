@@ -36,7 +36,21 @@ class DemoSana(Demo):
     FAMILY = "sana"
     FOLDER = "demo-sana"
     MAX_SEQUENCE_LENGTH = LENGTH
-    BATCHES = 3  # a picture is 64 tokens: Muon's work in a step is that for ten pictures
+    NATIVE_PX = 64
+    # a picture is 64 tokens: Muon's work in a step is that for ten pictures
+    BATCH = {"full": 48, "close": 48, "half": 108, "crop": 108}
+
+    @staticmethod
+    def bucket_shares(progress: float) -> dict[str, float]:
+        """Half size first, full size later; more crops and close-ups than whole pictures, since they
+        are the harder ones: a face is all detail."""
+        large = 0.3 + 0.4 * min(progress / 0.1, 1.0)
+        return {
+            "full": 0.4 * large,
+            "close": 0.6 * large,
+            "half": 0.4 * (1 - large),
+            "crop": 0.6 * (1 - large),
+        }
 
     def __init__(self, layers: int = DEEP[0]) -> None:
         super().__init__()

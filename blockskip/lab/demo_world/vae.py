@@ -51,16 +51,19 @@ def crop_box(
     return (x, y, x + side, y + side)
 
 
-def _batch(masters: list[np.ndarray], rng: np.random.Generator, batch: int) -> torch.Tensor:
-    """``batch`` pictures at 64 px, or four times as many at 32 px; a quarter in swapped colours."""
-    small = rng.random() < 0.25
+def _batch(
+    masters: list[np.ndarray], native: int, rng: np.random.Generator, batch: int
+) -> torch.Tensor:
+    """``batch`` pictures of ``native`` px, or in half of the cases four times as many of half the
+    side; a quarter of them in swapped colours."""
+    small = rng.random() < 0.5
+    whole = 0.4 if small else 1.0 if native == MASTER else 0.6
     pictures = []
     for _ in range(4 * batch if small else batch):
         master = masters[rng.integers(len(masters))][rng.integers(PART)]
-        side = MASTER if rng.random() < (0.4 if small else 0.6) else rng.uniform(64, 128)
-        picture = shrink(
-            master, crop_box(rng, side, MASTER, rng.random() < 0.6), 32 if small else 64
-        )
+        side = MASTER if rng.random() < whole else rng.uniform(64, 128)
+        box = crop_box(rng, side, MASTER, rng.random() < 0.6)
+        picture = shrink(master, box, native // 2 if small else native)
         pictures.append(picture[..., rng.permutation(3)] if rng.random() < 0.25 else picture)
     return to_tensor(np.stack(pictures))
 
@@ -100,8 +103,9 @@ def _restore(path: Path, vae: nn.Module, optimisers: list) -> tuple[int, float]:
         return 0, 0.0
     state = torch.load(path, weights_only=True)
     vae.load_state_dict(state["vae"])
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
+    if state["optimisers"]:  # a warm start has none
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
     return state["step"], state["seconds"]
 
 
@@ -128,8 +132,8 @@ def train_vae(
     minutes: float,
     steps: int,
     seed: int,
-    batch: int = 6,
     rate: float = 3e-3,
+    batch: int = 6,
 ) -> None:
     """One process of VAE training; goes on from ``work/vae.pt``; writes ``work/vae.jsonl``."""
     torch.manual_seed(seed)
@@ -139,16 +143,16 @@ def train_vae(
         torch.optim.AdamW([p for p in vae.parameters() if p.ndim == 1], rate),
     ]
     step, spent = _restore(path, vae, optimisers)
-    masters, unseen = load_masters(work, 10**6), unseen_pictures(64)
+    masters, unseen = load_masters(work), unseen_pictures(64, kind.NATIVE_PX)
     rng = np.random.default_rng([seed, rank, step])
     torch.manual_seed(seed * 1000 + rank * 100 + step)
-    before, saved, losses, progress = time.monotonic() - spent, time.monotonic(), [0.0], 0.0
+    before, saved, losses, progress = time.process_time() - spent, time.monotonic(), [0.0], 0.0
     while progress < 1:
         progress = parallel.agree(
-            parallel.progress_of(step, steps, time.monotonic() - before, minutes)
+            parallel.progress_of(step, steps, time.process_time() - before, minutes)
         )
         if rank == 0 and (progress >= 1 or time.monotonic() - saved > 45):
-            saved, spent = time.monotonic(), time.monotonic() - before
+            saved, spent = time.monotonic(), time.process_time() - before
             quality = psnr(vae, kind, unseen)
             _report(work, quality, step, spent, min(progress, 1.0), losses)
             parallel.save(_state(vae, optimisers, step, spent) | {"done": progress >= 1}, path)
@@ -156,7 +160,13 @@ def train_vae(
         if progress < 1:
             factor = parallel.schedule(progress, flat=0.4)
             losses.append(
-                _update(vae, kind, optimisers, _batch(masters, rng, batch), rate * factor)
+                _update(
+                    vae,
+                    kind,
+                    optimisers,
+                    _batch(masters, kind.NATIVE_PX, rng, batch),
+                    rate * factor,
+                )
             )
             step += 1
 
