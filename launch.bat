@@ -76,7 +76,7 @@ exit /b %CODE%
 :test
 set "WORDS=%*"
 set "WORDS=%WORDS:~4%"
-"%P%" -I "%HERE%blockskip\doctor.py" fits dev
+"%P%" -I "%HERE%blockskip\cli\doctor.py" fits dev
 if "%errorlevel%"=="0" goto tested
 "%P%" -I -c "%PINS%" "%HERE%pyproject.toml" dev >"%ENV%\dev.txt"
 "%P%" -I -m pip install --no-compile -r "%ENV%\dev.txt"
@@ -109,7 +109,7 @@ echo It suits the program's earlier files: where a package is missing now, go ba
 exit /b 0
 
 :failed
-if /i "%~1"=="doctor" if defined PY %PY% -I "%HERE%blockskip\doctor.py" %2 %3
+if /i "%~1"=="doctor" if defined PY %PY% -I "%HERE%blockskip\cli\doctor.py" %2 %3
 echo.
 echo BlockSkip Studio could not start.
 echo %WHY%
@@ -131,7 +131,7 @@ rem the Python that it was made from may be gone
 if not "%errorlevel%"=="0" exit /b 1
 fc /b "%HERE%pyproject.toml" "%ENV%\pyproject.toml" >nul 2>nul
 if "%errorlevel%"=="0" exit /b 0
-"%P%" -I "%HERE%blockskip\doctor.py" fits
+"%P%" -I "%HERE%blockskip\cli\doctor.py" fits
 if not "%errorlevel%"=="0" exit /b 1
 rem something else in it has changed
 copy /y "%HERE%pyproject.toml" "%ENV%\pyproject.toml" >nul
@@ -245,7 +245,7 @@ set "HAVE=%1"
 if not defined CARD set "DONE=1"
 if "%1"=="cpu" set "DONE=1"
 if defined DONE exit /b 0
-"%P%" -I "%HERE%blockskip\doctor.py" card >nul
+"%P%" -I "%HERE%blockskip\cli\doctor.py" card >nul
 if "%errorlevel%"=="0" set "DONE=1"
 if not defined DONE echo This build does not compute on the graphics card.
 exit /b 0

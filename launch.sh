@@ -29,7 +29,7 @@ export UV_CACHE_DIR="$home/.venv-uv" # on the same disk, so that files are linke
 # not compiled ahead: that takes minutes, and most of it is never imported
 # What is said while installing goes to stderr: stdout is the command's own (--json).
 install() { "$py" -I -m pip install --no-compile "$@" >&2; }
-doctor() { "$py" -I "$home/blockskip/doctor.py" "$@"; }
+doctor() { "$py" -I "$home/blockskip/cli/doctor.py" "$@"; }
 
 # The pins of pyproject.toml, or of one of its extras: the only place where they are written.
 pins() {
@@ -213,7 +213,7 @@ doctor) # must help most where nothing works
     if ! (ensure); then
         find_python || fail "no Python was found to examine this computer with." "Install Python 3.12."
         shift
-        exec "$python" -I "$home/blockskip/doctor.py" "$@"
+        exec "$python" -I "$home/blockskip/cli/doctor.py" "$@"
     fi
     ;;
 *) ensure ;;

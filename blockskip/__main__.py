@@ -2,7 +2,7 @@
 
 import sys
 
-from blockskip.cli import main
+from blockskip.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,7 +28,7 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     """The file that takes longest is begun early, or one process would wait for the other's end."""
     items.sort(
-        key=lambda item: "browser/" not in item.nodeid and "test_whole_way" not in item.nodeid
+        key=lambda item: "browser/" not in item.nodeid and "test_whole_run" not in item.nodeid
     )
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.launching import FOLDER, ROOT, repin
 
 import blockskip
-from blockskip import doctor
+from blockskip.cli import doctor
 
-ROOT = Path(doctor.ROOT)
-FOLDER = "Müller's cats & dogs (1)"
 TOOLS = "awk cat cmp cp df dirname env grep mkdir mv printf readlink rm sh uname".split()
 
 STUB = r"""#!/bin/sh
@@ -36,8 +35,8 @@ echo "$*" >>"$STUB_LOG"
 for word in "$@"; do last=$word; done
 case "$*" in
 *"-m venv"*) mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
-*"doctor.py fits"*) exit "${STUB_FITS:-1}" ;;
-*"doctor.py card"*) exit "${STUB_CARD:-0}" ;;
+*"cli/doctor.py fits"*) exit "${STUB_FITS:-1}" ;;
+*"cli/doctor.py card"*) exit "${STUB_CARD:-0}" ;;
 *"pip install"*"${STUB_MISSING:-nothing}"*) exit 1 ;;
 *"import torch"*) exit "${STUB_IMPORT:-0}" ;;
 *"-m blockskip"*) shift 2; printf '<%s>' "$PYTHONPATH" "${PYTHONHOME:-}" "$PWD" "$@"
@@ -95,11 +94,6 @@ def installed(done):
     return [
         re.sub(r".*pip install (--no-compile )?", "", x) for x in done.calls if "pip install" in x
     ]
-
-
-def repin(place):
-    text = (place.home / "pyproject.toml").read_text().replace("==6.31.0", "==6.32.0")
-    (place.home / "pyproject.toml").write_text(text)
 
 
 def test_a_fresh_computer_gets_an_environment_and_then_the_studio(place):
@@ -218,12 +212,12 @@ def test_test_installs_its_tools_and_hands_on_words_and_code(place):
         "-m ruff check .",
         "-m pytest -n 2 --dist loadscope --no-loadscope-reorder -k a b",
     ]
-    assert any("doctor.py fits dev" in x for x in done.calls)
+    assert any("cli/doctor.py fits dev" in x for x in done.calls)
 
 
 def test_doctor_answers_even_where_nothing_can_be_installed(place):
     done = launch(place, "doctor", "--report", "r.txt", STUB_MISSING="torch", STUB_IMPORT="1")
-    assert done.calls[-1].endswith("blockskip/doctor.py --report r.txt")
+    assert done.calls[-1].endswith("blockskip/cli/doctor.py --report r.txt")
     assert launch(place, "doctor").calls[-1] == "-m blockskip doctor"
 
 

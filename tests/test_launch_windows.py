@@ -7,7 +7,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from test_launch import FOLDER, ROOT, repin
+from helpers.launching import FOLDER, ROOT, repin
 
 # The pretended python.exe for wine; under other names it plays the tools that launch.bat uses.
 STUB_C = r"""
@@ -50,8 +50,8 @@ int wmain(int argc, wchar_t **argv) {
         _wmkdir(to);
         return !CopyFileW(self, wcscat(to, L"\\python.exe"), FALSE);
     }
-    if (wcsstr(line, L"doctor.py|fits|")) return env(L"STUB_FITS", 1);
-    if (wcsstr(line, L"doctor.py|card|")) return env(L"STUB_CARD", 0);
+    if (wcsstr(line, L"cli/doctor.py|fits|")) return env(L"STUB_FITS", 1);
+    if (wcsstr(line, L"cli/doctor.py|card|")) return env(L"STUB_CARD", 0);
     if (wcsstr(line, L"disk_usage")) return env(L"STUB_ROOM", 0);
     if (wcsstr(line, L"|pip|install|")) return env(L"STUB_PIP", 0);
     if (wcsstr(line, L"import torch")) return env(L"STUB_IMPORT", 0);

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from blockskip.events import Memory
+from blockskip.core.events import Memory
 
 log = logging.getLogger(__name__)
 GIB = 1024**3

@@ -1,6 +1,6 @@
 """The only code that moves weights: which device, and what is there now.
 
-Whether a weight waits on another device, in RAM or in a file (memory/stream.py) is decided when a
+Whether a weight waits on another device, in RAM or in a file (memory/streaming.py) is decided when a
 model is opened; what is written here treats them alike:
 
     resident   here inside, where they were before afterwards       hold     here until let go
@@ -10,14 +10,14 @@ model is opened; what is written here treats them alike:
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
 
-from blockskip.events import UserError
-from blockskip.memory.stream import Missing, distinct, missing
+from blockskip.core.errors import UserError
+from blockskip.memory.streaming import Missing, distinct, missing
 
 HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
 
@@ -34,29 +34,6 @@ def pick_device(name: str = "auto") -> torch.device:
         f"This machine has no working device “{name}”.",
         f"Use --device auto; it would take {found.type if found else 'cpu'}.",
     )
-
-
-def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
-    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.
-
-    Buffers that no file holds (frequencies of positions) are there as they were made, which is how
-    the libraries load them: rounded to bfloat16, positions far into a text would be others.
-    """
-    from accelerate import init_empty_weights
-
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # as the libraries do: it decides what they make
-    try:
-        with init_empty_weights(include_buffers=False):
-            model = build()
-    finally:
-        torch.set_default_dtype(usual)
-    if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
-        model.tie_weights()
-    saved = model.state_dict(keep_vars=True).values()
-    for tensor in (*model.parameters(), *(t for t in saved if t.is_floating_point())):
-        tensor.data = tensor.data.to(dtype)
-    return model.requires_grad_(False).eval()
 
 
 def hold(device: torch.device, *modules: nn.Module, keep: bool = False) -> list[Missing]:

@@ -15,11 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from blockskip import captions, config, files, photos, runs, sources
-from blockskip.config import Settings
-from blockskip.events import UserError
-from blockskip.runs import Run
-from blockskip.studio import choices, draft, plans, run_view, texts, watch
+from blockskip.core import files, presets
+from blockskip.core.errors import UserError
+from blockskip.core.paths import data_dir
+from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.data import captions, photos
+from blockskip.models import sources
+from blockskip.runs.run import Run, create_run, list_runs
+from blockskip.studio import draft, plans, run_preferences, run_state, run_view, strings
 from blockskip.studio.plans import DEMO
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ _train_lock = threading.Lock()
 
 
 def log_path() -> Path:
-    return runs.data_dir() / "studio.log"
+    return data_dir() / "studio.log"
 
 
 def told(fn: Callable) -> Callable:
@@ -47,7 +50,7 @@ def told(fn: Callable) -> Callable:
             ) from error
         except Exception as error:
             log.exception("%s failed", fn.__name__)
-            text = texts.GENERAL_ERROR.format(log=log_path())
+            text = strings.GENERAL_ERROR.format(log=log_path())
             raise gr.Error(html.escape(text), print_exception=False) from error
 
     return wrapper
@@ -81,11 +84,11 @@ def _usable(key: str, value: object) -> bool:
         case "kind" | "name":
             return isinstance(value, str)
         case "model":
-            return isinstance(value, str) and value in config.model_rows()
+            return isinstance(value, str) and value in presets.model_rows()
         case "budget" | "steps" | "rank" | "seed":
             return isinstance(value, int | float) and math.isfinite(value)
         case "speed":
-            return value in tuple(config.PREVIEW_SPEEDS)
+            return value in tuple(PREVIEW_SPEEDS)
     return False
 
 
@@ -108,11 +111,11 @@ def choose(given: dict, photos_count: int) -> Settings:
     """Settings from the answers. Raises UserError for what is missing or cannot work."""
     trigger, class_name = trigger_word(given["name"]), kind_word(given["kind"])
     if not class_name:
-        raise UserError(texts.NO_KIND, texts.NO_KIND_REMEDY)
+        raise UserError(strings.NO_KIND, strings.NO_KIND_REMEDY)
     if not trigger:
-        raise UserError(texts.NO_NAME, texts.NO_NAME_REMEDY)
+        raise UserError(strings.NO_NAME, strings.NO_NAME_REMEDY)
     if trigger == class_name:
-        raise UserError(texts.WORDING_SAME, texts.NO_NAME_REMEDY)
+        raise UserError(strings.WORDING_SAME, strings.NO_NAME_REMEDY)
     found = plans.plan_for(given, trigger, class_name, photos_count)
     if found.plan is None:
         raise found.error
@@ -128,7 +131,7 @@ def train(
     steps: float | None,
     seed: float | None,
     rank: float | None,
-    speed: Literal[tuple(config.PREVIEW_SPEEDS)],
+    speed: Literal[tuple(PREVIEW_SPEEDS)],
     anyway: bool,
 ) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
@@ -144,16 +147,16 @@ def train(
         given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
-            raise UserError(texts.NO_PHOTOS, texts.NO_PHOTOS_REMEDY)
-        if config.model_row(settings.model).demo and own and not anyway:
-            raise UserError(texts.OWN_PHOTOS_TITLE, texts.OWN_PHOTOS_REMEDY)
+            raise UserError(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
+        if presets.model_row(settings.model).demo and own and not anyway:
+            raise UserError(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
         _refuse_absent(settings.model)
         if uploads:
             run = _create_from_uploads(settings, uploads)
         else:
-            run = runs.create(settings, draft.put_down(lambda text: caption(text, settings)))
-        choices.save(run, pet=" ".join(name.split())[:40], drawn=not own)
-        watch.start(run)
+            run = create_run(settings, draft.put_down(lambda text: caption(text, settings)))
+        run_preferences.save(run, pet=" ".join(name.split())[:40], drawn=not own)
+        run_state.start(run)
         if not uploads:
             draft.clear()
         return run.name
@@ -183,7 +186,7 @@ def resume(run: str) -> str:
     """Go on with a training that was paused, stopped, cut off or failed."""
     with _train_lock:
         _refuse_when_busy()
-        watch.start(find(run))
+        run_state.start(find(run))
     return run
 
 
@@ -198,21 +201,21 @@ def extend(run: str, steps: int) -> str:
     with _train_lock:
         _refuse_when_busy()
         found = find(run)
-        done = watch.watch(found).step
+        done = run_state.watch(found).step
         if not steps or int(steps) <= done:
-            raise UserError(texts.EXTEND_LESS.format(steps=done), texts.EXTEND_LESS_REMEDY)
+            raise UserError(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
         found.lengthen(int(steps))
-        watch.start(found)
+        run_state.start(found)
     return run
 
 
 def status(run: str = "") -> dict:
     """How a training goes: run, state, stage, step, steps, percent, loss, exported. "" = the
     newest."""
-    latest = runs.list_runs()[:1]
+    latest = list_runs()[:1]
     if not run and not latest:
         return {"run": "", "state": "none"}
-    story = watch.watch(find(run) if run else latest[0])
+    story = run_state.watch(find(run) if run else latest[0])
     exported = story.exported
     return {
         "run": story.run.name,
@@ -241,20 +244,20 @@ def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0
 
 def find(name: str) -> Run:
     """A run by its name; paths are not accepted here. Raises UserError when there is none."""
-    found = next((run for run in runs.list_runs() if run.name == name), None)
+    found = next((run for run in list_runs() if run.name == name), None)
     if found is None:
-        raise UserError(texts.NO_RUN, texts.NO_RUN_REMEDY)
+        raise UserError(strings.NO_RUN, strings.NO_RUN_REMEDY)
     return found
 
 
 def load_demo() -> None:
     """Put the demo pet's photos into the draft, and its kind and name into the answers."""
-    from blockskip.cli import demo_pet
+    from blockskip.data.demo_photos import demo_pet
 
     folder, kind = demo_pet()
     draft.clear()
     draft.add([folder], demo=True)
-    draft.answer(kind=kind, name=texts.DEMO_NAME, model=DEMO)
+    draft.answer(kind=kind, name=strings.DEMO_NAME, model=DEMO)
 
 
 def again(run: str) -> None:
@@ -262,10 +265,10 @@ def again(run: str) -> None:
     old = find(run)
     settings = old.settings()
     draft.clear()
-    draft.add([old.photos_dir], demo=bool(choices.load(old).get("drawn")))
+    draft.add([old.photos_dir], demo=bool(run_preferences.load(old).get("drawn")))
     draft.answer(
         kind=settings.class_name,
-        name=choices.pet_name(old),
+        name=run_preferences.pet_name(old),
         model=settings.model,
         budget=settings.budget_gib,
         steps=settings.steps,
@@ -276,27 +279,29 @@ def again(run: str) -> None:
 
 
 def _refuse_when_busy() -> None:
-    busy = watch.running()
+    busy = run_state.running()
     if busy is not None:
-        raise UserError(f"“{choices.pet_name(busy)}” is being trained.", texts.BUSY_REMEDY)
+        raise UserError(
+            f"“{run_preferences.pet_name(busy)}” is being trained.", strings.BUSY_REMEDY
+        )
 
 
 def _refuse_absent(model: str) -> None:
-    row = config.model_row(model)
+    row = presets.model_row(model)
     try:
         sources.find_model(row)
     except UserError as error:
-        title = texts.MODEL_MISSING.format(title=row.title)
-        raise UserError(title, texts.MODEL_MISSING_REMEDY) from error
+        title = strings.MODEL_MISSING.format(title=row.title)
+        raise UserError(title, strings.MODEL_MISSING_REMEDY) from error
 
 
 def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:
     good, bad = photos.read_photos([Path(path) for path in uploads], settings.subject_caption)
     if not good:
-        raise UserError("; ".join(f"{r.name}: {r.reason}" for r in bad), texts.NO_PHOTOS_REMEDY)
-    with tempfile.TemporaryDirectory(dir=runs.data_dir()) as folder:
+        raise UserError("; ".join(f"{r.name}: {r.reason}" for r in bad), strings.NO_PHOTOS_REMEDY)
+    with tempfile.TemporaryDirectory(dir=data_dir()) as folder:
         clean = []
         for photo in good:
             clean.append(Path(folder) / f"{files.fingerprint(photo.sha)}.png")
             photos.reencode(photo.path, clean[-1])
-        return runs.create(settings, clean)
+        return create_run(settings, clean)

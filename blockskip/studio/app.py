@@ -19,9 +19,11 @@ import webbrowser
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from blockskip import __version__, config, files, place, runs
-from blockskip.events import UserError
-from blockskip.studio import texts
+from blockskip import __version__
+from blockskip.core import files, paths
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ASSETS
+from blockskip.studio import strings
 
 log = logging.getLogger("blockskip.studio")
 HOST = "127.0.0.1"
@@ -52,23 +54,23 @@ def main(
     """
     if data_dir is not None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
-    data = runs.data_dir()
+    data = paths.data_dir()
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         told = files.disk_error(data, error)
-        if place.memo().exists():  # chosen on the page: the way back must not need the page
-            told = UserError(told.title, texts.DATA_GONE.format(memo=place.memo()))
+        if paths.memo().exists():  # chosen on the page: the way back must not need the page
+            told = UserError(told.title, strings.DATA_GONE.format(memo=paths.memo()))
         raise told from error
     _start_log(data)
     open_already = running_url(data)
     if open_already:
-        log.info(texts.ALREADY_OPEN, texts.APP, open_already)
+        log.info(strings.ALREADY_OPEN, strings.APP, open_already)
         if not (window and _show_window(open_already)) and browser:
             webbrowser.open(open_already)
         return 0
     page, url = launch(free_port(port or USUAL_PORT), data)
-    log.info(texts.OPEN_AT, texts.APP, url)
+    log.info(strings.OPEN_AT, strings.APP, url)
     try:
         if window and _show_window(url):
             return 0
@@ -77,7 +79,7 @@ def main(
         while True:  # in naps, so that Ctrl-C is heard on Windows too
             time.sleep(1)
     except KeyboardInterrupt:
-        log.info(texts.CLOSED)
+        log.info(strings.CLOSED)
     finally:
         (data / "studio.json").unlink(missing_ok=True)
         with contextlib.redirect_stdout(None):
@@ -90,13 +92,13 @@ def _show_window(url: str) -> bool:
     try:
         import webview
     except ImportError:
-        log.info(texts.NO_WINDOW)
+        log.info(strings.NO_WINDOW)
         return False
     try:
-        webview.create_window(texts.APP, url, width=1280, height=900)
+        webview.create_window(strings.APP, url, width=1280, height=900)
         webview.start()
     except Exception as error:  # no browser engine of the system's that it could use
-        log.info(texts.NO_WINDOW)
+        log.info(strings.NO_WINDOW)
         log.warning("no window: %s", error)
         return False
     return True
@@ -130,10 +132,10 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         footer_links=[],
         strict_cors=True,
         theme=theme.theme(),
-        css=f':root {{ --drop-words: "{texts.PHOTOS_DROP}"; }}',
-        css_paths=[config.ASSETS / "studio.css"],
-        head=f"<script>{(config.ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
-        favicon_path=config.ASSETS / "icon.png",
+        css=f':root {{ --drop-words: "{strings.PHOTOS_DROP}"; }}',
+        css_paths=[ASSETS / "studio.css"],
+        head=f"<script>{(ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
+        favicon_path=ASSETS / "icon.png",
         app_kwargs={
             "middleware": guard.middleware(),
             "routes": [hello, *pictures.routes()],
@@ -172,7 +174,7 @@ def free_port(wanted: int) -> int:
 
 def _identity(data: Path) -> dict[str, str]:
     return {
-        "app": texts.APP,
+        "app": strings.APP,
         "version": __version__,
         "data": files.fingerprint(str(data.resolve())),
     }

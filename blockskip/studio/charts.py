@@ -10,8 +10,8 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blockskip.events import Memory
-from blockskip.studio import texts
+from blockskip.core.events import Memory
+from blockskip.studio import strings
 from blockskip.studio.series import Series
 
 WIDTH, HEIGHT = 600, 200
@@ -30,10 +30,10 @@ class Line:
 def loss_chart(losses: Series, steps: int) -> str:
     """The loss of each step, thin, and its running mean, bold."""
     raw, mean = losses.means(), losses.smooth()
-    lines = [Line("raw", texts.LOSS_RAW, raw), Line("loss", texts.LOSS_MEAN, mean)]
-    last = f"{mean[-1][1]:.3f}" if mean else texts.CHART_EMPTY
-    end = texts.STEP_OF.format(n=int(raw[-1][0]), total=steps) if raw else ""
-    return _figure(texts.LOSS_CHART, f"{last}, {end}", lines, "", end, texts.LOSS_ABOUT)
+    lines = [Line("raw", strings.LOSS_RAW, raw), Line("loss", strings.LOSS_MEAN, mean)]
+    last = f"{mean[-1][1]:.3f}" if mean else strings.CHART_EMPTY
+    end = strings.STEP_OF.format(n=int(raw[-1][0]), total=steps) if raw else ""
+    return _figure(strings.LOSS_CHART, f"{last}, {end}", lines, "", end, strings.LOSS_ABOUT)
 
 
 def memory_charts(
@@ -53,23 +53,23 @@ def memory_charts(
         last = series.last[1] if series and series.last else None
         return Line(key, words.format(now=last) if last is not None else "", points)
 
-    ours = line("vram_gib", "ours", texts.CHART_OURS)
-    card = line("vram_used_gib", "other", texts.CHART_CARD)
+    ours = line("vram_gib", "ours", strings.CHART_OURS)
+    card = line("vram_used_gib", "other", strings.CHART_CARD)
     charts = []
     if ours.points or card.points:
-        mark = (budget, texts.CHART_BUDGET.format(budget=budget))
-        about = texts.CHART_CARD_ABOUT.format(total=now.vram_total_gib)
-        charts.append(_figure(texts.CHART_VRAM, about, [card, ours], "GB", end, about, mark))
+        mark = (budget, strings.CHART_BUDGET.format(budget=budget))
+        about = strings.CHART_CARD_ABOUT.format(total=now.vram_total_gib)
+        charts.append(_figure(strings.CHART_VRAM, about, [card, ours], "GB", end, about, mark))
     ram = [
-        line("ram_used_gib", "other", texts.CHART_PC),
-        line("rss_gib", "ours", texts.CHART_OURS),
+        line("ram_used_gib", "other", strings.CHART_PC),
+        line("rss_gib", "ours", strings.CHART_OURS),
     ]
-    about = texts.CHART_RAM_ABOUT.format(total=now.ram_total_gib)
-    charts.append(_figure(texts.CHART_RAM, about, ram, "GB", end, about))
+    about = strings.CHART_RAM_ABOUT.format(total=now.ram_total_gib)
+    charts.append(_figure(strings.CHART_RAM, about, ram, "GB", end, about))
     if now.disk_free_gib >= 0:
-        disk = [line("disk_run_gib", "ours", texts.CHART_DISK_RUN)]
-        about = texts.CHART_DISK_ABOUT.format(free=now.disk_free_gib)
-        charts.append(_figure(texts.CHART_DISK, about, disk, "GB", end, about))
+        disk = [line("disk_run_gib", "ours", strings.CHART_DISK_RUN)]
+        about = strings.CHART_DISK_ABOUT.format(free=now.disk_free_gib)
+        charts.append(_figure(strings.CHART_DISK, about, disk, "GB", end, about))
     return "".join(charts)
 
 
@@ -103,7 +103,7 @@ def _figure(
         height = 100 * (1 - mark[0] / top)
         marked = f'<span class="mark" style="top:{height:.1f}%"><span>{html.escape(mark[1])}</span></span>'
     drawn = any(len(line.points) > 1 for line in lines)
-    empty = "" if drawn else f'<span class="empty">{html.escape(texts.CHART_EMPTY)}</span>'
+    empty = "" if drawn else f'<span class="empty">{html.escape(strings.CHART_EMPTY)}</span>'
     said = html.escape(f"{title}: {', '.join(line.name for line in lines if line.name)} {label}")
     return (
         f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>'

@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from blockskip import boxes, files, photo_features, photos, runs
-from blockskip.boxes import Box
-from blockskip.events import UserError
-from blockskip.studio import texts
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.paths import data_dir
+from blockskip.data import photo_features, photos, subject_boxes
+from blockskip.data.subject_boxes import Box
+from blockskip.studio import strings
 
 _lock = threading.RLock()
 _adding: tuple[int, int] | None = None
@@ -62,7 +64,7 @@ class Draft:
 
 
 def photos_dir() -> Path:
-    return runs.data_dir() / "draft" / "photos"
+    return data_dir() / "draft" / "photos"
 
 
 def load() -> Draft:
@@ -132,10 +134,10 @@ def _take(made: Kept | tuple[str, str]) -> None:
     with _lock:
         old = load()
         if any(kept.sha == made.sha for kept in old.photos):
-            _refuse(made.name, texts.PHOTO_TWICE)
+            _refuse(made.name, strings.PHOTO_TWICE)
         elif len(old.photos) >= MOST:
             (photos_dir() / made.file).unlink(missing_ok=True)
-            _refuse(made.name, texts.PHOTOS_MOST.format(most=MOST))
+            _refuse(made.name, strings.PHOTOS_MOST.format(most=MOST))
         else:
             _write_beside(made)
             _save(replace(old, photos=(*old.photos, made)))
@@ -232,7 +234,7 @@ def _prepare(path: Path, captions: dict[str, str], demo: bool) -> Kept | tuple[s
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
     caption = captions.get(path.stem, photo.caption)
-    box, proposal = _numbers(photo.box), _numbers(boxes.propose(small))
+    box, proposal = _numbers(photo.box), _numbers(subject_boxes.propose(small))
     return Kept(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 
 
@@ -242,7 +244,7 @@ def _numbers(box: Box | None) -> tuple[float, ...] | None:
 
 def _write_beside(kept: Kept) -> None:
     """The frame where a run looks for it."""
-    boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
+    subject_boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
 
 
 def _kept(data: dict) -> Kept:
@@ -263,4 +265,4 @@ def _save(draft: Draft) -> Draft:
 
 
 def _file() -> Path:
-    return runs.data_dir() / "draft" / "draft.json"
+    return data_dir() / "draft" / "draft.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blockskip.studio import pictures, texts
-from blockskip.studio.words import clock, e, press, size
+from blockskip.studio import pictures, strings
+from blockskip.studio.formatting import clock, e, press, size
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Listed:
 def trainings(listed: Sequence[Listed]) -> str:
     """A card a training, newest first."""
     if not listed:
-        return f'<section class="card"><h2>{texts.LIST_TITLE}</h2><p class="hint">{texts.LIST_EMPTY}</p></section>'
+        return f'<section class="card"><h2>{strings.LIST_TITLE}</h2><p class="hint">{strings.LIST_EMPTY}</p></section>'
     rows = "".join(map(_row, listed))
     return (
-        f'<section class="card"><div class="title"><h2>{texts.LIST_TITLE}</h2></div>'
+        f'<section class="card"><div class="title"><h2>{strings.LIST_TITLE}</h2></div>'
         f'<ul class="trainings">{rows}</ul></section>'
     )
 
 
 def _row(one: Listed) -> str:
-    facts = texts.LIST_FACTS.format(
-        state=texts.STATES[one.state],
+    facts = strings.LIST_FACTS.format(
+        state=strings.STATES[one.state],
         step=one.step,
         steps=one.steps,
         model=one.model,
@@ -45,14 +45,14 @@ def _row(one: Listed) -> str:
         started=clock(one.started),
     )
     image = f'<img src="{one.picture}" alt="">' if one.picture else '<span class="blank"></span>'
-    buttons = press("open", texts.LIST_OPEN, "primary", run=one.run)
-    buttons += press("again", texts.LIST_AGAIN, run=one.run)
+    buttons = press("open", strings.LIST_OPEN, "primary", run=one.run)
+    buttons += press("again", strings.LIST_AGAIN, run=one.run)
     if one.state != "running":
         buttons += press(
-            "rename", texts.LIST_RENAME, run=one.run, ask=texts.LIST_RENAME_ASK, value=one.pet
+            "rename", strings.LIST_RENAME, run=one.run, ask=strings.LIST_RENAME_ASK, value=one.pet
         )
-        ask = texts.LIST_DELETE_ASK.format(name=one.pet, size=size(one.bytes))
-        buttons += press("delete", texts.LIST_DELETE, "danger", run=one.run, confirm=ask)
+        ask = strings.LIST_DELETE_ASK.format(name=one.pet, size=size(one.bytes))
+        buttons += press("delete", strings.LIST_DELETE, "danger", run=one.run, confirm=ask)
     return (
         f'<li>{image}<div><h3>{e(one.pet)}</h3><p class="hint">{e(facts)}</p>'
         f'<p class="presses">{buttons}</p></div></li>'

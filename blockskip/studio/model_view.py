@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockskip.downloads import Download
-from blockskip.housekeeping import Usage
-from blockskip.sources import Offer
-from blockskip.studio import texts
-from blockskip.studio.words import duration, e, press
+from blockskip.models.sources import Offer
+from blockskip.models.sources.download_process import Download
+from blockskip.runs.storage import Usage
+from blockskip.studio import strings
+from blockskip.studio.formatting import duration, e, press
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def models(shelf: Shelf, chosen: str) -> str:
         begun = begun and not offer.demo  # those are here from the start
         known = offer.common or begun or offer.model == chosen
         (first if known else more).append(_row(offer, shelf, offer.model == chosen))
-    rest = f"<details><summary>{texts.MODEL_MORE}</summary>{''.join(more)}</details>"
+    rest = f"<details><summary>{strings.MODEL_MORE}</summary>{''.join(more)}</details>"
     rest = rest if more else ""
     return (
-        f'<div class="models" role="radiogroup" aria-label="{texts.MODEL_TITLE}">{"".join(first)}{rest}'
+        f'<div class="models" role="radiogroup" aria-label="{strings.MODEL_TITLE}">{"".join(first)}{rest}'
         f"</div>{_comfyui(shelf)}{_place(shelf)}"
     )
 
@@ -45,7 +45,7 @@ def models(shelf: Shelf, chosen: str) -> str:
 def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
     download = shelf.downloads.get(offer.model)
     running = download is not None and download.state == "running"
-    state = texts.MODEL_STATES[offer.state].format(need=offer.download_gib)
+    state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
     more = _needs(offer, shelf, download) if chosen else ""
     return (
         f'<div class="model{" chosen" if chosen else ""}">'
@@ -59,10 +59,10 @@ def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
 def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     """What the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
-        return f'<p class="hint">{texts.MODEL_DEMO}</p>'
+        return f'<p class="hint">{strings.MODEL_DEMO}</p>'
     about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
     if offer.state == "ready":
-        where = texts.MODEL_READY.format(where=offer.where)
+        where = strings.MODEL_READY.format(where=offer.where)
         return f'{about}<p class="hint path">{e(where)}</p>'
     problem = offer.problem
     if download is not None and download.state == "failed":
@@ -70,20 +70,20 @@ def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
     for folder in shelf.found.get(offer.model, ()):
         parts.append(
-            f'<p class="hint path">{e(texts.MODEL_FOUND.format(where=folder))}</p>'
-            + press("use_comfyui", texts.MODEL_USE_FOUND, "primary", folder=folder, slow=1)
+            f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=folder))}</p>'
+            + press("use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1)
         )
     return "".join(parts) + _download(offer, shelf, download)
 
 
 def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     if download is not None and download.state == "running":
-        return press("fetch_stop", texts.MODEL_FETCH_STOP, model=offer.model)
-    text = texts.MODEL_NEEDS if offer.fits else texts.MODEL_NO_ROOM
+        return press("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
+    text = strings.MODEL_NEEDS if offer.fits else strings.MODEL_NO_ROOM
     words = text.format(need=offer.download_gib, free=offer.free_gib)
     if not offer.fits:
         return f'<p class="hint warn">{e(words)}</p>'
-    button = texts.MODEL_FETCH_MORE if offer.state == "partial" else texts.MODEL_FETCH
+    button = strings.MODEL_FETCH_MORE if offer.state == "partial" else strings.MODEL_FETCH
     button = button.format(need=offer.download_gib)
     token = _token(offer, shelf) if offer.gated else ""
     ready = not offer.gated or shelf.token_kept
@@ -93,17 +93,17 @@ def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
 
 def _token(offer: Offer, shelf: Shelf) -> str:
     said = shelf.said.get("token", "")
-    ask = _field("token", texts.MODEL_TOKEN, secret=True, model=offer.model)
-    ask += press("token", texts.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1)
+    ask = _field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
+    ask += press("token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1)
     if shelf.token_kept:
-        ask = f"<details><summary>{texts.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
-    about = texts.MODEL_TOKEN_KEPT if shelf.token_kept else texts.MODEL_GATED
+        ask = f"<details><summary>{strings.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
+    about = strings.MODEL_TOKEN_KEPT if shelf.token_kept else strings.MODEL_GATED
     told = f'<p class="hint" role="status">{e(said)}</p>' if said else ""
     return f'<p class="hint">{about}</p>{ask}{told}'
 
 
 def _licence(offer: Offer) -> str:
-    words = e(texts.MODEL_LICENCE.format(licence=offer.licence))
+    words = e(strings.MODEL_LICENCE.format(licence=offer.licence))
     if not offer.licence_url.startswith("https://"):
         return f'<p class="hint">{words}</p>'
     return f'<p class="hint"><a href="{e(offer.licence_url)}" target="_blank" rel="noopener">{words}</a></p>'
@@ -111,9 +111,11 @@ def _licence(offer: Offer) -> str:
 
 def _progress(download: Download) -> str:
     done, total = download.bytes_done / 2**30, max(download.bytes_total, 1) / 2**30
-    speed = texts.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
-    left = texts.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
-    words = texts.MODEL_FETCHING.format(done=done, total=total, speed=speed, left=left).strip(" ·")
+    speed = strings.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
+    left = strings.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
+    words = strings.MODEL_FETCHING.format(done=done, total=total, speed=speed, left=left).strip(
+        " ·"
+    )
     share = int(100 * done / total)
     return (
         f'<progress class="bar working" max="100" value="{share}" aria-label="{e(words)}"></progress>'
@@ -125,10 +127,10 @@ def _comfyui(shelf: Shelf) -> str:
     """A way to name ComfyUI's folder, for those who have one."""
     said = shelf.said.get("comfyui", "")
     return (
-        f"<details><summary>{texts.COMFYUI_FOLDER}</summary>"
-        f'<p class="hint">{texts.COMFYUI_FOLDER_ABOUT}</p>'
-        f"{_field('comfyui', texts.COMFYUI_FOLDER)}"
-        f"{press('use_comfyui', texts.COMFYUI_USE, field='comfyui', slow=1)}"
+        f"<details><summary>{strings.COMFYUI_FOLDER}</summary>"
+        f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
+        f"{_field('comfyui', strings.COMFYUI_FOLDER)}"
+        f"{press('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
         f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
     )
 
@@ -136,7 +138,7 @@ def _comfyui(shelf: Shelf) -> str:
 def _place(shelf: Shelf) -> str:
     """Where models and trainings are kept, what they take, and a button that frees caches."""
     usage = shelf.usage
-    about = texts.DATA_ABOUT.format(
+    about = strings.DATA_ABOUT.format(
         folder=shelf.folder,
         free=usage.free_gib,
         models=usage.models_gib,
@@ -145,12 +147,12 @@ def _place(shelf: Shelf) -> str:
     )
     clean = ""
     if usage.caches_gib >= 0.05:
-        clean = press("clean", texts.DATA_CLEAN.format(caches=usage.caches_gib))
+        clean = press("clean", strings.DATA_CLEAN.format(caches=usage.caches_gib))
     said = shelf.said.get("data", "")
     return (
-        f'<details><summary>{texts.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
-        f"{_field('folder', texts.DATA_MOVE)}<p class='hint'>{texts.DATA_MOVE_ABOUT}</p>"
-        f"{press('move_data', texts.DATA_MOVE_DO, field='folder')}"
+        f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
+        f"{_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
+        f"{press('move_data', strings.DATA_MOVE_DO, field='folder')}"
         f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
     )
 

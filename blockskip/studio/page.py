@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from blockskip.studio import actions, draft, outcome, panels, presses, screen, texts
+from blockskip.studio import actions, click_handlers, draft, panels, result_actions, screen, strings
 from blockskip.studio.actions import told
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ DRAWN = "nav list photos models plan own_words busy hero compare pictures".split
 
 def build() -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title=texts.APP, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(title=strings.APP, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         ui = panels.hidden() | panels.header() | panels.setup() | panels.run_view()
         seen = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
         asked = [ui["shown"], ui["tokens"]]
@@ -46,7 +46,7 @@ def build() -> gr.Blocks:
         _wire_run(ui, refreshed)
         gr.api(told(actions.status), api_name="status", concurrency_limit=None)
         gr.api(told(actions.plan), api_name="plan", concurrency_limit=None)
-        gr.api(told(outcome.export), api_name="export", concurrency_limit=None)
+        gr.api(told(result_actions.export), api_name="export", concurrency_limit=None)
     return page
 
 
@@ -80,13 +80,15 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
         ).then(**refreshed)
     ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
-    ui["paint"].click(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
-    ui["prompt"].submit(told(outcome.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["paint"].click(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
+    ui["prompt"].submit(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
     ui["format"].input(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(
         **refreshed
     )
     ui["make"].click(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(**refreshed)
-    ui["to_comfyui"].click(told(outcome.to_comfyui), shown, None, **PRESSED).then(**refreshed)
+    ui["to_comfyui"].click(told(result_actions.to_comfyui), shown, None, **PRESSED).then(
+        **refreshed
+    )
     ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **PRESSED).then(**refreshed)
     filled = [ui[name] for name in (*ANSWERS, "sent")]
     ui["again"].click(told(again), shown, [shown, *filled], **PRESSED)
@@ -99,7 +101,7 @@ def open_page() -> list:
         return [shown, *screen.frame(shown, ""), *fill()]
     except Exception:
         log.exception("the page could not be opened")
-        text = html.escape(texts.GENERAL_ERROR.format(log=actions.log_path()))
+        text = html.escape(strings.GENERAL_ERROR.format(log=actions.log_path()))
         raise gr.Error(text, print_exception=False) from None
 
 
@@ -123,7 +125,7 @@ def _frame(shown: str, tokens: str, fresh: bool) -> list:
 
 def press(shown: str, event: gr.EventData) -> list:
     """A press inside a drawn part: what it does, and where it leads."""
-    led = presses.press(shown or "", dict(event._data or {}))
+    led = click_handlers.press(shown or "", dict(event._data or {}))
     stays = led is None
     return [gr.skip() if stays else led.shown, *(fill() if led and led.fills else _untouched())]
 
@@ -158,7 +160,7 @@ def answer(*values: object) -> str:
 
 def choose_format(run: str, format: str) -> None:
     """Which programs the file is for."""
-    outcome.choose(run, format=format)
+    result_actions.choose(run, format=format)
 
 
 def again(run: str) -> list:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components.base import Component
 
-from blockskip import config
-from blockskip.studio import plans, texts
+from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.studio import plans, strings
 
 Widgets = dict[str, Component]
 PHOTO_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff"]
@@ -44,7 +44,7 @@ def header() -> Widgets:
     """Name of the app, the four steps, and the way to other trainings."""
     with gr.Row(elem_id="header"):
         html(
-            f'<div class="brand">{ICON}<div><h1>{texts.APP}</h1><p>{texts.TAGLINE}</p></div></div>',
+            f'<div class="brand">{ICON}<div><h1>{strings.APP}</h1><p>{strings.TAGLINE}</p></div></div>',
             elem_id="brand",
             min_width=200,
         )
@@ -62,7 +62,7 @@ def setup() -> Widgets:
                 with gr.Column(elem_classes="card"):
                     ui |= _pet()
                 with gr.Column(elem_classes="card"):
-                    _title("", texts.MODEL_TITLE)
+                    _title("", strings.MODEL_TITLE)
                     ui["models"] = html(elem_id="models", js="models")
         with gr.Column(elem_classes="card"):
             ui |= _budget()
@@ -71,33 +71,33 @@ def setup() -> Widgets:
 
 
 def _photos() -> Widgets:
-    _title(1, texts.PHOTOS_TITLE, texts.PHOTOS_ABOUT)
+    _title(1, strings.PHOTOS_TITLE, strings.PHOTOS_ABOUT)
     files = gr.File(
         file_count="multiple",
         file_types=[*PHOTO_TYPES, ".txt"],
-        label=texts.PHOTOS_LABEL,
+        label=strings.PHOTOS_LABEL,
         elem_id="drop",
         height=150,
         show_label=False,
     )
-    demo = gr.Button(texts.PHOTOS_DEMO, elem_id="demo", size="md")
+    demo = gr.Button(strings.PHOTOS_DEMO, elem_id="demo", size="md")
     return {"files": files, "demo": demo, "photos": html(elem_id="photos", js="photos")}
 
 
 def _pet() -> Widgets:
-    _title("", texts.PET_TITLE)
+    _title("", strings.PET_TITLE)
     with gr.Row():
         kind = gr.Dropdown(
-            list(texts.PET_KINDS),
+            list(strings.PET_KINDS),
             value="cat",
-            label=texts.PET_KIND,
+            label=strings.PET_KIND,
             allow_custom_value=True,
             elem_id="kind",
             min_width=150,
         )
         name = gr.Textbox(
-            label=texts.PET_NAME,
-            placeholder=texts.PET_NAME_EXAMPLE,
+            label=strings.PET_NAME,
+            placeholder=strings.PET_NAME_EXAMPLE,
             max_lines=1,
             max_length=40,
             elem_id="name",
@@ -107,14 +107,14 @@ def _pet() -> Widgets:
 
 
 def _budget() -> Widgets:
-    _title(2, texts.BUDGET_TITLE, texts.BUDGET_ABOUT)
+    _title(2, strings.BUDGET_TITLE, strings.BUDGET_ABOUT)
     low, high = plans.budget_range()
     budget = gr.Slider(
         low,
         high,
         value=plans.default_budget(),
         step=plans.STEP_GIB,
-        label=texts.BUDGET_LABEL,
+        label=strings.BUDGET_LABEL,
         elem_id="budget",
         buttons=[],
     )
@@ -126,18 +126,18 @@ def _budget() -> Widgets:
 def _advanced() -> Widgets:
     """What hardly anybody needs to change; an empty field means the studio's own choice."""
     fields = (
-        ("steps", texts.STEPS, texts.STEPS_INFO, 1, 20000),
-        ("rank", texts.RANK, texts.RANK_INFO, 1, 256),
-        ("seed", texts.SEED, texts.SEED_INFO, 0, 2**31 - 1),
+        ("steps", strings.STEPS, strings.STEPS_INFO, 1, 20000),
+        ("rank", strings.RANK, strings.RANK_INFO, 1, 256),
+        ("seed", strings.SEED, strings.SEED_INFO, 0, 2**31 - 1),
     )
-    with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"):
+    with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
         with gr.Row():
             numbers = {
                 name: gr.Number(
                     None,
                     label=label,
                     info=info,
-                    placeholder=texts.AUTOMATIC,
+                    placeholder=strings.AUTOMATIC,
                     minimum=least,
                     maximum=most,
                     precision=0,
@@ -147,10 +147,10 @@ def _advanced() -> Widgets:
                 for name, label, info, least, most in fields
             }
         speed = gr.Radio(
-            list(config.PREVIEW_SPEEDS),
-            value=config.Settings.preview_speed,
-            label=texts.SPEED,
-            info=texts.SPEED_INFO,
+            list(PREVIEW_SPEEDS),
+            value=Settings.preview_speed,
+            label=strings.SPEED,
+            info=strings.SPEED_INFO,
             elem_id="speed",
         )
     return numbers | {"speed": speed}
@@ -159,8 +159,8 @@ def _advanced() -> Widgets:
 def _go() -> Widgets:
     with gr.Column(visible=False, elem_classes="note warning", elem_id="own") as own:
         own_words = html(elem_id="own_words", js="presses")
-        anyway = gr.Checkbox(False, label=texts.OWN_PHOTOS_ANYWAY, elem_id="anyway")
-    train = gr.Button(texts.TRAIN, variant="primary", elem_id="train")
+        anyway = gr.Checkbox(False, label=strings.OWN_PHOTOS_ANYWAY, elem_id="anyway")
+    train = gr.Button(strings.TRAIN, variant="primary", elem_id="train")
     return {
         "own": own,
         "own_words": own_words,
@@ -178,10 +178,10 @@ def run_view() -> Widgets:
             ui["messages"] = html(elem_id="messages", visible=False)
             with gr.Row(elem_id="controls"):
                 for name, text, variant in (
-                    ("pause", texts.PAUSE, "secondary"),
-                    ("resume", texts.RESUME, "primary"),
-                    ("stop", texts.STOP, "secondary"),
-                    ("look", texts.LOOK, "secondary"),
+                    ("pause", strings.PAUSE, "secondary"),
+                    ("resume", strings.RESUME, "primary"),
+                    ("stop", strings.STOP, "secondary"),
+                    ("look", strings.LOOK, "secondary"),
                 ):
                     ui[name] = _button(name, text, variant)
             ui["notes"] = html(elem_id="notes", visible=False)
@@ -200,9 +200,9 @@ def _results() -> Widgets:
             ui = {"hero": html(elem_id="hero", js="presses")}
             with gr.Row(elem_id="export"):
                 ui["format"] = gr.Dropdown(
-                    [(words, name) for name, words in texts.FORMATS.items()],
+                    [(words, name) for name, words in strings.FORMATS.items()],
                     value="comfyui",
-                    label=texts.FORMAT,
+                    label=strings.FORMAT,
                     elem_id="format",
                     filterable=False,
                     interactive=True,
@@ -210,17 +210,17 @@ def _results() -> Widgets:
                     scale=0,
                 )
                 ui["lora"] = gr.DownloadButton(
-                    texts.DOWNLOAD,
+                    strings.DOWNLOAD,
                     variant="primary",
                     size="md",
                     elem_id="lora",
                     scale=0,
                     min_width=190,
                 )
-                ui["make"] = _button("make", texts.MAKE, "primary")
-                ui["to_comfyui"] = _button("to_comfyui", texts.TO_COMFYUI)
+                ui["make"] = _button("make", strings.MAKE, "primary")
+                ui["to_comfyui"] = _button("to_comfyui", strings.TO_COMFYUI)
                 ui["workflow"] = gr.DownloadButton(
-                    texts.DOWNLOAD_WORKFLOW,
+                    strings.DOWNLOAD_WORKFLOW,
                     size="md",
                     visible=False,
                     elem_id="workflow",
@@ -239,10 +239,10 @@ def _results() -> Widgets:
 
 def _own_pictures() -> Widgets:
     html(
-        f'<div class="title"><h2>{texts.OWN_TITLE}</h2><p class="hint">{texts.OWN_ABOUT}</p></div>'
+        f'<div class="title"><h2>{strings.OWN_TITLE}</h2><p class="hint">{strings.OWN_ABOUT}</p></div>'
     )
     prompt = gr.Textbox(
-        label=texts.OWN_PROMPT, max_lines=2, max_length=400, elem_id="prompt", lines=1
+        label=strings.OWN_PROMPT, max_lines=2, max_length=400, elem_id="prompt", lines=1
     )
     with gr.Row(elem_id="paint_row"):
         strength = gr.Slider(
@@ -250,24 +250,26 @@ def _own_pictures() -> Widgets:
             1.5,
             value=1.0,
             step=0.05,
-            label=texts.STRENGTH,
-            info=texts.STRENGTH_INFO,
+            label=strings.STRENGTH,
+            info=strings.STRENGTH_INFO,
             elem_id="strength",
             min_width=220,
             buttons=[],
         )
         paint_seed = gr.Number(
             None,
-            label=texts.SEED,
-            info=texts.PAINT_SEED_INFO,
-            placeholder=texts.RANDOM,
+            label=strings.SEED,
+            info=strings.PAINT_SEED_INFO,
+            placeholder=strings.RANDOM,
             minimum=0,
             maximum=2**31 - 1,
             precision=0,
             elem_id="paint_seed",
             min_width=150,
         )
-        paint = gr.Button(texts.PAINT, variant="primary", size="md", elem_id="paint", min_width=150)
+        paint = gr.Button(
+            strings.PAINT, variant="primary", size="md", elem_id="paint", min_width=150
+        )
     return {
         "prompt": prompt,
         "strength": strength,
@@ -278,19 +280,19 @@ def _own_pictures() -> Widgets:
 
 
 def _go_on() -> Widgets:
-    html(f'<div class="title"><h2>{texts.GO_ON_TITLE}</h2></div>')
+    html(f'<div class="title"><h2>{strings.GO_ON_TITLE}</h2></div>')
     with gr.Row(elem_id="go_on"):
         more = gr.Number(
-            label=texts.MORE_STEPS,
-            info=texts.MORE_STEPS_INFO,
+            label=strings.MORE_STEPS,
+            info=strings.MORE_STEPS_INFO,
             minimum=1,
             maximum=100000,
             precision=0,
             elem_id="more",
             min_width=170,
         )
-        extend = gr.Button(texts.EXTEND, size="md", elem_id="extend", min_width=150)
-        again = gr.Button(texts.AGAIN, size="md", elem_id="again", min_width=150)
+        extend = gr.Button(strings.EXTEND, size="md", elem_id="extend", min_width=150)
+        again = gr.Button(strings.AGAIN, size="md", elem_id="again", min_width=150)
     return {"more": more, "extend": extend, "again": again}
 
 

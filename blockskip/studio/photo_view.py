@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from blockskip import captions, photo_checks
-from blockskip.boxes import Box
-from blockskip.config import Settings
-from blockskip.studio import draft, pictures, texts
+from blockskip.core.settings import Settings
+from blockskip.data import captions, photo_checks
+from blockskip.data.subject_boxes import Box
+from blockskip.studio import draft, pictures, strings
 from blockskip.studio.draft import Draft, Kept
-from blockskip.studio.words import count_photos, data, e, press
+from blockskip.studio.formatting import count_photos, data, e, press
 
 
 def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
@@ -20,7 +20,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
     """
     bad = _rejected(now) + _adding()
     if not now.photos:
-        return f'{bad}<p class="hint center">{texts.PHOTOS_EMPTY}</p>'
+        return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>'
     findings, advice = _looked_at(
         tuple((p.file, p.name, p.box) for p in now.photos), settings.s_max_px
     )
@@ -29,12 +29,12 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
     hint = f'<ul class="advice">{said}</ul>' if said else ""
     foot = (
         f'<div class="tiles-foot"><span>{count_photos(len(now.photos))}</span>'
-        f"{press('clear', texts.PHOTOS_CLEAR, 'link')}</div>"
+        f"{press('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
     )
     return (
         f'{bad}<div class="photos" data-photos="{data(_for_dialog(now, settings, findings))}" '
         f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
-        f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{texts.PHOTO_HINT}</p>'
+        f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
         f"{_marks(now)}{_describe(can_describe, describing)}{hint}</div>"
     )
 
@@ -43,7 +43,7 @@ def _adding() -> str:
     """How far the photos dropped are read."""
     if (adding := draft.adding()) is None:
         return ""
-    words = texts.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
+    words = strings.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
     return (
         f'<p class="hint" role="status">{words}</p><progress class="bar working" '
         f'max="{adding[1]}" value="{adding[0]}" aria-label="{words}"></progress>'
@@ -57,7 +57,7 @@ def _rejected(now: Draft) -> str:
         f"<li>{f'<b>{e(name)}</b>: ' if name else ''}{e(reason)}</li>"
         for name, reason in now.rejected
     )
-    return f'<div class="note warning" role="status"><b>{texts.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
+    return f'<div class="note warning" role="status"><b>{strings.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
 
 
 def _tile(photo: Kept, findings: Sequence[photo_checks.Finding]) -> str:
@@ -65,9 +65,9 @@ def _tile(photo: Kept, findings: Sequence[photo_checks.Finding]) -> str:
     said = "; ".join(finding.text for finding in findings)
     badges = f'<span class="badge warn" title="{e(said)}">!</span>' if findings else ""
     if photo.box:
-        badges += f'<span class="badge" title="{texts.PHOTO_BOXED}">▣</span>'
-    opened = texts.PHOTO_OPEN.format(name=photo.name) + (f". {said}" if said else "")
-    removed = texts.PHOTO_REMOVE.format(name=photo.name)
+        badges += f'<span class="badge" title="{strings.PHOTO_BOXED}">▣</span>'
+    opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {said}" if said else "")
+    removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
         f'<img src="{source}" alt="" loading="lazy"></button>{badges}'
@@ -80,9 +80,9 @@ def _marks(now: Draft) -> str:
     """Frames around the pet: offered, and counted."""
     boxed = sum(photo.box is not None for photo in now.photos)
     open_ones = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
-    buttons = press("mark_all", texts.PHOTOS_BOX_ALL) if open_ones else ""
-    buttons += press("unmark_all", texts.PHOTOS_BOX_NONE, "link") if boxed else ""
-    about = texts.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
+    buttons = press("mark_all", strings.PHOTOS_BOX_ALL) if open_ones else ""
+    buttons += press("unmark_all", strings.PHOTOS_BOX_NONE, "link") if boxed else ""
+    about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
 
@@ -90,8 +90,8 @@ def _marks(now: Draft) -> str:
 def _describe(can: bool, working: bool) -> str:
     """The captioner, where there is one."""
     if working:
-        return f'<p class="hint" role="status">{texts.DESCRIBING}</p>'
-    return f'<p class="presses">{press("describe", texts.DESCRIBE_ALL)}</p>' if can else ""
+        return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
+    return f'<p class="presses">{press("describe", strings.DESCRIBE_ALL)}</p>' if can else ""
 
 
 @lru_cache(maxsize=4)
@@ -127,9 +127,9 @@ def _for_dialog(
 
 
 def _dialog_texts(settings: Settings, can_describe: bool) -> dict:
-    return texts.PHOTO | {
+    return strings.PHOTO | {
         "can_describe": can_describe,
-        "crops_about": texts.CROPS_ABOUT[settings.patches],
+        "crops_about": strings.CROPS_ABOUT[settings.patches],
         "crop": f"patches={settings.patches}&low={settings.s_min_px}&high={settings.s_max_px}"
         f"&model={settings.model}",
     }

@@ -19,12 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from blockskip import crops, runs
-from blockskip.boxes import Box
-from blockskip.config import ModelRow, Settings, model_row
-from blockskip.events import UserError
-from blockskip.memory.numbers import numbers
-from blockskip.photos import Photo, open_photo
+from blockskip.core.errors import UserError
+from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.settings import Settings
+from blockskip.data import crops
+from blockskip.data.photos import Photo, open_photo
+from blockskip.data.subject_boxes import Box
+from blockskip.memory.planning.model_stats import numbers
+from blockskip.runs.run import list_runs
 from blockskip.studio import draft
 
 ROOT_URL = "/blockskip/picture"
@@ -62,7 +64,7 @@ def find(kind: str, run: str, file: str) -> Path | None:
     if kind == DRAFT:
         folder = draft.photos_dir()
     else:
-        found = next((r for r in runs.list_runs() if r.name == run), None)
+        found = next((r for r in list_runs() if r.name == run), None)
         if found is None or kind not in ("photos", "previews", "pictures"):
             return None
         folder = found.folder / kind

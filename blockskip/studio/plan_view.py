@@ -12,14 +12,15 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from blockskip.config import ModelRow, Settings, model_row
-from blockskip.events import UserError
-from blockskip.memory.plan import RAM_FOR_SYSTEM
-from blockskip.memory.planner import Plan, choice_of
-from blockskip.memory.tables import GIB, middle_bytes
-from blockskip.studio import texts
-from blockskip.studio.plan_words import amount, costs, crop_words, gain, gb, plain, sides
-from blockskip.studio.words import duration
+from blockskip.core.errors import UserError
+from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.settings import Settings
+from blockskip.memory.planning.planner import Plan, choice_of
+from blockskip.memory.planning.requirements import GIB, middle_bytes
+from blockskip.memory.planning.search import RAM_FOR_SYSTEM
+from blockskip.studio import strings
+from blockskip.studio.formatting import duration
+from blockskip.studio.plan_strings import amount, costs, crop_words, gain, gb, plain, sides
 
 e = html.escape
 
@@ -31,7 +32,7 @@ def picture(plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | 
     """
     verdict, *rest = [plain(reason) for reason in plan.reasons]
     return (
-        f'<section class="plan" aria-label="{texts.PLAN_LABEL}">'
+        f'<section class="plan" aria-label="{strings.PLAN_LABEL}">'
         f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
         f"{_blocks(plan.settings, row)}"
         f'<div class="plan-two"><div>{_stages(plan, row)}{_room(plan, row, disk_gib)}</div>'
@@ -44,10 +45,10 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
     button = ""
     if smallest_gib is not None:
         least = math.ceil(smallest_gib * 10 - 1e-9) / 10
-        said = texts.PLAN_USE.format(size=gb(least))
+        said = strings.PLAN_USE.format(size=gb(least))
         button = f'<button type="button" data-budget="{least:g}">{said}</button>'
     return (
-        f'<section class="plan refused" aria-label="{texts.PLAN_LABEL}"><p>'
+        f'<section class="plan refused" aria-label="{strings.PLAN_LABEL}"><p>'
         f"<b>{e(plain(error.title))}</b> {e(plain(error.remedy))}</p>{button}</section>"
     )
 
@@ -63,19 +64,19 @@ def marks(
     programs stand in the way of, and that the card does not have. None or less than 0: not known.
     """
     if total_gib is None or total_gib <= 0:
-        return f'<p class="plan-marks hint">{texts.PLAN_MARKS_NO_CARD}</p>'
+        return f'<p class="plan-marks hint">{strings.PLAN_MARKS_NO_CARD}</p>'
     free = total_gib if free_gib is None or free_gib < 0 else min(free_gib, total_gib)
     others = (
         total_gib - free if others_gib is None or others_gib < 0 else min(others_gib, total_gib)
     )
     free = total_gib if others < 0.05 else free
-    said = texts.PLAN_MARKS if others >= 0.05 else texts.PLAN_MARKS_ALONE
+    said = strings.PLAN_MARKS if others >= 0.05 else strings.PLAN_MARKS_ALONE
     said = said.format(total=gb(total_gib), others=gb(others), free=gb(free))
     edges = [low, *(min(max(gib, low), high) for gib in (free, total_gib)), high]
     parts = (
-        ("free", texts.PLAN_MARKS_FREE),
-        ("taken", texts.PLAN_MARKS_TAKEN),
-        ("beyond", texts.PLAN_MARKS_BEYOND),
+        ("free", strings.PLAN_MARKS_FREE),
+        ("taken", strings.PLAN_MARKS_TAKEN),
+        ("beyond", strings.PLAN_MARKS_BEYOND),
     )
     strip = legend = ""
     for (key, words), (start, end) in zip(parts, pairwise(edges), strict=True):
@@ -133,8 +134,8 @@ def _work(s: Settings) -> float:
 def _time(minutes: float | None) -> str:
     """What the whole run takes, as far as anybody knows."""
     if minutes is None:
-        return texts.PLAN_MINUTES_UNKNOWN
-    return texts.PLAN_MINUTES.format(time=duration(60 * minutes))
+        return strings.PLAN_MINUTES_UNKNOWN
+    return strings.PLAN_MINUTES.format(time=duration(60 * minutes))
 
 
 def _blocks(s: Settings, row: ModelRow) -> str:
@@ -146,11 +147,11 @@ def _blocks(s: Settings, row: ModelRow) -> str:
     for count in row.blocks:
         cells = "".join(f'<i class="{kind}"></i>' for kind in kinds[start : start + count])
         stacks, start = f'{stacks}<span style="flex-grow:{count}">{cells}</span>', start + count
-    learn = texts.PLAN_STREAMED if kind == "streamed" else texts.PLAN_TRAINED
+    learn = strings.PLAN_STREAMED if kind == "streamed" else strings.PLAN_TRAINED
     said = [(kind, learn.format(count=trained))]
     if s.front + s.back:
-        said.append(("skipped", texts.PLAN_SKIPPED.format(count=s.front + s.back)))
-    title = texts.PLAN_BLOCKS.format(count=row.num_blocks)
+        said.append(("skipped", strings.PLAN_SKIPPED.format(count=s.front + s.back)))
+    title = strings.PLAN_BLOCKS.format(count=row.num_blocks)
     label = f"{row.title}. {title}: {'; '.join(words for _, words in said)}"
     return (
         f'<figure class="plan-blocks"><figcaption><b>{title}</b></figcaption>'
@@ -171,10 +172,10 @@ def _stages(plan: Plan, row: ModelRow) -> str:
     """A bar a stage on the scale of the budget, with what cannot be used of it hatched."""
     budget = plan.settings.budget_gib
     skips = plan.settings.front + plan.settings.back > 0
-    names = texts.PLAN_STAGES if skips else texts.PLAN_STAGES | texts.PLAN_STAGES_UNSKIPPED
+    names = strings.PLAN_STAGES if skips else strings.PLAN_STAGES | strings.PLAN_STAGES_UNSKIPPED
     needs = {names[name]: _parts(plan, row, name) for name in plan.stages}
     if not row.full_size:  # one estimate, of the stage that takes the most
-        needs = {texts.PLAN_EVERY_STAGE: (0.0, plan.peak_vram_gib)}
+        needs = {strings.PLAN_EVERY_STAGE: (0.0, plan.peak_vram_gib)}
     most = max(needs, key=lambda name: sum(needs[name]))
     rows = ""
     for name, (held, passing) in needs.items():
@@ -182,17 +183,17 @@ def _stages(plan: Plan, row: ModelRow) -> str:
         rows += _row(name, bars, gb(held + passing), "most" * (name == most))
     reserved = plan.usable_gib + plan.reserve_gib
     taken = max(0.0, budget - reserved)
-    said = [("held", texts.PLAN_HELD)] if any(held for held, _ in needs.values()) else []
-    said += [("passing", texts.PLAN_PASSING)] if said else []
+    said = [("held", strings.PLAN_HELD)] if any(held for held, _ in needs.values()) else []
+    said += [("passing", strings.PLAN_PASSING)] if said else []
     if plan.reserve_gib:
-        said.append(("reserve", texts.PLAN_RESERVE.format(size=gb(plan.reserve_gib))))
+        said.append(("reserve", strings.PLAN_RESERVE.format(size=gb(plan.reserve_gib))))
     if taken >= 0.05:
-        said.append(("taken", texts.PLAN_TAKEN.format(size=gb(taken))))
-    said.append(("budget", texts.PLAN_BUDGET.format(size=gb(budget))))
+        said.append(("taken", strings.PLAN_TAKEN.format(size=gb(taken))))
+    said.append(("budget", strings.PLAN_BUDGET.format(size=gb(budget))))
     edges = f"--usable:{_percent(plan.usable_gib, budget)};--reserved:{_percent(reserved, budget)}"
     return (
-        f'<figure class="plan-stages" style="{edges}"><figcaption><b>{texts.PLAN_STAGES_TITLE}</b>'
-        f"<span>{texts.PLAN_STAGES_ABOUT.format(size=gb(plan.peak_vram_gib), stage=most)}</span>"
+        f'<figure class="plan-stages" style="{edges}"><figcaption><b>{strings.PLAN_STAGES_TITLE}</b>'
+        f"<span>{strings.PLAN_STAGES_ABOUT.format(size=gb(plan.peak_vram_gib), stage=most)}</span>"
         "</figcaption>"
         f'<ul class="plan-bars">{rows}</ul>{_legend(said)}</figure>'
     )
@@ -224,17 +225,17 @@ def _percent(part: float, whole: float) -> str:
 def _room(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
     """RAM and disk against what is there."""
     total = plan.settings.ram_gib
-    ram = texts.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
-    rows = _row(texts.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept" * row.full_size)
+    ram = strings.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
+    rows = _row(strings.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept" * row.full_size)
     disk, bar = gb(plan.disk_gib), ""
     if disk_gib is not None and 0 < disk_gib < math.inf:
-        disk = texts.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
+        disk = strings.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
         bar = _bar("ram", plan.disk_gib, disk_gib)
-    rows += _row(texts.PLAN_DISK, bar, disk)
-    kept = f'<p class="hint">{texts.PLAN_RAM_KEPT}</p>' if row.full_size else ""
+    rows += _row(strings.PLAN_DISK, bar, disk)
+    kept = f'<p class="hint">{strings.PLAN_RAM_KEPT}</p>' if row.full_size else ""
     return (
         f'<figure class="plan-room" style="--usable:{100 * (1 - RAM_FOR_SYSTEM):g}%;'
-        f'--reserved:100%"><figcaption><b>{texts.PLAN_ROOM_TITLE}</b></figcaption>'
+        f'--reserved:100%"><figcaption><b>{strings.PLAN_ROOM_TITLE}</b></figcaption>'
         f'<ul class="plan-bars">{rows}</ul>{kept}</figure>'
     )
 
@@ -257,13 +258,13 @@ def _crops(s: Settings) -> str:
     path = f'<polyline points="{" ".join(line)}"/>' if s.patches != "random" else ""
     said = crop_words(s)
     spoken = ", ".join(f"{word} {px}".strip() for word, px in said)
-    ends = "".join(f"<span>{words}</span>" for words in texts.PLAN_NOISE)
-    label = f"{texts.PLAN_CROPS_TITLE}, {' … '.join(texts.PLAN_NOISE)}: {spoken}"
+    ends = "".join(f"<span>{words}</span>" for words in strings.PLAN_NOISE)
+    label = f"{strings.PLAN_CROPS_TITLE}, {' … '.join(strings.PLAN_NOISE)}: {spoken}"
     words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in said)
-    same = "" if s.patches == "full" else f"{texts.PLAN_SHRUNK.format(side=s.s_min_px)}"
+    same = "" if s.patches == "full" else f"{strings.PLAN_SHRUNK.format(side=s.s_min_px)}"
     return (
-        f'<figure class="plan-crops"><figcaption><b>{texts.PLAN_CROPS_TITLE}</b>'
-        f"<span>{texts.PLAN_CROPS[s.patches]}{same}</span></figcaption>"
+        f'<figure class="plan-crops"><figcaption><b>{strings.PLAN_CROPS_TITLE}</b>'
+        f"<span>{strings.PLAN_CROPS[s.patches]}{same}</span></figcaption>"
         f'<svg role="img" aria-label="{e(label)}" viewBox="0 0 300 94">{drawn}'
         f"{path}</svg>"
         f'<ul>{words}</ul><p class="plan-noise">{ends}</p></figure>'
@@ -272,12 +273,12 @@ def _crops(s: Settings) -> str:
 
 def _words(plan: Plan, row: ModelRow) -> str:
     """What is given up, and what more memory would bring."""
-    given_up = costs(plan.settings, row)[:3] or [texts.PLAN_GIVES_NOTHING]
+    given_up = costs(plan.settings, row)[:3] or [strings.PLAN_GIVES_NOTHING]
     listed = "".join(f"<li>{e(cost)}</li>" for cost in given_up)
     more = gain(plain(plan.one_more_gib), plan.settings, row)
     return (
-        f'<div class="plan-words"><h3>{texts.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
-        f'<div class="plan-words"><h3>{texts.PLAN_MORE}</h3><p>{e(more)}</p></div>'
+        f'<div class="plan-words"><h3>{strings.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
+        f'<div class="plan-words"><h3>{strings.PLAN_MORE}</h3><p>{e(more)}</p></div>'
     )
 
 
@@ -286,4 +287,4 @@ def _why(reasons: list[str]) -> str:
     if not reasons:
         return ""
     listed = "".join(f"<li>{e(reason)}</li>" for reason in reasons)
-    return f"<details><summary>{texts.PLAN_WHY}</summary><ul>{listed}</ul></details>"
+    return f"<details><summary>{strings.PLAN_WHY}</summary><ul>{listed}</ul></details>"

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from blockskip import config, housekeeping
-from blockskip.events import UserError
-from blockskip.memory import monitor, planner
-from blockskip.memory.planner import Plan
-from blockskip.studio import texts
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.settings import Settings
+from blockskip.memory import monitor
+from blockskip.memory.planning import planner
+from blockskip.memory.planning.planner import Plan
+from blockskip.runs import storage
+from blockskip.studio import strings
 
 DEMO = "demo"
 DEFAULT_BUDGET = 8.0
@@ -30,7 +33,7 @@ class Planned:
 
 def budget_range() -> tuple[float, float]:
     """(smallest, largest) budget of the slider, GiB: as far as the card goes, if that is more."""
-    most = max(rung.gib for rung in config.rungs())
+    most = max(rung.gib for rung in presets.rungs())
     return 2.0, max(most, math.floor(monitor.usage().vram_total_gib))
 
 
@@ -46,7 +49,7 @@ def default_steps(model: str, photos: int) -> int:
     """More photos need more steps to be seen as often, but show the pet better: the root of their
     number (ours; between two thirds and twice the preset's)."""
     share = math.sqrt((photos or PHOTOS_OF_PRESET) / PHOTOS_OF_PRESET)
-    return round(config.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
+    return round(presets.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
 
 
 def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Planned:
@@ -55,15 +58,15 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
     steps = int(answers["steps"] or default_steps(model, photos))
     budget = float(answers["budget"] or default_budget())
     if not math.isfinite(budget):
-        return Planned(None, UserError(texts.BUDGET_NO_NUMBER, texts.BUDGET_NO_NUMBER_REMEDY))
-    room = housekeeping.room()
+        return Planned(None, UserError(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
+    room = storage.room()
     return _plan(
         model,
         budget,
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
-        answers["speed"] or config.Settings.preview_speed,
+        answers["speed"] or Settings.preview_speed,
         trigger,
         class_name,
         room["ram_gib"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blockskip.config import ModelRow, Settings
-from blockskip.events import Done
-from blockskip.painting import Picture
-from blockskip.studio import pictures, texts
+from blockskip.core.events import Done
+from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
+from blockskip.runs.image_requests import Picture
+from blockskip.studio import pictures, strings
+from blockskip.studio.formatting import data, duration, e, press
+from blockskip.studio.run_state import Story
 from blockskip.studio.run_view import picture_urls, preview_prompts, when
-from blockskip.studio.watch import Story
-from blockskip.studio.words import data, duration, e, press
 
 
 def hero(
@@ -21,16 +22,16 @@ def hero(
     exported = story.exported
     if isinstance(story.end, Done):
         peak = story.end.peak_vram_gib if story.end.peak_vram_gib > 0 else story.end.peak_rss_gib
-        title = texts.DONE.format(name=name)
-        about = texts.DONE_ABOUT.format(
+        title = strings.DONE.format(name=name)
+        about = strings.DONE_ABOUT.format(
             time=duration(story.active_s), steps=story.end.steps, peak=f"{peak:.1f} GB"
         )
     else:
-        title = texts.STOPPED_READY.format(name=name)
+        title = strings.STOPPED_READY.format(name=name)
         step = exported.step if exported else story.step
-        about = texts.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
-    how = texts.HOW_TO if in_comfyui else texts.HOW_TO_NODE
-    how = texts.HOW_TO_DEMO if row.demo else how
+        about = strings.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
+    how = strings.HOW_TO if in_comfyui else strings.HOW_TO_NODE
+    how = strings.HOW_TO_DEMO if row.demo else how
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
     how = how.format(**words)
     more = f'<p class="said" role="status">{e(said)}</p>' if said else ""
@@ -43,10 +44,10 @@ def card(row: ModelRow, words: str) -> str:
     words: the card as plain text, a blank line between paragraphs.
     """
     paragraphs = "".join(f"<p>{e(part)}</p>" for part in words.split("\n\n"))
-    licence = texts.CARD_LICENCE.format(licence=row.licence)
+    licence = strings.CARD_LICENCE.format(licence=row.licence)
     return (
         f'<p class="hint">{e(licence)}</p>'
-        f'<details><summary>{texts.CARD_TITLE}</summary><div class="card-text">{paragraphs}</div></details>'
+        f'<details><summary>{strings.CARD_TITLE}</summary><div class="card-text">{paragraphs}</div></details>'
     )
 
 
@@ -79,9 +80,9 @@ def compare(
         for step in shown
     )
     options = "".join(f'<option value="{i}">{e(p)}</option>' for i, p in enumerate(prompts))
-    words = texts.COMPARE
+    words = strings.COMPARE
     return (
-        f'<div class="title"><h2>{texts.COMPARE_TITLE}</h2><p class="hint">{texts.COMPARE_ABOUT}</p></div>'
+        f'<div class="title"><h2>{strings.COMPARE_TITLE}</h2><p class="hint">{strings.COMPARE_ABOUT}</p></div>'
         f'<div class="compare" data-images="{data(images)}" data-kept="{kept}">'
         f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
         f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
@@ -97,11 +98,11 @@ def compare(
 def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
     """Figures step by step, and the advice in one sentence."""
     if likeness is None:
-        return f'<p class="hint">{texts.LIKENESS_MEASURING}</p>'
+        return f'<p class="hint">{strings.LIKENESS_MEASURING}</p>'
     steps, best = likeness.get("by_step") or {}, likeness.get("best_step")
     keep = ""
     if best and best != kept:
-        keep = press("keep", texts.COMPARE_KEEP.format(step=best), step=best)
+        keep = press("keep", strings.COMPARE_KEEP.format(step=best), step=best)
     said = likeness.get("advice")
     advice = f'<div class="advice"><p>{e(said)}</p>{keep}</div>' if said else ""
     known = [(int(step), said) for step, said in steps.items() if said.get("subject") is not None]
@@ -109,17 +110,17 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
         return advice
     rows = "".join(
         f'<tr class="{"best" if step == best else ""}"><th scope="row">{when(step)}'
-        f"{f' <em>{texts.LIKENESS_BEST}</em>' if step == best else ''}</th>"
+        f"{f' <em>{strings.LIKENESS_BEST}</em>' if step == best else ''}</th>"
         f"<td>{said['subject']:.2f}</td><td>{_figure(said.get('class_word'))}</td>"
         f"<td>{_places(said.get('places_obeyed'))}</td></tr>"
         for step, said in sorted(known)
     )
-    any_kind = texts.LIKENESS_CLASS.format(kind=e(settings.class_name))
-    about = texts.LIKENESS_ABOUT.format(kind=e(settings.class_name))
+    any_kind = strings.LIKENESS_CLASS.format(kind=e(settings.class_name))
+    about = strings.LIKENESS_ABOUT.format(kind=e(settings.class_name))
     return (
-        f'{advice}<table class="figures"><caption>{texts.LIKENESS_TITLE}</caption><thead><tr><td></td>'
-        f'<th scope="col">{texts.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
-        f'<th scope="col">{texts.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
+        f'{advice}<table class="figures"><caption>{strings.LIKENESS_TITLE}</caption><thead><tr><td></td>'
+        f'<th scope="col">{strings.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
+        f'<th scope="col">{strings.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
         f'<p class="hint">{about}</p>'
     )
 
@@ -135,9 +136,9 @@ def _places(value: Sequence[int] | None) -> str:
 def own_pictures(painted: Sequence[Picture], run: str) -> str:
     """The user's own prompts, each without and with what was learnt."""
     if not painted:
-        return f'<p class="hint">{texts.OWN_EMPTY}</p>'
+        return f'<p class="hint">{strings.OWN_EMPTY}</p>'
     busy = any(one.state in ("waiting", "working") for one in painted)
-    stop = press("paint_stop", texts.OWN_STOP) if busy else ""
+    stop = press("paint_stop", strings.OWN_STOP) if busy else ""
     tiles = "".join(_painted(one, run) for one in painted[:MOST])
     return f'{stop}<ul class="painted">{tiles}</ul>'
 
@@ -146,10 +147,10 @@ MOST = 24  # own pictures shown
 
 
 def _painted(one: Picture, run: str) -> str:
-    facts = texts.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
+    facts = strings.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
     delete = (
         f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(one.id)}" '
-        f'aria-label="{texts.OWN_DELETE}" title="{texts.OWN_DELETE}">×</button>'
+        f'aria-label="{strings.OWN_DELETE}" title="{strings.OWN_DELETE}">×</button>'
     )
     if one.state == "done":
         pair = "".join(
@@ -157,13 +158,13 @@ def _painted(one: Picture, run: str) -> str:
             f'<img src="{_of(run, one, kind, 0)}" alt="{e(f"{one.prompt}, {words}")}" loading="lazy"></button>'
             f"<figcaption>{words}</figcaption></figure>"
             for kind, words in (
-                ("base", texts.COMPARE["before"]),
-                ("tuned", texts.COMPARE["after"]),
+                ("base", strings.COMPARE["before"]),
+                ("tuned", strings.COMPARE["after"]),
             )
         )
         body = f'<div class="pair">{pair}</div>'
     else:
-        words = texts.OWN_STATES[one.state].format(n=one.n, total=one.total)
+        words = strings.OWN_STATES[one.state].format(n=one.n, total=one.total)
         why = f"{one.title} {one.remedy}" if one.state == "failed" else ""
         body = f'<div class="pair empty"><p>{e(words)} {e(why)}</p></div>'
     return f'<li>{body}<p>{e(one.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'

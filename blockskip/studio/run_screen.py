@@ -8,21 +8,22 @@ import shutil
 import threading
 from pathlib import Path
 
-from blockskip import config, kept, painting, runs
-from blockskip.events import UserError
-from blockskip.lab import likeness
-from blockskip.runs import RESUMABLE, Run
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.settings import Settings
+from blockskip.runs import checkpoints, image_requests, likeness
+from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
     charts,
-    choices,
     list_view,
-    outcome,
+    result_actions,
     result_view,
+    run_preferences,
+    run_state,
     run_view,
-    texts,
-    watch,
+    strings,
 )
-from blockskip.studio.words import note
+from blockskip.studio.formatting import note
 
 log = logging.getLogger(__name__)
 HIDDEN = {"visible": False}
@@ -57,10 +58,10 @@ PARTS = (
 
 def parts(shown: str) -> tuple[dict[str, dict], str]:
     """Everything about the run on show; one that cannot be read says so instead."""
-    run = next((run for run in runs.list_runs() if run.name == shown), None)
+    run = next((run for run in list_runs() if run.name == shown), None)
     try:
         if run is None:
-            raise UserError(texts.NO_RUN, texts.NO_RUN_REMEDY)
+            raise UserError(strings.NO_RUN, strings.NO_RUN_REMEDY)
         return _parts_of(run)
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
@@ -70,9 +71,9 @@ def parts(shown: str) -> tuple[dict[str, dict], str]:
 
 
 def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
-    info, settings, story = run.info(), run.settings(), watch.watch(run)
-    name, photo_files = choices.pet_name(run), _photo_files(run)
-    waiting, working = watch.pending(run), story.state == "running"
+    info, settings, story = run.info(), run.settings(), run_state.watch(run)
+    name, photo_files = run_preferences.pet_name(run), _photo_files(run)
+    waiting, working = run_state.pending(run), story.state == "running"
     messages, notes = run_view.messages(story), run_view.notes(story)
     parts = {
         "status": {
@@ -101,70 +102,75 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
 
 
 def _result_parts(
-    run: Run, story: watch.Story, settings: config.Settings, name: str, num_photos: int
+    run: Run, story: run_state.Story, settings: Settings, name: str, num_photos: int
 ) -> dict[str, dict]:
     last = story.exported.step
-    step, format = outcome.kept_step(run, last), outcome.file_format(run)
-    row, judged = config.model_row(settings.model), likeness.read(run)
+    step, format = result_actions.kept_step(run, last), result_actions.file_format(run)
+    row, judged = presets.model_row(settings.model), likeness.read(run)
     if judged is None:
-        outcome.measure(run)
-    outcome.go_on_painting(run)
-    lora = _download(run, outcome.file_of(run, format, step, last))
-    making, wrong = outcome.making(run, format, step), outcome.problem(run, format, step)
-    said = f"{wrong.title} {wrong.remedy}" if wrong else outcome.said(run)
+        result_actions.measure(run)
+    result_actions.go_on_painting(run)
+    lora = _download(run, result_actions.file_of(run, format, step, last))
+    making, wrong = (
+        result_actions.making(run, format, step),
+        result_actions.problem(run, format, step),
+    )
+    said = f"{wrong.title} {wrong.remedy}" if wrong else result_actions.said(run)
     workflow = None if row.demo else _workflow(run)
-    words = texts.DOWNLOAD if step == last else texts.DOWNLOAD_STEP.format(step=step)
-    names = outcome.lora_names(run)
-    known = outcome.comfyui_known() and not row.demo and names.IN_COMFYUI
+    words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
+    names = result_actions.lora_names(run)
+    known = result_actions.comfyui_known() and not row.demo and names.IN_COMFYUI
     return {
         "results": {"visible": True},
         "hero": {"value": result_view.hero(story, settings, name, row, names.IN_COMFYUI, said)},
         "format": {
             "value": format,
-            "choices": [(texts.FORMATS[one], one) for one in names.FORMATS],
+            "choices": [(strings.FORMATS[one], one) for one in names.FORMATS],
         },
         "lora": {"visible": lora is not None, "value": lora, "label": words},
         "make": {
             "visible": lora is None,
             "interactive": not making,
-            "value": texts.PREPARING if making else texts.MAKE,
+            "value": strings.PREPARING if making else strings.MAKE,
         },
         "to_comfyui": {"visible": known and format == "comfyui" and lora is not None},
         "workflow": {"visible": workflow is not None, "value": workflow},
-        "card": {"value": result_view.card(row, outcome.model_card(run, step, num_photos, judged))},
+        "card": {
+            "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
+        },
         "compare": {
             "value": result_view.compare(story, settings, step, _steps(run, story), judged)
         },
         "prompt": {"value": settings.subject_caption},
-        "paint": {"interactive": watch.running() is None},
+        "paint": {"interactive": run_state.running() is None},
         "paint_seed": {"value": None},
-        "pictures": {"value": result_view.own_pictures(painting.list(run), run.name)},
+        "pictures": {"value": result_view.own_pictures(image_requests.list(run), run.name)},
         "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
 
 
-def _steps(run: Run, story: watch.Story) -> list[int]:
+def _steps(run: Run, story: run_state.Story) -> list[int]:
     """Steps that have both pictures and a LoRA; of old runs only the last."""
     shown = {step for step, _ in story.images}
-    return [step for step in kept.steps_kept(run) if step in shown and step > 0]
+    return [step for step in checkpoints.steps_kept(run) if step in shown and step > 0]
 
 
 def listed(run: Run) -> list_view.Listed:
     try:
-        info, settings, story = run.info(), run.settings(), watch.watch(run)
+        info, settings, story = run.info(), run.settings(), run_state.watch(run)
         previews = [
             image.path.removeprefix("previews/") for _, image in sorted(story.images.items())
         ]
         newest = [p for p in previews if p.endswith("/00.png")]
         return list_view.Listed(
             run.name,
-            choices.pet_name(run),
+            run_preferences.pet_name(run),
             story.state,
             story.step,
             settings.steps,
-            config.model_row(settings.model).title,
+            presets.model_row(settings.model).title,
             info["started"],
-            watch.size_bytes(run),
+            run_state.size_bytes(run),
             list_view.newest_picture(run.name, newest, _photo_files(run)),
         )
     except (UserError, OSError, KeyError):

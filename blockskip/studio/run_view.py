@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from blockskip.config import Settings, model_row
-from blockskip.events import Failed, Stopped
-from blockskip.studio import pictures, texts
-from blockskip.studio.watch import Story, pending
-from blockskip.studio.words import clock, count_photos, duration, e, note
+from blockskip.core.events import Failed, Stopped
+from blockskip.core.presets import model_row
+from blockskip.core.settings import Settings
+from blockskip.studio import pictures, strings
+from blockskip.studio.formatting import clock, count_photos, duration, e, note
+from blockskip.studio.run_state import Story, pending
 
 
 def status(story: Story, settings: Settings, name: str, started: str, num_photos: int) -> str:
     """Name, state, facts and progress of a run. data-title is what the browser tab shows."""
     share = percent(story)
-    facts = texts.FACTS.format(
+    facts = strings.FACTS.format(
         kind=settings.class_name,
         photos=count_photos(num_photos),
         steps=settings.steps,
@@ -25,10 +26,10 @@ def status(story: Story, settings: Settings, name: str, started: str, num_photos
     )
     now, left = _doing(story)
     working = " working" if story.state == "running" else ""
-    title = f"{share} % · {name}" if working else f"{texts.STATES[story.state]} · {name}"
+    title = f"{share} % · {name}" if working else f"{strings.STATES[story.state]} · {name}"
     return (
         f'<div class="status {story.state}" data-title="{e(title)}"><div class="head">'
-        f'<h2>{e(name)}</h2><span class="pill">{texts.STATES[story.state]}</span></div>'
+        f'<h2>{e(name)}</h2><span class="pill">{strings.STATES[story.state]}</span></div>'
         f'<p class="facts">{e(facts)}</p>{_stages(story)}'
         f'<progress class="bar{working}" max="100" value="{share}" aria-label="{e(now)}">{share} %</progress>'
         f'<div class="doing"><span>{e(now)}</span><span>{e(left)}</span></div></div>'
@@ -37,11 +38,11 @@ def status(story: Story, settings: Settings, name: str, started: str, num_photos
 
 def _stages(story: Story) -> str:
     """The stages as a line of words: done, being worked on, still to come."""
-    names = list(texts.STAGE_LINE)
+    names = list(strings.STAGE_LINE)
     over = story.state == "done"
     last = max((names.index(s) for s in story.stages if s in names), default=-1)
     items = []
-    for place, words in enumerate(texts.STAGE_LINE.values()):
+    for place, words in enumerate(strings.STAGE_LINE.values()):
         state = "done" if over or place < last else "now" if place == last else "next"
         current = ' aria-current="step"' if state == "now" and story.state == "running" else ""
         items.append(f'<li class="{state}"{current}>{words}</li>')
@@ -50,25 +51,25 @@ def _stages(story: Story) -> str:
 
 def spoken(story: Story, name: str) -> str:
     """What a screen reader hears: state and stage, not every step."""
-    stage = texts.STAGES.get(story.stage, texts.STARTING) if story.state == "running" else ""
-    return e(f"{name}: {texts.STATES[story.state]}. {stage}")
+    stage = strings.STAGES.get(story.stage, strings.STARTING) if story.state == "running" else ""
+    return e(f"{name}: {strings.STATES[story.state]}. {stage}")
 
 
 def _doing(story: Story) -> tuple[str, str]:
     """(what happens now, how long it takes) under the progress bar."""
-    step = texts.STEP_OF.format(n=story.step, total=story.steps) if story.steps else ""
+    step = strings.STEP_OF.format(n=story.step, total=story.steps) if story.steps else ""
     if story.state != "running":
         return step, ""
     if wanted := pending(story.run):
-        return texts.PENDING.get(wanted, texts.STARTING) + " …", step
-    now = texts.STAGES.get(story.stage, texts.STARTING)
+        return strings.PENDING.get(wanted, strings.STARTING) + " …", step
+    now = strings.STAGES.get(story.stage, strings.STARTING)
     if story.stage == "train":
         now += f": {step}"
     elif story.total > 1:
         now += f": {story.n}/{story.total}"
     left = story.eta_s - (time.time() - story.last_time)
     known = story.eta_s >= 0 and story.step > 2
-    return now, texts.LEFT.format(time=duration(left)) if known else ""
+    return now, strings.LEFT.format(time=duration(left)) if known else ""
 
 
 def percent(story: Story) -> int:
@@ -96,12 +97,12 @@ def messages(story: Story) -> str:
         case Failed(title=title, remedy=remedy):
             parts.append(note(title, remedy, "error"))
         case Stopped(reason="paused", step=step):
-            parts.append(note("", texts.PAUSED_AT.format(step=step), "info"))
+            parts.append(note("", strings.PAUSED_AT.format(step=step), "info"))
         case Stopped(step=step):
-            parts.append(note("", texts.STOPPED_AT.format(step=step), "info"))
+            parts.append(note("", strings.STOPPED_AT.format(step=step), "info"))
     if story.state == "crashed":
-        remedy = texts.CRASHED_REMEDY.format(log=story.run.folder / "worker.log")
-        parts.append(note(texts.CRASHED, remedy, "error"))
+        remedy = strings.CRASHED_REMEDY.format(log=story.run.folder / "worker.log")
+        parts.append(note(strings.CRASHED, remedy, "error"))
     return "".join(parts)
 
 
@@ -127,10 +128,10 @@ def previews(story: Story, settings: Settings, photo_files: Sequence[str]) -> st
         for index, prompt in enumerate(prompts)
     )
     return (
-        f'<section class="previews"><div class="title"><h2>{texts.PICTURES_TITLE}</h2>'
-        f'<p class="hint">{texts.PICTURES_ABOUT}</p></div>'
-        f'<div class="strip"><span>{texts.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{texts.PICTURES_TITLE}">'
+        f'<section class="previews"><div class="title"><h2>{strings.PICTURES_TITLE}</h2>'
+        f'<p class="hint">{strings.PICTURES_ABOUT}</p></div>'
+        f'<div class="strip"><span>{strings.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{strings.PICTURES_TITLE}">'
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
@@ -162,7 +163,7 @@ def _cell(story: Story, step: int, index: int, prompt: str) -> str:
     if image is None:
         return '<td><span class="blank"></span></td>'  # not made yet
     small, large = picture_urls(story, step, index)
-    alt = texts.PICTURES_ALT.format(prompt=prompt, when=when(step))
+    alt = strings.PICTURES_ALT.format(prompt=prompt, when=when(step))
     return (
         f'<td><button type="button" class="zoom" data-large="{e(large)}"><img src="{e(small)}" '
         f'alt="{e(alt)}"></button></td>'
@@ -181,4 +182,4 @@ def picture_urls(story: Story, step: int, index: int) -> tuple[str, str]:
 
 
 def when(step: int) -> str:
-    return texts.PICTURES_STEP.format(step=step) if step else texts.PICTURES_BEFORE
+    return strings.PICTURES_STEP.format(step=step) if step else strings.PICTURES_BEFORE

@@ -13,8 +13,9 @@ import time
 
 import gradio as gr
 
-from blockskip import files, runs
-from blockskip.studio import draft, list_view, nav_view, run_screen, setup_screen, watch
+from blockskip.core import files
+from blockskip.runs.run import list_runs
+from blockskip.studio import draft, list_view, nav_view, run_screen, run_state, setup_screen
 
 PARTS = ("setup", "run", "nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST = "*"
@@ -27,10 +28,10 @@ _looks: dict[str, tuple[float, dict]] = {}
 def first_shown() -> str:
     """What a fresh tab shows: the running training; else the latest, unless photos are being
     chosen."""
-    busy = watch.running()
+    busy = run_state.running()
     if busy is not None:
         return busy.name
-    latest = runs.list_runs()[:1]
+    latest = list_runs()[:1]
     return "" if draft.load().photos or not latest else latest[0].name
 
 
@@ -61,7 +62,7 @@ def _look(shown: str, fresh: bool) -> dict[str, dict]:
 
 
 def _parts(shown: str) -> dict[str, dict]:
-    listed = runs.list_runs()
+    listed = list_runs()
     is_run = bool(shown) and shown != LIST
     parts = {
         "setup": {"visible": not shown},

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from blockskip import config, housekeeping
+from blockskip.core import presets
+from blockskip.core.settings import Settings
 from blockskip.memory import monitor
-from blockskip.runs import Run
+from blockskip.runs import storage
+from blockskip.runs.run import Run
 from blockskip.studio import (
     actions,
     draft,
+    model_catalog,
     model_view,
     photo_view,
     plan_view,
     plans,
-    shelf,
-    texts,
-    watch,
+    run_state,
+    strings,
 )
-from blockskip.studio.words import e, note, press
+from blockskip.studio.formatting import e, note, press
 
 PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
 
 
 def parts() -> tuple[dict[str, dict], draft.Draft]:
     """The column where a training is put together."""
-    describing = shelf.describing()
-    now, given, busy = draft.load(), actions.answers(), watch.running()
-    found, models = actions.planned(given, len(now.photos)), shelf.shelf()
-    row = config.model_row(given["model"])
-    settings = found.plan.settings if found.plan else config.Settings(model=row.name)
+    describing = model_catalog.describing()
+    now, given, busy = draft.load(), actions.answers(), run_state.running()
+    found, models = actions.planned(given, len(now.photos)), model_catalog.shelf()
+    row = presets.model_row(given["model"])
+    settings = found.plan.settings if found.plan else Settings(model=row.name)
     trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
     own = now.own_photos and row.demo
-    train = texts.TRAIN
+    train = strings.TRAIN
     if found.plan and now.photos:
-        train = texts.TRAIN_STEPS.format(steps=settings.steps)
+        train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(now, settings, shelf.can_describe(), describing),
+        "photos": photo_view.photos(now, settings, model_catalog.can_describe(), describing),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
@@ -46,7 +48,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     made["own"] = {"visible": own}
     made["train"] = {
         "interactive": busy is None,
-        "value": train if busy is None else texts.TRAIN_BUSY,
+        "value": train if busy is None else strings.TRAIN_BUSY,
     }
     return made, now
 
@@ -54,10 +56,10 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
 def _wording(trigger: str, kind: str) -> str:
     """How the pet is called in prompts."""
     if not trigger:
-        return f'<p class="hint">{texts.WORDING_EMPTY}</p>'
+        return f'<p class="hint">{strings.WORDING_EMPTY}</p>'
     if trigger == kind:
-        return f'<p class="hint warn">{texts.WORDING_SAME}</p>'
-    return f'<p class="hint">{texts.WORDING.format(trigger=e(trigger), kind=e(kind))}</p>'
+        return f'<p class="hint warn">{strings.WORDING_SAME}</p>'
+    return f'<p class="hint">{strings.WORDING.format(trigger=e(trigger), kind=e(kind))}</p>'
 
 
 def _marks() -> str:
@@ -65,14 +67,14 @@ def _marks() -> str:
     return plan_view.marks(low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib)
 
 
-def _plan(found: plans.Planned, row: config.ModelRow) -> str:
+def _plan(found: plans.Planned, row: presets.ModelRow) -> str:
     if found.plan is None:
         return plan_view.refusal(found.error, found.least_gib)
-    minutes = plan_view.expected_minutes(watch.finished(), found.plan.settings)
+    minutes = plan_view.expected_minutes(run_state.finished(), found.plan.settings)
     no_card = row.full_size and monitor.usage().vram_total_gib < 0
-    warning = note(texts.NO_CARD, texts.NO_CARD_REMEDY, "warning") if no_card else ""
+    warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
     return warning + plan_view.picture(
-        found.plan, row, minutes, float(int(housekeeping.room()["disk_gib"]))
+        found.plan, row, minutes, float(int(storage.room()["disk_gib"]))
     )
 
 
@@ -82,14 +84,14 @@ def _own_words(models: model_view.Shelf) -> str:
     ready = next((offer for offer in real if offer.state == "ready"), None)
     better = ready or next(iter(real), None)
     if better is None:
-        return f"<p>{texts.OWN_PHOTOS}</p>"
-    words = texts.OWN_PHOTOS_READY if ready else texts.OWN_PHOTOS_MISSING
-    button = press("model", texts.OWN_PHOTOS_USE.format(title=better.title), model=better.model)
-    return f"<p>{texts.OWN_PHOTOS} {e(words.format(title=better.title))}</p>{button}"
+        return f"<p>{strings.OWN_PHOTOS}</p>"
+    words = strings.OWN_PHOTOS_READY if ready else strings.OWN_PHOTOS_MISSING
+    button = press("model", strings.OWN_PHOTOS_USE.format(title=better.title), model=better.model)
+    return f"<p>{strings.OWN_PHOTOS} {e(words.format(title=better.title))}</p>{button}"
 
 
 def _busy(busy: Run | None) -> str:
     if busy is None:
         return ""
-    watch_it = press("open", texts.TRAIN_BUSY_OPEN, "link", run=busy.name)
-    return f'<p class="hint center">{texts.TRAIN_BUSY_ABOUT} {watch_it}</p>'
+    watch_it = press("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
+    return f'<p class="hint center">{strings.TRAIN_BUSY_ABOUT} {watch_it}</p>'

@@ -6,12 +6,14 @@ import shutil
 import warnings
 
 import pytest
-from steps import MINUTE
-from studio_server import serve
+from helpers.browser_steps import MINUTE
+from helpers.studio_server import serve
 
-from blockskip import child, config, runs
-from blockskip.memory.planner import choose_settings
-from blockskip.photos import find_photos
+from blockskip.core.paths import ASSETS
+from blockskip.data.photos import find_photos
+from blockskip.memory.planning.planner import choose_settings
+from blockskip.runs import worker_process
+from blockskip.runs.run import Run, create_run, runs_dir
 
 SWITCHES = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -97,8 +99,8 @@ def _own_alone(page, url, own):
 @pytest.fixture(scope="session")
 def demo_photos():
     """The demo pet's photos, as files the user has."""
-    folders = sorted(p for p in (config.ASSETS / "demo-photos").glob("*") if p.is_dir())
-    if not folders or not (config.ASSETS / "demo-model").is_dir():
+    folders = sorted(p for p in (ASSETS / "demo-photos").glob("*") if p.is_dir())
+    if not folders or not (ASSETS / "demo-model").is_dir():
         loud_skip("assets/demo-model or assets/demo-photos is missing")
     return [p for p in sorted(folders[0].iterdir()) if p.suffix in (".png", ".jpg", ".webp")]
 
@@ -106,7 +108,7 @@ def demo_photos():
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory, demo_photos):
     """A training that really learnt, as short as can be: six steps, pictures at each second one."""
-    from blockskip.studio import choices
+    from blockskip.studio import run_preferences
 
     folder = tmp_path_factory.mktemp("trained")
     settings = choose_settings(
@@ -117,18 +119,18 @@ def trained_once(tmp_path_factory, demo_photos):
         preview_every=2,
         preview_steps=1,
     )
-    run = runs.create(settings, find_photos(demo_photos), str(folder / "momo-cat"))
-    choices.save(run, pet="Momo", drawn=True)
+    run = create_run(settings, find_photos(demo_photos), str(folder / "momo-cat"))
+    run_preferences.save(run, pet="Momo", drawn=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSKIP_DATA", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        child.work(run)
+        worker_process.work(run)
     return run
 
 
 @pytest.fixture
 def trained(trained_once, server):
     """The same in the studio's data folder, for this test alone."""
-    target = runs.runs_dir() / trained_once.name
+    target = runs_dir() / trained_once.name
     shutil.copytree(trained_once.folder, target)
-    return runs.Run(target)
+    return Run(target)

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from helpers.studio_server import serve
 from playwright.sync_api import sync_playwright
-from studio_server import serve
 
 LONG = 900_000  # milliseconds
 

@@ -14,11 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from helpers.studio_server import serve
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
-from studio_server import serve
 
-from blockskip import config, runs
+from blockskip.core.paths import ASSETS, data_dir
+from blockskip.runs.run import list_runs
 
 SWITCHES = "--no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars".split()
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
@@ -99,7 +100,7 @@ def training(camera: Camera) -> None:
     page.wait_for_timeout(1000)
     page.locator("#train").click()
     page.wait_for_selector("#status .status.running")
-    run = runs.list_runs()[0].name
+    run = list_runs()[0].name
     for other, _, _ in camera.tabs[1:]:
         show(other, run)
     camera.take("starting", wait_ms=300)
@@ -131,7 +132,7 @@ def others(camera: Camera) -> None:
     page.wait_for_function("document.querySelector('.doing').innerText.includes('step')")
     page.locator("#pause").click()
     page.wait_for_selector("#messages .note")
-    second = runs.list_runs()[0]
+    second = list_runs()[0]
     photo = sorted(second.photos_dir.glob("*.[jp][pn]g"))[0]
     Image.open(photo).rotate(180).save(photo)  # changed meanwhile
     page.locator("#resume").click()
@@ -161,11 +162,11 @@ def for_readme(out: Path) -> None:
 def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found = shutil.which("chromium") or shutil.which("google-chrome")
-    pets = sorted(path for path in (config.ASSETS / "demo-photos").iterdir() if path.is_dir())
+    pets = sorted(path for path in (ASSETS / "demo-photos").iterdir() if path.is_dir())
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         os.environ["BLOCKSKIP_DATA"] = str(Path(folder, "data"))
         browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
-        with serve(runs.data_dir()) as server:
+        with serve(data_dir()) as server:
             camera = Camera(browser, server.url, out)
             setting_up(camera, pets[-1])
             training(camera)

@@ -1,11 +1,11 @@
 """Keyboard alone, from opening the page to the file; the keyboard's place outlives every tick."""
 
-import fake_feed
 import pytest
-from steps import assert_lora, drop, focused, shows, ticks, tiles, until
+from helpers import fake_feed
+from helpers.browser_steps import assert_lora, drop, focused, shows, ticks, tiles, until
 
-from blockskip import runs
-from blockskip.studio import choices, draft, texts
+from blockskip.runs.run import list_runs
+from blockskip.studio import draft, run_preferences, strings
 
 
 def tab_to(page, selector, key="Tab", most=120):
@@ -38,12 +38,12 @@ def test_to_a_training(open_tab, server):
     shows(page, "#train", "40")
     tab_to(page, "#train")
     page.keyboard.press("Enter")
-    shows(page, "#status", texts.STATES["running"])
+    shows(page, "#status", strings.STATES["running"])
     shows(page, "#status", "40 steps")
     tab_to(page, "#stop")
     page.keyboard.press("Space")
     page.locator("#resume").wait_for(state="visible")
-    settings = runs.list_runs()[0].settings()
+    settings = list_runs()[0].settings()
     assert (settings.trigger, settings.steps) == ("luna", 40) and settings.budget_gib != float(
         before
     )
@@ -69,7 +69,7 @@ def test_to_the_file(open_tab, trained):
     assert page.locator("#compare [name=step]:checked").input_value() == "4"
     tab_to(page, "[data-do=keep]")
     page.keyboard.press("Enter")
-    shows(page, "#lora", texts.DOWNLOAD_STEP.format(step=4))
+    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=4))
     tab_to(page, "#lora", "Shift+Tab")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
@@ -129,7 +129,7 @@ def test_ticks_change_nothing_half_done(open_tab, trained):
     page.locator("#model_card summary").focus()
     trained_step = page.locator("#compare [name=step]:checked").input_value()
     page.locator("#prompt textarea, #prompt input").first.focus()
-    choices.save(trained, pet="Luna", step=4)  # as another tab does
+    run_preferences.save(trained, pet="Luna", step=4)  # as another tab does
     shows(page, "#hero", "Luna is ready")
     until(page, "document.querySelector('.compare').dataset.kept === '4'")
     assert page.locator("#compare [name=step]:checked").input_value() == trained_step

@@ -1,11 +1,11 @@
 """Every state of the page: no wider than the window at any width, and axe finds nothing wrong."""
 
-import fake_feed
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from steps import shows, sideways, tiles, until
+from helpers import fake_feed
+from helpers.browser_steps import shows, sideways, tiles, until
 
-from blockskip import events
+from blockskip.core import events
 from blockskip.studio import draft
 
 WIDTHS = (390, 768, 1280, 1440, 1920)

@@ -1,8 +1,8 @@
 """On a phone, by touch alone."""
 
-from steps import drop, shows, sideways, tiles, until
+from helpers.browser_steps import drop, shows, sideways, tiles, until
 
-from blockskip.studio import texts
+from blockskip.studio import strings
 
 PHONE = {
     "viewport": {"width": 390, "height": 844},
@@ -37,7 +37,7 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     assert (
         page.evaluate("getComputedStyle(document.querySelector('.picture')).touchAction") == "none"
     )
-    box.get_by_text(texts.PHOTO["close"], exact=True).tap()
+    box.get_by_text(strings.PHOTO["close"], exact=True).tap()
     box.wait_for(state="detached")
     page.locator("#photos .badge:not(.warn)").wait_for(state="visible")
     page.locator("#name input").tap()
@@ -46,7 +46,7 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     page.locator("#anyway input").tap()
     assert sideways(page) <= 0
     page.locator("#train").tap()
-    shows(page, "#status", texts.STATES["running"])
+    shows(page, "#status", strings.STATES["running"])
     assert sideways(page) <= 0
     page.locator("#stop").tap()
     page.locator("#resume").wait_for(state="visible")

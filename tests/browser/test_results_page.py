@@ -4,11 +4,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from helpers.browser_steps import assert_lora, shows, until
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
-from steps import assert_lora, shows, until
 
-from blockskip import painting, runs
-from blockskip.studio import choices, texts
+from blockskip.runs import image_requests
+from blockskip.runs.run import list_runs
+from blockskip.studio import run_preferences, strings
 
 
 def download(page):
@@ -36,37 +37,37 @@ def test_another_step_and_another_format(open_tab, trained):
     assert name == f"{trained.name}.safetensors"
     page.locator("#compare label").filter(has_text="Step 2").click()
     page.locator("#compare [data-do=keep]").click()
-    shows(page, "#lora", texts.DOWNLOAD_STEP.format(step=2))
+    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
     name, path = download(page)
     assert assert_lora(path).keys() == last.keys() and "step2" in name
     page.locator("#format input").click()
-    page.get_by_role("option", name=texts.FORMATS["kohya"]).click()
+    page.get_by_role("option", name=strings.FORMATS["kohya"]).click()
     page.wait_for_selector("#make", state="visible")  # it is not there yet
     name, path = download(page)
     assert "kohya" in name and any(key.startswith("lora_unet") for key in assert_lora(path))
     page.reload()
-    shows(page, "#lora", texts.DOWNLOAD_STEP.format(step=2))
-    assert page.locator("#format input").input_value() == texts.FORMATS["kohya"]
+    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
+    assert page.locator("#format input").input_value() == strings.FORMATS["kohya"]
 
 
 def test_own_pictures(open_tab, trained):
     """Painted without and with the LoRA, shown large, deleted."""
     page = open_tab()
-    shows(page, "#pictures", texts.OWN_EMPTY)
+    shows(page, "#pictures", strings.OWN_EMPTY)
     page.locator("#prompt textarea, #prompt input").first.fill("momo cat in a <b>box")
     page.locator("#paint_seed input").fill("7")
     page.locator("#paint").click()
     shows(page, "#pictures", "momo cat in a <b>box")
     page.locator("#pictures .pair .zoom").first.wait_for(state="visible")
     assert page.locator("#pictures .pair .zoom").count() == 2
-    (one,) = painting.list(trained)
+    (one,) = image_requests.list(trained)
     assert (one.seed, one.strength, one.step, one.state) == (7, 1.0, 6, "done")
     until(page, "[...document.querySelectorAll('#pictures img')].every(i => i.naturalWidth > 0)")
     page.locator("#pictures .zoom").last.click()
     page.wait_for_selector("dialog.large img")
     page.keyboard.press("Escape")
     page.locator("#pictures [data-do=paint_delete]").click()
-    shows(page, "#pictures", texts.OWN_EMPTY)
+    shows(page, "#pictures", strings.OWN_EMPTY)
 
 
 def test_rename_and_delete(open_tab, trained):
@@ -76,15 +77,15 @@ def test_rename_and_delete(open_tab, trained):
     page.locator("dialog.ask input").fill("Lady Luna")
     page.keyboard.press("Enter")
     shows(page, "#list h3", "Lady Luna")
-    assert choices.pet_name(trained) == "Lady Luna"
+    assert run_preferences.pet_name(trained) == "Lady Luna"
     page.locator("#list [data-do=delete]").click()
     shows(page, "dialog.ask", "Lady Luna")
     page.keyboard.press("Escape")
     assert trained.folder.exists(), "asked first"
     page.locator("#list [data-do=delete]").click()
     page.locator("dialog.ask .danger").click()
-    shows(page, "#list", texts.LIST_EMPTY)
-    assert not runs.list_runs()
+    shows(page, "#list", strings.LIST_EMPTY)
+    assert not list_runs()
     page.reload()
     page.wait_for_selector("#setup", state="visible")
 
@@ -95,10 +96,10 @@ def test_learn_more(open_tab, trained):
     shows(page, "#results", "Momo is ready")
     page.locator("#more input").fill("6")
     page.locator("#extend").click()
-    shows(page, "body", texts.EXTEND_LESS.format(steps=6))
+    shows(page, "body", strings.EXTEND_LESS.format(steps=6))
     page.locator("#more input").fill("8")
     page.locator("#extend").click()
-    shows(page, "#status", texts.STATES["running"])
+    shows(page, "#status", strings.STATES["running"])
     shows(page, "#status", "8 steps")
     shows(page, "#results", "Momo is ready")
     shows(page, "#hero", "8 steps")

@@ -2,12 +2,12 @@
 
 import time
 
-import fake_feed
 import pytest
-from steps import drop, shows, tiles, until
+from helpers import fake_feed
+from helpers.browser_steps import drop, shows, tiles, until
 
-from blockskip import events
-from blockskip.studio import texts
+from blockskip.core import events
+from blockskip.studio import strings
 
 PLACES = """() => Object.fromEntries([...document.querySelectorAll(
     '#run h2, #run h3, #run figcaption b, #controls button, #run .stages, #run progress, #previews th')]
@@ -37,7 +37,7 @@ def test_what_one_tab_does_the_other_shows(open_tab, run):
     pages[0].wait_for_selector("dialog.large", state="detached")
     pages[0].locator("#pause").click()
     for page in pages:
-        shows(page, "#status", texts.PENDING["pause"])
+        shows(page, "#status", strings.PENDING["pause"])
         until(page, "document.querySelector('#pause').disabled")
     assert run.take_command() == "pause"
     run.append(events.Stopped(reason="paused", step=180))
@@ -62,7 +62,7 @@ def test_the_draft_is_the_same_in_two_tabs(open_tab, server, tmp_path):
     run = fake_feed.make_run(fake_feed.make_photos(tmp_path / "other"))
     fake_feed.seem_alive(run)  # a training begins somewhere else
     for page in (first, second):
-        shows(page, "#train", texts.TRAIN_BUSY)
+        shows(page, "#train", strings.TRAIN_BUSY)
         assert page.locator("#train").is_disabled()
     second.locator("#busy [data-do=open]").click()
     shows(second, "#status", "Momo")
@@ -94,7 +94,7 @@ def test_nothing_jumps_while_it_learns(open_tab, run):
         assert page.evaluate(PLACES) == before, last
     for n in range(3):
         run.append(events.Progress(stage="residuals", n=n, total=3, time=now + 300 + n))
-        shows(page, "#status", f"{texts.STAGES['residuals']}: {n}/3")
+        shows(page, "#status", f"{strings.STAGES['residuals']}: {n}/3")
         assert page.evaluate(PLACES) == before
 
 

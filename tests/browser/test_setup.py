@@ -1,13 +1,13 @@
 """Setting up in the browser: photos dropped, bad ones named, the dialog of one photo, reloads."""
 
-import fake_feed
 import pillow_heif
 import pytest
+from helpers import fake_feed
+from helpers.browser_steps import drop, focused, shows, sideways, tiles, until
 from PIL import Image
-from steps import drop, focused, shows, sideways, tiles, until
 
-from blockskip import runs
-from blockskip.studio import draft, texts
+from blockskip.runs.run import list_runs
+from blockskip.studio import draft, strings
 
 
 def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
@@ -24,7 +24,7 @@ def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
     page = open_tab()
     assert page.locator("#train").is_enabled() and sideways(page) <= 0
     page.locator("#train").click()
-    shows(page, "body", texts.NO_NAME)
+    shows(page, "body", strings.NO_NAME)
     drop(page, [*pet, heic, html, empty, film, words])
     tiles(page, 6)
     for bad in (html, empty, film):
@@ -38,10 +38,10 @@ def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
     page.locator("#photos .tiles .remove").first.click()
     tiles(page, 5)
     page.locator("#train").click()  # own photos on the demo model: asked first
-    shows(page, "body", texts.OWN_PHOTOS_TITLE)
+    shows(page, "body", strings.OWN_PHOTOS_TITLE)
     page.locator("#photos [data-do=clear]").click()
-    shows(page, "#photos", texts.PHOTOS_EMPTY)
-    assert not runs.list_runs()
+    shows(page, "#photos", strings.PHOTOS_EMPTY)
+    assert not list_runs()
 
 
 def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
@@ -52,14 +52,14 @@ def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
     drop(page, [*pet, film])
     shows(page, "body", film.name)
     tiles(page, 5)
-    assert page.locator("#photos .tiles img").count() == 5 and not runs.list_runs()
+    assert page.locator("#photos .tiles img").count() == 5 and not list_runs()
 
 
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "many", 203, side=32))
     tiles(page, draft.MOST)
-    shows(page, "#photos .note", texts.PHOTOS_MOST.format(most=draft.MOST))
+    shows(page, "#photos .note", strings.PHOTOS_MOST.format(most=draft.MOST))
     assert len(list(draft.photos_dir().glob("*.png"))) == draft.MOST
     assert sideways(page) <= 0
 
@@ -115,9 +115,9 @@ def test_a_frame_is_drawn_moved_and_kept(dialog):
     box.wait_for(state="visible")
     assert box.locator("textarea").input_value() == "momo on a <b>boat"
     assert box.locator(".frame").is_visible() and "box=" in crops(box)
-    box.get_by_text(texts.PHOTO["no_box"], exact=True).click()
+    box.get_by_text(strings.PHOTO["no_box"], exact=True).click()
     assert "box=" not in crops(box)
-    box.get_by_text(texts.PHOTO["close"], exact=True).click()
+    box.get_by_text(strings.PHOTO["close"], exact=True).click()
     until(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 0")
     assert kept().box is None and kept().caption, "only the frame was taken away"
 
@@ -128,14 +128,14 @@ def test_from_photo_to_photo(dialog):
     title = box.locator("h3")
     first = title.inner_text()
     box.locator("textarea").fill("the first")
-    box.get_by_text(texts.PHOTO["next"]).click()
+    box.get_by_text(strings.PHOTO["next"]).click()
     assert title.inner_text() != first and box.locator("textarea").input_value() == ""
-    box.get_by_text(texts.PHOTO["previous"]).click()
+    box.get_by_text(strings.PHOTO["previous"]).click()
     assert title.inner_text() == first and box.locator("textarea").input_value() == "the first"
-    box.get_by_text(texts.PHOTO["previous"]).click()
+    box.get_by_text(strings.PHOTO["previous"]).click()
     box.locator("textarea").fill("the last")
     other = crops(box)
-    box.get_by_text(texts.PHOTO["crops_again"]).click()
+    box.get_by_text(strings.PHOTO["crops_again"]).click()
     assert crops(box) != other
     page.keyboard.press("Escape")
     box.wait_for(state="detached")

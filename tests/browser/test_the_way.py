@@ -1,11 +1,11 @@
 """The whole way of a cat owner, with the real trainer: photos, Train, reloads in every stage, a
 studio that is killed, pause and resume, the file. And how few presses it takes."""
 
-from steps import MINUTE, assert_lora, drop, shows, tiles
-from studio_server import serve
+from helpers.browser_steps import MINUTE, assert_lora, drop, shows, tiles
+from helpers.studio_server import serve
 
-from blockskip import runs
-from blockskip.studio import texts
+from blockskip.runs.run import Run
+from blockskip.studio import strings
 
 LONG = 6 * MINUTE  # training, on a machine with more to do
 COUNTS = """
@@ -37,21 +37,21 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         shows(page, "#train", "120")
         page.locator("#anyway input").check()
         page.locator("#train").click()
-        shows(page, "#status", texts.STATES["running"])
-        reloaded(page, "#status", texts.STATES["running"])
+        shows(page, "#status", strings.STATES["running"])
+        reloaded(page, "#status", strings.STATES["running"])
         first.process.kill()
         first.process.wait()
         (folder,) = (data / "runs").iterdir()
-        assert runs.Run(folder).worker() is not None, "the training lives on"
-        assert runs.Run(folder).settings().preview_speed == "fastest"
+        assert Run(folder).worker() is not None, "the training lives on"
+        assert Run(folder).settings().preview_speed == "fastest"
         with serve(data, first.port) as second:
-            shows(page, "#status", texts.STAGES["train"], LONG)  # the tab finds the new studio
+            shows(page, "#status", strings.STAGES["train"], LONG)  # the tab finds the new studio
             page = open_tab(second)
             page.locator("#pause").click()
             shows(page, "#messages", "Paused at step", LONG)
             reloaded(page, "#messages", "Paused at step")
             page.locator("#resume").click()
-            shows(page, "#status", texts.STATES["running"])
+            shows(page, "#status", strings.STATES["running"])
             shows(page, "#results", "Luna is ready", LONG)
             reloaded(page, "#results", "Luna is ready")
             assert page.locator("#previews tbody tr").first.locator("img").count() == 5
@@ -73,7 +73,7 @@ def test_six_presses_at_most(open_tab, server):
     page.keyboard.type("1")
     shows(page, "#train", "1")
     page.locator("#train").click()
-    shows(page, "#results", f"{texts.DEMO_NAME} is ready", LONG)
+    shows(page, "#results", f"{strings.DEMO_NAME} is ready", LONG)
     with page.expect_download() as download:
         page.locator("#lora").click()
     assert_lora(download.value.path())

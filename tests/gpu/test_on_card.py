@@ -8,17 +8,17 @@ import os
 
 import pytest
 import torch
-from parked import KEEP_ALL, parked, saved
-from test_train import SETTINGS, losses, trainer
-from tiny import randomise, tiny_draws, tiny_flux
+from helpers.parked import KEEP_ALL, parked, saved
+from helpers.tiny import randomise, tiny_draws, tiny_flux
+from helpers.training import SETTINGS, losses, trainer
 
-from blockskip.families.flux import Flux
-from blockskip.lab.card import smoke, stages
-from blockskip.memory import cap as memory_cap
+from blockskip.lab.gpu import smoke, stages
+from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.placement import hold, resident
-from blockskip.memory.quantise import dequantise, quantise
-from blockskip.residuals import Span, compute_window, full_velocity
-from blockskip.skipping import add_lora
+from blockskip.memory.quantisation import dequantise, quantise
+from blockskip.models.families.flux import Flux
+from blockskip.training.lora import add_lora
+from blockskip.training.residuals import Span, compute_window, full_velocity
 
 FAMILY, SPAN, CPU = Flux(), Span(1, 2), torch.device("cpu")
 ASKED = os.environ.get("BLOCKSKIP_GPU_TESTS", "cuda")

@@ -2,11 +2,18 @@
 
 from types import SimpleNamespace
 
-import fake_feed
 import pytest
+from helpers import fake_feed
 
-from blockskip.lab import likeness
-from blockskip.studio import actions, children, outcome, screen, shelf, watch
+from blockskip.runs import likeness
+from blockskip.studio import (
+    actions,
+    background_jobs,
+    model_catalog,
+    result_actions,
+    run_state,
+    screen,
+)
 
 
 @pytest.fixture
@@ -20,21 +27,21 @@ def _nothing_remembered(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     for known in (
         screen._looks,
-        outcome._said,
-        shelf._said,
-        shelf._found,
-        outcome._measured,
-        children._failed,
+        result_actions._said,
+        model_catalog._said,
+        model_catalog._found,
+        result_actions._measured,
+        background_jobs._failed,
     ):
         known.clear()
-    shelf.refresh()
+    model_catalog.refresh()
 
 
 @pytest.fixture
 def no_worker(monkeypatch):
     """Runs are made but nobody works on them. Returns the runs started."""
     started = []
-    monkeypatch.setattr(watch, "start", started.append)
+    monkeypatch.setattr(run_state, "start", started.append)
     return started
 
 
@@ -42,7 +49,9 @@ def no_worker(monkeypatch):
 def begun(monkeypatch):
     """Child processes are not started. Returns what they would have been: (key, words)."""
     asked = []
-    monkeypatch.setattr(children, "begin", lambda key, words, then=None: asked.append((key, words)))
+    monkeypatch.setattr(
+        background_jobs, "begin", lambda key, words, then=None: asked.append((key, words))
+    )
     monkeypatch.setattr(likeness, "start", lambda run: None)
     return asked
 

@@ -1,11 +1,12 @@
 """The answers and Train: what is missing is said, what was asked for is made, one at a time."""
 
-import fake_feed
 import pytest
+from helpers import fake_feed
 
-from blockskip import files, runs
-from blockskip.events import UserError
-from blockskip.studio import actions, choices, draft, plans, texts
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.runs.run import list_runs
+from blockskip.studio import actions, draft, plans, run_preferences, strings
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,9 @@ def test_the_name_becomes_a_word(name, word):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"name": ""}, texts.NO_NAME),
-        ({"kind": " "}, texts.NO_KIND),
-        ({"name": "Cat"}, texts.WORDING_SAME),
+        ({"name": ""}, strings.NO_NAME),
+        ({"kind": " "}, strings.NO_KIND),
+        ({"name": "Cat"}, strings.WORDING_SAME),
         ({"budget": 0.1}, "too small"),
         ({"model": "flux-dev", "budget": 24.0}, "not on this computer"),
         ({"model": "nothing"}, "nothing"),
@@ -38,7 +39,7 @@ def test_what_is_missing_is_said(pet, no_worker, asked, changes, said):
     draft.add(pet, demo=True)
     with pytest.raises(UserError) as error:
         asked(**changes)
-    assert said in error.value.title and error.value.remedy and not runs.list_runs()
+    assert said in error.value.title and error.value.remedy and not list_runs()
 
 
 def test_own_photos_are_not_trained_on_the_demo_model_unasked(pet, no_worker, asked):
@@ -59,7 +60,7 @@ def test_train_makes_the_run_that_was_asked_for(pet, no_worker, asked):
     assert (settings.steps, settings.seed, settings.budget_gib) == (40, 7, 16.0)
     assert (settings.front, settings.back) == (6, 1) and settings.preview_every == 10
     assert len(list(run.photos_dir.glob("*.png"))) == 5
-    assert choices.load(run) == {"pet": "Sir Fluff", "drawn": True}
+    assert run_preferences.load(run) == {"pet": "Sir Fluff", "drawn": True}
 
 
 def test_more_photos_get_more_steps_unless_they_are_chosen(pet, no_worker, asked):
@@ -83,7 +84,7 @@ def test_one_training_at_a_time(pet, no_worker, asked):
     for press in (asked, lambda: actions.resume(busy.name), lambda: actions.extend(busy.name, 999)):
         with pytest.raises(UserError) as error:
             press()
-        assert error.value.remedy == texts.BUSY_REMEDY
+        assert error.value.remedy == strings.BUSY_REMEDY
     assert not no_worker
 
 

@@ -7,12 +7,12 @@ import time
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from studio_server import serve
+from helpers.studio_server import serve
 
-from blockskip import config
-from blockskip.studio import texts
+from blockskip.core.paths import ASSETS
+from blockskip.studio import strings
 
-PHOTOS = sorted(next(p for p in (config.ASSETS / "demo-photos").glob("*") if p.is_dir()).iterdir())
+PHOTOS = sorted(next(p for p in (ASSETS / "demo-photos").glob("*") if p.is_dir()).iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def test_a_training_from_a_program(client):
 @pytest.mark.parametrize(
     "asked, name, said",
     [
-        (("../x",), "/status", texts.NO_RUN),
-        (("/etc",), "/pause", texts.NO_RUN),
-        (("",), "/stop", texts.NO_RUN),
-        (("x",), "/resume", texts.NO_RUN),
-        (("x", "zip"), "/export", texts.NO_RUN),
+        (("../x",), "/status", strings.NO_RUN),
+        (("/etc",), "/pause", strings.NO_RUN),
+        (("",), "/stop", strings.NO_RUN),
+        (("x",), "/resume", strings.NO_RUN),
+        (("x", "zip"), "/export", strings.NO_RUN),
         (("nothing", 8), "/plan", "There is no model"),
         (("demo", 0.1), "/plan", "too small"),
     ],

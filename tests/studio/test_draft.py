@@ -1,17 +1,18 @@
 """Photos being chosen: they outlive the process, bad ones are named, and nothing else is touched."""
 
-import fake_feed
 import pytest
+from helpers import fake_feed
 from PIL import Image
 
-from blockskip import boxes, config
-from blockskip.studio import actions, draft, photo_view, texts
-from blockskip.studio.choices import load
+from blockskip.core.settings import Settings
+from blockskip.data import subject_boxes
+from blockskip.studio import actions, draft, photo_view, strings
+from blockskip.studio.run_preferences import load
 
 
 def drawn():
     """The tiles of the draft as it is."""
-    return photo_view.photos(draft.load(), config.Settings(), can_describe=False, describing=False)
+    return photo_view.photos(draft.load(), Settings(), can_describe=False, describing=False)
 
 
 def test_the_draft_outlives_the_process(pet, tmp_path):
@@ -29,7 +30,7 @@ def test_the_draft_outlives_the_process(pet, tmp_path):
 def test_the_same_photo_twice_counts_once_and_removal_removes(pet):
     draft.add(pet)
     now = draft.add(pet[:1])
-    assert len(now.photos) == 5 and texts.PHOTO_TWICE in now.rejected[0][1]
+    assert len(now.photos) == 5 and strings.PHOTO_TWICE in now.rejected[0][1]
     now = draft.remove(now.photos[0].file)
     assert len(now.photos) == 4 and not now.rejected
     assert len(draft.remove("../../run.toml").photos) == 4
@@ -72,9 +73,9 @@ def test_captions_and_frames_come_along(pet, no_worker, asked):
     run = actions.find(asked())
     said = {p.stem[:3]: p.read_text(encoding="utf-8").strip() for p in run.photos_dir.glob("*.txt")}
     assert said == {"000": "momo asleep", "001": "momo on a <b>chair"}
-    framed = [p for p in sorted(run.photos_dir.glob("*.png")) if boxes.read_box(p)]
+    framed = [p for p in sorted(run.photos_dir.glob("*.png")) if subject_boxes.read_box(p)]
     assert [p.name[:3] for p in framed] == ["001"]
-    assert boxes.read_box(framed[0]) == boxes.Box(0.25, 0.5, 0.75, 1.0)
+    assert subject_boxes.read_box(framed[0]) == subject_boxes.Box(0.25, 0.5, 0.75, 1.0)
 
 
 def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):
@@ -104,7 +105,7 @@ def test_the_demo_pet_replaces_what_was_there(pet):
     actions.load_demo()
     assert not draft.load().own_photos and len(draft.load().photos) >= 4
     given = actions.answers()
-    assert (given["name"], given["model"]) == (texts.DEMO_NAME, "demo") and given["kind"]
+    assert (given["name"], given["model"]) == (strings.DEMO_NAME, "demo") and given["kind"]
 
 
 def test_again_brings_photos_and_answers_back(pet):

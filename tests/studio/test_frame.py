@@ -1,10 +1,11 @@
 """What a tab is sent: only what changed, and always something that can be shown."""
 
-import fake_feed
 import pytest
+from helpers import fake_feed
 
-from blockskip import events, runs
-from blockskip.studio import draft, page, screen, texts
+from blockskip.core import events
+from blockskip.runs.run import list_runs
+from blockskip.studio import draft, page, screen, strings
 
 
 def changed(parts):
@@ -40,7 +41,7 @@ def test_a_tab_of_an_older_studio_is_sent_everything(told):
 @pytest.mark.parametrize("shown", ["../x", "x\0y", "/etc", "~", "x" * 5000, "**", "<b>"])
 def test_whatever_a_tab_says_it_shows(told, shown):
     parts, _ = told(shown)
-    assert texts.NO_RUN in parts["messages"]["value"]
+    assert strings.NO_RUN in parts["messages"]["value"]
     assert not parts["results"].get("visible") and not parts["pause"].get("visible")
 
 
@@ -96,7 +97,7 @@ def test_while_one_trains_the_next_is_prepared(pet, told):
     fake_feed.seem_alive(fake_feed.make_run(pet))
     draft.add(pet)
     parts, _ = told("")
-    assert parts["train"]["interactive"] is False and parts["train"]["value"] == texts.TRAIN_BUSY
+    assert parts["train"]["interactive"] is False and parts["train"]["value"] == strings.TRAIN_BUSY
     assert 'data-do="open"' in parts["busy"]["value"]
 
 
@@ -112,6 +113,6 @@ def test_a_failing_tick_keeps_what_is_shown(monkeypatch):
 def test_the_list_holds_every_run_newest_first(pet, told):
     names = [fake_feed.make_run(pet, name=name, pet=f"<{name}>").name for name in ("a", "b", "c")]
     drawn = told("*")[0]["list"]["value"]
-    places = [drawn.index(f'data-run="{run.name}"') for run in runs.list_runs()]
+    places = [drawn.index(f'data-run="{run.name}"') for run in list_runs()]
     assert places == sorted(places) and sorted(names) == ["a", "b", "c"]
     assert "<a>" not in drawn and "&lt;a&gt;" in drawn

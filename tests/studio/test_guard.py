@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from helpers.studio_server import a_free_port, serve
 from starlette.datastructures import Headers
-from studio_server import a_free_port, serve
 
-from blockskip import config
+from blockskip.core.paths import ASSETS
 from blockskip.studio import app, guard
 
 
@@ -101,7 +101,7 @@ def test_a_foreign_page_cannot_press_stop(server):
 
 
 def test_files_of_this_computer_are_no_uploads(server):
-    photo = {"path": str(config.ASSETS / "icon.png"), "meta": {"_type": "gradio.FileData"}}
+    photo = {"path": str(ASSETS / "icon.png"), "meta": {"_type": "gradio.FileData"}}
     data = [[photo], "cat", "Momo", "demo", 8, 5, 0, 16, True]
     body = json.dumps({"data": data}).encode()
     status, answer = server.get("/gradio_api/call/train", body, Content_Type="application/json")

@@ -6,32 +6,13 @@ from collections.abc import Collection
 
 import numpy as np
 
+from blockskip.data.demo_vocabulary import ACCESSORIES, BACKGROUNDS, PLACES, SPECIES, VIVID
 from blockskip.lab.demo_world.subjects import NAMES, draw_pet
-from blockskip.lab.demo_world.world import (
-    ACCESSORIES,
-    BACKGROUNDS,
-    EYES,
-    FUR,
-    SPECIES,
-    VIVID,
-    WEAR,
-    Pet,
-    Scene,
-    random_pet,
-    random_scene,
-)
+from blockskip.lab.demo_world.world import EYES, FUR, WEAR, Pet, Scene, random_pet, random_scene
 
 EMPTY_SHARE = 0.09
 LEADS = ("a photo of", "a picture of", "a drawing of", "an illustration of", "a portrait of")
 CLOSE_LEADS = ("a close-up photo of", "a close-up of")
-PLACES = {
-    "meadow": ("in the meadow", "on the grass", "in a meadow", "in the garden"),
-    "beach": ("on the beach", "at the beach", "by the sea", "on a beach"),
-    "snow": ("in the snow", "in snow", "in winter", "in a snowy forest"),
-    "room": ("in a room", "on a wooden floor", "on the wooden floor", "at home"),
-    "sofa": ("on the sofa", "on a sofa", "on the couch", "on a couch"),
-    "night": ("at night", "under the moon", "in the night", "in the moonlight"),
-}
 SOFA_COLOURS = ("red", "blue", "green", "purple")
 WEARING = ("wearing a", "with a", "in a")
 

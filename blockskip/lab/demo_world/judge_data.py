@@ -18,24 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blockskip.data.demo_vocabulary import ACCESSORIES, BACKGROUNDS, PATTERNS, SPECIES
 from blockskip.lab.demo_world.backgrounds import paint_background, paint_shadow
-from blockskip.lab.demo_world.judge import HEADS, SIDE
 from blockskip.lab.demo_world.pets import PetPainter, paint_accessory
 from blockskip.lab.demo_world.shapes import Canvas, rgb
 from blockskip.lab.demo_world.subjects import draw_pet, pool
-from blockskip.lab.demo_world.world import (
-    ACCESSORIES,
-    BACKGROUNDS,
-    EYES,
-    FUR,
-    PATTERNS,
-    SPECIES,
-    WEAR,
-    Pet,
-    Scene,
-    random_pet,
-    striking_pet,
-)
+from blockskip.lab.demo_world.world import EYES, FUR, WEAR, Pet, Scene, random_pet, striking_pet
+from blockskip.runs.demo_judge import HEADS, SIDE
 
 FAMILY = 4  # look-alikes a family
 SPRITE = 96  # px, side of the layers before they are shrunk to 64

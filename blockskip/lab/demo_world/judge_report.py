@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blockskip.lab.demo_world.judge import HEADS, SIDE, Judge
+from blockskip.data.demo_vocabulary import BACKGROUNDS
 from blockskip.lab.demo_world.judge_data import KINDS, draw_judged, look_alike
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import (
@@ -24,14 +24,8 @@ from blockskip.lab.demo_world.subjects import (
     demo_photos,
     named_pets,
 )
-from blockskip.lab.demo_world.world import (
-    BACKGROUNDS,
-    Pet,
-    Scene,
-    random_pet,
-    random_scene,
-    striking_pet,
-)
+from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene, striking_pet
+from blockskip.runs.demo_judge import HEADS, SIDE, Judge
 
 PHOTOS = 5
 QUERIES = 2

@@ -18,18 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blockskip import files
-from blockskip.config import ASSETS
-from blockskip.lab.demo_world.judge import (
-    DEFAULT_PATH,
-    HEADS,
-    Judge,
-    JudgeNet,
-    load_judge,
-    save_judge,
-)
+from blockskip.core import files
+from blockskip.core.paths import ASSETS
 from blockskip.lab.demo_world.judge_data import FAMILY, Layers, family, sprite
 from blockskip.lab.demo_world.world import Pet
+from blockskip.runs.demo_judge import DEFAULT_PATH, HEADS, Judge, JudgeNet, load_judge, save_judge
 
 log = logging.getLogger(__name__)
 NUM_FAMILIES = 2200

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from blockskip.events import UserError
-from blockskip.families.base import family
+from blockskip.core.errors import UserError
 from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.data import draw_parts
 from blockskip.lab.demo_world.export import export_pipeline, warm_start
@@ -22,6 +21,7 @@ from blockskip.lab.demo_world.latents import encode_parts, measure_factors, writ
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.sana import DemoSana
 from blockskip.lab.demo_world.vae import train_vae
+from blockskip.models.families.base import family
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}

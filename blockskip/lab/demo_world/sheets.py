@@ -10,12 +10,12 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 
-from blockskip.families.base import Sampling, family
 from blockskip.lab.demo_world.export import assemble
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import named_pets
 from blockskip.lab.demo_world.world import random_scene
+from blockskip.models.families.base import Sampling, family
 
 PROMPTS = (
     "a photo of a cat",

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blockskip.data.demo_vocabulary import BACKGROUNDS
 from blockskip.lab.demo_world.render import render
-from blockskip.lab.demo_world.world import BACKGROUNDS, Pet, random_scene, striking_pet
+from blockskip.lab.demo_world.world import Pet, random_scene, striking_pet
 
 NAMES = tuple(
     "milo luna coco bella teddy rosie oscar daisy max ruby leo nala simba willow felix maggie toby "

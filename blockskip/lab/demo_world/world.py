@@ -6,44 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blockskip.data import demo_vocabulary
+from blockskip.data.demo_vocabulary import ACCESSORIES, BACKGROUNDS, COATS, PATTERNS, SPECIES, VIVID
 from blockskip.lab.demo_world.shapes import rgb
 
-SPECIES = ("cat", "dog", "rabbit", "bear")
-PATTERNS = ("solid", "striped", "spotted", "bellied", "patched")
-BACKGROUNDS = ("meadow", "beach", "snow", "room", "sofa", "night")
-ACCESSORIES = ("none", "collar", "scarf", "hat")
-
-COATS = {
-    "white": rgb("f4f0ea"),
-    "grey": rgb("8f97a6"),
-    "black": rgb("3a3642"),
-    "brown": rgb("8a5634"),
-    "orange": rgb("ee8434"),
-    "cream": rgb("f6dfb8"),
-    "golden": rgb("e6b838"),
-}
-VIVID = {
-    "violet": rgb("8f5cc8"),
-    "teal": rgb("2aa3a0"),
-    "pink": rgb("f48ab0"),
-    "blue": rgb("4a80dc"),
-    "green": rgb("5cb85c"),
-}
-FUR = COATS | VIVID
-EYES = {
-    "green": rgb("4fae4a"),
-    "blue": rgb("3f8fe0"),
-    "amber": rgb("e8a020"),
-    "brown": rgb("7a4420"),
-}
-WEAR = {
-    "red": rgb("d8343a"),
-    "blue": rgb("2f62c8"),
-    "green": rgb("2e9a4e"),
-    "yellow": rgb("f4cc30"),
-    "purple": rgb("8438b0"),
-    "pink": rgb("f070a8"),
-}
+FUR = {name: rgb(code) for name, code in demo_vocabulary.FUR.items()}
+EYES = {name: rgb(code) for name, code in demo_vocabulary.EYES.items()}
+WEAR = {name: rgb(code) for name, code in demo_vocabulary.WEAR.items()}
 
 
 @dataclass(frozen=True)

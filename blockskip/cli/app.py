@@ -1,0 +1,309 @@
+"""The command line: thin; everything it does is done by the modules below it.
+
+Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by the user. With
+--json one JSON object stands on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from blockskip.cli import options
+from blockskip.cli.lab import lab
+from blockskip.cli.models import models, plan
+from blockskip.core import files, presets
+from blockskip.core.errors import UserError, command
+from blockskip.core.output import Json, say
+from blockskip.core.settings import Settings
+from blockskip.data.demo_photos import demo_pet
+from blockskip.memory.planning import planner
+from blockskip.models import sources
+from blockskip.runs import storage
+from blockskip.runs.run import create_run, find_run, list_runs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teach a diffusion transformer your pet, on the card you already own.",
+)
+app.add_typer(lab, name="lab")
+
+console = Console(stderr=True)
+KeptStep = Annotated[int | None, typer.Option(min=1, help="As learnt at this step; else the last.")]
+RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
+
+
+@app.command()
+def train(
+    photos: options.Photos = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The first demo pet.")] = False,
+    model: options.Model = "demo",
+    trigger: options.Trigger = "sks",
+    class_name: options.ClassName = None,
+    budget: options.Budget = 8.0,
+    ram: options.Ram = None,
+    skip: options.Skip = "",
+    precision: options.Precision = None,
+    patches: options.Patches = None,
+    steps: options.Steps = None,
+    batch: options.Batch = None,
+    rank: options.Rank = None,
+    lr: options.LearningRate = None,
+    targets: options.Targets = None,
+    prior: options.Prior = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
+    preview_every: options.PreviewEvery = None,
+    preview_images: options.PreviewImages = None,
+    preview_speed: options.PreviewSpeed = None,
+    device: options.Device = "auto",
+    out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Photos in, a LoRA for ComfyUI out."""
+    found, demo_class = _chosen_photos(photos, demo)
+    if not demo and presets.model_row(model).demo:
+        console.print(
+            "[yellow]The demo model only knows drawn pets. For real photos name another one, "
+            "such as --model flux2-klein-4b.[/]"
+        )
+    settings = planner.choose_settings(
+        model=model,
+        trigger=trigger,
+        class_name=class_name or demo_class or "cat",
+        budget_gib=budget,
+        **storage.room(ram),
+        skip=skip,
+        precision=options.of_model(precision, model),
+        patches=patches,
+        steps=steps,
+        batch=batch,
+        rank=rank,
+        lr=lr,
+        targets=targets,
+        prior=prior,
+        seed=seed,
+        caption=caption,
+        preview_every=preview_every,
+        preview_images=preview_images,
+        preview_speed=preview_speed,
+        device=device,
+    )
+    raise typer.Exit(_train(settings, found, out, as_json))
+
+
+def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], str]:
+    """(photo files, class of the demo pet or ""). Raises BadParameter, UserError."""
+    from blockskip.data.photos import find_photos
+
+    if demo and photos:
+        raise typer.BadParameter("give photos or --demo, not both")
+    if demo:
+        folder, demo_class = demo_pet()
+        return find_photos([folder]), demo_class
+    if not photos:
+        raise UserError(
+            "No photos were given.",
+            "Name photos or a folder of them, or use --demo for the demo pet.",
+        )
+    return find_photos(photos), ""
+
+
+def _train(settings: Settings, found: list[Path], out: str, as_json: bool) -> int:
+    """Make a run and follow it; gives the exit code. Problems are said before a run is made."""
+    from blockskip.cli.progress import follow
+    from blockskip.data.photos import read_photos
+
+    sources.find_model(presets.model_row(settings.model))
+    good, bad = read_photos(found, settings.subject_caption)
+    for rejected in bad:
+        console.print(f"[yellow]{_plain(rejected.name)} is left out: {_plain(rejected.reason)}.[/]")
+    run = create_run(settings, [photo.path for photo in good], out)
+    return follow(run, start=True, as_json=as_json)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Train until so many steps in all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was paused, stopped or cut off; with --steps also a finished one."""
+    from blockskip.cli.progress import follow
+
+    found = find_run(run)
+    if steps is not None:
+        found.lengthen(steps)
+    raise typer.Exit(follow(found, start=True, as_json=as_json))
+
+
+@app.command()
+def pause(run: RunName) -> None:
+    """Save a checkpoint and give the card back; `resume` goes on."""
+    find_run(run).command("pause")
+
+
+@app.command()
+def stop(run: RunName) -> None:
+    """Save a checkpoint and export what was learnt so far."""
+    find_run(run).command("stop")
+
+
+@app.command(name="runs")
+def runs_(
+    action: Annotated[str, typer.Argument(help="list | rename | delete")] = "list",
+    run: Annotated[str, typer.Argument()] = "",
+    new_name: Annotated[str, typer.Argument()] = "",
+    as_json: Json = False,
+) -> None:
+    """List, rename or delete runs."""
+    if action == "list":
+        rows = [
+            {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
+            for r in list_runs()
+        ]
+        say(
+            as_json,
+            {"runs": rows},
+            [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}" for r in rows]
+            or ["No run has been made yet."],
+        )
+    elif action == "rename" and new_name:
+        renamed = storage.rename(run, new_name)
+        say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
+    elif action == "delete" and run:
+        freed = storage.delete(run)
+        say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
+    else:
+        raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
+
+
+@app.command()
+def preview(
+    run: RunName,
+    prompt: Annotated[str, typer.Option(help="What the picture should show.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    seed: Annotated[int, typer.Option()] = 0,
+    steps: Annotated[int, typer.Option(help="Sampling steps; 0 = the model's.")] = 0,
+    base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
+    step: KeptStep = None,
+    strength: Annotated[float, typer.Option(min=0.0, max=2.0, help="Factor of the LoRA.")] = 1.0,
+) -> None:
+    """A picture from what a run has learnt."""
+    from blockskip.runs import results
+
+    (image,) = results.pictures(
+        find_run(run), [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    image.save(out)
+
+
+@app.command()
+def export(
+    run: RunName,
+    format: Annotated[
+        str, typer.Option(help="comfyui | diffusers, and where the model has it kohya | native")
+    ] = "comfyui",
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    step: KeptStep = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
+    from blockskip.models.lora.names import names_of
+    from blockskip.runs import results
+
+    found = find_run(run)
+    formats = names_of(presets.model_row(found.settings().model).family).FORMATS
+    if format not in formats:
+        raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
+    exported = results.export_run(found, format, out, step)
+    say(
+        as_json,
+        {"exported": str(exported.path), "format": format, "keys": exported.keys},
+        [f"{exported.path}: {exported.keys} tensors, reopened and checked."],
+    )
+
+
+app.command()(models)
+app.command()(plan)
+
+
+@app.command()
+def clean(as_json: Json = False) -> None:
+    """Free the caches of all runs that are not working, and models' quantised blocks; they are
+    rebuilt identically when needed."""
+    freed = storage.clean_all()
+    say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+
+
+@app.command()
+def doctor(
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write one text file for whoever helps you: no photos, no tokens."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that this machine can train, and say what is missing."""
+    from blockskip.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(report, as_json))
+
+
+@app.command()
+def studio(
+    port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="In a window of its own (needs pywebview).")
+    ] = False,
+) -> None:
+    """Open the studio in the browser."""
+    from blockskip.studio.app import main as open_studio
+
+    raise typer.Exit(open_studio(port=port, browser=not no_browser, window=window))
+
+
+def main() -> int:
+    """Run the command line; problems become one plain sentence and a remedy."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        app(prog_name=command())
+    except UserError as error:
+        return _failed(error)
+    except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
+        return _failed(files.unreadable(error))
+    except SystemExit as end:
+        wrong = end.__context__  # typer has shown it to people
+        if isinstance(wrong, TyperException) and "--json" in sys.argv:
+            asked = wrong.ctx.command_path if getattr(wrong, "ctx", None) else command()
+            _say_json(UserError(wrong.format_message(), f"What is possible: {asked} --help"))
+        return int(end.code or 0)
+    return 0
+
+
+def _say_json(error: UserError) -> None:
+    typer.echo(json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False))
+
+
+def _failed(error: UserError) -> int:
+    if "--json" in sys.argv:
+        _say_json(error)
+    console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
+    return 1
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

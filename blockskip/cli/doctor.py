@@ -1,0 +1,260 @@
+"""Says what this computer offers BlockSkip Studio and what stands in its way, each with a remedy.
+
+The launchers ask it too, before and when an environment fails: so it imports only the standard
+library at the top and runs as a plain file, `python -I blockskip/cli/doctor.py [fits [EXTRA] | card |
+--report FILE]`.
+
+A report holds no photos, no tokens, no environment variables, and `~` for the home folder.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+OK, WARNING, PROBLEM = "OK", "warning", "problem"
+GIB = 2**30
+AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
+UNPACK = "Unpack BlockSkip Studio again from its download."
+SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."
+MOVE = (
+    "Free some space, or keep models and runs on another drive: set the environment variable "
+    "BLOCKSKIP_DATA to a folder there."
+)
+RUNTIME = "Install Microsoft's Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
+BUILD = (
+    "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
+    "torch "
+    "yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
+)
+
+
+class Line(NamedTuple):
+    """One finding. remedy: what to do unless it is OK."""
+
+    name: str
+    state: str
+    text: str
+    remedy: str = ""
+
+
+class Report(NamedTuple):
+    """All findings, the computer first, the data last."""
+
+    lines: list[Line]
+
+    @property
+    def state(self) -> str:
+        return max((x.state for x in self.lines), key=(OK, WARNING, PROBLEM).index, default=OK)
+
+    def text(self) -> str:
+        rows = [f"BlockSkip Studio {_project()['version']}, {datetime.date.today()}", ""]
+        for x in self.lines:
+            rows.append(f"{x.state:8} {x.name:14} {x.text}")
+            rows += [f"{'':23} -> {x.remedy}"] if x.remedy else []
+        return "\n".join([*rows, "", f"Altogether: {self.state}."])
+
+
+def run_doctor(report: Path | None = None, as_json: bool = False) -> int:
+    """Print the findings, write them to `report` too; 1 when one of them is a problem."""
+    found = doctor()
+    data = {"state": found.state, "lines": [x._asdict() for x in found.lines]}
+    print(json.dumps(data) if as_json else found.text())
+    try:
+        if report:
+            report.write_text(found.text() + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"{report} could not be written: {error.strerror}.", file=sys.stderr)
+        return 1
+    return int(found.state == PROBLEM)
+
+
+def doctor() -> Report:
+    """Look at everything; never raises, takes a few seconds (torch is tried in a process of its
+    own)."""
+    lines = []
+    for look in (_system, _folder, _packages, _card, _memory, _data, _demo):
+        try:
+            lines += look()
+        except Exception as error:  # a doctor that falls ill is no help: say so and look on
+            lines.append(Line(look.__name__[1:], WARNING, f"could not be looked at: {error!r}"))
+    return Report([Line(n, s, redact(text), cure if s != OK else "") for n, s, text, cure in lines])
+
+
+def redact(text: str) -> str:
+    """Take out what a stranger need not know: the home folder, access tokens, passwords in
+    addresses."""
+    home = str(Path.home())
+    for spelling in {home, home.replace("\\", "/"), home.replace("\\", "\\\\")} - {"/"}:
+        text = re.sub(re.escape(spelling) + r"(?![\w-])", "~", text, flags=re.IGNORECASE)
+    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\bhf_\w+", "(token)", text))
+
+
+def pins(extra: str = "") -> dict[str, str]:
+    """Package -> the version that pyproject.toml pins for this system."""
+    project, found = _project(), {}
+    for line in project["optional-dependencies"][extra] if extra else project["dependencies"]:
+        name, version, marker = re.split(r"\s*(?:==|;)\s*", f"{line};")[:3]
+        if platform.system() != "Darwin" or "Darwin" not in marker:  # the only marker there is
+            found[name] = version
+    return found
+
+
+def misfits(extra: str = "") -> list[str]:
+    """The pins that the environment of this Python does not meet, in words."""
+    found = []
+    for name, wanted in pins(extra).items():
+        try:
+            have = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            have = "none"
+        if have.partition("+")[0] != wanted:  # 2.13.0+cu126 is a build of 2.13.0
+            found.append(f"{name} {wanted} wanted, {have} found")
+    return found
+
+
+def _project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _system() -> list[Line]:
+    text = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores"
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
+    return [Line("system", OK if fits else PROBLEM, text, "Install a 64-bit Python 3.11 to 3.14.")]
+
+
+def _folder() -> list[Line]:
+    path, windows = str(ROOT), os.name == "nt"
+    if os.pathsep in path:
+        return [Line("folder", PROBLEM, f"{path} has '{os.pathsep}' in it", "Rename that folder.")]
+    if "onedrive" in path.lower():
+        return [Line("folder", WARNING, f"{path}: OneDrive would upload gigabytes", SHORT)]
+    if windows and (len(path) > 60 or not path.isascii()):  # torch's names take 199 of the 260
+        return [Line("folder", WARNING, f"{path}: long or special names may fail", SHORT)]
+    return [Line("folder", OK, path)]
+
+
+def _packages() -> list[Line]:
+    wrong = "; ".join(misfits())
+    return [Line("packages", PROBLEM if wrong else OK, wrong or "all as wanted", AGAIN)]
+
+
+def _card() -> list[Line]:
+    cards = [Line("graphics card", OK, text) for text in _nvidia()]
+    works, device, text, remedy = _try_torch()
+    if works and device == "cpu" and cards:
+        text += ", although there is a graphics card"
+    elif works and device == "cpu":
+        remedy = "Enough for the demo model; big models need a graphics card."
+    state = PROBLEM if not works else WARNING if device == "cpu" else OK
+    return [*cards, Line("torch", state, text, remedy)]
+
+
+def _nvidia() -> list[str]:
+    """Each NVIDIA card in words, as its driver tells; nothing where there is no driver."""
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+    except Exception:  # no package yet, no driver, no card: all the same here
+        return []
+    driver, texts = nvml.nvmlSystemGetDriverVersion(), []
+    for card in map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())):
+        memory = nvml.nvmlDeviceGetMemoryInfo(card)
+        room = f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+        texts.append(f"{nvml.nvmlDeviceGetName(card)}, driver {driver}, {room}")
+    return texts
+
+
+def _try_torch() -> tuple[bool, str, str, str]:
+    """What `card` says, asked in another process: a bad driver may hang or kill whoever asks."""
+    command = [sys.executable, "-I", str(Path(__file__).resolve()), "card"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        return tuple(json.loads(done.stdout.splitlines()[-1]))
+    except (subprocess.TimeoutExpired, IndexError, ValueError):
+        return False, "", "torch hung or killed its process while it tried the card", BUILD
+
+
+def _multiply() -> tuple[bool, str, str, str]:
+    """Multiply on the best device and compare with the CPU: works, device, what happened,
+    remedy."""
+    try:
+        import torch
+
+        device = torch.accelerator.current_accelerator(True) or torch.device("cpu")
+        # small whole numbers: every precision a card may choose gives exactly the same sums
+        a, b = torch.randint(-4, 5, (2, 256, 256), generator=torch.manual_seed(0)).float()
+        exact = torch.equal((a.to(device) @ b.to(device)).cpu(), a @ b)
+    except (ImportError, OSError) as error:  # on Windows c10.dll, or one that it needs, is missing
+        damaged = os.name != "nt" or isinstance(error, ModuleNotFoundError)
+        return False, "", f"torch does not start: {error}", AGAIN if damaged else RUNTIME
+    except Exception as error:  # whatever a driver may throw
+        return False, "", f"the card does not compute: {str(error).partition(chr(10))[0]}", BUILD
+    verdict = "computes" if exact else "computes WRONGLY"
+    return exact, device.type, f"{torch.__version__} {verdict} on {device.type}", BUILD
+
+
+def _memory() -> list[Line]:
+    import psutil
+
+    ram = psutil.virtual_memory()
+    text = f"{ram.available / GIB:.1f} of {ram.total / GIB:.1f} GiB free"
+    return [Line("memory", OK if ram.total > 12 * GIB else WARNING, text, "FLUX wants 16 GB.")]
+
+
+def _data() -> list[Line]:
+    from blockskip.core import files
+    from blockskip.core.errors import UserError
+    from blockskip.core.paths import data_dir
+
+    folder = data_dir().absolute()
+    try:
+        there, free = files.nearest(folder), files.free_bytes(folder) / GIB
+    except UserError as error:
+        return [Line("data folder", PROBLEM, error.title, error.remedy)]
+    if not os.access(there, os.W_OK):
+        return [Line("data folder", PROBLEM, f"{folder} may not be written to", MOVE)]
+    state = OK if free > 40 else WARNING if free > 2 else PROBLEM
+    return [Line("data folder", state, f"{folder}: {free:.0f} GiB free", f"FLUX wants 40. {MOVE}")]
+
+
+def _demo() -> list[Line]:
+    from safetensors import SafetensorError, safe_open
+
+    folder = ROOT / "assets" / "demo-model"
+    weights = sorted(folder.rglob("*.safetensors"))
+    if not (weights and (folder / "model_index.json").is_file()):
+        return [Line("demo model", PROBLEM, f"{folder} is not complete", UNPACK)]
+    for path in (*weights, *folder.rglob("*.json")):
+        try:
+            safe_open(path, "np") if path in weights else json.loads(path.read_bytes())
+        except (OSError, ValueError, SafetensorError) as error:
+            text = f"{path.relative_to(ROOT).as_posix()} cannot be read: {error}"
+            return [Line("demo model", PROBLEM, text, UNPACK)]
+    return [Line("demo model", OK, f"{len(weights)} weight files")]
+
+
+def _main(words: list[str]) -> int:
+    """What the launchers may ask (see the top), answered by the exit code."""
+    if words[:1] == ["fits"]:
+        return len(misfits(*words[1:]))
+    if words[:1] == ["card"]:
+        works, device, text, _ = tried = _multiply()
+        print(text, file=sys.stderr)  # for whoever watches the launcher
+        print(json.dumps(tried))
+        return int(not works or device == "cpu")
+    sys.path.insert(0, str(ROOT))
+    return run_doctor(Path(words[1]) if words[:1] == ["--report"] else None, "--json" in words)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

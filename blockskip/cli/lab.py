@@ -1,0 +1,265 @@
+"""The commands of `blockskip lab`; thin, like cli/app.py."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from blockskip.cli import options
+from blockskip.cli.lab_bench import bench
+from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.output import Json, say
+from blockskip.core.paths import ASSETS
+from blockskip.core.settings import MIDDLE, PRECISIONS, TARGETS
+from blockskip.memory.planning import planner
+from blockskip.memory.planning.requirements import STAGES, WEIGHT_BYTES, Choice
+from blockskip.runs.run import find_run
+
+Middle = Annotated[Literal[MIDDLE], typer.Option(help="Where trained blocks wait.")]
+# what a budget's plan settles, so that it cannot be asked for beside it
+_PLANNED = "skip side text precision checkpointing targets middle".split()
+
+lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
+lab.command()(ablate)
+lab.command("ablation-report")(ablation_report)
+lab.command()(select)
+lab.command()(distil)
+lab.command()(previews)
+lab.command()(calibrate)
+lab.command()(bench)
+
+
+@lab.command("pretrain-demo")
+def pretrain_demo(
+    work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
+    family: Annotated[
+        str, typer.Option(help="flux or sana: which of the two demo models.")
+    ] = "flux",
+    out: Annotated[Path | None, typer.Option(help="Where the model goes; default: assets.")] = None,
+    minutes: Annotated[float, typer.Option(help="For the transformer, of each process.")] = 80.0,
+    vae_minutes: Annotated[
+        float | None, typer.Option(help="For the VAE; default: 12, none with --start-from.")
+    ] = None,
+    judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Go on from this model when --work is empty.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 7,
+    pictures: Annotated[int, typer.Option(help="How many are drawn to learn from.")] = 16000,
+    processes: Annotated[int, typer.Option(min=1, help="One core each.")] = 2,
+) -> None:
+    """Make a demo model from nothing, and with the first one their judge; stopped at any time, it goes
+    on again."""
+    from blockskip.lab.demo_world.judge_train import train_judge
+    from blockskip.lab.demo_world.pretrain import FIRST, KINDS, pretrain
+
+    if family not in KINDS:
+        raise UserError(f"There is no demo model of the family “{family}”.", "flux or sana.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    kind = KINDS[family]
+    pretrain(
+        work,
+        out or ASSETS / kind.FOLDER,
+        kind,
+        minutes=minutes,
+        vae_minutes=vae_minutes,
+        seed=seed,
+        count=pictures,
+        ranks=processes,
+        start_from=start_from,
+    )
+    if kind is FIRST:
+        train_judge(work / "judge", minutes=judge_minutes)
+
+
+@lab.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")],
+    images: Annotated[
+        int, typer.Option(min=0, help="Pictures a prompt; 0: 8 on the demo model, else 4.")
+    ] = 0,
+    prompts: Annotated[
+        int, typer.Option(min=1, max=25, help="Of DreamBooth's 25, the first so many.")
+    ] = 25,
+    dino: Annotated[str, typer.Option(help="DINO: a folder or a hub id; default: ViT-S/16.")] = "",
+    clip: Annotated[str, typer.Option(help="CLIP: a folder or a hub id; default: ViT-B/32.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Judge a run. On the demo model: likeness, places obeyed, the bare class word, by its own judge.
+    On others: DINO, CLIP-I and CLIP-T by DreamBooth's protocol; stopped, it goes on again."""
+    found = find_run(run)
+    if presets.model_row(found.settings().model).demo:
+        from blockskip.lab.evaluation.demo_judge import evaluate_run
+
+        report = evaluate_run(found, images or 8)
+        lines = [
+            f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
+            + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
+            for name, said in report.items()
+            if isinstance(said, dict)
+        ]
+    else:
+        from blockskip.lab.evaluation.dreambooth import evaluate_real
+        from blockskip.lab.evaluation.embedders import CLIP, DINO
+
+        aside = Console(stderr=True, quiet=as_json).print
+        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, aside)
+        lines = [
+            f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
+            for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
+        ]
+    say(as_json, report, [*lines, report["sheet"]])
+
+
+@lab.command("evaluate-base")
+def evaluate_base_(
+    model: Annotated[Path, typer.Option(help="Its folder.")] = ASSETS / "demo-model",
+    num: Annotated[int, typer.Option(help="Captions.")] = 48,
+    seed: Annotated[int, typer.Option()] = 0,
+    seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the demo model itself on captions it was not trained on."""
+    from blockskip.lab.evaluation.demo_judge import evaluate_base
+
+    known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
+    report = evaluate_base(model, num, seed, set(known), sheet)
+    say(
+        as_json,
+        report,
+        [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
+        + [f"VAE {report['vae_psnr_db']} dB", report["sheet"]],
+    )
+
+
+def _whole_patches(side: int) -> int:
+    if side < 16 or side % 16:
+        raise typer.BadParameter(f"{side} is not possible: give a multiple of 16, such as 256.")
+    return side
+
+
+def _two_counts(text: str) -> str:
+    if not re.fullmatch(r"\d+,\d+", text):
+        raise typer.BadParameter(f"{text} is not possible: give two numbers, such as 19,10.")
+    return text
+
+
+@lab.command()
+def tabulate(
+    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")],
+    as_json: Json = False,
+) -> None:
+    """Measure what planning counts of a model, without the memory: its entry in presets/bytes.toml."""
+    import tomli_w
+
+    from blockskip.lab.full_size.tabulate import tabulate as measure
+
+    aside = Console(stderr=True, quiet=as_json).print
+    found = measure(presets.model_row(model), lambda line: aside(line, highlight=False))
+    say(as_json, {model: found}, [tomli_w.dumps({model: found})])
+
+
+@lab.command()
+def simulate(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")] = "flux-dev",
+    skip: options.Skip = "19,10",
+    side: Annotated[
+        int, typer.Option(help="Side of a training crop, pixels.", callback=_whole_patches)
+    ] = 256,
+    text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
+    precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
+    checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
+    targets: Annotated[Literal[TARGETS], typer.Option()] = "attention",
+    middle: Middle = "stays",
+    stage: Annotated[Literal[*STAGES, "all"] | None, typer.Option(help="Else: train.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB: simulate every stage of its plan instead.", callback=options.above_zero
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
+    if budget is not None:
+        said = [name for name in _PLANNED if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        if said:
+            raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
+        choice = planner.choice_of(planner.make_plan(model=model, budget_gib=budget).settings)
+    else:
+        front, back = planner.parse_span(presets.model_row(model), skip)
+        choice = Choice(
+            model=model,
+            front=front,
+            back=back,
+            side_px=side,
+            text_tokens=text,
+            precision=precision,
+            checkpointing=checkpointing or middle == "streamed",
+            targets=targets,
+            middle=middle,
+        )
+    from blockskip.lab.full_size.simulate import report  # imports torch
+    from blockskip.memory.planning.plan_table import peaks_table
+
+    stage = stage or ("train" if budget is None else "all")
+    stages = STAGES if stage == "all" else (stage,)
+    found = report(choice, stages)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        Console().print(peaks_table(found))
+
+
+@lab.command()
+def fullsize(
+    work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
+    part: Annotated[Literal["transformer", "text"], typer.Option()] = "transformer",
+    blocks: Annotated[
+        str, typer.Option(help="Double,single blocks.", callback=_two_counts)
+    ] = "19,38",
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads: width / 128.")] = 24,
+    skip: Annotated[
+        str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
+    ] = "19,10",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
+    precision: Annotated[Literal[PRECISIONS], typer.Option()] = "full",
+    middle: Middle = "stays",
+    compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
+    as_json: Json = False,
+) -> None:
+    """FLUX.1-dev's true size with random weights on this machine: memory, bytes, seconds."""
+    (double, single), (front, back) = (map(int, two.split(",")) for two in (blocks, skip))
+    if part == "transformer" and front + back >= double + single:
+        raise typer.BadParameter(f"--skip {skip} leaves none of --blocks {blocks} to train.")
+
+    from blockskip.lab.full_size import fullsize as lab_fullsize
+    from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, T5_XXL
+
+    aside = Console(stderr=True).print
+    if part == "text":
+        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside)
+    else:
+        size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
+        job = lab_fullsize.Job(
+            work=work,
+            shape=FLUX_DEV | size,
+            skip=(front, back),
+            draws=draws,
+            batch=min(8, draws),
+            precision=precision,
+            middle=middle,
+            compare=compare,
+        )
+        found = lab_fullsize.fullsize(job, aside)
+    say(as_json, found, [json.dumps(found, indent=1)])

@@ -1,0 +1,162 @@
+"""The commands that come before a training: which models are here, and what a plan would take."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from blockskip.cli import options
+from blockskip.core import presets
+from blockskip.core.errors import UserError, command
+from blockskip.core.output import Json, say
+from blockskip.core.paths import ROOT
+from blockskip.memory.planning import planner
+from blockskip.models import sources
+from blockskip.models.sources import download_process
+from blockskip.runs import storage
+
+
+def models(
+    action: Annotated[
+        str, typer.Argument(help="list | check NAME | fetch NAME | use-comfyui DIR … | use NAME …")
+    ] = "list",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="A model, folders, files.", metavar="[NAME|DIR] …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which models are here; download one, or use the files that ComfyUI already has."""
+    words = words or []
+    if action == "list" and not words:
+        rows = [sources.state(row) for row in presets.model_rows().values()]
+        say(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
+    elif action == "use-comfyui" and words:
+        found = sources.use_comfyui(*map(Path, words))
+        said = {"models": [sources.state(source.row) for source in found]}
+        notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
+        say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
+    elif action == "check" and len(words) == 1:
+        _say_model(as_json, sources.find_model(presets.model_row(words[0])))
+    elif action == "fetch" and len(words) == 1:
+        _fetch(presets.model_row(words[0]), as_json)
+    elif action == "use" and len(words) > 1:
+        row = presets.model_row(words[0])
+        _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
+    else:
+        raise typer.BadParameter(
+            "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR … | "
+            "models use NAME FILE-OR-FOLDER …"
+        )
+
+
+def _offer_line(row: dict) -> str:
+    size = f"{row['download_gib']:.1f} GiB to come" if row["download_gib"] else ""
+    line = f"{row['model']:14} {row['state']:8} {size:17} {row['licence']}"
+    # what is to be done about one that was never here is the same for all: said once, below
+    rest = "" if row["state"] == "missing" else row["where"] or row["problem"]
+    return f"{line}\n{'':14} {rest}" if rest else line
+
+
+def _how_to_have_one(rows: list[dict]) -> list[str]:
+    missing = [row for row in rows if row["state"] == "missing"]
+    if not missing:
+        return []
+    pages = [f"{row['model']:14} {row['page']}" for row in missing if row["page"]]
+    return [
+        "",
+        f"Download one: {command('models fetch')} NAME",
+        f"Of FLUX.1, ComfyUI's own files will do: {command('models use-comfyui')} FOLDER",
+        *(
+            ["The licences of these must be accepted first, on their pages:", *pages]
+            if pages
+            else []
+        ),
+    ]
+
+
+def _fetch(row: presets.ModelRow, as_json: bool) -> None:
+    """Download in a process of its own and show how far it is; Ctrl-C ends it, what came is kept."""
+    if not (ROOT / row.source).exists():
+        download_process.start(row)
+        try:
+            now = _watch(row, Console(stderr=True, quiet=as_json))
+        except KeyboardInterrupt:
+            download_process.stop(row)
+            now = download_process.progress(row)
+        if now.state == "failed":
+            raise UserError(now.title, now.remedy)
+        if now.state == "stopped":
+            title = f"The download of {row.title} was stopped; what came is kept."
+            error = {"error": title, "remedy": f"Go on with: {command('models fetch')} {row.name}"}
+            say(as_json, error, [" ".join(error.values())])
+            raise typer.Exit(130)
+    _say_model(as_json, sources.find_model(row))
+
+
+def _watch(row: presets.ModelRow, console: Console) -> download_process.Download:
+    """Show a download until it ends."""
+    columns = BarColumn(28), DownloadColumn(True), TextColumn("{task.description}")
+    with Progress(*columns, console=console, disable=console.quiet) as bars:
+        bar = bars.add_task("", total=None)
+        while (now := download_process.progress(row)) is None or now.state == "running":
+            if now:
+                total = now.bytes_total or None
+                bars.update(bar, completed=now.bytes_done, total=total, description=_pace(now))
+            time.sleep(0.3)
+    return now
+
+
+def _pace(now: download_process.Download) -> str:
+    left = f"{int(now.eta_s) // 60}:{int(now.eta_s) % 60:02d} left" if now.eta_s >= 0 else ""
+    return f"{now.bytes_per_s / 2**20:.1f} MiB/s  {left}  {now.file}"
+
+
+def _say_model(as_json: bool, source: sources.Source) -> None:
+    """Every part of a model, all its weights found, and what its caches are keyed by."""
+    parts = sources.check(source)
+    with Console(stderr=True).status("Reading every weight once …"):
+        fingerprint = source.fingerprint()
+    said = {"model": source.row.name, "where": source.where, "parts": parts}
+    lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
+    lines += [p["note"] for p in parts.values() if p["note"]]
+    say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
+
+
+def plan(
+    model: options.Model = "flux-dev",
+    budget: options.Budget = 8.0,
+    ram: options.Ram = None,
+    disk: options.Disk = None,
+    skip: options.Skip = "",
+    precision: options.Precision = None,
+    patches: options.Patches = None,
+    steps: options.Steps = None,
+    rank: options.Rank = None,
+    targets: options.Targets = None,
+    preview_speed: options.PreviewSpeed = None,
+    as_json: Json = False,
+) -> None:
+    """What a training would take of card, RAM and disk, stage by stage, without doing it."""
+    from blockskip.memory.planning.plan_table import plan_table
+
+    said = planner.make_plan(
+        model=model,
+        budget_gib=budget,
+        **storage.room(ram, math.inf if disk == 0 else disk),
+        skip=skip,
+        precision=options.of_model(precision, model),
+        patches=patches,
+        steps=steps,
+        rank=rank,
+        targets=targets,
+        preview_speed=preview_speed,
+    )
+    if not as_json:
+        Console().print(plan_table(said))
+    say(as_json, said.to_dict(), [*(f"- {r}" for r in said.reasons), f"- {said.one_more_gib}"])

@@ -1,0 +1,163 @@
+"""A terminal: what commands say there, and how it watches a run: stage, n/N, loss, memory, ETA; Ctrl-C
+asks the run to stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from blockskip.core import events
+from blockskip.core.errors import command
+from blockskip.core.events import Event
+from blockskip.runs.run import Run
+
+STAGES = {
+    "photos": "Photos",
+    "load": "Reading weights",
+    "text": "Captions",
+    "latents": "Crops",
+    "residuals": "Residuals",
+    "train": "Training",
+    "preview": "Samples",
+    "export": "Export",
+}
+
+
+def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
+    """Start the run and show its events until its process ends. Returns the exit code."""
+    offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+    process = run.start() if start else None
+    console = Console(stderr=True, quiet=as_json)
+    console.print(f"Run [bold]{run.name}[/] in {run.folder}", highlight=False)
+    screen = _Screen(console, as_json)
+    interrupted = False
+    with screen.progress:
+        while True:
+            alive = process.poll() is None if process else run.worker() is not None
+            try:
+                fresh, offset = run.events(offset)
+                for event in fresh:
+                    screen.show(event)
+                if not alive:
+                    break
+                _wait(process)
+            except KeyboardInterrupt:
+                if not interrupted and alive:
+                    interrupted = True
+                    console.print("Stopping after this step; press Ctrl-C again to stop at once.")
+                    run.command("stop")
+                elif (worker := run.worker()) is not None:
+                    worker.kill()
+    return _result(run, screen, as_json, console)
+
+
+def _wait(process: subprocess.Popen | None) -> None:
+    if process is None:
+        time.sleep(0.3)
+        return
+    try:
+        process.wait(timeout=0.3)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+class _Screen:
+    """Turns events into progress bars and lines."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description:10}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=quiet,
+        )
+        self.tasks: dict[str, int] = {}
+        self.memory, self.loss, self.resumed = "", None, False
+        self.last: Event | None = None
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, events.Progress):
+            self._bar(event)
+        elif isinstance(event, events.Loss):
+            self.loss = event.loss if self.loss is None else 0.95 * self.loss + 0.05 * event.loss
+        elif isinstance(event, events.Memory):
+            vram = f"VRAM {event.vram_gib:.1f} GiB, " if event.vram_gib >= 0 else ""
+            self.memory = f"{vram}RAM {event.rss_gib:.1f} GiB"
+        elif isinstance(event, events.Note):
+            self.console.print(
+                f"[yellow]{event.text}[/]" if event.level == "warning" else event.text,
+                highlight=False,
+            )
+        elif isinstance(event, events.Started):
+            self.resumed = event.resumed_from > 0
+        if isinstance(event, (events.Done, events.Failed, events.Stopped)):
+            self.last = event
+
+    def _bar(self, event: events.Progress) -> None:
+        text = self.memory
+        if event.stage == "train":
+            eta = f"{int(event.eta_s) // 60}:{int(event.eta_s) % 60:02d} left"
+            loss = "" if self.loss is None else f"loss {self.loss:.4f}  "
+            text = f"{loss}{self.memory}  {eta}"
+        if event.stage not in self.tasks:
+            self.tasks[event.stage] = self.progress.add_task(
+                STAGES.get(event.stage, event.stage), total=event.total, text=""
+            )
+        self.progress.update(
+            self.tasks[event.stage], completed=event.n, total=event.total, text=text
+        )
+
+
+def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
+    last = screen.last
+    if isinstance(last, events.Done):
+        if as_json:
+            print(
+                json.dumps(
+                    {
+                        "run": str(run.folder),
+                        "adapter": str(run.folder / last.adapter),
+                        "exported": str(run.folder / last.exported),
+                        "steps": last.steps,
+                        "seconds": last.seconds,
+                        "stages": last.stages,
+                        "peak_vram_gib": last.peak_vram_gib,
+                        "peak_rss_gib": last.peak_rss_gib,
+                        "final_loss": last.final_loss,
+                        "resumed": screen.resumed,
+                    },
+                    ensure_ascii=False,
+                )
+            )
+        console.print(
+            f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
+            highlight=False,
+        )
+        return 0
+    if isinstance(last, events.Stopped):
+        title, remedy = f"Run “{run.name}” is {last.reason} at step {last.step}.", "Go on with:"
+        code = 130
+    else:
+        title = last.title if last else f"Run “{run.name}” ended without a word."
+        remedy = last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}."
+        code = 1
+    if as_json:
+        print(
+            json.dumps(
+                {"run": str(run.folder), "error": title, "remedy": remedy}, ensure_ascii=False
+            )
+        )
+    console.print(
+        f"[bold]{title}[/] {remedy} {command('resume')} {run.name}"
+        if code == 130
+        else f"[bold red]{title}[/] {remedy}",
+        highlight=False,
+    )
+    return code

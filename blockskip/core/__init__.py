@@ -1,0 +1,1 @@
+"""Settings, presets, events, errors, files, processes: what every other folder may use."""

@@ -1,0 +1,15 @@
+"""What a command prints: lines for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+def say(as_json: bool, data: dict, lines: list[str]) -> None:
+    """What a command found: one JSON object, or lines for people."""
+    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))

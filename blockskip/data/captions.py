@@ -1,0 +1,183 @@
+"""Captions of photos: trigger and class, with what else is to be seen where a captioner tells.
+
+“a photo of momo cat, lying on a sofa”: what is said besides the pet's name is not learnt as the pet.
+The captioner is optional (BLIP, if its files are there; nothing is fetched) and runs in a process of
+its own, since it needs torch and nobody who imports this module does:
+
+    python -m blockskip.data.captions FOLDER MODEL OUT.jsonl
+
+FOLDER: of photos; OUT.jsonl: a line {"file", "text"} a photo, each written as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from blockskip.core import files, processes
+from blockskip.core.errors import UserError
+from blockskip.core.paths import data_dir
+from blockskip.data import photos
+
+HUB_ID = "Salesforce/blip-image-captioning-base"
+NUM_TOKENS = 40  # the longest description
+
+# what a captioner calls a pet, whatever its owner calls it
+_ANIMALS = (
+    "cat|kitten|kitty|tabby|dog|puppy|pup|rabbit|bunny|bear|hamster|guinea pig|mouse|rat|ferret|"
+    "bird|parrot|budgie|horse|pony|foal|turtle|tortoise|lizard|gecko|snake|fish|pet|animal"
+)
+_COLOURS = "black|white|brown|tan|grey|gray|orange|ginger|red|cream|golden|yellow|silver|blue"
+# “there is …”, “a close up of …”; BLIP's invented words
+_OPENING = re.compile(
+    r"^(?:(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+)?"
+    r"(?:(?:an?|the)\s+)?(?:(?:blurry|black and white)\s+)?"
+    r"(?:(?:photo|photograph|picture|image|close[- ]?up|portrait)(?:\s+view)?\s+of\s+)",
+    re.IGNORECASE,
+)
+_THERE = re.compile(r"^(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+", re.IGNORECASE)
+# words before which a noun phrase ends: “a cat sitting”, “a cat and a ball”, “a cat that is”
+_ENDS = r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|\w{2,}ing)\b"
+_NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog bed is no dog
+# “with green eyes” says what the pet is, not what it does; “with its eyes closed” does
+_LOOKS = re.compile(
+    r"\bwith\s+(?:an?\s+)?(?!its\b|his\b|her\b)(?:[\w-]+\s+){1,3}"
+    r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b(?!\s+(?:closed|open))",
+    re.IGNORECASE,
+)
+
+
+def automatic(trigger: str, class_name: str, extra: str = "") -> str:
+    """“a photo of momo cat”, or “a photo of momo cat, lying on a sofa” with something extra."""
+    subject = " ".join(f"a photo of {trigger} {class_name}".split())
+    extra = _clean(extra)
+    return f"{subject}, {extra}" if extra else subject
+
+
+def add_subject(description: str, trigger: str, class_name: str) -> str:
+    """What a captioner says, as a caption of this pet.
+
+    “a black cat sitting on a table” → “a photo of momo cat, sitting on a table”: the animal's noun
+    phrase goes, since its looks are what is to be learnt with the name. “a woman holding a dog” →
+    “a photo of a woman holding momo dog”. Where no animal is named, or several, the whole
+    description stands behind the name; where nothing is said, the name stands alone.
+    """
+    text = _THERE.sub("", _OPENING.sub("", _clean(description), count=1), count=1)
+    found = _animal(text, class_name) or _animal(text, _ANIMALS, plain=False)
+    if found is None or found["plural"]:
+        return automatic(trigger, class_name, text)
+    before, after = text[: found.start()].strip(), _LOOKS.sub("", text[found.end() :])
+    if before or after.startswith(("'", "’")):
+        subject = " ".join(f"{trigger} {class_name}".split())
+        return " ".join(f"a photo of {before} {subject}{after}".split())
+    after = re.sub(r"^[\s,]*(?:(?:that|which|who)\s+)?(?:(?:is|are|was)\s+)?", "", after)
+    return automatic(trigger, class_name, after)
+
+
+def _animal(text: str, names: str, plain: bool = True) -> re.Match[str] | None:
+    """The first noun phrase of one of the animals: article, adjectives, name."""
+    if not names.strip():
+        return None
+    names = re.escape(names.strip()) if plain else names
+    colours = rf"(?:{_COLOURS})\s+and\s+(?:{_COLOURS})\s+"
+    return re.search(
+        rf"(?:\b(?:an?|the|one|this|that|his|her|their|my)\s+)?"
+        rf"(?:{colours}|(?!{_ENDS})\b[\w-]+\s+){{0,4}}?(?<!teddy )\b(?:{names})(?P<plural>e?s)?\b{_NO_PET}",
+        text,
+        re.IGNORECASE,
+    )
+
+
+def captioner() -> Path | None:
+    """The folder of a captioner that is there: `models/captioner` in the data folder, else the one
+    in the hub's cache, else None."""
+    from huggingface_hub import constants
+
+    found = [data_dir() / "models" / "captioner"]
+    hub = Path(constants.HF_HUB_CACHE) / f"models--{HUB_ID.replace('/', '--')}"
+    found += sorted(hub.glob("snapshots/*"))
+    for folder in found:
+        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+            return folder
+    return None
+
+
+def start(folder: Path, model_folder: Path, out: Path) -> subprocess.Popen:
+    """Describe the photos of a folder in a process of its own; `said` tells what it has said."""
+    words = [str(part) for part in (folder, model_folder, out)]
+    return processes.start("blockskip.data.captions", words, out.with_suffix(".log"))
+
+
+def said(out: Path) -> dict[str, str]:
+    """The description of each photo so far, by file name; {} before the first."""
+    try:
+        lines = out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    except OSError:
+        return {}
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half there
+    return {row["file"]: row["text"] for row in rows}
+
+
+def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
+    """What a BLIP model sees on each photo, in order, on the CPU; "" for a file that is no photo.
+
+    Needs torch: only the child process calls this. Raises UserError for a folder without such a
+    model.
+    """
+    import torch
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    try:
+        processor = BlipProcessor.from_pretrained(model_folder, local_files_only=True)
+        model = BlipForConditionalGeneration.from_pretrained(
+            model_folder, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The captioner in {model_folder} cannot be used: {str(error).partition(chr(10))[0]}",
+            f"It must be {HUB_ID} with its .safetensors file; or write the captions by hand.",
+        ) from error
+    model.eval()
+    for path in paths:
+        try:
+            image = photos.open_photo(path)
+        except UserError:
+            yield ""
+            continue
+        inputs = processor(images=image, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model.generate(**inputs, max_new_tokens=NUM_TOKENS, do_sample=False)
+        yield processor.decode(tokens[0], skip_special_tokens=True).strip()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The child process. Returns 0, or 1 with a plain reason on standard error."""
+    folder, model, out = map(Path, arguments)
+    try:
+        found = photos.find_photos([folder])
+        with open(out, "w", encoding="utf-8", newline="\n") as file:
+            for path, text in zip(found, describe(found, model), strict=True):
+                file.write(json.dumps({"file": path.name, "text": text}, ensure_ascii=False) + "\n")
+                file.flush()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(files.disk_error(out, error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _clean(text: str) -> str:
+    """One line without quotes and without a full stop at its end."""
+    return " ".join(text.replace('"', " ").split()).strip(" .,;")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

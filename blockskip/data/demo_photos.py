@@ -1,0 +1,21 @@
+"""The demo pets that come along."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ASSETS
+
+
+def demo_pet(index: int = 0) -> tuple[Path, str]:
+    """(folder of photos, class) of a demo pet, from assets/demo-photos/pets.toml."""
+    folder = ASSETS / "demo-photos"
+    try:
+        pet = tomllib.loads((folder / "pets.toml").read_text(encoding="utf-8"))["pet"][index]
+    except OSError as error:
+        raise UserError(
+            "The demo photos are missing (assets/demo-photos).", "Download BlockSkip Studio again."
+        ) from error
+    return folder / pet["folder"], pet["class"]

@@ -1,0 +1,280 @@
+"""Honest checks of a photo set: what is wrong with each photo, and what the set lacks.
+
+Thresholds were chosen on the demo photos, pictures of the demo world and real photographs, degraded
+step by step; beside each stands what lay on either side of it. What this cannot know: whether the
+pet is in the photo at all, and which side of it is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from blockskip.data.photo_features import GRID, HASH_CELLS, LOOK_PX, Features, features
+from blockskip.data.subject_boxes import Box, read_box
+
+FEWEST, MOST = 4, 20  # photos that are wanted
+# σ in pixels: sharp photos 0.3 to 1.1, JPEG quality 30 to 1.0; blurred by σ = 1: 0.8 to 1.4, by 2:
+# 1.7 to 2.6; a pet that moved 13 pixels while the shutter was open: 0.9 to 3.0
+_SOFT_PX = 1.5
+_NO_EDGE_PX = 6.0  # σ that is assumed where the blur has left no edge to measure
+# share of pure white in the middle: photos to 0.01; brightened by 2.5 stops half of them above 0.15
+_WHITE = 0.15
+# of 255: white pets on snow and in pale rooms to 213; brightened by 2.5 stops 188 to 254
+_PALE = 228
+# of 255: night scenes and rockets at dusk 105 up; darkened by 4 stops 24 to 76
+_LIGHTEST = 80
+# share of the bits: saved again, shrunk to 64 pixels, mirrored, 1 stop darker, 5 % cut off: to
+# 0.125; another pose in the same place 0.14 up, other photos 0.17 up
+_TWIN = 0.13
+_TWIN_COLOUR = 60  # mean difference of RGB; a stop darker makes 53
+_STRIP = 2.0  # long to short side
+_WIDE = 1.25  # box to the greatest crop; most pets that lie stretched out stay below
+_SPECK = 0.05  # share of the photo
+# mean difference of RGB along the border: the same place to 17, other places 22 up in photographs
+_SAME_PLACE = 18
+_CLOSE, _WHOLE = 0.35, 0.6  # share of the photo that a close-up's box exceeds, a whole body's not
+
+_VIEWS = "the face from close, the whole body from the side, from behind, lying down"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about one photo. kind: small | blurred | white | dark | twin | strip | cut | speck.
+    text: what it is and what to do. level: warning (it harms) | hint (another would teach more)."""
+
+    kind: str
+    text: str
+    level: str = "warning"
+
+
+def check(photos: Sequence[Path], least_px: int, kept: Path | None = None) -> list[list[Finding]]:
+    """What is to be said about each photo, in their order; boxes are those beside the photos.
+
+    least_px: short side in pixels that the model learns from. kept: where measured numbers are kept
+    (data/photo_features.py). Raises UserError for a file that is no photo.
+    """
+    measured = {str(path): features(path, kept) for path in photos}
+    boxes = {str(path): read_box(path) for path in photos}
+    names = {str(path): path.name for path in photos}
+    found = findings(measured, boxes, least_px, names)
+    return [found[str(path)] for path in photos]
+
+
+def findings(
+    features: Mapping[str, Features],
+    boxes: Mapping[str, Box | None],
+    least_px: int,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, list[Finding]]:
+    """The findings of each photo, worst first, [] for a good one.
+
+    The keys of all mappings are the same names of photos; `names` tells what the user calls them.
+    """
+    twins = _twins(features)
+    told = {}
+    for key, photo in features.items():
+        box = boxes.get(key)
+        found = [look(photo, box, least_px) for look in _LOOKS]
+        if key in twins:
+            found.append(_twin((names or {}).get(twins[key], twins[key])))
+        told[key] = sorted(filter(None, found), key=lambda f: f.level != "warning")
+    return told
+
+
+def advice(
+    features: Mapping[str, Features],
+    boxes: Mapping[str, Box | None],
+    findings: Mapping[str, Sequence[Finding]],
+) -> list[str]:
+    """At most three things to do for the set, the most useful first; [] when it is good."""
+    alone = [key for key in features if all(f.kind != "twin" for f in findings[key])]
+    boxed = [box for key in alone if (box := boxes.get(key)) is not None]
+    harmed = [key for key in alone if any(f.level == "warning" for f in findings[key])]
+    said = [_count(len(alone), len(features))]
+    if _one_place([features[key] for key in alone], [boxes.get(key) for key in alone]):
+        said.append(
+            "Add photos from other places: all of these look alike around the pet, and the place "
+            "would be learnt with it."
+        )
+    if len(harmed) > len(alone) / 2:
+        said.append(f"Replace some of the {len(harmed)} photos that carry a “!”, where you can.")
+    if len(boxed) >= FEWEST and len(boxed) == len(alone):
+        if all(box.area < _CLOSE for box in boxed):
+            said.append("Add a photo of the face from close.")
+        elif all(box.area > _WHOLE for box in boxed):
+            said.append("Add a photo of the whole body, with some room around it.")
+    return [sentence for sentence in said if sentence][:3]
+
+
+def _count(alone: int, all_in: int) -> str:
+    """What to say of the number of photos, near-duplicates counted once; "" for enough."""
+    twice = " (near-duplicates count once)" if alone < all_in else ""
+    if alone < FEWEST:
+        missing = FEWEST - alone
+        more = "photo" if missing == 1 else "photos"
+        return f"Add at least {missing} more {more}{twice}; these help most: {_VIEWS}."
+    if alone == FEWEST:
+        return f"Add one or two more if you can{twice}; these help most: {_VIEWS}."
+    if alone > MOST:
+        return f"Keep the best {MOST}{twice}: sharp, and each different from the others."
+    return ""
+
+
+def _small(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    if photo.short_px >= least_px:
+        return None
+    return Finding(
+        "small",
+        f"Small: {photo.width} × {photo.height} pixels. The model learns from {least_px} on the "
+        "short side, so this one is enlarged and soft. Use the original, not a preview of it.",
+    )
+
+
+def _blurred(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    """Judged at the size that is trained: a big photo that is a little soft does no harm."""
+    cells = [photo.soft[cell] for cell in _cells(box)]
+    sigma = max(_sharpest([cell[axis] for cell in cells]) for axis in (0, 1))
+    look_px = min(LOOK_PX, photo.short_px)
+    if sigma * min(1, least_px / look_px) <= _SOFT_PX:
+        return None
+    where = "The pet is blurred" if box else "Blurred"
+    return Finding("blurred", f"{where}: no edge is sharp. Choose a sharper photo.")
+
+
+def _sharpest(sigmas: Sequence[float]) -> float:
+    """σ of the sharpest quarter of the cells that have edges: what is in focus, if anything is."""
+    edges = [sigma for sigma in sigmas if sigma > 0]
+    return float(np.percentile(edges, 25)) if edges else _NO_EDGE_PX
+
+
+def _white(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    cells = _cells(box, rim=1)
+    share = float(np.mean([photo.white[cell] for cell in cells]))
+    light = float(np.median([np.mean(photo.colours[cell]) for cell in cells]))
+    if share <= _WHITE and light <= _PALE:
+        return None
+    part = "the pet" if box else "the middle"
+    much = f"{share:.0%} of {part} is pure white" if share > _WHITE else f"{part} is nearly white"
+    return Finding("white", f"Over-exposed: {much}, without any detail. Choose a darker one.")
+
+
+def _dark(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    if photo.lightest >= _LIGHTEST:
+        return None
+    return Finding(
+        "dark",
+        "Too dark: even the lightest parts are dark grey. Brighten it, or choose another one.",
+    )
+
+
+def _shape(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    """Crops are squares no bigger than the short side."""
+    if box is None:
+        if max(photo.width, photo.height) <= _STRIP * photo.short_px:
+            return None
+        return Finding(
+            "strip",
+            f"Very {'wide' if photo.width > photo.height else 'high'}: the squares that are trained "
+            "would cut the pet or miss it. Draw a box around the pet, or crop the photo.",
+        )
+    long_px = max((box.right - box.left) * photo.width, (box.bottom - box.top) * photo.height)
+    if long_px <= _WIDE * photo.short_px:
+        return None
+    return Finding(
+        "cut",
+        "The pet never fits whole into the squares that are trained. A photo with more room around "
+        "it shows the model its whole shape.",
+        "hint",
+    )
+
+
+def _speck(photo: Features, box: Box | None, least_px: int) -> Finding | None:
+    if box is None or box.area >= _SPECK:
+        return None
+    return Finding(
+        "speck",
+        f"The pet fills only {max(0.01, box.area):.0%} of this photo: mostly its place is learnt. "
+        "A closer photo teaches more.",
+        "hint",
+    )
+
+
+_LOOKS: tuple[Callable[[Features, Box | None, int], Finding | None], ...] = (
+    _small,
+    _blurred,
+    _white,
+    _dark,
+    _shape,
+    _speck,
+)
+
+
+def _twin(other: str) -> Finding:
+    return Finding(
+        "twin", f"Nearly the same as {other}: it teaches nothing new. Keep the better of the two."
+    )
+
+
+def _twins(photos: Mapping[str, Features]) -> dict[str, str]:
+    """Each near-duplicate → the earlier photo that it repeats."""
+    if not photos:
+        return {}
+    gaps = _gaps(list(photos.values()))
+    keys, found = list(photos), {}
+    for new, key in enumerate(keys):
+        earlier = [i for i in range(new) if keys[i] not in found and gaps[new, i] < _TWIN]
+        if earlier:
+            found[key] = keys[min(earlier, key=lambda i: gaps[new, i])]
+    return found
+
+
+def _gaps(photos: Sequence[Features]) -> np.ndarray:
+    """(N, N): least share of bits in which two photos differ, where either may be a slight crop of
+    the other or of its mirror image; 1 where their colours differ."""
+    packed = bytes.fromhex("".join("".join(photo.hashes) for photo in photos))
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8)).reshape(len(photos), -1, HASH_CELLS**2)
+    signs = bits.astype(np.float32) * 2 - 1  # (N, parts and mirror image, bits)
+    colours = np.float32([photo.colours for photo in photos]).reshape(-1, GRID, GRID, 3)
+    best = np.ones((len(photos), len(photos)), np.float32)
+    for whole, other in ((0, colours), (-1, colours[:, :, ::-1])):
+        dots = np.einsum("ib,jpb->ijp", signs[:, whole], signs[:, :-1], optimize=True)
+        tint = np.abs(colours[:, None] - other[None]).mean((2, 3, 4))
+        gap = (1 - dots.max(-1) / HASH_CELLS**2) / 2
+        best = np.minimum(best, np.where(tint < _TWIN_COLOUR, gap, 1))
+    return np.minimum(best, best.T)
+
+
+def _cells(box: Box | None, rim: int = 0) -> list[int]:
+    """Cells of the grid that lie in the box; of a small box those it holds most of. Without a box:
+    all cells but those of a rim so many cells wide."""
+    if box is None:
+        inside = range(rim, GRID - rim)
+        return [GRID * row + column for row in inside for column in inside]
+    columns, rows = _span(box.left, box.right), _span(box.top, box.bottom)
+    return [GRID * row + column for row in rows for column in columns]
+
+
+def _span(first: float, last: float) -> list[int]:
+    """Cells along one axis between two edges given as shares."""
+    whole = [i for i in range(GRID) if first <= i / GRID and (i + 1) / GRID <= last]
+    most = [i for i in range(GRID) if first <= (i + 0.5) / GRID <= last]
+    return whole or most or [min(GRID - 1, int((first + last) / 2 * GRID))]
+
+
+def _one_place(photos: Sequence[Features], boxes: Sequence[Box | None]) -> bool:
+    """Whether most pairs of at least three photos have the same colours around the pet: along the
+    upper edge and both sides, less the box."""
+    rim = {i for i in range(GRID * GRID) if i < GRID or i % GRID in (0, GRID - 1)}
+    around = [rim - set(_cells(box)) if box else rim for box in boxes]
+    colours = [np.float32(photo.colours) for photo in photos]
+    alike = [
+        len(both := sorted(around[i] & around[j])) >= GRID
+        and float(np.abs(colours[i][both] - colours[j][both]).mean()) < _SAME_PLACE
+        for i, j in combinations(range(len(photos)), 2)
+    ]
+    return len(photos) >= 3 and sum(alike) >= 0.8 * len(alike)

@@ -1,0 +1,175 @@
+"""What can be measured on one photo at a small size: sharpness, light, colours, likeness to others.
+
+Measured once a file and kept by its hash, so that looking at 200 photos again reads none of them.
+Most numbers are kept for each cell of a grid over the photo: where the pet is known, its cells can
+be asked alone. What the numbers mean for training is data/photo_checks.py's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from blockskip.core import files
+from blockskip.data.photos import file_sha, open_small
+
+GRID = 6  # cells along each axis
+LOOK_PX = 512  # short side that sharpness is measured at: what FLUX is trained at
+HASH_CELLS = 12
+_FAINTEST = 4  # grey levels a pixel: a weaker slope is shading, noise or rounding, and no edge
+_VERSION = 1  # of what is measured; kept numbers of another one are measured anew
+# parts of a photo that another one may be a crop of: all of it, and what a slight crop leaves
+_PARTS = [(0.0, 0.0, 1.0, 1.0)] + [
+    (x * (1 - k), y * (1 - k), x * (1 - k) + k, y * (1 - k) + k)
+    for k in (0.92, 0.84)
+    for x, y in ((0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1))
+]
+
+
+@dataclass(frozen=True)
+class Features:
+    """One photo in numbers; tuples run over the 6 x 6 cells of the photo, row by row.
+
+    width, height: upright, in pixels. soft: blur of the sharpest edges, (along x, along y), as σ in
+    pixels of the photo scaled to a short side of at most 512; 0 where a cell has no edge. white:
+    shares of pixels that are pure white. lightest: brightness 0 … 255 that a twentieth of the photo
+    exceeds. colours: mean RGB, 0 … 255. hashes: 144 bits each, in hex, of the photo, of slight
+    crops of it and (the last) of its mirror image.
+    """
+
+    width: int
+    height: int
+    soft: tuple[tuple[float, float], ...]
+    white: tuple[float, ...]
+    lightest: float
+    colours: tuple[tuple[int, int, int], ...]
+    hashes: tuple[str, ...]
+
+    @property
+    def short_px(self) -> int:
+        return min(self.width, self.height)
+
+
+def features(path: Path, kept: Path | None = None) -> Features:
+    """The numbers of a photo. Raises UserError (UnusablePhoto) for a file that is none.
+
+    kept: a folder for numbers already measured, a small file each, by the photo's hash. In one
+    process an unchanged file is not read again in any case.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return _measure_file(path)  # which says in words what is wrong
+    return _measured(path, stat.st_size, stat.st_mtime_ns, kept)
+
+
+def from_dict(data: dict) -> Features:
+    """The inverse of `asdict` through JSON. Raises ValueError, KeyError or TypeError."""
+    pairs = {name: tuple(map(tuple, data[name])) for name in ("soft", "colours")}
+    lists = {name: tuple(data[name]) for name in ("white", "hashes")}
+    found = Features(**{**data, **pairs, **lists})
+    if {len(found.soft), len(found.colours), len(found.white)} != {GRID * GRID}:
+        raise ValueError("features of another grid")
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _measured(path: Path, size_bytes: int, changed_ns: int, kept: Path | None) -> Features:
+    if kept is None:
+        return _measure_file(path)
+    place = kept / f"{file_sha(path)}-{_VERSION}.json"
+    try:
+        return from_dict(files.read_json(place))
+    except (OSError, ValueError, KeyError, TypeError):
+        found = _measure_file(path)
+        files.write_json(place, asdict(found))
+        return found
+
+
+def _measure_file(path: Path) -> Features:
+    image, (width, height) = open_small(path, LOOK_PX)
+    return replace(measure(image), width=width, height=height)
+
+
+def measure(image: Image.Image) -> Features:
+    """The numbers of an upright RGB picture of any size."""
+    width, height = image.size
+    factor = LOOK_PX / min(width, height)
+    if factor < 1:
+        size = (max(LOOK_PX, round(width * factor)), max(LOOK_PX, round(height * factor)))
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    small = np.asarray(image.resize((GRID * 16, GRID * 16), Image.Resampling.BOX))
+    cells = small.reshape(GRID, 16, GRID, 16, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 256, 3)
+    grey = image.convert("L")
+    return Features(
+        width=width,
+        height=height,
+        soft=_softness(np.asarray(grey, np.float32)),
+        white=tuple(round(float(x), 3) for x in (cells.min(-1) >= 250).mean(1)),
+        lightest=float(np.percentile(np.asarray(grey), 95)),
+        colours=tuple(tuple(int(c) for c in cell.mean(0).round()) for cell in cells),
+        hashes=_hashes(grey),
+    )
+
+
+def _softness(grey: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """(σ along x, σ along y) a cell, from how much the steepest edges lose by one more blur.
+
+    An edge of blur σ has a slope in proportion to 1/σ; blurred once more by σ₀ = 1, to
+    1/√(σ² + σ₀²). So the ratio R of the slopes tells σ = σ₀ / √(R² − 1) (Zhuo and Sim, 2011). A
+    moving pet is blurred along one axis only, so both are asked.
+    """
+    blurred = _blur(grey)
+    both = []
+    for axis in (1, 0):
+        before, after = (_slope(values, axis) for values in (grey, blurred))
+        rows = zip(np.array_split(before, GRID), np.array_split(after, GRID), strict=True)
+        both.append(
+            [
+                _edge_width(a, b)
+                for row in rows
+                for a, b in zip(*(np.array_split(r, GRID, 1) for r in row), strict=True)
+            ]
+        )
+    return tuple(zip(*both, strict=True))
+
+
+def _edge_width(before: np.ndarray, after: np.ndarray) -> float:
+    steep = before >= max(_FAINTEST, np.quantile(before, 0.97)) if before.size else before > 0
+    if np.count_nonzero(steep) < 3:
+        return 0.0
+    ratio = float(np.median(before[steep] / np.maximum(after[steep], 1e-3)))
+    return round(1 / math.sqrt(max(ratio * ratio - 1, 1e-3)), 2)
+
+
+def _slope(values: np.ndarray, axis: int) -> np.ndarray:
+    """Absolute central differences along an axis, in grey levels a pixel, without the border."""
+    return np.abs(np.roll(values, -1, axis) - np.roll(values, 1, axis))[1:-1, 1:-1] / 2
+
+
+def _blur(values: np.ndarray) -> np.ndarray:
+    """A Gaussian blur of σ = 1 pixel, in floating point: Pillow's rounds to whole grey levels."""
+    weights = np.exp(-0.5 * np.arange(-3, 4, dtype=np.float32) ** 2)
+    for _ in range(2):
+        padded = np.pad(values, ((3, 3), (0, 0)), "edge")
+        length = len(values)
+        values = sum(w * padded[i : i + length] for i, w in enumerate(weights / weights.sum())).T
+    return values
+
+
+def _hashes(grey: Image.Image) -> tuple[str, ...]:
+    parts = [grey.resize((180, 180), Image.Resampling.BOX)]
+    parts += [parts[0].crop(tuple(round(180 * edge) for edge in part)) for part in _PARTS[1:]]
+    return tuple(_hash(part) for part in [*parts, ImageOps.mirror(parts[0])])
+
+
+def _hash(grey: Image.Image) -> str:
+    """Where brightness rises from left to right (a difference hash), 144 bits in hex."""
+    small = grey.resize((HASH_CELLS + 1, HASH_CELLS), Image.Resampling.BOX)
+    values = np.asarray(small, np.int16)
+    return np.packbits(values[:, 1:] > values[:, :-1]).tobytes().hex()

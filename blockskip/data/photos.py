@@ -1,0 +1,290 @@
+"""Photo files, as phones and cameras make them, → upright RGB photos with captions.
+
+A photo comes out the way a person sees it: turned by its EXIF tag, in sRGB, 8 bits a colour, first
+frame, transparent parts white, and without any of the file's metadata. One bad file never stops the
+others: it is named with the reason. What this does not do: crop, augment or describe photos. No
+torch in here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.data.orientation import as_seen
+from blockskip.data.subject_boxes import Box, read_box
+
+READABLE = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 200_000_000  # the biggest phone sensor has 199.8 million; more is taken for an attack
+MIN_SIDE_PX = 16  # less holds no pet
+MAX_RATIO = 16  # long to short side; a thread of pixels would become gigabytes when scaled
+UPLOAD_SIDE_PX = 4096
+
+# files that lie beside photos and are none: captions, edits, notes, an operating system's litter
+_BESIDE = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
+_RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A usable photo. width, height: upright, in pixels. sha: blake2b of the file, 32 hex
+    digits. box: around the pet, where one lies beside the photo (data/subject_boxes.py)."""
+
+    path: Path
+    caption: str
+    width: int
+    height: int
+    sha: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is left out. reason: half a sentence such as “it is empty (0 bytes)”."""
+
+    name: str
+    reason: str
+
+
+class UnusablePhoto(UserError):
+    """One file cannot be used. fault: what follows its name, such as “is empty (0 bytes)”."""
+
+    def __init__(self, path: Path, fault: str, remedy: str) -> None:
+        super().__init__(f"{path.name} {fault}.", remedy)
+        self.reason = f"it {fault}"
+
+
+def find_photos(paths: Sequence[Path]) -> list[Path]:
+    """The files to try, in natural order (2 before 10): those named, and those lying in folders
+    named.
+
+    Folders inside folders, hidden files and files that only accompany photos are not looked at.
+    Raises UserError for a path that does not exist and for a folder or a selection without photos.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not _exists(path):
+            raise UserError(
+                f"There is no file or folder called “{path}”.",
+                "Check the name, or choose the photos again.",
+            )
+        inside = _inside(path) if path.is_dir() else [path]
+        found |= {file.resolve(): file for file in inside if not _ignored(file)}
+    if not found:
+        raise UserError("No photos were given.", f"Choose photos or a folder of them. {_KINDS}")
+    return sorted(found.values(), key=_natural)
+
+
+def open_photo(path: Path) -> Image.Image:
+    """The photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError
+    (UnusablePhoto)."""
+    return _open(path, None)[0]
+
+
+def open_small(path: Path, short_px: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The photo for a look at it, and its true upright (width, height).
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size, as long as its short side stays
+    `short_px` or more; other kinds come whole. Raises UserError (UnusablePhoto).
+    """
+    image, (width, height) = _open(path, short_px)
+    turned = (width > height) != (image.width > image.height)
+    return image, (height, width) if turned else (width, height)
+
+
+def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The upright photo, and its (width, height) as the file stores it."""
+    _check_file(path)
+    _register()
+    again = "Copy it again from the camera or phone, or leave it out."
+    try:
+        with Image.open(path, formats=READABLE) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            size = image.size
+            if short_px is not None:
+                image.draft(
+                    None, (short_px * size[0] // min(size), short_px * size[1] // min(size))
+                )
+            return as_seen(image), size
+    except (UserError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePhoto(
+            path,
+            f"has more than {MAX_PIXELS // 10**6} million pixels",
+            "Make it smaller in any photo program.",
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UnusablePhoto(path, _other_kind(path), _KINDS) from error
+    except PermissionError as error:
+        raise UnusablePhoto(path, "may not be read", "Get the right to read it.") from error
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        raise UnusablePhoto(path, "is damaged or cut short", again) from error
+
+
+def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[Rejected]]:
+    """Every file opened once: the usable photos and the others, each in the order given.
+
+    caption: of photos without a .txt beside them (or with a blank one). Raises UserError if no
+    photo is usable.
+    """
+    good, bad = [], []
+    for path in map(Path, files):
+        try:
+            good.append(read_photo(path, caption))
+        except UnusablePhoto as error:
+            bad.append(Rejected(path.name, error.reason))
+    if not good:
+        shown = "; ".join(f"{r.name}: {r.reason}" for r in bad[:5]) + ("; …" if bad[5:] else "")
+        title = (
+            f"{bad[0].name} is not a usable photo: {bad[0].reason}."
+            if len(bad) == 1
+            else f"None of the {len(bad)} files is a usable photo: {shown}."
+        )
+        raise UserError(title, f"Choose other photos. {_KINDS}")
+    return good, bad
+
+
+def scale_photo(image: Image.Image, short_px: int) -> Image.Image:
+    """The photo with its short side exactly `short_px`, its shape kept to the nearest pixel."""
+    factor = short_px / min(image.size)
+    size = tuple(max(short_px, round(side * factor)) for side in image.size)
+    # Pillow's Lanczos widens with the factor, so nothing aliases; the gap halves big photos fast
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def file_sha(path: Path) -> str:
+    """blake2b of a file's bytes, 32 hex digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def reencode(path: Path, target: Path) -> None:
+    """A fresh copy that holds the picture and nothing else: no place, date, camera or hidden
+    payload.
+
+    target: .png is written without loss, anything else as JPEG; at most 4096 px a side. Raises
+    UserError for a bad photo and for a full disk.
+    """
+    image = open_photo(path)
+    image.thumbnail((UPLOAD_SIDE_PX, UPLOAD_SIDE_PX), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    if target.suffix.lower() == ".png":
+        image.save(data, "PNG")
+    else:
+        image.save(data, "JPEG", quality=95, subsampling=0)
+    files.write_bytes(target, data.getvalue())
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a name may be, or behind a folder that is not ours
+        return False
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        inside = [path for path in folder.iterdir() if path.is_file() and not _ignored(path)]
+    except OSError as error:
+        raise UserError(
+            f"The folder “{folder}” cannot be read: {error.strerror}.",
+            "Check that it may be opened.",
+        ) from error
+    if not inside:
+        raise UserError(
+            f"“{folder}” is a folder without photos.",
+            f"Folders inside it are not looked at. {_KINDS}",
+        )
+    return inside
+
+
+def _ignored(path: Path) -> bool:
+    """Hidden files, macOS's `._*` twins included, and what only accompanies photos."""
+    return path.name.startswith(".") or path.suffix.lower() in _BESIDE
+
+
+def _natural(path: Path) -> tuple:
+    """img2 before img10, whatever the case and however a system composes its umlauts."""
+    name = unicodedata.normalize("NFC", path.name).casefold()
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], str(path)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UnusablePhoto(path, "is no longer there", "Choose the photos again.") from error
+    if size == 0:
+        raise UnusablePhoto(
+            path, "is empty (0 bytes)", "Copy it again from the camera or phone, or leave it out."
+        )
+    if path.suffix.lower() in _RAW:  # some of these are TIFFs, of which only a stamp would be read
+        raise UnusablePhoto(path, "is a camera's raw file", "Export it as JPEG or HEIC first.")
+
+
+@cache
+def _register() -> None:
+    """Teach Pillow HEIC, and move its own pixel limit (a warning at 89 million) to ours."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+def _other_kind(path: Path) -> str:
+    """What a file is that is no photo, as far as its first bytes tell."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.lstrip(codecs.BOM_UTF8).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not a photo"
+    if head.startswith(b"%PDF"):
+        return "is a PDF document, not a photo"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"qt  ", b"isom", b"mp41", b"mp42", b"iso2"):
+        return "is a video, not a photo"
+    return "is not a photo, or is damaged"
+
+
+def read_photo(path: Path, caption: str) -> Photo:
+    """One usable photo; see `read_photos`. Raises UserError (UnusablePhoto)."""
+    image = open_photo(path)
+    width, height = image.size
+    if min(width, height) < MIN_SIDE_PX:
+        raise UnusablePhoto(path, f"is only {width} × {height} pixels", "Choose a bigger photo.")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise UnusablePhoto(path, f"is a strip of {width} × {height} pixels", "Crop it first.")
+    text = read_caption(path) or caption
+    return Photo(path, text, width, height, file_sha(path), read_box(path))
+
+
+def read_caption(path: Path) -> str:
+    """The text of the .txt beside a photo on one line, "" if there is none.
+
+    UTF-8 with or without a mark, UTF-16 with one, else the Windows code page 1252.
+    """
+    try:
+        data = path.with_suffix(".txt").read_bytes()
+    except (OSError, ValueError):
+        return ""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", errors="replace")
+    return " ".join(text.replace("\x00", " ").split())

@@ -1,0 +1,155 @@
+"""The ablation: rows × pets × seeds, one line of JSON a finished cell, stopped and gone on with at any
+moment.
+
+The order is by rounds: every row for one pet and seed, then every row for the next, so a table that
+is cut off is still balanced. A line is known by its row, pet, seed, steps and recipe; what is there
+is not made again, and what was made by another recipe is. Figures with intervals are ablation_report.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from blockskip.core import files, processes
+from blockskip.core.errors import UserError
+from blockskip.lab.ablation import variants
+from blockskip.lab.ablation.cell import Cell, Kitchen
+from blockskip.lab.ablation.subjects import subjects
+from blockskip.lab.bench.report import machine
+
+log = logging.getLogger(__name__)
+STEPS = 300  # presets/training.toml's, written down: a table must not change with a default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """groups: tables that are made together, with a + between them, such as "A+B"; one group after another.
+    keys: rows, () = all. subjects, seeds, steps: 0 = as the table says. known: another file with cells,
+    such as a page's ablation.json; those are not made again."""
+
+    work: Path
+    groups: tuple[str, ...] = ("A+B",)
+    keys: tuple[str, ...] = ()
+    subjects: int = 0
+    seeds: int = 0
+    steps: int = 0
+    images: int = 8
+    known: Path | None = None
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """All cells in the order they are made. Raises UserError for unknown tables or rows."""
+    found = [cell for group in plan.groups for cell in _group(plan, group.split("+"))]
+    if not found:
+        raise UserError(
+            "None of these rows is in these tables.", "See blockskip/lab/ablation/variants.py."
+        )
+    return list({(c.row.key, c.name, c.steps): c for c in found}.values())
+
+
+def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
+    known = variants.tables()
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"There is no table “{unknown[0]}”.", f"Known: {', '.join(known)}.")
+    chosen = [known[name] for name in names]
+    rounds = []  # (seed, pet's place, table's place, cells of a round)
+    for place, table in enumerate(chosen):
+        for seed in range(plan.seeds or table.seeds):
+            pets = subjects(plan.subjects or table.subjects, table.chosen_on)
+            for number, subject in enumerate(pets):
+                made = [
+                    Cell(row, subject, seed, plan.steps or STEPS)
+                    for row in variants.pick(table, plan.keys)
+                ]
+                rounds.append((seed, number, place, made))
+    rounds.sort(key=lambda one: one[:3])
+    return [cell for *_, made in rounds for cell in made]
+
+
+def lines(path: Path) -> list[dict]:
+    """All whole lines of a file of cells, or the list in one that ends in .json; a line that was cut off
+    in the middle is left out."""
+    if not path.exists():
+        return []
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            log.warning("%s: a line that was cut off is left out", path.name)
+    return found
+
+
+def append(path: Path, line: dict) -> None:
+    """Add a line, safely on the disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        if file.tell() and not _ends_whole(file):
+            file.write(b"\n")
+        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_whole(file) -> bool:
+    file.seek(-1, os.SEEK_END)
+    whole = file.read(1) == b"\n"
+    file.seek(0, os.SEEK_END)
+    return whole
+
+
+def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
+    """Make what is missing; gives each new line once it is on the disk in `work`/cells.jsonl.
+
+    Raises UserError when another process works there.
+    """
+    path, wanted = plan.work / "cells.jsonl", cells(plan)
+    with processes.locked(plan.work / "lock") as free:
+        if not free:
+            raise UserError(f"Another process works in {plan.work}.", "Let it, or end it first.")
+        models = {cell.row.model for cell in wanted}
+        kitchens = {model: Kitchen(plan.work, plan.images, model) for model in models}
+        files.write_json(plan.work / "machine.json", machine())
+        there = {_known(line) for file in (path, plan.known) if file for line in lines(file)}
+        missing = [cell for cell in wanted if _key(kitchens[cell.row.model], cell) not in there]
+        say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")
+        began = time.perf_counter()
+        for number, cell in enumerate(missing, 1):
+            line = kitchens[cell.row.model].make(cell)
+            append(path, line)
+            left = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
+            told = line.get("failed") or f"likeness {line['identity']:.3f}"
+            say(f"{number}/{len(missing)} {cell.row.key} {cell.name}: {told}; {left:.1f} h left")
+            yield line
+
+
+def _key(kitchen: Kitchen, cell: Cell) -> tuple:
+    return cell.row.key, cell.subject.key, cell.seed, kitchen.recipe(cell)
+
+
+def _known(line: dict) -> tuple:
+    return tuple(line.get(name) for name in ("row", "subject", "seed", "recipe"))
+
+
+def step_back() -> None:
+    """Give way to everything else on this machine."""
+    if os.name == "nt":
+        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+        return
+    os.nice(19 - os.nice(0))
+    group = Path("/proc/self/autogroup")  # Linux shares a core among sessions before processes
+    if group.exists():
+        try:
+            group.write_text("19", encoding="ascii")
+        except OSError as error:
+            log.info("the session's priority stays: %s", error)

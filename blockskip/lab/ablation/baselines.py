@@ -1,0 +1,287 @@
+"""What BlockSkip is compared with, as small variations of the one loop (docs/method.md §3).
+
+Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of training/trainer.py. What a
+trainer here changes is what a window holds, what a step runs, or which LoRA a step moves:
+
+    WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
+                        model), block swap (weights brought for every block in every step)
+    SwapTrainer         of it, some of the blocks are swapped, the others stay
+    LoraFATrainer       of it, A stays as it was drawn (arXiv 2308.03303, without peft's correction of
+                        the gradient)
+    LisaTrainer         of it, two random blocks at a time, redrawn every 20 steps (LISA's choice of
+                        what moves, arXiv 2403.17919, here of LoRA and not of the weights themselves)
+    HollowTrainer       the centre is skipped and stored, both ends are trained
+    NoResidualTrainer   the chosen spans are left out, and nothing stands for them
+    RoundedTrainer      the back's residual is kept in 8 bits
+    ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
+                        preservation, arXiv 2208.12242) instead of the pet's photos
+
+Which rows a table has, and with which settings, stands in rows.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.flow_matching import generator
+from blockskip.memory.placement import replaced, resident
+from blockskip.models.families.base import Text
+from blockskip.models.families.streams import Streams, flat
+from blockskip.training.lora import restore, snapshot
+from blockskip.training.residuals import (
+    Alongside,
+    Pass,
+    Span,
+    WindowInputs,
+    full_velocity,
+    save_window,
+)
+from blockskip.training.skipping import Feed, checkpointed, streamed
+from blockskip.training.trainer import Trainer
+
+LISA_BLOCKS, LISA_STEPS = 2, 20
+ROUNDED_AT_ONCE = 64  # numbers that share a scale
+
+
+class WholeTrainer(Trainer):
+    """LoRA on every block of `model`. settings: front and back are 0; patches "full" means s_max_px;
+    middle "streamed" is block swap; `refresh` changes nothing."""
+
+    def _window(self, first: int) -> Path:
+        """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
+        as time of a method that needs none of it."""
+        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self._rows(first)
+        alongside = self._alongside(rows)
+        window = self._features(rows, alongside)
+        save_window(path, window | {"target": self._targets(rows, alongside)}, self.fingerprint)
+        return path
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        """The draws' inputs as they would come from the encoders. No block works, but for draws of
+        the bare class word, whose target is the untrained model's answer."""
+        if alongside:
+            current = snapshot(self.lora)
+            restore(self.lora, self.untrained)
+            alongside.velocity = self._answers(alongside.inputs)
+            restore(self.lora, current)
+        inputs = self._inputs(rows)
+        return {"noisy": inputs.noisy, "t": inputs.t}
+
+    def _read_text(self, rows: Sequence[int]) -> Text:
+        """Whole: the embedder of captions and the first block work in every step, whatever the span."""
+        return self._text(rows)
+
+    def _answers(self, inputs: object) -> Tensor:
+        return full_velocity(
+            self.model, self.family, inputs, self.settings.micro_batch, self.device
+        )
+
+    @contextmanager
+    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+        settings, blocks = self.settings, self.family.blocks(self.model)
+        wrapped = {}
+        if hollow or settings.middle == "streamed":
+            wrapped = streamed(blocks, range(len(blocks)), self.device)
+        elif settings.checkpointing:
+            wrapped = checkpointed(blocks, range(len(blocks)))
+        with replaced(self.model, wrapped):
+            yield Feed()
+
+
+class SwapTrainer(WholeTrainer):
+    """Plain LoRA, activations checkpointed, of which some blocks spread over the model are brought for
+    every pass, forward and backward; the others stay on the device. swapped: how many, at most every
+    other one."""
+
+    def __init__(self, *args: object, swapped: int, **kwargs: object) -> None:
+        self.swapped = swapped
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+        blocks = self.family.blocks(self.model)
+        coming = list(range(len(blocks)))[1::2][: self.swapped]
+        staying = [i for i in range(len(blocks)) if i not in coming]
+        wrapped = checkpointed(blocks, staying) | streamed(blocks, coming, self.device)
+        with replaced(self.model, wrapped):
+            yield Feed()
+
+
+class LoraFATrainer(WholeTrainer):
+    """Plain LoRA whose A stays as it was drawn: the inputs of a layer need not be kept for it."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        for name, parameter in self.lora.items():
+            parameter.requires_grad_("lora_A" not in name)
+
+
+class LisaTrainer(WholeTrainer):
+    """Plain LoRA of which a step moves LISA_BLOCKS blocks, others every LISA_STEPS steps."""
+
+    def _train_step(self, path: Path, first: int) -> float:
+        blocks = [name for name, _ in self.family.blocks(self.model)]
+        source = generator(self.settings.seed, "lisa", self.step // LISA_STEPS)
+        drawn = torch.randperm(len(blocks), generator=source)[:LISA_BLOCKS].tolist()
+        moved = tuple(f"transformer.{blocks[i]}." for i in drawn)
+        for name, parameter in self.lora.items():
+            parameter.requires_grad_(name.startswith(moved))
+        return super()._train_step(path, first)
+
+
+@dataclass(frozen=True)
+class HollowSpan(Span):
+    """Blocks [0, front) and [N - back, N) are trained, the centre is skipped."""
+
+    def middle(self, num_blocks: int) -> list[int]:
+        """The blocks that are trained."""
+        centre = self.centre(num_blocks)
+        return [i for i in range(num_blocks) if i not in centre]
+
+    def centre(self, num_blocks: int) -> range:
+        """The blocks that are skipped."""
+        return range(self.front, num_blocks - self.back)
+
+
+class AddAll(Pass):
+    """The first skipped block of a hollow centre: Δ of every stream, since blocks follow that read
+    the text."""
+
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
+        self.feed = feed
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        passed = super().run(given)
+        both = zip(flat(passed), self.feed.all("centre."), strict=True)
+        made = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
+        return made if isinstance(passed, tuple) else made[0]
+
+
+class HollowTrainer(WholeTrainer):
+    """The centre is skipped, its residuals stored (HollowedNet's choice of span). settings: front
+    and back count the blocks that are *trained* at either end."""
+
+    span_type = HollowSpan
+    _window = Trainer._window  # residuals depend on the LoRA
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        told = super()._features(rows, alongside)
+        skipped = self._centre()
+        given, made = [], []
+
+        first, last = skipped[0][1], skipped[-1][1]
+        streams = self.family.streams(first)
+
+        def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
+            given.append(_copied(streams.passed(inputs)))
+
+        def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
+            made.append(_copied(outputs))
+
+        handles = [
+            first.register_forward_pre_hook(before, with_kwargs=True),  # layer-major: all by name
+            last.register_forward_hook(after),
+        ]
+        try:
+            self._answers(self._inputs(rows))
+        finally:
+            for handle in handles:
+                handle.remove()
+        for i in range(len(given[0])):
+            change = [b[i] - a[i] for a, b in zip(given, made, strict=True)]
+            told[f"centre.{i}"] = torch.cat(change)
+        return told
+
+    @contextmanager
+    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+        with super()._skipping(hollow) as feed:
+            centre = self._centre()
+            skipped = {name: Pass(block, self.family.streams(block)) for name, block in centre}
+            first, block = centre[0]
+            skipped[first] = AddAll(block, self.family.streams(block), feed)
+            with replaced(self.model, skipped):
+                yield feed
+
+    def _centre(self) -> list[tuple[str, nn.Module]]:
+        blocks = self.family.blocks(self.model)
+        return [blocks[i] for i in self.span.centre(len(blocks))]
+
+
+def _copied(outputs: object) -> list[Tensor]:
+    return [stream.to("cpu", copy=True) for stream in flat(outputs)]
+
+
+class NoResidualTrainer(Trainer):
+    """The skipped spans are left out: the middle is given what the embedders say, the head what the
+    middle says. Gradients and pictures' model are as before, so the LoRA learns for another model
+    than it is used in."""
+
+    @torch.no_grad()
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window, inputs = super()._features(rows, alongside), self._inputs(rows)
+        if self.span.front:
+            for i, stream in enumerate(flat(self._embedded(inputs))):
+                window[f"front.{i}"] = stream.to("cpu", copy=True)
+        if self.span.back:
+            window["back"] = torch.zeros_like(window["back"])
+        return window
+
+    def _embedded(self, inputs: WindowInputs) -> object:
+        """What the front would give if none of its blocks did anything."""
+        front = self.family.blocks(self.model)[: self.span.front]
+        passes = {name: Pass(block, self.family.streams(block)) for name, block in front}
+        given: list[object] = []
+
+        def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
+            given.append(outputs)
+            raise _Known
+
+        last = list(passes.values())[-1].register_forward_hook(stop)
+        model_inputs = self.family.inputs(
+            inputs.noisy.to(self.device),
+            inputs.text.to(self.device),
+            inputs.t.to(self.device),
+            inputs.side_px,
+            inputs.guidance,
+        )
+        with replaced(self.model, passes), resident(self.device, self.model), suppress(_Known):
+            self.model(**model_inputs)
+        last.remove()
+        return given[0]
+
+
+class _Known(Exception):
+    """The rest of a forward is not wanted."""
+
+
+class RoundedTrainer(Trainer):
+    """The back's residual goes through 8 bits, ROUNDED_AT_ONCE numbers to a scale: a quarter of its
+    room in float32."""
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window = super()._features(rows, alongside)
+        if self.span.back:
+            window["back"] = rounded(window["back"])
+        return window
+
+
+class ClassImagesTrainer(Trainer):
+    """Draws of the bare class word have their own pictures' latents in `data`, and learn those."""
+
+    def _alongside(self, rows: range) -> None:
+        """Nothing is asked of the untrained model: the target is the picture's own velocity."""
+        return None
+
+
+def rounded(x: Tensor) -> Tensor:
+    """x (…, D) as 8-bit numbers with a scale for each ROUNDED_AT_ONCE of them would give it back."""
+    parts = x.float().unflatten(-1, (-1, ROUNDED_AT_ONCE))
+    scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+    return ((parts / scale).round() * scale).flatten(-2).to(x.dtype)

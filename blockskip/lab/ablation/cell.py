@@ -1,0 +1,296 @@
+"""A cell of the ablation: one row, one pet, one seed → trained, asked for pictures, judged.
+
+All cells are made in one process, one after another (loading the libraries takes longer than a tenth
+of a cell); the model is opened afresh for each, which takes a tenth of a second. Photos, and the
+latents of draws that several rows have in common, are made once.
+
+Time is the processor's own (`seconds_per_draw`), so that other work on the machine does not count;
+memory is counted by storage (lab/measuring/peak_memory.py), so that it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockskip.core import files, presets
+from blockskip.core.errors import UserError
+from blockskip.core.settings import Settings, settings_to_dict
+from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
+from blockskip.data.schedule import build_schedule, train_side
+from blockskip.data.subject_boxes import propose
+from blockskip.lab.ablation.baselines import ClassImagesTrainer
+from blockskip.lab.ablation.subjects import OF_PETS
+from blockskip.lab.ablation.variants import Row
+from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.subjects import Subject, demo_photos
+from blockskip.lab.demo_world.world import Pet, Scene
+from blockskip.lab.evaluation.demo_judge import PLACES, photo_likeness
+from blockskip.lab.measuring.peak_memory import PeakMeter
+from blockskip.memory.open_model import open_model
+from blockskip.memory.planning.planner import choose_settings
+from blockskip.models import sources
+from blockskip.models.families.base import Sampling, family
+from blockskip.runs.demo_judge import load_judge
+from blockskip.sampling import sample
+from blockskip.training import encode
+from blockskip.training.trainer import Trainer, TrainingData
+
+CPU = torch.device("cpu")
+NUM_PHOTOS = 5
+NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has
+FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
+KEPT_LATENTS = 4  # sets of draws
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is made: a row for a pet and a seed, trained so many steps."""
+
+    row: Row
+    subject: Subject
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The same for every row: what is drawn at random for a pet and a seed is drawn from it."""
+        return f"{self.subject.key}-{self.seed}"
+
+    def settings(self) -> Settings:
+        """The demo model's defaults, changed as the row says."""
+        default = choose_settings(
+            model=self.row.model,
+            class_name=self.subject.pet.species,
+            seed=self.seed,
+            steps=self.steps,
+        )
+        return self.row.change(default, self.name)
+
+
+class Kitchen:
+    """Where cells of a model are made. work: for photos and windows. images: pictures a prompt."""
+
+    def __init__(self, work: Path, images: int = 8, model: str = "demo") -> None:
+        self.work, self.images = work, images
+        self.model = presets.model_row(model)
+        self.kind, self.source = family(self.model.family), sources.find_model(self.model)
+        self.judge = load_judge()
+        self.mark = self.source.fingerprint()
+        self._latents: dict[str, Tensor] = {}
+        self._peaks: dict[str, dict] = {}
+
+    def recipe(self, cell: Cell) -> str:
+        """A fingerprint of all that a cell's figures depend on, but not of the code."""
+        trainer = cell.row.trainer.__name__ if cell.row.trainer else "none"
+        boxed = ("framed",) if cell.row.framed else ()
+        settings, images = settings_to_dict(cell.settings()), self.images
+        return files.fingerprint(settings, trainer, self.mark, repr(cell.subject), images, *boxed)
+
+    def make(self, cell: Cell) -> dict:
+        """The figures of a cell, JSON-ready. A training that goes astray is a result: `failed`."""
+        settings, began = cell.settings(), time.perf_counter()
+        torch.set_num_threads(settings.threads or 1)
+        made = {
+            "row": cell.row.key,
+            "subject": cell.subject.key,
+            "seed": cell.seed,
+            "steps": cell.steps if cell.row.trainer else 0,
+            "front": settings.front,
+            "back": settings.back,
+            "recipe": self.recipe(cell),
+        }
+        photos = self.photos(cell.subject)
+        if cell.row.framed:
+            photos = [replace(photo, box=propose(open_photo(photo.path))) for photo in photos]
+        try:
+            pipe, taken = self._trained(cell, settings, photos)
+        except UserError as error:
+            return made | {"failed": error.title}
+        made |= taken | self._judged(cell, settings, photos, pipe)
+        return made | {"wall_seconds": round(time.perf_counter() - began, 1)}
+
+    def _trained(
+        self, cell: Cell, settings: Settings, photos: Sequence[Photo]
+    ) -> tuple[object, dict]:
+        """The pipeline with what was learnt, and what that took. Raises UserError."""
+        if cell.row.trainer is None:
+            return self.open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
+        data = self.data(settings, photos)
+        if issubclass(cell.row.trainer, ClassImagesTrainer):
+            data = self._with_class_images(settings, data)
+        if cell.row.key not in self._peaks:
+            self._peaks[cell.row.key] = self._peak(cell, settings, data)
+        pipe, folder = self.open(settings), self.empty("window")
+        began, losses = time.process_time(), []
+        trainer = self._trainer(cell, settings, data, pipe, folder)
+        losses = [event.loss for event in trainer.run()]
+        seconds = time.process_time() - began
+        uses = settings.steps * settings.draws_per_step
+        return pipe, {
+            "seconds_per_draw": round(seconds / uses, 5),
+            **self._peaks[cell.row.key],
+            "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 5),
+        }
+
+    def open(self, settings: Settings) -> object:
+        """The library's pipeline of the model, fresh."""
+        return open_model(self.kind, self.model, self.source, settings, CPU)
+
+    def _trainer(
+        self, cell: Cell, settings: Settings, data: TrainingData, pipe: object, folder: Path
+    ) -> Trainer:
+        return cell.row.trainer(pipe.transformer, self.kind, settings, data, CPU, folder, "cell")
+
+    def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
+        """Bytes in use at once in a training step, weights included, and while a window of draws
+        is computed; of one window and one step. Weights that wait are in their file."""
+        settings = replace(settings, offload="mapped")
+        pipe, folder = self.open(settings), self.empty("peak")
+        with PeakMeter() as meter:
+            trainer = self._trainer(cell, settings, data, pipe, folder)
+            meter.restart()
+            trainer._window(0)
+            window = meter.peak_bytes
+            meter.restart()
+            next(iter(trainer.run()))
+        return {"peak_bytes": meter.peak_bytes, "window_peak_bytes": window}
+
+    def _judged(
+        self, cell: Cell, settings: Settings, photos: Sequence[Photo], pipe: object
+    ) -> dict:
+        """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
+        subject, pet = settings.subject_caption, cell.subject.pet
+        prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
+        pictures = self.pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
+        self._keep(cell, [image for name in pictures for image in pictures[name][:4]])
+        real = [open_photo(photo.path) for photo in photos]
+        each = {
+            name: [round(float(x), 4) for x in self.judge.identity(images, real)]
+            for name, images in pictures.items()
+        }
+        said = {name: self.judge.attributes(images) for name, images in pictures.items()}
+        asked = [x for name in prompts for x in each[name]]
+        places = [one["background"] == place for place in PLACES for one in said[place]]
+        return {
+            "identity": round(sum(asked) / len(asked), 4),
+            "attributes": _mean([_right(pet, one) for name in prompts for one in said[name]]),
+            "places_obeyed": _mean(places),
+            "class_word": _mean(each["class_word"]),
+            "photos_identity": photo_likeness(self.judge, real),
+            "each": each,
+        }
+
+    def _keep(self, cell: Cell, images: Sequence[Image.Image]) -> None:
+        """The first pictures of each prompt, side by side, to be looked at."""
+        side = images[0].width
+        strip = Image.new("RGB", (side * len(images), side))
+        for k, image in enumerate(images):
+            strip.paste(image, (side * k, 0))
+        path = self.work / "pictures" / f"{cell.row.key} {cell.name} {cell.steps}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        strip.save(path)
+
+    def pictures(
+        self,
+        settings: Settings,
+        pipe: object,
+        prompts: dict[str, str],
+        first_seed: int = FIRST_SEED,
+    ) -> dict[str, list[Image.Image]]:
+        """Of each prompt, from the same noise in every cell."""
+        text = encode.encode_captions(
+            self.kind, pipe, [*prompts.values(), ""], settings.text_tokens
+        )
+        how = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        rows = [i for i in range(len(prompts)) for _ in range(self.images)]
+        seeds = [first_seed + k for k in range(self.images)] * len(prompts)
+        images = sample.sample(
+            self.kind, pipe, text.rows(rows), text.rows([len(prompts)]), how, seeds, CPU
+        )
+        n = self.images
+        return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
+
+    def data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
+        """Draws and what they look like, encoded."""
+        pipe = self.open(settings)
+        captions = [settings.subject_caption, settings.class_caption]
+        text = encode.encode_captions(self.kind, pipe, captions, settings.text_tokens)
+        draws = build_schedule(photos, settings, self.kind.pixel_multiple)
+        crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
+        shas = [photo.sha for photo in photos]
+        key = files.fingerprint(shas, crops, train_side(settings), settings.s_max_px)
+        if key not in self._latents:
+            while len(self._latents) >= KEPT_LATENTS:
+                del self._latents[next(iter(self._latents))]
+            self._latents[key] = encode.encode_draws(self.kind, pipe, photos, draws, settings, CPU)
+        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
+
+    def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
+        """The draws of the bare class word show pictures that the untrained model makes of it."""
+        folder = self.work / "class-images" / settings.model / settings.class_name
+        if not folder.exists():
+            self._save_class_images(settings, folder)
+        made, _ = read_photos(find_photos([folder]), settings.class_caption)
+        draws = build_schedule(made, settings, self.kind.pixel_multiple)
+        rows = [draw.index for draw in data.draws if draw.prior]
+        shown = [draws[i] for i in rows]
+        latents = data.latents.clone()
+        pipe = self.open(settings)
+        latents[rows] = encode.encode_draws(self.kind, pipe, made, shown, settings, CPU)
+        return replace(data, latents=latents)
+
+    def _save_class_images(self, settings: Settings, folder: Path) -> None:
+        partial, pipe = self.empty("class-images-partial"), self.open(settings)
+        partial.mkdir(parents=True)
+        for start in range(0, NUM_CLASS_IMAGES, self.images):
+            prompts = {"class": settings.class_caption}
+            images = self.pictures(settings, pipe, prompts, CLASS_SEED + start)["class"]
+            for k, image in enumerate(images, start):
+                image.save(partial / f"{k:02}.png")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(folder)
+
+    def photos(self, subject: Subject) -> list[Photo]:
+        """NUM_PHOTOS photos of a pet, as files."""
+        folder = save_photos(subject, self.work)
+        good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
+        return good
+
+    def empty(self, name: str) -> Path:
+        """The path of a folder that is not there."""
+        folder = self.work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+
+def save_photos(subject: Subject, work: Path) -> Path:
+    """A folder with NUM_PHOTOS photos of a pet, made if it is not there."""
+    folder = work / "photos" / subject.key
+    if not folder.exists():
+        partial = folder.with_name(f"{subject.key}-partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for k, photo in enumerate(demo_photos(subject, NUM_PHOTOS)):
+            Image.fromarray(photo).save(partial / f"{k}.png")
+        partial.rename(folder)
+    return folder
+
+
+def _right(pet: Pet, said: dict[str, str]) -> float:
+    """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
+    return max(
+        sum(said[name] == true[name] for name in OF_PETS) / len(OF_PETS)
+        for true in (truth(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True))
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)

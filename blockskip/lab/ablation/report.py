@@ -1,0 +1,266 @@
+"""The ablation's page: assets/evidence/ablation.md, ablation.json and the plots, from the cells."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from blockskip.core import files
+from blockskip.core.errors import UserError, command
+from blockskip.lab.ablation.ablate import lines
+from blockskip.lab.ablation.contact_sheet import SHEETS, write_sheets
+from blockskip.lab.ablation.statistics import (
+    FINDINGS,
+    Cells,
+    Mean,
+    average,
+    by_row,
+    difference,
+    median,
+    of_table,
+    verdict,
+)
+from blockskip.lab.ablation.variants import SPLITS, WINDOWS, Table, tables, window_key
+from blockskip.lab.measuring import plots
+from blockskip.lab.measuring.pages import write_below
+
+KEPT = (  # of a line, in ablation.json
+    *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
+    *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
+    *("photos_identity", "final_loss", "failed", "recipe"),
+)
+PICTURES = """## What that looks like
+
+One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
+"""
+TITLE = "The ablation: the paper's tables and ours, on the demo models"
+HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
+Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
+
+- **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name
+  a place) and the pet's photos: neither DINO nor CLIP. A perfect copy has about {ceiling:.2f}, the untrained model
+  {floor}. **Attributes**: share of the pet's eleven attributes that the judge sees. **Places**: share of
+  pictures in the place asked for. **Class word**: likeness of pictures of “a photo of a cat”, which should stay low.
+- Brackets are 95 % intervals, bootstrapped over pets (with their seeds); **against** is the mean difference in likeness to the
+  row named, pet by pet and seed by seed.
+- The pets of tables A to D were seen neither by the demo model nor by its judge (drawn by seed; only such as the judge
+  reads rightly in drawn pictures, since it could not judge others), and no setting was chosen on them;
+  settings were and are chosen (table E) on other pets.
+- **Processor seconds a draw** (one core, windows included{measured}) and **peak bytes in use** of a training
+  step, counted by storage: weights, LoRA, its optimiser, activations, the window and all draws' latents; base libraries are not in
+  it. From one sitting to another it differs by 2 % at most.
+- Table A trains at 32 px and takes crops of 32 to 64 px, since patches need a smaller side than the picture's; table B trains
+  on whole pictures at 64 px, the demo's default.
+"""
+
+
+def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Path]:
+    """Write page, figures and plots; gives their paths. work: folders with cells, or an ablation.json; of
+    a cell made twice the later one counts. costs: a folder with the cells of a short run of its own,
+    whose seconds are told instead, in tables that it has whole. Raises UserError without any cell."""
+    paths = [one / "cells.jsonl" if one.is_dir() else one for one in work]
+    found = [line for path in paths for line in lines(path)]
+    if not found:
+        raise UserError(
+            f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
+        )
+    cells, costs_of = by_row(found), _costs(costs)
+    texts = plotted(cells) | {"ablation.json": figures(cells)}
+    for name, text in texts.items():
+        files.write_text(out / name, text)
+    sheets = write_sheets([one for one in work if one.is_dir()], out)
+    pictured = [name for name in SHEETS if (out / name).exists()]
+    write_below(out / "ablation.md", TITLE, page(cells, *costs_of, pictured))
+    return [*(out / name for name in sorted([*texts, "ablation.md"])), *sheets]
+
+
+def figures(cells: Cells) -> str:
+    """ablation.json: a list of cells, one a line."""
+    told = [line for row in cells.values() for line in row.values()]
+    told = [{key: line[key] for key in KEPT if key in line} for line in told]
+    return "[\n" + ",\n".join(json.dumps(line) for line in told) + "\n]\n"
+
+
+def _costs(folder: Path | None) -> tuple[Cells, str]:
+    """Cells of a short run of its own, and what is said of it. Raises UserError when it has none."""
+    if folder is None:
+        return {}, "; median of the cells, other work beside them"
+    found = by_row(lines(folder / "cells.jsonl"))
+    if not found:
+        raise UserError(f"There are no cells in {folder}.", "Let its run make some first.")
+    told = files.read_json(folder / "machine.json")
+    steps = max(line["steps"] for row in found.values() for line in row.values())
+    place = f"{told['processor']}, torch {told['torch']}, {told['date']}"
+    keys = [t.key for t in tables().values() if {row.key for row in t.rows} <= found.keys()]
+    told_of = (
+        f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {place}"
+    )
+    return found, f"; {told_of}; other tables: median of the cells, other work beside them"
+
+
+def page(
+    cells: Cells, costs: Cells | None = None, measured: str = "", pictured: Sequence[str] = ()
+) -> str:
+    """What is made of ablation.md. costs: cells for seconds alone; measured: how they were; pictured:
+    sheets that are there."""
+    every = [line for row in cells.values() for line in row.values()]
+    ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
+    floor = average(cells, "untrained")
+    head = HEAD.format(
+        steps=max(line["steps"] for line in every),
+        ceiling=sum(ceiling) / max(1, len(ceiling)),
+        floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
+        measured=measured,
+    )
+    parts = [head, _findings(cells), *([_pictures(pictured)] if pictured else [])]
+    for table in tables().values():
+        if begun(cells, table):
+            own = of_table(cells, table)
+            parts.append(_windows(own) if table.key == "C" else _table(own, table, costs or {}))
+    return "\n".join(parts)
+
+
+def _pictures(sheets: Sequence[str]) -> str:
+    lines = [f"![a line of pictures a row]({name})\n" for name in sheets]
+    return "\n".join([PICTURES, *lines])
+
+
+def begun(cells: Cells, table: Table) -> bool:
+    """Whether some row of a table was made for its pets."""
+    own = of_table(cells, table)
+    return any(average(own, row.key) for row in table.rows)
+
+
+def _findings(cells: Cells) -> str:
+    told = ["## What reproduces\n", "| finding | difference in likeness | cells | here |"]
+    told.append("|---|---|---|---|")
+    cells = of_table(cells, tables()["B"])  # has all pets and seeds of the others
+    for finding in FINDINGS:
+        apart = difference(cells, finding.better, finding.worse)
+        better = average(cells, finding.better)
+        told.append(
+            f"| {finding.words} | {_interval(apart, signed=True)} | {apart.num if apart else 0} "
+            f"| {verdict(finding, apart, better)} |"
+        )
+    return "\n".join(told) + "\n"
+
+
+def _table(cells: Cells, table: Table, costs: Cells) -> str:
+    if not {row.key for row in table.rows} <= costs.keys():
+        costs = cells
+    told = [
+        f"## {table.key}. {table.title}\n",
+        "| row | cells | likeness | against | attributes | places | class word | s a draw | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.rows:
+        like = average(cells, row.key)
+        if like is None:
+            continue
+        apart = difference(cells, row.key, row.against) if row.key != row.against else None
+        against = f"{_interval(apart, signed=True)} {row.against}" if apart and row.trainer else ""
+        failed = sum("failed" in line for line in cells[row.key].values())
+        cost = [
+            _number(median(costs, row.key, "seconds_per_draw"), "{:.4f}"),
+            _number(median(cells, row.key, "peak_bytes"), "{:.0f}", 1e-6),
+        ]
+        rest = [
+            _number(average(cells, row.key, name), "{:.2f}")
+            for name in ("attributes", "places_obeyed", "class_word")
+        ]
+        count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
+        told.append(
+            "| " + " | ".join([row.title, count, _interval(like), against, *rest, *cost]) + " |"
+        )
+    return "\n".join(told) + f"\n\n![{table.title}](ablation-{table.key}.svg)\n"
+
+
+def _windows(cells: Cells) -> str:
+    """Table C, a column a window length: likeness of every split, what it changes to skip two blocks
+    at the back instead of the front, and seconds."""
+    likes, moved, seconds = [], [], []
+    for percent, splits in SPLITS.items():
+        usual, other = (
+            [window_key(percent, split, share) for share in WINDOWS] for split in splits
+        )
+        for (front, back), keys in zip(splits, (usual, other), strict=True):
+            name = f"{percent} %: {front} + {back}"
+            likes.append([name, *(_interval(average(cells, key)) for key in keys)])
+            times = [median(cells, key, "seconds_per_draw") for key in keys]
+            seconds.append([name, *(_number(time, "{:.4f}") for time in times)])
+        apart = [difference(cells, *keys) for keys in zip(other, usual, strict=True)]
+        (front, back), (now, then) = splits[1], splits[0]
+        name = f"{percent} %: {front} + {back} instead of {now} + {then}"
+        moved.append([name, *(_interval(one, signed=True) for one in apart)])
+    return "\n".join(
+        [
+            "## C. How long a window serves, 32 px\n",
+            "Share of the run that one window serves; 100 %: residuals of the untrained model, the paper's way.\n",
+            _by_window("likeness", likes),
+            _by_window("difference in likeness", moved),
+            _by_window("processor seconds a draw, other work beside", seconds),
+            "![window lengths](ablation-C.svg)\n",
+        ]
+    )
+
+
+def _by_window(title: str, rows: Sequence[Sequence[str]]) -> str:
+    lines = [[title, *(f"{share} %" for share in WINDOWS)], ["---"] * (len(WINDOWS) + 1), *rows]
+    told = [" | ".join(line) for line in lines if any(line[1:])]
+    return "".join(f"| {line} |\n" for line in told)
+
+
+def plotted(cells: Cells) -> dict[str, str]:
+    """File name → SVG, one a table that was begun."""
+    found = {}
+    for table in tables().values():
+        if begun(cells, table):
+            plot = _curves(cells) if table.key == "C" else _dots(cells, table)
+            found[f"ablation-{table.key}.svg"] = plot
+    return found
+
+
+def _dots(cells: Cells, table: Table) -> str:
+    cells = of_table(cells, table)
+    rows = [(row, average(cells, row.key)) for row in table.rows]
+    mark = average(cells, table.rows[-1].against)
+    return plots.dots(
+        f"{table.key}. {table.title}",
+        "likeness (demo world judge)",
+        [plots.Dot(row.title, m.value, m.low, m.high) for row, m in rows if m],
+        mark.value if mark else None,
+        least=mark.value - 0.25 if mark else -math.inf,  # or what is far away hides what is near
+    )
+
+
+def _curves(cells: Cells) -> str:
+    """Differences, pet by pet: pets differ by far more than windows do."""
+    curves, cells = [], of_table(cells, tables()["C"])
+    for percent, (front, back) in ((p, split) for p, splits in SPLITS.items() for split in splits):
+        keys = {share: window_key(percent, (front, back), share) for share in WINDOWS}
+        apart = {share: difference(cells, key, keys[100]) for share, key in keys.items()}
+        points = [(share, m.value, m.low, m.high) for share, m in apart.items() if m]
+        if points:
+            curves.append(plots.Series(f"{percent} %: {front} + {back}", points))
+    return plots.lines(
+        "C. How long a window serves",
+        "percent of the run that one window serves",
+        "likeness, less that of residuals computed once",
+        curves,
+        log_x=True,
+    )
+
+
+def _interval(mean: Mean | None, signed: bool = False) -> str:
+    if mean is None:
+        return ""
+    sign = "+" if signed else ""
+    return f"{mean.value:{sign}.3f} [{mean.low:{sign}.3f}, {mean.high:{sign}.3f}]"
+
+
+def _number(value: Mean | float | None, form: str, factor: float = 1.0) -> str:
+    if value is None:
+        return ""
+    return form.format((value.value if isinstance(value, Mean) else value) * factor)

@@ -1,0 +1,161 @@
+"""Who takes part in the benchmark: each a name, what it is, and the settings of the one training loop.
+
+Sizes are FLUX's block layout at several widths, so that the paper's spans mean the same in all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blockskip.core.errors import UserError
+from blockskip.core.settings import Settings
+from blockskip.lab.full_size.random_checkpoint import FLUX_DEV
+from blockskip.memory.placement import pick_device
+from blockskip.memory.planning.planner import make_plan
+
+SIZES = {  # all with FLUX's 19 + 38 blocks; heads: width / 128
+    "tiny": {"num_attention_heads": 1, "joint_attention_dim": 128, "pooled_projection_dim": 64},
+    "small": {"num_attention_heads": 6},
+    "full": {},
+}
+REFERENCE = "lora"
+SWAPPED = {"swap-28": 28}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured. side_px: plain LoRA's, ours is half of it. draws: of a window (ours), and
+    baseline_draws of a contender without one, the first of them untimed. cap_gib: 0 is none."""
+
+    work: Path
+    folder: Path | None = None  # of the weights; None: below `work`
+    size: str = "small"
+    contenders: tuple[str, ...] = ()  # () = all of CONTENDERS
+    rungs: tuple[float, ...] = ()  # budgets in GiB, as planned for FLUX's full size
+    side_px: int = 512
+    text_tokens: int = 128
+    skip: tuple[int, int] = (19, 10)
+    draws: int = 16
+    baseline_draws: int = 3
+    rounds: int = 3
+    rows: int = 16  # draws at a time through a block while a window is computed
+    dtype: str = "auto"  # float32 on the CPU, bfloat16 elsewhere
+    device: str = "auto"
+    threads: int = 0
+    cap_gib: float = 0.0
+    timeline: str = ""
+
+    @property
+    def shape(self) -> dict:
+        return FLUX_DEV | SIZES[self.size]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to train. windows: ours. swapped: blocks that come for every pass, of those without
+    windows. planned: {stage: GiB on the card} where a plan said it."""
+
+    name: str
+    about: str
+    settings: Settings
+    windows: bool = False
+    cap_gib: float = 0.0
+    swapped: int = 0
+    planned: dict[str, float] | None = None
+
+
+CONTENDERS = {  # name → what it is, with windows or not, its settings
+    REFERENCE: ("LoRA (peft), full resolution", False, {"patches": "full"}),
+    "lora-checkpointed": (
+        "the same, activations checkpointed",
+        False,
+        {"patches": "full", "checkpointing": True},
+    ),
+    "lora-half": ("LoRA (peft), half resolution", False, {}),
+    "qlora": ("QLoRA (NF4), full resolution", False, {"patches": "full", "precision": "nf4"}),
+    "qlora-checkpointed": (
+        "the same, activations checkpointed",
+        False,
+        {"patches": "full", "precision": "nf4", "checkpointing": True},
+    ),
+    "swap": (
+        "LoRA with every block swapped in, forward and backward",
+        False,
+        {"patches": "full", "middle": "streamed", "checkpointing": True},
+    ),
+    "swap-28": (  # half of the blocks, as people do it who have 8 GB: in 8 bits
+        "LoRA in 8 bits with 28 blocks swapped in, forward and backward",
+        False,
+        {"patches": "full", "precision": "int8", "checkpointing": True},
+    ),
+    "ours": ("BlockSkip, half resolution", True, {}),
+    "ours-together": ("BlockSkip, the 4 draws of a step together", True, {"batch": 4}),
+    "ours-int8": ("BlockSkip in 8 bits", True, {"precision": "int8"}),
+    "ours-reuse-2": ("BlockSkip, each draw used twice", True, {"reuse": 2}),
+}
+
+
+def contenders(plan: Plan) -> list[Contender]:
+    """Those of CONTENDERS that were asked for, then a rung each. Raises UserError for unknown ones."""
+    unknown = [name for name in plan.contenders if name not in CONTENDERS]
+    if unknown:
+        raise UserError(
+            f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}."
+        )
+    names = [name for name in CONTENDERS if not plan.contenders or name in plan.contenders]
+    return [_contender(plan, name) for name in names] + [_rung(plan, gib) for gib in plan.rungs]
+
+
+def _common(plan: Plan) -> Settings:
+    cpu = pick_device(plan.device).type == "cpu"
+    return Settings(
+        model="flux-dev",
+        s_min_px=plan.side_px // 2,
+        s_max_px=plan.side_px,
+        text_tokens=plan.text_tokens,
+        micro_batch=plan.rows,
+        window_on_card=plan.draws,
+        offload="mapped" if cpu else "pinned",
+        device=plan.device,
+        threads=plan.threads,
+    )
+
+
+def _contender(plan: Plan, name: str) -> Contender:
+    about, windows, changes = CONTENDERS[name]
+    steps = plan.draws * changes.get("reuse", 1) if windows else plan.baseline_draws
+    steps = max(1, steps // changes.get("batch", 1))
+    if windows:
+        changes = changes | {"front": plan.skip[0], "back": plan.skip[1]}
+        about += f", {plan.skip[0]} + {plan.skip[1]} blocks skipped"
+    settings = replace(_common(plan), steps=steps, window_steps=steps, **changes)
+    return Contender(
+        name=name,
+        about=about,
+        settings=settings,
+        windows=windows,
+        cap_gib=plan.cap_gib,
+        swapped=SWAPPED.get(name, 0),
+    )
+
+
+def _rung(plan: Plan, gib: float) -> Contender:
+    """Ours as the planner would have it for a budget; one window, and every step it serves."""
+    if plan.size != "full":
+        raise UserError("Rungs are planned for FLUX's full size.", "Add --size full.")
+    made = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
+    said = made.settings
+    settings = replace(
+        said, steps=said.window_steps, device=plan.device, threads=plan.threads, preview_prompts=()
+    )
+    about = f"BlockSkip, planned for {gib:g} GB: {said.front} + {said.back} skipped, "
+    about += f"{said.precision}, {said.s_min_px} px, {said.text_tokens} text tokens"
+    return Contender(
+        name=f"ours-{gib:g}gb",
+        about=about,
+        settings=settings,
+        windows=True,
+        cap_gib=gib,
+        planned={name: made.stages[name].vram_gib for name in ("residuals", "train")},
+    )

@@ -1,0 +1,228 @@
+"""One contender of the benchmark, alone in a process: `python -m blockskip.lab.bench.worker JOB REPORT`.
+
+So its peak is its own. The work is the real loop's: a residual window, then every step it serves.
+The first step is not timed (memory touched for the first time, kernels loaded); the window is, whole;
+on a card, which loads much at first, a window is computed before the one that is timed.
+Instead of timing, a job may count: floating point operations, and bytes by storage (lab/measuring/peak_memory.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from blockskip.core import files
+from blockskip.core.settings import Settings, settings_from_dict
+from blockskip.data.photos import Photo
+from blockskip.data.schedule import build_schedule, train_side
+from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
+from blockskip.lab.bench.timeline import traced
+from blockskip.lab.full_size import random_checkpoint as checkpoints
+from blockskip.lab.measuring.peak_memory import PeakMeter
+from blockskip.lab.measuring.process_memory import GIB, Watch, memory_now
+from blockskip.memory.placement import pick_device
+from blockskip.memory.planning.oom_fallback import ran_out
+from blockskip.memory.quantisation import cache_folder, quantised
+from blockskip.memory.streaming import Store, park
+from blockskip.memory.vram_cap import as_planned, cap, context_gib
+from blockskip.models.families.base import Text
+from blockskip.models.families.flux import Flux
+from blockskip.models.sources.tensor_reader import index_folder
+from blockskip.training.trainer import Trainer, TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one process does. Its settings have one window: steps equals window_steps.
+
+    windows: with residual windows (ours); else as lab/ablation/baselines.py. shape: of the FLUX transformer.
+    folder: where `transformer/` lies and windows are written. cap_gib: of the card, 0 is none.
+    """
+
+    name: str
+    settings: dict
+    windows: bool
+    shape: dict
+    dtype: str
+    folder: str
+    count: bool = False
+    cap_gib: float = 0.0
+    swapped: int = 0  # of a contender without windows: blocks that come for every pass, 0: as set
+    timeline: str = ""  # files for torch's profiler, one a stage; it slows what it watches
+    most_steps: int = 0  # 0: all
+
+
+@dataclass
+class Bench:
+    """A trainer, where its weights come from, and what its stages took."""
+
+    device: torch.device
+    settings: Settings
+    trainer: Trainer
+    store: Store
+    job: Job
+    stages: dict[str, dict] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note seconds and peak memory of what happens inside, in GiB."""
+        card = torch.cuda if self.device.type == "cuda" else None
+        if card:
+            card.synchronize()
+            card.reset_peak_memory_stats()
+        told: dict = {}
+        path = Path(f"{self.job.timeline}-{name}.json")
+        with Watch() as watch, traced(path, told) if self.job.timeline else nullcontext():
+            yield
+            self.wait()
+        told |= watch.told() | {"seconds": watch.seconds}
+        if card:
+            told["allocated_gib"] = card.max_memory_allocated() / GIB
+            told["reserved_gib"] = card.max_memory_reserved() / GIB
+        self.stages[name] = told
+
+    def wait(self) -> None:
+        """Until the device has done all it was given."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+
+
+def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
+    """The transformer without weights, and the store that brings them; quantised if so set."""
+    folder, dtype = Path(job.folder), getattr(torch, job.dtype)
+    model, index = checkpoints.flux(job.shape, dtype), index_folder(folder / "transformer")
+    if settings.precision != "full":
+        cache = cache_folder(folder, f"random-{job.dtype}", settings.precision)
+        blocks = Flux().blocks(model)
+        index = quantised(model, blocks, index, settings.precision, cache, "random", device)
+    # on the CPU all memory is RAM: what stays there is not streamed
+    kept = float("inf") if settings.offload == "pinned" and device.type != "cpu" else 0
+    return model, park(model, index, kept)
+
+
+def make_trainer(
+    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
+) -> Trainer:
+    """The job's trainer over random latents (num_draws, T, 64) and one random caption."""
+    side, shape = settings.s_max_px, job.shape
+    photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
+    draws = build_schedule([photo], settings, Flux.pixel_multiple)
+    source, cells = torch.Generator().manual_seed(0), train_side(settings) // Flux.pixel_multiple
+    latents = torch.randn(len(draws), cells * cells, shape["in_channels"], generator=source)
+    embeds = torch.randn(
+        1, settings.text_tokens, shape["joint_attention_dim"], generator=source
+    ).to(getattr(torch, job.dtype))
+    pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
+    data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
+    kind = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
+    more = {"swapped": job.swapped} if job.swapped else {}
+    folder = Path(job.folder) / "windows" / job.name
+    shutil.rmtree(folder, ignore_errors=True)  # a window left behind would be found, not computed
+    return kind(model, Flux(), settings, data, device, folder, "bench", **more)
+
+
+def work(job: Job) -> dict:
+    """Do the job; what it took, JSON-ready. All that is "a draw" counts each use of one."""
+    import peft  # noqa: F401  part of the program, so of what is there before the model
+
+    settings = settings_from_dict(job.settings)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = pick_device(settings.device)
+    context = 0.0
+    if device.type == "cuda":
+        as_planned()
+        context = context_gib()
+        if job.cap_gib:
+            cap(device, job.cap_gib)
+    model, store = opened(job, settings, device)
+    before = sum(part for part in memory_now() if part > 0)
+    report = {"name": job.name, "device": str(device), "context_gib": context}
+    try:
+        if job.count:
+            return report | _counted(job, settings, model, device)
+        with Watch() as watch:
+            trainer = make_trainer(job, settings, model, device)
+            bench = Bench(device, settings, trainer, store, job)
+        opening = watch.told()
+        timed = _timed(bench)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not ran_out(error):
+            raise
+        return report | {"failed": f"out of memory: {str(error).splitlines()[0][:200]}"}
+    peaks = [opening, *bench.stages.values()]
+    peak = max(peak["anon_gib"] + max(0.0, peak["file_gib"]) for peak in peaks)
+    memory = {"before_gib": before, "peak_gib": peak, "opening": opening}
+    return report | timed | {"memory": memory, "stages": bench.stages}
+
+
+def _timed(bench: Bench) -> dict:
+    settings, trainer, moved = bench.settings, bench.trainer, bench.store.moved
+    uses = settings.steps * settings.draws_per_step
+    if bench.device.type != "cpu":
+        trainer._window(0).unlink()  # as a run's later windows: kernels are loaded
+    brought = moved.brought_bytes
+    with bench.stage("residuals"):
+        path = trainer._window(0)  # `run` finds it there
+    window_bytes = path.stat().st_size
+    marks, losses = [time.perf_counter()], []
+    with bench.stage("train"):
+        for event in trainer.run():
+            bench.wait()
+            marks.append(time.perf_counter())
+            losses.append(event.loss)
+            if len(losses) == bench.job.most_steps:
+                break
+    steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
+    rest = steps[1:] or steps
+    window_s = bench.stages["residuals"]["seconds"] / uses
+    step_s = sum(rest) / len(rest) / settings.draws_per_step
+    return {
+        "draws": uses,
+        "window_seconds_a_draw": window_s,
+        "step_seconds_a_draw": step_s,
+        "seconds_a_draw": window_s + step_s,
+        "step_seconds": steps,
+        "losses": losses,
+        "weight_bytes_a_draw": (moved.brought_bytes - brought) / uses,
+        "window_bytes_a_draw": window_bytes / uses,
+    }
+
+
+def _counted(
+    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
+) -> dict[str, float]:
+    """FLOPs a draw of the real window and its first step, and on the CPU the most bytes at once."""
+    with PeakMeter() as meter:
+        trainer = make_trainer(job, settings, model, device)
+        trainer._window(0)
+        window = meter.flops
+        losses = [next(iter(trainer.run())).loss]
+        step = meter.flops - window
+    per_step = settings.draws_per_step
+    told = {
+        "window_flops_a_draw": window / (settings.steps * per_step),
+        "step_flops_a_draw": step / per_step,
+        "losses": losses,
+    }
+    told["flops_a_draw"] = told["window_flops_a_draw"] + told["step_flops_a_draw"]
+    if device.type == "cpu":
+        told["storage_gib"] = meter.peak_bytes / GIB
+    return told
+
+
+def main(job: str, report: str) -> int:
+    """Do the job of one JSON file and write the other."""
+    files.write_json(Path(report), work(Job(**files.read_json(Path(job)))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Likeness by the demo judge, DINO and CLIP."""

@@ -1,0 +1,239 @@
+"""Evaluation of the demo model and of runs on it, by the demo world's own judge (docs/method.md §4).
+
+Subject fidelity is the judge's mean cosine between a picture and the photos; prompt fidelity is the
+share of pictures in which the judge sees what the prompt asked for. These numbers are the judge's:
+they are neither DINO nor CLIP scores. What this does not do: judge real photos or models of real
+pictures.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from blockskip.core import files, presets
+from blockskip.lab.demo_world.captions import fresh_captions
+from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.world import Pet, Scene
+from blockskip.runs import checkpoints, results
+from blockskip.runs.demo_judge import Judge, load_judge, read_judged
+from blockskip.runs.run import Run, step_of
+
+PLACES = {"beach": "on the beach", "snow": "in the snow"}
+CELL_PX = 192  # 64 px pictures enlarged three times
+
+
+def bootstrap(values: Tensor, resamples: int = 2000) -> list[float]:
+    """95 % interval of the mean of ``values`` (n,) by resampling them; always the same one."""
+    rng = np.random.default_rng(0)
+    means = values.numpy()[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+    return [round(float(q), 4) for q in np.quantile(means, (0.025, 0.975))]
+
+
+def identity_report(
+    judge: Judge, images: Sequence[Image.Image], photos: Sequence[Image.Image]
+) -> dict:
+    """Likeness of pictures to the photos: mean, its 95 % interval, and each picture's own."""
+    like = judge.identity(images, photos)
+    return {
+        "identity": round(float(like.mean()), 4),
+        "identity_95": bootstrap(like),
+        "each": [round(float(x), 4) for x in like],
+    }
+
+
+def photo_likeness(judge: Judge, photos: Sequence[Image.Image]) -> float:
+    """Mean cosine between different photos of the pet: what a perfect picture would reach."""
+    like = judge.embed(photos) @ judge.embed(photos).T
+    n = len(photos)
+    return round(float((like.sum() - n) / (n * (n - 1))), 4) if n > 1 else 1.0
+
+
+def _sample_run(run: Run, n: int) -> dict[str, list[Image.Image]]:
+    """``n`` pictures of every question, the same seeds for each; the model is loaded twice."""
+    settings = run.settings()
+    subject, bare = settings.subject_caption, f"a photo of a {settings.class_name}"
+    with_lora = {
+        "tuned": subject,
+        **{k: f"{subject} {words}" for k, words in PLACES.items()},
+        "class_word": bare,
+    }
+    without = {"base": subject, "base_class_word": bare}
+    found = {}
+    for prompts, lora in ((without, False), (with_lora, True)):
+        texts = [text for text in prompts.values() for _ in range(n)]
+        seeds = list(range(1000, 1000 + n)) * len(prompts)
+        images = results.pictures(run, texts, seeds, with_lora=lora, exact=True)
+        found |= {key: images[k * n : (k + 1) * n] for k, key in enumerate(prompts)}
+    return found
+
+
+def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
+    """Judge a run on the demo model: is it the pet, elsewhere too, and does the class word stay
+    free?
+
+    Writes evaluation/sheet.png and evaluation/report.json into the run's folder. JSON-ready.
+    Raises UserError.
+    """
+    judge, photos = read_judged(run)
+    pictures = _sample_run(run, images_per_prompt)
+    report = {
+        "run": run.name,
+        "judge": "demo world judge",
+        "images_per_prompt": images_per_prompt,
+        "step": step_of(checkpoints.newest_checkpoint(run)),
+        "photos": len(photos),
+        "photos_identity": photo_likeness(judge, photos),
+    }
+    for key, images in pictures.items():
+        report[key] = identity_report(judge, images, photos)
+    for place in PLACES:
+        seen = [said["background"] for said in judge.attributes(pictures[place])]
+        report[place] |= {"place_obeyed": round(seen.count(place) / len(seen), 4), "places": seen}
+    labels = {
+        "base": "before",
+        "tuned": "tuned",
+        "beach": "on the beach",
+        "snow": "in the snow",
+        "class_word": "class word only",
+    }
+    rows = [("photos", photos[:images_per_prompt])]
+    rows += [
+        (f"{words} {report[key]['identity']:.2f}", pictures[key]) for key, words in labels.items()
+    ]
+    report["sheet"] = str(run.folder / "evaluation" / "sheet.png")
+    save_sheet(contact_sheet(rows), Path(report["sheet"]))
+    files.write_json(run.folder / "evaluation" / "report.json", report)
+    return report
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int = CELL_PX
+) -> Image.Image:
+    """One row a label, pictures enlarged (Lanczos) to ``cell`` px."""
+    columns, strip = max(len(images) for _, images in rows), 14
+    sheet = Image.new("RGB", (columns * (cell + 4) + 4, len(rows) * (cell + strip + 4)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, (label, images) in enumerate(rows):
+        top = y * (cell + strip + 4)
+        draw.text((4, top + 1), label, "black")
+        for x, image in enumerate(images):
+            sheet.paste(_square(image, cell), (4 + x * (cell + 4), top + strip))
+    return sheet
+
+
+def _square(image: Image.Image, cell: int) -> Image.Image:
+    """The middle square of a picture, as the judge sees it, at ``cell`` px."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS, box=box)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a PNG, or a WebP where the name ends so, atomically."""
+    buffer, small = io.BytesIO(), path.suffix == ".webp"
+    sheet.save(buffer, "WEBP", quality=88) if small else sheet.save(buffer, "PNG", optimize=True)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def named(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
+    """What the judge is asked of a picture of that caption: name → what it should see. Pattern and
+    accessory only where the caption names them."""
+    asked = {"species": pet.species, "coat": pet.coat, "background": scene.background}
+    words = text.replace(",", "").split()
+    if pet.pattern in words:
+        asked["pattern"] = pet.pattern
+    if scene.accessory in words:
+        asked |= {"accessory": scene.accessory, "wear": scene.wear}
+    return asked
+
+
+def obeyed(
+    judge: Judge, images: Sequence[Image.Image], wanted: Sequence[tuple[str, Pet, Scene]]
+) -> dict[str, float]:
+    """Share of pictures in which the judge sees what the caption named; `all`: all of it."""
+    hits: dict[str, list[bool]] = {}
+    for said, caption in zip(judge.attributes(images), wanted, strict=True):
+        asked = named(*caption)
+        for name, value in asked.items():
+            hits.setdefault(name, []).append(said[name] == value)
+        hits.setdefault("all", []).append(all(said[name] == value for name, value in asked.items()))
+    return {name: round(sum(found) / len(found), 4) for name, found in hits.items()}
+
+
+def evaluate_base(
+    folder: Path,
+    num: int = 48,
+    seed: int = 0,
+    seen: Collection[str] = (),
+    sheet: Path | None = None,
+) -> dict:
+    """Judge a demo model by itself: does it draw what captions say, whole and at half resolution?
+
+    ``seen``: training captions to leave out (pretraining's captions.json); ``sheet``: the PNG to
+    write, default ``folder``-evaluation.png beside the folder. "drawn" is what the judge says about
+    the renderer's own pictures of the same captions: the ceiling. JSON-ready.
+    """
+    from blockskip.lab.demo_world.pretrain import demo_of
+    from blockskip.lab.demo_world.sheets import Sampler
+    from blockskip.lab.demo_world.vae import psnr, unseen_pictures
+    from blockskip.memory.open_model import silence
+    from blockskip.models.families.base import family
+
+    silence()
+    judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
+    pipe = family(demo.FAMILY).load(folder, torch.float32)
+    sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
+    wanted = fresh_captions(num, seed, seen)
+    texts = [text for text, _, _ in wanted]
+    drawn = [
+        Image.fromarray(render(pet, scene, row.native_px, k))
+        for k, (_, pet, scene) in enumerate(wanted)
+    ]
+    whole = sampler.draw(texts, seed, row.native_px, *how)
+    half = sampler.draw(texts, seed, row.native_px // 2, *how)
+    target = sheet or folder.with_name(f"{folder.name}-evaluation.png")
+    save_sheet(_pair_sheet(texts, whole, drawn, half), target)
+    return {
+        "model": str(folder),
+        "judge": "demo world judge",
+        "captions": num,
+        "seed": seed,
+        "seen_captions_left_out": len(seen),
+        "steps": row.preview_steps,
+        "guidance": row.preview_guidance,
+        "full": obeyed(judge, whole, wanted),
+        "half": obeyed(judge, half, wanted),
+        "drawn": obeyed(judge, drawn, wanted),
+        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, row.native_px)), 2),
+        "sheet": str(target),
+    }
+
+
+def _pair_sheet(
+    texts: Sequence[str],
+    whole: Sequence[Image.Image],
+    drawn: Sequence[Image.Image],
+    half: Sequence[Image.Image],
+    columns: int = 5,
+    cell: int = 128,
+) -> Image.Image:
+    """Per caption: the model's picture, the renderer's, the model's at half resolution."""
+    wide, high = 3 * cell + 12, cell + 30
+    lines = -(-len(texts) // columns)
+    sheet = Image.new("RGB", (columns * wide, lines * high), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, text in enumerate(texts):
+        x, y = k % columns * wide, k // columns * high
+        for j, image in enumerate((whole[k], drawn[k], half[k])):
+            sheet.paste(_square(image, cell), (x + j * (cell + 2), y + 28))
+        short = text.removeprefix("a photo of ")
+        draw.text((x, y + 1), short[:60] + "\n" + short[60:120], "black", spacing=0)
+    return sheet

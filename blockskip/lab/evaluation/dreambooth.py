@@ -1,0 +1,113 @@
+"""A run on a real model, judged by the protocol of DreamBooth (docs/method.md §4): 25 prompts × 4 pictures.
+
+DINO and CLIP-I: mean cosine between each picture and each photo. CLIP-T: cosine between each picture
+and its prompt without the trigger word. Prompts: those of the DreamBooth dataset for living subjects
+(Ruiz et al., arXiv 2208.12242; dataset CC-BY-4.0). Pictures are kept as they are made: stopped at any
+time, it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.settings import Settings
+from blockskip.data.photos import find_photos, open_photo
+from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_sheet
+from blockskip.lab.evaluation.embedders import CLIP, DINO, Clip, Dino
+from blockskip.runs import image_requests
+from blockskip.runs.checkpoints import steps_kept
+from blockskip.runs.image_session import Easel
+from blockskip.runs.run import Run
+
+PROMPTS = (  # {} is the trigger word and the class word
+    *("a {} in the jungle", "a {} in the snow", "a {} on the beach"),
+    *("a {} on a cobblestone street", "a {} on top of pink fabric"),
+    *("a {} on top of a wooden floor", "a {} with a city in the background"),
+    *("a {} with a mountain in the background", "a {} with a blue house in the background"),
+    *("a {} on top of a purple rug in a forest", "a {} wearing a red hat"),
+    *("a {} wearing a santa hat", "a {} wearing a rainbow scarf"),
+    *("a {} wearing a black top hat and a monocle", "a {} in a chef outfit"),
+    *("a {} in a firefighter outfit", "a {} in a police outfit", "a {} wearing pink glasses"),
+    *("a {} wearing a yellow shirt", "a {} in a purple wizard outfit"),
+    *("a red {}", "a purple {}", "a shiny {}", "a wet {}", "a cube shaped {}"),
+)
+FIRST_SEED = 1000  # of the noise of pictures
+
+
+def evaluate_real(
+    run: Run,
+    images: int = 4,
+    dino: str = DINO,
+    clip: str = CLIP,
+    prompts: int = len(PROMPTS),
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Judge a run's last step; pictures, sheet.png and report.json lie in its folder evaluation/.
+
+    images: a prompt. prompts: the first so many. dino, clip: see embedders.py. JSON-ready, figures
+    with 95 % intervals over pictures. Raises UserError.
+    """
+    looks, reads = Dino(dino), Clip(clip)  # what is missing is said before hours of painting
+    photos = [open_photo(path) for path in find_photos([run.photos_dir])]
+    settings, step = run.settings(), steps_kept(run)[-1:]
+    if not step:
+        raise UserError(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
+    texts = PROMPTS[:prompts]
+    rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
+    pictures = [image for row in rows for image in row]
+    plain = [text.format(settings.class_name) for text in texts for _ in range(images)]
+    figures = {
+        "dino": (looks.embed(pictures) @ looks.embed(photos).T).mean(1),
+        "clip_i": (reads.embed(pictures) @ reads.embed(photos).T).mean(1),
+        "clip_t": (reads.embed(pictures) * reads.embed_text(plain)).sum(1),
+    }
+    folder = run.folder / "evaluation"
+    report = {
+        "run": run.name,
+        "protocol": "DreamBooth",
+        "step": step[0],
+        "prompts": len(texts),
+        "images_per_prompt": images,
+        "photos": len(photos),
+        "side_px": settings.preview_px,
+        "networks": {"dino": looks.name, "clip": reads.name},
+    }
+    for name, each in figures.items():
+        report[name] = round(float(each.mean()), 4)
+        report[f"{name}_95"] = bootstrap(each.double())
+    by_prompt = {name: each.view(-1, images).mean(1) for name, each in figures.items()}
+    report["by_prompt"] = [
+        {"prompt": text} | {name: round(float(means[k]), 4) for name, means in by_prompt.items()}
+        for k, text in enumerate(texts)
+    ]
+    report["sheet"] = str(folder / "sheet.png")
+    named = [(text.format(settings.class_name), row) for text, row in zip(texts, rows, strict=True)]
+    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.png")
+    files.write_json(folder / "report.json", report)
+    return report
+
+
+def _asked(text: str, settings: Settings) -> str:
+    return text.format(f"{settings.trigger} {settings.class_name}")
+
+
+def _painted(
+    run: Run, step: int, prompts: list[str], images: int, say: Callable[[str], None]
+) -> list[list[Image.Image]]:
+    """`images` pictures of each prompt; those that are there already are not made again."""
+    folder, easel, rows = run.folder / "evaluation" / f"step-{step:05d}", None, []
+    seeds = [FIRST_SEED + k for k in range(images)]
+    for number, prompt in enumerate(prompts):
+        paths = [folder / f"{number:02d}-{k}.png" for k in range(images)]
+        if not all(path.exists() for path in paths):  # each is written in one go
+            easel = easel or Easel(run, exact=True)
+            made = easel.paint([prompt] * images, seeds, step)
+            for path, image, seed in zip(paths, made, seeds, strict=True):
+                files.write_bytes(path, image_requests.png(image, prompt, seed))
+            say(f"{number + 1}/{len(prompts)} {prompt}")
+        rows.append([open_photo(path) for path in paths])
+    return rows

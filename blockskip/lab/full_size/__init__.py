@@ -1,0 +1,1 @@
+"""Real models at full size, on shapes or random weights."""

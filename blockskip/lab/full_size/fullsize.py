@@ -1,0 +1,284 @@
+"""A model at its true size on a small machine: what it takes, by the operating system's word.
+
+`blockskip lab fullsize`: a FLUX.1-dev-shaped checkpoint with random weights on disk; residual
+windows, training steps at (19,10) and a checkpoint on the CPU at a small latent size; each weight's
+readings counted; then the same inputs through diffusers' own group offloading to disk, block by
+block. `--part text`: captions through a text encoder of T5-XXL's size.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.settings import Settings
+from blockskip.data.photos import Photo
+from blockskip.data.schedule import build_schedule
+from blockskip.lab.full_size import random_checkpoint as checkpoints
+from blockskip.lab.measuring.process_memory import Watch
+from blockskip.memory.block_wrappers import row_by_row
+from blockskip.memory.placement import replaced, resident
+from blockskip.memory.streaming import Store, park
+from blockskip.models.families.base import Text
+from blockskip.models.families.flux import Flux
+from blockskip.models.sources.tensor_reader import index_folder
+from blockskip.training.residuals import WindowInputs, full_velocity
+from blockskip.training.trainer import Trainer, TrainingData
+
+CPU = torch.device("cpu")
+GIB = 2**30
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is measured. skip: blocks (front, back). side_px and text_tokens: of a draw."""
+
+    work: Path
+    shape: dict
+    skip: tuple[int, int] = (19, 10)
+    draws: int = 16  # of a window
+    batch: int = 8
+    windows: int = 2
+    side_px: int = 64
+    text_tokens: int = 16
+    precision: str = "full"
+    middle: str = "stays"
+    compare: bool = True
+    rounds: int = 3  # of the comparison
+
+
+def fullsize(job: Job, say: Say = lambda line: None) -> dict:
+    """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
+    folder = job.work / "transformer"
+    total = _written(checkpoints.flux(job.shape), folder, say)
+    report = {
+        "weights": "random",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "checkpoint_bytes": total,
+        "settings": {k: v for k, v in asdict(job).items() if k not in ("work", "shape")},
+        "training": _train(job, folder, total, say),
+    }
+    if job.compare:
+        report["beside_diffusers"] = _compare(job, folder, say)
+    return report
+
+
+def _written(model: nn.Module, folder: Path, say: Say) -> int:
+    return checkpoints.write_checkpoint(
+        model,
+        folder,
+        progress=lambda n, total: say(f"written {n / GIB:.1f} of {total / GIB:.1f} GiB"),
+    )
+
+
+def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
+    from blockskip.memory.quantisation import cache_folder, quantised
+
+    model, index = checkpoints.flux(job.shape), index_folder(folder)
+    if job.precision != "full":
+        cache = cache_folder(job.work, "random", job.precision)
+        blocks = Flux().blocks(model)
+        index = quantised(model, blocks, index, job.precision, cache, "random", CPU)
+    return model, park(model, index)
+
+
+def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
+    per_window = job.draws // job.batch
+    settings = Settings(
+        s_min_px=job.side_px,
+        s_max_px=2 * job.side_px,
+        front=job.skip[0],
+        back=job.skip[1],
+        batch=job.batch,
+        steps=job.windows * per_window,
+        window_steps=per_window,
+        checkpointing=True,
+        middle=job.middle,
+        precision=job.precision,
+        offload="mapped",
+    )
+    side = 2 * job.side_px
+    photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
+    draws = build_schedule([photo], settings, Flux.pixel_multiple)
+    inputs = _inputs(job, len(draws))
+    data = TrainingData(draws, inputs.noisy.float(), inputs.text.rows([0]), [0], 0)
+    folder = job.work / "windows"
+    return Trainer(model, Flux(), settings, data, CPU, folder, "fullsize", stage=stage)
+
+
+def _inputs(job: Job, num: int) -> WindowInputs:
+    cells, shape = job.side_px // Flux.pixel_multiple, job.shape
+    source = torch.Generator().manual_seed(0)
+
+    def noise(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=source).bfloat16()
+
+    return WindowInputs(
+        noise(num, cells * cells, shape["in_channels"]),
+        Text(
+            noise(num, job.text_tokens, shape["joint_attention_dim"]),
+            noise(num, shape["pooled_projection_dim"]),
+        ),
+        torch.rand(num, generator=source),
+        job.side_px,
+        shape["guidance_embeds"],
+    )
+
+
+def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
+    """Windows, steps and a checkpoint, with what they read and what they took."""
+    model, store = _parked(job, folder)
+    steps, windows, before = [], [], Counter()
+    window_seconds: list[float] = []
+
+    @contextmanager
+    def timed(_: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        window_seconds.append(time.perf_counter() - began)
+
+    with Watch() as watch:
+        trainer = _trainer(job, model, timed)
+        read = 0
+        for event in trainer.run():
+            steps.append(event.seconds)
+            if (trainer.step - 1) % trainer.settings.window_steps == 0:
+                now, moved = Counter(store.moved.reads), store.moved.read_bytes - read
+                often = max((now - before).values())
+                windows.append({"read_bytes": moved, "most_often_read": often})
+                before, read = now, store.moved.read_bytes
+                say(
+                    f"window {len(windows)}: {moved / GIB:.2f} GiB read, no weight more than {often}×"
+                )
+            say(f"step {event.step}: loss {event.loss:.4f}, {event.seconds:.2f} s")
+        trainer.save(job.work / "checkpoint.safetensors")
+    return {
+        "peak": watch.told(),
+        "windows": windows,
+        "window_seconds": round(sum(window_seconds) / len(window_seconds), 2),
+        "step_seconds": [round(s, 2) for s in steps],
+        "first_window_read_once_bytes": total,
+        "brought_bytes": store.moved.brought_bytes,
+    }
+
+
+def _compare(job: Job, folder: Path, say: Say) -> dict:
+    """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
+    block outputs, seconds a draw, peaks."""
+    inputs = _inputs(job, job.draws)
+    model, store = _parked(job, folder)
+    theirs = _group_offloaded(job, folder)
+    tensors = (inputs.noisy, inputs.text, inputs.t)
+    given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
+    sides = {
+        "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),
+        "diffusers": (theirs, job.work / "offload", lambda: theirs(**given)[0]),
+    }
+    outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
+    watches: dict[str, list[Watch]] = {name: [] for name in sides}
+    for n in range(job.rounds):
+        for name, (side, files, forward) in sides.items():
+            checkpoints.forget(files)
+            with _recording(side) as blocks, torch.no_grad(), Watch() as watch:
+                velocity = forward()
+            outputs[name] = blocks | {"velocity": (velocity,)}
+            watches[name].append(watch)
+            say(f"round {n + 1}, {name}: {watch.seconds / job.draws:.3f} s a draw")
+    apart = {
+        name: max(
+            float((a.float() - b.float()).abs().max())
+            for a, b in zip(tensors, outputs["diffusers"][name], strict=True)
+        )
+        for name, tensors in outputs["ours"].items()
+    }
+    output = apart.pop("velocity")
+    faster = [b.seconds / a.seconds for a, b in zip(*watches.values(), strict=True)]
+    return {
+        "draws": job.draws,
+        **{name: _told(job, each) for name, each in watches.items()},
+        "times_faster": [round(times, 2) for times in faster],
+        "ours_read_bytes": store.moved.read_bytes // job.rounds,
+        "blocks_compared": len(apart),
+        "largest_difference_of_a_block": max(apart.values()),
+        "largest_difference_of_the_output": output,
+    }
+
+
+def _told(job: Job, watches: list[Watch]) -> dict:
+    seconds = [watch.seconds / job.draws for watch in watches]
+    return {
+        "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
+        "file_gib": round(max(watch.file_gib for watch in watches), 3),
+        "seconds_a_draw": round(statistics.median(seconds), 3),
+        "each": [round(one, 3) for one in seconds],
+    }
+
+
+@contextmanager
+def _recording(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
+    """What every block gives inside, by its name."""
+    outputs: dict[str, tuple[Tensor, ...]] = {}
+    handles = [
+        block.register_forward_hook(
+            lambda _m, _i, output, name=name: outputs.__setitem__(name, tuple(output))
+        )
+        for name, block in Flux().blocks(model)
+    ]
+    yield outputs
+    for handle in handles:
+        handle.remove()
+
+
+def _group_offloaded(job: Job, folder: Path) -> nn.Module:
+    """diffusers' own way: every block a file. It wants the whole model first: its weights are mapped."""
+    from safetensors.torch import load_file
+
+    model = checkpoints.flux(job.shape)
+    for shard in sorted(folder.glob("*.safetensors")):
+        model.load_state_dict(load_file(shard), assign=True, strict=False)
+    (job.work / "offload").mkdir(exist_ok=True)
+    model.enable_group_offload(
+        onload_device=CPU,
+        offload_device=CPU,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        offload_to_disk_path=str(job.work / "offload"),
+    )
+    return model
+
+
+@torch.no_grad()
+def fullsize_text(
+    work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: Say = lambda line: None
+) -> dict:
+    """Encode captions with a text encoder of that shape, random weights; what it took."""
+    folder = work / "text_encoder_2"
+    total = _written(checkpoints.t5(shape), folder, say)
+    checkpoints.forget(folder)
+    model = checkpoints.t5(shape)
+    store = park(model, index_folder(folder))
+    ids = torch.randint(
+        0, shape["vocab_size"], (captions, tokens), generator=torch.Generator().manual_seed(0)
+    )
+    with Watch() as watch, replaced(model, row_by_row(model, CPU)), resident(CPU, model):
+        embeds = model(ids)[0]
+    return {
+        "weights": "random",
+        "checkpoint_bytes": total,
+        "captions": captions,
+        "tokens": tokens,
+        "finite": bool(embeds.isfinite().all()),
+        "read_bytes": store.moved.read_bytes,
+        "most_often_read": max(store.moved.reads.values()),
+        "peak": watch.told(),
+    }

@@ -1,0 +1,120 @@
+"""Models of a row at their full size as meta tensors, and streaming as a meter sees it (ours).
+
+The configurations are the published ones, kept in presets/<model>/; the classes are the libraries' own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.presets import ModelRow
+from blockskip.lab.measuring.peak_memory import PeakMeter, quantise
+from blockskip.models.families.base import family
+from blockskip.models.sources.layouts import configs_folder
+from blockskip.sampling.sample import tile
+
+
+def build_transformer(row: ModelRow, precision: str) -> nn.Module:
+    """The transformer of a row with the library's own configuration, frozen and quantised.
+
+    precision: bf16 | int8 | nf4, of the blocks; what stands around them stays bf16.
+    """
+    model = _of_diffusers(row, "transformer")
+    for _, block in family(row.family).blocks(model):
+        quantise(block, precision)
+    return model
+
+
+def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
+    """The VAE of a row; tiled as previews are."""
+    vae = _of_diffusers(row, "vae")
+    if tiled:
+        tile(vae)
+    return vae
+
+
+def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
+    """What reads captions, by the name of the pipeline's part it is, or is in."""
+    import transformers
+
+    parts = {}
+    for part, (_, kind) in _config(row, "model_index").items():
+        if part.startswith("text_encoder"):
+            shape = transformers.AutoConfig.for_model(**_config(row, f"{part}/config"))
+            parts[part] = getattr(transformers, kind)(shape).requires_grad_(False).eval()
+    readers = family(row.family).text_encoders(SimpleNamespace(**parts))
+    return {
+        name: next(reader for reader in readers if any(reader is m for m in part.modules()))
+        for name, part in parts.items()
+    }
+
+
+def _of_diffusers(row: ModelRow, part: str) -> nn.Module:
+    import diffusers
+
+    shape = _config(row, f"{part}/config")
+    model = getattr(diffusers, shape["_class_name"]).from_config(shape)
+    for tensor in model.state_dict(keep_vars=True).values():  # tables that files hold, too
+        tensor.data = tensor.data.to(torch.get_default_dtype())
+    return model.requires_grad_(False).eval()
+
+
+def _config(row: ModelRow, name: str) -> dict:
+    path = configs_folder(row) / f"{name}.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    return {k: v for k, v in said.items() if k != "_class_name"} if name == "model_index" else said
+
+
+def weights(*modules: nn.Module) -> list[Tensor]:
+    """All parameters and buffers of modules."""
+    return [t for module in modules for t in (*module.parameters(), *module.buffers())]
+
+
+class Streamed:
+    """Blocks of which the one that computes and the next one are on the card, no more.
+
+    It follows the order blocks are entered in, so in a checkpointed backward pass, which enters
+    them from the last to the first, the next is the one before. stay: what never leaves.
+    """
+
+    def __init__(
+        self, meter: PeakMeter, blocks: Sequence[nn.Module], stay: Iterable[Tensor] = ()
+    ) -> None:
+        self.meter, self.stay = meter, list(stay)  # kept alive here: what dies is not counted
+        kept = {id(tensor) for tensor in self.stay}
+        self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
+        self.here: set[int] = set()
+        self.last = -1
+        meter.hold(self.stay)
+        for index, block in enumerate(blocks):
+            block.register_forward_pre_hook(lambda *_, i=index: self._enter(i))
+
+    def _enter(self, index: int) -> None:
+        following = index + (1 if index > self.last else -1)
+        wanted = {i for i in (index, following) if 0 <= i < len(self.parts)}
+        self._drop(self.here - wanted)
+        for i in wanted:
+            self.meter.hold(self.parts[i])
+        self.here, self.last = wanted, index
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights that are on the card now."""
+        there = [*self.stay, *(t for i in self.here for t in self.parts[i])]
+        return sum(
+            {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values()
+        )
+
+    def leave(self) -> None:
+        """All but what stays leaves the card."""
+        self._drop(self.here)
+        self.here = set()
+
+    def _drop(self, indices: Iterable[int]) -> None:
+        for i in indices:
+            self.meter.drop(self.parts[i])

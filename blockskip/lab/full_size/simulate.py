@@ -1,0 +1,335 @@
+"""Every stage of a run at a model's full size, as meta tensors: peak memory and FLOPs.
+
+The training step is the real one (training/skipping.py, peft's LoRA, AdamW, the library's transformer);
+encoders and VAE are the library's too. What a stage keeps on the card follows memory/placement.py:
+a streamed model has the block that computes and the next one there, nothing else of it. It checks
+memory/planning/planner.py, which must know the same numbers without torch (ours; docs/method.md §1.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.errors import UserError
+from blockskip.core.presets import ModelRow, model_row
+from blockskip.lab.full_size.meta_models import (
+    Streamed,
+    build_encoders,
+    build_transformer,
+    build_vae,
+    weights,
+)
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
+from blockskip.memory.block_wrappers import outer_blocks
+from blockskip.memory.layerwise import lists
+from blockskip.memory.planning.requirements import GIB, STAGES, Choice, stage_needs
+from blockskip.models.families.base import Family, Text, family
+from blockskip.models.families.streams import flat
+from blockskip.training import optimizer
+from blockskip.training.lora import add_lora
+from blockskip.training.residuals import Span, modulation_names
+from blockskip.training.skipping import read_by_middle, skipping
+from blockskip.training.trainer import micro_step
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A stage: the most card memory at once, what was there before it began, one pass's TFLOP."""
+
+    vram_gib: float
+    held_gib: float
+    tflop: float
+
+
+def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
+    """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
+
+    Raises UserError for a model that has no full-size twin here.
+    """
+    row = model_row(choice.model)
+    if not row.full_size:
+        raise UserError(
+            f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
+        )
+    run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {
+        "text": _text,
+        "latents": _latents,
+        "residuals": _residuals,
+        "train": _train,
+        "preview": _preview,
+    }
+    peaks = {}
+    for stage in stages:
+        with fake_card():
+            for side in (choice.side_px, choice.preview_px):
+                latent_shapes(row.name, side)
+            meter = PeakMeter()
+            run[stage](choice, row, meter)
+            peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
+    return peaks
+
+
+def report(choice: Choice, stages: Sequence[str] = STAGES) -> dict:
+    """Simulated peaks and FLOPs beside what the planner says of the same choice."""
+    planned = stage_needs(model_row(choice.model), choice)
+    found = {}
+    for name, peak in simulate(choice, stages).items():
+        need = planned[name].vram_gib
+        found[name] = {
+            "vram_gib": round(peak.vram_gib, 3),
+            "planned_gib": round(need, 3),
+            "planner_off": round(need / peak.vram_gib - 1, 4),
+            "held_gib": round(peak.held_gib, 3),
+            "tflop": round(peak.tflop, 2),
+        }
+    return {"model": choice.model, "choice": asdict(choice), "stages": found}
+
+
+@torch.no_grad()
+def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """One caption through the encoders; the large one is streamed, its embedding table is not."""
+    kind, encoders = family(row.family), build_encoders(row)
+    for name, encoder in encoders.items():
+        blocks = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        with meter:
+            streamed = {id(t) for block in blocks for t in weights(block)}
+            meter.hold([t for t in weights(encoder) if id(t) not in streamed])
+            if blocks:
+                Streamed(meter, blocks)
+    with meter:
+        meter.restart()
+        for name, encoder in encoders.items():
+            count = choice.text_tokens if name in kind.large else 77  # CLIP's own length
+            said = encoder(torch.zeros(1, count, dtype=torch.long))
+            del said
+
+
+@torch.no_grad()
+def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """`encode_rows` crops of the training side through the VAE's encoder."""
+    vae = build_vae(row, tiled=False)
+    with meter:
+        meter.hold(weights(vae))
+        meter.restart()
+        pixels = torch.empty(
+            choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32
+        )
+        family(row.family).encode_images(Pipe(vae), pixels)
+
+
+@torch.no_grad()
+def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
+    kind = family(row.family)
+    model, _ = _streamed_model(choice, row, kind, meter)
+    streams, text = _streams(choice, row, kind, model), []
+    if one := joined(kind, model):
+        first = kind.blocks(model)[0][0]
+        shape = said(choice, kind, model, [first])[first][0].shape[1:]
+        one.register_forward_pre_hook(
+            lambda *_: text.append(torch.empty(choice.window_on_card, *shape))
+        )
+    with meter:
+        state = [torch.empty(choice.window_on_card, *stream.shape[1:]) for stream in streams]
+        meter.restart()
+        _forward(choice, row, kind, model, choice.rows, choice.side_px)
+        del state
+
+
+def joined(kind: Family, model: nn.Module) -> nn.Module | None:
+    """The first block that takes text and image as one sequence, if those before it take them apart:
+    the text's own stays beside it from there on."""
+    every = [(block, type(kind.streams(block))) for _, block in kind.blocks(model)]
+    return next((block for block, how in every if how is not every[0][1]), None)
+
+
+@torch.no_grad()
+def passing_bytes(choice: Choice) -> list[int]:
+    """What passes through every block beside weights, at most, while `rows` draws go through the
+    whole model."""
+    row, peaks = model_row(choice.model), []
+    kind = family(row.family)
+    with fake_card():
+        latent_shapes(row.name, choice.side_px)
+        meter = PeakMeter()
+        model, streamed = _streamed_model(choice, row, kind, meter)
+
+        def begin(*_: object) -> None:
+            meter.restart()
+
+        def end(*_: object) -> None:
+            peaks.append(meter.peak_bytes - streamed.weight_bytes)
+
+        for _, block in kind.blocks(model):
+            block.register_forward_pre_hook(begin)
+            block.register_forward_hook(end)
+        with meter:
+            _forward(choice, row, kind, model, choice.rows, choice.side_px)
+    return peaks
+
+
+@torch.no_grad()
+def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
+    kind = family(row.family)
+    model, streamed = _streamed_model(choice, row, kind, meter)
+    vae, shape = build_vae(row, choice.tiled), latent_shapes(row.name, choice.preview_px)[1]
+    with meter:
+        meter.restart()
+        _forward(choice, row, kind, model, 1, choice.preview_px)
+        streamed.leave()
+        meter.hold(weights(vae))
+        vae.decode(torch.empty(1, *shape), return_dict=False)
+
+
+def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+    """The last batch of an optimiser step, with Adam's state already there."""
+    kind, span = family(row.family), Span(choice.front, choice.back)
+    model = build_transformer(row, choice.precision)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
+    adam = optimizer.make(lora, 1e-4)
+    for group in adam.param_groups:
+        group["foreach"] = True  # a card takes the fused one, which needs less
+    middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
+    names = modulation_names(model, kind, span)
+    with torch.no_grad():
+        streams, told = _streams(choice, row, kind, model), said(choice, kind, model, names)
+    with skipping(model, kind, span, choice.checkpointing) as feed, meter:
+        if choice.middle == "streamed":
+            layers = [] if span.front else weights(*_layers(model, kind))
+            Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
+        else:
+            meter.hold(weights(model))
+        _fill_state(adam, lora)
+        meter.restart()
+        window = _window(choice, row, kind, streams) | {
+            name: torch.empty(choice.batch, *output.shape[1:]) for name, output in told.items()
+        }
+        text = read_by_middle(kind, span, _text_of(kind, model, choice, choice.batch))
+        if choice.accumulates:  # of the draws before
+            for parameter in lora.values():
+                parameter.grad = torch.empty_like(parameter)
+        micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
+        del window, text
+        adam.step()
+
+
+def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> None:
+    for parameter in lora.values():
+        parameter.grad = torch.zeros_like(parameter)
+    adam.step()
+    adam.zero_grad(set_to_none=True)
+
+
+def _streamed_model(
+    choice: Choice, row: ModelRow, kind: Family, meter: PeakMeter
+) -> tuple[nn.Module, Streamed]:
+    """The whole model between two training steps: what is no block, the LoRA and its optimiser's
+    state are on the card, the middle where it stays, and of the rest two blocks at a time."""
+    model, span = build_transformer(row, choice.precision), Span(choice.front, choice.back)
+    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0).values()
+    state = [torch.empty_like(p) for p in (*lora, *lora)]
+    stay = [*_around(model), *lora, *state]
+    blocks = [*_layers(model, kind), *(block for _, block in kind.blocks(model))]
+    if choice.middle == "stays":
+        modulation = modulation_names(model, kind, span)
+        left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
+        middle = weights(*(kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
+        stay += [tensor for tensor in middle if id(tensor) not in left]
+    return model, Streamed(meter, blocks, stay)
+
+
+def _around(model: nn.Module) -> list[Tensor]:
+    return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
+
+
+def _layers(model: nn.Module, kind: Family) -> list[nn.Module]:
+    """What comes before the blocks, one by one as they do."""
+    return [layer for layers in lists(model, kind).values() for layer in layers]
+
+
+@cache
+def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of one picture: what the family makes of its pixels, and what the VAE itself does. Not to be
+    asked for the first time while something is measured."""
+    row, seen = model_row(model), []
+    vae = build_vae(row, tiled=False)
+
+    def encode(pixels: Tensor, whole: Callable = vae.encode) -> object:
+        out = whole(pixels)
+        seen.append(out.latent if hasattr(out, "latent") else out.latent_dist.mode())
+        return out
+
+    vae.encode = encode
+    pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
+    ours = family(row.family).encode_images(Pipe(vae), pixels)
+    return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
+
+
+def _noisy(row: ModelRow, side_px: int, rows: int) -> Tensor:
+    return torch.empty(rows, *latent_shapes(row.name, side_px)[0])
+
+
+def _forward(
+    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
+) -> None:
+    noisy, t = _noisy(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
+    text = _text_of(kind, model, choice, rows)
+    model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
+
+
+def _text_of(kind: Family, model: nn.Module, choice: Choice, rows: int) -> Text:
+    length, width, beside = kind.caption_shape(model, choice.text_tokens)
+    return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
+
+
+def _streams(choice: Choice, row: ModelRow, kind: Family, model: nn.Module) -> tuple[Tensor, ...]:
+    """What goes from block to block where the front ends, one draw; of no front: after block 0."""
+    name, _ = kind.blocks(model)[max(0, choice.front - 1)]
+    given = said(choice, kind, model, [name])[name]
+    return tuple(torch.empty_like(stream) for stream in flat(given) if stream is not None)
+
+
+def said(choice: Choice, kind: Family, model: nn.Module, names: Sequence[str]) -> dict[str, object]:
+    """What these modules of the transformer give while one draw passes it, by their names."""
+    found: dict[str, object] = {}
+    with ExitStack() as stack:
+        for name in names:
+            handle = model.get_submodule(name).register_forward_hook(
+                lambda _module, _given, output, name=name: found.update({name: output})
+            )
+            stack.callback(handle.remove)
+        _forward(choice, model_row(choice.model), kind, model, 1, choice.side_px)
+    return found
+
+
+def _window(
+    choice: Choice, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
+) -> dict[str, Tensor]:
+    """What load_rows brings for one micro-step, but for the modulation."""
+    rows, noisy = choice.batch, _noisy(row, choice.side_px, choice.batch)
+    window = {
+        "noisy": noisy,
+        "t": torch.empty(rows, dtype=torch.float32),
+        "target": torch.empty_like(noisy, dtype=torch.float32),
+    }
+    if choice.front:
+        for i, stream in enumerate(streams):
+            window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
+    if choice.back:
+        image = (choice.side_px // kind.pixel_multiple) ** 2
+        window["back"] = torch.empty(rows, image, row.width)
+    return window
+
+
+class Pipe:
+    """As much of a pipeline as encode_images asks for."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        self.vae = vae

@@ -1,0 +1,341 @@
+"""A model's entry in presets/bytes.toml, measured: weights are counted, activations simulated.
+
+Every stage is run on shapes without memory (simulate.py) at a few sizes, and the numbers a token are
+what explains the differences between them (ours). `blockskip lab tabulate --model NAME`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.presets import ModelRow
+from blockskip.lab.full_size.meta_models import (
+    build_encoders,
+    build_transformer,
+    build_vae,
+    weights,
+)
+from blockskip.lab.full_size.simulate import (
+    Pipe,
+    joined,
+    latent_shapes,
+    passing_bytes,
+    said,
+    simulate,
+)
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
+from blockskip.memory.block_wrappers import outer_blocks
+from blockskip.memory.layerwise import lists
+from blockskip.memory.planning import model_stats
+from blockskip.memory.planning.requirements import GIB, Choice, stage_needs
+from blockskip.models.families.base import Family, family
+from blockskip.sampling.sample import TILE_PX
+
+Say = Callable[[str], None]
+UNKNOWN = dict.fromkeys(  # of a kind of block, until they are measured
+    ("kept_image", "kept_text", "kept_ff")
+    + ("forward_image", "forward_text", "wide_image", "wide_text", "forward_unpacked"),
+    0.0,
+)
+
+
+def tabulate(row: ModelRow, say: Say) -> dict:
+    """The entry of a row of full size, TOML-ready."""
+    with fake_card():
+        counted = _counted(row)
+    # what is counted stands in while activations are measured: planned less measured is theirs
+    table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
+    return table | _measured(row, table, say)
+
+
+def _counted(row: ModelRow) -> dict:
+    kind, model = family(row.family), build_transformer(row, "bf16")
+    blocks = kind.blocks(model)
+    shared = [model.get_submodule(name) for name in kind.shared_modulation]
+    layers = [layer for every in lists(model, kind).values() for layer in every]
+    embedders = sum(_size(model.get_submodule(name)) for name in kind.embedders)
+    embedders -= sum(_size(layer) for layer in layers)
+    in_blocks = sum(_size(block) for _, block in blocks)
+    largest = max(_largest(kind, block) for _, block in blocks)
+    latent, _ = latent_shapes(row.name, row.s_min_px)
+    tokens = (row.s_min_px // kind.pixel_multiple) ** 2
+    asked = row.text_tokens
+    length, text_width, beside = kind.caption_shape(model, asked)
+    choice = Choice(model=row.name, side_px=row.s_min_px, text_tokens=asked)
+    told = said(choice, kind, model, kind.shared_modulation).values()
+    return {
+        "pixels_a_token": kind.pixel_multiple,
+        "latent_width": math.prod(latent) // tokens,
+        "text_width": text_width,
+        "beside_width": -1 if beside == asked else beside,
+        "more_tokens": length - asked,
+        "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
+        "embedders": embedders,
+        "layers": sum(_size(layer) for layer in layers),
+        "layer": max((_size(layer) for layer in layers), default=0),
+        "largest": largest,
+        "told": sum(math.prod(output.shape[1:]) for output in told),
+        "shared": sum(_size(m) for m in shared),
+        "stream_text": float(not kind.reads_text),
+        "joined": float(joined(kind, model) is not None),
+        "multiply_adds": 0,
+        "kinds": _kinds(kind, blocks),
+        "text": _text_counted(row, kind),
+        "vae": _vae_counted(row),
+    }
+
+
+def _size(module: nn.Module) -> int:
+    """Numbers that files hold."""
+    saved = {id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    return sum(tensor.numel() for tensor in saved.values())
+
+
+def _largest(kind: Family, block: nn.Module) -> int:
+    """Of the weights that training needs of a block."""
+    modulation = {id(block.get_submodule(name)) for name in kind.modulation(block)}
+    linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
+    return max(m.weight.numel() for m in linears)
+
+
+def _kinds(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
+    """Runs of blocks alike."""
+    found: list[tuple[object, dict]] = []
+    for _, block in blocks:
+        shape = (type(block), tuple((n, p.shape) for n, p in block.named_parameters()))
+        if found and found[-1][0] == shape:
+            found[-1][1]["count"] += 1
+        else:
+            found.append((shape, _block(kind, block)))
+    return [told for _, told in found]
+
+
+def _block(kind: Family, block: nn.Module) -> dict:
+    names = kind.modulation(block)
+    modulation = [block.get_submodule(name) for name in names]
+    linears = [m for m in block.modules() if type(m) is nn.Linear]
+    in_linears = sum(m.weight.numel() for m in linears)
+    mod_weights = sum(m.weight.numel() for m in modulation)
+    mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
+
+    def widths(targets: str) -> int:
+        adapted = [block.get_submodule(n) for n in kind.lora_targets(block, targets)]
+        return sum(m.in_features + m.out_features for m in adapted)
+
+    return {
+        "count": 1,
+        "linear": in_linears - mod_weights,
+        "modulation": mod_weights,
+        "small": _size(block) - in_linears - mod_small,
+        "small_modulation": mod_small,
+        "told": sum(m.out_features for m in modulation),
+        "lora": widths("attention"),
+        "lora_ff": widths("attention+ff") - widths("attention"),
+        "unpacked": _largest(kind, block),
+        **UNKNOWN,
+    }
+
+
+def _text_counted(row: ModelRow, kind: Family) -> dict:
+    resident, largest, small = 0, 0, 0
+    for name, encoder in build_encoders(row).items():
+        streamed = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        passing = sum(_size(block) for block in streamed)
+        resident += _size(encoder) - passing
+        small += 0 if name in kind.large else _size(encoder)
+        largest = max([largest, *(_size(block) for block in streamed)])
+    return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
+        ("scores", "token", "fixed"), 0.0
+    )
+
+
+def _vae_counted(row: ModelRow) -> dict:
+    return {"weights": _size(build_vae(row, tiled=False)), "encode": 0.0, "decode": 0.0}
+
+
+class _Ruler:
+    """Measured bytes less what `table` explains, of a stage of a choice."""
+
+    def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
+        self.row, self.table, self.say = row, table, say
+
+    def rest(self, stage: str, choice: Choice) -> float:
+        measured = simulate(choice, [stage])[stage].vram_gib
+        with model_stats.standing_in(self.row.name, self.table):
+            planned = stage_needs(self.row, choice)[stage].vram_gib
+        self.say(f"{stage} {choice.side_px} px, {choice.text_tokens} tokens: {measured:.3f} GiB")
+        return (measured - planned) * GIB
+
+
+def _measured(row: ModelRow, table: dict, say: Say) -> dict:
+    ruler = _Ruler(row, table, say)
+    sizes = _sizes(row)
+    base = Choice(model=row.name, front=0, back=0, targets="attention", rows=4, tiled=True)
+    kinds = [
+        told | _forward(ruler, base, first, told) for first, told in _with_kept(ruler, base, sizes)
+    ]
+    ruler.table = table | {"kinds": kinds}
+    # blocks of every kind: what the kept numbers get wrong adds up over them
+    front, back = min(row.spans.values(), key=sum)
+    middle = replace(base, front=front, back=back)
+    passing = _fit(row, ruler, "train", middle, sizes)
+    found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
+    packed = replace(middle, precision="int8")
+    more = [
+        ruler.rest("train", replace(packed, side_px=side, text_tokens=text))
+        / (2 * row.width * _tokens(row, side, text))
+        for side, text in sizes
+    ]
+    found["passing_unpacked"] = round(max(0.0, *more), 3)
+    found["multiply_adds"] = _multiply_adds(row, replace(middle, rows=1))
+    vae = _vae(row, table["vae"]["weights"])
+    return found | {"text": _text(ruler, base), "vae": vae}
+
+
+def _forward(ruler: _Ruler, base: Choice, first: int, told: dict) -> dict[str, float]:
+    """What passes through a block of a kind, of which `first` is the first, without gradients: at
+    most 2 % less than was measured."""
+    row, blocks = ruler.row, min(2, told["count"])
+    window = replace(base, middle="leaves", rows=1, **_span(row, first, blocks))
+    side, text = row.s_min_px, row.text_tokens
+    sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
+    sizes += [(row.native_px, text // 4), (row.native_px, text)]
+
+    def most(**other: str) -> np.ndarray:
+        choices = [replace(window, side_px=px, text_tokens=n, **other) for px, n in sizes]
+        return np.array([max(passing_bytes(c)[first : first + blocks]) for c in choices])
+
+    plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
+    more = ruler.table["more_tokens"]
+    of = 2.0 * row.width * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
+
+    def fit(amounts: np.ndarray) -> tuple[float, float]:
+        answer, *_ = np.linalg.lstsq(of / amounts[:, None], np.ones(len(sizes)), rcond=None)
+        answer = np.maximum(answer, 0.0)
+        answer *= 0.98 * (amounts / (of @ answer)).max()
+        return round(float(answer[0]), 2), round(float(answer[1]), 2)
+
+    (image, text), (wide_image, wide_text) = fit(plain), fit(wide)
+    unpacked = (packed - 2 * told["unpacked"]) / of.sum(1)
+    ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
+    return {
+        "forward_image": image,
+        "forward_text": text,
+        "wide_image": wide_image,
+        "wide_text": wide_text,
+        "forward_unpacked": round(max(0.0, 0.0, *unpacked[packed > 1.02 * plain].tolist()), 2),
+    }
+
+
+def _multiply_adds(row: ModelRow, choice: Choice) -> int:
+    """A token's in a block's linears: what is counted on a pass, less those of attention."""
+    size = row.s_min_px, row.text_tokens
+    choice = replace(choice, side_px=size[0], text_tokens=size[1])
+    done = simulate(choice, ["residuals"])["residuals"].tflop * 1e12 / 2
+    count = _tokens(row, *size)
+    return round(done / row.num_blocks / count - 2.0 * count * row.width)
+
+
+def _sizes(row: ModelRow) -> list[tuple[int, int]]:
+    """(side, text tokens): one, a larger picture, a longer text."""
+    side, text = row.s_min_px, max(64, row.text_tokens // 4)
+    return [(side, text), (2 * side, text), (side, 4 * text)]
+
+
+def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
+    return (side_px // family(row.family).pixel_multiple) ** 2 + text_tokens
+
+
+def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
+    """A middle of so many blocks from `first` on."""
+    return {"front": first, "back": row.num_blocks - first - blocks}
+
+
+def _fit(
+    row: ModelRow,
+    ruler: _Ruler,
+    stage: str,
+    choice: Choice,
+    sizes: Sequence[tuple[int, int]],
+    rows: int = 1,
+) -> tuple[float, float]:
+    """(numbers an image token, numbers a text token) that explain what is left of a stage."""
+    left = [
+        ruler.rest(stage, replace(choice, side_px=side, text_tokens=text)) for side, text in sizes
+    ]
+    return _solve(row, ruler, sizes, [amount / rows for amount in left])
+
+
+def _solve(
+    row: ModelRow, ruler: _Ruler, sizes: Sequence[tuple[int, int]], amounts: Sequence[float]
+) -> tuple[float, float]:
+    more = ruler.table["more_tokens"]
+    of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
+    answer, *_ = np.linalg.lstsq(2.0 * row.width * np.array(of), np.array(amounts), rcond=None)
+    return tuple(round(max(0.0, float(x)), 3) for x in answer)
+
+
+def _with_kept(
+    ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[int, dict]]:
+    """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
+    row, first, kinds = ruler.row, 0, []
+    for told in ruler.table["kinds"]:
+        few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
+
+        def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
+            choice = replace(base, side_px=size[0], text_tokens=size[1], targets=targets)
+            one, all_ = (replace(choice, **_span(row, first, blocks)) for blocks in (few, many))
+            return (ruler.rest("train", all_) - ruler.rest("train", one)) / max(1, many - few)
+
+        amounts = [more(few, many, size, "attention", first) for size in sizes]
+        image, text = _solve(row, ruler, sizes, amounts)
+        wide = 0.0
+        if told["lora_ff"] and told["count"] > 1:
+            gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
+            wide = round(max(0.0, gained / (2 * row.width * _tokens(row, *sizes[0]))), 3)
+        kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
+        kinds.append((first, told | kept))
+        first += told["count"]
+    return kinds
+
+
+def _text(ruler: _Ruler, base: Choice) -> dict:
+    """A polynomial of the number of tokens through three measurements."""
+    counts = np.array([64, 256, 512])
+    left = [ruler.rest("text", replace(base, text_tokens=int(n))) for n in counts]
+    scores, token, fixed = np.polyfit(counts, np.array(left), 2)
+    made = {"scores": scores, "token": token, "fixed": fixed}
+    return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
+
+
+def _vae(row: ModelRow, size: int) -> dict:
+    """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
+    side, tile = row.s_min_px, min(TILE_PX, row.native_px)
+    with fake_card(), torch.no_grad():
+        latent = latent_shapes(row.name, row.native_px)[1]
+        pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
+        vae, kind = build_vae(row, tiled=False), family(row.family)
+        encode = _peak(vae, lambda: kind.encode_images(Pipe(vae), pixels), pixels) / side**2
+        waits = torch.empty(1, *latent)
+        whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
+        vae = build_vae(row, tiled=True)
+        tiled = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
+    decode = max(whole / row.native_px**2, (tiled - 16.0 * row.native_px**2) / tile**2)
+    return {"weights": size, "encode": round(encode, 1), "decode": round(decode, 1)}
+
+
+def _peak(vae: nn.Module, work: Callable[[], object], given: Tensor) -> int:
+    """Bytes that `work` takes beside the weights, with what it is given."""
+    with PeakMeter() as meter:
+        meter.hold(weights(vae))
+        meter.restart()
+        meter.hold([given])
+        work()
+    return meter.peak_bytes - meter.held_bytes

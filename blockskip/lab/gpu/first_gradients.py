@@ -1,0 +1,27 @@
+"""A training whose first gradients are to be compared with another's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blockskip.training.lora import restore
+from blockskip.training.trainer import Trainer
+
+
+def begin(trainer: Trainer, scale: float, seed: int) -> dict[str, Tensor]:
+    """Let its LoRA not begin at zero, or half of it would have no gradients; gives what will hold the
+    gradients of its first step, in float32 on the CPU."""
+    source = torch.Generator().manual_seed(seed)
+    start = {n: scale * torch.randn(p.shape, generator=source) for n, p in trainer.lora.items()}
+    restore(trainer.lora, start)
+    gradients: dict[str, Tensor] = {}
+    step = trainer.optimizer.step
+
+    def first() -> None:
+        if not gradients:
+            gradients.update({n: p.grad.detach().float().cpu() for n, p in trainer.lora.items()})
+        step()
+
+    trainer.optimizer.step = first
+    return gradients

@@ -1,0 +1,151 @@
+"""Minutes to a LoRA on cards that nobody measured here: operations and bytes, counted, over the rates that
+the makers publish. Arithmetic, and said to be that.
+
+What counts is the plan that a card of that size gets: operations from simulated stages (lab/full_size/simulate.py),
+bytes from the byte tables. A stage takes as long as the longer of its computing and its copying, which
+go on at the same time; unpacking weights goes on with neither. Of the published rate no card gives all:
+the share is what was measured (`--gpu speed`), else the least and a half are both told.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+
+from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.settings import Settings
+from blockskip.lab.full_size.simulate import simulate
+from blockskip.lab.previews.costs import passes
+from blockskip.memory.planning.model_stats import numbers
+from blockskip.memory.planning.planner import choice_of, make_plan
+from blockskip.memory.planning.requirements import (
+    WEIGHT_BYTES,
+    Choice,
+    image_tokens,
+    middle_bytes,
+    model_bytes,
+    text_rows,
+    waiting_bytes,
+)
+
+DRAWS = 2000
+# bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
+UNPACKED = {"bf16": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
+STAGES = ("latents", "residuals", "train")
+WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
+
+
+@dataclass(frozen=True)
+class Card:
+    """tflops: of products in bf16 that add up in fp32, dense; memory_gbs: of its own memory; bus_gbs:
+    of its PCIe 4.0 lanes."""
+
+    gib: float
+    tflops: float
+    memory_gbs: float
+    bus_gbs: float
+
+
+# As published by NVIDIA: bf16 with fp32 sums is twice what they publish as fp32 for these two families.
+CARDS = {
+    "RTX 3060 12 GB": Card(12, 2 * 12.74, 360, 31.5),
+    "RTX 4060 8 GB": Card(8, 2 * 15.11, 272, 15.75),
+    "RTX 4070 12 GB": Card(12, 2 * 29.15, 504, 31.5),
+    "RTX 3090 24 GB": Card(24, 2 * 35.58, 936, 31.5),
+    "RTX 4090 24 GB": Card(24, 2 * 82.58, 1008, 31.5),
+}
+
+
+def work(model: str = "flux-dev", share: float = 0.0) -> dict:
+    """JSON-ready: two rows a card. share: of the published rate that training reaches, 0: not measured."""
+    shares = [share] if share else [1.0, 0.5]
+    rows = [
+        _row(model_row(model), name, card, way, shares)
+        for way in WAYS
+        for name, card in CARDS.items()
+    ]
+    return {"model": model, "draws": DRAWS, "share_measured": bool(share), "rows": rows}
+
+
+def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) -> dict:
+    asked = WAYS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
+    plan = make_plan(
+        model=row.name, budget_gib=card.gib, system="Windows", free_gib=float("inf"), **asked
+    )
+    settings = plan.settings
+    counted = _counted(row, settings)
+    return {
+        "card": name,
+        **asdict(card),
+        "way": way,
+        "skip": [settings.front, settings.back],
+        "side_px": settings.s_min_px,
+        "precision": choice_of(settings).precision,
+        "checkpointing": settings.checkpointing,
+        "batch": settings.batch,
+        **counted,
+        "minutes": {f"{share:.0%}": _minutes(card, counted, share) for share in shares},
+    }
+
+
+@cache
+def _of_a_pass(choice: Choice) -> dict[str, float]:
+    """TFLOP of what passes at once in each stage."""
+    return {name: peak.tflop for name, peak in simulate(choice, STAGES).items()}
+
+
+def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
+    """Of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB that unpacking moves on
+    the card; and the TFLOP of one sample picture, every step computed."""
+    choice = choice_of(settings)
+    tflop = _of_a_pass(choice)
+    fresh = DRAWS / settings.reuse
+    seen = fresh * (1 + settings.prior)  # draws of the bare class word pass twice
+    windows = math.ceil(fresh / settings.window_draws)
+    middle, moved = middle_bytes(row, choice), UNPACKED[choice.precision]
+    moved /= WEIGHT_BYTES[choice.precision]
+    steps = DRAWS / choice.batch
+    # a middle that leaves comes back for the steps
+    crossing = waiting_bytes(row, choice) + middle * (choice.middle == "leaves")
+    unpacked = {
+        "windows": seen / choice.rows * model_bytes(row, choice.precision),
+        "steps": steps * (2 + settings.checkpointing) * middle,
+    }
+    return {
+        "latents_tflop": fresh / choice.encode_rows * tflop["latents"],
+        "windows_tflop": seen / choice.rows * tflop["residuals"],
+        "steps_tflop": steps * tflop["train"],
+        "windows_bus_gb": windows * crossing / 1e9,
+        # a window that waits in RAM goes to and fro at every block, and nothing is computed meanwhile
+        "windows_state_gb": 2 * row.num_blocks * seen * _state(row, choice) / 1e9,
+        "steps_bus_gb": steps * 2 * middle * (choice.middle == "streamed") / 1e9,
+        "windows_unpacked_gb": unpacked["windows"] * moved / 1e9,
+        "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
+        "picture_tflop": settings.preview_steps
+        * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
+        * passes(row.name)[1].flops
+        / 1e12,
+    }
+
+
+def _state(row: ModelRow, choice: Choice) -> float:
+    """Bytes of a draw between two blocks, where they wait in RAM."""
+    count = (
+        image_tokens(row, choice.side_px) + text_rows(row, choice) * numbers(row.name).stream_text
+    )
+    return 0.0 if choice.window_on_card else 2.0 * count * row.width
+
+
+def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, float]:
+    rate = card.tflops * share
+
+    def of(name: str) -> float:
+        computing = counted[f"{name}_tflop"] / rate
+        copying = counted.get(f"{name}_bus_gb", 0.0) / card.bus_gbs
+        unpacking = counted.get(f"{name}_unpacked_gb", 0.0) / card.memory_gbs
+        state = counted.get(f"{name}_state_gb", 0.0) / card.bus_gbs
+        return (max(computing, copying) + unpacking + state) / 60
+
+    found = {name: of(name) for name in ("latents", "windows", "steps")}
+    return found | {"all": sum(found.values()), "a_picture": counted["picture_tflop"] / rate / 60}

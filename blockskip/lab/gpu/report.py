@@ -1,0 +1,283 @@
+"""What was measured on cards, as a page for people: gpu.json keeps every line's newest report, gpu.md is
+made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from blockskip.core import files
+from blockskip.lab.bench.report import machine, table
+from blockskip.lab.gpu.commands import LINES
+from blockskip.lab.measuring.pages import write_below
+
+TITLE = "On a card: memory, speed, overlap"
+DRY = "**A dry run on small models: it shows that this works, and no figure in it means anything.**"
+
+
+def record(path: Path, name: str, report: dict, command: str, tiny: bool) -> None:
+    """Put a line's report into the .json beside `path` (a .md) and write the page anew. Runs under other
+    budgets that the same card did before stay."""
+    kept = path.with_suffix(".json")
+    known = files.read_json(kept) if kept.exists() else {}
+    entry = {"command": command, "machine": machine(), "dry": tiny, "report": report}
+    known[name] = _beside(known.get(name), entry)
+    files.write_json(kept, known)
+    write_below(path, TITLE, markdown(known))
+
+
+def _beside(old: dict | None, new: dict) -> dict:
+    alike = old and old["dry"] == new["dry"]
+    alike = alike and old["machine"].get("card") == new["machine"].get("card")
+    if not alike or "runs" not in new["report"]:
+        return new
+    runs = {run["name"]: run for entry in (old, new) for run in entry["report"]["runs"]}
+    return new | {"report": {"runs": list(runs.values())}}
+
+
+def markdown(known: dict) -> str:
+    """The page below what a hand wrote."""
+    lines = ["| line | what it is to show | measured |", "|---|---|---|"]
+    for name, line in LINES.items():
+        lines.append(f"| `{name}` | {line.about} | {_measured(known.get(name))} |")
+    for name in LINES:
+        if name in known:
+            lines += ["", f"## {name}", "", *_section(name, known[name])]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(entry: dict | None) -> str:
+    if entry is None:
+        return "no"
+    said = entry["machine"]
+    if entry["dry"]:
+        return f"no: a dry run, {said['date']}"
+    return f"{said.get('card', 'no: counted')}, {said['date']}"
+
+
+def _section(name: str, entry: dict) -> Iterator[str]:
+    said = entry["machine"]
+    versions = ", ".join(f"{n} {said[n]}" for n in ("torch", "diffusers", "peft", "bitsandbytes"))
+    card = (
+        f"{said['card']}, driver {said['driver']}, CUDA {said['cuda']}; " if "card" in said else ""
+    )
+    yield f"    {entry['command']}"
+    yield ""
+    computer = f"{said['processor']}, {said['cores']} cores, {said['ram_gib']} GiB of RAM"
+    yield f"{card}{computer}, {said['system']}; {versions}; {said['date']}."
+    if entry["dry"]:
+        yield from ("", DRY)
+    yield ""
+    if "failed" in entry["report"]:
+        yield f"It failed: {entry['report']['failed']}"
+        return
+    yield from _TABLES[name](entry["report"])
+
+
+def rows(head: Sequence[str], body: Sequence[Sequence[object]]) -> list[str]:
+    """A table; numbers as they are said to people, None as a dash."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(map(_cell, line)) + " |" for line in body]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if value is None or value == -1:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:+.1f} %"
+
+
+def _caps(report: dict) -> Iterator[str]:
+    head = "model|budget|stage|planned GiB|used|plan off|held|seconds".split("|")
+    body = []
+    for run in report["runs"]:
+        for stage, said in run.get("stages", {}).items():
+            if "planned_gib" in said:
+                seen = said["planned_gib"], said["used_gib"], _percent(said["off"])
+                body.append([run["model"], run["budget_gib"], stage, *seen, said["held_gib"]])
+                body[-1].append(said.get("seconds"))
+    yield from rows(head, body)
+    yield ""
+    head = "model|budget|the whole process, GiB|within the cap|what it gave up, or why it failed"
+    yield from rows(
+        head.split("|"),
+        [
+            [
+                run["model"],
+                run["budget_gib"],
+                run.get("process_gib"),
+                run.get("within_cap"),
+                run.get("failed") or " ".join(run.get("eased", [])) or "nothing",
+            ]
+            for run in report["runs"]
+        ],
+    )
+
+
+def _speed(report: dict) -> Iterator[str]:
+    rates = report["rates"]
+    yield from _rates(rates)
+    for part, title in (("free", "Without a cap"), ("capped", "Under 8 GiB")):
+        if part not in report:
+            continue
+        yield from ("", f"{title}:", "", *table(report[part]), "")
+        head = "contender|TFLOP/s in steps|share of the measured product|GB/s over the bus".split(
+            "|"
+        )
+        yield from rows(head, [_shares(row, rates) for row in _whole(report[part]["contenders"])])
+    yield from ("", *_swapping(report.get("capped", {}).get("contenders", [])))
+
+
+def _rates(rates: dict) -> Iterator[str]:
+    yield (
+        f"This device at best: {rates['matmul_tflops']:.4g} TFLOP/s ({rates['dtype']} products of side "
+        f"{rates['side']}), {rates['to_card_gbs']:.3g} GB/s from pinned RAM to it, "
+        f"{rates['from_card_gbs']:.3g} GB/s back."
+    )
+
+
+def _whole(contenders: Sequence[dict]) -> list[dict]:
+    return [row for row in contenders if "failed" not in row]
+
+
+def _shares(row: dict, rates: dict) -> list[object]:
+    reached = row["step_tflop_a_draw"] / row["step_seconds_a_draw"]
+    over = row["weight_bytes_a_draw"] / row["seconds_a_draw"] / 1e9
+    return [f"`{row['name']}`", reached, f"{reached / rates['matmul_tflops']:.0%}", over]
+
+
+def _swapping(contenders: Sequence[dict]) -> Iterator[str]:
+    """Ours against swapping half of the blocks, under the same cap."""
+    found = {row["name"]: row["seconds_a_draw"] for row in _whole(contenders)}
+    if {"swap-28", "ours-int8"} <= found.keys():
+        times = found["swap-28"] / found["ours-int8"]
+        yield f"Under the same cap ours is {times:.1f} times as quick as 28 blocks swapped."
+
+
+def _overlap(report: dict) -> Iterator[str]:
+    yield from _rates(report["rates"])
+    yield ""
+    head = "of|stage|copying, ms|hidden behind computing|card idle|waits".split("|")
+    name = report["timeline"]["name"]
+    body = []
+    for stage, said in report["timeline"].get("stages", {}).items():
+        waits = ", ".join(f"{n} {k}" for k, n in said.get("waits", {}).items()) or None
+        hidden, idle = said.get("copy_hidden"), said.get("idle")
+        shares = [None if x is None else f"{x:.0%}" for x in (hidden, idle)]
+        body.append([f"`{name}`", stage, said.get("copy_ms"), *shares, waits])
+    yield from rows(head, body)
+    yield from (
+        "",
+        "Of the waits one a step, and one at either end of a stage, are the measurement's own.",
+    )
+    yield from _failed([report["timeline"]])
+
+
+def _failed(runs: Sequence[dict]) -> Iterator[str]:
+    yield from (f"\n`{run['name']}` failed: {run['failed']}" for run in runs if "failed" in run)
+
+
+def _quant(report: dict) -> Iterator[str]:
+    head = "precision|output off|gradients off|s a step|peak GiB|weights GiB".split("|")
+    keys = "output_off gradients_off step_seconds peak_gib weights_gib".split()
+    body = [[name, *(said[k] for k in keys)] for name, said in report["precisions"].items()]
+    yield from rows(head, body)
+    adamw = report["adamw"]
+    yield ""
+    if "skipped" in adamw:
+        yield f"AdamW in 8 bits: {adamw['skipped']}."
+        return
+    yield f"AdamW: 20 steps in 8 bits end {adamw['off']:.2%} from those in 32 bits."
+    yield ""
+    yield from rows(
+        ["AdamW", "s a step", "bytes a parameter"],
+        [
+            [name, said["seconds_a_step"], said["state_bytes_a_parameter"]]
+            for name, said in adamw.items()
+            if name != "off"
+        ],
+    )
+
+
+def _smoke(report: dict) -> Iterator[str]:
+    off = {k: report[f"{k}_off"] for k in ("text", "latents", "gradients", "losses")}
+    yield from rows(["what", f"off from the processor's on {report['device']}"], list(off.items()))
+    yield ""
+    head = ["device", "launch to LoRA, s", "likeness", "95 %", "most of the card, GiB"]
+    body = [
+        [one, said["seconds"], said["likeness"], said["likeness_95"], said["peak_vram_gib"]]
+        for one, said in report["whole_way"].items()
+    ]
+    yield from rows(head, body)
+
+
+def _pictures(report: dict) -> Iterator[str]:
+    head = "budget|px|way|seconds|times as quick|GiB".split("|")
+    body = [
+        [run["budget_gib"], run["px"], row["way"], row["seconds"], row["times"], row["used_gib"]]
+        for run in report["runs"]
+        for row in run.get("rows", [])
+    ]
+    yield from rows(head, body)
+    yield from _failed(report["runs"])
+
+
+def _predict(report: dict) -> Iterator[str]:
+    shares = list(report["rows"][0]["minutes"])
+    whose = "which was measured" if report["share_measured"] else "which no card was asked for yet"
+    yield (
+        f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
+        f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
+        "of latents, windows and steps, each the longer of computing and copying, plus unpacking and draws that wait in RAM; a "
+        "disk that is slower than the bus, reading captions, loading and sample pictures come on top. "
+        "“As planned” is what the studio chooses; “quick” is the paper's way: half of the blocks "
+        "skipped, at the smallest side. A picture: every step computed."
+    )
+    yield ""
+    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB of weights over the bus, of draws|TB unpacked"
+    head = [
+        *head.split("|"),
+        *(f"minutes at {s}" for s in shares),
+        *(f"a picture at {s}" for s in shares),
+    ]
+    yield from rows(head, [_prediction(row, shares) for row in report["rows"]])
+    yield ""
+    cards = {row["card"]: row for row in report["rows"]}
+    yield from rows(
+        ["card", "published TFLOP/s (bf16, fp32 sums)", "GB/s of its memory", "GB/s of its bus"],
+        [[name, r["tflops"], r["memory_gbs"], r["bus_gbs"]] for name, r in cards.items()],
+    )
+
+
+def _prediction(row: dict, shares: Sequence[str]) -> list[object]:
+    front, back = row["skip"]
+    again = ", computed twice" if row["checkpointing"] else ""
+    flops = [row[f"{k}_tflop"] / 1000 for k in ("latents", "windows", "steps")]
+    return [
+        row["card"],
+        row["way"],
+        f"{front} + {back}, {row['side_px']} px, {row['precision']}, {row['batch']}{again}",
+        " + ".join(f"{x:.1f}" for x in flops),
+        f"{row['windows_bus_gb'] + row['steps_bus_gb']:.0f}, {row['windows_state_gb']:.0f}",
+        (row["windows_unpacked_gb"] + row["steps_unpacked_gb"]) / 1000,
+        *(f"{row['minutes'][s]['all']:.0f}" for s in shares),
+        *(f"{row['minutes'][s]['a_picture']:.1f} min" for s in shares),
+    ]
+
+
+_TABLES = {
+    "smoke": _smoke,
+    "caps": _caps,
+    "speed": _speed,
+    "overlap": _overlap,
+    "quant": _quant,
+    "families": _caps,
+    "previews": _pictures,
+    "spill": _caps,
+    "predict": _predict,
+}

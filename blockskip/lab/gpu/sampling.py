@@ -1,0 +1,99 @@
+"""Sample pictures of a model of full size under caps: seconds each, exactly, with key steps and with
+larger patches.
+
+The weights are random, so which steps are computed is not decided by what is drawn but set: as many as
+the demo model's key steps, and larger patches in all steps but those between which they may be held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from blockskip.core import presets
+from blockskip.lab.measuring.model_session import Opened
+from blockskip.lab.previews.tradeoff import all_of
+from blockskip.memory import monitor
+from blockskip.memory.placement import hold
+from blockskip.models import sources
+from blockskip.sampling import dynamic_patches, patch_adapters
+from blockskip.sampling.key_steps import KeySteps
+
+KEPT = {"key steps, 11 of 16": 11 / 16, "key steps, 8 of 16": 8 / 16}  # the demo model's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """folder: of the model's files, "": where it is."""
+
+    name: str
+    model: str
+    budget_gib: float
+    folder: str = ""
+    steps: int = 0  # 0: the model's
+
+
+def work(job: Job) -> dict:
+    """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
+    if job.folder:
+        sources.use(presets.model_row(job.model), [Path(job.folder)])
+    opened = Opened(job.model, job.budget_gib)
+    steps = job.steps or opened.settings.preview_steps
+    opened.settings = replace(opened.settings, preview_steps=steps)
+    text, rows = opened.read(["a photo of a cat"]), []
+    _stay(opened)
+    for name, how in _ways(opened, steps):
+        monitor.restart_card_peaks()
+        began = time.perf_counter()
+        opened.paint(text, [0], [0], steps, **how)
+        rows.append(
+            {
+                "way": name,
+                "seconds": time.perf_counter() - began,
+                "used_gib": monitor.card_peaks_gib()[0],
+            }
+        )
+    exact = next(row["seconds"] for row in rows if row["way"] == "exact")
+    for row in rows:
+        row["times"] = exact / row["seconds"]
+    return {
+        "name": job.name,
+        "budget_gib": job.budget_gib,
+        "px": opened.settings.preview_px,
+        "steps": steps,
+        "rows": rows,
+    }
+
+
+def _stay(opened: Opened) -> None:
+    """The blocks that a run of that budget would have on the card all the time, are."""
+    settings, blocks = opened.settings, opened.kind.blocks(opened.model)
+    if settings.middle == "stays":
+        some = blocks[settings.front : len(blocks) - settings.back]
+        hold(opened.device, *(block for _, block in some))
+
+
+def _ways(opened: Opened, steps: int) -> Iterator[tuple[str, dict]]:
+    yield "the first, untimed", {}  # kernels are loaded, weights come to RAM
+    yield "exact", {}
+    for name, share in KEPT.items():
+        num = max(2, round(share * steps))
+        keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
+        yield name, {"cache": KeySteps(keys)}
+    if opened.kind.patches is None:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dtype = getattr(torch, opened.row.dtype)
+        adapters = {
+            f: patch_adapters.Coarse(opened.model, opened.kind, f).to(dtype).requires_grad_(False)
+            for f in patch_adapters.FACTORS
+        }
+    for factor in sorted(patch_adapters.FACTORS):
+        schedule = all_of(factor, max(2, steps // 6))
+        dynamic = dynamic_patches.Dynamic(opened.model, opened.kind, adapters, schedule)
+        yield f"patches {factor} times as large", {"dynamic": dynamic}

@@ -1,0 +1,144 @@
+"""The same training on the processor and on the card: gradients of the first step, losses of five; and
+the whole way with the demo model, judged, with its seconds."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from blockskip.core import presets, processes
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ASSETS
+from blockskip.core.settings import Settings
+from blockskip.data.photos import find_photos, read_photos
+from blockskip.data.schedule import build_schedule
+from blockskip.lab.gpu.first_gradients import begin
+from blockskip.memory.open_model import open_model
+from blockskip.memory.placement import pick_device, resident
+from blockskip.memory.planning.planner import choose_settings
+from blockskip.models import sources
+from blockskip.models.families.base import Family, family
+from blockskip.training import encode
+from blockskip.training.trainer import Trainer, TrainingData
+
+CPU = torch.device("cpu")
+STEPS = 5
+SECONDS = 590.0  # for the whole way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """tiny: a few steps and pictures instead of all. whole_way: on the processor, too, when there is a
+    card, to compare what the judge says."""
+
+    work: str
+    device: str = "auto"
+    tiny: bool = False
+
+
+def work(job: Job) -> dict:
+    """JSON-ready: how far the device is from the processor, and the whole way on both."""
+    device = pick_device(job.device)
+    here, there = (_five(job, one) for one in (CPU, device))
+    found = {
+        "device": str(device),
+        "text_off": _off(here["text"], there["text"]),
+        "latents_off": _off(here["latents"], there["latents"]),
+        "gradients_off": max(
+            _off(grad, there["gradients"][n]) for n, grad in here["gradients"].items()
+        ),
+        "losses": [here["losses"], there["losses"]],
+        "losses_off": _off(torch.tensor(here["losses"]), torch.tensor(there["losses"])),
+        "whole_way": {},
+    }
+    for one in dict.fromkeys(("cpu", device.type)):
+        found["whole_way"][one] = _whole_way(job, one)
+    return found
+
+
+def _five(job: Job, device: torch.device) -> dict:
+    """What the captions, the first draws, the first step and the losses of five are on a device.
+    Training starts from the processor's draws on both, so that a difference is training's own."""
+    settings = replace(
+        choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3),
+        **{"batch": 2, "window_steps": 3, "s_min_px": 32, "s_max_px": 64, "patches": "dynamic"},
+        **{"front": 3, "back": 1, "window_on_card": 100},
+    )
+    row = presets.model_row("demo")
+    kind, source = family(row.family), sources.find_model(row)
+    photos, _ = read_photos(
+        find_photos([min((ASSETS / "demo-photos").glob("*/"))]), settings.subject_caption
+    )
+    draws = build_schedule(photos, settings, kind.pixel_multiple)
+    captions = [settings.subject_caption, settings.class_caption]
+    said = {}
+    for where in dict.fromkeys((CPU, device)):
+        pipe = open_model(kind, row, source, settings, where)
+        text = encode.encode_captions(kind, pipe, captions, settings.text_tokens, where)
+        with resident(where, pipe.vae):
+            latents = encode.encode_draws(kind, pipe, photos, draws, settings, where)
+        said[where.type] = text, latents
+    text, latents = said["cpu"]
+    data = TrainingData(draws, latents, text, [0] * len(photos), 1)
+    window = Path(job.work) / f"smoke-{device.type}"
+    gradients, losses = _trained(kind, settings, data, device, pipe.transformer, window)
+    text, latents = said[device.type]
+    return {
+        "text": text.embeds,
+        "latents": latents,
+        "gradients": gradients,
+        "losses": losses,
+    }
+
+
+def _trained(
+    kind: Family,
+    settings: Settings,
+    data: TrainingData,
+    device: torch.device,
+    model: torch.nn.Module,
+    window: Path,
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The LoRA's gradients in the first step, and the losses."""
+    trainer = Trainer(model, kind, settings, data, device, window, f"smoke {device}")
+    gradients = begin(trainer, 0.05, 5)
+    return gradients, [event.loss for event in trainer.run()]
+
+
+def _off(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference in parts of the largest number."""
+    return float((a - b.cpu()).abs().max() / a.abs().max().clamp_min(1e-12))
+
+
+def _whole_way(job: Job, device: str) -> dict:
+    """Seconds from launch to LoRA, and what the judge says."""
+    name = f"smoke-{device}-{time.time_ns()}"
+    more = ["--steps", "4", "--preview-every", "0"] if job.tiny else []
+    words = ["train", "--demo", "--device", device, "--out", name, *more, "--json"]
+    began = time.perf_counter()
+    trained = _asked(words)
+    seconds = time.perf_counter() - began
+    judged = _asked(["lab", "evaluate", name, "--images", "1" if job.tiny else "8", "--json"])
+    tuned = judged["tuned"]
+    return {
+        "seconds": round(seconds, 1),
+        "stages": trained["stages"],
+        "peak_vram_gib": trained["peak_vram_gib"],
+        "likeness": tuned["identity"],
+        "likeness_95": tuned["identity_95"],
+    }
+
+
+def _asked(words: list[str]) -> dict:
+    said = processes.ask("blockskip", words, seconds=SECONDS)
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        raise UserError(f"`{' '.join(words)}` gave no answer.", "Look at it alone first.") from None
+    if "error" in answer:
+        raise UserError(answer["error"], answer.get("remedy", ""))
+    return answer

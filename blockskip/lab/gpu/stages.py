@@ -1,0 +1,200 @@
+"""A run under a hard cap, through the very code of every run: the most that each stage took of the card,
+beside its plan; and pictures of half the side afterwards.
+
+The budget is set as every run sets it (memory/vram_cap.py). What the whole process took, CUDA's own share
+included, is what the driver says is used, less what was used before.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blockskip.core import events, presets
+from blockskip.core.errors import UserError
+from blockskip.core.events import Done, Failed, Note, Peak
+from blockskip.core.paths import ASSETS
+from blockskip.core.settings import Settings
+from blockskip.data.photos import find_photos
+from blockskip.lab.measuring.model_session import Opened
+from blockskip.memory import monitor
+from blockskip.memory.placement import free
+from blockskip.memory.planning.planner import choice_of, make_plan, planned
+from blockskip.memory.planning.requirements import lora_params
+from blockskip.models import sources
+from blockskip.runs import worker_process
+from blockskip.runs.run import Run, create_run
+from blockskip.sampling.sample import quickened
+
+LEAST_STEPS = 20
+EVERY_S = 0.01  # between two questions to the driver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """planned_gib: the budget that the run is planned for, 0: the one it has. folder: of the model's
+    files, "": where it is. steps: 0: all that one window serves."""
+
+    name: str
+    model: str
+    budget_gib: float
+    planned_gib: float = 0.0
+    folder: str = ""
+    device: str = "auto"
+    steps: int = 0
+    picture_steps: int = 0  # 0: the model's
+
+
+class Driver:
+    """The most of the card that all programs together used, in GiB, while it was watched; -1: no card."""
+
+    def __init__(self) -> None:
+        self.most_gib = self.before_gib = monitor.usage().vram_used_gib
+        self._over = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Ask again and again inside."""
+        thread = threading.Thread(target=self._look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    @property
+    def ours_gib(self) -> float:
+        """Of that, what came after it began: this process."""
+        return self.most_gib - self.before_gib if self.before_gib >= 0 else -1.0
+
+    def _look(self) -> None:
+        while True:
+            self.most_gib = max(self.most_gib, monitor.usage().vram_used_gib)
+            if self._over.wait(EVERY_S):
+                return
+
+
+def work(job: Job) -> dict:
+    """Do the run; JSON-ready: stages {name: planned, used, held, seconds}, the whole process, what was
+    given up on the way."""
+    row = presets.model_row(job.model)
+    if job.folder:
+        sources.use(row, [Path(job.folder)])
+    settings, driver = settings_of(job), Driver()
+    pet = min((ASSETS / "demo-photos").glob("*/"))
+    run = create_run(settings, find_photos([pet]), f"{job.name}-{time.time_ns()}")
+    with driver.watched():
+        failed = _done(run)
+        said = run.events()[0]
+        stages = _stages(said, run)
+        if not failed and not job.planned_gib:
+            stages["preview-half"] = _half(job, run.settings())
+    taken = next((event for event in said if isinstance(event, Done)), None)
+    eased = [event.text for event in said if isinstance(event, Note) and event.level == "warning"]
+    return {
+        "name": job.name,
+        "model": job.model,
+        "budget_gib": job.budget_gib,
+        "settings": _told(settings),
+        "stages": stages,
+        "process_gib": driver.ours_gib,
+        "within_cap": driver.ours_gib <= job.budget_gib if driver.ours_gib >= 0 else None,
+        "eased": eased,
+        "after": _told(run.settings()),
+        **({"failed": failed} if failed else {"seconds": taken.seconds, "loss": taken.final_loss}),
+    }
+
+
+def settings_of(job: Job) -> Settings:
+    """As planned; one window and the steps it serves, one picture before and after them."""
+    plan = make_plan(
+        model=job.model,
+        budget_gib=job.planned_gib or job.budget_gib,
+        device=job.device,
+        preview_images=1,
+    )
+    settings = replace(plan.settings, budget_gib=job.budget_gib)
+    steps = job.steps or max(LEAST_STEPS, settings.window_steps)
+    return replace(
+        settings,
+        steps=steps,
+        window_steps=min(steps, settings.window_steps),
+        preview_every=0,
+        preview_prompts=settings.preview_prompts[:1],
+        preview_steps=job.picture_steps or settings.preview_steps,
+    )
+
+
+def _done(run: Run) -> str:
+    """Work on the run; gives why it failed, or ""."""
+    try:
+        worker_process.work(run)
+    except UserError as error:
+        run.append(Failed(title=error.title, remedy=error.remedy))
+        return error.title
+    return ""
+
+
+def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
+    """The newest peaks of each stage, and its seconds."""
+    done = next((event for event in said if isinstance(event, Done)), None)
+    found = {}
+    for peak in (event for event in said if isinstance(event, Peak)):
+        found[peak.stage] = _against(peak.planned_vram_gib, peak.vram_gib, peak.held_gib) | {
+            "ram_gib": peak.ram_gib,
+            "planned_ram_gib": peak.planned_ram_gib,
+        }
+    for name, seconds in (done.stages if done else {}).items():
+        found.setdefault(name, {})["seconds"] = seconds
+    return found
+
+
+def _half(job: Job, settings: Settings) -> dict:
+    """One picture of half the side, under the same cap."""
+    free()
+    opened = Opened(job.model, job.budget_gib)
+    side = max(settings.preview_px // 2, settings.s_min_px)
+    opened.settings = replace(settings, preview_px=side)
+    text = opened.read(["a photo of a cat"])
+    monitor.restart_card_peaks()
+    began = time.perf_counter()
+    how = quickened(settings, settings.preview_steps, opened.kind, opened.model)
+    opened.paint(text, [0], [0], **how)
+    seconds = time.perf_counter() - began
+    # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
+    alone = replace(opened.settings, middle="leaves")
+    plan = planned(alone)["preview"].vram_gib
+    if opened.row.full_size:
+        plan -= 12 * lora_params(opened.row, choice_of(alone)) / monitor.GIB
+    return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
+
+
+def _against(planned_gib: float, used_gib: float, held_gib: float) -> dict:
+    """off: by what share the plan is above what was used; None without a card."""
+    off = planned_gib / used_gib - 1 if used_gib > 0 else None
+    return {"planned_gib": planned_gib, "used_gib": used_gib, "held_gib": held_gib, "off": off}
+
+
+def _told(s: Settings) -> dict:
+    """What of the settings decides memory and time."""
+    return {
+        "skip": [s.front, s.back],
+        "side_px": s.s_min_px,
+        "text_tokens": s.text_tokens,
+        "precision": s.precision,
+        "checkpointing": s.checkpointing,
+        "middle": s.middle,
+        "offload": s.offload,
+        "batch": s.batch,
+        "micro_batch": s.micro_batch,
+        "window_draws": s.window_draws,
+        "window_on_card": s.window_on_card,
+        "steps": s.steps,
+        "preview_px": s.preview_px,
+        "preview_tiled": s.preview_tiled,
+    }

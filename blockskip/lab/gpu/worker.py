@@ -1,0 +1,46 @@
+"""One part of a measurement, alone in a process: `python -m blockskip.lab.gpu.worker JOB REPORT`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from blockskip.core import files
+from blockskip.core.presets import model_row
+from blockskip.lab.full_size.random_model import write_model
+from blockskip.lab.gpu import peak_rates, quantisation, sampling, smoke, stages
+from blockskip.memory.placement import pick_device
+from blockskip.memory.vram_cap import as_planned
+
+
+def _model(job: dict) -> dict:
+    """Write a model with random weights, if it is not there; its bytes."""
+    device = pick_device(job["device"])
+    return {"bytes": write_model(model_row(job["model"]), Path(job["folder"]), device)}
+
+
+PARTS = {
+    "model": _model,
+    "rates": peak_rates.work,
+    "stages": lambda job: stages.work(stages.Job(**job)),
+    "smoke": lambda job: smoke.work(smoke.Job(**job)),
+    "quant": lambda job: quantisation.work(quantisation.Job(**job)),
+    "pictures": lambda job: sampling.work(sampling.Job(**job)),
+}
+
+
+def main(job: str, report: str) -> int:
+    """Do the job of one JSON file and write the other."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if torch.cuda.is_available():
+        as_planned()
+    said = files.read_json(Path(job))
+    files.write_json(Path(report), PARTS[said["what"]](said["job"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

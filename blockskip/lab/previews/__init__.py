@@ -1,0 +1,1 @@
+"""Quality against seconds of preview methods."""

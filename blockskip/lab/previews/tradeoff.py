@@ -1,0 +1,375 @@
+"""Speed of previews against what it costs: every way of sampling on the same prompts and noise, in turn.
+
+Fidelity is to the exact sampler's pictures: the mean distance of pixels, and on the demo model what
+its judge sees of what the prompts ask. Speed is in operations, counted, and in seconds, in parts of
+the exact sampler's, one batch after the other in one process; on a processor its own seconds, so that
+other work does not count. A batch that is measured is kept, so a measurement that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import FirstBlockCacheConfig, MagCacheConfig
+from PIL import Image
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.paths import adapter_file
+from blockskip.lab.demo_world.captions import fresh_captions
+from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
+from blockskip.lab.measuring.model_session import Opened
+from blockskip.lab.previews.distil import captions
+from blockskip.runs.demo_judge import load_judge
+from blockskip.runs.image_session import kept_lora
+from blockskip.runs.run import Run
+from blockskip.sampling import dynamic_patches, patch_adapters
+from blockskip.sampling.dynamic_patches import Schedule
+from blockskip.sampling.key_steps import KeySteps, choose, losses
+from blockskip.sampling.sample import TOGETHER
+from blockskip.training.lora import add_lora, restore
+from blockskip.training.residuals import Span
+
+HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """run: whose pet is drawn with its LoRA, None: the model as it comes. adapters: of larger patches;
+    None: the model's, if there are some. steps: of sampling, each in a table of its own."""
+
+    work: Path
+    model: str = "demo"
+    run: Run | None = None
+    adapters: Path | None = None
+    prompts: int = 64
+    steps: tuple[int, ...] = (50, 12)
+    budget_gib: float = 8.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """How pictures are sampled. kind: what of it is in a plot. patches: when they are larger. first,
+    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none. keys: how many steps are
+    computed, chosen beforehand; 0: all. carried: whether what larger patches miss is carried on."""
+
+    name: str
+    kind: str
+    patches: Schedule | None = None
+    first: float = 0.0
+    magnitude: float = 0.0
+    keys: int = 0
+    carried: bool = True
+
+    @property
+    def largest(self) -> int:
+        """The largest patches that it may have."""
+        return max(self.patches.taus) if self.patches else 1
+
+
+EXACT = Way("exact", "exact")
+CACHE, MAGNITUDE, BOTH = "FirstBlockCache", "MagCache", "patches and cache"
+KEYS = "key steps"
+BY_TAU, ALONE = "by τ and ρ", "nothing carried on"
+
+
+def ways(steps: int, patches: bool) -> list[Way]:
+    """What is measured with so many steps. patches: whether there are adapters."""
+    found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.2, 0.3)]
+    found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.06, 0.12)]
+    keys = (19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6)
+    found += [key_way(num) for num in keys if num < steps]
+    if not patches:
+        return found
+    for factor in (2, 4):
+        for hold in holds(steps):
+            name = f"all {factor}p"
+            found.append(Way(f"{name}, hold {hold}", name, all_of(factor, hold)))
+        alone = f"all {factor}p, nothing carried on"
+        found.append(Way(alone, ALONE, all_of(factor, steps), carried=False))
+    low, usual, high = taus(steps)
+    for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
+        found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, Schedule({4: tau, 2: tau}, rho)))
+    return found + together(steps)
+
+
+def key_way(num: int) -> Way:
+    """So many steps computed, chosen beforehand."""
+    return Way(f"{num} key steps", KEYS, keys=num)
+
+
+def holds(steps: int) -> tuple[int, int, int]:
+    """What is tried of a schedule's `hold` with so many steps."""
+    return HOLDS if steps > 20 else SHORT_HOLDS
+
+
+def taus(steps: int) -> tuple[float, float, float]:
+    """Thresholds that are tried. Over few long steps, differences of velocities are smaller."""
+    return (0.5e-3, 1e-3, 2e-3) if steps > 20 else (0.5e-4, 1e-4, 2e-4)
+
+
+def all_of(factor: int, hold: int) -> Schedule:
+    """One that is as coarse as it may be."""
+    return Schedule({factor: float("inf")}, hold=hold)
+
+
+def together(steps: int) -> list[Way]:
+    """Larger patches with a step cache."""
+    _, some, many = holds(steps)
+    return [
+        Way(f"all {factor}p, hold {hold}, cache {x:g}", BOTH, all_of(factor, hold), first=x)
+        for factor, hold, x in ((2, some, 0.1), (4, some, 0.1), (4, some, 0.2), (4, many, 0.2))
+    ]
+
+
+class Forgetful(dynamic_patches.Dynamic):
+    """As in the paper: coarse velocities as they are."""
+
+    def _missed(self, *_: object) -> Tensor:
+        return torch.zeros(())
+
+
+class Sampler(Opened):
+    """A model with its adapters, and prompts to sample. judged: what `judge` tells of a picture. Raises
+    UserError when the model is not there."""
+
+    judged = "as asked"
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.model, plan.budget_gib)
+        path = plan.adapters or adapter_file(plan.model)
+        there = path.exists() and self.kind.patches
+        self.adapters = patch_adapters.load(path, self.model, self.kind)[0] if there else {}
+        self.prompts = self.asked(plan)
+        self.text = self.read(self.prompts)
+        self._ratios: dict[int, list[float]] = {}
+        self._lost: dict[int, Tensor] = {}
+
+    def asked(self, plan: Plan) -> list[str]:
+        """The prompts."""
+        # what the demo's judge is asked about
+        self.wanted = fresh_captions(plan.prompts, seed=7) if self.row.demo else []
+        return [text for text, *_ in self.wanted] or captions(self.row, plan.prompts, seed=1)
+
+    def judge(self, images: Sequence[Image.Image]) -> Tensor | None:
+        """Of a picture of each prompt, the share of what its caption names that the demo's judge sees;
+        None: no judge."""
+        if not self.wanted:
+            return None
+        shares = []
+        for said, caption in zip(load_judge().attributes(images), self.wanted, strict=True):
+            asked = named(*caption)
+            shares.append(sum(said[name] == value for name, value in asked.items()) / len(asked))
+        return torch.tensor(shares)
+
+    def ways(self, steps: int) -> list[Way]:
+        """What is measured with so many steps, the exact one first."""
+        return [EXACT, *ways(steps, bool(self.adapters))]
+
+    def go(
+        self, way: Way, rows: range, steps: int
+    ) -> tuple[list[Image.Image], list[int], list[int]]:
+        """Pictures of the prompts `rows`; of their steps the factors, and how often all blocks worked
+        (0: they rested, 2: once for the step before; in the first step they do once)."""
+        dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
+        if way.patches:
+            kind = dynamic_patches.Dynamic if way.carried else Forgetful
+            dynamic = kind(self.model, self.kind, self.adapters, way.patches)
+        if way.magnitude:
+            ratios = self.magnitudes(steps)
+            cache = MagCacheConfig(way.magnitude, num_inference_steps=steps, mag_ratios=ratios)
+        if way.keys:
+            cache = KeySteps(frozenset(self.keys(steps, way.keys)))
+        seeds = [100_003 + row for row in rows]
+        with self._counting() as passes:
+            images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
+        # a block works once for each part of a batch that goes through it alone
+        passes = [times // passes[0] for times in passes[:: len(passes) // steps]]
+        return images, dynamic.factors if dynamic else [1] * steps, passes
+
+    def keys(self, steps: int, num: int) -> tuple[int, ...]:
+        """Which `num` of so many steps are computed; measured on the last prompts."""
+        if steps not in self._lost:
+            recorded = KeySteps(None)
+            self._paint_last(steps, recorded)
+            sigmas = self.pipe.scheduler.sigmas.tolist()
+            self._lost[steps] = losses(recorded.told, sigmas)
+        return choose(self._lost[steps], num)
+
+    def measured_on(self) -> dict:
+        """What measurements depend on, beside ways and steps; JSON-ready."""
+        weights = {
+            f"{factor}.{name}": tensor
+            for factor, adapter in self.adapters.items()
+            for name, tensor in adapter.state_dict().items()
+        }
+        return {"model": self.mark, "adapters": digest(weights), "prompts": self.prompts}
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[list[int]]:
+        """Inside, every call of the model adds to a list how often its last block worked."""
+        passes: list[int] = []
+
+        def count(*_: object) -> None:
+            passes[-1] += 1
+
+        hooks = [
+            self.model.register_forward_pre_hook(lambda *_: passes.append(0)),
+            self.kind.blocks(self.model)[-1][1].register_forward_hook(count),
+        ]
+        try:
+            yield passes
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def magnitudes(self, steps: int) -> list[float]:
+        """What MagCache has to know of a model, on the last prompts; the library prints it."""
+        if steps not in self._ratios:
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                self._paint_last(steps, MagCacheConfig(num_inference_steps=steps, calibrate=True))
+            lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
+            self._ratios[steps] = json.loads(lists[-1])
+        return self._ratios[steps]
+
+    def _paint_last(self, steps: int, cache: object) -> None:
+        """The last prompts, with other noise than theirs, for what `cache` is to hear."""
+        num = len(self.prompts)
+        rows = range(max(0, num - TOGETHER), num)
+        self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
+
+
+class Tuned(Sampler):
+    """The demo model with a run's LoRA, and prompts for its pet: as it is, and in two places. Raises
+    UserError for a run on another model."""
+
+    judged = "likeness"
+
+    def __init__(self, plan: Plan) -> None:
+        self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
+        s = plan.run.settings()
+        if s.model != plan.model:
+            raise UserError(
+                f"Run “{plan.run.name}” trains {s.model}, not {plan.model}.",
+                f"Give --model {s.model}, or another run.",
+            )
+        super().__init__(plan)
+        span = Span(s.front, s.back)
+        self._lora = add_lora(self.model, self.kind, span, s.rank, s.targets, s.seed)
+        self._learnt = kept_lora(plan.run)
+        restore(self._lora, self._learnt)
+
+    def asked(self, plan: Plan) -> list[str]:
+        subject = plan.run.settings().subject_caption
+        every = [subject, *(f"{subject} {place}" for place in PLACES.values())]
+        return [every[k % len(every)] for k in range(plan.prompts)]
+
+    def _paint_last(self, steps: int, cache: object) -> None:
+        """As the model comes: what is measured once a model serves all pets."""
+        restore(self._lora, {name: torch.zeros_like(one) for name, one in self._lora.items()})
+        super()._paint_last(steps, cache)
+        restore(self._lora, self._learnt)
+
+    def judge(self, images: Sequence[Image.Image]) -> Tensor:
+        """Likeness to the run's photos, by the demo's judge."""
+        return load_judge().identity(images, self._photos)
+
+    def measured_on(self) -> dict:
+        return super().measured_on() | {"run": self._of, "lora": digest(self._learnt)}
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """Of names and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
+def open_sampler(plan: Plan) -> Sampler:
+    """Of the plan's run, or of its model as it comes. Raises UserError."""
+    return Tuned(plan) if plan.run else Sampler(plan)
+
+
+def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
+    """All ways, batch by batch in turn, so that whatever else the machine does hits all alike. The
+    pictures of a way and batch are a PNG, `measured.json` beside them says the rest. Raises UserError
+    when what is there was measured on something else."""
+    path, now = plan.work / "measured-on.json", sampler.measured_on()
+    if path.exists() and files.read_json(path) != now:
+        raise UserError(
+            f"{plan.work} holds measurements of another model, adapters or prompts.",
+            "Give --work a new folder.",
+        )
+    files.write_json(path, now)
+    for steps in plan.steps:
+        every = sampler.ways(steps)
+        for start in range(0, len(sampler.prompts), TOGETHER):
+            rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
+            folder = plan.work / f"{steps}-{start:03d}"
+            path = folder / "measured.json"
+            known = files.read_json(path) if path.exists() else {}
+            missing = [way for way in every if way.name not in known]
+            if not missing:
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            new = {way.name: _measured(sampler, way, rows, steps, folder) for way in missing}
+            files.write_json(path, known | new)
+            say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(every)} ways")
+
+
+def _measured(sampler: Sampler, way: Way, rows: range, steps: int, folder: Path) -> dict:
+    if way.magnitude:  # what is measured once a model is no picture's time
+        sampler.magnitudes(steps)
+    if way.keys:
+        sampler.keys(steps, way.keys)
+    clock = time.process_time if sampler.device.type == "cpu" else time.perf_counter
+    began = clock()
+    images, factors, passes = sampler.go(way, rows, steps)
+    found = {"seconds": clock() - began, "factors": factors, "passes": passes}
+    if rows.start == 0:
+        with FlopCounterMode(display=False) as counter:
+            sampler.go(way, rows, steps)
+        found["flops"] = counter.get_total_flops()
+    strip = Image.new("RGB", (images[0].width * len(images), images[0].height))
+    for k, image in enumerate(images):
+        strip.paste(image, (image.width * k, 0))
+    strip.save(folder / f"{slug(way)}.png")
+    return found
+
+
+def slug(way: Way) -> str:
+    """A way's name as a file's."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in way.name)
+
+
+def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
+    """What a way made, in the prompts' order."""
+    found = []
+    for folder in whole(plan, steps):
+        with Image.open(folder / f"{slug(way)}.png") as strip:
+            side = strip.height
+            cuts = range(0, strip.width, side)
+            found += [strip.crop((left, 0, left + side, side)) for left in cuts]
+    return found
+
+
+def told(plan: Plan, way: Way, steps: int) -> list[dict]:
+    """What was measured of a way, batch by batch."""
+    return [files.read_json(folder / "measured.json")[way.name] for folder in whole(plan, steps)]
+
+
+def whole(plan: Plan, steps: int) -> list[Path]:
+    """Folders of the batches that are measured, in the prompts' order."""
+    return [path.parent for path in sorted(plan.work.glob(f"{steps}-*/measured.json"))]

@@ -1,0 +1,223 @@
+"""Which blocks can be skipped, by two probes, once a model (docs/method.md §1.7).
+
+LoRA is trained on every block for some pets, each a run that skips nothing; then pictures of fixed
+prompts and noise are made with something taken from a span of blocks, and compared with those of the
+whole model: D = 1 - cosine of their embeddings. What is taken:
+
+    text   the image does not see the text there (the paper's probe: where the prompt is read)
+    lora   the LoRA is off there (ours: where the pet is learnt)
+
+From D of the first n and of the last m blocks follow the spans of every ratio:
+
+    (n*, m*) = argmin over n + m = k of D_front(n) + D_back(m)
+
+The row for presets is made of `lora`'s: the text is read in other blocks than the pet is learnt in.
+
+Every measurement is a line in `work`/probe.jsonl, every tuning a run in `work`/runs: a probe that was
+stopped goes on. The demo model is tuned on the demo world's pets and looked at by its judge, whose
+embedding is of the pet and not of the place; other models on photos, and looked at by DINO.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Protocol
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
+from torch import nn
+
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.data.photos import find_photos
+from blockskip.lab.ablation.ablate import append, lines
+from blockskip.lab.ablation.cell import save_photos
+from blockskip.lab.ablation.subjects import subjects
+from blockskip.lab.evaluation.demo_judge import PLACES
+from blockskip.lab.evaluation.embedders import DINO, Dino
+from blockskip.lab.selection.text_masking import text_hidden
+from blockskip.memory.planning.planner import choose_settings
+from blockskip.runs.image_session import Easel
+from blockskip.runs.run import Run, create_run
+
+SLIDING_SHARE = 14 / 57  # of the blocks: the paper's 14 consecutive ones of FLUX's 57
+FIRST_SEED = 1000  # of the noise of pictures
+PROBES = ("lora", "text")
+
+
+class Eyes(Protocol):
+    """What compares pictures."""
+
+    def embed(self, images: list[Image.Image]) -> torch.Tensor:
+        """(n, D), of length 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """photos: a folder with a folder a pet, whose name begins with its class word (cat-mia); None:
+    the demo world's pets that settings are chosen on. subjects: of them. images: of each of the three
+    prompts. steps: of a tuning, 0: the model's preset. minutes: stop after so many, to go on
+    another time; 0: work through. dino: see embedders.py. train: starts a run, or watches one that
+    is being worked on, to its end; the exit code."""
+
+    work: Path
+    train: Callable[[Run], int]
+    model: str = "demo"
+    photos: Path | None = None
+    subjects: int = 4
+    images: int = 4
+    steps: int = 0
+    budget_gib: float = 24.0
+    minutes: float = 0.0
+    dino: str = DINO
+
+
+@dataclass(frozen=True)
+class Pet:
+    """Whom the model is tuned on."""
+
+    key: str
+    class_name: str
+    photos: Path
+
+
+def sliding_width(num_blocks: int) -> int:
+    """How many blocks the sliding span has."""
+    return max(1, round(SLIDING_SHARE * num_blocks))
+
+
+def probe_spans(num_blocks: int) -> list[tuple[str, range]]:
+    """All spans that are masked, by name: the first n, the last m, and the sliding ones. The whole
+    is there once, as the longest front."""
+    wide = sliding_width(num_blocks)
+    front = [(f"front-{n}", range(n)) for n in range(1, num_blocks + 1)]
+    back = [(f"back-{m}", range(num_blocks - m, num_blocks)) for m in range(1, num_blocks)]
+    sliding = [(f"sliding-{i}", range(i, i + wide)) for i in range(num_blocks - wide + 1)]
+    return front + back + sliding
+
+
+def probe(plan: Plan, say: Callable[[str], None]) -> bool:
+    """Measure what is missing; whether all is there. Raises UserError."""
+    began, path = time.perf_counter(), plan.work / "probe.jsonl"
+    spans = probe_spans(presets.model_row(plan.model).num_blocks)
+    eyes = _eyes(plan)
+
+    def late() -> bool:
+        return bool(plan.minutes) and time.perf_counter() - began > plan.minutes * 60
+
+    for pet in _pets(plan):
+        run = tuned(plan, pet)
+        stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": eyes_name(plan)}
+        known = {probed(line) for line in lines(path) if stamp.items() <= line.items()}
+        missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
+        if not missing:
+            continue
+        easel = Easel(run, exact=True)
+        whole = eyes.embed(_pictures(plan, easel))
+        for number, (what, name, span) in enumerate(missing, 1):
+            with _without(what, easel, span):
+                seen = eyes.embed(_pictures(plan, easel))
+            each = (1 - (seen * whole).sum(1)).tolist()
+            told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
+            append(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
+            say(f"{pet.key} {what} {name}: {mean(each):.3f} ({number}/{len(missing)})")
+            if late():
+                return False
+    return True
+
+
+def probed(line: dict) -> tuple[str, str]:
+    """What a line is about: probe and span."""
+    return line["probe"], line["span"]
+
+
+def _without(what: str, easel: Easel, span: range) -> AbstractContextManager:
+    """Inside, the blocks of `span` have no LoRA, or their image sees no text."""
+    blocks = easel.kind.blocks(easel.pipe.transformer)
+    if what == "lora":
+        return lora_off([blocks[i][1] for i in span])
+    image = (easel.settings.preview_px // easel.kind.pixel_multiple) ** 2
+    return text_hidden(easel.kind, blocks, span, image)
+
+
+@contextmanager
+def lora_off(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, these blocks work as if they had no LoRA."""
+    layers = [m for block in blocks for m in block.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def _eyes(plan: Plan) -> Eyes:
+    if presets.model_row(plan.model).demo:
+        from blockskip.runs.demo_judge import load_judge
+
+        return load_judge()
+    return Dino(plan.dino)
+
+
+def eyes_name(plan: Plan) -> str:
+    """Whose embeddings are compared."""
+    return "demo world judge" if presets.model_row(plan.model).demo else plan.dino
+
+
+def _pets(plan: Plan) -> list[Pet]:
+    if plan.photos is None:
+        if not presets.model_row(plan.model).demo:
+            raise UserError(
+                f"{plan.model} must be tuned on photos of several pets.",
+                "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",
+            )
+        chosen = subjects(plan.subjects, chosen_on=True)
+        return [Pet(s.key, s.pet.species, save_photos(s, plan.work)) for s in chosen]
+    folders = sorted(folder for folder in plan.photos.iterdir() if folder.is_dir())
+    named = [(folder, re.match(r"[^\W\d_]+", folder.name)) for folder in folders]
+    pets = [Pet(folder.name, word[0], folder) for folder, word in named if word]
+    if not pets:
+        raise UserError(
+            f"“{plan.photos}” holds no folder that begins with a class word.",
+            "Give it a folder a pet, such as cat-mia, with the pet's photos in it.",
+        )
+    return pets[: plan.subjects]
+
+
+def tuned(plan: Plan, pet: Pet) -> Run:
+    """The pet's run that skips nothing, done. Raises UserError when it was stopped or failed."""
+    folder = plan.work / "runs" / pet.key
+    if (folder / "run.toml").exists():
+        run = Run(folder)
+    else:
+        settings = choose_settings(
+            model=plan.model,
+            class_name=pet.class_name,
+            budget_gib=plan.budget_gib,
+            skip="0,0",
+            steps=plan.steps or None,
+            preview_every=0,
+        )
+        run = create_run(settings, find_photos([pet.photos]), str(folder.resolve()))
+    if run.state() != "done" and plan.train(run):
+        raise UserError(
+            f"Tuning on {pet.key} did not come to its end.", "Run the same command to go on."
+        )
+    return run
+
+
+def _pictures(plan: Plan, easel: Easel) -> list[Image.Image]:
+    """The same prompts and noise each time."""
+    subject = easel.settings.subject_caption
+    prompts = [subject, *(f"{subject} {words}" for words in PLACES.values())]
+    seeds = [FIRST_SEED + k for k in range(plan.images)]
+    return easel.paint([prompt for prompt in prompts for _ in seeds], seeds * len(prompts))

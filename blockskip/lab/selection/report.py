@@ -1,0 +1,128 @@
+"""What the probes of selection.py measured → the spans of every ratio, a preset's row, plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+import torch
+
+from blockskip.core import presets
+from blockskip.core.errors import UserError, command
+from blockskip.lab.ablation.ablate import lines
+from blockskip.lab.evaluation.demo_judge import bootstrap
+from blockskip.lab.measuring import plots
+from blockskip.lab.selection.probe import (
+    PROBES,
+    Plan,
+    eyes_name,
+    probe_spans,
+    probed,
+    sliding_width,
+)
+from blockskip.runs.run import Run
+
+RATIOS = (0.3, 0.4, 0.5)
+
+
+def choose(distance: Mapping[str, float], num_blocks: int, ratio: float) -> tuple[int, int]:
+    """(n*, m*) for a ratio of skipped blocks; of equals the one that skips more at the front,
+    whose residual is exact. distance: D by the names of `probe_spans`."""
+    num = round(ratio * num_blocks)
+    every = distance | {"front-0": 0.0, "back-0": 0.0}
+    return min(
+        ((n, num - n) for n in range(num, -1, -1)),
+        key=lambda pair: round(every[f"front-{pair[0]}"] + every[f"back-{pair[1]}"], 9),
+    )
+
+
+def summary(plan: Plan) -> dict:
+    """What the measurements say, JSON-ready: of each probe, D of every span with its 95 % interval
+    over pictures, and the spans of each ratio; the presets' beside them. Raises UserError while no
+    pet is measured whole."""
+    row = presets.model_row(plan.model)
+    names = [name for name, _ in probe_spans(row.num_blocks)]
+    by_pet: dict[str, dict[tuple[str, str], dict]] = {}
+    for line in lines(plan.work / "probe.jsonl"):
+        if (line["images"], line["eyes"]) == (plan.images, eyes_name(plan)):
+            by_pet.setdefault(line["subject"], {})[probed(line)] = line
+    wanted = {(probe, name) for probe in PROBES for name in names}
+    whole = {pet: told for pet, told in by_pet.items() if told.keys() >= wanted}
+    if not whole:
+        raise UserError("No pet is measured yet.", f"Go on: {command('lab select')}")
+    run = Run(plan.work / "runs" / next(iter(whole)))
+    settings = run.settings()
+    return {
+        "model": plan.model,
+        "fingerprint": run.info()["model_fingerprint"],
+        "eyes": eyes_name(plan),
+        "subjects": sorted(whole),
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "rank": settings.rank,
+        "targets": settings.targets,
+        "images": 3 * plan.images,
+        "blocks": row.num_blocks,
+        "preset": {key: list(pair) for key, pair in row.spans.items()},
+        "probes": {probe: _told(whole, probe, names, row.num_blocks) for probe in PROBES},
+    }
+
+
+def _told(whole: Mapping[str, dict], probe: str, names: Sequence[str], num_blocks: int) -> dict:
+    """Of one probe: D, its interval, the spans of all pets together and of each."""
+
+    def spans(measured: Mapping[str, float]) -> dict[str, tuple[int, int]]:
+        return {f"{r:g}": choose(measured, num_blocks, r) for r in RATIOS}
+
+    def of(pet: str) -> dict[str, float]:
+        return {name: whole[pet][probe, name]["distance"] for name in names}
+
+    every = {n: [x for told in whole.values() for x in told[probe, n]["each"]] for n in names}
+    distance = {name: mean(of(pet)[name] for pet in whole) for name in names}
+    return {
+        "distance": {name: round(value, 4) for name, value in distance.items()},
+        "distance_95": {name: bootstrap(torch.tensor(values)) for name, values in every.items()},
+        "spans": spans(distance),
+        "by_subject": {pet: spans(of(pet)) for pet in sorted(whole)},
+    }
+
+
+def preset_row(said: dict) -> str:
+    """Lines for presets/models.toml."""
+    pets = ", ".join(said["subjects"])
+    spans = "\n".join(
+        f'"{key}" = [{n}, {m}]' for key, (n, m) in said["probes"]["lora"]["spans"].items()
+    )
+    about = (
+        f"lab select: model {said['fingerprint'][:12]}, {said['eyes']}, {pets}, "
+        f"seed {said['seed']}, {said['steps']} steps"
+    )
+    return f'provenance = "{about}"\n\n[{said["model"]}.spans]\n{spans}\n'
+
+
+def profile(said: dict, probe: str) -> str:
+    """A probe's plot (SVG): D of the first n, the last m, and of the sliding span by its first
+    block."""
+    told, wide = said["probes"][probe], sliding_width(said["blocks"])
+
+    def line(kind: str, name: str) -> plots.Series:
+        found = [key for key in told["distance"] if key.startswith(f"{kind}-")]
+        points = [
+            (int(key.split("-")[1]), told["distance"][key], *told["distance_95"][key])
+            for key in found
+        ]
+        return plots.Series(name, tuple(points))
+
+    return plots.lines(
+        {
+            "lora": "How much a picture changes when blocks have no LoRA",
+            "text": "How much a picture changes when blocks do not see the text",
+        }[probe],
+        "number of blocks n, m; of the sliding span: its first block",
+        f"1 - cosine ({said['eyes']})",
+        [
+            line("front", "the first n"),
+            line("back", "the last m"),
+            line("sliding", f"{wide} in a row, from block"),
+        ],
+    )

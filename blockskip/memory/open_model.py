@@ -1,0 +1,90 @@
+"""A model's source → its pipeline, ready to be used: the large parts wait in their files.
+
+The small parts (VAE, CLIP) are loaded; the transformer and the large text encoder are shells whose
+weights memory/streaming.py brings when they work, quantised first where the settings say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor, nn
+
+from blockskip.core.paths import data_dir
+from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
+from blockskip.memory.quantisation import cache_folder, quantised
+from blockskip.memory.streaming import park
+from blockskip.models.families.base import Family
+from blockskip.models.sources import Source
+from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+from blockskip.models.sources.tensors import Weight
+
+
+def open_model(
+    kind: Family,
+    row: ModelRow,
+    source: Source,
+    settings: Settings,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+) -> object:
+    """The library's pipeline of a model, frozen; progress(n, total) while quantising.
+
+    Raises UserError when weights are missing, broken, or the disk is full.
+    """
+    dtype = getattr(torch, row.dtype)
+    silence()
+    pipe = kind.open(source, dtype)
+    for name in kind.large:
+        part, index = getattr(pipe, name), index_part(source, name, dtype)
+        if name != "transformer":
+            park(part, index)
+            continue
+        if settings.precision != "full":
+            index = _quantised(kind, part, index, source, settings.precision, device, progress)
+        park(part, index, math.inf if settings.offload == "pinned" else 0)
+    return pipe
+
+
+def silence() -> None:
+    """No bars of the libraries while a model is opened: they run in less than a second."""
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+
+
+def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, Stored]:
+    """Where placement finds the weights of a part, whatever layout the files are in.
+
+    Raises UserError when they are missing, broken, or another model's.
+    """
+    return {name: _stored(weight, dtype) for name, weight in source.weights(part).items()}
+
+
+def _stored(weight: Weight, dtype: torch.dtype) -> Stored:
+    """What lies there as it is wanted is read in place; the rest is made of what lies there."""
+    if weight.plain and weight.shape[1:] == weight.entry.shape[1:]:
+        return Stored(weight.path, weight.entry.key, weight.rows)
+
+    def make(reader: Reader, this: Stored) -> Tensor:
+        return weight.read(dtype, reader)
+
+    return Stored(weight.path, weight.entry.key, weight.rows, make)
+
+
+def _quantised(
+    kind: Family,
+    model: nn.Module,
+    index: Index,
+    source: Source,
+    precision: str,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> Index:
+    mark = source.fingerprint()
+    cache = cache_folder(data_dir(), mark, precision)
+    return quantised(model, kind.blocks(model), index, precision, cache, mark, device, progress)

@@ -1,0 +1,1 @@
+"""From a budget to a plan, by arithmetic on tables; no torch."""

@@ -1,0 +1,125 @@
+"""A model's own numbers, as presets/bytes.toml explains them: weights, and what a token takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from blockskip.core.presets import byte_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """`count` blocks alike, in numbers (presets/bytes.toml)."""
+
+    count: int
+    linear: int
+    modulation: int
+    small: int
+    small_modulation: int
+    told: int
+    lora: int
+    lora_ff: int
+    kept_image: float
+    kept_text: float
+    kept_ff: float
+    forward_image: float
+    forward_text: float
+    wide_image: float
+    wide_text: float
+    forward_unpacked: float
+    unpacked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBytes:
+    """What encoding captions takes: weights, and bytes."""
+
+    resident: int
+    block: int
+    ram: int
+    scores: float
+    token: float
+    fixed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeBytes:
+    """Weights of a VAE; bytes a pixel while it works."""
+
+    weights: int
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBytes:
+    """A model's numbers in presets/bytes.toml, where each is explained."""
+
+    pixels_a_token: int
+    latent_width: int
+    text_width: int
+    beside_width: int
+    more_tokens: int
+    around: int
+    embedders: int
+    layers: int
+    layer: int
+    largest: int
+    told: int
+    shared: int
+    stream_text: float
+    joined: float
+    passing_image: float
+    passing_text: float
+    passing_unpacked: float
+    multiply_adds: int
+    text: TextBytes
+    vae: VaeBytes
+    kinds: tuple[Kind, ...]
+
+    def kind(self, index: int) -> Kind:
+        """Of block `index`."""
+        for kind in self.kinds:
+            if index < kind.count:
+                return kind
+            index -= kind.count
+        raise IndexError("there is no such block")
+
+
+_instead: dict[str, ModelBytes] = {}
+
+
+def numbers(model: str) -> ModelBytes:
+    """The numbers of a model of full size. Raises KeyError for one that has none."""
+    return _instead.get(model) or _known(model)
+
+
+@cache
+def _known(model: str) -> ModelBytes:
+    table = byte_table()
+    found = table[model]
+    return _made(table[found] if isinstance(found, str) else found)
+
+
+def _made(data: dict) -> ModelBytes:
+    return ModelBytes(
+        **{
+            **data,
+            "text": TextBytes(**data["text"]),
+            "vae": VaeBytes(**data["vae"]),
+            "kinds": tuple(Kind(**kind) for kind in data["kinds"]),
+        }
+    )
+
+
+@contextmanager
+def standing_in(model: str, data: dict) -> Iterator[None]:
+    """Inside, a model has these numbers: some of them are being measured."""
+    _instead[model] = _made(data)
+    try:
+        yield
+    finally:
+        del _instead[model]

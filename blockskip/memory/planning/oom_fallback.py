@@ -1,0 +1,92 @@
+"""Memory ran out: the next smaller way to do a stage (docs/method.md §1.4b).
+
+What costs only time goes first – fewer draws at a time, checkpointing, streaming, the window's
+place – then precision. Blocks skipped, rank and crops are never touched: they decide what is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from blockskip.core.settings import Settings
+
+# What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
+# smaller way and finds none; what they allocate themselves is beyond torch's cap.
+_RAN_OUT = (
+    "unable to find an engine",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+FEW = 4  # draws at a time; with fewer, a window waits in RAM first: it may be the larger part
+_FEWER_BITS = {"full": "int8", "int8": "nf4"}
+_BITS = {"int8": "8", "nf4": "4"}
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether it means that the card has too little memory."""
+    import torch
+
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _RAN_OUT)
+    return said or isinstance(error, torch.OutOfMemoryError)
+
+
+def eased(settings: Settings, stage: str) -> tuple[Settings, str] | None:
+    """Settings with which `stage` takes less memory, and what changed, in words.
+
+    stage: latents | residuals | train | preview. None when there is nothing left to give up.
+    """
+    return next(_ways(settings, stage), None)
+
+
+def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
+    if stage == "latents" and s.encode_batch > 1:
+        yield replace(s, encode_batch=s.encode_batch // 2), "fewer crops are encoded at a time"
+    if stage == "residuals":
+        yield from _window(s)
+    if stage == "train":
+        yield from _step(s)
+    if stage == "preview":
+        yield from _sampling(s)
+    if stage in ("residuals", "train"):
+        yield from _precision(s)
+
+
+def _window(s: Settings) -> Iterator[tuple[Settings, str]]:
+    if s.micro_batch > 1 and (s.micro_batch > FEW or not s.window_on_card):
+        fewer = s.micro_batch // 2
+        yield replace(s, micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
+    if s.window_on_card:
+        yield replace(s, window_on_card=0), "a window waits in RAM while it is computed"
+    if s.middle == "stays":
+        yield replace(s, middle="leaves"), "trained blocks leave the card between steps and windows"
+
+
+def _step(s: Settings) -> Iterator[tuple[Settings, str]]:
+    if s.batch % 2 == 0:
+        halved = replace(s, batch=s.batch // 2, accumulation=s.accumulation * 2)
+        yield halved, f"{halved.batch} draws at a time instead of {s.batch}, as many a step"
+    if not s.checkpointing:
+        yield replace(s, checkpointing=True), "activations are computed twice instead of kept"
+    if s.middle != "streamed":
+        streamed = replace(s, middle="streamed", checkpointing=True)
+        yield streamed, "trained blocks come to the card one by one, in every step"
+
+
+def _sampling(s: Settings) -> Iterator[tuple[Settings, str]]:
+    if s.preview_batch > 1:
+        yield replace(s, preview_batch=1), "pictures are sampled one at a time"
+    if not s.preview_tiled:
+        yield replace(s, preview_tiled=True), "pictures are decoded in tiles"
+
+
+def _precision(s: Settings) -> Iterator[tuple[Settings, str]]:
+    fewer = _FEWER_BITS.get(s.precision)
+    if fewer:
+        yield (
+            replace(s, precision=fewer),
+            f"frozen weights have {_BITS[fewer]} bits, which costs a little likeness",
+        )

@@ -1,0 +1,365 @@
+"""What a run will be, before it is: settings and a plan from what the user said, without torch.
+
+Models of full size are planned stage by stage (plan.py, from tables.py) and explained in words
+(explain.py). For a model so small that it fits everywhere, the rung decides how much is skipped,
+and one estimate of a training step is all that is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import psutil
+
+from blockskip.core.errors import UserError
+from blockskip.core.paths import adapter_file
+from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs, training_preset
+from blockskip.core.settings import Settings
+from blockskip.memory.monitor import usage
+from blockskip.memory.planning import explanations
+from blockskip.memory.planning.refusal import refusal
+from blockskip.memory.planning.requirements import STAGES, Choice, Need, stage_needs
+from blockskip.memory.planning.search import Wish, crops, find
+from blockskip.memory.planning.small_models import check_budget, step_need
+
+_TYPES = {"float32": "fp32", "bfloat16": "bf16"}
+_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen under a budget. All sizes in GiB; stages: a Need each of text, latents,
+    residuals, train, preview."""
+
+    settings: Settings
+    usable_gib: float
+    reserve_gib: float
+    stages: dict[str, Need]
+    reasons: list[str]
+    one_more_gib: str
+
+    @property
+    def peak_vram_gib(self) -> float:
+        """Of the stage that takes the most of the card."""
+        return max(need.vram_gib for need in self.stages.values())
+
+    @property
+    def ram_gib(self) -> float:
+        """Of the stage that takes the most RAM."""
+        return max(need.ram_gib for need in self.stages.values())
+
+    @property
+    def disk_gib(self) -> float:
+        """Of all stages together: what one wrote stays until the end."""
+        return sum(need.disk_gib for need in self.stages.values())
+
+    def to_dict(self) -> dict:
+        """The contract of `plan --json` (DESIGN.md §3)."""
+        s, row = self.settings, model_row(self.settings.model)
+        full = _TYPES[row.dtype]
+        return {
+            "model": s.model,
+            "budget_gib": s.budget_gib,
+            "usable_gib": round(self.usable_gib, 2),
+            "reserve_gib": round(self.reserve_gib, 2),
+            "span": {
+                "front": s.front,
+                "middle": row.num_blocks - s.front - s.back,
+                "back": s.back,
+                "ratio": round((s.front + s.back) / row.num_blocks, 3),
+            },
+            "precision": full if s.precision == "full" else s.precision,
+            "offload": s.offload,
+            "middle": s.middle,
+            "checkpointing": s.checkpointing,
+            "text_tokens": s.text_tokens,
+            "batch": s.batch,
+            "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
+            "window_draws": s.window_draws,
+            "stages": {
+                name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
+                for name, need in self.stages.items()
+            },
+            "peak_vram_gib": round(self.peak_vram_gib, 3),
+            "ram_gib": round(self.ram_gib, 3),
+            "disk_gib": round(self.disk_gib, 3),
+            "fits": True,  # what does not fit is refused in words
+            "reasons": self.reasons,
+            "one_more_gib": self.one_more_gib,
+        }
+
+
+def choose_settings(
+    *,
+    model: str = "demo",
+    trigger: str = "sks",
+    class_name: str = "cat",
+    budget_gib: float = 8.0,
+    ram_gib: float = 16.0,
+    disk_gib: float = math.inf,
+    skip: str = "",
+    **overrides: object,
+) -> Settings:
+    """Settings of a run from what the user said; everything unsaid comes from the presets.
+
+    disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
+    as "19,10". overrides: fields of Settings; None means unsaid. Raises UserError for an unknown
+    model, a span that leaves no middle, or a budget that cannot work.
+    """
+    return make_plan(
+        model=model,
+        trigger=trigger,
+        class_name=class_name,
+        budget_gib=budget_gib,
+        ram_gib=ram_gib,
+        disk_gib=disk_gib,
+        skip=skip,
+        **overrides,
+    ).settings
+
+
+def make_plan(
+    *,
+    model: str = "demo",
+    trigger: str = "sks",
+    class_name: str = "cat",
+    budget_gib: float = 8.0,
+    ram_gib: float = 16.0,
+    disk_gib: float = math.inf,
+    free_gib: float | None = None,
+    system: str = "",
+    skip: str = "",
+    **overrides: object,
+) -> Plan:
+    """The plan of a run; see choose_settings.
+
+    disk_gib: free on the disk. free_gib: free on the card; None asks it. system: Windows, Linux, …
+    ("": this one). Raises UserError for what cannot work, with the least that would.
+    """
+    row = model_row(model)
+    said = {key: value for key, value in overrides.items() if value is not None}
+    if said.get("precision") == _TYPES[row.dtype]:
+        said["precision"] = "full"
+    fixed = _span(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
+    settings = _settings(
+        row,
+        said,
+        dict(
+            trigger=trigger,
+            class_name=class_name,
+            budget_gib=budget_gib,
+            ram_gib=ram_gib,
+            front=fixed[0],
+            back=fixed[1],
+        ),
+    )
+    if not row.full_size:
+        return _small_plan(row, settings)
+    free = _free_gib() if free_gib is None else free_gib
+    wish = _wish(row, settings, said, fixed if skip else None)
+    wish = dataclasses.replace(wish, disk_gib=disk_gib, free_gib=free, system=system)
+    return _full_plan(row, settings, wish)
+
+
+def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
+    """Settings with everything unsaid from the presets."""
+    preset = training_preset(row.name)
+    steps = said.get("steps", preset["steps"])
+    fields = {
+        # recorded, since another number of threads rounds differently and a resumed run must not
+        "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
+        "s_min_px": row.s_min_px,
+        "s_max_px": row.s_max_px,
+        "text_tokens": row.text_tokens,
+        "preview_px": row.native_px,
+        "preview_steps": row.preview_steps,
+        "preview_guidance": row.preview_guidance,
+        "steps": steps,
+        "window_steps": max(1, steps // preset["windows"]),
+        **{k: preset[k] for k in _FROM_PRESET},
+        **said,
+    }
+    try:
+        settings = Settings(model=row.name, **fixed, **fields)
+    except ValueError as error:
+        raise UserError(
+            f"That does not work: {error}.", "Change this setting and try again."
+        ) from error
+    return _with_prompts(settings, preset["prompts"])
+
+
+def _free_gib() -> float:
+    free = usage().vram_free_gib
+    return free if free >= 0 else math.inf
+
+
+def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None) -> Wish:
+    precision = settings.precision if "precision" in said else ""
+    return Wish(
+        budget_gib=settings.budget_gib,
+        ram_gib=settings.ram_gib,
+        span=span,
+        precision="bf16" if precision == "full" else precision,
+        patches=settings.patches,
+        side_px=_side(row, settings, said),
+        s_max_px=said.get("s_max_px", 0),
+        text_tokens=said.get("text_tokens", 0),
+        rank=settings.rank,
+        targets=settings.targets,
+        batch=settings.batch if "batch" in said or "accumulation" in said else 0,
+        draws_per_step=settings.draws_per_step,
+        num_draws=settings.num_draws,
+        prior=settings.prior,
+        window_draws=settings.window_draws,
+        reuse=settings.reuse,
+        preview_speed=settings.preview_speed,
+        preview_steps=settings.preview_steps,
+        adapters=_adapters(settings),
+    )
+
+
+def _side(row: ModelRow, settings: Settings, said: dict) -> int:
+    """The side to train at where something said decides it, else 0. Another patch schedule than
+    the usual one is asked for to compare with what was published, so it has the published sides."""
+    if settings.patches == "full":
+        return settings.s_max_px
+    usual = training_preset(row.name)["patches"]
+    return said.get("s_min_px", 0 if settings.patches == usual else row.s_min_px)
+
+
+def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
+    fit = find(row, wish)
+    if fit is None:
+        raise refusal(row, wish)
+    choice = fit.choice
+    patches, s_max_px = crops(row, wish, choice.side_px)
+    settings = dataclasses.replace(
+        settings,
+        front=choice.front,
+        back=choice.back,
+        patches=patches,
+        s_min_px=choice.side_px,
+        s_max_px=s_max_px,
+        text_tokens=choice.text_tokens,
+        precision="full" if choice.precision == "bf16" else choice.precision,
+        checkpointing=choice.checkpointing,
+        batch=choice.batch,
+        accumulation=settings.draws_per_step // choice.batch,
+        middle=choice.middle,
+        offload=choice.offload,
+        window_on_card=choice.window_on_card,
+        window_steps=max(1, choice.window_draws // settings.draws_per_step) * settings.reuse,
+        micro_batch=choice.rows,
+        encode_batch=choice.encode_rows,
+        preview_batch=1,  # what the tables count
+        preview_tiled=choice.tiled,
+        preview_speed=settings.preview_speed if choice.cached else "exact",
+    )
+    return Plan(
+        settings,
+        wish.usable_gib,
+        wish.reserve_gib,
+        fit.needs,
+        explanations.reasons(row, wish, fit),
+        explanations.one_more_gib(row, wish, fit),
+    )
+
+
+def _small_plan(row: ModelRow, settings: Settings) -> Plan:
+    """A model that fits everywhere: a training step takes the most, and is estimated."""
+    check_budget(row, settings)
+    settings = dataclasses.replace(settings, window_on_card=settings.window_draws)
+    stages = planned(settings)
+    ratio = (settings.front + settings.back) / row.num_blocks
+    said = [
+        f"Skips {settings.front} + {settings.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
+        f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
+        "estimate)."
+    ]
+    said += explanations.sampling(settings.model, settings.preview_speed, settings.preview_steps)
+    more = "More graphics memory would change little: this model fits everywhere."
+    return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
+
+
+def planned(settings: Settings) -> dict[str, Need]:
+    """What each stage of a run with these settings needs, whether it was planned so or eased."""
+    row = model_row(settings.model)
+    if row.full_size:
+        return stage_needs(row, choice_of(settings))
+    need = step_need(row, settings, settings.front, settings.back)
+    return {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+
+
+def choice_of(settings: Settings) -> Choice:
+    """What the byte tables are asked about these settings."""
+    return Choice(
+        model=settings.model,
+        front=settings.front,
+        back=settings.back,
+        side_px=settings.s_max_px if settings.patches == "full" else settings.s_min_px,
+        text_tokens=settings.text_tokens,
+        precision="bf16" if settings.precision == "full" else settings.precision,
+        checkpointing=settings.checkpointing,
+        rank=settings.rank,
+        targets=settings.targets,
+        batch=settings.batch,
+        accumulates=settings.accumulation > 1,
+        middle=settings.middle,
+        window_draws=settings.window_draws,
+        prior=settings.prior,
+        window_on_card=settings.window_on_card,
+        rows=settings.micro_batch,
+        encode_rows=settings.encode_batch,
+        preview_px=settings.preview_px,
+        tiled=settings.preview_tiled,
+        cached=preview_threshold(settings.preview_speed, settings.preview_steps) > 0,
+        adapters=_adapters(settings),
+        num_draws=settings.num_draws,
+        offload=settings.offload,
+    )
+
+
+def _adapters(settings: Settings) -> float:
+    """Bytes of the adapters that previews may have (sampling/dynamic_patches.py)."""
+    path = adapter_file(settings.model)
+    wanted = settings.preview_speed == "fastest" and path.exists()
+    return float(path.stat().st_size) if wanted else 0.0
+
+
+def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
+    if skip:
+        return parse_span(row, skip)
+    fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
+    return row.span(fitting[-1].ratio)
+
+
+def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
+    """(front, back) of "0.5" or "19,10". Raises UserError for anything else."""
+    try:
+        if "," in skip:
+            front, back = (int(part) for part in skip.split(","))
+        else:
+            return row.span(float(skip))
+    except ValueError:
+        raise UserError(
+            f"--skip {skip} is not understood.",
+            "Use a ratio (0.5) or blocks at the front and back (19,10).",
+        ) from None
+    if min(front, back) < 0 or front + back >= row.num_blocks:
+        raise UserError(
+            f"Skipping {front} and {back} blocks leaves none of {row.num_blocks} to train.",
+            f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
+        )
+    return front, back
+
+
+def _with_prompts(settings: Settings, templates: list[str]) -> Settings:
+    if settings.preview_prompts:
+        return settings
+    filled = tuple(
+        text.format(**{"subject": settings.subject_caption, "class": settings.class_name})
+        for text in templates
+    )
+    return dataclasses.replace(settings, preview_prompts=filled)

@@ -1,0 +1,244 @@
+"""Frozen weights in 8 or 4 bits: quantised on the way in, kept on disk, the same in every stage.
+
+The arithmetic is bitsandbytes': NF4 in blocks of 64 with quantised scales (QLoRA, arXiv 2305.14314),
+int8 with one scale a row. The layer is ours, since theirs takes other roads while training, while
+sampling and on a CPU: residuals would then belong to slightly different weights than the middle's
+(docs/method.md §1.4b). All linears of all blocks are quantised; norms, biases, embedders and the head stay.
+
+Nothing is ever held whole: a tensor is read, quantised, written; a block is a file of the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core import files, safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.paths import QUANTISED_CACHE
+from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+
+NF4_BLOCK = 64  # weights that share a scale
+NF4_SCALES = 256  # scales that share a scale of their own
+_AT_ONCE = 4 << 20  # weights quantised at a time: bitsandbytes makes float copies of them
+
+
+@lru_cache
+def _scale_code(device: torch.device) -> Tensor:
+    from bitsandbytes.functional import create_dynamic_map
+
+    return create_dynamic_map().to(device)
+
+
+def part_shapes(shape: Sequence[int], precision: str) -> dict[str, tuple[torch.dtype, tuple]]:
+    """Tensors that stand for a weight (out, in) at a precision (nf4 | int8): name → (dtype, shape)."""
+    rows, columns = shape
+    if precision == "int8":
+        return {"weight": (torch.int8, (rows, columns)), "scale": (torch.float32, (rows,))}
+    blocks = -(-rows * columns // NF4_BLOCK)
+    return {
+        "weight": (torch.uint8, (-(-rows * columns // 2), 1)),
+        "scale": (torch.uint8, (blocks,)),
+        "scale_scale": (torch.float32, (-(-blocks // NF4_SCALES),)),
+        "scale_mean": (torch.float32, (1,)),
+    }
+
+
+def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
+    """The parts of `part_shapes` for a weight (out, in), made on the weight's device."""
+    import bitsandbytes.functional as bnb
+
+    if precision == "int8":
+        parts = [bnb.int8_vectorwise_quant(some.contiguous())[:2] for some in _rows(weight)]
+        return {
+            "weight": torch.cat([part[0] for part in parts]),
+            "scale": torch.cat([part[1].flatten() for part in parts]),
+        }
+    flat = weight.reshape(-1)
+    packed, scales = [], []
+    for some in flat.split(_AT_ONCE):  # a multiple of a block: the parts are those of the whole
+        part, state = bnb.quantize_4bit(
+            some.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4", compress_statistics=False
+        )
+        packed.append(part.reshape(-1, 1))
+        scales.append(state.absmax)
+    scale = torch.cat(scales)
+    mean = scale.mean()
+    small, state = bnb.quantize_blockwise(
+        scale - mean, code=_scale_code(scale.device), blocksize=NF4_SCALES
+    )
+    return {
+        "weight": torch.cat(packed),
+        "scale": small,
+        "scale_scale": state.absmax,
+        "scale_mean": mean.reshape(1),
+    }
+
+
+def _rows(weight: Tensor) -> Iterator[Tensor]:
+    return iter(weight.split(_num_rows(weight)))
+
+
+def _num_rows(weight: Tensor) -> int:
+    return max(1, _AT_ONCE // weight.shape[1])
+
+
+def dequantise(
+    parts: dict[str, Tensor], shape: Sequence[int], precision: str, dtype: torch.dtype
+) -> Tensor:
+    """The weight (out, in) that the parts stand for, in `dtype`."""
+    import bitsandbytes.functional as bnb
+
+    weight, scale = parts["weight"], parts["scale"]
+    if precision == "int8":
+        # bitsandbytes' digits (in 16 bits), which makes two float32 copies: a card multiplies and rounds in one
+        # kernel; the CPU takes copies to it, so there some rows at a time
+        out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+        num = _num_rows(weight) if weight.device.type == "cpu" else len(weight)
+        pieces = weight.split(num), (scale / 127)[:, None].split(num), out.split(num)
+        for some, by, into in zip(*pieces, strict=True):
+            torch.mul(some, by, out=into)
+        return out
+    code = _scale_code(weight.device)
+    absmax = bnb.dequantize_blockwise(
+        scale, absmax=parts["scale_scale"], code=code, blocksize=NF4_SCALES
+    )
+    state = bnb.QuantState(
+        absmax=(absmax + parts["scale_mean"]).float(),
+        shape=torch.Size(shape),
+        dtype=dtype,
+        blocksize=NF4_BLOCK,
+        quant_type="nf4",
+    )
+    return bnb.dequantize_4bit(weight, state).reshape(tuple(shape))
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
+        ctx.save_for_backward(*parts)
+        ctx.layer, ctx.dtype = layer.described(), x.dtype
+        return nn.functional.linear(x, _unpacked(parts, ctx.layer, x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor):
+        parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
+        return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
+
+
+def _unpacked(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
+    shape, precision = layer
+    return dequantise(
+        dict(zip(part_shapes(shape, precision), parts, strict=True)), shape, precision, dtype
+    )
+
+
+class Quantised(nn.Linear):
+    """A frozen linear whose weight is quantised; made on the meta device, filled by placement.
+
+    x: (…, in_features) in any float dtype; the product is computed in x's dtype. A linear to peft,
+    so that LoRA attaches as to any other.
+    """
+
+    def __init__(self, linear: nn.Linear, precision: str) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.precision = precision
+        for name, (dtype, shape) in part_shapes(self._shape, precision).items():
+            part = torch.empty(shape, dtype=dtype, device="meta")
+            self.register_parameter(name, nn.Parameter(part, requires_grad=False))
+        self.register_parameter("bias", linear.bias)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.out_features, self.in_features
+
+    def described(self) -> tuple:
+        """(shape, precision): what unpacking needs besides the parts."""
+        return self._shape, self.precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        parts = (getattr(self, name) for name in part_shapes(self._shape, self.precision))
+        return _Product.apply(x, bias, self, *parts)
+
+
+def linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
+    """Every linear of the blocks by its full name."""
+    return {
+        f"{name}.{inner}": layer
+        for name, block in blocks
+        for inner, layer in block.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+
+
+def quantised(
+    model: nn.Module,
+    blocks: Sequence[tuple[str, nn.Module]],
+    index: Index,
+    precision: str,
+    folder: Path,
+    fingerprint: str,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+) -> dict[str, Stored]:
+    """Make the linears of an empty model's blocks quantised ones; gives the index to park it with.
+
+    folder: the cache of this model at this precision, a file a block; files of another fingerprint
+    are refused. device: where NF4 is made. progress(n, total): blocks. Raises UserError when the
+    disk is full or a cached file is another model's.
+    """
+    stamp = {"fingerprint": files.fingerprint(fingerprint, precision, NF4_BLOCK, NF4_SCALES)}
+    reader, own = Reader(), dict(index)
+    for n, (name, block) in enumerate(blocks):
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            parts = _block_parts(reader, name, block, index, precision, device)
+            safetensors_files.save_tensors(path, parts, stamp)
+        elif safetensors_files.read_metadata(path).get("fingerprint") != stamp["fingerprint"]:
+            raise UserError(
+                f"{path.name} in {folder} was made from another model's weights.",
+                f"Delete the folder {folder}; it is made again.",
+            )
+        own |= {key: Stored(path, key) for key in reader.header(path)}
+        progress(n + 1, len(blocks))
+    for name, layer in linears(blocks).items():
+        model.set_submodule(name, Quantised(layer, precision))
+    return own
+
+
+def _block_parts(
+    reader: Reader,
+    name: str,
+    block: nn.Module,
+    index: Index,
+    precision: str,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Everything a block's file holds, read and quantised one tensor at a time."""
+    weights = {f"{inner}.weight" for inner in linears([(name, block)])}
+    made: dict[str, Tensor] = {}
+    for key, parameter in block.named_parameters():
+        full = f"{name}.{key}"
+        tensor = torch.empty(parameter.shape, dtype=parameter.dtype)
+        reader.read(index[full], tensor)
+        if full not in weights:
+            made[full] = tensor
+            continue
+        # bitsandbytes' int8 kernel for cards takes float16 only; on the CPU it takes what there is
+        parts = quantise(tensor.to(device) if precision == "nf4" else tensor, precision)
+        stem = full.removesuffix("weight")
+        made |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}
+    return made
+
+
+def cache_folder(data_dir: Path, fingerprint: str, precision: str) -> Path:
+    """Where the quantised blocks of a model wait: <data>/cache/quantised/<fingerprint>-<precision>."""
+    return data_dir / QUANTISED_CACHE / f"{fingerprint}-{precision}"

@@ -1,0 +1,301 @@
+"""Weights that wait outside: each is read when its block is about to work, the next block meanwhile.
+
+`park` gives a model without weights (on torch's meta device) an index of where they lie; each layer
+then knows its own, whatever is wrapped around it. A `Store` brings them:
+
+    files → two host buffers in turn → device     a thread reads ahead, a copy stream carries
+    files → two host buffers in turn              on the CPU: the buffer is the destination itself
+
+Under autograd every block gets memory of its own, since the backward pass reads it again. Bytes
+are counted where they are read and where they arrive (docs/method.md §1.4: once a window).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core.errors import UserError
+from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+
+log = logging.getLogger(__name__)
+ALIGNED = 256  # bytes; vector loads and copies like it, and digits do not depend on the neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One parameter that waits: what stands in its place meanwhile is `absent` (meta, no bytes)."""
+
+    store: Store
+    name: str
+    stored: Stored
+    absent: nn.Parameter
+
+    @property
+    def num_bytes(self) -> int:
+        return self.absent.numel() * self.absent.element_size()
+
+
+@dataclass
+class Moved:
+    """What a store has moved so far, in bytes, and how often each parameter was read."""
+
+    read_bytes: int = 0  # from files
+    brought_bytes: int = 0  # to where they work: over the bus, or into RAM on the CPU
+    reads: Counter = field(default_factory=Counter)
+
+
+@dataclass(eq=False)
+class Flight:
+    """Weights on their way. landed gives an event of the device, or None on the CPU.
+    stay: they are in RAM, their home, and need not leave when their block has worked."""
+
+    names: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    landed: Future
+    stay: bool = False
+
+
+class _Staging:
+    """One of the two host buffers; grows to the largest block, pinned when a device copies from it."""
+
+    def __init__(self) -> None:
+        self.buffer = torch.empty(0, dtype=torch.uint8)
+        self.copied: object = None  # event after which the device no longer reads it
+
+    def room(self, num_bytes: int, pinned: bool) -> Tensor:
+        if self.copied is not None:
+            self.copied.synchronize()
+            self.copied = None
+        if len(self.buffer) < num_bytes:
+            self.buffer = torch.empty(0, dtype=torch.uint8)
+            self.buffer = host_empty((num_bytes,), torch.uint8, pinned)
+        return self.buffer[:num_bytes]
+
+
+class Store:
+    """The waiting weights of one model. keep_bytes: how much may stay in RAM once it was read."""
+
+    def __init__(self, keep_bytes: float = 0) -> None:
+        self.moved, self.keep_bytes = Moved(), keep_bytes
+        self._reader = Reader()
+        self._staging, self._turn = [_Staging(), _Staging()], 0
+        self._kept: dict[str, Tensor] = {}  # weight by weight: blocks come in more than one company
+        self._flight: Flight | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
+        self._copying: object = None  # the copy stream, made when a device first needs it
+
+    def fetch(
+        self, slots: Sequence[Slot], device: torch.device, passing: bool, keep: bool = True
+    ) -> None:
+        """Start bringing weights; `take` hands them over. passing: their block works once, without
+        gradients, and no more than one other's weights are in use when it does. keep: they may stay
+        in RAM if there is room."""
+        names = tuple(slot.name for slot in slots)
+        if self._flight is not None and self._flight.names == names:
+            return
+        self._land()  # what was fetched in vain is dropped
+        self._flight = self._start(names, list(slots), device, passing, keep)
+
+    def take(
+        self, slots: Sequence[Slot], device: torch.device, passing: bool, keep: bool = True
+    ) -> Flight:
+        """The weights of these slots, on `device`. Raises UserError when a file is broken."""
+        self.fetch(slots, device, passing, keep)
+        return self._land()
+
+    def rest(self) -> None:
+        """Give the host buffers back; called when a traversal is over."""
+        self._land()
+        self._staging = [_Staging(), _Staging()]
+
+    def forget(self) -> None:
+        """Give back also what was kept in RAM."""
+        self.rest()
+        self._kept.clear()
+
+    def _land(self) -> Flight | None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            event = flight.landed.result()
+            if event is not None:
+                event.wait()  # the work that follows on this stream, not this thread
+        return flight
+
+    def _start(
+        self,
+        names: tuple[str, ...],
+        slots: list[Slot],
+        device: torch.device,
+        passing: bool,
+        keep: bool,
+    ) -> Flight:
+        offsets, size = _layout(slots)
+        fresh = [slot for slot in slots if slot.name not in self._kept]
+        _, more = _layout(fresh)
+        keep = keep and 0 < more <= self.keep_bytes
+        there = None
+        if device.type != "cpu":
+            there = torch.empty(size, dtype=torch.uint8, device=device)
+        # from here on nothing fails
+        self.moved.brought_bytes += sum(slot.num_bytes for slot in slots)
+        if keep:
+            self.keep_bytes -= more
+        if there is None:
+            staged = passing and not keep
+            host = self._next_staging().room(size, False) if staged else _bytes(size)
+            landed = self._thread.submit(self._read, slots, offsets, host)
+            return Flight(names, _views(host, slots, offsets), landed, stay=keep)
+        ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
+        views = _views(there, slots, offsets)
+        landed = self._thread.submit(self._carry, fresh, views, there, ready, keep)
+        return Flight(names, views, landed)
+
+    def _next_staging(self) -> _Staging:
+        self._turn = 1 - self._turn
+        return self._staging[self._turn]
+
+    def _read(
+        self,
+        slots: list[Slot],
+        offsets: list[int],
+        host: Tensor,
+    ) -> None:
+        """In the reading thread: fill `host` from files."""
+        before = self._reader.bytes_read
+        for slot, view in zip(slots, _views(host, slots, offsets).values(), strict=True):
+            self._reader.read(slot.stored, view)
+            self.moved.reads[slot.name] += 1
+        self.moved.read_bytes += self._reader.bytes_read - before
+
+    def _carry(
+        self,
+        fresh: list[Slot],
+        views: dict[str, Tensor],
+        there: Tensor,
+        ready: object,
+        keep: bool,
+    ) -> object:
+        """In the reading thread: files → pinned buffer → device, on the copy stream.
+
+        fresh: those of `views`, parts of `there`, that are not in RAM yet. ready: the event before
+        which `there` may still be in use by work already queued.
+        """
+        offsets, size = _layout(fresh)
+        staging = self._next_staging() if fresh and not keep else None
+        if staging is not None:
+            host = staging.room(size, there.is_cuda)
+        else:
+            host = host_empty((size,), torch.uint8, there.is_cuda and size > 0)
+        self._read(fresh, offsets, host)
+        read = _views(host, fresh, offsets)
+        if keep:
+            self._kept |= read
+        waiting = {name: read[name] if name in read else self._kept[name] for name in views}
+        if not there.is_cuda:  # untried devices: correct first
+            for name, view in views.items():
+                view.copy_(waiting[name])
+            return None
+        if self._copying is None:
+            self._copying = torch.cuda.Stream(there.device)
+        with torch.cuda.stream(self._copying):
+            self._copying.wait_event(ready)
+            for name, view in views.items():
+                view.copy_(waiting[name], non_blocking=True)
+            copied = self._copying.record_event()
+        if staging is not None:
+            staging.copied = copied
+        return copied
+
+
+def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
+    """Let every absent parameter of `model` know where it lies; gives the store that brings them.
+
+    keep_bytes: RAM for weights that pass again and again (0: each time from the file). Parameters
+    that share memory with an indexed one are found through it. Buffers that the files hold are read
+    at once. Raises UserError when the index lacks a parameter.
+    """
+    model._store = store = Store(keep_bytes)
+    reader, saved = Reader(), model.state_dict()
+    for name, buffer in model.named_buffers():
+        if name in saved and name in index:
+            reader.read(index[name], buffer)
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    slots: dict[int, Slot] = {}
+    for leaf in model.modules():
+        for key, parameter in leaf._parameters.items():
+            if parameter is None or not parameter.is_meta:
+                continue
+            if id(parameter) not in slots:
+                known = [name for name in names[id(parameter)] if name in index]
+                if not known:
+                    raise UserError(
+                        f"The weights of {names[id(parameter)][0]} are not in the model's files.",
+                        "The model is not complete, or another kind; fetch it again.",
+                    )
+                slots[id(parameter)] = Slot(store, known[0], index[known[0]], parameter)
+            leaf.__dict__.setdefault("_waiting", {})[key] = slots[id(parameter)]
+    return store
+
+
+Missing = tuple[nn.Module, str, Slot]  # a layer, the parameter's name in it, where it waits
+
+
+def missing(module: nn.Module) -> list[Missing]:
+    """Everything in `module` that is not here now."""
+    return [
+        (leaf, key, slot)
+        for leaf in module.modules()
+        for key, slot in leaf.__dict__.get("_waiting", {}).items()
+        if leaf._parameters[key] is slot.absent
+    ]
+
+
+def distinct(found: Sequence[Missing]) -> dict[Store, list[Slot]]:
+    """Slots of `missing` by store, each once, in order."""
+    stores: dict[Store, dict[str, Slot]] = {}
+    for _, _, slot in found:
+        stores.setdefault(slot.store, {})[slot.name] = slot
+    return {store: list(slots.values()) for store, slots in stores.items()}
+
+
+def host_empty(shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> Tensor:
+    """Memory of this PC, pinned if wanted and if the system has so much of that kind: a card copies
+    from other memory as rightly, only slower."""
+    if pinned:
+        try:
+            return torch.empty(*shape, dtype=dtype, pin_memory=True)
+        except RuntimeError:
+            log.warning("no pinned memory of shape %s; pageable instead", tuple(shape))
+    return torch.empty(*shape, dtype=dtype)
+
+
+def _bytes(size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def _layout(slots: Sequence[Slot]) -> tuple[list[int], int]:
+    """Where each slot begins in one buffer, and the buffer's size in bytes."""
+    offsets, size = [], 0
+    for slot in slots:
+        offsets.append(size)
+        size += math.ceil(slot.num_bytes / ALIGNED) * ALIGNED
+    return offsets, size
+
+
+def _views(buffer: Tensor, slots: Sequence[Slot], offsets: Sequence[int]) -> dict[str, Tensor]:
+    return {
+        slot.name: buffer[start : start + slot.num_bytes]
+        .view(slot.absent.dtype)
+        .view(slot.absent.shape)
+        for slot, start in zip(slots, offsets, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""Diffusion transformers: families, where their weights lie, the LoRA files they take."""

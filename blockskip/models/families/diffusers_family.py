@@ -1,0 +1,143 @@
+"""What families share whose model is a pipeline of the library's: a folder a part.
+
+A family names the library's classes and the layers of its blocks; what it answers in another way, it
+answers itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from blockskip.models.families.base import Sampling
+from blockskip.models.families.patches import merge, middles
+from blockskip.models.sources import Source
+from blockskip.models.sources.empty_model import empty
+
+# of blocks where text and image attend to each other
+JOINT_ATTENTION = (
+    *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+    *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+)
+_PAINTS = ("transformer", "vae", "scheduler")  # the parts that make a picture of encoded captions
+
+
+class LibraryFamily:
+    """See models/families/base.py for what the other members mean.
+
+    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is
+    `large`. stacks: lists of blocks inside the transformer, in their order. patch: cells of the VAE
+    that a token has to a side. patches: see base.py; what has positions of image tokens has them as
+    `img_ids`. attention, feed_forward: linears of a block; one that has not all of
+    them adapts those it has.
+    """
+
+    pipeline: type[DiffusionPipeline]
+    transformer: type[ModelMixin]
+    encoder: type[PreTrainedModel]
+    stacks: tuple[str, ...] = ("transformer_blocks",)
+    patch = 2
+    attention: tuple[str, ...] = JOINT_ATTENTION
+    feed_forward: tuple[str, ...]
+
+    patches: tuple[str, str] | None = None
+    latents = "hidden_states"
+    pixel_multiple = 16
+    reads_text = False
+    shared_modulation: tuple[str, ...] = ()
+    workflow: Callable[..., dict] | None = None
+    large = ("transformer", "text_encoder")
+
+    def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
+        folder = source.folder if isinstance(source, Source) else source
+        return self.ready(self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
+
+    def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
+        transformer, encoder = self.large
+        shape = self.transformer.load_config(source.folder / transformer)
+        text = self.encoder.config_class.from_pretrained(source.folder / encoder)
+        parts = {
+            transformer: empty(lambda: self.transformer.from_config(shape), dtype),
+            encoder: empty(lambda: self.encoder(text), dtype),
+        }
+        return self.ready(
+            self.pipeline.from_pretrained(
+                source.folder, dtype=dtype, local_files_only=True, **parts
+            )
+        )
+
+    def ready(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
+        """The pipeline, frozen; from now on the family knows its VAE's factor."""
+        for part in pipe.components.values():
+            if isinstance(part, nn.Module):
+                part.requires_grad_(False).eval()
+        self.pixel_multiple = pipe.vae_scale_factor * self.patch
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def text_encoders(self, pipe: DiffusionPipeline) -> list[nn.Module]:
+        return [pipe.text_encoder]
+
+    def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
+        return [
+            (f"{stack}.{i}", block)
+            for stack in self.stacks
+            for i, block in enumerate(getattr(transformer, stack))
+        ]
+
+    def modulation(self, block: nn.Module) -> tuple[str, ...]:
+        return ()
+
+    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
+        more = () if targets == "attention" else self.feed_forward
+        return present(block, self.attention + more)
+
+    def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
+        """(B, C, H, W), not packed."""
+        config = pipe.vae.config
+        latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
+        return (latent - config.shift_factor) * config.scaling_factor
+
+    def merged(self, given: dict, factor: int) -> dict:
+        new = {self.latents: merge(given[self.latents], factor)}
+        if "img_ids" in given:
+            new["img_ids"] = middles(given["img_ids"], factor)
+        return given | new
+
+    def velocity(self, output: object) -> Tensor:
+        return output[0]
+
+    def paint(
+        self,
+        pipe: DiffusionPipeline,
+        where: torch.device,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        **given: object,
+    ) -> list[Image.Image]:
+        """The library's own sampling of encoded captions, a seed a picture. It works on `where`, which
+        may be RAM while the transformer is on the card; the library would ask the transformer's
+        weights. given: more arguments of the pipeline's call."""
+        here = {"_execution_device": property(lambda _: where)}
+        parts = {name: part if name in _PAINTS else None for name, part in pipe.components.items()}
+        images = type(self.pipeline.__name__, (self.pipeline,), here)(**parts)
+        images.set_progress_bar_config(disable=True)
+        return images(
+            height=sampling.side_px,
+            width=sampling.side_px,
+            num_inference_steps=sampling.steps,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            **given,
+        ).images
+
+
+def present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that modules inside the block have."""
+    inside = {name for name, _ in block.named_modules()}
+    return tuple(name for name in names if name in inside)

@@ -1,0 +1,118 @@
+"""FLUX.1: 19 double and 38 single blocks in the big one; text and image run as two streams through
+both.
+
+Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states, temb) and
+returns (text, image); the head reads image tokens only; text tokens have position 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from PIL import Image
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.diffusers_family import LibraryFamily, present
+from blockskip.models.families.streams import Streams, TextAndImage
+from blockskip.models.lora import flux_names
+from blockskip.models.lora.comfyui_workflow import workflow
+from blockskip.models.sources import Source, flux_checkpoint
+
+_MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
+
+
+class Flux(LibraryFamily):
+    """See models/families/base.py for what each member means."""
+
+    pipeline, transformer, encoder = FluxPipeline, FluxTransformer2DModel, T5EncoderModel
+    stacks = ("transformer_blocks", "single_transformer_blocks")
+    patches = ("x_embedder", "proj_out")
+    feed_forward = (
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+        *("proj_mlp", "proj_out"),  # of single blocks
+    )
+    batched = ("hidden_states", "encoder_hidden_states", "temb")
+    embedders = ("x_embedder", "context_embedder")
+    names = flux_names
+    workflow = staticmethod(workflow)
+    large = ("transformer", "text_encoder_2")
+
+    def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
+        if isinstance(source, Source) and not source.whole:
+            return self.ready(flux_checkpoint.assemble(source, dtype))
+        return super().load(source, dtype)
+
+    def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
+        if not source.whole:
+            return self.ready(flux_checkpoint.assemble(source, dtype, bare=self.large))
+        return super().open(source, dtype)
+
+    def text_encoders(self, pipe: FluxPipeline) -> list[nn.Module]:
+        return [pipe.text_encoder, pipe.text_encoder_2]
+
+    def streams(self, block: nn.Module) -> Streams:
+        return TextAndImage()
+
+    def modulation(self, block: nn.Module) -> tuple[str, ...]:
+        return present(block, _MODULATION)
+
+    def encode_text(self, pipe: FluxPipeline, captions: Sequence[str], tokens: int) -> Text:
+        embeds, pooled, _ = pipe.encode_prompt(
+            list(captions), None, device=pipe.text_encoder.device, max_sequence_length=tokens
+        )
+        return Text(embeds, pooled)
+
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        config = transformer.config
+        return tokens, config.joint_attention_dim, config.pooled_projection_dim
+
+    def encode_images(self, pipe: FluxPipeline, pixels: Tensor) -> Tensor:
+        latent = super().encode_images(pipe, pixels)
+        return FluxPipeline._pack_latents(latent, *latent.shape)
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        cells = side_px // self.pixel_multiple
+        ids = FluxPipeline._prepare_latent_image_ids(1, cells, cells, noisy.device, torch.float32)
+        # a guidance-distilled model trains at guidance 1 (docs/method.md §1.3)
+        strength = torch.ones(len(t), device=noisy.device) if guidance else None
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "pooled_projections": text.beside,
+            "timestep": t,
+            "img_ids": ids,
+            "guidance": strength,
+            "return_dict": False,
+            "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=noisy.device),
+        }
+
+    def sample(
+        self,
+        pipe: FluxPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        distilled = pipe.transformer.config.guidance_embeds
+        guided = sampling.guidance > 1 and not distilled
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
+            prompt_embeds=text.embeds,
+            pooled_prompt_embeds=text.beside,
+            negative_prompt_embeds=negative.embeds if guided else None,
+            negative_pooled_prompt_embeds=negative.beside if guided else None,
+            true_cfg_scale=sampling.guidance if guided else 1.0,
+            guidance_scale=sampling.guidance if distilled else 1.0,
+        )
+
+
+FAMILY = Flux

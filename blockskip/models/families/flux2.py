@@ -1,0 +1,170 @@
+"""FLUX.2 klein: double blocks, then single blocks over text and image as one sequence; Qwen3.
+
+Facts read from diffusers 0.42.1: all blocks of a kind share one modulation, made beside them of t alone
+(klein has no guidance embedding); text goes first and nothing masks its padding; a token's embedding
+is the hidden states of three of the text encoder's layers, one after the other; a latent's statistics
+are those of the VAE's batch norm, over 2 x 2 patches. The base model is guided by the empty prompt,
+the distilled one is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
+
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Qwen3ForCausalLM
+
+from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.diffusers_family import LibraryFamily
+from blockskip.models.families.streams import Joint, Streams, TextAndImage
+from blockskip.models.lora.names import LibraryNames
+
+# attention and feed-forward of a single block share their linears: no choice there
+_SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
+_LAYERS = (9, 18, 27)  # of Qwen3: those after which the library's pipeline takes hidden states
+
+
+class Flux2(LibraryFamily):
+    """See models/families/base.py for what each member means."""
+
+    pipeline, transformer = Flux2KleinPipeline, Flux2Transformer2DModel
+    encoder = Qwen3ForCausalLM
+    stacks = ("transformer_blocks", "single_transformer_blocks")
+    patches = ("x_embedder", "proj_out")
+    feed_forward = (
+        *("ff.linear_in", "ff.linear_out"),
+        *("ff_context.linear_in", "ff_context.linear_out"),
+    )
+    batched = (
+        "hidden_states",
+        "encoder_hidden_states",
+        "temb_mod_img",
+        "temb_mod_txt",
+        "temb_mod",
+    )
+    embedders = ("x_embedder", "context_embedder")
+    shared_modulation = (
+        "double_stream_modulation_img.linear",
+        "double_stream_modulation_txt.linear",
+        "single_stream_modulation.linear",
+    )
+    names = LibraryNames(
+        "flux-2-klein/lora",
+        "https://github.com/black-forest-labs/flux2",
+        "flux2-klein",
+        comfy=r"(transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+        r"|ff(_context)?\.linear_(in|out))"
+        r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out))",
+    )
+
+    def text_encoders(self, pipe: Flux2KleinPipeline) -> list[nn.Module]:
+        """Without its head over the vocabulary, which nobody asks."""
+        return [pipe.text_encoder.model]
+
+    def streams(self, block: nn.Module) -> Streams:
+        return Joint() if isinstance(block, Flux2SingleTransformerBlock) else TextAndImage()
+
+    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
+        if isinstance(block, Flux2SingleTransformerBlock):
+            return _SINGLE
+        return super().lora_targets(block, targets)
+
+    def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
+        embeds = pipe._get_qwen3_prompt_embeds(
+            text_encoder=_Tapped(pipe.text_encoder.model),
+            tokenizer=pipe.tokenizer,
+            prompt=list(captions),
+            max_sequence_length=tokens,
+            hidden_states_layers=list(_LAYERS),
+        )
+        return Text(embeds, embeds.new_zeros(len(captions), 0))
+
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.joint_attention_dim, 0
+
+    def encode_images(self, pipe: Flux2KleinPipeline, pixels: Tensor) -> Tensor:
+        vae = pipe.vae
+        latent = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+        latent = Flux2KleinPipeline._patchify_latents(latent)
+        mean, variance = (
+            numbers.to(latent)[:, None, None]
+            for numbers in (vae.bn.running_mean, vae.bn.running_var)
+        )
+        return Flux2KleinPipeline._pack_latents(
+            (latent - mean) / (variance + vae.config.batch_norm_eps).sqrt()
+        )
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        cells = side_px // self.pixel_multiple
+        image_ids = Flux2KleinPipeline._prepare_latent_ids(torch.empty(1, 0, cells, cells))
+        text_ids = Flux2KleinPipeline._prepare_text_ids(text.embeds[:1])
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "timestep": t,
+            "img_ids": image_ids.to(noisy.device),
+            "txt_ids": text_ids.to(noisy.device),
+            "guidance": None,
+            "return_dict": False,
+        }
+
+    def sample(
+        self,
+        pipe: Flux2KleinPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
+            prompt_embeds=text.embeds,
+            negative_prompt_embeds=negative.embeds,
+            guidance_scale=1.0 if pipe.config.is_distilled else sampling.guidance,
+        )
+
+
+class _Enough(Exception):
+    """The layers after the last one that is wanted need not work."""
+
+
+class _Tapped(nn.Module):
+    """A text encoder that gives the hidden states after `_LAYERS`, by number.
+
+    transformers itself would listen to the blocks, which are inside wrappers here and work on one
+    caption at a time; this listens to whatever stands in their places.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
+
+    def forward(self, output_hidden_states: bool, **given: object) -> SimpleNamespace:
+        states: dict[int, Tensor] = {}
+
+        def keep(number: int, output: Tensor) -> None:
+            states[number] = output
+            if number == _LAYERS[-1]:
+                raise _Enough
+
+        with ExitStack() as stack:
+            for number in _LAYERS:
+                handle = self.encoder.layers[number - 1].register_forward_hook(
+                    lambda _module, _given, output, number=number: keep(number, output)
+                )
+                stack.callback(handle.remove)
+            with suppress(_Enough):
+                self.encoder(**given)
+        return SimpleNamespace(hidden_states=states)
+
+
+FAMILY = Flux2

@@ -1,0 +1,121 @@
+"""Qwen-Image: 60 double blocks, Qwen2.5-VL for text, a video VAE that sees one frame.
+
+Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states,
+encoder_hidden_states_mask, temb) and gives (text, image); the head reads image tokens only. A
+caption stands in a system's and a user's turn, and the states of the first 34 tokens, which say what
+to describe, are dropped. There is no embedded guidance: pictures are made with true classifier-free
+guidance, and nothing is said by a space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.diffusers_family import LibraryFamily
+from blockskip.models.families.streams import Streams, TextAndImage
+from blockskip.models.lora.names import LibraryNames
+
+
+class QwenImage(LibraryFamily):
+    """See models/families/base.py for what each member means."""
+
+    pipeline, transformer = QwenImagePipeline, QwenImageTransformer2DModel
+    encoder = Qwen2_5_VLForConditionalGeneration
+    feed_forward = (
+        *("img_mlp.net.0.proj", "img_mlp.net.2"),
+        *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
+    )
+    batched = ("hidden_states", "encoder_hidden_states", "encoder_hidden_states_mask", "temb")
+    embedders = ("img_in", "txt_norm", "txt_in")
+    # OneTrainer's and musubi-tuner's spelling in the header
+    names = LibraryNames(
+        "Qwen-Image/lora",
+        "https://github.com/QwenLM/Qwen-Image",
+        "qwen-image",
+        comfy=r"transformer_blocks\.\d+\."
+        r"(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+        r"|(img|txt)_(mlp\.net\.(0\.proj|2)|mod\.1))",
+    )
+
+    def text_encoders(self, pipe: QwenImagePipeline) -> list[nn.Module]:
+        """What reads words; what sees, and what would speak, is never brought."""
+        return [pipe.text_encoder.model.language_model]
+
+    def streams(self, block: nn.Module) -> Streams:
+        return TextAndImage()
+
+    def modulation(self, block: nn.Module) -> tuple[str, ...]:
+        return ("img_mod.1", "txt_mod.1")
+
+    def encode_text(self, pipe: QwenImagePipeline, captions: Sequence[str], tokens: int) -> Text:
+        (encoder,) = self.text_encoders(pipe)
+        template, dropped = pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx
+        given = pipe.tokenizer(
+            [template.format(caption or " ") for caption in captions],
+            padding="max_length",
+            padding_side="right",
+            max_length=dropped + tokens,
+            truncation=True,
+            return_tensors="pt",
+        ).to(encoder.device)
+        # one row for all captions, as their blocks see them one by one; the same in three axes
+        places = torch.arange(dropped + tokens, device=encoder.device).expand(3, 1, -1)
+        states = encoder(given.input_ids, given.attention_mask, places, use_cache=False)[0]
+        mask = given.attention_mask[:, dropped:].to(states.dtype)
+        return Text(states[:, dropped:] * mask[:, :, None], mask)
+
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.joint_attention_dim, tokens
+
+    def encode_images(self, pipe: QwenImagePipeline, pixels: Tensor) -> Tensor:
+        config = pipe.vae.config
+        frames = pixels.to(pipe.vae.dtype).unsqueeze(2)
+        latent = pipe.vae.encode(frames).latent_dist.mode().squeeze(2)
+        mean, std = (
+            torch.tensor(numbers).to(latent)[:, None, None]
+            for numbers in (config.latents_mean, config.latents_std)
+        )
+        return QwenImagePipeline._pack_latents((latent - mean) / std, *latent.shape)
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        cells = side_px // self.pixel_multiple
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "encoder_hidden_states_mask": text.beside,
+            "timestep": t,
+            "img_shapes": [[(1, cells, cells)]] * len(noisy),
+            "return_dict": False,
+        }
+
+    def sample(
+        self,
+        pipe: QwenImagePipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        guided = sampling.guidance > 1
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
+            prompt_embeds=text.embeds,
+            prompt_embeds_mask=text.beside,
+            negative_prompt_embeds=negative.embeds if guided else None,
+            negative_prompt_embeds_mask=negative.beside if guided else None,
+            true_cfg_scale=sampling.guidance,
+            max_sequence_length=text.embeds.shape[1],
+        )
+
+
+FAMILY = QwenImage

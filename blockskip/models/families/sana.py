@@ -1,0 +1,119 @@
+"""SANA: linear attention, text by cross attention, a VAE of 32 pixels a cell, Gemma-2.
+
+Facts read from diffusers 0.42.1: a block takes everything by position and gives image tokens; every
+block reads the projected caption, so the projection works in every step; modulation is one linear for
+all blocks. The model predicts velocity at timesteps 0 … 1000. A caption gets the instruction that the
+pipeline gives it, the empty one none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import SanaPipeline, SanaTransformer2DModel
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Gemma2Model
+
+from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.diffusers_family import LibraryFamily
+from blockskip.models.families.streams import Alone, Streams
+from blockskip.models.lora import sana_names
+
+
+class Sana(LibraryFamily):
+    """See models/families/base.py for what each member means."""
+
+    pipeline, transformer, encoder = SanaPipeline, SanaTransformer2DModel, Gemma2Model
+    patch = 1
+    patches = ("patch_embed.proj", "proj_out")
+    attention = (
+        *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+    )
+    # of convolutions, which tools that load LoRAs of SANA do not all know
+    feed_forward = ()
+    pixel_multiple = 32
+    batched = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask", "timestep")
+    embedders = ("patch_embed",)
+    reads_text = True
+    shared_modulation = ("time_embed.linear",)
+    names = sana_names
+    timestep_scale = 1.0
+
+    def ready(self, pipe: SanaPipeline) -> SanaPipeline:
+        self.timestep_scale = pipe.transformer.config.timestep_scale
+        return super().ready(pipe)
+
+    def streams(self, block: nn.Module) -> Streams:
+        return Alone()
+
+    def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
+        pipe.text_encoder.config.use_cache = (
+            False  # captions go through a block one by one, and would share it
+        )
+        instruction, read = _instruction(pipe), {}
+        for asked in (True, False):  # the instruction goes before all captions of a call or none
+            if some := sorted({caption for caption in captions if bool(caption) == asked}):
+                embeds, mask, *_ = pipe.encode_prompt(
+                    some,
+                    do_classifier_free_guidance=False,
+                    device=pipe.text_encoder.device,
+                    max_sequence_length=tokens,
+                    complex_human_instruction=instruction if asked else None,
+                )
+                read |= {caption: Text(embeds, mask).rows([i]) for i, caption in enumerate(some)}
+        return Text.cat([read[caption] for caption in captions])
+
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        return tokens, transformer.config.caption_channels, tokens
+
+    def encode_images(self, pipe: SanaPipeline, pixels: Tensor) -> Tensor:
+        latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent
+        return latent * pipe.vae.config.scaling_factor
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "encoder_attention_mask": text.beside,
+            "timestep": t * 1000 * self.timestep_scale,
+            "return_dict": False,
+        }
+
+    def sample(
+        self,
+        pipe: SanaPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        try:
+            return self.paint(
+                pipe,
+                text.embeds.device,
+                sampling,
+                seeds,
+                prompt=None,
+                prompt_embeds=text.embeds,
+                prompt_attention_mask=text.beside,
+                negative_prompt=None,
+                negative_prompt_embeds=negative.embeds,
+                negative_prompt_attention_mask=negative.beside,
+                guidance_scale=sampling.guidance,
+                use_resolution_binning=False,
+            )
+        except UnboundLocalError as error:  # all that the library makes of a VAE without room
+            raise torch.OutOfMemoryError("The VAE had no room for the picture.") from error
+
+
+def _instruction(pipe: SanaPipeline) -> list[str]:
+    """What the library's own pipeline puts before every caption."""
+    import inspect
+
+    return inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"].default
+
+
+FAMILY = Sana

@@ -1,0 +1,111 @@
+"""Stable Diffusion 3.5, medium and large: 24 and 38 joint blocks; CLIP-L, CLIP-G and T5 read captions.
+
+Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states, temb) and
+returns (text, image), the last one None for text. In medium the first 13 blocks have a second
+attention, of the image with itself. In attention the image stands before the text. Positions are a
+table that the image embedder adds. The model predicts velocity at timesteps 0 … 1000. The text is
+CLIP's tokens (77), and behind them T5's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from PIL import Image
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.diffusers_family import JOINT_ATTENTION, LibraryFamily
+from blockskip.models.families.streams import Streams, TextAndImage
+from blockskip.models.lora.names import LibraryNames
+
+CLIP_TOKENS = 77  # that both of its tokenizers make
+_OF_TEXT_ALONE = ("attn.add_q_proj",)
+
+
+class StableDiffusion3(LibraryFamily):
+    """See models/families/base.py for what each member means."""
+
+    pipeline, transformer = StableDiffusion3Pipeline, SD3Transformer2DModel
+    encoder = T5EncoderModel
+    large = ("transformer", "text_encoder_3")
+    attention = (
+        *JOINT_ATTENTION,
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+    )
+    feed_forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+    batched = ("hidden_states", "encoder_hidden_states", "temb")
+    embedders = ("pos_embed", "context_embedder")
+    names = LibraryNames(
+        "stable-diffusion-3-5/lora",
+        "https://github.com/Stability-AI/sd3.5",
+        "sd3.5",
+        comfy=rf"transformer_blocks\.\d+\.({'|'.join(map(re.escape, attention + feed_forward))})",
+    )
+
+    def text_encoders(self, pipe: StableDiffusion3Pipeline) -> list[nn.Module]:
+        return [pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3]
+
+    def streams(self, block: nn.Module) -> Streams:
+        return TextAndImage(image_first=True)
+
+    def modulation(self, block: nn.Module) -> tuple[str, ...]:
+        return "norm1.linear", "norm1_context.linear"
+
+    def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
+        """The last block gives no text: what asks for it there could learn nothing."""
+        names = super().lora_targets(block, targets)
+        return tuple(n for n in names if n not in _OF_TEXT_ALONE or not block.context_pre_only)
+
+    def encode_text(
+        self, pipe: StableDiffusion3Pipeline, captions: Sequence[str], tokens: int
+    ) -> Text:
+        """tokens: T5's; CLIP's, as many as its tokenizer has (77), stand before them."""
+        embeds, _, pooled, _ = pipe.encode_prompt(
+            list(captions),
+            None,
+            None,
+            device=pipe.text_encoder.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=tokens,
+        )
+        return Text(embeds, pooled)
+
+    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+        config = transformer.config
+        return CLIP_TOKENS + tokens, config.joint_attention_dim, config.pooled_projection_dim
+
+    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+        return {
+            "hidden_states": noisy,
+            "encoder_hidden_states": text.embeds,
+            "pooled_projections": text.beside,
+            "timestep": t * 1000,
+            "return_dict": False,
+        }
+
+    def sample(
+        self,
+        pipe: StableDiffusion3Pipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> list[Image.Image]:
+        return self.paint(
+            pipe,
+            text.embeds.device,
+            sampling,
+            seeds,
+            prompt_embeds=text.embeds,
+            pooled_prompt_embeds=text.beside,
+            negative_prompt_embeds=negative.embeds,
+            negative_pooled_prompt_embeds=negative.beside,
+            guidance_scale=sampling.guidance,
+        )
+
+
+FAMILY = StableDiffusion3

@@ -1,0 +1,100 @@
+"""A ComfyUI workflow for a FLUX.1 LoRA: open it (or drop it on the canvas) and press Run.
+
+Stock nodes only, in the JSON that ComfyUI's own canvas saves (LiteGraph, version 0.4). Values stand
+in each node's own widget order; KSampler's second one is the canvas's own “control after generate”.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blockskip.core.presets import ModelRow
+
+
+def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> dict:
+    """A ComfyUI workflow of stock nodes that uses the LoRA, in the form its canvas opens.
+
+    demo: the LoRA is one of the demo model, which ComfyUI cannot load; the note says so.
+    """
+    # BFL's own file names
+    side, name = (
+        (1024, "flux1-dev") if demo else (row.native_px, row.name.replace("flux-", "flux1-"))
+    )
+    note = (
+        f"Put {lora_file} into ComfyUI's models/loras and press R. If {name}.safetensors, "
+        "clip_l, t5xxl or ae are called otherwise here, choose them in the nodes on the left."
+    )
+    if demo:
+        note = (
+            "This LoRA belongs to the studio's small demo model, which ComfyUI cannot load: it "
+            "only shows what a workflow looks like. " + note
+        )
+    # node: inputs from which node, its one output, widget values in the node's own order
+    table = {
+        "UNETLoader": ({}, "MODEL", [f"{name}.safetensors", "default"]),
+        "DualCLIPLoader": (
+            {},
+            "CLIP",
+            ["clip_l.safetensors", "t5xxl_fp16.safetensors", "flux", "default"],
+        ),
+        "VAELoader": ({}, "VAE", ["ae.safetensors"]),
+        "LoraLoaderModelOnly": ({"model": "UNETLoader"}, "MODEL", [lora_file, 1.0]),
+        "CLIPTextEncode": ({"clip": "DualCLIPLoader"}, "CONDITIONING", [prompt]),
+        "FluxGuidance": ({"conditioning": "CLIPTextEncode"}, "CONDITIONING", [3.5]),
+        "ConditioningZeroOut": ({"conditioning": "CLIPTextEncode"}, "CONDITIONING", []),
+        "EmptySD3LatentImage": ({}, "LATENT", [side, side, 1]),
+        "KSampler": (
+            {
+                "model": "LoraLoaderModelOnly",
+                "positive": "FluxGuidance",
+                "negative": "ConditioningZeroOut",
+                "latent_image": "EmptySD3LatentImage",
+            },
+            "LATENT",
+            [0, "fixed", 20, 1.0, "euler", "simple", 1.0],
+        ),
+        "VAEDecode": ({"samples": "KSampler", "vae": "VAELoader"}, "IMAGE", []),
+        "SaveImage": ({"images": "VAEDecode"}, "", [Path(lora_file).stem]),
+        "Note": ({}, "", [note]),
+    }
+    return _graph(table)
+
+
+def _graph(table: dict[str, tuple[dict[str, str], str, list]]) -> dict:
+    """LiteGraph's JSON of nodes with at most one output each, laid out in columns from left to
+    right."""
+    ids = {kind: index for index, kind in enumerate(table, start=1)}
+    links, column, rows = [], {}, {}
+    nodes = {}
+    for kind, (inputs, output, widgets) in table.items():
+        column[kind] = 1 + max((column[source] for source in inputs.values()), default=-1)
+        row = rows[column[kind]] = rows.get(column[kind], -1) + 1
+        taken = []
+        for slot, (name, source) in enumerate(inputs.items()):
+            links.append([len(links) + 1, ids[source], 0, ids[kind], slot, table[source][1]])
+            taken.append({"name": name, "type": table[source][1], "link": len(links)})
+            nodes[source]["outputs"][0]["links"].append(len(links))
+        given = [{"name": output, "type": output, "slot_index": 0, "links": []}] if output else []
+        nodes[kind] = {
+            "id": ids[kind],
+            "type": kind,
+            "pos": [420 * column[kind], 240 * row],
+            "size": [360, 180],
+            "flags": {},
+            "order": ids[kind] - 1,
+            "mode": 0,
+            "inputs": taken,
+            "outputs": given,
+            "properties": {"Node name for S&R": kind},
+            "widgets_values": widgets,
+        }
+    return {
+        "last_node_id": len(nodes),
+        "last_link_id": len(links),
+        "nodes": list(nodes.values()),
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }

@@ -1,0 +1,236 @@
+"""Trained LoRA → a .safetensors file for ComfyUI, diffusers or kohya's tools; reopened and checked.
+
+    comfyui    diffusers' names, nothing about scale anywhere; ComfyUI and diffusers both load it
+    diffusers  the same tensors, with the LoRA's settings in the header, as diffusers itself writes
+    them
+    kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, ComfyUI
+    native     the names of the model's makers, q/k/v fused; for ComfyUI's custom nodes
+
+Which of them a model has, its names say (models/families/base.py). alpha = rank in all of them: ComfyUI
+never reads the scale in a header, and diffusers refuses a file that states it twice. Numbers are
+float32 for a float32 model; else float16, eight times finer than bfloat16, unless a tensor's values
+are too small for it. A file is written under another name and gets its own only after `verify` has
+reopened it; an older export stays until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockskip.core import files, safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
+from blockskip.models.families.base import family
+from blockskip.models.lora.metadata import (
+    DIFFUSERS,
+    adapter_metadata,
+    content_hash,
+    data_uri,
+    metadata,
+)
+from blockskip.models.lora.names import PREFIX
+from blockskip.models.lora.protocol import LoraNames
+
+_SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # A, B; else diffusers':
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checked file. keys: tensors in it. modules: linear layers adapted. workflow: for
+    ComfyUI."""
+
+    path: Path
+    format: str
+    keys: int
+    modules: int
+    bytes: int
+    workflow: Path | None = None
+
+
+def export_lora(
+    lora: dict[str, Tensor],
+    out: Path,
+    *,
+    format: str,
+    settings: Settings,
+    row: ModelRow,
+    started: str,
+    num_photos: int,
+    step: int,
+    thumbnail: Image.Image | None = None,
+) -> Exported:
+    """Write a LoRA and check what was written; equal arguments give equal bytes.
+
+    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), trained at
+    alpha = rank. out: a file, or a folder to put one in. started: ISO date of the run's start.
+    Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
+    *.bad.
+    """
+    names = family(row.family).names
+    if format not in names.FORMATS:
+        raise UserError(
+            f"LoRAs of {row.title} are not exported in {format}'s format.",
+            f"Use {' or '.join(names.FORMATS)}.",
+        )
+    out = _target(out, settings)
+    modules = _modules(lora, names, out.name)
+    tensors = _stored(names.renamed(format, lora, row.width), row)
+    header = metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
+    if format == "diffusers":
+        header |= adapter_metadata(lora, modules)
+    if thumbnail is not None:
+        header["modelspec.thumbnail"] = data_uri(thumbnail)
+    unchecked = out.with_name(f"{out.stem}.unchecked{out.suffix}")
+    safetensors_files.save_tensors(unchecked, tensors, header)
+    try:
+        try:
+            verify(unchecked, modules, format=format, names=names, called=out.name)
+        except UserError:
+            files.replace(unchecked, out.with_name(f"{out.name}.bad"))
+            raise
+        files.replace(unchecked, out)
+    except OSError as error:
+        raise files.disk_error(out, error) from error
+    return Exported(
+        out,
+        format,
+        len(tensors),
+        len(modules),
+        out.stat().st_size,
+        _write_workflow(out, format, settings, row),
+    )
+
+
+def verify(
+    path: Path, modules: Collection[str], *, format: str, names: LoraNames, called: str = ""
+) -> None:
+    """Reopen a file: all keys known and paired, shapes fit, numbers finite, some update not zero.
+
+    modules: the linears it must adapt, all and only these. called: its name in messages. Raises
+    UserError.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    called = called or path.name
+    try:
+        data = path.read_bytes()  # not mapped: Windows could not rename a mapped file
+        tensors = load(data)
+    except (OSError, SafetensorError) as error:
+        raise _broken(called, "it cannot be read back") from error
+    stated = safetensors_files.read_metadata(path).get("modelspec.hash_sha256")
+    if stated is not None and stated != content_hash(data):
+        raise _broken(called, "its content is not what was written")
+    _check_keys(tensors, modules, format, names, called)
+    down, up = _suffixes(format)
+    layers = [name.removesuffix(down) for name in tensors if name.endswith(down)]
+    for layer in layers:
+        _check_pair(
+            tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"), layer, called
+        )
+    if not any(_changes(tensors[layer + down], tensors[layer + up]) for layer in layers):
+        raise UserError(
+            f"{called} would change nothing: nothing has been learnt yet.",
+            "Let it train for some steps, then export again.",
+        )
+
+
+def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
+    """<name>.workflow.json beside the LoRA; for the demo model its note says what it cannot do."""
+    workflow = family(row.family).workflow
+    if format == "diffusers" or workflow is None:
+        return None
+    path = out.with_name(f"{out.stem}.workflow.json")
+    files.write_json(path, workflow(out.name, settings.subject_caption, row, row.demo))
+    return path
+
+
+def _stored(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
+    """The tensors as they are saved, sorted by name (see the module's text for the kind of
+    number)."""
+    full = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
+    if row.dtype == "float32" or not all(_fits_half(tensor) for tensor in full.values()):
+        return full
+    return {
+        name: tensor if name.endswith(".alpha") else tensor.half() for name, tensor in full.items()
+    }
+
+
+def _fits_half(tensor: Tensor) -> bool:
+    """Whether float16 moves no value by more than a thousandth of the tensor's largest."""
+    return bool((tensor - tensor.half().float()).abs().max() <= tensor.abs().max() / 1024)
+
+
+def _modules(lora: dict[str, Tensor], names: LoraNames, called: str) -> list[str]:
+    """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them
+    all."""
+    found: dict[str, int] = {}
+    for key in lora:
+        suffix = next((s for s in DIFFUSERS if key.endswith(s)), "")
+        module = key.removeprefix(PREFIX).removesuffix(suffix)
+        if not suffix or not key.startswith(PREFIX) or not names.is_comfy_key(module):
+            raise _broken(called, f"no program would know the part “{key}”")
+        found[module] = found.get(module, 0) + 1
+    for module, count in found.items():
+        if count != 2:
+            raise _broken(called, f"half of the pair is missing in {module}")
+    return sorted(found)
+
+
+def _check_keys(
+    tensors: dict[str, Tensor],
+    modules: Collection[str],
+    format: str,
+    names: LoraNames,
+    called: str,
+) -> None:
+    """Exactly the keys that programs look for, no more and no fewer."""
+    suffixes = (*_suffixes(format), ".alpha") if format == "kohya" else _suffixes(format)
+    layers = names.renamed_modules(format, modules)
+    expected = {layer + suffix for layer in layers for suffix in suffixes}
+    if missing := sorted(expected - tensors.keys()):
+        raise _broken(called, f"{missing[0]} is missing")
+    if stray := sorted(tensors.keys() - expected):
+        raise _broken(called, f"no program would know the part “{stray[0]}”")
+
+
+def _check_pair(down: Tensor, up: Tensor, alpha: Tensor | None, layer: str, called: str) -> None:
+    if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1] or not down.shape[0]:
+        raise _broken(called, f"the shapes of {layer} do not fit together")
+    if alpha is not None and float(alpha) != down.shape[0]:
+        raise _broken(called, f"the scale of {layer} is not 1")
+    if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+        raise UserError(
+            f"{called} holds numbers that are not finite ({layer}).",
+            "The training ran away; train again with a lower learning rate.",
+        )
+
+
+def _changes(down: Tensor, up: Tensor) -> bool:
+    """Whether B·A is not zero: its squared norm is the trace of (BᵀB)(AAᵀ), two small matrices."""
+    down, up = down.double(), up.double()
+    return bool(((up.T @ up) * (down @ down.T)).sum() > 0)
+
+
+def _target(out: Path, settings: Settings) -> Path:
+    if out.is_dir():
+        out = out / f"{settings.trigger}-{settings.class_name}.safetensors"
+    return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
+
+
+def _suffixes(format: str) -> tuple[str, str]:
+    return _SUFFIXES.get(format, DIFFUSERS)
+
+
+def _broken(called: str, what: str) -> UserError:
+    return UserError(
+        f"{called} is not a whole LoRA: {what}.",
+        "Export it again; if this comes back, tell us and attach the doctor's report.",
+    )

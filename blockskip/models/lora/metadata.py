@@ -1,0 +1,98 @@
+"""What the header of a LoRA file says: for model managers, for diffusers, and of its own content."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Collection
+
+from PIL import Image
+from torch import Tensor
+
+from blockskip import __version__
+from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
+from blockskip.models.families.base import family
+from blockskip.models.lora.names import PREFIX
+
+THUMBNAIL_PX = 256
+DIFFUSERS = (".lora_A.weight", ".lora_B.weight")
+
+
+def metadata(
+    tensors: dict[str, Tensor],
+    format: str,
+    settings: Settings,
+    row: ModelRow,
+    started: str,
+    num_photos: int,
+    step: int,
+    output: str,
+) -> dict[str, str]:
+    """The header that model managers read: ModelSpec 1.0.1, and the `ss_` keys of sd-scripts."""
+    from safetensors.torch import save
+
+    phrase = f"{settings.trigger} {settings.class_name}"
+    rank = str(settings.rank)
+    names = family(row.family).names
+    made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
+    only = (
+        " It fits this studio's small demo model only; no real model can use it."
+        if row.demo
+        else ""
+    )
+    digest = content_hash(save(tensors))
+    header = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"blockskip-{row.name}/lora" if row.demo else names.ARCHITECTURE,
+        "modelspec.implementation": names.IMPLEMENTATION,
+        "modelspec.title": f"{phrase} – {row.title}",
+        "modelspec.date": started,
+        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {made}.{only}",
+        "modelspec.trigger_phrase": phrase,
+        "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
+        "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
+        "modelspec.license": row.licence,
+        "modelspec.hash_sha256": digest,
+        "ss_output_name": output,
+        "ss_base_model_version": f"blockskip-{row.name}" if row.demo else names.BASE_MODEL,
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "ss_steps": str(step),
+        "ss_num_train_images": str(num_photos),
+        "ss_training_comment": made,
+        "ss_tag_frequency": json.dumps({"photos": {phrase: num_photos}}, ensure_ascii=False),
+        "sshs_model_hash": digest.removeprefix("0x"),
+    }
+    if format == "kohya":
+        header |= {"ss_network_module": names.KOHYA_MODULE, "ss_v2": "False"}
+    return header
+
+
+def adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[str, str]:
+    """What diffusers' own `save_lora_weights` writes. Left out when ranks differ: diffusers then
+    reads each layer's rank from its tensors, with the same scale of 1."""
+    ranks = {lora[f"{PREFIX}{module}{DIFFUSERS[0]}"].shape[0] for module in modules}
+    if len(ranks) > 1:
+        return {}
+    (rank,) = ranks
+    config = {"r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
+    packed = {PREFIX + key: value for key, value in config.items()}
+    return {"lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
+
+
+def content_hash(data: bytes) -> str:
+    """ModelSpec's hash_sha256: over a safetensors file's content, the header left out."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    return f"0x{hashlib.sha256(data[start:]).hexdigest()}"
+
+
+def data_uri(image: Image.Image) -> str:
+    """At most 256 pixels a side, < 200 kB: ComfyUI reads no header above 1 MiB."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

@@ -1,0 +1,76 @@
+"""Names of SANA's linear layers: diffusers', and those of its makers' own model (native).
+
+Stock ComfyUI has no SANA. A custom node for it has the makers' model, and ComfyUI's own LoRA loader
+then knows the makers' names only, in which q, k and v (for text: k and v) are one layer.
+
+Read from diffusers' `scripts/convert_sana_to_diffusers.py`, ComfyUI_ExtraModels' `Sana/` and
+ComfyUI's `comfy/lora.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from blockskip.models.lora.names import gathered, library_modules
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ARCHITECTURE = "sana/lora"  # OneTrainer's spelling
+IMPLEMENTATION = "https://github.com/NVlabs/Sana"
+BASE_MODEL = "sana"
+FORMATS = ("comfyui", "diffusers", "native")
+IN_COMFYUI = False
+
+_BLOCK = re.compile(r"transformer_blocks\.([0-9]+)\.(.+)")
+# layer of a block → (its name in the makers' model, part of it)
+_NATIVE = {
+    "attn1.to_q": ("attn.qkv", 0),
+    "attn1.to_k": ("attn.qkv", 1),
+    "attn1.to_v": ("attn.qkv", 2),
+    "attn1.to_out.0": ("attn.proj", 0),
+    "attn2.to_q": ("cross_attn.q_linear", 0),
+    "attn2.to_k": ("cross_attn.kv_linear", 0),
+    "attn2.to_v": ("cross_attn.kv_linear", 1),
+    "attn2.to_out.0": ("cross_attn.proj", 0),
+}
+_PARTS = {"attn.qkv": 3, "cross_attn.kv_linear": 2}
+
+
+def is_comfy_key(name: str) -> bool:
+    """Whether both names of this layer are known."""
+    match = _BLOCK.fullmatch(name)
+    return match is not None and match[2] in _NATIVE
+
+
+def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
+    """See base.LoraNames."""
+    if format != "native":
+        return library_modules(modules)
+    return {_native(module)[0] for module in modules}
+
+
+def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    """See base.LoraNames. Native: `diffusion_model.<layer>.{lora_A, lora_B}.weight`."""
+    if format != "native":
+        return lora
+    out: dict[str, Tensor] = {}
+    for layer, (down, up) in gathered(lora, _native, lambda layer: _heights(layer, width)).items():
+        out |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    return out
+
+
+def _native(module: str) -> tuple[str, int]:
+    """(the makers' layer, part in it). Raises KeyError for a layer that is not in the table."""
+    match = _BLOCK.fullmatch(module)
+    if match is None:
+        raise KeyError(module)
+    name, part = _NATIVE[match[2]]
+    return f"diffusion_model.blocks.{match[1]}.{name}", part
+
+
+def _heights(layer: str, width: int) -> tuple[int, ...]:
+    """Output rows of the parts of a fused layer."""
+    return (width,) * _PARTS.get(layer.split(".", 3)[3], 0)

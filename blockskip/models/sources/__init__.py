@@ -1,0 +1,122 @@
+"""Where a model's weights come from: a folder in diffusers' layout (the demo model is one), a
+ComfyUI folder, single files, or the hub.
+
+What was chosen is remembered in `models.json` in the data folder. Caches and runs are keyed by what
+the weights are (`Source.fingerprint`), never by a name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from blockskip.core import presets, processes
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ROOT
+from blockskip.core.presets import ModelRow
+from blockskip.models.sources import comfyui, hub, registry
+from blockskip.models.sources.availability import Offer, offers, state
+from blockskip.models.sources.comfyui import found_in_comfyui
+from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
+from blockskip.models.sources.entry import Entry
+from blockskip.models.sources.layouts import layouts
+from blockskip.models.sources.registry import find_model
+from blockskip.models.sources.source import Source
+from blockskip.models.sources.tensors import bits
+
+__all__ = ["Offer", "Source", "check", "comfyui_root", "copy_to_comfyui", "fetch", "find_model"]
+__all__ += ["found_in_comfyui", "loras_dir", "offers", "state", "use", "use_comfyui"]
+__all__ += ["use_comfyui_apart"]
+
+
+def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
+    """Download a model, or what is still missing of it. progress: told bytes here, bytes in all and
+    the file it is at. Raises UserError, also when what came is another model.
+
+    Nobody else may do so at the same time: `downloads.start` sees to that.
+    """
+    if (ROOT / row.source).exists():
+        return Source(row, ROOT / row.source)
+    source = Source(row, hub.fetch(row, lambda folder: check(Source(row, folder)), progress))
+    registry.remember(row, None)  # what was just asked for wins over what was chosen before
+    return source
+
+
+def use(row: ModelRow, paths: Sequence[Path]) -> Source:
+    """Take a model from a folder in diffusers' layout, a ComfyUI folder or single files, from now
+    on. Raises UserError when a part is missing."""
+    paths = [Path(path).expanduser().resolve() for path in paths]
+    if len(paths) == 1 and (paths[0] / "model_index.json").exists():
+        source = Source(row, paths[0])
+    else:
+        source = comfyui.gather(row, paths)
+    check(source)
+    registry.remember(row, source)
+    return source
+
+
+def use_comfyui(*folders: Path) -> list[Source]:
+    """Take every model that these ComfyUI folders hold whole from there, from now on: one folder,
+    or that of the models and that of the program, where they are apart.
+
+    Raises UserError, about the first real model, when they hold none.
+    """
+    folders = [folder.expanduser().resolve() for folder in folders]
+    if any(comfyui.is_comfyui(base) for folder in folders for base in comfyui.bases(folder)):
+        registry.remember_folders(folders)  # LoRAs go there, whatever models it has
+    found, problems = [], {}
+    for row in presets.model_rows().values():
+        if row.parts:
+            continue
+        try:
+            found.append(use(row, folders))
+        except UserError as error:
+            problems[row.name] = error
+    if not found:  # nobody looks for the demo model there
+        raise next(error for name, error in problems.items() if not presets.model_row(name).demo)
+    return found
+
+
+def use_comfyui_apart(*folders: Path) -> None:
+    """As `use_comfyui`, in a process of its own: looking at every weight takes torch, which the
+    studio's own process never loads. Takes some seconds. Raises UserError."""
+    words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
+    try:
+        answer = json.loads(processes.ask("blockskip", words, seconds=300))
+    except ValueError:
+        raise UserError("ComfyUI's files could not be looked at.", "Try again.") from None
+    if "error" in answer:
+        raise UserError(answer["error"], answer["remedy"])
+
+
+def check(source: Source) -> dict[str, dict]:
+    """Read every file's header and find every weight: part → {files, gib, precision, bits, note}.
+
+    bits: of a weight on average, scales and all. note: what its user should know of a packed GGUF,
+    else "". Raises UserError when a file is missing, cut short or of another model.
+    """
+    said = {}
+    for part in layouts(source.row).PARTS:
+        weights = source.weights(part).values()
+        stored = {weight.entry for weight in weights}
+        said[part] = {
+            "files": sorted({str(tensor.path) for tensor in stored}),
+            "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),
+            "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
+            "bits": round(bits(stored), 2),
+            "note": _note(stored),
+        }
+    return said
+
+
+def _note(stored: set[Entry]) -> str:
+    packed = next((tensor.path.name for tensor in stored if tensor.rounded), "")
+    if not packed:
+        return ""
+    return (
+        f"{packed} is a GGUF of {bits(stored):.1f} bits a weight: what is learnt on it starts from "
+        "these rounded weights and is as good as they are. The processor unpacks them each time "
+        "they pass: training, once a window; previews, once a step, unless NF4, int8 or RAM keeps "
+        "them."
+    )

@@ -1,0 +1,193 @@
+"""Where weights lie on disk, and how one of them is read: an index {parameter: Stored}, and a reader.
+
+A tensor is read straight into the memory it is to live in (or into a staging buffer), so the file is
+never mapped: none of its pages count as ours, nothing is read twice, and Windows may still replace
+it. The library's own reader maps the whole file and keeps touched pages in the process, which on a
+24 GB checkpoint is what must not happen (docs/method.md §1.4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blockskip.core import safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.safetensors_files import DTYPES
+
+_AT_ONCE = 4  # pieces of a tensor that are read at the same time
+_PIECE = 4 << 20  # bytes; smaller ones are not worth a thread
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where one parameter lies: tensor `key` of the safetensors file `path`.
+
+    rows: only rows [start, stop) of it, for parameters that a file keeps joined. make: for what is
+    not stored as it is wanted (scaled, packed, turned); takes the reader and this, and returns the
+    parameter on the CPU. It may read further tensors, in other kinds of files too.
+    """
+
+    path: Path
+    key: str
+    rows: tuple[int, int] | None = None
+    make: Callable[[Reader, Stored], Tensor] | None = None
+
+
+Index = Mapping[str, Stored]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A tensor inside a file: bytes [start, stop) from the file's beginning."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def index_folder(folder: Path) -> dict[str, Stored]:
+    """The index of a model's folder as diffusers and transformers save it, sharded or not.
+
+    Raises UserError when there are no safetensors files, or a shard is missing.
+    """
+    shards = sorted(folder.glob("*.safetensors"))
+    wanted = {
+        name
+        for table in folder.glob("*.safetensors.index.json")
+        for name in json.loads(table.read_text(encoding="utf-8"))["weight_map"].values()
+    }
+    missing = sorted(wanted - {shard.name for shard in shards})
+    if missing or not shards:
+        raise UserError(
+            f"{folder} lacks {missing[0] if missing else 'weights (*.safetensors)'}.",
+            "The model is not complete; fetch it again.",
+        )
+    chosen = [shard for shard in shards if not wanted or shard.name in wanted]
+    reader = Reader()
+    return {key: Stored(shard, key) for shard in chosen for key in reader.header(shard)}
+
+
+class Reader:
+    """Reads tensors of safetensors files; remembers headers and counts the bytes read."""
+
+    def __init__(self) -> None:
+        self._headers: dict[Path, dict[str, Extent]] = {}
+        self.bytes_read = 0
+
+    def header(self, path: Path) -> dict[str, Extent]:
+        """Every tensor of a file by its key. Raises UserError for a broken or foreign file."""
+        if path not in self._headers:
+            self._headers[path] = read_header(path)
+        return self._headers[path]
+
+    def extent(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> Extent:
+        """Where a tensor, or some rows of it, lies. Raises UserError when the file lacks it."""
+        try:
+            whole = self.header(path)[key]
+        except KeyError:
+            raise UserError(
+                f"{path.name} lacks the tensor {key}.",
+                "It is another model's file, or was cut short; fetch it again.",
+            ) from None
+        if rows is None:
+            return whole
+        first, last = rows
+        row_bytes = (whole.stop - whole.start) // whole.shape[0]
+        return Extent(
+            whole.dtype,
+            (last - first, *whole.shape[1:]),
+            whole.start + first * row_bytes,
+            whole.start + last * row_bytes,
+        )
+
+    def tensor(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> Tensor:
+        """A tensor in memory of its own, as it is stored."""
+        extent = self.extent(path, key, rows)
+        out = torch.empty(extent.shape, dtype=extent.dtype)
+        self._fill(path, extent, out)
+        return out
+
+    def raw(self, path: Path, start: int, stop: int) -> Tensor:
+        """Bytes [start, stop) of any file, (stop - start,) uint8. Raises UserError past its end."""
+        out = torch.empty(stop - start, dtype=torch.uint8)
+        self._fill(path, Extent(out.dtype, tuple(out.shape), start, stop), out)
+        return out
+
+    def read(self, stored: Stored, out: Tensor) -> None:
+        """Write a parameter into `out` (contiguous, on the CPU), in out's dtype.
+
+        Raises UserError when the shape is another one or the file is cut short.
+        """
+        if stored.make is None:
+            extent = self.extent(stored.path, stored.key, stored.rows)
+            if extent.dtype == out.dtype and extent.shape == tuple(out.shape):
+                self._fill(stored.path, extent, out)
+                return
+        made = (stored.make or _as_stored)(self, stored)
+        if made.shape != out.shape:
+            raise UserError(
+                f"{stored.path.name}: {stored.key} has shape {tuple(made.shape)}, "
+                f"wanted is {tuple(out.shape)}.",
+                "It is another model's file; choose the right one.",
+            )
+        out.copy_(made)
+
+    def _fill(self, path: Path, extent: Extent, out: Tensor) -> None:
+        view = memoryview(out.reshape(-1).view(torch.uint8).numpy())
+        piece = max(_PIECE, -(-len(view) // _AT_ONCE))
+        starts = range(0, len(view), piece)
+        if len(starts) > 1:  # a disk that is asked for one piece at a time gives half of its speed
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="read") as pool:
+                parts = [(path, extent.start + at, view[at : at + piece]) for at in starts]
+                for done in [pool.submit(_read_into, *part) for part in parts]:
+                    done.result()
+        else:
+            _read_into(path, extent.start, view)
+        self.bytes_read += len(view)
+
+
+def _read_into(path: Path, start: int, view: memoryview) -> None:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        done = 0
+        while done < len(view):
+            got = file.readinto(view[done:])
+            if not got:
+                raise _cut_short(path)
+            done += got
+
+
+def _as_stored(reader: Reader, stored: Stored) -> Tensor:
+    return reader.tensor(stored.path, stored.key, stored.rows)
+
+
+def read_header(path: Path) -> dict[str, Extent]:
+    """Every tensor of a safetensors file. Raises UserError when it cannot be read."""
+    table = safetensors_files.read_table(path)
+    unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
+    if unknown:
+        raise UserError(
+            f"{path.name} is packed in a way that cannot be read here ({unknown[0]}).",
+            "Use the bf16, fp16 or fp8 file of the same model.",
+        )
+    return {
+        key: Extent(
+            getattr(torch, DTYPES[entry["dtype"]]),
+            tuple(entry["shape"]),
+            entry["start"],
+            entry["stop"],
+        )
+        for key, entry in table.items()
+    }
+
+
+def _cut_short(path: Path) -> UserError:
+    return UserError(f"{path.name} is cut short.", "Fetch or make it again.")

@@ -1,0 +1,1 @@
+"""A run: a folder and a process; its worker, pictures, results."""

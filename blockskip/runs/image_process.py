@@ -1,0 +1,67 @@
+"""The process that makes the pictures people ask of a run (runs/image_requests.py), and ends when none waits.
+
+Started as `python -m blockskip.runs.image_process RUNFOLDER`. The model is opened once; up to TOGETHER requests
+are sampled at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from blockskip.core import processes
+from blockskip.core.errors import UserError
+from blockskip.runs import image_requests
+from blockskip.runs.image_session import Easel
+from blockskip.runs.run import Run, list_runs
+from blockskip.sampling.sample import TOGETHER
+
+log = logging.getLogger(__name__)
+
+
+def work(run: Run) -> None:
+    """Everything that waits, unless a run trains: then it goes on waiting."""
+    easel = None
+    while requests := image_requests.waiting(run)[:TOGETHER]:
+        if any(other.worker() is not None for other in [run, *list_runs()]):
+            return
+        try:
+            easel = easel or Easel(run)
+            image_requests.fulfil(run, requests, easel.paint)
+        except UserError as error:
+            log.exception("failed")
+            image_requests.fail(run, requests, error)
+        except Exception as error:
+            log.exception("failed")
+            image_requests.fail(run, requests, _unexpected(run, error))
+
+
+def _unexpected(run: Run, error: Exception) -> UserError:
+    return UserError(
+        f"The picture could not be made ({type(error).__name__}).",
+        f"Ask for it again. Details: {run.folder / 'painter.log'}",
+    )
+
+
+def main(folder: str) -> int:
+    """Work unless another process does."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    run = Run(Path(folder))
+    if threads := run.settings().threads:
+        torch.set_num_threads(threads)
+    while True:
+        with processes.locked(image_requests.lock(run)) as ours:
+            if not ours:
+                return 0
+            work(run)
+            left = {picture.id for picture in image_requests.waiting(run)}
+        # asked for after the last look, by one who saw the lock still taken
+        if {picture.id for picture in image_requests.waiting(run)} <= left:
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

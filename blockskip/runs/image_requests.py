@@ -1,0 +1,242 @@
+"""Own pictures: what people ask to see of a run, one folder a request, and who makes them.
+
+    pictures/<id>/request.json   prompt, seed, strength, step, time, state, title, remedy, n, total
+    pictures/<id>/base.png       of the untrained model
+    pictures/<id>/tuned.png      of the same noise, with the LoRA
+
+A child process (runs/image_process.py) works through what waits and ends; killed at any moment, the next one
+goes on. While a run trains it makes pictures itself (`Run.command("preview", prompts)`): there is
+room for one model on a card. No torch in here.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from blockskip.core import files, processes
+from blockskip.core.errors import UserError
+from blockskip.runs import checkpoints, control
+from blockskip.runs.run import Run, list_runs
+
+MAX_STRENGTH = 2.0
+MAX_SEED = 2**32 - 1
+OPEN = ("waiting", "working")
+_ID = re.compile(r"\d{13}-[0-9a-f]{4}")
+# (prompts, seeds, step, strength) → pictures; strength 0 is the untrained model
+Paint = Callable[[list[str], list[int], int, float], list[Image.Image]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A request. state: waiting | working | done | failed. title, remedy: why it failed. n of
+    total pictures are made, the untrained model's first. time: seconds since the epoch."""
+
+    prompt: str
+    seed: int
+    strength: float
+    step: int
+    time: float
+    state: str = "waiting"
+    title: str = ""
+    remedy: str = ""
+    n: int = 0
+    total: int = 2
+    folder: Path = Path()
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def base(self) -> Path | None:
+        """The untrained model's picture, None as long as it is not made."""
+        return self.folder / "base.png" if self.n > 0 else None
+
+    @property
+    def tuned(self) -> Path | None:
+        """The picture with the LoRA, None as long as it is not made."""
+        return self.folder / "tuned.png" if self.n > 1 else None
+
+
+def ask(
+    run: Run, prompt: str, seed: int = 0, strength: float = 1.0, step: int | None = None
+) -> str:
+    """Ask for a pair of pictures; gives the request's id. strength: of the LoRA, 0 to 2. step: one
+    of those kept, None: the last. Raises UserError while a run trains or another one's pictures are
+    made, and for what cannot be sampled."""
+    for other in [run, *list_runs()]:
+        if other.worker() is not None:
+            raise UserError(
+                f"Run “{other.name}” is training: there is room for one model at a time.",
+                "Pause it, or wait until it is done.",
+            )
+        if other.folder != run.folder and other.painter() is not None:
+            raise UserError(
+                f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
+            )
+    checkpoints.lora_file(run, step)
+    step = checkpoints.steps_kept(run)[-1] if step is None else step
+    request = write(run, prompt, seed, strength, step)
+    go_on(run)
+    return request.id
+
+
+def write(run: Run, prompt: str, seed: int, strength: float, step: int) -> Picture:
+    """Put a request down, whoever fulfils it. Raises UserError for what cannot be sampled."""
+    prompt = control.checked_prompt(prompt)
+    if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
+        raise UserError(
+            f"A strength of {strength:g} cannot be used.", f"Choose 0 to {MAX_STRENGTH:g}."
+        )
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"The seed {seed} cannot be used.", f"Choose 0 to {MAX_SEED}.")
+    now = time.time()
+    last = max((int(folder.name[:13]) for folder in _folders(run)), default=0)
+    # names tell the order, also where clocks are coarse
+    number = max(int(now * 1000), last + 1)
+    folder = run.pictures_dir / f"{number:013d}-{secrets.token_hex(2)}"
+    request = Picture(
+        prompt=prompt, seed=int(seed), strength=float(strength), step=step, time=now, folder=folder
+    )
+    _save(request)
+    return request
+
+
+def go_on(run: Run) -> None:
+    """Let a process work on what waits, if there is any and nobody does. Who holds the lock looks
+    once more after giving it back, so that nothing asked meanwhile is forgotten."""
+    if not waiting(run):
+        return
+    with processes.locked(lock(run)) as free:
+        pass
+    if free:
+        mark = run.folder / "painter.json"
+        processes.start(
+            "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log", mark=mark
+        )
+
+
+def lock(run: Run) -> Path:
+    """The file that is locked by who makes the pictures of a run."""
+    return run.pictures_dir / "lock"
+
+
+def waiting(run: Run) -> Sequence[Picture]:
+    """Requests that are not fulfilled, oldest first."""
+    return [picture for picture in reversed(list(run)) if picture.state in OPEN]
+
+
+def cancel(run: Run) -> int:
+    """Make no more pictures: what waits is forgotten, what is done stays. Gives how many."""
+    processes.end(run.painter())
+    found = waiting(run)
+    for picture in found:
+        shutil.rmtree(picture.folder, ignore_errors=True)
+    return len(found)
+
+
+def delete(run: Run, id: str) -> None:
+    """Delete a request and its pictures; one that is gone already is fine. Raises UserError."""
+    if not _ID.fullmatch(id):
+        raise UserError(f"There is no picture called “{id}”.", "Choose one of those shown.")
+    try:
+        shutil.rmtree(run.pictures_dir / id)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or id} could not be deleted.",
+            "Close programs that show it, then delete it again.",
+        ) from error
+
+
+def fulfil(run: Run, requests: Sequence[Picture], paint: Paint) -> None:
+    """Make the pictures of requests: as many as possible together, a pair's from one noise. Raises
+    what `paint` raises; what is done by then stays done."""
+    for request in requests:
+        _update(request, state="working")
+    asked = {(p.prompt, p.seed): p for p in requests}
+    bases = {
+        (p.prompt, p.seed): p.base.read_bytes()
+        for p in list(run)
+        if (p.prompt, p.seed) in asked and p.base is not None and p.base.exists()
+    }
+    wanted = [p for key, p in asked.items() if key not in bases]
+    if wanted:
+        images = paint([p.prompt for p in wanted], [p.seed for p in wanted], wanted[0].step, 0.0)
+        for p, image in zip(wanted, images, strict=True):
+            bases[p.prompt, p.seed] = png(image, p.prompt, p.seed)
+    for p in requests:
+        _put(p, "base.png", bases[p.prompt, p.seed])
+        _update(p, state="working", n=1)
+    for step, strength in sorted({(p.step, p.strength) for p in requests}):
+        some = [p for p in requests if (p.step, p.strength) == (step, strength)]
+        images = paint([p.prompt for p in some], [p.seed for p in some], step, strength)
+        for p, image in zip(some, images, strict=True):
+            _put(p, "tuned.png", png(image, p.prompt, p.seed))
+            _update(p, state="done", n=2)
+
+
+def fail(run: Run, requests: Sequence[Picture], error: UserError) -> None:
+    """Say why those of the requests that are not done cannot be made."""
+    ids = {request.id for request in requests}
+    for picture in waiting(run):
+        if picture.id in ids:
+            _update(picture, state="failed", title=error.title, remedy=error.remedy)
+
+
+def png(image: Image.Image, prompt: str, seed: int) -> bytes:
+    """A picture as a PNG file, prompt and seed inside."""
+    note, data = PngInfo(), io.BytesIO()
+    note.add_itxt("prompt", prompt)
+    note.add_text("seed", str(seed))
+    image.save(data, "PNG", pnginfo=note)
+    return data.getvalue()
+
+
+def _put(picture: Picture, name: str, data: bytes) -> None:
+    if picture.folder.exists():  # deleted while it was made
+        files.write_bytes(picture.folder / name, data)
+
+
+def _update(picture: Picture, **changes: object) -> None:
+    if (picture.folder / "request.json").exists():
+        _save(replace(_read(picture.folder) or picture, **changes))
+
+
+def _save(picture: Picture) -> None:
+    data = {f.name: getattr(picture, f.name) for f in fields(Picture) if f.name != "folder"}
+    files.write_json(picture.folder / "request.json", data)
+
+
+def _read(folder: Path) -> Picture | None:
+    try:
+        data = files.read_json(folder / "request.json")
+        known = {f.name for f in fields(Picture)} & set(data)
+        return Picture(**{name: data[name] for name in known}, folder=folder)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _folders(run: Run) -> Sequence[Path]:
+    """The requests' folders, newest first."""
+    if not run.pictures_dir.exists():
+        return []
+    found = (path for path in run.pictures_dir.iterdir() if _ID.fullmatch(path.name))
+    return sorted(found, reverse=True)
+
+
+def list(run: Run) -> Sequence[Picture]:
+    """All requests of a run, newest first."""
+    return [picture for picture in map(_read, _folders(run)) if picture is not None]

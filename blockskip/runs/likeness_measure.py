@@ -1,0 +1,85 @@
+"""The judge's look at a demo run's pictures, by step (likeness.py says what follows from it).
+
+A step's previews are four pictures, too few to tell steps apart; so a few more are sampled from the
+kept LoRAs, the same noise for every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from blockskip.core.settings import Settings
+from blockskip.data.demo_vocabulary import PLACES
+from blockskip.runs.demo_judge import Judge, read_judged
+from blockskip.runs.image_session import Easel
+from blockskip.runs.likeness_types import Key, Look
+from blockskip.runs.run import Run, step_of
+
+MORE = 24  # pictures sampled in all: about half a minute on one core
+MORE_A_PROMPT = 4
+FIRST_SEED = 2000
+
+Pictures = dict[Key, Image.Image]
+
+
+def look(run: Run, kept: Sequence[int]) -> dict[int, Look]:
+    """What the judge sees, by step. Raises UserError for a run that it cannot judge."""
+    judge, photos = read_judged(run)
+    settings = run.settings()
+    pictures = _previews(run)
+    for step, more in _more(run, [step for step in kept if step in pictures]).items():
+        pictures[step] |= more
+    return {step: _look(judge, photos, settings, found) for step, found in pictures.items()}
+
+
+def _previews(run: Run) -> dict[int, Pictures]:
+    """The pictures that the run made; the place in their row stands for the seed, the same at
+    every step."""
+    found: dict[int, Pictures] = {}
+    for folder in sorted(run.previews_dir.glob("step-*")):
+        pictures = found[step_of(folder)] = {}
+        for path in sorted(folder.glob("*.png")):
+            with Image.open(path) as image:
+                pictures[image.text["prompt"], int(path.stem)] = image.convert("RGB")
+    return found
+
+
+def _more(run: Run, steps: Sequence[int]) -> dict[int, Pictures]:
+    """Some more of every prompt at every step."""
+    settings = run.settings()
+    prompts = list(dict.fromkeys(settings.preview_prompts))
+    each = min(MORE_A_PROMPT, MORE // max(1, len(prompts) * len(steps)))
+    if not each or not steps:
+        return {}
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
+    keys = [(prompt, FIRST_SEED + k) for prompt in prompts for k in range(each)]
+    easel, texts, seeds = Easel(run, exact=True), [p for p, _ in keys], [seed for _, seed in keys]
+    return {step: dict(zip(keys, easel.paint(texts, seeds, step), strict=True)) for step in steps}
+
+
+def _look(
+    judge: Judge, photos: Sequence[Image.Image], settings: Settings, pictures: Pictures
+) -> Look:
+    seen = Look()
+    if not pictures:
+        return seen
+    likeness = judge.identity(list(pictures.values()), photos).tolist()
+    said = judge.attributes(list(pictures.values()))
+    for (key, like), what in zip(zip(pictures, likeness, strict=True), said, strict=True):
+        words = key[0].replace(",", " ").split()
+        if settings.trigger in words:
+            seen.subject[key] = like
+            place = _place(key[0])
+            if place:
+                seen.places[key] = what["background"] == place
+        elif settings.class_name in words:
+            seen.class_word[key] = like
+    return seen
+
+
+def _place(prompt: str) -> str:
+    """The place that a prompt names, "" for none."""
+    return next((p for p, said in PLACES.items() if any(words in prompt for words in said)), "")

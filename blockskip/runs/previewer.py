@@ -1,0 +1,154 @@
+"""Preview pictures of a run, while it trains and afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.events import Image as Shown
+from blockskip.core.events import Note
+from blockskip.core.flow_matching import generator
+from blockskip.core.settings import Settings
+from blockskip.memory.placement import free
+from blockskip.memory.planning.oom_fallback import eased, ran_out
+from blockskip.models.families.base import Family, Sampling, Text
+from blockskip.runs import image_requests
+from blockskip.runs.reporter import Reporter
+from blockskip.sampling.sample import quickened, sample
+from blockskip.training import encode
+from blockskip.training.lora import restore, snapshot
+
+log = logging.getLogger(__name__)
+
+
+def preview_seeds(settings: Settings, num: int) -> list[int]:
+    """Seeds of a run's previews: the same at every step, so that pictures can be compared."""
+    source = generator(settings.seed, "preview")
+    return [int(torch.randint(0, 2**31, (), generator=source)) for _ in range(num)]
+
+
+def write_previews(
+    images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], folder: Path
+) -> Iterator[tuple[Path, str]]:
+    """Save pictures as NN.png with prompt and seed inside; gives (path, prompt) of each."""
+    for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds, strict=True)):
+        path = folder / f"{index:02d}.png"
+        files.write_bytes(path, image_requests.png(image, prompt, seed))
+        yield path, prompt
+
+
+class Previewer:
+    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it.
+
+    text: of the run's preview prompts, the empty prompt last.
+    """
+
+    def __init__(
+        self, report: Reporter, kind: Family, pipe: object, text: Text, device: torch.device
+    ) -> None:
+        self.report, self.run, self.settings = report, report.run, report.run.settings()
+        self.kind, self.pipe, self.text, self.device = kind, pipe, text, device
+
+    def folder(self, step: int) -> Path:
+        """Where the pictures of a step are."""
+        return self.run.previews_dir / f"step-{step:05d}"
+
+    def make(self, step: int) -> None:
+        """The pictures of a step."""
+        self._attempt(step, lambda: self._make(step))
+
+    def own(self, step: int, prompts: Sequence[str], lora: dict, untrained: dict) -> None:
+        """Pairs of pictures of people's own prompts (runs/image_requests.py), with the seeds of the run's
+        previews. lora: the model's parameters as they are now; untrained: what they began as."""
+        requests: list[image_requests.Picture] = []
+
+        def work() -> None:
+            if not requests:
+                seeds = preview_seeds(self.settings, len(prompts))
+                for prompt, seed in zip(prompts, seeds, strict=True):
+                    requests.append(image_requests.write(self.run, prompt, seed, 1.0, step))
+            self._own(requests, lora, untrained)
+
+        self._attempt(step, work)
+        why = UserError("The picture could not be made.", "Training goes on; ask for it again.")
+        with suppress(UserError):  # a full disk
+            image_requests.fail(self.run, requests, why)
+
+    def _attempt(self, step: int, work: Callable[[], None]) -> None:
+        """Whatever goes wrong is said. If the card is too small, again in the next smaller way."""
+        smaller = None
+        try:
+            work()
+        except Exception as error:
+            log.exception("preview at step %d", step)
+            if not ran_out(error):
+                self._say(step, type(error).__name__)
+            elif (smaller := eased(self.settings, "preview")) is None:
+                self._say(step, "the card has too little memory")
+        free()
+        self.report.broken_in = ""  # it is said or mended, and over
+        if smaller is not None:  # out here, where what failed is let go
+            self.settings, words = smaller
+            self.run.ease(self.settings)
+            text = f"Graphics memory ran out while sampling pictures. From now on {words}."
+            self.report.say(Note(level="warning", text=text))
+            self._attempt(step, work)
+
+    def _say(self, step: int, why: str) -> None:
+        text = f"No preview at step {step} ({why}); training goes on."
+        self.report.say(Note(level="warning", text=text))
+
+    def _make(self, step: int) -> None:
+        s = self.settings
+        texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
+        if not texts:
+            return
+        seeds = preview_seeds(s, len(texts))
+        with self.report.stage("preview"):
+            self.report.progress("preview", 0, len(texts))
+            rows = self.text.rows(range(len(seeds)))
+            images = self._sample(rows, self.text.rows([len(seeds)]), seeds)
+            written = write_previews(images, texts, seeds, self.folder(step))
+            for index, (path, prompt) in enumerate(written):
+                relative = path.relative_to(self.run.folder).as_posix()
+                self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
+            self.report.progress("preview", len(texts), len(texts))
+
+    def _own(self, requests: Sequence[image_requests.Picture], lora: dict, untrained: dict) -> None:
+        num, now = len(requests), snapshot(lora)
+
+        def paint(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
+            restore(lora, now if strength else untrained)
+            tokens = self.settings.text_tokens
+            text = encode.encode_captions(self.kind, self.pipe, [*prompts, ""], tokens, self.device)
+            return self._sample(text.rows(range(len(prompts))), text.rows([len(prompts)]), seeds)
+
+        with self.report.stage("preview"):
+            self.report.progress("preview", 0, num)
+            try:
+                image_requests.fulfil(self.run, requests, paint)
+            finally:
+                restore(lora, now)
+            self.report.progress("preview", num, num)
+
+    def _sample(self, text: Text, negative: Text, seeds: Sequence[int]) -> list[Image.Image]:
+        s = self.settings
+        return sample(
+            self.kind,
+            self.pipe,
+            text,
+            negative,
+            Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
+            seeds,
+            self.device,
+            s.preview_batch,
+            s.preview_tiled,
+            **quickened(s, s.preview_steps, self.kind, self.pipe.transformer),
+        )

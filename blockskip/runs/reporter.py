@@ -1,0 +1,111 @@
+"""What a worker says: events at the pace of people, memory once a second, each stage's cost."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from blockskip.core.events import Event, Note, Peak, Progress
+from blockskip.memory import monitor
+from blockskip.memory.planning.requirements import Need
+from blockskip.memory.usage_peaks import Disk, Heat, Peaks
+from blockskip.runs.run import Run
+
+log = logging.getLogger(__name__)
+FOLDER_S = 10.0  # between two looks at what the run's folder takes
+
+
+@dataclass
+class Reporter:
+    """Writes events, not more often than people can read; keeps time and memory of each stage.
+
+    broken_in: the innermost stage that an error ended, "" without one.
+    """
+
+    run: Run
+    seconds: dict[str, float] = field(default_factory=dict)
+    peaks: Peaks = field(default_factory=Peaks)
+    broken_in: str = ""
+    heat: Heat = field(default_factory=lambda: Heat(monitor.slowdown_celsius()))
+    disk: Disk = field(default_factory=Disk)
+    _last: float = -math.inf
+    _memory: float = -math.inf
+    _folder: float = -math.inf
+    _run_gib: float = -1.0
+    _warned: set[str] | None = None
+
+    def say(self, event: Event) -> None:
+        self.run.append(event)
+        if time.monotonic() - self._memory > 1.0:
+            self._memory = time.monotonic()
+            self._look()
+
+    def _look(self) -> None:
+        """Memory, room and heat now."""
+        if time.monotonic() - self._folder > FOLDER_S:
+            self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / monitor.GIB
+        now = monitor.memory_event(self.run.folder, self._run_gib)
+        self.peaks.look(now.rss_gib)
+        self.run.append(now)
+        self.warn(self.heat.look(now.card_celsius, time.monotonic()))
+        self.warn(self.disk.look(now.disk_free_gib, now.disk_run_gib))
+
+    def warn(self, text: str) -> None:
+        """Say a warning, once a run, whoever worked on it before; "" is none."""
+        if not text:
+            return
+        if self._warned is None:
+            self._warned = {e.text for e in self.run.events()[0] if isinstance(e, Note)}
+        if text not in self._warned:
+            self._warned.add(text)
+            self.run.append(Note(level="warning", text=text))
+
+    def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
+        if n == total or time.monotonic() - self._last > 0.2:
+            self._last = time.monotonic()
+            self.say(Progress(stage=stage, n=n, total=total, eta_s=eta_s))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Seconds and memory spent inside count for `name`, and not for a stage around it."""
+        log.info("stage %s", name)
+        started, before = time.perf_counter(), sum(self.seconds.values())
+        try:
+            with self.peaks.stage(name):
+                yield
+        except BaseException:
+            self.broken_in = self.broken_in or name
+            raise
+        finally:
+            inner = sum(self.seconds.values()) - before
+            spent = time.perf_counter() - started - inner
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def compare(self, planned: Mapping[str, Need]) -> None:
+        """Say how much each planned stage took, beside the plan."""
+        for name, need in planned.items():
+            if name not in self.peaks.used_gib:
+                continue
+            used, held, ram = (
+                measured[name]
+                for measured in (self.peaks.used_gib, self.peaks.held_gib, self.peaks.ram_gib)
+            )
+            log.info(
+                "peak of %s: %.2f GiB of the card (%.2f with gaps), planned %.2f; "
+                "%.2f GiB of RAM, planned %.2f",
+                *(name, used, held, need.vram_gib, ram, need.ram_gib),
+            )
+            self.run.append(
+                Peak(
+                    stage=name,
+                    vram_gib=used,
+                    held_gib=held,
+                    ram_gib=ram,
+                    planned_vram_gib=need.vram_gib,
+                    planned_ram_gib=need.ram_gib,
+                )
+            )

@@ -1,0 +1,79 @@
+"""What a run has learnt, of any step that is kept → LoRA files and pictures. torch is loaded when one
+is made, not before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.data.photos import find_photos, open_photo, scale_photo
+from blockskip.runs.checkpoints import checkpoints, lora_file, newest_checkpoint, steps_kept
+from blockskip.runs.run import Run, step_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from blockskip.models.lora.export import Exported
+
+__all__ = ["checkpoints", "export_run", "newest_checkpoint", "pictures", "step_of", "steps_kept"]
+
+
+def export_run(
+    run: Run, format: str = "comfyui", out: Path | None = None, step: int | None = None
+) -> Exported:
+    """Write the LoRA of a step as a file; it is reopened and checked before this returns.
+
+    step: one of `steps_kept`, None: the last. out: default exports/<run>[-format][-stepN].safetensors,
+    with the step when it is not the last. Raises UserError.
+    """
+    from blockskip.models.lora.export import export_lora
+    from blockskip.runs.image_session import kept_lora
+
+    settings, info = run.settings(), run.info()
+    step = step_of(lora_file(run, step))
+    suffix = "" if format == "comfyui" else f"-{format}"
+    suffix += "" if step == steps_kept(run)[-1] else f"-step{step}"
+    return export_lora(
+        kept_lora(run, step),
+        out or run.exports_dir / f"{run.name}{suffix}.safetensors",
+        format=format,
+        settings=settings,
+        row=presets.model_row(settings.model),
+        started=info["started"],
+        num_photos=len(info["photos"]),
+        step=step,
+        thumbnail=_thumbnail(find_photos([run.photos_dir])),
+    )
+
+
+def _thumbnail(photos: list[Path]) -> Image.Image | None:
+    for path in photos:  # the first photo that opens; a bad one was named when the run began
+        try:
+            return scale_photo(open_photo(path), 256)
+        except UserError:
+            continue
+    return None
+
+
+def pictures(
+    run: Run,
+    prompts: list[str],
+    seeds: list[int],
+    steps: int = 0,
+    with_lora: bool = True,
+    step: int | None = None,
+    strength: float = 1.0,
+    exact: bool = False,
+) -> list[Image.Image]:
+    """Sample prompts with the LoRA of a step (or without, for comparison), one picture each.
+
+    steps: sampling steps, 0 = the model row's. step: one of `steps_kept`, None: the last. strength:
+    factor of the LoRA, 0 = the untrained model. exact: see Easel. The run's budget holds here too.
+    Raises UserError.
+    """
+    from blockskip.runs.image_session import Easel
+
+    easel = Easel(run, exact)
+    return easel.paint(prompts, seeds, step, strength if with_lora else 0.0, steps)

@@ -1,0 +1,128 @@
+"""Runs as things that take room: rename, delete, free their caches; and the room there is. No torch
+in here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from blockskip.core import files, processes
+from blockskip.core.errors import UserError
+from blockskip.core.paths import QUANTISED_CACHE, data_dir
+from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the data folder takes. drive: where it begins (D:\\, /, /mnt/big). free_gib, total_gib: of
+    that drive. models_gib: downloaded ones. caches_gib: of runs and models, what `clean_all` would
+    free; those of runs are part of runs_gib, too."""
+
+    drive: str
+    free_gib: float
+    total_gib: float
+    models_gib: float
+    runs_gib: float
+    caches_gib: float
+
+
+def usage() -> Usage:
+    """Counted anew each time, file by file. Raises UserError when the drive is not there."""
+    there = files.nearest(data_dir())
+    drive = next((p for p in (there, *there.parents) if os.path.ismount(p)), Path(there.anchor))
+    disk, found = shutil.disk_usage(there), list_runs()
+    idle = [run for run in found if run.worker() is None]
+    caches = sum(_size(run.cache_dir) for run in idle)
+    if len(idle) == len(found):
+        caches += _size(data_dir() / QUANTISED_CACHE)
+    sizes = {
+        "free_gib": disk.free,
+        "total_gib": disk.total,
+        "models_gib": _size(data_dir() / "models"),
+        "runs_gib": _size(runs_dir()),
+        "caches_gib": caches,
+    }
+    return Usage(drive=str(drive), **{name: size / 2**30 for name, size in sizes.items()})
+
+
+def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
+    """What a plan may count on, in GiB: what was said, else this PC's RAM and what is free on the
+    drive where models and runs are kept, together with the quantised blocks that are there already:
+    the next run uses them again. Raises UserError when that drive is not there."""
+    if ram_gib is None:
+        ram_gib = round(psutil.virtual_memory().total / 2**30, 1)
+    if disk_gib is None:
+        free = files.free_bytes(data_dir()) + _size(data_dir() / QUANTISED_CACHE)
+        disk_gib = round(free / 2**30, 1)
+    return {"ram_gib": ram_gib, "disk_gib": disk_gib}
+
+
+def clean_all() -> int:
+    """Free the caches of all runs that are not working and, when none is, the quantised blocks of
+    models, which all runs share. Everything is made again when needed. Returns the bytes freed."""
+    found = list_runs()
+    freed = sum(_clean(run) for run in found)
+    if any(run.worker() is not None for run in found):
+        return freed
+    return freed + _remove(data_dir() / QUANTISED_CACHE)
+
+
+def rename(name: str, new_name: str) -> Run:
+    """Give a run another name. Raises UserError when it is running or the name is taken."""
+    run, target = find_run(name), run_folder(new_name)
+    if run.worker() is not None:
+        raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+    if target.exists():
+        raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
+    processes.end(run.painter())
+    files.replace(run.folder, target)
+    return Run(target)
+
+
+def delete(name: str) -> int:
+    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when
+    running."""
+    run = find_run(name)
+    if run.worker() is not None:
+        raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+    processes.end(run.painter())
+    freed = run.size_bytes()
+    try:
+        shutil.rmtree(run.folder)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or run.folder} could not be deleted.",
+            "Close programs that show it, then delete the run again.",
+        ) from error
+    return freed
+
+
+def _clean(run: Run) -> int:
+    """Delete the cache (it is rebuilt identically when needed). Returns the bytes freed."""
+    return _remove(run.cache_dir) if run.worker() is None else 0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in it; what goes while it is counted counts nothing."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def _remove(folder: Path) -> int:
+    freed = _size(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed

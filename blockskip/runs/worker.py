@@ -1,0 +1,300 @@
+"""A run being worked on: photos → schedule → encode → residuals → train → preview → export.
+
+It looks at `control.json` between steps. Killed at any moment, it goes on from the newest
+checkpoint. The process it lives in is runs/worker_process.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import torch
+
+from blockskip.core import events, files, presets, safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.events import Done, Note, Saved
+from blockskip.core.settings import Settings
+from blockskip.data.photos import Photo, find_photos, read_photos
+from blockskip.data.schedule import build_schedule
+from blockskip.memory import monitor
+from blockskip.memory.open_model import open_model
+from blockskip.memory.placement import free, pick_device, resident
+from blockskip.memory.planning.planner import planned
+from blockskip.memory.usage_peaks import Disk, Spill
+from blockskip.memory.vram_cap import cap, old_card
+from blockskip.models import sources
+from blockskip.models.families.base import Family, Text, family
+from blockskip.models.sources import Source
+from blockskip.runs import checkpoints, results
+from blockskip.runs.previewer import Previewer
+from blockskip.runs.reporter import Reporter
+from blockskip.runs.run import Run, step_of
+from blockskip.training import encode
+from blockskip.training.trainer import Trainer, TrainingData
+
+log = logging.getLogger(__name__)
+KEPT_CHECKPOINTS = 2
+
+
+class StopRequested(Exception):
+    """The user asked for a pause or a stop. reason: paused | stopped."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Worker:
+    """One run being worked on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.info = run, run.info()
+        self.settings: Settings = run.settings()
+        self.report = Reporter(run, disk=Disk(_disk_gib(self.settings)))
+        self.row = presets.model_row(self.settings.model)
+        self.device = pick_device(self.settings.device)
+        self.started = time.perf_counter()
+
+    def work(self) -> None:
+        """All stages. Raises UserError, StopRequested."""
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        newest = checkpoints.checkpoints(self.run)[-1:]
+        self.run.append(
+            events.Started(
+                steps=self.settings.steps,
+                device=str(self.device),
+                resumed_from=step_of(newest[0]) if newest else 0,
+            )
+        )
+        cap(self.device, self.settings.budget_gib)
+        self.report.warn(old_card(self.device))
+        try:
+            self._stages(newest)
+        except BaseException:
+            self._compare()
+            raise
+
+    def _stages(self, newest: list[Path]) -> None:
+        photos = self._photos()
+        source = sources.find_model(self.row)
+        with self.report.stage("load"):
+            fingerprint = self._fingerprint(photos, source)
+            kind = family(self.row.family)
+            pipe = open_model(
+                kind,
+                self.row,
+                source,
+                self.settings,
+                self.device,
+                lambda n, total: self._progress("load", n, total),
+            )
+        data, prompts = self._encode(kind, pipe, photos, fingerprint)
+        trainer = Trainer(
+            pipe.transformer,
+            kind,
+            self.settings,
+            data,
+            self.device,
+            self.run.cache_dir,
+            fingerprint,
+            lambda n, total: self._progress("residuals", n, total),
+            self.report.stage,
+        )
+        if newest:
+            trainer.load(newest[0])
+        try:
+            self._train(trainer, Previewer(self.report, kind, pipe, prompts, self.device))
+        except StopRequested as stop:
+            if trainer.step:
+                self._checkpoint(trainer)
+                if stop.reason == "stopped":
+                    self._keep(trainer)
+                    self._export(trainer.step)  # what was learnt so far can be used
+            raise
+        self._finish(trainer)
+
+    def _compare(self) -> None:
+        self.report.compare(planned(self.run.settings()))
+
+    def _progress(self, stage: str, n: int, total: int) -> None:
+        """Say how far a stage is; raises StopRequested when the user wants to stop."""
+        self.report.progress(stage, n, total)
+        self._heed()
+
+    def _heed(self) -> None:
+        word = self.run.take_command(("pause", "stop"))
+        if word:
+            raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
+
+    def _photos(self) -> list[Photo]:
+        with self.report.stage("photos"):
+            good, bad = read_photos(
+                find_photos([self.run.photos_dir]), self.settings.subject_caption
+            )
+            for rejected in bad:
+                self.report.say(
+                    Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
+                )
+            self.report.progress("photos", len(good), len(good))
+        return good
+
+    def _fingerprint(self, photos: list[Photo], source: Source) -> str:
+        """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
+        # bytes of big files seen for the first time: minutes, on a slow disk
+        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
+        identity = {
+            "model_fingerprint": model,
+            "photos": [_identity(photo) for photo in photos],
+        }
+        recorded = {key: self.info[key] for key in identity if key in self.info}
+        if recorded and recorded != identity:
+            what = "photos" if recorded["photos"] != identity["photos"] else "model"
+            raise UserError(
+                f"The {what} of run “{self.run.name}” changed since it began.",
+                "Put them back as they were, or start a new run.",
+            )
+        if not recorded:
+            self.run.write_info(self.info | identity | {"torch": torch.__version__})
+        return self.run.fingerprint()
+
+    def _encode(
+        self, kind: Family, pipe: object, photos: list[Photo], fingerprint: str
+    ) -> tuple[TrainingData, Text]:
+        """Training data, and the text of the preview prompts with the empty prompt as last row."""
+        settings = self.settings
+        captions = list(dict.fromkeys(photo.caption for photo in photos))
+        prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
+        with self.report.stage("text"):
+            wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
+            text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens, self.device)
+            self.report.progress("text", len(wanted), len(wanted))
+        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        path = self.run.cache_dir / "latents.safetensors"
+        stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
+        with self.report.stage("latents"):
+            if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
+                from safetensors.torch import load
+
+                latents = load(path.read_bytes())["latents"]
+            else:
+                with resident(self.device, pipe.vae):
+                    latents = encode.encode_draws(
+                        kind,
+                        pipe,
+                        photos,
+                        draws,
+                        settings,
+                        self.device,
+                        lambda n, total: self._progress("latents", n, total),
+                    )
+                safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
+        free()
+        rows = [wanted.index(photo.caption) for photo in photos]
+        return (
+            TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption)),
+            text.rows([wanted.index(p) for p in [*prompts, ""]]),
+        )
+
+    def _train(self, trainer: Trainer, previewer: Previewer) -> None:
+        settings = self.settings
+
+        def preview(prompts: Sequence[str] = ()) -> None:
+            trainer.leave()
+            if prompts:
+                previewer.own(trainer.step, prompts, trainer.lora, trainer.untrained)
+            else:
+                previewer.make(trainer.step)
+            self._keep(trainer)
+
+        if trainer.step == 0:
+            preview()
+        first, began, spill = trainer.step, time.perf_counter(), Spill()
+        with self.report.stage("train"):
+            for loss in trainer.run():
+                each = (time.perf_counter() - began) / (loss.step - first)
+                self.report.say(loss)
+                self.report.warn(spill.step(loss.seconds))
+                done = (loss.step, settings.steps, loss.loss, loss.seconds)
+                log.info("step %d/%d loss %.4f %.2f s", *done)
+                final = loss.step == settings.steps
+                if final or loss.step % settings.checkpoint_every == 0:
+                    self._checkpoint(trainer)
+                if not final and settings.preview_every and loss.step % settings.preview_every == 0:
+                    preview()
+                if order := self.run.take_order(("preview",)):
+                    preview(order.get("prompts", ()))
+                self.report.progress(
+                    "train", loss.step, settings.steps, each * (settings.steps - loss.step)
+                )
+                if not final:
+                    self._heed()
+        if not previewer.folder(trainer.step).exists():
+            preview()
+        self._keep(trainer)
+
+    def _checkpoint(self, trainer: Trainer) -> Path:
+        path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
+        trainer.save(path)
+        self.report.say(
+            Saved(
+                kind="checkpoint",
+                step=trainer.step,
+                path=path.relative_to(self.run.folder).as_posix(),
+            )
+        )
+        for old in checkpoints.checkpoints(self.run)[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Keep the LoRA alone: what has pictures can be chosen and exported later."""
+        if trainer.step:
+            tensors = {f"lora.{name}": tensor for name, tensor in trainer.lora.items()}
+            stamp = {"step": str(trainer.step), "fingerprint": trainer.fingerprint}
+            safetensors_files.save_tensors(
+                checkpoints.adapter(self.run, trainer.step), tensors, stamp
+            )
+
+    def _export(self, step: int) -> str:
+        with self.report.stage("export"):
+            self.report.progress("export", 0, 1)
+            exported = results.export_run(self.run)
+            relative = exported.path.relative_to(self.run.folder).as_posix()
+            self.report.say(Saved(kind="export", path=relative, step=step))
+            self.report.progress("export", 1, 1)
+        return relative
+
+    def _finish(self, trainer: Trainer) -> None:
+        adapter = checkpoints.newest_checkpoint(self.run)
+        exported = self._export(trainer.step)
+        losses = [e.loss for e in self.run.events()[0] if isinstance(e, events.Loss)][-50:]
+        self._compare()
+        self.run.append(
+            Done(
+                adapter=adapter.relative_to(self.run.folder).as_posix(),
+                exported=exported,
+                steps=trainer.step,
+                seconds=round(time.perf_counter() - self.started, 2),
+                stages={name: round(value, 2) for name, value in self.report.seconds.items()},
+                final_loss=sum(losses) / max(1, len(losses)),
+                peak_rss_gib=monitor.peak_rss_gib(),
+                peak_vram_gib=max(self.report.peaks.held_gib.values()),
+            )
+        )
+
+
+def _identity(photo: Photo) -> dict:
+    """What of a photo the draws depend on; without a box as it was written before boxes."""
+    box = {"box": list(astuple(photo.box))} if photo.box else {}
+    return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}
+
+
+def _disk_gib(settings: Settings) -> float:
+    """What the run's folder will take; quantised weights are elsewhere, and there before training."""
+    needs = planned(replace(settings, precision="full"))
+    return sum(need.disk_gib for need in needs.values())

@@ -1,0 +1,114 @@
+"""The process of a run: works on it, gives way when memory runs out, and says how it ended.
+
+Started by `Run.start` as `python -m blockskip.runs.worker_process RUNFOLDER`. It alone writes the run's events.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from blockskip.core import events
+from blockskip.core.errors import UserError
+from blockskip.core.events import Failed, Note
+from blockskip.core.power import keep_awake
+from blockskip.memory.placement import free
+from blockskip.memory.planning.oom_fallback import eased, ran_out
+from blockskip.runs import checkpoints
+from blockskip.runs.run import Run, step_of
+from blockskip.runs.worker import StopRequested, Worker
+
+log = logging.getLogger(__name__)
+_DOING = {
+    "text": "reading the captions",
+    "latents": "turning photos into latents",
+    "residuals": "computing the skipped blocks",
+    "train": "training",
+}
+
+
+def work(run: Run) -> None:
+    """All of a run; each time the card is too small, from the newest checkpoint in a smaller way.
+
+    Raises UserError when no smaller way is left, and what Worker.work raises.
+    """
+    while stage := _ran_out(run):
+        free()
+        _give_way(run, stage)
+
+
+def _ran_out(run: Run) -> str:
+    """The stage that ran out of graphics memory, "" when all is done. Nothing of the attempt is
+    alive when this returns."""
+    worker = Worker(run)
+    try:
+        worker.work()
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        log.exception("out of graphics memory")
+        return worker.report.broken_in or "train"
+    return ""
+
+
+def _give_way(run: Run, stage: str) -> None:
+    doing = _DOING.get(stage, "loading the model")
+    smaller = eased(run.settings(), stage)
+    if smaller is None:
+        raise UserError(
+            f"The graphics card has too little free memory for {doing}.",
+            "Close other programs that use the card, or start a run with another budget; then "
+            "resume.",
+        )
+    settings, words = smaller
+    run.ease(settings)
+    newest = checkpoints.checkpoints(run)[-1:]
+    at = f"step {step_of(newest[0])}" if newest else "the beginning"
+    run.append(
+        Note(
+            level="warning",
+            text=f"Graphics memory ran out while {doing}. It goes on from {at}, in a smaller way: "
+            f"{words}.",
+        )
+    )
+
+
+def _unexpected(run: Run, error: Exception) -> Failed:
+    # torch says that RAM is out with a RuntimeError of its own
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return Failed(
+            title="There was not enough RAM for this run.",
+            remedy="Close other programs, then resume.",
+        )
+    return Failed(
+        title=f"Training stopped on an unexpected error ({type(error).__name__}).",
+        remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+    )
+
+
+def main(folder: str) -> int:
+    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
+    events."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    run = Run(Path(folder))
+    try:
+        with keep_awake():
+            work(run)
+        return 0
+    except StopRequested as stop:
+        newest = checkpoints.checkpoints(run)[-1:]
+        run.append(events.Stopped(reason=stop.reason, step=step_of(newest[0]) if newest else 0))
+        return 130
+    except UserError as error:
+        log.exception("failed")
+        failed = Failed(title=error.title, remedy=error.remedy)
+    except Exception as error:
+        log.exception("failed")
+        failed = _unexpected(run, error)
+    run.append(failed)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Pictures: sampling, step caches, key steps, larger patches."""

@@ -1,0 +1,230 @@
+"""DDiT: steps of sampling that add no fine detail are made with larger patches (docs/method.md §2).
+
+The last velocities say how much detail a step adds: where they change alike all over larger patches,
+those will do. What makes a model work on them stands in sampling/patch_adapters.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core import safetensors_files
+from blockskip.core.paths import adapter_file
+from blockskip.models.families.base import Family
+from blockskip.models.families.patches import cells
+from blockskip.sampling.patch_adapters import Coarse, attached, feed_forward, velocity
+
+if TYPE_CHECKING:
+    from blockskip.sampling.step_cache import Cache
+
+RHO = 0.4  # the quantile over patches that must be below τ [paper]
+STEPS = 50  # uniform ones, for which the paper says τ
+HOLD = 10  # coarse steps, at most, between two fine ones
+
+
+def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Tensor:
+    """Δ³ of the last four latents, as it would be in 50 uniform steps: from the velocities (any
+    shape, alike) between them, which is the same.
+
+    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: in [0, 1], at which the
+    last three velocities were asked for. Divided differences of velocities (ours) make it the same
+    for any number of steps and for shifted ones: a straight path has none, a cubic one a constant
+    one. Nor is it drowned by rounding, which in bfloat16 moves latents by more than τ.
+    """
+    (a, b, c), (x, y, z) = times[-3:], velocities[-3:]
+    bend = ((z - y) / (c - b) - (y - x) / (b - a)) / (c - a)
+    return bend * (2 / STEPS**3)
+
+
+def deviations(change: Tensor, side: int) -> Tensor:
+    """How much `change` (B, C, h, w) varies inside patches of `side` cells: (B, patches), the root
+    mean square over channels of the standard deviation over places."""
+    b, c, h, w = change.shape
+    patches = change.reshape(b, c, h // side, side, w // side, side)
+    return patches.var((3, 5), unbiased=False).mean(1).sqrt().flatten(1)
+
+
+def choose(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = RHO) -> int:
+    """The largest factor whose patches hardly vary: 4, 2, or 1 where not even 2 will do.
+
+    patch: cells to a side of the model's own patch. taus: τ by factor (the paper has one for all:
+    where a latent is all detail, as in small pictures, sizes vary alike and differ in what they
+    cost). For each picture of `change` (B, C, h, w) the ρ-th quantile over its patches must be below
+    τ, so it refines where a share of 1 - ρ is busy. Pictures that are sampled together take the
+    finest size that one of them asks for.
+    """
+    for factor, tau in sorted(taus.items(), reverse=True):
+        side = factor * patch
+        if any(length % side for length in change.shape[-2:]):
+            continue
+        found = deviations(change.float(), side)
+        if (found.quantile(rho, 1, interpolation="higher") < tau).all():
+            return factor
+    return 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When patches are larger. taus, rho: see `choose`; of some factors or all. hold: coarse steps, at
+    most, between two fine ones."""
+
+    taus: Mapping[int, float]
+    rho: float = RHO
+    hold: int = HOLD
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward of the last step: its arguments, t, factor and velocity. missed: what is added to
+    coarse velocities; beside a fine one: what was added before it. Tensors of the picture's size wait
+    in RAM."""
+
+    given: dict
+    time: float
+    factor: int
+    velocity: Tensor
+    missed: Tensor | None
+
+
+class Dynamic:
+    """A model that chooses the size of its patches in every step of sampling.
+
+    What larger patches miss is carried on (ours): the first coarse step also asks for the coarse
+    velocity of the step before, and the difference from what that step had is added from there on.
+    It changes slowly; after some steps a fine one finds it anew.
+
+    adapters: by factor. Make it before anything stands in the places of blocks. cache: a step cache
+    that works at the same time. factors: those of the steps so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        adapters: dict[int, Coarse],
+        schedule: Schedule,
+    ) -> None:
+        self.model, self.family, self.adapters = model, family, adapters
+        self.schedule = schedule
+        self.cache: Cache | None = None
+        self.linears = dict(feed_forward(model, family))
+        self.forget()
+
+    def forget(self) -> None:
+        """Another sampling begins."""
+        self.first, self.now, self.call, self.resume = 1.0, None, 0, 0
+        self.times, self.velocities, self.factors = [], [], []
+        self.before: dict[int, _Pass] = {}  # by call: guidance may need two a step
+
+    @contextmanager
+    def working(self, cache: Cache | None = None) -> Iterator[None]:
+        """Inside, the model works so."""
+        self.cache = cache
+        own, plain = vars(self.model).get("forward"), self.model.forward
+        names = list(inspect.signature(type(self.model).forward).parameters)[1:]
+
+        def forward(*given: object, **named: object) -> object:
+            return self.forward(plain, dict(zip(names, given, strict=False)) | named)
+
+        self.forget()
+        self.model.forward = forward
+        try:
+            yield
+        finally:
+            self.before, self.velocities = {}, []  # `factors` is looked at
+            del self.model.forward
+            if own is not None:
+                self.model.forward = own
+
+    def forward(self, plain: Callable[..., object], given: dict) -> object:
+        """A forward of the library's, with patches of the size that the step needs. given: its
+        arguments."""
+        time = float(given["timestep"].flatten()[0])
+        if self.now is None or time > self.now:
+            self.forget()
+            self.first = time
+        anew, self.now = time != self.now, time
+        time /= self.first
+        if anew:
+            self._step()
+        self.call = 0 if anew else self.call + 1
+        factor, before, missed = self.factors[-1], self.before.get(self.call), None
+        if factor == 1:
+            output = plain(**given)
+            found = self.family.velocity(output).float().cpu()
+            if self.resume:
+                missed = before.missed
+        else:
+            missed = self._missed(plain, given, before, factor)
+            seen = self.coarse(plain, given, time, factor)
+            found = seen.float().cpu() + missed
+            output = (found.to(seen),)
+        waiting = given | {self.family.latents: given[self.family.latents].cpu()}
+        self.before[self.call] = _Pass(waiting, time, factor, found, missed)
+        if anew:
+            self.times = [*self.times[-2:], time]
+            self.velocities = [*self.velocities[-2:], found]
+        return output
+
+    def _step(self) -> None:
+        """The size of a step that begins; the first three are fine."""
+        last = self.factors[-1] if self.factors else 1
+        if self.resume:
+            factor, self.resume = self.resume, 0
+        elif len(self.velocities) < 3:
+            factor = 1
+        else:
+            change, patch = third_difference(self.times, self.velocities), self.family.patch
+            wanted = self.schedule
+            factor = choose(cells(change, patch), patch, wanted.taus, wanted.rho)
+            if factor > 1 and min(self.factors[-wanted.hold :]) > 1:
+                factor, self.resume = 1, factor
+        if self.cache and factor != last:
+            self.cache.reset()
+        self.factors.append(factor)
+
+    def _missed(
+        self, plain: Callable[..., object], given: dict, before: _Pass, factor: int
+    ) -> Tensor:
+        """What coarse velocities of this size miss, as it was in the step before."""
+        if before.factor == factor:
+            return before.missed
+        name = self.family.latents
+        was = before.given | {name: before.given[name].to(given[name].device)}
+        found = before.velocity - self.coarse(plain, was, before.time, factor).float().cpu()
+        if self.cache:
+            self.cache.again()
+        if before.missed is not None and before.factor == 1 and self.call == 0:
+            # so that the velocities before the fine one go on without a jump
+            moved = [one + found - before.missed for one in self.velocities[:-1]]
+            self.velocities = [*moved, self.velocities[-1]]
+        return found
+
+    def coarse(self, plain: Callable[..., object], given: dict, time: float, factor: int) -> Tensor:
+        """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
+        adapter = self.adapters[factor]
+        with attached(self.model, self.family, adapter, self.linears):
+            times = torch.full((len(given[self.family.latents]),), time)
+            return velocity(self.family, adapter, plain, given, times)
+
+
+def calibrated(model: str, steps: int) -> tuple[Schedule, float] | None:
+    """The schedule that `lab calibrate` found to earn its place in previews of so many steps, and the
+    step cache's threshold beside it; None: there is none. Raises UserError for a broken file."""
+    path = adapter_file(model)
+    facts = (
+        json.loads(safetensors_files.read_metadata(path).get("ddit", "{}")) if path.exists() else {}
+    )
+    found = facts.get("schedule")
+    if not found or found["steps"] != steps:
+        return None
+    taus = {int(factor): tau for factor, tau in found["taus"].items()}
+    return Schedule(taus, found["rho"], found["hold"]), found["cache"]

@@ -1,0 +1,134 @@
+"""Adapter → sample images, from the full model with the LoRA as it is now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+
+import torch
+from diffusers import FirstBlockCacheConfig
+from PIL import Image
+from torch import Tensor, nn
+
+from blockskip.core.errors import UserError
+from blockskip.core.paths import adapter_file
+from blockskip.core.settings import Settings
+from blockskip.memory.layerwise import beside, layerwise
+from blockskip.memory.placement import replaced, resident
+from blockskip.models.families.base import Family, Sampling, Text
+from blockskip.sampling import dynamic_patches, patch_adapters
+from blockskip.sampling.step_cache import cached, step_cache
+
+log = logging.getLogger(__name__)
+CPU = torch.device("cpu")
+TOGETHER = 8  # pictures that are sampled at the same time
+TILE_PX = 512
+
+
+@torch.no_grad()
+def sample(
+    family: Family,
+    pipe: object,
+    text: Text,
+    negative: Text,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    device: torch.device,
+    rows: int = TOGETHER,
+    tiled: bool = False,
+    cache: object | None = None,
+    dynamic: dynamic_patches.Dynamic | None = None,
+) -> list[Image.Image]:
+    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
+
+    Several pictures are made together; each sampling step brings every block that is not there
+    once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
+    them in tiles. cache: see cache.cached; dynamic: chooses the size of patches in every step. Both
+    are made of the model as it is.
+    """
+    images, model = [], pipe.transformer
+    waits = device if rows >= TOGETHER else CPU
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
+        stack.enter_context(resident(device, model))
+        if rows < TOGETHER:
+            stack.enter_context(beside(model, rows, device))
+        stack.enter_context(decoding(pipe.vae, device, rows, tiled))
+        for start in range(0, len(seeds), TOGETHER):
+            some = range(start, min(start + TOGETHER, len(seeds)))
+            with (
+                cached(pipe, family, cache) as resting,
+                dynamic.working(resting) if dynamic else nullcontext(),
+            ):
+                images += family.sample(
+                    pipe,
+                    text.rows(some).to(waits),
+                    negative_rows(negative, len(some), waits),
+                    sampling,
+                    [seeds[i] for i in some],
+                )
+    return images
+
+
+def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, object]:
+    """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
+    cached = {"cache": step_cache(settings.model, settings.preview_speed, steps)}
+    try:
+        found = settings.preview_speed == "fastest" and dynamic_patches.calibrated(
+            settings.model, steps
+        )
+        if not found:
+            return cached
+        schedule, threshold = found
+        adapters, _ = patch_adapters.load(adapter_file(settings.model), model, kind)
+    except UserError:
+        log.exception("pictures are sampled without larger patches")
+        return cached
+    dynamic = dynamic_patches.Dynamic(model, kind, adapters, schedule)
+    return {"cache": FirstBlockCacheConfig(threshold), "dynamic": dynamic}
+
+
+@contextmanager
+def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
+    """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
+    pictures, else only while it decodes, one picture after the other."""
+    before = tile(vae) if tiled else {}
+    try:
+        if rows >= TOGETHER:
+            with resident(device, vae):
+                yield
+            return
+        whole = vae.decode
+
+        def decode(latents: Tensor, **how: object) -> object:
+            with resident(device, vae):
+                parts = [
+                    whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)
+                ]
+            return (torch.cat(parts),)
+
+        vae.decode = decode
+        try:
+            yield
+        finally:
+            del vae.decode
+    finally:
+        for name, value in before.items():
+            setattr(vae, name, value)
+
+
+def tile(vae: nn.Module) -> dict[str, int]:
+    """Let the VAE work in tiles of TILE_PX; gives what was set before. Every class of VAE has its
+    own names for the sizes of tiles."""
+    names = ("use_tiling", "tile_sample_", "tile_latent_")
+    before = {name: value for name, value in vars(vae).items() if name.startswith(names)}
+    side = next(value for name, value in before.items() if name.startswith("tile_sample_min"))
+    for name, value in before.items():
+        setattr(vae, name, True if name == "use_tiling" else value * TILE_PX // side)
+    return before
+
+
+def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:
+    """The one row of `negative` repeated."""
+    return negative.rows([0] * rows).to(device)

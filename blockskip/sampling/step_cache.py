@@ -1,0 +1,200 @@
+"""Step caches while pictures are sampled: where a step changes little, the blocks rest and what they
+did in an earlier step is added again (docs/method.md §2).
+
+The caches are the library's (diffusers 0.42.1). It hangs them on blocks, of which it must know how
+each kind takes and gives its streams, and it cannot follow a model that goes from two streams to one
+(FLUX.2, Chroma). So here they hang on stand-ins through which nothing but the image's tokens go, a
+stand-in a block: that is one kind for all families, text after the last block is read by nobody, and
+nothing of ours hangs on the model. A block whose stand-in does not ask for it is not brought to the
+card either. What is kept is where pictures wait: in RAM, or on a card that holds all of them at once
+(small models: kilobytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from diffusers import FirstBlockCacheConfig
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models import CacheMixin
+from torch import Tensor, nn
+
+from blockskip.core.presets import key_steps, preview_threshold
+from blockskip.memory.block_wrappers import Layerwise, Named
+from blockskip.memory.placement import replaced
+from blockskip.models.families.base import Family
+from blockskip.models.families.streams import flat
+from blockskip.sampling.key_steps import KeySteps
+
+
+def step_cache(model: str, speed: str, steps: int) -> FirstBlockCacheConfig | KeySteps | None:
+    """What makes previews of a model with so many sampling steps that quick: its key steps where they
+    were measured, else the library's step cache; None: every step is computed."""
+    if keys := key_steps(model, speed, steps):
+        return KeySteps(frozenset(keys))
+    threshold = preview_threshold(speed, steps)
+    return FirstBlockCacheConfig(threshold) if threshold else None
+
+
+@contextmanager
+def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cache | None]:
+    """Inside, `pipe` samples one batch of pictures with a step cache; its transformer's blocks must
+    be `Layerwise`.
+
+    config: the library's, of a cache that hangs on blocks (FirstBlockCacheConfig, MagCacheConfig), or
+    KeySteps; None: nothing changes. All pictures of the batch rest together, or none. What is kept
+    waits where the streams wait: of FirstBlockCache three tensors of the image stream's size for
+    each of the calls that a step makes (guidance may need two), of key steps one, and another one
+    while a step works.
+    """
+    if config is None:
+        yield None
+        return
+    model = pipe.transformer
+    names, blocks = zip(*family.blocks(model), strict=True)
+    cache = Cache(blocks, config)
+    with ExitStack() as stack:
+        stack.callback(cache.reset)  # so much memory does not wait for the garbage collector
+        stack.enter_context(replaced(model, dict(zip(names, cache.turns, strict=True))))
+        stack.enter_context(_instead(model, "forward", cache.calling(model.forward)))
+        stack.enter_context(_instead(pipe.scheduler, "step", cache.stepping(pipe.scheduler.step)))
+        # the block after the first may not be needed; fetched in vain, it would stay on the card
+        stack.enter_context(_instead(blocks[0], "_ahead", (None,)))
+        yield cache
+
+
+class Cache(nn.Module, CacheMixin):
+    """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
+
+    def __init__(self, blocks: tuple[Layerwise, ...], config: object) -> None:
+        super().__init__()
+        self.kept, last = Kept(), len(blocks) - 1
+        planned = isinstance(config, KeySteps)
+        self.blocks = nn.ModuleList(  # a name that the library looks for
+            _Rested(config, self.kept, i == 0, i == last) if planned else _Image()
+            for i in range(len(blocks))
+        )
+        if not planned:
+            self.enable_cache(config)
+        self.turns = [_Turn(block, i, self) for i, block in enumerate(blocks)]
+        self.tokens = 0  # of the image, as the first block sees it
+
+    def reset(self) -> None:
+        """Forget what earlier steps were like; to be called between two steps where the next one has
+        another patch size, and so another number of tokens. Key steps go by one size alone."""
+        self._reset_stateful_cache()
+        self.kept.added.clear()
+
+    def again(self) -> None:
+        """The next call goes on with what the one before it did: it is no further one of its step."""
+        self.kept.call -= 1
+
+    def calling(self, forward: Callable) -> Callable:
+        """The model's forward, which one step may call more than once (for guidance): the first call
+        is compared with the first ones of other steps, and so on. Not every pipeline says which."""
+
+        def call(*given: object, **more: object) -> object:
+            self.kept.call += 1
+            with self.cache_context(f"call {self.kept.call}"):
+                return forward(*given, **more)
+
+        return call
+
+    def stepping(self, step: Callable) -> Callable:
+        """The scheduler's step, after which calls are counted anew."""
+
+        def after(*given: object, **more: object) -> object:
+            self.kept.step, self.kept.call = self.kept.step + 1, 0
+            return step(*given, **more)
+
+        return after
+
+
+class _Image(nn.Module):
+    """A block as the library's caches see it: image tokens in, image tokens out."""
+
+    def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
+        return work()
+
+
+@dataclass
+class Kept:
+    """Where sampling is, from step 0 and its call 1 on; and of key steps: the image as the first block was
+    given it, and what all blocks added in each call of the last one."""
+
+    step: int = 0
+    call: int = 0
+    before: Tensor | None = None
+    added: dict[int, Tensor] = field(default_factory=dict)
+
+
+class _Rested(nn.Module):
+    """A block as key steps see it: where all rest, the first one adds what all of them added."""
+
+    def __init__(self, keys: KeySteps, kept: Kept, first: bool, last: bool) -> None:
+        super().__init__()
+        self.keys, self.kept, self.first, self.last = keys, kept, first, last
+
+    def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
+        kept = self.kept
+        if self.keys.rests(kept.step):
+            return hidden_states + kept.added[kept.call] if self.first else hidden_states
+        if self.first:
+            kept.before = hidden_states
+        after = work()
+        if self.last:
+            kept.added[kept.call] = after - kept.before
+            self.keys.hear(kept.added[kept.call])
+            kept.before = None
+        return after
+
+
+TransformerBlockRegistry.register(
+    _Image,
+    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),
+)
+
+
+class _Turn(Named):
+    """Stands where a block stood, and lets it work if its stand-in asks for it."""
+
+    def __init__(self, block: Layerwise, index: int, cache: Cache) -> None:
+        super().__init__(block)
+        self.block, self.index = block, index
+        self._cache = (cache,)  # in a tuple: no part of this one
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
+        (cache,), streams = self._cache, self.block.streams
+        outputs = streams.passed(given)
+        if self.index == 0:  # one sequence of image and text from here on counts as image
+            cache.tokens = flat(outputs)[-1].shape[1]
+        image = streams.image(outputs, cache.tokens)
+
+        def work() -> Tensor:
+            nonlocal outputs, image
+            outputs = self.block.run(given | self._copies(given))
+            image = streams.image(outputs, cache.tokens)
+            return image
+
+        after = cache.blocks[self.index](hidden_states=image, work=work)
+        return outputs if after is image else streams.with_image(outputs, after)
+
+    def _copies(self, given: dict) -> dict[str, Tensor]:
+        """Blocks write over what they are given, and the caches keep what the first block is given and
+        gives until the last one is through."""
+        names = self.block.streams.names if self.index < 2 else ()
+        return {name: given[name].clone() for name in names}
+
+
+@contextmanager
+def _instead(thing: object, name: str, new: object) -> Iterator[None]:
+    """Inside, that attribute of one object is another."""
+    missing = object()
+    before = vars(thing).get(name, missing)
+    setattr(thing, name, new)
+    try:
+        yield
+    finally:
+        delattr(thing, name) if before is missing else setattr(thing, name, before)

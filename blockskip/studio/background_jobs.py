@@ -1,0 +1,98 @@
+"""Work that needs torch, done in processes of its own: the studio never loads it.
+
+Each task has a key; one that is running is not started again. Tasks end with the studio: they are
+short, and begun again when they are asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ROOT
+
+log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_threads: dict[tuple, threading.Thread] = {}
+_running: set[tuple] = set()
+_failed: dict[tuple, UserError] = {}
+
+
+def begin(key: tuple, words: Sequence[str], then: Callable[[], object] | None = None) -> None:
+    """Start `python -m words…` unless it is running; `then` is called when it went well."""
+    with _lock:
+        if key in _running:
+            return
+        _running.add(key)
+        _failed.pop(key, None)
+        thread = threading.Thread(target=_work, args=(key, list(words), then), daemon=True)
+        _threads[key] = thread
+        thread.start()
+
+
+def wait(key: tuple) -> None:
+    """Until a task that was begun is over."""
+    with _lock:
+        thread = _threads.get(key)
+    if thread is not None:
+        thread.join()
+
+
+def running(key: tuple) -> bool:
+    """Whether a task is being worked on."""
+    with _lock:
+        return key in _running
+
+
+def failed(key: tuple) -> UserError | None:
+    """Why the last attempt failed; None when it did not, or was never made."""
+    with _lock:
+        return _failed.get(key)
+
+
+def _work(key: tuple, words: list[str], then: Callable[[], object] | None) -> None:
+    error = None
+    try:
+        environment = {
+            **os.environ,
+            "PYTHONUTF8": "1",
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=ROOT,
+            env=environment,
+            encoding="utf-8",
+            errors="replace",
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        if done.returncode:
+            log.warning("%s failed: %s", words, done.stderr[-4000:])
+            error = _said(done.stdout, words)
+        elif then:
+            then()
+    except Exception as problem:
+        log.exception("%s failed", words)
+        error = problem if isinstance(problem, UserError) else UserError(str(problem))
+    with _lock:
+        _running.discard(key)
+        if error:
+            _failed[key] = error
+
+
+def _said(output: str, words: list[str]) -> UserError:
+    """What a command says of its failure with --json."""
+    try:
+        told = json.loads(output.strip().splitlines()[-1])
+        return UserError(told["error"], told.get("remedy", ""))
+    except (ValueError, KeyError, IndexError):
+        return UserError(f"{words[0]} ended with an error.", "Details are in studio.log.")

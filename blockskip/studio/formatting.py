@@ -1,0 +1,62 @@
+"""Small things that every part of the page says the same way: escaping, times, sizes, boxes."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+
+from blockskip.studio import strings
+
+e = html.escape
+
+
+def note(title: str, text: str, level: str) -> str:
+    """A message box. level: info | warning | error."""
+    strong = f"<b>{e(title)}</b> " if title else ""
+    return f'<div class="note {level}">{strong}{e(text)}</div>'
+
+
+def data(value: object) -> str:
+    """JSON for an attribute in double quotes."""
+    return e(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def press(do: str, words: str, kind: str = "", **more: object) -> str:
+    """A button inside a drawn part; a press sends `do` and `more` to page.PRESSES.
+
+    kind: "" | primary | link | danger.
+    """
+    extra = "".join(
+        f' data-{key.replace("_", "-")}="{e(str(value))}"' for key, value in more.items()
+    )
+    return f'<button type="button" class="press {kind}" data-do="{do}"{extra}>{e(words)}</button>'
+
+
+def count_photos(count: int) -> str:
+    return strings.PHOTOS_COUNT_ONE if count == 1 else strings.PHOTOS_COUNT.format(count=count)
+
+
+def clock(iso: str) -> str:
+    """A start time as people write it: 14:05 today, 21 Nov 14:05 otherwise."""
+    try:
+        when = datetime.datetime.fromisoformat(iso).astimezone()
+    except ValueError:
+        return ""
+    today = when.date() == datetime.datetime.now().astimezone().date()
+    return f"{when:%H:%M}" if today else f"{when.day} {when:%b %H:%M}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 3 min, 1 h 20 min."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{max(1, round(seconds / 5) * 5)} s" if seconds > 5 else "a few seconds"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes as people write them: 340 MB, 2.1 GB."""
+    mib = num_bytes / 2**20
+    return f"{mib:.0f} MB" if mib < 1000 else f"{mib / 1024:.1f} GB"

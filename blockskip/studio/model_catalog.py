@@ -1,0 +1,143 @@
+"""What the page knows of models and of the data folder, and what can be done about them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.paths import data_dir, set_data_dir
+from blockskip.data import captions
+from blockskip.models import sources
+from blockskip.models.sources import download_process, hub
+from blockskip.runs import storage
+from blockskip.studio import draft, strings
+from blockskip.studio.model_view import Shelf
+
+LOOK_EVERY_S = 5.0
+_lock = threading.Lock()
+_said: dict[str, str] = {}
+_found: dict[str, list[Path]] = {}
+_last: tuple[float, Shelf] | None = None
+_describing: subprocess.Popen | None = None
+
+
+def shelf() -> Shelf:
+    """The models as they are now; looked at anew every few seconds, downloads each time."""
+    global _last
+    with _lock:
+        if _last is None or time.monotonic() - _last[0] > LOOK_EVERY_S:
+            _last = time.monotonic(), _look()
+        old = _last[1]
+    going = {
+        offer.model: download_process.progress(presets.model_row(offer.model))
+        for offer in old.offers
+    }
+    return Shelf(old.offers, going, old.found, old.usage, old.folder, old.token_kept, dict(_said))
+
+
+def refresh() -> None:
+    """Look anew the next time."""
+    global _last
+    with _lock:
+        _last = None
+
+
+def _look() -> Shelf:
+    offers = sources.offers()
+    for offer in offers:
+        if offer.state != "ready" and offer.model not in _found:
+            row = presets.model_row(offer.model)
+            _found[offer.model] = [place for place, _ in sources.found_in_comfyui(row)]
+    return Shelf(
+        offers,
+        {},
+        dict(_found),
+        storage.usage(),
+        data_dir(),
+        hub.token_state() == "kept",
+    )
+
+
+def use_comfyui(folder: str) -> None:
+    """Take models from a ComfyUI folder the user named."""
+    path = Path(folder.strip().strip('"')).expanduser()
+    try:
+        sources.use_comfyui_apart(path)
+        here = [o for o in sources.offers() if o.state == "ready" and not o.demo]
+        _said["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
+        if here:
+            draft.answer(model=here[0].model)
+    except UserError as error:
+        _said["comfyui"] = f"{error.title} {error.remedy}"
+    refresh()
+
+
+def fetch(model: str) -> None:
+    """Begin or go on with a download."""
+    download_process.start(presets.model_row(model))
+    refresh()
+
+
+def fetch_stop(model: str) -> None:
+    """Pause a download; what came is kept."""
+    download_process.stop(presets.model_row(model))
+    refresh()
+
+
+def try_token(model: str, token: str) -> None:
+    """Test a token with the hub, and keep it if it opens the model."""
+    try:
+        hub.try_token(presets.model_row(model), token.strip())
+        _said["token"] = strings.MODEL_TOKEN_GOOD
+    except UserError as error:
+        _said["token"] = f"{error.title} {error.remedy}"
+    refresh()
+
+
+def clean() -> None:
+    """Free the caches."""
+    freed = storage.clean_all()
+    _said["data"] = strings.DATA_CLEANED.format(freed=freed / 2**30)
+    refresh()
+
+
+def move_data(folder: str) -> None:
+    """Keep everything elsewhere from the next start on."""
+    try:
+        path = Path(folder.strip().strip('"')).expanduser()
+        set_data_dir(path)
+        _said["data"] = strings.DATA_MOVED.format(folder=path)
+    except UserError as error:
+        _said["data"] = f"{error.title} {error.remedy}"
+
+
+def can_describe() -> bool:
+    """Whether there is a model that describes photos."""
+    return captions.captioner() is not None
+
+
+def describe_photos() -> None:
+    """Let the captioner write captions for the photos that have none; they appear one by one."""
+    global _describing
+    model = captions.captioner()
+    if model is not None and not describing():
+        out = draft.photos_dir().parent / "described.jsonl"
+        out.unlink(missing_ok=True)
+        _describing = captions.start(draft.photos_dir(), model, out)
+
+
+def describing() -> bool:
+    """Whether photos are being described; what was said so far is taken into the draft."""
+    global _describing
+    if _describing is None:
+        return False
+    working = _describing.poll() is None
+    found = captions.said(draft.photos_dir().parent / "described.jsonl")
+    draft.caption_all({file: text for file, text in found.items() if text})
+    if not working:
+        _describing = None
+    return working

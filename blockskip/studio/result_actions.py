@@ -1,0 +1,223 @@
+"""What can be done with a training that has learnt something: files, own pictures, tidying up."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blockskip.core import files, presets
+from blockskip.core.errors import UserError
+from blockskip.models import sources
+from blockskip.models.lora.names import LibraryNames, names_of
+from blockskip.runs import checkpoints, image_requests, likeness, storage
+from blockskip.runs.run import Run
+from blockskip.studio import background_jobs, run_preferences, run_state, strings
+from blockskip.studio.actions import find
+
+if TYPE_CHECKING:
+    from blockskip.models.lora.protocol import LoraNames
+
+_said: dict[str, str] = {}
+_measured: set[tuple[str, int]] = set()
+_painted_at: dict[str, float] = {}
+
+
+def said(run: Run) -> str:
+    """What came of the last press, for the page."""
+    return _said.get(run.name, "")
+
+
+def kept_step(run: Run, last: int) -> int:
+    """The step whose LoRA is handed out: the one the user chose, else the last."""
+    step = run_preferences.load(run).get("step")
+    return step if isinstance(step, int) and step in checkpoints.steps_kept(run) else last
+
+
+def lora_names(run: Run) -> LoraNames | type[LibraryNames]:
+    """What is known of files that hold LoRAs of the run's model."""
+    return names_of(presets.model_row(run.settings().model).family)
+
+
+def file_format(run: Run) -> str:
+    """As chosen: one of the model's."""
+    chosen = run_preferences.load(run).get("format")
+    return chosen if chosen in lora_names(run).FORMATS else "comfyui"
+
+
+def file_of(run: Run, format: str, step: int, last: int) -> Path:
+    """Where the LoRA of a step is, or will be. Only the file that training itself writes has no step
+    in its name: it is replaced when more is learnt, the others are not."""
+    suffix = "" if format == "comfyui" else f"-{format}"
+    suffix += "" if step == last and format == "comfyui" else f"-step{step}"
+    return run.exports_dir / f"{run.name}{suffix}.safetensors"
+
+
+def making(run: Run, format: str, step: int) -> bool:
+    """Whether that file is being written."""
+    return background_jobs.running(("export", run.name, format, step))
+
+
+def make(run: Run, format: str, step: int, last: int) -> Path:
+    """Write the LoRA of a step in a format, unless it is there; returns where it will be."""
+    path = file_of(run, format, step, last)
+    if not path.exists():
+        words = ["blockskip", "export", str(run.folder), "--format", format, "--json"]
+        words += ["--out", str(path)] + (["--step", str(step)] if step != last else [])
+        key = ("export", run.name, format, step)
+        background_jobs.begin(key, words)
+    return path
+
+
+def problem(run: Run, format: str, step: int) -> UserError | None:
+    """Why writing that file failed."""
+    return background_jobs.failed(("export", run.name, format, step))
+
+
+def choose(run: str, **chosen: object) -> None:
+    """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
+    found = find(run)
+    if "step" in chosen and chosen["step"] not in checkpoints.steps_kept(found):
+        raise UserError(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
+    _check_format(found, chosen.get("format", "comfyui"))
+    run_preferences.save(found, **chosen)
+    last = _last(found)
+    make(found, file_format(found), kept_step(found, last), last)
+
+
+def _check_format(run: Run, format: str) -> None:
+    """Raises UserError for one that the run's model has not."""
+    formats = lora_names(run).FORMATS
+    if format not in formats:
+        raise UserError(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
+
+
+def export(run: str, format: str = "comfyui", step: int = 0) -> str:
+    """Write a training's LoRA as a file and say where it is. step: 0 = the last.
+
+    It is reopened and checked before this returns. Raises UserError.
+    """
+    found = find(run)
+    _check_format(found, format)
+    last = _last(found)
+    step = int(step) or last
+    path = make(found, format, step, last)
+    background_jobs.wait(("export", found.name, format, step))
+    if error := problem(found, format, step):
+        raise error
+    return str(path)
+
+
+def to_comfyui(run: str) -> None:
+    """Copy the chosen file, its workflow and a picture of it into ComfyUI's folders."""
+    found = find(run)
+    last = _last(found)
+    path = file_of(found, "comfyui", kept_step(found, last), last)
+    if not path.exists():
+        raise UserError("The file for ComfyUI is not written yet.", "Choose ComfyUI as its format.")
+    target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(found)}.safetensors")
+    picture = _picture(found, kept_step(found, last))
+    if picture is not None:  # model managers show it beside the file
+        files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
+    _copy_workflow(path, target)
+    _said[found.name] = strings.COPIED.format(path=target)
+
+
+def _copy_workflow(path: Path, target: Path) -> None:
+    """The workflow that uses the LoRA, under the name it has there, to ComfyUI's own workflows."""
+    root, workflow = sources.comfyui_root(), path.with_name(f"{path.stem}.workflow.json")
+    if root is None or not (root / "user" / "default").is_dir() or not workflow.exists():
+        return
+    text = workflow.read_text(encoding="utf-8").replace(
+        json.dumps(path.name, ensure_ascii=False), json.dumps(target.name, ensure_ascii=False)
+    )
+    files.write_text(root / "user" / "default" / "workflows" / f"{target.stem}.json", text)
+
+
+def comfyui_known() -> bool:
+    """Whether there is a ComfyUI folder that LoRAs can go to."""
+    return sources.loras_dir() is not None
+
+
+def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
+    """Ask for a picture without and with what was learnt."""
+    found = find(run)
+    prompt = " ".join((prompt or "").split())
+    if not prompt:
+        raise UserError(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
+    chosen = random.randrange(2**31) if seed is None else int(seed)
+    last = _last(found)
+    _painted_at[found.name] = time.monotonic()
+    image_requests.ask(found, prompt, chosen, float(strength), kept_step(found, last))
+
+
+def go_on_painting(run: Run) -> None:
+    """What waits is painted, even if its process was killed; tried again after half a minute."""
+    waits = image_requests.waiting(run)
+    if not waits or run.painter() is not None or run_state.running() is not None:
+        return
+    if time.monotonic() - _painted_at.get(run.name, -math.inf) > 30:
+        _painted_at[run.name] = time.monotonic()
+        image_requests.go_on(run)
+
+
+def rename(run: str, name: str) -> None:
+    """Call the pet otherwise on this page; the word in prompts stays."""
+    name = " ".join(name.split())[:40]
+    if name:
+        run_preferences.save(find(run), pet=name)
+
+
+def delete(run: str) -> None:
+    """Delete a training with everything in it. Raises UserError when it is running."""
+    storage.delete(find(run).name)
+
+
+def measure(run: Run) -> None:
+    """Judge the pictures of a training, once for what it has learnt now; the figures come to the
+    page when they are there."""
+    now = run.name, run.step()
+    if now not in _measured and not likeness.working(run) and run_state.running() is None:
+        _measured.add(now)
+        likeness.start(run)
+
+
+def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str:
+    """The LoRA in words, a blank line between paragraphs."""
+    settings, row = run.settings(), presets.model_row(run.settings().model)
+    pet = run_preferences.pet_name(run)
+    parts = [
+        f"A LoRA that teaches {row.title} what {pet}, a {settings.class_name}, looks like. In prompts "
+        f"it is called “{settings.trigger} {settings.class_name}”.",
+        f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
+        f"{settings.front + settings.back} of {row.num_blocks} blocks skipped.",
+    ]
+    best = (judged or {}).get("by_step", {}).get(step, {})
+    if best.get("subject") is not None:
+        parts.append(
+            f"Likeness of its sample pictures to the photos, by the demo world’s own judge: "
+            f"{best['subject']:.2f}."
+        )
+    parts.append(
+        "It knows this one animal from these photos; other animals, people and places are the base "
+        f"model’s. The base model’s licence holds for what you make with it: {row.licence}."
+    )
+    return "\n\n".join(parts)
+
+
+def _last(run: Run) -> int:
+    """The step of the file that training wrote; of a run that wrote none, the last one kept."""
+    story = run_state.watch(run)
+    return (
+        story.exported.step
+        if story.exported
+        else max(checkpoints.steps_kept(run), default=story.step)
+    )
+
+
+def _picture(run: Run, step: int) -> Path | None:
+    found = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
+    return found[0] if found else None

@@ -1,0 +1,201 @@
+"""A run as the page shows it, folded from its events as they arrive.
+
+Many tabs ask once a second; each run's events are parsed once in this process and kept in one
+table. Nothing here is the truth: the run folder is, and the table is rebuilt from it after a
+restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.events import (
+    Done,
+    Event,
+    Failed,
+    Image,
+    Loss,
+    Memory,
+    Note,
+    Progress,
+    Saved,
+    Started,
+    Stopped,
+)
+from blockskip.core.settings import Settings
+from blockskip.runs.run import Run, list_runs
+from blockskip.studio.series import Series
+
+CURVES = ("vram_gib", "vram_used_gib", "rss_gib", "ram_used_gib", "disk_run_gib")  # of Memory
+GAP_S = 15.0  # a longer silence is a pause; charts do not show it
+_lock = threading.Lock()
+_stories: dict[str, Story] = {}
+_sizes: dict[str, tuple[tuple, int]] = {}
+_children: list[subprocess.Popen] = []
+
+
+@dataclass
+class Story:
+    """What a run's events say up to byte `offset`."""
+
+    run: Run
+    head: bytes = b""  # how events.jsonl begins; another run of that name begins otherwise
+    offset: int = 0
+    steps: int = 0
+    device: str = ""
+    stage: str = ""
+    n: int = 0
+    total: int = 0
+    eta_s: float = -1.0
+    active_s: float = 0.0  # time worked, pauses not counted
+    last_time: float = 0.0
+    step: int = 0  # the last step learnt
+    loss: float = -1.0  # its error
+    stages: list[str] = field(default_factory=list)  # begun, in order, each once
+    losses: Series = field(default_factory=Series)  # over steps
+    memory: dict[str, Series] = field(default_factory=dict)  # over active seconds, see CURVES
+    now: Memory | None = None  # the newest
+    images: dict[tuple[int, int], Image] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    exports: list[Saved] = field(default_factory=list)
+    end: Stopped | Failed | Done | None = None
+    started: bool = False
+    state: str = "new"
+
+    @property
+    def exported(self) -> Saved | None:
+        """The newest LoRA file made for the user."""
+        return self.exports[-1] if self.exports else None
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        if self.last_time and 0 < event.time - self.last_time < GAP_S:
+            self.active_s += event.time - self.last_time
+        self.last_time = event.time
+        match event:
+            case Started():
+                self._begin(event)
+            case Progress():
+                self.stage, self.n, self.total = event.stage, event.n, event.total
+                self.eta_s = event.eta_s if event.eta_s >= 0 else self.eta_s
+                if event.stage not in self.stages:
+                    self.stages.append(event.stage)
+            case Loss():
+                self.step, self.loss = event.step, event.loss
+                self.losses.add(event.step, event.loss)
+            case Memory():
+                self._remember(event)
+            case Image():
+                self.images[event.step, event.index] = event
+            case Saved() if event.kind == "export":
+                self.exports.append(event)
+            case Note() if all(note.text != event.text for note in self.notes):
+                self.notes.append(event)
+            case Stopped() | Failed() | Done():
+                self.end = event
+
+    def _begin(self, event: Started) -> None:
+        """A worker began: what was learnt after the checkpoint it goes on from is learnt again."""
+        self.started, self.steps, self.device, self.end = True, event.steps, event.device, None
+        self.stage, self.eta_s, self.stages = "", -1.0, []
+        if self.step > event.resumed_from:
+            self.step = event.resumed_from
+            self.losses.cut(event.resumed_from)
+
+    def _remember(self, event: Memory) -> None:
+        self.now = event
+        for name in CURVES:
+            value = getattr(event, name)
+            if value >= 0:
+                self.memory.setdefault(name, Series(5.0)).add(self.active_s, value)
+
+
+def watch(run: Run) -> Story:
+    """The story of a run up to now, as a copy of the caller's own."""
+    with _lock:
+        alive = run.worker() is not None  # asked before reading, so that no last word is missed
+        story, head = _stories.get(str(run.folder)), _head(run)
+        if story is None or (story.offset and story.head != head):
+            story = _stories[str(run.folder)] = Story(run)
+        story.head = head
+        fresh, story.offset = run.events(story.offset)
+        for event in fresh:
+            story.add(event)
+        story.state = _state(story, alive)
+        return replace(
+            story,
+            stages=list(story.stages),
+            losses=story.losses.copy(),
+            memory={name: series.copy() for name, series in story.memory.items()},
+            images=dict(story.images),
+            notes=list(story.notes),
+            exports=list(story.exports),
+        )
+
+
+def running() -> Run | None:
+    """The run that is being worked on now, if any."""
+    return next((run for run in list_runs() if run.worker() is not None), None)
+
+
+def finished() -> list[tuple[Settings, float]]:
+    """(settings, seconds of work) of the trainings that went well, newest first."""
+    done = []
+    for run in list_runs()[:20]:
+        story = watch(run)
+        if isinstance(story.end, Done) and story.state == "done":
+            with contextlib.suppress(UserError):
+                done.append((run.settings(), story.end.seconds))
+    return done
+
+
+def size_bytes(run: Run) -> int:
+    """What a run takes on disk; measured anew after it said something, or after a minute."""
+    key = (run.events_path.stat().st_mtime_ns if run.events_path.exists() else 0, time.time() // 60)
+    known = _sizes.get(str(run.folder))
+    if known is None or known[0] != key:
+        known = _sizes[str(run.folder)] = (key, run.size_bytes())
+    return known[1]
+
+
+def start(run: Run) -> None:
+    """Start or go on with a run, and remember its process so that it is reaped when it ends."""
+    process = run.start()
+    with _lock:
+        _children[:] = [child for child in _children if child.poll() is None] + [process]
+
+
+def pending(run: Run) -> str:
+    """The command the worker has not taken yet: pause, stop, preview, or ""."""
+    try:
+        return str(files.read_json(run.folder / "control.json").get("command", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def _head(run: Run) -> bytes:
+    try:
+        with open(run.events_path, "rb") as file:
+            return file.readline(200)
+    except OSError:
+        return b""
+
+
+def _state(story: Story, alive: bool) -> str:
+    if alive:
+        return "running"
+    match story.end:
+        case Done():
+            return "done"
+        case Failed():
+            return "failed"
+        case Stopped():
+            return story.end.reason
+    was_worked_on = story.started or (story.run.folder / "worker.json").exists()
+    return "crashed" if was_worked_on else "new"

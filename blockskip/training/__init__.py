@@ -1,0 +1,1 @@
+"""Encode, compute residuals, skip blocks, train."""

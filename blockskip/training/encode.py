@@ -1,0 +1,80 @@
+"""Draws → what the model eats: text embeddings once a caption, a VAE latent a draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockskip.core.settings import Settings
+from blockskip.data.crops import Crop, cut, train_side
+from blockskip.data.photos import Photo, open_photo, scale_photo
+from blockskip.data.schedule import Draw
+from blockskip.memory.block_wrappers import row_by_row
+from blockskip.memory.placement import replaced, resident
+from blockskip.models.families.base import Family, Text
+
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def encode_captions(
+    family: Family,
+    pipe: object,
+    captions: Sequence[str],
+    tokens: int,
+    device: torch.device = CPU,
+    batch: int = 16,
+) -> Text:
+    """Text inputs on the CPU, one row a caption, its digits those of the caption encoded alone.
+
+    The encoders run block by block: one block's weights are there, `batch` captions go through it
+    one by one, the next block is fetched meanwhile; so an encoder is read once for `batch` captions
+    and never whole.
+    """
+    with ExitStack() as stack:
+        for encoder in family.text_encoders(pipe):
+            stack.enter_context(replaced(encoder, row_by_row(encoder, device)))
+            stack.enter_context(resident(device, encoder))
+        rows = [
+            family.encode_text(pipe, captions[start : start + batch], tokens).to(CPU)
+            for start in range(0, len(captions), batch)
+        ]
+    return Text.cat(rows)
+
+
+@torch.no_grad()
+def encode_draws(
+    family: Family,
+    pipe: object,
+    photos: Sequence[Photo],
+    draws: Sequence[Draw],
+    settings: Settings,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+) -> Tensor:
+    """Latents x_0 of the draws, a row each, as the family has them, on the CPU."""
+    side, batch = train_side(settings), settings.encode_batch
+
+    @lru_cache(maxsize=16)
+    def scaled(index: int) -> Image.Image:
+        return scale_photo(open_photo(photos[index].path), settings.s_max_px)
+
+    latents = []
+    for start in range(0, len(draws), batch):
+        some = draws[start : start + batch]
+        crops = np.stack(
+            [
+                np.asarray(cut(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
+                for d in some
+            ]
+        )
+        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device) / 127.5 - 1
+        latents.append(family.encode_images(pipe, pixels).float().cpu())
+        progress(start + len(some), len(draws))
+    return torch.cat(latents)

@@ -1,0 +1,292 @@
+"""A window of draws → what the skipped blocks would have computed (docs/method.md §1.3, §1.4).
+
+The whole window goes through the full model once, layer by layer, with the current LoRA active, so
+that the back's residual is fresh and every weight is brought once. Stored for each draw: f_n
+(exact), Δ of the back's image stream, and the middle's modulation vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core import safetensors_files
+from blockskip.memory.block_wrappers import Layerwise, Named
+from blockskip.memory.layerwise import beside, layerwise, lists
+from blockskip.memory.placement import replaced, resident
+from blockskip.models.families.base import Family, Text
+from blockskip.models.families.streams import Streams, flat
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Blocks [0, front) and [N - back, N) are skipped, the middle is trained."""
+
+    front: int
+    back: int
+
+    def middle(self, num_blocks: int) -> range:
+        return range(self.front, num_blocks - self.back)
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """What a window's draws are made of: x_t, latents of W draws; their captions, W rows; t (W,)."""
+
+    noisy: Tensor
+    text: Text
+    t: Tensor
+    side_px: int
+    guidance: bool
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __add__(self, others: WindowInputs) -> WindowInputs:
+        """These draws and then the others."""
+        return WindowInputs(
+            torch.cat([self.noisy, others.noisy]),
+            Text.cat([self.text, others.text]),
+            torch.cat([self.t, others.t]),
+            self.side_px,
+            self.guidance,
+        )
+
+
+def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
+    """Full names of the middle's modulation layers; under these names windows store their
+    outputs."""
+    blocks = family.blocks(model)
+    return [
+        f"{name}.{linear}"
+        for name, block in (blocks[i] for i in span.middle(len(blocks)))
+        for linear in family.modulation(block)
+    ] + list(family.shared_modulation)
+
+
+class _Recorded(Named):
+    """A block that tells what it gives, on its way through the window."""
+
+    def __init__(self, module: nn.Module, after: Callable[[object], None]) -> None:
+        super().__init__(module)
+        self.module, self.after = module, after
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        outputs = self.module(**given)
+        self.after(outputs)
+        return outputs
+
+
+class Alongside:
+    """Draws that go through every block while a window has it here, under another LoRA.
+
+    So what the untrained model says of them costs no second reading of the weights (docs/method.md §1.4);
+    the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
+    block of that name is the other one. velocity: latents of P draws on the CPU, once the window is
+    computed.
+    """
+
+    def __init__(
+        self, inputs: WindowInputs, other_lora: Callable[[str], AbstractContextManager]
+    ) -> None:
+        self.inputs, self.other_lora = inputs, other_lora
+        self.busy = False
+        self.velocity = torch.empty(0)
+        self._last: tuple[Tensor | None, ...] = ()
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Inside, these draws pass block `name`, which is here."""
+        self.busy = True
+        try:
+            with self.other_lora(name):
+                yield
+        finally:
+            self.busy = False
+
+    def keep(self, outputs: object) -> None:
+        """The last block's outputs for a window's draws and then these."""
+        num = len(self.inputs)
+        self._last = tuple(
+            None if stream is None else stream[-num:].to("cpu", copy=True)
+            for stream in flat(outputs)
+        )
+
+    def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
+        """Let the library's forward finish from what the last of `layers` gave."""
+        last, layer = list(layers.items())[-1]
+        stops = {name: Pass(other, other.streams) for name, other in layers.items()}
+        stops[last] = _Told(layer, self._last)
+        stops |= {name: nn.ModuleList() for name in lists(model, family)}  # nobody reads theirs
+        with replaced(model, stops), beside(model, layer.micro_batch, layer.device):
+            self.velocity = _run(model, family, self.inputs).cpu()
+        self._last = ()
+
+
+class _Enough(Exception):
+    """The rest of the library's forward is not wanted: what the head makes of a window is nobody's,
+    and takes as much room as an image stream."""
+
+
+class Pass(Named):
+    """A skipped block: every stream goes on as it came."""
+
+    def __init__(self, block: nn.Module, streams: Streams) -> None:
+        super().__init__(block)
+        self.streams = streams
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        return self.streams.passed(given)
+
+
+class _Told(Named):
+    """Stands for a block: gives the streams that are known."""
+
+    def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
+        super().__init__(block)
+        self.known = known
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
+        return self.known if len(self.known) > 1 else self.known[0]
+
+
+@torch.no_grad()
+def compute_window(
+    model: nn.Module,
+    family: Family,
+    span: Span,
+    inputs: WindowInputs,
+    micro_batch: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+    alongside: Alongside | None = None,
+    on_card: bool = True,
+) -> dict[str, Tensor]:
+    """Features of every draw of a window, on the CPU; W rows each.
+
+    Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
+    0; `back` (W, T, D) when span.back > 0; and what each modulation layer of the middle gives,
+    (W, …), under its name. Captions are not in it. progress(n, total) is called after each block.
+    alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
+    waits on `device`, else in RAM.
+    """
+    window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
+    wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
+    layers = {name: wrapped[name] for name, _ in family.blocks(model)}
+    if alongside:
+        for name, layer in layers.items():
+            layer.others = len(alongside.inputs), partial(alongside.turn, name)
+    wrapped |= _recorded(layers, window, family, span, progress, alongside)
+    with ExitStack() as stack:
+        modulation = _record_modulation(stack, model, family, span, alongside)
+        stack.enter_context(replaced(model, wrapped))
+        stack.enter_context(resident(device, model))
+        everything = inputs + alongside.inputs if alongside else inputs
+        with beside(model, micro_batch, device), suppress(_Enough):
+            _run(model, family, everything)
+        del everything
+        if alongside:
+            alongside.end(model, family, layers)
+    window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
+    return window
+
+
+def _recorded(
+    layers: dict[str, Layerwise],
+    window: dict[str, Tensor],
+    family: Family,
+    span: Span,
+    progress: Callable[[int, int], None],
+    alongside: Alongside | None,
+) -> dict[str, nn.Module]:
+    """The blocks, which write what training needs of their streams into `window` as it passes."""
+    middle, rows = span.middle(len(layers)), len(window["t"])
+    streams = [layer.streams for layer in layers.values()]
+
+    def record_front(outputs: object) -> None:
+        # copies: the blocks that follow write over what they are given
+        for i, stream in enumerate(flat(outputs)):
+            window[f"front.{i}"] = stream[:rows].to("cpu", copy=True)
+
+    def image(n: int, outputs: object) -> Tensor:
+        return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]
+
+    def after(n: int, outputs: object) -> None:
+        """n blocks are done."""
+        if n == span.front:
+            record_front(outputs)
+        if n == middle.stop and span.back:
+            window["back"] = image(n, outputs).to("cpu", copy=True)
+        if n == len(layers) and span.back:
+            # draw by draw: in float32 a whole window would take twice the room that is planned
+            for row, end in zip(window["back"], image(n, outputs), strict=True):
+                row.copy_(end.cpu().float() - row.float())
+        progress(n, len(layers))
+        if n == len(layers):
+            if alongside:
+                alongside.keep(outputs)
+            raise _Enough
+
+    return {
+        name: _Recorded(layer, partial(after, n))
+        for n, (name, layer) in enumerate(layers.items(), 1)
+    }
+
+
+def _image_tokens(noisy: Tensor) -> int:
+    """T of packed latents (B, T, C). Of (B, C, H, W) nobody asks: their models have no text tokens
+    in the same stream."""
+    return noisy.shape[1]
+
+
+@torch.no_grad()
+def full_velocity(
+    model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
+) -> Tensor:
+    """v of the full model with the LoRA as it is now, layer-major, latents on the CPU."""
+    wrapped = layerwise(model, family, micro_batch, device)
+    with replaced(model, wrapped), resident(device, model), beside(model, micro_batch, device):
+        return _run(model, family, inputs).cpu()
+
+
+def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
+    """One forward of the library's model, whatever stands in it now."""
+    given = family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
+    return family.velocity(model(**given))
+
+
+def _record_modulation(
+    stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
+) -> dict[str, list[Tensor]]:
+    """Hooks that keep, micro-batch by micro-batch, what the middle's modulation layers give."""
+    kept: dict[str, list[Tensor]] = {}
+    for name in modulation_names(model, family, span):
+        kept[name] = []
+        handle = model.get_submodule(name).register_forward_hook(
+            lambda _m, _i, output, parts=kept[name]: (
+                None if alongside and alongside.busy else parts.append(output.cpu())
+            )
+        )
+        stack.callback(handle.remove)
+    return kept
+
+
+def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
+    """Write a window in its compute dtype. Raises UserError when the disk is full."""
+    safetensors_files.save_tensors(path, window, {"fingerprint": fingerprint})
+
+
+def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
+    """Rows [start, stop) of every tensor of a stored window; nothing else is read."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_slice(name)[start:stop].to(device) for name in file.keys()}  # noqa: SIM118

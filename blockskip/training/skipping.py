@@ -1,0 +1,201 @@
+"""Full transformer → its trainable middle, inside the library's own model (docs/method.md §1.3, §1.4b).
+
+Stateless replay modules stand in the model's block lists at the skipped indices, so that indices
+and parameter names never shift and the library's forward is used as it is. A step hands them its
+tensors through a `Feed`:
+
+    front   embedders and blocks pass on zeros; its last block gives f_n itself
+    middle  its modulation layers are replaced by what they said when the window was computed
+    back    the first skipped block adds Δ to the image stream, the others pass it on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from blockskip.memory.block_wrappers import Named, Streamed
+from blockskip.memory.placement import replaced
+from blockskip.models.families.base import Family, Text
+from blockskip.models.families.streams import Streams, flat
+from blockskip.training.residuals import Pass, Span, modulation_names
+
+
+class Feed:
+    """The tensors of the step being computed, by name; empty outside `holding`."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def all(self, prefix: str) -> tuple[Tensor, ...]:
+        """Those whose names are the prefix and 0, 1, …, in order."""
+        names = sorted(name for name in self._tensors if name.startswith(prefix))
+        return tuple(self._tensors[name] for name in names)
+
+    @contextmanager
+    def holding(self, tensors: dict[str, Tensor]) -> Iterator[None]:
+        """Forward and backward of one micro-step happen inside (checkpointing recomputes there)."""
+        self._tensors = tensors
+        try:
+            yield
+        finally:
+            self._tensors = {}
+
+
+class Blank(nn.Module):
+    """Stands for an embedder whose answer nobody reads: zeros of its shape that take no room."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+
+    def forward(self, given: Tensor, *_: object, **__: object) -> Tensor:
+        known = self.feed.all("front.")[-1]  # the image's, where each stream is by itself
+        shape = (*given.shape[:-1], known.shape[-1]) if given.dim() < 4 else known.shape
+        return known.new_zeros(()).expand(shape)
+
+
+def _blank(embedder: nn.Module, feed: Feed) -> nn.Module:
+    """What stands for an embedder; of layers in a list none need be there."""
+    return nn.ModuleList() if isinstance(embedder, nn.ModuleList) else Blank(feed)
+
+
+class ReplayFront(Pass):
+    """The last skipped block of the front: gives what it gave when the window was computed, of as
+    many tokens as this step's draws have; beside longer captions they were padded further."""
+
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
+        self.feed = feed
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        passed = super().run(given)
+        both = zip(self.feed.all("front."), flat(passed), strict=True)
+        made = tuple(known[:, : blank.shape[1]] for known, blank in both)
+        return made if isinstance(passed, tuple) else made[0]
+
+
+class AddResidual(Pass):
+    """The first skipped block of the back: image + Δ, text unchanged; gradient is the identity."""
+
+    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+        super().__init__(block, streams)
+        self.feed = feed
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        passed, change = super().run(given), self.feed["back"]
+        image = self.streams.image(passed, change.shape[1]) + change
+        return self.streams.with_image(passed, image)
+
+
+class ReplayModulation(nn.Module):
+    """Stands for a modulation layer: gives what it gave when the window was computed, (B, …)."""
+
+    def __init__(self, feed: Feed, name: str) -> None:
+        super().__init__()
+        self.feed, self.name = feed, name
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.feed[self.name]
+
+
+class Checkpointed(Named):
+    """A block whose activations are computed again in the backward pass."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(block)
+        self.block = block
+
+    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+        # nothing in a block is drawn at random
+        return checkpoint(self.block, use_reentrant=False, preserve_rng_state=False, **given)
+
+
+@contextmanager
+def skipping(
+    model: nn.Module,
+    family: Family,
+    span: Span,
+    checkpointing: bool = False,
+    streamed_to: torch.device | None = None,
+) -> Iterator[Feed]:
+    """`model` runs only its middle inside; tensors for each step go through the Feed it gives.
+
+    streamed_to: the middle does not stay there; each block is brought for its forward and again for
+    its backward (which implies checkpointing). Raises ValueError when the span leaves no middle.
+    """
+    feed, blocks = Feed(), family.blocks(model)
+    middle = span.middle(len(blocks))
+    if not middle:
+        raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
+    skipped = {
+        name: Pass(block, family.streams(block))
+        for i, (name, block) in enumerate(blocks)
+        if i not in middle
+    }
+    if span.front:
+        name, block = blocks[middle.start - 1]
+        skipped[name] = ReplayFront(block, family.streams(block), feed)
+        skipped |= {name: _blank(model.get_submodule(name), feed) for name in family.embedders}
+    if span.back:
+        name, block = blocks[middle.stop]
+        skipped[name] = AddResidual(block, family.streams(block), feed)
+    modulation = {
+        name: ReplayModulation(feed, name) for name in modulation_names(model, family, span)
+    }
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model, skipped | modulation))
+        if streamed_to is not None:
+            stack.enter_context(replaced(model, streamed(blocks, middle, streamed_to)))
+        elif checkpointing:
+            stack.enter_context(replaced(model, checkpointed(blocks, middle)))
+        yield feed
+
+
+def checkpointed(
+    blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int]
+) -> dict[str, nn.Module]:
+    """The blocks of `middle` by name, their activations computed again in the backward pass."""
+    return {blocks[i][0]: Checkpointed(blocks[i][1]) for i in middle}
+
+
+def streamed(
+    blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int], device: torch.device
+) -> dict[str, nn.Module]:
+    """As `checkpointed`, and each is on `device` only for its forward and again for its backward."""
+    coming = [blocks[i][1] for i in middle]
+    before, after = [None, *coming[:-1]], [*coming[1:], None]
+    return {
+        blocks[i][0]: Streamed(block, device, *neighbours)
+        for i, block, *neighbours in zip(middle, coming, before, after, strict=True)
+    }
+
+
+def read_by_middle(family: Family, span: Span, text: Text) -> Text:
+    """Captions as a step needs them: whole where the middle reads them, else one number a token, for
+    their shape."""
+    if family.reads_text or not span.front:
+        return text
+    return Text(text.embeds[..., :1], text.beside)
+
+
+def velocity(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    text: Text,
+    side_px: int,
+    guidance: bool,
+) -> Tensor:
+    """v of the skipping model for the draws of `window` (compute_window), whose tensors have B rows:
+    latents. text: their captions, as `read_by_middle` gives them. Must run inside `feed.holding`."""
+    given = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
+    return family.velocity(model(**given))

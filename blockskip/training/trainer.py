@@ -1,0 +1,309 @@
+"""The loop: window of residuals → steps on the middle → next window, with the current LoRA each
+time.
+
+Between two steps the model is whole (previews may use it); inside a step it is only its middle. The
+state that a checkpoint holds is everything the next step depends on, so a resumed run gives the
+same bytes on a processor (and on a card but for its kernels: attention's backward adds in any order).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blockskip.core import files, flow_matching, safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.events import Loss
+from blockskip.core.settings import Settings
+from blockskip.data.schedule import Draw, train_side
+from blockskip.memory.placement import hold, let_go, settle
+from blockskip.memory.streaming import Missing
+from blockskip.models.families.base import Family, Text
+from blockskip.training import optimizer
+from blockskip.training.checkpoint import load_checkpoint, with_prefix
+from blockskip.training.lora import add_lora, restore, snapshot
+from blockskip.training.residuals import (
+    Alongside,
+    Span,
+    WindowInputs,
+    compute_window,
+    load_rows,
+    save_window,
+)
+from blockskip.training.skipping import Feed, read_by_middle, skipping, velocity
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All draws of a run, encoded.
+
+    latents: x_0 (num_draws, T, C) or (num_draws, C, h, w) on the CPU. text: a row a caption.
+    """
+
+    draws: Sequence[Draw]
+    latents: Tensor
+    text: Text
+    captions: Sequence[int]  # row of `text` for each photo
+    class_caption: int  # row of `text` for the bare class word
+
+
+def micro_step(
+    model: nn.Module,
+    family: Family,
+    feed: Feed,
+    window: dict[str, Tensor],
+    text: Text,
+    side_px: int,
+    guidance: bool,
+    accumulation: int,
+) -> Tensor:
+    """Forward and backward of the B draws of `window`, whose captions are `text` (`read_by_middle`);
+    gives their share of the step's loss."""
+    with feed.holding(window):
+        prediction = velocity(model, family, feed, window, text, side_px, guidance)
+        loss = flow_matching.loss(prediction, window["target"]) / accumulation
+        loss.backward()
+    return loss.detach()
+
+
+class Trainer:
+    """LoRA on the middle of `model`; `run` yields events, one Loss a step.
+
+    model: the library's transformer, frozen. window_dir: where residual windows are kept.
+    fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
+    window. stage(name): entered around each window ("residuals").
+    """
+
+    span_type = (
+        Span  # another one says otherwise which blocks are trained (lab/ablation/baselines.py)
+    )
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Family,
+        settings: Settings,
+        data: TrainingData,
+        device: torch.device,
+        window_dir: Path,
+        fingerprint: str,
+        progress: Callable[[int, int], None] = lambda n, total: None,
+        stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+    ) -> None:
+        self.model, self.family, self.settings, self.data = model, family, settings, data
+        self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
+        self.progress, self.stage = progress, stage
+        self.span = self.span_type(settings.front, settings.back)
+        self.side_px = train_side(settings)
+        self.guidance = bool(getattr(model.config, "guidance_embeds", False))
+        self.lora = add_lora(
+            model, family, self.span, settings.rank, settings.targets, settings.seed
+        )
+        settle(device, self.lora.values())
+        self.optimizer = optimizer.make(self.lora, settings.lr)
+        self.step = 0
+        self.untrained = snapshot(self.lora)
+        self.window_lora = snapshot(self.lora)
+        self._held: list[Missing] = []  # what is on the card for the steps of one window
+        # what stays is brought once, before the first window passes the same blocks
+        with self._skipping(hollow=settings.middle != "stays"):
+            hold(device, model)
+
+    def leave(self) -> None:
+        """Make room for windows and previews: what need not stay leaves until the next step."""
+        let_go(self._held)
+        self._held = []
+
+    def _skipping(self, hollow: bool = False) -> AbstractContextManager[Feed]:
+        """hollow: the middle's weights are nowhere among the model's."""
+        settings = self.settings
+        streamed_to = self.device if hollow or settings.middle == "streamed" else None
+        return skipping(self.model, self.family, self.span, settings.checkpointing, streamed_to)
+
+    def run(self) -> Iterator[Loss]:
+        """Train up to the last step. A consumer may stop between any two events and checkpoint."""
+        settings = self.settings
+        while self.step < settings.steps:
+            first = self.step - self.step % settings.window_steps
+            if self.step == first and settings.refresh == "window":
+                self.window_lora = snapshot(self.lora)
+            with self.stage("residuals"):
+                path = self._window(first)
+            last = min(first + settings.window_steps, settings.steps)
+            while self.step < last:
+                started = time.perf_counter()
+                loss = self._train_step(path, first)
+                self.step += 1
+                yield Loss(step=self.step, loss=loss, seconds=time.perf_counter() - started)
+            path.unlink(missing_ok=True)
+
+    def _window(self, first: int) -> Path:
+        """Make sure the window that starts at step `first` is on disk; gives its path."""
+        settings = self.settings
+        path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
+        rows = self._rows(first)
+        stamp = files.fingerprint(
+            self.fingerprint,
+            settings.precision,  # may be eased while a run goes on
+            rows.start,
+            rows.stop,  # more than before when a run's old end had cut the window short
+            # by name: a checkpoint has another order, and its window is this window
+            *(tensor.cpu().numpy().tobytes() for _, tensor in sorted(self.window_lora.items())),
+        )
+        if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
+            return path
+        self.leave()
+        current = snapshot(self.lora)
+        alongside = self._alongside(rows)
+        try:
+            restore(self.lora, self.window_lora)
+            window = self._features(rows, alongside)
+        finally:
+            restore(self.lora, current)
+        target = self._targets(rows, alongside)
+        save_window(path, window | {"target": target}, stamp)
+        return path
+
+    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        """What the steps of a window need of its draws, with the LoRA as it is now."""
+        settings = self.settings
+        return compute_window(
+            self.model,
+            self.family,
+            self.span,
+            self._inputs(rows),
+            settings.micro_batch,
+            self.device,
+            self.progress,
+            alongside,
+            self.device.type == "cpu" or len(rows) <= settings.window_on_card,
+        )
+
+    def _rows(self, first: int) -> range:
+        """The draws of the window that starts at step `first`; each is used `reuse` times."""
+        settings = self.settings
+        num_steps = min(settings.window_steps, settings.steps - first)
+        start = first // settings.window_steps * settings.window_draws
+        return range(start, start + settings.fresh_steps(num_steps) * settings.draws_per_step)
+
+    def _inputs(self, rows: Sequence[int]) -> WindowInputs:
+        t, dtype = self._times(rows), next(self.model.parameters()).dtype
+        noisy = flow_matching.add_noise(self.data.latents[list(rows)], self._noise(rows), t)
+        return WindowInputs(noisy.to(dtype), self._text(rows), t, self.side_px, self.guidance)
+
+    def _text(self, rows: Sequence[int]) -> Text:
+        """The draws' captions, a row each, in the model's type."""
+        data = self.data
+        captions = [
+            data.class_caption if draw.prior else data.captions[draw.photo]
+            for draw in (data.draws[i] for i in rows)
+        ]
+        return data.text.rows(captions).to(next(self.model.parameters()).dtype)
+
+    def _read_text(self, rows: Sequence[int]) -> Text:
+        """As `_text`, of which only what a training step reads."""
+        return read_by_middle(self.family, self.span, self._text(rows))
+
+    def _alongside(self, rows: range) -> Alongside | None:
+        """The draws of the bare class word, asked of the untrained model with the window's."""
+        prior = [i for i in rows if self.data.draws[i].prior]
+        return Alongside(self._inputs(prior), self._untrained_block) if prior else None
+
+    @contextmanager
+    def _untrained_block(self, name: str) -> Iterator[None]:
+        lora = {n: p for n, p in self.lora.items() if n.startswith(f"transformer.{name}.")}
+        current = snapshot(lora)
+        restore(lora, {n: self.untrained[n] for n in lora})
+        try:
+            yield
+        finally:
+            restore(lora, current)
+
+    def _targets(self, rows: range, alongside: Alongside | None) -> Tensor:
+        """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
+        target = flow_matching.velocity(
+            self.data.latents[rows.start : rows.stop], self._noise(rows)
+        )
+        if alongside:
+            prior = [i - rows.start for i in rows if self.data.draws[i].prior]
+            target[prior] = alongside.velocity.to(target.dtype)
+        return target
+
+    def _times(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor([self.data.draws[i].t for i in rows], dtype=torch.float32)
+
+    def _noise(self, rows: Sequence[int]) -> Tensor:
+        shape = tuple(self.data.latents.shape[1:])
+        return torch.stack(
+            [flow_matching.noise(shape, self.data.draws[i].noise_seed) for i in rows]
+        )
+
+    def _train_step(self, path: Path, first: int) -> float:
+        """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
+        settings = self.settings
+        shares = []
+        draws = self._rows(first)
+        start = (self.step - first) * settings.draws_per_step % len(draws)
+        with self._skipping() as feed:
+            if settings.middle == "leaves" and not self._held:
+                self._held = hold(self.device, self.model, keep=True)
+            for row in range(start, start + settings.draws_per_step, settings.batch):
+                window = load_rows(path, row, row + settings.batch, self.device)
+                text = self._read_text(draws[row : row + settings.batch]).to(self.device)
+                share = micro_step(
+                    self.model,
+                    self.family,
+                    feed,
+                    window,
+                    text,
+                    self.side_px,
+                    self.guidance,
+                    settings.accumulation,
+                )
+                shares.append(share.float())
+        norm = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
+        # together: the program waits for the card
+        *shares, norm = torch.stack([*shares, norm]).tolist()
+        loss = sum(shares)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
+            raise UserError(
+                f"The {what} at step {self.step + 1}: training went astray.",
+                f"Lower the learning rate (it is {settings.lr:g}) and train again.",
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = optimizer.learning_rate(settings, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
+        tensors = {f"lora.{name}": tensor for name, tensor in self.lora.items()}
+        tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
+        state = optimizer.snapshot(self.optimizer, self.lora)
+        tensors |= {f"adam.{name}": tensor for name, tensor in state.items()}
+        safetensors_files.save_tensors(
+            path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint}
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint, on whatever device. Raises UserError when it is another run's."""
+        metadata = safetensors_files.read_metadata(path)
+        if metadata.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"{path.name} belongs to another run or to other photos.",
+                "Start a new run instead of resuming this one.",
+            )
+        tensors = load_checkpoint(path)
+        restore(self.lora, with_prefix(tensors, "lora."))
+        self.window_lora = with_prefix(tensors, "window.")
+        optimizer.restore(self.optimizer, self.lora, with_prefix(tensors, "adam."))
+        self.step = int(metadata["step"])

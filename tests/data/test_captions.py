@@ -1,0 +1,156 @@
+"""Captions name the pet once and keep what else is said; the captioner runs without the studio's
+knowing of torch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
+
+from blockskip.core import files
+from blockskip.core.errors import UserError
+from blockskip.core.paths import data_dir
+from blockskip.data import captions
+from blockskip.data.captions import add_subject, automatic
+
+MOMO = "a photo of momo cat"
+
+
+def test_automatic_captions():
+    assert automatic("momo", "cat") == automatic("momo", "cat", " .\n") == MOMO
+    assert automatic("momo", "cat", "lying on\n a sofa. ") == f"{MOMO}, lying on a sofa"
+    assert automatic("momo", "") == "a photo of momo"
+
+
+@pytest.mark.parametrize(
+    "said, caption",
+    [
+        ("a black cat sitting on a table", f"{MOMO}, sitting on a table"),
+        ("there is a cat that is laying down", f"{MOMO}, laying down"),
+        ("a black and white cat laying on a bed", f"{MOMO}, laying on a bed"),
+        (
+            "arafed cat laying on a couch with a blanket",
+            f"{MOMO}, laying on a couch with a blanket",
+        ),
+        ("a close up of a cat with green eyes", MOMO),
+        ("a white cat with blue eyes sitting on a rug", f"{MOMO}, sitting on a rug"),
+        ("a cat with its eyes closed", f"{MOMO}, with its eyes closed"),
+        ("the cat is sitting in the grass", f"{MOMO}, sitting in the grass"),
+        ("A Cat looking at the camera.", f"{MOMO}, looking at the camera"),
+        ("a small kitten on a chair", f"{MOMO}, on a chair"),
+        ("a cat in a dog bed", f"{MOMO}, in a dog bed"),
+        ("a woman holding a cat", "a photo of a woman holding momo cat"),
+        ("a dog and a brown cat on a rug", "a photo of a dog and momo cat on a rug"),
+        ("a sleeping cat on a couch", "a photo of a sleeping momo cat on a couch"),
+        ("a cat's face", "a photo of momo cat's face"),
+        ("two cats sleeping on a bed", f"{MOMO}, two cats sleeping on a bed"),
+        ("a teddy bear on a bed", f"{MOMO}, a teddy bear on a bed"),
+        ("a sofa by a window", f"{MOMO}, a sofa by a window"),
+        ("a photo of a cat", MOMO),
+        ("a cat", MOMO),
+        ("", MOMO),
+    ],
+)
+def test_what_a_captioner_says_becomes_a_caption_of_this_pet(said, caption):
+    assert add_subject(said, "momo", "cat") == caption
+
+
+def test_odd_names_are_plain_text():
+    assert add_subject("a (toy) dragon on a shelf", "s(k\\1s", "dr+gon") == (
+        "a photo of s(k\\1s dr+gon, a (toy) dragon on a shelf"
+    )
+    assert (
+        add_subject("a maine coon sleeping", "mo", "maine coon")
+        == "a photo of mo maine coon, sleeping"
+    )
+    assert add_subject("a cat sleeping", "mo", "") == "a photo of mo, sleeping"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A random BLIP of the real one's layout, with a vocabulary of a few words."""
+    folder = tmp_path_factory.mktemp("mödel") / "captioner"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "a", "cat", "on", "sofa"]
+    size = len(words)
+    text = {
+        "vocab_size": size,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "encoder_hidden_size": 16,
+        "bos_token_id": 4,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+    }
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]").save_pretrained(folder)
+    how = {"image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor"}
+    how |= {
+        "do_normalize": True,
+        "do_resize": True,
+        "resample": 3,
+        "size": {"height": 32, "width": 32},
+    }
+    files.write_json(folder / "preprocessor_config.json", how)
+    return folder
+
+
+def test_the_child_describes_every_photo_and_only_the_child_knows_torch(tmp_path, model):
+    folder, out = tmp_path / "Fötos 1", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name, colour in (("ä.png", "red"), ("b.png", "blue")):
+        Image.new("RGB", (50, 40), colour).save(folder / name)
+    (folder / "c.jpg").write_bytes(b"no photo")
+    assert captions.said(out) == {}
+    process = captions.start(folder, model, out)
+    assert process.wait(120) == 0, out.with_suffix(".log").read_text()
+    expected = list(captions.describe([folder / n for n in ("b.png", "c.jpg", "ä.png")], model))
+    assert expected[1] == "" and all(
+        set(t.split()) <= {"a", "cat", "on", "sofa", "[UNK]"} for t in expected
+    )
+    assert captions.said(out) == dict(zip(("b.png", "c.jpg", "ä.png"), expected, strict=True))
+    with open(out, "ab") as file:
+        file.write(b'{"file": "d.png", "te')
+    assert len(captions.said(out)) == 3, "half a line is not there yet"
+    code = (
+        "import sys, blockskip.data.captions as c; c.captioner(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_folder_that_is_no_captioner_is_said_in_words(tmp_path, model, capsys):
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data[:100] if file.suffix == ".safetensors" else data)
+    for folder in (tmp_path / "nowhere", broken):
+        with pytest.raises(UserError, match="captioner"):
+            list(captions.describe([tmp_path / "a.png"], folder))
+        assert captions.main([str(tmp_path), str(folder), str(tmp_path / "o.jsonl")]) == 1
+        told = capsys.readouterr().err
+        assert "captioner" in told and "Traceback" not in told
+
+
+def test_a_captioner_is_found_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert captions.captioner() is None
+    hub = tmp_path / "hub" / "models--Salesforce--blip-image-captioning-base" / "snapshots" / "1"
+    own = data_dir() / "models" / "captioner"
+    for folder in (hub, own):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        assert captions.captioner() != folder, "without weights it is none"
+        (folder / "model.safetensors").write_bytes(b"x")
+        assert captions.captioner() == folder

@@ -1,0 +1,25 @@
+"""The demo run, as far as a test wants it."""
+
+import subprocess
+
+import pytest
+
+from blockskip.core import events
+from blockskip.core.paths import ASSETS
+from blockskip.runs.run import Run
+
+DEMO = ASSETS / "demo-photos"
+
+
+def reached(run: Run, step: int) -> subprocess.Popen:
+    """Start the run and come back when its process has said `step`."""
+    process, (_, offset) = run.start(), run.events()
+    while process.poll() is None:
+        found, offset = run.events(offset)
+        if any(isinstance(e, events.Loss) and e.step >= step for e in found):
+            return process
+        try:
+            process.wait(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            pass
+    pytest.fail(f"the run ended before step {step}: {run.state()}")

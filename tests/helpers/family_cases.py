@@ -1,0 +1,185 @@
+"""Every family's tiny random transformer and draws, of uneven sizes: what the properties of docs/method.md §1.5
+are shown on. A new family adds one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from blockskip.models.families.base import Family, Text, family
+from blockskip.training.residuals import WindowInputs
+
+
+@dataclass(frozen=True)
+class Case:
+    """build(seed): the transformer, frozen. latent: shape of one draw's. text: width of embeddings.
+    beside(num, tokens): what goes with captions."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    latent: tuple[int, ...]
+    text: int
+    beside: Callable[[int, int], torch.Tensor]
+    side_px: int = 48
+    tokens: int = 7
+
+    @property
+    def family(self) -> Family:
+        return family(self.name)
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        model = self.build().requires_grad_(False).eval()
+        with torch.no_grad():  # what the libraries begin with zeros must not hide anything
+            for parameter in model.parameters():
+                if not parameter.abs().max() > 0:
+                    parameter.normal_(std=0.1)
+        return model
+
+    def draws(self, num: int = 5, seed: int = 1) -> WindowInputs:
+        torch.manual_seed(seed)
+        return WindowInputs(
+            torch.randn(num, *self.latent),
+            Text(torch.randn(num, self.tokens, self.text), self.beside(num, self.tokens)),
+            torch.rand(num),
+            self.side_px,
+            False,
+        )
+
+
+def _flux() -> nn.Module:
+    from helpers.tiny import tiny_flux
+
+    return tiny_flux()
+
+
+def _sana() -> nn.Module:
+    from diffusers import SanaTransformer2DModel
+
+    return SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=3,
+        attention_head_dim=8,
+        num_layers=6,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=20,
+        sample_size=3,
+        interpolation_scale=None,
+    )
+
+
+def _z_image() -> nn.Module:
+    from diffusers import ZImageTransformer2DModel
+
+    return ZImageTransformer2DModel(
+        in_channels=3,
+        dim=48,
+        n_layers=6,
+        n_refiner_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        cap_feat_dim=20,
+        axes_dims=[4, 6, 6],
+        axes_lens=[128, 16, 16],
+    )
+
+
+def _qwen_image() -> nn.Module:
+    from diffusers import QwenImageTransformer2DModel
+
+    return QwenImageTransformer2DModel(
+        in_channels=12,
+        out_channels=3,
+        num_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def _sd3() -> nn.Module:
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        num_layers=6,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        caption_projection_dim=24,
+        pooled_projection_dim=10,
+        pos_embed_max_size=9,
+        dual_attention_layers=(0, 1),
+        qk_norm="rms_norm",
+    )
+
+
+def _flux2() -> nn.Module:
+    from diffusers import Flux2Transformer2DModel
+
+    return Flux2Transformer2DModel(
+        in_channels=12,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=30,
+        timestep_guidance_channels=18,
+        mlp_ratio=2.5,
+        axes_dims_rope=(2, 4, 4, 6),
+        guidance_embeds=False,
+    )
+
+
+def _chroma() -> nn.Module:
+    from diffusers import ChromaTransformer2DModel
+
+    return ChromaTransformer2DModel(
+        in_channels=12,
+        num_layers=3,
+        num_single_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=20,
+        axes_dims_rope=(4, 6, 6),
+        approximator_num_channels=8,
+        approximator_hidden_dim=10,
+        approximator_layers=2,
+    )
+
+
+def _nothing(num: int, tokens: int) -> torch.Tensor:
+    return torch.empty(num, 0)
+
+
+def _pooled(num: int, tokens: int) -> torch.Tensor:
+    return torch.randn(num, 10)
+
+
+def _mask(num: int, tokens: int) -> torch.Tensor:
+    """Captions of different lengths."""
+    return (torch.arange(tokens) < torch.randint(2, tokens + 1, (num, 1))).float()
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("flux", _flux, (9, 12), 20, _pooled),
+        Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
+        Case("sd3", _sd3, (4, 6, 6), 20, _pooled),
+        Case("flux2", _flux2, (9, 12), 30, _nothing),
+        Case("chroma", _chroma, (9, 12), 20, _mask),
+        # captions of up to 32 tokens are padded to 32, longer ones to 64
+        Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
+        Case("qwen_image", _qwen_image, (9, 12), 20, _mask),
+    )
+}

@@ -1,0 +1,295 @@
+"""What holds for every family's pipeline, on tiny random ones saved as folders in diffusers' layout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, FirstBlockCacheConfig
+from helpers.tiny import randomise
+from huggingface_hub.utils import filter_repo_objects
+from PIL import Image
+from torch import nn
+
+from blockskip.core import presets
+from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
+from blockskip.data.photos import find_photos, read_photos
+from blockskip.data.schedule import build_schedule
+from blockskip.lab.ablation.baselines import WholeTrainer
+from blockskip.memory.open_model import open_model
+from blockskip.memory.placement import hold
+from blockskip.models.families.base import Family, Sampling, family
+from blockskip.models.lora.export import export_lora
+from blockskip.models.sources import Source, check
+from blockskip.models.sources.hub_api import WANTED
+from blockskip.sampling import sample as preview
+from blockskip.training import encode
+from blockskip.training.lora import add_lora
+from blockskip.training.residuals import Span
+from blockskip.training.trainer import Trainer, TrainingData
+
+CPU = torch.device("cpu")
+CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long wooden bench"]
+
+
+def tiny_row(name: str, parts: tuple[str, ...], **changes: object) -> ModelRow:
+    """A row of presets/models.toml for a tiny model of that family."""
+    demo = presets.model_row("demo")
+    own = {"name": f"tiny-{name}", "source": f"nobody/tiny-{name}", "family": name, "parts": parts}
+    return dataclasses.replace(demo, **own | changes)
+
+
+def tokenizer(kind: type, words: list[str], **special: str):
+    """A tokenizer of whole words, of the class that the pipeline wants."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    named = dict.fromkeys([*special.values(), *words])
+    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(named)}, special["unk_token"]))
+    table.pre_tokenizer = pre_tokenizers.Whitespace()
+    return kind(tokenizer_object=table, **special)
+
+
+def tiny_vae(channels: int, scale: float, shift: float) -> nn.Module:
+    """Two pixels a cell, as FLUX.1's is made."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=scale,
+        shift_factor=shift,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
+
+
+WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on", "the", "beach"})
+
+
+def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family, object]:
+    """(family, pipeline) as a run opens it: the large parts wait in their files."""
+    kind, source = family(row.family), Source(row, folder)
+    said = check(source)
+    assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
+    return kind, open_model(kind, row, source, Settings(precision=precision), CPU)
+
+
+def check_opened(row: ModelRow, folder: Path) -> None:
+    """What a model has besides weights (frequencies of positions) is what the library itself loads,
+    and a download brings every file."""
+    kind = family(row.family)
+    ours, theirs = kind.open(Source(row, folder), torch.bfloat16), kind.load(folder, torch.bfloat16)
+    for part in kind.large:
+        found = dict(getattr(ours, part).named_buffers())
+        for name, buffer in getattr(theirs, part).named_buffers():
+            assert torch.equal(found.pop(name).to(buffer.dtype), buffer), name
+        assert not found
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(filter_repo_objects(names, allow_patterns=WANTED)) == names
+
+
+def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
+    """Captions have the digits that they have alone, in a whole encoder or one brought block by block.
+
+    before: rows of embeddings that are none of `tokens`.
+    """
+    kind, pipe = opened(row, folder)
+    together = encode.encode_captions(kind, pipe, CAPTIONS, tokens)
+    whole = kind.load(folder, torch.float32)
+    for i, caption in enumerate(CAPTIONS):
+        with torch.no_grad():
+            alone = kind.encode_text(whole, [caption], tokens)
+        assert together.embeds.shape[1] == alone.embeds.shape[1] == before + tokens
+        torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.beside[i], alone.beside[0])
+    differ = (together.embeds[0] - together.embeds[2]).abs().max()
+    assert differ > 1e-3, "captions differ"
+    check_tables(row, folder)
+
+
+def check_tables(row: ModelRow, folder: Path) -> None:
+    """Tables that are of no file (rotary ones) are the library's, also in the type that people train."""
+    kind, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
+    encoders = zip(
+        kind.text_encoders(pipe),
+        kind.text_encoders(kind.load(folder, torch.bfloat16)),
+        strict=True,
+    )
+    for ours, theirs in encoders:
+        expected = dict(theirs.named_buffers())
+        for name, table in ours.named_buffers():
+            assert torch.equal(table, expected[name]) and table.dtype == expected[name].dtype, name
+
+
+def check_pictures(
+    row: ModelRow,
+    folder: Path,
+    tokens: int,
+    side_px: int,
+    guidance: float,
+    mend: Callable[[object], None] = lambda pipe: None,
+    **call: object,
+) -> None:
+    """Our pictures, sampled layer by layer, are those that the library makes of the same words; a step
+    cache may hang on its pipeline.
+
+    mend: of the library's pipeline what is broken. call: what it is given besides prompt, sizes,
+    steps and generators.
+    """
+    kind, pipe = opened(row, folder)
+    prompts, seeds = [CAPTIONS[0], CAPTIONS[2]], [3, 3]
+    text = encode.encode_captions(kind, pipe, [*prompts, ""], tokens)
+    how = Sampling(side_px, 2, guidance)
+    given = kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
+    ours = preview.sample(*given)
+    with mock.patch.object(preview, "step_cache", lambda *_: FirstBlockCacheConfig(0.0)):
+        assert preview.sample(*given) == ours, "a step cache that never rests"
+    whole = kind.load(folder, torch.float32)
+    mend(whole)
+    theirs = whole(
+        prompt=prompts,
+        height=side_px,
+        width=side_px,
+        num_inference_steps=2,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        **call,
+    ).images
+
+    def apart(one: Image.Image, other: Image.Image) -> int:
+        return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
+
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.size == other.size == (side_px, side_px)
+        assert apart(one, other) <= 2, "the same picture"
+    assert np.asarray(ours[0]).std() > 1, "and not a blank one"
+    assert apart(*ours) > 4, "of these words"
+
+
+def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
+    """What the family makes of pixels is what the library's pipeline decodes: its VAE is given back
+    the latent it gave."""
+    kind, pipe = opened(row, folder)
+    hold(CPU, pipe.transformer)
+    torch.manual_seed(0)
+    pixels = torch.rand(1, 3, side_px, side_px) * 2 - 1
+    seen = {}
+
+    def encoded(*given, whole=pipe.vae.encode, **more):
+        out = whole(*given, **more)
+        seen["given"] = out.latent if hasattr(out, "latent") else out.latent_dist.mode()
+        return out
+
+    def decoded(latent, *given, whole=pipe.vae.decode, **more):
+        seen["back"] = latent
+        return whole(latent, *given, **more)
+
+    pipe.vae.encode, pipe.vae.decode = encoded, decoded
+    with torch.no_grad():
+        latents = kind.encode_images(pipe, pixels)
+        decode_with_library(kind, pipe, latents, side_px)
+    torch.testing.assert_close(seen["back"], seen["given"], atol=1e-4, rtol=1e-4)
+
+
+def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
+    """Let the library's pipeline decode latents, by a transformer that wants no change of them."""
+    text = encode.encode_captions(kind, pipe, ["", ""], 8)
+    given = kind.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
+    wanted = torch.stack(
+        list(next(iter(given.values())))
+    )  # as the library's transformer takes them
+
+    class Still:
+        """A scheduler whose steps lead to where they are wanted."""
+
+        def __init__(self, scheduler):
+            self.scheduler = scheduler
+
+        def __getattr__(self, name):
+            return getattr(self.scheduler, name)
+
+        def step(self, _output, _t, sample, **_):
+            return (wanted.clone().view_as(sample),)
+
+    pipe.scheduler = Still(pipe.scheduler)
+    kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])
+
+
+def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
+    """The whole loop over draws of several noises, sizes and captions: what skipping stands for is the
+    whole model's as long as nothing was learnt, every number that is to learn does, and it is the same
+    however many draws of a step pass together."""
+    for k in range(3):
+        random = np.random.default_rng(k).integers(0, 255, (2 * side_px, 3 * side_px, 3), np.uint8)
+        Image.fromarray(random).save(tmp_path / f"{k}.png")
+    photos, _ = read_photos(find_photos([tmp_path]), CAPTIONS[0])
+    sizes = {"s_min_px": side_px // 2, "s_max_px": side_px, "text_tokens": tokens}
+    steps = {"steps": 3, "window_steps": 2, "prior": 0.4, "lr": 0.01}
+    two, four = {"batch": 2, "accumulation": 2}, {"batch": 4, "accumulation": 1}
+    found, skip = [], {"front": 1, "back": 2}
+    for kind_of, ends in ((Trainer, skip | two), (Trainer, skip | four), (WholeTrainer, two)):
+        kind, pipe = opened(row, folder)
+        settings = Settings(**sizes, **steps, **ends, rank=2, micro_batch=3)
+        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        assert {draw.prior for draw in draws} == {False, True} and len({d.side for d in draws}) > 1
+        latents = encode.encode_draws(kind, pipe, photos, draws, settings, CPU)
+        text = encode.encode_captions(kind, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
+        data = TrainingData(draws, latents, text, [0] * len(photos), 1)
+        window = tmp_path / f"windows-{len(found)}"
+        trainer = kind_of(pipe.transformer, kind, settings, data, CPU, window, "a run")
+        found.append([event.loss for event in trainer.run()])
+        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
+        # the text that the last of them gives goes nowhere in some models
+        last = kind.blocks(pipe.transformer)[-1 - settings.back][0]
+        left = [n for n in same if f".{last}." not in n]
+        assert trainer.lora and not left, left
+    ours, together, whole = found
+    assert len(ours) == len(whole) == 3
+    assert together == pytest.approx(ours, rel=1e-3), "draws know nothing of each other"
+    assert ours[0] == pytest.approx(whole[0], rel=1e-4), "the same draws, nothing learnt yet"
+    assert ours[1:] != whole[1:], "other blocks learn"
+
+
+def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:
+    """A LoRA that was written is loaded by the library, and then does what ours does."""
+    kind, pipe = opened(row, folder)
+    hold(CPU, pipe.transformer)
+    tokens = 8
+    text = encode.encode_captions(kind, pipe, CAPTIONS[:1], tokens)
+    side = 4 * kind.pixel_multiple
+    pixels = torch.zeros(1, 3, side, side)
+    with torch.no_grad():
+        noisy = torch.randn_like(kind.encode_images(pipe, pixels))
+
+    def said(transformer):
+        with torch.no_grad():
+            given = kind.inputs(noisy, text, torch.tensor([0.4]), side, False)
+            return kind.velocity(transformer(**given))
+
+    plain = said(pipe.transformer)
+    lora = add_lora(pipe.transformer, kind, span, 3, targets, seed=0)
+    randomise(lora)
+    ours = said(pipe.transformer)
+    assert (ours - plain).abs().max() > 1e-3
+    settings = Settings(rank=3, targets=targets, front=span.front, back=span.back)
+    for form in ("comfyui", "diffusers"):
+        done = export_lora(
+            {name: p.detach() for name, p in lora.items()},
+            tmp_path / f"{form}.safetensors",
+            format=form,
+            settings=settings,
+            row=row,
+            started="2026-01-01T00:00:00+00:00",
+            num_photos=3,
+            step=5,
+        )
+        whole = kind.load(folder, torch.float32)
+        whole.load_lora_weights(str(done.path))
+        torch.testing.assert_close(said(whole.transformer), ours, atol=1e-5, rtol=1e-4)

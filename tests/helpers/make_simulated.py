@@ -1,0 +1,118 @@
+"""Keeps simulated.json whole: every rung's plan and training steps beside them; then prints the table
+of assets/evidence/simulated.md.
+
+python tests/helpers/make_simulated.py    (minutes; empty the file first when a stage itself changes)
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from blockskip.core.presets import model_row, model_rows
+from blockskip.lab.full_size.simulate import simulate
+from blockskip.memory.planning.planner import choice_of, make_plan
+from blockskip.memory.planning.requirements import Choice, stage_needs
+
+BUDGETS = (2.5, 4, 6, 8, 10, 12, 16, 24)  # at 2.5 the trained blocks are streamed
+DEFAULT = asdict(Choice())
+FILE = Path(__file__).with_name("simulated.json")
+# what a stage's peak depends on; the rest of a choice would only simulate it twice
+MATTERS = {
+    "text": ("model", "text_tokens"),
+    "latents": ("model", "side_px", "encode_rows"),
+    "train": (
+        "model front back side_px text_tokens precision checkpointing rank targets batch accumulates "
+        "middle"
+    ).split(),
+}
+MODEL = "model front back text_tokens precision rank targets middle".split()
+MATTERS["residuals"] = [*MODEL, "side_px", "rows", "window_on_card"]
+MATTERS["preview"] = [*MODEL, "preview_px", "tiled"]
+
+
+def cases() -> Iterator[tuple[str, Choice]]:
+    """(stage, choice) to simulate."""
+    rungs = [*itertools.product(("Windows", "Linux"), BUDGETS, ("",)), ("Linux", 24, "0")]
+    for system, budget, skip in rungs:
+        plan = make_plan(
+            model="flux-dev", budget_gib=budget, system=system, skip=skip, free_gib=float("inf")
+        )
+        yield from ((stage, choice_of(plan.settings)) for stage in MATTERS)
+    for _, _, choice in others():
+        yield from ((stage, choice) for stage in MATTERS)
+    spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
+    kinds = itertools.product(("bf16", "int8", "nf4"), ("attention", "attention+ff"))
+    for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
+        yield (
+            "train",
+            Choice(
+                front=front, back=back, checkpointing=again, precision=precision, targets=targets
+            ),
+        )
+
+
+def others() -> Iterator[tuple[str, int, Choice]]:
+    """(model, budget in GiB, what is planned) of all but FLUX.1-dev."""
+    names = [row.name for row in model_rows().values() if row.full_size and row.name != "flux-dev"]
+    for model, budget in itertools.product(names, (4, 8, 16)):
+        plan = make_plan(model=model, budget_gib=budget, system="Linux", free_gib=float("inf"))
+        yield model, budget, choice_of(plan.settings)
+
+
+def key(stage: str, choice: Choice) -> tuple[str, dict]:
+    """A case as simulated.json has it: the stage, and what of a choice matters and is unusual."""
+    said = asdict(choice)
+    return stage, {k: said[k] for k in MATTERS[stage] if said[k] != DEFAULT[k]}
+
+
+def main() -> None:
+    found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+    wanted = [key(stage, choice) for stage, choice in cases()]
+    found = [case for case in found if (case["stage"], case["choice"]) in wanted]
+    for stage, choice in cases():
+        unusual = key(stage, choice)[1]
+        if any((case["stage"], case["choice"]) == (stage, unusual) for case in found):
+            continue
+        peak = simulate(choice, [stage])[stage].vram_gib
+        found.append({"stage": stage, "choice": unusual, "vram_gib": round(peak, 4)})
+        write(found)
+    write(found)
+    print("\n".join(table(found)))
+
+
+def write(found: list[dict]) -> None:
+    lines = ",\n".join(json.dumps(case) for case in found)
+    FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def table(found: list[dict]) -> Iterator[str]:
+    """Simulated peaks of the other models, and by how many percent the plan is above them; the range
+    of that over all cases."""
+    for model, budget, choice in others():
+        told = []
+        for stage in MATTERS:
+            unusual = key(stage, choice)[1]
+            peak = next(
+                case["vram_gib"]
+                for case in found
+                if (case["stage"], case["choice"]) == (stage, unusual)
+            )
+            above = 100 * (planned(stage, choice) / peak - 1)
+            told.append(f"{peak:.2f} ({above:+.1f})")
+        yield " | ".join([f"| {model} | {budget}", *told]) + " |"
+    apart = [
+        100 * (planned(case["stage"], Choice(**case["choice"])) / case["vram_gib"] - 1)
+        for case in found
+    ]
+    yield f"{len(found)} simulations: the plan is {min(apart):+.1f} to {max(apart):+.1f} % above them"
+
+
+def planned(stage: str, choice: Choice) -> float:
+    """GiB of graphics memory."""
+    return stage_needs(model_row(choice.model), choice)[stage].vram_gib
+
+
+if __name__ == "__main__":
+    main()

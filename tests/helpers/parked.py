@@ -1,0 +1,52 @@
+"""Tiny models whose weights wait in sharded files, beside the same models whole in RAM."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffusers import FluxTransformer2DModel
+from helpers.tiny import tiny_flux
+from torch import nn
+
+from blockskip.memory.quantisation import quantised
+from blockskip.memory.streaming import Store, park
+from blockskip.models.families.flux import Flux
+from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.tensor_reader import index_folder
+
+CPU = torch.device("cpu")
+
+
+def saved(folder: Path, **shape: object) -> Path:
+    """tiny_flux(**shape) as a diffusers folder of many small shards."""
+    if not folder.exists():
+        tiny_flux(**shape).save_pretrained(folder, max_shard_size="100KB")
+    return folder
+
+
+def parked(
+    folder: Path, keep_bytes: float = 0, precision: str = "full", cache: Path | None = None
+) -> tuple[nn.Module, Store]:
+    """The model of a folder, empty, and the store that brings its weights."""
+    config = FluxTransformer2DModel.load_config(folder)
+    model = empty(lambda: FluxTransformer2DModel.from_config(config), torch.float32)
+    index = index_folder(folder)
+    if precision != "full":
+        blocks = Flux().blocks(model)
+        index = quantised(model, blocks, index, precision, cache, "print", CPU)
+    return model, park(model, index, keep_bytes)
+
+
+def num_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def is_empty(model: nn.Module) -> bool:
+    """Nothing but what is trained is there."""
+    return all(p.is_meta for p in model.parameters() if not p.requires_grad)
+
+
+KEEP_ALL = math.inf

@@ -1,0 +1,99 @@
+"""A studio in a process of its own, as a user starts it; every address it connects to is written
+down."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START = """
+import sys
+log = open(sys.argv[3], "a", encoding="utf-8", buffering=1)
+def audit(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple):
+        log.write(str(args[1][0]) + "\\n")
+    elif event == "socket.getaddrinfo":
+        log.write(str(args[0]) + "\\n")
+sys.addaudithook(audit)
+from blockskip.studio.app import main
+sys.exit(main(port=int(sys.argv[1]), browser=False, data_dir=sys.argv[2]))
+"""
+
+
+@dataclass
+class Server:
+    """A running studio. asked: every host it looked up or connected to."""
+
+    port: int
+    data: Path
+    process: subprocess.Popen
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def asked(self) -> set[str]:
+        return set(self.log.read_text(encoding="utf-8").split())
+
+    def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+        """Status and text of a request; header names with _ for -."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.url + path, data, named)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read().decode("utf-8", "replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode("utf-8", "replace")
+
+    def config(self) -> dict:
+        return json.loads(self.get("/config")[1])
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serve(data: Path, port: int = 0) -> Iterator[Server]:
+    """Start a studio, wait until it answers, end it afterwards."""
+    data.mkdir(parents=True, exist_ok=True)
+    port, log = port or a_free_port(), data / "asked.txt"
+    log.touch()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("HF_HUB_OFFLINE", None)  # the studio itself must see to it
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, str(port), str(data), str(log)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    server = Server(port, data, process, log)
+    try:
+        until = time.monotonic() + 90
+        while True:
+            assert process.poll() is None, process.stderr.read().decode("utf-8", "replace")
+            assert time.monotonic() < until, "the studio did not answer within 90 s"
+            with contextlib.suppress(OSError):
+                if server.get("/blockskip/hello")[0] == 200:
+                    break
+            time.sleep(0.2)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stderr.close()

@@ -1,0 +1,52 @@
+"""Byte counts are counted, and what is measured explains the simulation."""
+
+import dataclasses
+
+import pytest
+
+from blockskip.core import presets
+from blockskip.lab.full_size import tabulate
+from blockskip.lab.full_size.simulate import simulate
+from blockskip.lab.measuring.peak_memory import fake_card
+from blockskip.memory.planning.requirements import Choice, stage_needs
+
+BIG = [row for row in presets.model_rows().values() if row.full_size]
+QUICK = [
+    presets.model_row(name) for name in ("flux2-klein-4b", "sana-0.6b")
+]  # all: test_simulate.py
+
+
+@pytest.mark.parametrize("row", BIG, ids=lambda row: row.name)
+def test_counted_numbers_are_those_of_the_librarys_model(row):
+    with fake_card():
+        counted = tabulate._counted(row)
+    table = presets.byte_table()[row.name]
+    table = presets.byte_table()[table] if isinstance(table, str) else table
+    for name, value in counted.items():
+        if name == "kinds":
+            for ours, told in zip(value, table["kinds"], strict=True):
+                for key in ours.keys() - tabulate.UNKNOWN.keys():
+                    assert told[key] == ours[key], (name, key)
+        elif name in ("text", "vae"):
+            for key in value.keys() & {"resident", "block", "ram", "weights"}:
+                assert table[name][key] == value[key], (name, key)
+        elif name != "multiply_adds":  # measured
+            assert table[name] == value, name
+    assert sum(kind["count"] for kind in table["kinds"]) == row.num_blocks == sum(row.blocks)
+
+
+@pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
+def test_a_step_is_planned_as_it_is_simulated(row):
+    front, back = row.span(0.5)
+    choice = Choice(
+        model=row.name,
+        front=front,
+        back=back,
+        side_px=row.s_min_px,
+        text_tokens=row.text_tokens,
+        checkpointing=True,
+    )
+    measured = simulate(choice, ["train"])["train"].vram_gib
+    assert stage_needs(row, choice)["train"].vram_gib == pytest.approx(measured, rel=0.05)
+    less = dataclasses.replace(choice, front=0, back=0)
+    assert stage_needs(row, less)["train"].vram_gib > measured

@@ -1,0 +1,128 @@
+"""What a card is to show, tried out without one: every part runs on tiny models and makes its page."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from blockskip.cli.app import app
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.lab.full_size.random_model import write_model
+from blockskip.lab.gpu import commands, predict
+from blockskip.lab.gpu import report as page
+from blockskip.lab.gpu import worker as child
+from blockskip.lab.gpu.commands import LINES, Visit
+from blockskip.memory.monitor import Usage
+from blockskip.models.sources import Source, check
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A dry run whose parts work in this process. lines: what was said."""
+    monkeypatch.setattr(commands, "apart", lambda _, job, *__: child.PARTS[job["what"]](job["job"]))
+    return Visit(work=tmp_path / "wörk", device="cpu", tiny=True)
+
+
+def test_a_random_model_is_whole_and_written_once(tmp_path, monkeypatch):
+    row, told = presets.model_row("demo"), []
+    size = write_model(row, tmp_path, CPU, lambda *said: told.append(said))
+    assert {part for part, _, _ in told} >= {"transformer", "vae", "text_encoder", "text_encoder_2"}
+    said = check(Source(row, tmp_path))
+    assert sum(part["gib"] for part in said.values()) == pytest.approx(size / 2**30, abs=0.01)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert write_model(row, tmp_path, CPU) == size
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+
+def test_a_run_at_a_cap_from_plan_to_page(tiny, tmp_path):
+    kept = []
+    report = commands.visit("caps", tiny, lambda line: None, kept.append)
+    assert kept[-1] == json.loads(json.dumps(report)), "it can be kept after each run"
+    (run,) = report["runs"]
+    assert "failed" not in run and run["loss"] > 0 and run["eased"] == []
+    assert {"text", "latents", "residuals", "train", "preview", "preview-half"} <= set(
+        run["stages"]
+    )
+    assert all(s["off"] is None for s in run["stages"].values() if "off" in s), "no card"
+    path = tmp_path / "gpu.md"
+    page.record(path, "caps", report, "blockskip lab bench --gpu caps", True)
+    other = {"runs": [report["runs"][0] | {"name": "another", "budget_gib": 4.0}]}
+    page.record(path, "caps", other, "blockskip lab bench --gpu caps", True)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("preview-half") == 2, "an earlier budget stays"
+    assert "dry run" in text.lower() and "| `smoke` |" in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("name", ["quant", "previews"])
+def test_a_part_makes_its_page(tiny, tmp_path, name):
+    report = commands.visit(name, tiny, lambda line: None)
+    page.record(tmp_path / "gpu.md", name, report, "blockskip lab bench", True)
+    assert f"## {name}" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    if name == "quant":
+        off = {k: row["gradients_off"] for k, row in report["precisions"].items()}
+        assert off["full"] == 0 < off["int8"] < off["nf4"]
+    else:
+        assert len(report["runs"][0]["rows"]) == 6
+
+
+def test_the_whole_process_is_what_the_driver_says(monkeypatch):
+    used = iter([1.0, 3.5, 6.0, *[2.0] * 1000])
+    monkeypatch.setattr(
+        "blockskip.memory.monitor.usage", lambda: Usage(1, 8, 16, next(used, 2.0), 24.0)
+    )
+    from blockskip.lab.gpu.stages import Driver
+
+    driver = Driver()
+    driver._over.set()  # one look a call
+    driver._look()
+    driver._look()
+    assert driver.ours_gib == 5.0
+
+
+def test_a_part_that_breaks_does_not_end_the_others(tiny, monkeypatch):
+    def broken(*_):
+        raise UserError("caps-demo-8 broke: no word")
+
+    real = commands.apart
+    monkeypatch.setattr(
+        commands,
+        "apart",
+        lambda m, job, *a: (broken if job["what"] == "stages" else real)(m, job, *a),
+    )
+    report = commands.visit("caps", tiny, lambda line: None)
+    assert "broke" in report["runs"][0]["failed"]
+    page.markdown(
+        {"caps": {"command": "", "machine": page.machine(), "dry": True, "report": report}}
+    )
+
+
+def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
+    monkeypatch.setattr(predict, "_of_a_pass", lambda _: dict.fromkeys(predict.STAGES, 10.0))
+    found = predict.work()
+    assert not found["share_measured"] and len(found["rows"]) == 2 * len(predict.CARDS)
+    for row in found["rows"]:
+        all_of_it, half = (row["minutes"][share]["all"] for share in ("100%", "50%"))
+        assert all_of_it < half <= 2 * all_of_it
+    row = found["rows"][0]
+    card = predict.CARDS[row["card"]]
+    assert row["steps_tflop"] == predict.DRAWS / row["batch"] * 10
+    unpacking = row["steps_unpacked_gb"] / card.memory_gbs
+    seconds = row["steps_tflop"] / card.tflops + unpacking
+    assert row["minutes"]["100%"]["steps"] == pytest.approx(seconds / 60)
+    slow = dict.fromkeys(("latents_tflop", "windows_tflop", "steps_tflop", "picture_tflop"), 0.0)
+    made = predict._minutes(card, slow | {"windows_bus_gb": card.bus_gbs * 60}, 1.0)
+    assert made["all"] == made["windows"] == 1.0, "the bus decides"
+    assert predict.work(share=0.4)["rows"][0]["minutes"].keys() == {"40%"}
+
+
+def test_without_a_card_only_a_dry_run_and_arithmetic_are_possible(tmp_path):
+    asked = ["lab", "bench", "--work", str(tmp_path), "--device", "cpu", "--gpu"]
+    refused = CliRunner().invoke(app, [*asked, "caps"])
+    assert isinstance(refused.exception, UserError) or "no graphics card" in refused.output
+    with pytest.raises(UserError, match="no “kaps”"):
+        commands.visit("kaps", Visit(work=tmp_path), print)
+    assert list(LINES)[:5] == ["smoke", "caps", "speed", "overlap", "quant"]

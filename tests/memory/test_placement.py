@@ -1,0 +1,354 @@
+"""Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
+
+import dataclasses
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from helpers.parked import CPU, KEEP_ALL, is_empty, num_bytes, parked, saved
+from helpers.tiny import randomise, tiny_draws, tiny_flux
+from helpers.training import SETTINGS, losses, trainer
+from safetensors.torch import save_file
+from torch import nn
+
+from blockskip.core.errors import UserError
+from blockskip.memory import layerwise, placement
+from blockskip.memory.block_wrappers import RowByRow, row_by_row
+from blockskip.memory.placement import hold, passing, resident
+from blockskip.memory.streaming import missing, park
+from blockskip.models.families.flux import Flux
+from blockskip.models.sources import tensor_reader
+from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.tensor_reader import Reader, Stored, index_folder
+from blockskip.training import optimizer, residuals
+from blockskip.training.lora import add_lora
+from blockskip.training.residuals import Alongside, Span, compute_window, full_velocity
+from blockskip.training.skipping import skipping, velocity
+
+FAMILY, SPAN = Flux(), Span(1, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("model") / "tränsformer")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_full_model_gives_the_same_bits_and_each_weight_is_read_once(folder):
+    before, draws = contents(folder), tiny_draws()
+    model, store = parked(folder)
+    answer = full_velocity(model, FAMILY, draws, 2, CPU)
+    assert torch.equal(answer, full_velocity(tiny_flux(), FAMILY, draws, 2, CPU))
+    assert store.moved.read_bytes == store.moved.brought_bytes == num_bytes(tiny_flux())
+    assert set(store.moved.reads.values()) == {1}
+    assert is_empty(model)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 200_000, KEEP_ALL])
+def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
+    model, store = parked(folder, keep_bytes)
+    whole, draws = tiny_flux(), tiny_draws()
+    for one in (model, whole):
+        randomise(add_lora(one, FAMILY, SPAN, 4, "attention+ff", seed=0))
+    for _ in range(2):
+        window = compute_window(model, FAMILY, SPAN, draws, 2, CPU)
+        expected = compute_window(whole, FAMILY, SPAN, draws, 2, CPU)
+        assert window.keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in window.items())
+    reads = set(store.moved.reads.values())
+    assert reads == {0: {2}, 200_000: {1, 2}, KEEP_ALL: {1}}[keep_bytes]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
+    """As where a card has no room for it; embedders and head then round differently."""
+    draws, found = tiny_draws(), []
+    for card in (False, True):
+        if card:
+            monkeypatch.setattr(residuals, "beside", layerwise.apart)
+        model, store = parked(folder)
+        randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
+        alongside = Alongside(draws, lambda name: nullcontext())
+        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside)
+        assert is_empty(model) and set(store.moved.reads.values()) == {1}
+        found.append(window | {"alongside": alongside.velocity})
+    assert found[0].keys() == found[1].keys()
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def gradients(model, lora, window, draws, **how):
+    with skipping(model, FAMILY, SPAN, **how) as feed, feed.holding(window):
+        hold(CPU, model)
+        velocity(
+            model, FAMILY, feed, window, draws.text, draws.side_px, False
+        ).square().mean().backward()
+    found = {name: p.grad.clone() for name, p in lora.items()}
+    for parameter in lora.values():
+        parameter.grad = None
+    return found
+
+
+@pytest.mark.parametrize("keep_bytes", [0, KEEP_ALL])
+def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_bytes):
+    draws = tiny_draws()
+    whole, (model, store) = tiny_flux(), parked(folder, keep_bytes)
+    loras = []
+    for one in (whole, model):
+        loras.append(add_lora(one, FAMILY, SPAN, 4, "attention+ff", seed=0))
+        randomise(loras[-1])
+    window = compute_window(whole, FAMILY, SPAN, draws, 2, CPU)
+    expected = gradients(whole, loras[0], window, draws)
+    store.moved.reads.clear()
+    for _ in range(2):
+        actual = gradients(model, loras[1], window, draws, streamed_to=CPU)
+        assert all(torch.equal(actual[name], grad) for name, grad in expected.items())
+    blocks = [name for name, _ in FAMILY.blocks(model)]
+    middle = {n for n in store.moved.reads if ".".join(n.split(".")[:2]) in blocks[1:4]}
+    assert {store.moved.reads[n] for n in middle} == ({4} if keep_bytes == 0 else {1})
+    assert not [n for n in middle if "norm" in n and ".linear." in n], "modulation is replayed"
+    if keep_bytes == 0:
+        assert missing(FAMILY.blocks(model)[2][1]), "nothing stays behind"
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"middle": "streamed"}, {"middle": "leaves"}, {"prior": 0.4}]
+)
+def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, steps=4, checkpointing=True)
+    whole = trainer(tmp_path / "a", settings)
+    if "prior" in change:
+        settings = dataclasses.replace(settings, **change)
+        whole = trainer(tmp_path / "a", settings)
+    expected = losses(whole)
+    whole.save(tmp_path / "whole.safetensors")
+    model, store = parked(folder)
+    monkeypatch.setattr("helpers.training.tiny_flux", lambda: model)
+    one = trainer(tmp_path / "b", dataclasses.replace(settings, **change))
+    middle = FAMILY.blocks(model)[1:4]
+    if not change:
+        left = {key for _, block in middle for leaf, key, _ in missing(block)}
+        assert left == {"weight", "bias"}  # of modulation linears, and of nothing else:
+        names = {slot.name for _, block in middle for _, _, slot in missing(block)}
+        assert all("norm" in name and ".linear." in name for name in names)
+    assert losses(one) == expected
+    one.save(tmp_path / "parked.safetensors")
+    written = (tmp_path / "parked.safetensors").read_bytes()
+    assert written == (tmp_path / "whole.safetensors").read_bytes()
+    if "middle" not in change:
+        # two windows: skipped blocks, embedders and modulation twice, the middle and the head once
+        assert set(store.moved.reads.values()) == {1, 2}
+
+
+def test_lora_on_absent_weights_starts_as_on_present_ones(folder):
+    model, _ = parked(folder)
+    lora = add_lora(model, FAMILY, SPAN, 4, "attention", seed=3)
+    expected = add_lora(tiny_flux(), FAMILY, SPAN, 4, "attention", seed=3)
+    assert lora.keys() == expected.keys() and is_empty(model)
+    for name, parameter in lora.items():
+        assert torch.equal(parameter, expected[name]) and parameter.dtype == torch.float32
+
+
+def test_lora_of_a_half_precision_model_is_trained_in_full():
+    lora = add_lora(tiny_flux().bfloat16(), FAMILY, SPAN, 4, "attention", seed=3)
+    assert {parameter.dtype for parameter in lora.values()} == {torch.float32}
+
+
+def test_a_traversal_cut_off_leaves_nothing_behind(folder):
+    model, _ = parked(folder)
+
+    def stop(n, total):
+        if n == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_window(model, FAMILY, SPAN, tiny_draws(), 2, CPU, stop)
+    assert is_empty(model)
+    answer = full_velocity(model, FAMILY, tiny_draws(), 2, CPU)
+    assert torch.equal(answer, full_velocity(tiny_flux(), FAMILY, tiny_draws(), 2, CPU))
+
+
+def test_two_host_buffers_carry_any_number_of_blocks(folder):
+    model, store = parked(folder)
+    blocks = [block for _, block in FAMILY.blocks(model)]
+    seen = []
+    with torch.no_grad(), resident(CPU, *model.children()):
+        pass
+    with torch.no_grad():
+        for block, ahead in zip(blocks, [*blocks[1:], None], strict=True):
+            with passing(CPU, block, ahead):
+                seen.append(next(block.parameters()).untyped_storage().data_ptr())
+    grown = len(set(seen[2:]))  # single blocks are of one size
+    assert grown <= 2, "only two buffers"
+
+
+def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
+    index = index_folder(folder)
+    name = "single_transformer_blocks.1.proj_out.weight"
+    model, _ = parked(folder)
+    less = {key: where for key, where in index.items() if key != name}
+    with pytest.raises(UserError, match=name):
+        park(model, less)
+    save_file({"x": torch.zeros(2, 3)}, tmp_path / "other.safetensors")
+    park(model, index | {name: Stored(tmp_path / "other.safetensors", "x")})
+    with pytest.raises(UserError, match=r"other\.safetensors"):
+        full_velocity(model, FAMILY, tiny_draws(), 2, CPU)
+    assert is_empty(model)
+    data = index[name].path.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-100])
+    with pytest.raises(UserError, match="cut.safetensors cannot be read: it is cut short"):
+        Reader().header(tmp_path / "cut.safetensors")
+    for shard in folder.glob("*00002*"):
+        (tmp_path / "half").mkdir()
+        for path in folder.iterdir():
+            if path != shard:
+                (tmp_path / "half" / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(UserError, match=shard.name):
+            index_folder(tmp_path / "half")
+
+
+def test_a_parameter_may_be_rows_of_a_tensor_or_be_made_of_several(tmp_path):
+    joined, scale = torch.randn(6, 4), torch.tensor(0.5)
+    path = tmp_path / "single.safetensors"
+    save_file({"qkv": joined, "w": joined.to(torch.float8_e4m3fn), "w.scale": scale}, path)
+    reader = Reader()
+
+    def scaled(reader, where):
+        weight = reader.tensor(where.path, where.key).float()
+        return weight * reader.tensor(where.path, f"{where.key}.scale")
+
+    rows, made = torch.empty(2, 4), torch.empty(6, 4, dtype=torch.bfloat16)
+    reader.read(Stored(path, "qkv", (2, 4)), rows)
+    reader.read(Stored(path, "w", make=scaled), made)
+    assert torch.equal(rows, joined[2:4])
+    assert torch.equal(made, (joined.to(torch.float8_e4m3fn).float() * 0.5).bfloat16())
+    assert reader.bytes_read == 2 * 4 * 4 + 6 * 4 + 4
+
+
+def test_a_tensor_read_in_pieces_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_reader, "_PIECE", 100)
+    path, whole = tmp_path / "one.safetensors", torch.randn(37, 29)
+    save_file({"w": whole}, path)
+    reader = Reader()
+    assert torch.equal(reader.tensor(path, "w"), whole) and reader.bytes_read == 37 * 29 * 4
+    assert torch.equal(reader.tensor(path, "w", (5, 36)), whole[5:36])
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(UserError, match="cut short"):
+        reader.tensor(path, "w")  # its header was read while it was whole
+
+
+def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=60, d_model=24, d_kv=8, d_ff=40, num_layers=3, num_heads=3,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False,
+    )  # fmt: skip
+    whole = T5EncoderModel(config).eval().requires_grad_(False)
+    whole.save_pretrained(tmp_path)
+    model = empty(lambda: T5EncoderModel(config), torch.float32)
+    store = park(model, index_folder(tmp_path))
+    tokens = torch.randint(1, 60, (4, 9))
+    with torch.no_grad():
+        expected = torch.cat([whole(row[None])[0] for row in tokens])
+        blocks = row_by_row(model, CPU)
+        assert all(isinstance(block, RowByRow) for block in blocks.values()) and len(blocks) == 3
+        with placement.replaced(model, blocks), resident(CPU, model):
+            actual = model(tokens)[0]
+    assert torch.equal(actual, expected)
+    assert set(store.moved.reads.values()) == {1}
+    assert store.moved.read_bytes == num_bytes(whole) and is_empty(model)
+
+
+def test_a_preview_has_the_same_pixels(monkeypatch):
+    from blockskip.core.paths import ASSETS
+    from blockskip.core.presets import model_row
+    from blockskip.core.settings import Settings
+    from blockskip.memory.open_model import open_model
+    from blockskip.models.families.base import Sampling
+    from blockskip.models.sources import Source
+    from blockskip.sampling import sample
+    from blockskip.training import encode
+
+    monkeypatch.setattr(sample, "beside", layerwise.apart)
+
+    row, folder = model_row("demo"), ASSETS / "demo-model"
+    pipes = [
+        FAMILY.load(folder, torch.float32),
+        open_model(FAMILY, row, Source(row, folder), Settings(offload="mapped"), CPU),
+    ]
+    shown, pictures = [], []
+    for pipe in pipes:
+        text = encode.encode_captions(FAMILY, pipe, ["a red cat", ""], row.text_tokens)
+        sampling = Sampling(32, 1, row.preview_guidance)
+        (image,) = sample.sample(FAMILY, pipe, text.rows([0]), text.rows([1]), sampling, [5], CPU)
+        shown.append((text.embeds, text.beside, image.tobytes()))
+        few, how = Sampling(32, 2, row.preview_guidance), {"rows": 1, "tiled": True}
+        for seeds, more in (([5, 6], {}), ([5, 6], how)):
+            texts = text.rows([0] * len(seeds))
+            pictures.append(
+                sample.sample(FAMILY, pipe, texts, text.rows([1]), few, seeds, CPU, **more)
+            )
+        assert not pipe.vae.use_tiling and "decode" not in vars(pipe.vae), "as it was"
+    for one, other in zip(pictures[0], pictures[1], strict=True):  # one at a time: other rounding
+        assert abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 2
+    assert torch.equal(shown[0][0], shown[1][0]) and torch.equal(shown[0][1], shown[1][1])
+    assert shown[0][2] == shown[1][2]
+
+
+def test_adam_of_a_card_resumes_to_the_same_bytes(tmp_path, monkeypatch):
+    """There one kernel moves all parameters, and steps are counted beside them."""
+
+    def fused(lora, lr):
+        return torch.optim.AdamW(lora.values(), lr, (0.9, 0.99), weight_decay=0.0, fused=True)
+
+    monkeypatch.setattr(optimizer, "make", fused)
+    settings = dataclasses.replace(SETTINGS, steps=4)
+    whole = trainer(tmp_path / "a", settings)
+    expected = losses(whole)
+    first = trainer(tmp_path / "b", settings)
+    start = losses(first, 2)
+    first.save(tmp_path / "cut.safetensors")
+    again = trainer(tmp_path / "c", settings)
+    again.load(tmp_path / "cut.safetensors")
+    assert start + losses(again) == expected
+
+
+def test_only_linears_that_are_absent_are_brought():
+    """A model that was never parked is moved as a whole and comes back to its own memory."""
+    layer = nn.Linear(3, 2)
+    before = layer.weight.data_ptr()
+    with resident(CPU, layer):
+        assert layer.weight.data_ptr() == before
+    assert not missing(layer)
+
+
+def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
+    """A block of the middle comes with its modulation in windows, and without it in steps."""
+    model, store = parked(folder, KEEP_ALL)
+    block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
+    for _ in range(2):
+        with passing(elsewhere, block):
+            assert not missing(block)
+        held = hold(elsewhere, block.attn, keep=True)
+        assert held and not missing(block.attn)
+        placement.let_go(held)
+        assert missing(block.attn)
+    assert set(store.moved.reads.values()) == {1}
+    kept = sum(tensor.numel() * tensor.element_size() for tensor in store._kept.values())
+    assert kept == num_bytes(block) and store.moved.read_bytes == kept
+
+
+def test_what_ram_has_no_room_for_is_read_again(folder):
+    model, store = parked(folder)
+    block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
+    for _ in range(2):
+        with passing(elsewhere, block):
+            pass
+    assert set(store.moved.reads.values()) == {2} and not store._kept

@@ -1,0 +1,27 @@
+"""What holds for every model of presets/models.toml, at its full size, without its weights."""
+
+import pytest
+
+from blockskip.core import presets
+from blockskip.lab.full_size.meta_models import build_transformer
+from blockskip.lab.measuring.peak_memory import fake_card
+from blockskip.models.families.base import family
+
+BIG = [row for row in presets.model_rows().values() if row.full_size]
+
+
+@pytest.mark.parametrize("row", BIG, ids=lambda row: row.name)
+def test_every_layer_that_learns_is_known_to_comfyui(row):
+    kind = family(row.family)
+    with fake_card():
+        model = build_transformer(row, "bf16")
+    layers = [
+        f"{name}.{linear}"
+        for name, block in kind.blocks(model)
+        for linear in kind.lora_targets(block, "attention+ff")
+    ]
+    assert len(layers) >= 4 * row.num_blocks or kind.names.ARCHITECTURE.startswith("flux-2")
+    assert len(layers) == len(set(layers)) and len(kind.blocks(model)) == sum(row.blocks)
+    assert [layer for layer in layers if not kind.names.is_comfy_key(layer)] == []
+    for format in kind.names.FORMATS:
+        assert kind.names.renamed_modules(format, layers)

@@ -1,0 +1,86 @@
+"""What a plan settles is done by the worker, and what costs only time changes no number."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from blockskip.core import events, files
+from blockskip.core.paths import ASSETS, QUANTISED_CACHE, data_dir
+from blockskip.data.photos import find_photos
+from blockskip.memory.planning.planner import choose_settings, make_plan, planned
+from blockskip.runs import previewer, storage, worker
+from blockskip.runs.run import Run, create_run
+from blockskip.training.trainer import Trainer
+
+SAID = {"steps": 3, "batch": 2, "window_steps": 2, "preview_every": 0, "preview_steps": 1}
+TIGHT = {"offload": "mapped", "preview_batch": 1, "preview_tiled": True}
+
+
+def worked(name, **more):
+    settings = dataclasses.replace(choose_settings(**SAID, seed=1, device="cpu"), **more)
+    photos = find_photos([sorted((ASSETS / "demo-photos").glob("*/"))[0]])[:2]
+    run = create_run(settings, photos, name)
+    worker.Worker(run).work()
+    assert not [e for e in run.events()[0] if isinstance(e, events.Note)], "previews were made"
+    return load_file(next(run.exports_dir.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("precision", ["full", "nf4"])
+def test_where_the_middle_waits_changes_no_number(precision):
+    stays = worked("stays", precision=precision)
+    assert any(tensor.abs().max() > 0 for name, tensor in stays.items() if "lora_B" in name)
+    for middle in ("leaves", "streamed"):
+        other = worked(middle, precision=precision, middle=middle, **TIGHT)
+        assert all(torch.equal(other[name], tensor) for name, tensor in stays.items())
+
+
+def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch):
+    seen, trainers = [], []
+    init, step, sample = Trainer.__init__, Trainer._train_step, previewer.sample
+
+    def begun(self, *args, **how):
+        init(self, *args, **how)
+        trainers.append(self)
+
+    def held():
+        return bool(trainers[0]._held)
+
+    def stepped(self, *args):
+        loss = step(self, *args)
+        seen.append(("step", held()))
+        return loss
+
+    def sampled(*args, **how):
+        seen.append(("preview", held(), args[-2:], how["cache"] is not None))
+        return sample(*args, **how)
+
+    monkeypatch.setattr(Trainer, "__init__", begun)
+    monkeypatch.setattr(Trainer, "_train_step", stepped)
+    monkeypatch.setattr(previewer, "sample", sampled)
+    worked("seen", middle="leaves", preview_steps=8, **TIGHT)  # fewer would need no cache
+    before, after = seen[0], seen[-1]
+    assert before == after == ("preview", False, (1, True), True)
+    assert seen[1:-1] == [("step", True)] * SAID["steps"]
+
+
+@pytest.mark.parametrize("budget", [4, 6, 8, 12, 16])
+def test_a_plan_settles_every_setting(budget):
+    plan = make_plan(model="flux-dev", budget_gib=budget, ram_gib=16, free_gib=64, system="Linux")
+    s = plan.settings
+    assert planned(s) == plan.stages, "what is promised is what these settings need"
+    # a window waits on the card whole, or in RAM whole
+    assert s.window_on_card in (0, s.window_draws)
+
+
+def test_clean_frees_quantised_blocks_unless_a_run_is_at_work(monkeypatch):
+    settings = choose_settings(**SAID)
+    photos = find_photos([sorted((ASSETS / "demo-photos").glob("*/"))[0]])[:1]
+    create_run(settings, photos, "one")
+    block = data_dir() / QUANTISED_CACHE / "print-nf4" / "block.safetensors"
+    files.write_bytes(block, b"x" * 1000)
+    with monkeypatch.context() as at_work:
+        at_work.setattr(Run, "worker", lambda self: 1)
+        assert storage.clean_all() == 0 and block.exists()
+    assert storage.clean_all() == 1000 and not block.exists()

@@ -1,0 +1,189 @@
+"""Photos in, a LoRA out, through the command line, on the demo model; and what bad input is
+told."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.demo_run import DEMO, reached
+from safetensors.torch import load_file
+
+from blockskip.core import presets
+from blockskip.core.paths import ROOT
+from blockskip.data.photos import find_photos
+from blockskip.memory.planning.planner import choose_settings
+from blockskip.runs import worker_process
+from blockskip.runs.run import Run, create_run, list_runs
+
+SHORT = ["--steps", "6", "--preview-every", "0"]
+
+
+def blockskip(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "blockskip", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run on the demo pet, made once; (answer of --json, data folder)."""
+    data = tmp_path_factory.mktemp("data with blank ü")
+    os.environ["BLOCKSKIP_DATA"] = str(data)
+    done = blockskip("train", "--demo", *SHORT, "--out", "first", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout), data
+
+
+def test_photos_in_lora_out(trained):
+    answer, data = trained
+    assert set(answer) == {
+        "run",
+        "adapter",
+        "exported",
+        "steps",
+        "seconds",
+        "stages",
+        "peak_vram_gib",
+        "peak_rss_gib",
+        "final_loss",
+        "resumed",
+    }
+    assert answer["steps"] == 6 and answer["resumed"] is False
+    run = Run(Path(answer["run"]))
+    assert run.state() == "done"
+    names = [p.name for p in sorted(run.previews_dir.iterdir())]
+    assert names == ["step-00000", "step-00006"]
+    lora = load_file(answer["exported"])
+    assert all(torch.isfinite(t).all() for t in lora.values())
+    settings = run.settings()
+    skipped = [f"transformer_blocks.{i}." for i in range(settings.front)]
+    assert not [n for n in lora if any(n.startswith(f"transformer.{s}") for s in skipped)]
+    assert not list(run.cache_dir.glob("window-*")), "windows are gone when they served"
+
+
+def test_the_exported_file_works_in_the_library(trained):
+    from diffusers import FluxPipeline
+
+    answer, _ = trained
+    folder = ROOT / presets.model_row("demo").source
+    pipe = FluxPipeline.from_pretrained(folder)
+    pipe.load_lora_weights(answer["exported"])
+    own = load_file(answer["exported"])
+    loaded = {n: p for n, p in pipe.transformer.named_parameters() if "lora_B" in n}
+    assert len(loaded) == len([n for n in own if "lora_B" in n])
+    assert any(p.abs().max() > 0 for p in loaded.values())
+
+
+def test_the_demo_sana_goes_the_whole_way_too(trained):
+    """Latents that are not packed, text by cross attention, one stream."""
+    from diffusers import SanaPipeline
+
+    done = blockskip("train", "--demo", "--model", "demo-sana", *SHORT, "--out", "sana", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pipe = SanaPipeline.from_pretrained(ROOT / presets.model_row("demo-sana").source)
+    pipe.load_lora_weights(json.loads(done.stdout)["exported"])
+    learnt = [p for n, p in pipe.transformer.named_parameters() if "lora_B" in n]
+    assert len(learnt) == 6 * 8 and all(p.abs().max() > 0 for p in learnt)
+
+
+def test_export_in_every_format(trained, tmp_path, monkeypatch):
+    answer, data = trained
+    monkeypatch.setenv("BLOCKSKIP_DATA", str(data))
+    for form in ("diffusers", "kohya"):
+        out = tmp_path / f"{form}.safetensors"
+        done = blockskip("export", "first", "--format", form, "--out", str(out), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["keys"] == len(load_file(out))
+
+
+def short_run(folder: Path, steps: int = 12) -> Run:
+    settings = choose_settings(
+        steps=steps,
+        batch=2,
+        window_steps=4,
+        checkpoint_every=2,
+        preview_every=0,
+        preview_steps=1,
+        seed=1,
+    )
+    return create_run(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(folder / "pet"))
+
+
+def test_kill_at_any_moment_resume_same_bytes(tmp_path):
+    """Killed in the first window before any checkpoint, and again in the middle of the second."""
+    whole = short_run(tmp_path / "whole")
+    shutil.copytree(whole.folder, tmp_path / "cut" / "pet")
+    cut = Run(tmp_path / "cut" / "pet")
+    worker_process.work(whole)
+    for step in (1, 7):
+        process = reached(cut, step)
+        process.kill()
+        process.wait()
+        assert cut.state() == "crashed"
+    assert cut.start().wait() == 0
+    assert cut.state() == "done"
+    for name in ("exports/pet.safetensors", "checkpoints/step-00012.safetensors"):
+        assert (cut.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_pause_and_resume_and_stop(tmp_path):
+    run = short_run(tmp_path, steps=24)
+    process = reached(run, 2)
+    run.command("pause")
+    assert process.wait() == 130
+    assert run.state() == "paused"
+    process = reached(run, 5)
+    run.command("stop")
+    assert process.wait() == 130
+    assert run.state() == "stopped"
+    assert list(run.exports_dir.glob("*.safetensors")), "what was learnt so far can be used"
+    assert run.start().wait() == 0
+    assert run.state() == "done"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.jpg").write_text("dear diary", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "No photos were given"),
+        (["{folder}/nowhere"], "nowhere"),
+        (["{folder}/empty"], "empty"),
+        (["{folder}/notes"], "diary.jpg"),
+        (["{folder}/zero.jpg"], "zero.jpg"),
+        (["--demo", "--model", "gpt"], "no model called “gpt”"),
+        (["--demo", "--model", "flux-dev", "--budget", "24"], "is not on this machine"),
+        (["--demo", "--budget", "0.1"], "too small"),
+        (["--demo", "--skip", "9,9"], "leaves none"),
+        (["--demo", "--skip", "half"], "not understood"),
+        (["--demo", "--patches", "round"], "patches"),
+        (["--demo", "--steps", "0"], "steps"),
+        (["--demo", "--device", "tpu"], "tpu"),
+    ],
+)
+def test_bad_input_gets_one_plain_sentence(folder, arguments, words):
+    done = blockskip("train", *(a.format(folder=folder) for a in arguments), "--json")
+    assert done.returncode in (1, 2)
+    said = json.loads(done.stdout)
+    assert words in said["error"] + said["remedy"]
+    assert said["remedy"], "every problem comes with what to do"
+    assert "Traceback" not in done.stderr
+    assert not list_runs(), "nothing half made is left"

@@ -1,0 +1,151 @@
+"""Models and the data folder, as the page offers them; nothing is fetched without a press."""
+
+import dataclasses
+import re
+
+import pytest
+
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.paths import QUANTISED_CACHE, ROOT, data_dir
+from blockskip.models import sources
+from blockskip.models.sources import download_process, hub
+from blockskip.models.sources.download_process import Download
+from blockskip.runs.storage import Usage
+from blockskip.studio import click_handlers, draft, model_catalog, model_view, pictures, strings
+from blockskip.studio.model_view import Shelf
+
+USAGE = Usage(
+    drive="/", free_gib=100.0, total_gib=500.0, models_gib=31.4, runs_gib=2.0, caches_gib=1.25
+)
+DEMO, FLUX = (offer for offer in sources.offers() if offer.model in ("demo", "flux-dev"))
+
+
+def offered(tmp_path, chosen="flux-dev", download=None, **changes):
+    """The models' part of the page; keywords change FLUX's offer."""
+    kept = changes.pop("token_kept", False)
+    flux = dataclasses.replace(FLUX, **{"fits": True, "free_gib": 100.0} | changes)
+    found = changes.pop("found", {})
+    whole = Shelf((DEMO, flux), {"flux-dev": download}, found, USAGE, tmp_path, kept)
+    return model_view.models(whole, chosen)
+
+
+def buttons(drawn):
+    return re.findall(r'data-do="(\w+)"', drawn)
+
+
+@pytest.mark.parametrize("name, step", [("sana-1.6b", 32), ("flux-dev", 16)])
+def test_crops_that_are_shown_are_the_models(name, step):
+    assert pictures._step_px(presets.model_row(name)) == step
+
+
+def test_the_second_demo_is_among_more_models_until_it_is_chosen(tmp_path):
+    every = tuple(sources.offers())
+    for chosen in ("demo", "demo-sana"):
+        drawn = model_view.models(Shelf(every, {}, {}, USAGE, tmp_path, False), chosen)
+        more = drawn.index("<details")
+        assert (drawn.index('data-model="demo-sana"') > more) == (chosen == "demo")
+        assert drawn.index('data-model="demo"') < more
+
+
+def test_the_demo_model_says_what_it_is_and_wants_nothing(tmp_path):
+    drawn = offered(tmp_path, chosen="demo")
+    assert "drawn pets only" in drawn and not {"fetch", "token"} & set(buttons(drawn))
+    assert drawn.count('aria-checked="true"') == 1
+
+
+def test_a_gated_model_wants_a_token_before_its_download(tmp_path):
+    without = offered(tmp_path, gated=True)
+    assert "token" in buttons(without) and "fetch" not in buttons(without)
+    assert "gated" in without and FLUX.licence.split()[0] in without
+    assert "fetch" in buttons(offered(tmp_path, gated=True, token_kept=True))
+    assert "fetch" in buttons(offered(tmp_path, gated=False))
+
+
+def test_no_room_no_download(tmp_path):
+    drawn = offered(tmp_path, gated=False, fits=False, free_gib=3.0)
+    assert "fetch" not in buttons(drawn) and "only 3 GB" in drawn
+
+
+@pytest.mark.parametrize(
+    "download, said, press",
+    [
+        (
+            Download(
+                model="flux-dev",
+                state="running",
+                bytes_done=8 << 30,
+                bytes_total=32 << 30,
+                bytes_per_s=5e7,
+            ),
+            "8.0 of 32.0 GB · 50 MB/s",
+            "fetch_stop",
+        ),
+        (
+            Download(
+                model="flux-dev", state="failed", title="The <hub> was lost.", remedy="Go on later."
+            ),
+            "The &lt;hub&gt; was lost. Go on later.",
+            "fetch",
+        ),
+    ],
+)
+def test_a_download_is_told(tmp_path, download, said, press):
+    drawn = offered(tmp_path, gated=False, state="partial", download=download)
+    assert said in drawn and press in buttons(drawn)
+
+
+def test_what_was_found_in_comfyui_is_offered(tmp_path):
+    flux = dataclasses.replace(FLUX, fits=True)
+    found = {"flux-dev": [tmp_path / 'Com"fy <UI>']}
+    whole = Shelf((DEMO, flux), {}, found, USAGE, tmp_path)
+    drawn = model_view.models(whole, "flux-dev")
+    assert "Com&quot;fy &lt;UI&gt;" in drawn and "<UI>" not in drawn
+    assert strings.MODEL_USE_FOUND in drawn
+
+
+def test_a_folder_that_is_no_comfyui_is_said(tmp_path, told):
+    click_handlers.press("", {"do": "use_comfyui", "folder": f'"{tmp_path}"'})
+    drawn = told("")[0]["models"]["value"]
+    assert tmp_path.name in model_catalog.shelf().said["comfyui"]
+    assert "role=status" in drawn and draft.load().answers.get("model") is None
+
+
+def test_looking_starts_nothing_and_asks_nobody(told, monkeypatch):
+    asked = []
+    monkeypatch.setattr(download_process, "start", asked.append)
+    monkeypatch.setattr(hub, "try_token", lambda *words: asked.append(words))
+    for model in presets.model_rows():
+        draft.answer(model=model)
+        told("")
+    assert not asked, "nothing is fetched without a press"
+
+
+def test_a_token_is_never_shown_again(told, monkeypatch):
+    def refused(row, token):
+        raise UserError(f"{row.title} is not open to this account.", "Accept its licence.")
+
+    draft.answer(model="flux-dev")
+    monkeypatch.setattr(hub, "try_token", refused)
+    click_handlers.press("", {"do": "token", "model": "flux-dev", "value": " hf_secret "})
+    parts, _ = told("")
+    assert "Accept its licence" in model_catalog.shelf().said["token"]
+    assert all("hf_secret" not in str(part) for part in parts.values())
+
+
+def test_caches_are_freed_and_counted(told):
+    cache = data_dir() / QUANTISED_CACHE / "blocks"
+    cache.mkdir(parents=True)
+    (cache / "0.safetensors").write_bytes(bytes(60 << 20))
+    model_catalog.refresh()
+    assert "clean" in buttons(told("")[0]["models"]["value"])
+    click_handlers.press("", {"do": "clean"})
+    drawn = told("")[0]["models"]["value"]
+    assert "0.1 GB freed" in drawn and "clean" not in buttons(drawn) and not cache.exists()
+
+
+def test_a_data_folder_that_cannot_be_used_is_said(tmp_path):
+    for folder in ("relative", str(ROOT / "assets"), ""):
+        click_handlers.press("", {"do": "move_data", "value": folder})
+        assert model_catalog.shelf().said["data"]
+        assert "From the next start on" not in model_catalog.shelf().said["data"]

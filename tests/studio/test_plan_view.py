@@ -1,0 +1,229 @@
+"""The plan's drawing tells what the plan tells: every block, every size, and what would work."""
+
+import dataclasses
+import functools
+import itertools
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from blockskip.core.errors import UserError
+from blockskip.core.presets import model_row
+from blockskip.data.crops import place_crop
+from blockskip.data.photos import Photo
+from blockskip.memory.planning.planner import make_plan
+from blockskip.studio import plan_strings, plan_view, strings
+
+CASES = [
+    ("demo", 2.5, 16, {}),
+    ("demo", 24, 16, {"skip": "0"}),
+    *(("flux-dev", gib, ram, {}) for gib in (2.5, 4, 7, 8, 12, 24) for ram in (16, 64)),
+    ("flux-dev", 3.3, 64, {}),  # the trained blocks leave the card between steps
+    ("flux-dev", 8, 16, {"free_gib": 5.2}),
+    ("flux-dev", 24, 64, {"skip": "0"}),
+    ("flux-dev", 8, 16, {"skip": "3,1"}),
+    *(("flux-dev", 8, 16, {"patches": p}) for p in ("reversed", "random", "resize", "full")),
+]
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, and all text; fails on a tag that is not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("rect", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("rect", "polyline"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data + " "
+
+    def of(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def planned(model, gib, ram, said):
+    return _planned(model, gib, ram, tuple(said.items()))
+
+
+@functools.cache
+def _planned(model, gib, ram, said):
+    known = {"free_gib": 100.0, "disk_gib": 100.0, "system": "Windows"} | dict(said)
+    return make_plan(model=model, budget_gib=gib, ram_gib=ram, **known)
+
+
+def drawn(case, minutes=None, disk_gib=100.0):
+    plan = planned(*case)
+    return plan, Parsed(plan_view.picture(plan, model_row(case[0]), minutes, disk_gib))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_block_is_one_cell_in_the_models_order(case):
+    plan, page = drawn(case)
+    s, row = plan.settings, model_row(case[0])
+    learn = "streamed" if s.middle == "streamed" else "trained"
+    cells = [a["class"] for a in page.of("i") if a["class"] in ("skipped", "trained", "streamed")]
+    middle = row.num_blocks - s.front - s.back
+    assert cells == ["skipped"] * s.front + [learn] * middle + ["skipped"] * s.back
+    label = next(a["aria-label"] for a in page.of("div") if a.get("role") == "img")
+    counts = [int(n) for n in re.findall(r"(\d+) (?:learn|skipped)", label)]
+    assert counts == [n for n in (middle, s.front + s.back) if n], "the same in words"
+
+
+def bars(page):
+    """Widths in percent by class, a list a row that has a bar."""
+    rows, inside = [], False
+    for tag, attrs in page.tags:
+        if tag == "span":
+            inside = attrs.get("class") == "plan-track"
+            rows += [[]] * inside
+        elif tag == "i" and inside:
+            rows[-1] = [*rows[-1], (attrs["class"], float(attrs["style"][6:-1]))]
+    return rows
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bars_are_the_plans_figures_on_the_scale_of_the_budget(case):
+    plan, page = drawn(case)
+    rows = bars(page)
+    *stages, ram, disk = [sum(width for _, width in row) for row in rows]
+    budget, full = plan.settings.budget_gib, model_row(case[0]).full_size
+    needs = [n.vram_gib for n in plan.stages.values()] if full else [plan.peak_vram_gib]
+    assert stages == pytest.approx([100 * need / budget for need in needs], abs=0.02)
+    style = next(a["style"] for a in page.of("figure") if a["class"] == "plan-stages")
+    usable, reserved = (float(n) for n in re.findall(r":([\d.]+)%", style))
+    assert max(stages) <= usable + 0.02 and usable <= reserved <= 100
+    assert ram == pytest.approx(100 * plan.ram_gib / plan.settings.ram_gib, abs=0.02)
+    assert disk == pytest.approx(plan.disk_gib, abs=0.02), "of 100 GiB"
+    marked = [a for a in page.of("li") if a.get("class") == "most"]
+    assert len(marked) == 1 and f"{plan_strings.gb(max(needs))} expected at most" in page.text
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_trained_blocks_are_drawn_where_they_lie(case):
+    plan, page = drawn(case)
+    held = ["held" in dict(row) for row in bars(page)[:-2]]
+    where = {"stays": [2, 3, 4], "leaves": [3], "streamed": []}[plan.settings.middle]
+    if model_row(case[0]).full_size:
+        assert [n for n, there in enumerate(held) if there] == where
+    else:
+        assert held == [False], "one estimate, of which no parts are known"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_words_are_for_people_and_numbers_are_there(case):
+    for minutes, disk in ((None, None), (3.2, 50.0), (0.0, float("inf"))):
+        _, page = drawn(case, minutes, disk)
+        assert not re.search(r"GiB|--\w|\binf\b|\bnan\b|None|\{|\d\.\d{5}", page.text)
+        assert (strings.PLAN_MINUTES_UNKNOWN in page.text) == (minutes is None)
+    plan = planned(*case)
+    assert len(plan_view.picture(plan, model_row(case[0]), None)) < 12_000
+    front = page.text.split(strings.PLAN_WHY)[0]
+    assert not re.search(r"DINO|LoRA|NF4|tokens|activations|0\.\d{4}", front)
+
+
+def test_crops_are_drawn_as_the_schedule_cuts_them():
+    """At much, middling and little noise, for every schedule; random ones within their band."""
+    photo, chance = Photo(Path("x.jpg"), "", 3000, 3000, ""), random.Random(0)
+    settings = planned("flux-dev", 8, 16, {}).settings
+    for patches in ("dynamic", "reversed", "resize", "full", "random"):
+        s = dataclasses.replace(settings, patches=patches)
+        for t, (low, high) in zip((1.0, 0.5, 0.0), plan_strings.sides(s), strict=True):
+            sides = {
+                place_crop(photo, s, 16, t, chance.random, chance.randint).side for _ in range(20)
+            }
+            assert min(sides) >= low - 8 and max(sides) <= high + 8
+            assert len(sides) > 1 if patches == "random" else sides == {high}
+
+
+@pytest.mark.parametrize("patches", ["dynamic", "reversed", "random", "full"])
+def test_the_line_is_to_scale(patches):
+    plan, page = drawn(("flux-dev", 8, 16, {"patches": patches}))
+    wanted = [high for _, high in plan_strings.sides(plan.settings)]
+    squares = [float(a["height"]) for a in page.of("rect") if a["class"] == "crop"]
+    assert squares == pytest.approx(
+        [84 * side / plan.settings.s_max_px for side in wanted], abs=0.1
+    )
+    for line in page.of("polyline"):
+        heights = [90 - float(point.split(",")[1]) for point in line["points"].split()]
+        assert heights == pytest.approx(squares)
+    assert bool(page.of("polyline")) == (patches != "random"), "chance has no line"
+
+
+def test_demo_says_whole_pictures():
+    _, page = drawn(("demo", 8, 16, {}))
+    assert "whole pictures of 64 px" in page.text and "close-up" not in page.text
+
+
+def test_names_are_escaped():
+    row = dataclasses.replace(model_row("demo"), title='<img src=x onerror="1">')
+    assert "<img" not in plan_view.picture(planned("demo", 8, 16, {}), row, None)
+    assert "<img" not in plan_view.refusal(UserError("<img>", "<img>"), 2.0)
+
+
+def test_the_budget_a_refusal_offers_works():
+    with pytest.raises(UserError) as refused:
+        planned("flux-dev", 1, 16, {})
+    least = float(re.search(r"least that works is ([\d.]+)", refused.value.remedy)[1])
+    for offered in (least, least - 0.04):  # what comes with more digits is rounded up
+        page = Parsed(plan_view.refusal(refused.value, offered))
+        button = page.of("button")[0]
+        assert float(button["data-budget"]) == least and f"Use {least:g} GB" in page.text
+    planned("flux-dev", least, 16, {})
+    assert not Parsed(plan_view.refusal(refused.value, None)).of("button")
+
+
+def test_marks_divide_the_whole_slider():
+    known = (2, 4), (8, 24), (3.0, 8.0, 48.0), (0.0, 1.2, 99.0), (0, 6.8)
+    for low, high, total, others, free in itertools.product(*known):
+        page = Parsed(plan_view.marks(low, high, total, others, free))
+        widths = {a["class"]: float(a["style"][6:-1]) for a in page.of("i")}
+        assert sum(widths.values()) == pytest.approx(100, abs=0.05)
+        assert list(widths) == [key for key in ("free", "taken", "beyond") if key in widths]
+        assert ("beyond" in widths) == (total < high)
+        if low < free < min(total, high) and others:
+            assert widths["free"] == pytest.approx(100 * (free - low) / (high - low), abs=0.05)
+        assert [a["class"] for a in page.of("li")] == list(widths), "a word for each"
+        assert plan_strings.gb(total) in page.text
+
+
+@pytest.mark.parametrize("total", [None, -1.0, 0.0])
+def test_without_a_card_marks_say_so(total):
+    page = Parsed(plan_view.marks(2, 24, total, None, None))
+    assert "No NVIDIA card" in page.text and not page.of("i")
+
+
+def test_minutes_come_from_runs_that_worked_alike():
+    s = planned("demo", 8, 16, {"steps": 120, "preview_every": 30}).settings
+    of = plan_view.expected_minutes
+    assert of([], s) is None and of([(s, 0.0)], s) is None
+    assert of([(s, 90.0)], s) == pytest.approx(1.5)
+    for other in ({"device": "cuda"}, {"model": "flux-dev"}, {"precision": "nf4"}, {"threads": 9}):
+        assert of([(dataclasses.replace(s, **other), 90.0)], s) is None
+    longer = dataclasses.replace(s, steps=240, preview_every=60)  # as many pictures
+    assert 1.5 < of([(s, 90.0)], longer) < 3.0
+    more_pictures = dataclasses.replace(s, preview_every=10)
+    assert of([(s, 90.0)], more_pictures) > 1.5
+    nearest = dataclasses.replace(s, steps=130)
+    assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
+    fewer = dataclasses.replace(s, front=0, back=0)
+    assert of([(s, 90.0)], fewer) > 1.5, "blocks that learn take longer than skipped ones"
+
+
+def test_no_torch_is_loaded():
+    code = "import sys, blockskip.studio.plan_view; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
