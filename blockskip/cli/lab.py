@@ -14,16 +14,15 @@ from rich.console import Console
 from blockskip.cli import options
 from blockskip.cli.lab_bench import bench
 from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
-from blockskip.core import presets
+from blockskip.core import presets, settings
 from blockskip.core.errors import UserError
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
-from blockskip.core.settings import MIDDLE, PRECISIONS, TARGETS
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.requirements import STAGES, WEIGHT_BYTES, Choice
 from blockskip.runs.run import find_run
 
-Middle = Annotated[Literal[MIDDLE], typer.Option(help="Where trained blocks wait.")]
+Middle = Annotated[settings.Middle, typer.Option(help="Where trained blocks wait.")]
 # what a budget's plan settles, so that it cannot be asked for beside it
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
@@ -179,7 +178,7 @@ def simulate(
     text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
     precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
-    targets: Annotated[Literal[TARGETS], typer.Option()] = "attention",
+    targets: Annotated[settings.Targets, typer.Option()] = "attention",
     middle: Middle = "stays",
     stage: Annotated[Literal[*STAGES, "all"] | None, typer.Option(help="Else: train.")] = None,
     budget: Annotated[
@@ -233,7 +232,7 @@ def fullsize(
         str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
     ] = "19,10",
     draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
-    precision: Annotated[Literal[PRECISIONS], typer.Option()] = "full",
+    precision: Annotated[settings.Precision, typer.Option()] = "full",
     middle: Middle = "stays",
     compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
     as_json: Json = False,

@@ -45,9 +45,9 @@ def open_model(
         if name != "transformer":
             park(part, index)
             continue
-        if settings.precision != "full":
-            index = _quantised(kind, part, index, source, settings.precision, device, progress)
-        park(part, index, math.inf if settings.offload == "pinned" else 0)
+        if settings.plan.precision != "full":
+            index = _quantised(kind, part, index, source, settings.plan.precision, device, progress)
+        park(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
 

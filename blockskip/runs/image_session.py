@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -60,7 +59,7 @@ class Easel:
     def __init__(self, run: Run, exact: bool = False) -> None:
         self.run, self.settings = run, run.settings()
         if exact:
-            self.settings = replace(self.settings, preview_speed="exact")
+            self.settings = self.settings.changed(preview_speed="exact")
         row, settings = presets.model_row(self.settings.model), self.settings
         self.device, self.kind = pick_device(settings.device), family(row.family)
         self._texts: dict[str, Text] = {}
@@ -71,7 +70,7 @@ class Easel:
         self.lora = add_lora(
             self.pipe.transformer,
             self.kind,
-            Span(settings.front, settings.back),
+            Span(settings.plan.front, settings.plan.back),
             settings.rank,
             settings.targets,
             settings.seed,
@@ -104,15 +103,15 @@ class Easel:
                 sampling,
                 seeds,
                 self.device,
-                settings.preview_batch,
-                settings.preview_tiled,
+                settings.plan.preview_batch,
+                settings.plan.preview_tiled,
                 **sample.quickened(settings, sampling.steps, self.kind, self.pipe.transformer),
             )
 
     def _text(self, prompts: Sequence[str]) -> Text:
         """Prompts encoded, each once: the text encoder may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
-            tokens = self.settings.text_tokens
+            tokens = self.settings.plan.text_tokens
             text = encode.encode_captions(self.kind, self.pipe, new, tokens, self.device)
             self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(new)}
         return Text.cat([self._texts[prompt] for prompt in prompts])

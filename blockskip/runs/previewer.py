@@ -126,7 +126,7 @@ class Previewer:
 
         def paint(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
             restore(lora, now if strength else untrained)
-            tokens = self.settings.text_tokens
+            tokens = self.settings.plan.text_tokens
             text = encode.encode_captions(self.kind, self.pipe, [*prompts, ""], tokens, self.device)
             return self._sample(text.rows(range(len(prompts))), text.rows([len(prompts)]), seeds)
 
@@ -148,7 +148,7 @@ class Previewer:
             Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
             seeds,
             self.device,
-            s.preview_batch,
-            s.preview_tiled,
+            s.plan.preview_batch,
+            s.plan.preview_tiled,
             **quickened(s, s.preview_steps, self.kind, self.pipe.transformer),
         )

@@ -34,6 +34,8 @@ from blockskip.runs import control, event_log
 
 # a worker says Started first, and these only while it works: no need to look back as far as that
 _WORKING = (Started, Progress, Loss, Memory)
+# of a run folder: 1 has the fields of the execution plan among the settings (0e42927 and before)
+FORMAT = 2
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -88,27 +90,33 @@ class Run:
         return self.folder / "exports"
 
     def info(self) -> dict:
-        """All of run.toml: settings, started, versions, photos. Raises UserError when
-        unreadable."""
+        """All of run.toml: format, settings, started, versions, photos. Raises UserError when it is
+        unreadable, or of a later version of this program."""
         try:
-            return tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
+            found = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise UserError(
                 f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
             ) from error
+        if found.get("format", 1) > FORMAT:
+            raise UserError(
+                f"Run “{self.name}” was made by a later version of BlockSkip Studio.",
+                "Update BlockSkip Studio.",
+            )
+        return found
 
     def settings(self) -> Settings:
         """As the user chose them, with what was eased since memory ran out, and the steps it was
         given later."""
         info = self.info()
         changed = info.get("eased", {}) | info.get("lengthened", {})
-        return settings_from_dict(info["settings"] | changed)
+        return settings_from_dict(info["settings"]).changed(**changed)
 
     def ease(self, settings: Settings) -> None:
         """Go on with `settings` from now on. What the run was begun with stays on record: its
         files are known by it."""
-        info, now = self.info(), settings_to_dict(settings)
-        begun = settings_to_dict(settings_from_dict(info["settings"]))
+        info, now = self.info(), settings.flat()
+        begun = settings_from_dict(info["settings"]).flat()
         eased = {k: v for k, v in now.items() if v != begun[k] and k != "steps"}
         self.write_info(info | {"eased": eased})
 
@@ -260,6 +268,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
                     shutil.copyfile(photo.with_suffix(suffix), target.with_suffix(suffix))
         run.write_info(
             {
+                "format": FORMAT,
                 "version": __version__,
                 "started": started.isoformat(timespec="seconds"),
                 "settings": settings_to_dict(settings),

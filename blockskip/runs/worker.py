@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -171,7 +171,9 @@ class Worker:
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
         with self.report.stage("text"):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
-            text = encode.encode_captions(kind, pipe, wanted, settings.text_tokens, self.device)
+            text = encode.encode_captions(
+                kind, pipe, wanted, settings.plan.text_tokens, self.device
+            )
             self.report.progress("text", len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
@@ -296,5 +298,5 @@ def _identity(photo: Photo) -> dict:
 
 def _disk_gib(settings: Settings) -> float:
     """What the run's folder will take; quantised weights are elsewhere, and there before training."""
-    needs = planned(replace(settings, precision="full"))
+    needs = planned(settings.changed(precision="full"))
     return sum(need.disk_gib for need in needs.values())

@@ -73,9 +73,9 @@ def sample(
 
 def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, object]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
-    cached = {"cache": step_cache(settings.model, settings.preview_speed, steps)}
+    cached = {"cache": step_cache(settings.model, settings.plan.preview_speed, steps)}
     try:
-        found = settings.preview_speed == "fastest" and dynamic_patches.calibrated(
+        found = settings.plan.preview_speed == "fastest" and dynamic_patches.calibrated(
             settings.model, steps
         )
         if not found:

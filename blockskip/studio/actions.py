@@ -13,12 +13,11 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
-from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan, PreviewSpeed, Settings
 from blockskip.data import captions, photos
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run, list_runs
@@ -69,7 +68,7 @@ def kind_word(kind: str | None) -> str:
 
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
-    kept = {"kind": "cat", "name": "", "speed": Settings.preview_speed}
+    kept = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
     kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     given = draft.load().answers
     kept |= {key: value for key, value in given.items() if _usable(key, value)}
@@ -131,7 +130,7 @@ def train(
     steps: float | None,
     seed: float | None,
     rank: float | None,
-    speed: Literal[tuple(PREVIEW_SPEEDS)],
+    speed: PreviewSpeed,
     anyway: bool,
 ) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
@@ -274,7 +273,7 @@ def again(run: str) -> None:
         steps=settings.steps,
         rank=settings.rank,
         seed=settings.seed,
-        speed=settings.preview_speed,
+        speed=settings.plan.preview_speed,
     )
 
 

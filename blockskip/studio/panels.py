@@ -10,7 +10,7 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components.base import Component
 
-from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
 from blockskip.studio import plans, strings
 
 Widgets = dict[str, Component]
@@ -148,7 +148,7 @@ def _advanced() -> Widgets:
             }
         speed = gr.Radio(
             list(PREVIEW_SPEEDS),
-            value=Settings.preview_speed,
+            value=ExecutionPlan.preview_speed,
             label=strings.SPEED,
             info=strings.SPEED_INFO,
             elem_id="speed",

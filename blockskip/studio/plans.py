@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from blockskip.core import presets
 from blockskip.core.errors import UserError
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ExecutionPlan
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
@@ -66,7 +66,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
-        answers["speed"] or Settings.preview_speed,
+        answers["speed"] or ExecutionPlan.preview_speed,
         trigger,
         class_name,
         room["ram_gib"],

@@ -193,7 +193,7 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
         f"A LoRA that teaches {row.title} what {pet}, a {settings.class_name}, looks like. In prompts "
         f"it is called “{settings.trigger} {settings.class_name}”.",
         f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
-        f"{settings.front + settings.back} of {row.num_blocks} blocks skipped.",
+        f"{settings.plan.front + settings.plan.back} of {row.num_blocks} blocks skipped.",
     ]
     best = (judged or {}).get("by_step", {}).get(step, {})
     if best.get("subject") is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.core.settings import Settings
-from blockskip.data.crops import Crop, cut, train_side
+from blockskip.data.crops import Crop, cut
 from blockskip.data.photos import Photo, open_photo, scale_photo
 from blockskip.data.schedule import Draw
 from blockskip.memory.block_wrappers import row_by_row
@@ -59,11 +59,11 @@ def encode_draws(
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> Tensor:
     """Latents x_0 of the draws, a row each, as the family has them, on the CPU."""
-    side, batch = train_side(settings), settings.encode_batch
+    side, batch = settings.plan.side_px, settings.plan.encode_batch
 
     @lru_cache(maxsize=16)
     def scaled(index: int) -> Image.Image:
-        return scale_photo(open_photo(photos[index].path), settings.s_max_px)
+        return scale_photo(open_photo(photos[index].path), settings.plan.s_max_px)
 
     latents = []
     for start in range(0, len(draws), batch):

@@ -12,14 +12,14 @@ from blockskip.core import flow_matching
 from blockskip.core.settings import Settings
 from blockskip.data.crops import box_edges, places
 from blockskip.data.photos import Photo
-from blockskip.data.schedule import build_schedule, scaled_size, train_side
+from blockskip.data.schedule import build_schedule, scaled_size
 from blockskip.data.subject_boxes import Box
 
 PHOTOS = [
     Photo(path=Path(f"{i}.png"), caption="a cat", width=w, height=h, sha="")
     for i, (w, h) in enumerate([(640, 480), (300, 900), (512, 512)])
 ]
-SETTINGS = Settings(s_min_px=256, s_max_px=512, steps=200, batch=2, accumulation=2, seed=3)
+SETTINGS = Settings.of(s_min_px=256, s_max_px=512, steps=200, batch=2, accumulation=2, seed=3)
 
 
 def test_same_seed_same_schedule_and_another_seed_another():
@@ -50,7 +50,7 @@ def test_crops_lie_in_the_photo_and_follow_t(patches):
             assert draw.side == 512
     if patches == "random":
         assert len({draw.side for draw in draws}) == 17  # the paper's 17 sides
-    assert train_side(settings) == (512 if patches == "full" else 256)
+    assert settings.plan.side_px == (512 if patches == "full" else 256)
 
 
 @pytest.mark.parametrize(

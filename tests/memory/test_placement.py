@@ -123,13 +123,13 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
     settings = dataclasses.replace(SETTINGS, steps=4, checkpointing=True)
     whole = trainer(tmp_path / "a", settings)
     if "prior" in change:
-        settings = dataclasses.replace(settings, **change)
+        settings = settings.changed(**change)
         whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     whole.save(tmp_path / "whole.safetensors")
     model, store = parked(folder)
     monkeypatch.setattr("helpers.training.tiny_flux", lambda: model)
-    one = trainer(tmp_path / "b", dataclasses.replace(settings, **change))
+    one = trainer(tmp_path / "b", settings.changed(**change))
     middle = FAMILY.blocks(model)[1:4]
     if not change:
         left = {key for _, block in middle for leaf, key, _ in missing(block)}
@@ -281,7 +281,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [
         FAMILY.load(folder, torch.float32),
-        open_model(FAMILY, row, Source(row, folder), Settings(offload="mapped"), CPU),
+        open_model(FAMILY, row, Source(row, folder), Settings.of(offload="mapped"), CPU),
     ]
     shown, pictures = [], []
     for pipe in pipes:

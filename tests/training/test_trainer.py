@@ -32,8 +32,8 @@ from blockskip.training.residuals import full_velocity, load_rows
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut):
     settings = dataclasses.replace(SETTINGS, **change)
-    if settings.patches == "full":
-        settings = dataclasses.replace(settings, s_max_px=48)
+    if settings.plan.patches == "full":
+        settings = settings.changed(s_max_px=48)
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     whole.save(tmp_path / "whole.safetensors")
@@ -205,7 +205,7 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     expected = full_velocity(tiny_flux(), Flux(), one._inputs(prior), 4, torch.device("cpu"))
     randomise(one.lora)
     before = snapshot(one.lora)
-    one.settings = dataclasses.replace(settings, window_steps=settings.steps)
+    one.settings = settings.changed(window_steps=settings.steps)
     target = load_rows(one._window(0), 0, len(rows), torch.device("cpu"))["target"]
     torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
     plain = flow_matching.velocity(one.data.latents[others], one._noise(others))

@@ -79,16 +79,16 @@ class WholeTrainer(Trainer):
 
     def _answers(self, inputs: object) -> Tensor:
         return full_velocity(
-            self.model, self.family, inputs, self.settings.micro_batch, self.device
+            self.model, self.family, inputs, self.settings.plan.micro_batch, self.device
         )
 
     @contextmanager
     def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
         settings, blocks = self.settings, self.family.blocks(self.model)
         wrapped = {}
-        if hollow or settings.middle == "streamed":
+        if hollow or settings.plan.middle == "streamed":
             wrapped = streamed(blocks, range(len(blocks)), self.device)
-        elif settings.checkpointing:
+        elif settings.plan.checkpointing:
             wrapped = checkpointed(blocks, range(len(blocks)))
         with replaced(self.model, wrapped):
             yield Feed()

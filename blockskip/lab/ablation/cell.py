@@ -24,7 +24,7 @@ from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
-from blockskip.data.schedule import build_schedule, train_side
+from blockskip.data.schedule import build_schedule
 from blockskip.data.subject_boxes import propose
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
 from blockskip.lab.ablation.subjects import OF_PETS
@@ -103,8 +103,8 @@ class Kitchen:
             "subject": cell.subject.key,
             "seed": cell.seed,
             "steps": cell.steps if cell.row.trainer else 0,
-            "front": settings.front,
-            "back": settings.back,
+            "front": settings.plan.front,
+            "back": settings.plan.back,
             "recipe": self.recipe(cell),
         }
         photos = self.photos(cell.subject)
@@ -133,7 +133,7 @@ class Kitchen:
         trainer = self._trainer(cell, settings, data, pipe, folder)
         losses = [event.loss for event in trainer.run()]
         seconds = time.process_time() - began
-        uses = settings.steps * settings.draws_per_step
+        uses = settings.steps * settings.plan.draws_per_step
         return pipe, {
             "seconds_per_draw": round(seconds / uses, 5),
             **self._peaks[cell.row.key],
@@ -152,7 +152,7 @@ class Kitchen:
     def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
         """Bytes in use at once in a training step, weights included, and while a window of draws
         is computed; of one window and one step. Weights that wait are in their file."""
-        settings = replace(settings, offload="mapped")
+        settings = settings.changed(offload="mapped")
         pipe, folder = self.open(settings), self.empty("peak")
         with PeakMeter() as meter:
             trainer = self._trainer(cell, settings, data, pipe, folder)
@@ -207,7 +207,7 @@ class Kitchen:
     ) -> dict[str, list[Image.Image]]:
         """Of each prompt, from the same noise in every cell."""
         text = encode.encode_captions(
-            self.kind, pipe, [*prompts.values(), ""], settings.text_tokens
+            self.kind, pipe, [*prompts.values(), ""], settings.plan.text_tokens
         )
         how = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
         rows = [i for i in range(len(prompts)) for _ in range(self.images)]
@@ -222,11 +222,11 @@ class Kitchen:
         """Draws and what they look like, encoded."""
         pipe = self.open(settings)
         captions = [settings.subject_caption, settings.class_caption]
-        text = encode.encode_captions(self.kind, pipe, captions, settings.text_tokens)
+        text = encode.encode_captions(self.kind, pipe, captions, settings.plan.text_tokens)
         draws = build_schedule(photos, settings, self.kind.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
-        key = files.fingerprint(shas, crops, train_side(settings), settings.s_max_px)
+        key = files.fingerprint(shas, crops, settings.plan.side_px, settings.plan.s_max_px)
         if key not in self._latents:
             while len(self._latents) >= KEPT_LATENTS:
                 del self._latents[next(iter(self._latents))]

@@ -53,7 +53,7 @@ class Table:
 
 def setting(**fields: object) -> Change:
     """A change of fields of Settings, whatever the cell."""
-    return lambda settings, cell: replace(settings, **fields)
+    return lambda settings, cell: settings.changed(**fields)
 
 
 def skipped(front: int, back: int, **fields: object) -> Change:
@@ -66,7 +66,7 @@ def window(front: int, back: int, percent: int) -> Change:
 
     def change(settings: Settings, cell: str) -> Settings:
         steps = max(1, round(settings.steps * percent / 100))
-        return replace(settings, front=front, back=back, window_steps=steps)
+        return settings.changed(front=front, back=back, window_steps=steps)
 
     return change
 
@@ -77,7 +77,7 @@ def random_split(settings: Settings, cell: str) -> Settings:
     front, back = SPLITS[50][0]
     num = front + back
     drawn = random.Random(cell).choice([n for n in range(num + 1) if n != front])
-    return replace(settings, front=drawn, back=num - drawn)
+    return settings.changed(front=drawn, back=num - drawn)
 
 
 def _hollow(percent: int, **fields: object) -> Change:

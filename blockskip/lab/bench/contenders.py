@@ -5,7 +5,7 @@ Sizes are FLUX's block layout at several widths, so that the paper's spans mean 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core.errors import UserError
@@ -109,7 +109,7 @@ def contenders(plan: Plan) -> list[Contender]:
 
 def _common(plan: Plan) -> Settings:
     cpu = pick_device(plan.device).type == "cpu"
-    return Settings(
+    return Settings.of(
         model="flux-dev",
         s_min_px=plan.side_px // 2,
         s_max_px=plan.side_px,
@@ -129,7 +129,7 @@ def _contender(plan: Plan, name: str) -> Contender:
     if windows:
         changes = changes | {"front": plan.skip[0], "back": plan.skip[1]}
         about += f", {plan.skip[0]} + {plan.skip[1]} blocks skipped"
-    settings = replace(_common(plan), steps=steps, window_steps=steps, **changes)
+    settings = _common(plan).changed(steps=steps, window_steps=steps, **changes)
     return Contender(
         name=name,
         about=about,
@@ -146,11 +146,15 @@ def _rung(plan: Plan, gib: float) -> Contender:
         raise UserError("Rungs are planned for FLUX's full size.", "Add --size full.")
     made = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
     said = made.settings
-    settings = replace(
-        said, steps=said.window_steps, device=plan.device, threads=plan.threads, preview_prompts=()
+    settings = said.changed(
+        steps=said.plan.window_steps,
+        device=plan.device,
+        threads=plan.threads,
+        preview_prompts=(),
     )
-    about = f"BlockSkip, planned for {gib:g} GB: {said.front} + {said.back} skipped, "
-    about += f"{said.precision}, {said.s_min_px} px, {said.text_tokens} text tokens"
+    how = said.plan
+    about = f"BlockSkip, planned for {gib:g} GB: {how.front} + {how.back} skipped, "
+    about += f"{how.precision}, {how.s_min_px} px, {how.text_tokens} text tokens"
     return Contender(
         name=f"ours-{gib:g}gb",
         about=about,

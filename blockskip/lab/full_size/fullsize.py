@@ -94,7 +94,7 @@ def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
 
 def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
     per_window = job.draws // job.batch
-    settings = Settings(
+    settings = Settings.of(
         s_min_px=job.side_px,
         s_max_px=2 * job.side_px,
         front=job.skip[0],
@@ -152,7 +152,7 @@ def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
         read = 0
         for event in trainer.run():
             steps.append(event.seconds)
-            if (trainer.step - 1) % trainer.settings.window_steps == 0:
+            if (trainer.step - 1) % trainer.settings.plan.window_steps == 0:
                 now, moved = Counter(store.moved.reads), store.moved.read_bytes - read
                 often = max((now - before).values())
                 windows.append({"read_bytes": moved, "most_often_read": often})

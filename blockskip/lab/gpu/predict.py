@@ -79,11 +79,11 @@ def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) ->
         "card": name,
         **asdict(card),
         "way": way,
-        "skip": [settings.front, settings.back],
-        "side_px": settings.s_min_px,
+        "skip": [settings.plan.front, settings.plan.back],
+        "side_px": settings.plan.s_min_px,
         "precision": choice_of(settings).precision,
-        "checkpointing": settings.checkpointing,
-        "batch": settings.batch,
+        "checkpointing": settings.plan.checkpointing,
+        "batch": settings.plan.batch,
         **counted,
         "minutes": {f"{share:.0%}": _minutes(card, counted, share) for share in shares},
     }
@@ -110,7 +110,7 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
     crossing = waiting_bytes(row, choice) + middle * (choice.middle == "leaves")
     unpacked = {
         "windows": seen / choice.rows * model_bytes(row, choice.precision),
-        "steps": steps * (2 + settings.checkpointing) * middle,
+        "steps": steps * (2 + settings.plan.checkpointing) * middle,
     }
     return {
         "latents_tflop": fresh / choice.encode_rows * tflop["latents"],

@@ -99,7 +99,7 @@ def _measured(
 
 def _settings(precision: str, device: torch.device, tiny: bool) -> Settings:
     side = 64 if tiny else 256
-    return Settings(
+    return Settings.of(
         model="flux-dev",
         s_min_px=side,
         s_max_px=2 * side,

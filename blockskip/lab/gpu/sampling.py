@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def work(job: Job) -> dict:
         sources.use(presets.model_row(job.model), [Path(job.folder)])
     opened = Opened(job.model, job.budget_gib)
     steps = job.steps or opened.settings.preview_steps
-    opened.settings = replace(opened.settings, preview_steps=steps)
+    opened.settings = opened.settings.changed(preview_steps=steps)
     text, rows = opened.read(["a photo of a cat"]), []
     _stay(opened)
     for name, how in _ways(opened, steps):
@@ -72,8 +72,8 @@ def work(job: Job) -> dict:
 def _stay(opened: Opened) -> None:
     """The blocks that a run of that budget would have on the card all the time, are."""
     settings, blocks = opened.settings, opened.kind.blocks(opened.model)
-    if settings.middle == "stays":
-        some = blocks[settings.front : len(blocks) - settings.back]
+    if settings.plan.middle == "stays":
+        some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
         hold(opened.device, *(block for _, block in some))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -63,8 +63,7 @@ def work(job: Job) -> dict:
 def _five(job: Job, device: torch.device) -> dict:
     """What the captions, the first draws, the first step and the losses of five are on a device.
     Training starts from the processor's draws on both, so that a difference is training's own."""
-    settings = replace(
-        choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3),
+    settings = choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3).changed(
         **{"batch": 2, "window_steps": 3, "s_min_px": 32, "s_max_px": 64, "patches": "dynamic"},
         **{"front": 3, "back": 1, "window_on_card": 100},
     )
@@ -78,7 +77,7 @@ def _five(job: Job, device: torch.device) -> dict:
     said = {}
     for where in dict.fromkeys((CPU, device)):
         pipe = open_model(kind, row, source, settings, where)
-        text = encode.encode_captions(kind, pipe, captions, settings.text_tokens, where)
+        text = encode.encode_captions(kind, pipe, captions, settings.plan.text_tokens, where)
         with resident(where, pipe.vae):
             latents = encode.encode_draws(kind, pipe, photos, draws, settings, where)
         said[where.type] = text, latents

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core import events, presets
@@ -118,12 +118,11 @@ def settings_of(job: Job) -> Settings:
         device=job.device,
         preview_images=1,
     )
-    settings = replace(plan.settings, budget_gib=job.budget_gib)
-    steps = job.steps or max(LEAST_STEPS, settings.window_steps)
-    return replace(
-        settings,
+    settings = plan.settings.changed(budget_gib=job.budget_gib)
+    steps = job.steps or max(LEAST_STEPS, settings.plan.window_steps)
+    return settings.changed(
         steps=steps,
-        window_steps=min(steps, settings.window_steps),
+        window_steps=min(steps, settings.plan.window_steps),
         preview_every=0,
         preview_prompts=settings.preview_prompts[:1],
         preview_steps=job.picture_steps or settings.preview_steps,
@@ -158,8 +157,8 @@ def _half(job: Job, settings: Settings) -> dict:
     """One picture of half the side, under the same cap."""
     free()
     opened = Opened(job.model, job.budget_gib)
-    side = max(settings.preview_px // 2, settings.s_min_px)
-    opened.settings = replace(settings, preview_px=side)
+    side = max(settings.preview_px // 2, settings.plan.s_min_px)
+    opened.settings = settings.changed(preview_px=side)
     text = opened.read(["a photo of a cat"])
     monitor.restart_card_peaks()
     began = time.perf_counter()
@@ -167,7 +166,7 @@ def _half(job: Job, settings: Settings) -> dict:
     opened.paint(text, [0], [0], **how)
     seconds = time.perf_counter() - began
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
-    alone = replace(opened.settings, middle="leaves")
+    alone = opened.settings.changed(middle="leaves")
     plan = planned(alone)["preview"].vram_gib
     if opened.row.full_size:
         plan -= 12 * lora_params(opened.row, choice_of(alone)) / monitor.GIB
@@ -183,18 +182,18 @@ def _against(planned_gib: float, used_gib: float, held_gib: float) -> dict:
 def _told(s: Settings) -> dict:
     """What of the settings decides memory and time."""
     return {
-        "skip": [s.front, s.back],
-        "side_px": s.s_min_px,
-        "text_tokens": s.text_tokens,
-        "precision": s.precision,
-        "checkpointing": s.checkpointing,
-        "middle": s.middle,
-        "offload": s.offload,
-        "batch": s.batch,
-        "micro_batch": s.micro_batch,
+        "skip": [s.plan.front, s.plan.back],
+        "side_px": s.plan.s_min_px,
+        "text_tokens": s.plan.text_tokens,
+        "precision": s.plan.precision,
+        "checkpointing": s.plan.checkpointing,
+        "middle": s.plan.middle,
+        "offload": s.plan.offload,
+        "batch": s.plan.batch,
+        "micro_batch": s.plan.micro_batch,
         "window_draws": s.window_draws,
-        "window_on_card": s.window_on_card,
+        "window_on_card": s.plan.window_on_card,
         "steps": s.steps,
         "preview_px": s.preview_px,
-        "preview_tiled": s.preview_tiled,
+        "preview_tiled": s.plan.preview_tiled,
     }

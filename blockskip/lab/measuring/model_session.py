@@ -37,7 +37,7 @@ class Opened:
 
     def read(self, prompts: Sequence[str]) -> Text:
         """Prompts encoded, and the empty one last."""
-        texts, tokens = [*prompts, ""], self.settings.text_tokens
+        texts, tokens = [*prompts, ""], self.settings.plan.text_tokens
         return encode.encode_captions(self.kind, self.pipe, texts, tokens, self.device)
 
     def paint(
@@ -54,7 +54,7 @@ class Opened:
             Sampling(s.preview_px, steps or s.preview_steps, s.preview_guidance),
             seeds,
             self.device,
-            s.preview_batch,
-            s.preview_tiled,
+            s.plan.preview_batch,
+            s.plan.preview_tiled,
             **how,
         )

@@ -265,7 +265,7 @@ class Tuned(Sampler):
                 f"Give --model {s.model}, or another run.",
             )
         super().__init__(plan)
-        span = Span(s.front, s.back)
+        span = Span(s.plan.front, s.plan.back)
         self._lora = add_lora(self.model, self.kind, span, s.rank, s.targets, s.seed)
         self._learnt = kept_lora(plan.run)
         restore(self._lora, self._learnt)

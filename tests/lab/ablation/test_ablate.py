@@ -35,7 +35,7 @@ ALL = {row.key: row for table in variants.tables().values() for row in table.row
 
 def num_skipped(key: str, cell: str = "pet-0") -> int:
     settings = ALL[key].change(Settings(steps=300), cell)
-    both = settings.front + settings.back
+    both = settings.plan.front + settings.plan.back
     return variants.BLOCKS - both if ALL[key].trainer is baselines.HollowTrainer else both
 
 

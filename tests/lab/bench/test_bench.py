@@ -28,7 +28,7 @@ SHAPE = FLUX_DEV | {
     "joint_attention_dim": 40,
     "pooled_projection_dim": 24,
 }
-SETTINGS = Settings(
+SETTINGS = Settings.of(
     model="flux-dev",
     s_min_px=32,
     s_max_px=64,
@@ -213,14 +213,14 @@ def test_contenders_are_what_the_table_says(tmp_path):
     ours, twice = those["ours"].settings, those["ours-reuse-2"].settings
     assert (ours.front, ours.back, ours.steps) == (19, 10, 16) and ours.num_draws == 16
     assert twice.steps == 32 and twice.num_draws == 16
-    assert all(not those[n].settings.front for n in those if not n.startswith("ours"))
+    assert all(not those[n].settings.plan.front for n in those if not n.startswith("ours"))
     with pytest.raises(UserError, match="no contender"):
         contenders(Plan(work=tmp_path, contenders=("ours", "theirs")))
     with pytest.raises(UserError, match="full size"):
         contenders(Plan(work=tmp_path, rungs=(8.0,)))
     rung = contenders(Plan(work=tmp_path, size="full", rungs=(8.0,)))[-1]
     assert rung.cap_gib == 8 and rung.planned["train"] < 8 and rung.windows
-    assert rung.settings.steps == rung.settings.window_steps
+    assert rung.settings.steps == rung.settings.plan.window_steps
 
 
 def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def run(tmp_path):
     folder.photos_dir.mkdir(parents=True)
     for k, photo in enumerate(demo_photos(SUBJECT, 4, 96)):
         Image.fromarray(photo).save(folder.photos_dir / f"{k}.png")
-    settings = Settings(class_name="cat", text_tokens=24)
+    settings = Settings.of(class_name="cat", text_tokens=24)
     folder.write_info({"settings": settings_to_dict(settings)})
     return folder
 

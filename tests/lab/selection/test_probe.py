@@ -63,7 +63,7 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     with pytest.raises(UserError, match="No pet"):
         selection_report.summary(plan)
     (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
-    assert run.state() == "done" and (run.settings().front, run.settings().back) == (0, 0)
+    assert run.state() == "done" and (run.settings().plan.front, run.settings().plan.back) == (0, 0)
     plan = replace(plan, train=lambda run: pytest.fail("tuned again"))
     assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
     assert selection.probe(plan, print)
