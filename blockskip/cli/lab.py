@@ -125,7 +125,9 @@ def evaluate_base_(
     num: Annotated[int, typer.Option(help="Captions.")] = 48,
     seed: Annotated[int, typer.Option()] = 0,
     seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="The picture to write (.webp or .png).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge the demo model itself on captions it was not trained on."""
