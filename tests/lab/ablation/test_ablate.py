@@ -8,6 +8,7 @@ import torch
 
 from blockskip.core import flow_matching
 from blockskip.core.errors import UserError
+from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.ablation import (
     ablate,
@@ -40,7 +41,12 @@ def num_skipped(key: str, cell: str = "pet-0") -> int:
 
 
 def test_rows_fit_the_demo_models_as_they_are():
-    assert variants.models_match()
+    row, sana = model_row("demo"), model_row("demo-sana")
+    assert row.num_blocks == variants.BLOCKS
+    assert {percent: row.span(percent / 100) for percent in variants.SPLITS} == {
+        percent: spans[0] for percent, spans in variants.SPLITS.items()
+    }
+    assert all(sana.span(percent / 100) == span for percent, span in variants.SANA_SPANS.items())
     assert all(row.against in ALL for row in ALL.values() if row.trainer)
 
 
