@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -59,10 +60,8 @@ def _wait(process: subprocess.Popen | None) -> None:
     if process is None:
         time.sleep(0.3)
         return
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=0.3)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 class _Screen:
