@@ -18,8 +18,9 @@ from blockskip.core import presets, settings
 from blockskip.core.errors import UserError
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
+from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.memory.planning import planner
-from blockskip.memory.planning.requirements import STAGES, WEIGHT_BYTES, Choice
+from blockskip.memory.planning.requirements import WEIGHT_BYTES, Choice
 from blockskip.runs.run import find_run
 
 Middle = Annotated[settings.Middle, typer.Option(help="Where trained blocks wait.")]
@@ -124,7 +125,9 @@ def evaluate_base_(
     num: Annotated[int, typer.Option(help="Captions.")] = 48,
     seed: Annotated[int, typer.Option()] = 0,
     seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="The picture to write (.webp or .png).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge the demo model itself on captions it was not trained on."""
@@ -180,7 +183,7 @@ def simulate(
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
     targets: Annotated[settings.Targets, typer.Option()] = "attention",
     middle: Middle = "stays",
-    stage: Annotated[Literal[*STAGES, "all"] | None, typer.Option(help="Else: train.")] = None,
+    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -211,8 +214,8 @@ def simulate(
     from blockskip.lab.full_size.simulate import report  # imports torch
     from blockskip.memory.planning.plan_table import peaks_table
 
-    stage = stage or ("train" if budget is None else "all")
-    stages = STAGES if stage == "all" else (stage,)
+    stage = stage or (TRAIN if budget is None else "all")
+    stages = PLANNED if stage == "all" else (stage,)
     found = report(choice, stages)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))

@@ -6,24 +6,25 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from blockskip.core import events
+from blockskip.core import events, stages
 from blockskip.core.errors import command
 from blockskip.core.events import Event
 from blockskip.runs.run import Run
 
 STAGES = {
-    "photos": "Photos",
-    "load": "Reading weights",
-    "text": "Captions",
-    "latents": "Crops",
-    "residuals": "Residuals",
-    "train": "Training",
-    "preview": "Samples",
-    "export": "Export",
+    stages.PHOTOS: "Photos",
+    stages.LOAD: "Reading weights",
+    stages.TEXT: "Captions",
+    stages.LATENTS: "Crops",
+    stages.RESIDUALS: "Residuals",
+    stages.TRAIN: "Training",
+    stages.PREVIEW: "Samples",
+    stages.EXPORT: "Export",
 }
 
 
@@ -59,10 +60,8 @@ def _wait(process: subprocess.Popen | None) -> None:
     if process is None:
         time.sleep(0.3)
         return
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=0.3)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 class _Screen:
@@ -102,7 +101,7 @@ class _Screen:
 
     def _bar(self, event: events.Progress) -> None:
         text = self.memory
-        if event.stage == "train":
+        if event.stage == stages.TRAIN:
             eta = f"{int(event.eta_s) // 60}:{int(event.eta_s) % 60:02d} left"
             loss = "" if self.loss is None else f"loss {self.loss:.4f}  "
             text = f"{loss}{self.memory}  {eta}"

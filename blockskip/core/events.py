@@ -11,6 +11,8 @@ import json
 import time
 from dataclasses import dataclass, field
 
+from blockskip.core.stages import STAGES
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -26,7 +28,7 @@ class Started(Event):
     steps: int
     resumed_from: int = 0
     device: str = "cpu"
-    stages: tuple[str, ...] = ("photos", "text", "latents", "train", "preview", "export")
+    stages: tuple[str, ...] = STAGES
 
 
 @dataclass(frozen=True, kw_only=True)

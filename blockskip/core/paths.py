@@ -10,6 +10,7 @@ import platformdirs
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
+from blockskip.core.units import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
@@ -89,7 +90,7 @@ def _try_out(folder: Path) -> None:
     free = files.free_bytes(folder)
     if free < LEAST:
         raise UserError(
-            f"The drive of {folder} has only {free / 2**30:.1f} GiB free.",
+            f"The drive of {folder} has only {free / GIB:.1f} GiB free.",
             "Free some space, or choose another drive: a large model takes about 32 GiB.",
         )
     trial = folder / f"can be written.{os.getpid()}.tmp"

@@ -34,7 +34,6 @@ class ModelRow:
     blocks: tuple[int, ...]  # blocks of each stack, in order
     width: int
     licence: str
-    default_ratio: float
     provenance: str
     # of the model that have weights, where a folder in the library's layout is all we read …
     parts: tuple[str, ...] = ()

@@ -11,12 +11,12 @@ from torch import nn
 
 from blockskip.core.errors import UserError
 from blockskip.core.presets import reserve_table
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.placement import free as free_unused
 from blockskip.memory.planning.search import desktop_gib
 
 log = logging.getLogger(__name__)
-GIB = 1024**3
 CONTEXT_GIB = (0.15, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from blockskip.core import files
+from blockskip.core import files, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
@@ -90,7 +90,7 @@ class Previewer:
             log.exception("preview at step %d", step)
             if not ran_out(error):
                 self._say(step, type(error).__name__)
-            elif (smaller := eased(self.settings, "preview")) is None:
+            elif (smaller := eased(self.settings, stages.PREVIEW)) is None:
                 self._say(step, "the card has too little memory")
         free()
         self.report.broken_in = ""  # it is said or mended, and over
@@ -111,15 +111,15 @@ class Previewer:
         if not texts:
             return
         seeds = preview_seeds(s, len(texts))
-        with self.report.stage("preview"):
-            self.report.progress("preview", 0, len(texts))
+        with self.report.stage(stages.PREVIEW):
+            self.report.progress(stages.PREVIEW, 0, len(texts))
             rows = self.text.rows(range(len(seeds)))
             images = self._sample(rows, self.text.rows([len(seeds)]), seeds)
             written = write_previews(images, texts, seeds, self.folder(step))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
                 self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
-            self.report.progress("preview", len(texts), len(texts))
+            self.report.progress(stages.PREVIEW, len(texts), len(texts))
 
     def _own(self, requests: Sequence[image_requests.Picture], lora: dict, untrained: dict) -> None:
         num, now = len(requests), snapshot(lora)
@@ -130,13 +130,13 @@ class Previewer:
             text = encode.encode_captions(self.kind, self.pipe, [*prompts, ""], tokens, self.device)
             return self._sample(text.rows(range(len(prompts))), text.rows([len(prompts)]), seeds)
 
-        with self.report.stage("preview"):
-            self.report.progress("preview", 0, num)
+        with self.report.stage(stages.PREVIEW):
+            self.report.progress(stages.PREVIEW, 0, num)
             try:
                 image_requests.fulfil(self.run, requests, paint)
             finally:
                 restore(lora, now)
-            self.report.progress("preview", num, num)
+            self.report.progress(stages.PREVIEW, num, num)
 
     def _sample(self, text: Text, negative: Text, seeds: Sequence[int]) -> list[Image.Image]:
         s = self.settings

@@ -13,6 +13,7 @@ import psutil
 from blockskip.core import files, processes
 from blockskip.core.errors import UserError
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
+from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 
 
@@ -46,7 +47,7 @@ def usage() -> Usage:
         "runs_gib": _size(runs_dir()),
         "caches_gib": caches,
     }
-    return Usage(drive=str(drive), **{name: size / 2**30 for name, size in sizes.items()})
+    return Usage(drive=str(drive), **{name: size / GIB for name, size in sizes.items()})
 
 
 def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
@@ -54,10 +55,10 @@ def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[st
     drive where models and runs are kept, together with the quantised blocks that are there already:
     the next run uses them again. Raises UserError when that drive is not there."""
     if ram_gib is None:
-        ram_gib = round(psutil.virtual_memory().total / 2**30, 1)
+        ram_gib = round(psutil.virtual_memory().total / GIB, 1)
     if disk_gib is None:
         free = files.free_bytes(data_dir()) + _size(data_dir() / QUANTISED_CACHE)
-        disk_gib = round(free / 2**30, 1)
+        disk_gib = round(free / GIB, 1)
     return {"ram_gib": ram_gib, "disk_gib": disk_gib}
 
 

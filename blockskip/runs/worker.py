@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from blockskip.core import events, files, presets, safetensors_files
+from blockskip.core import events, files, presets, safetensors_files, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Done, Note, Saved
 from blockskip.core.settings import Settings
@@ -82,7 +82,7 @@ class Worker:
     def _stages(self, newest: list[Path]) -> None:
         photos = self._photos()
         source = sources.find_model(self.row)
-        with self.report.stage("load"):
+        with self.report.stage(stages.LOAD):
             fingerprint = self._fingerprint(photos, source)
             kind = family(self.row.family)
             pipe = open_model(
@@ -91,7 +91,7 @@ class Worker:
                 source,
                 self.settings,
                 self.device,
-                lambda n, total: self._progress("load", n, total),
+                lambda n, total: self._progress(stages.LOAD, n, total),
             )
         data, prompts = self._encode(kind, pipe, photos, fingerprint)
         trainer = Trainer(
@@ -102,7 +102,7 @@ class Worker:
             self.device,
             self.run.cache_dir,
             fingerprint,
-            lambda n, total: self._progress("residuals", n, total),
+            lambda n, total: self._progress(stages.RESIDUALS, n, total),
             self.report.stage,
         )
         if newest:
@@ -132,7 +132,7 @@ class Worker:
             raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
 
     def _photos(self) -> list[Photo]:
-        with self.report.stage("photos"):
+        with self.report.stage(stages.PHOTOS):
             good, bad = read_photos(
                 find_photos([self.run.photos_dir]), self.settings.subject_caption
             )
@@ -140,13 +140,13 @@ class Worker:
                 self.report.say(
                     Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
                 )
-            self.report.progress("photos", len(good), len(good))
+            self.report.progress(stages.PHOTOS, len(good), len(good))
         return good
 
     def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
         # bytes of big files seen for the first time: minutes, on a slow disk
-        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
+        model = source.fingerprint(lambda n, total: self._progress(stages.LOAD, n, total))
         identity = {
             "model_fingerprint": model,
             "photos": [_identity(photo) for photo in photos],
@@ -169,16 +169,16 @@ class Worker:
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
         prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
-        with self.report.stage("text"):
+        with self.report.stage(stages.TEXT):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
             text = encode.encode_captions(
                 kind, pipe, wanted, settings.plan.text_tokens, self.device
             )
-            self.report.progress("text", len(wanted), len(wanted))
+            self.report.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
         stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
-        with self.report.stage("latents"):
+        with self.report.stage(stages.LATENTS):
             if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
 
@@ -192,7 +192,7 @@ class Worker:
                         draws,
                         settings,
                         self.device,
-                        lambda n, total: self._progress("latents", n, total),
+                        lambda n, total: self._progress(stages.LATENTS, n, total),
                     )
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free()
@@ -216,7 +216,7 @@ class Worker:
         if trainer.step == 0:
             preview()
         first, began, spill = trainer.step, time.perf_counter(), Spill()
-        with self.report.stage("train"):
+        with self.report.stage(stages.TRAIN):
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
@@ -231,7 +231,7 @@ class Worker:
                 if order := self.run.take_order(("preview",)):
                     preview(order.get("prompts", ()))
                 self.report.progress(
-                    "train", loss.step, settings.steps, each * (settings.steps - loss.step)
+                    stages.TRAIN, loss.step, settings.steps, each * (settings.steps - loss.step)
                 )
                 if not final:
                     self._heed()
@@ -263,12 +263,12 @@ class Worker:
             )
 
     def _export(self, step: int) -> str:
-        with self.report.stage("export"):
-            self.report.progress("export", 0, 1)
+        with self.report.stage(stages.EXPORT):
+            self.report.progress(stages.EXPORT, 0, 1)
             exported = results.export_run(self.run)
             relative = exported.path.relative_to(self.run.folder).as_posix()
             self.report.say(Saved(kind="export", path=relative, step=step))
-            self.report.progress("export", 1, 1)
+            self.report.progress(stages.EXPORT, 1, 1)
         return relative
 
     def _finish(self, trainer: Trainer) -> None:

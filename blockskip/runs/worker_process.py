@@ -9,7 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
-from blockskip.core import events
+from blockskip.core import events, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Failed, Note
 from blockskip.core.power import keep_awake
@@ -21,10 +21,10 @@ from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
 _DOING = {
-    "text": "reading the captions",
-    "latents": "turning photos into latents",
-    "residuals": "computing the skipped blocks",
-    "train": "training",
+    stages.TEXT: "reading the captions",
+    stages.LATENTS: "turning photos into latents",
+    stages.RESIDUALS: "computing the skipped blocks",
+    stages.TRAIN: "training",
 }
 
 
@@ -48,7 +48,7 @@ def _ran_out(run: Run) -> str:
         if not ran_out(error):
             raise
         log.exception("out of graphics memory")
-        return worker.report.broken_in or "train"
+        return worker.report.broken_in or stages.TRAIN
     return ""
 
 

@@ -139,7 +139,7 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         app_kwargs={
             "middleware": guard.middleware(),
             "routes": [hello, *pictures.routes()],
-            **{page: None for page in ("docs_url", "redoc_url", "openapi_url")},
+            **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
     url = f"http://{HOST}:{port}/"

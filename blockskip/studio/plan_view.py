@@ -12,11 +12,13 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from blockskip.core import stages
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan, choice_of
-from blockskip.memory.planning.requirements import GIB, middle_bytes
+from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration
@@ -209,8 +211,11 @@ def _stages(plan: Plan, row: ModelRow) -> str:
 
 def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
     """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
-    total, middle = plan.stages[stage].vram_gib, plan.settings.plan.middle
-    there = {"stays": ("residuals", "train", "preview"), "leaves": ("train",)}.get(middle, ())
+    total, middle = plan.stages[stage].vram_gib, plan.settings.middle
+    there = {
+        "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
+        "leaves": (stages.TRAIN,),
+    }.get(middle, ())
     if not row.full_size or stage not in there:
         return 0.0, total
     held = min(total, middle_bytes(row, choice_of(plan.settings)) / GIB)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import files, flow_matching, safetensors_files
+from blockskip.core import files, flow_matching, safetensors_files, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
@@ -136,7 +136,7 @@ class Trainer:
             first = self.step - self.step % settings.plan.window_steps
             if self.step == first and settings.refresh == "window":
                 self.window_lora = snapshot(self.lora)
-            with self.stage("residuals"):
+            with self.stage(stages.RESIDUALS):
                 path = self._window(first)
             last = min(first + settings.plan.window_steps, settings.steps)
             while self.step < last:

@@ -38,7 +38,7 @@ class Kind:
 @pytest.mark.parametrize("patches", ["dynamic", "reversed", "resize", "full"])
 def test_the_trainer_is_given_one_of_the_crops_that_are_shown(photo, patches):
     """At the noise of each draw, among the pictures for many seeds is the very one encoded."""
-    settings = dataclasses.replace(SETTINGS, patches=patches, steps=3)
+    settings = SETTINGS.changed(patches=patches, steps=3)
     draws = build_schedule([photo], settings, 16)
     device, side = encode.CPU, settings.plan.side_px
     given = encode.encode_draws(Kind(), None, [photo], draws, settings, device).numpy()

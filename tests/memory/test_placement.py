@@ -1,6 +1,5 @@
 """Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
 
-import dataclasses
 from contextlib import nullcontext
 
 import numpy as np
@@ -120,7 +119,7 @@ def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_byte
     "change", [{}, {"middle": "streamed"}, {"middle": "leaves"}, {"prior": 0.4}]
 )
 def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change, monkeypatch):
-    settings = dataclasses.replace(SETTINGS, steps=4, checkpointing=True)
+    settings = SETTINGS.changed(steps=4, checkpointing=True)
     whole = trainer(tmp_path / "a", settings)
     if "prior" in change:
         settings = settings.changed(**change)
@@ -309,7 +308,7 @@ def test_adam_of_a_card_resumes_to_the_same_bytes(tmp_path, monkeypatch):
         return torch.optim.AdamW(lora.values(), lr, (0.9, 0.99), weight_decay=0.0, fused=True)
 
     monkeypatch.setattr(optimizer, "make", fused)
-    settings = dataclasses.replace(SETTINGS, steps=4)
+    settings = SETTINGS.changed(steps=4)
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     first = trainer(tmp_path / "b", settings)

@@ -277,7 +277,6 @@ class ClassImagesTrainer(Trainer):
 
     def _alongside(self, rows: range) -> None:
         """Nothing is asked of the untrained model: the target is the picture's own velocity."""
-        return None
 
 
 def rounded(x: Tensor) -> Tensor:

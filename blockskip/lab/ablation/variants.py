@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from blockskip.core.errors import UserError
-from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.ablation import baselines
 from blockskip.training.trainer import Trainer
@@ -347,11 +346,3 @@ def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
             f"There is no row “{sorted(unknown)[0]}”.", "See blockskip/lab/ablation/variants.py."
         )
     return tuple(row for row in table.rows if not keys or row.key in keys)
-
-
-def models_match() -> bool:
-    """Whether this page still describes the demo models: their blocks, and their presets' spans."""
-    row, sana = model_row("demo"), model_row("demo-sana")
-    chosen = {percent: row.span(percent / 100) for percent in SPLITS}
-    same = {percent: sana.span(percent / 100) for percent in SANA_SPANS} == SANA_SPANS
-    return same and row.num_blocks == BLOCKS and chosen == {p: s[0] for p, s in SPLITS.items()}

@@ -46,7 +46,7 @@ def evaluate_real(
     prompts: int = len(PROMPTS),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Judge a run's last step; pictures, sheet.png and report.json lie in its folder evaluation/.
+    """Judge a run's last step; pictures, sheet.webp and report.json lie in its folder evaluation/.
 
     images: a prompt. prompts: the first so many. dino, clip: see embedders.py. JSON-ready, figures
     with 95 % intervals over pictures. Raises UserError.
@@ -84,9 +84,9 @@ def evaluate_real(
         {"prompt": text} | {name: round(float(means[k]), 4) for name, means in by_prompt.items()}
         for k, text in enumerate(texts)
     ]
-    report["sheet"] = str(folder / "sheet.png")
+    report["sheet"] = str(folder / "sheet.webp")
     named = [(text.format(settings.class_name), row) for text, row in zip(texts, rows, strict=True)]
-    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.png")
+    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.webp")
     files.write_json(folder / "report.json", report)
     return report
 

@@ -66,14 +66,13 @@ def _counted(row: ModelRow) -> dict:
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
-    length, text_width, beside = kind.caption_shape(model, asked)
+    length, text_width, _ = kind.caption_shape(model, asked)
     choice = Choice(model=row.name, side_px=row.s_min_px, text_tokens=asked)
     told = said(choice, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
-        "beside_width": -1 if beside == asked else beside,
         "more_tokens": length - asked,
         "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
         "embedders": embedders,

@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cache
 
+from blockskip.core import stages
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
@@ -32,7 +33,7 @@ from blockskip.memory.planning.requirements import (
 DRAWS = 2000
 # bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
 UNPACKED = {"bf16": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
-STAGES = ("latents", "residuals", "train")
+STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
 
 

@@ -64,8 +64,14 @@ def _five(job: Job, device: torch.device) -> dict:
     """What the captions, the first draws, the first step and the losses of five are on a device.
     Training starts from the processor's draws on both, so that a difference is training's own."""
     settings = choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3).changed(
-        **{"batch": 2, "window_steps": 3, "s_min_px": 32, "s_max_px": 64, "patches": "dynamic"},
-        **{"front": 3, "back": 1, "window_on_card": 100},
+        batch=2,
+        window_steps=3,
+        s_min_px=32,
+        s_max_px=64,
+        patches="dynamic",
+        front=3,
+        back=1,
+        window_on_card=100,
     )
     row = presets.model_row("demo")
     kind, source = family(row.family), sources.find_model(row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from blockskip.core import stages
 from blockskip.core.settings import Settings
 
 # What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
@@ -42,15 +43,15 @@ def eased(settings: Settings, stage: str) -> tuple[Settings, str] | None:
 
 
 def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
-    if stage == "latents" and s.plan.encode_batch > 1:
+    if stage == stages.LATENTS and s.plan.encode_batch > 1:
         yield s.changed(encode_batch=s.plan.encode_batch // 2), "fewer crops are encoded at a time"
-    if stage == "residuals":
+    if stage == stages.RESIDUALS:
         yield from _window(s)
-    if stage == "train":
+    if stage == stages.TRAIN:
         yield from _step(s)
-    if stage == "preview":
+    if stage == stages.PREVIEW:
         yield from _sampling(s)
-    if stage in ("residuals", "train"):
+    if stage in (stages.RESIDUALS, stages.TRAIN):
         yield from _precision(s)
 
 

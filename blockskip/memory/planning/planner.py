@@ -17,10 +17,11 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs, training_preset
 from blockskip.core.settings import Settings
+from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
 from blockskip.memory.planning import explanations
 from blockskip.memory.planning.refusal import refusal
-from blockskip.memory.planning.requirements import STAGES, Choice, Need, stage_needs
+from blockskip.memory.planning.requirements import Choice, Need, stage_needs
 from blockskip.memory.planning.search import Wish, crops, find
 from blockskip.memory.planning.small_models import check_budget, step_need
 
@@ -294,7 +295,7 @@ def planned(settings: Settings) -> dict[str, Need]:
     if row.full_size:
         return stage_needs(row, choice_of(settings))
     need = step_need(row, settings, settings.plan.front, settings.plan.back)
-    return {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+    return {name: Need(need.total_gib, 1.5, 0.1) for name in PLANNED}
 
 
 def choice_of(settings: Settings) -> Choice:

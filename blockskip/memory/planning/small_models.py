@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 
-GIB = 1024**3
 _BYTES = {"float32": 4, "bfloat16": 2}
 _BASE_GIB = (
     0.6  # allocator, kernels and libraries before the first weight (measured for the demo on a CPU)

@@ -15,6 +15,7 @@ from blockskip.core import presets, processes
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ROOT
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.models.sources import comfyui, hub, registry
 from blockskip.models.sources.availability import Offer, offers, state
 from blockskip.models.sources.comfyui import found_in_comfyui
@@ -102,7 +103,7 @@ def check(source: Source) -> dict[str, dict]:
         stored = {weight.entry for weight in weights}
         said[part] = {
             "files": sorted({str(tensor.path) for tensor in stored}),
-            "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),
+            "gib": round(sum(tensor.nbytes for tensor in stored) / GIB, 3),
             "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
             "bits": round(bits(stored), 2),
             "note": _note(stored),

@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from collections import deque
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -186,7 +185,6 @@ def _work(row: ModelRow) -> int:
 def main(words: list[str]) -> int:
     """See the top. 0 also when another process downloads this model."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import WeakFileLock
 
     if words[0] == "--token":
         said = hub_token.answer(presets.model_row(words[1]), sys.stdin.read())
@@ -197,13 +195,11 @@ def main(words: list[str]) -> int:
     logging.getLogger("blockskip").setLevel(logging.INFO)
     constants.DOWNLOAD_CHUNK_SIZE = _PIECE
     row = presets.model_row(words[0])
-    with ExitStack() as held:
-        try:
-            held.enter_context(WeakFileLock(_place(row, "lock"), timeout=0.5))
-        except TimeoutError:
-            log.info("%s is being downloaded by another process", row.name)
-            return 0
-        return _work(row)
+    with processes.locked(_place(row, "lock")) as ours:
+        if ours:
+            return _work(row)
+        log.info("%s is being downloaded by another process", row.name)
+        return 0
 
 
 if __name__ == "__main__":

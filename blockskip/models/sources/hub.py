@@ -16,6 +16,7 @@ from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.models.sources.hub_api import WANTED, Remote, again, explained, knock, listing, page
 from blockskip.models.sources.hub_token import token_state, try_token
 
@@ -157,8 +158,8 @@ def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
     missing, free = _still(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + SPARE > free:
         raise UserError(
-            f"{row.title} needs {missing / 2**30:.1f} GiB, and the drive of {folder} has "
-            f"{free / 2**30:.1f} GiB free ({SPARE / 2**30:.0f} GiB of them are left alone).",
+            f"{row.title} needs {missing / GIB:.1f} GiB, and the drive of {folder} has "
+            f"{free / GIB:.1f} GiB free ({SPARE / GIB:.0f} GiB of them are left alone).",
             "Free some space, or keep models and runs on another drive: choose it in the studio, or set "
             "the environment variable BLOCKSKIP_DATA to a folder there.",
         )

@@ -8,6 +8,7 @@ import torch
 
 from blockskip.core import flow_matching
 from blockskip.core.errors import UserError
+from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.ablation import (
     ablate,
@@ -40,7 +41,12 @@ def num_skipped(key: str, cell: str = "pet-0") -> int:
 
 
 def test_rows_fit_the_demo_models_as_they_are():
-    assert variants.models_match()
+    row, sana = model_row("demo"), model_row("demo-sana")
+    assert row.num_blocks == variants.BLOCKS
+    assert {percent: row.span(percent / 100) for percent in variants.SPLITS} == {
+        percent: spans[0] for percent, spans in variants.SPLITS.items()
+    }
+    assert all(sana.span(percent / 100) == span for percent, span in variants.SANA_SPANS.items())
     assert all(row.against in ALL for row in ALL.values() if row.trainer)
 
 
@@ -166,7 +172,7 @@ def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_
     path.write_bytes(path.read_bytes() + b'{"row": "none-50", "subj')
     (second,) = list(ablate.ablate(plan))
     assert ablate.lines(path) == [first, second]
-    assert second["row"] == "none-50" and 0 < second["peak_bytes"] and -1 <= second["identity"] <= 1
+    assert second["row"] == "none-50" and second["peak_bytes"] > 0 and -1 <= second["identity"] <= 1
     assert list(ablate.ablate(plan)) == []
     changed = dataclasses.replace(plan, keys=("none-50",), steps=1)
     assert [line["steps"] for line in ablate.ablate(changed)] == [1]

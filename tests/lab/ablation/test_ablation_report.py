@@ -152,7 +152,7 @@ def test_plots_put_greater_values_higher_and_escape_words():
     )
     rows = [plots.Dot("one", 0.2, 0.1, 0.3), plots.Dot("two", 0.8, 0.7, 0.9)]
     page = ET.fromstring(plots.dots("t", "x", rows, mark=0.5))
-    one, two = [c for c in page.iter("{http://www.w3.org/2000/svg}circle")]
+    one, two = list(page.iter("{http://www.w3.org/2000/svg}circle"))
     assert float(one.get("cx")) < float(two.get("cx")) and float(one.get("cy")) < float(
         two.get("cy")
     )

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def job(folder: Path, name: str = "lora", windows: bool = False, count: bool = False, **how) -> Job:
-    settings = dataclasses.replace(SETTINGS, **how)
+    settings = SETTINGS.changed(**how)
     return Job(
         name=name,
         settings=settings_to_dict(settings),
@@ -75,8 +75,8 @@ def trained(one: Job, settings: Settings):
 )
 def test_plain_lora_is_our_trainer_with_nothing_skipped(folder, how):
     """So only time and memory differ between the contenders, never the training."""
-    plain = dataclasses.replace(SETTINGS, patches="full", **how)
-    ours = dataclasses.replace(SETTINGS, patches="full")
+    plain = SETTINGS.changed(patches="full", **how)
+    ours = SETTINGS.changed(patches="full")
     losses, lora = trained(job(folder, "plain", patches="full", **how), plain)
     expected, its_lora = trained(job(folder, "ours", windows=True, patches="full"), ours)
     assert losses == pytest.approx(expected, rel=1e-5)

@@ -12,9 +12,11 @@ import pytest
 from blockskip.cli import app
 from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row, model_rows
+from blockskip.core.stages import PLANNED
+from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import GIB, STAGES, Choice, middle_bytes, stage_needs
+from blockskip.memory.planning.requirements import Choice, middle_bytes, stage_needs
 from blockskip.memory.planning.search import Wish, expected_likeness, find
 
 FLUX = model_row("flux-dev")
@@ -34,7 +36,7 @@ def plan(budget, model="flux-dev", system="Windows", free=float("inf"), **more):
 def test_every_rung_fits_with_16_gib_of_ram(budget, system):
     made = plan(budget, system=system, ram_gib=16)
     assert made.usable_gib <= budget - 0.6, "CUDA's context at the least is left alone"
-    for stage in STAGES:
+    for stage in PLANNED:
         assert made.stages[stage].vram_gib <= made.usable_gib, stage
         assert made.stages[stage].ram_gib <= 12, stage
     assert made.settings.plan.middle != "streamed", "a rung needs no streaming in every step"
@@ -292,7 +294,7 @@ def test_json_has_the_contracts_keys(capsys, monkeypatch):
     assert app.main() == 0
     said = json.loads(capsys.readouterr().out)
     assert set(KEYS) <= set(said) and said["fits"] is True
-    assert set(said["stages"]) == set(STAGES)
+    assert set(said["stages"]) == set(PLANNED)
     assert {"vram_gib", "ram_gib", "disk_gib"} <= set(said["stages"]["train"])
     assert set(said["span"]) == {"front", "middle", "back", "ratio"}
     assert said["span"]["front"] + said["span"]["middle"] + said["span"]["back"] == 57
