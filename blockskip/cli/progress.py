@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -53,7 +54,11 @@ def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
                     run.command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
-    return _result(run, screen, as_json, console)
+    ending = _ending(run, screen.last, screen.resumed)
+    if as_json:
+        print(json.dumps(ending.said, ensure_ascii=False))
+    console.print(ending.line, highlight=False)
+    return ending.code
 
 
 def _wait(process: subprocess.Popen | None) -> None:
@@ -114,49 +119,50 @@ class _Screen:
         )
 
 
-def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
-    last = screen.last
-    if isinstance(last, events.Done):
-        if as_json:
-            print(
-                json.dumps(
-                    {
-                        "run": str(run.folder),
-                        "adapter": str(run.folder / last.adapter),
-                        "exported": str(run.folder / last.exported),
-                        "steps": last.steps,
-                        "seconds": last.seconds,
-                        "stages": last.stages,
-                        "peak_vram_gib": last.peak_vram_gib,
-                        "peak_rss_gib": last.peak_rss_gib,
-                        "final_loss": last.final_loss,
-                        "resumed": screen.resumed,
-                    },
-                    ensure_ascii=False,
-                )
+@dataclass(frozen=True)
+class _Ending:
+    """How a run ended: the command's exit code, what programs are told, a line of markup for people."""
+
+    code: int
+    said: dict
+    line: str
+
+
+def _ending(run: Run, last: Event | None, resumed: bool) -> _Ending:
+    """last: Done, Stopped or Failed; None: the run's process went without a word."""
+    match last:
+        case events.Done():
+            return _done(run, last, resumed)
+        case events.Stopped():
+            title = f"Run “{run.name}” is {last.reason} at step {last.step}."
+            said = _problem(run, title, "Go on with:")
+            return _Ending(
+                130, said, f"[bold]{title}[/] Go on with: {command('resume')} {run.name}"
             )
-        console.print(
-            f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
-            highlight=False,
-        )
-        return 0
-    if isinstance(last, events.Stopped):
-        title, remedy = f"Run “{run.name}” is {last.reason} at step {last.step}.", "Go on with:"
-        code = 130
-    else:
-        title = last.title if last else f"Run “{run.name}” ended without a word."
-        remedy = last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}."
-        code = 1
-    if as_json:
-        print(
-            json.dumps(
-                {"run": str(run.folder), "error": title, "remedy": remedy}, ensure_ascii=False
-            )
-        )
-    console.print(
-        f"[bold]{title}[/] {remedy} {command('resume')} {run.name}"
-        if code == 130
-        else f"[bold red]{title}[/] {remedy}",
-        highlight=False,
-    )
-    return code
+        case events.Failed():
+            title, remedy = last.title, last.remedy
+        case _:
+            title = f"Run “{run.name}” ended without a word."
+            remedy = f"What it wrote last: {run.folder / 'worker.log'}."
+    return _Ending(1, _problem(run, title, remedy), f"[bold red]{title}[/] {remedy}")
+
+
+def _done(run: Run, last: events.Done, resumed: bool) -> _Ending:
+    exported = run.folder / last.exported
+    said = {
+        "run": str(run.folder),
+        "adapter": str(run.folder / last.adapter),
+        "exported": str(exported),
+        "steps": last.steps,
+        "seconds": last.seconds,
+        "stages": last.stages,
+        "peak_vram_gib": last.peak_vram_gib,
+        "peak_rss_gib": last.peak_rss_gib,
+        "final_loss": last.final_loss,
+        "resumed": resumed,
+    }
+    return _Ending(0, said, f"[bold green]Done[/] in {last.seconds:.0f} s: {exported}")
+
+
+def _problem(run: Run, title: str, remedy: str) -> dict:
+    return {"run": str(run.folder), "error": title, "remedy": remedy}

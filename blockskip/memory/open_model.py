@@ -32,7 +32,7 @@ def open_model(
     settings: Settings,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-) -> object:
+) -> diffusers.DiffusionPipeline:
     """The library's pipeline of a model, frozen; progress(n, total) while quantising.
 
     Raises UserError when weights are missing, broken, or the disk is full.

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,13 +122,13 @@ class _Product(torch.autograd.Function):
     """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
         ctx.save_for_backward(*parts)
         ctx.layer, ctx.dtype = layer.described(), x.dtype
         return nn.functional.linear(x, _unpacked(parts, ctx.layer, x.dtype), bias)
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor):
         parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
         return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 

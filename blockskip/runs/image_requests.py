@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -210,7 +211,7 @@ def _put(picture: Picture, name: str, data: bytes) -> None:
         files.write_bytes(picture.folder / name, data)
 
 
-def _update(picture: Picture, **changes: object) -> None:
+def _update(picture: Picture, **changes: Any) -> None:
     if (picture.folder / "request.json").exists():
         _save(replace(_read(picture.folder) or picture, **changes))
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -24,6 +25,9 @@ from blockskip.runs.reporter import Reporter
 from blockskip.sampling.sample import quickened, sample
 from blockskip.training import encode
 from blockskip.training.lora import restore, snapshot
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,12 @@ class Previewer:
     """
 
     def __init__(
-        self, report: Reporter, kind: Family, pipe: object, text: Text, device: torch.device
+        self,
+        report: Reporter,
+        kind: Family,
+        pipe: DiffusionPipeline,
+        text: Text,
+        device: torch.device,
     ) -> None:
         self.report, self.run, self.settings = report, report.run, report.run.settings()
         self.kind, self.pipe, self.text, self.device = kind, pipe, text, device

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -35,6 +36,9 @@ from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run, step_of
 from blockskip.training import encode
 from blockskip.training.trainer import Trainer, TrainingData
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 log = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
@@ -163,7 +167,7 @@ class Worker:
         return self.run.fingerprint()
 
     def _encode(
-        self, kind: Family, pipe: object, photos: list[Photo], fingerprint: str
+        self, kind: Family, pipe: DiffusionPipeline, photos: list[Photo], fingerprint: str
     ) -> tuple[TrainingData, Text]:
         """Training data, and the text of the preview prompts with the empty prompt as last row."""
         settings = self.settings

@@ -13,6 +13,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from blockskip.core import files, presets
 from blockskip.core.errors import UserError
@@ -36,7 +37,7 @@ def told(fn: Callable) -> Callable:
     """Problems become one message in plain words; what nobody expected is written to the log."""
 
     @functools.wraps(fn)
-    def wrapper(*args: object, **kwargs: object) -> object:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         import gradio as gr
 
         try:

@@ -10,6 +10,7 @@ import html
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -146,7 +147,7 @@ def load_demo() -> list:
     return fill()
 
 
-def answer(*values: object) -> str:
+def answer(*values: Any) -> str:
     """Keep the answers that changed in this tab since it last told them: another tab may have
     changed the others, and what comes late must not undo what was pressed meanwhile."""
     *now, sent = values

@@ -77,7 +77,7 @@ def problem(run: Run, format: str, step: int) -> UserError | None:
     return background_jobs.failed(("export", run.name, format, step))
 
 
-def choose(run: str, **chosen: object) -> None:
+def choose(run: str, **chosen: int | str) -> None:
     """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
     found = find(run)
     if "step" in chosen and chosen["step"] not in checkpoints.steps_kept(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +20,16 @@ from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Text
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 CPU = torch.device("cpu")
 
 
 @torch.no_grad()
 def encode_captions(
     family: Family,
-    pipe: object,
+    pipe: DiffusionPipeline,
     captions: Sequence[str],
     tokens: int,
     device: torch.device = CPU,
@@ -51,7 +55,7 @@ def encode_captions(
 @torch.no_grad()
 def encode_draws(
     family: Family,
-    pipe: object,
+    pipe: DiffusionPipeline,
     photos: Sequence[Photo],
     draws: Sequence[Draw],
     settings: Settings,

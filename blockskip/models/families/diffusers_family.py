@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
@@ -110,7 +111,7 @@ class LibraryFamily:
             new["img_ids"] = middles(given["img_ids"], factor)
         return given | new
 
-    def velocity(self, output: object) -> Tensor:
+    def velocity(self, output: tuple) -> Tensor:
         return output[0]
 
     def paint(
@@ -119,7 +120,7 @@ class LibraryFamily:
         where: torch.device,
         sampling: Sampling,
         seeds: Sequence[int],
-        **given: object,
+        **given: Any,
     ) -> list[Image.Image]:
         """The library's own sampling of encoded captions, a seed a picture. It works on `where`, which
         may be RAM while the transformer is on the card; the library would ask the transformer's

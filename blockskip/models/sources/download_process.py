@@ -137,7 +137,7 @@ class _Report:
         self.recent: deque[tuple[float, int]] = deque()
         self.written = 0.0
 
-    def write(self, **news: object) -> None:
+    def write(self, **news: str | float) -> None:
         self.said |= news | {"time": time.time()}
         files.write_json(self.path, self.said)
         self.written = time.monotonic()
