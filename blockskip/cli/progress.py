@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from blockskip.core import events
-from blockskip.core.errors import command
+from blockskip.core.errors import Unexpected, WrongState, command, from_kind
 from blockskip.core.events import Event
 from blockskip.runs.run import Run
 
@@ -119,45 +119,38 @@ def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
     last = screen.last
     if isinstance(last, events.Done):
         if as_json:
-            print(
-                json.dumps(
-                    {
-                        "run": str(run.folder),
-                        "adapter": str(run.folder / last.adapter),
-                        "exported": str(run.folder / last.exported),
-                        "steps": last.steps,
-                        "seconds": last.seconds,
-                        "stages": last.stages,
-                        "peak_vram_gib": last.peak_vram_gib,
-                        "peak_rss_gib": last.peak_rss_gib,
-                        "final_loss": last.final_loss,
-                        "resumed": screen.resumed,
-                    },
-                    ensure_ascii=False,
-                )
-            )
+            print(json.dumps(_report(run, last, screen.resumed), ensure_ascii=False))
         console.print(
             f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
             highlight=False,
         )
         return 0
     if isinstance(last, events.Stopped):
-        title, remedy = f"Run “{run.name}” is {last.reason} at step {last.step}.", "Go on with:"
-        code = 130
+        what = f"Run “{run.name}” is {last.reason} at step {last.step}."
+        error, code = WrongState(what, f"Go on with: {command('resume')} {run.name}"), 130
+    elif last:
+        error, code = from_kind(last.kind, last.title, last.remedy), 1
     else:
-        title = last.title if last else f"Run “{run.name}” ended without a word."
-        remedy = last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}."
-        code = 1
+        log = run.folder / "worker.log"
+        what = f"Run “{run.name}” ended without a word."
+        error, code = Unexpected(what, f"What it wrote last: {log}."), 1
     if as_json:
-        print(
-            json.dumps(
-                {"run": str(run.folder), "error": title, "remedy": remedy}, ensure_ascii=False
-            )
-        )
-    console.print(
-        f"[bold]{title}[/] {remedy} {command('resume')} {run.name}"
-        if code == 130
-        else f"[bold red]{title}[/] {remedy}",
-        highlight=False,
-    )
+        print(json.dumps({"run": str(run.folder)} | error.to_dict(), ensure_ascii=False))
+    style = "bold" if code == 130 else "bold red"
+    console.print(f"[{style}]{error.title}[/] {error.remedy}", highlight=False)
     return code
+
+
+def _report(run: Run, done: events.Done, resumed: bool) -> dict:
+    return {
+        "run": str(run.folder),
+        "adapter": str(run.folder / done.adapter),
+        "exported": str(run.folder / done.exported),
+        "steps": done.steps,
+        "seconds": done.seconds,
+        "stages": done.stages,
+        "peak_vram_gib": done.peak_vram_gib,
+        "peak_rss_gib": done.peak_rss_gib,
+        "final_loss": done.final_loss,
+        "resumed": resumed,
+    }

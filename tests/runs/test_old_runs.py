@@ -64,7 +64,9 @@ def test_a_paused_run_goes_on_to_the_same_lora(opened):
     expected = load_file(DATA / "paused-finished.safetensors")
     found = load_file(checkpoints.adapter(run, 8))
     assert expected.keys() == found.keys()
-    flat = [torch.cat([lora[name].flatten() for name in sorted(lora)]) for lora in (expected, found)]
+    flat = [
+        torch.cat([lora[name].flatten() for name in sorted(lora)]) for lora in (expected, found)
+    ]
     assert torch.cosine_similarity(*flat, dim=0) > 0.9999
 
 
