@@ -42,9 +42,9 @@ def build() -> gr.Blocks:
                 told(press), ui["shown"], [ui["shown"], *filled], trigger_mode="multiple", **PRESSED
             )
             pressed.then(**refreshed)
+        _serve_programs(ui, filled)  # first: Gradio numbers what has a name that is taken
         _wire_setup(ui, filled, refreshed)
         _wire_run(ui, refreshed)
-        _serve_programs(ui, filled)
     return page
 
 
