@@ -15,7 +15,7 @@ from blockskip.cli import options
 from blockskip.cli.lab_bench import bench
 from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
 from blockskip.core import presets, settings
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
 from blockskip.core.stages import PLANNED, TRAIN
@@ -62,7 +62,7 @@ def pretrain_demo(
     from blockskip.lab.demo_world.pretrain import FIRST, KINDS, pretrain
 
     if family not in KINDS:
-        raise UserError(f"There is no demo model of the family “{family}”.", "flux or sana.")
+        raise BadInput(f"There is no demo model of the family “{family}”.", "flux or sana.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     kind = KINDS[family]
     pretrain(

@@ -7,13 +7,12 @@ import json
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from blockskip.core import events, stages
-from blockskip.core.errors import command
+from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
 from blockskip.runs.run import Run
 
@@ -54,11 +53,7 @@ def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
                     run.command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
-    ending = _ending(run, screen.last, screen.resumed)
-    if as_json:
-        print(json.dumps(ending.said, ensure_ascii=False))
-    console.print(ending.line, highlight=False)
-    return ending.code
+    return _result(run, screen, as_json, console)
 
 
 def _wait(process: subprocess.Popen | None) -> None:
@@ -119,50 +114,45 @@ class _Screen:
         )
 
 
-@dataclass(frozen=True)
-class _Ending:
-    """How a run ended: the command's exit code, what programs are told, a line of markup for people."""
-
-    code: int
-    said: dict
-    line: str
-
-
-def _ending(run: Run, last: Event | None, resumed: bool) -> _Ending:
-    """last: Done, Stopped or Failed; None: the run's process went without a word."""
-    match last:
-        case events.Done():
-            return _done(run, last, resumed)
-        case events.Stopped():
-            title = f"Run “{run.name}” is {last.reason} at step {last.step}."
-            said = _problem(run, title, "Go on with:")
-            return _Ending(
-                130, said, f"[bold]{title}[/] Go on with: {command('resume')} {run.name}"
-            )
-        case events.Failed():
-            title, remedy = last.title, last.remedy
-        case _:
-            title = f"Run “{run.name}” ended without a word."
-            remedy = f"What it wrote last: {run.folder / 'worker.log'}."
-    return _Ending(1, _problem(run, title, remedy), f"[bold red]{title}[/] {remedy}")
+def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
+    """Say how the run ended. Returns the command's exit code."""
+    last = screen.last
+    if isinstance(last, events.Done):
+        report, code = _report(run, last, screen.resumed), 0
+        line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"
+    else:
+        error = _problem(run, last)
+        report = {"run": str(run.folder)} | error.to_dict()
+        stopped = isinstance(last, events.Stopped)
+        code = 130 if stopped else 1
+        line = f"[{'bold' if stopped else 'bold red'}]{error.title}[/] {error.remedy}"
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+    console.print(line, highlight=False)
+    return code
 
 
-def _done(run: Run, last: events.Done, resumed: bool) -> _Ending:
-    exported = run.folder / last.exported
-    said = {
+def _problem(run: Run, last: Event | None) -> UserError:
+    """last: Stopped or Failed; None: the run's process went without a word."""
+    if isinstance(last, events.Stopped):
+        what = f"Run “{run.name}” is {last.reason} at step {last.step}."
+        return WrongState(what, f"Go on with: {command('resume')} {run.name}")
+    if isinstance(last, events.Failed):
+        return from_kind(last.kind, last.title, last.remedy)
+    log = run.folder / "worker.log"
+    return Unexpected(f"Run “{run.name}” ended without a word.", f"What it wrote last: {log}.")
+
+
+def _report(run: Run, done: events.Done, resumed: bool) -> dict:
+    return {
         "run": str(run.folder),
-        "adapter": str(run.folder / last.adapter),
-        "exported": str(exported),
-        "steps": last.steps,
-        "seconds": last.seconds,
-        "stages": last.stages,
-        "peak_vram_gib": last.peak_vram_gib,
-        "peak_rss_gib": last.peak_rss_gib,
-        "final_loss": last.final_loss,
+        "adapter": str(run.folder / done.adapter),
+        "exported": str(run.folder / done.exported),
+        "steps": done.steps,
+        "seconds": done.seconds,
+        "stages": done.stages,
+        "peak_vram_gib": done.peak_vram_gib,
+        "peak_rss_gib": done.peak_rss_gib,
+        "final_loss": done.final_loss,
         "resumed": resumed,
     }
-    return _Ending(0, said, f"[bold green]Done[/] in {last.seconds:.0f} s: {exported}")
-
-
-def _problem(run: Run, title: str, remedy: str) -> dict:
-    return {"run": str(run.folder), "error": title, "remedy": remedy}

@@ -120,10 +120,12 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The worker ended on an error. traceback goes to worker.log, never to the user."""
+    """The worker ended on an error. kind: of error, see core/errors.py. traceback goes to worker.log,
+    never to the user."""
 
     title: str
     remedy: str = ""
+    kind: str = "UserError"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 
 Patches = Literal["dynamic", "reversed", "random", "resize", "full"]
 Timesteps = Literal["logit_normal", "uniform", "shifted_sigmoid"]
@@ -180,14 +180,14 @@ def settings_from_dict(data: dict) -> Settings:
     fields = {key: value for key, value in data.items() if key != "plan"} | data.get("plan", {})
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
-        raise UserError(
+        raise BadFile(
             f"Unknown setting: {', '.join(sorted(unknown))}.",
             "The run was made by another version; update BlockSkip Studio.",
         )
     try:
         return Settings.of(**fields)
     except ValueError as error:
-        raise UserError(f"The run's settings do not work: {error}.", "Make a new run.") from error
+        raise BadFile(f"The run's settings do not work: {error}.", "Make a new run.") from error
 
 
 def _replaced(before: Settings | None, fields: dict[str, Any]) -> Settings:

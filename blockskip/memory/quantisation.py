@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core import files, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
 from blockskip.models.sources.tensor_reader import Index, Reader, Stored
 
@@ -204,7 +204,7 @@ def quantised(
             parts = _block_parts(reader, name, block, index, precision, device)
             safetensors_files.save_tensors(path, parts, stamp)
         elif safetensors_files.read_metadata(path).get("fingerprint") != stamp["fingerprint"]:
-            raise UserError(
+            raise BadFile(
                 f"{path.name} in {folder} was made from another model's weights.",
                 f"Delete the folder {folder}; it is made again.",
             )

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.models.sources.tensor_reader import Index, Reader, Stored
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
             if id(parameter) not in slots:
                 known = [name for name in names[id(parameter)] if name in index]
                 if not known:
-                    raise UserError(
+                    raise BadFile(
                         f"The weights of {names[id(parameter)][0]} are not in the model's files.",
                         "The model is not complete, or another kind; fetch it again.",
                     )

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import reserve_table
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
@@ -36,7 +36,7 @@ def cap(device: torch.device, budget_gib: float) -> float:
     ours = free + held + context
     limit = allowed_gib(budget_gib, ours, context)
     if limit <= 0:
-        raise UserError(
+        raise OutOfMemory(
             f"Only {ours:.1f} GiB of the graphics card are free, which is too little.",
             "Close other programs that use the card, then resume.",
         )

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from blockskip.core import presets, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, OutOfMemory
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import pick_device, settle
 from blockskip.memory.planning.oom_fallback import ran_out
@@ -29,7 +29,7 @@ def kept_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
     """The LoRA of a step, None: the last. Raises UserError when it is not kept, or another run's."""
     path = checkpoints.lora_file(run, step)
     if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
-        raise UserError(
+        raise BadFile(
             f"{path.name} belongs to another run or to other photos.",
             "Delete it, or put back what was there.",
         )
@@ -43,7 +43,7 @@ def _room() -> Iterator[None]:
     except RuntimeError as error:
         if not ran_out(error):
             raise
-        raise UserError(
+        raise OutOfMemory(
             "The graphics card has too little free memory for a picture.",
             "Close other programs that use the card, then try again.",
         ) from error

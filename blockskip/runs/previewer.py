@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from blockskip.core import files, stages
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
 from blockskip.core.flow_matching import generator
@@ -86,7 +86,7 @@ class Previewer:
             self._own(requests, lora, untrained)
 
         self._attempt(step, work)
-        why = UserError("The picture could not be made.", "Training goes on; ask for it again.")
+        why = Unexpected("The picture could not be made.", "Training goes on; ask for it again.")
         with suppress(UserError):  # a full disk
             image_requests.fail(self.run, requests, why)
 

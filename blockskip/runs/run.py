@@ -26,7 +26,7 @@ import tomli_w
 
 from blockskip import __version__
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
@@ -95,11 +95,11 @@ class Run:
         try:
             found = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise UserError(
+            raise BadFile(
                 f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
             ) from error
         if found.get("format", 1) > FORMAT:
-            raise UserError(
+            raise BadFile(
                 f"Run “{self.name}” was made by a later version of BlockSkip Studio.",
                 "Update BlockSkip Studio.",
             )
@@ -169,9 +169,9 @@ class Run:
         """
         state = self.state()
         if state == "running":
-            raise UserError(f"Run “{self.name}” is running.", "Watch it in the studio.")
+            raise WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
         if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
-            raise UserError(
+            raise WrongState(
                 f"Run “{self.name}” is done.",
                 f"Give it more steps: {command('resume')} {self.name} --steps N",
             )
@@ -194,10 +194,10 @@ class Run:
         UserError when it is being worked on, or has learnt as many steps already.
         """
         if self.worker() is not None:
-            raise UserError(f"Run “{self.name}” is running.", "Pause it first.")
+            raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
         learnt = self.step()
         if steps <= learnt:
-            raise UserError(
+            raise BadInput(
                 f"Run “{self.name}” has learnt {learnt} steps already.",
                 f"Choose more than {learnt} steps in all.",
             )
@@ -214,7 +214,7 @@ class Run:
         instead of the run's own. Raises UserError if nothing runs, it was told to end, or a prompt
         cannot be used."""
         if self.worker() is None:
-            raise UserError(
+            raise WrongState(
                 f"Run “{self.name}” is not running ({self.state()}).",
                 "Resume it first." if self.state() in RESUMABLE else "",
             )
@@ -253,7 +253,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     started = datetime.datetime.now().astimezone()
     folder = run_folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
     if folder.exists():
-        raise UserError(
+        raise BadInput(
             f"There is already a run called “{folder.name}” ({folder}).",
             f"Choose another name with --out, or go on with it: {command('resume')} {folder.name}",
         )
@@ -288,7 +288,7 @@ def find_run(name: str) -> Run:
     folder = run_folder(name)
     if not (folder / "run.toml").exists():
         known = ", ".join(run.name for run in list_runs()[:5])
-        raise UserError(
+        raise NotFound(
             f"There is no run called “{name}”.",
             f"The latest runs are: {known}." if known else "No run has been made yet.",
         )
@@ -311,7 +311,7 @@ def run_folder(name: str) -> Path:
     if path.is_absolute() or len(path.parts) > 1:
         return path.resolve()
     if not _safe(name) or _safe(name) != name:
-        raise UserError(
+        raise BadInput(
             f"“{name}” cannot be the name of a run.",
             "Use letters, digits, spaces, dots, dashes and underscores.",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
@@ -76,9 +76,9 @@ def rename(name: str, new_name: str) -> Run:
     """Give a run another name. Raises UserError when it is running or the name is taken."""
     run, target = find_run(name), run_folder(new_name)
     if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+        raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
     if target.exists():
-        raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
+        raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
     processes.end(run.painter())
     files.replace(run.folder, target)
     return Run(target)
@@ -89,13 +89,13 @@ def delete(name: str) -> int:
     running."""
     run = find_run(name)
     if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+        raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
     processes.end(run.painter())
     freed = run.size_bytes()
     try:
         shutil.rmtree(run.folder)
     except OSError as error:
-        raise UserError(
+        raise BadFile(
             f"{error.filename or run.folder} could not be deleted.",
             "Close programs that show it, then delete the run again.",
         ) from error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from blockskip.core import events, files, presets, safetensors_files, stages
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.core.events import Done, Note, Saved
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo, find_photos, read_photos
@@ -158,7 +158,7 @@ class Worker:
         recorded = {key: self.info[key] for key in identity if key in self.info}
         if recorded and recorded != identity:
             what = "photos" if recorded["photos"] != identity["photos"] else "model"
-            raise UserError(
+            raise BadFile(
                 f"The {what} of run “{self.run.name}” changed since it began.",
                 "Put them back as they were, or start a new run.",
             )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core import files, flow_matching, safetensors_files, stages
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
 from blockskip.data.schedule import Draw
@@ -300,7 +300,7 @@ class Trainer:
         """Go on from a checkpoint, on whatever device. Raises UserError when it is another run's."""
         metadata = safetensors_files.read_metadata(path)
         if metadata.get("fingerprint") != self.fingerprint:
-            raise UserError(
+            raise BadFile(
                 f"{path.name} belongs to another run or to other photos.",
                 "Start a new run instead of resuming this one.",
             )

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.settings import Settings
 from blockskip.lab.ablation import baselines
 from blockskip.training.trainer import Trainer
@@ -342,7 +342,7 @@ def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
     """The rows of a table with these keys; none named: all. Raises UserError for unknown ones."""
     unknown = set(keys) - {row.key for known in tables().values() for row in known.rows}
     if unknown:
-        raise UserError(
+        raise BadInput(
             f"There is no row “{sorted(unknown)[0]}”.", "See blockskip/lab/ablation/variants.py."
         )
     return tuple(row for row in table.rows if not keys or row.key in keys)

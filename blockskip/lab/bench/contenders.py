@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.random_checkpoint import FLUX_DEV
 from blockskip.memory.placement import pick_device
@@ -100,9 +100,7 @@ def contenders(plan: Plan) -> list[Contender]:
     """Those of CONTENDERS that were asked for, then a rung each. Raises UserError for unknown ones."""
     unknown = [name for name in plan.contenders if name not in CONTENDERS]
     if unknown:
-        raise UserError(
-            f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}."
-        )
+        raise BadInput(f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}.")
     names = [name for name in CONTENDERS if not plan.contenders or name in plan.contenders]
     return [_contender(plan, name) for name in names] + [_rung(plan, gib) for gib in plan.rungs]
 
@@ -143,7 +141,7 @@ def _contender(plan: Plan, name: str) -> Contender:
 def _rung(plan: Plan, gib: float) -> Contender:
     """Ours as the planner would have it for a budget; one window, and every step it serves."""
     if plan.size != "full":
-        raise UserError("Rungs are planned for FLUX's full size.", "Add --size full.")
+        raise BadInput("Rungs are planned for FLUX's full size.", "Add --size full.")
     made = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
     said = made.settings
     settings = said.changed(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import WrongState
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, open_photo
 from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_sheet
@@ -55,7 +55,7 @@ def evaluate_real(
     photos = [open_photo(path) for path in find_photos([run.photos_dir])]
     settings, step = run.settings(), steps_kept(run)[-1:]
     if not step:
-        raise UserError(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
+        raise WrongState(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
     texts = PROMPTS[:prompts]
     rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
     pictures = [image for row in rows for image in row]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core import files, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import DiskFull
 from blockskip.core.flow_matching import generator
 from blockskip.models.sources.empty_model import empty
 
@@ -87,7 +87,7 @@ def write_checkpoint(
     there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free = shutil.disk_usage(folder).free + there
     if free < total * 1.02:
-        raise UserError(
+        raise DiskFull(
             f"{folder} has {free / 2**30:.1f} GiB free; the checkpoint takes {total / 2**30:.1f}.",
             "Choose another drive with --work.",
         )

@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.stages import PLANNED
 from blockskip.lab.full_size.meta_models import (
@@ -55,7 +55,7 @@ def simulate(choice: Choice, stages: Sequence[str] = PLANNED) -> dict[str, Peak]
     """
     row = model_row(choice.model)
     if not row.full_size:
-        raise UserError(
+        raise BadInput(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
     run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {

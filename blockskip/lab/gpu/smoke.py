@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from blockskip.core import presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
@@ -143,7 +143,9 @@ def _asked(words: list[str]) -> dict:
     try:
         answer = json.loads(said)
     except ValueError:
-        raise UserError(f"`{' '.join(words)}` gave no answer.", "Look at it alone first.") from None
+        raise Unexpected(
+            f"`{' '.join(words)}` gave no answer.", "Look at it alone first."
+        ) from None
     if "error" in answer:
-        raise UserError(answer["error"], answer.get("remedy", ""))
+        raise from_kind(answer["kind"], answer["error"], answer["remedy"])
     return answer

@@ -134,7 +134,7 @@ def _done(run: Run) -> str:
     try:
         worker_process.work(run)
     except UserError as error:
-        run.append(Failed(title=error.title, remedy=error.remedy))
+        run.append(Failed(title=error.title, remedy=error.remedy, kind=error.kind))
         return error.title
     return ""
 

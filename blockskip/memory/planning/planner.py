@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs, training_preset
 from blockskip.core.settings import Settings
@@ -189,7 +189,7 @@ def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
     try:
         settings = Settings.of(model=row.name, **fixed, **fields)
     except ValueError as error:
-        raise UserError(
+        raise BadInput(
             f"That does not work: {error}.", "Change this setting and try again."
         ) from error
     return _with_prompts(settings, preset["prompts"])
@@ -351,12 +351,12 @@ def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
         else:
             return row.span(float(skip))
     except ValueError:
-        raise UserError(
+        raise BadInput(
             f"--skip {skip} is not understood.",
             "Use a ratio (0.5) or blocks at the front and back (19,10).",
         ) from None
     if min(front, back) < 0 or front + back >= row.num_blocks:
-        raise UserError(
+        raise BadInput(
             f"Skipping {front} and {back} blocks leaves none of {row.num_blocks} to train.",
             f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
         )

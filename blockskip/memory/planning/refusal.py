@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from blockskip.core import stages
-from blockskip.core.errors import UserError
+from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
 from blockskip.memory.planning.requirements import Need
 from blockskip.memory.planning.search import (
@@ -42,20 +42,20 @@ def refusal(row: ModelRow, wish: Wish) -> UserError:
 def _too_small(row: ModelRow, wish: Wish, name: str, least: dict[str, Need]) -> UserError:
     gib = totals(least)[name]
     if name == "ram":
-        return UserError(
+        return OutOfMemory(
             f"{wish.ram_gib:g} GiB of RAM are too small for {row.title}.",
             f"The least that works is {_up(gib / (1 - RAM_FOR_SYSTEM))} GiB: the program itself "
             "and two blocks of the model on their way to the card.",
         )
     if name == "disk":
         stage = max(stages.PLANNED, key=lambda each: least[each].disk_gib)
-        return UserError(
+        return DiskFull(
             f"{wish.disk_gib:g} GiB on the disk are too small for {row.title}.",
             f"The least that works is {_up(gib)} GiB, most of it for {_ON_DISK[stage]}.",
         )
     stage = max(stages.PLANNED, key=lambda each: least[each].vram_gib)
     found = f"; {wish.free_gib:.1f} GiB are free now" if wish.free_gib < wish.budget_gib else ""
-    return UserError(
+    return OutOfMemory(
         f"A budget of {wish.budget_gib:g} GiB is too small for {row.title}{found}.",
         f"The least that works is {_up(_budget_for(wish, gib))} GiB: {_ON_CARD[stage]} takes "
         f"{gib:.1f} GiB, and the rest is left to the desktop and the driver.",

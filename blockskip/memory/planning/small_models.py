@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
@@ -75,7 +75,7 @@ def check_budget(row: ModelRow, settings: Settings) -> None:
         return
     front, back = row.span(max(float(key) for key in row.spans))
     least = step_need(row, settings.changed(batch=1), front, back).total_gib
-    raise UserError(
+    raise OutOfMemory(
         f"A budget of {settings.budget_gib:g} GiB is too small for {row.title}: "
         f"training these blocks needs {need:.1f} GiB.",
         f"The least that works is {least:.1f} GiB, skipping {front} + {back} of "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip.core import presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
@@ -86,9 +86,9 @@ def use_comfyui_apart(*folders: Path) -> None:
     try:
         answer = json.loads(processes.ask("blockskip", words, seconds=300))
     except ValueError:
-        raise UserError("ComfyUI's files could not be looked at.", "Try again.") from None
+        raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
-        raise UserError(answer["error"], answer["remedy"])
+        raise from_kind(answer["kind"], answer["error"], answer["remedy"])
 
 
 def check(source: Source) -> dict[str, dict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, ModelMissing, UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.models.sources import hub, registry
@@ -89,10 +89,10 @@ def _look(row: ModelRow) -> tuple[str, str, UserError | None]:
     try:
         source = registry.find_model(row)
         _check_heads(source)
-    except registry.NotHere as error:
-        return "missing", "", error
     except hub.Unfinished as error:
         return "partial", "", error
+    except ModelMissing as error:
+        return "missing", "", error
     except UserError as error:
         return "broken", "", error
     return "ready", source.where, None
@@ -104,7 +104,7 @@ def _check_heads(source: Source) -> None:
     for part, (what, *_) in layouts(source.row).PARTS.items():
         paths = source.paths(part)
         if not paths:
-            raise UserError(
+            raise BadFile(
                 f"{source.row.title}'s {what} is missing in {source.where}.",
                 "Put it back, or choose or download the model again.",
             )

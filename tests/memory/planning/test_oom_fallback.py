@@ -106,7 +106,7 @@ def test_when_nothing_smaller_is_left_it_is_said(run, monkeypatch):
     assert worker_process.main(str(run.folder)) == 1
     last = run.events()[0][-1]
     assert isinstance(last, events.Failed) and "too little free memory for training" in last.title
-    assert "resume" in last.remedy and run.state() == "failed"
+    assert "resume" in last.remedy and run.state() == "failed" and last.kind == "OutOfMemory"
 
 
 def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
