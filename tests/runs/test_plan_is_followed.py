@@ -39,7 +39,7 @@ def test_where_the_middle_waits_changes_no_number(precision):
 
 def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch):
     seen, trainers = [], []
-    init, step, sample = Trainer.__init__, Trainer._train_step, loaded_model.sample
+    init, step, sample = Trainer.__init__, Trainer.train_step, loaded_model.sample
 
     def begun(self, *args, **how):
         init(self, *args, **how)
@@ -58,7 +58,7 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
         return sample(*args, **how)
 
     monkeypatch.setattr(Trainer, "__init__", begun)
-    monkeypatch.setattr(Trainer, "_train_step", stepped)
+    monkeypatch.setattr(Trainer, "train_step", stepped)
     monkeypatch.setattr(loaded_model, "sample", sampled)
     worked("seen", middle="leaves", preview_steps=8, **TIGHT)  # fewer would need no cache
     before, after = seen[0], seen[-1]

@@ -153,7 +153,7 @@ class Kitchen:
         with PeakMeter() as meter:
             trainer = self._trainer(cell, settings, data, model, folder)
             meter.restart()
-            trainer._window(0)
+            trainer.make_window(0)
             window = meter.peak_bytes
             meter.restart()
             next(iter(trainer.run()))
