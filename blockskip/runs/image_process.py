@@ -15,7 +15,7 @@ import torch
 from blockskip.core import processes
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.runs import image_requests
-from blockskip.runs.image_session import Easel
+from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, list_runs
 from blockskip.sampling.sample import TOGETHER
 
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 def work(run: Run) -> None:
     """Everything that waits, unless a run trains: then it goes on waiting."""
-    easel = None
+    session = None
     while requests := image_requests.waiting(run)[:TOGETHER]:
         if any(other.worker() is not None for other in [run, *list_runs()]):
             return
         try:
-            easel = easel or Easel(run)
-            image_requests.fulfil(run, requests, easel.paint)
+            session = session or ImageSession(run)
+            image_requests.fulfil(run, requests, session.generate)
         except UserError as error:
             log.exception("failed")
             image_requests.fail(run, requests, error)

@@ -14,7 +14,7 @@ from PIL import Image
 from blockskip.core.settings import Settings
 from blockskip.data.demo_vocabulary import PLACES
 from blockskip.runs.demo_judge import Judge, read_judged
-from blockskip.runs.image_session import Easel
+from blockskip.runs.image_session import ImageSession
 from blockskip.runs.likeness_types import Key, Look
 from blockskip.runs.run import Run, step_of
 
@@ -56,8 +56,11 @@ def _more(run: Run, steps: Sequence[int]) -> dict[int, Pictures]:
         return {}
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     keys = [(prompt, FIRST_SEED + k) for prompt in prompts for k in range(each)]
-    easel, texts, seeds = Easel(run, exact=True), [p for p, _ in keys], [seed for _, seed in keys]
-    return {step: dict(zip(keys, easel.paint(texts, seeds, step), strict=True)) for step in steps}
+    prompts, seeds = [prompt for prompt, _ in keys], [seed for _, seed in keys]
+    session = ImageSession(run, exact=True)
+    return {
+        step: dict(zip(keys, session.generate(prompts, seeds, step), strict=True)) for step in steps
+    }
 
 
 def _look(

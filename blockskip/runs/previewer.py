@@ -19,15 +19,13 @@ from blockskip.core.flow_matching import generator
 from blockskip.core.settings import Settings
 from blockskip.memory.placement import free
 from blockskip.memory.planning.oom_fallback import eased, ran_out
-from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.runs import image_requests
 from blockskip.runs.reporter import Reporter
-from blockskip.sampling.sample import quickened, sample
-from blockskip.training import encode
+from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.lora import restore, snapshot
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +47,10 @@ def write_previews(
 
 
 class Previewer:
-    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it.
+    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it."""
 
-    text: of the run's preview prompts, the empty prompt last.
-    """
-
-    def __init__(
-        self,
-        report: Reporter,
-        kind: Family,
-        pipe: DiffusionPipeline,
-        text: Text,
-        device: torch.device,
-    ) -> None:
-        self.report, self.run, self.settings = report, report.run, report.run.settings()
-        self.kind, self.pipe, self.text, self.device = kind, pipe, text, device
+    def __init__(self, report: Reporter, model: LoadedModel) -> None:
+        self.report, self.run, self.model = report, report.run, model
 
     def folder(self, step: int) -> Path:
         """Where the pictures of a step are."""
@@ -80,7 +67,7 @@ class Previewer:
 
         def work() -> None:
             if not requests:
-                seeds = preview_seeds(self.settings, len(prompts))
+                seeds = preview_seeds(self.model.settings, len(prompts))
                 for prompt, seed in zip(prompts, seeds, strict=True):
                     requests.append(image_requests.write(self.run, prompt, seed, 1.0, step))
             self._own(requests, lora, untrained)
@@ -99,13 +86,13 @@ class Previewer:
             log.exception("preview at step %d", step)
             if not ran_out(error):
                 self._say(step, type(error).__name__)
-            elif (smaller := eased(self.settings, stages.PREVIEW)) is None:
+            elif (smaller := eased(self.model.settings, stages.PREVIEW)) is None:
                 self._say(step, "the card has too little memory")
         free()
         self.report.broken_in = ""  # it is said or mended, and over
         if smaller is not None:  # out here, where what failed is let go
-            self.settings, words = smaller
-            self.run.ease(self.settings)
+            self.model.settings, words = smaller
+            self.run.ease(self.model.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."
             self.report.say(Note(level="warning", text=text))
             self._attempt(step, work)
@@ -115,15 +102,14 @@ class Previewer:
         self.report.say(Note(level="warning", text=text))
 
     def _make(self, step: int) -> None:
-        s = self.settings
+        s = self.model.settings
         texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
         if not texts:
             return
         seeds = preview_seeds(s, len(texts))
         with self.report.stage(stages.PREVIEW):
             self.report.progress(stages.PREVIEW, 0, len(texts))
-            rows = self.text.rows(range(len(seeds)))
-            images = self._sample(rows, self.text.rows([len(seeds)]), seeds)
+            images = self.model.sample_prompts(texts, seeds)
             written = write_previews(images, texts, seeds, self.folder(step))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
@@ -135,9 +121,7 @@ class Previewer:
 
         def paint(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
             restore(lora, now if strength else untrained)
-            tokens = self.settings.plan.text_tokens
-            text = encode.encode_captions(self.kind, self.pipe, [*prompts, ""], tokens, self.device)
-            return self._sample(text.rows(range(len(prompts))), text.rows([len(prompts)]), seeds)
+            return self.model.sample_prompts(prompts, seeds)
 
         with self.report.stage(stages.PREVIEW):
             self.report.progress(stages.PREVIEW, 0, num)
@@ -146,18 +130,3 @@ class Previewer:
             finally:
                 restore(lora, now)
             self.report.progress(stages.PREVIEW, num, num)
-
-    def _sample(self, text: Text, negative: Text, seeds: Sequence[int]) -> list[Image.Image]:
-        s = self.settings
-        return sample(
-            self.kind,
-            self.pipe,
-            text,
-            negative,
-            Sampling(s.preview_px, s.preview_steps, s.preview_guidance),
-            seeds,
-            self.device,
-            s.plan.preview_batch,
-            s.plan.preview_tiled,
-            **quickened(s, s.preview_steps, self.kind, self.pipe.transformer),
-        )

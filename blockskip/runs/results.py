@@ -70,10 +70,10 @@ def pictures(
     """Sample prompts with the LoRA of a step (or without, for comparison), one picture each.
 
     steps: sampling steps, 0 = the model row's. step: one of `steps_kept`, None: the last. strength:
-    factor of the LoRA, 0 = the untrained model. exact: see Easel. The run's budget holds here too.
+    factor of the LoRA, 0 = the untrained model. exact: see ImageSession. The run's budget holds here too.
     Raises UserError.
     """
-    from blockskip.runs.image_session import Easel
+    from blockskip.runs.image_session import ImageSession
 
-    easel = Easel(run, exact)
-    return easel.paint(prompts, seeds, step, strength if with_lora else 0.0, steps)
+    session = ImageSession(run, exact)
+    return session.generate(prompts, seeds, step, strength if with_lora else 0.0, steps)

@@ -22,23 +22,21 @@ from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo, find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.memory import monitor
-from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import free, pick_device, resident
+from blockskip.memory.placement import free, pick_device
 from blockskip.memory.planning.planner import planned
 from blockskip.memory.usage_peaks import Disk, Spill
 from blockskip.memory.vram_cap import cap, old_card
 from blockskip.models import sources
-from blockskip.models.families.base import Family, Text, family
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results
 from blockskip.runs.previewer import Previewer
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run, step_of
-from blockskip.training import encode
+from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.trainer import Trainer, TrainingData
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    pass
 
 log = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
@@ -88,19 +86,13 @@ class Worker:
         source = sources.find_model(self.row)
         with self.report.stage(stages.LOAD):
             fingerprint = self._fingerprint(photos, source)
-            kind = family(self.row.family)
-            pipe = open_model(
-                kind,
-                self.row,
-                source,
-                self.settings,
-                self.device,
-                lambda n, total: self._progress(stages.LOAD, n, total),
+            model = LoadedModel(
+                self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
-        data, prompts = self._encode(kind, pipe, photos, fingerprint)
+        data = self._encode(model, photos, fingerprint)
         trainer = Trainer(
-            pipe.transformer,
-            kind,
+            model.transformer,
+            model.family,
             self.settings,
             data,
             self.device,
@@ -112,7 +104,7 @@ class Worker:
         if newest:
             trainer.load(newest[0])
         try:
-            self._train(trainer, Previewer(self.report, kind, pipe, prompts, self.device))
+            self._train(trainer, Previewer(self.report, model))
         except StopRequested as stop:
             if trainer.step:
                 self._checkpoint(trainer)
@@ -166,20 +158,17 @@ class Worker:
             self.run.write_info(self.info | identity | {"torch": torch.__version__})
         return self.run.fingerprint()
 
-    def _encode(
-        self, kind: Family, pipe: DiffusionPipeline, photos: list[Photo], fingerprint: str
-    ) -> tuple[TrainingData, Text]:
-        """Training data, and the text of the preview prompts with the empty prompt as last row."""
+    def _encode(self, model: LoadedModel, photos: list[Photo], fingerprint: str) -> TrainingData:
+        """Training data; the model remembers the preview prompts and the empty prompt."""
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
-        prompts = [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
+        prompts = [*dict.fromkeys(settings.preview_prompts), ""]
         with self.report.stage(stages.TEXT):
-            wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts, ""]))
-            text = encode.encode_captions(
-                kind, pipe, wanted, settings.plan.text_tokens, self.device
-            )
+            wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts]))
+            text = model.encode(wanted)
+            model.remember(prompts, text.rows([wanted.index(p) for p in prompts]))
             self.report.progress(stages.TEXT, len(wanted), len(wanted))
-        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
         stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
         with self.report.stage(stages.LATENTS):
@@ -188,23 +177,13 @@ class Worker:
 
                 latents = load(path.read_bytes())["latents"]
             else:
-                with resident(self.device, pipe.vae):
-                    latents = encode.encode_draws(
-                        kind,
-                        pipe,
-                        photos,
-                        draws,
-                        settings,
-                        self.device,
-                        lambda n, total: self._progress(stages.LATENTS, n, total),
-                    )
+                latents = model.encode_draws(
+                    photos, draws, lambda n, total: self._progress(stages.LATENTS, n, total)
+                )
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free()
         rows = [wanted.index(photo.caption) for photo in photos]
-        return (
-            TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption)),
-            text.rows([wanted.index(p) for p in [*prompts, ""]]),
-        )
+        return TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption))
 
     def _train(self, trainer: Trainer, previewer: Previewer) -> None:
         settings = self.settings

@@ -79,11 +79,21 @@ class Trainer:
     model: the library's transformer, frozen. window_dir: where residual windows are kept.
     fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
     window. stage(name): entered around each window ("residuals").
+
+    Another method of training is a subclass that overrides some of these (lab/ablation/baselines.py):
+
+        span_type           which blocks are trained
+        make_window         when a window is made anew, and where it is
+        window_features     what a window holds of its draws
+        alongside           draws that the untrained model answers in the same pass
+        step_model          the model as a step runs it
+        step_text           what a step reads of captions
+        train_step          one step of the optimiser
+
+    They have `window_rows`, `inputs`, `text` and `targets` of draws to work with.
     """
 
-    span_type = (
-        Span  # another one says otherwise which blocks are trained (lab/ablation/baselines.py)
-    )
+    span_type = Span
 
     def __init__(
         self,
@@ -113,7 +123,7 @@ class Trainer:
         self.window_lora = snapshot(self.lora)
         self._held: list[Missing] = []  # what is on the card for the steps of one window
         # what stays is brought once, before the first window passes the same blocks
-        with self._skipping(hollow=settings.plan.middle != "stays"):
+        with self.step_model(hollow=settings.plan.middle != "stays"):
             hold(device, model)
 
     def leave(self) -> None:
@@ -121,8 +131,9 @@ class Trainer:
         let_go(self._held)
         self._held = []
 
-    def _skipping(self, hollow: bool = False) -> AbstractContextManager[Feed]:
-        """hollow: the middle's weights are nowhere among the model's."""
+    def step_model(self, hollow: bool = False) -> AbstractContextManager[Feed]:
+        """Enter the model as a training step runs it. hollow: the middle's weights are nowhere among
+        the model's."""
         settings = self.settings
         streamed_to = self.device if hollow or settings.plan.middle == "streamed" else None
         return skipping(
@@ -137,20 +148,20 @@ class Trainer:
             if self.step == first and settings.refresh == "window":
                 self.window_lora = snapshot(self.lora)
             with self.stage(stages.RESIDUALS):
-                path = self._window(first)
+                path = self.make_window(first)
             last = min(first + settings.plan.window_steps, settings.steps)
             while self.step < last:
                 started = time.perf_counter()
-                loss = self._train_step(path, first)
+                loss = self.train_step(path, first)
                 self.step += 1
                 yield Loss(step=self.step, loss=loss, seconds=time.perf_counter() - started)
             path.unlink(missing_ok=True)
 
-    def _window(self, first: int) -> Path:
+    def make_window(self, first: int) -> Path:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
         path = self.window_dir / f"window-{first // settings.plan.window_steps:04d}.safetensors"
-        rows = self._rows(first)
+        rows = self.window_rows(first)
         stamp = files.fingerprint(
             self.fingerprint,
             settings.plan.precision,  # may be eased while a run goes on
@@ -163,24 +174,24 @@ class Trainer:
             return path
         self.leave()
         current = snapshot(self.lora)
-        alongside = self._alongside(rows)
+        alongside = self.alongside(rows)
         try:
             restore(self.lora, self.window_lora)
-            window = self._features(rows, alongside)
+            window = self.window_features(rows, alongside)
         finally:
             restore(self.lora, current)
-        target = self._targets(rows, alongside)
+        target = self.targets(rows, alongside)
         save_window(path, window | {"target": target}, stamp)
         return path
 
-    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         """What the steps of a window need of its draws, with the LoRA as it is now."""
         settings = self.settings
         return compute_window(
             self.model,
             self.family,
             self.span,
-            self._inputs(rows),
+            self.inputs(rows),
             settings.plan.micro_batch,
             self.device,
             self.progress,
@@ -188,19 +199,19 @@ class Trainer:
             self.device.type == "cpu" or len(rows) <= settings.plan.window_on_card,
         )
 
-    def _rows(self, first: int) -> range:
+    def window_rows(self, first: int) -> range:
         """The draws of the window that starts at step `first`; each is used `reuse` times."""
         settings = self.settings
         num_steps = min(settings.plan.window_steps, settings.steps - first)
         start = first // settings.plan.window_steps * settings.window_draws
         return range(start, start + settings.fresh_steps(num_steps) * settings.plan.draws_per_step)
 
-    def _inputs(self, rows: Sequence[int]) -> WindowInputs:
+    def inputs(self, rows: Sequence[int]) -> WindowInputs:
         t, dtype = self._times(rows), next(self.model.parameters()).dtype
         noisy = flow_matching.add_noise(self.data.latents[list(rows)], self._noise(rows), t)
-        return WindowInputs(noisy.to(dtype), self._text(rows), t, self.side_px, self.guidance)
+        return WindowInputs(noisy.to(dtype), self.text(rows), t, self.side_px, self.guidance)
 
-    def _text(self, rows: Sequence[int]) -> Text:
+    def text(self, rows: Sequence[int]) -> Text:
         """The draws' captions, a row each, in the model's type."""
         data = self.data
         captions = [
@@ -209,14 +220,14 @@ class Trainer:
         ]
         return data.text.rows(captions).to(next(self.model.parameters()).dtype)
 
-    def _read_text(self, rows: Sequence[int]) -> Text:
-        """As `_text`, of which only what a training step reads."""
-        return read_by_middle(self.family, self.span, self._text(rows))
+    def step_text(self, rows: Sequence[int]) -> Text:
+        """As `text`, of which only what a training step reads."""
+        return read_by_middle(self.family, self.span, self.text(rows))
 
-    def _alongside(self, rows: range) -> Alongside | None:
+    def alongside(self, rows: range) -> Alongside | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""
         prior = [i for i in rows if self.data.draws[i].prior]
-        return Alongside(self._inputs(prior), self._untrained_block) if prior else None
+        return Alongside(self.inputs(prior), self._untrained_block) if prior else None
 
     @contextmanager
     def _untrained_block(self, name: str) -> Iterator[None]:
@@ -228,7 +239,7 @@ class Trainer:
         finally:
             restore(lora, current)
 
-    def _targets(self, rows: range, alongside: Alongside | None) -> Tensor:
+    def targets(self, rows: range, alongside: Alongside | None) -> Tensor:
         """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
         target = flow_matching.velocity(
             self.data.latents[rows.start : rows.stop], self._noise(rows)
@@ -247,18 +258,18 @@ class Trainer:
             [flow_matching.noise(shape, self.data.draws[i].noise_seed) for i in rows]
         )
 
-    def _train_step(self, path: Path, first: int) -> float:
+    def train_step(self, path: Path, first: int) -> float:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
         settings = self.settings
         shares = []
-        draws = self._rows(first)
+        draws = self.window_rows(first)
         start = (self.step - first) * settings.plan.draws_per_step % len(draws)
-        with self._skipping() as feed:
+        with self.step_model() as feed:
             if settings.plan.middle == "leaves" and not self._held:
                 self._held = hold(self.device, self.model, keep=True)
             for row in range(start, start + settings.plan.draws_per_step, settings.plan.batch):
                 window = load_rows(path, row, row + settings.plan.batch, self.device)
-                text = self._read_text(draws[row : row + settings.plan.batch]).to(self.device)
+                text = self.step_text(draws[row : row + settings.plan.batch]).to(self.device)
                 share = micro_step(
                     self.model,
                     self.family,

@@ -10,8 +10,9 @@ from blockskip.core import events, files
 from blockskip.core.paths import ASSETS, QUANTISED_CACHE, data_dir
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned
-from blockskip.runs import previewer, storage, worker
+from blockskip.runs import storage, worker
 from blockskip.runs.run import Run, create_run
+from blockskip.sampling import loaded_model
 from blockskip.training.trainer import Trainer
 
 SAID = {"steps": 3, "batch": 2, "window_steps": 2, "preview_every": 0, "preview_steps": 1}
@@ -38,7 +39,7 @@ def test_where_the_middle_waits_changes_no_number(precision):
 
 def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch):
     seen, trainers = [], []
-    init, step, sample = Trainer.__init__, Trainer._train_step, previewer.sample
+    init, step, sample = Trainer.__init__, Trainer.train_step, loaded_model.sample
 
     def begun(self, *args, **how):
         init(self, *args, **how)
@@ -57,8 +58,8 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
         return sample(*args, **how)
 
     monkeypatch.setattr(Trainer, "__init__", begun)
-    monkeypatch.setattr(Trainer, "_train_step", stepped)
-    monkeypatch.setattr(previewer, "sample", sampled)
+    monkeypatch.setattr(Trainer, "train_step", stepped)
+    monkeypatch.setattr(loaded_model, "sample", sampled)
     worked("seen", middle="leaves", preview_steps=8, **TIGHT)  # fewer would need no cache
     before, after = seen[0], seen[-1]
     assert before == after == ("preview", False, (1, True), True)

@@ -130,7 +130,11 @@ def test_a_windows_draws_are_used_again_and_only_they_are_computed(tmp_path, mon
     monkeypatch.setattr("blockskip.training.trainer.load_rows", loading)
     one = trainer(tmp_path, SETTINGS.changed(reuse=2))
     assert len(one.data.draws) == 5 * 4
-    assert [one._rows(first) for first in (0, 3, 6)] == [range(8), range(8, 16), range(16, 20)]
+    assert [one.window_rows(first) for first in (0, 3, 6)] == [
+        range(8),
+        range(8, 16),
+        range(16, 20),
+    ]
     losses(one)
     window = [0, 2, 4, 6, 0, 2]  # two micro-steps of two draws a step
     assert read == [(n, at) for n in ("0000", "0001") for at in window] + [("0002", 0), ("0002", 2)]
@@ -202,14 +206,14 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     prior = [i for i in rows if one.data.draws[i].prior]
     others = [i for i in rows if i not in prior]
     assert len(prior) > 5 and len(others) > 5
-    expected = full_velocity(tiny_flux(), Flux(), one._inputs(prior), 4, torch.device("cpu"))
+    expected = full_velocity(tiny_flux(), Flux(), one.inputs(prior), 4, torch.device("cpu"))
     randomise(one.lora)
     before = snapshot(one.lora)
-    one.settings = settings.changed(window_steps=settings.steps)
-    target = load_rows(one._window(0), 0, len(rows), torch.device("cpu"))["target"]
+    one.settings = dataclasses.replace(settings, window_steps=settings.steps)
+    target = load_rows(one.make_window(0), 0, len(rows), torch.device("cpu"))["target"]
     torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
     plain = flow_matching.velocity(one.data.latents[others], one._noise(others))
     torch.testing.assert_close(target[others], plain)
     assert all(torch.equal(t, before[n]) for n, t in snapshot(one.lora).items())
-    words = one._inputs(prior).text.embeds
+    words = one.inputs(prior).text.embeds
     assert torch.equal(words, one.data.text.embeds[2].expand_as(words))

@@ -53,16 +53,16 @@ class WholeTrainer(Trainer):
     """LoRA on every block of `model`. settings: front and back are 0; patches "full" means s_max_px;
     middle "streamed" is block swap; `refresh` changes nothing."""
 
-    def _window(self, first: int) -> Path:
+    def make_window(self, first: int) -> Path:
         """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
         as time of a method that needs none of it."""
-        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self._rows(first)
-        alongside = self._alongside(rows)
-        window = self._features(rows, alongside)
-        save_window(path, window | {"target": self._targets(rows, alongside)}, self.fingerprint)
+        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self.window_rows(first)
+        alongside = self.alongside(rows)
+        window = self.window_features(rows, alongside)
+        save_window(path, window | {"target": self.targets(rows, alongside)}, self.fingerprint)
         return path
 
-    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         """The draws' inputs as they would come from the encoders. No block works, but for draws of
         the bare class word, whose target is the untrained model's answer."""
         if alongside:
@@ -70,12 +70,12 @@ class WholeTrainer(Trainer):
             restore(self.lora, self.untrained)
             alongside.velocity = self._answers(alongside.inputs)
             restore(self.lora, current)
-        inputs = self._inputs(rows)
+        inputs = self.inputs(rows)
         return {"noisy": inputs.noisy, "t": inputs.t}
 
-    def _read_text(self, rows: Sequence[int]) -> Text:
+    def step_text(self, rows: Sequence[int]) -> Text:
         """Whole: the embedder of captions and the first block work in every step, whatever the span."""
-        return self._text(rows)
+        return self.text(rows)
 
     def _answers(self, inputs: object) -> Tensor:
         return full_velocity(
@@ -83,7 +83,7 @@ class WholeTrainer(Trainer):
         )
 
     @contextmanager
-    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
         settings, blocks = self.settings, self.family.blocks(self.model)
         wrapped = {}
         if hollow or settings.plan.middle == "streamed":
@@ -104,7 +104,7 @@ class SwapTrainer(WholeTrainer):
         super().__init__(*args, **kwargs)
 
     @contextmanager
-    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
+    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
         blocks = self.family.blocks(self.model)
         coming = list(range(len(blocks)))[1::2][: self.swapped]
         staying = [i for i in range(len(blocks)) if i not in coming]
@@ -125,14 +125,14 @@ class LoraFATrainer(WholeTrainer):
 class LisaTrainer(WholeTrainer):
     """Plain LoRA of which a step moves LISA_BLOCKS blocks, others every LISA_STEPS steps."""
 
-    def _train_step(self, path: Path, first: int) -> float:
+    def train_step(self, path: Path, first: int) -> float:
         blocks = [name for name, _ in self.family.blocks(self.model)]
         source = generator(self.settings.seed, "lisa", self.step // LISA_STEPS)
         drawn = torch.randperm(len(blocks), generator=source)[:LISA_BLOCKS].tolist()
         moved = tuple(f"transformer.{blocks[i]}." for i in drawn)
         for name, parameter in self.lora.items():
             parameter.requires_grad_(name.startswith(moved))
-        return super()._train_step(path, first)
+        return super().train_step(path, first)
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ class HollowTrainer(WholeTrainer):
     and back count the blocks that are *trained* at either end."""
 
     span_type = HollowSpan
-    _window = Trainer._window  # residuals depend on the LoRA
+    make_window = Trainer.make_window  # residuals depend on the LoRA
 
-    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        told = super()._features(rows, alongside)
+    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        told = super().window_features(rows, alongside)
         skipped = self._centre()
         given, made = [], []
 
@@ -190,7 +190,7 @@ class HollowTrainer(WholeTrainer):
             last.register_forward_hook(after),
         ]
         try:
-            self._answers(self._inputs(rows))
+            self._answers(self.inputs(rows))
         finally:
             for handle in handles:
                 handle.remove()
@@ -200,8 +200,8 @@ class HollowTrainer(WholeTrainer):
         return told
 
     @contextmanager
-    def _skipping(self, hollow: bool = False) -> Iterator[Feed]:
-        with super()._skipping(hollow) as feed:
+    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
+        with super().step_model(hollow) as feed:
             centre = self._centre()
             skipped = {name: Pass(block, self.family.streams(block)) for name, block in centre}
             first, block = centre[0]
@@ -224,8 +224,8 @@ class NoResidualTrainer(Trainer):
     than it is used in."""
 
     @torch.no_grad()
-    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        window, inputs = super()._features(rows, alongside), self._inputs(rows)
+    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window, inputs = super().window_features(rows, alongside), self.inputs(rows)
         if self.span.front:
             for i, stream in enumerate(flat(self._embedded(inputs))):
                 window[f"front.{i}"] = stream.to("cpu", copy=True)
@@ -265,8 +265,8 @@ class RoundedTrainer(Trainer):
     """The back's residual goes through 8 bits, ROUNDED_AT_ONCE numbers to a scale: a quarter of its
     room in float32."""
 
-    def _features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        window = super()._features(rows, alongside)
+    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+        window = super().window_features(rows, alongside)
         if self.span.back:
             window["back"] = rounded(window["back"])
         return window
@@ -275,7 +275,7 @@ class RoundedTrainer(Trainer):
 class ClassImagesTrainer(Trainer):
     """Draws of the bare class word have their own pictures' latents in `data`, and learn those."""
 
-    def _alongside(self, rows: range) -> None:
+    def alongside(self, rows: range) -> None:
         """Nothing is asked of the untrained model: the target is the picture's own velocity."""
 
 

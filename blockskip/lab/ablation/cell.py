@@ -34,16 +34,12 @@ from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.evaluation.demo_judge import PLACES, photo_likeness
 from blockskip.lab.measuring.peak_memory import PeakMeter
-from blockskip.memory.open_model import open_model
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
-from blockskip.models.families.base import Sampling, family
 from blockskip.runs.demo_judge import load_judge
-from blockskip.sampling import sample
-from blockskip.training import encode
+from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.trainer import Trainer, TrainingData
 
-CPU = torch.device("cpu")
 NUM_PHOTOS = 5
 NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has
 FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
@@ -80,8 +76,7 @@ class Kitchen:
 
     def __init__(self, work: Path, images: int = 8, model: str = "demo") -> None:
         self.work, self.images = work, images
-        self.model = presets.model_row(model)
-        self.kind, self.source = family(self.model.family), sources.find_model(self.model)
+        self.source = sources.find_model(presets.model_row(model))
         self.judge = load_judge()
         self.mark = self.source.fingerprint()
         self._latents: dict[str, Tensor] = {}
@@ -111,16 +106,16 @@ class Kitchen:
         if cell.row.framed:
             photos = [replace(photo, box=propose(open_photo(photo.path))) for photo in photos]
         try:
-            pipe, taken = self._trained(cell, settings, photos)
+            model, taken = self._trained(cell, settings, photos)
         except UserError as error:
             return made | {"failed": error.title}
-        made |= taken | self._judged(cell, settings, photos, pipe)
+        made |= taken | self._judged(cell, settings, photos, model)
         return made | {"wall_seconds": round(time.perf_counter() - began, 1)}
 
     def _trained(
         self, cell: Cell, settings: Settings, photos: Sequence[Photo]
-    ) -> tuple[object, dict]:
-        """The pipeline with what was learnt, and what that took. Raises UserError."""
+    ) -> tuple[LoadedModel, dict]:
+        """The model with what was learnt, and what that took. Raises UserError."""
         if cell.row.trainer is None:
             return self.open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
         data = self.data(settings, photos)
@@ -128,48 +123,49 @@ class Kitchen:
             data = self._with_class_images(settings, data)
         if cell.row.key not in self._peaks:
             self._peaks[cell.row.key] = self._peak(cell, settings, data)
-        pipe, folder = self.open(settings), self.empty("window")
+        model, folder = self.open(settings), self.empty("window")
         began, losses = time.process_time(), []
-        trainer = self._trainer(cell, settings, data, pipe, folder)
+        trainer = self._trainer(cell, settings, data, model, folder)
         losses = [event.loss for event in trainer.run()]
         seconds = time.process_time() - began
         uses = settings.steps * settings.plan.draws_per_step
-        return pipe, {
+        return model, {
             "seconds_per_draw": round(seconds / uses, 5),
             **self._peaks[cell.row.key],
             "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 5),
         }
 
-    def open(self, settings: Settings) -> object:
-        """The library's pipeline of the model, fresh."""
-        return open_model(self.kind, self.model, self.source, settings, CPU)
+    def open(self, settings: Settings) -> LoadedModel:
+        """The model, fresh, on the CPU."""
+        return LoadedModel(settings.changed(device="cpu"), self.source)
 
     def _trainer(
-        self, cell: Cell, settings: Settings, data: TrainingData, pipe: object, folder: Path
+        self, cell: Cell, settings: Settings, data: TrainingData, model: LoadedModel, folder: Path
     ) -> Trainer:
-        return cell.row.trainer(pipe.transformer, self.kind, settings, data, CPU, folder, "cell")
+        transformer, device = model.transformer, model.device
+        return cell.row.trainer(transformer, model.family, settings, data, device, folder, "cell")
 
     def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
         """Bytes in use at once in a training step, weights included, and while a window of draws
         is computed; of one window and one step. Weights that wait are in their file."""
         settings = settings.changed(offload="mapped")
-        pipe, folder = self.open(settings), self.empty("peak")
+        model, folder = self.open(settings), self.empty("peak")
         with PeakMeter() as meter:
-            trainer = self._trainer(cell, settings, data, pipe, folder)
+            trainer = self._trainer(cell, settings, data, model, folder)
             meter.restart()
-            trainer._window(0)
+            trainer.make_window(0)
             window = meter.peak_bytes
             meter.restart()
             next(iter(trainer.run()))
         return {"peak_bytes": meter.peak_bytes, "window_peak_bytes": window}
 
     def _judged(
-        self, cell: Cell, settings: Settings, photos: Sequence[Photo], pipe: object
+        self, cell: Cell, settings: Settings, photos: Sequence[Photo], model: LoadedModel
     ) -> dict:
         """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
         subject, pet = settings.subject_caption, cell.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
-        pictures = self.pictures(settings, pipe, prompts | {"class_word": settings.class_caption})
+        pictures = self.pictures(model, prompts | {"class_word": settings.class_caption})
         self._keep(cell, [image for name in pictures for image in pictures[name][:4]])
         real = [open_photo(photo.path) for photo in photos]
         each = {
@@ -199,38 +195,28 @@ class Kitchen:
         strip.save(path)
 
     def pictures(
-        self,
-        settings: Settings,
-        pipe: object,
-        prompts: dict[str, str],
-        first_seed: int = FIRST_SEED,
+        self, model: LoadedModel, prompts: dict[str, str], first_seed: int = FIRST_SEED
     ) -> dict[str, list[Image.Image]]:
         """Of each prompt, from the same noise in every cell."""
-        text = encode.encode_captions(
-            self.kind, pipe, [*prompts.values(), ""], settings.plan.text_tokens
-        )
-        how = Sampling(settings.preview_px, settings.preview_steps, settings.preview_guidance)
+        text = model.encode([*prompts.values(), ""])
         rows = [i for i in range(len(prompts)) for _ in range(self.images)]
         seeds = [first_seed + k for k in range(self.images)] * len(prompts)
-        images = sample.sample(
-            self.kind, pipe, text.rows(rows), text.rows([len(prompts)]), how, seeds, CPU
-        )
+        images = model.sample(text.rows(rows), text.rows([len(prompts)]), seeds)
         n = self.images
         return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
 
     def data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
         """Draws and what they look like, encoded."""
-        pipe = self.open(settings)
-        captions = [settings.subject_caption, settings.class_caption]
-        text = encode.encode_captions(self.kind, pipe, captions, settings.plan.text_tokens)
-        draws = build_schedule(photos, settings, self.kind.pixel_multiple)
+        model = self.open(settings)
+        text = model.encode([settings.subject_caption, settings.class_caption])
+        draws = build_schedule(photos, settings, model.family.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
         key = files.fingerprint(shas, crops, settings.plan.side_px, settings.plan.s_max_px)
         if key not in self._latents:
             while len(self._latents) >= KEPT_LATENTS:
                 del self._latents[next(iter(self._latents))]
-            self._latents[key] = encode.encode_draws(self.kind, pipe, photos, draws, settings, CPU)
+            self._latents[key] = model.encode_draws(photos, draws)
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
@@ -239,20 +225,20 @@ class Kitchen:
         if not folder.exists():
             self._save_class_images(settings, folder)
         made, _ = read_photos(find_photos([folder]), settings.class_caption)
-        draws = build_schedule(made, settings, self.kind.pixel_multiple)
+        model = self.open(settings)
+        draws = build_schedule(made, settings, model.family.pixel_multiple)
         rows = [draw.index for draw in data.draws if draw.prior]
         shown = [draws[i] for i in rows]
         latents = data.latents.clone()
-        pipe = self.open(settings)
-        latents[rows] = encode.encode_draws(self.kind, pipe, made, shown, settings, CPU)
+        latents[rows] = model.encode_draws(made, shown)
         return replace(data, latents=latents)
 
     def _save_class_images(self, settings: Settings, folder: Path) -> None:
-        partial, pipe = self.empty("class-images-partial"), self.open(settings)
+        partial, model = self.empty("class-images-partial"), self.open(settings)
         partial.mkdir(parents=True)
         for start in range(0, NUM_CLASS_IMAGES, self.images):
             prompts = {"class": settings.class_caption}
-            images = self.pictures(settings, pipe, prompts, CLASS_SEED + start)["class"]
+            images = self.pictures(model, prompts, CLASS_SEED + start)["class"]
             for k, image in enumerate(images, start):
                 image.save(partial / f"{k:02}.png")
         folder.parent.mkdir(parents=True, exist_ok=True)

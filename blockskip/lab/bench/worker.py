@@ -167,10 +167,10 @@ def _timed(bench: Bench) -> dict:
     settings, trainer, moved = bench.settings, bench.trainer, bench.store.moved
     uses = settings.steps * settings.plan.draws_per_step
     if bench.device.type != "cpu":
-        trainer._window(0).unlink()  # as a run's later windows: kernels are loaded
+        trainer.make_window(0).unlink()  # as a run's later windows: kernels are loaded
     brought = moved.brought_bytes
     with bench.stage("residuals"):
-        path = trainer._window(0)  # `run` finds it there
+        path = trainer.make_window(0)  # `run` finds it there
     window_bytes = path.stat().st_size
     marks, losses = [time.perf_counter()], []
     with bench.stage("train"):
@@ -202,7 +202,7 @@ def _counted(
     """FLOPs a draw of the real window and its first step, and on the CPU the most bytes at once."""
     with PeakMeter() as meter:
         trainer = make_trainer(job, settings, model, device)
-        trainer._window(0)
+        trainer.make_window(0)
         window = meter.flops
         losses = [next(iter(trainer.run())).loss]
         step = meter.flops - window

@@ -20,7 +20,7 @@ from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_s
 from blockskip.lab.evaluation.embedders import CLIP, DINO, Clip, Dino
 from blockskip.runs import image_requests
 from blockskip.runs.checkpoints import steps_kept
-from blockskip.runs.image_session import Easel
+from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run
 
 PROMPTS = (  # {} is the trigger word and the class word
@@ -99,13 +99,13 @@ def _painted(
     run: Run, step: int, prompts: list[str], images: int, say: Callable[[str], None]
 ) -> list[list[Image.Image]]:
     """`images` pictures of each prompt; those that are there already are not made again."""
-    folder, easel, rows = run.folder / "evaluation" / f"step-{step:05d}", None, []
+    folder, session, rows = run.folder / "evaluation" / f"step-{step:05d}", None, []
     seeds = [FIRST_SEED + k for k in range(images)]
     for number, prompt in enumerate(prompts):
         paths = [folder / f"{number:02d}-{k}.png" for k in range(images)]
         if not all(path.exists() for path in paths):  # each is written in one go
-            easel = easel or Easel(run, exact=True)
-            made = easel.paint([prompt] * images, seeds, step)
+            session = session or ImageSession(run, exact=True)
+            made = session.generate([prompt] * images, seeds, step)
             for path, image, seed in zip(paths, made, seeds, strict=True):
                 files.write_bytes(path, image_requests.png(image, prompt, seed))
             say(f"{number + 1}/{len(prompts)} {prompt}")

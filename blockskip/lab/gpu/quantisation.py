@@ -81,9 +81,9 @@ def _measured(
     model, _ = bench_child.opened(one, settings, device)
     trainer = bench_child.make_trainer(one, settings, model, device)
     gradients = begin(trainer, 0.02, 3)
-    output = full_velocity(model, Flux(), trainer._inputs(range(2)), 1, device).float()
+    output = full_velocity(model, Flux(), trainer.inputs(range(2)), 1, device).float()
     trainer.window_lora = snapshot(trainer.lora)  # or the loop would make another window
-    trainer._window(0)
+    trainer.make_window(0)
     monitor.restart_card_peaks()
     seconds = sorted(event.seconds for event in trainer.run())
     used, _ = monitor.card_peaks_gib()

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from blockskip.core import presets
-from blockskip.lab.measuring.model_session import Opened
+from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.previews.tradeoff import all_of
 from blockskip.memory import monitor
 from blockskip.memory.placement import hold
@@ -41,15 +41,15 @@ def work(job: Job) -> dict:
     """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
     if job.folder:
         sources.use(presets.model_row(job.model), [Path(job.folder)])
-    opened = Opened(job.model, job.budget_gib)
+    opened = ModelSession(job.model, job.budget_gib)
     steps = job.steps or opened.settings.preview_steps
     opened.settings = opened.settings.changed(preview_steps=steps)
-    text, rows = opened.read(["a photo of a cat"]), []
+    text, rows = opened.encode(["a photo of a cat", ""]), []
     _stay(opened)
     for name, how in _ways(opened, steps):
         monitor.restart_card_peaks()
         began = time.perf_counter()
-        opened.paint(text, [0], [0], steps, **how)
+        opened.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
         rows.append(
             {
                 "way": name,
@@ -69,31 +69,33 @@ def work(job: Job) -> dict:
     }
 
 
-def _stay(opened: Opened) -> None:
+def _stay(opened: ModelSession) -> None:
     """The blocks that a run of that budget would have on the card all the time, are."""
-    settings, blocks = opened.settings, opened.kind.blocks(opened.model)
+    settings, blocks = opened.settings, opened.family.blocks(opened.transformer)
     if settings.plan.middle == "stays":
         some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
         hold(opened.device, *(block for _, block in some))
 
 
-def _ways(opened: Opened, steps: int) -> Iterator[tuple[str, dict]]:
+def _ways(opened: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
     yield "the first, untimed", {}  # kernels are loaded, weights come to RAM
     yield "exact", {}
     for name, share in KEPT.items():
         num = max(2, round(share * steps))
         keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
         yield name, {"cache": KeySteps(keys)}
-    if opened.kind.patches is None:
+    if opened.family.patches is None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         dtype = getattr(torch, opened.row.dtype)
         adapters = {
-            f: patch_adapters.Coarse(opened.model, opened.kind, f).to(dtype).requires_grad_(False)
+            f: patch_adapters.Coarse(opened.transformer, opened.family, f)
+            .to(dtype)
+            .requires_grad_(False)
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
         schedule = all_of(factor, max(2, steps // 6))
-        dynamic = dynamic_patches.Dynamic(opened.model, opened.kind, adapters, schedule)
+        dynamic = dynamic_patches.Dynamic(opened.transformer, opened.family, adapters, schedule)
         yield f"patches {factor} times as large", {"dynamic": dynamic}

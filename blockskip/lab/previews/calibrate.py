@@ -76,7 +76,7 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
         name = best(lines, "fastest", BOTH)
         schedule = _schedule(steps, ways[name]) if name else None
         path = plan.adapters or adapter_file(plan.model)
-        adapters, facts = patch_adapters.load(path, sampler.model, sampler.kind)
+        adapters, facts = patch_adapters.load(path, sampler.transformer, sampler.family)
         if facts.get("schedule") != schedule:
             patch_adapters.save(path, adapters, facts | {"schedule": schedule})
     return {"keys": {speed: keys.get(speed, []) for speed in SPEEDS}, "schedule": schedule}

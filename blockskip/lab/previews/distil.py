@@ -29,7 +29,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.flow_matching import generator
 from blockskip.core.presets import ModelRow
 from blockskip.lab.demo_world.parallel import save as save_state
-from blockskip.lab.measuring.model_session import Opened
+from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Text, family
@@ -79,7 +79,7 @@ class Plan:
     minutes: float = 0.0
 
 
-class Distilling(Opened):
+class Distilling(ModelSession):
     """The model, open. Raises UserError when it is not there, or cannot work on merged patches."""
 
     def __init__(self, plan: Plan) -> None:
@@ -90,9 +90,9 @@ class Distilling(Opened):
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
             )
         super().__init__(plan.model, plan.budget_gib)
-        self.linears = dict(patch_adapters.feed_forward(self.model, self.kind))
-        self.rank = patch_adapters.rank_for(self.model, self.kind)
-        self.text = self.read(captions(self.row, plan.prompts, plan.seed))
+        self.linears = dict(patch_adapters.feed_forward(self.transformer, self.family))
+        self.rank = patch_adapters.rank_for(self.transformer, self.family)
+        self.text = self.encode([*captions(self.row, plan.prompts, plan.seed), ""])
 
     def paths(self) -> list[Path]:
         """Files of latents, TOGETHER pictures each."""
@@ -103,20 +103,21 @@ class Distilling(Opened):
         """Sample the pictures of a file of latents: `latents` (steps, pictures, …), `times`
         (steps,)."""
         rows = range(index * TOGETHER, min((index + 1) * TOGETHER, self.plan.prompts))
-        kept, plain = {}, self.model.forward
-        names = list(inspect.signature(type(self.model).forward).parameters)[1:]
+        kept, plain = {}, self.transformer.forward
+        names = list(inspect.signature(type(self.transformer).forward).parameters)[1:]
 
         def forward(*positional: object, **named: object) -> object:
             given = dict(zip(names, positional, strict=False)) | named
             t = float(given["timestep"].flatten()[0])
-            kept.setdefault(t, given[self.kind.latents][-len(rows) :].detach().half().cpu())
+            kept.setdefault(t, given[self.family.latents][-len(rows) :].detach().half().cpu())
             return plain(**given)
 
-        self.model.forward = forward
+        self.transformer.forward = forward
         try:
-            self.paint(self.text, rows, [self.plan.seed * 100_003 + row for row in rows])
+            seeds = [self.plan.seed * 100_003 + row for row in rows]
+            self.sample(self.text.rows(rows), self.text.rows([-1]), seeds)
         finally:
-            del self.model.forward
+            del self.transformer.forward
         times = torch.tensor(list(kept)) / max(kept)
         tensors = {"latents": torch.stack(list(kept.values())), "times": times}
         safetensors_files.save_tensors(self.paths()[index], tensors)
@@ -141,10 +142,10 @@ class Distilling(Opened):
 
     def given(self, latents: Tensor, text: Text, t: Tensor) -> dict:
         """Arguments of the model's forward, as previews have them."""
-        s, config_ = self.settings, self.model.config
+        s, config_ = self.settings, self.transformer.config
         guided = bool(getattr(config_, "guidance_embeds", False))
         place = (one.to(self.device) for one in (latents, text, t))
-        given = self.kind.inputs(*place, s.preview_px, guided)
+        given = self.family.inputs(*place, s.preview_px, guided)
         if guided:
             given["guidance"] = torch.full_like(given["guidance"], s.preview_guidance)
         return given
@@ -155,18 +156,18 @@ class Distilling(Opened):
         if self.device.type == "cpu":
             yield
             return
-        with replaced(self.model, layerwise(self.model, self.kind, 1, self.device)):
+        with replaced(self.transformer, layerwise(self.transformer, self.family, 1, self.device)):
             yield
 
     @contextmanager
     def learning(self, adapter: patch_adapters.Coarse) -> Iterator[None]:
         """Inside, it works on larger patches, forward and backward."""
-        with patch_adapters.attached(self.model, self.kind, adapter, self.linears):
+        with patch_adapters.attached(self.transformer, self.family, adapter, self.linears):
             if self.device.type == "cpu":
                 yield
                 return
-            blocks = self.kind.blocks(self.model)
-            with replaced(self.model, streamed(blocks, range(len(blocks)), self.device)):
+            blocks = self.family.blocks(self.transformer)
+            with replaced(self.transformer, streamed(blocks, range(len(blocks)), self.device)):
                 yield
 
     def error(self, adapter: patch_adapters.Coarse, step: int) -> tuple[Tensor, Tensor]:
@@ -175,9 +176,9 @@ class Distilling(Opened):
         latents, text, t = self.draws(step, adapter.factor)
         given = self.given(latents, text, t)
         with torch.no_grad(), self.teaching():
-            right = self.kind.velocity(self.model(**given)).float()
+            right = self.family.velocity(self.transformer(**given)).float()
         with self.learning(adapter):
-            found = patch_adapters.velocity(self.kind, adapter, self.model, given, t)
+            found = patch_adapters.velocity(self.family, adapter, self.transformer, given, t)
             loss = (found.float() - right).square().mean()
             if torch.is_grad_enabled():
                 loss.backward()  # in here: blocks work again
@@ -200,7 +201,7 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
         if late():
             return False
     made, errors = {}, {}
-    with resident(job.device, job.model) if job.device.type == "cuda" else nullcontext():
+    with resident(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
         for factor in patch_adapters.FACTORS:
             adapter = learn(job, factor, say, late)
             if adapter is None:
@@ -226,7 +227,7 @@ def learn(
     alone, so one that was stopped comes to the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
-    adapter = patch_adapters.Coarse(job.model, job.kind, factor, job.rank).to(job.device)
+    adapter = patch_adapters.Coarse(job.transformer, job.family, factor, job.rank).to(job.device)
     optimiser = torch.optim.AdamW(adapter.parameters(), plan.lr, weight_decay=0.0)
     step, saved = 0, time.perf_counter()
     if path.exists():

@@ -28,7 +28,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
-from blockskip.lab.measuring.model_session import Opened
+from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.previews.distil import captions
 from blockskip.runs.demo_judge import load_judge
 from blockskip.runs.image_session import kept_lora
@@ -37,8 +37,7 @@ from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.dynamic_patches import Schedule
 from blockskip.sampling.key_steps import KeySteps, choose, losses
 from blockskip.sampling.sample import TOGETHER
-from blockskip.training.lora import add_lora, restore
-from blockskip.training.residuals import Span
+from blockskip.training.lora import restore
 
 HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
 
@@ -139,7 +138,7 @@ class Forgetful(dynamic_patches.Dynamic):
         return torch.zeros(())
 
 
-class Sampler(Opened):
+class Sampler(ModelSession):
     """A model with its adapters, and prompts to sample. judged: what `judge` tells of a picture. Raises
     UserError when the model is not there."""
 
@@ -148,10 +147,10 @@ class Sampler(Opened):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
-        there = path.exists() and self.kind.patches
-        self.adapters = patch_adapters.load(path, self.model, self.kind)[0] if there else {}
+        there = path.exists() and self.family.patches
+        self.adapters = patch_adapters.load(path, self.transformer, self.family)[0] if there else {}
         self.prompts = self.asked(plan)
-        self.text = self.read(self.prompts)
+        self.text = self.encode([*self.prompts, ""])
         self._ratios: dict[int, list[float]] = {}
         self._lost: dict[int, Tensor] = {}
 
@@ -184,7 +183,7 @@ class Sampler(Opened):
         dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
         if way.patches:
             kind = dynamic_patches.Dynamic if way.carried else Forgetful
-            dynamic = kind(self.model, self.kind, self.adapters, way.patches)
+            dynamic = kind(self.transformer, self.family, self.adapters, way.patches)
         if way.magnitude:
             ratios = self.magnitudes(steps)
             cache = MagCacheConfig(way.magnitude, num_inference_steps=steps, mag_ratios=ratios)
@@ -192,7 +191,8 @@ class Sampler(Opened):
             cache = KeySteps(frozenset(self.keys(steps, way.keys)))
         seeds = [100_003 + row for row in rows]
         with self._counting() as passes:
-            images = self.paint(self.text, rows, seeds, steps, dynamic=dynamic, cache=cache)
+            text, negative = self.text.rows(rows), self.text.rows([-1])
+            images = self.sample(text, negative, seeds, steps, cache, dynamic)
         # a block works once for each part of a batch that goes through it alone
         passes = [times // passes[0] for times in passes[:: len(passes) // steps]]
         return images, dynamic.factors if dynamic else [1] * steps, passes
@@ -213,7 +213,11 @@ class Sampler(Opened):
             for factor, adapter in self.adapters.items()
             for name, tensor in adapter.state_dict().items()
         }
-        return {"model": self.mark, "adapters": digest(weights), "prompts": self.prompts}
+        return {
+            "model": self.source.fingerprint(),
+            "adapters": digest(weights),
+            "prompts": self.prompts,
+        }
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[list[int]]:
@@ -224,8 +228,8 @@ class Sampler(Opened):
             passes[-1] += 1
 
         hooks = [
-            self.model.register_forward_pre_hook(lambda *_: passes.append(0)),
-            self.kind.blocks(self.model)[-1][1].register_forward_hook(count),
+            self.transformer.register_forward_pre_hook(lambda *_: passes.append(0)),
+            self.family.blocks(self.transformer)[-1][1].register_forward_hook(count),
         ]
         try:
             yield passes
@@ -247,7 +251,8 @@ class Sampler(Opened):
         """The last prompts, with other noise than theirs, for what `cache` is to hear."""
         num = len(self.prompts)
         rows = range(max(0, num - TOGETHER), num)
-        self.paint(self.text, rows, [7 + row for row in rows], steps, cache=cache)
+        seeds = [7 + row for row in rows]
+        self.sample(self.text.rows(rows), self.text.rows([-1]), seeds, steps, cache)
 
 
 class Tuned(Sampler):
@@ -265,8 +270,7 @@ class Tuned(Sampler):
                 f"Give --model {s.model}, or another run.",
             )
         super().__init__(plan)
-        span = Span(s.plan.front, s.plan.back)
-        self._lora = add_lora(self.model, self.kind, span, s.rank, s.targets, s.seed)
+        self._lora = self.add_lora(s)
         self._learnt = kept_lora(plan.run)
         restore(self._lora, self._learnt)
 

@@ -44,7 +44,7 @@ from blockskip.lab.evaluation.demo_judge import PLACES
 from blockskip.lab.evaluation.embedders import DINO, Dino
 from blockskip.lab.selection.text_masking import text_hidden
 from blockskip.memory.planning.planner import choose_settings
-from blockskip.runs.image_session import Easel
+from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, create_run
 
 SLIDING_SHARE = 14 / 57  # of the blocks: the paper's 14 consecutive ones of FLUX's 57
@@ -119,11 +119,11 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
         missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
         if not missing:
             continue
-        easel = Easel(run, exact=True)
-        whole = eyes.embed(_pictures(plan, easel))
+        session = ImageSession(run, exact=True)
+        whole = eyes.embed(_pictures(plan, session))
         for number, (what, name, span) in enumerate(missing, 1):
-            with _without(what, easel, span):
-                seen = eyes.embed(_pictures(plan, easel))
+            with _without(what, session, span):
+                seen = eyes.embed(_pictures(plan, session))
             each = (1 - (seen * whole).sum(1)).tolist()
             told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
             append(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
@@ -138,13 +138,13 @@ def probed(line: dict) -> tuple[str, str]:
     return line["probe"], line["span"]
 
 
-def _without(what: str, easel: Easel, span: range) -> AbstractContextManager:
+def _without(what: str, session: ImageSession, span: range) -> AbstractContextManager:
     """Inside, the blocks of `span` have no LoRA, or their image sees no text."""
-    blocks = easel.kind.blocks(easel.pipe.transformer)
+    blocks = session.family.blocks(session.transformer)
     if what == "lora":
         return lora_off([blocks[i][1] for i in span])
-    image = (easel.settings.preview_px // easel.kind.pixel_multiple) ** 2
-    return text_hidden(easel.kind, blocks, span, image)
+    image = (session.settings.preview_px // session.family.pixel_multiple) ** 2
+    return text_hidden(session.family, blocks, span, image)
 
 
 @contextmanager
@@ -215,9 +215,9 @@ def tuned(plan: Plan, pet: Pet) -> Run:
     return run
 
 
-def _pictures(plan: Plan, easel: Easel) -> list[Image.Image]:
+def _pictures(plan: Plan, session: ImageSession) -> list[Image.Image]:
     """The same prompts and noise each time."""
-    subject = easel.settings.subject_caption
+    subject = session.settings.subject_caption
     prompts = [subject, *(f"{subject} {words}" for words in PLACES.values())]
     seeds = [FIRST_SEED + k for k in range(plan.images)]
-    return easel.paint([prompt for prompt in prompts for _ in seeds], seeds * len(prompts))
+    return session.generate([prompt for prompt in prompts for _ in seeds], seeds * len(prompts))

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 import torch
 from diffusers import ChromaPipeline, ChromaTransformer2DModel
 from diffusers.models.transformers.transformer_chroma import ChromaSingleTransformerBlock
-from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
 from blockskip.models.families.streams import Joint, Streams, TextAndImage
 from blockskip.models.lora.names import LibraryNames
@@ -89,25 +88,16 @@ class Chroma(LibraryFamily):
         new, tokens = super().merged(given, factor), given["hidden_states"].shape[1]
         return new | {"attention_mask": given["attention_mask"][:, : tokens // factor**2 - tokens]}
 
-    def sample(
-        self,
-        pipe: ChromaPipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=text.embeds,
-            prompt_attention_mask=text.beside.bool(),
-            negative_prompt_embeds=negative.embeds,
-            negative_prompt_attention_mask=negative.beside.bool(),
-            guidance_scale=sampling.guidance,
-        )
+    def sampling_kwargs(
+        self, pipe: ChromaPipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        return {
+            "prompt_embeds": text.embeds,
+            "prompt_attention_mask": text.beside.bool(),
+            "negative_prompt_embeds": negative.embeds,
+            "negative_prompt_attention_mask": negative.beside.bool(),
+            "guidance_scale": guidance,
+        }
 
 
 FAMILY = Chroma

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from blockskip.models.families.base import Sampling
+from blockskip.models.families.base import Sampling, Text
 from blockskip.models.families.patches import merge, middles
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import empty
@@ -26,7 +25,7 @@ JOINT_ATTENTION = (
     *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
     *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
 )
-_PAINTS = ("transformer", "vae", "scheduler")  # the parts that make a picture of encoded captions
+_SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encoded captions
 
 
 class LibraryFamily:
@@ -114,19 +113,27 @@ class LibraryFamily:
     def velocity(self, output: tuple) -> Tensor:
         return output[0]
 
-    def paint(
+    def sampling_kwargs(
+        self, pipe: DiffusionPipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        """Arguments of the pipeline's call for pictures of `text`, beside sides, steps and noise."""
+        raise NotImplementedError
+
+    def sample(
         self,
         pipe: DiffusionPipeline,
-        where: torch.device,
+        text: Text,
+        negative: Text,
         sampling: Sampling,
         seeds: Sequence[int],
-        **given: Any,
     ) -> list[Image.Image]:
-        """The library's own sampling of encoded captions, a seed a picture. It works on `where`, which
-        may be RAM while the transformer is on the card; the library would ask the transformer's
-        weights. given: more arguments of the pipeline's call."""
-        here = {"_execution_device": property(lambda _: where)}
-        parts = {name: part if name in _PAINTS else None for name, part in pipe.components.items()}
+        """Sample by diffusers' own pipeline, on the device of `text`. The transformer may be on
+        another one: the pipeline would ask its weights where to work."""
+        here = {"_execution_device": property(lambda _: text.embeds.device)}
+        parts = {
+            name: part if name in _SAMPLING_PARTS else None
+            for name, part in pipe.components.items()
+        }
         images = type(self.pipeline.__name__, (self.pipeline,), here)(**parts)
         images.set_progress_bar_config(disable=True)
         return images(
@@ -134,7 +141,7 @@ class LibraryFamily:
             width=sampling.side_px,
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            **given,
+            **self.sampling_kwargs(pipe, text, negative, sampling.guidance),
         ).images
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
-from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily, present
 from blockskip.models.families.streams import Streams, TextAndImage
 from blockskip.models.lora import flux_names
@@ -91,28 +90,19 @@ class Flux(LibraryFamily):
             "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=noisy.device),
         }
 
-    def sample(
-        self,
-        pipe: FluxPipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
+    def sampling_kwargs(
+        self, pipe: FluxPipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
         distilled = pipe.transformer.config.guidance_embeds
-        guided = sampling.guidance > 1 and not distilled
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=text.embeds,
-            pooled_prompt_embeds=text.beside,
-            negative_prompt_embeds=negative.embeds if guided else None,
-            negative_pooled_prompt_embeds=negative.beside if guided else None,
-            true_cfg_scale=sampling.guidance if guided else 1.0,
-            guidance_scale=sampling.guidance if distilled else 1.0,
-        )
+        guided = guidance > 1 and not distilled
+        return {
+            "prompt_embeds": text.embeds,
+            "pooled_prompt_embeds": text.beside,
+            "negative_prompt_embeds": negative.embeds if guided else None,
+            "negative_pooled_prompt_embeds": negative.beside if guided else None,
+            "true_cfg_scale": guidance if guided else 1.0,
+            "guidance_scale": guidance if distilled else 1.0,
+        }
 
 
 FAMILY = Flux

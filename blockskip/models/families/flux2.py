@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
-from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen3ForCausalLM
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
 from blockskip.models.families.streams import Joint, Streams, TextAndImage
 from blockskip.models.lora.names import LibraryNames
@@ -115,23 +114,14 @@ class Flux2(LibraryFamily):
             "return_dict": False,
         }
 
-    def sample(
-        self,
-        pipe: Flux2KleinPipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=text.embeds,
-            negative_prompt_embeds=negative.embeds,
-            guidance_scale=1.0 if pipe.config.is_distilled else sampling.guidance,
-        )
+    def sampling_kwargs(
+        self, pipe: Flux2KleinPipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        return {
+            "prompt_embeds": text.embeds,
+            "negative_prompt_embeds": negative.embeds,
+            "guidance_scale": 1.0 if pipe.config.is_distilled else guidance,
+        }
 
 
 class _Enough(Exception):

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
-from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
 from blockskip.models.families.streams import Streams, TextAndImage
 from blockskip.models.lora.names import LibraryNames
@@ -95,27 +94,18 @@ class QwenImage(LibraryFamily):
             "return_dict": False,
         }
 
-    def sample(
-        self,
-        pipe: QwenImagePipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
-        guided = sampling.guidance > 1
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=text.embeds,
-            prompt_embeds_mask=text.beside,
-            negative_prompt_embeds=negative.embeds if guided else None,
-            negative_prompt_embeds_mask=negative.beside if guided else None,
-            true_cfg_scale=sampling.guidance,
-            max_sequence_length=text.embeds.shape[1],
-        )
+    def sampling_kwargs(
+        self, pipe: QwenImagePipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        guided = guidance > 1
+        return {
+            "prompt_embeds": text.embeds,
+            "prompt_embeds_mask": text.beside,
+            "negative_prompt_embeds": negative.embeds if guided else None,
+            "negative_prompt_embeds_mask": negative.beside if guided else None,
+            "true_cfg_scale": guidance,
+            "max_sequence_length": text.embeds.shape[1],
+        }
 
 
 FAMILY = QwenImage

@@ -82,6 +82,20 @@ class Sana(LibraryFamily):
             "return_dict": False,
         }
 
+    def sampling_kwargs(
+        self, pipe: SanaPipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        return {
+            "prompt": None,
+            "prompt_embeds": text.embeds,
+            "prompt_attention_mask": text.beside,
+            "negative_prompt": None,
+            "negative_prompt_embeds": negative.embeds,
+            "negative_prompt_attention_mask": negative.beside,
+            "guidance_scale": guidance,
+            "use_resolution_binning": False,
+        }
+
     def sample(
         self,
         pipe: SanaPipeline,
@@ -91,20 +105,7 @@ class Sana(LibraryFamily):
         seeds: Sequence[int],
     ) -> list[Image.Image]:
         try:
-            return self.paint(
-                pipe,
-                text.embeds.device,
-                sampling,
-                seeds,
-                prompt=None,
-                prompt_embeds=text.embeds,
-                prompt_attention_mask=text.beside,
-                negative_prompt=None,
-                negative_prompt_embeds=negative.embeds,
-                negative_prompt_attention_mask=negative.beside,
-                guidance_scale=sampling.guidance,
-                use_resolution_binning=False,
-            )
+            return super().sample(pipe, text, negative, sampling, seeds)
         except UnboundLocalError as error:  # all that the library makes of a VAE without room
             raise torch.OutOfMemoryError("The VAE had no room for the picture.") from error
 

@@ -13,11 +13,10 @@ import re
 from collections.abc import Sequence
 
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
-from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import JOINT_ATTENTION, LibraryFamily
 from blockskip.models.families.streams import Streams, TextAndImage
 from blockskip.models.lora.names import LibraryNames
@@ -87,25 +86,16 @@ class StableDiffusion3(LibraryFamily):
             "return_dict": False,
         }
 
-    def sample(
-        self,
-        pipe: StableDiffusion3Pipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=text.embeds,
-            pooled_prompt_embeds=text.beside,
-            negative_prompt_embeds=negative.embeds,
-            negative_pooled_prompt_embeds=negative.beside,
-            guidance_scale=sampling.guidance,
-        )
+    def sampling_kwargs(
+        self, pipe: StableDiffusion3Pipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        return {
+            "prompt_embeds": text.embeds,
+            "pooled_prompt_embeds": text.beside,
+            "negative_prompt_embeds": negative.embeds,
+            "negative_pooled_prompt_embeds": negative.beside,
+            "guidance_scale": guidance,
+        }
 
 
 FAMILY = StableDiffusion3

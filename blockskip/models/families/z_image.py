@@ -15,12 +15,11 @@ from collections.abc import Sequence
 import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedTokenizerBase, Qwen3Model
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
 from blockskip.models.families.streams import Joint, Streams
 from blockskip.models.lora.names import LibraryNames
@@ -90,23 +89,14 @@ class ZImage(LibraryFamily):
     def velocity(self, output: tuple) -> Tensor:
         return -_packed(torch.stack(output[0]).squeeze(2))
 
-    def sample(
-        self,
-        pipe: ZImagePipeline,
-        text: Text,
-        negative: Text,
-        sampling: Sampling,
-        seeds: Sequence[int],
-    ) -> list[Image.Image]:
-        return self.paint(
-            pipe,
-            text.embeds.device,
-            sampling,
-            seeds,
-            prompt_embeds=_listed(text),
-            negative_prompt_embeds=_listed(negative),
-            guidance_scale=sampling.guidance,
-        )
+    def sampling_kwargs(
+        self, pipe: ZImagePipeline, text: Text, negative: Text, guidance: float
+    ) -> dict[str, object]:
+        return {
+            "prompt_embeds": _listed(text),
+            "negative_prompt_embeds": _listed(negative),
+            "guidance_scale": guidance,
+        }
 
 
 def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:

@@ -29,9 +29,9 @@ def made(kind: type[Trainer], folder, settings) -> Trainer:
 
 def predicted(one: Trainer, rows: int = 4) -> torch.Tensor:
     """What the model of a training step says of the first draws of the first window."""
-    window = load_rows(one._window(0), 0, rows, one.device)
-    with torch.no_grad(), one._skipping() as feed, feed.holding(window):
-        text = one._read_text(range(rows))
+    window = load_rows(one.make_window(0), 0, rows, one.device)
+    with torch.no_grad(), one.step_model() as feed, feed.holding(window):
+        text = one.step_text(range(rows))
         return velocity(one.model, one.family, feed, window, text, one.side_px, one.guidance)
 
 
@@ -50,7 +50,7 @@ def test_a_hollow_centre_with_fresh_residuals_gives_the_full_output(tmp_path):
     assert trained == {*blocks[:1], *blocks[-2:]}, "both ends, not the centre"
     randomise(one.lora)
     one.window_lora = snapshot(one.lora)
-    inputs = one._inputs(range(4))
+    inputs = one.inputs(range(4))
     expected = full_velocity(one.model, one.family, inputs, 3, one.device)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)
 
@@ -62,7 +62,7 @@ def test_lora_on_the_middle_alone_may_skip_nothing(tmp_path):
     middle = {name for name in blocks if any(f".{name}." in key for key in one.lora)}
     assert 0 < len(middle) < len(blocks)
     randomise(one.lora)
-    expected = full_velocity(one.model, one.family, one._inputs(range(4)), 3, one.device)
+    expected = full_velocity(one.model, one.family, one.inputs(range(4)), 3, one.device)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)
 
 
@@ -85,7 +85,7 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
         name: Pass(one.model.get_submodule(name), TextAndImage())
         for name in (*blocks[:1], *blocks[-2:])
     }
-    inputs = one._inputs(range(4))
+    inputs = one.inputs(range(4))
     given = one.family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
     with torch.no_grad(), replaced(one.model, gone):
         (expected,) = one.model(**given)
@@ -132,3 +132,11 @@ def test_eight_bits_keep_a_residual_to_one_part_in_254_of_its_greatest():
     off = (baselines.rounded(x) - x).abs().unflatten(-1, (-1, baselines.ROUNDED_AT_ONCE))
     assert (off <= parts.abs().amax(-1, keepdim=True) / 254 * 1.001).all()
     assert off.max() > 0
+
+
+def test_baselines_override_named_hooks_only():
+    """What a trainer keeps to itself may change without a look at the baselines."""
+    private = {name for name in vars(Trainer) if name.startswith("_") and not name.endswith("__")}
+    kinds = [kind for kind in vars(baselines).values() if isinstance(kind, type)]
+    others = [kind for kind in kinds if issubclass(kind, Trainer) and kind is not Trainer]
+    assert len(others) == 8 and not [kind for kind in others if private & set(vars(kind))]

@@ -63,21 +63,21 @@ def noise(seed: int) -> Image.Image:
 
 
 class Painter:
-    """Stands for the easel; remembers what it was asked."""
+    """Stands for the session; remembers what it was asked."""
 
     asked: list[str] = []
 
     def __init__(self, run, exact):
         assert exact
 
-    def paint(self, prompts, seeds, step):
+    def generate(self, prompts, seeds, step):
         assert step == 500 and len(set(prompts)) == 1
         Painter.asked.append(prompts[0])
         return [noise(len(Painter.asked) * 100 + seed) for seed in seeds]
 
 
 def test_figures_are_those_by_hand_and_painting_goes_on(networks, run, monkeypatch):
-    monkeypatch.setattr(dreambooth, "Easel", Painter)
+    monkeypatch.setattr(dreambooth, "ImageSession", Painter)
     monkeypatch.setattr(Painter, "asked", [])
     dino, clip = map(str, networks)
     report = dreambooth.evaluate_real(run, 2, dino, clip, prompts=3)

@@ -49,14 +49,14 @@ def test_stopped_at_any_step_it_comes_to_the_same_bytes(recorded, tmp_path, monk
 
 def test_what_is_missed_grows_less_and_the_model_stays(recorded, tmp_path):
     job = Distilling(dataclasses.replace(fresh(recorded, tmp_path / "work"), steps=12, batch=4))
-    before = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
-    new = patch_adapters.Coarse(job.model, job.kind, 2)
+    before = {name: tensor.clone() for name, tensor in job.transformer.state_dict().items()}
+    new = patch_adapters.Coarse(job.transformer, job.family, 2)
     begins = distil.unseen(job, new, 2)
     learnt = distil.learn(job, 2, lambda line: None, lambda: False)
     assert distil.unseen(job, learnt, 2) < 0.95 * begins
-    after = job.model.state_dict()
+    after = job.transformer.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not any(parameter.requires_grad for parameter in job.model.parameters())
+    assert not any(parameter.requires_grad for parameter in job.transformer.parameters())
 
 
 def test_a_model_that_is_asked_by_position_is_recorded(tmp_path):

@@ -38,9 +38,9 @@ def measured(tmp_path_factory):
     folder, patch = tmp_path_factory.mktemp("frontier"), pytest.MonkeyPatch()
     patch.setattr(tradeoff, "ways", lambda steps, patches: WAYS)
     plan = Plan(work=folder / "work", adapters=folder / "a.safetensors", prompts=2, steps=(6,))
-    opened = tradeoff.Opened("demo", 8.0)
+    opened = tradeoff.ModelSession("demo", 8.0)
     made = {
-        factor: patch_adapters.Coarse(opened.model, opened.kind, factor, 2)
+        factor: patch_adapters.Coarse(opened.transformer, opened.family, factor, 2)
         for factor in patch_adapters.FACTORS
     }
     patch_adapters.save(plan.adapters, made, {})

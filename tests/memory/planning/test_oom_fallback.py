@@ -17,9 +17,10 @@ from blockskip.memory.planning.oom_fallback import eased
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned
 from blockskip.memory.planning.search import Wish
 from blockskip.memory.vram_cap import allowed_gib, cap
-from blockskip.runs import checkpoints, previewer, worker, worker_process
+from blockskip.runs import checkpoints, worker_process
 from blockskip.runs.run import create_run
-from blockskip.training import trainer
+from blockskip.sampling import loaded_model
+from blockskip.training import encode, trainer
 from blockskip.training.checkpoint import checkpoint_lora
 
 NEVER = "front back rank targets s_min_px s_max_px patches steps lr text_tokens seed".split()
@@ -112,14 +113,14 @@ def test_when_nothing_smaller_is_left_it_is_said(run, monkeypatch):
 def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
     too_small(monkeypatch, trainer, "compute_window", lambda *args: args[4] > 4, CUBLAS)
     larger = lambda *_: run.settings().plan.encode_batch > 16  # noqa: E731
-    too_small(monkeypatch, worker.encode, "encode_draws", larger, CUDNN)
+    too_small(monkeypatch, encode, "encode_draws", larger, CUDNN)
     worker_process.work(run)
     assert run.info()["eased"] == {"micro_batch": 4, "encode_batch": 16}
     assert run.state() == "done"
 
 
 def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
-    too_small(monkeypatch, previewer, "sample", lambda *args, **_: args[-2] > 1, CUDNN)
+    too_small(monkeypatch, loaded_model, "sample", lambda *args, **_: args[-2] > 1, CUDNN)
     worker_process.work(run)
     said = run.events()[0]
     assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0]
@@ -128,7 +129,7 @@ def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
 
 
 def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
-    too_small(monkeypatch, previewer, "sample", lambda *args, **_: args[-2] > 1)
+    too_small(monkeypatch, loaded_model, "sample", lambda *args, **_: args[-2] > 1)
     too_small(monkeypatch, trainer, "micro_step", lambda *_: run.settings().plan.batch > 1)
     worker_process.work(run)
     assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}

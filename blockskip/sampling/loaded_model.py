@@ -1,0 +1,126 @@
+"""An open model: what training, previews, pictures of a finished run and measurements share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from diffusers import ModelMixin
+from PIL import Image
+from torch import Tensor, nn
+
+from blockskip.core import presets
+from blockskip.core.settings import Settings
+from blockskip.data.photos import Photo
+from blockskip.data.schedule import Draw
+from blockskip.memory.open_model import open_model
+from blockskip.memory.placement import pick_device, resident, settle
+from blockskip.memory.vram_cap import cap
+from blockskip.models import sources
+from blockskip.models.families.base import Sampling, Text, family
+from blockskip.models.sources import Source
+from blockskip.sampling.dynamic_patches import Dynamic
+from blockskip.sampling.sample import quickened, sample
+from blockskip.training import encode
+from blockskip.training.lora import add_lora
+from blockskip.training.residuals import Span
+
+
+class LoadedModel:
+    """A model's pipeline, opened on the device and below the memory budget of `settings`.
+
+    source: where its weights are; None: looked up. progress(n, total): blocks quantised. Whoever has
+    to sample in less memory replaces `settings`. Raises UserError when weights are missing or broken,
+    the card is too small, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source | None = None,
+        progress: Callable[[int, int], None] = lambda n, total: None,
+    ) -> None:
+        self.settings, self.row = settings, presets.model_row(settings.model)
+        self.family, self.device = family(self.row.family), pick_device(settings.device)
+        self._texts: dict[str, Text] = {}
+        cap(self.device, settings.budget_gib)
+        self.source = source or sources.find_model(self.row)
+        self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
+
+    @property
+    def transformer(self) -> ModelMixin:
+        """The part of the pipeline that is trained."""
+        return self.pipe.transformer
+
+    def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
+        """Install the LoRA of a run with these settings, as it is before training; returns its
+        parameters by name."""
+        span = Span(settings.plan.front, settings.plan.back)
+        lora = add_lora(
+            self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
+        )
+        settle(self.device, lora.values())
+        return lora
+
+    def encode(self, captions: Sequence[str]) -> Text:
+        """Encode captions, one row each, on the CPU."""
+        tokens = self.settings.plan.text_tokens
+        return encode.encode_captions(self.family, self.pipe, captions, tokens, self.device)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Text:
+        """As `encode`, but encode each prompt only once: the text encoder may be large."""
+        if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
+            self.remember(new, self.encode(new))
+        return Text.cat([self._texts[prompt] for prompt in prompts])
+
+    def remember(self, prompts: Sequence[str], text: Text) -> None:
+        """Let `encode_prompts` take row i of `text` for prompt i."""
+        self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
+
+    def encode_draws(
+        self,
+        photos: Sequence[Photo],
+        draws: Sequence[Draw],
+        progress: Callable[[int, int], None] = lambda n, total: None,
+    ) -> Tensor:
+        """Encode draws as latents x_0, one row each, on the CPU."""
+        with resident(self.device, self.pipe.vae):
+            return encode.encode_draws(
+                self.family, self.pipe, photos, draws, self.settings, self.device, progress
+            )
+
+    def sample(
+        self,
+        text: Text,
+        negative: Text,
+        seeds: Sequence[int],
+        steps: int = 0,
+        cache: object | None = None,
+        dynamic: Dynamic | None = None,
+    ) -> list[Image.Image]:
+        """Sample one picture per row of `text`, at the size and guidance of previews.
+
+        negative: one row. steps: 0 = those of previews. cache, dynamic: see sampling/sample.py.
+        """
+        s = self.settings
+        return sample(
+            self.family,
+            self.pipe,
+            text,
+            negative,
+            Sampling(s.preview_px, steps or s.preview_steps, s.preview_guidance),
+            seeds,
+            self.device,
+            s.plan.preview_batch,
+            s.plan.preview_tiled,
+            cache=cache,
+            dynamic=dynamic,
+        )
+
+    def sample_prompts(
+        self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0
+    ) -> list[Image.Image]:
+        """Sample one picture per prompt, at the preview speed of the settings. steps: see `sample`."""
+        text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
+        num_steps = steps or self.settings.preview_steps
+        acceleration = quickened(self.settings, num_steps, self.family, self.transformer)
+        return self.sample(text, negative, seeds, steps, **acceleration)
