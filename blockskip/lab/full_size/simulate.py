@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     Streamed,
     build_encoders,
@@ -28,7 +29,7 @@ from blockskip.lab.full_size.meta_models import (
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
-from blockskip.memory.planning.requirements import GIB, STAGES, Choice, stage_needs
+from blockskip.memory.planning.requirements import STAGES, Choice, stage_needs
 from blockskip.models.families.base import Family, Text, family
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer
