@@ -246,7 +246,7 @@ def fullsize(
         raise typer.BadParameter(f"--skip {skip} leaves none of --blocks {blocks} to train.")
 
     from blockskip.lab.full_size import fullsize as lab_fullsize
-    from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, T5_XXL
+    from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL
 
     aside = Console(stderr=True).print
     if part == "text":

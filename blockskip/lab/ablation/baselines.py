@@ -16,7 +16,7 @@ trainer here changes is what a window holds, what a step runs, or which LoRA a s
     ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
                         preservation, arXiv 2208.12242) instead of the pet's photos
 
-Which rows a table has, and with which settings, stands in rows.py.
+Which rows a table has, and with which settings, stands in variants.py.
 """
 
 from __future__ import annotations

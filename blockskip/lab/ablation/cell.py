@@ -27,8 +27,8 @@ from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.data.subject_boxes import propose
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
+from blockskip.lab.ablation.rows import Row
 from blockskip.lab.ablation.subjects import OF_PETS
-from blockskip.lab.ablation.variants import Row
 from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene

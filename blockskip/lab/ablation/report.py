@@ -11,6 +11,7 @@ from blockskip.core import files
 from blockskip.core.errors import NotFound, command
 from blockskip.lab.ablation.ablate import lines
 from blockskip.lab.ablation.contact_sheet import SHEETS, write_sheets
+from blockskip.lab.ablation.rows import SPLITS, WINDOWS, Table
 from blockskip.lab.ablation.statistics import (
     FINDINGS,
     Cells,
@@ -22,7 +23,7 @@ from blockskip.lab.ablation.statistics import (
     of_table,
     verdict,
 )
-from blockskip.lab.ablation.variants import SPLITS, WINDOWS, Table, tables, window_key
+from blockskip.lab.ablation.variants import tables, window_key
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.pages import write_below
 

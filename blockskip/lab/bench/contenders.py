@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blockskip.core.errors import BadInput
 from blockskip.core.settings import Settings
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV
+from blockskip.lab.full_size.random_model import FLUX_DEV
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.planner import make_plan
 

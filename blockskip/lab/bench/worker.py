@@ -20,13 +20,14 @@ import torch
 
 from blockskip.core import files
 from blockskip.core.settings import Settings, settings_from_dict
+from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
-from blockskip.lab.full_size import random_checkpoint as checkpoints
+from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.peak_memory import PeakMeter
-from blockskip.lab.measuring.process_memory import GIB, Watch, memory_now
+from blockskip.lab.measuring.process_memory import Watch, memory_now
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
 from blockskip.memory.quantisation import cache_folder, quantised
@@ -97,7 +98,7 @@ class Bench:
 def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
-    model, index = checkpoints.flux(job.shape, dtype), index_folder(folder / "transformer")
+    model, index = random_model.flux(job.shape, dtype), index_folder(folder / "transformer")
     if settings.plan.precision != "full":
         cache = cache_folder(folder, f"random-{job.dtype}", settings.plan.precision)
         blocks = Flux().blocks(model)

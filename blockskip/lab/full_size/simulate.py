@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.stages import PLANNED
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     Streamed,
     build_encoders,
@@ -29,7 +30,7 @@ from blockskip.lab.full_size.meta_models import (
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
-from blockskip.memory.planning.requirements import GIB, Choice, stage_needs
+from blockskip.memory.planning.requirements import Choice, stage_needs
 from blockskip.models.families.base import Family, Text, family
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
@@ -33,7 +34,7 @@ from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
 from blockskip.memory.planning import model_stats
-from blockskip.memory.planning.requirements import GIB, Choice, stage_needs
+from blockskip.memory.planning.requirements import Choice, stage_needs
 from blockskip.models.families.base import Family, family
 from blockskip.sampling.sample import TILE_PX
 

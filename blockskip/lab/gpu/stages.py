@@ -19,6 +19,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.events import Done, Failed, Note, Peak
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.data.photos import find_photos
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory import monitor
@@ -168,7 +169,7 @@ def _half(job: Job, settings: Settings) -> dict:
     alone = opened.settings.changed(middle="leaves")
     plan = planned(alone)["preview"].vram_gib
     if opened.row.full_size:
-        plan -= 12 * lora_params(opened.row, choice_of(alone)) / monitor.GIB
+        plan -= 12 * lora_params(opened.row, choice_of(alone)) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 

@@ -15,7 +15,7 @@ from blockskip.lab.bench.contenders import CONTENDERS, SIZES, Contender, Plan, c
 from blockskip.lab.bench.report import command, machine, markdown
 from blockskip.lab.bench.timeline import busy, measured, merged, shared
 from blockskip.lab.bench.worker import Job, make_trainer, opened, work
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, flux, write_checkpoint
+from blockskip.lab.full_size.random_model import FLUX_DEV, flux, write_checkpoint
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import snapshot
 
