@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -46,19 +47,19 @@ def run(tmp_path):
     ],
     ids=["done", "paused", "failed", "gone"],
 )
-def test_an_ending_is_told_to_people_and_to_programs(run, last, code, line):
-    ending = progress._ending(run, last, resumed=True)
+def test_an_ending_is_told_to_people_and_to_programs(run, last, code, line, capsys):
     out = io.StringIO()
-    Console(file=out, width=1000).print(ending.line, highlight=False)
-    assert ending.code == code
+    screen = SimpleNamespace(last=last, resumed=True)
+    console = Console(file=out, width=1000)
+    assert progress._result(run, screen, True, console) == code
     assert out.getvalue().strip().replace("\\", "/") == line.format(folder=run.folder.as_posix())
-    said = json.loads(json.dumps(ending.said))
+    said = json.loads(capsys.readouterr().out)
     assert said["run"] == str(run.folder)
     if last is DONE:
         assert said["resumed"] is True and said["stages"] == DONE.stages
         assert said["exported"] == str(run.folder / DONE.exported)
     else:
-        assert set(said) == {"run", "error", "remedy"}
+        assert set(said) == {"run", "error", "remedy", "kind"}
         assert line.startswith(said["error"].format(folder=run.folder))
 
 

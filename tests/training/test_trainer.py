@@ -209,7 +209,7 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     expected = full_velocity(tiny_flux(), Flux(), one.inputs(prior), 4, torch.device("cpu"))
     randomise(one.lora)
     before = snapshot(one.lora)
-    one.settings = dataclasses.replace(settings, window_steps=settings.steps)
+    one.settings = settings.changed(window_steps=settings.steps)
     target = load_rows(one.make_window(0), 0, len(rows), torch.device("cpu"))["target"]
     torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
     plain = flow_matching.velocity(one.data.latents[others], one._noise(others))

@@ -263,8 +263,8 @@ def test_what_crosses_the_bus_how_often_is_true():
         except UserError:
             continue
         text, s = " ".join(made.reasons), made.settings
-        assert ("once a step" in text) == (s.window_steps > 1)
-        assert ("no more than one step" in text) == (s.window_steps == 1)
+        assert ("once a step" in text) == (s.plan.window_steps > 1)
+        assert ("no more than one step" in text) == (s.plan.window_steps == 1)
         assert ("twice a window" in text) == (s.middle == "leaves")
         assert ("streamed in every step" in text) == (s.middle == "streamed")
         assert "every weight" not in text
