@@ -76,19 +76,24 @@ exit /b %CODE%
 :test
 set "WORDS=%*"
 set "WORDS=%WORDS:~4%"
-"%P%" -I "%HERE%blockskip\cli\doctor.py" fits dev
-if "%errorlevel%"=="0" goto tested
-"%P%" -I -c "%PINS%" "%HERE%pyproject.toml" dev >"%ENV%\dev.txt"
-"%P%" -I -m pip install --no-compile -r "%ENV%\dev.txt"
-set "WHY=The test tools could not be installed. The lines above say why."
-if not "%errorlevel%"=="0" goto failed
-:tested
+set "WHY="
+for %%e in (dev lab) do call :extra %%e
+if defined WHY goto failed
 cd /d "%HERE%"
 "%P%" -m ruff check .
 set "CODE=%errorlevel%"
 "%P%" -m pytest -n 2 --dist loadscope --no-loadscope-reorder %WORDS%
 if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
 exit /b %CODE%
+
+rem %1 is one of pyproject.toml's extras.
+:extra
+"%P%" -I "%HERE%blockskip\cli\doctor.py" fits %1
+if "%errorlevel%"=="0" exit /b 0
+"%P%" -I -c "%PINS%" "%HERE%pyproject.toml" %1 >"%ENV%\%1.txt"
+"%P%" -I -m pip install --no-compile -r "%ENV%\%1.txt"
+if not "%errorlevel%"=="0" set "WHY=The test tools could not be installed. The lines above say why."
+exit /b 0
 
 :rollback
 set "WHY=There is no earlier environment to go back to. Delete the folder .venv and start again for a fresh one."

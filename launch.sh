@@ -191,7 +191,10 @@ rollback() {
 }
 
 check() {
-    doctor fits dev || install_pins dev || fail "the test tools could not be installed." "$network"
+    for extra in dev lab; do
+        doctor fits "$extra" || install_pins "$extra" ||
+            fail "the test tools could not be installed." "$network"
+    done
     cd "$home"
     code=0
     "$py" -m ruff check . || code=$?

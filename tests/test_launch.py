@@ -28,6 +28,7 @@ STUB = r"""#!/bin/sh
 case "$*" in
 *version_info*) [ -z "${STUB_OLD:-}" ] && echo "$0"; exit ;;
 *tomllib*dev) echo "pytest==9"; exit ;;
+*tomllib*lab) echo "matplotlib==3"; exit ;;
 *tomllib*launch) echo "uv==0"; exit ;;
 *tomllib*) printf 'torch==2.13.0\ngradio==6.31.0\n'; exit ;;
 esac
@@ -212,7 +213,12 @@ def test_test_installs_its_tools_and_hands_on_words_and_code(place):
         "-m ruff check .",
         "-m pytest -n 2 --dist loadscope --no-loadscope-reorder -k a b",
     ]
-    assert any("cli/doctor.py fits dev" in x for x in done.calls)
+    for extra in ("dev", "lab"):
+        assert any(f"cli/doctor.py fits {extra}" in x for x in done.calls)
+    assert len(installed(launch(place, "test", STUB_FITS="1"))) == 2
+    assert (
+        "test tools could not be installed" in launch(place, "test", STUB_MISSING="pins.txt").stderr
+    )
 
 
 def test_doctor_answers_even_where_nothing_can_be_installed(place):
@@ -275,7 +281,7 @@ def test_the_launchers_question_to_a_python_is_answered_by_this_one():
     assert subprocess.run([sys.executable, "-I", "-c", question]).returncode == 0
 
 
-@pytest.mark.parametrize("extra", ["", "dev", "launch"])
+@pytest.mark.parametrize("extra", ["", "dev", "lab", "launch"])
 def test_both_launchers_read_the_pins_that_doctor_reads(extra):
     wanted = {f"{name}=={version}" for name, version in doctor.pins(extra).items()}
     sh = re.search(r"-c '\n(import sys, tomllib.*?)' ", (ROOT / "launch.sh").read_text(), re.S)[1]
@@ -308,7 +314,7 @@ def test_all_that_the_program_imports_is_pinned():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
-    pinned = {re.sub("[-_]", "-", name).lower() for name in doctor.pins()}
+    pinned = {re.sub("[-_]", "-", name).lower() for name in doctor.pins() | doctor.pins("lab")}
     for module, packages in importlib.metadata.packages_distributions().items():
         if module in imported - sys.stdlib_module_names:
             names = {re.sub("[-_]", "-", name).lower() for name in packages}

@@ -131,6 +131,7 @@ def test_windows_first_start_second_start_words_and_exit_code(disk):
     assert done.returncode != 0 and "ended with code -1073741515" in done.said
     done = disk.start("test", "-k", "a b", STUB_APP="5")
     assert done.returncode == 5 and done.calls[-1] == "python.exe -m|pytest|-k|a b|"
+    assert sum("|install|" in x for x in done.calls) == 2, "the extras dev and lab"
 
 
 def test_windows_without_python_fetches_one_or_says_what_to_do(disk):

@@ -19,7 +19,7 @@ from blockskip.cli import options
 from blockskip.cli.lab import lab
 from blockskip.cli.models import models, plan
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadInput, BadPhoto, UserError, command
 from blockskip.core.output import Json, say
 from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
@@ -110,7 +110,7 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
         folder, demo_class = demo_pet()
         return find_photos([folder]), demo_class
     if not photos:
-        raise UserError(
+        raise BadPhoto(
             "No photos were given.",
             "Name photos or a folder of them, or use --demo for the demo pet.",
         )
@@ -289,13 +289,13 @@ def main() -> int:
         wrong = end.__context__  # typer has shown it to people
         if isinstance(wrong, TyperException) and "--json" in sys.argv:
             asked = wrong.ctx.command_path if getattr(wrong, "ctx", None) else command()
-            _say_json(UserError(wrong.format_message(), f"What is possible: {asked} --help"))
+            _say_json(BadInput(wrong.format_message(), f"What is possible: {asked} --help"))
         return int(end.code or 0)
     return 0
 
 
 def _say_json(error: UserError) -> None:
-    typer.echo(json.dumps({"error": error.title, "remedy": error.remedy}, ensure_ascii=False))
+    typer.echo(json.dumps(error.to_dict(), ensure_ascii=False))
 
 
 def _failed(error: UserError) -> int:

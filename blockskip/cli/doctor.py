@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 OK, WARNING, PROBLEM = "OK", "warning", "problem"
-GIB = 2**30
+GIB = 2**30  # core/units.py again: as a plain file this finds no package
 AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
 UNPACK = "Unpack BlockSkip Studio again from its download."
 SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."

@@ -14,16 +14,16 @@ from rich.console import Console
 from blockskip.cli import options
 from blockskip.cli.lab_bench import bench
 from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
-from blockskip.core import presets
-from blockskip.core.errors import UserError
+from blockskip.core import presets, settings
+from blockskip.core.errors import BadInput
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
-from blockskip.core.settings import MIDDLE, PRECISIONS, TARGETS
+from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.memory.planning import planner
-from blockskip.memory.planning.requirements import STAGES, WEIGHT_BYTES, Choice
+from blockskip.memory.planning.requirements import WEIGHT_BYTES, Choice
 from blockskip.runs.run import find_run
 
-Middle = Annotated[Literal[MIDDLE], typer.Option(help="Where trained blocks wait.")]
+Middle = Annotated[settings.Middle, typer.Option(help="Where trained blocks wait.")]
 # what a budget's plan settles, so that it cannot be asked for beside it
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
@@ -62,7 +62,7 @@ def pretrain_demo(
     from blockskip.lab.demo_world.pretrain import FIRST, KINDS, pretrain
 
     if family not in KINDS:
-        raise UserError(f"There is no demo model of the family “{family}”.", "flux or sana.")
+        raise BadInput(f"There is no demo model of the family “{family}”.", "flux or sana.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     kind = KINDS[family]
     pretrain(
@@ -125,7 +125,9 @@ def evaluate_base_(
     num: Annotated[int, typer.Option(help="Captions.")] = 48,
     seed: Annotated[int, typer.Option()] = 0,
     seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="The picture to write (.webp or .png).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge the demo model itself on captions it was not trained on."""
@@ -179,9 +181,9 @@ def simulate(
     text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
     precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
-    targets: Annotated[Literal[TARGETS], typer.Option()] = "attention",
+    targets: Annotated[settings.Targets, typer.Option()] = "attention",
     middle: Middle = "stays",
-    stage: Annotated[Literal[*STAGES, "all"] | None, typer.Option(help="Else: train.")] = None,
+    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -212,8 +214,8 @@ def simulate(
     from blockskip.lab.full_size.simulate import report  # imports torch
     from blockskip.memory.planning.plan_table import peaks_table
 
-    stage = stage or ("train" if budget is None else "all")
-    stages = STAGES if stage == "all" else (stage,)
+    stage = stage or (TRAIN if budget is None else "all")
+    stages = PLANNED if stage == "all" else (stage,)
     found = report(choice, stages)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -233,7 +235,7 @@ def fullsize(
         str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
     ] = "19,10",
     draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
-    precision: Annotated[Literal[PRECISIONS], typer.Option()] = "full",
+    precision: Annotated[settings.Precision, typer.Option()] = "full",
     middle: Middle = "stays",
     compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
     as_json: Json = False,
@@ -244,7 +246,7 @@ def fullsize(
         raise typer.BadParameter(f"--skip {skip} leaves none of --blocks {blocks} to train.")
 
     from blockskip.lab.full_size import fullsize as lab_fullsize
-    from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, T5_XXL
+    from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL
 
     aside = Console(stderr=True).print
     if part == "text":

@@ -11,7 +11,7 @@ from rich.console import Console
 from blockskip.cli import options
 from blockskip.cli.lab_evidence import words
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadInput, command
 from blockskip.core.output import Json, say
 from blockskip.memory.planning import planner
 
@@ -115,7 +115,7 @@ def _on_card(
     from blockskip.memory.placement import pick_device
 
     if not tiny and name != "predict" and pick_device(device).type == "cpu":
-        raise UserError(
+        raise BadInput(
             "There is no graphics card to measure.", "Add --tiny for a dry run on small models."
         )
     plan = Visit(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from blockskip.cli import options
 from blockskip.core import presets
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import ModelMissing, command, from_kind
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ROOT
 from blockskip.memory.planning import planner
@@ -90,11 +90,13 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
             download_process.stop(row)
             now = download_process.progress(row)
         if now.state == "failed":
-            raise UserError(now.title, now.remedy)
+            raise from_kind(now.kind, now.title, now.remedy)
         if now.state == "stopped":
-            title = f"The download of {row.title} was stopped; what came is kept."
-            error = {"error": title, "remedy": f"Go on with: {command('models fetch')} {row.name}"}
-            say(as_json, error, [" ".join(error.values())])
+            error = ModelMissing(
+                f"The download of {row.title} was stopped; what came is kept.",
+                f"Go on with: {command('models fetch')} {row.name}",
+            )
+            say(as_json, error.to_dict(), [str(error)])
             raise typer.Exit(130)
     _say_model(as_json, sources.find_model(row))
 

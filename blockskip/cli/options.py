@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blockskip.core import presets
-from blockskip.core.settings import DEVICES, PATCH_SCHEDULES, PREVIEW_SPEEDS, TARGETS
+from blockskip.core import presets, settings
 
 _SKIP = re.compile(r"\d+\s*,\s*\d+|\d*\.?\d+")
 
@@ -96,13 +95,11 @@ Precision = Annotated[
     Literal["bf16", "int8", "nf4", "full"] | None,
     typer.Option(help="Of the model's blocks; full: as it is (FLUX: bf16). Left out: what fits."),
 ]
-Patches = Annotated[
-    Literal[PATCH_SCHEDULES] | None, typer.Option(help="How large crops are, in order.")
-]
+Patches = Annotated[settings.Patches | None, typer.Option(help="How large crops are, in order.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Draws together. Left out: what fits.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
-Targets = Annotated[Literal[TARGETS] | None, typer.Option(help="Which layers the LoRA is for.")]
+Targets = Annotated[settings.Targets | None, typer.Option(help="Which layers the LoRA is for.")]
 LearningRate = Annotated[float | None, typer.Option(help="Learning rate.", callback=above_zero)]
 Prior = Annotated[
     float | None,
@@ -111,7 +108,7 @@ Prior = Annotated[
 PreviewEvery = Annotated[int | None, typer.Option(min=0, help="Steps; 0 = first and last.")]
 PreviewImages = Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")]
 PreviewSpeed = Annotated[
-    Literal[tuple(PREVIEW_SPEEDS)] | None,
+    settings.PreviewSpeed | None,
     typer.Option(help="Of sample pictures; exact: every block works in every step."),
 ]
-Device = Annotated[Literal[DEVICES], typer.Option(help="auto: the best there is.")]
+Device = Annotated[settings.Device, typer.Option(help="auto: the best there is.")]

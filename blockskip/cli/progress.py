@@ -6,24 +6,25 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from blockskip.core import events
-from blockskip.core.errors import command
+from blockskip.core import events, stages
+from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
 from blockskip.runs.run import Run
 
 STAGES = {
-    "photos": "Photos",
-    "load": "Reading weights",
-    "text": "Captions",
-    "latents": "Crops",
-    "residuals": "Residuals",
-    "train": "Training",
-    "preview": "Samples",
-    "export": "Export",
+    stages.PHOTOS: "Photos",
+    stages.LOAD: "Reading weights",
+    stages.TEXT: "Captions",
+    stages.LATENTS: "Crops",
+    stages.RESIDUALS: "Residuals",
+    stages.TRAIN: "Training",
+    stages.PREVIEW: "Samples",
+    stages.EXPORT: "Export",
 }
 
 
@@ -59,10 +60,8 @@ def _wait(process: subprocess.Popen | None) -> None:
     if process is None:
         time.sleep(0.3)
         return
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=0.3)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 class _Screen:
@@ -102,7 +101,7 @@ class _Screen:
 
     def _bar(self, event: events.Progress) -> None:
         text = self.memory
-        if event.stage == "train":
+        if event.stage == stages.TRAIN:
             eta = f"{int(event.eta_s) // 60}:{int(event.eta_s) % 60:02d} left"
             loss = "" if self.loss is None else f"loss {self.loss:.4f}  "
             text = f"{loss}{self.memory}  {eta}"
@@ -116,48 +115,44 @@ class _Screen:
 
 
 def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
+    """Say how the run ended. Returns the command's exit code."""
     last = screen.last
     if isinstance(last, events.Done):
-        if as_json:
-            print(
-                json.dumps(
-                    {
-                        "run": str(run.folder),
-                        "adapter": str(run.folder / last.adapter),
-                        "exported": str(run.folder / last.exported),
-                        "steps": last.steps,
-                        "seconds": last.seconds,
-                        "stages": last.stages,
-                        "peak_vram_gib": last.peak_vram_gib,
-                        "peak_rss_gib": last.peak_rss_gib,
-                        "final_loss": last.final_loss,
-                        "resumed": screen.resumed,
-                    },
-                    ensure_ascii=False,
-                )
-            )
-        console.print(
-            f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}",
-            highlight=False,
-        )
-        return 0
-    if isinstance(last, events.Stopped):
-        title, remedy = f"Run “{run.name}” is {last.reason} at step {last.step}.", "Go on with:"
-        code = 130
+        report, code = _report(run, last, screen.resumed), 0
+        line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"
     else:
-        title = last.title if last else f"Run “{run.name}” ended without a word."
-        remedy = last.remedy if last else f"What it wrote last: {run.folder / 'worker.log'}."
-        code = 1
+        error = _problem(run, last)
+        report = {"run": str(run.folder)} | error.to_dict()
+        stopped = isinstance(last, events.Stopped)
+        code = 130 if stopped else 1
+        line = f"[{'bold' if stopped else 'bold red'}]{error.title}[/] {error.remedy}"
     if as_json:
-        print(
-            json.dumps(
-                {"run": str(run.folder), "error": title, "remedy": remedy}, ensure_ascii=False
-            )
-        )
-    console.print(
-        f"[bold]{title}[/] {remedy} {command('resume')} {run.name}"
-        if code == 130
-        else f"[bold red]{title}[/] {remedy}",
-        highlight=False,
-    )
+        print(json.dumps(report, ensure_ascii=False))
+    console.print(line, highlight=False)
     return code
+
+
+def _problem(run: Run, last: Event | None) -> UserError:
+    """last: Stopped or Failed; None: the run's process went without a word."""
+    if isinstance(last, events.Stopped):
+        what = f"Run “{run.name}” is {last.reason} at step {last.step}."
+        return WrongState(what, f"Go on with: {command('resume')} {run.name}")
+    if isinstance(last, events.Failed):
+        return from_kind(last.kind, last.title, last.remedy)
+    log = run.folder / "worker.log"
+    return Unexpected(f"Run “{run.name}” ended without a word.", f"What it wrote last: {log}.")
+
+
+def _report(run: Run, done: events.Done, resumed: bool) -> dict:
+    return {
+        "run": str(run.folder),
+        "adapter": str(run.folder / done.adapter),
+        "exported": str(run.folder / done.exported),
+        "steps": done.steps,
+        "seconds": done.seconds,
+        "stages": done.stages,
+        "peak_vram_gib": done.peak_vram_gib,
+        "peak_rss_gib": done.peak_rss_gib,
+        "final_loss": done.final_loss,
+        "resumed": resumed,
+    }

@@ -11,6 +11,8 @@ import json
 import time
 from dataclasses import dataclass, field
 
+from blockskip.core.stages import STAGES
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -26,7 +28,7 @@ class Started(Event):
     steps: int
     resumed_from: int = 0
     device: str = "cpu"
-    stages: tuple[str, ...] = ("photos", "text", "latents", "train", "preview", "export")
+    stages: tuple[str, ...] = STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +120,12 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The worker ended on an error. traceback goes to worker.log, never to the user."""
+    """The worker ended on an error. kind: of error, see core/errors.py. traceback goes to worker.log,
+    never to the user."""
 
     title: str
     remedy: str = ""
+    kind: str = "UserError"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, command
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -72,7 +73,7 @@ def nearest(folder: Path) -> Path:
     for place in (folder, *folder.parents):
         if place.exists():
             return place
-    raise UserError(
+    raise BadFile(
         f"The drive {folder.anchor} is not there.",
         f"Attach it, or choose another place than {folder}; that of models and runs is set by the "
         "environment variable BLOCKSKIP_DATA.",
@@ -101,16 +102,14 @@ def fingerprint(*parts: object) -> str:
 
 def disk_error(path: Path, error: OSError) -> UserError:
     """Say in words what an operating system's error on `path` means."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return UserError(
+    if _is_full(error):
+        return DiskFull(
             f"The disk is full: {path.name} could not be written in {path.parent}.",
             f"Free some space ({command('clean')} frees caches), or move the folder of models and "
             "runs to another drive and set the environment variable BLOCKSKIP_DATA to it; then "
             "resume.",
         )
-    return UserError(
+    return BadFile(
         f"{path} could not be written: {error.strerror or error}.",
         "Check that the folder exists and may be written to.",
     )
@@ -120,6 +119,12 @@ def unreadable(error: OSError, path: Path | None = None) -> UserError:
     """Say in words an operating system's error that nobody foresaw, or one on reading `path`."""
     place = path or error.filename or "A file, or the network"
     said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
-    return UserError(
+    network = isinstance(error, ConnectionError | TimeoutError)
+    kind = DiskFull if _is_full(error) else Unreachable if network else BadFile
+    return kind(
         f"{place} cannot be used: {said}.", "Check that it is there and that you may use it."
     )
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -9,7 +9,8 @@ from pathlib import Path
 import platformdirs
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, DiskFull
+from blockskip.core.units import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
@@ -41,15 +42,15 @@ def set_data_dir(path: Path | str) -> Path:
     """
     folder = Path(path).expanduser()
     if os.environ.get("BLOCKSKIP_DATA"):
-        raise UserError(
+        raise BadInput(
             "The environment variable BLOCKSKIP_DATA says where data lives, and wins.",
             "Remove it, or set it to the folder you want.",
         )
     if not folder.is_absolute():
-        raise UserError(f"“{path}” is no whole path.", "Give it from the drive on.")
+        raise BadInput(f"“{path}” is no whole path.", "Give it from the drive on.")
     folder = folder.resolve()
     if folder == ROOT or ROOT in folder.parents:
-        raise UserError(
+        raise BadInput(
             f"{folder} lies inside the program's own folder, which an update replaces.",
             "Choose a folder outside of it.",
         )
@@ -78,7 +79,7 @@ def _remembered() -> Path:
     except FileNotFoundError:
         return default_dir()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
+        raise BadFile(
             f"{memo()} cannot be read: it says where models and runs live.",
             "Delete it and choose the folder again; the runs themselves are safe.",
         ) from error
@@ -88,8 +89,8 @@ def _try_out(folder: Path) -> None:
     """Write there once. Raises UserError."""
     free = files.free_bytes(folder)
     if free < LEAST:
-        raise UserError(
-            f"The drive of {folder} has only {free / 2**30:.1f} GiB free.",
+        raise DiskFull(
+            f"The drive of {folder} has only {free / GIB:.1f} GiB free.",
             "Free some space, or choose another drive: a large model takes about 32 GiB.",
         )
     trial = folder / f"can be written.{os.getpid()}.tmp"

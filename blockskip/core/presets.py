@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, NotFound
 from blockskip.core.paths import PRESETS
 from blockskip.core.settings import PREVIEW_SPEEDS
 
@@ -34,7 +34,6 @@ class ModelRow:
     blocks: tuple[int, ...]  # blocks of each stack, in order
     width: int
     licence: str
-    default_ratio: float
     provenance: str
     # of the model that have weights, where a folder in the library's layout is all we read …
     parts: tuple[str, ...] = ()
@@ -67,7 +66,7 @@ class ModelRow:
             if abs(float(key) - ratio) < 1e-6:
                 return pair
         known = ", ".join(["0", *self.spans])
-        raise UserError(
+        raise BadInput(
             f"Skip ratio {ratio:g} is not known for {self.name}.",
             f"Use one of {known}, or two numbers of blocks such as --skip 2,3.",
         )
@@ -92,7 +91,7 @@ def model_row(name: str) -> ModelRow:
     """The row of a model. Raises UserError for an unknown name."""
     rows = model_rows()
     if name not in rows:
-        raise UserError(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
+        raise NotFound(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
     return rows[name]
 
 
@@ -136,7 +135,7 @@ def training_preset(model: str, kind: str = "pet") -> dict:
 def _row(name: str, data: dict) -> ModelRow:
     known = {f.name for f in dataclasses.fields(ModelRow)}
     if unknown := set(data) - known:
-        raise UserError(
+        raise BadFile(
             f"presets/models.toml, [{name}]: unknown key {sorted(unknown)[0]}.",
             f"Known keys: {', '.join(sorted(known))}.",
         )
@@ -150,7 +149,7 @@ def _preset(name: str) -> dict:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(
+        raise BadFile(
             f"presets/{name}.toml cannot be read: {error}.",
             "Restore the file from the download of BlockSkip Studio.",
         ) from error

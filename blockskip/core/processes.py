@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
+from filelock import FileLock, Timeout
 
 from blockskip.core import files
 from blockskip.core.paths import ROOT, data_dir
@@ -110,29 +110,13 @@ def locked(path: Path) -> Iterator[bool]:
     The system frees the lock when its holder ends, however it ends. The file stays, empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        ours = _lock(file)
-        try:
-            yield ours
-        finally:
-            if ours and os.name == "nt":  # elsewhere closing the file is enough
-                _lock(file, release=True)
-
-
-def _lock(file: BinaryIO, release: bool = False) -> bool:
+    lock = FileLock(path, blocking=False, preserve_lock_file=True)
+    with suppress(Timeout):
+        lock.acquire()
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)  # the byte that is locked need not exist
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK if release else msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError:
-        return False
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def _environment(online: bool) -> dict[str, str]:

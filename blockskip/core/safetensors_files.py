@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.core.files import unreadable, write_parts
 
 _MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
@@ -79,7 +79,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise UserError(
+        raise BadFile(
             f"{path.name} cannot be read as a safetensors file.",
             "It may be cut short or another kind of file; make or fetch it again.",
         ) from error
@@ -91,7 +91,7 @@ def read_table(path: Path) -> dict[str, dict]:
 
     Raises UserError when the file is no safetensors file, or shorter or longer than its table says.
     """
-    broken = UserError(
+    broken = BadFile(
         f"{path.name} cannot be read: it is cut short, or is no safetensors file.",
         "Fetch or make it again.",
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
 from blockskip.core.paths import data_dir
 from blockskip.data import photos
 
@@ -139,7 +139,7 @@ def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
             model_folder, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise UserError(
+        raise BadFile(
             f"The captioner in {model_folder} cannot be used: {str(error).partition(chr(10))[0]}",
             f"It must be {HUB_ID} with its .safetensors file; or write the captions by hand.",
         ) from error

@@ -31,11 +31,6 @@ class Crop(NamedTuple):
     side: int
 
 
-def train_side(settings: Settings) -> int:
-    """Side in pixels at which the model is trained: every crop is resized to it."""
-    return settings.s_max_px if settings.patches == "full" else settings.s_min_px
-
-
 def scaled_size(photo: Photo, short_px: int) -> tuple[int, int]:
     """(width, height) of a photo whose short side is `short_px`."""
     factor = short_px / min(photo.width, photo.height)
@@ -70,12 +65,12 @@ def place_crop(
     share: a random number in [0, 1), asked for by the patch schedule “random” alone. between: a
     random whole number from the first to the second, both included; asked for left, then for top.
     """
-    part = {"dynamic": t, "reversed": 1 - t}.get(settings.patches, 1.0)
-    if settings.patches == "random":
+    part = {"dynamic": t, "reversed": 1 - t}.get(settings.plan.patches, 1.0)
+    if settings.plan.patches == "random":
         part = share()
-    side = settings.s_min_px + part * (settings.s_max_px - settings.s_min_px)
+    side = settings.plan.s_min_px + part * (settings.plan.s_max_px - settings.plan.s_min_px)
     side = int(side / multiple + 0.5) * multiple
-    width, height = scaled_size(photo, settings.s_max_px)
+    width, height = scaled_size(photo, settings.plan.s_max_px)
     edges = box_edges(photo.box or Box(0, 0, 1, 1), width, height)
     left = between(*places(width, side, edges[0], edges[2]))
     top = between(*places(height, side, edges[1], edges[3]))
@@ -104,7 +99,7 @@ def crops_at(
     Raises UserError when the photo can no longer be opened.
     """
     source = np.random.default_rng(seed)
-    scaled = scale_photo(open_photo(photo.path), settings.s_max_px)
+    scaled = scale_photo(open_photo(photo.path), settings.plan.s_max_px)
     shown = []
     for t in noise:
         crop = place_crop(
@@ -115,5 +110,5 @@ def crops_at(
             lambda: float(source.random()),
             lambda low, high: int(source.integers(low, high, endpoint=True)),
         )
-        shown.append((t, cut(scaled, crop, train_side(settings))))
+        shown.append((t, cut(scaled, crop, settings.plan.side_px)))
     return shown

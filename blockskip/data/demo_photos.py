@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.core.paths import ASSETS
 
 
@@ -15,7 +15,7 @@ def demo_pet(index: int = 0) -> tuple[Path, str]:
     try:
         pet = tomllib.loads((folder / "pets.toml").read_text(encoding="utf-8"))["pet"][index]
     except OSError as error:
-        raise UserError(
+        raise BadFile(
             "The demo photos are missing (assets/demo-photos).", "Download BlockSkip Studio again."
         ) from error
     return folder / pet["folder"], pet["class"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadPhoto, NotFound, UserError
 from blockskip.data.orientation import as_seen
 from blockskip.data.subject_boxes import Box, read_box
 
@@ -58,7 +58,7 @@ class Rejected:
     reason: str
 
 
-class UnusablePhoto(UserError):
+class UnusablePhoto(BadPhoto):
     """One file cannot be used. fault: what follows its name, such as “is empty (0 bytes)”."""
 
     def __init__(self, path: Path, fault: str, remedy: str) -> None:
@@ -76,14 +76,14 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not _exists(path):
-            raise UserError(
+            raise NotFound(
                 f"There is no file or folder called “{path}”.",
                 "Check the name, or choose the photos again.",
             )
         inside = _inside(path) if path.is_dir() else [path]
         found |= {file.resolve(): file for file in inside if not _ignored(file)}
     if not found:
-        raise UserError("No photos were given.", f"Choose photos or a folder of them. {_KINDS}")
+        raise BadPhoto("No photos were given.", f"Choose photos or a folder of them. {_KINDS}")
     return sorted(found.values(), key=_natural)
 
 
@@ -154,7 +154,7 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
             if len(bad) == 1
             else f"None of the {len(bad)} files is a usable photo: {shown}."
         )
-        raise UserError(title, f"Choose other photos. {_KINDS}")
+        raise BadPhoto(title, f"Choose other photos. {_KINDS}")
     return good, bad
 
 
@@ -200,12 +200,12 @@ def _inside(folder: Path) -> list[Path]:
     try:
         inside = [path for path in folder.iterdir() if path.is_file() and not _ignored(path)]
     except OSError as error:
-        raise UserError(
+        raise BadFile(
             f"The folder “{folder}” cannot be read: {error.strerror}.",
             "Check that it may be opened.",
         ) from error
     if not inside:
-        raise UserError(
+        raise BadPhoto(
             f"“{folder}” is a folder without photos.",
             f"Folders inside it are not looked at. {_KINDS}",
         )

@@ -23,7 +23,6 @@ from blockskip.core.flow_matching import generator, sample_t
 from blockskip.core.settings import Settings
 from blockskip.data.crops import place_crop
 from blockskip.data.crops import scaled_size as scaled_size  # for those who ask the schedule
-from blockskip.data.crops import train_side as train_side
 from blockskip.data.photos import Photo
 
 

@@ -11,6 +11,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class Named(nn.Module, ABC):
         named = isinstance(block, Named)
         self.names = block.names if named else tuple(inspect.signature(block.forward).parameters)
 
-    def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *given: Any, **more: Any) -> Tensor | tuple[Tensor, ...]:
         return self.run(dict(zip(self.names, given, strict=False)) | more)
 
     @abstractmethod
@@ -111,12 +112,12 @@ class Apart(nn.Module):
         super().__init__()
         self.module, self.micro_batch, self.device = module, micro_batch, device
 
-    def forward(self, *given: object, **more: object) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *given: Any, **more: Any) -> Tensor | tuple[Tensor, ...]:
         total, whole = len(given[0]), ()
         # a matrix has a token a row, of all draws one after another (Z-Image), or a vector a draw
         together = TOKENS if given[0].dim() == 2 else self.micro_batch
 
-        def rows(value: object, some: slice) -> object:
+        def rows(value: Any, some: slice) -> Any:
             alike = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
             alike = alike and value.dim() and len(value) == total
             return _on(self.device, value[some] if alike else value)
@@ -138,7 +139,7 @@ class Apart(nn.Module):
         return host_empty((total, *part.shape[1:]), part.dtype, self.device.type == "cuda")
 
 
-def _on(device: torch.device, value: object) -> object:
+def _on(device: torch.device, value: Any) -> Any:
     """A tensor, or a tuple of tensors, on `device`; anything else as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
@@ -164,10 +165,10 @@ class RowByRow(nn.Module):
         # whoever collects what the block gives (its model, of hidden states) wants all captions of it
         self._forward_hooks = block._forward_hooks
 
-    def forward(self, hidden: Tensor, *more: object, **named: object) -> object:
+    def forward(self, hidden: Tensor, *more: Any, **named: Any) -> Any:
         (block,), rows = self._block, hidden.shape[0]
 
-        def row(value: object, i: int) -> object:
+        def row(value: Any, i: int) -> Any:
             whole = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != rows
             return value if whole else value[i : i + 1]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from blockskip.core.events import Memory
+from blockskip.core.units import GIB
 
 log = logging.getLogger(__name__)
-GIB = 1024**3
 UNKNOWN = -1.0
 
 

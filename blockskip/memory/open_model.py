@@ -32,7 +32,7 @@ def open_model(
     settings: Settings,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-) -> object:
+) -> diffusers.DiffusionPipeline:
     """The library's pipeline of a model, frozen; progress(n, total) while quantising.
 
     Raises UserError when weights are missing, broken, or the disk is full.
@@ -45,9 +45,9 @@ def open_model(
         if name != "transformer":
             park(part, index)
             continue
-        if settings.precision != "full":
-            index = _quantised(kind, part, index, source, settings.precision, device, progress)
-        park(part, index, math.inf if settings.offload == "pinned" else 0)
+        if settings.plan.precision != "full":
+            index = _quantised(kind, part, index, source, settings.plan.precision, device, progress)
+        park(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.memory.streaming import Missing, distinct, missing
 
 HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
@@ -30,7 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
         return found or torch.device("cpu")
     if name == "cpu" or (found is not None and found.type == name):
         return torch.device(name)
-    raise UserError(
+    raise BadInput(
         f"This machine has no working device “{name}”.",
         f"Use --device auto; it would take {found.type if found else 'cpu'}.",
     )

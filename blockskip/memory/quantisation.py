@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from blockskip.core import files, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
 from blockskip.models.sources.tensor_reader import Index, Reader, Stored
 
@@ -121,13 +122,13 @@ class _Product(torch.autograd.Function):
     """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
         ctx.save_for_backward(*parts)
         ctx.layer, ctx.dtype = layer.described(), x.dtype
         return nn.functional.linear(x, _unpacked(parts, ctx.layer, x.dtype), bias)
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor):
         parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
         return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 
@@ -203,7 +204,7 @@ def quantised(
             parts = _block_parts(reader, name, block, index, precision, device)
             safetensors_files.save_tensors(path, parts, stamp)
         elif safetensors_files.read_metadata(path).get("fingerprint") != stamp["fingerprint"]:
-            raise UserError(
+            raise BadFile(
                 f"{path.name} in {folder} was made from another model's weights.",
                 f"Delete the folder {folder}; it is made again.",
             )

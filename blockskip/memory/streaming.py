@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.models.sources.tensor_reader import Index, Reader, Stored
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class _Staging:
 
     def __init__(self) -> None:
         self.buffer = torch.empty(0, dtype=torch.uint8)
-        self.copied: object = None  # event after which the device no longer reads it
+        # after which the device no longer reads it
+        self.copied: torch.cuda.Event | None = None
 
     def room(self, num_bytes: int, pinned: bool) -> Tensor:
         if self.copied is not None:
@@ -90,7 +91,8 @@ class Store:
         self._kept: dict[str, Tensor] = {}  # weight by weight: blocks come in more than one company
         self._flight: Flight | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
-        self._copying: object = None  # the copy stream, made when a device first needs it
+        # made when a device first needs it
+        self._copying: torch.cuda.Stream | None = None
 
     def fetch(
         self, slots: Sequence[Slot], device: torch.device, passing: bool, keep: bool = True
@@ -180,9 +182,9 @@ class Store:
         fresh: list[Slot],
         views: dict[str, Tensor],
         there: Tensor,
-        ready: object,
+        ready: torch.cuda.Event | None,
         keep: bool,
-    ) -> object:
+    ) -> torch.cuda.Event | None:
         """In the reading thread: files → pinned buffer → device, on the copy stream.
 
         fresh: those of `views`, parts of `there`, that are not in RAM yet. ready: the event before
@@ -238,7 +240,7 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
             if id(parameter) not in slots:
                 known = [name for name in names[id(parameter)] if name in index]
                 if not known:
-                    raise UserError(
+                    raise BadFile(
                         f"The weights of {names[id(parameter)][0]} are not in the model's files.",
                         "The model is not complete, or another kind; fetch it again.",
                     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from blockskip.memory import monitor
 
 log = logging.getLogger(__name__)
-GIB = 1024**3
 
 
 @dataclass

@@ -9,14 +9,14 @@ from functools import cache
 import torch
 from torch import nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import reserve_table
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.placement import free as free_unused
 from blockskip.memory.planning.search import desktop_gib
 
 log = logging.getLogger(__name__)
-GIB = 1024**3
 CONTEXT_GIB = (0.15, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
 
 
@@ -36,7 +36,7 @@ def cap(device: torch.device, budget_gib: float) -> float:
     ours = free + held + context
     limit = allowed_gib(budget_gib, ours, context)
     if limit <= 0:
-        raise UserError(
+        raise OutOfMemory(
             f"Only {ours:.1f} GiB of the graphics card are free, which is too little.",
             "Close other programs that use the card, then resume.",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import NotFound, UserError, WrongState, command
 from blockskip.runs.run import Run, step_of
 
 
@@ -43,7 +43,7 @@ def lora_file(run: Run, step: int | None = None) -> Path:
         raise _nothing(run)
     step = known[-1] if step is None else step
     if step not in known:
-        raise UserError(
+        raise NotFound(
             f"Step {step} of run “{run.name}” is not kept.",
             f"These are: {', '.join(map(str, known))}.",
         )
@@ -52,7 +52,7 @@ def lora_file(run: Run, step: int | None = None) -> Path:
 
 
 def _nothing(run: Run) -> UserError:
-    return UserError(
+    return WrongState(
         f"Run “{run.name}” has no checkpoint yet.",
         f"Let it train first: {command('resume')} {run.name}",
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, WrongState
 
 COMMANDS = ("pause", "stop", "preview")
 MAX_PROMPT = 500  # characters
@@ -25,7 +25,7 @@ def order(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
     if word == "preview":
         waiting = _read(path)
         if waiting.get("command") in ("pause", "stop"):
-            raise UserError("This run is about to end.", "Resume it first.")
+            raise WrongState("This run is about to end.", "Resume it first.")
         wanted = [*waiting.get("prompts", []), *wanted]
     files.write_json(path, {"command": word, "prompts": wanted})
 
@@ -47,13 +47,13 @@ def checked_prompt(prompt: str) -> str:
     with characters that cannot be seen."""
     prompt = prompt.strip()
     if not prompt:
-        raise UserError("The picture has no description.", "Write what it should show.")
+        raise BadInput("The picture has no description.", "Write what it should show.")
     if len(prompt) > MAX_PROMPT:
-        raise UserError(
+        raise BadInput(
             f"The description has {len(prompt)} characters.", f"Use at most {MAX_PROMPT}."
         )
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in prompt):
-        raise UserError(
+        raise BadInput(
             "The description has line breaks or characters that cannot be seen.",
             "Write it on one line.",
         )

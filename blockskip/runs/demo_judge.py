@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blockskip.core import safetensors_files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, BadInput, BadPhoto, UserError, command
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row
 from blockskip.data.demo_vocabulary import (
@@ -171,13 +171,13 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     from safetensors.torch import load_file
 
     if not path.exists():
-        raise UserError(
+        raise BadFile(
             f"The demo model's judge is missing ({path}).",
             f"Download BlockSkip Studio again, or make it: {command('lab pretrain-demo')}",
         )
     facts = safetensors_files.read_metadata(path).get("judge")
     if facts is None:
-        raise UserError(f"{path.name} is not a judge.", "Name the file judge.safetensors.")
+        raise BadFile(f"{path.name} is not a judge.", "Name the file judge.safetensors.")
     net = JudgeNet()
     net.load_state_dict(
         {
@@ -191,7 +191,7 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
 def read_judged(run: Run) -> tuple[Judge, list[Image.Image]]:
     """The judge and a run's photos. Raises UserError for a run on a model that it cannot judge."""
     if not model_row(run.settings().model).demo:
-        raise UserError(
+        raise BadInput(
             f"Run “{run.name}” trains {run.settings().model}, which the demo judge cannot judge.",
             "Evaluate a run on the demo model.",
         )
@@ -202,7 +202,7 @@ def read_judged(run: Run) -> tuple[Judge, list[Image.Image]]:
         except UserError:  # named when the run began
             continue
     if not photos:
-        raise UserError(
+        raise BadPhoto(
             f"Run “{run.name}” has no photo that can be opened.",
             "Restore the run's folder photos/.",
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from blockskip.core import processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError
 from blockskip.runs import image_requests
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, list_runs
@@ -40,7 +40,7 @@ def work(run: Run) -> None:
 
 
 def _unexpected(run: Run, error: Exception) -> UserError:
-    return UserError(
+    return Unexpected(
         f"The picture could not be made ({type(error).__name__}).",
         f"Ask for it again. Details: {run.folder / 'painter.log'}",
     )

@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState
 from blockskip.runs import checkpoints, control
 from blockskip.runs.run import Run, list_runs
 
@@ -77,12 +78,12 @@ def ask(
     made, and for what cannot be sampled."""
     for other in [run, *list_runs()]:
         if other.worker() is not None:
-            raise UserError(
+            raise WrongState(
                 f"Run “{other.name}” is training: there is room for one model at a time.",
                 "Pause it, or wait until it is done.",
             )
         if other.folder != run.folder and other.painter() is not None:
-            raise UserError(
+            raise WrongState(
                 f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
             )
     checkpoints.lora_file(run, step)
@@ -96,11 +97,11 @@ def write(run: Run, prompt: str, seed: int, strength: float, step: int) -> Pictu
     """Put a request down, whoever fulfils it. Raises UserError for what cannot be sampled."""
     prompt = control.checked_prompt(prompt)
     if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
-        raise UserError(
+        raise BadInput(
             f"A strength of {strength:g} cannot be used.", f"Choose 0 to {MAX_STRENGTH:g}."
         )
     if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"The seed {seed} cannot be used.", f"Choose 0 to {MAX_SEED}.")
+        raise BadInput(f"The seed {seed} cannot be used.", f"Choose 0 to {MAX_SEED}.")
     now = time.time()
     last = max((int(folder.name[:13]) for folder in _folders(run)), default=0)
     # names tell the order, also where clocks are coarse
@@ -149,13 +150,13 @@ def cancel(run: Run) -> int:
 def delete(run: Run, id: str) -> None:
     """Delete a request and its pictures; one that is gone already is fine. Raises UserError."""
     if not _ID.fullmatch(id):
-        raise UserError(f"There is no picture called “{id}”.", "Choose one of those shown.")
+        raise NotFound(f"There is no picture called “{id}”.", "Choose one of those shown.")
     try:
         shutil.rmtree(run.pictures_dir / id)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise UserError(
+        raise BadFile(
             f"{error.filename or id} could not be deleted.",
             "Close programs that show it, then delete it again.",
         ) from error
@@ -210,7 +211,7 @@ def _put(picture: Picture, name: str, data: bytes) -> None:
         files.write_bytes(picture.folder / name, data)
 
 
-def _update(picture: Picture, **changes: object) -> None:
+def _update(picture: Picture, **changes: Any) -> None:
     if (picture.folder / "request.json").exists():
         _save(replace(_read(picture.folder) or picture, **changes))
 

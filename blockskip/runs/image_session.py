@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from PIL import Image
 
 from blockskip.core import safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, OutOfMemory
 from blockskip.memory.planning.oom_fallback import ran_out
 from blockskip.runs import checkpoints
 from blockskip.runs.run import Run
@@ -23,7 +22,7 @@ def kept_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
     """The LoRA of a step, None: the last. Raises UserError when it is not kept, or another run's."""
     path = checkpoints.lora_file(run, step)
     if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
-        raise UserError(
+        raise BadFile(
             f"{path.name} belongs to another run or to other photos.",
             "Delete it, or put back what was there.",
         )
@@ -37,7 +36,7 @@ def _room() -> Iterator[None]:
     except RuntimeError as error:
         if not ran_out(error):
             raise
-        raise UserError(
+        raise OutOfMemory(
             "The graphics card has too little free memory for a picture.",
             "Close other programs that use the card, then try again.",
         ) from error
@@ -53,7 +52,7 @@ class ImageSession(LoadedModel):
     def __init__(self, run: Run, exact: bool = False) -> None:
         self.run, settings = run, run.settings()
         with _room():
-            super().__init__(replace(settings, preview_speed="exact") if exact else settings)
+            super().__init__(settings.changed(preview_speed="exact") if exact else settings)
         self.lora = self.add_lora(settings)
 
     def generate(

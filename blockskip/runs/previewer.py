@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core import files, stages
+from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
 from blockskip.core.flow_matching import generator
@@ -22,6 +23,9 @@ from blockskip.runs import image_requests
 from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.lora import restore, snapshot
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class Previewer:
             self._own(requests, lora, untrained)
 
         self._attempt(step, work)
-        why = UserError("The picture could not be made.", "Training goes on; ask for it again.")
+        why = Unexpected("The picture could not be made.", "Training goes on; ask for it again.")
         with suppress(UserError):  # a full disk
             image_requests.fail(self.run, requests, why)
 
@@ -82,7 +86,7 @@ class Previewer:
             log.exception("preview at step %d", step)
             if not ran_out(error):
                 self._say(step, type(error).__name__)
-            elif (smaller := eased(self.model.settings, "preview")) is None:
+            elif (smaller := eased(self.model.settings, stages.PREVIEW)) is None:
                 self._say(step, "the card has too little memory")
         free()
         self.report.broken_in = ""  # it is said or mended, and over
@@ -103,14 +107,14 @@ class Previewer:
         if not texts:
             return
         seeds = preview_seeds(s, len(texts))
-        with self.report.stage("preview"):
-            self.report.progress("preview", 0, len(texts))
+        with self.report.stage(stages.PREVIEW):
+            self.report.progress(stages.PREVIEW, 0, len(texts))
             images = self.model.sample_prompts(texts, seeds)
             written = write_previews(images, texts, seeds, self.folder(step))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
                 self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
-            self.report.progress("preview", len(texts), len(texts))
+            self.report.progress(stages.PREVIEW, len(texts), len(texts))
 
     def _own(self, requests: Sequence[image_requests.Picture], lora: dict, untrained: dict) -> None:
         num, now = len(requests), snapshot(lora)
@@ -119,10 +123,10 @@ class Previewer:
             restore(lora, now if strength else untrained)
             return self.model.sample_prompts(prompts, seeds)
 
-        with self.report.stage("preview"):
-            self.report.progress("preview", 0, num)
+        with self.report.stage(stages.PREVIEW):
+            self.report.progress(stages.PREVIEW, 0, num)
             try:
                 image_requests.fulfil(self.run, requests, paint)
             finally:
                 restore(lora, now)
-            self.report.progress("preview", num, num)
+            self.report.progress(stages.PREVIEW, num, num)

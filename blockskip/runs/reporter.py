@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from blockskip.core.events import Event, Note, Peak, Progress
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.planning.requirements import Need
 from blockskip.memory.usage_peaks import Disk, Heat, Peaks
@@ -47,7 +48,7 @@ class Reporter:
     def _look(self) -> None:
         """Memory, room and heat now."""
         if time.monotonic() - self._folder > FOLDER_S:
-            self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / monitor.GIB
+            self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / GIB
         now = monitor.memory_event(self.run.folder, self._run_gib)
         self.peaks.look(now.rss_gib)
         self.run.append(now)

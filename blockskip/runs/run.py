@@ -26,7 +26,7 @@ import tomli_w
 
 from blockskip import __version__
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
@@ -34,6 +34,8 @@ from blockskip.runs import control, event_log
 
 # a worker says Started first, and these only while it works: no need to look back as far as that
 _WORKING = (Started, Progress, Loss, Memory)
+# of a run folder: 1 has the fields of the execution plan among the settings (0e42927 and before)
+FORMAT = 2
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -88,27 +90,33 @@ class Run:
         return self.folder / "exports"
 
     def info(self) -> dict:
-        """All of run.toml: settings, started, versions, photos. Raises UserError when
-        unreadable."""
+        """All of run.toml: format, settings, started, versions, photos. Raises UserError when it is
+        unreadable, or of a later version of this program."""
         try:
-            return tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
+            found = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise UserError(
+            raise BadFile(
                 f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
             ) from error
+        if found.get("format", 1) > FORMAT:
+            raise BadFile(
+                f"Run “{self.name}” was made by a later version of BlockSkip Studio.",
+                "Update BlockSkip Studio.",
+            )
+        return found
 
     def settings(self) -> Settings:
         """As the user chose them, with what was eased since memory ran out, and the steps it was
         given later."""
         info = self.info()
         changed = info.get("eased", {}) | info.get("lengthened", {})
-        return settings_from_dict(info["settings"] | changed)
+        return settings_from_dict(info["settings"]).changed(**changed)
 
     def ease(self, settings: Settings) -> None:
         """Go on with `settings` from now on. What the run was begun with stays on record: its
         files are known by it."""
-        info, now = self.info(), settings_to_dict(settings)
-        begun = settings_to_dict(settings_from_dict(info["settings"]))
+        info, now = self.info(), settings.flat()
+        begun = settings_from_dict(info["settings"]).flat()
         eased = {k: v for k, v in now.items() if v != begun[k] and k != "steps"}
         self.write_info(info | {"eased": eased})
 
@@ -161,9 +169,9 @@ class Run:
         """
         state = self.state()
         if state == "running":
-            raise UserError(f"Run “{self.name}” is running.", "Watch it in the studio.")
+            raise WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
         if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
-            raise UserError(
+            raise WrongState(
                 f"Run “{self.name}” is done.",
                 f"Give it more steps: {command('resume')} {self.name} --steps N",
             )
@@ -186,10 +194,10 @@ class Run:
         UserError when it is being worked on, or has learnt as many steps already.
         """
         if self.worker() is not None:
-            raise UserError(f"Run “{self.name}” is running.", "Pause it first.")
+            raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
         learnt = self.step()
         if steps <= learnt:
-            raise UserError(
+            raise BadInput(
                 f"Run “{self.name}” has learnt {learnt} steps already.",
                 f"Choose more than {learnt} steps in all.",
             )
@@ -206,7 +214,7 @@ class Run:
         instead of the run's own. Raises UserError if nothing runs, it was told to end, or a prompt
         cannot be used."""
         if self.worker() is None:
-            raise UserError(
+            raise WrongState(
                 f"Run “{self.name}” is not running ({self.state()}).",
                 "Resume it first." if self.state() in RESUMABLE else "",
             )
@@ -245,7 +253,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     started = datetime.datetime.now().astimezone()
     folder = run_folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
     if folder.exists():
-        raise UserError(
+        raise BadInput(
             f"There is already a run called “{folder.name}” ({folder}).",
             f"Choose another name with --out, or go on with it: {command('resume')} {folder.name}",
         )
@@ -260,6 +268,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
                     shutil.copyfile(photo.with_suffix(suffix), target.with_suffix(suffix))
         run.write_info(
             {
+                "format": FORMAT,
                 "version": __version__,
                 "started": started.isoformat(timespec="seconds"),
                 "settings": settings_to_dict(settings),
@@ -279,7 +288,7 @@ def find_run(name: str) -> Run:
     folder = run_folder(name)
     if not (folder / "run.toml").exists():
         known = ", ".join(run.name for run in list_runs()[:5])
-        raise UserError(
+        raise NotFound(
             f"There is no run called “{name}”.",
             f"The latest runs are: {known}." if known else "No run has been made yet.",
         )
@@ -302,7 +311,7 @@ def run_folder(name: str) -> Path:
     if path.is_absolute() or len(path.parts) > 1:
         return path.resolve()
     if not _safe(name) or _safe(name) != name:
-        raise UserError(
+        raise BadInput(
             f"“{name}” cannot be the name of a run.",
             "Use letters, digits, spaces, dots, dashes and underscores.",
         )

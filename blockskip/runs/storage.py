@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
+from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 
 
@@ -46,7 +47,7 @@ def usage() -> Usage:
         "runs_gib": _size(runs_dir()),
         "caches_gib": caches,
     }
-    return Usage(drive=str(drive), **{name: size / 2**30 for name, size in sizes.items()})
+    return Usage(drive=str(drive), **{name: size / GIB for name, size in sizes.items()})
 
 
 def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
@@ -54,10 +55,10 @@ def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[st
     drive where models and runs are kept, together with the quantised blocks that are there already:
     the next run uses them again. Raises UserError when that drive is not there."""
     if ram_gib is None:
-        ram_gib = round(psutil.virtual_memory().total / 2**30, 1)
+        ram_gib = round(psutil.virtual_memory().total / GIB, 1)
     if disk_gib is None:
         free = files.free_bytes(data_dir()) + _size(data_dir() / QUANTISED_CACHE)
-        disk_gib = round(free / 2**30, 1)
+        disk_gib = round(free / GIB, 1)
     return {"ram_gib": ram_gib, "disk_gib": disk_gib}
 
 
@@ -75,9 +76,9 @@ def rename(name: str, new_name: str) -> Run:
     """Give a run another name. Raises UserError when it is running or the name is taken."""
     run, target = find_run(name), run_folder(new_name)
     if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+        raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
     if target.exists():
-        raise UserError(f"There is already a run called “{target.name}”.", "Choose another name.")
+        raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
     processes.end(run.painter())
     files.replace(run.folder, target)
     return Run(target)
@@ -88,13 +89,13 @@ def delete(name: str) -> int:
     running."""
     run = find_run(name)
     if run.worker() is not None:
-        raise UserError(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+        raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
     processes.end(run.painter())
     freed = run.size_bytes()
     try:
         shutil.rmtree(run.folder)
     except OSError as error:
-        raise UserError(
+        raise BadFile(
             f"{error.filename or run.folder} could not be deleted.",
             "Close programs that show it, then delete the run again.",
         ) from error

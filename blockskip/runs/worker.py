@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from blockskip.core import events, files, presets, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core import events, files, presets, safetensors_files, stages
+from blockskip.core.errors import BadFile
 from blockskip.core.events import Done, Note, Saved
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo, find_photos, read_photos
@@ -33,6 +34,9 @@ from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run, step_of
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.trainer import Trainer, TrainingData
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
@@ -80,10 +84,10 @@ class Worker:
     def _stages(self, newest: list[Path]) -> None:
         photos = self._photos()
         source = sources.find_model(self.row)
-        with self.report.stage("load"):
+        with self.report.stage(stages.LOAD):
             fingerprint = self._fingerprint(photos, source)
             model = LoadedModel(
-                self.settings, source, lambda n, total: self._progress("load", n, total)
+                self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
         data = self._encode(model, photos, fingerprint)
         trainer = Trainer(
@@ -94,7 +98,7 @@ class Worker:
             self.device,
             self.run.cache_dir,
             fingerprint,
-            lambda n, total: self._progress("residuals", n, total),
+            lambda n, total: self._progress(stages.RESIDUALS, n, total),
             self.report.stage,
         )
         if newest:
@@ -124,7 +128,7 @@ class Worker:
             raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
 
     def _photos(self) -> list[Photo]:
-        with self.report.stage("photos"):
+        with self.report.stage(stages.PHOTOS):
             good, bad = read_photos(
                 find_photos([self.run.photos_dir]), self.settings.subject_caption
             )
@@ -132,13 +136,13 @@ class Worker:
                 self.report.say(
                     Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
                 )
-            self.report.progress("photos", len(good), len(good))
+            self.report.progress(stages.PHOTOS, len(good), len(good))
         return good
 
     def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
         # bytes of big files seen for the first time: minutes, on a slow disk
-        model = source.fingerprint(lambda n, total: self._progress("load", n, total))
+        model = source.fingerprint(lambda n, total: self._progress(stages.LOAD, n, total))
         identity = {
             "model_fingerprint": model,
             "photos": [_identity(photo) for photo in photos],
@@ -146,7 +150,7 @@ class Worker:
         recorded = {key: self.info[key] for key in identity if key in self.info}
         if recorded and recorded != identity:
             what = "photos" if recorded["photos"] != identity["photos"] else "model"
-            raise UserError(
+            raise BadFile(
                 f"The {what} of run “{self.run.name}” changed since it began.",
                 "Put them back as they were, or start a new run.",
             )
@@ -159,22 +163,22 @@ class Worker:
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
         prompts = [*dict.fromkeys(settings.preview_prompts), ""]
-        with self.report.stage("text"):
+        with self.report.stage(stages.TEXT):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts]))
             text = model.encode(wanted)
             model.remember(prompts, text.rows([wanted.index(p) for p in prompts]))
-            self.report.progress("text", len(wanted), len(wanted))
+            self.report.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
         stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
-        with self.report.stage("latents"):
+        with self.report.stage(stages.LATENTS):
             if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
 
                 latents = load(path.read_bytes())["latents"]
             else:
                 latents = model.encode_draws(
-                    photos, draws, lambda n, total: self._progress("latents", n, total)
+                    photos, draws, lambda n, total: self._progress(stages.LATENTS, n, total)
                 )
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free()
@@ -195,7 +199,7 @@ class Worker:
         if trainer.step == 0:
             preview()
         first, began, spill = trainer.step, time.perf_counter(), Spill()
-        with self.report.stage("train"):
+        with self.report.stage(stages.TRAIN):
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
@@ -210,7 +214,7 @@ class Worker:
                 if order := self.run.take_order(("preview",)):
                     preview(order.get("prompts", ()))
                 self.report.progress(
-                    "train", loss.step, settings.steps, each * (settings.steps - loss.step)
+                    stages.TRAIN, loss.step, settings.steps, each * (settings.steps - loss.step)
                 )
                 if not final:
                     self._heed()
@@ -242,12 +246,12 @@ class Worker:
             )
 
     def _export(self, step: int) -> str:
-        with self.report.stage("export"):
-            self.report.progress("export", 0, 1)
+        with self.report.stage(stages.EXPORT):
+            self.report.progress(stages.EXPORT, 0, 1)
             exported = results.export_run(self.run)
             relative = exported.path.relative_to(self.run.folder).as_posix()
             self.report.say(Saved(kind="export", path=relative, step=step))
-            self.report.progress("export", 1, 1)
+            self.report.progress(stages.EXPORT, 1, 1)
         return relative
 
     def _finish(self, trainer: Trainer) -> None:
@@ -277,5 +281,5 @@ def _identity(photo: Photo) -> dict:
 
 def _disk_gib(settings: Settings) -> float:
     """What the run's folder will take; quantised weights are elsewhere, and there before training."""
-    needs = planned(replace(settings, precision="full"))
+    needs = planned(settings.changed(precision="full"))
     return sum(need.disk_gib for need in needs.values())

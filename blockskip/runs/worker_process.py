@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from blockskip.core import events
-from blockskip.core.errors import UserError
+from blockskip.core import events, stages
+from blockskip.core.errors import OutOfMemory, Unexpected, UserError
 from blockskip.core.events import Failed, Note
 from blockskip.core.power import keep_awake
 from blockskip.memory.placement import free
@@ -21,10 +21,10 @@ from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
 _DOING = {
-    "text": "reading the captions",
-    "latents": "turning photos into latents",
-    "residuals": "computing the skipped blocks",
-    "train": "training",
+    stages.TEXT: "reading the captions",
+    stages.LATENTS: "turning photos into latents",
+    stages.RESIDUALS: "computing the skipped blocks",
+    stages.TRAIN: "training",
 }
 
 
@@ -48,7 +48,7 @@ def _ran_out(run: Run) -> str:
         if not ran_out(error):
             raise
         log.exception("out of graphics memory")
-        return worker.report.broken_in or "train"
+        return worker.report.broken_in or stages.TRAIN
     return ""
 
 
@@ -56,7 +56,7 @@ def _give_way(run: Run, stage: str) -> None:
     doing = _DOING.get(stage, "loading the model")
     smaller = eased(run.settings(), stage)
     if smaller is None:
-        raise UserError(
+        raise OutOfMemory(
             f"The graphics card has too little free memory for {doing}.",
             "Close other programs that use the card, or start a run with another budget; then "
             "resume.",
@@ -74,16 +74,15 @@ def _give_way(run: Run, stage: str) -> None:
     )
 
 
-def _unexpected(run: Run, error: Exception) -> Failed:
+def _unexpected(run: Run, error: Exception) -> UserError:
     # torch says that RAM is out with a RuntimeError of its own
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return Failed(
-            title="There was not enough RAM for this run.",
-            remedy="Close other programs, then resume.",
+        return OutOfMemory(
+            "There was not enough RAM for this run.", "Close other programs, then resume."
         )
-    return Failed(
-        title=f"Training stopped on an unexpected error ({type(error).__name__}).",
-        remedy=f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+    return Unexpected(
+        f"Training stopped on an unexpected error ({type(error).__name__}).",
+        f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
     )
 
 
@@ -102,11 +101,11 @@ def main(folder: str) -> int:
         return 130
     except UserError as error:
         log.exception("failed")
-        failed = Failed(title=error.title, remedy=error.remedy)
+        failed = error
     except Exception as error:
         log.exception("failed")
         failed = _unexpected(run, error)
-    run.append(failed)
+    run.append(Failed(title=failed.title, remedy=failed.remedy, kind=failed.kind))
     return 1
 
 

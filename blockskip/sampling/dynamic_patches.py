@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ class Dynamic:
         own, plain = vars(self.model).get("forward"), self.model.forward
         names = list(inspect.signature(type(self.model).forward).parameters)[1:]
 
-        def forward(*given: object, **named: object) -> object:
+        def forward(*given: Any, **named: Any) -> Any:
             return self.forward(plain, dict(zip(names, given, strict=False)) | named)
 
         self.forget()

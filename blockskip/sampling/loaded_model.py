@@ -54,7 +54,7 @@ class LoadedModel:
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Install the LoRA of a run with these settings, as it is before training; returns its
         parameters by name."""
-        span = Span(settings.front, settings.back)
+        span = Span(settings.plan.front, settings.plan.back)
         lora = add_lora(
             self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
         )
@@ -63,7 +63,7 @@ class LoadedModel:
 
     def encode(self, captions: Sequence[str]) -> Text:
         """Encode captions, one row each, on the CPU."""
-        tokens = self.settings.text_tokens
+        tokens = self.settings.plan.text_tokens
         return encode.encode_captions(self.family, self.pipe, captions, tokens, self.device)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
@@ -110,8 +110,8 @@ class LoadedModel:
             Sampling(s.preview_px, steps or s.preview_steps, s.preview_guidance),
             seeds,
             self.device,
-            s.preview_batch,
-            s.preview_tiled,
+            s.plan.preview_batch,
+            s.plan.preview_tiled,
             cache=cache,
             dynamic=dynamic,
         )

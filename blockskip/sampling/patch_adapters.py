@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
 from blockskip.core import safetensors_files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, command
 from blockskip.memory.block_wrappers import Apart
 from blockskip.memory.placement import replaced
 from blockskip.models.families.base import Family
@@ -235,7 +235,7 @@ def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
 def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse], dict]:
     """Adapters by factor, and the facts beside them. Raises UserError when the file is another
     model's, or none of ours."""
-    wrong = UserError(
+    wrong = BadFile(
         f"{path.name} holds no patch schedule for this model.",
         f"Make one: {command('lab distil')}",
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
-from diffusers import FirstBlockCacheConfig
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig
 from PIL import Image
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from blockskip.memory.layerwise import beside, layerwise
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.sampling import dynamic_patches, patch_adapters
-from blockskip.sampling.step_cache import cached, step_cache
+from blockskip.sampling.step_cache import CacheConfig, cached, step_cache
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ TILE_PX = 512
 @torch.no_grad()
 def sample(
     family: Family,
-    pipe: object,
+    pipe: DiffusionPipeline,
     text: Text,
     negative: Text,
     sampling: Sampling,
@@ -37,7 +38,7 @@ def sample(
     device: torch.device,
     rows: int = TOGETHER,
     tiled: bool = False,
-    cache: object | None = None,
+    cache: CacheConfig | None = None,
     dynamic: dynamic_patches.Dynamic | None = None,
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
@@ -71,11 +72,11 @@ def sample(
     return images
 
 
-def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, object]:
+def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, Any]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
-    cached = {"cache": step_cache(settings.model, settings.preview_speed, steps)}
+    cached = {"cache": step_cache(settings.model, settings.plan.preview_speed, steps)}
     try:
-        found = settings.preview_speed == "fastest" and dynamic_patches.calibrated(
+        found = settings.plan.preview_speed == "fastest" and dynamic_patches.calibrated(
             settings.model, steps
         )
         if not found:
@@ -101,7 +102,7 @@ def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> It
             return
         whole = vae.decode
 
-        def decode(latents: Tensor, **how: object) -> object:
+        def decode(latents: Tensor, **how: bool) -> tuple[Tensor]:
             with resident(device, vae):
                 parts = [
                     whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from diffusers import FirstBlockCacheConfig
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig, MagCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models import CacheMixin
 from torch import Tensor, nn
@@ -28,8 +29,11 @@ from blockskip.models.families.base import Family
 from blockskip.models.families.streams import flat
 from blockskip.sampling.key_steps import KeySteps
 
+# the library's caches that hang on blocks, and ours
+CacheConfig = FirstBlockCacheConfig | MagCacheConfig | KeySteps
 
-def step_cache(model: str, speed: str, steps: int) -> FirstBlockCacheConfig | KeySteps | None:
+
+def step_cache(model: str, speed: str, steps: int) -> CacheConfig | None:
     """What makes previews of a model with so many sampling steps that quick: its key steps where they
     were measured, else the library's step cache; None: every step is computed."""
     if keys := key_steps(model, speed, steps):
@@ -39,12 +43,13 @@ def step_cache(model: str, speed: str, steps: int) -> FirstBlockCacheConfig | Ke
 
 
 @contextmanager
-def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cache | None]:
+def cached(
+    pipe: DiffusionPipeline, family: Family, config: CacheConfig | None
+) -> Iterator[Cache | None]:
     """Inside, `pipe` samples one batch of pictures with a step cache; its transformer's blocks must
     be `Layerwise`.
 
-    config: the library's, of a cache that hangs on blocks (FirstBlockCacheConfig, MagCacheConfig), or
-    KeySteps; None: nothing changes. All pictures of the batch rest together, or none. What is kept
+    Without a `config` nothing changes. All pictures of the batch rest together, or none. What is kept
     waits where the streams wait: of FirstBlockCache three tensors of the image stream's size for
     each of the calls that a step makes (guidance may need two), of key steps one, and another one
     while a step works.
@@ -68,7 +73,7 @@ def cached(pipe: object, family: Family, config: object | None) -> Iterator[Cach
 class Cache(nn.Module, CacheMixin):
     """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
 
-    def __init__(self, blocks: tuple[Layerwise, ...], config: object) -> None:
+    def __init__(self, blocks: tuple[Layerwise, ...], config: CacheConfig) -> None:
         super().__init__()
         self.kept, last = Kept(), len(blocks) - 1
         planned = isinstance(config, KeySteps)
@@ -95,7 +100,7 @@ class Cache(nn.Module, CacheMixin):
         """The model's forward, which one step may call more than once (for guidance): the first call
         is compared with the first ones of other steps, and so on. Not every pipeline says which."""
 
-        def call(*given: object, **more: object) -> object:
+        def call(*given: Any, **more: Any) -> Any:
             self.kept.call += 1
             with self.cache_context(f"call {self.kept.call}"):
                 return forward(*given, **more)
@@ -105,7 +110,7 @@ class Cache(nn.Module, CacheMixin):
     def stepping(self, step: Callable) -> Callable:
         """The scheduler's step, after which calls are counted anew."""
 
-        def after(*given: object, **more: object) -> object:
+        def after(*given: Any, **more: Any) -> Any:
             self.kept.step, self.kept.call = self.kept.step + 1, 0
             return step(*given, **more)
 

@@ -13,12 +13,20 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import (
+    BadInput,
+    BadPhoto,
+    ModelMissing,
+    NotFound,
+    Unexpected,
+    UserError,
+    WrongState,
+)
 from blockskip.core.paths import data_dir
-from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan, PreviewSpeed, Settings
 from blockskip.data import captions, photos
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run, list_runs
@@ -33,11 +41,15 @@ def log_path() -> Path:
     return data_dir() / "studio.log"
 
 
-def told(fn: Callable) -> Callable:
-    """Problems become one message in plain words; what nobody expected is written to the log."""
+def told(fn: Callable, programs: bool = False) -> Callable:
+    """Problems become one message in plain words; what nobody expected is written to the log.
+
+    programs: of those that the API answers, the message's title is the kind (core/errors.py); on the
+    page it stays Gradio's own.
+    """
 
     @functools.wraps(fn)
-    def wrapper(*args: object, **kwargs: object) -> object:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         import gradio as gr
 
         try:
@@ -45,13 +57,15 @@ def told(fn: Callable) -> Callable:
         except UserError as error:
             raise gr.Error(
                 html.escape(f"{error.title} {error.remedy}".strip()),
+                title=error.kind if programs else "Error",
                 duration=12,
                 print_exception=False,
             ) from error
         except Exception as error:
             log.exception("%s failed", fn.__name__)
             text = strings.GENERAL_ERROR.format(log=log_path())
-            raise gr.Error(html.escape(text), print_exception=False) from error
+            kind = Unexpected.__name__ if programs else "Error"
+            raise gr.Error(html.escape(text), title=kind, print_exception=False) from error
 
     return wrapper
 
@@ -69,7 +83,7 @@ def kind_word(kind: str | None) -> str:
 
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
-    kept = {"kind": "cat", "name": "", "speed": Settings.preview_speed}
+    kept = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
     kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     given = draft.load().answers
     kept |= {key: value for key, value in given.items() if _usable(key, value)}
@@ -111,11 +125,11 @@ def choose(given: dict, photos_count: int) -> Settings:
     """Settings from the answers. Raises UserError for what is missing or cannot work."""
     trigger, class_name = trigger_word(given["name"]), kind_word(given["kind"])
     if not class_name:
-        raise UserError(strings.NO_KIND, strings.NO_KIND_REMEDY)
+        raise BadInput(strings.NO_KIND, strings.NO_KIND_REMEDY)
     if not trigger:
-        raise UserError(strings.NO_NAME, strings.NO_NAME_REMEDY)
+        raise BadInput(strings.NO_NAME, strings.NO_NAME_REMEDY)
     if trigger == class_name:
-        raise UserError(strings.WORDING_SAME, strings.NO_NAME_REMEDY)
+        raise BadInput(strings.WORDING_SAME, strings.NO_NAME_REMEDY)
     found = plans.plan_for(given, trigger, class_name, photos_count)
     if found.plan is None:
         raise found.error
@@ -131,7 +145,7 @@ def train(
     steps: float | None,
     seed: float | None,
     rank: float | None,
-    speed: Literal[tuple(PREVIEW_SPEEDS)],
+    speed: PreviewSpeed,
     anyway: bool,
 ) -> str:
     """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
@@ -147,9 +161,9 @@ def train(
         given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
-            raise UserError(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
+            raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
         if presets.model_row(settings.model).demo and own and not anyway:
-            raise UserError(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
+            raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
         _refuse_absent(settings.model)
         if uploads:
             run = _create_from_uploads(settings, uploads)
@@ -203,7 +217,7 @@ def extend(run: str, steps: int) -> str:
         found = find(run)
         done = run_state.watch(found).step
         if not steps or int(steps) <= done:
-            raise UserError(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
+            raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
         found.lengthen(int(steps))
         run_state.start(found)
     return run
@@ -246,7 +260,7 @@ def find(name: str) -> Run:
     """A run by its name; paths are not accepted here. Raises UserError when there is none."""
     found = next((run for run in list_runs() if run.name == name), None)
     if found is None:
-        raise UserError(strings.NO_RUN, strings.NO_RUN_REMEDY)
+        raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
     return found
 
 
@@ -274,14 +288,14 @@ def again(run: str) -> None:
         steps=settings.steps,
         rank=settings.rank,
         seed=settings.seed,
-        speed=settings.preview_speed,
+        speed=settings.plan.preview_speed,
     )
 
 
 def _refuse_when_busy() -> None:
     busy = run_state.running()
     if busy is not None:
-        raise UserError(
+        raise WrongState(
             f"“{run_preferences.pet_name(busy)}” is being trained.", strings.BUSY_REMEDY
         )
 
@@ -292,13 +306,13 @@ def _refuse_absent(model: str) -> None:
         sources.find_model(row)
     except UserError as error:
         title = strings.MODEL_MISSING.format(title=row.title)
-        raise UserError(title, strings.MODEL_MISSING_REMEDY) from error
+        raise ModelMissing(title, strings.MODEL_MISSING_REMEDY) from error
 
 
 def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:
     good, bad = photos.read_photos([Path(path) for path in uploads], settings.subject_caption)
     if not good:
-        raise UserError("; ".join(f"{r.name}: {r.reason}" for r in bad), strings.NO_PHOTOS_REMEDY)
+        raise BadPhoto("; ".join(f"{r.name}: {r.reason}" for r in bad), strings.NO_PHOTOS_REMEDY)
     with tempfile.TemporaryDirectory(dir=data_dir()) as folder:
         clean = []
         for photo in good:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from blockskip import __version__
 from blockskip.core import files, paths
-from blockskip.core.errors import UserError
+from blockskip.core.errors import from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.studio import strings
 
@@ -60,7 +60,7 @@ def main(
     except OSError as error:
         told = files.disk_error(data, error)
         if paths.memo().exists():  # chosen on the page: the way back must not need the page
-            told = UserError(told.title, strings.DATA_GONE.format(memo=paths.memo()))
+            told = from_kind(told.kind, told.title, strings.DATA_GONE.format(memo=paths.memo()))
         raise told from error
     _start_log(data)
     open_already = running_url(data)
@@ -139,7 +139,7 @@ def launch(port: int, data: Path) -> tuple[object, str]:
         app_kwargs={
             "middleware": guard.middleware(),
             "routes": [hello, *pictures.routes()],
-            **{page: None for page in ("docs_url", "redoc_url", "openapi_url")},
+            **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
     url = f"http://{HOST}:{port}/"

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _work(key: tuple, words: list[str], then: Callable[[], object] | None) -> No
             then()
     except Exception as problem:
         log.exception("%s failed", words)
-        error = problem if isinstance(problem, UserError) else UserError(str(problem))
+        error = problem if isinstance(problem, UserError) else Unexpected(str(problem))
     with _lock:
         _running.discard(key)
         if error:
@@ -93,6 +93,6 @@ def _said(output: str, words: list[str]) -> UserError:
     """What a command says of its failure with --json."""
     try:
         told = json.loads(output.strip().splitlines()[-1])
-        return UserError(told["error"], told.get("remedy", ""))
+        return from_kind(told["kind"], told["error"], told["remedy"])
     except (ValueError, KeyError, IndexError):
-        return UserError(f"{words[0]} ended with an error.", "Details are in studio.log.")
+        return Unexpected(f"{words[0]} ended with an error.", "Details are in studio.log.")

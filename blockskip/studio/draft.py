@@ -87,7 +87,7 @@ def features(file: str) -> photo_features.Features:
     return photo_features.features(photos_dir() / file, photos_dir().parent / "features")
 
 
-def answer(**answers: object) -> None:
+def answer(**answers: str | float | None) -> None:
     """Keep what was chosen on the page."""
     with _lock:
         old = load()

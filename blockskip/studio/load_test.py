@@ -18,7 +18,8 @@ from pathlib import Path
 
 from PIL import Image as Picture
 
-from blockskip.core import events, files, processes
+from blockskip.core import events, files, processes, stages
+from blockskip.core.settings import Settings
 from blockskip.memory.planning import planner
 from blockskip.runs.run import Run, create_run
 
@@ -75,11 +76,11 @@ def measure(folder: Path, count: int, ticks: int) -> dict:
     }
 
 
-def _step(step: int, settings: object, chance: random.Random) -> list[events.Event]:
+def _step(step: int, settings: Settings, chance: random.Random) -> list[events.Event]:
     now = 1.8e9 + step
     return [
         events.Loss(step=step, loss=0.3 + chance.random(), seconds=0.5, time=now),
-        events.Progress(stage="train", n=step, total=settings.steps, eta_s=100.0, time=now),
+        events.Progress(stage=stages.TRAIN, n=step, total=settings.steps, eta_s=100.0, time=now),
         events.Memory(
             rss_gib=1 + chance.random(),
             ram_used_gib=7 + chance.random(),

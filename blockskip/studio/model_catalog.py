@@ -10,6 +10,7 @@ from pathlib import Path
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir, set_data_dir
+from blockskip.core.units import GIB
 from blockskip.data import captions
 from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
@@ -101,7 +102,7 @@ def try_token(model: str, token: str) -> None:
 def clean() -> None:
     """Free the caches."""
     freed = storage.clean_all()
-    _said["data"] = strings.DATA_CLEANED.format(freed=freed / 2**30)
+    _said["data"] = strings.DATA_CLEANED.format(freed=freed / GIB)
     refresh()
 
 

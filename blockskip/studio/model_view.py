@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blockskip.core.units import GIB
 from blockskip.models.sources import Offer
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
@@ -110,7 +111,7 @@ def _licence(offer: Offer) -> str:
 
 
 def _progress(download: Download) -> str:
-    done, total = download.bytes_done / 2**30, max(download.bytes_total, 1) / 2**30
+    done, total = download.bytes_done / GIB, max(download.bytes_total, 1) / GIB
     speed = strings.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
     left = strings.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
     words = strings.MODEL_FETCHING.format(done=done, total=total, speed=speed, left=left).strip(

@@ -10,6 +10,7 @@ import html
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -42,12 +43,21 @@ def build() -> gr.Blocks:
                 told(press), ui["shown"], [ui["shown"], *filled], trigger_mode="multiple", **PRESSED
             )
             pressed.then(**refreshed)
+        _serve_programs(ui, filled)  # first: Gradio numbers what has a name that is taken
         _wire_setup(ui, filled, refreshed)
         _wire_run(ui, refreshed)
-        gr.api(told(actions.status), api_name="status", concurrency_limit=None)
-        gr.api(told(actions.plan), api_name="plan", concurrency_limit=None)
-        gr.api(told(result_actions.export), api_name="export", concurrency_limit=None)
     return page
+
+
+def _serve_programs(ui: panels.Widgets, filled: list) -> None:
+    """The endpoints for programs: no press leads to them, and their errors carry the kind."""
+    shown = ui["shown"]
+    asked = {"train": [ui["files"], *filled[:-1], ui["anyway"]]}
+    asked |= dict.fromkeys(("pause", "resume", "stop"), [shown])
+    for name, inputs in asked.items():
+        gr.on([], told(getattr(actions, name), programs=True), inputs, shown, api_name=name)
+    for fn in (actions.status, actions.plan, result_actions.export):
+        gr.api(told(fn, programs=True), api_name=fn.__name__, concurrency_limit=None)
 
 
 def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
@@ -66,7 +76,7 @@ def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
         told(actions.train),
         [ui["files"], *filled[:-1], ui["anyway"]],
         ui["shown"],
-        api_name="train",
+        api_visibility="private",
         show_progress="hidden",
     )
 
@@ -76,7 +86,11 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     shown = ui["shown"]
     for name in ("pause", "resume", "stop"):
         ui[name].click(
-            told(getattr(actions, name)), shown, shown, api_name=name, show_progress="hidden"
+            told(getattr(actions, name)),
+            shown,
+            shown,
+            api_visibility="private",
+            show_progress="hidden",
         ).then(**refreshed)
     ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
@@ -146,7 +160,7 @@ def load_demo() -> list:
     return fill()
 
 
-def answer(*values: object) -> str:
+def answer(*values: Any) -> str:
     """Keep the answers that changed in this tab since it last told them: another tab may have
     changed the others, and what comes late must not undo what was pressed meanwhile."""
     *now, sent = values

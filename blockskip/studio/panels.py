@@ -7,10 +7,12 @@ that carries the data attributes of what was pressed (assets/studio.js).
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 from gradio.components.base import Component
 
-from blockskip.core.settings import PREVIEW_SPEEDS, Settings
+from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
 from blockskip.studio import plans, strings
 
 Widgets = dict[str, Component]
@@ -148,7 +150,7 @@ def _advanced() -> Widgets:
             }
         speed = gr.Radio(
             list(PREVIEW_SPEEDS),
-            value=Settings.preview_speed,
+            value=ExecutionPlan.preview_speed,
             label=strings.SPEED,
             info=strings.SPEED_INFO,
             elem_id="speed",
@@ -296,7 +298,7 @@ def _go_on() -> Widgets:
     return {"more": more, "extend": extend, "again": again}
 
 
-def html(value: str = "", js: str | None = None, **options: object) -> gr.HTML:
+def html(value: str = "", js: str | None = None, **options: Any) -> gr.HTML:
     """A part drawn by a view: styled by studio.css alone, and deaf to clicks unless `js` says so.
 
     js: the name of a function of studio.js, or a statement.

@@ -22,7 +22,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
     if not now.photos:
         return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>'
     findings, advice = _looked_at(
-        tuple((p.file, p.name, p.box) for p in now.photos), settings.s_max_px
+        tuple((p.file, p.name, p.box) for p in now.photos), settings.plan.s_max_px
     )
     tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
     said = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
@@ -129,7 +129,7 @@ def _for_dialog(
 def _dialog_texts(settings: Settings, can_describe: bool) -> dict:
     return strings.PHOTO | {
         "can_describe": can_describe,
-        "crops_about": strings.CROPS_ABOUT[settings.patches],
-        "crop": f"patches={settings.patches}&low={settings.s_min_px}&high={settings.s_max_px}"
+        "crops_about": strings.CROPS_ABOUT[settings.plan.patches],
+        "crop": f"patches={settings.plan.patches}&low={settings.plan.s_min_px}&high={settings.plan.s_max_px}"
         f"&model={settings.model}",
     }

@@ -102,7 +102,7 @@ def _crops(request: Request) -> Response:
         low, high, seed = (int(asked[name]) for name in ("low", "high", "seed"))
         if path is None or not 0 < low <= high <= MOST_PX or seed < 0:
             return Response(status_code=404)
-        settings = Settings(
+        settings = Settings.of(
             patches=asked["patches"], s_min_px=low, s_max_px=high, model=asked["model"]
         )
         return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, seed))

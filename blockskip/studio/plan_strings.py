@@ -39,18 +39,21 @@ def plain(text: str) -> str:
 def costs(s: Settings, row: ModelRow) -> list[str]:
     """What the plan gives up, in the order of what surprises; skipping is in the drawing as well."""
     share = _share(s, row)
-    side = s.s_max_px if s.patches == "full" else s.s_min_px
+    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
     full = row.full_size
-    words = 10 * round(s.text_tokens * WORDS_A_TOKEN / 10)
+    words = 10 * round(s.plan.text_tokens * WORDS_A_TOKEN / 10)
     paid = [
         (full and side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
-        (s.middle == "streamed", strings.PLAN_COST_STREAMED),
-        (s.precision in strings.PLAN_COST_BITS, strings.PLAN_COST_BITS.get(s.precision, "")),
-        (s.checkpointing and s.middle != "streamed", strings.PLAN_COST_TWICE),
-        (full and s.offload == "mapped", strings.PLAN_COST_MAPPED),
-        (s.middle == "leaves", strings.PLAN_COST_LEAVES),
-        (s.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),
+        (s.plan.middle == "streamed", strings.PLAN_COST_STREAMED),
+        (
+            s.plan.precision in strings.PLAN_COST_BITS,
+            strings.PLAN_COST_BITS.get(s.plan.precision, ""),
+        ),
+        (s.plan.checkpointing and s.plan.middle != "streamed", strings.PLAN_COST_TWICE),
+        (full and s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
+        (s.plan.middle == "leaves", strings.PLAN_COST_LEAVES),
+        (s.plan.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),
         (share > 0, strings.PLAN_COST_SKIPPED.format(share=share)),
     ]
     return [said for is_paid, said in paid if is_paid]
@@ -61,9 +64,11 @@ def gain(text: str, s: Settings, row: ModelRow) -> str:
 
     A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
     """
-    side = s.s_max_px if s.patches == "full" else s.s_min_px
-    bits = "bf16" if s.precision == "full" else s.precision
-    now = describe(Candidate(0.0, s.front, s.back, side, bits, s.text_tokens), row).split(", ")
+    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
+    bits = "bf16" if s.plan.precision == "full" else s.plan.precision
+    now = describe(
+        Candidate(0.0, s.plan.front, s.plan.back, side, bits, s.plan.text_tokens), row
+    ).split(", ")
 
     def words(found: re.Match) -> str:
         then = found[1].split(", ")
@@ -85,7 +90,7 @@ def _likeness(found: re.Match) -> str:
 
 def _share(s: Settings, row: ModelRow) -> int:
     """Percent of the blocks that are skipped."""
-    return round(100 * (s.front + s.back) / row.num_blocks)
+    return round(100 * (s.plan.front + s.plan.back) / row.num_blocks)
 
 
 def _shown(piece: str, now: int) -> str:
@@ -99,18 +104,18 @@ def _shown(piece: str, now: int) -> str:
 
 def sides(s: Settings) -> list[tuple[float, float]]:
     """(smallest, largest) side of a crop in pixels at much, middling and little noise."""
-    low, high = float(s.s_min_px), float(s.s_max_px)
+    low, high = float(s.plan.s_min_px), float(s.plan.s_max_px)
     falling = [(high, high), ((low + high) / 2,) * 2, (low, low)]
     ways = {"dynamic": falling, "reversed": falling[::-1], "random": [(low, high)] * 3}
-    return ways.get(s.patches, [(high, high)] * 3)
+    return ways.get(s.plan.patches, [(high, high)] * 3)
 
 
 def crop_words(s: Settings) -> list[tuple[str, str]]:
     """(words, side) under the squares: three where crops follow the noise, else one for all."""
     found = sides(s)
-    if s.patches == "random":
-        return [("", strings.PLAN_ANY_CROP.format(low=s.s_min_px, high=s.s_max_px))]
-    if s.patches not in ("dynamic", "reversed"):
-        return [("", strings.PLAN_WHOLE.format(side=s.s_max_px))]
-    words = strings.PLAN_CROP_WORDS[:: 1 if s.patches == "dynamic" else -1]
+    if s.plan.patches == "random":
+        return [("", strings.PLAN_ANY_CROP.format(low=s.plan.s_min_px, high=s.plan.s_max_px))]
+    if s.plan.patches not in ("dynamic", "reversed"):
+        return [("", strings.PLAN_WHOLE.format(side=s.plan.s_max_px))]
+    words = strings.PLAN_CROP_WORDS[:: 1 if s.plan.patches == "dynamic" else -1]
     return [(word, f"{side:g} px") for word, (_, side) in zip(words, found, strict=True)]

@@ -12,11 +12,13 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from blockskip.core import stages
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan, choice_of
-from blockskip.memory.planning.requirements import GIB, middle_bytes
+from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration
@@ -107,9 +109,17 @@ def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settin
 
 def _way(s: Settings) -> tuple:
     """What changes the time of a draw in ways only a measurement tells."""
-    side = s.s_max_px if s.patches == "full" else s.s_min_px
-    where = (s.model, s.device, s.threads, s.precision, s.middle, s.offload, s.refresh)
-    return (*where, side, s.batch, s.text_tokens, s.preview_px, s.preview_speed)
+    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
+    where = (
+        s.model,
+        s.device,
+        s.threads,
+        s.plan.precision,
+        s.plan.middle,
+        s.plan.offload,
+        s.refresh,
+    )
+    return (*where, side, s.plan.batch, s.plan.text_tokens, s.preview_px, s.plan.preview_speed)
 
 
 def _work(s: Settings) -> float:
@@ -120,11 +130,11 @@ def _work(s: Settings) -> float:
     where guidance needs the empty prompt as well. Startup is in the time that is scaled.
     """
     row = model_row(s.model)
-    middle = row.num_blocks - s.front - s.back
+    middle = row.num_blocks - s.plan.front - s.plan.back
     windows = s.num_draws * (1 + s.prior) * row.num_blocks
-    steps = s.steps * s.draws_per_step * (3 + s.checkpointing) * middle
+    steps = s.steps * s.plan.draws_per_step * (3 + s.plan.checkpointing) * middle
     passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
-    side = s.s_max_px if s.patches == "full" else s.s_min_px
+    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     one = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
     times = 1 + (-(-s.steps // s.preview_every) if s.preview_every else 1)
     pictures = times * len(s.preview_prompts) * s.preview_images
@@ -140,17 +150,17 @@ def _time(minutes: float | None) -> str:
 
 def _blocks(s: Settings, row: ModelRow) -> str:
     """One cell a block in the model's order, its stacks apart, and what the cells mean."""
-    trained = row.num_blocks - s.front - s.back
-    kind = "streamed" if s.middle == "streamed" else "trained"
-    kinds = ["skipped"] * s.front + [kind] * trained + ["skipped"] * s.back
+    trained = row.num_blocks - s.plan.front - s.plan.back
+    kind = "streamed" if s.plan.middle == "streamed" else "trained"
+    kinds = ["skipped"] * s.plan.front + [kind] * trained + ["skipped"] * s.plan.back
     stacks, start = "", 0
     for count in row.blocks:
         cells = "".join(f'<i class="{kind}"></i>' for kind in kinds[start : start + count])
         stacks, start = f'{stacks}<span style="flex-grow:{count}">{cells}</span>', start + count
     learn = strings.PLAN_STREAMED if kind == "streamed" else strings.PLAN_TRAINED
     said = [(kind, learn.format(count=trained))]
-    if s.front + s.back:
-        said.append(("skipped", strings.PLAN_SKIPPED.format(count=s.front + s.back)))
+    if s.plan.front + s.plan.back:
+        said.append(("skipped", strings.PLAN_SKIPPED.format(count=s.plan.front + s.plan.back)))
     title = strings.PLAN_BLOCKS.format(count=row.num_blocks)
     label = f"{row.title}. {title}: {'; '.join(words for _, words in said)}"
     return (
@@ -171,7 +181,7 @@ def _legend(said: list[tuple[str, str]]) -> str:
 def _stages(plan: Plan, row: ModelRow) -> str:
     """A bar a stage on the scale of the budget, with what cannot be used of it hatched."""
     budget = plan.settings.budget_gib
-    skips = plan.settings.front + plan.settings.back > 0
+    skips = plan.settings.plan.front + plan.settings.plan.back > 0
     names = strings.PLAN_STAGES if skips else strings.PLAN_STAGES | strings.PLAN_STAGES_UNSKIPPED
     needs = {names[name]: _parts(plan, row, name) for name in plan.stages}
     if not row.full_size:  # one estimate, of the stage that takes the most
@@ -202,7 +212,10 @@ def _stages(plan: Plan, row: ModelRow) -> str:
 def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
     """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
     total, middle = plan.stages[stage].vram_gib, plan.settings.middle
-    there = {"stays": ("residuals", "train", "preview"), "leaves": ("train",)}.get(middle, ())
+    there = {
+        "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
+        "leaves": (stages.TRAIN,),
+    }.get(middle, ())
     if not row.full_size or stage not in there:
         return 0.0, total
     held = min(total, middle_bytes(row, choice_of(plan.settings)) / GIB)
@@ -242,7 +255,7 @@ def _room(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
 
 def _crops(s: Settings) -> str:
     """Crop side over noise: three squares to scale in the frame of the whole photo, and a line."""
-    found, high = sides(s), s.s_max_px
+    found, high = sides(s), s.plan.s_max_px
     drawn, line = "", []
     for column, (low, top) in enumerate(found):
         x, frame = 100 * column, 'width="84" height="84"'
@@ -255,16 +268,16 @@ def _crops(s: Settings) -> str:
                 f'width="{px:.1f}" height="{px:.1f}"/>'
             )
         line.append(f"{x + 50},{90 - side:.1f}")
-    path = f'<polyline points="{" ".join(line)}"/>' if s.patches != "random" else ""
+    path = f'<polyline points="{" ".join(line)}"/>' if s.plan.patches != "random" else ""
     said = crop_words(s)
     spoken = ", ".join(f"{word} {px}".strip() for word, px in said)
     ends = "".join(f"<span>{words}</span>" for words in strings.PLAN_NOISE)
     label = f"{strings.PLAN_CROPS_TITLE}, {' … '.join(strings.PLAN_NOISE)}: {spoken}"
     words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in said)
-    same = "" if s.patches == "full" else f"{strings.PLAN_SHRUNK.format(side=s.s_min_px)}"
+    same = "" if s.plan.patches == "full" else f"{strings.PLAN_SHRUNK.format(side=s.plan.s_min_px)}"
     return (
         f'<figure class="plan-crops"><figcaption><b>{strings.PLAN_CROPS_TITLE}</b>'
-        f"<span>{strings.PLAN_CROPS[s.patches]}{same}</span></figcaption>"
+        f"<span>{strings.PLAN_CROPS[s.plan.patches]}{same}</span></figcaption>"
         f'<svg role="img" aria-label="{e(label)}" viewBox="0 0 300 94">{drawn}'
         f"{path}</svg>"
         f'<ul>{words}</ul><p class="plan-noise">{ends}</p></figure>'

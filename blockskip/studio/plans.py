@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError
-from blockskip.core.settings import Settings
+from blockskip.core.errors import BadInput, UserError
+from blockskip.core.settings import ExecutionPlan
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
@@ -58,7 +58,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
     steps = int(answers["steps"] or default_steps(model, photos))
     budget = float(answers["budget"] or default_budget())
     if not math.isfinite(budget):
-        return Planned(None, UserError(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
+        return Planned(None, BadInput(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
     room = storage.room()
     return _plan(
         model,
@@ -66,7 +66,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         steps,
         int(answers["rank"]) if answers["rank"] else None,
         int(answers["seed"] or 0),
-        answers["speed"] or Settings.preview_speed,
+        answers["speed"] or ExecutionPlan.preview_speed,
         trigger,
         class_name,
         room["ram_gib"],

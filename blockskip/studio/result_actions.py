@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.models import sources
 from blockskip.models.lora.names import LibraryNames, names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
@@ -77,11 +77,11 @@ def problem(run: Run, format: str, step: int) -> UserError | None:
     return background_jobs.failed(("export", run.name, format, step))
 
 
-def choose(run: str, **chosen: object) -> None:
+def choose(run: str, **chosen: int | str) -> None:
     """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
     found = find(run)
     if "step" in chosen and chosen["step"] not in checkpoints.steps_kept(found):
-        raise UserError(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
+        raise NotFound(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
     _check_format(found, chosen.get("format", "comfyui"))
     run_preferences.save(found, **chosen)
     last = _last(found)
@@ -92,7 +92,7 @@ def _check_format(run: Run, format: str) -> None:
     """Raises UserError for one that the run's model has not."""
     formats = lora_names(run).FORMATS
     if format not in formats:
-        raise UserError(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
+        raise BadInput(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
 
 
 def export(run: str, format: str = "comfyui", step: int = 0) -> str:
@@ -117,7 +117,9 @@ def to_comfyui(run: str) -> None:
     last = _last(found)
     path = file_of(found, "comfyui", kept_step(found, last), last)
     if not path.exists():
-        raise UserError("The file for ComfyUI is not written yet.", "Choose ComfyUI as its format.")
+        raise WrongState(
+            "The file for ComfyUI is not written yet.", "Choose ComfyUI as its format."
+        )
     target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(found)}.safetensors")
     picture = _picture(found, kept_step(found, last))
     if picture is not None:  # model managers show it beside the file
@@ -147,7 +149,7 @@ def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
     found = find(run)
     prompt = " ".join((prompt or "").split())
     if not prompt:
-        raise UserError(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
+        raise BadInput(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
     chosen = random.randrange(2**31) if seed is None else int(seed)
     last = _last(found)
     _painted_at[found.name] = time.monotonic()
@@ -193,7 +195,7 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
         f"A LoRA that teaches {row.title} what {pet}, a {settings.class_name}, looks like. In prompts "
         f"it is called “{settings.trigger} {settings.class_name}”.",
         f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
-        f"{settings.front + settings.back} of {row.num_blocks} blocks skipped.",
+        f"{settings.plan.front + settings.plan.back} of {row.num_blocks} blocks skipped.",
     ]
     best = (judged or {}).get("by_step", {}).get(step, {})
     if best.get("subject") is not None:

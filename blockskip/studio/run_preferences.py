@@ -18,7 +18,7 @@ def load(run: Run) -> dict:
     return now if isinstance(now, dict) else {}
 
 
-def save(run: Run, **chosen: object) -> None:
+def save(run: Run, **chosen: int | str) -> None:
     """Keep choices, beside those made earlier."""
     files.write_json(run.folder / "studio.json", load(run) | chosen)
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import NotFound, UserError
 from blockskip.core.settings import Settings
 from blockskip.runs import checkpoints, image_requests, likeness
 from blockskip.runs.run import RESUMABLE, Run, list_runs
@@ -61,7 +61,7 @@ def parts(shown: str) -> tuple[dict[str, dict], str]:
     run = next((run for run in list_runs() if run.name == shown), None)
     try:
         if run is None:
-            raise UserError(strings.NO_RUN, strings.NO_RUN_REMEDY)
+            raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
         return _parts_of(run)
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")

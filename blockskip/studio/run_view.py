@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from blockskip.core import stages
 from blockskip.core.events import Failed, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
@@ -63,7 +64,7 @@ def _doing(story: Story) -> tuple[str, str]:
     if wanted := pending(story.run):
         return strings.PENDING.get(wanted, strings.STARTING) + " …", step
     now = strings.STAGES.get(story.stage, strings.STARTING)
-    if story.stage == "train":
+    if story.stage == stages.TRAIN:
         now += f": {step}"
     elif story.total > 1:
         now += f": {story.n}/{story.total}"
@@ -80,12 +81,12 @@ def percent(story: Story) -> int:
         return 8 + int(88 * story.step / max(1, story.steps))
     within = story.n / story.total if story.total else 0
     first = {
-        "photos": 1,
-        "load": 1,
-        "text": 2,
-        "latents": 2 + 4 * within,
-        "preview": 7,
-        "residuals": 7 + within,
+        stages.PHOTOS: 1,
+        stages.LOAD: 1,
+        stages.TEXT: 2,
+        stages.LATENTS: 2 + 4 * within,
+        stages.PREVIEW: 7,
+        stages.RESIDUALS: 7 + within,
     }
     return int(first.get(story.stage, 0))
 

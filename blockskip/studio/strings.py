@@ -6,6 +6,8 @@ A translation is another module with the same names.
 
 from __future__ import annotations
 
+from blockskip.core import stages
+
 APP = "BlockSkip Studio"
 TAGLINE = "Teach an image model what your pet looks like."
 
@@ -192,22 +194,22 @@ STATES = {
     "done": "Done",
 }
 STAGES = {
-    "photos": "Reading the photos",
-    "load": "Opening the model",
-    "text": "Reading the captions",
-    "latents": "Cutting the photos to size",
-    "residuals": "Working out what the skipped blocks would do",
-    "train": "Learning your pet",
-    "preview": "Painting pictures",
-    "export": "Saving and checking the file",
+    stages.PHOTOS: "Reading the photos",
+    stages.LOAD: "Opening the model",
+    stages.TEXT: "Reading the captions",
+    stages.LATENTS: "Cutting the photos to size",
+    stages.RESIDUALS: "Working out what the skipped blocks would do",
+    stages.TRAIN: "Learning your pet",
+    stages.PREVIEW: "Painting pictures",
+    stages.EXPORT: "Saving and checking the file",
 }
 STAGE_LINE = {
-    "photos": "Photos",
-    "load": "Model",
-    "text": "Captions",
-    "latents": "Crops",
-    "train": "Learning",
-    "export": "File",
+    stages.PHOTOS: "Photos",
+    stages.LOAD: "Model",
+    stages.TEXT: "Captions",
+    stages.LATENTS: "Crops",
+    stages.TRAIN: "Learning",
+    stages.EXPORT: "File",
 }
 STARTING = "Starting"
 PENDING = {
@@ -391,13 +393,13 @@ PLAN_STREAMED = "{count} learn your pet, brought to the card one after the other
 PLAN_STAGES_TITLE = "Graphics memory"
 PLAN_STAGES_ABOUT = "{size} expected at most: {stage}"
 PLAN_STAGES = {
-    "text": "Reading captions",
-    "latents": "Preparing photos",
-    "residuals": "Skipped blocks",
-    "train": "Training",
-    "preview": "Pictures",
+    stages.TEXT: "Reading captions",
+    stages.LATENTS: "Preparing photos",
+    stages.RESIDUALS: "Skipped blocks",
+    stages.TRAIN: "Training",
+    stages.PREVIEW: "Pictures",
 }
-PLAN_STAGES_UNSKIPPED = {"residuals": "Preparing steps"}
+PLAN_STAGES_UNSKIPPED = {stages.RESIDUALS: "Preparing steps"}
 PLAN_EVERY_STAGE = "In every stage"
 PLAN_HELD = "blocks that learn, kept on the card"
 PLAN_PASSING = "what passes through"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.core.settings import Settings
-from blockskip.data.crops import Crop, cut, train_side
+from blockskip.data.crops import Crop, cut
 from blockskip.data.photos import Photo, open_photo, scale_photo
 from blockskip.data.schedule import Draw
 from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Text
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 CPU = torch.device("cpu")
 
@@ -25,7 +29,7 @@ CPU = torch.device("cpu")
 @torch.no_grad()
 def encode_captions(
     family: Family,
-    pipe: object,
+    pipe: DiffusionPipeline,
     captions: Sequence[str],
     tokens: int,
     device: torch.device = CPU,
@@ -51,7 +55,7 @@ def encode_captions(
 @torch.no_grad()
 def encode_draws(
     family: Family,
-    pipe: object,
+    pipe: DiffusionPipeline,
     photos: Sequence[Photo],
     draws: Sequence[Draw],
     settings: Settings,
@@ -59,11 +63,11 @@ def encode_draws(
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> Tensor:
     """Latents x_0 of the draws, a row each, as the family has them, on the CPU."""
-    side, batch = train_side(settings), settings.encode_batch
+    side, batch = settings.plan.side_px, settings.plan.encode_batch
 
     @lru_cache(maxsize=16)
     def scaled(index: int) -> Image.Image:
-        return scale_photo(open_photo(photos[index].path), settings.s_max_px)
+        return scale_photo(open_photo(photos[index].path), settings.plan.s_max_px)
 
     latents = []
     for start in range(0, len(draws), batch):

@@ -21,7 +21,7 @@ from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.layerwise import beside, layerwise, lists
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Streams, flat
+from blockskip.models.families.streams import Outputs, Streams, flat
 
 CPU = torch.device("cpu")
 
@@ -112,7 +112,7 @@ class Alongside:
         finally:
             self.busy = False
 
-    def keep(self, outputs: object) -> None:
+    def keep(self, outputs: Outputs) -> None:
         """The last block's outputs for a window's draws and then these."""
         num = len(self.inputs)
         self._last = tuple(
@@ -211,15 +211,15 @@ def _recorded(
     middle, rows = span.middle(len(layers)), len(window["t"])
     streams = [layer.streams for layer in layers.values()]
 
-    def record_front(outputs: object) -> None:
+    def record_front(outputs: Outputs) -> None:
         # copies: the blocks that follow write over what they are given
         for i, stream in enumerate(flat(outputs)):
             window[f"front.{i}"] = stream[:rows].to("cpu", copy=True)
 
-    def image(n: int, outputs: object) -> Tensor:
+    def image(n: int, outputs: Outputs) -> Tensor:
         return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]
 
-    def after(n: int, outputs: object) -> None:
+    def after(n: int, outputs: Outputs) -> None:
         """n blocks are done."""
         if n == span.front:
             record_front(outputs)

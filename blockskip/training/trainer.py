@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import files, flow_matching, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core import files, flow_matching, safetensors_files, stages
+from blockskip.core.errors import BadFile, UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
-from blockskip.data.schedule import Draw, train_side
+from blockskip.data.schedule import Draw
 from blockskip.memory.placement import hold, let_go, settle
 from blockskip.memory.streaming import Missing
 from blockskip.models.families.base import Family, Text
@@ -110,8 +110,8 @@ class Trainer:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
         self.progress, self.stage = progress, stage
-        self.span = self.span_type(settings.front, settings.back)
-        self.side_px = train_side(settings)
+        self.span = self.span_type(settings.plan.front, settings.plan.back)
+        self.side_px = settings.plan.side_px
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
         self.lora = add_lora(
             model, family, self.span, settings.rank, settings.targets, settings.seed
@@ -123,7 +123,7 @@ class Trainer:
         self.window_lora = snapshot(self.lora)
         self._held: list[Missing] = []  # what is on the card for the steps of one window
         # what stays is brought once, before the first window passes the same blocks
-        with self.step_model(hollow=settings.middle != "stays"):
+        with self.step_model(hollow=settings.plan.middle != "stays"):
             hold(device, model)
 
     def leave(self) -> None:
@@ -135,19 +135,21 @@ class Trainer:
         """Enter the model as a training step runs it. hollow: the middle's weights are nowhere among
         the model's."""
         settings = self.settings
-        streamed_to = self.device if hollow or settings.middle == "streamed" else None
-        return skipping(self.model, self.family, self.span, settings.checkpointing, streamed_to)
+        streamed_to = self.device if hollow or settings.plan.middle == "streamed" else None
+        return skipping(
+            self.model, self.family, self.span, settings.plan.checkpointing, streamed_to
+        )
 
     def run(self) -> Iterator[Loss]:
         """Train up to the last step. A consumer may stop between any two events and checkpoint."""
         settings = self.settings
         while self.step < settings.steps:
-            first = self.step - self.step % settings.window_steps
+            first = self.step - self.step % settings.plan.window_steps
             if self.step == first and settings.refresh == "window":
                 self.window_lora = snapshot(self.lora)
-            with self.stage("residuals"):
+            with self.stage(stages.RESIDUALS):
                 path = self.make_window(first)
-            last = min(first + settings.window_steps, settings.steps)
+            last = min(first + settings.plan.window_steps, settings.steps)
             while self.step < last:
                 started = time.perf_counter()
                 loss = self.train_step(path, first)
@@ -158,11 +160,11 @@ class Trainer:
     def make_window(self, first: int) -> Path:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
-        path = self.window_dir / f"window-{first // settings.window_steps:04d}.safetensors"
+        path = self.window_dir / f"window-{first // settings.plan.window_steps:04d}.safetensors"
         rows = self.window_rows(first)
         stamp = files.fingerprint(
             self.fingerprint,
-            settings.precision,  # may be eased while a run goes on
+            settings.plan.precision,  # may be eased while a run goes on
             rows.start,
             rows.stop,  # more than before when a run's old end had cut the window short
             # by name: a checkpoint has another order, and its window is this window
@@ -190,19 +192,19 @@ class Trainer:
             self.family,
             self.span,
             self.inputs(rows),
-            settings.micro_batch,
+            settings.plan.micro_batch,
             self.device,
             self.progress,
             alongside,
-            self.device.type == "cpu" or len(rows) <= settings.window_on_card,
+            self.device.type == "cpu" or len(rows) <= settings.plan.window_on_card,
         )
 
     def window_rows(self, first: int) -> range:
         """The draws of the window that starts at step `first`; each is used `reuse` times."""
         settings = self.settings
-        num_steps = min(settings.window_steps, settings.steps - first)
-        start = first // settings.window_steps * settings.window_draws
-        return range(start, start + settings.fresh_steps(num_steps) * settings.draws_per_step)
+        num_steps = min(settings.plan.window_steps, settings.steps - first)
+        start = first // settings.plan.window_steps * settings.window_draws
+        return range(start, start + settings.fresh_steps(num_steps) * settings.plan.draws_per_step)
 
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
         t, dtype = self._times(rows), next(self.model.parameters()).dtype
@@ -261,13 +263,13 @@ class Trainer:
         settings = self.settings
         shares = []
         draws = self.window_rows(first)
-        start = (self.step - first) * settings.draws_per_step % len(draws)
+        start = (self.step - first) * settings.plan.draws_per_step % len(draws)
         with self.step_model() as feed:
-            if settings.middle == "leaves" and not self._held:
+            if settings.plan.middle == "leaves" and not self._held:
                 self._held = hold(self.device, self.model, keep=True)
-            for row in range(start, start + settings.draws_per_step, settings.batch):
-                window = load_rows(path, row, row + settings.batch, self.device)
-                text = self.step_text(draws[row : row + settings.batch]).to(self.device)
+            for row in range(start, start + settings.plan.draws_per_step, settings.plan.batch):
+                window = load_rows(path, row, row + settings.plan.batch, self.device)
+                text = self.step_text(draws[row : row + settings.plan.batch]).to(self.device)
                 share = micro_step(
                     self.model,
                     self.family,
@@ -276,7 +278,7 @@ class Trainer:
                     text,
                     self.side_px,
                     self.guidance,
-                    settings.accumulation,
+                    settings.plan.accumulation,
                 )
                 shares.append(share.float())
         norm = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
@@ -309,7 +311,7 @@ class Trainer:
         """Go on from a checkpoint, on whatever device. Raises UserError when it is another run's."""
         metadata = safetensors_files.read_metadata(path)
         if metadata.get("fingerprint") != self.fingerprint:
-            raise UserError(
+            raise BadFile(
                 f"{path.name} belongs to another run or to other photos.",
                 "Start a new run instead of resuming this one.",
             )

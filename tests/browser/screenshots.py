@@ -1,13 +1,13 @@
 """Screenshots of every state of the studio, from a real server and real trainings of the demo model:
 
-    PYTHONPATH=.:tests python tests/browser/screenshots.py assets/evidence/studio
+    PYTHONPATH=.:tests python tests/browser/screenshots.py DIR assets/evidence/studio
 
-Each state is taken at 1440 and 390 pixels, by day and by night, from four tabs of one server.
+Each state is taken at 1440 and 390 pixels, by day and by night, from four tabs of one server, and left
+in DIR as PNG; the second folder gets what the README shows.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sys
@@ -24,6 +24,7 @@ from blockskip.runs.run import list_runs
 SWITCHES = "--no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars".split()
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 LONG = 600_000  # milliseconds
+PAGE_PX = 1012  # a README is shown no wider
 
 
 class Camera:
@@ -55,10 +56,7 @@ class Camera:
             if whole:  # pictures further down are fetched when they come into sight
                 page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
                 page.wait_for_timeout(400)
-            shot = Image.open(io.BytesIO(page.screenshot(full_page=whole)))
-            shot.convert("RGB").save(
-                self.out / f"{state}-{width}-{theme}.webp", quality=78, method=6
-            )
+            page.screenshot(path=self.out / f"{state}-{width}-{theme}.png", full_page=whole)
         print(state, flush=True)
 
 
@@ -144,8 +142,9 @@ def others(camera: Camera) -> None:
     camera.take("trainings")
 
 
-def for_readme(out: Path) -> None:
-    """The upper part of some of them, as the README shows it."""
+def for_readme(states: Path, out: Path) -> None:
+    """The upper part of some of them, as the README shows it: no wider than a page on GitHub."""
+    out.mkdir(parents=True, exist_ok=True)
     for name, state, bottom in (
         ("photos", "photos-1440-light", 0.44),
         ("plan", "plan-1440-light", 1.0),
@@ -153,13 +152,14 @@ def for_readme(out: Path) -> None:
         ("results", "results-1440-light", 0.56),
         ("phone", "results-390-light", 0.36),
     ):
-        shot = Image.open(out / f"{state}.webp")
+        shot = Image.open(states / f"{state}.png").convert("RGB")
         top = 0.44 if name == "plan" else 0.0
         part = shot.crop((0, int(top * shot.height), shot.width, int(bottom * shot.height)))
-        part.save(out / f"readme-{name}.webp", quality=78, method=6)
+        part.thumbnail((PAGE_PX, part.height), Image.Resampling.LANCZOS)
+        part.save(out / f"readme-{name}.webp", quality=80, method=6)
 
 
-def main(out: Path) -> None:
+def main(out: Path, readme: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found = shutil.which("chromium") or shutil.which("google-chrome")
     pets = sorted(path for path in (ASSETS / "demo-photos").iterdir() if path.is_dir())
@@ -172,8 +172,8 @@ def main(out: Path) -> None:
             training(camera)
             others(camera)
         browser.close()
-    for_readme(out)
+    for_readme(out, readme)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

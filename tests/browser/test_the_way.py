@@ -43,7 +43,7 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         first.process.wait()
         (folder,) = (data / "runs").iterdir()
         assert Run(folder).worker() is not None, "the training lives on"
-        assert Run(folder).settings().preview_speed == "fastest"
+        assert Run(folder).settings().plan.preview_speed == "fastest"
         with serve(data, first.port) as second:
             shows(page, "#status", strings.STAGES["train"], LONG)  # the tab finds the new studio
             page = open_tab(second)

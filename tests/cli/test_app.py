@@ -1,18 +1,24 @@
 """The command line: wrong usage is told from failure, and what is said can be typed."""
 
 import ast
+import errno
 import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from blockskip.cli import app
-from blockskip.core import errors, files, presets
+from blockskip.core import errors, events, files, presets
 from blockskip.core.errors import UserError, command
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
+from blockskip.core.settings import Settings
+from blockskip.data.demo_photos import demo_pet
+from blockskip.data.photos import find_photos
 from blockskip.runs import storage
+from blockskip.runs.run import Run, create_run
 
 PACKAGE = Path(app.__file__).parent
 # they note how a table was made, for readers of the repository
@@ -75,7 +81,75 @@ def test_wrong_usage_says_what_is_possible(call, words, told):
     code, err, out = call(words)
     assert code == 2 and told in err and not out
     code, _, out = call(f"{words} --json")
-    assert code == 2 and told in json.loads(out)["error"] and "--help" in json.loads(out)["remedy"]
+    said = json.loads(out)
+    assert code == 2 and told in said["error"] and "--help" in said["remedy"]
+    assert said["kind"] == "BadInput"
+
+
+@pytest.mark.parametrize(
+    "words, kind",
+    [
+        ("plan --model gpt", "NotFound"),
+        ("plan --model flux-dev --budget 1", "OutOfMemory"),
+        ("plan --model flux-dev --budget 8 --disk 1", "DiskFull"),
+        ("plan --model flux-dev --budget 8 --ram 1", "OutOfMemory"),
+        ("resume nobody", "NotFound"),
+        ("export ???", "BadInput"),
+        ("train", "BadPhoto"),
+        ("train no-such-photo.jpg", "NotFound"),
+        ("train pyproject.toml", "BadPhoto"),
+        ("train --demo --model flux-dev --budget 24", "ModelMissing"),
+    ],
+)
+def test_programs_are_told_the_kind_of_failure(call, words, kind):
+    code, err, out = call(f"{words} --json")
+    said = json.loads(out)
+    assert code == 1 and set(said) == {"error", "remedy", "kind"} and said["kind"] == kind
+    assert said["error"] in err
+
+
+def test_a_full_disk_is_told_from_other_failures(call, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    code, _, out = call("train --demo --json")
+    assert code == 1 and json.loads(out)["kind"] == "DiskFull"
+
+
+@pytest.fixture
+def run():
+    return create_run(Settings(), find_photos([demo_pet()[0]])[:1], "r")
+
+
+def test_a_run_that_works_is_told_from_other_failures(call, run):
+    me = psutil.Process()
+    files.write_json(run.folder / "worker.json", {"pid": me.pid, "create_time": me.create_time()})
+    for words in ("resume r", "resume r --steps 900", "runs delete r", "runs rename r s"):
+        code, _, out = call(f"{words} --json")
+        assert code == 1 and json.loads(out)["kind"] == "WrongState", words
+
+
+@pytest.mark.parametrize(
+    "last, code, kind",
+    [
+        (events.Failed(title="No room.", kind="OutOfMemory"), 1, "OutOfMemory"),
+        (events.Failed(title="Of an old version."), 1, "UserError"),
+        (events.Stopped(reason="paused", step=3), 130, "WrongState"),
+        (None, 1, "Unexpected"),
+    ],
+)
+def test_how_a_run_ended_is_told_to_programs(call, run, monkeypatch, last, code, kind):
+    def start(run):
+        if last:
+            run.append(last)
+        return SimpleNamespace(poll=lambda: code)
+
+    monkeypatch.setattr(Run, "start", start)
+    exit_code, _, out = call("resume r --json")
+    said = json.loads(out)
+    assert exit_code == code and set(said) == {"run", "error", "remedy", "kind"}
+    assert said["kind"] == kind
 
 
 def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):
@@ -104,7 +178,7 @@ def test_an_error_of_the_system_is_one_plain_sentence(call, monkeypatch):
     monkeypatch.setattr(presets, "model_rows", refuse)
     code, err, out = call("models list --json")
     assert code == 1 and err.startswith("D:/presets cannot be used: Permission denied.")
-    assert set(json.loads(out)) == {"error", "remedy"}
+    assert json.loads(out)["kind"] == "BadFile"
 
 
 def test_commands_are_named_as_they_are_typed(call, monkeypatch):

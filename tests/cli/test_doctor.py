@@ -99,7 +99,7 @@ def test_a_card_that_torch_does_not_use_is_told_with_the_way_out(quick, monkeypa
     monkeypatch.setattr(doctor, "_nvidia", lambda: ["RTX 3060, driver 555, 11.0 of 12.0 GiB free"])
     assert line("graphics card").text.startswith("RTX 3060")
     assert line("torch").state == doctor.WARNING and "although there is a" in line("torch").text
-    monkeypatch.setattr(doctor, "_nvidia", lambda: [])
+    monkeypatch.setattr(doctor, "_nvidia", list)
     assert "need a graphics card" in line("torch").remedy
 
 
@@ -155,7 +155,7 @@ def test_a_damaged_demo_model_is_named(quick, monkeypatch, tmp_path, harm):
     weights = folder / "vae" / "weights.safetensors"
     save_file({"a": numpy.zeros(1000, dtype="float32")}, weights)
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setattr(doctor, "_packages", lambda: [])
+    monkeypatch.setattr(doctor, "_packages", list)
     assert doctor._demo()[0].state == doctor.OK
     match harm:
         case "cut":

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from blockskip.core.settings import Settings
-from blockskip.data.crops import crops_at, train_side
+from blockskip.data.crops import crops_at
 from blockskip.data.photos import read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.data.subject_boxes import Box
 from blockskip.training import encode
 
-SETTINGS = Settings(s_min_px=32, s_max_px=64, steps=300)
+SETTINGS = Settings.of(s_min_px=32, s_max_px=64, steps=300)
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ class Kind:
 @pytest.mark.parametrize("patches", ["dynamic", "reversed", "resize", "full"])
 def test_the_trainer_is_given_one_of_the_crops_that_are_shown(photo, patches):
     """At the noise of each draw, among the pictures for many seeds is the very one encoded."""
-    settings = dataclasses.replace(SETTINGS, patches=patches, steps=3)
+    settings = SETTINGS.changed(patches=patches, steps=3)
     draws = build_schedule([photo], settings, 16)
-    device, side = encode.CPU, train_side(settings)
+    device, side = encode.CPU, settings.plan.side_px
     given = encode.encode_draws(Kind(), None, [photo], draws, settings, device).numpy()
     for draw, latent in zip(draws, given, strict=True):
         trained = latent.reshape(3, side, side).transpose(1, 2, 0)

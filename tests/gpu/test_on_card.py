@@ -3,7 +3,6 @@
 BLOCKSKIP_GPU_TESTS=cpu runs them on the processor instead, where they must hold as well.
 """
 
-import dataclasses
 import os
 
 import pytest
@@ -81,7 +80,7 @@ def test_a_window_is_the_processors(card, folder, rows, on_card):
     ],
 )
 def test_steps_are_the_processors(card, tmp_path, change):
-    settings, found = dataclasses.replace(SETTINGS, **change), []
+    settings, found = SETTINGS.changed(**change), []
     for device in (CPU, card):
         one = trainer(tmp_path / device.type, settings, device=device)
         found.append(losses(one))

@@ -1,6 +1,7 @@
 """The demo run, as far as a test wants it."""
 
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -18,8 +19,6 @@ def reached(run: Run, step: int) -> subprocess.Popen:
         found, offset = run.events(offset)
         if any(isinstance(e, events.Loss) and e.step >= step for e in found):
             return process
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.02)
-        except subprocess.TimeoutExpired:
-            pass
     pytest.fail(f"the run ended before step {step}: {run.state()}")

@@ -79,7 +79,7 @@ def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family
     kind, source = family(row.family), Source(row, folder)
     said = check(source)
     assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
-    return kind, open_model(kind, row, source, Settings(precision=precision), CPU)
+    return kind, open_model(kind, row, source, Settings.of(precision=precision), CPU)
 
 
 def check_opened(row: ModelRow, folder: Path) -> None:
@@ -236,7 +236,7 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
     found, skip = [], {"front": 1, "back": 2}
     for kind_of, ends in ((Trainer, skip | two), (Trainer, skip | four), (WholeTrainer, two)):
         kind, pipe = opened(row, folder)
-        settings = Settings(**sizes, **steps, **ends, rank=2, micro_batch=3)
+        settings = Settings.of(**sizes, **steps, **ends, rank=2, micro_batch=3)
         draws = build_schedule(photos, settings, kind.pixel_multiple)
         assert {draw.prior for draw in draws} == {False, True} and len({d.side for d in draws}) > 1
         latents = encode.encode_draws(kind, pipe, photos, draws, settings, CPU)
@@ -247,7 +247,7 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
         found.append([event.loss for event in trainer.run()])
         same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
         # the text that the last of them gives goes nowhere in some models
-        last = kind.blocks(pipe.transformer)[-1 - settings.back][0]
+        last = kind.blocks(pipe.transformer)[-1 - settings.plan.back][0]
         left = [n for n in same if f".{last}." not in n]
         assert trainer.lora and not left, left
     ours, together, whole = found
@@ -278,7 +278,7 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
     randomise(lora)
     ours = said(pipe.transformer)
     assert (ours - plain).abs().max() > 1e-3
-    settings = Settings(rank=3, targets=targets, front=span.front, back=span.back)
+    settings = Settings.of(rank=3, targets=targets, front=span.front, back=span.back)
     for form in ("comfyui", "diffusers"):
         done = export_lora(
             {name: p.detach() for name, p in lora.items()},

@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if hub.token and given != hub.token:
             return self._refuse(403 if given else 401, "GatedRepo")
-        self._file(hub.files[name], body)
+        return self._file(hub.files[name], body)
 
     def _refuse(self, status: int, code: str, why: str = "no") -> None:
         self._send(status, b"", True, {"X-Error-Code": code, "X-Error-Message": why})

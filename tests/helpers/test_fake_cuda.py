@@ -10,10 +10,11 @@ from helpers.family_cases import CASES
 
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.full_size.simulate import latent_shapes
 from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
-from blockskip.memory.planning.requirements import GIB, Choice, stage_needs
+from blockskip.memory.planning.requirements import Choice, stage_needs
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.sampling import sample
 from blockskip.training.lora import add_lora

@@ -15,7 +15,7 @@ from blockskip.training.trainer import Trainer, TrainingData
 CPU = torch.device("cpu")
 
 
-SETTINGS = Settings(
+SETTINGS = Settings.of(
     s_min_px=48,
     s_max_px=96,
     steps=7,

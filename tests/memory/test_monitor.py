@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 
 
@@ -84,7 +85,7 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle):
         if handle is None:
             raise self.NVMLError
-        total = self.sizes[handle] * monitor.GIB
+        total = self.sizes[handle] * GIB
         return SimpleNamespace(used=total // 4, total=total)
 
 

@@ -1,6 +1,5 @@
 """Weights that wait in files: the same digits as weights in RAM, read once, files untouched."""
 
-import dataclasses
 from contextlib import nullcontext
 
 import numpy as np
@@ -120,16 +119,16 @@ def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_byte
     "change", [{}, {"middle": "streamed"}, {"middle": "leaves"}, {"prior": 0.4}]
 )
 def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change, monkeypatch):
-    settings = dataclasses.replace(SETTINGS, steps=4, checkpointing=True)
+    settings = SETTINGS.changed(steps=4, checkpointing=True)
     whole = trainer(tmp_path / "a", settings)
     if "prior" in change:
-        settings = dataclasses.replace(settings, **change)
+        settings = settings.changed(**change)
         whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     whole.save(tmp_path / "whole.safetensors")
     model, store = parked(folder)
     monkeypatch.setattr("helpers.training.tiny_flux", lambda: model)
-    one = trainer(tmp_path / "b", dataclasses.replace(settings, **change))
+    one = trainer(tmp_path / "b", settings.changed(**change))
     middle = FAMILY.blocks(model)[1:4]
     if not change:
         left = {key for _, block in middle for leaf, key, _ in missing(block)}
@@ -281,7 +280,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [
         FAMILY.load(folder, torch.float32),
-        open_model(FAMILY, row, Source(row, folder), Settings(offload="mapped"), CPU),
+        open_model(FAMILY, row, Source(row, folder), Settings.of(offload="mapped"), CPU),
     ]
     shown, pictures = [], []
     for pipe in pipes:
@@ -309,7 +308,7 @@ def test_adam_of_a_card_resumes_to_the_same_bytes(tmp_path, monkeypatch):
         return torch.optim.AdamW(lora.values(), lr, (0.9, 0.99), weight_decay=0.0, fused=True)
 
     monkeypatch.setattr(optimizer, "make", fused)
-    settings = dataclasses.replace(SETTINGS, steps=4)
+    settings = SETTINGS.changed(steps=4)
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     first = trainer(tmp_path / "b", settings)

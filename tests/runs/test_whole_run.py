@@ -67,7 +67,7 @@ def test_photos_in_lora_out(trained):
     lora = load_file(answer["exported"])
     assert all(torch.isfinite(t).all() for t in lora.values())
     settings = run.settings()
-    skipped = [f"transformer_blocks.{i}." for i in range(settings.front)]
+    skipped = [f"transformer_blocks.{i}." for i in range(settings.plan.front)]
     assert not [n for n in lora if any(n.startswith(f"transformer.{s}") for s in skipped)]
     assert not list(run.cache_dir.glob("window-*")), "windows are gone when they served"
 

@@ -203,7 +203,7 @@ def test_previews_have_the_schedule_that_was_calibrated(tmp_path, monkeypatch):
     found = {"steps": 16, "taus": {4: float("inf")}, "rho": 0.5, "hold": 3, "cache": 0.125}
 
     def quickened(speed="fastest", steps=16):
-        settings = Settings(model=row.name, preview_speed=speed)
+        settings = Settings.of(model=row.name, preview_speed=speed)
         return sample.quickened(settings, steps, kind, model)
 
     assert "dynamic" not in quickened()

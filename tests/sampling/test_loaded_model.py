@@ -17,7 +17,7 @@ PROMPTS = ["a photo of sks cat", "a dog", "a photo of sks cat"]
 @pytest.fixture(scope="module")
 def model():
     settings = choose_settings(model="demo", device="cpu")
-    return LoadedModel(replace(settings, preview_px=32, preview_steps=2))
+    return LoadedModel(settings.changed(preview_px=32, preview_steps=2))
 
 
 def test_a_prompt_is_encoded_once_to_the_digits_that_it_has_among_others(model, monkeypatch):
@@ -41,7 +41,7 @@ def test_pictures_are_of_the_settings_that_it_has_now(model, monkeypatch):
     (before,) = model.sample_prompts(PROMPTS[:1], [3])
     text = model.encode([PROMPTS[0], ""])
     assert model.sample(text.rows([0]), text.rows([1]), [3]) == [before] and before.size == (32, 32)
-    monkeypatch.setattr(model, "settings", replace(model.settings, preview_px=64))
+    monkeypatch.setattr(model, "settings", model.settings.changed(preview_px=64))
     (after,) = model.sample_prompts(PROMPTS[:1], [3])
     assert after.size == (64, 64)
 

@@ -238,10 +238,10 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
 
 def test_settings():
     old = settings_to_dict(Settings())
-    del old["preview_speed"]
+    del old["plan"]["preview_speed"]
     assert settings_from_dict(old) == Settings(), "a run of before"
     with pytest.raises(ValueError, match="preview_speed"):
-        Settings(preview_speed="quick")
+        Settings.of(preview_speed="quick")
     assert step_cache("flux-dev", "exact", 28) is None
     assert step_cache("flux-dev", "fastest", 4) is None
     fast, fastest = (step_cache("flux-dev", speed, 28) for speed in ("fast", "fastest"))
@@ -253,10 +253,10 @@ def test_plans_say_what_pictures_are_made_with():
         return make_plan(model=model, budget_gib=16, ram_gib=ram_gib, system="Linux", **said)
 
     made = plan("flux-dev", preview_speed="fastest")
-    assert made.settings.preview_speed == "fastest"
+    assert made.settings.plan.preview_speed == "fastest"
     assert any("less than 20 %" in said for said in made.reasons)
     few = plan("flux-schnell", preview_speed="fast")
-    assert few.settings.preview_speed == "exact"
+    assert few.settings.plan.preview_speed == "exact"
     assert any("only 4 steps" in said for said in few.reasons)
     exact = plan("flux-dev", preview_speed="exact")
     assert not any("first block" in said for said in exact.reasons)
@@ -273,7 +273,9 @@ def test_a_cache_never_takes_more_ram_than_there_is():
         make_plan(model="z-image", budget_gib=16, ram_gib=ram, system="Linux", preview_speed="fast")
         for ram in (16, 24)
     )
-    assert small.settings.preview_speed == "exact" and large.settings.preview_speed == "fast"
-    assert small.settings.offload == large.settings.offload == "pinned"
+    assert (
+        small.settings.plan.preview_speed == "exact" and large.settings.plan.preview_speed == "fast"
+    )
+    assert small.settings.plan.offload == large.settings.plan.offload == "pinned"
     assert small.ram_gib <= 12 and large.ram_gib <= 18
     assert any("RAM has no room for a step cache" in said for said in small.reasons)

@@ -58,7 +58,7 @@ def test_train_makes_the_run_that_was_asked_for(pet, no_worker, asked):
     settings = run.settings()
     assert (settings.trigger, settings.class_name) == ("sirfluff", "guinea pig")
     assert (settings.steps, settings.seed, settings.budget_gib) == (40, 7, 16.0)
-    assert (settings.front, settings.back) == (6, 1) and settings.preview_every == 10
+    assert (settings.plan.front, settings.plan.back) == (6, 1) and settings.preview_every == 10
     assert len(list(run.photos_dir.glob("*.png"))) == 5
     assert run_preferences.load(run) == {"pet": "Sir Fluff", "drawn": True}
 

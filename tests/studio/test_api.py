@@ -82,17 +82,24 @@ def test_a_training_from_a_program(client):
 
 
 @pytest.mark.parametrize(
-    "asked, name, said",
+    "asked, name, said, kind",
     [
-        (("../x",), "/status", strings.NO_RUN),
-        (("/etc",), "/pause", strings.NO_RUN),
-        (("",), "/stop", strings.NO_RUN),
-        (("x",), "/resume", strings.NO_RUN),
-        (("x", "zip"), "/export", strings.NO_RUN),
-        (("nothing", 8), "/plan", "There is no model"),
-        (("demo", 0.1), "/plan", "too small"),
+        (("../x",), "/status", strings.NO_RUN, "NotFound"),
+        (("/etc",), "/pause", strings.NO_RUN, "NotFound"),
+        (("",), "/stop", strings.NO_RUN, "NotFound"),
+        (("x",), "/resume", strings.NO_RUN, "NotFound"),
+        (("x", "zip"), "/export", strings.NO_RUN, "NotFound"),
+        (("nothing", 8), "/plan", "There is no model", "NotFound"),
+        (("demo", 0.1), "/plan", "too small", "OutOfMemory"),
+        (
+            (None, "", "Momo", "demo", 8, 9, 0, 4, "fast", True),
+            "/train",
+            strings.NO_KIND,
+            "BadInput",
+        ),
     ],
 )
-def test_what_cannot_be_is_said_in_words(client, asked, name, said):
-    with pytest.raises(AppError, match=said):
+def test_what_cannot_be_is_said_in_words(client, asked, name, said, kind):
+    with pytest.raises(AppError, match=said) as refused:
         client.predict(*asked, api_name=name)
+    assert refused.value.title == kind

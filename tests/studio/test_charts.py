@@ -30,7 +30,7 @@ class Balanced(HTMLParser):
 
 def told(ram_gib, vram_gib=-1.0):
     """A Memory event with the curves that many of them make."""
-    now = events.Memory(
+    return events.Memory(
         rss_gib=ram_gib,
         ram_used_gib=8.0,
         ram_total_gib=16.0,
@@ -38,7 +38,6 @@ def told(ram_gib, vram_gib=-1.0):
         vram_used_gib=vram_gib,
         vram_total_gib=12.0 if vram_gib >= 0 else -1.0,
     )
-    return now
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 299, 5000])

@@ -75,7 +75,7 @@ def test_hostile_presses_do_no_harm(house, finished, event, told, what):
     slow = what == "use_comfyui"  # it asks a process each time
     for value in HOSTILE[2:8:2] if slow else HOSTILE:
         for shown in (finished.name,) if slow else (finished.name, "../x", ""):
-            said = {key: value for key in CARRIED}
+            said = dict.fromkeys(CARRIED, value)
             try:
                 answer = press(shown, event(do=what, **said))
                 assert len(answer) == 2 + len(page.ANSWERS)

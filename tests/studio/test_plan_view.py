@@ -117,7 +117,7 @@ def test_bars_are_the_plans_figures_on_the_scale_of_the_budget(case):
 def test_trained_blocks_are_drawn_where_they_lie(case):
     plan, page = drawn(case)
     held = ["held" in dict(row) for row in bars(page)[:-2]]
-    where = {"stays": [2, 3, 4], "leaves": [3], "streamed": []}[plan.settings.middle]
+    where = {"stays": [2, 3, 4], "leaves": [3], "streamed": []}[plan.settings.plan.middle]
     if model_row(case[0]).full_size:
         assert [n for n, there in enumerate(held) if there] == where
     else:
@@ -141,7 +141,7 @@ def test_crops_are_drawn_as_the_schedule_cuts_them():
     photo, chance = Photo(Path("x.jpg"), "", 3000, 3000, ""), random.Random(0)
     settings = planned("flux-dev", 8, 16, {}).settings
     for patches in ("dynamic", "reversed", "resize", "full", "random"):
-        s = dataclasses.replace(settings, patches=patches)
+        s = settings.changed(patches=patches)
         for t, (low, high) in zip((1.0, 0.5, 0.0), plan_strings.sides(s), strict=True):
             sides = {
                 place_crop(photo, s, 16, t, chance.random, chance.randint).side for _ in range(20)
@@ -156,7 +156,7 @@ def test_the_line_is_to_scale(patches):
     wanted = [high for _, high in plan_strings.sides(plan.settings)]
     squares = [float(a["height"]) for a in page.of("rect") if a["class"] == "crop"]
     assert squares == pytest.approx(
-        [84 * side / plan.settings.s_max_px for side in wanted], abs=0.1
+        [84 * side / plan.settings.plan.s_max_px for side in wanted], abs=0.1
     )
     for line in page.of("polyline"):
         heights = [90 - float(point.split(",")[1]) for point in line["points"].split()]
@@ -213,14 +213,14 @@ def test_minutes_come_from_runs_that_worked_alike():
     assert of([], s) is None and of([(s, 0.0)], s) is None
     assert of([(s, 90.0)], s) == pytest.approx(1.5)
     for other in ({"device": "cuda"}, {"model": "flux-dev"}, {"precision": "nf4"}, {"threads": 9}):
-        assert of([(dataclasses.replace(s, **other), 90.0)], s) is None
-    longer = dataclasses.replace(s, steps=240, preview_every=60)  # as many pictures
+        assert of([(s.changed(**other), 90.0)], s) is None
+    longer = s.changed(steps=240, preview_every=60)  # as many pictures
     assert 1.5 < of([(s, 90.0)], longer) < 3.0
-    more_pictures = dataclasses.replace(s, preview_every=10)
+    more_pictures = s.changed(preview_every=10)
     assert of([(s, 90.0)], more_pictures) > 1.5
-    nearest = dataclasses.replace(s, steps=130)
+    nearest = s.changed(steps=130)
     assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
-    fewer = dataclasses.replace(s, front=0, back=0)
+    fewer = s.changed(front=0, back=0)
     assert of([(s, 90.0)], fewer) > 1.5, "blocks that learn take longer than skipped ones"
 
 

@@ -113,7 +113,7 @@ def test_only_files_that_the_model_has_are_offered(finished, told, begun, monkey
     with pytest.raises(UserError, match="native"):
         result_actions.choose(finished.name, format="native")
     row = dataclasses.replace(presets.model_row("flux-dev"), family="sana", title="SANA <1.5>")
-    settings = dataclasses.replace(finished.settings(), model="flux-dev")
+    settings = finished.settings().changed(model="flux-dev")
     monkeypatch.setattr(presets, "model_row", lambda name: row)
     monkeypatch.setattr(type(finished), "settings", lambda run: settings)
     result_actions.choose(finished.name, format="native")

@@ -31,9 +31,9 @@ from blockskip.training.residuals import full_velocity, load_rows
 )
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, change, cut):
-    settings = dataclasses.replace(SETTINGS, **change)
-    if settings.patches == "full":
-        settings = dataclasses.replace(settings, s_max_px=48)
+    settings = SETTINGS.changed(**change)
+    if settings.plan.patches == "full":
+        settings = settings.changed(s_max_px=48)
     whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     whole.save(tmp_path / "whole.safetensors")
@@ -67,7 +67,7 @@ def test_a_lengthened_run_is_the_one_that_was_so_long_from_the_start(tmp_path, m
     float error where the old end cut a window short: fewer draws went through the blocks together.
     """
     monkeypatch.setattr(optimizer, "learning_rate", lambda settings, step: settings.lr)
-    longer = dataclasses.replace(SETTINGS, steps=11, prior=0.3)
+    longer = SETTINGS.changed(steps=11, prior=0.3)
     whole = trainer(tmp_path / "a", longer)
     losses(whole)
     whole.save(tmp_path / "whole.safetensors")
@@ -92,7 +92,7 @@ def test_a_lengthened_run_is_the_one_that_was_so_long_from_the_start(tmp_path, m
 
 def test_a_lengthened_run_goes_on_the_same_way_each_time(tmp_path):
     """Cut within a window whose draws are used twice, with the true learning rate, killed again."""
-    short = dataclasses.replace(SETTINGS, steps=5, reuse=2)
+    short = SETTINGS.changed(steps=5, reuse=2)
     first = trainer(tmp_path / "a", short)
     losses(first)
     first.save(tmp_path / "end.safetensors")
@@ -128,7 +128,7 @@ def test_a_windows_draws_are_used_again_and_only_they_are_computed(tmp_path, mon
         return load_rows(path, start, stop, device)
 
     monkeypatch.setattr("blockskip.training.trainer.load_rows", loading)
-    one = trainer(tmp_path, dataclasses.replace(SETTINGS, reuse=2))
+    one = trainer(tmp_path, SETTINGS.changed(reuse=2))
     assert len(one.data.draws) == 5 * 4
     assert [one.window_rows(first) for first in (0, 3, 6)] == [
         range(8),
@@ -146,7 +146,7 @@ def test_how_many_draws_pass_together_changes_nothing(tmp_path, batch):
     found = []
     for size in (2, batch):
         halves = {"batch": size, "accumulation": 4 // size, "prior": 0.4}
-        one = trainer(tmp_path / f"{size}", dataclasses.replace(SETTINGS, **halves))
+        one = trainer(tmp_path / f"{size}", SETTINGS.changed(**halves))
         for parameter in one.lora.values():  # B at 0 would leave A without gradients
             parameter.data += 0.1
         given = {}
@@ -162,7 +162,7 @@ def test_how_many_draws_pass_together_changes_nothing(tmp_path, batch):
 
 
 def test_training_learns(tmp_path):
-    settings = dataclasses.replace(SETTINGS, steps=60, window_steps=6, lr=1e-2)
+    settings = SETTINGS.changed(steps=60, window_steps=6, lr=1e-2)
     one = trainer(tmp_path, settings)
     # one draw repeated: the loss on it must fall when it is learnt
     one.data = dataclasses.replace(
@@ -200,7 +200,7 @@ def test_steps_that_go_astray_are_said(tmp_path):
 
 def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     """Whatever was learnt before, the bare class word is pulled back to what it was."""
-    settings = dataclasses.replace(SETTINGS, prior=0.5, front=0, back=0)
+    settings = SETTINGS.changed(prior=0.5, front=0, back=0)
     one = trainer(tmp_path, settings)
     rows = range(settings.num_draws)
     prior = [i for i in rows if one.data.draws[i].prior]

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from blockskip.core import files, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, WrongState
 from blockskip.lab.ablation import variants
 from blockskip.lab.ablation.cell import Cell, Kitchen
 from blockskip.lab.ablation.subjects import subjects
@@ -49,7 +49,7 @@ def cells(plan: Plan) -> list[Cell]:
     """All cells in the order they are made. Raises UserError for unknown tables or rows."""
     found = [cell for group in plan.groups for cell in _group(plan, group.split("+"))]
     if not found:
-        raise UserError(
+        raise BadInput(
             "None of these rows is in these tables.", "See blockskip/lab/ablation/variants.py."
         )
     return list({(c.row.key, c.name, c.steps): c for c in found}.values())
@@ -58,7 +58,7 @@ def cells(plan: Plan) -> list[Cell]:
 def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
     known = variants.tables()
     if unknown := [name for name in names if name not in known]:
-        raise UserError(f"There is no table “{unknown[0]}”.", f"Known: {', '.join(known)}.")
+        raise BadInput(f"There is no table “{unknown[0]}”.", f"Known: {', '.join(known)}.")
     chosen = [known[name] for name in names]
     rounds = []  # (seed, pet's place, table's place, cells of a round)
     for place, table in enumerate(chosen):
@@ -116,7 +116,7 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
     path, wanted = plan.work / "cells.jsonl", cells(plan)
     with processes.locked(plan.work / "lock") as free:
         if not free:
-            raise UserError(f"Another process works in {plan.work}.", "Let it, or end it first.")
+            raise WrongState(f"Another process works in {plan.work}.", "Let it, or end it first.")
         models = {cell.row.model for cell in wanted}
         kitchens = {model: Kitchen(plan.work, plan.images, model) for model in models}
         files.write_json(plan.work / "machine.json", machine())

@@ -16,7 +16,7 @@ trainer here changes is what a window holds, what a step runs, or which LoRA a s
     ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
                         preservation, arXiv 2208.12242) instead of the pet's photos
 
-Which rows a table has, and with which settings, stands in rows.py.
+Which rows a table has, and with which settings, stands in variants.py.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ class WholeTrainer(Trainer):
 
     def _answers(self, inputs: object) -> Tensor:
         return full_velocity(
-            self.model, self.family, inputs, self.settings.micro_batch, self.device
+            self.model, self.family, inputs, self.settings.plan.micro_batch, self.device
         )
 
     @contextmanager
     def step_model(self, hollow: bool = False) -> Iterator[Feed]:
         settings, blocks = self.settings, self.family.blocks(self.model)
         wrapped = {}
-        if hollow or settings.middle == "streamed":
+        if hollow or settings.plan.middle == "streamed":
             wrapped = streamed(blocks, range(len(blocks)), self.device)
-        elif settings.checkpointing:
+        elif settings.plan.checkpointing:
             wrapped = checkpointed(blocks, range(len(blocks)))
         with replaced(self.model, wrapped):
             yield Feed()
@@ -277,7 +277,6 @@ class ClassImagesTrainer(Trainer):
 
     def alongside(self, rows: range) -> None:
         """Nothing is asked of the untrained model: the target is the picture's own velocity."""
-        return None
 
 
 def rounded(x: Tensor) -> Tensor:

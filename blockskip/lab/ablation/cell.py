@@ -24,11 +24,11 @@ from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
-from blockskip.data.schedule import build_schedule, train_side
+from blockskip.data.schedule import build_schedule
 from blockskip.data.subject_boxes import propose
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
+from blockskip.lab.ablation.rows import Row
 from blockskip.lab.ablation.subjects import OF_PETS
-from blockskip.lab.ablation.variants import Row
 from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
@@ -98,8 +98,8 @@ class Kitchen:
             "subject": cell.subject.key,
             "seed": cell.seed,
             "steps": cell.steps if cell.row.trainer else 0,
-            "front": settings.front,
-            "back": settings.back,
+            "front": settings.plan.front,
+            "back": settings.plan.back,
             "recipe": self.recipe(cell),
         }
         photos = self.photos(cell.subject)
@@ -128,7 +128,7 @@ class Kitchen:
         trainer = self._trainer(cell, settings, data, model, folder)
         losses = [event.loss for event in trainer.run()]
         seconds = time.process_time() - began
-        uses = settings.steps * settings.draws_per_step
+        uses = settings.steps * settings.plan.draws_per_step
         return model, {
             "seconds_per_draw": round(seconds / uses, 5),
             **self._peaks[cell.row.key],
@@ -137,7 +137,7 @@ class Kitchen:
 
     def open(self, settings: Settings) -> LoadedModel:
         """The model, fresh, on the CPU."""
-        return LoadedModel(replace(settings, device="cpu"), self.source)
+        return LoadedModel(settings.changed(device="cpu"), self.source)
 
     def _trainer(
         self, cell: Cell, settings: Settings, data: TrainingData, model: LoadedModel, folder: Path
@@ -148,7 +148,7 @@ class Kitchen:
     def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
         """Bytes in use at once in a training step, weights included, and while a window of draws
         is computed; of one window and one step. Weights that wait are in their file."""
-        settings = replace(settings, offload="mapped")
+        settings = settings.changed(offload="mapped")
         model, folder = self.open(settings), self.empty("peak")
         with PeakMeter() as meter:
             trainer = self._trainer(cell, settings, data, model, folder)
@@ -212,7 +212,7 @@ class Kitchen:
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
-        key = files.fingerprint(shas, crops, train_side(settings), settings.s_max_px)
+        key = files.fingerprint(shas, crops, settings.plan.side_px, settings.plan.s_max_px)
         if key not in self._latents:
             while len(self._latents) >= KEPT_LATENTS:
                 del self._latents[next(iter(self._latents))]

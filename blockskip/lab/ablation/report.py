@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import NotFound, command
 from blockskip.lab.ablation.ablate import lines
 from blockskip.lab.ablation.contact_sheet import SHEETS, write_sheets
+from blockskip.lab.ablation.rows import SPLITS, WINDOWS, Table
 from blockskip.lab.ablation.statistics import (
     FINDINGS,
     Cells,
@@ -22,7 +23,7 @@ from blockskip.lab.ablation.statistics import (
     of_table,
     verdict,
 )
-from blockskip.lab.ablation.variants import SPLITS, WINDOWS, Table, tables, window_key
+from blockskip.lab.ablation.variants import tables, window_key
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.pages import write_below
 
@@ -63,7 +64,7 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
     paths = [one / "cells.jsonl" if one.is_dir() else one for one in work]
     found = [line for path in paths for line in lines(path)]
     if not found:
-        raise UserError(
+        raise NotFound(
             f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
         )
     cells, costs_of = by_row(found), _costs(costs)
@@ -89,7 +90,7 @@ def _costs(folder: Path | None) -> tuple[Cells, str]:
         return {}, "; median of the cells, other work beside them"
     found = by_row(lines(folder / "cells.jsonl"))
     if not found:
-        raise UserError(f"There are no cells in {folder}.", "Let its run make some first.")
+        raise NotFound(f"There are no cells in {folder}.", "Let its run make some first.")
     told = files.read_json(folder / "machine.json")
     steps = max(line["steps"] for row in found.values() for line in row.values())
     place = f"{told['processor']}, torch {told['torch']}, {told['date']}"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blockskip.lab.ablation.rows import Table
 from blockskip.lab.ablation.subjects import subjects
-from blockskip.lab.ablation.variants import Table
 
 Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.data.demo_vocabulary import SPECIES
 from blockskip.lab.demo_world.judge_data import draw_judged
 from blockskip.lab.demo_world.judge_report import truth
@@ -33,7 +33,7 @@ def subjects(num: int, chosen_on: bool = False) -> list[Subject]:
     """
     if chosen_on:
         if num > len(HELD_OUT_SUBJECTS):
-            raise UserError(
+            raise BadInput(
                 f"There are {len(HELD_OUT_SUBJECTS)} pets to choose settings on, not {num}.",
                 f"Ask for at most {len(HELD_OUT_SUBJECTS)}.",
             )

@@ -7,83 +7,26 @@ has the demo model's defaults (presets/training.toml) at the same number of step
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from blockskip.core.errors import UserError
-from blockskip.core.presets import model_row
-from blockskip.core.settings import Settings
+from blockskip.core.errors import BadInput
 from blockskip.lab.ablation import baselines
+from blockskip.lab.ablation.rows import (
+    SANA_SPANS,
+    SPLITS,
+    WINDOWS,
+    Change,
+    Row,
+    Table,
+    hollow,
+    random_split,
+    setting,
+    skipped,
+    small,
+    window,
+)
 from blockskip.training.trainer import Trainer
-
-Change = Callable[[Settings, str], Settings]  # settings, name of the cell → settings
-BLOCKS = 18  # of the demo model
-WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
-# two splits of what each ratio skips: the preset's, and one with more at the back
-SPLITS = {30: ((4, 1), (2, 3)), 40: ((6, 1), (4, 3)), 50: ((6, 3), (4, 5))}
-SANA_SPANS = {30: (4, 0), 40: (4, 1), 50: (5, 1)}  # of the demo SANA, the preset's
-
-
-@dataclass(frozen=True)
-class Row:
-    """key: in files. against: the row it is compared with, cell by cell. framed: every photo has
-    the proposed box around the pet. model: of presets/models.toml."""
-
-    key: str
-    title: str
-    change: Change
-    against: str = "lora"
-    trainer: type[Trainer] | None = Trainer  # None: nothing is trained
-    framed: bool = False
-    model: str = "demo"
-
-
-@dataclass(frozen=True)
-class Table:
-    """chosen_on: whether its subjects are those that settings are chosen on, not those reported."""
-
-    key: str
-    title: str
-    rows: tuple[Row, ...]
-    subjects: int
-    seeds: int
-    chosen_on: bool = False
-
-
-def setting(**fields: object) -> Change:
-    """A change of fields of Settings, whatever the cell."""
-    return lambda settings, cell: replace(settings, **fields)
-
-
-def skipped(front: int, back: int, **fields: object) -> Change:
-    """So many blocks skipped at the front and at the back."""
-    return setting(front=front, back=back, **fields)
-
-
-def window(front: int, back: int, percent: int) -> Change:
-    """One window serves so much of the run; all of it: residuals of the untrained model."""
-
-    def change(settings: Settings, cell: str) -> Settings:
-        steps = max(1, round(settings.steps * percent / 100))
-        return replace(settings, front=front, back=back, window_steps=steps)
-
-    return change
-
-
-def random_split(settings: Settings, cell: str) -> Settings:
-    """As many blocks as at 50 % skipped, shared out between the two ends at random, another way in
-    every cell; never as it was chosen."""
-    front, back = SPLITS[50][0]
-    num = front + back
-    drawn = random.Random(cell).choice([n for n in range(num + 1) if n != front])
-    return replace(settings, front=drawn, back=num - drawn)
-
-
-def _hollow(percent: int, **fields: object) -> Change:
-    """The two ends trained, the earlier one a block longer; `baselines.HollowTrainer`."""
-    ends = BLOCKS - sum(SPLITS[percent][0])
-    return skipped(ends - ends // 2, ends // 2, **fields)
 
 
 def _spans() -> list[Row]:
@@ -99,7 +42,7 @@ def _spans() -> list[Row]:
         *rows,
         Row("front-50", "50 % skipped, all at the front", skipped(half, 0)),
         Row("back-50", "50 % skipped, all at the back", skipped(0, half)),
-        Row("hollow-50", "50 % skipped, the centre", _hollow(50), trainer=baselines.HollowTrainer),
+        Row("hollow-50", "50 % skipped, the centre", hollow(50), trainer=baselines.HollowTrainer),
         Row(
             "none-50",
             f"50 % skipped, chosen span {front} + {back}, no residuals",
@@ -130,14 +73,8 @@ def _at_32(row: Row) -> Row:
         key=f"{row.key}@32",
         title=f"{row.title}, 32 px",
         against=f"{row.against}@32",
-        change=_small(row.change),
+        change=small(row.change),
     )
-
-
-def _small(change: Change) -> Change:
-    """The change, and dynamic patches at 32 px."""
-    small = setting(patches="dynamic", s_min_px=32)
-    return lambda settings, cell: small(change(settings, cell), cell)
 
 
 def _windows() -> list[Row]:
@@ -151,7 +88,7 @@ def _windows() -> list[Row]:
                     title = f"{percent} % skipped as {split[0]} + {split[1]}, window {share} %"
                     against = window_key(percent, split, 100)
                     row = Row(key, title, window(*split, share), against)
-                    found.append(replace(row, change=_small(row.change)))
+                    found.append(replace(row, change=small(row.change)))
     return found
 
 
@@ -173,8 +110,8 @@ def _others() -> list[Row]:
         Row("qlora", "QLoRA: every block, NF4", skipped(0, 0, precision="nf4"), trainer=whole),
         Row("lora-fa", "LoRA-FA", skipped(0, 0), trainer=baselines.LoraFATrainer),
         Row("lisa", "LISA, two blocks at a time", skipped(0, 0), trainer=baselines.LisaTrainer),
-        Row("hollowed-30", "HollowedNet 30 %", _hollow(30, **once), trainer=hollowed),
-        Row("hollowed-50", "HollowedNet 50 %", _hollow(50, **once), trainer=hollowed),
+        Row("hollowed-30", "HollowedNet 30 %", hollow(30, **once), trainer=hollowed),
+        Row("hollowed-50", "HollowedNet 50 %", hollow(50, **once), trainer=hollowed),
     ]
 
 
@@ -197,52 +134,47 @@ def _causes() -> list[Row]:
     ]
 
 
+def _choice(
+    key: str, title: str, trainer: type[Trainer] = Trainer, framed: bool = False, **fields: object
+) -> Row:
+    change = small(skipped(*SPLITS[50][0], **fields))
+    return Row(key, title, change, "dynamic", trainer, framed)
+
+
+def _plain(key: str, title: str, **fields: object) -> Row:
+    return _at_32(Row(key, title, skipped(0, 0, **fields), trainer=baselines.WholeTrainer))
+
+
 def _choices() -> list[Row]:
     """One thing changed at a time, at 50 %; then plain LoRA's own learning rate."""
-    front, back = SPLITS[50][0]
-
-    def row(
-        key: str,
-        title: str,
-        trainer: type[Trainer] = Trainer,
-        framed: bool = False,
-        **fields: object,
-    ) -> Row:
-        change = _small(skipped(front, back, **fields))
-        return Row(key, title, change, "dynamic", trainer, framed)
-
-    def whole(key: str, title: str, **fields: object) -> Row:
-        plain = skipped(0, 0, **fields)
-        return _at_32(Row(key, title, plain, trainer=baselines.WholeTrainer))
-
     return [
-        row("dynamic", "the defaults at 50 %"),
-        row("rank-4", "rank 4", rank=4),
-        row("rank-8", "rank 8", rank=8),
-        row("rank-32", "rank 32", rank=32),
-        row("attention", "LoRA on attention only", targets="attention"),
-        row("t-uniform", "timesteps uniform", timesteps="uniform"),
-        row("t-shifted", "timesteps towards noise", timesteps="shifted_sigmoid"),
-        row("framed", "crops keep to a box around the pet", framed=True),
-        row("lr-1", "rate 1e-3", lr=1e-3),
-        row("lr-2", "rate 2e-3", lr=2e-3),
-        row("lr-5", "rate 5e-3", lr=5e-3),
-        row("prior-0", "no draws of the bare class word", prior=0.0),
-        row("prior-15", "15 % draws of the bare class word", prior=0.15),
-        row("prior-45", "45 % draws of the bare class word", prior=0.45),
-        row("class-images", "these draws show class images", baselines.ClassImagesTrainer),
-        row("reuse-2", "each draw used twice", reuse=2),
-        row("reuse-4", "each draw used four times", reuse=4),
-        row("reuse-8", "each draw used eight times", reuse=8),
-        row("rounded", "the residual in 8 bits", baselines.RoundedTrainer),
-        row("blocks-int8", "frozen blocks in 8 bits", precision="int8"),
-        row("blocks-nf4", "frozen blocks in 4 bits (NF4)", precision="nf4"),
-        row("text-16", "16 text tokens instead of 22", text_tokens=16),
-        row("text-32", "32 text tokens instead of 22", text_tokens=32),
-        whole("lora", "plain LoRA"),
-        whole("lora-lr-1", "plain LoRA, rate 1e-3", lr=1e-3),
-        whole("lora-lr-2", "plain LoRA, rate 2e-3", lr=2e-3),
-        whole("lora-lr-5", "plain LoRA, rate 5e-3", lr=5e-3),
+        _choice("dynamic", "the defaults at 50 %"),
+        _choice("rank-4", "rank 4", rank=4),
+        _choice("rank-8", "rank 8", rank=8),
+        _choice("rank-32", "rank 32", rank=32),
+        _choice("attention", "LoRA on attention only", targets="attention"),
+        _choice("t-uniform", "timesteps uniform", timesteps="uniform"),
+        _choice("t-shifted", "timesteps towards noise", timesteps="shifted_sigmoid"),
+        _choice("framed", "crops keep to a box around the pet", framed=True),
+        _choice("lr-1", "rate 1e-3", lr=1e-3),
+        _choice("lr-2", "rate 2e-3", lr=2e-3),
+        _choice("lr-5", "rate 5e-3", lr=5e-3),
+        _choice("prior-0", "no draws of the bare class word", prior=0.0),
+        _choice("prior-15", "15 % draws of the bare class word", prior=0.15),
+        _choice("prior-45", "45 % draws of the bare class word", prior=0.45),
+        _choice("class-images", "these draws show class images", baselines.ClassImagesTrainer),
+        _choice("reuse-2", "each draw used twice", reuse=2),
+        _choice("reuse-4", "each draw used four times", reuse=4),
+        _choice("reuse-8", "each draw used eight times", reuse=8),
+        _choice("rounded", "the residual in 8 bits", baselines.RoundedTrainer),
+        _choice("blocks-int8", "frozen blocks in 8 bits", precision="int8"),
+        _choice("blocks-nf4", "frozen blocks in 4 bits (NF4)", precision="nf4"),
+        _choice("text-16", "16 text tokens instead of 22", text_tokens=16),
+        _choice("text-32", "32 text tokens instead of 22", text_tokens=32),
+        _plain("lora", "plain LoRA"),
+        _plain("lora-lr-1", "plain LoRA, rate 1e-3", lr=1e-3),
+        _plain("lora-lr-2", "plain LoRA, rate 2e-3", lr=2e-3),
+        _plain("lora-lr-5", "plain LoRA, rate 5e-3", lr=5e-3),
     ]
 
 
@@ -322,8 +254,8 @@ UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
 def tables() -> dict[str, Table]:
     """All tables by key."""
     spans = _spans()
-    small = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
-    small.insert(3, replace(_patches()[0], against="lora@32"))
+    at_32 = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
+    at_32.insert(3, replace(_patches()[0], against="lora@32"))
     found = [
         Table("A", "Patches at 32 px, 50 % skipped", tuple(_patches()), 6, 2),
         Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
@@ -332,7 +264,7 @@ def tables() -> dict[str, Table]:
         Table("F", "Where the loss of skipping comes from, 64 px", tuple(_causes()), 4, 1),
         Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
         Table("S", "Splits and choices, 64 px", tuple(_splits()), 4, 1, chosen_on=True),
-        Table("B32", "Spans, dynamic patches at 32 px", tuple(small), 4, 1),
+        Table("B32", "Spans, dynamic patches at 32 px", tuple(at_32), 4, 1),
         Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
         Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, chosen_on=True),
     ]
@@ -343,15 +275,7 @@ def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
     """The rows of a table with these keys; none named: all. Raises UserError for unknown ones."""
     unknown = set(keys) - {row.key for known in tables().values() for row in known.rows}
     if unknown:
-        raise UserError(
+        raise BadInput(
             f"There is no row “{sorted(unknown)[0]}”.", "See blockskip/lab/ablation/variants.py."
         )
     return tuple(row for row in table.rows if not keys or row.key in keys)
-
-
-def models_match() -> bool:
-    """Whether this page still describes the demo models: their blocks, and their presets' spans."""
-    row, sana = model_row("demo"), model_row("demo-sana")
-    chosen = {percent: row.span(percent / 100) for percent in SPLITS}
-    same = {percent: sana.span(percent / 100) for percent in SANA_SPANS} == SANA_SPANS
-    return same and row.num_blocks == BLOCKS and chosen == {p: s[0] for p, s in SPLITS.items()}

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from blockskip.core.errors import UserError
 from blockskip.core.settings import settings_to_dict
+from blockskip.core.units import GIB
 from blockskip.lab.bench.contenders import REFERENCE, Contender, Plan, contenders
 from blockskip.lab.bench.worker import Job
-from blockskip.lab.full_size.random_checkpoint import flux, write_checkpoint
+from blockskip.lab.full_size.random_model import flux, write_checkpoint
 from blockskip.lab.measuring.subprocess_job import apart
 from blockskip.memory.placement import pick_device
 
-GIB = 2**30
 TRACED_STEPS = 10
 Say = Callable[[str], None]
 

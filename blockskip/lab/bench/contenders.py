@@ -5,12 +5,12 @@ Sizes are FLUX's block layout at several widths, so that the paper's spans mean 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.settings import Settings
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV
+from blockskip.lab.full_size.random_model import FLUX_DEV
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.planner import make_plan
 
@@ -100,16 +100,14 @@ def contenders(plan: Plan) -> list[Contender]:
     """Those of CONTENDERS that were asked for, then a rung each. Raises UserError for unknown ones."""
     unknown = [name for name in plan.contenders if name not in CONTENDERS]
     if unknown:
-        raise UserError(
-            f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}."
-        )
+        raise BadInput(f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}.")
     names = [name for name in CONTENDERS if not plan.contenders or name in plan.contenders]
     return [_contender(plan, name) for name in names] + [_rung(plan, gib) for gib in plan.rungs]
 
 
 def _common(plan: Plan) -> Settings:
     cpu = pick_device(plan.device).type == "cpu"
-    return Settings(
+    return Settings.of(
         model="flux-dev",
         s_min_px=plan.side_px // 2,
         s_max_px=plan.side_px,
@@ -129,7 +127,7 @@ def _contender(plan: Plan, name: str) -> Contender:
     if windows:
         changes = changes | {"front": plan.skip[0], "back": plan.skip[1]}
         about += f", {plan.skip[0]} + {plan.skip[1]} blocks skipped"
-    settings = replace(_common(plan), steps=steps, window_steps=steps, **changes)
+    settings = _common(plan).changed(steps=steps, window_steps=steps, **changes)
     return Contender(
         name=name,
         about=about,
@@ -143,14 +141,18 @@ def _contender(plan: Plan, name: str) -> Contender:
 def _rung(plan: Plan, gib: float) -> Contender:
     """Ours as the planner would have it for a budget; one window, and every step it serves."""
     if plan.size != "full":
-        raise UserError("Rungs are planned for FLUX's full size.", "Add --size full.")
+        raise BadInput("Rungs are planned for FLUX's full size.", "Add --size full.")
     made = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
     said = made.settings
-    settings = replace(
-        said, steps=said.window_steps, device=plan.device, threads=plan.threads, preview_prompts=()
+    settings = said.changed(
+        steps=said.plan.window_steps,
+        device=plan.device,
+        threads=plan.threads,
+        preview_prompts=(),
     )
-    about = f"BlockSkip, planned for {gib:g} GB: {said.front} + {said.back} skipped, "
-    about += f"{said.precision}, {said.s_min_px} px, {said.text_tokens} text tokens"
+    how = said.plan
+    about = f"BlockSkip, planned for {gib:g} GB: {how.front} + {how.back} skipped, "
+    about += f"{how.precision}, {how.s_min_px} px, {how.text_tokens} text tokens"
     return Contender(
         name=f"ours-{gib:g}gb",
         about=about,

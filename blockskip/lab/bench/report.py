@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from blockskip.lab.bench.bench import GIB
+from blockskip.core.units import GIB
 from blockskip.lab.bench.contenders import Plan
 from blockskip.memory import monitor
 

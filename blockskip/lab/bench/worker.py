@@ -20,13 +20,14 @@ import torch
 
 from blockskip.core import files
 from blockskip.core.settings import Settings, settings_from_dict
+from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
-from blockskip.data.schedule import build_schedule, train_side
+from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
-from blockskip.lab.full_size import random_checkpoint as checkpoints
+from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.peak_memory import PeakMeter
-from blockskip.lab.measuring.process_memory import GIB, Watch, memory_now
+from blockskip.lab.measuring.process_memory import Watch, memory_now
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
 from blockskip.memory.quantisation import cache_folder, quantised
@@ -97,13 +98,13 @@ class Bench:
 def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
-    model, index = checkpoints.flux(job.shape, dtype), index_folder(folder / "transformer")
-    if settings.precision != "full":
-        cache = cache_folder(folder, f"random-{job.dtype}", settings.precision)
+    model, index = random_model.flux(job.shape, dtype), index_folder(folder / "transformer")
+    if settings.plan.precision != "full":
+        cache = cache_folder(folder, f"random-{job.dtype}", settings.plan.precision)
         blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, settings.precision, cache, "random", device)
+        index = quantised(model, blocks, index, settings.plan.precision, cache, "random", device)
     # on the CPU all memory is RAM: what stays there is not streamed
-    kept = float("inf") if settings.offload == "pinned" and device.type != "cpu" else 0
+    kept = float("inf") if settings.plan.offload == "pinned" and device.type != "cpu" else 0
     return model, park(model, index, kept)
 
 
@@ -111,13 +112,13 @@ def make_trainer(
     job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
 ) -> Trainer:
     """The job's trainer over random latents (num_draws, T, 64) and one random caption."""
-    side, shape = settings.s_max_px, job.shape
+    side, shape = settings.plan.s_max_px, job.shape
     photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
     draws = build_schedule([photo], settings, Flux.pixel_multiple)
-    source, cells = torch.Generator().manual_seed(0), train_side(settings) // Flux.pixel_multiple
+    source, cells = torch.Generator().manual_seed(0), settings.plan.side_px // Flux.pixel_multiple
     latents = torch.randn(len(draws), cells * cells, shape["in_channels"], generator=source)
     embeds = torch.randn(
-        1, settings.text_tokens, shape["joint_attention_dim"], generator=source
+        1, settings.plan.text_tokens, shape["joint_attention_dim"], generator=source
     ).to(getattr(torch, job.dtype))
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
@@ -165,7 +166,7 @@ def work(job: Job) -> dict:
 
 def _timed(bench: Bench) -> dict:
     settings, trainer, moved = bench.settings, bench.trainer, bench.store.moved
-    uses = settings.steps * settings.draws_per_step
+    uses = settings.steps * settings.plan.draws_per_step
     if bench.device.type != "cpu":
         trainer.make_window(0).unlink()  # as a run's later windows: kernels are loaded
     brought = moved.brought_bytes
@@ -183,7 +184,7 @@ def _timed(bench: Bench) -> dict:
     steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
     rest = steps[1:] or steps
     window_s = bench.stages["residuals"]["seconds"] / uses
-    step_s = sum(rest) / len(rest) / settings.draws_per_step
+    step_s = sum(rest) / len(rest) / settings.plan.draws_per_step
     return {
         "draws": uses,
         "window_seconds_a_draw": window_s,
@@ -206,7 +207,7 @@ def _counted(
         window = meter.flops
         losses = [next(iter(trainer.run())).loss]
         step = meter.flops - window
-    per_step = settings.draws_per_step
+    per_step = settings.plan.draws_per_step
     told = {
         "window_flops_a_draw": window / (settings.steps * per_step),
         "step_flops_a_draw": step / per_step,

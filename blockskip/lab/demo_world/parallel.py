@@ -83,10 +83,11 @@ def launch(worker: Callable, ranks: int, *args) -> None:
         meeting = Path(folder) / "meeting"
         if ranks == 1:
             torch.set_num_threads(1)
-            return worker(0, 1, *args)
-        torch.multiprocessing.start_processes(
-            _enter, (worker, ranks, meeting, args), nprocs=ranks, start_method="spawn"
-        )
+            worker(0, 1, *args)
+        else:
+            torch.multiprocessing.start_processes(
+                _enter, (worker, ranks, meeting, args), nprocs=ranks, start_method="spawn"
+            )
 
 
 def fast_bf16() -> bool:

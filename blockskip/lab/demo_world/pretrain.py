@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.data import draw_parts
 from blockskip.lab.demo_world.export import export_pipeline, warm_start
@@ -34,7 +34,7 @@ def demo_of(folder: Path) -> type[Demo]:
     for demo in KINDS.values():
         if family(demo.FAMILY).pipeline.__name__ == found:
             return demo
-    raise UserError(f"{folder} holds no demo model.", "Choose the folder of one.")
+    raise BadFile(f"{folder} holds no demo model.", "Choose the folder of one.")
 
 
 def _draw(rank: int, ranks: int, work: Path, count: int, seed: int) -> None:

@@ -101,7 +101,7 @@ def drawn_examples() -> tuple[list[Image.Image], list[str]]:
 
 
 def write_sheet(work: Path, model: Demo, name: str) -> Path:
-    """``work/sheets/NAME.png``: 64 px, 32 px, close-ups of three seeds, drawn pictures last."""
+    """``work/sheets/NAME.webp``: 64 px, 32 px, close-ups of three seeds, drawn pictures last."""
     sampler = Sampler(assemble(work, model), type(model))
     pictures, labels = sampler.draw(PROMPTS, 0), list(PROMPTS)
     pictures += sampler.draw(SMALL, 0, side_px=32)
@@ -110,7 +110,7 @@ def write_sheet(work: Path, model: Demo, name: str) -> Path:
         pictures += sampler.draw(CLOSE, seed)
         labels += list(CLOSE)
     drawn, names = drawn_examples()
-    path = work / "sheets" / f"{name}.png"
+    path = work / "sheets" / f"{name}.webp"
     path.parent.mkdir(exist_ok=True)
-    grid(pictures + drawn, labels + names).save(path)
+    grid(pictures + drawn, labels + names).save(path, quality=88, method=6)
     return path

@@ -78,7 +78,7 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     """Judge a run on the demo model: is it the pet, elsewhere too, and does the class word stay
     free?
 
-    Writes evaluation/sheet.png and evaluation/report.json into the run's folder. JSON-ready.
+    Writes evaluation/sheet.webp and evaluation/report.json into the run's folder. JSON-ready.
     Raises UserError.
     """
     judge, photos = read_judged(run)
@@ -107,7 +107,7 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     rows += [
         (f"{words} {report[key]['identity']:.2f}", pictures[key]) for key, words in labels.items()
     ]
-    report["sheet"] = str(run.folder / "evaluation" / "sheet.png")
+    report["sheet"] = str(run.folder / "evaluation" / "sheet.webp")
     save_sheet(contact_sheet(rows), Path(report["sheet"]))
     files.write_json(run.folder / "evaluation" / "report.json", report)
     return report
@@ -139,7 +139,8 @@ def _square(image: Image.Image, cell: int) -> Image.Image:
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a PNG, or a WebP where the name ends so, atomically."""
     buffer, small = io.BytesIO(), path.suffix == ".webp"
-    sheet.save(buffer, "WEBP", quality=88) if small else sheet.save(buffer, "PNG", optimize=True)
+    options = {"quality": 88, "method": 6} if small else {"optimize": True}
+    sheet.save(buffer, "WEBP" if small else "PNG", **options)
     files.write_bytes(path, buffer.getvalue())
 
 
@@ -177,8 +178,8 @@ def evaluate_base(
 ) -> dict:
     """Judge a demo model by itself: does it draw what captions say, whole and at half resolution?
 
-    ``seen``: training captions to leave out (pretraining's captions.json); ``sheet``: the PNG to
-    write, default ``folder``-evaluation.png beside the folder. "drawn" is what the judge says about
+    ``seen``: training captions to leave out (pretraining's captions.json); ``sheet``: the picture
+    to write, default ``folder``-evaluation.webp beside the folder. "drawn" is what the judge says about
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
     from blockskip.lab.demo_world.pretrain import demo_of
@@ -199,7 +200,7 @@ def evaluate_base(
     ]
     whole = sampler.draw(texts, seed, row.native_px, *how)
     half = sampler.draw(texts, seed, row.native_px // 2, *how)
-    target = sheet or folder.with_name(f"{folder.name}-evaluation.png")
+    target = sheet or folder.with_name(f"{folder.name}-evaluation.webp")
     save_sheet(_pair_sheet(texts, whole, drawn, half), target)
     return {
         "model": str(folder),

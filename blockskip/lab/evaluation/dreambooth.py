@@ -13,7 +13,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import WrongState
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, open_photo
 from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_sheet
@@ -46,7 +46,7 @@ def evaluate_real(
     prompts: int = len(PROMPTS),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Judge a run's last step; pictures, sheet.png and report.json lie in its folder evaluation/.
+    """Judge a run's last step; pictures, sheet.webp and report.json lie in its folder evaluation/.
 
     images: a prompt. prompts: the first so many. dino, clip: see embedders.py. JSON-ready, figures
     with 95 % intervals over pictures. Raises UserError.
@@ -55,7 +55,7 @@ def evaluate_real(
     photos = [open_photo(path) for path in find_photos([run.photos_dir])]
     settings, step = run.settings(), steps_kept(run)[-1:]
     if not step:
-        raise UserError(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
+        raise WrongState(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
     texts = PROMPTS[:prompts]
     rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
     pictures = [image for row in rows for image in row]
@@ -84,9 +84,9 @@ def evaluate_real(
         {"prompt": text} | {name: round(float(means[k]), 4) for name, means in by_prompt.items()}
         for k, text in enumerate(texts)
     ]
-    report["sheet"] = str(folder / "sheet.png")
+    report["sheet"] = str(folder / "sheet.webp")
     named = [(text.format(settings.class_name), row) for text, row in zip(texts, rows, strict=True)]
-    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.png")
+    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.webp")
     files.write_json(folder / "report.json", report)
     return report
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile
 
 DINO = "facebook/dino-vits16@refs/pr/1"  # DreamBooth's ViT-S/16; its main branch has a pickle only
 CLIP = "openai/clip-vit-base-patch32"
@@ -90,7 +90,7 @@ def _loaded(kind: type, name: str) -> object:
     try:
         found = kind.from_pretrained(place, revision=revision or "main", **only)
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise BadFile(
             f"“{name}” could not be loaded as a network that compares pictures.",
             "Name a folder in transformers' layout with model.safetensors, or an id of the hub "
             f"while there is a connection ({str(error).splitlines()[0][:160]}).",

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
-from blockskip.lab.full_size import random_checkpoint as checkpoints
+from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.process_memory import Watch
 from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
@@ -34,7 +35,6 @@ from blockskip.training.residuals import WindowInputs, full_velocity
 from blockskip.training.trainer import Trainer, TrainingData
 
 CPU = torch.device("cpu")
-GIB = 2**30
 Say = Callable[[str], None]
 
 
@@ -59,7 +59,7 @@ class Job:
 def fullsize(job: Job, say: Say = lambda line: None) -> dict:
     """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
     folder = job.work / "transformer"
-    total = _written(checkpoints.flux(job.shape), folder, say)
+    total = _written(random_model.flux(job.shape), folder, say)
     report = {
         "weights": "random",
         "torch": torch.__version__,
@@ -74,7 +74,7 @@ def fullsize(job: Job, say: Say = lambda line: None) -> dict:
 
 
 def _written(model: nn.Module, folder: Path, say: Say) -> int:
-    return checkpoints.write_checkpoint(
+    return random_model.write_checkpoint(
         model,
         folder,
         progress=lambda n, total: say(f"written {n / GIB:.1f} of {total / GIB:.1f} GiB"),
@@ -84,7 +84,7 @@ def _written(model: nn.Module, folder: Path, say: Say) -> int:
 def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
     from blockskip.memory.quantisation import cache_folder, quantised
 
-    model, index = checkpoints.flux(job.shape), index_folder(folder)
+    model, index = random_model.flux(job.shape), index_folder(folder)
     if job.precision != "full":
         cache = cache_folder(job.work, "random", job.precision)
         blocks = Flux().blocks(model)
@@ -94,7 +94,7 @@ def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
 
 def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
     per_window = job.draws // job.batch
-    settings = Settings(
+    settings = Settings.of(
         s_min_px=job.side_px,
         s_max_px=2 * job.side_px,
         front=job.skip[0],
@@ -152,7 +152,7 @@ def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
         read = 0
         for event in trainer.run():
             steps.append(event.seconds)
-            if (trainer.step - 1) % trainer.settings.window_steps == 0:
+            if (trainer.step - 1) % trainer.settings.plan.window_steps == 0:
                 now, moved = Counter(store.moved.reads), store.moved.read_bytes - read
                 often = max((now - before).values())
                 windows.append({"read_bytes": moved, "most_often_read": often})
@@ -188,7 +188,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     watches: dict[str, list[Watch]] = {name: [] for name in sides}
     for n in range(job.rounds):
         for name, (side, files, forward) in sides.items():
-            checkpoints.forget(files)
+            random_model.forget(files)
             with _recording(side) as blocks, torch.no_grad(), Watch() as watch:
                 velocity = forward()
             outputs[name] = blocks | {"velocity": (velocity,)}
@@ -243,7 +243,7 @@ def _group_offloaded(job: Job, folder: Path) -> nn.Module:
     """diffusers' own way: every block a file. It wants the whole model first: its weights are mapped."""
     from safetensors.torch import load_file
 
-    model = checkpoints.flux(job.shape)
+    model = random_model.flux(job.shape)
     for shard in sorted(folder.glob("*.safetensors")):
         model.load_state_dict(load_file(shard), assign=True, strict=False)
     (job.work / "offload").mkdir(exist_ok=True)
@@ -263,9 +263,9 @@ def fullsize_text(
 ) -> dict:
     """Encode captions with a text encoder of that shape, random weights; what it took."""
     folder = work / "text_encoder_2"
-    total = _written(checkpoints.t5(shape), folder, say)
-    checkpoints.forget(folder)
-    model = checkpoints.t5(shape)
+    total = _written(random_model.t5(shape), folder, say)
+    random_model.forget(folder)
+    model = random_model.t5(shape)
     store = park(model, index_folder(folder))
     ids = torch.randint(
         0, shape["vocab_size"], (captions, tokens), generator=torch.Generator().manual_seed(0)

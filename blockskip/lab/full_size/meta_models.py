@@ -5,13 +5,15 @@ The configurations are the published ones, kept in presets/<model>/; the classes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 
+import diffusers
 import torch
+import transformers
 from torch import Tensor, nn
 
+from blockskip.core import files
 from blockskip.core.presets import ModelRow
 from blockskip.lab.measuring.peak_memory import PeakMeter, quantise
 from blockskip.models.families.base import family
@@ -19,12 +21,26 @@ from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
 
 
+def parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
+    """Part of the row's pipeline → (library, class); (None, None): there is none."""
+    index = _config(row, "model_index")
+    return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
+
+
+def build(row: ModelRow, part: str) -> nn.Module:
+    """A part of a row with its library's own configuration, in torch's default type and device."""
+    (library, kind), shape = parts(row)[part], _config(row, f"{part}/config")
+    if library == "diffusers":
+        return getattr(diffusers, kind).from_config(shape)
+    return getattr(transformers, kind)(transformers.AutoConfig.for_model(**shape))
+
+
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
     """The transformer of a row with the library's own configuration, frozen and quantised.
 
     precision: bf16 | int8 | nf4, of the blocks; what stands around them stays bf16.
     """
-    model = _of_diffusers(row, "transformer")
+    model = _frozen(row, "transformer")
     for _, block in family(row.family).blocks(model):
         quantise(block, precision)
     return model
@@ -32,7 +48,7 @@ def build_transformer(row: ModelRow, precision: str) -> nn.Module:
 
 def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
     """The VAE of a row; tiled as previews are."""
-    vae = _of_diffusers(row, "vae")
+    vae = _frozen(row, "vae")
     if tiled:
         tile(vae)
     return vae
@@ -40,34 +56,27 @@ def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
 
 def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
     """What reads captions, by the name of the pipeline's part it is, or is in."""
-    import transformers
-
-    parts = {}
-    for part, (_, kind) in _config(row, "model_index").items():
-        if part.startswith("text_encoder"):
-            shape = transformers.AutoConfig.for_model(**_config(row, f"{part}/config"))
-            parts[part] = getattr(transformers, kind)(shape).requires_grad_(False).eval()
-    readers = family(row.family).text_encoders(SimpleNamespace(**parts))
+    found = {
+        part: build(row, part).requires_grad_(False).eval()
+        for part in parts(row)
+        if part.startswith("text_encoder")
+    }
+    readers = family(row.family).text_encoders(SimpleNamespace(**found))
     return {
         name: next(reader for reader in readers if any(reader is m for m in part.modules()))
-        for name, part in parts.items()
+        for name, part in found.items()
     }
 
 
-def _of_diffusers(row: ModelRow, part: str) -> nn.Module:
-    import diffusers
-
-    shape = _config(row, f"{part}/config")
-    model = getattr(diffusers, shape["_class_name"]).from_config(shape)
+def _frozen(row: ModelRow, part: str) -> nn.Module:
+    model = build(row, part)
     for tensor in model.state_dict(keep_vars=True).values():  # tables that files hold, too
         tensor.data = tensor.data.to(torch.get_default_dtype())
     return model.requires_grad_(False).eval()
 
 
 def _config(row: ModelRow, name: str) -> dict:
-    path = configs_folder(row) / f"{name}.json"
-    said = json.loads(path.read_text(encoding="utf-8"))
-    return {k: v for k, v in said.items() if k != "_class_name"} if name == "model_index" else said
+    return files.read_json(configs_folder(row) / f"{name}.json")
 
 
 def weights(*modules: nn.Module) -> list[Tensor]:

@@ -1,26 +1,56 @@
-"""A whole model of a row's true size with random weights, in the library's layout, so that everything
-a run does can be measured where no weights can be had.
+"""Models of true size with random weights, for measuring where no weights can be had.
 
-Its tokenizers know a few words only: what is measured depends on how many tokens there are, not which.
+Checkpoints are written shard by shard in the layout diffusers and transformers save, so that never
+more than one shard is in RAM. Weights are small normal numbers, norms one, biases zero: activations
+stay finite through all blocks. Tokenizers know a few words only: what is measured depends on how many
+tokens there are, not which. Nothing can be learnt about pictures from such a model, and all about
+bytes and seconds.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from blockskip.core import files
+from blockskip.core import files, safetensors_files
+from blockskip.core.errors import UserError
+from blockskip.core.flow_matching import generator
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import ModelRow
-from blockskip.lab.full_size.random_checkpoint import write_checkpoint
+from blockskip.core.units import GIB
+from blockskip.lab.full_size.meta_models import build, parts
 from blockskip.models.sources.empty_model import empty
 from blockskip.models.sources.layouts import configs_folder
 
+CPU = torch.device("cpu")
+FLUX_DEV = {
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "guidance_embeds": True,
+    "axes_dims_rope": (16, 56, 56),
+}
+T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
 WORDS = "a photo of sks cat dog in the snow on beach user assistant system end <| |>".split()
 SPECIAL = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
 CHAT = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} end {% endfor %}"
@@ -43,37 +73,20 @@ def write_model(
         target = folder / path.relative_to(configs)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    index = files.read_json(folder / "model_index.json")
-    for part, entry in index.items():
-        if not isinstance(entry, list):
-            continue
-        library, kind = entry
+    for part, (library, kind) in parts(row).items():
         if part == "scheduler":
             _scheduler(folder / part, kind)
         elif part.startswith("tokenizer"):
             _tokenizer(folder / part, kind)
         elif library is not None:
-            stem = "diffusion_pytorch_model" if library == "diffusers" else "model"
             total += write_checkpoint(
-                _empty(folder / part, library, kind, getattr(torch, row.dtype)),
+                empty(partial(build, row, part), getattr(torch, row.dtype)),
                 folder / part,
-                progress=lambda n, total, part=part: progress(part, n, total),
+                progress=partial(progress, part),
                 device=device,
-                stem=stem,
+                stem="diffusion_pytorch_model" if library == "diffusers" else "model",
             )
     return total
-
-
-def _empty(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.Module:
-    shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if library == "diffusers":
-        import diffusers
-
-        return empty(lambda: getattr(diffusers, kind).from_config(shape), dtype)
-    import transformers
-
-    settings = transformers.AutoConfig.for_model(**shape)
-    return empty(lambda: getattr(transformers, kind)(settings), dtype)
 
 
 def _scheduler(folder: Path, kind: str) -> None:
@@ -98,3 +111,107 @@ def _tokenizer(folder: Path, kind: str) -> None:
     made = getattr(transformers, kind)(tokenizer_object=table, **SPECIAL)
     made.chat_template = CHAT
     made.save_pretrained(folder)
+
+
+def flux(shape: dict, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """An empty FLUX transformer of that shape."""
+    from diffusers import FluxTransformer2DModel
+
+    return empty(lambda: FluxTransformer2DModel(**shape), dtype)
+
+
+def t5(shape: dict) -> nn.Module:
+    """An empty bf16 T5 encoder of that shape."""
+    from transformers import T5Config, T5EncoderModel
+
+    return empty(lambda: T5EncoderModel(T5Config(**shape)), torch.bfloat16)
+
+
+def write_checkpoint(
+    model: nn.Module,
+    folder: Path,
+    seed: int = 0,
+    shard_bytes: int = GIB,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+    device: torch.device = CPU,
+    stem: str = "model",
+) -> int:
+    """Random weights for an empty model as safetensors shards; gives their bytes.
+
+    Shards that are there in the same sizes are left as they are, so that a writing that was stopped
+    goes on. progress(n, total): bytes written. device: where numbers are drawn; a card is quicker,
+    and draws others. stem: of the files' names. Raises UserError when the disk has too little room.
+    """
+    saved = model.state_dict(keep_vars=True)
+    wanted = dict(model.named_parameters())
+    wanted |= {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    total = sum(p.numel() * p.element_size() for p in wanted.values())
+    table = folder / f"{stem}.safetensors.index.json"
+    if table.exists() and files.read_json(table)["metadata"]["total_size"] == total:
+        return total
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_room(folder, total)
+    shards, done, where = list(_shards(wanted, shard_bytes)), 0, {}
+    for n, names in enumerate(shards):
+        file = f"{stem}-{n + 1:05d}-of-{len(shards):05d}.safetensors"
+        size = sum(wanted[name].numel() * wanted[name].element_size() for name in names)
+        if not _is_there(folder / file, size):
+            tensors = {name: _random(name, wanted[name], seed, device) for name in names}
+            safetensors_files.save_tensors(folder / file, tensors)
+        where |= dict.fromkeys(names, file)
+        done += size
+        progress(done, total)
+    files.write_text(
+        table, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1)
+    )
+    return total
+
+
+def _check_room(folder: Path, total: int) -> None:
+    there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = shutil.disk_usage(folder).free + there
+    if free < total * 1.02:
+        raise UserError(
+            f"{folder} has {free / GIB:.1f} GiB free; the checkpoint takes {total / GIB:.1f}.",
+            "Choose another drive with --work.",
+        )
+
+
+def _is_there(file: Path, size: int) -> bool:
+    """A shard is written whole or not at all; its head takes less than a thousandth of it."""
+    return file.exists() and size <= file.stat().st_size <= size * 1.001 + 4096
+
+
+def _shards(wanted: dict[str, Tensor], limit: int) -> Iterator[list[str]]:
+    names, size = [], 0
+    for name, parameter in wanted.items():
+        num_bytes = parameter.numel() * parameter.element_size()
+        if names and size + num_bytes > limit:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += num_bytes
+    yield names
+
+
+def _random(name: str, like: Tensor, seed: int, device: torch.device) -> Tensor:
+    if name.endswith("bias") or not like.is_floating_point():
+        return torch.zeros(like.shape, dtype=like.dtype)
+    if like.dim() == 1:
+        return torch.ones(like.shape, dtype=like.dtype)
+    source = generator(seed, name)
+    if device.type != "cpu":
+        source = torch.Generator(device).manual_seed(source.initial_seed())
+    drawn = torch.empty(like.shape, dtype=like.dtype, device=device)
+    return drawn.normal_(0, 0.02, generator=source).cpu()
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop its copies of these files, so that the next reading is from the disk
+    (Linux; elsewhere nothing happens)."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in folder.rglob("*.safetensors"):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -16,8 +16,10 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.stages import PLANNED
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     Streamed,
     build_encoders,
@@ -28,7 +30,7 @@ from blockskip.lab.full_size.meta_models import (
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
-from blockskip.memory.planning.requirements import GIB, STAGES, Choice, stage_needs
+from blockskip.memory.planning.requirements import Choice, stage_needs
 from blockskip.models.families.base import Family, Text, family
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer
@@ -47,14 +49,14 @@ class Peak:
     tflop: float
 
 
-def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
+def simulate(choice: Choice, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
     """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
 
     Raises UserError for a model that has no full-size twin here.
     """
     row = model_row(choice.model)
     if not row.full_size:
-        raise UserError(
+        raise BadInput(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
     run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {
@@ -75,7 +77,7 @@ def simulate(choice: Choice, stages: Sequence[str] = STAGES) -> dict[str, Peak]:
     return peaks
 
 
-def report(choice: Choice, stages: Sequence[str] = STAGES) -> dict:
+def report(choice: Choice, stages: Sequence[str] = PLANNED) -> dict:
     """Simulated peaks and FLOPs beside what the planner says of the same choice."""
     planned = stage_needs(model_row(choice.model), choice)
     found = {}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
@@ -33,7 +34,7 @@ from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
 from blockskip.memory.planning import model_stats
-from blockskip.memory.planning.requirements import GIB, Choice, stage_needs
+from blockskip.memory.planning.requirements import Choice, stage_needs
 from blockskip.models.families.base import Family, family
 from blockskip.sampling.sample import TILE_PX
 
@@ -66,14 +67,13 @@ def _counted(row: ModelRow) -> dict:
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
-    length, text_width, beside = kind.caption_shape(model, asked)
+    length, text_width, _ = kind.caption_shape(model, asked)
     choice = Choice(model=row.name, side_px=row.s_min_px, text_tokens=asked)
     told = said(choice, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
-        "beside_width": -1 if beside == asked else beside,
         "more_tokens": length - asked,
         "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
         "embedders": embedders,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, UserError
 from blockskip.lab.bench import bench
 from blockskip.lab.bench.contenders import Plan
 from blockskip.lab.gpu import predict, quantisation, sampling, smoke, stages
@@ -50,7 +50,7 @@ class Line:
 def visit(name: str, plan: Visit, say: Say, keep: Keep = lambda report: None) -> dict:
     """Measure a line. Raises UserError for an unknown one, a full disk, or when a part breaks."""
     if name not in LINES:
-        raise UserError(f"There is no “{name}” to be measured.", f"Known: {', '.join(LINES)}.")
+        raise BadInput(f"There is no “{name}” to be measured.", f"Known: {', '.join(LINES)}.")
     return LINES[name].do(plan, say, keep)
 
 

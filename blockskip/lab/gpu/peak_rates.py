@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from blockskip.core.units import GIB
 from blockskip.memory.placement import pick_device
 from blockskip.memory.streaming import host_empty
 
@@ -28,7 +29,7 @@ def work(job: dict) -> dict:
         "side": side,
         "matmul_tflops": 2 * side**3 / seconds / 1e12,
     }
-    size = (1 << 20) if job["tiny"] else (1 << 30)
+    size = (1 << 20) if job["tiny"] else GIB
     here = host_empty((size,), torch.uint8, device.type == "cuda")
     there = torch.empty(size, dtype=torch.uint8, device=device)
     found["to_card_gbs"] = size / _each(lambda: there.copy_(here, non_blocking=True), device) / 1e9

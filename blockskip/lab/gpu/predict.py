@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cache
 
+from blockskip.core import stages
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
@@ -32,7 +33,7 @@ from blockskip.memory.planning.requirements import (
 DRAWS = 2000
 # bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
 UNPACKED = {"bf16": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
-STAGES = ("latents", "residuals", "train")
+STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
 
 
@@ -79,11 +80,11 @@ def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) ->
         "card": name,
         **asdict(card),
         "way": way,
-        "skip": [settings.front, settings.back],
-        "side_px": settings.s_min_px,
+        "skip": [settings.plan.front, settings.plan.back],
+        "side_px": settings.plan.s_min_px,
         "precision": choice_of(settings).precision,
-        "checkpointing": settings.checkpointing,
-        "batch": settings.batch,
+        "checkpointing": settings.plan.checkpointing,
+        "batch": settings.plan.batch,
         **counted,
         "minutes": {f"{share:.0%}": _minutes(card, counted, share) for share in shares},
     }
@@ -110,7 +111,7 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
     crossing = waiting_bytes(row, choice) + middle * (choice.middle == "leaves")
     unpacked = {
         "windows": seen / choice.rows * model_bytes(row, choice.precision),
-        "steps": steps * (2 + settings.checkpointing) * middle,
+        "steps": steps * (2 + settings.plan.checkpointing) * middle,
     }
     return {
         "latents_tflop": fresh / choice.encode_rows * tflop["latents"],

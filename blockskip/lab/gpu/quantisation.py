@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.settings import Settings, settings_to_dict
+from blockskip.core.units import GIB
 from blockskip.lab.bench import worker as bench_child
 from blockskip.lab.bench.contenders import SIZES
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, flux, write_checkpoint
+from blockskip.lab.full_size.random_model import FLUX_DEV, flux, write_checkpoint
 from blockskip.lab.gpu.first_gradients import begin
 from blockskip.memory import monitor
 from blockskip.memory.placement import pick_device
@@ -87,7 +88,7 @@ def _measured(
     monitor.restart_card_peaks()
     seconds = sorted(event.seconds for event in trainer.run())
     used, _ = monitor.card_peaks_gib()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / monitor.GIB
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / GIB
     return {
         "output": output,
         "gradients": gradients,
@@ -99,7 +100,7 @@ def _measured(
 
 def _settings(precision: str, device: torch.device, tiny: bool) -> Settings:
     side = 64 if tiny else 256
-    return Settings(
+    return Settings.of(
         model="flux-dev",
         s_min_px=side,
         s_max_px=2 * side,

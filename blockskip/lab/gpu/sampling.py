@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def work(job: Job) -> dict:
         sources.use(presets.model_row(job.model), [Path(job.folder)])
     session = ModelSession(job.model, job.budget_gib)
     steps = job.steps or session.settings.preview_steps
-    session.settings = replace(session.settings, preview_steps=steps)
+    session.settings = session.settings.changed(preview_steps=steps)
     text, rows = session.encode(["a photo of a cat", ""]), []
     _stay(session)
     for name, how in _ways(session, steps):
@@ -72,8 +72,8 @@ def work(job: Job) -> dict:
 def _stay(session: ModelSession) -> None:
     """The blocks that a run of that budget would have on the card all the time, are."""
     settings, blocks = session.settings, session.family.blocks(session.transformer)
-    if settings.middle == "stays":
-        some = blocks[settings.front : len(blocks) - settings.back]
+    if settings.plan.middle == "stays":
+        some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
         hold(session.device, *(block for _, block in some))
 
 

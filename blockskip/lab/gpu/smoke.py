@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from blockskip.core import presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
@@ -63,10 +63,15 @@ def work(job: Job) -> dict:
 def _five(job: Job, device: torch.device) -> dict:
     """What the captions, the first draws, the first step and the losses of five are on a device.
     Training starts from the processor's draws on both, so that a difference is training's own."""
-    settings = replace(
-        choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3),
-        **{"batch": 2, "window_steps": 3, "s_min_px": 32, "s_max_px": 64, "patches": "dynamic"},
-        **{"front": 3, "back": 1, "window_on_card": 100},
+    settings = choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3).changed(
+        batch=2,
+        window_steps=3,
+        s_min_px=32,
+        s_max_px=64,
+        patches="dynamic",
+        front=3,
+        back=1,
+        window_on_card=100,
     )
     row = presets.model_row("demo")
     kind, source = family(row.family), sources.find_model(row)
@@ -78,7 +83,7 @@ def _five(job: Job, device: torch.device) -> dict:
     said = {}
     for where in dict.fromkeys((CPU, device)):
         pipe = open_model(kind, row, source, settings, where)
-        text = encode.encode_captions(kind, pipe, captions, settings.text_tokens, where)
+        text = encode.encode_captions(kind, pipe, captions, settings.plan.text_tokens, where)
         with resident(where, pipe.vae):
             latents = encode.encode_draws(kind, pipe, photos, draws, settings, where)
         said[where.type] = text, latents
@@ -138,7 +143,9 @@ def _asked(words: list[str]) -> dict:
     try:
         answer = json.loads(said)
     except ValueError:
-        raise UserError(f"`{' '.join(words)}` gave no answer.", "Look at it alone first.") from None
+        raise Unexpected(
+            f"`{' '.join(words)}` gave no answer.", "Look at it alone first."
+        ) from None
     if "error" in answer:
-        raise UserError(answer["error"], answer.get("remedy", ""))
+        raise from_kind(answer["kind"], answer["error"], answer["remedy"])
     return answer

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core import events, presets
@@ -19,6 +19,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.events import Done, Failed, Note, Peak
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.data.photos import find_photos
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory import monitor
@@ -117,12 +118,11 @@ def settings_of(job: Job) -> Settings:
         device=job.device,
         preview_images=1,
     )
-    settings = replace(plan.settings, budget_gib=job.budget_gib)
-    steps = job.steps or max(LEAST_STEPS, settings.window_steps)
-    return replace(
-        settings,
+    settings = plan.settings.changed(budget_gib=job.budget_gib)
+    steps = job.steps or max(LEAST_STEPS, settings.plan.window_steps)
+    return settings.changed(
         steps=steps,
-        window_steps=min(steps, settings.window_steps),
+        window_steps=min(steps, settings.plan.window_steps),
         preview_every=0,
         preview_prompts=settings.preview_prompts[:1],
         preview_steps=job.picture_steps or settings.preview_steps,
@@ -134,7 +134,7 @@ def _done(run: Run) -> str:
     try:
         worker_process.work(run)
     except UserError as error:
-        run.append(Failed(title=error.title, remedy=error.remedy))
+        run.append(Failed(title=error.title, remedy=error.remedy, kind=error.kind))
         return error.title
     return ""
 
@@ -157,8 +157,8 @@ def _half(job: Job, settings: Settings) -> dict:
     """One picture of half the side, under the same cap."""
     free()
     session = ModelSession(job.model, job.budget_gib)
-    side = max(settings.preview_px // 2, settings.s_min_px)
-    session.settings = replace(settings, preview_px=side)
+    side = max(settings.preview_px // 2, settings.plan.s_min_px)
+    session.settings = settings.changed(preview_px=side)
     prompt = "a photo of a cat"
     session.encode_prompts([prompt, ""])  # before the clock runs
     monitor.restart_card_peaks()
@@ -166,10 +166,10 @@ def _half(job: Job, settings: Settings) -> dict:
     session.sample_prompts([prompt], [0])
     seconds = time.perf_counter() - began
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
-    alone = replace(session.settings, middle="leaves")
+    alone = session.settings.changed(middle="leaves")
     plan = planned(alone)["preview"].vram_gib
     if session.row.full_size:
-        plan -= 12 * lora_params(session.row, choice_of(alone)) / monitor.GIB
+        plan -= 12 * lora_params(session.row, choice_of(alone)) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 
@@ -182,18 +182,18 @@ def _against(planned_gib: float, used_gib: float, held_gib: float) -> dict:
 def _told(s: Settings) -> dict:
     """What of the settings decides memory and time."""
     return {
-        "skip": [s.front, s.back],
-        "side_px": s.s_min_px,
-        "text_tokens": s.text_tokens,
-        "precision": s.precision,
-        "checkpointing": s.checkpointing,
-        "middle": s.middle,
-        "offload": s.offload,
-        "batch": s.batch,
-        "micro_batch": s.micro_batch,
+        "skip": [s.plan.front, s.plan.back],
+        "side_px": s.plan.s_min_px,
+        "text_tokens": s.plan.text_tokens,
+        "precision": s.plan.precision,
+        "checkpointing": s.plan.checkpointing,
+        "middle": s.plan.middle,
+        "offload": s.plan.offload,
+        "batch": s.plan.batch,
+        "micro_batch": s.plan.micro_batch,
         "window_draws": s.window_draws,
-        "window_on_card": s.window_on_card,
+        "window_on_card": s.plan.window_on_card,
         "steps": s.steps,
         "preview_px": s.preview_px,
-        "preview_tiled": s.preview_tiled,
+        "preview_tiled": s.plan.preview_tiled,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-GIB = 2**30
+from blockskip.core.units import GIB
 
 
 @dataclass

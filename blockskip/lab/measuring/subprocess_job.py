@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected
 from blockskip.core.paths import ROOT
 
 KILLED = "out of memory: killed by the system"
@@ -42,5 +42,5 @@ def apart(module: str, job: object, folder: Path, name: str, data: Path | None =
         said = done.stderr.decode("utf-8", "replace").strip()
         (folder / f"{name}.log").write_text(said, encoding="utf-8")
         last = (said.splitlines() or ["no word"])[-1]
-        raise UserError(f"{name} broke: {last}", f"All it said: {folder / f'{name}.log'}")
+        raise Unexpected(f"{name} broke: {last}", f"All it said: {folder / f'{name}.log'}")
     return files.read_json(paths[1])

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blockskip.core import presets, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.flow_matching import generator
 from blockskip.core.presets import ModelRow
 from blockskip.lab.demo_world.parallel import save as save_state
@@ -85,7 +85,7 @@ class Distilling(ModelSession):
     def __init__(self, plan: Plan) -> None:
         self.plan, row = plan, presets.model_row(plan.model)
         if family(row.family).patches is None:
-            raise UserError(
+            raise BadInput(
                 f"{row.title} cannot work on larger patches here.",
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
             )

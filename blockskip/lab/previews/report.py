@@ -65,7 +65,7 @@ def ceiling(sampler: Sampler, way: Way, steps: int) -> float:
     """Of a schedule: three fine steps, all others of its largest patches; tokens of image and text are
     all that counts."""
     side = sampler.row.native_px // sampler.family.pixel_multiple
-    image, text = side**2, sampler.settings.text_tokens
+    image, text = side**2, sampler.settings.plan.text_tokens
     return steps / (3 + (steps - 3) * (image // way.largest**2 + text) / (image + text))
 
 

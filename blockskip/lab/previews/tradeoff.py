@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
@@ -265,7 +265,7 @@ class Tuned(Sampler):
         self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
         s = plan.run.settings()
         if s.model != plan.model:
-            raise UserError(
+            raise BadInput(
                 f"Run “{plan.run.name}” trains {s.model}, not {plan.model}.",
                 f"Give --model {s.model}, or another run.",
             )
@@ -312,7 +312,7 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
     when what is there was measured on something else."""
     path, now = plan.work / "measured-on.json", sampler.measured_on()
     if path.exists() and files.read_json(path) != now:
-        raise UserError(
+        raise BadInput(
             f"{plan.work} holds measurements of another model, adapters or prompts.",
             "Give --work a new folder.",
         )

@@ -35,7 +35,7 @@ from PIL import Image
 from torch import nn
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, WrongState
 from blockskip.data.photos import find_photos
 from blockskip.lab.ablation.ablate import append, lines
 from blockskip.lab.ablation.cell import save_photos
@@ -176,7 +176,7 @@ def eyes_name(plan: Plan) -> str:
 def _pets(plan: Plan) -> list[Pet]:
     if plan.photos is None:
         if not presets.model_row(plan.model).demo:
-            raise UserError(
+            raise BadInput(
                 f"{plan.model} must be tuned on photos of several pets.",
                 "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",
             )
@@ -186,7 +186,7 @@ def _pets(plan: Plan) -> list[Pet]:
     named = [(folder, re.match(r"[^\W\d_]+", folder.name)) for folder in folders]
     pets = [Pet(folder.name, word[0], folder) for folder, word in named if word]
     if not pets:
-        raise UserError(
+        raise BadInput(
             f"“{plan.photos}” holds no folder that begins with a class word.",
             "Give it a folder a pet, such as cat-mia, with the pet's photos in it.",
         )
@@ -209,7 +209,7 @@ def tuned(plan: Plan, pet: Pet) -> Run:
         )
         run = create_run(settings, find_photos([pet.photos]), str(folder.resolve()))
     if run.state() != "done" and plan.train(run):
-        raise UserError(
+        raise WrongState(
             f"Tuning on {pet.key} did not come to its end.", "Run the same command to go on."
         )
     return run

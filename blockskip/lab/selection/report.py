@@ -8,7 +8,7 @@ from statistics import mean
 import torch
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import WrongState, command
 from blockskip.lab.ablation.ablate import lines
 from blockskip.lab.evaluation.demo_judge import bootstrap
 from blockskip.lab.measuring import plots
@@ -49,7 +49,7 @@ def summary(plan: Plan) -> dict:
     wanted = {(probe, name) for probe in PROBES for name in names}
     whole = {pet: told for pet, told in by_pet.items() if told.keys() >= wanted}
     if not whole:
-        raise UserError("No pet is measured yet.", f"Go on: {command('lab select')}")
+        raise WrongState("No pet is measured yet.", f"Go on: {command('lab select')}")
     run = Run(plan.work / "runs" / next(iter(whole)))
     settings = run.settings()
     return {

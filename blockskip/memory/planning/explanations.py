@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from blockskip.core.presets import ModelRow, key_steps, preview_threshold, quality_table
+from blockskip.core.units import GIB
 from blockskip.memory.planning.requirements import Choice, middle_bytes, waiting_bytes, work
 from blockskip.memory.planning.search import (
     Candidate,
@@ -25,7 +26,6 @@ from blockskip.memory.planning.search import (
     totals,
 )
 
-GIB = 1024**3
 _BITS = {"bf16": "16 bits", "int8": "8 bits", "nf4": "4 bits (NF4)"}
 _LIMITS = {"card": "graphics memory", "ram": "RAM", "disk": "room on the disk"}
 

@@ -61,7 +61,6 @@ class ModelBytes:
     pixels_a_token: int
     latent_width: int
     text_width: int
-    beside_width: int
     more_tokens: int
     around: int
     embedders: int

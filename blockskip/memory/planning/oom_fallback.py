@@ -7,8 +7,8 @@ place – then precision. Blocks skipped, rank and crops are never touched: they
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
+from blockskip.core import stages
 from blockskip.core.settings import Settings
 
 # What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
@@ -43,50 +43,53 @@ def eased(settings: Settings, stage: str) -> tuple[Settings, str] | None:
 
 
 def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
-    if stage == "latents" and s.encode_batch > 1:
-        yield replace(s, encode_batch=s.encode_batch // 2), "fewer crops are encoded at a time"
-    if stage == "residuals":
+    if stage == stages.LATENTS and s.plan.encode_batch > 1:
+        yield s.changed(encode_batch=s.plan.encode_batch // 2), "fewer crops are encoded at a time"
+    if stage == stages.RESIDUALS:
         yield from _window(s)
-    if stage == "train":
+    if stage == stages.TRAIN:
         yield from _step(s)
-    if stage == "preview":
+    if stage == stages.PREVIEW:
         yield from _sampling(s)
-    if stage in ("residuals", "train"):
+    if stage in (stages.RESIDUALS, stages.TRAIN):
         yield from _precision(s)
 
 
 def _window(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.micro_batch > 1 and (s.micro_batch > FEW or not s.window_on_card):
-        fewer = s.micro_batch // 2
-        yield replace(s, micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
-    if s.window_on_card:
-        yield replace(s, window_on_card=0), "a window waits in RAM while it is computed"
-    if s.middle == "stays":
-        yield replace(s, middle="leaves"), "trained blocks leave the card between steps and windows"
+    if s.plan.micro_batch > 1 and (s.plan.micro_batch > FEW or not s.plan.window_on_card):
+        fewer = s.plan.micro_batch // 2
+        yield s.changed(micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
+    if s.plan.window_on_card:
+        yield s.changed(window_on_card=0), "a window waits in RAM while it is computed"
+    if s.plan.middle == "stays":
+        yield s.changed(middle="leaves"), "trained blocks leave the card between steps and windows"
 
 
 def _step(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.batch % 2 == 0:
-        halved = replace(s, batch=s.batch // 2, accumulation=s.accumulation * 2)
-        yield halved, f"{halved.batch} draws at a time instead of {s.batch}, as many a step"
-    if not s.checkpointing:
-        yield replace(s, checkpointing=True), "activations are computed twice instead of kept"
-    if s.middle != "streamed":
-        streamed = replace(s, middle="streamed", checkpointing=True)
+    if s.plan.batch % 2 == 0:
+        halved = s.changed(batch=s.plan.batch // 2, accumulation=s.plan.accumulation * 2)
+        yield (
+            halved,
+            f"{halved.plan.batch} draws at a time instead of {s.plan.batch}, as many a step",
+        )
+    if not s.plan.checkpointing:
+        yield s.changed(checkpointing=True), "activations are computed twice instead of kept"
+    if s.plan.middle != "streamed":
+        streamed = s.changed(middle="streamed", checkpointing=True)
         yield streamed, "trained blocks come to the card one by one, in every step"
 
 
 def _sampling(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.preview_batch > 1:
-        yield replace(s, preview_batch=1), "pictures are sampled one at a time"
-    if not s.preview_tiled:
-        yield replace(s, preview_tiled=True), "pictures are decoded in tiles"
+    if s.plan.preview_batch > 1:
+        yield s.changed(preview_batch=1), "pictures are sampled one at a time"
+    if not s.plan.preview_tiled:
+        yield s.changed(preview_tiled=True), "pictures are decoded in tiles"
 
 
 def _precision(s: Settings) -> Iterator[tuple[Settings, str]]:
-    fewer = _FEWER_BITS.get(s.precision)
+    fewer = _FEWER_BITS.get(s.plan.precision)
     if fewer:
         yield (
-            replace(s, precision=fewer),
+            s.changed(precision=fewer),
             f"frozen weights have {_BITS[fewer]} bits, which costs a little likeness",
         )

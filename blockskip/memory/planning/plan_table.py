@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from blockskip.core import stages
+
 if TYPE_CHECKING:
     from blockskip.memory.planning.planner import Plan
 
 _WORDS = {
-    "text": "reading captions",
-    "latents": "photos to latents",
-    "residuals": "skipped blocks, a window",
-    "train": "training",
-    "preview": "previews",
+    stages.TEXT: "reading captions",
+    stages.LATENTS: "photos to latents",
+    stages.RESIDUALS: "skipped blocks, a window",
+    stages.TRAIN: "training",
+    stages.PREVIEW: "previews",
 }
 
 

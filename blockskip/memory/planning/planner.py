@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 import psutil
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs, training_preset
 from blockskip.core.settings import Settings
+from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
 from blockskip.memory.planning import explanations
 from blockskip.memory.planning.refusal import refusal
-from blockskip.memory.planning.requirements import STAGES, Choice, Need, stage_needs
+from blockskip.memory.planning.requirements import Choice, Need, stage_needs
 from blockskip.memory.planning.search import Wish, crops, find
 from blockskip.memory.planning.small_models import check_budget, step_need
 
@@ -65,18 +66,22 @@ class Plan:
             "usable_gib": round(self.usable_gib, 2),
             "reserve_gib": round(self.reserve_gib, 2),
             "span": {
-                "front": s.front,
-                "middle": row.num_blocks - s.front - s.back,
-                "back": s.back,
-                "ratio": round((s.front + s.back) / row.num_blocks, 3),
+                "front": s.plan.front,
+                "middle": row.num_blocks - s.plan.front - s.plan.back,
+                "back": s.plan.back,
+                "ratio": round((s.plan.front + s.plan.back) / row.num_blocks, 3),
             },
-            "precision": full if s.precision == "full" else s.precision,
-            "offload": s.offload,
-            "middle": s.middle,
-            "checkpointing": s.checkpointing,
-            "text_tokens": s.text_tokens,
-            "batch": s.batch,
-            "patches": {"schedule": s.patches, "s_min": s.s_min_px, "s_max": s.s_max_px},
+            "precision": full if s.plan.precision == "full" else s.plan.precision,
+            "offload": s.plan.offload,
+            "middle": s.plan.middle,
+            "checkpointing": s.plan.checkpointing,
+            "text_tokens": s.plan.text_tokens,
+            "batch": s.plan.batch,
+            "patches": {
+                "schedule": s.plan.patches,
+                "s_min": s.plan.s_min_px,
+                "s_max": s.plan.s_max_px,
+            },
             "window_draws": s.window_draws,
             "stages": {
                 name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
@@ -182,9 +187,9 @@ def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
         **said,
     }
     try:
-        settings = Settings(model=row.name, **fixed, **fields)
+        settings = Settings.of(model=row.name, **fixed, **fields)
     except ValueError as error:
-        raise UserError(
+        raise BadInput(
             f"That does not work: {error}.", "Change this setting and try again."
         ) from error
     return _with_prompts(settings, preset["prompts"])
@@ -196,25 +201,25 @@ def _free_gib() -> float:
 
 
 def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None) -> Wish:
-    precision = settings.precision if "precision" in said else ""
+    precision = settings.plan.precision if "precision" in said else ""
     return Wish(
         budget_gib=settings.budget_gib,
         ram_gib=settings.ram_gib,
         span=span,
         precision="bf16" if precision == "full" else precision,
-        patches=settings.patches,
+        patches=settings.plan.patches,
         side_px=_side(row, settings, said),
         s_max_px=said.get("s_max_px", 0),
         text_tokens=said.get("text_tokens", 0),
         rank=settings.rank,
         targets=settings.targets,
-        batch=settings.batch if "batch" in said or "accumulation" in said else 0,
-        draws_per_step=settings.draws_per_step,
+        batch=settings.plan.batch if "batch" in said or "accumulation" in said else 0,
+        draws_per_step=settings.plan.draws_per_step,
         num_draws=settings.num_draws,
         prior=settings.prior,
         window_draws=settings.window_draws,
         reuse=settings.reuse,
-        preview_speed=settings.preview_speed,
+        preview_speed=settings.plan.preview_speed,
         preview_steps=settings.preview_steps,
         adapters=_adapters(settings),
     )
@@ -223,10 +228,10 @@ def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] |
 def _side(row: ModelRow, settings: Settings, said: dict) -> int:
     """The side to train at where something said decides it, else 0. Another patch schedule than
     the usual one is asked for to compare with what was published, so it has the published sides."""
-    if settings.patches == "full":
-        return settings.s_max_px
+    if settings.plan.patches == "full":
+        return settings.plan.s_max_px
     usual = training_preset(row.name)["patches"]
-    return said.get("s_min_px", 0 if settings.patches == usual else row.s_min_px)
+    return said.get("s_min_px", 0 if settings.plan.patches == usual else row.s_min_px)
 
 
 def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
@@ -235,8 +240,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
         raise refusal(row, wish)
     choice = fit.choice
     patches, s_max_px = crops(row, wish, choice.side_px)
-    settings = dataclasses.replace(
-        settings,
+    settings = settings.changed(
         front=choice.front,
         back=choice.back,
         patches=patches,
@@ -246,16 +250,16 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
         precision="full" if choice.precision == "bf16" else choice.precision,
         checkpointing=choice.checkpointing,
         batch=choice.batch,
-        accumulation=settings.draws_per_step // choice.batch,
+        accumulation=settings.plan.draws_per_step // choice.batch,
         middle=choice.middle,
         offload=choice.offload,
         window_on_card=choice.window_on_card,
-        window_steps=max(1, choice.window_draws // settings.draws_per_step) * settings.reuse,
+        window_steps=max(1, choice.window_draws // settings.plan.draws_per_step) * settings.reuse,
         micro_batch=choice.rows,
         encode_batch=choice.encode_rows,
         preview_batch=1,  # what the tables count
         preview_tiled=choice.tiled,
-        preview_speed=settings.preview_speed if choice.cached else "exact",
+        preview_speed=settings.plan.preview_speed if choice.cached else "exact",
     )
     return Plan(
         settings,
@@ -270,15 +274,17 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
 def _small_plan(row: ModelRow, settings: Settings) -> Plan:
     """A model that fits everywhere: a training step takes the most, and is estimated."""
     check_budget(row, settings)
-    settings = dataclasses.replace(settings, window_on_card=settings.window_draws)
+    settings = settings.changed(window_on_card=settings.window_draws)
     stages = planned(settings)
-    ratio = (settings.front + settings.back) / row.num_blocks
+    ratio = (settings.plan.front + settings.plan.back) / row.num_blocks
     said = [
-        f"Skips {settings.front} + {settings.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
+        f"Skips {settings.plan.front} + {settings.plan.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
         f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
         "estimate)."
     ]
-    said += explanations.sampling(settings.model, settings.preview_speed, settings.preview_steps)
+    said += explanations.sampling(
+        settings.model, settings.plan.preview_speed, settings.preview_steps
+    )
     more = "More graphics memory would change little: this model fits everywhere."
     return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
 
@@ -288,43 +294,45 @@ def planned(settings: Settings) -> dict[str, Need]:
     row = model_row(settings.model)
     if row.full_size:
         return stage_needs(row, choice_of(settings))
-    need = step_need(row, settings, settings.front, settings.back)
-    return {name: Need(need.total_gib, 1.5, 0.1) for name in STAGES}
+    need = step_need(row, settings, settings.plan.front, settings.plan.back)
+    return {name: Need(need.total_gib, 1.5, 0.1) for name in PLANNED}
 
 
 def choice_of(settings: Settings) -> Choice:
     """What the byte tables are asked about these settings."""
     return Choice(
         model=settings.model,
-        front=settings.front,
-        back=settings.back,
-        side_px=settings.s_max_px if settings.patches == "full" else settings.s_min_px,
-        text_tokens=settings.text_tokens,
-        precision="bf16" if settings.precision == "full" else settings.precision,
-        checkpointing=settings.checkpointing,
+        front=settings.plan.front,
+        back=settings.plan.back,
+        side_px=settings.plan.s_max_px
+        if settings.plan.patches == "full"
+        else settings.plan.s_min_px,
+        text_tokens=settings.plan.text_tokens,
+        precision="bf16" if settings.plan.precision == "full" else settings.plan.precision,
+        checkpointing=settings.plan.checkpointing,
         rank=settings.rank,
         targets=settings.targets,
-        batch=settings.batch,
-        accumulates=settings.accumulation > 1,
-        middle=settings.middle,
+        batch=settings.plan.batch,
+        accumulates=settings.plan.accumulation > 1,
+        middle=settings.plan.middle,
         window_draws=settings.window_draws,
         prior=settings.prior,
-        window_on_card=settings.window_on_card,
-        rows=settings.micro_batch,
-        encode_rows=settings.encode_batch,
+        window_on_card=settings.plan.window_on_card,
+        rows=settings.plan.micro_batch,
+        encode_rows=settings.plan.encode_batch,
         preview_px=settings.preview_px,
-        tiled=settings.preview_tiled,
-        cached=preview_threshold(settings.preview_speed, settings.preview_steps) > 0,
+        tiled=settings.plan.preview_tiled,
+        cached=preview_threshold(settings.plan.preview_speed, settings.preview_steps) > 0,
         adapters=_adapters(settings),
         num_draws=settings.num_draws,
-        offload=settings.offload,
+        offload=settings.plan.offload,
     )
 
 
 def _adapters(settings: Settings) -> float:
     """Bytes of the adapters that previews may have (sampling/dynamic_patches.py)."""
     path = adapter_file(settings.model)
-    wanted = settings.preview_speed == "fastest" and path.exists()
+    wanted = settings.plan.preview_speed == "fastest" and path.exists()
     return float(path.stat().st_size) if wanted else 0.0
 
 
@@ -343,12 +351,12 @@ def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
         else:
             return row.span(float(skip))
     except ValueError:
-        raise UserError(
+        raise BadInput(
             f"--skip {skip} is not understood.",
             "Use a ratio (0.5) or blocks at the front and back (19,10).",
         ) from None
     if min(front, back) < 0 or front + back >= row.num_blocks:
-        raise UserError(
+        raise BadInput(
             f"Skipping {front} and {back} blocks leaves none of {row.num_blocks} to train.",
             f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
         )
@@ -362,4 +370,4 @@ def _with_prompts(settings: Settings, templates: list[str]) -> Settings:
         text.format(**{"subject": settings.subject_caption, "class": settings.class_name})
         for text in templates
     )
-    return dataclasses.replace(settings, preview_prompts=filled)
+    return settings.changed(preview_prompts=filled)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from blockskip.core.errors import UserError
+from blockskip.core import stages
+from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
-from blockskip.memory.planning.requirements import STAGES, Need
+from blockskip.memory.planning.requirements import Need
 from blockskip.memory.planning.search import (
     RAM_FOR_SYSTEM,
     Wish,
@@ -41,20 +42,20 @@ def refusal(row: ModelRow, wish: Wish) -> UserError:
 def _too_small(row: ModelRow, wish: Wish, name: str, least: dict[str, Need]) -> UserError:
     gib = totals(least)[name]
     if name == "ram":
-        return UserError(
+        return OutOfMemory(
             f"{wish.ram_gib:g} GiB of RAM are too small for {row.title}.",
             f"The least that works is {_up(gib / (1 - RAM_FOR_SYSTEM))} GiB: the program itself "
             "and two blocks of the model on their way to the card.",
         )
     if name == "disk":
-        stage = max(STAGES, key=lambda each: least[each].disk_gib)
-        return UserError(
+        stage = max(stages.PLANNED, key=lambda each: least[each].disk_gib)
+        return DiskFull(
             f"{wish.disk_gib:g} GiB on the disk are too small for {row.title}.",
             f"The least that works is {_up(gib)} GiB, most of it for {_ON_DISK[stage]}.",
         )
-    stage = max(STAGES, key=lambda each: least[each].vram_gib)
+    stage = max(stages.PLANNED, key=lambda each: least[each].vram_gib)
     found = f"; {wish.free_gib:.1f} GiB are free now" if wish.free_gib < wish.budget_gib else ""
-    return UserError(
+    return OutOfMemory(
         f"A budget of {wish.budget_gib:g} GiB is too small for {row.title}{found}.",
         f"The least that works is {_up(_budget_for(wish, gib))} GiB: {_ON_CARD[stage]} takes "
         f"{gib:.1f} GiB, and the rest is left to the desktop and the driver.",
@@ -69,18 +70,18 @@ def _budget_for(wish: Wish, needs_gib: float) -> float:
 
 
 _ON_CARD = {
-    "text": "reading the captions with T5-XXL, two of its blocks at a time,",
-    "latents": "turning photos into latents",
-    "residuals": "the skipped blocks, two at a time,",
-    "train": "training the blocks that are not skipped",
-    "preview": "sampling a preview, two blocks at a time,",
+    stages.TEXT: "reading the captions with T5-XXL, two of its blocks at a time,",
+    stages.LATENTS: "turning photos into latents",
+    stages.RESIDUALS: "the skipped blocks, two at a time,",
+    stages.TRAIN: "training the blocks that are not skipped",
+    stages.PREVIEW: "sampling a preview, two blocks at a time,",
 }
 _ON_DISK = {
-    "text": "captions",
-    "latents": "the encoded crops",
-    "residuals": "what the skipped blocks compute, and quantised blocks where there are any",
-    "train": "checkpoints",
-    "preview": "previews",
+    stages.TEXT: "captions",
+    stages.LATENTS: "the encoded crops",
+    stages.RESIDUALS: "what the skipped blocks compute, and quantised blocks where there are any",
+    stages.TRAIN: "checkpoints",
+    stages.PREVIEW: "previews",
 }
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from blockskip.core.presets import ModelRow
+from blockskip.core.stages import PLANNED
+from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import Kind, numbers
 
-GIB = 1024**3
-STAGES = ("text", "latents", "residuals", "train", "preview")
 # bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantisation.py has one a row: up to
 # 1.5 % less); NF4 with a byte a block of 64 and an fp32
 # for 256 such blocks (double quantisation as bitsandbytes does)
@@ -68,7 +68,7 @@ class Need:
 
 
 def stage_needs(row: ModelRow, choice: Choice) -> dict[str, Need]:
-    """What each of STAGES needs for a choice."""
+    """What each planned stage needs for a choice."""
     card = {
         "text": _text_card(row, choice),
         "latents": _latents_card(row, choice),
@@ -77,7 +77,7 @@ def stage_needs(row: ModelRow, choice: Choice) -> dict[str, Need]:
         "preview": _preview_card(row, choice),
     }
     ram, disk = _ram(row, choice), _disk(row, choice)
-    return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in STAGES}
+    return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
 
 
 def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:

@@ -6,14 +6,13 @@ modulation linears, docs/method.md §1.3), what the head and the embeddings of t
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 
-GIB = 1024**3
 _BYTES = {"float32": 4, "bfloat16": 2}
 _BASE_GIB = (
     0.6  # allocator, kernels and libraries before the first weight (measured for the demo on a CPU)
@@ -58,25 +57,25 @@ def estimate(
 
 def step_need(row: ModelRow, settings: Settings, front: int, back: int) -> Estimate:
     """What a training step of these settings takes with other blocks skipped."""
-    side = settings.s_max_px if settings.patches == "full" else settings.s_min_px
+    side = settings.plan.s_max_px if settings.plan.patches == "full" else settings.plan.s_min_px
     return estimate(
         row,
         front,
         back,
-        batch=settings.batch,
-        tokens=(side // 8) ** 2 + settings.text_tokens,
+        batch=settings.plan.batch,
+        tokens=(side // 8) ** 2 + settings.plan.text_tokens,
         rank=settings.rank,
     )
 
 
 def check_budget(row: ModelRow, settings: Settings) -> None:
     """Raises UserError when a training step does not fit the budget."""
-    need = step_need(row, settings, settings.front, settings.back).total_gib
+    need = step_need(row, settings, settings.plan.front, settings.plan.back).total_gib
     if settings.budget_gib >= need:
         return
     front, back = row.span(max(float(key) for key in row.spans))
-    least = step_need(row, dataclasses.replace(settings, batch=1), front, back).total_gib
-    raise UserError(
+    least = step_need(row, settings.changed(batch=1), front, back).total_gib
+    raise OutOfMemory(
         f"A budget of {settings.budget_gib:g} GiB is too small for {row.title}: "
         f"training these blocks needs {need:.1f} GiB.",
         f"The least that works is {least:.1f} GiB, skipping {front} + {back} of "

@@ -22,6 +22,8 @@ from blockskip.models.families.streams import Streams
 from blockskip.models.lora.protocol import LoraNames
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from blockskip.models.sources import Source
 
 
@@ -75,14 +77,14 @@ class Family(Protocol):
     latents: str  # the forward's argument that is x_t
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
-    def load(self, source: Source | Path, dtype: torch.dtype) -> object:
+    def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         """The library's pipeline, frozen, whole in RAM. A path is a folder in diffusers' layout."""
 
-    def open(self, source: Source, dtype: torch.dtype) -> object:
+    def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         """As `load`, but the large parts have no weights yet: they wait to be parked
         (memory/streaming.py)."""
 
-    def text_encoders(self, pipe: object) -> list[nn.Module]:
+    def text_encoders(self, pipe: DiffusionPipeline) -> list[nn.Module]:
         """The text encoders, all of them."""
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -97,13 +99,13 @@ class Family(Protocol):
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         """Names inside `block` of the linears LoRA adapts. targets: attention | attention+ff."""
 
-    def encode_text(self, pipe: object, captions: Sequence[str], tokens: int) -> Text:
+    def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         """Captions → text inputs, on the encoders' device."""
 
     def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
         """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
 
-    def encode_images(self, pipe: object, pixels: Tensor) -> Tensor:
+    def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] → normalised latents as `inputs` takes them: packed
         (B, T, C), or (B, C, h, w) where the transformer packs."""
 
@@ -116,11 +118,16 @@ class Family(Protocol):
         """Arguments of the transformer's forward with factor x factor tokens as one: `latents`, and
         what says where tokens are (patches.py)."""
 
-    def velocity(self, output: object) -> Tensor:
+    def velocity(self, output: tuple) -> Tensor:
         """v = ε - x_0, shaped as latents, from what the transformer's forward gives."""
 
     def sample(
-        self, pipe: object, text: Text, negative: Text, sampling: Sampling, seeds: Sequence[int]
+        self,
+        pipe: DiffusionPipeline,
+        text: Text,
+        negative: Text,
+        sampling: Sampling,
+        seeds: Sequence[int],
     ) -> list[Image.Image]:
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
 

@@ -110,7 +110,7 @@ class LibraryFamily:
             new["img_ids"] = middles(given["img_ids"], factor)
         return given | new
 
-    def velocity(self, output: object) -> Tensor:
+    def velocity(self, output: tuple) -> Tensor:
         return output[0]
 
     def sampling_kwargs(

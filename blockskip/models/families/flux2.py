@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
@@ -138,7 +139,7 @@ class _Tapped(nn.Module):
         super().__init__()
         self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
 
-    def forward(self, output_hidden_states: bool, **given: object) -> SimpleNamespace:
+    def forward(self, output_hidden_states: bool, **given: Any) -> SimpleNamespace:
         states: dict[int, Tensor] = {}
 
         def keep(number: int, output: Tensor) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-Given = Mapping[str, object]  # a block's arguments by name
+Given = Mapping[str, Any]  # a block's arguments by name
+Outputs = Tensor | tuple[Tensor | None, ...]  # what it gives
 
 
 class Streams(Protocol):
@@ -107,6 +108,6 @@ class Joint:
         return slice(0, total - tokens)
 
 
-def flat(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def flat(outputs: Outputs) -> tuple[Tensor | None, ...]:
     """What a block gives, as a tuple."""
     return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -17,7 +17,7 @@ from diffusers import ZImagePipeline, ZImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
-from transformers import Qwen3Model
+from transformers import PreTrainedTokenizerBase, Qwen3Model
 
 from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
@@ -86,7 +86,7 @@ class ZImage(LibraryFamily):
             "return_dict": False,
         }
 
-    def velocity(self, output: object) -> Tensor:
+    def velocity(self, output: tuple) -> Tensor:
         return -_packed(torch.stack(output[0]).squeeze(2))
 
     def sampling_kwargs(
@@ -99,7 +99,7 @@ class ZImage(LibraryFamily):
         }
 
 
-def _turn(tokenizer: object, caption: str) -> str:
+def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
     """A caption as the library's pipeline puts it to the text encoder."""
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": caption}],

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.core import files, safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, BadInput, UserError, WrongState
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.models.families.base import family
@@ -75,7 +75,7 @@ def export_lora(
     """
     names = family(row.family).names
     if format not in names.FORMATS:
-        raise UserError(
+        raise BadInput(
             f"LoRAs of {row.title} are not exported in {format}'s format.",
             f"Use {' or '.join(names.FORMATS)}.",
         )
@@ -136,7 +136,7 @@ def verify(
             tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"), layer, called
         )
     if not any(_changes(tensors[layer + down], tensors[layer + up]) for layer in layers):
-        raise UserError(
+        raise WrongState(
             f"{called} would change nothing: nothing has been learnt yet.",
             "Let it train for some steps, then export again.",
         )
@@ -230,7 +230,7 @@ def _suffixes(format: str) -> tuple[str, str]:
 
 
 def _broken(called: str, what: str) -> UserError:
-    return UserError(
+    return BadFile(
         f"{called} is not a whole LoRA: {what}.",
         "Export it again; if this comes back, tell us and attach the doctor's report.",
     )

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip.core import presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.models.sources import comfyui, hub, registry
 from blockskip.models.sources.availability import Offer, offers, state
 from blockskip.models.sources.comfyui import found_in_comfyui
@@ -85,9 +86,9 @@ def use_comfyui_apart(*folders: Path) -> None:
     try:
         answer = json.loads(processes.ask("blockskip", words, seconds=300))
     except ValueError:
-        raise UserError("ComfyUI's files could not be looked at.", "Try again.") from None
+        raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
-        raise UserError(answer["error"], answer["remedy"])
+        raise from_kind(answer["kind"], answer["error"], answer["remedy"])
 
 
 def check(source: Source) -> dict[str, dict]:
@@ -102,7 +103,7 @@ def check(source: Source) -> dict[str, dict]:
         stored = {weight.entry for weight in weights}
         said[part] = {
             "files": sorted({str(tensor.path) for tensor in stored}),
-            "gib": round(sum(tensor.nbytes for tensor in stored) / 2**30, 3),
+            "gib": round(sum(tensor.nbytes for tensor in stored) / GIB, 3),
             "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
             "bits": round(bits(stored), 2),
             "note": _note(stored),

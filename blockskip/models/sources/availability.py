@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from blockskip.core import files, presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, ModelMissing, UserError
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.models.sources import hub, registry
 from blockskip.models.sources.layouts import layouts
 from blockskip.models.sources.source import Source
@@ -58,7 +59,7 @@ def _offer(row: ModelRow) -> tuple[Offer, UserError | None]:
     at, where, error = _look(row)
     missing = 0 if at == "ready" or row.demo else hub.missing_bytes(row)
     if missing is None:
-        missing = round(row.download_gib * 2**30)
+        missing = round(row.download_gib * GIB)
     try:
         free = files.free_bytes(hub.folder_of(row))
     except UserError as gone:  # the drive of the data folder is not there
@@ -73,8 +74,8 @@ def _offer(row: ModelRow) -> tuple[Offer, UserError | None]:
         gated=row.gated,
         state=at,
         where=where,
-        download_gib=round(missing / 2**30, 2),
-        free_gib=round(free / 2**30, 1),
+        download_gib=round(missing / GIB, 2),
+        free_gib=round(free / GIB, 1),
         fits=missing == 0 or missing + hub.SPARE <= free,
         problem=f"{error.title} {error.remedy}" if error and at == "broken" else "",
         demo=row.demo,
@@ -88,10 +89,10 @@ def _look(row: ModelRow) -> tuple[str, str, UserError | None]:
     try:
         source = registry.find_model(row)
         _check_heads(source)
-    except registry.NotHere as error:
-        return "missing", "", error
     except hub.Unfinished as error:
         return "partial", "", error
+    except ModelMissing as error:
+        return "missing", "", error
     except UserError as error:
         return "broken", "", error
     return "ready", source.where, None
@@ -103,7 +104,7 @@ def _check_heads(source: Source) -> None:
     for part, (what, *_) in layouts(source.row).PARTS.items():
         paths = source.paths(part)
         if not paths:
-            raise UserError(
+            raise BadFile(
                 f"{source.row.title}'s {what} is missing in {source.where}.",
                 "Put it back, or choose or download the model again.",
             )

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
@@ -35,9 +35,9 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     """
     for path in paths:
         if not path.exists():
-            raise UserError(f"{path} is not there.", "Check the path.")
+            raise NotFound(f"{path} is not there.", "Check the path.")
     if row.parts:
-        raise UserError(
+        raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
             "layout, one with a model_index.json.",
@@ -56,7 +56,7 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
         raise _missing(row, missing[0], paths, [*named, *around])
     for path in named:
         if path not in found.values():
-            raise UserError(
+            raise BadFile(
                 f"{path.name} holds no part of {row.title} that another file does not hold already.",
                 "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
             )
@@ -89,7 +89,7 @@ def _note(source: Source) -> str:
         for key, tensor in tables[part].items():
             plain = readable(tensor.dtype) if tensor.gguf else tensor.dtype in FLOATS + FLOATS_8
             if key.endswith(".weight") and not plain:
-                raise UserError(f"{path.name} is packed ({tensor.dtype}).")
+                raise BadFile(f"{path.name} is packed ({tensor.dtype}).")
     first, own = next(iter(tables.items()))
     width = bits(own.values())
     rounded = ", rounded: what is learnt is as good as that" if width < 15 else ""
@@ -139,7 +139,7 @@ def extra_folders(base: Path, kinds: Sequence[str] = KINDS) -> Iterator[Path]:
     try:
         sections = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.", "Correct or rename it.") from error
+        raise BadFile(f"{path} cannot be read: {error}.", "Correct or rename it.") from error
     for section in sections.values() if isinstance(sections, dict) else ():
         if not isinstance(section, dict):
             continue
@@ -205,7 +205,7 @@ def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
         # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
         holding = holding or _holding(candidates(), (inside,), files)
         if not holding:
-            raise UserError(
+            raise ModelMissing(
                 f"The text encoders' vocabulary is missing ({inside}).",
                 "ComfyUI's program brings it. Where its models lie apart from the program, name both "
                 "folders, the one with `models` in it and the one with main.py in it: "
@@ -234,7 +234,7 @@ def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path])
     file = file.format(transformer=row.file)
     places = ", ".join(str(path) for path in paths)
     problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
-    return UserError(
+    return ModelMissing(
         f"{row.title}'s {what} was not found in {places}.{problems}",
         f"Put {file} into ComfyUI's models/{kind}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",

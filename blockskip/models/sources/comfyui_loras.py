@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, UserError
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui import bases, extra_folders
 
@@ -42,7 +42,7 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
     """
     folder = loras_dir()
     if folder is None:
-        raise UserError(
+        raise BadInput(
             "No ComfyUI folder was chosen.",
             "Name it under “Folder of your ComfyUI”, where the model is chosen.",
         )

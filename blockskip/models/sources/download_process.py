@@ -15,14 +15,13 @@ import os
 import sys
 import time
 from collections import deque
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
 
 from blockskip.core import files, presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.paths import data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.presets import ModelRow
@@ -41,7 +40,8 @@ class Download:
 
     state: running | stopped | failed | done. bytes_*: of the whole model, also what was here before.
     bytes_per_s: of the last seconds. eta_s: seconds left, < 0 when unknown. file: the one it is at;
-    “checking NAME” while its digest is computed. title, remedy: why it failed, else "".
+    “checking NAME” while its digest is computed. title, remedy, kind (of
+    error): why it failed, else "".
     """
 
     model: str
@@ -53,6 +53,7 @@ class Download:
     file: str = ""
     title: str = ""
     remedy: str = ""
+    kind: str = ""
 
 
 def start(row: ModelRow) -> None:
@@ -73,7 +74,7 @@ def start(row: ModelRow) -> None:
     with child.stdout:
         spoken = child.stdout.readline()
     if not spoken and child.wait() != 0:
-        raise UserError(f"The download of {row.title} could not be started.", f"Details: {said}")
+        raise Unexpected(f"The download of {row.title} could not be started.", f"Details: {said}")
 
 
 def stop(row: ModelRow) -> None:
@@ -138,7 +139,7 @@ class _Report:
         self.recent: deque[tuple[float, int]] = deque()
         self.written = 0.0
 
-    def write(self, **news: object) -> None:
+    def write(self, **news: str | float) -> None:
         self.said |= news | {"time": time.time()}
         files.write_json(self.path, self.said)
         self.written = time.monotonic()
@@ -171,22 +172,22 @@ def _work(row: ModelRow) -> int:
             sources.fetch(row, report.tell)
     except UserError as error:
         log.exception("failed")
-        said = {"title": error.title, "remedy": error.remedy}
+        failed = error
     except Exception as error:
         log.exception("failed")
         title = f"The download of {row.title} broke off ({type(error).__name__})."
-        said = {"title": title, "remedy": f"Start it again. Details: {_place(row, 'log')}"}
+        failed = Unexpected(title, f"Start it again. Details: {_place(row, 'log')}")
     else:
         report.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
         return 0
-    report.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **said)
+    why = {"title": failed.title, "remedy": failed.remedy, "kind": failed.kind}
+    report.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **why)
     return 1
 
 
 def main(words: list[str]) -> int:
     """See the top. 0 also when another process downloads this model."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import WeakFileLock
 
     if words[0] == "--token":
         said = hub_token.answer(presets.model_row(words[1]), sys.stdin.read())
@@ -197,13 +198,11 @@ def main(words: list[str]) -> int:
     logging.getLogger("blockskip").setLevel(logging.INFO)
     constants.DOWNLOAD_CHUNK_SIZE = _PIECE
     row = presets.model_row(words[0])
-    with ExitStack() as held:
-        try:
-            held.enter_context(WeakFileLock(_place(row, "lock"), timeout=0.5))
-        except TimeoutError:
-            log.info("%s is being downloaded by another process", row.name)
-            return 0
-        return _work(row)
+    with processes.locked(_place(row, "lock")) as ours:
+        if ours:
+            return _work(row)
+        log.info("%s is being downloaded by another process", row.name)
+        return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
 
 if TYPE_CHECKING:  # as in models/sources/tensors.py: listing models wants no torch
     import torch
@@ -49,7 +49,7 @@ def read_table(path: Path) -> dict[str, dict]:
         with open(path, "rb") as file:
             magic, version = struct.unpack("<4sI", file.read(8))
             if magic == b"GGUF" and version not in (2, 3):
-                raise UserError(f"{path.name} is GGUF of an unknown version.", OTHER_FILE)
+                raise BadFile(f"{path.name} is GGUF of an unknown version.", OTHER_FILE)
             if magic != b"GGUF":
                 raise ValueError("another kind of file")
             table = _table(file, path)
@@ -167,7 +167,7 @@ def _tensor(file: BinaryIO, path: Path) -> dict:
     number, start = _read(file, "IQ")
     kind = next((kind for kind in GGMLQuantizationType if kind == number), None)
     if kind is None:
-        raise UserError(
+        raise BadFile(
             f"{path.name} is packed in a way that cannot be read here (ggml's type {number}).",
             OTHER_FILE,
         )
@@ -209,7 +209,7 @@ def _skip(file: BinaryIO, kind: int) -> None:
 
 
 def _broken(path: Path) -> UserError:
-    return UserError(
+    return BadFile(
         f"{path.name} cannot be read: it is cut short, or is no GGUF file.",
         "Fetch or make it again.",
     )

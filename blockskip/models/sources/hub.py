@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
+from blockskip.core.units import GIB
 from blockskip.models.sources.hub_api import WANTED, Remote, again, explained, knock, listing, page
 from blockskip.models.sources.hub_token import token_state, try_token
 
@@ -26,7 +27,7 @@ SPARE = 2 << 30  # bytes a disk keeps free for the system
 Progress = Callable[[int, int, str], None]  # bytes here, bytes in all, the file it is at
 
 
-class Unfinished(UserError):
+class Unfinished(ModelMissing):
     """A download of ours that was begun and is to go on."""
 
 
@@ -38,7 +39,7 @@ def folder_of(row: ModelRow) -> Path:
 def downloaded(row: ModelRow) -> Path | None:
     """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
 
-    Raises Unfinished for a download of ours that was not finished, UserError for one of which files
+    Raises Unfinished for a download of ours that was not finished, BadFile for one of which files
     are gone, or that was of another model.
     """
     from huggingface_hub import snapshot_download
@@ -56,9 +57,9 @@ def downloaded(row: ModelRow) -> Path | None:
     except (LocalEntryNotFoundError, ValueError):
         pass
     if problem := noted.get("problem"):
-        raise UserError(problem, f"If its repository is right by now: {again(row)}")
+        raise BadFile(problem, f"If its repository is right by now: {again(row)}")
     if noted.get("whole"):
-        raise UserError(
+        raise BadFile(
             f"{folder / lacking[0]}, of {row.title}, is missing or cut short.",
             f"Fetch it again: {again(row)}",
         )
@@ -156,9 +157,9 @@ def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
     """Raises UserError, before anything is downloaded, when it would not fit."""
     missing, free = _still(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + SPARE > free:
-        raise UserError(
-            f"{row.title} needs {missing / 2**30:.1f} GiB, and the drive of {folder} has "
-            f"{free / 2**30:.1f} GiB free ({SPARE / 2**30:.0f} GiB of them are left alone).",
+        raise DiskFull(
+            f"{row.title} needs {missing / GIB:.1f} GiB, and the drive of {folder} has "
+            f"{free / GIB:.1f} GiB free ({SPARE / GIB:.0f} GiB of them are left alone).",
             "Free some space, or keep models and runs on another drive: choose it in the studio, or set "
             "the environment variable BLOCKSKIP_DATA to a folder there.",
         )
@@ -191,7 +192,7 @@ def _bring(
         tell(remote.size, f"checking {remote.name}")
         if _sha256(part) != remote.sha256:
             part.unlink()
-            raise UserError(
+            raise BadFile(
                 f"{remote.name} arrived damaged and was thrown away.",
                 f"Fetch it again: {again(row)}",
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, ModelMissing, Unreachable, UserError, command
 from blockskip.core.presets import ModelRow
 
 TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, chat templates
@@ -55,7 +55,7 @@ def listing(row: ModelRow, token: str | None = None) -> tuple[str, list[Remote]]
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
     if not wanted:
-        raise UserError(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
+        raise BadFile(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
     return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 
@@ -81,32 +81,32 @@ def explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
     if isinstance(error, errors.GatedRepoError):
         return locked(row)
     if isinstance(error, errors.RepositoryNotFoundError):
-        return UserError(
+        return ModelMissing(
             f"The hub does not know {row.source}, or does not let you see it.",
             "If you have a token, it may be wrong or too old: set the environment variable HF_TOKEN "
             "to a new one.",
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UserError(
+        return Unreachable(
             f"{row.title} cannot be downloaded: offline mode is on.", "Unset HF_HUB_OFFLINE."
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401:
-        return UserError(
+        return ModelMissing(
             "The hub does not know your token: it is wrong, too old or was withdrawn.",
             "Make a new read token in your settings there.",
         )
     if isinstance(error, errors.HfHubHTTPError):
         said = error.response.status_code
-        return UserError(f"The hub answered with an error ({said}).", f"Try again later: {go_on}")
+        return Unreachable(f"The hub answered with an error ({said}).", f"Try again later: {go_on}")
     if isinstance(error, httpx2.ConnectError):
-        return UserError(
+        return Unreachable(
             f"The hub ({page(row)}) cannot be reached.",
             f"Check the connection; what is here already is kept: {go_on}",
         )
     network = isinstance(error, ConnectionError) or getattr(error, "errno", None) is None
     if not network:
         return files.disk_error(folder, error)
-    return UserError(
+    return Unreachable(
         f"The download of {row.title} was interrupted ({type(error).__name__}).",
         f"It goes on where it stopped: {go_on}",
     )
@@ -118,11 +118,11 @@ def locked(row: ModelRow) -> UserError:
 
     accept = f"accept its licence ({row.licence}) at {page(row)}"
     if get_token():
-        return UserError(
+        return ModelMissing(
             f"{row.title} is gated, and your account is not let in yet.",
             f"With the account of your token, {accept}; then fetch again.",
         )
-    return UserError(
+    return ModelMissing(
         f"{row.title} is gated: the hub wants to know who you are.",
         f"Make a free account, {accept}, make a read token in your settings there, set the "
         f"environment variable HF_TOKEN to it, and in the same window: {again(row)}",

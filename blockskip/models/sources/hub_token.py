@@ -14,7 +14,14 @@ import re
 from pathlib import Path
 
 from blockskip.core import processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import (
+    BadInput,
+    ModelMissing,
+    Unexpected,
+    Unreachable,
+    UserError,
+    from_kind,
+)
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub_api
 
@@ -37,7 +44,7 @@ def try_token(row: ModelRow, token: str) -> None:
     """
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
-        raise UserError("This is no token.", "A token is one word that begins with hf_.")
+        raise BadInput("This is no token.", "A token is one word that begins with hf_.")
     words = ["--token", row.name]
     said = processes.ask(
         "blockskip.models.sources.download_process",
@@ -49,18 +56,18 @@ def try_token(row: ModelRow, token: str) -> None:
     try:
         answer = json.loads(said)
     except ValueError:
-        raise UserError("The token could not be tested.", "Try again.") from None
-    if "title" in answer:
-        raise UserError(answer["title"], answer["remedy"])
+        raise Unexpected("The token could not be tested.", "Try again.") from None
+    if "error" in answer:
+        raise from_kind(answer["kind"], answer["error"], answer["remedy"])
 
 
 def answer(row: ModelRow, token: str) -> dict[str, str]:
     """In the process that `try_token` starts: {} when the token opens the door and is kept, else
-    what is wrong: title, remedy."""
+    what is wrong: error, remedy, kind."""
     try:
         _test(row, token)
     except UserError as error:
-        return {"title": error.title, "remedy": error.remedy}
+        return error.to_dict()
     return {}
 
 
@@ -69,7 +76,7 @@ def _test(row: ModelRow, token: str) -> None:
     from huggingface_hub import HfApi, constants, errors, login
 
     if (os.environ.get("HF_TOKEN") or token) != token:
-        raise UserError(
+        raise BadInput(
             "The environment variable HF_TOKEN holds another token, and wins.",
             "Remove it, or set it to this token, and start again.",
         )
@@ -79,13 +86,13 @@ def _test(row: ModelRow, token: str) -> None:
         hub_api.knock(row, commit, wanted, token)
         login(token)
     except errors.GatedRepoError as error:
-        raise UserError(
+        raise ModelMissing(
             f"The token is right, but its account is not let in to {row.title} yet.",
             f"With that account, accept the licence ({row.licence}) at {hub_api.page(row)}, then try "
             "again. The token must be of the kind “read”, or may read gated repositories.",
         ) from error
     except (httpx2.TransportError, ConnectionError) as error:
-        raise UserError(
+        raise Unreachable(
             f"The hub ({hub_api.page(row)}) cannot be reached.", "Check the connection; try again."
         ) from error
     except (httpx2.HTTPError, OSError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, ModelMissing, command
 from blockskip.core.paths import ROOT, data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub
@@ -15,20 +15,16 @@ from blockskip.models.sources.layouts import configs_folder
 from blockskip.models.sources.source import Source
 
 
-class NotHere(UserError):
-    """A model that was never chosen nor downloaded."""
-
-
 def find_model(row: ModelRow) -> Source:
-    """The model, where it was chosen, shipped or downloaded. Raises NotHere when it is not on this
-    machine, hub.Unfinished when a part of it is, UserError when something is wrong with it."""
+    """The model, where it was chosen, shipped or downloaded. Raises hub.Unfinished when
+    a part of it is on this machine, ModelMissing when nothing is, BadFile when something is wrong."""
     if (choice := chosen().get(row.name)) is not None:
         return _restored(row, choice)
     folder = ROOT / row.source  # an absolute source stays what it is
     if (folder / "model_index.json").exists():
         return Source(row, folder)
     if row.demo:
-        raise UserError(
+        raise BadFile(
             f"A demo model is missing ({row.source}).",
             "Download BlockSkip Studio again, or make the model anew: "
             + command(f"lab pretrain-demo --family {row.family} --work FOLDER"),
@@ -39,7 +35,7 @@ def find_model(row: ModelRow) -> Source:
         "" if row.parts else f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else d"
     )
     accept = f", after accepting its licence at {hub.page(row)}" if row.gated else ""
-    raise NotHere(
+    raise ModelMissing(
         f"{row.title} is not on this machine.",
         f"{comfyui or 'D'}ownload it{accept}: {command('models fetch')} {row.name}",
     )
@@ -58,7 +54,7 @@ def chosen() -> dict:
         if not all(map(_well_formed, known.values())):
             raise ValueError(known)
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
+        raise BadFile(
             f"{_places()} cannot be read.", "Delete it and choose your models again."
         ) from error
     return known
@@ -91,7 +87,7 @@ def _restored(row: ModelRow, chosen: dict) -> Source:
     folder = Path(chosen["folder"]) if chosen["folder"] else configs_folder(row)
     for path in (*own.values(), *texts.values(), folder):
         if not path.exists():
-            raise UserError(
+            raise BadFile(
                 f"{row.title} is no longer where it was: {path} is missing.",
                 "Put it back or attach its drive, or choose again: "
                 f"{command('models use-comfyui')} FOLDER, or {command('models use')} {row.name} …",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError, command
+from blockskip.core.errors import BadFile, command
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources.hub_api import TEXTS
@@ -58,7 +58,7 @@ class Source:
         wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
         own = family.find(part, tensor_table(self.paths(part)), wanted)
         if own is None:
-            raise UserError(
+            raise BadFile(
                 f"{self.where} does not hold the whole of {self.row.title}'s "
                 f"{family.PARTS[part][0]}.",
                 f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",

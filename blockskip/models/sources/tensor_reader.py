@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from blockskip.core import safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
 from blockskip.core.safetensors_files import DTYPES
 
 _AT_ONCE = 4  # pieces of a tensor that are read at the same time
@@ -66,7 +66,7 @@ def index_folder(folder: Path) -> dict[str, Stored]:
     }
     missing = sorted(wanted - {shard.name for shard in shards})
     if missing or not shards:
-        raise UserError(
+        raise BadFile(
             f"{folder} lacks {missing[0] if missing else 'weights (*.safetensors)'}.",
             "The model is not complete; fetch it again.",
         )
@@ -93,7 +93,7 @@ class Reader:
         try:
             whole = self.header(path)[key]
         except KeyError:
-            raise UserError(
+            raise BadFile(
                 f"{path.name} lacks the tensor {key}.",
                 "It is another model's file, or was cut short; fetch it again.",
             ) from None
@@ -133,7 +133,7 @@ class Reader:
                 return
         made = (stored.make or _as_stored)(self, stored)
         if made.shape != out.shape:
-            raise UserError(
+            raise BadFile(
                 f"{stored.path.name}: {stored.key} has shape {tuple(made.shape)}, "
                 f"wanted is {tuple(out.shape)}.",
                 "It is another model's file; choose the right one.",
@@ -174,7 +174,7 @@ def read_header(path: Path) -> dict[str, Extent]:
     table = safetensors_files.read_table(path)
     unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
     if unknown:
-        raise UserError(
+        raise BadFile(
             f"{path.name} is packed in a way that cannot be read here ({unknown[0]}).",
             "Use the bf16, fp16 or fp8 file of the same model.",
         )
@@ -190,4 +190,4 @@ def read_header(path: Path) -> dict[str, Extent]:
 
 
 def _cut_short(path: Path) -> UserError:
-    return UserError(f"{path.name} is cut short.", "Fetch or make it again.")
+    return BadFile(f"{path.name} is cut short.", "Fetch or make it again.")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockskip.core import safetensors_files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
 from blockskip.models.sources.entry import FLOATS, FLOATS_8, GGUF_SUFFIX, Entry
 
@@ -102,9 +102,7 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
         try:
             stat = path.stat()
         except OSError as error:
-            raise UserError(
-                f"{path} cannot be opened.", "Put it back, or choose another."
-            ) from error
+            raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
         for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
             place = entry["start"], entry["stop"]
             found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]), *place)
@@ -133,7 +131,7 @@ def weight(
     """
     if key not in tensors:
         file = next(iter(tensors.values())).path.name if tensors else "The file"
-        raise UserError(
+        raise BadFile(
             f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
         )
     entry = tensors[key]
@@ -177,7 +175,7 @@ def _scaled(tensor: Tensor, scale: Tensor, rows: tuple[int, int] | None) -> Tens
 
 
 def _unreadable(entry: Entry, remedy: str) -> UserError:
-    return UserError(
+    return BadFile(
         f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).", remedy
     )
 
@@ -186,7 +184,7 @@ def _unreadable(entry: Entry, remedy: str) -> UserError:
 def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
     """The table at the file's head, remembered until the file changes."""
     if path.suffix.lower() in _PICKLES:
-        raise UserError(
+        raise BadFile(
             f"{path.name} can hold programs and is never opened.",
             "Take the .safetensors file of the same model.",
         )

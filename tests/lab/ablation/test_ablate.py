@@ -8,19 +8,11 @@ import torch
 
 from blockskip.core import flow_matching
 from blockskip.core.errors import UserError
+from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
-from blockskip.lab.ablation import (
-    ablate,
-    baselines,
-    subjects,
-    variants,
-)
-from blockskip.lab.ablation import (
-    cell as cells,
-)
-from blockskip.lab.ablation import (
-    report as ablation_report,
-)
+from blockskip.lab.ablation import ablate, baselines, rows, subjects, variants
+from blockskip.lab.ablation import cell as cells
+from blockskip.lab.ablation import report as ablation_report
 from blockskip.lab.ablation.ablate import Plan
 from blockskip.lab.ablation.cell import Cell, Kitchen, _right
 from blockskip.lab.ablation.statistics import by_row
@@ -35,12 +27,15 @@ ALL = {row.key: row for table in variants.tables().values() for row in table.row
 
 def num_skipped(key: str, cell: str = "pet-0") -> int:
     settings = ALL[key].change(Settings(steps=300), cell)
-    both = settings.front + settings.back
-    return variants.BLOCKS - both if ALL[key].trainer is baselines.HollowTrainer else both
+    both = settings.plan.front + settings.plan.back
+    return rows.BLOCKS - both if ALL[key].trainer is baselines.HollowTrainer else both
 
 
 def test_rows_fit_the_demo_models_as_they_are():
-    assert variants.models_match()
+    demo, sana = model_row("demo"), model_row("demo-sana")
+    assert demo.num_blocks == rows.BLOCKS
+    assert all(demo.span(percent / 100) == splits[0] for percent, splits in rows.SPLITS.items())
+    assert all(sana.span(percent / 100) == span for percent, span in rows.SANA_SPANS.items())
     assert all(row.against in ALL for row in ALL.values() if row.trainer)
 
 
@@ -49,13 +44,13 @@ HALVES = [key for key in ALL if key.split("@")[0].count("-") == 1 and "-50" in k
 
 @pytest.mark.parametrize("key", [*HALVES, *(row.key for row in variants.tables()["A"].rows)])
 def test_at_50_percent_every_row_skips_half_of_the_blocks(key):
-    assert {num_skipped(key, f"pet-{k}") for k in range(20)} == {variants.BLOCKS // 2}
+    assert {num_skipped(key, f"pet-{k}") for k in range(20)} == {rows.BLOCKS // 2}
 
 
 def test_random_splits_differ_between_cells_and_are_not_the_chosen_one():
     splits = [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
     found = {(s.front, s.back) for s in splits}
-    assert len(found) > 5 and variants.SPLITS[50][0] not in found
+    assert len(found) > 5 and rows.SPLITS[50][0] not in found
     assert splits == [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
 
 
@@ -64,18 +59,18 @@ def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
     small, windows = ({r.key for r in variants.tables()[name].rows} for name in ("B32", "C"))
     asked = {
         variants.window_key(percent, split, share)
-        for percent, splits in variants.SPLITS.items()
+        for percent, splits in rows.SPLITS.items()
         for split in splits
-        for share in variants.WINDOWS
+        for share in rows.WINDOWS
     }
     assert windows == {key for key in asked if key.startswith("window")}
     assert asked - windows <= small and {"dynamic", "once-50@32"} <= asked
-    for percent, (split, _) in variants.SPLITS.items():
+    for percent, (split, _) in rows.SPLITS.items():
         for share in (10, 100):
             default = Cell(ALL["dynamic"], DEMO_SUBJECTS[0], 0, 300).settings()
             row = ALL[variants.window_key(percent, split, share)]
             made = Cell(row, DEMO_SUBJECTS[0], 0, 300).settings()
-            windowed = variants.window(*split, share)(default, "")
+            windowed = rows.window(*split, share)(default, "")
             if share == 100:
                 assert made.refresh == "once" and windowed.window_steps == windowed.steps
             else:
@@ -166,7 +161,7 @@ def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_
     path.write_bytes(path.read_bytes() + b'{"row": "none-50", "subj')
     (second,) = list(ablate.ablate(plan))
     assert ablate.lines(path) == [first, second]
-    assert second["row"] == "none-50" and 0 < second["peak_bytes"] and -1 <= second["identity"] <= 1
+    assert second["row"] == "none-50" and second["peak_bytes"] > 0 and -1 <= second["identity"] <= 1
     assert list(ablate.ablate(plan)) == []
     changed = dataclasses.replace(plan, keys=("none-50",), steps=1)
     assert [line["steps"] for line in ablate.ablate(changed)] == [1]

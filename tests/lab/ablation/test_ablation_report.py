@@ -15,7 +15,6 @@ from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.ablation.variants import tables
 from blockskip.lab.bench import report as bench_report
 from blockskip.lab.evaluation.demo_judge import contact_sheet
-from blockskip.lab.measuring import plots
 
 PETS = [one.key for one in subjects(6)]
 # how likely each row is made to be, beside how hard the pet is
@@ -140,25 +139,3 @@ def test_seconds_are_those_of_the_run_for_costs_in_tables_that_it_has_whole(tmp_
 def test_every_finding_names_rows_that_are_made():
     known = {row.key for table in tables().values() for row in table.rows}
     assert {r for f in statistics.FINDINGS for r in (f.better, f.worse)} <= known
-
-
-def test_plots_put_greater_values_higher_and_escape_words():
-    series = plots.Series("a < b & c", [(1, 0.1, 0.0, 0.2), (10, 0.9, 0.8, 1.0)])
-    page = ET.fromstring(plots.lines("t", "x", "y", [series], log_x=True))
-    circles = [c for c in page.iter("{http://www.w3.org/2000/svg}circle") if c.get("r") == "3"]
-    low, high = circles
-    assert float(low.get("cy")) > float(high.get("cy")) and float(low.get("cx")) < float(
-        high.get("cx")
-    )
-    rows = [plots.Dot("one", 0.2, 0.1, 0.3), plots.Dot("two", 0.8, 0.7, 0.9)]
-    page = ET.fromstring(plots.dots("t", "x", rows, mark=0.5))
-    one, two = [c for c in page.iter("{http://www.w3.org/2000/svg}circle")]
-    assert float(one.get("cx")) < float(two.get("cx")) and float(one.get("cy")) < float(
-        two.get("cy")
-    )
-    far = ET.fromstring(plots.dots("t", "x", rows, mark=0.75, least=0.5))
-    words = [text.text for text in far.iter("{http://www.w3.org/2000/svg}text")]
-    assert len(list(far.iter("{http://www.w3.org/2000/svg}circle"))) == 1
-    assert {"◂", "0.200", "0.800"} <= set(words), (
-        "what the axis does not reach is told all the same"
-    )

@@ -15,7 +15,7 @@ from blockskip.training.residuals import Pass, full_velocity, load_rows
 from blockskip.training.skipping import velocity
 from blockskip.training.trainer import Trainer
 
-WHOLE = dataclasses.replace(SETTINGS, front=0, back=0, prior=0.4)
+WHOLE = SETTINGS.changed(front=0, back=0, prior=0.4)
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
@@ -44,7 +44,7 @@ def test_whole_lora_learns_what_the_loop_learns_with_nothing_skipped(tmp_path):
 
 
 def test_a_hollow_centre_with_fresh_residuals_gives_the_full_output(tmp_path):
-    one = made(baselines.HollowTrainer, tmp_path, dataclasses.replace(SETTINGS, prior=0.4))
+    one = made(baselines.HollowTrainer, tmp_path, SETTINGS.changed(prior=0.4))
     blocks = [name for name, _ in one.family.blocks(one.model)]
     trained = {name for name in blocks if any(f".{name}." in key for key in one.lora)}
     assert trained == {*blocks[:1], *blocks[-2:]}, "both ends, not the centre"
@@ -57,7 +57,7 @@ def test_a_hollow_centre_with_fresh_residuals_gives_the_full_output(tmp_path):
 
 def test_lora_on_the_middle_alone_may_skip_nothing(tmp_path):
     """The loss of fewer blocks that learn, without that of skipping."""
-    one = made(baselines.WholeTrainer, tmp_path, dataclasses.replace(SETTINGS, prior=0.4))
+    one = made(baselines.WholeTrainer, tmp_path, SETTINGS.changed(prior=0.4))
     blocks = [name for name, _ in one.family.blocks(one.model)]
     middle = {name for name in blocks if any(f".{name}." in key for key in one.lora)}
     assert 0 < len(middle) < len(blocks)

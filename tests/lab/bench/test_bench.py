@@ -15,7 +15,7 @@ from blockskip.lab.bench.contenders import CONTENDERS, SIZES, Contender, Plan, c
 from blockskip.lab.bench.report import command, machine, markdown
 from blockskip.lab.bench.timeline import busy, measured, merged, shared
 from blockskip.lab.bench.worker import Job, make_trainer, opened, work
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, flux, write_checkpoint
+from blockskip.lab.full_size.random_model import FLUX_DEV, flux, write_checkpoint
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import snapshot
 
@@ -28,7 +28,7 @@ SHAPE = FLUX_DEV | {
     "joint_attention_dim": 40,
     "pooled_projection_dim": 24,
 }
-SETTINGS = Settings(
+SETTINGS = Settings.of(
     model="flux-dev",
     s_min_px=32,
     s_max_px=64,
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def job(folder: Path, name: str = "lora", windows: bool = False, count: bool = False, **how) -> Job:
-    settings = dataclasses.replace(SETTINGS, **how)
+    settings = SETTINGS.changed(**how)
     return Job(
         name=name,
         settings=settings_to_dict(settings),
@@ -75,8 +75,8 @@ def trained(one: Job, settings: Settings):
 )
 def test_plain_lora_is_our_trainer_with_nothing_skipped(folder, how):
     """So only time and memory differ between the contenders, never the training."""
-    plain = dataclasses.replace(SETTINGS, patches="full", **how)
-    ours = dataclasses.replace(SETTINGS, patches="full")
+    plain = SETTINGS.changed(patches="full", **how)
+    ours = SETTINGS.changed(patches="full")
     losses, lora = trained(job(folder, "plain", patches="full", **how), plain)
     expected, its_lora = trained(job(folder, "ours", windows=True, patches="full"), ours)
     assert losses == pytest.approx(expected, rel=1e-5)
@@ -213,14 +213,14 @@ def test_contenders_are_what_the_table_says(tmp_path):
     ours, twice = those["ours"].settings, those["ours-reuse-2"].settings
     assert (ours.front, ours.back, ours.steps) == (19, 10, 16) and ours.num_draws == 16
     assert twice.steps == 32 and twice.num_draws == 16
-    assert all(not those[n].settings.front for n in those if not n.startswith("ours"))
+    assert all(not those[n].settings.plan.front for n in those if not n.startswith("ours"))
     with pytest.raises(UserError, match="no contender"):
         contenders(Plan(work=tmp_path, contenders=("ours", "theirs")))
     with pytest.raises(UserError, match="full size"):
         contenders(Plan(work=tmp_path, rungs=(8.0,)))
     rung = contenders(Plan(work=tmp_path, size="full", rungs=(8.0,)))[-1]
     assert rung.cap_gib == 8 and rung.planned["train"] < 8 and rung.windows
-    assert rung.settings.steps == rung.settings.window_steps
+    assert rung.settings.steps == rung.settings.plan.window_steps
 
 
 def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def run(tmp_path):
     folder.photos_dir.mkdir(parents=True)
     for k, photo in enumerate(demo_photos(SUBJECT, 4, 96)):
         Image.fromarray(photo).save(folder.photos_dir / f"{k}.png")
-    settings = Settings(class_name="cat", text_tokens=24)
+    settings = Settings.of(class_name="cat", text_tokens=24)
     folder.write_info({"settings": settings_to_dict(settings)})
     return folder
 
@@ -96,6 +96,6 @@ def test_obedience_counts_only_what_is_named_and_finds_disobedience():
 )
 def test_a_demo_model_draws_what_captions_say(row, tmp_path):
     """The weights that come along are trained ones, whole, and those of their row."""
-    said = demo_judge.evaluate_base(ROOT / row.source, num=8, sheet=tmp_path / "sheet.png")
+    said = demo_judge.evaluate_base(ROOT / row.source, num=8, sheet=tmp_path / "sheet.webp")
     assert min(said["full"][what] for what in ("species", "coat", "background")) > 0.8
     assert said["vae_psnr_db"] > 28

@@ -52,7 +52,7 @@ def run(tmp_path, monkeypatch):
     made.photos_dir.mkdir(parents=True)
     for k in range(3):
         noise(k).save(made.photos_dir / f"{k}.png")
-    settings = Settings(model="flux-dev", class_name="cat", front=19, back=10)
+    settings = Settings.of(model="flux-dev", class_name="cat", front=19, back=10)
     made.write_info({"settings": settings_to_dict(settings)})
     monkeypatch.setattr(dreambooth, "steps_kept", lambda run: [500])
     return made

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from blockskip.lab.full_size.fullsize import Job, fullsize, fullsize_text
-from blockskip.lab.full_size.random_checkpoint import FLUX_DEV, T5_XXL, flux, write_checkpoint
+from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL, flux, write_checkpoint
 from blockskip.lab.measuring.process_memory import Watch
 
 SHAPE = FLUX_DEV | {

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from blockskip.cli.app import app
 from blockskip.core import presets
 from blockskip.core.errors import UserError
+from blockskip.core.units import GIB
 from blockskip.lab.full_size.random_model import write_model
 from blockskip.lab.gpu import commands, predict
 from blockskip.lab.gpu import report as page
@@ -32,7 +33,7 @@ def test_a_random_model_is_whole_and_written_once(tmp_path, monkeypatch):
     size = write_model(row, tmp_path, CPU, lambda *said: told.append(said))
     assert {part for part, _, _ in told} >= {"transformer", "vae", "text_encoder", "text_encoder_2"}
     said = check(Source(row, tmp_path))
-    assert sum(part["gib"] for part in said.values()) == pytest.approx(size / 2**30, abs=0.01)
+    assert sum(part["gib"] for part in said.values()) == pytest.approx(size / GIB, abs=0.01)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert write_model(row, tmp_path, CPU) == size
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}

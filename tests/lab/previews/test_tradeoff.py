@@ -173,7 +173,7 @@ def test_a_run_is_drawn_on_its_own_model_only(measured, monkeypatch):
 
 def test_passes_are_counted_whatever_goes_through_a_block_at_once(measured, monkeypatch):
     plan, sampler = measured
-    monkeypatch.setattr(sampler, "settings", replace(sampler.settings, preview_batch=1))
+    monkeypatch.setattr(sampler, "settings", sampler.settings.changed(preview_batch=1))
     told = tradeoff.told(plan, WAYS[3], STEPS)[0]
     assert sampler.go(WAYS[3], range(2), STEPS)[2] == told["passes"]
 

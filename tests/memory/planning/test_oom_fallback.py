@@ -85,7 +85,7 @@ def test_out_of_memory_in_a_step_goes_on_from_the_checkpoint(run, monkeypatch):
 
     def full(model, family, feed, window, *_):
         steps.append(len(window["t"]))
-        return len(steps) > 2 and not run.settings().checkpointing
+        return len(steps) > 2 and not run.settings().plan.checkpointing
 
     too_small(monkeypatch, trainer, "micro_step", full)
     worker_process.work(run)
@@ -95,7 +95,7 @@ def test_out_of_memory_in_a_step_goes_on_from_the_checkpoint(run, monkeypatch):
     assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0, 2, 2]
     assert isinstance(said[-1], events.Done) and said[-1].steps == SAID["steps"]
     assert run.info()["eased"] == {"batch": 1, "accumulation": 2, "checkpointing": True}
-    assert run.info()["settings"]["batch"] == 2 and run.state() == "done"
+    assert run.info()["settings"]["plan"]["batch"] == 2 and run.state() == "done"
     peaks = [e.stage for e in said if isinstance(e, events.Peak)]
     assert peaks[-5:] == ["text", "latents", "residuals", "train", "preview"]
 
@@ -107,12 +107,12 @@ def test_when_nothing_smaller_is_left_it_is_said(run, monkeypatch):
     assert worker_process.main(str(run.folder)) == 1
     last = run.events()[0][-1]
     assert isinstance(last, events.Failed) and "too little free memory for training" in last.title
-    assert "resume" in last.remedy and run.state() == "failed"
+    assert "resume" in last.remedy and run.state() == "failed" and last.kind == "OutOfMemory"
 
 
 def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
     too_small(monkeypatch, trainer, "compute_window", lambda *args: args[4] > 4, CUBLAS)
-    larger = lambda *_: run.settings().encode_batch > 16  # noqa: E731
+    larger = lambda *_: run.settings().plan.encode_batch > 16  # noqa: E731
     too_small(monkeypatch, encode, "encode_draws", larger, CUDNN)
     worker_process.work(run)
     assert run.info()["eased"] == {"micro_batch": 4, "encode_batch": 16}
@@ -130,7 +130,7 @@ def test_previews_give_way_without_stopping_the_run(run, monkeypatch):
 
 def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
     too_small(monkeypatch, loaded_model, "sample", lambda *args, **_: args[-2] > 1)
-    too_small(monkeypatch, trainer, "micro_step", lambda *_: run.settings().batch > 1)
+    too_small(monkeypatch, trainer, "micro_step", lambda *_: run.settings().plan.batch > 1)
     worker_process.work(run)
     assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}
 
@@ -139,7 +139,9 @@ def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
     worker_process.work(run)
     photos = find_photos([run.photos_dir])
     other = create_run(run.settings(), photos, "smaller card")
-    too_small(monkeypatch, trainer, "micro_step", lambda *_: not other.settings().checkpointing)
+    too_small(
+        monkeypatch, trainer, "micro_step", lambda *_: not other.settings().plan.checkpointing
+    )
     worker_process.work(other)
     ours, theirs = (checkpoint_lora(checkpoints.newest_checkpoint(each)) for each in (run, other))
     for name, tensor in ours.items():

@@ -12,9 +12,11 @@ import pytest
 from blockskip.cli import app
 from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row, model_rows
+from blockskip.core.stages import PLANNED
+from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import GIB, STAGES, Choice, middle_bytes, stage_needs
+from blockskip.memory.planning.requirements import Choice, middle_bytes, stage_needs
 from blockskip.memory.planning.search import Wish, expected_likeness, find
 
 FLUX = model_row("flux-dev")
@@ -34,10 +36,10 @@ def plan(budget, model="flux-dev", system="Windows", free=float("inf"), **more):
 def test_every_rung_fits_with_16_gib_of_ram(budget, system):
     made = plan(budget, system=system, ram_gib=16)
     assert made.usable_gib <= budget - 0.6, "CUDA's context at the least is left alone"
-    for stage in STAGES:
+    for stage in PLANNED:
         assert made.stages[stage].vram_gib <= made.usable_gib, stage
         assert made.stages[stage].ram_gib <= 12, stage
-    assert made.settings.middle != "streamed", "a rung needs no streaming in every step"
+    assert made.settings.plan.middle != "streamed", "a rung needs no streaming in every step"
 
 
 @pytest.mark.parametrize("model", list(model_rows()))
@@ -51,17 +53,17 @@ def test_plan_never_exceeds_budget(model):
             continue
         assert made.peak_vram_gib <= made.usable_gib
         assert made.ram_gib <= ram * 0.75
-        assert made.settings.window_steps >= 1 and made.settings.micro_batch >= 1
+        assert made.settings.plan.window_steps >= 1 and made.settings.plan.micro_batch >= 1
 
 
 @pytest.mark.parametrize("model", [name for name, row in model_rows().items() if row.full_size])
 def test_room_is_used_for_draws_that_pass_together(model):
     """A step averages over as many draws as ever, and what is asked for is kept."""
     found = [plan(budget, model, skip="0.5", precision="nf4") for budget in (8, 12, 24, 40)]
-    assert [one.settings.draws_per_step for one in found] == [4] * 4
-    assert found[-1].settings.batch == 4 and "together" in " ".join(found[-1].reasons)
+    assert [one.settings.plan.draws_per_step for one in found] == [4] * 4
+    assert found[-1].settings.plan.batch == 4 and "together" in " ".join(found[-1].reasons)
     asked = plan(40, model, batch=2)
-    assert (asked.settings.batch, asked.settings.accumulation) == (2, 4)
+    assert (asked.settings.plan.batch, asked.settings.plan.accumulation) == (2, 4)
 
 
 def test_free_memory_counts_not_the_cards_size():
@@ -139,14 +141,14 @@ def test_more_memory_never_loses_quality(system, more):
 
 def test_what_costs_only_time_goes_before_what_costs_quality():
     made = plan(12)
-    assert made.settings.checkpointing and made.settings.precision == "full"
-    assert not plan(24).settings.checkpointing
+    assert made.settings.plan.checkpointing and made.settings.plan.precision == "full"
+    assert not plan(24).settings.plan.checkpointing
 
 
 def test_an_8_gb_card_trains_unquantised_when_asked():
     made = plan(8, skip="19,10", precision="bf16")
-    assert made.to_dict()["precision"] == "bf16" and made.settings.middle != "streamed"
-    assert (made.settings.front, made.settings.back) == (19, 10)
+    assert made.to_dict()["precision"] == "bf16" and made.settings.plan.middle != "streamed"
+    assert (made.settings.plan.front, made.settings.plan.back) == (19, 10)
 
 
 def test_published_likeness_is_read_as_published():
@@ -162,17 +164,20 @@ def test_what_the_user_says_is_obeyed():
     made = plan(24, rank=8, targets="attention", patches="full", steps=100)
     settings = made.settings
     assert (settings.rank, settings.targets, settings.steps) == (8, "attention", 100)
-    assert planner.choice_of(settings).side_px == settings.s_max_px == 512
-    assert plan(24, text_tokens=128).settings.text_tokens == 128
+    assert planner.choice_of(settings).side_px == settings.plan.s_max_px == 512
+    assert plan(24, text_tokens=128).settings.plan.text_tokens == 128
 
 
 def test_crops_grow_where_there_is_room_and_stay_dynamic():
     sides = []
     for budget in (3.25, *BUDGETS):
         settings = plan(budget).settings
-        assert settings.patches == "dynamic" and settings.s_max_px == 2 * settings.s_min_px
-        assert settings.s_max_px <= FLUX.native_px
-        sides.append(settings.s_min_px)
+        assert (
+            settings.plan.patches == "dynamic"
+            and settings.plan.s_max_px == 2 * settings.plan.s_min_px
+        )
+        assert settings.plan.s_max_px <= FLUX.native_px
+        sides.append(settings.plan.s_min_px)
     assert sides == sorted(sides) and (sides[0], sides[-1]) == (256, 512)
 
 
@@ -207,16 +212,16 @@ def test_that_nothing_need_be_skipped_is_said_when_so(budget):
     except UserError:
         whole = None
     said = [reason for reason in made.reasons if "Skipping nothing would fit" in reason]
-    fits = whole is not None and whole.settings.middle != "streamed"
-    assert bool(said) == (fits and whole.settings.precision != "nf4"), "4 bits lose more"
+    fits = whole is not None and whole.settings.plan.middle != "streamed"
+    assert bool(said) == (fits and whole.settings.plan.precision != "nf4"), "4 bits lose more"
     if said:
         assert "more likeness expected" in said[0] and "--skip 0 turns it off" in said[0]
         saved = float(re.search(r"saves (\d+) % of the computing", said[0])[1])
-        passes = [2 + each.settings.checkpointing for each in (made, whole)]
+        passes = [2 + each.settings.plan.checkpointing for each in (made, whole)]
         assert saved == pytest.approx(100 * (1 - 34 / 57 * passes[0] / passes[1]), abs=0.51)
-        assert {"full": "16", "int8": "8", "nf4": "4"}[whole.settings.precision] + " bits" in said[
-            0
-        ]
+        assert {"full": "16", "int8": "8", "nf4": "4"}[
+            whole.settings.plan.precision
+        ] + " bits" in said[0]
     assert "change nothing" not in made.one_more_gib
 
 
@@ -224,8 +229,8 @@ def test_at_the_top_it_is_said_what_else_there_is_room_for():
     assert "There is room to skip nothing (--skip 0): 0.0021 more" in plan(24).one_more_gib
     assert "no more than such figures vary" in plan(24).one_more_gib
     assert "2 GiB more there is room to skip" in plan(18, precision="bf16").one_more_gib
-    assert plan(20, precision="bf16", skip="0").settings.middle != "streamed"
-    assert plan(24, skip="0").settings.front == plan(24, skip="0").settings.back == 0
+    assert plan(20, precision="bf16", skip="0").settings.plan.middle != "streamed"
+    assert plan(24, skip="0").settings.plan.front == plan(24, skip="0").settings.plan.back == 0
 
 
 def test_plain_lora_is_published():
@@ -270,10 +275,10 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
         (3, 5, 8, 16), (8, 12, 16, 24, 32, 64), ("Windows", "Linux")
     ):
         made = plan(budget, ram_gib=ram, system=system)
-        pinned = dataclasses.replace(made.settings, offload="pinned")
+        pinned = made.settings.changed(offload="pinned")
         needs = planner.planned(pinned).values()
         fits = max(need.ram_gib for need in needs) <= ram * 0.75
-        assert fits == (made.settings.offload == "pinned")
+        assert fits == (made.settings.plan.offload == "pinned")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "nf4"])
@@ -289,7 +294,7 @@ def test_json_has_the_contracts_keys(capsys, monkeypatch):
     assert app.main() == 0
     said = json.loads(capsys.readouterr().out)
     assert set(KEYS) <= set(said) and said["fits"] is True
-    assert set(said["stages"]) == set(STAGES)
+    assert set(said["stages"]) == set(PLANNED)
     assert {"vram_gib", "ram_gib", "disk_gib"} <= set(said["stages"]["train"])
     assert set(said["span"]) == {"front", "middle", "back", "ratio"}
     assert said["span"]["front"] + said["span"]["middle"] + said["span"]["back"] == 57
@@ -307,10 +312,18 @@ def test_a_plan_as_a_table_and_a_refusal(capsys, monkeypatch):
 
 def test_the_demos_choice_is_what_it_was():
     settings = planner.choose_settings()
-    assert (settings.front, settings.back) == (6, 3)
-    assert (settings.s_min_px, settings.s_max_px, settings.text_tokens) == (32, 64, 22)
-    assert (settings.batch, settings.window_steps, settings.micro_batch) == (8, 30, 16)
-    assert settings.precision == "full" and not settings.checkpointing
+    assert (settings.plan.front, settings.plan.back) == (6, 3)
+    assert (settings.plan.s_min_px, settings.plan.s_max_px, settings.plan.text_tokens) == (
+        32,
+        64,
+        22,
+    )
+    assert (settings.plan.batch, settings.plan.window_steps, settings.plan.micro_batch) == (
+        8,
+        30,
+        16,
+    )
+    assert settings.plan.precision == "full" and not settings.plan.checkpointing
 
 
 def test_planning_needs_no_torch():

@@ -93,7 +93,7 @@ def test_training(folder, tmp_path):
 
 def test_a_window_reads_every_weight_once(folder):
     """Refiners too, which are brought one after the other as blocks are."""
-    kind, settings = ZImage(), Settings(offload="mapped")
+    kind, settings = ZImage(), Settings.of(offload="mapped")
     pipe = open_model(kind, ROW, Source(ROW, folder), settings, checks.CPU)
     draws = CASES["z_image"].draws()
     draws = dataclasses.replace(draws, side_px=3 * kind.pixel_multiple)

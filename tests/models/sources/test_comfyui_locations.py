@@ -8,7 +8,7 @@ import pytest
 from helpers.comfy import comfy_folder, original_parts
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import ModelMissing, UserError
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.models import sources
 from blockskip.models.sources import comfyui, comfyui_locations
@@ -85,7 +85,7 @@ def test_a_usable_set_is_found_and_remembered(home):
     assert sources.found_in_comfyui(row) == []
     offer = sources.offers()[0]
     assert offer.state == "broken" and "ae.safetensors cannot be read" in offer.problem
-    with pytest.raises(UserError, match="was not found in.*ae.safetensors cannot be read"):
+    with pytest.raises(ModelMissing, match="was not found in.*ae.safetensors cannot be read"):
         sources.use_comfyui_apart(folder)
 
 

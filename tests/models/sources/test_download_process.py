@@ -17,7 +17,7 @@ from helpers.hub_server import COMMIT, Hub, serve
 from huggingface_hub import constants
 
 from blockskip.core import presets, processes
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadInput, ModelMissing, Unreachable
 from blockskip.core.paths import ASSETS, PRESETS, ROOT, data_dir
 from blockskip.models import sources
 from blockskip.models.sources import download_process
@@ -149,22 +149,22 @@ def test_why_it_failed_is_said_in_words(hub, monkeypatch):
 
 def test_a_token_is_kept_only_if_it_opens_the_door(hub, monkeypatch, tmp_path, capfd):
     hub.token = "hf_right"
-    for token, why in (
-        ("two words", "is no token"),
-        ("hf_wrong", "does not know your token"),
-        (hub.guest, "not let in to Tiny FLUX yet"),
+    for token, kind, why in (
+        ("two words", BadInput, "is no token"),
+        ("hf_wrong", ModelMissing, "does not know your token"),
+        (hub.guest, ModelMissing, "not let in to Tiny FLUX yet"),
     ):
-        with pytest.raises(UserError, match=why) as refused:
+        with pytest.raises(kind, match=why) as refused:
             sources.hub.try_token(ROW, token)
         assert token not in str(refused.value) and sources.hub.token_state() == "none"
     assert f"{REPOSITORY}, then try again" in refused.value.remedy
     with monkeypatch.context() as other:
         other.setenv("HF_TOKEN", "hf_other")
-        with pytest.raises(UserError, match="HF_TOKEN holds another token"):
+        with pytest.raises(BadInput, match="HF_TOKEN holds another token"):
             sources.hub.try_token(ROW, hub.token)
     with monkeypatch.context() as away:
         away.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        with pytest.raises(UserError, match="cannot be reached"):
+        with pytest.raises(Unreachable, match="cannot be reached"):
             sources.hub.try_token(ROW, hub.token)
     assert sources.hub.token_state() == "none"
     sources.hub.try_token(ROW, f" {hub.token}\n")
@@ -192,7 +192,8 @@ def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and not err
-    assert "what came is kept" in json.loads(out)["error"]
+    said = json.loads(out)
+    assert "what came is kept" in said["error"] and said["kind"] == "ModelMissing"
     assert download_process.progress(ROW).state == "stopped" and part().stat().st_size >= 4 << 20
     hub.hold_after = -1
     done = subprocess.run(command, cwd=house, **pipes, timeout=100)

@@ -10,7 +10,7 @@ from helpers.hub_server import Hub, serve
 from huggingface_hub import constants, file_download
 
 from blockskip.core import presets
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, DiskFull, ModelMissing, Unreachable, UserError
 from blockskip.core.paths import ASSETS
 from blockskip.models import sources
 from blockskip.models.sources import hub as ours
@@ -76,10 +76,10 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
         )
         assert row.licence in refused.value.remedy and "HF_TOKEN" in refused.value.remedy
         online(endpoint, token="hf_other")
-        with pytest.raises(UserError, match="not let in yet"):
+        with pytest.raises(ModelMissing, match="not let in yet"):
             sources.fetch(row)
         online(endpoint, token="hf_withdrawn")
-        with pytest.raises(UserError, match="does not know your token"):
+        with pytest.raises(ModelMissing, match="does not know your token"):
             sources.fetch(row)
         online(endpoint, token="hf_good")
         source = sources.fetch(row)
@@ -94,7 +94,7 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
     online()
     assert sources.find_model(row) == source, "offline ever after"
     assert set(sources.check(source)) == {"transformer", "vae", "text_encoder", "text_encoder_2"}
-    with pytest.raises(UserError, match="offline mode is on"):
+    with pytest.raises(Unreachable, match="offline mode is on"):
         sources.fetch(row)
 
 
@@ -104,9 +104,9 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
     hub.cut_after = 5_000_000
     with serve(hub) as endpoint:
         online(endpoint)
-        with pytest.raises(UserError, match="interrupted"):
+        with pytest.raises(Unreachable, match="interrupted"):
             sources.fetch(row)
-        with pytest.raises(UserError, match="not finished.*fetch tiny"):
+        with pytest.raises(ModelMissing, match="not finished.*fetch tiny"):
             sources.find_model(row)
         (part,) = ours.folder_of(row).rglob("*.part")
         assert part.stat().st_size == 4 * chunk
@@ -144,7 +144,7 @@ def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
     hub.cut_after = 5_000_000
     with serve(hub) as endpoint:
         online(endpoint)
-        with pytest.raises(UserError, match="interrupted"):
+        with pytest.raises(Unreachable, match="interrupted"):
             sources.fetch(row)
         here = sum(p.stat().st_size for p in ours.folder_of(row).rglob("*") if p.suffix != ".json")
         assert said()["state"] == "partial" and said()["fits"]
@@ -175,12 +175,12 @@ def test_a_damaged_file_is_thrown_away_and_a_small_disk_is_told_first(
         online(endpoint)
         with monkeypatch.context() as small:
             small.setattr(ours.files, "free_bytes", lambda folder: 1_000_000)
-            with pytest.raises(UserError, match="needs 0.0 GiB, and the drive of"):
+            with pytest.raises(DiskFull, match="needs 0.0 GiB, and the drive of"):
                 sources.fetch(row)
         assert not [a for a in hub.asked if a[0] == "GET" and "resolve" in a[1]]
         assert not ours.folder_of(row).exists()
         hub.damaged = True
-        with pytest.raises(UserError, match="arrived damaged"):
+        with pytest.raises(BadFile, match="arrived damaged"):
             sources.fetch(row)
         hub.damaged = False
         assert (sources.fetch(row).folder / BIG).read_bytes() == files[BIG]
@@ -191,7 +191,7 @@ def test_another_model_under_that_name_is_never_taken_for_it(files, row, online)
     row = dataclasses.replace(presets.model_row("flux-dev"), source=REPOSITORY)
     with serve(Hub(REPOSITORY, files)) as endpoint:
         online(endpoint)
-        with pytest.raises(UserError, match="does not hold the whole of FLUX.1-dev's"):
+        with pytest.raises(BadFile, match="does not hold the whole of FLUX.1-dev's"):
             sources.fetch(row)
     online()
     said = sources.state(row)
@@ -200,13 +200,13 @@ def test_another_model_under_that_name_is_never_taken_for_it(files, row, online)
 
 def test_no_connection_is_one_plain_sentence(row, online):
     online("http://127.0.0.1:9")
-    with pytest.raises(UserError, match="cannot be reached"):
+    with pytest.raises(Unreachable, match="cannot be reached"):
         sources.fetch(row)
 
 
 def test_a_model_in_the_hubs_own_cache_is_used(files, row, online, tmp_path):
     online()
-    with pytest.raises(UserError, match="use-comfyui"):
+    with pytest.raises(ModelMissing, match="use-comfyui"):
         sources.find_model(row)
     from helpers.hub_server import COMMIT
 
@@ -216,6 +216,6 @@ def test_a_model_in_the_hubs_own_cache_is_used(files, row, online, tmp_path):
     (cache / "refs" / "main").write_text(COMMIT)
     assert sources.find_model(row).folder == cache / "snapshots" / COMMIT
     (cache / "snapshots" / COMMIT / BIG).unlink()
-    with pytest.raises(UserError, match="is not on this machine"):
+    with pytest.raises(ModelMissing, match="is not on this machine"):
         sources.find_model(row)
     assert json.loads(json.dumps(sources.state(row)))["ready"] is False

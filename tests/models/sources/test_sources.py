@@ -366,8 +366,9 @@ def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
     assert set(answer) == {"model", "where", "parts", "fingerprint"}
     code, answer = said("use", "flux-dev", str(DEMO))
     assert code == 1 and "does not hold the whole of FLUX.1-dev" in answer["error"]
+    assert answer["kind"] == "BadFile"
     code, answer = said("use-comfyui", str(comfy / "no such folder"))
-    assert code == 1 and "is not there" in answer["error"]
+    assert code == 1 and "is not there" in answer["error"] and answer["kind"] == "NotFound"
     monkeypatch.setattr("sys.argv", ["blockskip", "models", "fetch"])
     assert app.main() == 2
     for text in ("[]", '{"flux-dev": {}}', '{"demo": {"folder": "", "files": []}}', "no"):

@@ -1,0 +1,72 @@
+"""A watched run ends with one answer: an exit code, one JSON object, a line for people."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from blockskip.cli import progress
+from blockskip.core.errors import command
+from blockskip.core.events import Done, Failed, Stopped
+from blockskip.runs.run import Run
+
+DONE = Done(
+    adapter="checkpoints/step-00002.safetensors",
+    exported="exports/a.safetensors",
+    steps=2,
+    seconds=61.4,
+    stages={"train": 60.0},
+    final_loss=0.5,
+    peak_rss_gib=1.0,
+    peak_vram_gib=-1.0,
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "momo")
+
+
+@pytest.mark.parametrize(
+    "last, code, line",
+    [
+        (DONE, 0, "Done in 61 s: {folder}/exports/a.safetensors"),
+        (
+            Stopped(reason="paused", step=7),
+            130,
+            f"Run “momo” is paused at step 7. Go on with: {command('resume')} momo",
+        ),
+        (Failed(title="The disk is full.", remedy="Free some."), 1, "The disk is full. Free some."),
+        (
+            None,
+            1,
+            "Run “momo” ended without a word. What it wrote last: {folder}/worker.log.",
+        ),
+    ],
+    ids=["done", "paused", "failed", "gone"],
+)
+def test_an_ending_is_told_to_people_and_to_programs(run, last, code, line):
+    ending = progress._ending(run, last, resumed=True)
+    out = io.StringIO()
+    Console(file=out, width=1000).print(ending.line, highlight=False)
+    assert ending.code == code
+    assert out.getvalue().strip().replace("\\", "/") == line.format(folder=run.folder.as_posix())
+    said = json.loads(json.dumps(ending.said))
+    assert said["run"] == str(run.folder)
+    if last is DONE:
+        assert said["resumed"] is True and said["stages"] == DONE.stages
+        assert said["exported"] == str(run.folder / DONE.exported)
+    else:
+        assert set(said) == {"run", "error", "remedy"}
+        assert line.startswith(said["error"].format(folder=run.folder))
+
+
+def test_with_json_nothing_else_is_on_stdout(run, capsys, monkeypatch):
+    """follow() watches what a process writes; here it is written already, and nobody lives."""
+    run.folder.mkdir()
+    run.events_path.touch()
+    monkeypatch.setattr(Run, "worker", lambda self: self.append(DONE))
+    assert progress.follow(run, start=False, as_json=True) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["steps"] == 2 and not err
