@@ -20,6 +20,7 @@ from blockskip.models.families.base import Sampling, Text, family
 from blockskip.models.sources import Source
 from blockskip.sampling.dynamic_patches import Dynamic
 from blockskip.sampling.sample import quickened, sample
+from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
@@ -94,7 +95,7 @@ class LoadedModel:
         negative: Text,
         seeds: Sequence[int],
         steps: int = 0,
-        cache: object | None = None,
+        cache: CacheConfig | None = None,
         dynamic: Dynamic | None = None,
     ) -> list[Image.Image]:
         """Sample one picture per row of `text`, at the size and guidance of previews.

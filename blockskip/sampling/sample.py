@@ -48,14 +48,9 @@ def sample(
     them in tiles. cache: see cache.cached; dynamic: chooses the size of patches in every step. Both
     are made of the model as it is.
     """
-    images, model = [], pipe.transformer
+    images: list[Image.Image] = []
     waits = device if rows >= TOGETHER else CPU
-    with ExitStack() as stack:
-        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
-        stack.enter_context(resident(device, model))
-        if rows < TOGETHER:
-            stack.enter_context(beside(model, rows, device))
-        stack.enter_context(decoding(pipe.vae, device, rows, tiled))
+    with _layer_by_layer(pipe, family, device, rows), decoding(pipe.vae, device, rows, tiled):
         for start in range(0, len(seeds), TOGETHER):
             some = range(start, min(start + TOGETHER, len(seeds)))
             with (
@@ -70,6 +65,21 @@ def sample(
                     [seeds[i] for i in some],
                 )
     return images
+
+
+@contextmanager
+def _layer_by_layer(
+    pipe: DiffusionPipeline, family: Family, device: torch.device, rows: int
+) -> Iterator[None]:
+    """Inside, the transformer works on `device`, one block after the other, on `rows` pictures at a
+    time."""
+    model = pipe.transformer
+    with ExitStack() as stack:
+        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
+        stack.enter_context(resident(device, model))
+        if rows < TOGETHER:
+            stack.enter_context(beside(model, rows, device))
+        yield
 
 
 def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, Any]:

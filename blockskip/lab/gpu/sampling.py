@@ -41,15 +41,15 @@ def work(job: Job) -> dict:
     """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
     if job.folder:
         sources.use(presets.model_row(job.model), [Path(job.folder)])
-    opened = ModelSession(job.model, job.budget_gib)
-    steps = job.steps or opened.settings.preview_steps
-    opened.settings = opened.settings.changed(preview_steps=steps)
-    text, rows = opened.encode(["a photo of a cat", ""]), []
-    _stay(opened)
-    for name, how in _ways(opened, steps):
+    session = ModelSession(job.model, job.budget_gib)
+    steps = job.steps or session.settings.preview_steps
+    session.settings = session.settings.changed(preview_steps=steps)
+    text, rows = session.encode(["a photo of a cat", ""]), []
+    _stay(session)
+    for name, how in _ways(session, steps):
         monitor.restart_card_peaks()
         began = time.perf_counter()
-        opened.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
+        session.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
         rows.append(
             {
                 "way": name,
@@ -63,39 +63,39 @@ def work(job: Job) -> dict:
     return {
         "name": job.name,
         "budget_gib": job.budget_gib,
-        "px": opened.settings.preview_px,
+        "px": session.settings.preview_px,
         "steps": steps,
         "rows": rows,
     }
 
 
-def _stay(opened: ModelSession) -> None:
+def _stay(session: ModelSession) -> None:
     """The blocks that a run of that budget would have on the card all the time, are."""
-    settings, blocks = opened.settings, opened.family.blocks(opened.transformer)
+    settings, blocks = session.settings, session.family.blocks(session.transformer)
     if settings.plan.middle == "stays":
         some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
-        hold(opened.device, *(block for _, block in some))
+        hold(session.device, *(block for _, block in some))
 
 
-def _ways(opened: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
+def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
     yield "the first, untimed", {}  # kernels are loaded, weights come to RAM
     yield "exact", {}
     for name, share in KEPT.items():
         num = max(2, round(share * steps))
         keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
         yield name, {"cache": KeySteps(keys)}
-    if opened.family.patches is None:
+    if session.family.patches is None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        dtype = getattr(torch, opened.row.dtype)
+        dtype = getattr(torch, session.row.dtype)
         adapters = {
-            f: patch_adapters.Coarse(opened.transformer, opened.family, f)
+            f: patch_adapters.Coarse(session.transformer, session.family, f)
             .to(dtype)
             .requires_grad_(False)
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
         schedule = all_of(factor, max(2, steps // 6))
-        dynamic = dynamic_patches.Dynamic(opened.transformer, opened.family, adapters, schedule)
+        dynamic = dynamic_patches.Dynamic(session.transformer, session.family, adapters, schedule)
         yield f"patches {factor} times as large", {"dynamic": dynamic}

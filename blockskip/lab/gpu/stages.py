@@ -156,20 +156,20 @@ def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
 def _half(job: Job, settings: Settings) -> dict:
     """One picture of half the side, under the same cap."""
     free()
-    opened = ModelSession(job.model, job.budget_gib)
+    session = ModelSession(job.model, job.budget_gib)
     side = max(settings.preview_px // 2, settings.plan.s_min_px)
-    opened.settings = settings.changed(preview_px=side)
+    session.settings = settings.changed(preview_px=side)
     prompt = "a photo of a cat"
-    opened.encode_prompts([prompt, ""])  # before the clock runs
+    session.encode_prompts([prompt, ""])  # before the clock runs
     monitor.restart_card_peaks()
     began = time.perf_counter()
-    opened.sample_prompts([prompt], [0])
+    session.sample_prompts([prompt], [0])
     seconds = time.perf_counter() - began
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
-    alone = opened.settings.changed(middle="leaves")
+    alone = session.settings.changed(middle="leaves")
     plan = planned(alone)["preview"].vram_gib
-    if opened.row.full_size:
-        plan -= 12 * lora_params(opened.row, choice_of(alone)) / GIB
+    if session.row.full_size:
+        plan -= 12 * lora_params(session.row, choice_of(alone)) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 
