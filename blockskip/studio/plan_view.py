@@ -212,7 +212,7 @@ def _stages(plan: Plan, row: ModelRow) -> str:
 
 def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
     """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
-    total, middle = plan.stages[stage].vram_gib, plan.settings.middle
+    total, middle = plan.stages[stage].vram_gib, plan.settings.plan.middle
     there = {
         "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
         "leaves": (stages.TRAIN,),

@@ -78,7 +78,7 @@ def drawn(case, minutes=None, disk_gib=100.0):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_block_is_one_cell_in_the_models_order(case):
     plan, page = drawn(case)
-    s, row = plan.settings, model_row(case[0])
+    s, row = plan.settings.plan, model_row(case[0])
     learn = "streamed" if s.middle == "streamed" else "trained"
     cells = [a["class"] for a in page.of("i") if a["class"] in ("skipped", "trained", "streamed")]
     middle = row.num_blocks - s.front - s.back

@@ -270,7 +270,7 @@ def test_what_crosses_the_bus_how_often_is_true():
             made = plan(budget, system="Linux", ram_gib=ram, disk_gib=disk)
         except UserError:
             continue
-        text, s = " ".join(told(made)), made.settings
+        text, s = " ".join(told(made)), made.settings.plan
         assert ("once a step" in text) == (s.window_steps > 1)
         assert ("no more than one step" in text) == (s.window_steps == 1)
         assert ("twice a window" in text) == (s.middle == "leaves")
