@@ -17,8 +17,9 @@ from blockskip.studio import strings
 
 def named(where):
     """Of the planner's templates those that name a stage: text → “captions”."""
-    every = {kind.removeprefix(where): words for kind, words in TEMPLATES.items() if where in kind}
-    return {stage: words for stage, words in every.items() if stage in STAGES}
+    kinds = [kind for kind in TEMPLATES if kind.startswith(where)]
+    found = {kind.removeprefix(where): TEMPLATES[kind] for kind in kinds}
+    return {stage: words for stage, words in found.items() if stage in STAGES}
 
 
 TABLES = {

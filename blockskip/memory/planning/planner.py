@@ -1,8 +1,8 @@
 """What a run will be, before it is: settings and a plan from what the user said, without torch.
 
 Models of full size are planned stage by stage (search.py, from requirements.py) and explained
-(explanations.py, in words by wording.py). For a model so small that it fits everywhere, the rung decides how much is skipped,
-and one estimate of a training step is all that is needed.
+(explanations.py, in words by wording.py). For a model so small that it fits everywhere, the rung
+decides how much is skipped, and one estimate of a training step is all that is needed.
 """
 
 from __future__ import annotations
