@@ -98,11 +98,12 @@ def _size(gib: float, format_spec: str) -> str:
     return f"{float(text):.1f} GB" if len(text.partition(".")[2]) > 1 else f"{text} GB"
 
 
-def _gives_likeness(now: Reason, then: Reason, likeness: float) -> str:
-    """“pictures of 512 px, longer captions: more likeness expected”."""
+def _gives_likeness(now: Reason, then: Reason, shorter: bool, likeness: float) -> str:
+    """“pictures of 512 px, longer captions: more likeness expected”. shorter: captions would be."""
+    words = strings.PLAN_NEW | (strings.PLAN_SHORTER if shorter else {})
     new = [
-        words.format(**then.values, percent_now=now.values["percent"])
-        for name, words in strings.PLAN_NEW.items()
+        template.format(**then.values, percent_now=now.values["percent"])
+        for name, template in words.items()
         if then.values[name] != now.values[name]
     ]
     return f"{', '.join(new)}: {_likeness(likeness)}"

@@ -462,6 +462,7 @@ PLAN_NEW = {  # what differs in the way to train that more memory would allow
     "bits": "a less rounded model",
     "captions": "longer captions",
 }
+PLAN_SHORTER = {"captions": "shorter captions"}
 PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
     "unskipped": (
         "Skipping nothing would fit too ({way}): {gain}. Skipping saves {percent} % of the "

@@ -234,6 +234,21 @@ def test_what_the_planner_tells_is_said_here_as_it_was(reason, english, page):
     assert say(reason) == page
 
 
+def test_captions_are_called_longer_only_when_they_are():
+    """A plan of more memory may end captions earlier and win more elsewhere."""
+    found = set()
+    for model, gib, ram in (("flux2-klein-4b", 2.5, 6), ("flux-dev", 4, 16), ("flux-dev", 2.5, 16)):
+        said = {"system": "Linux", "disk_gib": float("inf"), "free_gib": float("inf")}
+        now = planned(model, gib, ram, said)
+        then = planned(model, gib + now.one_more_gib.values["more_gib"], ram, said)
+        tokens = [plan.settings.plan.text_tokens for plan in (now, then)]
+        words = plan_strings.gain(now.one_more_gib)
+        assert ("longer captions" in words) == (tokens[1] > tokens[0])
+        assert ("shorter captions" in words) == (tokens[1] < tokens[0])
+        found.add(tokens[1] - tokens[0])
+    assert min(found) < 0 < max(found)
+
+
 def test_the_pages_templates_say_the_planners_values():
     """No value is asked for that the planner does not give."""
     for kind, template in strings.PLAN_TEMPLATES.items():

@@ -94,7 +94,8 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
     if then.candidate.loss < now.candidate.loss:
         likeness = round(now.candidate.loss - then.candidate.loss, 4)
         ways = {"now": _way(now.candidate, row), "then": _way(then.candidate, row)}
-        return Reason("gives_likeness", {**ways, "likeness": likeness})
+        shorter = then.candidate.text_tokens < now.candidate.text_tokens  # captions
+        return Reason("gives_likeness", {**ways, "shorter": shorter, "likeness": likeness})
     if now.choice.middle == "streamed" != then.choice.middle:
         return Reason("gives_room")
     if now.choice.checkpointing and not then.choice.checkpointing:
