@@ -161,4 +161,5 @@ def plan(
     )
     if not as_json:
         Console().print(plan_table(said))
-    say(as_json, said.to_dict(), [*(f"- {r}" for r in said.reasons), f"- {said.one_more_gib}"])
+    contract = said.to_dict()
+    say(as_json, contract, [f"- {r}" for r in (*contract["reasons"], contract["one_more_gib"])])

@@ -1,16 +1,17 @@
 """What a plan means, in words for people who own cats: sizes, what is given up, what is gained.
 
-The planner's reasons stay as they are for whoever wants to know; here is what the page says first.
+The planner's reasons stay for whoever wants to know, in GB and without the command line; here is
+also what the page says first.
 """
 
 from __future__ import annotations
 
-import re
-
+from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
-from blockskip.memory.planning.explanations import describe
-from blockskip.memory.planning.search import Candidate
+from blockskip.memory.planning.reason import Reason
+from blockskip.memory.planning.refusal import DoesNotFit
+from blockskip.memory.planning.wording import TEMPLATES, Wording
 from blockskip.studio import strings
 
 WORDS_A_TOKEN = 0.75  # English in T5's pieces, about
@@ -29,16 +30,29 @@ def gb(gib: float) -> str:
     return f"{amount(gib)} GB"
 
 
-def plain(text: str) -> str:
-    """The planner's words for this page: GB with one decimal, and nothing of the command line."""
-    text = re.sub(r";? ?\(?--skip 0( turns it off)?\)?", "", text)
-    text = re.sub(r"(\d+\.\d{2,})(?= GiB)", lambda found: f"{float(found[0]):.1f}", text)
-    return text.replace("GiB", "GB")
+def plain(reason: Reason) -> str:
+    """What the planner tells, for this page: GB with one decimal, and nothing of the command line."""
+    return _PLAIN.say(reason)
+
+
+def gain(reason: Reason) -> str:
+    """What more memory brings: of the plan it would allow only what differs, likeness in words.
+
+    A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
+    """
+    return _GAIN.say(reason)
+
+
+def refused(error: UserError) -> tuple[str, str]:
+    """(problem, remedy) of an error in the words of this page."""
+    if isinstance(error, DoesNotFit):
+        return plain(error.problem), plain(error.least)
+    return error.title, error.remedy
 
 
 def costs(s: Settings, row: ModelRow) -> list[str]:
     """What the plan gives up, in the order of what surprises; skipping is in the drawing as well."""
-    share = _share(s, row)
+    share = round(100 * (s.plan.front + s.plan.back) / row.num_blocks)
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
     full = row.full_size
@@ -59,49 +73,6 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     return [said for is_paid, said in paid if is_paid]
 
 
-def gain(text: str, s: Settings, row: ModelRow) -> str:
-    """What more memory brings: of the plan it would allow only what differs, likeness in words.
-
-    A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
-    """
-    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    bits = "bf16" if s.plan.precision == "full" else s.plan.precision
-    now = describe(
-        Candidate(0.0, s.plan.front, s.plan.back, side, bits, s.plan.text_tokens), row
-    ).split(", ")
-
-    def words(found: re.Match) -> str:
-        then = found[1].split(", ")
-        new = [_shown(piece, _share(s, row)) for piece in then if piece not in now]
-        if any("tokens" in piece for piece in now) and not any("tokens" in piece for piece in then):
-            new.append(strings.PLAN_NEW["tokens"])
-        return f"give {', '.join(new)}:" if new else found[0]
-
-    text = re.sub(r"give ([^:]+):(?= 0\.\d{4} more likeness)", words, text)
-    for theirs, ours in strings.PLAN_PLAINER.items():
-        text = text.replace(theirs, ours)
-    return re.sub(r"(0\.\d{4}) more likeness expected(, no more than such.*vary)?", _likeness, text)
-
-
-def _likeness(found: re.Match) -> str:
-    more = float(found[1])
-    return strings.PLAN_LIKENESS[(more > quality_table()["chance"]) + (more > BIG_GAIN)]
-
-
-def _share(s: Settings, row: ModelRow) -> int:
-    """Percent of the blocks that are skipped."""
-    return round(100 * (s.plan.front + s.plan.back) / row.num_blocks)
-
-
-def _shown(piece: str, now: int) -> str:
-    """A piece of explain.describe as people would say it. now: percent skipped so far."""
-    number = piece.split()[0]
-    for unit, words in strings.PLAN_NEW.items():
-        if unit in piece:
-            return words.format(number=number, now=now)
-    return piece
-
-
 def sides(s: Settings) -> list[tuple[float, float]]:
     """(smallest, largest) side of a crop in pixels at much, middling and little noise."""
     low, high = float(s.plan.s_min_px), float(s.plan.s_max_px)
@@ -119,3 +90,31 @@ def crop_words(s: Settings) -> list[tuple[str, str]]:
         return [("", strings.PLAN_WHOLE.format(side=s.plan.s_max_px))]
     words = strings.PLAN_CROP_WORDS[:: 1 if s.plan.patches == "dynamic" else -1]
     return [(word, f"{side:g} px") for word, (_, side) in zip(words, found, strict=True)]
+
+
+def _size(gib: float, format_spec: str) -> str:
+    """As the planner writes it, with one decimal at most."""
+    text = f"{gib:{format_spec}}"
+    return f"{float(text):.1f} GB" if len(text.partition(".")[2]) > 1 else f"{text} GB"
+
+
+def _gives_likeness(now: Reason, then: Reason, shorter: bool, likeness: float) -> str:
+    """“pictures of 512 px, longer captions: more likeness expected”. shorter: captions would be."""
+    words = strings.PLAN_NEW | (strings.PLAN_SHORTER if shorter else {})
+    new = [
+        template.format(**then.values, percent_now=now.values["percent"])
+        for name, template in words.items()
+        if then.values[name] != now.values[name]
+    ]
+    return f"{', '.join(new)}: {_likeness(likeness)}"
+
+
+def _likeness(likeness: float, chance: Reason | None = None) -> str:
+    """How much more is expected, in words instead of figures."""
+    return strings.PLAN_LIKENESS[(likeness > quality_table()["chance"]) + (likeness > BIG_GAIN)]
+
+
+_PLAIN = Wording(TEMPLATES | strings.PLAN_TEMPLATES, _size)
+_GAIN = Wording(
+    {**_PLAIN.templates, "gives_likeness": _gives_likeness, "likeness_more": _likeness}, _size
+)

@@ -22,7 +22,7 @@ from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration
-from blockskip.studio.plan_strings import amount, costs, crop_words, gain, gb, plain, sides
+from blockskip.studio.plan_strings import amount, costs, crop_words, gain, gb, plain, refused, sides
 
 e = html.escape
 
@@ -49,9 +49,10 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
         least = math.ceil(smallest_gib * 10 - 1e-9) / 10
         said = strings.PLAN_USE.format(size=gb(least))
         button = f'<button type="button" data-budget="{least:g}">{said}</button>'
+    title, remedy = refused(error)
     return (
         f'<section class="plan refused" aria-label="{strings.PLAN_LABEL}"><p>'
-        f"<b>{e(plain(error.title))}</b> {e(plain(error.remedy))}</p>{button}</section>"
+        f"<b>{e(title)}</b> {e(remedy)}</p>{button}</section>"
     )
 
 
@@ -211,7 +212,7 @@ def _stages(plan: Plan, row: ModelRow) -> str:
 
 def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
     """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
-    total, middle = plan.stages[stage].vram_gib, plan.settings.middle
+    total, middle = plan.stages[stage].vram_gib, plan.settings.plan.middle
     there = {
         "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
         "leaves": (stages.TRAIN,),
@@ -288,7 +289,7 @@ def _words(plan: Plan, row: ModelRow) -> str:
     """What is given up, and what more memory would bring."""
     given_up = costs(plan.settings, row)[:3] or [strings.PLAN_GIVES_NOTHING]
     listed = "".join(f"<li>{e(cost)}</li>" for cost in given_up)
-    more = gain(plain(plan.one_more_gib), plan.settings, row)
+    more = gain(plan.one_more_gib)
     return (
         f'<div class="plan-words"><h3>{strings.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
         f'<div class="plan-words"><h3>{strings.PLAN_MORE}</h3><p>{e(more)}</p></div>'

@@ -456,15 +456,26 @@ PLAN_LIKENESS = (
     "a little more likeness expected",
     "more likeness expected",
 )
-PLAN_NEW = {  # what a piece of the planner's description means
-    "blocks skipped": "{number} % instead of {now} % skipped blocks",
-    "px": "pictures of {number} px",
+PLAN_NEW = {  # what differs in the way to train that more memory would allow
+    "percent": "{percent} % instead of {percent_now} % skipped blocks",
+    "side_px": "pictures of {side_px} px",
     "bits": "a less rounded model",
-    "tokens": "longer captions",
+    "captions": "longer captions",
 }
-PLAN_PLAINER = {
-    "without computing activations twice": "without computing anything twice",
-    "with quicker windows and previews": "with less waiting between steps",
+PLAN_SHORTER = {"captions": "shorter captions"}
+PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
+    "unskipped": (
+        "Skipping nothing would fit too ({way}): {gain}. Skipping saves {percent} % of the "
+        "computing of a training step, and is kept for that."
+    ),
+    "more_next": "One more GB would give {change}.",
+    "more_later": (
+        "One more GB would not change what is trained. {more_gib} more GB would give {change}."
+    ),
+    "gives_speed": "the same quality without computing anything twice: steps a third quicker",
+    "gives_calm": "the same quality, with less waiting between steps",
+    "room_now": " There is room to skip nothing: {gain}.",
+    "room_later": " With {more_gib:g GiB} more there is room to skip nothing: {gain}.",
 }
 PLAN_USE = "Use {size}"
 

@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from blockskip.core import errors, events, files
-from blockskip.core.errors import BadFile, BadPhoto, DiskFull, Unreachable, UserError, from_kind
+from blockskip.core.errors import (
+    BadFile,
+    BadPhoto,
+    DiskFull,
+    OutOfMemory,
+    Unreachable,
+    UserError,
+    from_kind,
+)
 from blockskip.data.photos import UnusablePhoto
+from blockskip.memory.planning.planner import make_plan
+from blockskip.memory.planning.refusal import DoesNotFit
 from blockskip.models.sources.hub import Unfinished
 
 CLASSES = [
@@ -49,6 +59,12 @@ def test_a_kind_of_another_version_is_a_user_error():
 def test_a_narrower_class_tells_the_kind_of_its_parent():
     photo = UnusablePhoto(Path("a.jpg"), "is empty", "Leave it out.")
     assert photo.kind == "BadPhoto" and Unfinished("x").kind == "ModelMissing"
+    with pytest.raises(DiskFull) as refused:
+        make_plan(model="flux-dev", budget_gib=12, disk_gib=0.2, free_gib=12)
+    assert refused.value.kind == "DiskFull" and isinstance(refused.value, DoesNotFit)
+    with pytest.raises(OutOfMemory) as refused:
+        make_plan(model="flux-dev", budget_gib=1, free_gib=12)
+    assert refused.value.kind == "OutOfMemory" and isinstance(refused.value, DoesNotFit)
     again = pickle.loads(pickle.dumps(photo))
     assert isinstance(again, BadPhoto) and again.title == "a.jpg is empty."
     assert again.reason == "it is empty"

@@ -9,9 +9,18 @@ from blockskip.core import stages
 from blockskip.core.events import Started
 from blockskip.core.paths import ROOT
 from blockskip.core.stages import MILESTONES, PLANNED, STAGES
-from blockskip.memory.planning import plan_table, refusal
+from blockskip.memory.planning import plan_table
+from blockskip.memory.planning.wording import TEMPLATES
 from blockskip.runs import worker_process
 from blockskip.studio import strings
+
+
+def named(where):
+    """Of the planner's templates those that name a stage: text → “captions”."""
+    kinds = [kind for kind in TEMPLATES if kind.startswith(where)]
+    found = {kind.removeprefix(where): TEMPLATES[kind] for kind in kinds}
+    return {stage: words for stage, words in found.items() if stage in STAGES}
+
 
 TABLES = {
     "terminal": (progress.STAGES, STAGES),
@@ -19,8 +28,8 @@ TABLES = {
     "line of a run": (strings.STAGE_LINE, MILESTONES),
     "plan's page": (strings.PLAN_STAGES, PLANNED),
     "plan's table": (plan_table._WORDS, PLANNED),
-    "too little of the card": (refusal._ON_CARD, PLANNED),
-    "too little of the disk": (refusal._ON_DISK, PLANNED),
+    "too little of the card": (named("card_"), PLANNED),
+    "too little of the disk": (named("disk_"), PLANNED),
     "ran out while": (worker_process._DOING, PLANNED[:-1]),  # previews give way by themselves
 }
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
@@ -17,7 +18,10 @@ from blockskip.core.presets import model_row
 from blockskip.data.crops import place_crop
 from blockskip.data.photos import Photo
 from blockskip.memory.planning.planner import make_plan
+from blockskip.memory.planning.reason import Reason
+from blockskip.memory.planning.wording import TEMPLATES
 from blockskip.studio import plan_strings, plan_view, strings
+from tests.helpers.sentences import sentences
 
 CASES = [
     ("demo", 2.5, 16, {}),
@@ -74,7 +78,7 @@ def drawn(case, minutes=None, disk_gib=100.0):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_block_is_one_cell_in_the_models_order(case):
     plan, page = drawn(case)
-    s, row = plan.settings, model_row(case[0])
+    s, row = plan.settings.plan, model_row(case[0])
     learn = "streamed" if s.middle == "streamed" else "trained"
     cells = [a["class"] for a in page.of("i") if a["class"] in ("skipped", "trained", "streamed")]
     middle = row.num_blocks - s.front - s.back
@@ -178,7 +182,7 @@ def test_names_are_escaped():
 def test_the_budget_a_refusal_offers_works():
     with pytest.raises(UserError) as refused:
         planned("flux-dev", 1, 16, {})
-    least = float(re.search(r"least that works is ([\d.]+)", refused.value.remedy)[1])
+    least = refused.value.least.values["least_gib"]
     for offered in (least, least - 0.04):  # what comes with more digits is rounded up
         page = Parsed(plan_view.refusal(refused.value, offered))
         button = page.of("button")[0]
@@ -222,6 +226,43 @@ def test_minutes_come_from_runs_that_worked_alike():
     assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
     fewer = s.changed(front=0, back=0)
     assert of([(s, 90.0)], fewer) > 1.5, "blocks that learn take longer than skipped ones"
+
+
+@pytest.mark.parametrize("reason, english, page", sentences(), ids=lambda v: getattr(v, "kind", ""))
+def test_what_the_planner_tells_is_said_here_as_it_was(reason, english, page):
+    say = plan_strings.gain if reason.kind.startswith("more_") else plan_strings.plain
+    assert say(reason) == page
+
+
+def test_captions_are_called_longer_only_when_they_are():
+    """A plan of more memory may end captions earlier and win more elsewhere."""
+    found = set()
+    for model, gib, ram in (("flux2-klein-4b", 2.5, 6), ("flux-dev", 4, 16), ("flux-dev", 2.5, 16)):
+        said = {"system": "Linux", "disk_gib": float("inf"), "free_gib": float("inf")}
+        now = planned(model, gib, ram, said)
+        then = planned(model, gib + now.one_more_gib.values["more_gib"], ram, said)
+        tokens = [plan.settings.plan.text_tokens for plan in (now, then)]
+        words = plan_strings.gain(now.one_more_gib)
+        assert ("longer captions" in words) == (tokens[1] > tokens[0])
+        assert ("shorter captions" in words) == (tokens[1] < tokens[0])
+        found.add(tokens[1] - tokens[0])
+    assert min(found) < 0 < max(found)
+
+
+def test_the_pages_templates_say_the_planners_values():
+    """No value is asked for that the planner does not give."""
+    for kind, template in strings.PLAN_TEMPLATES.items():
+        ours, theirs = (
+            {name for _, name, *_ in Formatter().parse(t) if name}
+            for t in (template, TEMPLATES[kind])
+        )
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("size", [0.0, 3.0, 3.25, 15.97, 6.5, 80.0])
+def test_sizes_have_one_decimal_at_most(size):
+    reason = Reason("usable_budget", {"budget_gib": size})
+    assert re.fullmatch(r"\d+(\.\d)? GB", plan_strings.plain(reason))
 
 
 def test_no_torch_is_loaded():

@@ -1,8 +1,8 @@
 """What a run will be, before it is: settings and a plan from what the user said, without torch.
 
-Models of full size are planned stage by stage (plan.py, from tables.py) and explained in words
-(explain.py). For a model so small that it fits everywhere, the rung decides how much is skipped,
-and one estimate of a training step is all that is needed.
+Models of full size are planned stage by stage (search.py, from requirements.py) and explained
+(explanations.py, in words by wording.py). For a model so small that it fits everywhere, the rung
+decides how much is skipped, and one estimate of a training step is all that is needed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
-from blockskip.memory.planning import explanations
+from blockskip.memory.planning import alternatives, explanations
+from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import refusal
 from blockskip.memory.planning.requirements import Choice, Need, stage_needs
 from blockskip.memory.planning.search import Wish, crops, find
 from blockskip.memory.planning.small_models import check_budget, step_need
+from blockskip.memory.planning.wording import ENGLISH
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
@@ -38,8 +40,8 @@ class Plan:
     usable_gib: float
     reserve_gib: float
     stages: dict[str, Need]
-    reasons: list[str]
-    one_more_gib: str
+    reasons: list[Reason]
+    one_more_gib: Reason
 
     @property
     def peak_vram_gib(self) -> float:
@@ -91,8 +93,8 @@ class Plan:
             "ram_gib": round(self.ram_gib, 3),
             "disk_gib": round(self.disk_gib, 3),
             "fits": True,  # what does not fit is refused in words
-            "reasons": self.reasons,
-            "one_more_gib": self.one_more_gib,
+            "reasons": [ENGLISH.say(reason) for reason in self.reasons],
+            "one_more_gib": ENGLISH.say(self.one_more_gib),
         }
 
 
@@ -267,7 +269,7 @@ def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
         wish.reserve_gib,
         fit.needs,
         explanations.reasons(row, wish, fit),
-        explanations.one_more_gib(row, wish, fit),
+        alternatives.one_more_gib(row, wish, fit),
     )
 
 
@@ -276,17 +278,18 @@ def _small_plan(row: ModelRow, settings: Settings) -> Plan:
     check_budget(row, settings)
     settings = settings.changed(window_on_card=settings.window_draws)
     stages = planned(settings)
-    ratio = (settings.plan.front + settings.plan.back) / row.num_blocks
-    said = [
-        f"Skips {settings.plan.front} + {settings.plan.back} of {row.num_blocks} blocks ({ratio:.0%}). The "
-        f"model is small: {stages['train'].vram_gib:.1f} GiB are enough for every stage (an "
-        "estimate)."
-    ]
-    said += explanations.sampling(
+    small = {
+        "front": settings.plan.front,
+        "back": settings.plan.back,
+        "num_blocks": row.num_blocks,
+        "ratio": (settings.plan.front + settings.plan.back) / row.num_blocks,
+        "needs_gib": stages["train"].vram_gib,
+    }
+    reasons = [Reason("small", small)]
+    reasons += explanations.sampling(
         settings.model, settings.plan.preview_speed, settings.preview_steps
     )
-    more = "More graphics memory would change little: this model fits everywhere."
-    return Plan(settings, settings.budget_gib, 0.0, stages, said, more)
+    return Plan(settings, settings.budget_gib, 0.0, stages, reasons, Reason("more_small"))
 
 
 def planned(settings: Settings) -> dict[str, Need]:

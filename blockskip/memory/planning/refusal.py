@@ -1,4 +1,4 @@
-"""Why nothing fits, and the least that would, in words."""
+"""Why nothing fits, and the least that would."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from blockskip.core import stages
 from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
+from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.requirements import Need
 from blockskip.memory.planning.search import (
     RAM_FOR_SYSTEM,
@@ -17,9 +18,30 @@ from blockskip.memory.planning.search import (
     limits,
     totals,
 )
+from blockskip.memory.planning.wording import ENGLISH
 
 
-def refusal(row: ModelRow, wish: Wish) -> UserError:
+class DoesNotFit(UserError):
+    """Nothing works with so much graphics memory, RAM or disk.
+
+    problem, least: what was too small, and the least that works, as data (title and remedy say the
+    same in English). least.values has least_gib, and the stage that takes the most where one does.
+    """
+
+    def __init__(self, problem: Reason, least: Reason) -> None:
+        super().__init__(ENGLISH.say(problem), ENGLISH.say(least))
+        self.problem, self.least = problem, least
+
+
+class MemoryTooSmall(DoesNotFit, OutOfMemory):
+    """It is graphics memory or RAM that is too small."""
+
+
+class DiskTooSmall(DoesNotFit, DiskFull):
+    """It is the disk."""
+
+
+def refusal(row: ModelRow, wish: Wish) -> DoesNotFit:
     """Why nothing fits, and the least that would."""
     ways = [
         least_needs(row, wish, way, streamed)
@@ -39,26 +61,29 @@ def refusal(row: ModelRow, wish: Wish) -> UserError:
     return _too_small(row, wish, name, least[name])
 
 
-def _too_small(row: ModelRow, wish: Wish, name: str, least: dict[str, Need]) -> UserError:
+def _too_small(row: ModelRow, wish: Wish, name: str, least: dict[str, Need]) -> DoesNotFit:
     gib = totals(least)[name]
     if name == "ram":
-        return OutOfMemory(
-            f"{wish.ram_gib:g} GiB of RAM are too small for {row.title}.",
-            f"The least that works is {_up(gib / (1 - RAM_FOR_SYSTEM))} GiB: the program itself "
-            "and two blocks of the model on their way to the card.",
+        return MemoryTooSmall(
+            Reason("ram_too_small", {"ram_gib": wish.ram_gib, "model": row.title}),
+            Reason("ram_least", {"least_gib": _up(gib / (1 - RAM_FOR_SYSTEM))}),
         )
     if name == "disk":
         stage = max(stages.PLANNED, key=lambda each: least[each].disk_gib)
-        return DiskFull(
-            f"{wish.disk_gib:g} GiB on the disk are too small for {row.title}.",
-            f"The least that works is {_up(gib)} GiB, most of it for {_ON_DISK[stage]}.",
+        return DiskTooSmall(
+            Reason("disk_too_small", {"disk_gib": wish.disk_gib, "model": row.title}),
+            Reason("disk_least", {"least_gib": _up(gib), "stage": Reason(f"disk_{stage}")}),
         )
     stage = max(stages.PLANNED, key=lambda each: least[each].vram_gib)
-    found = f"; {wish.free_gib:.1f} GiB are free now" if wish.free_gib < wish.budget_gib else ""
-    return OutOfMemory(
-        f"A budget of {wish.budget_gib:g} GiB is too small for {row.title}{found}.",
-        f"The least that works is {_up(_budget_for(wish, gib))} GiB: {_ON_CARD[stage]} takes "
-        f"{gib:.1f} GiB, and the rest is left to the desktop and the driver.",
+    free = None
+    if wish.free_gib < wish.budget_gib:
+        free = Reason("budget_free", {"free_gib": wish.free_gib})
+    needs = {"least_gib": _up(_budget_for(wish, gib)), "needs_gib": gib}
+    return MemoryTooSmall(
+        Reason(
+            "budget_too_small", {"budget_gib": wish.budget_gib, "model": row.title, "free": free}
+        ),
+        Reason("budget_least", {**needs, "stage": Reason(f"card_{stage}")}),
     )
 
 
@@ -69,22 +94,6 @@ def _budget_for(wish: Wish, needs_gib: float) -> float:
     return (needs_gib + fixed) / (1 - gaps)
 
 
-_ON_CARD = {
-    stages.TEXT: "reading the captions with T5-XXL, two of its blocks at a time,",
-    stages.LATENTS: "turning photos into latents",
-    stages.RESIDUALS: "the skipped blocks, two at a time,",
-    stages.TRAIN: "training the blocks that are not skipped",
-    stages.PREVIEW: "sampling a preview, two blocks at a time,",
-}
-_ON_DISK = {
-    stages.TEXT: "captions",
-    stages.LATENTS: "the encoded crops",
-    stages.RESIDUALS: "what the skipped blocks compute, and quantised blocks where there are any",
-    stages.TRAIN: "checkpoints",
-    stages.PREVIEW: "previews",
-}
-
-
-def _up(gib: float) -> str:
+def _up(gib: float) -> float:
     """Rounded up to a tenth, so that what is promised works."""
-    return f"{math.ceil(gib * 10 - 1e-9) / 10:g}"
+    return math.ceil(gib * 10 - 1e-9) / 10

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
+from blockskip.memory.planning.reason import Reason, Values
+from blockskip.memory.planning.refusal import MemoryTooSmall
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _BASE_GIB = (
@@ -69,15 +70,14 @@ def step_need(row: ModelRow, settings: Settings, front: int, back: int) -> Estim
 
 
 def check_budget(row: ModelRow, settings: Settings) -> None:
-    """Raises UserError when a training step does not fit the budget."""
+    """Raises MemoryTooSmall when a training step does not fit the budget."""
     need = step_need(row, settings, settings.plan.front, settings.plan.back).total_gib
     if settings.budget_gib >= need:
         return
     front, back = row.span(max(float(key) for key in row.spans))
     least = step_need(row, settings.changed(batch=1), front, back).total_gib
-    raise OutOfMemory(
-        f"A budget of {settings.budget_gib:g} GiB is too small for {row.title}: "
-        f"training these blocks needs {need:.1f} GiB.",
-        f"The least that works is {least:.1f} GiB, skipping {front} + {back} of "
-        f"{row.num_blocks} blocks.",
+    budget: Values = {"budget_gib": settings.budget_gib, "model": row.title, "needs_gib": need}
+    blocks = {"front": front, "back": back, "num_blocks": row.num_blocks}
+    raise MemoryTooSmall(
+        Reason("small_too_small", budget), Reason("small_least", {"least_gib": least, **blocks})
     )

@@ -1,6 +1,5 @@
 """Memory runs out: the run gives way in what costs only time first, and goes on."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import pytest

@@ -1,0 +1,262 @@
+"""What plans and refusals tell, in English: one table of templates and how sizes are written.
+
+A translation is another table of the same names. `{size:.1f GiB}` in a template is a size and how
+many digits it deserves; whoever words a reason decides how sizes look (the studio's page: GB).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blockskip.core import stages
+from blockskip.memory.planning.reason import Reason
+
+# A template, or a function of the same values where words depend on more than themselves.
+Template = str | Callable[..., str]
+
+
+class Wording(string.Formatter):
+    """Says reasons with a table of templates. size: writes (GiB, format) with its unit."""
+
+    def __init__(
+        self, templates: Mapping[str, Template], size: Callable[[float, str], str]
+    ) -> None:
+        self.templates, self.size = templates, size
+
+    def say(self, reason: Reason) -> str:
+        """The reason in words. Raises KeyError for a kind or value that is not there."""
+        template = self.templates[reason.kind]
+        if callable(template):
+            return template(**reason.values)
+        return self.format(template, **reason.values)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Says clauses within a sentence, writes sizes; anything else as Python does."""
+        if value is None:
+            return ""
+        if isinstance(value, Reason):
+            return self.say(value)
+        if isinstance(value, tuple):
+            return self.say(Reason("and")).join(self.say(each) for each in value)
+        if format_spec.endswith(" GiB"):
+            return self.size(value, format_spec.removesuffix(" GiB"))
+        return super().format_field(value, format_spec)
+
+
+def _gib(size: float, format_spec: str) -> str:
+    return f"{size:{format_spec}} GiB"
+
+
+def _fits_card(budget_gib: float) -> str:
+    card = f"{budget_gib:g}"
+    article = "an" if card.startswith("8") or card in ("11", "18") else "a"
+    return f"This fits {article} {card} GB card."
+
+
+TEMPLATES: dict[str, Template] = {
+    "and": " and ",
+    # the first sentence: does it fit, what limits it, what comes of it
+    "in_short": "{fits} {limit} {result}",
+    "fits_card": _fits_card,
+    "fits_free": "This fits into the {free_gib:.1f GiB} that are free on the card now.",
+    "limited": "What limits it: {limits}.",
+    "limits_speed": "Graphics memory limits only how quick it is.",
+    "limits_nothing": "Nothing limits it.",
+    "limit_card": "graphics memory",
+    "limit_ram": "RAM",
+    "limit_disk": "room on the disk",
+    "result_same": "Expect about the likeness that training without any savings gives.",
+    "result_slightly_less": (
+        "Expect slightly less likeness than training without any savings gives."
+    ),
+    "result_less": "Expect less likeness than a bigger card would give.",
+    # a way to train
+    "way": "{blocks}, {side_px} px, {bits}{captions}",
+    "way_skips": "{percent} % of the blocks skipped",
+    "way_skips_none": "no blocks skipped",
+    "way_captions": ", captions of {text_tokens} tokens",
+    "bits_bf16": "16 bits",
+    "bits_int8": "8 bits",
+    "bits_nf4": "4 bits (NF4)",
+    # what can be planned with
+    "usable": (
+        "{usable_gib:.2f GiB} can be planned with: {whole} less {reserve_gib:.2f GiB} for the "
+        "desktop and for CUDA itself."
+    ),
+    "usable_budget": "{budget_gib:g GiB}",
+    "usable_free": "the {free_gib:.1f GiB} that are free now (of {budget_gib:g} allowed)",
+    # which blocks are skipped, and what is known of that
+    "skips": (
+        "Skips {front} + {back} of {num_blocks} blocks and trains at {side_px} px: likeness (DINO) "
+        "{whose} {likeness:.4f}, plain LoRA {reference:.4f} (DiT-BlockSkip, by way of notes)."
+    ),
+    "skips_none": (
+        "Skips none of {num_blocks} blocks and trains at {side_px} px: likeness (DINO) {whose} "
+        "{reference:.4f}, as plain LoRA (DiT-BlockSkip, by way of notes)."
+    ),
+    "whose_published": "published",
+    "whose_between": "between published figures:",
+    "whose_other_model": "of FLUX.1-dev, taken over unverified:",
+    "small": (
+        "Skips {front} + {back} of {num_blocks} blocks ({ratio:.0%}). The model is small: "
+        "{needs_gib:.1f GiB} are enough for every stage (an estimate)."
+    ),
+    # what it sees of the photos
+    "pictures": "{seen}{enlarged}{cost}",
+    "pictures_whole": "It sees whole pictures at {side_px} px, no close-ups.",
+    "pictures_whole_published": (
+        "It sees whole pictures at {side_px} px, no close-ups: published {loss:.4f} below crops "
+        "that follow the noise."
+    ),
+    "pictures_close": (
+        "It sees photos whole and close up: crops of {largest_px} down to {side_px} px, all at "
+        "{side_px} px. Close-ups raised the published likeness by {gain:.4f} at 256 px{known}."
+    ),
+    "close_published_whole": "; what is published at 512 px is of whole pictures",
+    "close_unpublished": "; at {side_px} px nothing is published",
+    "pictures_asked": (
+        "Crops are “{schedule}” as you asked, at most {largest_px} px, all at {side_px} px: "
+        "published {loss:.4f} below crops that follow the noise."
+    ),
+    "pictures_enlarged": (
+        " Photos whose shorter side is below {largest_px} px are enlarged for it."
+    ),
+    "pictures_cost": (
+        " {side_px} px instead of {least_px} px cost {times:.1f} times the computing{crops}."
+    ),
+    "pictures_cost_crops": "; larger crops alone cost none",
+    # bits
+    "unquantised": "The trained blocks stay unquantised: {size_gib:.1f GiB}.",
+    "quantised": (
+        "The frozen weights are kept in {bits}: {size_gib:.1f} instead of {full_gib:.1f GiB}. Its "
+        "loss of {loss:g} is our assumption, not measured yet."
+    ),
+    # what would be better
+    "better": ("Better by the order of losses would be {way}: it would take {lacks}.{streamed}"),
+    "better_lacks": (
+        "{needs_gib:.1f GiB} of {limit} at the least ({there_gib:.1f} can be planned with)"
+    ),
+    "better_streams_more": (
+        " Streamed, {size_gib:.1f GiB} instead of {mine_gib:.1f} would cross the bus in every step."
+    ),
+    "better_would_stream": (
+        " Streamed it would fit, {size_gib:.1f GiB} crossing the bus in every step: that is left "
+        "to cards on which nothing else works."
+    ),
+    "unskipped": (
+        "Skipping nothing would fit too ({way}): {gain}. Skipping saves {percent} % of the "
+        "computing of a training step, and is kept for that; --skip 0 turns it off."
+    ),
+    "likeness_same": "as much likeness expected",
+    "likeness_more": "{likeness:.4f} more likeness expected{chance}",
+    "likeness_chance": ", no more than such figures vary",
+    # what costs time, and captions
+    "checkpointing": (
+        "Activations are computed twice (checkpointing): steps take half as long again, no loss."
+    ),
+    "leaves": (
+        "The trained blocks leave the card while windows and previews are made: their weights "
+        "cross the bus twice a window."
+    ),
+    "streamed": (
+        "Not even the trained blocks fit: they are streamed in every step. No loss of quality, but "
+        "the bus decides how long it takes."
+    ),
+    "captions": (
+        "Captions are {text_tokens} tokens long instead of {full_tokens}; the loss of that is our "
+        "assumption."
+    ),
+    "together": (
+        "There is room for {batch} of a step's {draws} draws to pass the trained blocks together: "
+        "fewer and larger products{unpacked}{crossing}, and what is learnt is the same."
+    ),
+    "together_unpacked": ", weights unpacked less often",
+    "together_crossing": " and crossing the bus less often",
+    # where weights wait and how often they cross the bus
+    "waits_in_ram": "Weights that are not on the card wait in RAM: {size_gib:.1f GiB}.",
+    "waits_in_file": (
+        "Weights that are not on the card are read from their file each time: {size_gib:.1f GiB} "
+        "would not fit into the {ram_gib:.0f GiB} of RAM beside the rest."
+    ),
+    "window": (
+        "A window of {draws} draws{used} is computed at a time, with the LoRA as it is then"
+        "{crossing}."
+    ),
+    "window_used": ", used {reuse} times each,",
+    "window_one_step": (
+        ": the weights {which} cross the bus once a window, and a window is no more than one step "
+        "here"
+    ),
+    "window_steps": (
+        ": the weights {which} cross the bus once a window of {steps} steps, not once a step"
+    ),
+    "weights_off_card": "that are not on the card",
+    "weights_skipped": "of the skipped blocks",
+    # how sample pictures are made
+    "samples_few_steps": (
+        "Sample pictures take only {steps} steps, so every block works in each: a step cache would "
+        "save nothing."
+    ),
+    "samples_no_ram": (
+        "Every block works in every step of sample pictures: RAM has no room for a step cache "
+        "beside the rest."
+    ),
+    "samples_key_steps": (
+        "Sample pictures are “{speed}”: {computed} of {steps} steps are computed, which was "
+        "measured on this model; in the others all blocks rest and no weights are brought."
+    ),
+    "samples_first_block": (
+        "Sample pictures are “{speed}”: in a step where the first block's work changes by less "
+        "than {percent} %, the others rest and their weights are not brought (the library's "
+        "FirstBlockCache, which needs no numbers of the model's own)."
+    ),
+    # what more graphics memory would bring
+    "more_next": "One more GiB would give {change}.",
+    "more_later": (
+        "One more GiB would not change what is trained. {more_gib:g} more GiB would give {change}."
+    ),
+    "more_nothing": "More graphics memory would not change what is trained.{room}",
+    "more_small": "More graphics memory would change little: this model fits everywhere.",
+    "gives_likeness": "{then}: {likeness:.4f} more likeness expected",
+    "gives_room": "room for the trained blocks: they would not cross the bus in every step",
+    "gives_speed": ("the same quality without computing activations twice: steps a third quicker"),
+    "gives_calm": "the same quality, with quicker windows and previews",
+    "room_now": " There is room to skip nothing (--skip 0): {gain}.",
+    "room_later": " With {more_gib:g GiB} more there is room to skip nothing (--skip 0): {gain}.",
+    # refusals
+    "budget_too_small": "A budget of {budget_gib:g GiB} is too small for {model}{free}.",
+    "budget_free": "; {free_gib:.1f GiB} are free now",
+    "budget_least": (
+        "The least that works is {least_gib:g GiB}: {stage} takes {needs_gib:.1f GiB}, and the "
+        "rest is left to the desktop and the driver."
+    ),
+    "ram_too_small": "{ram_gib:g GiB} of RAM are too small for {model}.",
+    "ram_least": (
+        "The least that works is {least_gib:g GiB}: the program itself and two blocks of the model "
+        "on their way to the card."
+    ),
+    "disk_too_small": "{disk_gib:g GiB} on the disk are too small for {model}.",
+    "disk_least": "The least that works is {least_gib:g GiB}, most of it for {stage}.",
+    "small_too_small": (
+        "A budget of {budget_gib:g GiB} is too small for {model}: training these blocks needs "
+        "{needs_gib:.1f GiB}."
+    ),
+    "small_least": (
+        "The least that works is {least_gib:.1f GiB}, skipping {front} + {back} of {num_blocks} "
+        "blocks."
+    ),
+    f"card_{stages.TEXT}": "reading the captions with T5-XXL, two of its blocks at a time,",
+    f"card_{stages.LATENTS}": "turning photos into latents",
+    f"card_{stages.RESIDUALS}": "the skipped blocks, two at a time,",
+    f"card_{stages.TRAIN}": "training the blocks that are not skipped",
+    f"card_{stages.PREVIEW}": "sampling a preview, two blocks at a time,",
+    f"disk_{stages.TEXT}": "captions",
+    f"disk_{stages.LATENTS}": "the encoded crops",
+    f"disk_{stages.RESIDUALS}": "what the skipped blocks compute, and quantised blocks where there are any",
+    f"disk_{stages.TRAIN}": "checkpoints",
+    f"disk_{stages.PREVIEW}": "previews",
+}
+
+ENGLISH = Wording(TEMPLATES, _gib)
