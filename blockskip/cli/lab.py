@@ -12,8 +12,16 @@ import typer
 from rich.console import Console
 
 from blockskip.cli import options
-from blockskip.cli.lab_bench import bench
-from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
+from blockskip.cli.lab_bench import LabGroup, bench, gpu
+from blockskip.cli.lab_evidence import (
+    ablate,
+    ablation_report,
+    aside,
+    calibrate,
+    distil,
+    previews,
+    select,
+)
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.output import Json, say
@@ -27,7 +35,9 @@ Middle = Annotated[Literal[MIDDLE], typer.Option(help="Where trained blocks wait
 # what a budget's plan settles, so that it cannot be asked for beside it
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
-lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
+lab = typer.Typer(
+    cls=LabGroup, no_args_is_help=True, help="For the science: the demo model, measurements."
+)
 lab.command()(ablate)
 lab.command("ablation-report")(ablation_report)
 lab.command()(select)
@@ -35,6 +45,7 @@ lab.command()(distil)
 lab.command()(previews)
 lab.command()(calibrate)
 lab.command()(bench)
+lab.command()(gpu)
 
 
 @lab.command("pretrain-demo")
@@ -110,8 +121,8 @@ def evaluate(
         from blockskip.lab.evaluation.dreambooth import evaluate_real
         from blockskip.lab.evaluation.embedders import CLIP, DINO
 
-        aside = Console(stderr=True, quiet=as_json).print
-        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, aside)
+        telling = aside(quiet=as_json)
+        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, telling)
         lines = [
             f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
             for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
@@ -163,8 +174,7 @@ def tabulate(
 
     from blockskip.lab.full_size.tabulate import tabulate as measure
 
-    aside = Console(stderr=True, quiet=as_json).print
-    found = measure(presets.model_row(model), lambda line: aside(line, highlight=False))
+    found = measure(presets.model_row(model), aside(quiet=as_json))
     say(as_json, {model: found}, [tomli_w.dumps({model: found})])
 
 
@@ -246,9 +256,8 @@ def fullsize(
     from blockskip.lab.full_size import fullsize as lab_fullsize
     from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL
 
-    aside = Console(stderr=True).print
     if part == "text":
-        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside)
+        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside())
     else:
         size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
         job = lab_fullsize.Job(
@@ -261,5 +270,5 @@ def fullsize(
             middle=middle,
             compare=compare,
         )
-        found = lab_fullsize.fullsize(job, aside)
+        found = lab_fullsize.fullsize(job, aside())
     say(as_json, found, [json.dumps(found, indent=1)])

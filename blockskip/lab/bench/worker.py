@@ -9,7 +9,6 @@ Instead of timing, a job may count: floating point operations, and bytes by stor
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,24 +17,22 @@ from pathlib import Path
 
 import torch
 
-from blockskip.core import files
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule, train_side
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
-from blockskip.lab.full_size import random_model
+from blockskip.lab.full_size.random_model import parked_flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.lab.measuring.process_memory import Watch, memory_now
+from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
-from blockskip.memory.quantisation import cache_folder, quantised
-from blockskip.memory.streaming import Store, park
+from blockskip.memory.streaming import Store
 from blockskip.memory.vram_cap import as_planned, cap, context_gib
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
-from blockskip.models.sources.tensor_reader import index_folder
 from blockskip.training.trainer import Trainer, TrainingData
 
 
@@ -97,15 +94,10 @@ class Bench:
 
 def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
-    folder, dtype = Path(job.folder), getattr(torch, job.dtype)
-    model, index = random_model.flux(job.shape, dtype), index_folder(folder / "transformer")
-    if settings.precision != "full":
-        cache = cache_folder(folder, f"random-{job.dtype}", settings.precision)
-        blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, settings.precision, cache, "random", device)
     # on the CPU all memory is RAM: what stays there is not streamed
     kept = float("inf") if settings.offload == "pinned" and device.type != "cpu" else 0
-    return model, park(model, index, kept)
+    dtype, folder = getattr(torch, job.dtype), Path(job.folder)
+    return parked_flux(job.shape, folder, settings.precision, dtype, device, kept)
 
 
 def make_trainer(
@@ -219,11 +211,5 @@ def _counted(
     return told
 
 
-def main(job: str, report: str) -> int:
-    """Do the job of one JSON file and write the other."""
-    files.write_json(Path(report), work(Job(**files.read_json(Path(job)))))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    serve(lambda job: work(Job(**job)))

@@ -27,7 +27,7 @@ from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.process_memory import Watch
 from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
-from blockskip.memory.streaming import Store, park
+from blockskip.memory.streaming import park
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
@@ -66,7 +66,7 @@ def fullsize(job: Job, say: Say = lambda line: None) -> dict:
         "threads": torch.get_num_threads(),
         "checkpoint_bytes": total,
         "settings": {k: v for k, v in asdict(job).items() if k not in ("work", "shape")},
-        "training": _train(job, folder, total, say),
+        "training": _train(job, total, say),
     }
     if job.compare:
         report["beside_diffusers"] = _compare(job, folder, say)
@@ -79,17 +79,6 @@ def _written(model: nn.Module, folder: Path, say: Say) -> int:
         folder,
         progress=lambda n, total: say(f"written {n / GIB:.1f} of {total / GIB:.1f} GiB"),
     )
-
-
-def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
-    from blockskip.memory.quantisation import cache_folder, quantised
-
-    model, index = random_model.flux(job.shape), index_folder(folder)
-    if job.precision != "full":
-        cache = cache_folder(job.work, "random", job.precision)
-        blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, job.precision, cache, "random", CPU)
-    return model, park(model, index)
 
 
 def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
@@ -135,9 +124,9 @@ def _inputs(job: Job, num: int) -> WindowInputs:
     )
 
 
-def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
+def _train(job: Job, total: int, say: Say) -> dict:
     """Windows, steps and a checkpoint, with what they read and what they took."""
-    model, store = _parked(job, folder)
+    model, store = random_model.parked_flux(job.shape, job.work, job.precision)
     steps, windows, before = [], [], Counter()
     window_seconds: list[float] = []
 
@@ -176,7 +165,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
     block outputs, seconds a draw, peaks."""
     inputs = _inputs(job, job.draws)
-    model, store = _parked(job, folder)
+    model, store = random_model.parked_flux(job.shape, job.work, job.precision)
     theirs = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
     given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)

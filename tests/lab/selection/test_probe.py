@@ -11,7 +11,7 @@ from helpers.tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.lab.ablation.ablate import append, lines
+from blockskip.lab.measuring.json_lines import append, lines
 from blockskip.lab.selection import probe as selection
 from blockskip.lab.selection import report as selection_report
 from blockskip.lab.selection.probe import Plan
