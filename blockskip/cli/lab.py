@@ -11,17 +11,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from blockskip.cli import options
-from blockskip.cli.lab_bench import LabGroup, bench, gpu
-from blockskip.cli.lab_evidence import (
-    ablate,
-    ablation_report,
-    aside,
-    calibrate,
-    distil,
-    previews,
-    select,
-)
+from blockskip.cli import lab_bench, lab_evidence, options
+from blockskip.cli.lab_evidence import aside
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.output import Json, say
@@ -36,16 +27,15 @@ Middle = Annotated[Literal[MIDDLE], typer.Option(help="Where trained blocks wait
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
 lab = typer.Typer(
-    cls=LabGroup, no_args_is_help=True, help="For the science: the demo model, measurements."
+    cls=lab_bench.LabGroup,
+    no_args_is_help=True,
+    help="For the science: the demo model, measurements.",
 )
-lab.command()(ablate)
-lab.command("ablation-report")(ablation_report)
-lab.command()(select)
-lab.command()(distil)
-lab.command()(previews)
-lab.command()(calibrate)
-lab.command()(bench)
-lab.command()(gpu)
+for _command in (
+    *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
+    *(lab_evidence.previews, lab_evidence.calibrate, lab_bench.bench, lab_bench.gpu),
+):
+    lab.command()(_command)
 
 
 @lab.command("pretrain-demo")

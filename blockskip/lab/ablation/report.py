@@ -32,10 +32,7 @@ KEPT = (  # of a line, in ablation.json
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed", "recipe"),
 )
-HEAD_ROW = (
-    *("row", "cells", "likeness", "against", "attributes", "places", "class word"),
-    *("s a draw", "peak MB"),
-)
+COLUMNS = "row|cells|likeness|against|attributes|places|class word|s a draw|peak MB"
 PICTURES = """## What that looks like
 
 One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
@@ -146,7 +143,7 @@ def _findings(cells: Cells) -> str:
         better, num = average(cells, finding.better), apart.num if apart else 0
         said = verdict(finding, apart, better)
         told.append([finding.words, _interval(apart, signed=True), num, said])
-    head = ["finding", "difference in likeness", "cells", "here"]
+    head = "finding|difference in likeness|cells|here"
     return "\n".join(["## What reproduces\n", *markdown_table(head, told)]) + "\n"
 
 
@@ -171,7 +168,7 @@ def _table(cells: Cells, of: Table, costs: Cells) -> str:
         ]
         count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
         told.append([row.title, count, _interval(like), against, *rest, *cost])
-    lines = [f"## {of.key}. {of.title}\n", *markdown_table(HEAD_ROW, told)]
+    lines = [f"## {of.key}. {of.title}\n", *markdown_table(COLUMNS, told)]
     return "\n".join(lines) + f"\n\n![{of.title}](ablation-{of.key}.svg)\n"
 
 
@@ -205,7 +202,7 @@ def _windows(cells: Cells) -> str:
 
 
 def _by_window(title: str, rows: Sequence[Sequence[str]]) -> str:
-    head = [title, *(f"{share} %" for share in WINDOWS)]
+    head = "|".join([title, *(f"{share} %" for share in WINDOWS)])
     return "\n".join(markdown_table(head, [row for row in rows if any(row[1:])])) + "\n"
 
 

@@ -23,16 +23,18 @@ from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule, train_side
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
-from blockskip.lab.full_size.random_model import parked_flux
+from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.lab.measuring.process_memory import Watch, memory_now
 from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
-from blockskip.memory.streaming import Store
+from blockskip.memory.quantisation import cache_folder, quantised
+from blockskip.memory.streaming import Store, park
 from blockskip.memory.vram_cap import as_planned, cap, context_gib
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
+from blockskip.models.sources.tensor_reader import index_folder
 from blockskip.training.trainer import Trainer, TrainingData
 
 
@@ -94,14 +96,19 @@ class Bench:
 
 def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
+    folder, dtype = Path(job.folder), getattr(torch, job.dtype)
+    model, index = flux(job.shape, dtype), index_folder(folder / "transformer")
+    if settings.precision != "full":
+        cache = cache_folder(folder, f"random-{job.dtype}", settings.precision)
+        blocks = Flux().blocks(model)
+        index = quantised(model, blocks, index, settings.precision, cache, "random", device)
     # on the CPU all memory is RAM: what stays there is not streamed
     kept = float("inf") if settings.offload == "pinned" and device.type != "cpu" else 0
-    dtype, folder = getattr(torch, job.dtype), Path(job.folder)
-    return parked_flux(job.shape, folder, settings.precision, dtype, device, kept)
+    return model, park(model, index, kept)
 
 
 def make_trainer(
-    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
+    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device, **more: object
 ) -> Trainer:
     """The job's trainer over random latents (num_draws, T, 64) and one random caption."""
     side, shape = settings.s_max_px, job.shape
@@ -115,7 +122,7 @@ def make_trainer(
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
     kind = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
-    more = {"swapped": job.swapped} if job.swapped else {}
+    more |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # a window left behind would be found, not computed
     return kind(model, Flux(), settings, data, device, folder, "bench", **more)

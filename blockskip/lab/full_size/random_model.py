@@ -26,12 +26,8 @@ from blockskip.core.paths import ASSETS
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import build, parts
-from blockskip.memory.quantisation import cache_folder, quantised
-from blockskip.memory.streaming import Store, park
-from blockskip.models.families.flux import Flux
 from blockskip.models.sources.empty_model import empty
 from blockskip.models.sources.layouts import configs_folder
-from blockskip.models.sources.tensor_reader import index_folder
 
 CPU = torch.device("cpu")
 FLUX_DEV = {
@@ -122,28 +118,6 @@ def flux(shape: dict, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     from diffusers import FluxTransformer2DModel
 
     return empty(lambda: FluxTransformer2DModel(**shape), dtype)
-
-
-def parked_flux(
-    shape: dict,
-    work: Path,
-    precision: str = "full",
-    dtype: torch.dtype = torch.bfloat16,
-    device: torch.device = CPU,
-    kept: float = 0,
-) -> tuple[nn.Module, Store]:
-    """An empty FLUX, and the store that brings the weights of work/transformer, quantised if so said.
-
-    kept: bytes that may stay in RAM.
-    """
-    model, index = flux(shape, dtype), index_folder(work / "transformer")
-    if precision != "full":
-        cache, blocks = (
-            cache_folder(work, f"random-{str(dtype)[6:]}", precision),
-            Flux().blocks(model),
-        )
-        index = quantised(model, blocks, index, precision, cache, "random", device)
-    return model, park(model, index, kept)
 
 
 def t5(shape: dict) -> nn.Module:

@@ -18,9 +18,10 @@ def write_below(path: Path, title: str, made: str) -> None:
     files.write_text(path, f"{words}{MARK}\n\n{made}")
 
 
-def markdown_table(head: Sequence[str], body: Iterable[Sequence[object]]) -> list[str]:
-    """Lines of a table; numbers as they are said to people, None as a dash."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+def markdown_table(head: str, body: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a table; numbers as they are said to people, None as a dash. head: names, a | between."""
+    names = head.split("|")
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     return lines + ["| " + " | ".join(map(_cell, line)) + " |" for line in body]
 
 

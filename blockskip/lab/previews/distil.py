@@ -39,26 +39,11 @@ from blockskip.training.skipping import streamed
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
 KEPT_EVERY = 60.0  # seconds
-SUBJECTS = (
-    "cat",
-    "dog",
-    "rabbit",
-    "horse",
-    "parrot",
-    "woman",
-    "man",
-    "car",
-    "house",
-    "bowl of fruit",
-)
+SUBJECTS = (*"cat dog rabbit horse parrot woman man car house".split(), "bowl of fruit")
 PLACES = (
     *("", " on the beach", " in the snow", " in a city at night", " in a forest", " on a table"),
-    *(
-        " in front of a mountain",
-        ", studio light, white background",
-        ", close-up",
-        ", oil painting",
-    ),
+    *(" in front of a mountain", ", studio light, white background", ", close-up"),
+    ", oil painting",
 )
 
 

@@ -20,19 +20,13 @@ from blockskip.lab.previews.ways import EXACT, Way
 from blockskip.sampling.sample import TOGETHER
 
 HEAD = (
-    *("way", "operations, times fewer", "share of the ceiling", "seconds, times fewer"),
-    *("pixels off, of 255", "{judged}", "difference", "steps p / 2p / 4p"),
+    "way|operations, times fewer|share of the ceiling|seconds, times fewer|pixels off, of 255"
+    "|{judged}|difference|steps p / 2p / 4p"
 )
 FULL_SIZE = "flux-dev"
 PRECISION = "nf4"
-SIZES_HEAD = (
-    *("a pass", "image tokens", "TFLOP", "times fewer"),
-    "TFLOP with all blocks resting but the first",
-)
-WAYS_HEAD = (
-    *("way", "operations, times fewer", "GB over the bus in bf16", f"in {PRECISION}"),
-    "times fewer",
-)
+SIZES_HEAD = "a pass|image tokens|TFLOP|times fewer|TFLOP with all blocks resting but the first"
+WAYS_HEAD = "way|operations, times fewer|GB over the bus in bf16|in {precision}|times fewer"
 
 
 def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
@@ -137,9 +131,7 @@ def page(said: dict, stem: str) -> str:
         f"{_machine(said['machine'])}.\n",
     ]
     for steps, found in said["steps"].items():
-        told = markdown_table(
-            [name.format(judged=said["judged"]) for name in HEAD], map(_row, found)
-        )
+        told = markdown_table(HEAD.format(judged=said["judged"]), map(_row, found))
         parts += [f"## {steps} sampling steps\n", *told, "\n"]
         parts.append(f"![speed against loss]({stem}-{steps}.svg)\n")
         parts.append(f"![the same twelve prompts by every way]({stem}-{steps}.webp)\n")
@@ -191,7 +183,7 @@ def full_size(plan: Plan, sampler: Sampler) -> str:
         f"## {row.title} at {row.native_px} px, counted on its shapes\n",
         *markdown_table(SIZES_HEAD, sizes),
         f"\nWith the sizes and rests that the first batch of {plan.model} had in {steps} steps:\n",
-        *markdown_table(WAYS_HEAD, ways),
+        *markdown_table(WAYS_HEAD.format(precision=PRECISION), ways),
     ]
     return "\n".join(lines) + "\n"
 
