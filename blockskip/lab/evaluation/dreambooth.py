@@ -62,7 +62,6 @@ def evaluate_real(
     rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
     plain = [text.format(settings.class_name) for text in texts]
     each = _each(looks, reads, [image for row in rows for image in row], photos, plain)
-    by_prompt = {name: figure.view(-1, images).mean(1).tolist() for name, figure in each.items()}
     report = {
         "run": run.name,
         "protocol": "DreamBooth",
@@ -72,15 +71,9 @@ def evaluate_real(
         "photos": len(photos),
         "side_px": settings.preview_px,
         "networks": {"dino": looks.name, "clip": reads.name},
+        **_told(each, texts, images),
+        "sheet": str(folder / "sheet.png"),
     }
-    for name, figure in each.items():
-        report[name] = round(float(figure.mean()), 4)
-        report[f"{name}_95"] = bootstrap(figure.double())
-    report["by_prompt"] = [
-        {"prompt": text} | {name: round(means[k], 4) for name, means in by_prompt.items()}
-        for k, text in enumerate(texts)
-    ]
-    report["sheet"] = str(folder / "sheet.png")
     shown = [("photos", photos[:images]), *zip(plain, rows, strict=True)]
     save_sheet(contact_sheet(shown), folder / "sheet.png")
     files.write_json(folder / "report.json", report)
@@ -102,6 +95,20 @@ def _each(
         "clip_i": (seen @ reads.embed(photos).T).mean(1),
         "clip_t": (seen * texts).sum(1),
     }
+
+
+def _told(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
+    """Means with their intervals, and by prompt."""
+    told = {}
+    for name, figure in each.items():
+        told[name] = round(float(figure.mean()), 4)
+        told[f"{name}_95"] = bootstrap(figure.double())
+    by_prompt = {name: figure.view(-1, images).mean(1).tolist() for name, figure in each.items()}
+    told["by_prompt"] = [
+        {"prompt": text} | {name: round(means[k], 4) for name, means in by_prompt.items()}
+        for k, text in enumerate(texts)
+    ]
+    return told
 
 
 def _asked(text: str, settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""What the probes of selection.py measured → the spans of every ratio, a preset's row, plots."""
+"""What the probes of probe.py measured → the spans of every ratio, a preset's row, plots."""
 
 from __future__ import annotations
 
