@@ -180,8 +180,7 @@ def previews(
         str, typer.Option(help="A run on the demo model, whose pet is drawn with its LoRA.")
     ] = "",
     adapters: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="Of larger patches; default: where runs look."),
+        Path | None, typer.Option(exists=True, help="Of larger patches; default: where runs look.")
     ] = None,
     prompts: Annotated[int, typer.Option(min=8, help="Pictures of every way.")] = 64,
     steps: Annotated[str, typer.Option(help="Of sampling, comma between them.")] = "50,12",

@@ -12,10 +12,7 @@ from blockskip.lab.ablation.variants import tables
 from blockskip.lab.measuring.sheets import contact_sheet, cut, save_sheet
 
 # file → tables: a sheet a model
-SHEETS = {
-    "ablation-pictures.webp": ("B", "A", "D", "F"),
-    "ablation-pictures-sana.webp": ("SANA",),
-}
+SHEETS = {"ablation-pictures.webp": ("B", "A", "D", "F"), "ablation-pictures-sana.webp": ("SANA",)}
 CELL_PX = 64
 
 

@@ -138,14 +138,7 @@ class Pretraining:
     """State of the job: weights, average, optimisers, counters; saved and loaded as one file."""
 
     def __init__(
-        self,
-        work: Path,
-        kind: type[Demo],
-        seed: int,
-        rank: int,
-        muon: bool,
-        rate: float,
-        name: str,
+        self, work: Path, kind: type[Demo], seed: int, rank: int, muon: bool, rate: float, name: str
     ) -> None:
         torch.manual_seed(seed)
         self.kind = kind

@@ -128,7 +128,7 @@ def page(said: dict, stem: str) -> str:
     of = f" with the LoRA of run “{said['run']}”" if said["run"] else ""
     parts = [
         f"Model {said['model']}{of}, {said['prompts']} prompts, {said['together']} pictures together; "
-        f"{_machine(said['machine'])}.\n",
+        f"{_machine(said['machine'])}.\n"
     ]
     for steps, found in said["steps"].items():
         told = markdown_table(HEAD.format(judged=said["judged"]), map(_row, found))

@@ -198,15 +198,7 @@ def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
         found = ways(steps, True)
         assert len({slug(way) for way in found}) == len(found)
-        kinds = {
-            CACHE,
-            MAGNITUDE,
-            KEYS,
-            "all 2p",
-            "all 4p",
-            BY_TAU,
-            BOTH,
-        }
+        kinds = {CACHE, MAGNITUDE, KEYS, "all 2p", "all 4p", BY_TAU, BOTH}
         assert {way.kind for way in found} == kinds | {ALONE}
         assert len(kinds) + 1 <= len(plots.COLOURS), "each has a curve"
         assert all(way.largest == 1 for way in ways(steps, False))

@@ -69,7 +69,7 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     assert selection.probe(plan, print)
     found = lines(plan.work / "probe.jsonl")
     assert [(line["probe"], line["span"]) for line in found] == [
-        *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18")),
+        *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18"))
     ]
     assert all(0 <= line["distance"] <= 2 for line in found)
     assert min(found[1]["distance"], found[3]["distance"]) > 0, "without all of it: another picture"
