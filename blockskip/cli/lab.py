@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from blockskip.cli import options
-from blockskip.cli.lab_bench import bench
-from blockskip.cli.lab_evidence import ablate, ablation_report, calibrate, distil, previews, select
+from blockskip.cli import lab_bench, lab_evidence, options
+from blockskip.cli.lab_evidence import (
+    aside,
+)
 from blockskip.core import presets, settings
 from blockskip.core.errors import BadInput
 from blockskip.core.output import Json, say
@@ -27,14 +28,16 @@ Middle = Annotated[settings.Middle, typer.Option(help="Where trained blocks wait
 # what a budget's plan settles, so that it cannot be asked for beside it
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
-lab = typer.Typer(no_args_is_help=True, help="For the science: the demo model, measurements.")
-lab.command()(ablate)
-lab.command("ablation-report")(ablation_report)
-lab.command()(select)
-lab.command()(distil)
-lab.command()(previews)
-lab.command()(calibrate)
-lab.command()(bench)
+lab = typer.Typer(
+    cls=lab_bench.LabGroup,
+    no_args_is_help=True,
+    help="For the science: the demo model, measurements.",
+)
+for _command in (
+    *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
+    *(lab_evidence.previews, lab_evidence.calibrate, lab_bench.bench, lab_bench.gpu),
+):
+    lab.command()(_command)
 
 
 @lab.command("pretrain-demo")
@@ -110,8 +113,8 @@ def evaluate(
         from blockskip.lab.evaluation.dreambooth import evaluate_real
         from blockskip.lab.evaluation.embedders import CLIP, DINO
 
-        aside = Console(stderr=True, quiet=as_json).print
-        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, aside)
+        telling = aside(quiet=as_json)
+        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, telling)
         lines = [
             f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
             for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
@@ -165,8 +168,7 @@ def tabulate(
 
     from blockskip.lab.full_size.tabulate import tabulate as measure
 
-    aside = Console(stderr=True, quiet=as_json).print
-    found = measure(presets.model_row(model), lambda line: aside(line, highlight=False))
+    found = measure(presets.model_row(model), aside(quiet=as_json))
     say(as_json, {model: found}, [tomli_w.dumps({model: found})])
 
 
@@ -248,9 +250,8 @@ def fullsize(
     from blockskip.lab.full_size import fullsize as lab_fullsize
     from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL
 
-    aside = Console(stderr=True).print
     if part == "text":
-        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside)
+        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside())
     else:
         size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
         job = lab_fullsize.Job(
@@ -263,5 +264,5 @@ def fullsize(
             middle=middle,
             compare=compare,
         )
-        found = lab_fullsize.fullsize(job, aside)
+        found = lab_fullsize.fullsize(job, aside())
     say(as_json, found, [json.dumps(found, indent=1)])

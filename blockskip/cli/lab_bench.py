@@ -1,22 +1,20 @@
-"""`blockskip lab bench`: side by side on this machine, or what only a graphics card shows."""
+"""`blockskip lab bench`: side by side on this machine; `lab gpu`: what only a graphics card shows."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
+from typer import Context
+from typer.core import TyperGroup
 
 from blockskip.cli import options
-from blockskip.cli.lab_evidence import words
+from blockskip.cli.lab_evidence import aside, words
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, command
 from blockskip.core.output import Json, say
 from blockskip.memory.planning import planner
-
-if TYPE_CHECKING:
-    from blockskip.lab.bench.contenders import Plan
 
 
 def bench(
@@ -45,23 +43,12 @@ def bench(
         str, typer.Option(help="Begins the names of profiles of a window and steps.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
-    gpu: Annotated[
-        str, typer.Option(help="Instead: what only a card shows, a line of gpu.md.", metavar="NAME")
-    ] = "",
-    models: Annotated[str, typer.Option(help="With --gpu: which, comma between them.")] = "",
-    share: Annotated[
-        float, typer.Option(help="With --gpu predict: of a card's published rate, as measured.")
-    ] = 0.0,
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="With --gpu: a dry run, small models.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes. With --gpu a
-    line of assets/evidence/gpu.md, on this card; --rungs are its budgets then, --out its page."""
-    if gpu:
-        _on_card(gpu, work, rungs, models, device, share, rounds, tiny, out, as_json)
-        return
+    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes. What only a card
+    shows is another command: `bench --gpu NAME` is `gpu NAME`."""
+    from blockskip.lab.bench import bench as lab_bench  # imports torch
+    from blockskip.lab.bench import report as bench_report
     from blockskip.lab.bench.contenders import Plan  # imports torch
 
     plan = Plan(
@@ -82,34 +69,29 @@ def bench(
         cap_gib=cap,
         timeline=timeline,
     )
-    _side_by_side(plan, out, as_json)
-
-
-def _side_by_side(plan: Plan, out: Path | None, as_json: bool) -> None:
-    from blockskip.lab.bench import bench as lab_bench  # imports torch
-    from blockskip.lab.bench import report as bench_report
-
-    aside = Console(stderr=True).print
     said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
-    report = said | lab_bench.bench(plan, lambda line: aside(line, highlight=False))
+    report = said | lab_bench.bench(plan, aside())
     page = bench_report.markdown(report)
     if out is not None:
         files.write_text(out, page)
     say(as_json, report, [page])
 
 
-def _on_card(
-    name: str,
-    work: Path,
-    rungs: str,
-    models: str,
-    device: str,
-    share: float,
-    rounds: int,
-    tiny: bool,
-    out: Path | None,
-    as_json: bool,
+def gpu(
+    name: Annotated[str, typer.Argument(help="A line of gpu.md, such as caps.", metavar="NAME")],
+    work: Annotated[Path, typer.Option(help="Where random weights are kept.")],
+    rungs: Annotated[str, typer.Option(help="Budgets in GiB; empty: the line's own.")] = "",
+    models: Annotated[str, typer.Option(help="Which, comma between them.")] = "",
+    device: options.Device = "auto",
+    share: Annotated[
+        float, typer.Option(help="Of predict: of a card's published rate, as measured.")
+    ] = 0.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Of speed: every contender once in each.")] = 3,
+    tiny: Annotated[bool, typer.Option("--tiny", help="A dry run, small models.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The page; default: gpu.md in --work.")] = None,
+    as_json: Json = False,
 ) -> None:
+    """What only a card shows: a line of assets/evidence/gpu.md, on this card."""
     from blockskip.lab.gpu import report as page
     from blockskip.lab.gpu.commands import Visit, visit
     from blockskip.memory.placement import pick_device
@@ -131,11 +113,16 @@ def _on_card(
     said |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
     asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
     said_as = command(" ".join(["lab bench --work DIR --gpu", name, *asked]))
-    aside, kept = Console(stderr=True).print, out or work / "gpu.md"
-
-    def keep(report: dict) -> None:
-        page.record(kept, name, report, said_as, tiny)
-
-    report = visit(name, plan, lambda line: aside(line, highlight=False), keep)
-    keep(report)
+    kept = out or work / "gpu.md"
+    report = visit(name, plan, aside(), lambda part: page.record(kept, name, part, said_as, tiny))
+    page.record(kept, name, report, said_as, tiny)
     say(as_json, report, [f"Written to {kept}."])
+
+
+class LabGroup(TyperGroup):
+    """`lab`, in which `bench … --gpu NAME …` is `gpu NAME …`."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple:
+        if args[0] == "bench" and any(word.partition("=")[0] == "--gpu" for word in args):
+            args = ["gpu", *(w.removeprefix("--gpu=") for w in args[1:] if w != "--gpu")]
+        return super().resolve_command(ctx, args)

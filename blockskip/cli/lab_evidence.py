@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +17,19 @@ from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
 from blockskip.runs.run import find_run
 
+Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
+Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)]
+Minutes = Annotated[float, typer.Option(help="Stop after so many; 0: work through.")]
+
 
 def words(text: str) -> list[str]:
     """What stands between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def aside(quiet: bool = False) -> Callable[[str], None]:
+    """What says how far a command is: on stderr, so that stdout is the answer's own."""
+    return partial(Console(stderr=True, quiet=quiet).print, highlight=False)
 
 
 def ablate(
@@ -52,14 +63,13 @@ def ablate(
         images=images,
         known=known,
     )
-    aside = Console(stderr=True).print
-    made = list(lab_ablate.ablate(plan, lambda line: aside(line, highlight=False)))
+    made = list(lab_ablate.ablate(plan, aside()))
     say(as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"])
 
 
 def select(
     work: Annotated[Path, typer.Option(help="Where measurements are kept and gone on with.")],
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    model: Model = "demo",
     photos: Annotated[
         Path | None,
         typer.Option(help="Folder with a folder a pet (cat-mia, dog-2); the demo has its own."),
@@ -67,10 +77,8 @@ def select(
     subjects: Annotated[int, typer.Option(min=1, help="Pets it is tuned on.")] = 4,
     images: Annotated[int, typer.Option(min=1, help="Pictures of each of three prompts.")] = 4,
     steps: Annotated[int, typer.Option(min=0, help="Of every tuning; 0: the preset's.")] = 0,
-    budget: Annotated[
-        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
-    ] = 24.0,
-    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: work through.")] = 0.0,
+    budget: Budget = 24.0,
+    minutes: Minutes = 0.0,
     dino: Annotated[
         str, typer.Option(help="DINO for real models: a folder or a hub id; default: ViT-S/16.")
     ] = "",
@@ -95,10 +103,9 @@ def select(
         minutes=minutes,
         dino=dino or DINO,
     )
-    aside = Console(stderr=True).print
-    whole = selection.probe(plan, lambda line: aside(line, highlight=False))
+    whole = selection.probe(plan, aside())
     if not whole:
-        aside("Time is up: run it again to go on. What is known so far:")
+        aside()("Time is up: run it again to go on. What is known so far:")
     said = selection_report.summary(plan)
     files.write_json(work / "selection.json", said)
     plots = [work / f"selection-{probe}.svg" for probe in selection.PROBES]
@@ -134,15 +141,13 @@ def distil(
     work: Annotated[
         Path, typer.Option(help="Where pictures and weights are kept and gone on with.")
     ],
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    model: Model = "demo",
     out: Annotated[Path | None, typer.Option(help="The adapter; default: where runs look.")] = None,
     prompts: Annotated[int, typer.Option(min=8, help="Pictures to learn from.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Of learning, for each of two sizes.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Draws a step.")] = 8,
-    budget: Annotated[
-        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
-    ] = 24.0,
-    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: work through.")] = 0.0,
+    budget: Budget = 24.0,
+    minutes: Minutes = 0.0,
     seed: Annotated[int, typer.Option()] = 0,
     as_json: Json = False,
 ) -> None:
@@ -162,36 +167,32 @@ def distil(
         budget_gib=budget,
         minutes=minutes,
     )
-    aside = Console(stderr=True).print
-    done = lab_distil.distil(plan, lambda line: aside(line, highlight=False))
+    done = lab_distil.distil(plan, aside())
     if not done:
-        aside("Time is up: run it again to go on.")
+        aside()("Time is up: run it again to go on.")
     say(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
 
 
 def previews(
     work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    model: Model = "demo",
     run: Annotated[
         str, typer.Option(help="A run on the demo model, whose pet is drawn with its LoRA.")
     ] = "",
     adapters: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="Of larger patches; default: where runs look."),
+        Path | None, typer.Option(exists=True, help="Of larger patches; default: where runs look.")
     ] = None,
     prompts: Annotated[int, typer.Option(min=8, help="Pictures of every way.")] = 64,
     steps: Annotated[str, typer.Option(help="Of sampling, comma between them.")] = "50,12",
     out: Annotated[Path, typer.Option(help="Folder for the page, plots and sheets.")] = (
         ASSETS / "evidence"
     ),
-    budget: Annotated[
-        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
-    ] = 8.0,
+    budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:
     """Measure every quick way of sampling against the exact one, on the same prompts and noise; stopped
     at any time, it goes on again."""
-    from blockskip.lab.previews import report as frontier_report
+    from blockskip.lab.previews import report as tradeoff_report
     from blockskip.lab.previews import tradeoff
 
     plan = tradeoff.Plan(
@@ -203,20 +204,17 @@ def previews(
         steps=tuple(options.numbers("--steps", steps, int)),
         budget_gib=budget,
     )
-    aside = Console(stderr=True).print
     sampler = tradeoff.open_sampler(plan)
-    tradeoff.measure(plan, sampler, lambda line: aside(line, highlight=False))
-    written = frontier_report.write(plan, sampler, out)
+    tradeoff.measure(plan, sampler, aside())
+    written = tradeoff_report.write(plan, sampler, out)
     say(as_json, {"written": [str(path) for path in written]}, map(str, written))
 
 
 def calibrate(
     work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
-    model: Annotated[str, typer.Option(help="A row of presets/models.toml.")] = "demo",
+    model: Model = "demo",
     prompts: Annotated[int, typer.Option(min=8, help="Pictures of every schedule.")] = 32,
-    budget: Annotated[
-        float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)
-    ] = 8.0,
+    budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:
     """Find what makes previews quickest and no worse than a step cache: which steps are computed (kept in
@@ -226,8 +224,7 @@ def calibrate(
 
     steps = presets.model_row(model).preview_steps
     plan = tradeoff.Plan(work=work, model=model, prompts=prompts, steps=(steps,), budget_gib=budget)
-    aside = Console(stderr=True).print
-    found = lab_calibrate.calibrate(plan, lambda line: aside(line, highlight=False))
+    found = lab_calibrate.calibrate(plan, aside())
     told = [
         f"{speed}: " + (f"{len(keys)} of {steps} steps: {keys}" if keys else "the step cache")
         for speed, keys in found["keys"].items()

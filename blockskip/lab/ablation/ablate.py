@@ -3,12 +3,11 @@ moment.
 
 The order is by rounds: every row for one pet and seed, then every row for the next, so a table that
 is cut off is still balanced. A line is known by its row, pet, seed, steps and recipe; what is there
-is not made again, and what was made by another recipe is. Figures with intervals are ablation_report.py's.
+is not made again, and what was made by another recipe is. Figures with intervals are report.py's.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -24,6 +23,7 @@ from blockskip.lab.ablation import variants
 from blockskip.lab.ablation.cell import Cell, Kitchen
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.bench.report import machine
+from blockskip.lab.measuring.json_lines import append, lines
 
 log = logging.getLogger(__name__)
 STEPS = 300  # presets/training.toml's, written down: a table must not change with a default
@@ -72,40 +72,6 @@ def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
                 rounds.append((seed, number, place, made))
     rounds.sort(key=lambda one: one[:3])
     return [cell for *_, made in rounds for cell in made]
-
-
-def lines(path: Path) -> list[dict]:
-    """All whole lines of a file of cells, or the list in one that ends in .json; a line that was cut off
-    in the middle is left out."""
-    if not path.exists():
-        return []
-    if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            log.warning("%s: a line that was cut off is left out", path.name)
-    return found
-
-
-def append(path: Path, line: dict) -> None:
-    """Add a line, safely on the disk before this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        if file.tell() and not _ends_whole(file):
-            file.write(b"\n")
-        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ends_whole(file) -> bool:
-    file.seek(-1, os.SEEK_END)
-    whole = file.read(1) == b"\n"
-    file.seek(0, os.SEEK_END)
-    return whole
 
 
 def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:

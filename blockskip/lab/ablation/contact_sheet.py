@@ -9,13 +9,10 @@ from PIL import Image
 
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.ablation.variants import tables
-from blockskip.lab.evaluation.demo_judge import contact_sheet, save_sheet
+from blockskip.lab.measuring.sheets import contact_sheet, cut, save_sheet
 
 # file → tables: a sheet a model
-SHEETS = {
-    "ablation-pictures.webp": ("B", "A", "D", "F"),
-    "ablation-pictures-sana.webp": ("SANA",),
-}
+SHEETS = {"ablation-pictures.webp": ("B", "A", "D", "F"), "ablation-pictures-sana.webp": ("SANA",)}
 CELL_PX = 64
 
 
@@ -35,17 +32,10 @@ def _write(work: Sequence[Path], shown: Sequence[str], path: Path) -> Path | Non
         # the untrained model's are kept under the steps that a training would have had
         names = sorted(name for name in kept if name.startswith(f"{key} {pet}-0 "))
         if names:
-            told.append((title, _cut(kept[names[-1]])))
+            told.append((title, cut(kept[names[-1]])))
     if not told:
         return None
     photos = [sorted((folder / "photos" / pet).glob("*.png")) for folder in work]
     real = [Image.open(photo) for photo in max(photos, key=len)]
     save_sheet(contact_sheet([("its photos", real), *told], CELL_PX), path)
     return path
-
-
-def _cut(path: Path) -> list[Image.Image]:
-    """A strip's square pictures."""
-    with Image.open(path) as strip:
-        side = strip.height
-        return [strip.crop((x, 0, x + side, side)) for x in range(0, strip.width, side)]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from blockskip.core import files
 from blockskip.core.errors import NotFound, command
-from blockskip.lab.ablation.ablate import lines
 from blockskip.lab.ablation.contact_sheet import SHEETS, write_sheets
 from blockskip.lab.ablation.rows import SPLITS, WINDOWS, Table
 from blockskip.lab.ablation.statistics import (
@@ -25,13 +24,15 @@ from blockskip.lab.ablation.statistics import (
 )
 from blockskip.lab.ablation.variants import tables, window_key
 from blockskip.lab.measuring import plots
-from blockskip.lab.measuring.pages import write_below
+from blockskip.lab.measuring.json_lines import lines
+from blockskip.lab.measuring.pages import markdown_table, write_below
 
 KEPT = (  # of a line, in ablation.json
     *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed", "recipe"),
 )
+COLUMNS = "row|cells|likeness|against|attributes|places|class word|s a draw|peak MB"
 PICTURES = """## What that looks like
 
 One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
@@ -135,28 +136,22 @@ def begun(cells: Cells, table: Table) -> bool:
 
 
 def _findings(cells: Cells) -> str:
-    told = ["## What reproduces\n", "| finding | difference in likeness | cells | here |"]
-    told.append("|---|---|---|---|")
+    told = []
     cells = of_table(cells, tables()["B"])  # has all pets and seeds of the others
     for finding in FINDINGS:
         apart = difference(cells, finding.better, finding.worse)
-        better = average(cells, finding.better)
-        told.append(
-            f"| {finding.words} | {_interval(apart, signed=True)} | {apart.num if apart else 0} "
-            f"| {verdict(finding, apart, better)} |"
-        )
-    return "\n".join(told) + "\n"
+        better, num = average(cells, finding.better), apart.num if apart else 0
+        said = verdict(finding, apart, better)
+        told.append([finding.words, _interval(apart, signed=True), num, said])
+    head = "finding|difference in likeness|cells|here"
+    return "\n".join(["## What reproduces\n", *markdown_table(head, told)]) + "\n"
 
 
-def _table(cells: Cells, table: Table, costs: Cells) -> str:
-    if not {row.key for row in table.rows} <= costs.keys():
+def _table(cells: Cells, of: Table, costs: Cells) -> str:
+    if not {row.key for row in of.rows} <= costs.keys():
         costs = cells
-    told = [
-        f"## {table.key}. {table.title}\n",
-        "| row | cells | likeness | against | attributes | places | class word | s a draw | peak MB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.rows:
+    told = []
+    for row in of.rows:
         like = average(cells, row.key)
         if like is None:
             continue
@@ -172,10 +167,9 @@ def _table(cells: Cells, table: Table, costs: Cells) -> str:
             for name in ("attributes", "places_obeyed", "class_word")
         ]
         count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
-        told.append(
-            "| " + " | ".join([row.title, count, _interval(like), against, *rest, *cost]) + " |"
-        )
-    return "\n".join(told) + f"\n\n![{table.title}](ablation-{table.key}.svg)\n"
+        told.append([row.title, count, _interval(like), against, *rest, *cost])
+    lines = [f"## {of.key}. {of.title}\n", *markdown_table(COLUMNS, told)]
+    return "\n".join(lines) + f"\n\n![{of.title}](ablation-{of.key}.svg)\n"
 
 
 def _windows(cells: Cells) -> str:
@@ -208,9 +202,8 @@ def _windows(cells: Cells) -> str:
 
 
 def _by_window(title: str, rows: Sequence[Sequence[str]]) -> str:
-    lines = [[title, *(f"{share} %" for share in WINDOWS)], ["---"] * (len(WINDOWS) + 1), *rows]
-    told = [" | ".join(line) for line in lines if any(line[1:])]
-    return "".join(f"| {line} |\n" for line in told)
+    head = "|".join([title, *(f"{share} %" for share in WINDOWS)])
+    return "\n".join(markdown_table(head, [row for row in rows if any(row[1:])])) + "\n"
 
 
 def plotted(cells: Cells) -> dict[str, str]:

@@ -10,10 +10,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from blockskip.lab.ablation.rows import Table
 from blockskip.lab.ablation.subjects import subjects
+from blockskip.lab.measuring.confidence import bootstrap
 
 Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 
@@ -132,18 +131,15 @@ def difference(cells: Cells, row: str, other: str, field: str = "identity") -> M
     return _mean(values)
 
 
-def _mean(found: Sequence[tuple[str, float]], resamples: int = 2000) -> Mean | None:
-    """Of (pet, value); whole pets are resampled, always the same way."""
+def _mean(found: Sequence[tuple[str, float]]) -> Mean | None:
+    """Of (pet, value); whole pets are resampled."""
     if not found:
         return None
     by_pet: dict[str, list[float]] = {}
     for pet, value in found:
         by_pet.setdefault(pet, []).append(value)
-    sums = np.array([sum(values) for values in by_pet.values()])
-    counts = np.array([len(values) for values in by_pet.values()])
-    drawn = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = (round(float(q), 4) for q in np.quantile(means, (0.025, 0.975)))
+    pets = by_pet.values()
+    low, high = bootstrap([sum(values) for values in pets], [len(values) for values in pets])
     return Mean(statistics.mean(value for _, value in found), low, high, len(found))
 
 

@@ -1,6 +1,6 @@
 """Plain LoRA, QLoRA, LoRA with block swap, and ours, side by side on this device (docs/method.md §1.8, §3).
 
-Each contender works alone in a process (bench_child.py), all of them once a round, so that a machine
+Each contender works alone in a process (worker.py), all of them once a round, so that a machine
 that becomes slower becomes slower for all; ratios are taken inside a round. A first, untimed round
 counts floating point operations: the ceiling of a speed-up is plain LoRA's over the contender's.
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def bench(plan: Plan, say: Say = lambda line: None) -> dict:
-    """Measure; gives a JSON-ready report (bench_report.py makes a table of it).
+    """Measure; gives a JSON-ready report (report.py makes a table of it).
 
     A contender that runs out of memory, or breaks, is reported as such. Raises UserError when the disk
     is too small.
@@ -48,15 +48,7 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
         progress=lambda n, total: say(f"random weights: {n / GIB:.1f}/{total / GIB:.1f} GiB"),
     )
     jobs = [_job(plan, one, dtype, folder) for one in those]
-    total = len(jobs) * (plan.rounds + 1)
-    counts, rounds = [], []
-    for n in range(plan.rounds + 1):
-        said = []
-        for k, job in enumerate(jobs):
-            what = f"round {n}/{plan.rounds}" if n else "counting"
-            say(f"{n * len(jobs) + k + 1}/{total} {what}: {job.name}")
-            said.append(_done(replace(job, count=n == 0)))
-        counts, rounds = (said, rounds) if n == 0 else (counts, [*rounds, said])
+    counts, *rounds = _rounds(plan, jobs, say)
     report = {
         "weights": "random, of the true shape",
         "params": sum(p.numel() for p in model.parameters()),
@@ -68,6 +60,19 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
     if plan.timeline:
         report["timeline"] = _timeline(plan, jobs, say)
     return report
+
+
+def _rounds(plan: Plan, jobs: Sequence[Job], say: Say) -> list[list[dict]]:
+    """Every job once a round; in the first one they count."""
+    total, rounds = len(jobs) * (plan.rounds + 1), []
+    for n in range(plan.rounds + 1):
+        said = []
+        for k, job in enumerate(jobs):
+            what = f"round {n}/{plan.rounds}" if n else "counting"
+            say(f"{n * len(jobs) + k + 1}/{total} {what}: {job.name}")
+            said.append(_done(replace(job, count=n == 0)))
+        rounds.append(said)
+    return rounds
 
 
 def _timeline(plan: Plan, jobs: Sequence[Job], say: Say) -> dict:

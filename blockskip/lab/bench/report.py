@@ -12,18 +12,8 @@ from blockskip.core.units import GIB
 from blockskip.lab.bench.contenders import Plan
 from blockskip.memory import monitor
 
-HEAD = [
-    "contender",
-    "s a draw",
-    "times faster",
-    "ceiling",
-    "share",
-    "peak GiB",
-    "times less",
-    "TFLOP",
-    "weights MiB",
-    "window MiB",
-]
+HEAD = "contender|s a draw|times faster|ceiling|share|peak GiB|times less|TFLOP".split("|")
+HEAD += ["weights MiB", "window MiB"]
 SMALL_PRINT = """\
 Weights are random, of the model's true shape. "s a draw" and all else "a draw" is for one use of a draw
 in training, its share of the residual window included; median of the rounds, ratios inside a round

@@ -87,13 +87,4 @@ def merged(spans: Spans) -> list[tuple[float, float]]:
 
 def shared(one: Spans, other: Spans) -> float:
     """For how long both go on."""
-    total, left, right = 0.0, merged(one), merged(other)
-    i = j = 0
-    while i < len(left) and j < len(right):
-        start, stop = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        total += max(0.0, stop - start)
-        if left[i][1] < right[j][1]:
-            i += 1
-        else:
-            j += 1
-    return total
+    return length(one) + length(other) - length([*one, *other])

@@ -9,7 +9,6 @@ Instead of timing, a job may count: floating point operations, and bytes by stor
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,16 +17,16 @@ from pathlib import Path
 
 import torch
 
-from blockskip.core import files
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
-from blockskip.lab.full_size import random_model
+from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.lab.measuring.process_memory import Watch, memory_now
+from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
 from blockskip.memory.quantisation import cache_folder, quantised
@@ -98,7 +97,7 @@ class Bench:
 def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
-    model, index = random_model.flux(job.shape, dtype), index_folder(folder / "transformer")
+    model, index = flux(job.shape, dtype), index_folder(folder / "transformer")
     if settings.plan.precision != "full":
         cache = cache_folder(folder, f"random-{job.dtype}", settings.plan.precision)
         blocks = Flux().blocks(model)
@@ -109,7 +108,7 @@ def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn
 
 
 def make_trainer(
-    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
+    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device, **more: object
 ) -> Trainer:
     """The job's trainer over random latents (num_draws, T, 64) and one random caption."""
     side, shape = settings.plan.s_max_px, job.shape
@@ -123,7 +122,7 @@ def make_trainer(
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
     kind = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
-    more = {"swapped": job.swapped} if job.swapped else {}
+    more |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # a window left behind would be found, not computed
     return kind(model, Flux(), settings, data, device, folder, "bench", **more)
@@ -219,11 +218,5 @@ def _counted(
     return told
 
 
-def main(job: str, report: str) -> int:
-    """Do the job of one JSON file and write the other."""
-    files.write_json(Path(report), work(Job(**files.read_json(Path(job)))))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    serve(lambda job: work(Job(**job)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import NAMES, TRIGGERS, draw_pet, named_pets
 from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene, striking_pet
@@ -54,10 +55,8 @@ def draw_parts(work: Path, count: int, seed: int, rank: int = 0, ranks: int = 1)
         for k in range(PART):
             pet, scene, _, detail = picture_facts(part * PART + k, seed)
             block[k] = render(pet, scene, MASTER, detail)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with parallel.written(path) as file:
             np.save(file, block)
-        partial.replace(path)
         log.info("drew %s", path.name)
     (folder / "world.json").write_text(json.dumps({"count": count, "seed": seed, "side": MASTER}))
 

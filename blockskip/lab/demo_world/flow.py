@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
@@ -21,6 +20,7 @@ from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.latents import CAPTIONS, load_buckets
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
+from blockskip.lab.measuring.json_lines import append
 
 log = logging.getLogger(__name__)
 TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
@@ -138,14 +138,7 @@ class Pretraining:
     """State of the job: weights, average, optimisers, counters; saved and loaded as one file."""
 
     def __init__(
-        self,
-        work: Path,
-        kind: type[Demo],
-        seed: int,
-        rank: int,
-        muon: bool,
-        rate: float,
-        name: str,
+        self, work: Path, kind: type[Demo], seed: int, rank: int, muon: bool, rate: float, name: str
     ) -> None:
         torch.manual_seed(seed)
         self.kind = kind
@@ -263,8 +256,7 @@ class Pretraining:
         self._log(row)
 
     def _log(self, row: dict) -> None:
-        with self.log_path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.log_path, row)
         log.info("flow %s", row)
 
 

@@ -7,7 +7,6 @@ busy machine makes it slower, not worse. A killed training goes on from its last
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from blockskip.core import files
 from blockskip.core.paths import ASSETS
+from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.judge_data import FAMILY, Layers, family, sprite
 from blockskip.lab.demo_world.world import Pet
 from blockskip.runs.demo_judge import DEFAULT_PATH, HEADS, Judge, JudgeNet, load_judge, save_judge
@@ -46,9 +46,8 @@ def _sprites(work: Path, pets: list[Pet], seed: int) -> np.ndarray:
     path = work / f"sprites-{seed}-{len(pets)}.npy"
     if not path.exists():
         drawn = np.stack([sprite(pet) for pet in pets])
-        buffer = io.BytesIO()
-        np.save(buffer, drawn)
-        files.write_bytes(path, buffer.getvalue())
+        with parallel.written(path) as file:
+            np.save(file, drawn)
     return np.load(path, mmap_mode="r")
 
 
@@ -101,17 +100,8 @@ class Training:
             self.step, self.spent_s = state["step"], state["spent_s"]
 
     def save(self) -> None:
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "net": self.net.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "spent_s": self.spent_s,
-            },
-            buffer,
-        )
-        files.write_bytes(self.path, buffer.getvalue())
+        state = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        parallel.save(state | {"step": self.step, "spent_s": self.spent_s}, self.path)
 
     def learn(self, layers: Layers, seed: int, seconds: float) -> None:
         """Optimiser steps until ``seconds`` of CPU time are spent in all."""

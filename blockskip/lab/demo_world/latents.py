@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.captions import training_captions
 from blockskip.lab.demo_world.data import MASTER, PART, load_masters, picture_facts
 from blockskip.lab.demo_world.model import Demo
@@ -75,10 +76,8 @@ def encode_parts(rank: int, ranks: int, work: Path, kind: type[Demo], seed: int)
         if part % ranks != rank or path.exists():
             continue
         arrays = _encode_part(vae, kind, masters, part, seed)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with parallel.written(path) as file:
             np.savez(file, **arrays)
-        partial.replace(path)
         log.info("encoded %s", path.name)
 
 

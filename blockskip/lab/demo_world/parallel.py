@@ -8,9 +8,11 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 import torch.distributed as dist
@@ -53,10 +55,17 @@ def agree(value: float) -> float:
 
 
 def save(state: dict, path: Path) -> None:
-    """Write a checkpoint so that a reader sees the old one or the new one, never half of one."""
+    """Write a checkpoint."""
+    with written(path) as file:
+        torch.save(state, file)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file of which a reader sees the old one or the new one, never half of one."""
     partial = path.with_suffix(f".partial{os.getpid()}")
     with partial.open("wb") as file:
-        torch.save(state, file)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from blockskip.lab.demo_world.muon import Muon
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import draw_pet
 from blockskip.lab.demo_world.world import random_pet, random_scene, striking_pet
+from blockskip.lab.measuring.json_lines import append
 
 log = logging.getLogger(__name__)
 
@@ -153,21 +153,13 @@ def train_vae(
         )
         if rank == 0 and (progress >= 1 or time.monotonic() - saved > 45):
             saved, spent = time.monotonic(), time.process_time() - before
-            quality = psnr(vae, kind, unseen)
-            _report(work, quality, step, spent, min(progress, 1.0), losses)
+            _report(work, psnr(vae, kind, unseen), step, spent, min(progress, 1.0), losses)
             parallel.save(_state(vae, optimisers, step, spent) | {"done": progress >= 1}, path)
             losses = []
         if progress < 1:
-            factor = parallel.schedule(progress, flat=0.4)
-            losses.append(
-                _update(
-                    vae,
-                    kind,
-                    optimisers,
-                    _batch(masters, kind.NATIVE_PX, rng, batch),
-                    rate * factor,
-                )
-            )
+            pictures = _batch(masters, kind.NATIVE_PX, rng, batch)
+            now = rate * parallel.schedule(progress, flat=0.4)
+            losses.append(_update(vae, kind, optimisers, pictures, now))
             step += 1
 
 
@@ -190,6 +182,5 @@ def _report(
         "loss": round(float(np.mean(losses)), 4),
         "psnr_unseen": round(quality, 2),
     }
-    with (work / "vae.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append(work / "vae.jsonl", row)
     log.info("vae %s", row)

@@ -8,32 +8,28 @@ pictures.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from blockskip.core import files, presets
 from blockskip.lab.demo_world.captions import fresh_captions
+from blockskip.lab.demo_world.pretrain import demo_of
 from blockskip.lab.demo_world.render import render
+from blockskip.lab.demo_world.sheets import Sampler
+from blockskip.lab.demo_world.vae import psnr, unseen_pictures
 from blockskip.lab.demo_world.world import Pet, Scene
+from blockskip.lab.measuring.confidence import bootstrap
+from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
+from blockskip.memory.open_model import silence
+from blockskip.models.families.base import family
 from blockskip.runs import checkpoints, results
 from blockskip.runs.demo_judge import Judge, load_judge, read_judged
 from blockskip.runs.run import Run, step_of
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
-CELL_PX = 192  # 64 px pictures enlarged three times
-
-
-def bootstrap(values: Tensor, resamples: int = 2000) -> list[float]:
-    """95 % interval of the mean of ``values`` (n,) by resampling them; always the same one."""
-    rng = np.random.default_rng(0)
-    means = values.numpy()[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
-    return [round(float(q), 4) for q in np.quantile(means, (0.025, 0.975))]
 
 
 def identity_report(
@@ -113,37 +109,6 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     return report
 
 
-def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int = CELL_PX
-) -> Image.Image:
-    """One row a label, pictures enlarged (Lanczos) to ``cell`` px."""
-    columns, strip = max(len(images) for _, images in rows), 14
-    sheet = Image.new("RGB", (columns * (cell + 4) + 4, len(rows) * (cell + strip + 4)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for y, (label, images) in enumerate(rows):
-        top = y * (cell + strip + 4)
-        draw.text((4, top + 1), label, "black")
-        for x, image in enumerate(images):
-            sheet.paste(_square(image, cell), (4 + x * (cell + 4), top + strip))
-    return sheet
-
-
-def _square(image: Image.Image, cell: int) -> Image.Image:
-    """The middle square of a picture, as the judge sees it, at ``cell`` px."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS, box=box)
-
-
-def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a PNG, or a WebP where the name ends so, atomically."""
-    buffer, small = io.BytesIO(), path.suffix == ".webp"
-    options = {"quality": 88, "method": 6} if small else {"optimize": True}
-    sheet.save(buffer, "WEBP" if small else "PNG", **options)
-    files.write_bytes(path, buffer.getvalue())
-
-
 def named(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
     """What the judge is asked of a picture of that caption: name → what it should see. Pattern and
     accessory only where the caption names them."""
@@ -182,24 +147,14 @@ def evaluate_base(
     to write, default ``folder``-evaluation.webp beside the folder. "drawn" is what the judge says about
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
-    from blockskip.lab.demo_world.pretrain import demo_of
-    from blockskip.lab.demo_world.sheets import Sampler
-    from blockskip.lab.demo_world.vae import psnr, unseen_pictures
-    from blockskip.memory.open_model import silence
-    from blockskip.models.families.base import family
-
     silence()
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
     pipe = family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
-    wanted = fresh_captions(num, seed, seen)
+    wanted, px = fresh_captions(num, seed, seen), row.native_px
     texts = [text for text, _, _ in wanted]
-    drawn = [
-        Image.fromarray(render(pet, scene, row.native_px, k))
-        for k, (_, pet, scene) in enumerate(wanted)
-    ]
-    whole = sampler.draw(texts, seed, row.native_px, *how)
-    half = sampler.draw(texts, seed, row.native_px // 2, *how)
+    whole, half = (sampler.draw(texts, seed, side, *how) for side in (px, px // 2))
+    drawn = [Image.fromarray(render(*asked, px, k)) for k, (_, *asked) in enumerate(wanted)]
     target = sheet or folder.with_name(f"{folder.name}-evaluation.webp")
     save_sheet(_pair_sheet(texts, whole, drawn, half), target)
     return {
@@ -213,7 +168,7 @@ def evaluate_base(
         "full": obeyed(judge, whole, wanted),
         "half": obeyed(judge, half, wanted),
         "drawn": obeyed(judge, drawn, wanted),
-        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, row.native_px)), 2),
+        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, px)), 2),
         "sheet": str(target),
     }
 
@@ -234,7 +189,7 @@ def _pair_sheet(
     for k, text in enumerate(texts):
         x, y = k % columns * wide, k // columns * high
         for j, image in enumerate((whole[k], drawn[k], half[k])):
-            sheet.paste(_square(image, cell), (x + j * (cell + 2), y + 28))
+            sheet.paste(square(image, cell), (x + j * (cell + 2), y + 28))
         short = text.removeprefix("a photo of ")
         draw.text((x, y + 1), short[:60] + "\n" + short[60:120], "black", spacing=0)
     return sheet

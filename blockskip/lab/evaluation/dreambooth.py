@@ -8,16 +8,18 @@ time, it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image
+from torch import Tensor
 
 from blockskip.core import files
 from blockskip.core.errors import WrongState
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, open_photo
-from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_sheet
 from blockskip.lab.evaluation.embedders import CLIP, DINO, Clip, Dino
+from blockskip.lab.measuring.confidence import bootstrap
+from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.runs import image_requests
 from blockskip.runs.checkpoints import steps_kept
 from blockskip.runs.image_session import ImageSession
@@ -56,16 +58,10 @@ def evaluate_real(
     settings, step = run.settings(), steps_kept(run)[-1:]
     if not step:
         raise WrongState(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
-    texts = PROMPTS[:prompts]
+    texts, folder = PROMPTS[:prompts], run.folder / "evaluation"
     rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
-    pictures = [image for row in rows for image in row]
-    plain = [text.format(settings.class_name) for text in texts for _ in range(images)]
-    figures = {
-        "dino": (looks.embed(pictures) @ looks.embed(photos).T).mean(1),
-        "clip_i": (reads.embed(pictures) @ reads.embed(photos).T).mean(1),
-        "clip_t": (reads.embed(pictures) * reads.embed_text(plain)).sum(1),
-    }
-    folder = run.folder / "evaluation"
+    plain = [text.format(settings.class_name) for text in texts]
+    each = _each(looks, reads, [image for row in rows for image in row], photos, plain)
     report = {
         "run": run.name,
         "protocol": "DreamBooth",
@@ -75,20 +71,44 @@ def evaluate_real(
         "photos": len(photos),
         "side_px": settings.preview_px,
         "networks": {"dino": looks.name, "clip": reads.name},
+        **_told(each, texts, images),
+        "sheet": str(folder / "sheet.webp"),
     }
-    for name, each in figures.items():
-        report[name] = round(float(each.mean()), 4)
-        report[f"{name}_95"] = bootstrap(each.double())
-    by_prompt = {name: each.view(-1, images).mean(1) for name, each in figures.items()}
-    report["by_prompt"] = [
-        {"prompt": text} | {name: round(float(means[k]), 4) for name, means in by_prompt.items()}
-        for k, text in enumerate(texts)
-    ]
-    report["sheet"] = str(folder / "sheet.webp")
-    named = [(text.format(settings.class_name), row) for text, row in zip(texts, rows, strict=True)]
-    save_sheet(contact_sheet([("photos", photos[:images]), *named]), folder / "sheet.webp")
+    shown = [("photos", photos[:images]), *zip(plain, rows, strict=True)]
+    save_sheet(contact_sheet(shown), folder / "sheet.webp")
     files.write_json(folder / "report.json", report)
     return report
+
+
+def _each(
+    looks: Dino,
+    reads: Clip,
+    pictures: Sequence[Image.Image],
+    photos: Sequence[Image.Image],
+    prompts: Sequence[str],
+) -> dict[str, Tensor]:
+    """(n,) of every figure, n pictures, as many of each prompt."""
+    seen = reads.embed(pictures)
+    texts = reads.embed_text(prompts).repeat_interleave(len(pictures) // len(prompts), 0)
+    return {
+        "dino": (looks.embed(pictures) @ looks.embed(photos).T).mean(1),
+        "clip_i": (seen @ reads.embed(photos).T).mean(1),
+        "clip_t": (seen * texts).sum(1),
+    }
+
+
+def _told(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
+    """Means with their intervals, and by prompt."""
+    told = {}
+    for name, figure in each.items():
+        told[name] = round(float(figure.mean()), 4)
+        told[f"{name}_95"] = bootstrap(figure.double())
+    by_prompt = {name: figure.view(-1, images).mean(1).tolist() for name, figure in each.items()}
+    told["by_prompt"] = [
+        {"prompt": text} | {name: round(means[k], 4) for name, means in by_prompt.items()}
+        for k, text in enumerate(texts)
+    ]
+    return told
 
 
 def _asked(text: str, settings: Settings) -> str:

@@ -19,20 +19,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.core.units import GIB
-from blockskip.data.photos import Photo
-from blockskip.data.schedule import build_schedule
+from blockskip.lab.bench import worker
 from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.process_memory import Watch
 from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
-from blockskip.memory.streaming import Store, park
+from blockskip.memory.streaming import park
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
 from blockskip.training.residuals import WindowInputs, full_velocity
-from blockskip.training.trainer import Trainer, TrainingData
 
 CPU = torch.device("cpu")
 Say = Callable[[str], None]
@@ -66,7 +64,7 @@ def fullsize(job: Job, say: Say = lambda line: None) -> dict:
         "threads": torch.get_num_threads(),
         "checkpoint_bytes": total,
         "settings": {k: v for k, v in asdict(job).items() if k not in ("work", "shape")},
-        "training": _train(job, folder, total, say),
+        "training": _train(job, total, say),
     }
     if job.compare:
         report["beside_diffusers"] = _compare(job, folder, say)
@@ -81,22 +79,13 @@ def _written(model: nn.Module, folder: Path, say: Say) -> int:
     )
 
 
-def _parked(job: Job, folder: Path) -> tuple[nn.Module, Store]:
-    from blockskip.memory.quantisation import cache_folder, quantised
-
-    model, index = random_model.flux(job.shape), index_folder(folder)
-    if job.precision != "full":
-        cache = cache_folder(job.work, "random", job.precision)
-        blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, job.precision, cache, "random", CPU)
-    return model, park(model, index)
-
-
-def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
+def _training(job: Job) -> tuple[worker.Job, Settings]:
+    """The job as the bench's worker takes it."""
     per_window = job.draws // job.batch
     settings = Settings.of(
         s_min_px=job.side_px,
         s_max_px=2 * job.side_px,
+        text_tokens=job.text_tokens,
         front=job.skip[0],
         back=job.skip[1],
         batch=job.batch,
@@ -107,17 +96,12 @@ def _trainer(job: Job, model: nn.Module, stage: Callable) -> Trainer:
         precision=job.precision,
         offload="mapped",
     )
-    side = 2 * job.side_px
-    photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
-    draws = build_schedule([photo], settings, Flux.pixel_multiple)
-    inputs = _inputs(job, len(draws))
-    data = TrainingData(draws, inputs.noisy.float(), inputs.text.rows([0]), [0], 0)
-    folder = job.work / "windows"
-    return Trainer(model, Flux(), settings, data, CPU, folder, "fullsize", stage=stage)
+    known = {"name": "fullsize", "shape": job.shape, "folder": str(job.work), "dtype": "bfloat16"}
+    return worker.Job(settings=settings_to_dict(settings), windows=True, **known), settings
 
 
-def _inputs(job: Job, num: int) -> WindowInputs:
-    cells, shape = job.side_px // Flux.pixel_multiple, job.shape
+def _inputs(job: Job) -> WindowInputs:
+    num, cells, shape = job.draws, job.side_px // Flux.pixel_multiple, job.shape
     source = torch.Generator().manual_seed(0)
 
     def noise(*sizes: int) -> Tensor:
@@ -135,9 +119,10 @@ def _inputs(job: Job, num: int) -> WindowInputs:
     )
 
 
-def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
+def _train(job: Job, total: int, say: Say) -> dict:
     """Windows, steps and a checkpoint, with what they read and what they took."""
-    model, store = _parked(job, folder)
+    training, settings = _training(job)
+    model, store = worker.opened(training, settings, CPU)
     steps, windows, before = [], [], Counter()
     window_seconds: list[float] = []
 
@@ -148,7 +133,7 @@ def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
         window_seconds.append(time.perf_counter() - began)
 
     with Watch() as watch:
-        trainer = _trainer(job, model, timed)
+        trainer = worker.make_trainer(training, settings, model, CPU, stage=timed)
         read = 0
         for event in trainer.run():
             steps.append(event.seconds)
@@ -175,8 +160,8 @@ def _train(job: Job, folder: Path, total: int, say: Say) -> dict:
 def _compare(job: Job, folder: Path, say: Say) -> dict:
     """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
     block outputs, seconds a draw, peaks."""
-    inputs = _inputs(job, job.draws)
-    model, store = _parked(job, folder)
+    inputs = _inputs(job)
+    model, store = worker.opened(*_training(job), CPU)
     theirs = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
     given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)

@@ -182,18 +182,14 @@ def _overlap(plan: Visit, say: Say, keep: Keep) -> dict:
     }
 
 
-def _quant(plan: Visit, say: Say, keep: Keep) -> dict:
-    work = str(plan.work.absolute())
-    return _child(
-        plan, "quant", "quant", quantisation.Job(work=work, device=plan.device, tiny=plan.tiny), say
-    )
+def _alone(name: str, kind: type) -> Callable[[Visit, Say, Keep], dict]:
+    """A line that is one job of that kind."""
 
+    def do(plan: Visit, say: Say, keep: Keep) -> dict:
+        job = kind(work=str(plan.work.absolute()), device=plan.device, tiny=plan.tiny)
+        return _child(plan, name, name, job, say)
 
-def _smoke(plan: Visit, say: Say, keep: Keep) -> dict:
-    work = str(plan.work.absolute())
-    return _child(
-        plan, "smoke", "smoke", smoke.Job(work=work, device=plan.device, tiny=plan.tiny), say
-    )
+    return do
 
 
 def _predict(plan: Visit, say: Say, keep: Keep) -> dict:
@@ -203,11 +199,13 @@ def _predict(plan: Visit, say: Say, keep: Keep) -> dict:
 
 
 LINES = {
-    "smoke": Line("the demo model trains on the card as on the processor", _smoke),
+    "smoke": Line(
+        "the demo model trains on the card as on the processor", _alone("smoke", smoke.Job)
+    ),
     "caps": Line("no stage takes more than its budget, and as much as planned", _caps),
     "speed": Line("seconds a draw beside the rivals, in parts of what the card can do", _speed),
     "overlap": Line("how much of the copying hides behind computing", _overlap),
-    "quant": Line("8 and 4 bits on the card", _quant),
+    "quant": Line("8 and 4 bits on the card", _alone("quant", quantisation.Job)),
     "families": Line("as caps, of other models", _families),
     "previews": Line("seconds a sample picture under caps", _pictures),
     "spill": Line("what happens when memory runs out", _spill),

@@ -62,12 +62,7 @@ def work(job: Job) -> dict:
 
 
 def _measured(
-    precision: str,
-    shape: dict,
-    folder: Path,
-    dtype: torch.dtype,
-    device: torch.device,
-    job: Job,
+    precision: str, shape: dict, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
 ) -> dict:
     """Output of the whole, first gradients of a step on the middle, seconds and peak of a step."""
     settings = _settings(precision, device, job.tiny)

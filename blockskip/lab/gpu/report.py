@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.lab.bench.report import machine, table
+from blockskip.lab.bench.report import machine
+from blockskip.lab.bench.report import table as bench_table
 from blockskip.lab.gpu.commands import LINES
-from blockskip.lab.measuring.pages import write_below
+from blockskip.lab.measuring.pages import markdown_table, write_below
 
 TITLE = "On a card: memory, speed, overlap"
 DRY = "**A dry run on small models: it shows that this works, and no figure in it means anything.**"
@@ -37,9 +38,8 @@ def _beside(old: dict | None, new: dict) -> dict:
 
 def markdown(known: dict) -> str:
     """The page below what a hand wrote."""
-    lines = ["| line | what it is to show | measured |", "|---|---|---|"]
-    for name, line in LINES.items():
-        lines.append(f"| `{name}` | {line.about} | {_measured(known.get(name))} |")
+    body = [[f"`{name}`", line.about, _measured(known.get(name))] for name, line in LINES.items()]
+    lines = markdown_table("line|what it is to show|measured", body)
     for name in LINES:
         if name in known:
             lines += ["", f"## {name}", "", *_section(name, known[name])]
@@ -74,26 +74,12 @@ def _section(name: str, entry: dict) -> Iterator[str]:
     yield from _TABLES[name](entry["report"])
 
 
-def rows(head: Sequence[str], body: Sequence[Sequence[object]]) -> list[str]:
-    """A table; numbers as they are said to people, None as a dash."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(map(_cell, line)) + " |" for line in body]
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "NO"
-    if value is None or value == -1:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{100 * share:+.1f} %"
 
 
 def _caps(report: dict) -> Iterator[str]:
-    head = "model|budget|stage|planned GiB|used|plan off|held|seconds".split("|")
+    head = "model|budget|stage|planned GiB|used|plan off|held|seconds"
     body = []
     for run in report["runs"]:
         for stage, said in run.get("stages", {}).items():
@@ -101,22 +87,16 @@ def _caps(report: dict) -> Iterator[str]:
                 seen = said["planned_gib"], said["used_gib"], _percent(said["off"])
                 body.append([run["model"], run["budget_gib"], stage, *seen, said["held_gib"]])
                 body[-1].append(said.get("seconds"))
-    yield from rows(head, body)
+    yield from markdown_table(head, body)
     yield ""
     head = "model|budget|the whole process, GiB|within the cap|what it gave up, or why it failed"
-    yield from rows(
-        head.split("|"),
-        [
-            [
-                run["model"],
-                run["budget_gib"],
-                run.get("process_gib"),
-                run.get("within_cap"),
-                run.get("failed") or " ".join(run.get("eased", [])) or "nothing",
-            ]
-            for run in report["runs"]
-        ],
-    )
+    body = [[run["model"], run["budget_gib"], *_outcome(run)] for run in report["runs"]]
+    yield from markdown_table(head, body)
+
+
+def _outcome(run: dict) -> list[object]:
+    why = run.get("failed") or " ".join(run.get("eased", [])) or "nothing"
+    return [run.get("process_gib"), run.get("within_cap"), why]
 
 
 def _speed(report: dict) -> Iterator[str]:
@@ -125,11 +105,10 @@ def _speed(report: dict) -> Iterator[str]:
     for part, title in (("free", "Without a cap"), ("capped", "Under 8 GiB")):
         if part not in report:
             continue
-        yield from ("", f"{title}:", "", *table(report[part]), "")
-        head = "contender|TFLOP/s in steps|share of the measured product|GB/s over the bus".split(
-            "|"
-        )
-        yield from rows(head, [_shares(row, rates) for row in _whole(report[part]["contenders"])])
+        yield from ("", f"{title}:", "", *bench_table(report[part]), "")
+        head = "contender|TFLOP/s in steps|share of the measured product|GB/s over the bus"
+        body = [_shares(row, rates) for row in _whole(report[part]["contenders"])]
+        yield from markdown_table(head, body)
     yield from ("", *_swapping(report.get("capped", {}).get("contenders", [])))
 
 
@@ -162,7 +141,7 @@ def _swapping(contenders: Sequence[dict]) -> Iterator[str]:
 def _overlap(report: dict) -> Iterator[str]:
     yield from _rates(report["rates"])
     yield ""
-    head = "of|stage|copying, ms|hidden behind computing|card idle|waits".split("|")
+    head = "of|stage|copying, ms|hidden behind computing|card idle|waits"
     name = report["timeline"]["name"]
     body = []
     for stage, said in report["timeline"].get("stages", {}).items():
@@ -170,11 +149,9 @@ def _overlap(report: dict) -> Iterator[str]:
         hidden, idle = said.get("copy_hidden"), said.get("idle")
         shares = [None if x is None else f"{x:.0%}" for x in (hidden, idle)]
         body.append([f"`{name}`", stage, said.get("copy_ms"), *shares, waits])
-    yield from rows(head, body)
-    yield from (
-        "",
-        "Of the waits one a step, and one at either end of a stage, are the measurement's own.",
-    )
+    yield from markdown_table(head, body)
+    yield ""
+    yield "Of the waits one a step, and one at either end of a stage, are the measurement's own."
     yield from _failed([report["timeline"]])
 
 
@@ -183,10 +160,10 @@ def _failed(runs: Sequence[dict]) -> Iterator[str]:
 
 
 def _quant(report: dict) -> Iterator[str]:
-    head = "precision|output off|gradients off|s a step|peak GiB|weights GiB".split("|")
+    head = "precision|output off|gradients off|s a step|peak GiB|weights GiB"
     keys = "output_off gradients_off step_seconds peak_gib weights_gib".split()
     body = [[name, *(said[k] for k in keys)] for name, said in report["precisions"].items()]
-    yield from rows(head, body)
+    yield from markdown_table(head, body)
     adamw = report["adamw"]
     yield ""
     if "skipped" in adamw:
@@ -194,36 +171,29 @@ def _quant(report: dict) -> Iterator[str]:
         return
     yield f"AdamW: 20 steps in 8 bits end {adamw['off']:.2%} from those in 32 bits."
     yield ""
-    yield from rows(
-        ["AdamW", "s a step", "bytes a parameter"],
-        [
-            [name, said["seconds_a_step"], said["state_bytes_a_parameter"]]
-            for name, said in adamw.items()
-            if name != "off"
-        ],
-    )
+    keys = "seconds_a_step", "state_bytes_a_parameter"
+    body = [[name, *(said[k] for k in keys)] for name, said in adamw.items() if name != "off"]
+    yield from markdown_table("AdamW|s a step|bytes a parameter", body)
 
 
 def _smoke(report: dict) -> Iterator[str]:
     off = {k: report[f"{k}_off"] for k in ("text", "latents", "gradients", "losses")}
-    yield from rows(["what", f"off from the processor's on {report['device']}"], list(off.items()))
+    yield from markdown_table(f"what|off from the processor's on {report['device']}", off.items())
     yield ""
-    head = ["device", "launch to LoRA, s", "likeness", "95 %", "most of the card, GiB"]
-    body = [
-        [one, said["seconds"], said["likeness"], said["likeness_95"], said["peak_vram_gib"]]
-        for one, said in report["whole_way"].items()
-    ]
-    yield from rows(head, body)
+    head = "device|launch to LoRA, s|likeness|95 %|most of the card, GiB"
+    keys = "seconds likeness likeness_95 peak_vram_gib".split()
+    body = [[one, *(said[k] for k in keys)] for one, said in report["whole_way"].items()]
+    yield from markdown_table(head, body)
 
 
 def _pictures(report: dict) -> Iterator[str]:
-    head = "budget|px|way|seconds|times as quick|GiB".split("|")
+    head = "budget|px|way|seconds|times as quick|GiB"
     body = [
         [run["budget_gib"], run["px"], row["way"], row["seconds"], row["times"], row["used_gib"]]
         for run in report["runs"]
         for row in run.get("rows", [])
     ]
-    yield from rows(head, body)
+    yield from markdown_table(head, body)
     yield from _failed(report["runs"])
 
 
@@ -240,18 +210,14 @@ def _predict(report: dict) -> Iterator[str]:
     )
     yield ""
     head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB of weights over the bus, of draws|TB unpacked"
-    head = [
-        *head.split("|"),
-        *(f"minutes at {s}" for s in shares),
-        *(f"a picture at {s}" for s in shares),
-    ]
-    yield from rows(head, [_prediction(row, shares) for row in report["rows"]])
+    for what in ("minutes", "a picture"):
+        head += "".join(f"|{what} at {s}" for s in shares)
+    yield from markdown_table(head, [_prediction(row, shares) for row in report["rows"]])
     yield ""
+    head = "card|published TFLOP/s (bf16, fp32 sums)|GB/s of its memory|GB/s of its bus"
     cards = {row["card"]: row for row in report["rows"]}
-    yield from rows(
-        ["card", "published TFLOP/s (bf16, fp32 sums)", "GB/s of its memory", "GB/s of its bus"],
-        [[name, r["tflops"], r["memory_gbs"], r["bus_gbs"]] for name, r in cards.items()],
-    )
+    body = [[name, r["tflops"], r["memory_gbs"], r["bus_gbs"]] for name, r in cards.items()]
+    yield from markdown_table(head, body)
 
 
 def _prediction(row: dict, shares: Sequence[str]) -> list[object]:

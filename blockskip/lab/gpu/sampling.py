@@ -16,7 +16,7 @@ import torch
 
 from blockskip.core import presets
 from blockskip.lab.measuring.model_session import ModelSession
-from blockskip.lab.previews.tradeoff import all_of
+from blockskip.lab.previews.ways import all_of
 from blockskip.memory import monitor
 from blockskip.memory.placement import hold
 from blockskip.models import sources

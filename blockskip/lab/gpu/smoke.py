@@ -92,12 +92,7 @@ def _five(job: Job, device: torch.device) -> dict:
     window = Path(job.work) / f"smoke-{device.type}"
     gradients, losses = _trained(kind, settings, data, device, pipe.transformer, window)
     text, latents = said[device.type]
-    return {
-        "text": text.embeds,
-        "latents": latents,
-        "gradients": gradients,
-        "losses": losses,
-    }
+    return {"text": text.embeds, "latents": latents, "gradients": gradients, "losses": losses}
 
 
 def _trained(

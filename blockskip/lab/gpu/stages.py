@@ -7,10 +7,7 @@ included, is what the driver says is used, less what was used before.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.data.photos import find_photos
 from blockskip.lab.measuring.model_session import ModelSession
+from blockskip.lab.measuring.process_memory import Polling
 from blockskip.memory import monitor
 from blockskip.memory.placement import free
 from blockskip.memory.planning.planner import choice_of, make_plan, planned
@@ -31,7 +29,6 @@ from blockskip.runs import worker_process
 from blockskip.runs.run import Run, create_run
 
 LEAST_STEPS = 20
-EVERY_S = 0.01  # between two questions to the driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,34 +46,21 @@ class Job:
     picture_steps: int = 0  # 0: the model's
 
 
-class Driver:
-    """The most of the card that all programs together used, in GiB, while it was watched; -1: no card."""
+class Driver(Polling):
+    """The most of the card that all programs together used, in GiB, while it was entered; -1: no card."""
+
+    EVERY_S = 0.01
 
     def __init__(self) -> None:
         self.most_gib = self.before_gib = monitor.usage().vram_used_gib
-        self._over = threading.Event()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Ask again and again inside."""
-        thread = threading.Thread(target=self._look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
 
     @property
     def ours_gib(self) -> float:
         """Of that, what came after it began: this process."""
         return self.most_gib - self.before_gib if self.before_gib >= 0 else -1.0
 
-    def _look(self) -> None:
-        while True:
-            self.most_gib = max(self.most_gib, monitor.usage().vram_used_gib)
-            if self._over.wait(EVERY_S):
-                return
+    def look(self) -> None:
+        self.most_gib = max(self.most_gib, monitor.usage().vram_used_gib)
 
 
 def work(job: Job) -> dict:
@@ -88,7 +72,7 @@ def work(job: Job) -> dict:
     settings, driver = settings_of(job), Driver()
     pet = min((ASSETS / "demo-photos").glob("*/"))
     run = create_run(settings, find_photos([pet]), f"{job.name}-{time.time_ns()}")
-    with driver.watched():
+    with driver:
         failed = _done(run)
         said = run.events()[0]
         stages = _stages(said, run)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 import torch
 
-from blockskip.core import files
 from blockskip.core.presets import model_row
 from blockskip.lab.full_size.random_model import write_model
 from blockskip.lab.gpu import peak_rates, quantisation, sampling, smoke, stages
+from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.vram_cap import as_planned
 
@@ -32,15 +31,8 @@ PARTS = {
 }
 
 
-def main(job: str, report: str) -> int:
-    """Do the job of one JSON file and write the other."""
+if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if torch.cuda.is_available():
         as_planned()
-    said = files.read_json(Path(job))
-    files.write_json(Path(report), PARTS[said["what"]](said["job"]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    serve(lambda said: PARTS[said["what"]](said["job"]))

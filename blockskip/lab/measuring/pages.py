@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blockskip.core import files
@@ -15,3 +16,18 @@ def write_below(path: Path, title: str, made: str) -> None:
     if path.exists():
         words = path.read_text(encoding="utf-8").split(MARK)[0]
     files.write_text(path, f"{words}{MARK}\n\n{made}")
+
+
+def markdown_table(head: str, body: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a table; numbers as they are said to people, None as a dash. head: names, a | between."""
+    names = head.split("|")
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return lines + ["| " + " | ".join(map(_cell, line)) + " |" for line in body]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if value is None or value == -1:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

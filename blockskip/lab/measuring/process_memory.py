@@ -5,17 +5,44 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
 from blockskip.core.units import GIB
 
 
+class Polling:
+    """Calls `look` every `EVERY_S` seconds, in a thread of its own, while it is entered."""
+
+    EVERY_S = 0.02
+
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Ask once."""
+        raise NotImplementedError
+
+    def _poll(self) -> None:
+        while True:
+            self.look()
+            if self._over.wait(self.EVERY_S):
+                return
+
+
 @dataclass
-class Watch:
-    """Peaks of this process's memory in GiB while it is entered, asked every 20 ms.
+class Watch(Polling):
+    """Peaks of this process's memory in GiB while it is entered.
 
     anon_gib: ours alone. file_gib: pages of files, which the system may drop; -1 where it does not
     tell (anon_gib is then all).
@@ -24,25 +51,18 @@ class Watch:
     anon_gib: float = 0.0
     file_gib: float = -1.0
     seconds: float = 0.0
-    _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
-    def __enter__(self) -> Watch:
-        self._thread = threading.Thread(target=self._look, daemon=True)
+    def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.seconds = time.perf_counter() - self._began
-        self._over.set()
-        self._thread.join()
+        super().__exit__(*error)
 
-    def _look(self) -> None:
-        while True:
-            anon, file = memory_now()
-            self.anon_gib, self.file_gib = max(self.anon_gib, anon), max(self.file_gib, file)
-            if self._over.wait(0.02):
-                return
+    def look(self) -> None:
+        anon, file = memory_now()
+        self.anon_gib, self.file_gib = max(self.anon_gib, anon), max(self.file_gib, file)
 
     def told(self) -> dict:
         """anon_gib, file_gib, seconds, rounded."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -44,3 +45,10 @@ def apart(module: str, job: object, folder: Path, name: str, data: Path | None =
         last = (said.splitlines() or ["no word"])[-1]
         raise Unexpected(f"{name} broke: {last}", f"All it said: {folder / f'{name}.log'}")
     return files.read_json(paths[1])
+
+
+def serve(work: Callable[[dict], dict]) -> None:
+    """The other side: do the job of one file that this process was given, write the report to the
+    other."""
+    job, report = map(Path, sys.argv[1:])
+    files.write_json(report, work(files.read_json(job)))

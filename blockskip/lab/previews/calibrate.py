@@ -16,21 +16,9 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.core.paths import PRESETS, adapter_file
 from blockskip.core.settings import PREVIEW_SPEEDS
-from blockskip.lab.previews import report as frontier_report
-from blockskip.lab.previews.tradeoff import (
-    BOTH,
-    CACHE,
-    EXACT,
-    KEYS,
-    Plan,
-    Sampler,
-    Way,
-    all_of,
-    holds,
-    key_way,
-    measure,
-    taus,
-)
+from blockskip.lab.previews import report as tradeoff_report
+from blockskip.lab.previews.tradeoff import Plan, Sampler, measure
+from blockskip.lab.previews.ways import BOTH, CACHE, EXACT, KEYS, Way, all_of, holds, key_way, taus
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.dynamic_patches import Schedule
 
@@ -63,7 +51,7 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
     steps or [], and `schedule`: of larger patches, or None. Raises UserError."""
     sampler, (steps,) = Candidates(plan), plan.steps
     measure(plan, sampler, say)
-    lines = frontier_report.lines(plan, sampler, steps)
+    lines = tradeoff_report.lines(plan, sampler, steps)
     ways = {way.name: way for way in sampler.ways(steps)}
     keys = {
         speed: list(sampler.keys(steps, ways[name].keys))

@@ -11,7 +11,6 @@ On a card every block is brought for its forward, and again for its backward, as
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.flow_matching import generator
 from blockskip.core.presets import ModelRow
 from blockskip.lab.demo_world.parallel import save as save_state
+from blockskip.lab.measuring.json_lines import append
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import replaced, resident
@@ -39,26 +39,11 @@ from blockskip.training.skipping import streamed
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
 KEPT_EVERY = 60.0  # seconds
-SUBJECTS = (
-    "cat",
-    "dog",
-    "rabbit",
-    "horse",
-    "parrot",
-    "woman",
-    "man",
-    "car",
-    "house",
-    "bowl of fruit",
-)
+SUBJECTS = (*"cat dog rabbit horse parrot woman man car house".split(), "bowl of fruit")
 PLACES = (
     *("", " on the beach", " in the snow", " in a city at night", " in a forest", " on a table"),
-    *(
-        " in front of a mountain",
-        ", studio light, white background",
-        ", close-up",
-        ", oil painting",
-    ),
+    *(" in front of a mountain", ", studio light, white background", ", close-up"),
+    ", oil painting",
 )
 
 
@@ -235,12 +220,10 @@ def learn(
         adapter.load_state_dict(state["adapter"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
-    before, said = time.perf_counter(), step
-    missed, whole = 0.0, 0.0
+    before, said, missed, whole = saved, step, 0.0, 0.0
     while step < plan.steps:
         for group in optimiser.param_groups:
-            warm, rest = min(1.0, (step + 1) / 50), 1 - step / plan.steps
-            group["lr"] = plan.lr * warm * math.sin(math.pi / 2 * rest) ** 2
+            group["lr"] = _rate(plan, step)
         loss, size = job.error(adapter, step)
         torch.nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
         optimiser.step()
@@ -250,17 +233,21 @@ def learn(
         if done or stop or time.perf_counter() - saved > KEPT_EVERY:
             left = (time.perf_counter() - before) / (step - said) * (plan.steps - step)
             row = {"factor": factor, "step": step, "missed": round(missed / whole, 5)}
-            with (plan.work / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            say(
-                f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}, {left:.0f} s left"
-            )
+            append(plan.work / "log.jsonl", row)
+            told = f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}"
+            say(f"{told}, {left:.0f} s left")
             state = {"adapter": adapter.state_dict(), "optimiser": optimiser.state_dict()}
             save_state(state | {"step": step}, path)
             saved, missed, whole = time.perf_counter(), 0.0, 0.0
         if stop and not done:
             return None
     return adapter
+
+
+def _rate(plan: Plan, step: int) -> float:
+    """Of learning: a short rise, then down to nothing."""
+    warm, rest = min(1.0, (step + 1) / 50), 1 - step / plan.steps
+    return plan.lr * warm * math.sin(math.pi / 2 * rest) ** 2
 
 
 @torch.no_grad()

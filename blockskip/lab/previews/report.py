@@ -1,4 +1,4 @@
-"""What frontier.py measured → tables, plots and contact sheets, and one page that shows them."""
+"""What tradeoff.py measured → tables, plots and contact sheets, and one page that shows them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from blockskip.core import files
 from blockskip.core.presets import model_row
 from blockskip.lab.bench.report import machine
-from blockskip.lab.evaluation.demo_judge import bootstrap, contact_sheet, save_sheet
 from blockskip.lab.measuring import plots
-from blockskip.lab.measuring.pages import write_below
+from blockskip.lab.measuring.confidence import bootstrap
+from blockskip.lab.measuring.pages import markdown_table, write_below
+from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.lab.previews import costs as preview_costs
-from blockskip.lab.previews.tradeoff import EXACT, Plan, Sampler, Way, pictures, told
+from blockskip.lab.previews.tradeoff import Plan, Sampler, pictures, told
+from blockskip.lab.previews.ways import EXACT, Way
 from blockskip.sampling.sample import TOGETHER
 
 HEAD = (
-    "| way | operations, times fewer | share of the ceiling | seconds, times fewer "
-    "| pixels off, of 255 | {judged} | difference | steps p / 2p / 4p |"
+    "way|operations, times fewer|share of the ceiling|seconds, times fewer|pixels off, of 255"
+    "|{judged}|difference|steps p / 2p / 4p"
 )
 FULL_SIZE = "flux-dev"
 PRECISION = "nf4"
+SIZES_HEAD = "a pass|image tokens|TFLOP|times fewer|TFLOP with all blocks resting but the first"
+WAYS_HEAD = "way|operations, times fewer|GB over the bus in bf16|in {precision}|times fewer"
 
 
 def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
@@ -47,7 +50,7 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
             "quicker_seconds": round(_seconds(exact) / _seconds(measured), 3),
             "seconds_per_image": round(_seconds(measured) / len(whole), 4),
             "pixels_off": round(float(np.mean(off)), 3),
-            "pixels_off_95": bootstrap(torch.tensor(off)),
+            "pixels_off_95": bootstrap(np.float32(off)),
             "steps_by_size": {size: round(sizes.count(size) / len(sizes), 4) for size in (1, 2, 4)},
         }
         if way.patches and not way.first:
@@ -125,63 +128,64 @@ def page(said: dict, stem: str) -> str:
     of = f" with the LoRA of run “{said['run']}”" if said["run"] else ""
     parts = [
         f"Model {said['model']}{of}, {said['prompts']} prompts, {said['together']} pictures together; "
-        f"{_machine(said['machine'])}.\n",
+        f"{_machine(said['machine'])}.\n"
     ]
     for steps, found in said["steps"].items():
-        parts.append(f"## {steps} sampling steps\n\n{table(found, said['judged'])}\n")
+        told = markdown_table(HEAD.format(judged=said["judged"]), map(_row, found))
+        parts += [f"## {steps} sampling steps\n", *told, "\n"]
         parts.append(f"![speed against loss]({stem}-{steps}.svg)\n")
         parts.append(f"![the same twelve prompts by every way]({stem}-{steps}.webp)\n")
     return "\n".join(parts)
 
 
-def table(found: Sequence[dict], judged: str) -> str:
-    """A row a way."""
-    rows = [HEAD.format(judged=judged), "|" + "---|" * HEAD.count(" |")]
-    for line in found:
-        share, most = "", line.get("ceiling")
-        if most:
-            share = f"{100 * line['quicker_flops'] / most:.0f} % of {most:.2f}"
-        sizes = " / ".join(f"{100 * part:.0f} %" for part in line["steps_by_size"].values())
-        low, high = line.get("difference_95", (0.0, 0.0))
-        rows.append(
-            f"| {line['way']} | {line['quicker_flops']:.2f} | {share} "
-            f"| {line['quicker_seconds']:.2f} | {line['pixels_off']:.2f} "
-            f"| {line.get('judged', float('nan')):.3f} "
-            f"| {line.get('difference', float('nan')):+.3f} [{low:+.3f}, {high:+.3f}] | {sizes} |"
-        )
-    return "\n".join(rows) + "\n"
+def _row(line: dict) -> list[str]:
+    share, most = "", line.get("ceiling")
+    if most:
+        share = f"{100 * line['quicker_flops'] / most:.0f} % of {most:.2f}"
+    low, high = line.get("difference_95", (0.0, 0.0))
+    return [
+        line["way"],
+        f"{line['quicker_flops']:.2f}",
+        share,
+        f"{line['quicker_seconds']:.2f}",
+        f"{line['pixels_off']:.2f}",
+        f"{line.get('judged', float('nan')):.3f}",
+        f"{line.get('difference', float('nan')):+.3f} [{low:+.3f}, {high:+.3f}]",
+        " / ".join(f"{100 * part:.0f} %" for part in line["steps_by_size"].values()),
+    ]
 
 
 def full_size(plan: Plan, sampler: Sampler) -> str:
     """What the steps that were measured would take at FLUX's size: operations, and bytes that cross the
     bus where every block is streamed."""
     costs, row, steps = preview_costs.passes(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
-    rows = [
-        f"## {row.title} at {row.native_px} px, counted on its shapes\n",
-        "| a pass | image tokens | TFLOP | times fewer | TFLOP with all blocks resting but the first |",
-        "|---|---|---|---|---|",
+    sizes = [
+        [
+            f"{'' if factor == 1 else factor}p",
+            one.tokens,
+            f"{one.flops / 1e12:.1f}",
+            f"{costs[1].flops / one.flops:.2f}",
+            f"{one.resting / 1e12:.2f}",
+        ]
+        for factor, one in costs.items()
     ]
-    for factor, one in costs.items():
-        rows.append(
-            f"| {'' if factor == 1 else factor}p | {one.tokens} | {one.flops / 1e12:.1f} "
-            f"| {costs[1].flops / one.flops:.2f} | {one.resting / 1e12:.2f} |"
-        )
-    rows += [
-        f"\nWith the sizes and rests that the first batch of {plan.model} had in {steps} steps:\n",
-        f"| way | operations, times fewer | GB over the bus in bf16 | in {PRECISION} | times fewer |",
-        "|---|---|---|---|---|",
-    ]
+    plain, ways = preview_costs.bus_bytes(FULL_SIZE, "bf16", [1] * steps), []
     for way in sampler.ways(steps):
         measured = told(plan, way, steps)[0]
-        passes = measured["passes"]
         whole, small = (
-            preview_costs.bus_bytes(FULL_SIZE, precision, passes) / 1e9
+            preview_costs.bus_bytes(FULL_SIZE, precision, measured["passes"])
             for precision in ("bf16", PRECISION)
         )
-        times = preview_costs.bus_bytes(FULL_SIZE, "bf16", [1] * steps) / 1e9 / whole
-        quicker = preview_costs.quicker(costs, measured["factors"], passes)
-        rows.append(f"| {way.name} | {quicker:.2f} | {whole:.0f} | {small:.0f} | {times:.2f} |")
-    return "\n".join(rows) + "\n"
+        quicker = preview_costs.quicker(costs, measured["factors"], measured["passes"])
+        ways.append([way.name, f"{quicker:.2f}", f"{whole / 1e9:.0f}", f"{small / 1e9:.0f}"])
+        ways[-1].append(f"{plain / whole:.2f}")
+    lines = [
+        f"## {row.title} at {row.native_px} px, counted on its shapes\n",
+        *markdown_table(SIZES_HEAD, sizes),
+        f"\nWith the sizes and rests that the first batch of {plan.model} had in {steps} steps:\n",
+        *markdown_table(WAYS_HEAD.format(precision=PRECISION), ways),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _machine(known: dict) -> str:

@@ -29,17 +29,16 @@ from blockskip.core.paths import adapter_file
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
 from blockskip.lab.measuring.model_session import ModelSession
+from blockskip.lab.measuring.sheets import cut, strip
 from blockskip.lab.previews.distil import captions
+from blockskip.lab.previews.ways import EXACT, Way, slug, ways
 from blockskip.runs.demo_judge import load_judge
 from blockskip.runs.image_session import kept_lora
 from blockskip.runs.run import Run
 from blockskip.sampling import dynamic_patches, patch_adapters
-from blockskip.sampling.dynamic_patches import Schedule
 from blockskip.sampling.key_steps import KeySteps, choose, losses
 from blockskip.sampling.sample import TOGETHER
 from blockskip.training.lora import restore
-
-HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,81 +53,6 @@ class Plan:
     prompts: int = 64
     steps: tuple[int, ...] = (50, 12)
     budget_gib: float = 8.0
-
-
-@dataclass(frozen=True)
-class Way:
-    """How pictures are sampled. kind: what of it is in a plot. patches: when they are larger. first,
-    magnitude: thresholds of the library's FirstBlockCache and MagCache, 0: none. keys: how many steps are
-    computed, chosen beforehand; 0: all. carried: whether what larger patches miss is carried on."""
-
-    name: str
-    kind: str
-    patches: Schedule | None = None
-    first: float = 0.0
-    magnitude: float = 0.0
-    keys: int = 0
-    carried: bool = True
-
-    @property
-    def largest(self) -> int:
-        """The largest patches that it may have."""
-        return max(self.patches.taus) if self.patches else 1
-
-
-EXACT = Way("exact", "exact")
-CACHE, MAGNITUDE, BOTH = "FirstBlockCache", "MagCache", "patches and cache"
-KEYS = "key steps"
-BY_TAU, ALONE = "by τ and ρ", "nothing carried on"
-
-
-def ways(steps: int, patches: bool) -> list[Way]:
-    """What is measured with so many steps. patches: whether there are adapters."""
-    found = [Way(f"FirstBlockCache {x:g}", CACHE, first=x) for x in (0.05, 0.1, 0.2, 0.3)]
-    found += [Way(f"MagCache {x:g}", MAGNITUDE, magnitude=x) for x in (0.06, 0.12)]
-    keys = (19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6)
-    found += [key_way(num) for num in keys if num < steps]
-    if not patches:
-        return found
-    for factor in (2, 4):
-        for hold in holds(steps):
-            name = f"all {factor}p"
-            found.append(Way(f"{name}, hold {hold}", name, all_of(factor, hold)))
-        alone = f"all {factor}p, nothing carried on"
-        found.append(Way(alone, ALONE, all_of(factor, steps), carried=False))
-    low, usual, high = taus(steps)
-    for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
-        found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, Schedule({4: tau, 2: tau}, rho)))
-    return found + together(steps)
-
-
-def key_way(num: int) -> Way:
-    """So many steps computed, chosen beforehand."""
-    return Way(f"{num} key steps", KEYS, keys=num)
-
-
-def holds(steps: int) -> tuple[int, int, int]:
-    """What is tried of a schedule's `hold` with so many steps."""
-    return HOLDS if steps > 20 else SHORT_HOLDS
-
-
-def taus(steps: int) -> tuple[float, float, float]:
-    """Thresholds that are tried. Over few long steps, differences of velocities are smaller."""
-    return (0.5e-3, 1e-3, 2e-3) if steps > 20 else (0.5e-4, 1e-4, 2e-4)
-
-
-def all_of(factor: int, hold: int) -> Schedule:
-    """One that is as coarse as it may be."""
-    return Schedule({factor: float("inf")}, hold=hold)
-
-
-def together(steps: int) -> list[Way]:
-    """Larger patches with a step cache."""
-    _, some, many = holds(steps)
-    return [
-        Way(f"all {factor}p, hold {hold}, cache {x:g}", BOTH, all_of(factor, hold), first=x)
-        for factor, hold, x in ((2, some, 0.1), (4, some, 0.1), (4, some, 0.2), (4, many, 0.2))
-    ]
 
 
 class Forgetful(dynamic_patches.Dynamic):
@@ -346,27 +270,14 @@ def _measured(sampler: Sampler, way: Way, rows: range, steps: int, folder: Path)
         with FlopCounterMode(display=False) as counter:
             sampler.go(way, rows, steps)
         found["flops"] = counter.get_total_flops()
-    strip = Image.new("RGB", (images[0].width * len(images), images[0].height))
-    for k, image in enumerate(images):
-        strip.paste(image, (image.width * k, 0))
-    strip.save(folder / f"{slug(way)}.png")
+    strip(images).save(folder / f"{slug(way)}.png")
     return found
-
-
-def slug(way: Way) -> str:
-    """A way's name as a file's."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in way.name)
 
 
 def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
     """What a way made, in the prompts' order."""
-    found = []
-    for folder in whole(plan, steps):
-        with Image.open(folder / f"{slug(way)}.png") as strip:
-            side = strip.height
-            cuts = range(0, strip.width, side)
-            found += [strip.crop((left, 0, left + side, side)) for left in cuts]
-    return found
+    paths = [folder / f"{slug(way)}.png" for folder in whole(plan, steps)]
+    return [image for path in paths for image in cut(path)]
 
 
 def told(plan: Plan, way: Way, steps: int) -> list[dict]:

@@ -37,11 +37,11 @@ from torch import nn
 from blockskip.core import presets
 from blockskip.core.errors import BadInput, WrongState
 from blockskip.data.photos import find_photos
-from blockskip.lab.ablation.ablate import append, lines
 from blockskip.lab.ablation.cell import save_photos
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.evaluation.demo_judge import PLACES
 from blockskip.lab.evaluation.embedders import DINO, Dino
+from blockskip.lab.measuring.json_lines import append, lines
 from blockskip.lab.selection.text_masking import text_hidden
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs.image_session import ImageSession

@@ -1,17 +1,17 @@
-"""What the probes of selection.py measured → the spans of every ratio, a preset's row, plots."""
+"""What the probes of probe.py measured → the spans of every ratio, a preset's row, plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-import torch
+import numpy as np
 
 from blockskip.core import presets
 from blockskip.core.errors import WrongState, command
-from blockskip.lab.ablation.ablate import lines
-from blockskip.lab.evaluation.demo_judge import bootstrap
 from blockskip.lab.measuring import plots
+from blockskip.lab.measuring.confidence import bootstrap
+from blockskip.lab.measuring.json_lines import lines
 from blockskip.lab.selection.probe import (
     PROBES,
     Plan,
@@ -81,7 +81,7 @@ def _told(whole: Mapping[str, dict], probe: str, names: Sequence[str], num_block
     distance = {name: mean(of(pet)[name] for pet in whole) for name in names}
     return {
         "distance": {name: round(value, 4) for name, value in distance.items()},
-        "distance_95": {name: bootstrap(torch.tensor(values)) for name, values in every.items()},
+        "distance_95": {name: bootstrap(np.float32(values)) for name, values in every.items()},
         "spans": spans(distance),
         "by_subject": {pet: spans(of(pet)) for pet in sorted(whole)},
     }

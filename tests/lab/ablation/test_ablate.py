@@ -20,6 +20,7 @@ from blockskip.lab.demo_world.judge_data import judge_pool
 from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, HELD_OUT_SUBJECTS
 from blockskip.lab.demo_world.world import Pet, Scene
+from blockskip.lab.measuring.json_lines import lines
 from blockskip.runs.demo_judge import load_judge
 
 ALL = {row.key: row for table in variants.tables().values() for row in table.rows}
@@ -154,13 +155,13 @@ def test_stopped_in_the_middle_of_a_line_it_goes_on_and_makes_nothing_twice(tmp_
     )
     path, begun = tmp_path / "cells.jsonl", ablate.ablate(plan)
     first = next(begun)
-    assert first["row"] == "untrained" and ablate.lines(path) == [first]
+    assert first["row"] == "untrained" and lines(path) == [first]
     with pytest.raises(UserError, match="Another process"):
         next(ablate.ablate(plan))
     begun.close()
     path.write_bytes(path.read_bytes() + b'{"row": "none-50", "subj')
     (second,) = list(ablate.ablate(plan))
-    assert ablate.lines(path) == [first, second]
+    assert lines(path) == [first, second]
     assert second["row"] == "none-50" and second["peak_bytes"] > 0 and -1 <= second["identity"] <= 1
     assert list(ablate.ablate(plan)) == []
     changed = dataclasses.replace(plan, keys=("none-50",), steps=1)

@@ -8,13 +8,14 @@ from PIL import Image
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
-from blockskip.lab.ablation import ablate, statistics
 from blockskip.lab.ablation import report as ablation_report
+from blockskip.lab.ablation import statistics
 from blockskip.lab.ablation.statistics import Finding, by_row, difference, verdict
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.ablation.variants import tables
 from blockskip.lab.bench import report as bench_report
-from blockskip.lab.evaluation.demo_judge import contact_sheet
+from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.sheets import contact_sheet
 
 PETS = [one.key for one in subjects(6)]
 # how likely each row is made to be, beside how hard the pet is
@@ -85,8 +86,8 @@ def test_the_page_is_written_from_whatever_is_there(tmp_path):
     with pytest.raises(UserError, match="no cells"):
         ablation_report.write([tmp_path], tmp_path / "out")
     for line in [*made(pets=PETS[:2]), {**made(("lora",))[0], "steps": 2, "identity": -1.0}]:
-        ablate.append(tmp_path / "cells.jsonl", line)
-    ablate.append(
+        append(tmp_path / "cells.jsonl", line)
+    append(
         tmp_path / "cells.jsonl",
         {"row": "lr-5", "subject": "pink-rabbit", "seed": 0, "steps": 300, "failed": "astray"},
     )
@@ -115,7 +116,7 @@ def test_pictures_of_one_pet_are_shown_where_they_were_kept(tmp_path):
     (tmp_path / "pictures").mkdir()
     for name in (f"lora {PETS[0]}-0 300", f"lora {PETS[1]}-0 300", f"dynamic {PETS[0]}-1 300"):
         Image.new("RGB", (4 * 64, 64), "red").save(tmp_path / "pictures" / f"{name}.png")
-    ablate.append(tmp_path / "cells.jsonl", made(("lora",), PETS[:1])[0])
+    append(tmp_path / "cells.jsonl", made(("lora",), PETS[:1])[0])
     written = ablation_report.write([tmp_path], tmp_path / "out")
     assert written[-1].suffix == ".webp" and "What that looks like" in written[-2].read_text(
         "utf-8"
@@ -128,7 +129,7 @@ def test_seconds_are_those_of_the_run_for_costs_in_tables_that_it_has_whole(tmp_
     rows = [row.key for row in tables()["A"].rows]
     for name, seconds in (("cells", 0.5), ("costs", 0.0625)):
         for line in made(rows, PETS[:1]):
-            ablate.append(tmp_path / name / "cells.jsonl", line | {"seconds_per_draw": seconds})
+            append(tmp_path / name / "cells.jsonl", line | {"seconds_per_draw": seconds})
     files.write_json(tmp_path / "costs" / "machine.json", bench_report.machine())
     ablation_report.write([tmp_path / "cells"], tmp_path / "out", tmp_path / "costs")
     page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from blockskip.core import presets
@@ -15,6 +14,7 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, demo_photos
 from blockskip.lab.demo_world.world import Pet, random_scene
 from blockskip.lab.evaluation import demo_judge
+from blockskip.lab.measuring.sheets import CELL_PX
 from blockskip.runs.run import Run
 
 SUBJECT = DEMO_SUBJECTS[0]
@@ -63,7 +63,7 @@ def test_a_perfect_model_gets_perfect_marks(run, monkeypatch):
     assert report["beach"]["place_obeyed"] == report["snow"]["place_obeyed"] == 1.0
     low, high = report["tuned"]["identity_95"]
     assert low <= report["tuned"]["identity"] <= high and report["step"] == 300
-    assert Image.open(report["sheet"]).width > 4 * demo_judge.CELL_PX
+    assert Image.open(report["sheet"]).width > 4 * CELL_PX
 
 
 def test_a_run_on_another_model_is_refused(run):
@@ -72,14 +72,6 @@ def test_a_run_on_another_model_is_refused(run):
     run.write_info(info)
     with pytest.raises(UserError, match="flux-dev"):
         demo_judge.evaluate_run(run)
-
-
-def test_bootstrap_holds_the_mean_and_repeats():
-    values = torch.tensor([0.9, 0.8, 0.95, 0.7])
-    low, high = demo_judge.bootstrap(values)
-    assert 0.7 <= low < float(values.mean()) < high <= 0.95
-    assert demo_judge.bootstrap(values) == [low, high]
-    assert demo_judge.bootstrap(torch.full((8,), 0.5)) == [0.5, 0.5]
 
 
 def test_obedience_counts_only_what_is_named_and_finds_disobedience():

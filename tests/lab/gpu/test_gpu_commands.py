@@ -78,9 +78,8 @@ def test_the_whole_process_is_what_the_driver_says(monkeypatch):
     from blockskip.lab.gpu.stages import Driver
 
     driver = Driver()
-    driver._over.set()  # one look a call
-    driver._look()
-    driver._look()
+    driver.look()
+    driver.look()
     assert driver.ours_gib == 5.0
 
 
@@ -121,9 +120,14 @@ def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
 
 
 def test_without_a_card_only_a_dry_run_and_arithmetic_are_possible(tmp_path):
-    asked = ["lab", "bench", "--work", str(tmp_path), "--device", "cpu", "--gpu"]
-    refused = CliRunner().invoke(app, [*asked, "caps"])
-    assert isinstance(refused.exception, UserError) or "no graphics card" in refused.output
+    work = ["--work", str(tmp_path), "--device", "cpu"]
+    for asked in (
+        ["gpu", "caps", *work],
+        ["bench", *work, "--gpu", "caps"],
+        ["bench", "--gpu=caps", *work],
+    ):
+        refused = CliRunner().invoke(app, ["lab", *asked])
+        assert isinstance(refused.exception, UserError) or "no graphics card" in refused.output
     with pytest.raises(UserError, match="no “kaps”"):
         commands.visit("kaps", Visit(work=tmp_path), print)
     assert list(LINES)[:5] == ["smoke", "caps", "speed", "overlap", "quant"]

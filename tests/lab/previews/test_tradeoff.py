@@ -15,8 +15,21 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import PRESETS
 from blockskip.lab.measuring import pages, plots
 from blockskip.lab.previews import calibrate, tradeoff
-from blockskip.lab.previews import report as frontier_report
-from blockskip.lab.previews.tradeoff import CACHE, EXACT, MAGNITUDE, Plan, Way, ways
+from blockskip.lab.previews import report as tradeoff_report
+from blockskip.lab.previews.tradeoff import Plan
+from blockskip.lab.previews.ways import (
+    ALONE,
+    BOTH,
+    BY_TAU,
+    CACHE,
+    EXACT,
+    KEYS,
+    MAGNITUDE,
+    Way,
+    key_way,
+    slug,
+    ways,
+)
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.sampling import dynamic_patches, patch_adapters
 
@@ -24,11 +37,9 @@ STEPS = 6
 WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
-    tradeoff.key_way(2),
+    key_way(2),
     Way("all 4p", "all 4p", dynamic_patches.Schedule({4: float("inf")}, hold=2)),
-    Way(
-        "alone", tradeoff.ALONE, dynamic_patches.Schedule({4: float("inf")}, hold=6), carried=False
-    ),
+    Way("alone", ALONE, dynamic_patches.Schedule({4: float("inf")}, hold=6), carried=False),
 ]
 
 
@@ -52,7 +63,7 @@ def measured(tmp_path_factory):
 
 def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     plan, sampler = measured
-    exact, rests, _, keys, patches, alone = frontier_report.lines(plan, sampler, STEPS)
+    exact, rests, _, keys, patches, alone = tradeoff_report.lines(plan, sampler, STEPS)
     assert exact["pixels_off"] == 0 and exact["quicker_flops"] == 1 and exact["difference"] == 0
     assert exact["quicker_seconds"] == 1
     assert rests["quicker_flops"] > 3 and rests["pixels_off"] > 1
@@ -77,12 +88,12 @@ def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
 def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     plan, sampler = measured
     out = tmp_path / "out"
-    written = frontier_report.write(plan, sampler, out)
+    written = tradeoff_report.write(plan, sampler, out)
     assert all(path.exists() for path in written)
     page = (out / "previews.md").read_text(encoding="utf-8")
     assert all(way.name in page for way in (EXACT, *WAYS)) and "times fewer" in page
     files.write_text(out / "previews.md", "# Found\n\nWords.\n" + page[page.index("<!--") :])
-    frontier_report.write(plan, sampler, out)
+    tradeoff_report.write(plan, sampler, out)
     again = (out / "previews.md").read_text(encoding="utf-8")
     assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARK) == 1
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
@@ -90,8 +101,8 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
 
 def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch):
     plan, _ = measured
-    both = Way("patches too", tradeoff.BOTH, dynamic_patches.Schedule({4: 1.5}, 0.25, 2), first=0.1)
-    every = [EXACT, *calibrate.LIMITS.values(), tradeoff.key_way(2), both]
+    both = Way("patches too", BOTH, dynamic_patches.Schedule({4: 1.5}, 0.25, 2), first=0.1)
+    every = [EXACT, *calibrate.LIMITS.values(), key_way(2), both]
     monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
     adapters = plan.adapters.with_name("calibrated.safetensors")
     adapters.write_bytes(plan.adapters.read_bytes())
@@ -101,15 +112,15 @@ def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch)
     told = {
         "step cache, fast": (1.0, 1.5, CACHE),
         "step cache, fastest": (3.0, 2.0, CACHE),
-        "2 key steps": (0.9, 1.6, tradeoff.KEYS),
-        "patches too": (2.9, 2.1, tradeoff.BOTH),
+        "2 key steps": (0.9, 1.6, KEYS),
+        "patches too": (2.9, 2.1, BOTH),
     }
     lines = [
         {"way": name, "pixels_off": off, "quicker_seconds": q, "quicker_flops": q, "kind": kind}
         for name, (off, q, kind) in told.items()
     ]
     monkeypatch.setattr(calibrate, "measure", lambda *_: None)
-    monkeypatch.setattr(calibrate.frontier_report, "lines", lambda *_: lines)
+    monkeypatch.setattr(calibrate.tradeoff_report, "lines", lambda *_: lines)
     monkeypatch.setattr(dynamic_patches, "adapter_file", lambda model: plan.adapters)
     before = load_file(plan.adapters)
     found = calibrate.calibrate(plan, lambda line: None)
@@ -137,7 +148,7 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     plan, sampler = measured
     settings = choose_settings(model="demo", class_name="cat")
     run = SimpleNamespace(name="a run", settings=lambda: settings, fingerprint=lambda: "its mark")
-    photos = frontier_report.pictures(plan, EXACT, STEPS)
+    photos = tradeoff_report.pictures(plan, EXACT, STEPS)
     monkeypatch.setattr(tradeoff, "read_judged", lambda run: (None, photos))
     monkeypatch.setattr(tradeoff, "kept_lora", lambda run: learnt)
     learnt: dict = {}
@@ -147,7 +158,7 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     assert tuned.prompts == [settings.subject_caption, f"{settings.subject_caption} on the beach"]
     monkeypatch.setattr(tradeoff, "ways", lambda steps, patches: WAYS[:1])
     tradeoff.measure(plan, tuned, lambda line: None)
-    before = frontier_report.lines(plan, tuned, STEPS)[0]
+    before = tradeoff_report.lines(plan, tuned, STEPS)[0]
     assert tuned.measured_on() != sampler.measured_on()
     with torch.no_grad():
         for name, tensor in learnt.items():
@@ -156,9 +167,9 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
         tradeoff.measure(plan, tuned, lambda line: None)  # it has learnt more since
     plan = replace(plan, work=tmp_path / "again")
     tradeoff.measure(plan, tuned, lambda line: None)
-    after = frontier_report.lines(plan, tuned, STEPS)[0]
+    after = tradeoff_report.lines(plan, tuned, STEPS)[0]
     assert before["judged"] != after["judged"]  # the LoRA is at work, and photos are what counts
-    frontier_report.write(plan, tuned, tmp_path)
+    tradeoff_report.write(plan, tuned, tmp_path)
     page = (tmp_path / "previews-of-a-pet.md").read_text(encoding="utf-8")
     assert "| likeness |" in page and "FLUX" not in page
 
@@ -186,16 +197,8 @@ def test_no_more_key_steps_than_steps_are_tried():
 def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
         found = ways(steps, True)
-        assert len({tradeoff.slug(way) for way in found}) == len(found)
-        kinds = {
-            CACHE,
-            MAGNITUDE,
-            tradeoff.KEYS,
-            "all 2p",
-            "all 4p",
-            tradeoff.BY_TAU,
-            tradeoff.BOTH,
-        }
-        assert {way.kind for way in found} == kinds | {tradeoff.ALONE}
+        assert len({slug(way) for way in found}) == len(found)
+        kinds = {CACHE, MAGNITUDE, KEYS, "all 2p", "all 4p", BY_TAU, BOTH}
+        assert {way.kind for way in found} == kinds | {ALONE}
         assert len(kinds) + 1 <= len(plots.COLOURS), "each has a curve"
         assert all(way.largest == 1 for way in ways(steps, False))

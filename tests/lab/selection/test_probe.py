@@ -11,7 +11,7 @@ from helpers.tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.lab.ablation.ablate import append, lines
+from blockskip.lab.measuring.json_lines import append, lines
 from blockskip.lab.selection import probe as selection
 from blockskip.lab.selection import report as selection_report
 from blockskip.lab.selection.probe import Plan
@@ -69,7 +69,7 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     assert selection.probe(plan, print)
     found = lines(plan.work / "probe.jsonl")
     assert [(line["probe"], line["span"]) for line in found] == [
-        *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18")),
+        *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18"))
     ]
     assert all(0 <= line["distance"] <= 2 for line in found)
     assert min(found[1]["distance"], found[3]["distance"]) > 0, "without all of it: another picture"

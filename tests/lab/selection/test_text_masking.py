@@ -203,12 +203,7 @@ class ZImageByHand:
     """Of 9 image tokens, padded to 32, none sees a key after the 32nd."""
 
     def __call__(
-        self,
-        attn,
-        hidden_states,
-        encoder_hidden_states=None,
-        attention_mask=None,
-        freqs_cis=None,
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, freqs_cis=None
     ):
         q, k, v = heads(attn, hidden_states, OWN)
         q, k = turned(q, freqs_cis), turned(k, freqs_cis)

@@ -1,0 +1,45 @@
+"""Measurements as lines of JSON: whatever was measured stays when a job is stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+log = logging.getLogger(__name__)
+
+
+def lines(path: Path) -> list[dict]:
+    """All whole lines of a file, or the list in one that ends in .json; a line that was cut off
+    in the middle is left out."""
+    if not path.exists():
+        return []
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            log.warning("%s: a line that was cut off is left out", path.name)
+    return found
+
+
+def append(path: Path, line: dict) -> None:
+    """Add a line, safely on the disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        if file.tell() and not _ends_whole(file):
+            file.write(b"\n")
+        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    whole = file.read(1) == b"\n"
+    file.seek(0, os.SEEK_END)
+    return whole
