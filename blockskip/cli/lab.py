@@ -21,6 +21,7 @@ from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
 from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.memory.planning import planner
+from blockskip.memory.planning.preset_settings import parse_span
 from blockskip.memory.planning.requirements import WEIGHT_BYTES, Choice
 from blockskip.runs.run import find_run
 
@@ -201,7 +202,7 @@ def simulate(
             raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
         choice = planner.choice_of(planner.make_plan(model=model, budget_gib=budget).settings)
     else:
-        front, back = planner.parse_span(presets.model_row(model), skip)
+        front, back = parse_span(presets.model_row(model), skip)
         choice = Choice(
             model=model,
             front=front,

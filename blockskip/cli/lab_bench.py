@@ -14,7 +14,7 @@ from blockskip.cli.lab_evidence import aside, words
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, command
 from blockskip.core.output import Json, say
-from blockskip.memory.planning import planner
+from blockskip.memory.planning.preset_settings import parse_span
 
 
 def bench(
@@ -58,7 +58,7 @@ def bench(
         rungs=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
         side_px=side,
         text_tokens=text,
-        skip=planner.parse_span(presets.model_row("flux-dev"), skip),
+        skip=parse_span(presets.model_row("flux-dev"), skip),
         draws=draws,
         baseline_draws=baseline_draws,
         rounds=rounds,

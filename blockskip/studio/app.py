@@ -72,12 +72,7 @@ def main(
     page, url = launch(free_port(port or USUAL_PORT), data)
     log.info(strings.OPEN_AT, strings.APP, url)
     try:
-        if window and _show_window(url):
-            return 0
-        if browser:
-            webbrowser.open(url)
-        while True:  # in naps, so that Ctrl-C is heard on Windows too
-            time.sleep(1)
+        _show_until_closed(url, browser, window)
     except KeyboardInterrupt:
         log.info(strings.CLOSED)
     finally:
@@ -85,6 +80,16 @@ def main(
         with contextlib.redirect_stdout(None):
             page.close()
     return 0
+
+
+def _show_until_closed(url: str, browser: bool, window: bool) -> None:
+    """Show the page; come back when its window is closed. Raises KeyboardInterrupt at Ctrl-C."""
+    if window and _show_window(url):
+        return
+    if browser:
+        webbrowser.open(url)
+    while True:  # in naps, so that Ctrl-C is heard on Windows too
+        time.sleep(1)
 
 
 def _show_window(url: str) -> bool:
@@ -142,9 +147,8 @@ def launch(port: int, data: Path) -> tuple[object, str]:
             **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
-    url = f"http://{HOST}:{port}/"
-    files.write_json(data / "studio.json", {"url": url})
-    return blocks, url
+    files.write_json(data / "studio.json", {"url": f"http://{HOST}:{port}/"})
+    return blocks, f"http://{HOST}:{port}/"
 
 
 def running_url(data: Path) -> str:

@@ -200,35 +200,7 @@ def _results() -> Widgets:
     with gr.Column(visible=False, elem_id="results") as column:
         with gr.Column(elem_classes="card"):
             ui = {"hero": html(elem_id="hero", js="presses")}
-            with gr.Row(elem_id="export"):
-                ui["format"] = gr.Dropdown(
-                    [(words, name) for name, words in strings.FORMATS.items()],
-                    value="comfyui",
-                    label=strings.FORMAT,
-                    elem_id="format",
-                    filterable=False,
-                    interactive=True,
-                    min_width=190,
-                    scale=0,
-                )
-                ui["lora"] = gr.DownloadButton(
-                    strings.DOWNLOAD,
-                    variant="primary",
-                    size="md",
-                    elem_id="lora",
-                    scale=0,
-                    min_width=190,
-                )
-                ui["make"] = _button("make", strings.MAKE, "primary")
-                ui["to_comfyui"] = _button("to_comfyui", strings.TO_COMFYUI)
-                ui["workflow"] = gr.DownloadButton(
-                    strings.DOWNLOAD_WORKFLOW,
-                    size="md",
-                    visible=False,
-                    elem_id="workflow",
-                    scale=0,
-                    min_width=170,
-                )
+            ui |= _files()
             ui["card"] = html(elem_id="model_card", js="keep")
         with gr.Column(elem_classes="card"):
             ui["compare"] = html(elem_id="compare", js="compare")
@@ -237,6 +209,41 @@ def _results() -> Widgets:
         with gr.Column(elem_classes="card"):
             ui |= _go_on()
     return {"results": column, **ui}
+
+
+def _files() -> Widgets:
+    """The LoRA in a format, a copy for ComfyUI, a workflow."""
+    with gr.Row(elem_id="export"):
+        return {
+            "format": gr.Dropdown(
+                [(words, name) for name, words in strings.FORMATS.items()],
+                value="comfyui",
+                label=strings.FORMAT,
+                elem_id="format",
+                filterable=False,
+                interactive=True,
+                min_width=190,
+                scale=0,
+            ),
+            "lora": gr.DownloadButton(
+                strings.DOWNLOAD,
+                variant="primary",
+                size="md",
+                elem_id="lora",
+                scale=0,
+                min_width=190,
+            ),
+            "make": _button("make", strings.MAKE, "primary"),
+            "to_comfyui": _button("to_comfyui", strings.TO_COMFYUI),
+            "workflow": gr.DownloadButton(
+                strings.DOWNLOAD_WORKFLOW,
+                size="md",
+                visible=False,
+                elem_id="workflow",
+                scale=0,
+                min_width=170,
+            ),
+        }
 
 
 def _own_pictures() -> Widgets:

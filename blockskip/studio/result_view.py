@@ -59,18 +59,14 @@ def compare(
     steps: those whose LoRA can be had. kept: the one that is downloaded. likeness: see
     lab.likeness, None while it is not known.
     """
-    prompts = list(dict.fromkeys(preview_prompts(settings)))
     everything = preview_prompts(settings)
+    prompts = list(dict.fromkeys(everything))
     shown = [s for s in steps if (s, 0) in story.images]
     if not shown or (0, 0) not in story.images:
         return ""
+    first = [everything.index(prompt) for prompt in prompts]
     images = {
-        step: [
-            picture_urls(story, step, everything.index(prompt))[1]
-            if (step, everything.index(prompt)) in story.images
-            else ""
-            for prompt in prompts
-        ]
+        step: [picture_urls(story, step, i)[1] if (step, i) in story.images else "" for i in first]
         for step in (0, *shown)
     }
     start = kept if kept in shown else shown[-1]

@@ -110,19 +110,36 @@ def _result_parts(
     if judged is None:
         result_actions.measure(run)
     result_actions.go_on_painting(run)
-    lora = _download(run, result_actions.file_of(run, format, step, last))
-    making, wrong = (
-        result_actions.making(run, format, step),
-        result_actions.problem(run, format, step),
-    )
+    wrong, names = result_actions.problem(run, format, step), result_actions.lora_names(run)
     said = f"{wrong.title} {wrong.remedy}" if wrong else result_actions.said(run)
-    workflow = None if row.demo else _workflow(run)
-    words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
-    names = result_actions.lora_names(run)
-    known = result_actions.comfyui_known() and not row.demo and names.IN_COMFYUI
     return {
         "results": {"visible": True},
         "hero": {"value": result_view.hero(story, settings, name, row, names.IN_COMFYUI, said)},
+        **_file_parts(run, row, format, step, last),
+        "card": {
+            "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
+        },
+        "compare": {
+            "value": result_view.compare(story, settings, step, _steps(run, story), judged)
+        },
+        "prompt": {"value": settings.subject_caption},
+        "paint": {"interactive": run_state.running() is None},
+        "paint_seed": {"value": None},
+        "pictures": {"value": result_view.own_pictures(image_requests.list(run), run.name)},
+        "more": {"value": settings.steps + max(10, settings.steps // 2)},
+    }
+
+
+def _file_parts(
+    run: Run, row: presets.ModelRow, format: str, step: int, last: int
+) -> dict[str, dict]:
+    """The buttons about the LoRA's file and its workflow."""
+    lora = _download(run, result_actions.file_of(run, format, step, last))
+    making, names = result_actions.making(run, format, step), result_actions.lora_names(run)
+    known = result_actions.comfyui_known() and not row.demo and names.IN_COMFYUI
+    workflow = None if row.demo else _workflow(run)
+    words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
+    return {
         "format": {
             "value": format,
             "choices": [(strings.FORMATS[one], one) for one in names.FORMATS],
@@ -135,17 +152,6 @@ def _result_parts(
         },
         "to_comfyui": {"visible": known and format == "comfyui" and lora is not None},
         "workflow": {"visible": workflow is not None, "value": workflow},
-        "card": {
-            "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
-        },
-        "compare": {
-            "value": result_view.compare(story, settings, step, _steps(run, story), judged)
-        },
-        "prompt": {"value": settings.subject_caption},
-        "paint": {"interactive": run_state.running() is None},
-        "paint_seed": {"value": None},
-        "pictures": {"value": result_view.own_pictures(image_requests.list(run), run.name)},
-        "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
 
 

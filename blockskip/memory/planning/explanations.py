@@ -11,8 +11,9 @@ from dataclasses import replace
 from blockskip.core.presets import ModelRow, key_steps, preview_threshold, quality_table
 from blockskip.core.units import GIB
 from blockskip.memory.planning.alternatives import Limits, better, better_ways, unskipped
+from blockskip.memory.planning.model_stats import work
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import Choice, middle_bytes, waiting_bytes, work
+from blockskip.memory.planning.requirements import Choice, middle_bytes, waiting_bytes
 from blockskip.memory.planning.search import Fit, Wish, crops, expected_likeness
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from blockskip.core.presets import byte_table
+from blockskip.core.presets import ModelRow, byte_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,3 +122,10 @@ def standing_in(model: str, data: dict) -> Iterator[None]:
         yield
     finally:
         del _instead[model]
+
+
+def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
+    """Arithmetic of one draw in any block, in multiply-adds: linears and attention."""
+    own = numbers(row.name)
+    count = (side_px // own.pixels_a_token) ** 2 + text_tokens
+    return count * (own.multiply_adds + 2.0 * count * row.width)

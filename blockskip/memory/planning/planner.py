@@ -11,15 +11,13 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-import psutil
-
-from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
-from blockskip.core.presets import ModelRow, model_row, preview_threshold, rungs, training_preset
+from blockskip.core.presets import ModelRow, model_row, preview_threshold, training_preset
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
 from blockskip.memory.planning import alternatives, explanations
+from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import refusal
 from blockskip.memory.planning.requirements import Choice, Need, stage_needs
@@ -28,7 +26,6 @@ from blockskip.memory.planning.small_models import check_budget, step_need
 from blockskip.memory.planning.wording import ENGLISH
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
-_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
 
 
 @dataclass(frozen=True)
@@ -149,52 +146,16 @@ def make_plan(
     said = {key: value for key, value in overrides.items() if value is not None}
     if said.get("precision") == _TYPES[row.dtype]:
         said["precision"] = "full"
-    fixed = _span(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
-    settings = _settings(
-        row,
-        said,
-        dict(
-            trigger=trigger,
-            class_name=class_name,
-            budget_gib=budget_gib,
-            ram_gib=ram_gib,
-            front=fixed[0],
-            back=fixed[1],
-        ),
-    )
+    span = span_of(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
+    fixed = {"trigger": trigger, "class_name": class_name, "front": span[0], "back": span[1]}
+    fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
+    settings = preset_settings(row, said, fixed)
     if not row.full_size:
         return _small_plan(row, settings)
     free = _free_gib() if free_gib is None else free_gib
-    wish = _wish(row, settings, said, fixed if skip else None)
+    wish = _wish(row, settings, said, span if skip else None)
     wish = dataclasses.replace(wish, disk_gib=disk_gib, free_gib=free, system=system)
     return _full_plan(row, settings, wish)
-
-
-def _settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
-    """Settings with everything unsaid from the presets."""
-    preset = training_preset(row.name)
-    steps = said.get("steps", preset["steps"])
-    fields = {
-        # recorded, since another number of threads rounds differently and a resumed run must not
-        "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
-        "s_min_px": row.s_min_px,
-        "s_max_px": row.s_max_px,
-        "text_tokens": row.text_tokens,
-        "preview_px": row.native_px,
-        "preview_steps": row.preview_steps,
-        "preview_guidance": row.preview_guidance,
-        "steps": steps,
-        "window_steps": max(1, steps // preset["windows"]),
-        **{k: preset[k] for k in _FROM_PRESET},
-        **said,
-    }
-    try:
-        settings = Settings.of(model=row.name, **fixed, **fields)
-    except ValueError as error:
-        raise BadInput(
-            f"That does not work: {error}.", "Change this setting and try again."
-        ) from error
-    return _with_prompts(settings, preset["prompts"])
 
 
 def _free_gib() -> float:
@@ -337,40 +298,3 @@ def _adapters(settings: Settings) -> float:
     path = adapter_file(settings.model)
     wanted = settings.plan.preview_speed == "fastest" and path.exists()
     return float(path.stat().st_size) if wanted else 0.0
-
-
-def _span(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
-    if skip:
-        return parse_span(row, skip)
-    fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
-    return row.span(fitting[-1].ratio)
-
-
-def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
-    """(front, back) of "0.5" or "19,10". Raises UserError for anything else."""
-    try:
-        if "," in skip:
-            front, back = (int(part) for part in skip.split(","))
-        else:
-            return row.span(float(skip))
-    except ValueError:
-        raise BadInput(
-            f"--skip {skip} is not understood.",
-            "Use a ratio (0.5) or blocks at the front and back (19,10).",
-        ) from None
-    if min(front, back) < 0 or front + back >= row.num_blocks:
-        raise BadInput(
-            f"Skipping {front} and {back} blocks leaves none of {row.num_blocks} to train.",
-            f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
-        )
-    return front, back
-
-
-def _with_prompts(settings: Settings, templates: list[str]) -> Settings:
-    if settings.preview_prompts:
-        return settings
-    filled = tuple(
-        text.format(**{"subject": settings.subject_caption, "class": settings.class_name})
-        for text in templates
-    )
-    return settings.changed(preview_prompts=filled)

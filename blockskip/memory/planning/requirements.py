@@ -104,13 +104,6 @@ def waiting_bytes(row: ModelRow, choice: Choice) -> float:
     return model_bytes(row, choice.precision) + 2.0 * numbers(row.name).layers - staying
 
 
-def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
-    """Arithmetic of one draw in any block, in multiply-adds: linears and attention."""
-    own = numbers(row.name)
-    count = (side_px // own.pixels_a_token) ** 2 + text_tokens
-    return count * (own.multiply_adds + 2.0 * count * row.width)
-
-
 def lora_params(row: ModelRow, choice: Choice) -> int:
     """Parameters of the LoRA: rank times (in + out) of every linear it adapts."""
     return sum(_block_lora(row, choice, i) for i in _middle(row, choice))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from blockskip.core.presets import ModelRow
 
+# inputs from which node, its one output, widget values in the node's own order
+Node = tuple[dict[str, str], str, list]
+
 
 def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> dict:
     """A ComfyUI workflow of stock nodes that uses the LoRA, in the form its canvas opens.
@@ -29,8 +32,11 @@ def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> 
             "This LoRA belongs to the studio's small demo model, which ComfyUI cannot load: it "
             "only shows what a workflow looks like. " + note
         )
-    # node: inputs from which node, its one output, widget values in the node's own order
-    table = {
+    return _graph(_nodes(name, lora_file, prompt, side) | {"Note": ({}, "", [note])})
+
+
+def _nodes(name: str, lora_file: str, prompt: str, side: int) -> dict[str, Node]:
+    return {
         "UNETLoader": ({}, "MODEL", [f"{name}.safetensors", "default"]),
         "DualCLIPLoader": (
             {},
@@ -55,12 +61,10 @@ def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> 
         ),
         "VAEDecode": ({"samples": "KSampler", "vae": "VAELoader"}, "IMAGE", []),
         "SaveImage": ({"images": "VAEDecode"}, "", [Path(lora_file).stem]),
-        "Note": ({}, "", [note]),
     }
-    return _graph(table)
 
 
-def _graph(table: dict[str, tuple[dict[str, str], str, list]]) -> dict:
+def _graph(table: dict[str, Node]) -> dict:
     """LiteGraph's JSON of nodes with at most one output each, laid out in columns from left to
     right."""
     ids = {kind: index for index, kind in enumerate(table, start=1)}

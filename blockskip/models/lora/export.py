@@ -15,8 +15,9 @@ reopened it; an older export stays until then.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,25 +88,28 @@ def export_lora(
         header |= adapter_metadata(lora, modules)
     if thumbnail is not None:
         header["modelspec.thumbnail"] = data_uri(thumbnail)
+    _write_checked(
+        out, tensors, header, partial(verify, modules=modules, format=format, names=names)
+    )
+    workflow = _write_workflow(out, format, settings, row)
+    return Exported(out, format, len(tensors), len(modules), out.stat().st_size, workflow)
+
+
+def _write_checked(
+    out: Path, tensors: dict[str, Tensor], header: dict[str, str], check: Callable[..., None]
+) -> None:
+    """Write `out` under another name and let it take its place once `check` has passed."""
     unchecked = out.with_name(f"{out.stem}.unchecked{out.suffix}")
     safetensors_files.save_tensors(unchecked, tensors, header)
     try:
         try:
-            verify(unchecked, modules, format=format, names=names, called=out.name)
+            check(unchecked, called=out.name)
         except UserError:
             files.replace(unchecked, out.with_name(f"{out.name}.bad"))
             raise
         files.replace(unchecked, out)
     except OSError as error:
         raise files.disk_error(out, error) from error
-    return Exported(
-        out,
-        format,
-        len(tensors),
-        len(modules),
-        out.stat().st_size,
-        _write_workflow(out, format, settings, row),
-    )
 
 
 def verify(

@@ -35,9 +35,8 @@ def metadata(
     from safetensors.torch import save
 
     phrase = f"{settings.trigger} {settings.class_name}"
-    rank = str(settings.rank)
-    names = family(row.family).names
-    made = f"BlockSkip Studio {__version__}, {step} steps, rank {rank}, {num_photos} photos"
+    names, size = family(row.family).names, f"rank {settings.rank}, {num_photos} photos"
+    made = f"BlockSkip Studio {__version__}, {step} steps, {size}"
     only = (
         " It fits this studio's small demo model only; no real model can use it."
         if row.demo
@@ -56,6 +55,21 @@ def metadata(
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
         "modelspec.license": row.licence,
         "modelspec.hash_sha256": digest,
+        "sshs_model_hash": digest.removeprefix("0x"),
+    }
+    header |= _kohya_keys(settings, row, num_photos, step, made, output)
+    if format == "kohya":
+        header |= {"ss_network_module": names.KOHYA_MODULE, "ss_v2": "False"}
+    return header
+
+
+def _kohya_keys(
+    settings: Settings, row: ModelRow, num_photos: int, step: int, made: str, output: str
+) -> dict[str, str]:
+    """What sd-scripts writes and model managers look for. made: a sentence about the training."""
+    rank, phrase = str(settings.rank), f"{settings.trigger} {settings.class_name}"
+    names = family(row.family).names
+    return {
         "ss_output_name": output,
         "ss_base_model_version": f"blockskip-{row.name}" if row.demo else names.BASE_MODEL,
         "ss_network_dim": rank,
@@ -64,11 +78,7 @@ def metadata(
         "ss_num_train_images": str(num_photos),
         "ss_training_comment": made,
         "ss_tag_frequency": json.dumps({"photos": {phrase: num_photos}}, ensure_ascii=False),
-        "sshs_model_hash": digest.removeprefix("0x"),
     }
-    if format == "kohya":
-        header |= {"ss_network_module": names.KOHYA_MODULE, "ss_v2": "False"}
-    return header
 
 
 def adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def test_at_50_percent_every_row_skips_half_of_the_blocks(key):
 
 def test_random_splits_differ_between_cells_and_are_not_the_chosen_one():
     splits = [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
-    found = {(s.front, s.back) for s in splits}
+    found = {(s.plan.front, s.plan.back) for s in splits}
     assert len(found) > 5 and rows.SPLITS[50][0] not in found
     assert splits == [ALL["random-50"].change(Settings(), f"pet-{k}") for k in range(40)]
 
@@ -73,7 +73,7 @@ def test_a_window_of_ten_percent_is_the_default_and_of_all_is_the_papers_way():
             made = Cell(row, DEMO_SUBJECTS[0], 0, 300).settings()
             windowed = rows.window(*split, share)(default, "")
             if share == 100:
-                assert made.refresh == "once" and windowed.window_steps == windowed.steps
+                assert made.refresh == "once" and windowed.plan.window_steps == windowed.steps
             else:
                 assert made == windowed
 

@@ -211,7 +211,7 @@ def test_contenders_are_what_the_table_says(tmp_path):
     those = {one.name: one for one in contenders(Plan(work=tmp_path, side_px=512, draws=16))}
     assert list(those) == list(CONTENDERS)
     ours, twice = those["ours"].settings, those["ours-reuse-2"].settings
-    assert (ours.front, ours.back, ours.steps) == (19, 10, 16) and ours.num_draws == 16
+    assert (ours.plan.front, ours.plan.back, ours.steps) == (19, 10, 16) and ours.num_draws == 16
     assert twice.steps == 32 and twice.num_draws == 16
     assert all(not those[n].settings.plan.front for n in those if not n.startswith("ours"))
     with pytest.raises(UserError, match="no contender"):

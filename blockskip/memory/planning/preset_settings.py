@@ -1,0 +1,75 @@
+"""Settings from what the user said and the presets, before anything is planned."""
+
+from __future__ import annotations
+
+import psutil
+
+from blockskip.core.errors import BadInput
+from blockskip.core.presets import ModelRow, rungs, training_preset
+from blockskip.core.settings import Settings
+
+_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
+
+
+def preset_settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
+    """Settings with everything unsaid from the presets."""
+    preset = training_preset(row.name)
+    steps = said.get("steps", preset["steps"])
+    fields = {
+        # recorded, since another number of threads rounds differently and a resumed run must not
+        "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
+        "s_min_px": row.s_min_px,
+        "s_max_px": row.s_max_px,
+        "text_tokens": row.text_tokens,
+        "preview_px": row.native_px,
+        "preview_steps": row.preview_steps,
+        "preview_guidance": row.preview_guidance,
+        "steps": steps,
+        "window_steps": max(1, steps // preset["windows"]),
+        **{k: preset[k] for k in _FROM_PRESET},
+        **said,
+    }
+    try:
+        settings = Settings.of(model=row.name, **fixed, **fields)
+    except ValueError as error:
+        raise BadInput(
+            f"That does not work: {error}.", "Change this setting and try again."
+        ) from error
+    return _with_prompts(settings, preset["prompts"])
+
+
+def span_of(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
+    if skip:
+        return parse_span(row, skip)
+    fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
+    return row.span(fitting[-1].ratio)
+
+
+def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
+    """(front, back) of "0.5" or "19,10". Raises UserError for anything else."""
+    try:
+        if "," in skip:
+            front, back = (int(part) for part in skip.split(","))
+        else:
+            return row.span(float(skip))
+    except ValueError:
+        raise BadInput(
+            f"--skip {skip} is not understood.",
+            "Use a ratio (0.5) or blocks at the front and back (19,10).",
+        ) from None
+    if min(front, back) < 0 or front + back >= row.num_blocks:
+        raise BadInput(
+            f"Skipping {front} and {back} blocks leaves none of {row.num_blocks} to train.",
+            f"{row.name}: skip fewer, for example {','.join(map(str, row.span(0.5)))}.",
+        )
+    return front, back
+
+
+def _with_prompts(settings: Settings, templates: list[str]) -> Settings:
+    if settings.preview_prompts:
+        return settings
+    filled = tuple(
+        text.format(**{"subject": settings.subject_caption, "class": settings.class_name})
+        for text in templates
+    )
+    return settings.changed(preview_prompts=filled)

@@ -1,0 +1,175 @@
+"""The way through the page, photos, pet, model and budget."""
+
+from __future__ import annotations
+
+APP = "BlockSkip Studio"
+TAGLINE = "Teach an image model what your pet looks like."
+
+# the way through
+
+STEPS_NAV = {"photos": "Photos", "budget": "Budget", "train": "Train", "results": "Results"}
+NAV_LABEL = "The way to your LoRA"
+LIST = "Trainings"
+LIST_COUNT = "Trainings ({count})"
+NEW = "New pet"
+
+# photos
+
+PHOTOS_TITLE = "Photos"
+PHOTOS_ABOUT = "4 to 20 photos with only this pet in them. Different places and poses work best."
+PHOTOS_LABEL = "Photos of your pet"
+PHOTOS_DROP = "Drop photos here, or press to choose them"
+PHOTOS_DEMO = "Try it with the demo pet"
+DEMO_NAME = "Momo"
+PHOTOS_CLEAR = "Remove all"
+PHOTOS_EMPTY = "The photos you choose appear here. They stay on this computer."
+PHOTOS_REJECTED = "Left out:"
+PHOTOS_ADDING = "Reading photos: {n} of {total}"
+PHOTOS_COUNT_ONE = "1 photo"
+PHOTOS_COUNT = "{count} photos"
+PHOTOS_MOST = "the most is {most} photos"
+PHOTO_REMOVE = "Remove {name}"
+PHOTO_OPEN = "Open {name}"
+PHOTO_TWICE = "it is already among the photos"
+PHOTO_BOXED = "The pet is marked"
+PHOTO_HINT = "Press a photo to draw a frame around the pet, change its caption, and see what is learnt from it."
+PHOTOS_BOX_ALL = "Mark the pet on every photo"
+PHOTOS_BOX_NONE = "Remove the marks"
+PHOTOS_BOXED_ABOUT = (
+    "The pet is marked on {count} of {total} photos, so close-ups show it and not the grass. "
+    "Please look: press a photo to move its frame."
+)
+PHOTO = {
+    "title": "Photo",
+    "close": "Done",
+    "previous": "Previous",
+    "next": "Next",
+    "box": "Where is the pet?",
+    "box_about": "Draw a frame around it with the mouse or a finger. Keys: arrows move the frame, Shift and "
+    "arrows change its size.",
+    "propose": "Suggest a frame",
+    "no_box": "No frame",
+    "caption": "Caption",
+    "caption_about": "What else is to be seen, in a few words, such as: lying on a sofa. “{automatic}” is "
+    "put before it.",
+    "describe": "Describe it for me",
+    "crops": "What the trainer will see",
+    "crops_again": "Other crops",
+    "much": "seen from afar",
+    "middle": "nearer",
+    "little": "close up",
+    "findings": "Worth knowing",
+}
+CROPS_ABOUT = {
+    "dynamic": "It learns the whole pet first, fur and eyes last.",
+    "reversed": "It learns fur and eyes first, the whole pet last.",
+    "random": "It learns near and far by chance.",
+    "resize": "With this model and budget always the whole photo.",
+    "full": "With this model and budget always the whole photo.",
+}
+DESCRIBING = "Describing the photos …"
+DESCRIBE_ALL = "Describe all photos for me"
+
+# the pet
+
+PET_TITLE = "Your pet"
+PET_KIND = "What is it?"
+PET_KINDS = ("cat", "dog", "rabbit", "bear", "guinea pig", "hamster", "parrot", "horse")
+PET_NAME = "What is its name?"
+PET_NAME_EXAMPLE = "Momo"
+WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
+WORDING_EMPTY = (
+    "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
+)
+WORDING_SAME = "The name must be another word than the kind of animal."
+
+# the model
+
+MODEL_TITLE = "Model to teach"
+MODEL_STATES = {
+    "ready": "Ready",
+    "partial": "Download begun",
+    "missing": "{need:.0f} GB to get",
+    "broken": "Needs a look",
+}
+MODEL_MORE = "More models"
+MODEL_READY = "Ready: {where}"
+MODEL_DEMO = "Comes with the studio. It knows <b>drawn pets only</b>; nothing is downloaded."
+MODEL_NEEDS = "Needs a download of {need:.0f} GB; {free:.0f} GB are free on that drive."
+MODEL_NO_ROOM = (
+    "Needs a download of {need:.0f} GB, but only {free:.0f} GB are free on that drive. "
+    "Free some space, or keep your data on another drive (below)."
+)
+MODEL_FOUND = "Found in ComfyUI: {where}"
+MODEL_USE_FOUND = "Use these files"
+MODEL_FETCH = "Download {need:.0f} GB"
+MODEL_FETCH_MORE = "Go on with the download"
+MODEL_FETCH_STOP = "Pause the download"
+MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
+MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
+MODEL_LICENCE = "Licence: {licence}"
+MODEL_GATED = (
+    "Its makers ask you to accept a licence first. 1. Make a free account at the model hub, "
+    "huggingface.co. 2. Accept the licence on the model’s page. 3. Make an access token of the kind "
+    "“read” there and paste it here. It is tested before anything is downloaded."
+)
+MODEL_TOKEN = "Access token"
+MODEL_TOKEN_TEST = "Test and keep the token"
+MODEL_TOKEN_OTHER = "Use another token"
+MODEL_TOKEN_KEPT = "An access token is kept on this computer."
+MODEL_TOKEN_GOOD = "The token works."
+COMFYUI_FOLDER = "Folder of your ComfyUI"
+COMFYUI_FOLDER_ABOUT = (
+    "If you use ComfyUI, its model files are used as they lie; nothing is copied."
+)
+COMFYUI_USE = "Look there"
+DATA_TITLE = "Where everything is kept"
+DATA_ABOUT = (
+    "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
+    "{caches:.1f} GB can be freed."
+)
+DATA_CLEAN = "Free {caches:.1f} GB"
+DATA_CLEANED = "{freed:.1f} GB freed. What is needed again is made again."
+DATA_MOVE = "Another folder or drive"
+DATA_MOVE_ABOUT = "Used when the studio is started again; nothing is moved."
+DATA_MOVE_DO = "Use this folder"
+DATA_MOVED = "From the next start on, everything is kept in {folder}."
+
+OWN_PHOTOS = (
+    "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them well."
+)
+OWN_PHOTOS_READY = "{title} is here and suits them."
+OWN_PHOTOS_MISSING = "{title} would suit them; choose it above to see what it needs."
+OWN_PHOTOS_USE = "Teach {title}"
+OWN_PHOTOS_ANYWAY = "Train the demo model on my photos anyway"
+MODEL_MISSING = "{title} is not on this computer yet."
+MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teach”."
+
+# the budget
+
+BUDGET_TITLE = "Budget"
+BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
+BUDGET_LABEL = "Graphics memory, GB"
+NO_CARD = "This computer has no NVIDIA card that can be used."
+NO_CARD_REMEDY = (
+    "On the processor alone a model of this size would learn for days. The plan shows what a card of "
+    "the chosen size would do."
+)
+ADVANCED = "Advanced"
+AUTOMATIC = "automatic"
+STEPS = "Training steps"
+STEPS_INFO = "Empty: from the number of photos. More learn the pet better, up to a point."
+SEED = "Seed"
+SEED_INFO = "The same seed, photos and settings repeat a training exactly."
+RANK = "LoRA rank"
+RANK_INFO = "How much it can remember; 16 suits a pet."
+SPEED = "Sample pictures"
+SPEED_INFO = (
+    "Faster ones let most of the model rest where little changes. What is learnt is the same."
+)
+
+TRAIN = "Train"
+TRAIN_STEPS = "Train {steps} steps"
+TRAIN_BUSY = "A training is running"
+TRAIN_BUSY_ABOUT = "One training at a time. You can prepare the next one here."
+TRAIN_BUSY_OPEN = "Watch it"

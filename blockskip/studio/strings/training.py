@@ -1,0 +1,79 @@
+"""A training that runs."""
+
+from __future__ import annotations
+
+from blockskip.core import stages
+
+# a training
+
+PAUSE, RESUME, STOP, LOOK = "Pause", "Resume", "Stop", "Sample now"
+AGAIN = "New training with these photos"
+STATES = {
+    "new": "Not started",
+    "running": "Training",
+    "paused": "Paused",
+    "stopped": "Stopped",
+    "failed": "Stopped by a problem",
+    "crashed": "Cut off",
+    "done": "Done",
+}
+STAGES = {
+    stages.PHOTOS: "Reading the photos",
+    stages.LOAD: "Opening the model",
+    stages.TEXT: "Reading the captions",
+    stages.LATENTS: "Cutting the photos to size",
+    stages.RESIDUALS: "Working out what the skipped blocks would do",
+    stages.TRAIN: "Learning your pet",
+    stages.PREVIEW: "Painting pictures",
+    stages.EXPORT: "Saving and checking the file",
+}
+STAGE_LINE = {
+    stages.PHOTOS: "Photos",
+    stages.LOAD: "Model",
+    stages.TEXT: "Captions",
+    stages.LATENTS: "Crops",
+    stages.TRAIN: "Learning",
+    stages.EXPORT: "File",
+}
+STARTING = "Starting"
+PENDING = {
+    "pause": "Pausing after this step",
+    "stop": "Stopping after this step",
+    "preview": "Painting pictures after this step",
+}
+STEP_OF = "step {n} of {total}"
+LEFT = "about {time} left"
+FACTS = "{kind} · {photos} · {steps} steps · {model} · {budget:g} GB budget · started {started}"
+PAUSED_AT = "Paused at step {step}. The graphics memory is free for other programs; Resume goes on from here."
+STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume goes on from here."
+CRASHED = "The training was cut off before it could say why."
+CRASHED_REMEDY = (
+    "Perhaps the computer was switched off or ran out of memory. Resume goes on from the last "
+    "saved step. Details for a helper are in {log}."
+)
+
+PICTURES_TITLE = "Pictures while training"
+PICTURES_ABOUT = (
+    "The same prompts and seeds before and during training. Press a picture to see it larger."
+)
+PICTURES_PHOTOS = "Your photos"
+PICTURES_BEFORE = "Before"
+PICTURES_STEP = "Step {step}"
+PICTURES_ALT = "{prompt}, {when}"
+
+CHART_VRAM = "Graphics memory"
+CHART_RAM = "RAM"
+CHART_DISK = "Disk"
+CHART_OURS = "this training {now:.1f} GB"
+CHART_CARD = "the whole card {now:.1f} GB"
+CHART_PC = "the whole computer {now:.1f} GB"
+CHART_DISK_RUN = "this training {now:.2f} GB"
+CHART_BUDGET = "budget {budget:g} GB"
+CHART_CARD_ABOUT = "the card has {total:.0f} GB"
+CHART_RAM_ABOUT = "this computer has {total:.0f} GB"
+CHART_DISK_ABOUT = "{free:.0f} GB free"
+CHART_EMPTY = "Appears when training runs"
+LOSS_CHART = "Learning curve"
+LOSS_RAW = "each step"
+LOSS_MEAN = "mean"
+LOSS_ABOUT = "how far off it still is; it jumps about, trust the pictures"
