@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 
 from blockskip.lab.demo_world.export import assemble
+from blockskip.lab.demo_world.latents import CLOSE_PX
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import named_pets
@@ -60,7 +61,7 @@ class Sampler:
         self,
         prompts: Sequence[str],
         seed: int,
-        side_px: int = 64,
+        side_px: int,
         steps: int = 16,
         guidance: float = 3.0,
     ) -> list[Image.Image]:
@@ -90,26 +91,27 @@ def grid(
     return sheet
 
 
-def drawn_examples() -> tuple[list[Image.Image], list[str]]:
+def drawn_examples(side_px: int) -> tuple[list[Image.Image], list[str]]:
     """What the named prompts should look like."""
     rng, pictures, labels = np.random.default_rng(5), [], []
     for name in list(named_pets())[:8]:
         scene = random_scene(rng, accessories=False)
-        pictures.append(Image.fromarray(render(named_pets()[name], scene, 64, 1)))
+        pictures.append(Image.fromarray(render(named_pets()[name], scene, side_px, 1)))
         labels.append(f"drawn: {name}")
     return pictures, labels
 
 
 def write_sheet(work: Path, model: Demo, name: str) -> Path:
-    """``work/sheets/NAME.webp``: 64 px, 32 px, close-ups of three seeds, drawn pictures last."""
-    sampler = Sampler(assemble(work, model), type(model))
-    pictures, labels = sampler.draw(PROMPTS, 0), list(PROMPTS)
-    pictures += sampler.draw(SMALL, 0, side_px=32)
-    labels += [f"32px {prompt}" for prompt in SMALL]
+    """``work/sheets/NAME.webp``: native size, half of it, close-ups of three seeds, drawn pictures
+    last."""
+    sampler, native = Sampler(assemble(work, model), type(model)), model.NATIVE_PX
+    pictures, labels = sampler.draw(PROMPTS, 0, native), list(PROMPTS)
+    pictures += sampler.draw(SMALL, 0, native // 2)
+    labels += [f"{native // 2}px {prompt}" for prompt in SMALL]
     for seed in range(3):
-        pictures += sampler.draw(CLOSE, seed)
+        pictures += sampler.draw(CLOSE, seed, CLOSE_PX)
         labels += list(CLOSE)
-    drawn, names = drawn_examples()
+    drawn, names = drawn_examples(native)
     path = work / "sheets" / f"{name}.webp"
     path.parent.mkdir(exist_ok=True)
     grid(pictures + drawn, labels + names).save(path, quality=88, method=6)
