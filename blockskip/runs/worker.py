@@ -33,7 +33,8 @@ from blockskip.runs.previewer import Previewer
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run, step_of
 from blockskip.sampling.loaded_model import LoadedModel
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.draws import TrainingData
+from blockskip.training.trainer import Trainer
 
 if TYPE_CHECKING:
     pass

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import safetensors_files
 from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.layerwise import beside, layerwise, lists
 from blockskip.memory.placement import replaced, resident
@@ -277,16 +275,3 @@ def _record_modulation(
         )
         stack.callback(handle.remove)
     return kept
-
-
-def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
-    """Write a window in its compute dtype. Raises UserError when the disk is full."""
-    safetensors_files.save_tensors(path, window, {"fingerprint": fingerprint})
-
-
-def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
-    """Rows [start, stop) of every tensor of a stored window; nothing else is read."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_slice(name)[start:stop].to(device) for name in file.keys()}  # noqa: SIM118

@@ -12,46 +12,25 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import files, flow_matching, safetensors_files, stages
-from blockskip.core.errors import BadFile, UserError
+from blockskip.core import flow_matching, stages
+from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
-from blockskip.data.schedule import Draw
 from blockskip.memory.placement import hold, let_go, settle
 from blockskip.memory.streaming import Missing
 from blockskip.models.families.base import Family, Text
 from blockskip.training import optimizer
-from blockskip.training.checkpoint import load_checkpoint, with_prefix
+from blockskip.training.checkpoint import read_checkpoint, save_checkpoint
+from blockskip.training.draws import TrainingData
 from blockskip.training.lora import add_lora, restore, snapshot
-from blockskip.training.residuals import (
-    Alongside,
-    Span,
-    WindowInputs,
-    compute_window,
-    load_rows,
-    save_window,
-)
+from blockskip.training.residuals import Alongside, Span, WindowInputs, compute_window
 from blockskip.training.skipping import Feed, read_by_middle, skipping, velocity
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All draws of a run, encoded.
-
-    latents: x_0 (num_draws, T, C) or (num_draws, C, h, w) on the CPU. text: a row a caption.
-    """
-
-    draws: Sequence[Draw]
-    latents: Tensor
-    text: Text
-    captions: Sequence[int]  # row of `text` for each photo
-    class_caption: int  # row of `text` for the bare class word
+from blockskip.training.windows import WindowStore, load_rows, save_window
 
 
 def micro_step(
@@ -108,7 +87,8 @@ class Trainer:
         stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
     ) -> None:
         self.model, self.family, self.settings, self.data = model, family, settings, data
-        self.device, self.window_dir, self.fingerprint = device, window_dir, fingerprint
+        self.device, self.fingerprint = device, fingerprint
+        self.windows = WindowStore(window_dir, fingerprint)
         self.progress, self.stage = progress, stage
         self.span = self.span_type(settings.plan.front, settings.plan.back)
         self.side_px = settings.plan.side_px
@@ -160,17 +140,10 @@ class Trainer:
     def make_window(self, first: int) -> Path:
         """Make sure the window that starts at step `first` is on disk; gives its path."""
         settings = self.settings
-        path = self.window_dir / f"window-{first // settings.plan.window_steps:04d}.safetensors"
-        rows = self.window_rows(first)
-        stamp = files.fingerprint(
-            self.fingerprint,
-            settings.plan.precision,  # may be eased while a run goes on
-            rows.start,
-            rows.stop,  # more than before when a run's old end had cut the window short
-            # by name: a checkpoint has another order, and its window is this window
-            *(tensor.cpu().numpy().tobytes() for _, tensor in sorted(self.window_lora.items())),
-        )
-        if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
+        number, rows = first // settings.plan.window_steps, self.window_rows(first)
+        stamp = self.windows.stamp(settings.plan.precision, rows, self.window_lora)
+        path = self.windows.path(number)
+        if self.windows.has(number, stamp):
             return path
         self.leave()
         current = snapshot(self.lora)
@@ -207,18 +180,14 @@ class Trainer:
         return range(start, start + settings.fresh_steps(num_steps) * settings.plan.draws_per_step)
 
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
-        t, dtype = self._times(rows), next(self.model.parameters()).dtype
-        noisy = flow_matching.add_noise(self.data.latents[list(rows)], self._noise(rows), t)
+        """What the model is given of draws."""
+        noisy, t = self.data.noisy(rows), self.data.times(rows)
+        dtype = next(self.model.parameters()).dtype
         return WindowInputs(noisy.to(dtype), self.text(rows), t, self.side_px, self.guidance)
 
     def text(self, rows: Sequence[int]) -> Text:
         """The draws' captions, a row each, in the model's type."""
-        data = self.data
-        captions = [
-            data.class_caption if draw.prior else data.captions[draw.photo]
-            for draw in (data.draws[i] for i in rows)
-        ]
-        return data.text.rows(captions).to(next(self.model.parameters()).dtype)
+        return self.data.texts(rows).to(next(self.model.parameters()).dtype)
 
     def step_text(self, rows: Sequence[int]) -> Text:
         """As `text`, of which only what a training step reads."""
@@ -226,7 +195,7 @@ class Trainer:
 
     def alongside(self, rows: range) -> Alongside | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""
-        prior = [i for i in rows if self.data.draws[i].prior]
+        prior = self.data.prior(rows)
         return Alongside(self.inputs(prior), self._untrained_block) if prior else None
 
     @contextmanager
@@ -241,22 +210,11 @@ class Trainer:
 
     def targets(self, rows: range, alongside: Alongside | None) -> Tensor:
         """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
-        target = flow_matching.velocity(
-            self.data.latents[rows.start : rows.stop], self._noise(rows)
-        )
+        target = self.data.velocity(rows)
         if alongside:
-            prior = [i - rows.start for i in rows if self.data.draws[i].prior]
+            prior = [i - rows.start for i in self.data.prior(rows)]
             target[prior] = alongside.velocity.to(target.dtype)
         return target
-
-    def _times(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor([self.data.draws[i].t for i in rows], dtype=torch.float32)
-
-    def _noise(self, rows: Sequence[int]) -> Tensor:
-        shape = tuple(self.data.latents.shape[1:])
-        return torch.stack(
-            [flow_matching.noise(shape, self.data.draws[i].noise_seed) for i in rows]
-        )
 
     def train_step(self, path: Path, first: int) -> float:
         """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
@@ -299,24 +257,14 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
-        tensors = {f"lora.{name}": tensor for name, tensor in self.lora.items()}
-        tensors |= {f"window.{name}": tensor for name, tensor in self.window_lora.items()}
-        state = optimizer.snapshot(self.optimizer, self.lora)
-        tensors |= {f"adam.{name}": tensor for name, tensor in state.items()}
-        safetensors_files.save_tensors(
-            path, tensors, {"step": str(self.step), "fingerprint": self.fingerprint}
-        )
+        adam = optimizer.snapshot(self.optimizer, self.lora)
+        parts = {"lora": self.lora, "window": self.window_lora, "adam": adam}
+        save_checkpoint(path, parts, self.step, self.fingerprint)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint, on whatever device. Raises UserError when it is another run's."""
-        metadata = safetensors_files.read_metadata(path)
-        if metadata.get("fingerprint") != self.fingerprint:
-            raise BadFile(
-                f"{path.name} belongs to another run or to other photos.",
-                "Start a new run instead of resuming this one.",
-            )
-        tensors = load_checkpoint(path)
-        restore(self.lora, with_prefix(tensors, "lora."))
-        self.window_lora = with_prefix(tensors, "window.")
-        optimizer.restore(self.optimizer, self.lora, with_prefix(tensors, "adam."))
-        self.step = int(metadata["step"])
+        step, parts = read_checkpoint(path, self.fingerprint)
+        restore(self.lora, parts["lora"])
+        self.window_lora = parts["window"]
+        optimizer.restore(self.optimizer, self.lora, parts["adam"])
+        self.step = step

@@ -30,9 +30,10 @@ from blockskip.models.sources import Source, check
 from blockskip.models.sources.hub_api import WANTED
 from blockskip.sampling import sample as preview
 from blockskip.training import encode
+from blockskip.training.draws import TrainingData
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long wooden bench"]

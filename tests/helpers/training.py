@@ -10,7 +10,8 @@ from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.draws import TrainingData
+from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

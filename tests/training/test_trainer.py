@@ -13,7 +13,8 @@ from blockskip.models.families.flux import Flux
 from blockskip.training import optimizer
 from blockskip.training.checkpoint import checkpoint_lora
 from blockskip.training.lora import snapshot
-from blockskip.training.residuals import full_velocity, load_rows
+from blockskip.training.residuals import full_velocity
+from blockskip.training.windows import load_rows
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
     one.settings = settings.changed(window_steps=settings.steps)
     target = load_rows(one.make_window(0), 0, len(rows), torch.device("cpu"))["target"]
     torch.testing.assert_close(target[prior], expected, atol=1e-5, rtol=1e-4)
-    plain = flow_matching.velocity(one.data.latents[others], one._noise(others))
+    plain = flow_matching.velocity(one.data.latents[others], one.data.noise(others))
     torch.testing.assert_close(target[others], plain)
     assert all(torch.equal(t, before[n]) for n, t in snapshot(one.lora).items())
     words = one.inputs(prior).text.embeds

@@ -34,16 +34,10 @@ from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Text
 from blockskip.models.families.streams import Streams, flat
 from blockskip.training.lora import restore, snapshot
-from blockskip.training.residuals import (
-    Alongside,
-    Pass,
-    Span,
-    WindowInputs,
-    full_velocity,
-    save_window,
-)
+from blockskip.training.residuals import Alongside, Pass, Span, WindowInputs, full_velocity
 from blockskip.training.skipping import Feed, checkpointed, streamed
 from blockskip.training.trainer import Trainer
+from blockskip.training.windows import save_window
 
 LISA_BLOCKS, LISA_STEPS = 2, 20
 ROUNDED_AT_ONCE = 64  # numbers that share a scale
@@ -56,7 +50,7 @@ class WholeTrainer(Trainer):
     def make_window(self, first: int) -> Path:
         """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
         as time of a method that needs none of it."""
-        path, rows = self.window_dir / f"draws-{first:04d}.safetensors", self.window_rows(first)
+        path, rows = self.windows.folder / f"draws-{first:04d}.safetensors", self.window_rows(first)
         alongside = self.alongside(rows)
         window = self.window_features(rows, alongside)
         save_window(path, window | {"target": self.targets(rows, alongside)}, self.fingerprint)

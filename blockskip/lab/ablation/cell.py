@@ -38,7 +38,8 @@ from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
 from blockskip.runs.demo_judge import load_judge
 from blockskip.sampling.loaded_model import LoadedModel
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.draws import TrainingData
+from blockskip.training.trainer import Trainer
 
 NUM_PHOTOS = 5
 NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has

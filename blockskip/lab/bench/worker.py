@@ -35,7 +35,8 @@ from blockskip.memory.vram_cap import as_planned, cap, context_gib
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.draws import TrainingData
+from blockskip.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

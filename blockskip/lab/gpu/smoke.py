@@ -23,7 +23,8 @@ from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
 from blockskip.models.families.base import Family, family
 from blockskip.training import encode
-from blockskip.training.trainer import Trainer, TrainingData
+from blockskip.training.draws import TrainingData
+from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 STEPS = 5

@@ -11,9 +11,10 @@ from blockskip.lab.ablation import baselines
 from blockskip.memory.placement import replaced
 from blockskip.models.families.streams import TextAndImage
 from blockskip.training.lora import snapshot
-from blockskip.training.residuals import Pass, full_velocity, load_rows
+from blockskip.training.residuals import Pass, full_velocity
 from blockskip.training.skipping import velocity
 from blockskip.training.trainer import Trainer
+from blockskip.training.windows import load_rows
 
 WHOLE = SETTINGS.changed(front=0, back=0, prior=0.4)
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}

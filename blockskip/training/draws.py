@@ -1,0 +1,56 @@
+"""All draws of a run, encoded: what a window and its steps are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blockskip.core import flow_matching
+from blockskip.data.schedule import Draw
+from blockskip.models.families.base import Text
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows are numbers of draws.
+
+    latents: x_0 (num_draws, T, C) or (num_draws, C, h, w) on the CPU. text: a row a caption.
+    """
+
+    draws: Sequence[Draw]
+    latents: Tensor
+    text: Text
+    captions: Sequence[int]  # row of `text` for each photo
+    class_caption: int  # row of `text` for the bare class word
+
+    def times(self, rows: Sequence[int]) -> Tensor:
+        """t of each draw, (B,) float32."""
+        return torch.tensor([self.draws[i].t for i in rows], dtype=torch.float32)
+
+    def noise(self, rows: Sequence[int]) -> Tensor:
+        """ε of each draw, of the latents' shape."""
+        shape = tuple(self.latents.shape[1:])
+        return torch.stack([flow_matching.noise(shape, self.draws[i].noise_seed) for i in rows])
+
+    def noisy(self, rows: Sequence[int]) -> Tensor:
+        """x_t of each draw."""
+        latents = self.latents[list(rows)]
+        return flow_matching.add_noise(latents, self.noise(rows), self.times(rows))
+
+    def velocity(self, rows: Sequence[int]) -> Tensor:
+        """ε - x_0 of each draw."""
+        return flow_matching.velocity(self.latents[list(rows)], self.noise(rows))
+
+    def texts(self, rows: Sequence[int]) -> Text:
+        """The caption of each draw, a row each."""
+        drawn = (self.draws[i] for i in rows)
+        return self.text.rows(
+            [self.class_caption if draw.prior else self.captions[draw.photo] for draw in drawn]
+        )
+
+    def prior(self, rows: Sequence[int]) -> list[int]:
+        """Those of the rows that are of the bare class word."""
+        return [i for i in rows if self.draws[i].prior]
