@@ -1,7 +1,7 @@
 """Which step of a run to keep: how like the pet its pictures are, and whether more than the pet was
 learnt. `python -m blockskip.runs.likeness RUNFOLDER` writes likeness.json into the run's folder.
 
-Figures exist for runs on the demo model alone, by its judge (likeness_figures.py); for other models
+Figures exist for runs on the demo model alone, by its judge (likeness_measure.py); for other models
 the advice says what to look at. Reading and advising need no torch.
 
 On the judge's scale (assets/evidence/demo-model.md) a perfect copy of a pet has a likeness of .97, and

@@ -150,7 +150,7 @@ def test_own_pictures_are_deleted_and_stopped(finished, event, told, monkeypatch
 
 
 def test_every_button_drawn_is_known(finished, pet, told):
-    """What the drawn parts can send is what presses.py can do."""
+    """What the drawn parts can send is what click_handlers.py can do."""
     draft.add(pet)
     drawn = []
     for model in ("demo", "flux-dev"):

@@ -5,7 +5,7 @@ skipped and the side trained at, assumptions of ours for 8 and 4 bits and shorte
 anything is lost, all that costs only time is tried: checkpointing, the middle leaving the card
 while windows and previews are made, fewer draws at a time, smaller windows, tiles. Streaming the
 middle, which crosses the bus in every step, is the last resort. Skipping nothing is no candidate
-unless it is asked for: it is as good, and slower (explain.py says where it would fit). No torch.
+unless it is asked for: it is as good, and slower (explanations.py says where it would fit). No torch.
 """
 
 from __future__ import annotations

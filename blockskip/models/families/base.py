@@ -1,6 +1,6 @@
 """What a family of diffusion transformers must answer; everything else is written once for all.
 
-To add a family: a class with these members, of which library.py answers what most have in common, in
+To add a family: a class with these members, of which diffusers_family.py answers what most have in common, in
 a file of its own that calls it FAMILY, and a row in presets/models.toml. Shapes: B draws, T image
 tokens, S text tokens, C latent channels, D width. A latent is what the library's transformer takes:
 (B, T, C) packed, or (B, C, H, W); packed where it takes lists.

@@ -1,6 +1,6 @@
 """Weights of a model that we read in the library's own layout only: a folder a part. No torch.
 
-What each family's file layout answers is written in flux_files.py, which knows ComfyUI's too.
+What each family's file layout answers is written in flux_checkpoint.py, which knows ComfyUI's too.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Two layouts: the library's (diffusers, transformers) and the original one that ComfyUI uses, where
 q, k and v (in single blocks also the first layer of the MLP) are one layer and the last modulation
 keeps (shift, scale) in the other order. Layers are named by flux_names.py; the VAE's names come
-from diffusers' own conversion, T5's in a GGUF from t5_names.py. Files are recognised by what is in
+from diffusers' own conversion, T5's in a GGUF from t5_gguf_names.py. Files are recognised by what is in
 them, never by their names, but for models of the same shape as FLUX.1-dev, which only their names
 tell apart.
 """
