@@ -47,7 +47,8 @@ def export_pipeline(work: Path, kind: type[Demo], out: Path, name: str = "flow")
     pipe.vae.half()
     pipe.save_pretrained(out, safe_serialization=True)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-    facts |= {"max_sequence_length": kind.MAX_SEQUENCE_LENGTH, "bytes": size}
+    facts |= {"native_px": kind.NATIVE_PX, "max_sequence_length": kind.MAX_SEQUENCE_LENGTH}
+    facts |= {"bytes": size}
     (out / "demo_model.json").write_text(json.dumps(facts, indent=1))
     log.info("exported %s: %s", out, facts)
     return facts

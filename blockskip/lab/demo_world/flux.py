@@ -26,7 +26,7 @@ class DemoFlux(Demo):
     SHALLOW, DEEP = (3, 6), (6, 12)
     ENCODERS = ("text_encoder", "text_encoder_2")
     FAMILY = "flux"
-    FOLDER = "demo-model"
+    FOLDER = "demo-model-128"  # until it is good: assets/demo-model is of 64 px
     MAX_SEQUENCE_LENGTH = MAX_SEQUENCE_LENGTH
     NATIVE_PX = 128
     BATCH = {"full": 16, "close": 56, "half": 56, "crop": 56}  # about as many seconds each

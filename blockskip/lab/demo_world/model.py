@@ -17,7 +17,7 @@ class Demo(nn.Module, ABC):
     """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
     SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
-    FAMILY: of blockskip/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption.
+    FAMILY: of blockskip/models/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption.
     NATIVE_PX: side of its whole pictures. BATCH: pictures of each bucket (latents.py) in a step.
     """
 

@@ -151,7 +151,8 @@ def evaluate_base(
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
     pipe = family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
-    wanted, px = fresh_captions(num, seed, seen), row.native_px
+    facts = files.read_json(folder / "demo_model.json")
+    wanted, px = fresh_captions(num, seed, seen), facts.get("native_px", row.native_px)
     texts = [text for text, _, _ in wanted]
     whole, half = (sampler.draw(texts, seed, side, *how) for side in (px, px // 2))
     drawn = [Image.fromarray(render(*asked, px, k)) for k, (_, *asked) in enumerate(wanted)]
