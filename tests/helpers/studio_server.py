@@ -1,5 +1,5 @@
 """A studio in a process of its own, as a user starts it; every address it connects to is written
-down."""
+down. The disk is as full as when it began: what other programs write meanwhile is not its news."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
-import sys
+import shutil, sys
+asked, seen = shutil.disk_usage, shutil.disk_usage(sys.argv[2])
+shutil.disk_usage = lambda path: asked(path) and seen
 log = open(sys.argv[3], "a", encoding="utf-8", buffering=1)
 def audit(event, args):
     if event == "socket.connect" and isinstance(args[1], tuple):

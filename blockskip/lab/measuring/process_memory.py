@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,7 @@ import psutil
 from blockskip.core.units import GIB
 
 
-class Polling:
+class Polling(ABC):
     """Calls `look` every `EVERY_S` seconds, in a thread of its own, while it is entered."""
 
     EVERY_S = 0.02
@@ -29,9 +30,9 @@ class Polling:
         self._over.set()
         self._thread.join()
 
+    @abstractmethod
     def look(self) -> None:
         """Ask once."""
-        raise NotImplementedError
 
     def _poll(self) -> None:
         while True:

@@ -6,6 +6,7 @@ answers itself.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ JOINT_ATTENTION = (
 _SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encoded captions
 
 
-class LibraryFamily:
+class LibraryFamily(ABC):
     """See models/families/base.py for what the other members mean.
 
     pipeline, transformer: the library's classes. encoder: the class of the text encoder that is
@@ -113,11 +114,11 @@ class LibraryFamily:
     def velocity(self, output: tuple) -> Tensor:
         return output[0]
 
+    @abstractmethod
     def sampling_kwargs(
         self, pipe: DiffusionPipeline, text: Text, negative: Text, guidance: float
     ) -> dict[str, object]:
         """Arguments of the pipeline's call for pictures of `text`, beside sides, steps and noise."""
-        raise NotImplementedError
 
     def sample(
         self,

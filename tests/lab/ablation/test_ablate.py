@@ -90,7 +90,7 @@ def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path, monke
     pipe = kitchen.open(settings)
     trainer = kitchen._trainer(cell, settings, shown, pipe, tmp_path / "window")
     rows_ = trainer.window_rows(0)
-    own = flow_matching.velocity(shown.latents[: len(rows_)], trainer._noise(rows_))
+    own = flow_matching.velocity(shown.latents[: len(rows_)], trainer.data.noise(rows_))
     assert torch.equal(trainer.targets(rows_, trainer.alongside(rows_)), own)
 
 
