@@ -45,8 +45,8 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         assert Run(folder).worker() is not None, "the training lives on"
         assert Run(folder).settings().plan.preview_speed == "fastest"
         with serve(data, first.port) as second:
-            shows(page, "#status", strings.STAGES["train"], LONG)  # the tab finds the new studio
             page = open_tab(second)
+            shows(page, "#status", strings.STAGES["train"], LONG)
             page.locator("#pause").click()
             shows(page, "#messages", "Paused at step", LONG)
             reloaded(page, "#messages", "Paused at step")
