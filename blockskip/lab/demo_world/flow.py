@@ -67,7 +67,7 @@ class Feeder:
         """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
         rows, n = self.rows[bucket][0], self.kind.BATCH[bucket]
         rows = rows[torch.randint(len(rows), (n,), generator=self.random)]
-        t = self.data.times(bucket, self.buckets[bucket]["side"][rows])
+        t = self._times(bucket, self.buckets[bucket]["side"][rows])
         return self._noised(bucket, rows, t, self.random)
 
     def check(self, bucket: str, n: int = 48) -> Iterator[dict[str, torch.Tensor]]:
