@@ -22,7 +22,8 @@ from blockskip.models.families.streams import Streams
 from blockskip.models.lora.protocol import LoraNames
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, ModelMixin
+    from transformers import PreTrainedModel
 
     from blockskip.models.sources import Source
 
@@ -84,7 +85,7 @@ class Family(Protocol):
         """As `load`, but the large parts have no weights yet: they wait to be parked
         (memory/streaming.py)."""
 
-    def text_encoders(self, pipe: DiffusionPipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """The text encoders, all of them."""
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -102,7 +103,7 @@ class Family(Protocol):
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         """Captions → text inputs, on the encoders' device."""
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:
         """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
 
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:

@@ -61,7 +61,9 @@ class Chroma(LibraryFamily):
         )
         return Text(embeds, mask)
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: ChromaTransformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         return tokens, transformer.config.joint_attention_dim, tokens
 
     def encode_images(self, pipe: ChromaPipeline, pixels: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class LibraryFamily(ABC):
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def text_encoders(self, pipe: DiffusionPipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder]
 
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
-from transformers import T5EncoderModel
+from transformers import PreTrainedModel, T5EncoderModel
 
 from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily, present
@@ -51,7 +51,7 @@ class Flux(LibraryFamily):
             return self.ready(flux_checkpoint.assemble(source, dtype, bare=self.large))
         return super().open(source, dtype)
 
-    def text_encoders(self, pipe: FluxPipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: FluxPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder, pipe.text_encoder_2]
 
     def streams(self, block: nn.Module) -> Streams:
@@ -66,7 +66,9 @@ class Flux(LibraryFamily):
         )
         return Text(embeds, pooled)
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: FluxTransformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         config = transformer.config
         return tokens, config.joint_attention_dim, config.pooled_projection_dim
 

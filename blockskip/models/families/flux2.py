@@ -18,7 +18,7 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
 from torch import Tensor, nn
-from transformers import Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen3ForCausalLM, Qwen3Model
 
 from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
@@ -63,7 +63,7 @@ class Flux2(LibraryFamily):
         r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out))",
     )
 
-    def text_encoders(self, pipe: Flux2KleinPipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: Flux2KleinPipeline) -> list[PreTrainedModel]:
         """Without its head over the vocabulary, which nobody asks."""
         return [pipe.text_encoder.model]
 
@@ -85,7 +85,9 @@ class Flux2(LibraryFamily):
         )
         return Text(embeds, embeds.new_zeros(len(captions), 0))
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: Flux2Transformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         return tokens, transformer.config.joint_attention_dim, 0
 
     def encode_images(self, pipe: Flux2KleinPipeline, pixels: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ class _Tapped(nn.Module):
     caption at a time; this listens to whatever stands in their places.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Qwen3Model) -> None:
         super().__init__()
         self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
 

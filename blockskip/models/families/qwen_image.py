@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import LibraryFamily
@@ -43,7 +43,7 @@ class QwenImage(LibraryFamily):
         r"|(img|txt)_(mlp\.net\.(0\.proj|2)|mod\.1))",
     )
 
-    def text_encoders(self, pipe: QwenImagePipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: QwenImagePipeline) -> list[PreTrainedModel]:
         """What reads words; what sees, and what would speak, is never brought."""
         return [pipe.text_encoder.model.language_model]
 
@@ -70,7 +70,9 @@ class QwenImage(LibraryFamily):
         mask = given.attention_mask[:, dropped:].to(states.dtype)
         return Text(states[:, dropped:] * mask[:, :, None], mask)
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: QwenImageTransformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         return tokens, transformer.config.joint_attention_dim, tokens
 
     def encode_images(self, pipe: QwenImagePipeline, pixels: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ class Sana(LibraryFamily):
         pipe.text_encoder.config.use_cache = (
             False  # captions go through a block one by one, and would share it
         )
-        instruction, read = _instruction(pipe), {}
+        instruction = _instruction(pipe)
+        read: dict[str, Text] = {}
         for asked in (True, False):  # the instruction goes before all captions of a call or none
             if some := sorted({caption for caption in captions if bool(caption) == asked}):
                 embeds, mask, *_ = pipe.encode_prompt(
@@ -66,7 +67,9 @@ class Sana(LibraryFamily):
                 read |= {caption: Text(embeds, mask).rows([i]) for i, caption in enumerate(some)}
         return Text.cat([read[caption] for caption in captions])
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: SanaTransformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         return tokens, transformer.config.caption_channels, tokens
 
     def encode_images(self, pipe: SanaPipeline, pixels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor, nn
-from transformers import T5EncoderModel
+from transformers import PreTrainedModel, T5EncoderModel
 
 from blockskip.models.families.base import Text
 from blockskip.models.families.diffusers_family import JOINT_ATTENTION, LibraryFamily
@@ -45,7 +45,7 @@ class StableDiffusion3(LibraryFamily):
         comfy=rf"transformer_blocks\.\d+\.({'|'.join(map(re.escape, attention + feed_forward))})",
     )
 
-    def text_encoders(self, pipe: StableDiffusion3Pipeline) -> list[nn.Module]:
+    def text_encoders(self, pipe: StableDiffusion3Pipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3]
 
     def streams(self, block: nn.Module) -> Streams:
@@ -73,7 +73,9 @@ class StableDiffusion3(LibraryFamily):
         )
         return Text(embeds, pooled)
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: SD3Transformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         config = transformer.config
         return CLIP_TOKENS + tokens, config.joint_attention_dim, config.pooled_projection_dim
 

@@ -8,34 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Given = Mapping[str, Any]  # a block's arguments by name
 Outputs = Tensor | tuple[Tensor | None, ...]  # what it gives
+Pair = tuple[Tensor | None, Tensor]  # (text, image); the last block of SD3 gives no text
+Own = TypeVar("Own")  # which of the outputs blocks of a kind give
+Stream = TypeVar("Stream", bound=Tensor | None)
 
 
-class Streams(Protocol):
+class Streams(Protocol[Own]):
     """How a block takes and gives its streams."""
 
-    names: tuple[str, ...]  # of its arguments that are streams, in the order it gives them
-    image_first: bool  # where image and text tokens stand in one sequence, in attention at least
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its arguments that are streams, in the order it gives them."""
 
-    def passed(self, given: Given) -> Tensor | tuple[Tensor, ...]:
+    @property
+    def image_first(self) -> bool:
+        """Where image and text tokens stand in one sequence, in attention at least."""
+
+    def passed(self, given: Given) -> Own:
         """What a block would give that did nothing."""
 
     def text(self, total: int, tokens: int) -> slice:
         """Where text is among the `total` tokens of joint attention, T = `tokens` of them the
         image's."""
 
-    def image(self, outputs: Tensor | tuple[Tensor, ...], tokens: int) -> Tensor:
+    def image(self, outputs: Own, tokens: int) -> Tensor:
         """The image stream (B, T, D) of what a block gives; tokens: T."""
 
-    def with_image(
-        self, outputs: Tensor | tuple[Tensor, ...], image: Tensor
-    ) -> Tensor | tuple[Tensor, ...]:
+    def with_image(self, outputs: Own, image: Tensor) -> Own:
         """The same with another image stream."""
 
 
@@ -47,17 +53,17 @@ class TextAndImage:
     names: tuple[str, ...] = ("encoder_hidden_states", "hidden_states")
     image_first: bool = False
 
-    def passed(self, given: Given) -> tuple[Tensor, ...]:
+    def passed(self, given: Given) -> Pair:
         return tuple(given[name] for name in self.names)
 
     def text(self, total: int, tokens: int) -> slice:
         """As `Joint.text`, where attention joins the streams."""
         return slice(tokens, total) if self.image_first else slice(0, total - tokens)
 
-    def image(self, outputs: tuple[Tensor, ...], tokens: int) -> Tensor:
+    def image(self, outputs: Pair, tokens: int) -> Tensor:
         return outputs[1]
 
-    def with_image(self, outputs: tuple[Tensor, ...], image: Tensor) -> tuple[Tensor, ...]:
+    def with_image(self, outputs: Pair, image: Tensor) -> Pair:
         return outputs[0], image
 
 
@@ -70,6 +76,10 @@ class Alone:
 
     def passed(self, given: Given) -> Tensor:
         return given[self.names[0]]
+
+    def text(self, total: int, tokens: int) -> slice:
+        """Nowhere."""
+        return slice(0)
 
     def image(self, outputs: Tensor, tokens: int) -> Tensor:
         return outputs
@@ -108,6 +118,6 @@ class Joint:
         return slice(0, total - tokens)
 
 
-def flat(outputs: Outputs) -> tuple[Tensor | None, ...]:
+def flat(outputs: Tensor | tuple[Stream, ...]) -> tuple[Tensor | Stream, ...]:
     """What a block gives, as a tuple."""
     return outputs if isinstance(outputs, tuple) else (outputs,)

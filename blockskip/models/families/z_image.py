@@ -70,7 +70,9 @@ class ZImage(LibraryFamily):
         mask = given.attention_mask.to(kept[0].dtype)
         return Text(kept[0] * mask[:, :, None], mask)
 
-    def caption_shape(self, transformer: nn.Module, tokens: int) -> tuple[int, int, int]:
+    def caption_shape(
+        self, transformer: ZImageTransformer2DModel, tokens: int
+    ) -> tuple[int, int, int]:
         return tokens, transformer.config.cap_feat_dim, tokens
 
     def encode_images(self, pipe: ZImagePipeline, pixels: Tensor) -> Tensor:

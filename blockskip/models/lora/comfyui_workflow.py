@@ -68,8 +68,10 @@ def _graph(table: dict[str, Node]) -> dict:
     """LiteGraph's JSON of nodes with at most one output each, laid out in columns from left to
     right."""
     ids = {kind: index for index, kind in enumerate(table, start=1)}
-    links, column, rows = [], {}, {}
-    nodes = {}
+    links: list[list[int | str]] = []
+    column: dict[str, int] = {}
+    rows: dict[int, int] = {}
+    nodes: dict[str, dict] = {}
     for kind, (inputs, output, widgets) in table.items():
         column[kind] = 1 + max((column[source] for source in inputs.values()), default=-1)
         row = rows[column[kind]] = rows.get(column[kind], -1) + 1

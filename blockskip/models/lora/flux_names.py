@@ -29,8 +29,9 @@ KOHYA_MODULE = "networks.lora_flux"  # ss_network_module
 _MLP = 4  # FLUX's MLP is four times as wide as its stream; ComfyUI assumes it too
 _BLOCK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.([0-9]+)\.(.+)")
 
-# layer of a block → its name in sd-scripts, (part, number of parts) where that is a fused layer
-_DOUBLE = {
+# layer of a block → its name in sd-scripts, with its part where that is a fused layer
+_Layers = dict[str, str | tuple[str, int]]
+_DOUBLE: _Layers = {
     "norm1.linear": "img_mod_lin",
     "norm1_context.linear": "txt_mod_lin",
     "attn.to_q": ("img_attn_qkv", 0),
@@ -46,7 +47,7 @@ _DOUBLE = {
     "ff_context.net.0.proj": "txt_mlp_0",
     "ff_context.net.2": "txt_mlp_2",
 }
-_SINGLE = {
+_SINGLE: _Layers = {
     "norm.linear": "modulation_lin",
     "attn.to_q": ("linear1", 0),
     "attn.to_k": ("linear1", 1),
@@ -54,7 +55,7 @@ _SINGLE = {
     "proj_mlp": ("linear1", 3),
     "proj_out": "linear2",
 }
-_OUTSIDE = {
+_OUTSIDE: _Layers = {
     "x_embedder": "img_in",
     "context_embedder": "txt_in",
     "time_text_embed.timestep_embedder.linear_1": "time_in_in_layer",

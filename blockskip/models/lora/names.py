@@ -34,6 +34,7 @@ class LibraryNames:
     IMPLEMENTATION: str
     BASE_MODEL: str
     comfy: str
+    KOHYA_MODULE: ClassVar = ""
     FORMATS: ClassVar = ("comfyui", "diffusers")
     IN_COMFYUI: ClassVar = True
 

@@ -14,6 +14,7 @@ class LoraNames(Protocol):
     ARCHITECTURE: str  # these three for the header
     IMPLEMENTATION: str
     BASE_MODEL: str
+    KOHYA_MODULE: str  # for the header of kohya's format; "" where FORMATS has none
     FORMATS: tuple[str, ...]  # of files that can be written: see models/lora/export.py
     IN_COMFYUI: bool  # whether ComfyUI knows the model by itself
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ARCHITECTURE = "sana/lora"  # OneTrainer's spelling
 IMPLEMENTATION = "https://github.com/NVlabs/Sana"
 BASE_MODEL = "sana"
+KOHYA_MODULE = ""
 FORMATS = ("comfyui", "diffusers", "native")
 IN_COMFYUI = False
 

@@ -63,7 +63,7 @@ def use_comfyui(*folders: Path) -> list[Source]:
 
     Raises UserError, about the first real model, when they hold none.
     """
-    folders = [folder.expanduser().resolve() for folder in folders]
+    folders = tuple(folder.expanduser().resolve() for folder in folders)
     if any(comfyui.is_comfyui(base) for folder in folders for base in comfyui.bases(folder)):
         registry.remember_folders(folders)  # LoRAs go there, whatever models it has
     found, problems = [], {}

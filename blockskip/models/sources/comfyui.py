@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
+from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
 from blockskip.models.sources.entry import FLOATS, FLOATS_8, GGUF_SUFFIX, Entry
 from blockskip.models.sources.gguf import readable
-from blockskip.models.sources.layouts import configs_folder, layouts
+from blockskip.models.sources.layouts import SingleFiles, configs_folder, layouts
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits, tensor_table
 
@@ -36,7 +38,8 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise NotFound(f"{path} is not there.", "Check the path.")
-    if row.parts:
+    layout = layouts(row)
+    if isinstance(layout, LibraryFiles):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
@@ -44,23 +47,23 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
         )
     folders = [base for path in paths if path.is_dir() for base in bases(path)]
     named = [path for path in paths if path.is_file()]
-    family, found = layouts(row), {}
+    found: dict[str, Path] = {}
     source = Source(row, configs_folder(row))
     around = [path for base in folders for path in weight_files(base)]
-    for part in family.PARTS:
-        choice = _best(source, part, named, asked=True) or _best(source, part, around, asked=False)
-        if choice:
+    for part in layout.PARTS:
+        best = partial(_best, source, layout, part)
+        if choice := best(named, asked=True) or best(around, asked=False):
             found[part] = choice
-    missing = [part for part in family.PARTS if part not in found]
+    missing = [part for part in layout.PARTS if part not in found]
     if missing:
-        raise _missing(row, missing[0], paths, [*named, *around])
+        raise _missing(row, layout, missing[0], paths, [*named, *around])
     for path in named:
         if path not in found.values():
             raise BadFile(
                 f"{path.name} holds no part of {row.title} that another file does not hold already.",
                 "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
             )
-    return Source(row, source.folder, found, _tokenizers(row, [*folders, source.folder]))
+    return Source(row, source.folder, found, _tokenizers(layout, [*folders, source.folder]))
 
 
 def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
@@ -83,9 +86,9 @@ def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
 
 def _note(source: Source) -> str:
     """Raises UserError when a file is packed in a way that cannot be read."""
-    family, tables = layouts(source.row), {}
+    layout, tables = layouts(source.row), {}
     for part, path in source.files.items():
-        tables[part] = family.find(part, tensor_table([path]), source.config(part)) or {}
+        tables[part] = layout.find(part, tensor_table([path]), source.config(part)) or {}
         for key, tensor in tables[part].items():
             plain = readable(tensor.dtype) if tensor.gguf else tensor.dtype in FLOATS + FLOATS_8
             if key.endswith(".weight") and not plain:
@@ -150,16 +153,18 @@ def extra_folders(base: Path, kinds: Sequence[str] = KINDS) -> Iterator[Path]:
                     yield root / os.path.expandvars(os.path.expanduser(line.strip()))
 
 
-def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path | None:
+def _best(
+    source: Source, layout: SingleFiles, part: str, files: Sequence[Path], asked: bool
+) -> Path | None:
     """The file of a part. asked: the user named these files, so a namesake will do.
 
     The least rounded first, then a file of its own before one that holds several parts.
     """
-    family, config = layouts(source.row), source.config(part)
-    ranked = []
+    config, ranked = source.config(part), []
+    usual = source.row.file if part == "transformer" else layout.PREFERRED[part]
     for path in files:
         name = path.name.lower()
-        if not asked and _anothers(source.row, part, name):
+        if not asked and _anothers(source.row, layout, part, name):
             continue
         try:
             everything = tensor_table([path])
@@ -168,18 +173,17 @@ def _best(source: Source, part: str, files: Sequence[Path], asked: bool) -> Path
                 raise
             log.info("%s is passed over: %s", path, error.title)
             continue
-        own = family.find(part, everything, config)
+        own = layout.find(part, everything, config)
         if own is None:
             continue
-        usual = source.row.file if part == "transformer" else family.PREFERRED[part]
         known = name.startswith(usual)
         ranked.append((not known, _rounding(own), len(everything) > len(own), str(path), path))
     return min(ranked)[-1] if ranked else None
 
 
-def _anothers(row: ModelRow, part: str, name: str) -> bool:
+def _anothers(row: ModelRow, layout: SingleFiles, part: str, name: str) -> bool:
     """Whether a file of this name is of another model of the same shape."""
-    for word in layouts(row).NAMESAKES:
+    for word in layout.NAMESAKES:
         own = part == "transformer" and word in row.file
         if (word in name) != own:
             return True
@@ -197,10 +201,10 @@ def _rounding(tensors: dict[str, Entry]) -> tuple[int, float]:
     return (1, 0) if full else (3, -bits(tensors.values()))
 
 
-def _tokenizers(row: ModelRow, folders: Sequence[Path]) -> dict[str, Path]:
+def _tokenizers(layout: SingleFiles, folders: Sequence[Path]) -> dict[str, Path]:
     """Folder of each vocabulary. Raises UserError when none of `folders` has it."""
     found = {}
-    for name, (inside, files) in layouts(row).TOKENIZERS.items():
+    for name, (inside, files) in layout.TOKENIZERS.items():
         holding = _holding(folders, (name, inside), files)
         # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
         holding = holding or _holding(candidates(), (inside,), files)
@@ -229,8 +233,10 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def _missing(row: ModelRow, part: str, paths: Sequence[Path], files: list[Path]) -> UserError:
-    what, file, kind = layouts(row).PARTS[part]
+def _missing(
+    row: ModelRow, layout: SingleFiles, part: str, paths: Sequence[Path], files: list[Path]
+) -> UserError:
+    what, file, kind = layout.PARTS[part]
     file = file.format(transformer=row.file)
     places = ", ".join(str(path) for path in paths)
     problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))

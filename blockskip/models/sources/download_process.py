@@ -71,6 +71,7 @@ def start(row: ModelRow) -> None:
     child = processes.start(
         "blockskip.models.sources.download_process", [row.name], said, online=True, speaks=True
     )
+    assert child.stdout is not None  # it speaks
     with child.stdout:
         spoken = child.stdout.readline()
     if not spoken and child.wait() != 0:
@@ -93,7 +94,7 @@ def progress(row: ModelRow) -> Download | None:
     """How far the last download of this model is or came; None when there was none."""
     said = _read(row)
     if said is None or said["state"] != "running":
-        return said and _told(said)
+        return _told(said) if said else None
     if _process(row) is None:
         said = _read(row) or said  # its last word may have come just now
         ended = said | {"state": "stopped"} if said["state"] == "running" else said

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
 
 
-def empty(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+def empty(
+    build: Callable[[], ModelMixin | PreTrainedModel], dtype: torch.dtype
+) -> ModelMixin | PreTrainedModel:
     """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.
 
     Buffers that no file holds (frequencies of positions) are there as they were made, which is how

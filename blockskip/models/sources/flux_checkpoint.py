@@ -21,8 +21,8 @@ from blockskip.models.sources.tensors import WeightIndex, weight
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import FluxPipeline
-    from torch import nn
+    from diffusers import FluxPipeline, ModelMixin
+    from transformers import PreTrainedModel
 
     from blockskip.models.sources import Source
 
@@ -42,18 +42,18 @@ PARTS = {
     "vae": ("VAE", "ae.safetensors", "vae"),
 }
 # part → ComfyUI's own folder of its vocabulary, and the files one of which makes a folder one
-TOKENIZERS = {
+TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tokenizer": ("comfy/sd1_tokenizer", ("vocab.json", "tokenizer.json")),
     "tokenizer_2": ("comfy/text_encoders/t5_tokenizer", ("tokenizer.json", "spiece.model")),
 }
 # how its usual file's name begins, which is taken before others of the same shape …
-PREFERRED = {
+PREFERRED: dict[str, str | tuple[str, ...]] = {
     "text_encoder": "clip_l",
     "text_encoder_2": ("t5xxl", "t5-v1_1-xxl"),
     "vae": "ae",
 }
 # … and words in names of other models of exactly that shape, which are not taken unasked
-NAMESAKES = ("kontext", "krea", "schnell", "flan", "sd3")
+NAMESAKES: tuple[str, ...] = ("kontext", "krea", "schnell", "flan", "sd3")
 
 _PREFIXES = {
     "transformer": ("", "model.diffusion_model.", "diffusion_model.", "transformer."),
@@ -103,8 +103,8 @@ def index(part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
     if original in tensors:
         return (_transformer if part == "transformer" else _vae)(tensors, config)
     if part == "text_encoder":  # the pipeline uses neither the projection nor the picture half
-        names = [key for key in tensors if key.startswith(("embeddings.", "encoder.", "final_"))]
-        return {key: weight(tensors, key) for key in names if not key.endswith("position_ids")}
+        used = [key for key in tensors if key.startswith(("embeddings.", "encoder.", "final_"))]
+        return {key: weight(tensors, key) for key in used if not key.endswith("position_ids")}
     if part == "text_encoder_2":
         embedding = "shared.weight" if "shared.weight" in tensors else "encoder.embed_tokens.weight"
         names = {key: key for key in tensors if key.startswith("encoder.")}
@@ -145,7 +145,9 @@ def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> 
     )
 
 
-def _shells(configs: dict[str, dict], dtype: torch.dtype) -> dict[str, nn.Module]:
+def _shells(
+    configs: dict[str, dict], dtype: torch.dtype
+) -> dict[str, ModelMixin | PreTrainedModel]:
     """The library's modules of all parts, without weights."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel

@@ -117,12 +117,14 @@ def _bring_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
     note |= {"files": here, "listed": [[r.name, r.size, r.version] for r in wanted]}
     total = sum(remote.size for remote in wanted)
     done = total - sum(remote.size for remote in missing)
-    progress(done, total, "")
+
+    def tell(here: int, what: str) -> None:
+        progress(done + here, total, what)
+
+    tell(0, "")
     for remote in missing:
         _write(folder, note)
-        _bring(
-            row, commit, remote, folder, lambda n, what, base=done: progress(base + n, total, what)
-        )
+        _bring(row, commit, remote, folder, tell)
         here[remote.name] = remote.version
         done += remote.size
     return note
@@ -186,7 +188,8 @@ def _bring(
             headers=build_hf_headers(),
             expected_size=remote.size,
             displayed_filename=remote.name,
-            tqdm_class=lambda initial, **_: _Bar(initial, lambda n: tell(n, remote.name)),
+            # a class, says the library, and only calls it
+            tqdm_class=lambda initial, **_: _Bar(initial, lambda n: tell(n, remote.name)),  # type: ignore[arg-type]
         )
     if remote.sha256:
         tell(remote.size, f"checking {remote.name}")

@@ -56,7 +56,7 @@ def listing(row: ModelRow, token: str | None = None) -> tuple[str, list[Remote]]
         wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
     if not wanted:
         raise BadFile(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
-    return info.sha, sorted(wanted, key=lambda remote: (remote.size, remote.name))
+    return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 
 def knock(row: ModelRow, commit: str, wanted: list[Remote], token: str | None = None) -> None:
@@ -103,8 +103,8 @@ def explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
             f"The hub ({page(row)}) cannot be reached.",
             f"Check the connection; what is here already is kept: {go_on}",
         )
-    network = isinstance(error, ConnectionError) or getattr(error, "errno", None) is None
-    if not network:
+    network = isinstance(error, ConnectionError)
+    if isinstance(error, OSError) and error.errno is not None and not network:
         return files.disk_error(folder, error)
     return Unreachable(
         f"The download of {row.title} was interrupted ({type(error).__name__}).",

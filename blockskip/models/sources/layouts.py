@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 from blockskip.core.paths import PRESETS, ROOT
 from blockskip.core.presets import ModelRow
+from blockskip.models.sources import flux_checkpoint
 from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
+from blockskip.models.sources.entry import Entry
+from blockskip.models.sources.tensors import WeightIndex
 
 
-def layouts(row: ModelRow) -> ModuleType | LibraryFiles:
+class SingleFiles(Protocol):
+    """What a module answers of a model that ComfyUI's single files hold: see flux_checkpoint.py."""
+
+    PARTS: dict[str, tuple[str, str, str]]
+    TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]]
+    PREFERRED: dict[str, str | tuple[str, ...]]
+    NAMESAKES: tuple[str, ...]
+
+    def find(self, part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
+        """The tensors of `part` in a file; None when the file does not hold it."""
+
+    def index(self, part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
+        """The library's parameter name → where it lies. Raises UserError."""
+
+
+def layouts(row: ModelRow) -> LibraryFiles | SingleFiles:
     """What knows how a model's files look."""
-    from blockskip.models.sources import flux_checkpoint
-
     return LibraryFiles(row) if row.parts else flux_checkpoint
 
 

@@ -29,8 +29,8 @@ def find_model(row: ModelRow) -> Source:
             "Download BlockSkip Studio again, or make the model anew: "
             + command(f"lab pretrain-demo --family {row.family} --work FOLDER"),
         )
-    if (folder := hub.downloaded(row)) is not None:
-        return Source(row, folder)
+    if (downloaded := hub.downloaded(row)) is not None:
+        return Source(row, downloaded)
     comfyui = (
         "" if row.parts else f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else d"
     )

@@ -105,7 +105,7 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
-def _canonical(path: Path) -> object:
+def _canonical(path: Path) -> bytes | str:
     if path.suffix != ".json":
         return path.read_bytes()
     return json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
@@ -120,8 +120,14 @@ def _digests(
         known = files.read_json(store)
     except (OSError, ValueError):
         known = {}
-    found, fresh, total = {}, {}, sum(path.stat().st_size for path in paths)
-    done = 0
+    found: dict[Path, bytes | str] = {}
+    fresh: dict[str, list] = {}
+    total, done = sum(path.stat().st_size for path in paths), 0
+
+    def tell(read: int) -> None:
+        if progress:
+            progress(done + read, total)
+
     for path in paths:
         stat = path.stat()
         if stat.st_size <= SMALL:
@@ -131,8 +137,7 @@ def _digests(
             mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             old = known.get(str(path.resolve()))
             if not old or old[:-1] != mark:
-                digest = _sha256(path, lambda n, base=done: progress and progress(base + n, total))
-                old = fresh[str(path.resolve())] = [*mark, digest]
+                old = fresh[str(path.resolve())] = [*mark, _sha256(path, tell)]
             found[path] = old[-1]
         done += stat.st_size
     if fresh:
@@ -140,7 +145,7 @@ def _digests(
     return found
 
 
-def _sha256(path: Path, progress: Callable[[int], object]) -> str:
+def _sha256(path: Path, progress: Callable[[int], None]) -> str:
     digest, done = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while chunk := file.read(16 << 20):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
-_Any = TypeVar("_Any")
+_Tensor = TypeVar("_Tensor")
 _OUTSIDE = {
     "token_embd.weight": "shared.weight",
     "enc.output_norm.weight": "encoder.final_layer_norm.weight",
@@ -29,7 +29,7 @@ _INSIDE = {
 _BLOCK = re.compile(r"enc\.blk\.(\d+)\.(\w+)\.weight")
 
 
-def library_names(tensors: dict[str, _Any]) -> dict[str, _Any]:
+def library_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
     """The same tensors by transformers' names of T5's encoder; other names stay as they are."""
     if "enc.blk.0.attn_q.weight" not in tensors:
         return tensors

@@ -141,7 +141,7 @@ class Reader:
         out.copy_(made)
 
     def _fill(self, path: Path, extent: Extent, out: Tensor) -> None:
-        view = memoryview(out.reshape(-1).view(torch.uint8).numpy())
+        view = out.reshape(-1).view(torch.uint8).numpy().data
         piece = max(_PIECE, -(-len(view) // _AT_ONCE))
         starts = range(0, len(view), piece)
         if len(starts) > 1:  # a disk that is asked for one piece at a time gives half of its speed
