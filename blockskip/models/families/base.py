@@ -8,11 +8,12 @@ tokens, S text tokens, C latent channels, D width. A latent is what the library'
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -60,7 +61,7 @@ class Sampling:
     guidance: float
 
 
-class Family(Protocol):
+class Family(ABC):
     """All that differs between models."""
 
     pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
@@ -78,50 +79,64 @@ class Family(Protocol):
     latents: str  # the forward's argument that is x_t
     large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
 
+    @abstractmethod
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         """The library's pipeline, frozen, whole in RAM. A path is a folder in diffusers' layout."""
 
+    @abstractmethod
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         """As `load`, but the large parts have no weights yet: they wait to be parked
         (memory/streaming.py)."""
 
+    @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """The text encoders, all of them."""
 
+    @abstractmethod
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
         """(name, block) of all stacks as one sequence of N blocks."""
 
+    @abstractmethod
     def streams(self, block: nn.Module) -> Streams:
         """How a block takes and gives what it works on."""
 
+    @abstractmethod
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         """Names inside `block` of the linears that see only t, pooled text and guidance."""
 
+    @abstractmethod
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         """Names inside `block` of the linears LoRA adapts. targets: attention | attention+ff."""
 
+    @abstractmethod
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         """Captions → text inputs, on the encoders' device."""
 
+    @abstractmethod
     def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:
         """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
 
+    @abstractmethod
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] → normalised latents as `inputs` takes them: packed
         (B, T, C), or (B, C, h, w) where the transformer packs."""
 
+    @abstractmethod
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where
         blocks are skipped at the front, of `noisy` only the shape counts, and of `text.embeds`, whose
         last axis may be short, unless the family `reads_text`."""
 
+    @abstractmethod
     def merged(self, given: dict, factor: int) -> dict:
         """Arguments of the transformer's forward with factor x factor tokens as one: `latents`, and
         what says where tokens are (patches.py)."""
 
+    @abstractmethod
     def velocity(self, output: tuple) -> Tensor:
         """v = ε - x_0, shaped as latents, from what the transformer's forward gives."""
 
+    @abstractmethod
     def sample(
         self,
         pipe: DiffusionPipeline,

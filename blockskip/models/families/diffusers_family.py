@@ -6,7 +6,7 @@ answers itself.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.models.families.patches import merge, middles
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import empty
@@ -29,7 +29,7 @@ JOINT_ATTENTION = (
 _SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encoded captions
 
 
-class LibraryFamily(ABC):
+class LibraryFamily(Family):
     """See models/families/base.py for what the other members mean.
 
     pipeline, transformer: the library's classes. encoder: the class of the text encoder that is

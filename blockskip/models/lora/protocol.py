@@ -1,5 +1,7 @@
 """What a family answers about the names in LoRA files."""
 
+# ruff: noqa: N802 (properties, since nobody sets them; of modules they are constants)
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -11,12 +13,27 @@ from torch import Tensor
 class LoraNames(Protocol):
     """Names of layers in LoRA files: an object (names.py) or a module of functions (flux_names.py)."""
 
-    ARCHITECTURE: str  # these three for the header
-    IMPLEMENTATION: str
-    BASE_MODEL: str
-    KOHYA_MODULE: str  # for the header of kohya's format; "" where FORMATS has none
-    FORMATS: tuple[str, ...]  # of files that can be written: see models/lora/export.py
-    IN_COMFYUI: bool  # whether ComfyUI knows the model by itself
+    @property
+    def ARCHITECTURE(self) -> str:
+        """For the header, as the next two."""
+
+    @property
+    def IMPLEMENTATION(self) -> str: ...
+
+    @property
+    def BASE_MODEL(self) -> str: ...
+
+    @property
+    def KOHYA_MODULE(self) -> str:
+        """For the header of kohya's format; "" where FORMATS has none."""
+
+    @property
+    def FORMATS(self) -> tuple[str, ...]:
+        """Of files that can be written: see models/lora/export.py."""
+
+    @property
+    def IN_COMFYUI(self) -> bool:
+        """Whether ComfyUI knows the model by itself."""
 
     def is_comfy_key(self, name: str) -> bool:
         """Whether ComfyUI, or else the library, loads a LoRA of this layer under
