@@ -15,17 +15,17 @@ from blockskip.cli import lab_bench, lab_evidence, options
 from blockskip.cli.lab_evidence import (
     aside,
 )
-from blockskip.core import presets, settings
+from blockskip.core import presets
 from blockskip.core.errors import BadInput
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
+from blockskip.core.settings import Middle, Precision, Settings, Targets
 from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.preset_settings import parse_span
-from blockskip.memory.planning.requirements import WEIGHT_BYTES, Choice
 from blockskip.runs.run import find_run
 
-Middle = Annotated[settings.Middle, typer.Option(help="Where trained blocks wait.")]
+MiddleOption = Annotated[Middle, typer.Option(help="Where trained blocks wait.")]
 # what a budget's plan settles, so that it cannot be asked for beside it
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
@@ -182,10 +182,10 @@ def simulate(
         int, typer.Option(help="Side of a training crop, pixels.", callback=_whole_patches)
     ] = 256,
     text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
-    precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
+    precision: Annotated[Precision, typer.Option()] = "full",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
-    targets: Annotated[settings.Targets, typer.Option()] = "attention",
-    middle: Middle = "stays",
+    targets: Annotated[Targets, typer.Option()] = "attention",
+    middle: MiddleOption = "stays",
     stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,
     budget: Annotated[
         float | None,
@@ -200,14 +200,15 @@ def simulate(
         said = [name for name in _PLANNED if ctx.get_parameter_source(name).name == "COMMANDLINE"]
         if said:
             raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
-        choice = planner.choice_of(planner.make_plan(model=model, budget_gib=budget).settings)
+        settings = planner.make_plan(model=model, budget_gib=budget).settings
     else:
         front, back = parse_span(presets.model_row(model), skip)
-        choice = Choice(
+        settings = Settings.of(
             model=model,
             front=front,
             back=back,
-            side_px=side,
+            s_min_px=side,
+            s_max_px=side,
             text_tokens=text,
             precision=precision,
             checkpointing=checkpointing or middle == "streamed",
@@ -219,7 +220,7 @@ def simulate(
 
     stage = stage or (TRAIN if budget is None else "all")
     stages = PLANNED if stage == "all" else (stage,)
-    found = report(choice, stages)
+    found = report(settings, stages)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
@@ -238,8 +239,8 @@ def fullsize(
         str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
     ] = "19,10",
     draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
-    precision: Annotated[settings.Precision, typer.Option()] = "full",
-    middle: Middle = "stays",
+    precision: Annotated[Precision, typer.Option()] = "full",
+    middle: MiddleOption = "stays",
     compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
     as_json: Json = False,
 ) -> None:

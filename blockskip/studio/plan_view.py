@@ -17,7 +17,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
-from blockskip.memory.planning.planner import Plan, choice_of
+from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
@@ -219,7 +219,7 @@ def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
     }.get(middle, ())
     if not row.full_size or stage not in there:
         return 0.0, total
-    held = min(total, middle_bytes(row, choice_of(plan.settings)) / GIB)
+    held = min(total, middle_bytes(row, plan.settings) / GIB)
     return held, total - held
 
 

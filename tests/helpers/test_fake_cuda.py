@@ -10,11 +10,12 @@ from helpers.family_cases import CASES
 
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row
+from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.full_size.simulate import latent_shapes
 from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
-from blockskip.memory.planning.requirements import Choice, stage_needs
+from blockskip.memory.planning.requirements import stage_needs
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.sampling import sample
 from blockskip.training.lora import add_lora
@@ -75,19 +76,19 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
     """The real walk through all blocks, which lab/full_size/simulate.py only imitates."""
     draws, row, side = 16 if name == "flux-dev" else 64, model_row(name), 256
     kind, span = family(row.family), Span(*row.span(0.5))
-    choice = Choice(
+    settings = Settings.of(
         model=name,
         front=span.front,
         back=span.back,
-        side_px=side,
-        rows=4,
+        s_min_px=side,
+        micro_batch=4,
         window_on_card=draws * on_card,
         middle="leaves",
     )
     with fake_card():
         shape, _ = latent_shapes(name, side)
-        model = build_transformer(row, "bf16")
-        lora = add_lora(model, kind, span, choice.rank, choice.targets, 0)
+        model = build_transformer(row, "full")
+        lora = add_lora(model, kind, span, settings.rank, settings.targets, 0)
     names, streamed = set(lora), [block for _, block in kind.blocks(model)]
     with fake_cuda(), card_kernels():
         to_card(model)
@@ -97,7 +98,7 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
         state = [torch.empty_like(p) for p in (*lora, *lora)]  # AdamW's
         with OnCard() as meter:
             Streamed(meter, streamed, [*around, *lora, *state])
-            tokens, width, beside = kind.caption_shape(model, choice.text_tokens)
+            tokens, width, beside = kind.caption_shape(model, settings.plan.text_tokens)
             given = WindowInputs(
                 torch.empty(draws, *shape),
                 Text(torch.empty(draws, tokens, width), torch.empty(draws, beside)),
@@ -106,8 +107,8 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
                 bool(getattr(model.config, "guidance_embeds", False)),
             )
             meter.restart()
-            compute_window(model, kind, span, given, choice.rows, CARD, on_card=on_card)
-    planned = stage_needs(row, choice)["residuals"].vram_gib
+            compute_window(model, kind, span, given, settings.plan.micro_batch, CARD, on_card=on_card)
+    planned = stage_needs(row, settings)["residuals"].vram_gib
     # the meter has a block let go when the next one is entered; in truth it is gone when they are joined
     least = 1.01 if name == "flux-dev" else 1.02
     assert meter.peak_bytes / GIB <= planned * least and planned <= meter.peak_bytes / GIB * 1.05

@@ -38,7 +38,7 @@ def build(row: ModelRow, part: str) -> nn.Module:
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
     """The transformer of a row with the library's own configuration, frozen and quantised.
 
-    precision: bf16 | int8 | nf4, of the blocks; what stands around them stays bf16.
+    precision: full (bf16) | int8 | nf4, of the blocks; what stands around them stays bf16.
     """
     model = _frozen(row, "transformer")
     for _, block in family(row.family).blocks(model):

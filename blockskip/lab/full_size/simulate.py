@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
@@ -30,7 +31,7 @@ from blockskip.lab.full_size.meta_models import (
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
-from blockskip.memory.planning.requirements import Choice, stage_needs
+from blockskip.memory.planning.requirements import stage_needs
 from blockskip.models.families.base import Family, Text, family
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer
@@ -49,17 +50,17 @@ class Peak:
     tflop: float
 
 
-def simulate(choice: Choice, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
+def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
     """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
 
     Raises UserError for a model that has no full-size twin here.
     """
-    row = model_row(choice.model)
+    row = model_row(settings.model)
     if not row.full_size:
         raise BadInput(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
-    run: dict[str, Callable[[Choice, ModelRow, PeakMeter], None]] = {
+    run: dict[str, Callable[[ModelRow, PeakMeter], None]] = {
         "text": _text,
         "latents": _latents,
         "residuals": _residuals,
@@ -69,19 +70,19 @@ def simulate(choice: Choice, stages: Sequence[str] = PLANNED) -> dict[str, Peak]
     peaks = {}
     for stage in stages:
         with fake_card():
-            for side in (choice.side_px, choice.preview_px):
+            for side in (settings.plan.side_px, settings.preview_px):
                 latent_shapes(row.name, side)
             meter = PeakMeter()
-            run[stage](choice, row, meter)
+            run[stage](settings, row, meter)
             peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
     return peaks
 
 
-def report(choice: Choice, stages: Sequence[str] = PLANNED) -> dict:
-    """Simulated peaks and FLOPs beside what the planner says of the same choice."""
-    planned = stage_needs(model_row(choice.model), choice)
+def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
+    """Simulated peaks and FLOPs beside what the planner says of the same settings."""
+    planned = stage_needs(model_row(settings.model), settings)
     found = {}
-    for name, peak in simulate(choice, stages).items():
+    for name, peak in simulate(settings, stages).items():
         need = planned[name].vram_gib
         found[name] = {
             "vram_gib": round(peak.vram_gib, 3),
@@ -90,11 +91,11 @@ def report(choice: Choice, stages: Sequence[str] = PLANNED) -> dict:
             "held_gib": round(peak.held_gib, 3),
             "tflop": round(peak.tflop, 2),
         }
-    return {"model": choice.model, "choice": asdict(choice), "stages": found}
+    return {"model": settings.model, "settings": settings.flat(), "stages": found}
 
 
 @torch.no_grad()
-def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """One caption through the encoders; the large one is streamed, its embedding table is not."""
     kind, encoders = family(row.family), build_encoders(row)
     for name, encoder in encoders.items():
@@ -107,40 +108,44 @@ def _text(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
-            count = choice.text_tokens if name in kind.large else 77  # CLIP's own length
+            count = settings.plan.text_tokens if name in kind.large else 77  # CLIP's own length
             said = encoder(torch.zeros(1, count, dtype=torch.long))
             del said
 
 
 @torch.no_grad()
-def _latents(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`encode_rows` crops of the training side through the VAE's encoder."""
     vae = build_vae(row, tiled=False)
     with meter:
         meter.hold(weights(vae))
         meter.restart()
         pixels = torch.empty(
-            choice.encode_rows, 3, choice.side_px, choice.side_px, dtype=torch.float32
+            settings.plan.encode_batch,
+            3,
+            settings.plan.side_px,
+            settings.plan.side_px,
+            dtype=torch.float32,
         )
         family(row.family).encode_images(Pipe(vae), pixels)
 
 
 @torch.no_grad()
-def _residuals(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
     kind = family(row.family)
-    model, _ = _streamed_model(choice, row, kind, meter)
-    streams, text = _streams(choice, row, kind, model), []
+    model, _ = _streamed_model(settings, row, kind, meter)
+    streams, text = _streams(settings, row, kind, model), []
     if one := joined(kind, model):
         first = kind.blocks(model)[0][0]
-        shape = said(choice, kind, model, [first])[first][0].shape[1:]
+        shape = said(settings, kind, model, [first])[first][0].shape[1:]
         one.register_forward_pre_hook(
-            lambda *_: text.append(torch.empty(choice.window_on_card, *shape))
+            lambda *_: text.append(torch.empty(settings.plan.window_on_card, *shape))
         )
     with meter:
-        state = [torch.empty(choice.window_on_card, *stream.shape[1:]) for stream in streams]
+        state = [torch.empty(settings.plan.window_on_card, *stream.shape[1:]) for stream in streams]
         meter.restart()
-        _forward(choice, row, kind, model, choice.rows, choice.side_px)
+        _forward(settings, row, kind, model, settings.plan.micro_batch, settings.plan.side_px)
         del state
 
 
@@ -152,15 +157,15 @@ def joined(kind: Family, model: nn.Module) -> nn.Module | None:
 
 
 @torch.no_grad()
-def passing_bytes(choice: Choice) -> list[int]:
+def passing_bytes(settings: Settings) -> list[int]:
     """What passes through every block beside weights, at most, while `rows` draws go through the
     whole model."""
-    row, peaks = model_row(choice.model), []
+    row, peaks = model_row(settings.model), []
     kind = family(row.family)
     with fake_card():
-        latent_shapes(row.name, choice.side_px)
+        latent_shapes(row.name, settings.plan.side_px)
         meter = PeakMeter()
-        model, streamed = _streamed_model(choice, row, kind, meter)
+        model, streamed = _streamed_model(settings, row, kind, meter)
 
         def begin(*_: object) -> None:
             meter.restart()
@@ -172,52 +177,58 @@ def passing_bytes(choice: Choice) -> list[int]:
             block.register_forward_pre_hook(begin)
             block.register_forward_hook(end)
         with meter:
-            _forward(choice, row, kind, model, choice.rows, choice.side_px)
+            _forward(settings, row, kind, model, settings.plan.micro_batch, settings.plan.side_px)
     return peaks
 
 
 @torch.no_grad()
-def _preview(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)
-    model, streamed = _streamed_model(choice, row, kind, meter)
-    vae, shape = build_vae(row, choice.tiled), latent_shapes(row.name, choice.preview_px)[1]
+    model, streamed = _streamed_model(settings, row, kind, meter)
+    vae, shape = (
+        build_vae(row, settings.plan.preview_tiled),
+        latent_shapes(row.name, settings.preview_px)[1],
+    )
     with meter:
         meter.restart()
-        _forward(choice, row, kind, model, 1, choice.preview_px)
+        _forward(settings, row, kind, model, 1, settings.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
         vae.decode(torch.empty(1, *shape), return_dict=False)
 
 
-def _train(choice: Choice, row: ModelRow, meter: PeakMeter) -> None:
+def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """The last batch of an optimiser step, with Adam's state already there."""
-    kind, span = family(row.family), Span(choice.front, choice.back)
-    model = build_transformer(row, choice.precision)
-    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0)
+    kind, span = family(row.family), Span(settings.plan.front, settings.plan.back)
+    model = build_transformer(row, settings.plan.precision)
+    lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
         group["foreach"] = True  # a card takes the fused one, which needs less
     middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
     names = modulation_names(model, kind, span)
     with torch.no_grad():
-        streams, told = _streams(choice, row, kind, model), said(choice, kind, model, names)
-    with skipping(model, kind, span, choice.checkpointing) as feed, meter:
-        if choice.middle == "streamed":
+        streams, told = _streams(settings, row, kind, model), said(settings, kind, model, names)
+    with skipping(model, kind, span, settings.plan.checkpointing) as feed, meter:
+        if settings.plan.middle == "streamed":
             layers = [] if span.front else weights(*_layers(model, kind))
             Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
         else:
             meter.hold(weights(model))
         _fill_state(adam, lora)
         meter.restart()
-        window = _window(choice, row, kind, streams) | {
-            name: torch.empty(choice.batch, *output.shape[1:]) for name, output in told.items()
+        window = _window(settings, row, kind, streams) | {
+            name: torch.empty(settings.plan.batch, *output.shape[1:])
+            for name, output in told.items()
         }
-        text = read_by_middle(kind, span, _text_of(kind, model, choice, choice.batch))
-        if choice.accumulates:  # of the draws before
+        text = read_by_middle(kind, span, _text_of(kind, model, settings, settings.plan.batch))
+        if settings.plan.accumulation > 1:  # of the draws before
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
-        micro_step(model, kind, feed, window, text, choice.side_px, row.guidance_embedding, 1)
+        micro_step(
+            model, kind, feed, window, text, settings.plan.side_px, row.guidance_embedding, 1
+        )
         del window, text
         adam.step()
 
@@ -230,16 +241,19 @@ def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> N
 
 
 def _streamed_model(
-    choice: Choice, row: ModelRow, kind: Family, meter: PeakMeter
+    settings: Settings, row: ModelRow, kind: Family, meter: PeakMeter
 ) -> tuple[nn.Module, Streamed]:
     """The whole model between two training steps: what is no block, the LoRA and its optimiser's
     state are on the card, the middle where it stays, and of the rest two blocks at a time."""
-    model, span = build_transformer(row, choice.precision), Span(choice.front, choice.back)
-    lora = add_lora(model, kind, span, choice.rank, choice.targets, seed=0).values()
+    model, span = (
+        build_transformer(row, settings.plan.precision),
+        Span(settings.plan.front, settings.plan.back),
+    )
+    lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_around(model), *lora, *state]
     blocks = [*_layers(model, kind), *(block for _, block in kind.blocks(model))]
-    if choice.middle == "stays":
+    if settings.plan.middle == "stays":
         modulation = modulation_names(model, kind, span)
         left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
         middle = weights(*(kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
@@ -279,26 +293,30 @@ def _noisy(row: ModelRow, side_px: int, rows: int) -> Tensor:
 
 
 def _forward(
-    choice: Choice, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
+    settings: Settings, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
     noisy, t = _noisy(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
-    text = _text_of(kind, model, choice, rows)
+    text = _text_of(kind, model, settings, rows)
     model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
 
 
-def _text_of(kind: Family, model: nn.Module, choice: Choice, rows: int) -> Text:
-    length, width, beside = kind.caption_shape(model, choice.text_tokens)
+def _text_of(kind: Family, model: nn.Module, settings: Settings, rows: int) -> Text:
+    length, width, beside = kind.caption_shape(model, settings.plan.text_tokens)
     return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
 
 
-def _streams(choice: Choice, row: ModelRow, kind: Family, model: nn.Module) -> tuple[Tensor, ...]:
+def _streams(
+    settings: Settings, row: ModelRow, kind: Family, model: nn.Module
+) -> tuple[Tensor, ...]:
     """What goes from block to block where the front ends, one draw; of no front: after block 0."""
-    name, _ = kind.blocks(model)[max(0, choice.front - 1)]
-    given = said(choice, kind, model, [name])[name]
+    name, _ = kind.blocks(model)[max(0, settings.plan.front - 1)]
+    given = said(settings, kind, model, [name])[name]
     return tuple(torch.empty_like(stream) for stream in flat(given) if stream is not None)
 
 
-def said(choice: Choice, kind: Family, model: nn.Module, names: Sequence[str]) -> dict[str, object]:
+def said(
+    settings: Settings, kind: Family, model: nn.Module, names: Sequence[str]
+) -> dict[str, object]:
     """What these modules of the transformer give while one draw passes it, by their names."""
     found: dict[str, object] = {}
     with ExitStack() as stack:
@@ -307,25 +325,25 @@ def said(choice: Choice, kind: Family, model: nn.Module, names: Sequence[str]) -
                 lambda _module, _given, output, name=name: found.update({name: output})
             )
             stack.callback(handle.remove)
-        _forward(choice, model_row(choice.model), kind, model, 1, choice.side_px)
+        _forward(settings, model_row(settings.model), kind, model, 1, settings.plan.side_px)
     return found
 
 
 def _window(
-    choice: Choice, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
+    settings: Settings, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """What load_rows brings for one micro-step, but for the modulation."""
-    rows, noisy = choice.batch, _noisy(row, choice.side_px, choice.batch)
+    rows, noisy = settings.plan.batch, _noisy(row, settings.plan.side_px, settings.plan.batch)
     window = {
         "noisy": noisy,
         "t": torch.empty(rows, dtype=torch.float32),
         "target": torch.empty_like(noisy, dtype=torch.float32),
     }
-    if choice.front:
+    if settings.plan.front:
         for i, stream in enumerate(streams):
             window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
-    if choice.back:
-        image = (choice.side_px // kind.pixel_multiple) ** 2
+    if settings.plan.back:
+        image = (settings.plan.side_px // kind.pixel_multiple) ** 2
         window["back"] = torch.empty(rows, image, row.width)
     return window
 

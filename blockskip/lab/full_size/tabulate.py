@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
+from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     build_encoders,
@@ -34,7 +34,7 @@ from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
 from blockskip.memory.planning import model_stats
-from blockskip.memory.planning.requirements import Choice, stage_needs
+from blockskip.memory.planning.requirements import stage_needs
 from blockskip.models.families.base import Family, family
 from blockskip.sampling.sample import TILE_PX
 
@@ -56,7 +56,7 @@ def tabulate(row: ModelRow, say: Say) -> dict:
 
 
 def _counted(row: ModelRow) -> dict:
-    kind, model = family(row.family), build_transformer(row, "bf16")
+    kind, model = family(row.family), build_transformer(row, "full")
     blocks = kind.blocks(model)
     shared = [model.get_submodule(name) for name in kind.shared_modulation]
     layers = [layer for every in lists(model, kind).values() for layer in every]
@@ -68,8 +68,8 @@ def _counted(row: ModelRow) -> dict:
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
     length, text_width, _ = kind.caption_shape(model, asked)
-    choice = Choice(model=row.name, side_px=row.s_min_px, text_tokens=asked)
-    told = said(choice, kind, model, kind.shared_modulation).values()
+    settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
+    told = said(settings, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
@@ -160,56 +160,56 @@ def _vae_counted(row: ModelRow) -> dict:
 
 
 class _Ruler:
-    """Measured bytes less what `table` explains, of a stage of a choice."""
+    """Measured bytes less what `table` explains, of a stage of some settings."""
 
     def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
         self.row, self.table, self.say = row, table, say
 
-    def rest(self, stage: str, choice: Choice) -> float:
-        measured = simulate(choice, [stage])[stage].vram_gib
+    def rest(self, stage: str, settings: Settings) -> float:
+        measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.standing_in(self.row.name, self.table):
-            planned = stage_needs(self.row, choice)[stage].vram_gib
-        self.say(f"{stage} {choice.side_px} px, {choice.text_tokens} tokens: {measured:.3f} GiB")
+            planned = stage_needs(self.row, settings)[stage].vram_gib
+        self.say(f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB")
         return (measured - planned) * GIB
 
 
 def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     ruler = _Ruler(row, table, say)
     sizes = _sizes(row)
-    base = Choice(model=row.name, front=0, back=0, targets="attention", rows=4, tiled=True)
+    base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)
     kinds = [
         told | _forward(ruler, base, first, told) for first, told in _with_kept(ruler, base, sizes)
     ]
     ruler.table = table | {"kinds": kinds}
     # blocks of every kind: what the kept numbers get wrong adds up over them
     front, back = min(row.spans.values(), key=sum)
-    middle = replace(base, front=front, back=back)
+    middle = base.changed(front=front, back=back)
     passing = _fit(row, ruler, "train", middle, sizes)
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
-    packed = replace(middle, precision="int8")
+    packed = middle.changed(precision="int8")
     more = [
-        ruler.rest("train", replace(packed, side_px=side, text_tokens=text))
+        ruler.rest("train", _sized(packed, side, text))
         / (2 * row.width * _tokens(row, side, text))
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
-    found["multiply_adds"] = _multiply_adds(row, replace(middle, rows=1))
+    found["multiply_adds"] = _multiply_adds(row, middle.changed(micro_batch=1))
     vae = _vae(row, table["vae"]["weights"])
     return found | {"text": _text(ruler, base), "vae": vae}
 
 
-def _forward(ruler: _Ruler, base: Choice, first: int, told: dict) -> dict[str, float]:
+def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str, float]:
     """What passes through a block of a kind, of which `first` is the first, without gradients: at
     most 2 % less than was measured."""
     row, blocks = ruler.row, min(2, told["count"])
-    window = replace(base, middle="leaves", rows=1, **_span(row, first, blocks))
+    window = base.changed(middle="leaves", micro_batch=1, **_span(row, first, blocks))
     side, text = row.s_min_px, row.text_tokens
     sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
     def most(**other: str) -> np.ndarray:
-        choices = [replace(window, side_px=px, text_tokens=n, **other) for px, n in sizes]
-        return np.array([max(passing_bytes(c)[first : first + blocks]) for c in choices])
+        tried = [_sized(window.changed(**other), px, n) for px, n in sizes]
+        return np.array([max(passing_bytes(one)[first : first + blocks]) for one in tried])
 
     plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
     more = ruler.table["more_tokens"]
@@ -233,11 +233,10 @@ def _forward(ruler: _Ruler, base: Choice, first: int, told: dict) -> dict[str, f
     }
 
 
-def _multiply_adds(row: ModelRow, choice: Choice) -> int:
+def _multiply_adds(row: ModelRow, settings: Settings) -> int:
     """A token's in a block's linears: what is counted on a pass, less those of attention."""
     size = row.s_min_px, row.text_tokens
-    choice = replace(choice, side_px=size[0], text_tokens=size[1])
-    done = simulate(choice, ["residuals"])["residuals"].tflop * 1e12 / 2
+    done = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
     count = _tokens(row, *size)
     return round(done / row.num_blocks / count - 2.0 * count * row.width)
 
@@ -246,6 +245,10 @@ def _sizes(row: ModelRow) -> list[tuple[int, int]]:
     """(side, text tokens): one, a larger picture, a longer text."""
     side, text = row.s_min_px, max(64, row.text_tokens // 4)
     return [(side, text), (2 * side, text), (side, 4 * text)]
+
+
+def _sized(settings: Settings, side_px: int, text_tokens: int) -> Settings:
+    return settings.changed(s_min_px=side_px, s_max_px=side_px, text_tokens=text_tokens)
 
 
 def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
@@ -261,13 +264,13 @@ def _fit(
     row: ModelRow,
     ruler: _Ruler,
     stage: str,
-    choice: Choice,
+    settings: Settings,
     sizes: Sequence[tuple[int, int]],
     rows: int = 1,
 ) -> tuple[float, float]:
     """(numbers an image token, numbers a text token) that explain what is left of a stage."""
     left = [
-        ruler.rest(stage, replace(choice, side_px=side, text_tokens=text)) for side, text in sizes
+        ruler.rest(stage, _sized(settings, side, text)) for side, text in sizes
     ]
     return _solve(row, ruler, sizes, [amount / rows for amount in left])
 
@@ -282,7 +285,7 @@ def _solve(
 
 
 def _with_kept(
-    ruler: _Ruler, base: Choice, sizes: Sequence[tuple[int, int]]
+    ruler: _Ruler, base: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, dict]]:
     """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
     row, first, kinds = ruler.row, 0, []
@@ -290,8 +293,8 @@ def _with_kept(
         few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
 
         def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
-            choice = replace(base, side_px=size[0], text_tokens=size[1], targets=targets)
-            one, all_ = (replace(choice, **_span(row, first, blocks)) for blocks in (few, many))
+            settings = _sized(base.changed(targets=targets), *size)
+            one, all_ = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
             return (ruler.rest("train", all_) - ruler.rest("train", one)) / max(1, many - few)
 
         amounts = [more(few, many, size, "attention", first) for size in sizes]
@@ -306,10 +309,10 @@ def _with_kept(
     return kinds
 
 
-def _text(ruler: _Ruler, base: Choice) -> dict:
+def _text(ruler: _Ruler, base: Settings) -> dict:
     """A polynomial of the number of tokens through three measurements."""
     counts = np.array([64, 256, 512])
-    left = [ruler.rest("text", replace(base, text_tokens=int(n))) for n in counts]
+    left = [ruler.rest("text", base.changed(text_tokens=int(n))) for n in counts]
     scores, token, fixed = np.polyfit(counts, np.array(left), 2)
     made = {"scores": scores, "token": token, "fixed": fixed}
     return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}

@@ -19,10 +19,9 @@ from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import passes
 from blockskip.memory.planning.model_stats import numbers
-from blockskip.memory.planning.planner import choice_of, make_plan
+from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import (
     WEIGHT_BYTES,
-    Choice,
     image_tokens,
     middle_bytes,
     model_bytes,
@@ -32,7 +31,7 @@ from blockskip.memory.planning.requirements import (
 
 DRAWS = 2000
 # bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
-UNPACKED = {"bf16": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
+UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
 
@@ -82,7 +81,7 @@ def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) ->
         "way": way,
         "skip": [settings.plan.front, settings.plan.back],
         "side_px": settings.plan.s_min_px,
-        "precision": choice_of(settings).precision,
+        "precision": settings.plan.precision,
         "checkpointing": settings.plan.checkpointing,
         "batch": settings.plan.batch,
         **counted,
@@ -91,36 +90,35 @@ def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) ->
 
 
 @cache
-def _of_a_pass(choice: Choice) -> dict[str, float]:
+def _of_a_pass(settings: Settings) -> dict[str, float]:
     """TFLOP of what passes at once in each stage."""
-    return {name: peak.tflop for name, peak in simulate(choice, STAGES).items()}
+    return {name: peak.tflop for name, peak in simulate(settings, STAGES).items()}
 
 
 def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB that unpacking moves on
     the card; and the TFLOP of one sample picture, every step computed."""
-    choice = choice_of(settings)
-    tflop = _of_a_pass(choice)
+    plan, tflop = settings.plan, _of_a_pass(settings)
     fresh = DRAWS / settings.reuse
     seen = fresh * (1 + settings.prior)  # draws of the bare class word pass twice
     windows = math.ceil(fresh / settings.window_draws)
-    middle, moved = middle_bytes(row, choice), UNPACKED[choice.precision]
-    moved /= WEIGHT_BYTES[choice.precision]
-    steps = DRAWS / choice.batch
+    middle, moved = middle_bytes(row, settings), UNPACKED[plan.precision]
+    moved /= WEIGHT_BYTES[plan.precision]
+    steps = DRAWS / plan.batch
     # a middle that leaves comes back for the steps
-    crossing = waiting_bytes(row, choice) + middle * (choice.middle == "leaves")
+    crossing = waiting_bytes(row, settings) + middle * (plan.middle == "leaves")
     unpacked = {
-        "windows": seen / choice.rows * model_bytes(row, choice.precision),
-        "steps": steps * (2 + settings.plan.checkpointing) * middle,
+        "windows": seen / plan.micro_batch * model_bytes(row, plan.precision),
+        "steps": steps * (2 + plan.checkpointing) * middle,
     }
     return {
-        "latents_tflop": fresh / choice.encode_rows * tflop["latents"],
-        "windows_tflop": seen / choice.rows * tflop["residuals"],
+        "latents_tflop": fresh / plan.encode_batch * tflop["latents"],
+        "windows_tflop": seen / plan.micro_batch * tflop["residuals"],
         "steps_tflop": steps * tflop["train"],
         "windows_bus_gb": windows * crossing / 1e9,
         # a window that waits in RAM goes to and fro at every block, and nothing is computed meanwhile
-        "windows_state_gb": 2 * row.num_blocks * seen * _state(row, choice) / 1e9,
-        "steps_bus_gb": steps * 2 * middle * (choice.middle == "streamed") / 1e9,
+        "windows_state_gb": 2 * row.num_blocks * seen * _state(row, settings) / 1e9,
+        "steps_bus_gb": steps * 2 * middle * (plan.middle == "streamed") / 1e9,
         "windows_unpacked_gb": unpacked["windows"] * moved / 1e9,
         "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
         "picture_tflop": settings.preview_steps
@@ -130,12 +128,12 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
     }
 
 
-def _state(row: ModelRow, choice: Choice) -> float:
+def _state(row: ModelRow, settings: Settings) -> float:
     """Bytes of a draw between two blocks, where they wait in RAM."""
     count = (
-        image_tokens(row, choice.side_px) + text_rows(row, choice) * numbers(row.name).stream_text
+        image_tokens(row, settings.plan.side_px) + text_rows(row, settings) * numbers(row.name).stream_text
     )
-    return 0.0 if choice.window_on_card else 2.0 * count * row.width
+    return 0.0 if settings.plan.window_on_card else 2.0 * count * row.width
 
 
 def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, float]:

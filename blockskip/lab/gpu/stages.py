@@ -22,7 +22,7 @@ from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.measuring.process_memory import Polling
 from blockskip.memory import monitor
 from blockskip.memory.placement import free
-from blockskip.memory.planning.planner import choice_of, make_plan, planned
+from blockskip.memory.planning.planner import make_plan, planned
 from blockskip.memory.planning.requirements import lora_params
 from blockskip.models import sources
 from blockskip.runs import worker_process
@@ -153,7 +153,7 @@ def _half(job: Job, settings: Settings) -> dict:
     alone = session.settings.changed(middle="leaves")
     plan = planned(alone)["preview"].vram_gib
     if session.row.full_size:
-        plan -= 12 * lora_params(session.row, choice_of(alone)) / GIB
+        plan -= 12 * lora_params(session.row, alone) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 

@@ -180,7 +180,7 @@ def _buffer(length: int, dtype: torch.dtype) -> nn.Parameter:
 
 
 def quantise(module: nn.Module, precision: str) -> None:
-    """Replace every linear inside by one of that precision: bf16 (nothing to do) | int8 | nf4."""
+    """Replace every linear inside by one of that precision: full (nothing to do) | int8 | nf4."""
     if precision not in ("int8", "nf4"):
         return
     for name, layer in list(module.named_modules()):

@@ -34,7 +34,7 @@ def passes(model: str) -> dict[int, Pass]:
     row = presets.model_row(model)
     kind = family(row.family)
     with torch.device("meta"), torch.no_grad():
-        transformer = build_transformer(row, "bf16").to(torch.bfloat16)
+        transformer = build_transformer(row, "full").to(torch.bfloat16)
         cells = row.native_px // kind.pixel_multiple
         channels = transformer.config.in_channels
         shape = (cells**2, channels) if kind.patch > 1 else (channels, cells, cells)

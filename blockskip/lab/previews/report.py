@@ -169,12 +169,12 @@ def full_size(plan: Plan, sampler: Sampler) -> str:
         ]
         for factor, one in costs.items()
     ]
-    plain, ways = preview_costs.bus_bytes(FULL_SIZE, "bf16", [1] * steps), []
+    plain, ways = preview_costs.bus_bytes(FULL_SIZE, "full", [1] * steps), []
     for way in sampler.ways(steps):
         measured = told(plan, way, steps)[0]
         whole, small = (
             preview_costs.bus_bytes(FULL_SIZE, precision, measured["passes"])
-            for precision in ("bf16", PRECISION)
+            for precision in ("full", PRECISION)
         )
         quicker = preview_costs.quicker(costs, measured["factors"], measured["passes"])
         ways.append([way.name, f"{quicker:.2f}", f"{whole / 1e9:.0f}", f"{small / 1e9:.0f}"])

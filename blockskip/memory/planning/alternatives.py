@@ -5,116 +5,121 @@ from __future__ import annotations
 from dataclasses import replace
 
 from blockskip.core.presets import ModelRow, quality_table
+from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import (
-    Candidate,
     Fit,
-    Wish,
-    candidates,
+    Option,
+    PlanRequest,
+    best_plan,
     exceeded,
-    find,
     least_needs,
     limits,
+    options,
     smallest,
     totals,
 )
 
 
-def one_more_gib(row: ModelRow, wish: Wish, fit: Fit) -> Reason:
+def one_more_gib(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason:
     """What the next GiB would bring, or how many it takes until something changes."""
     for more in (1, 2, 4, 8, 16):
-        then = find(row, _wider(wish, more))
+        then = best_plan(row, _wider(request, more))
         change = _change(row, fit, then) if then else None
         if change:
             kind = "more_next" if more == 1 else "more_later"
             return Reason(kind, {"more_gib": more, "change": change})
-    return Reason("more_nothing", {"room": _room_for_all(row, wish, fit)})
+    return Reason("more_nothing", {"room": _room_for_all(row, request, fit)})
 
 
 Limits = tuple[str, ...]  # of card, ram, disk
 
 
-def better_ways(row: ModelRow, wish: Wish, fit: Fit) -> dict[Limits, Candidate]:
+def better_ways(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits, Option]:
     """The best of what would lose less, by what it fails by if not streamed; only those that fail
     by one thing, if there are any: with more of it they would be taken."""
-    found: dict[Limits, Candidate] = {}
-    for way in candidates(row, wish):
-        if way.loss < fit.candidate.loss:
-            found.setdefault(tuple(exceeded(wish, least_needs(row, wish, way))), way)
-    alone: dict[Limits, Candidate] = {names: way for names, way in found.items() if len(names) == 1}
+    found: dict[Limits, Option] = {}
+    for way in options(row, request):
+        if way.loss < fit.loss:
+            found.setdefault(tuple(exceeded(request, least_needs(row, way))), way)
+    alone: dict[Limits, Option] = {names: way for names, way in found.items() if len(names) == 1}
     return alone or dict(list(found.items())[:1])
 
 
-def better(row: ModelRow, wish: Wish, fit: Fit, way: Candidate) -> Reason:
+def better(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason:
     """What would be better, and what it fails by."""
-    least = least_needs(row, wish, way)
-    needs, there = totals(least), limits(wish)
+    least = least_needs(row, way)
+    needs, there = totals(least), limits(request)
     lacks = []
-    for name in exceeded(wish, least):
+    for name in exceeded(request, least):
         sizes = {"needs_gib": needs[name], "there_gib": there[name]}
         lacks.append(Reason("better_lacks", sizes | {"limit": Reason(f"limit_{name}")}))
     streamed = None
-    if not exceeded(wish, least_needs(row, wish, way, streamed=True)):
-        size = middle_bytes(row, smallest(row, wish, way, True, "streamed")) / GIB
-        mine = middle_bytes(row, fit.choice) / GIB
-        kind = "better_streams_more" if fit.choice.middle == "streamed" else "better_would_stream"
+    if not exceeded(request, least_needs(row, way, streamed=True)):
+        size = middle_bytes(row, smallest(way, True, "streamed")) / GIB
+        mine = middle_bytes(row, fit.settings) / GIB
+        kind = (
+            "better_streams_more"
+            if fit.settings.plan.middle == "streamed"
+            else "better_would_stream"
+        )
         streamed = Reason(kind, {"size_gib": size, "mine_gib": mine})
-    values: Values = {"way": _way(way, row), "lacks": tuple(lacks), "streamed": streamed}
+    values: Values = {"way": _way(way.settings, row), "lacks": tuple(lacks), "streamed": streamed}
     return Reason("better", values)
 
 
-def unskipped(row: ModelRow, wish: Wish, fit: Fit) -> Reason | None:
+def unskipped(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
     """Skipping nothing where that would fit too and lose less: what it would bring and cost. None if
     not, or if the user decided."""
-    other = find(row, replace(wish, span=(0, 0))) if wish.span is None else None
-    if other is None or other.choice.middle == "streamed":
+    other = (
+        best_plan(row, request.fixing(front=0, back=0)) if "front" not in request.fixed else None
+    )
+    if other is None or other.settings.plan.middle == "streamed":
         return None
-    if other.candidate.loss >= fit.candidate.loss:  # it would take fewer bits or smaller crops
+    if other.loss >= fit.loss:  # it would take fewer bits or smaller crops
         return None
-    left = row.num_blocks - fit.candidate.front - fit.candidate.back
+    left = row.num_blocks - fit.settings.plan.front - fit.settings.plan.back
     # forward and backward through frozen weights take as long, checkpointed: forward once more
-    passes = (2 + fit.choice.checkpointing) / (2 + other.choice.checkpointing)
+    passes = (2 + fit.settings.plan.checkpointing) / (2 + other.settings.plan.checkpointing)
     return Reason(
         "unskipped",
         {
-            "way": _way(other.candidate, row),
-            "gain": _difference(fit.candidate.loss - other.candidate.loss),
+            "way": _way(other.settings, row),
+            "gain": _difference(fit.loss - other.loss),
             "percent": round(100 * (1 - left / row.num_blocks * passes)),
         },
     )
 
 
-def _wider(wish: Wish, more_gib: float) -> Wish:
-    return replace(wish, budget_gib=wish.budget_gib + more_gib, free_gib=wish.free_gib + more_gib)
+def _wider(request: PlanRequest, more_gib: float) -> PlanRequest:
+    settings = request.settings.changed(budget_gib=request.budget_gib + more_gib)
+    return replace(request, settings=settings, free_gib=request.free_gib + more_gib)
 
 
 def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
-    if then.candidate.loss < now.candidate.loss:
-        likeness = round(now.candidate.loss - then.candidate.loss, 4)
-        ways = {"now": _way(now.candidate, row), "then": _way(then.candidate, row)}
-        shorter = then.candidate.text_tokens < now.candidate.text_tokens  # captions
+    if then.loss < now.loss:
+        likeness = round(now.loss - then.loss, 4)
+        ways = {"now": _way(now.settings, row), "then": _way(then.settings, row)}
+        shorter = then.settings.plan.text_tokens < now.settings.plan.text_tokens  # captions
         return Reason("gives_likeness", {**ways, "shorter": shorter, "likeness": likeness})
-    if now.choice.middle == "streamed" != then.choice.middle:
+    before, after = now.settings.plan, then.settings.plan
+    if before.middle == "streamed" != after.middle:
         return Reason("gives_room")
-    if now.choice.checkpointing and not then.choice.checkpointing:
+    if before.checkpointing and not after.checkpointing:
         return Reason("gives_speed")
-    if now.choice.middle == "leaves" and then.choice.middle == "stays":
+    if before.middle == "leaves" and after.middle == "stays":
         return Reason("gives_calm")
     return None
 
 
-def _room_for_all(row: ModelRow, wish: Wish, fit: Fit) -> Reason | None:
+def _room_for_all(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
     """When there is, or would be, room to skip nothing and lose less."""
-    for more in (0, 1, 2, 4, 8, 16) if wish.span is None else ():
-        other = find(row, replace(_wider(wish, more), span=(0, 0)))
-        if (
-            other
-            and other.choice.middle != "streamed"
-            and other.candidate.loss < fit.candidate.loss
-        ):
-            gain = _difference(fit.candidate.loss - other.candidate.loss)
+    for more in (0, 1, 2, 4, 8, 16) if "front" not in request.fixed else ():
+        other = best_plan(row, _wider(request, more).fixing(front=0, back=0))
+        if other and other.settings.plan.middle != "streamed" and other.loss < fit.loss:
+            gain = _difference(fit.loss - other.loss)
             return Reason("room_later" if more else "room_now", {"more_gib": more, "gain": gain})
     return None
 
@@ -128,19 +133,20 @@ def _difference(gain: float) -> Reason:
     return Reason("likeness_more", {"likeness": round(gain, 4), "chance": chance})
 
 
-def _way(candidate: Candidate, row: ModelRow) -> Reason:
+def _way(settings: Settings, row: ModelRow) -> Reason:
     """“40 % of the blocks skipped, 512 px, 8 bits”."""
-    percent = round(100 * (candidate.front + candidate.back) / row.num_blocks)
+    plan = settings.plan
+    percent = round(100 * (plan.front + plan.back) / row.num_blocks)
     captions = None
-    if candidate.text_tokens < row.text_tokens:
-        captions = Reason("way_captions", {"text_tokens": candidate.text_tokens})
+    if plan.text_tokens < row.text_tokens:
+        captions = Reason("way_captions", {"text_tokens": plan.text_tokens})
     return Reason(
         "way",
         {
             "percent": percent,
             "blocks": Reason("way_skips" if percent else "way_skips_none", {"percent": percent}),
-            "side_px": candidate.side_px,
-            "bits": Reason(f"bits_{candidate.precision}"),
+            "side_px": plan.side_px,
+            "bits": Reason(f"bits_{plan.precision}"),
             "captions": captions,
         },
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from blockskip.core.paths import adapter_file
-from blockskip.core.presets import ModelRow, model_row, preview_threshold, training_preset
+from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
@@ -20,8 +20,8 @@ from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import refusal
-from blockskip.memory.planning.requirements import Choice, Need, stage_needs
-from blockskip.memory.planning.search import Wish, crops, find
+from blockskip.memory.planning.requirements import Need, stage_needs
+from blockskip.memory.planning.search import PlanRequest, best_plan
 from blockskip.memory.planning.small_models import check_budget, step_need
 from blockskip.memory.planning.wording import ENGLISH
 
@@ -104,7 +104,7 @@ def choose_settings(
     ram_gib: float = 16.0,
     disk_gib: float = math.inf,
     skip: str = "",
-    **overrides: object,
+    **overrides: Any,
 ) -> Settings:
     """Settings of a run from what the user said; everything unsaid comes from the presets.
 
@@ -135,7 +135,7 @@ def make_plan(
     free_gib: float | None = None,
     system: str = "",
     skip: str = "",
-    **overrides: object,
+    **overrides: Any,
 ) -> Plan:
     """The plan of a run; see choose_settings.
 
@@ -152,10 +152,27 @@ def make_plan(
     settings = preset_settings(row, said, fixed)
     if not row.full_size:
         return _small_plan(row, settings)
-    free = _free_gib() if free_gib is None else free_gib
-    wish = _wish(row, settings, said, span if skip else None)
-    wish = dataclasses.replace(wish, disk_gib=disk_gib, free_gib=free, system=system)
-    return _full_plan(row, settings, wish)
+    fixed_fields = _fixed(row, settings, said, bool(skip))
+    if "batch" not in fixed_fields:
+        settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
+    request = PlanRequest(
+        settings=settings,
+        fixed=fixed_fields,
+        disk_gib=disk_gib,
+        free_gib=_free_gib() if free_gib is None else free_gib,
+        system=system,
+    )
+    fit = best_plan(row, request)
+    if fit is None:
+        raise refusal(row, request)
+    return Plan(
+        fit.settings,
+        request.usable_gib,
+        request.reserve_gib,
+        fit.needs,
+        explanations.reasons(row, request, fit),
+        alternatives.one_more_gib(row, request, fit),
+    )
 
 
 def _free_gib() -> float:
@@ -163,75 +180,18 @@ def _free_gib() -> float:
     return free if free >= 0 else math.inf
 
 
-def _wish(row: ModelRow, settings: Settings, said: dict, span: tuple[int, int] | None) -> Wish:
-    precision = settings.plan.precision if "precision" in said else ""
-    return Wish(
-        budget_gib=settings.budget_gib,
-        ram_gib=settings.ram_gib,
-        span=span,
-        precision="bf16" if precision == "full" else precision,
-        patches=settings.plan.patches,
-        side_px=_side(row, settings, said),
-        s_max_px=said.get("s_max_px", 0),
-        text_tokens=said.get("text_tokens", 0),
-        rank=settings.rank,
-        targets=settings.targets,
-        batch=settings.plan.batch if "batch" in said or "accumulation" in said else 0,
-        draws_per_step=settings.plan.draws_per_step,
-        num_draws=settings.num_draws,
-        prior=settings.prior,
-        window_draws=settings.window_draws,
-        reuse=settings.reuse,
-        preview_speed=settings.plan.preview_speed,
-        preview_steps=settings.preview_steps,
-        adapters=_adapters(settings),
-    )
-
-
-def _side(row: ModelRow, settings: Settings, said: dict) -> int:
-    """The side to train at where something said decides it, else 0. Another patch schedule than
-    the usual one is asked for to compare with what was published, so it has the published sides."""
-    if settings.plan.patches == "full":
-        return settings.plan.s_max_px
-    usual = training_preset(row.name)["patches"]
-    return said.get("s_min_px", 0 if settings.plan.patches == usual else row.s_min_px)
-
-
-def _full_plan(row: ModelRow, settings: Settings, wish: Wish) -> Plan:
-    fit = find(row, wish)
-    if fit is None:
-        raise refusal(row, wish)
-    choice = fit.choice
-    patches, s_max_px = crops(row, wish, choice.side_px)
-    settings = settings.changed(
-        front=choice.front,
-        back=choice.back,
-        patches=patches,
-        s_min_px=choice.side_px,
-        s_max_px=s_max_px,
-        text_tokens=choice.text_tokens,
-        precision="full" if choice.precision == "bf16" else choice.precision,
-        checkpointing=choice.checkpointing,
-        batch=choice.batch,
-        accumulation=settings.plan.draws_per_step // choice.batch,
-        middle=choice.middle,
-        offload=choice.offload,
-        window_on_card=choice.window_on_card,
-        window_steps=max(1, choice.window_draws // settings.plan.draws_per_step) * settings.reuse,
-        micro_batch=choice.rows,
-        encode_batch=choice.encode_rows,
-        preview_batch=1,  # what the tables count
-        preview_tiled=choice.tiled,
-        preview_speed=settings.plan.preview_speed if choice.cached else "exact",
-    )
-    return Plan(
-        settings,
-        wish.usable_gib,
-        wish.reserve_gib,
-        fit.needs,
-        explanations.reasons(row, wish, fit),
-        alternatives.one_more_gib(row, wish, fit),
-    )
+def _fixed(row: ModelRow, settings: Settings, said: dict, skips: bool) -> frozenset[str]:
+    """What of the plan the user decided."""
+    fixed = said.keys() & {"precision", "s_min_px", "s_max_px", "text_tokens"}
+    if skips:
+        fixed |= {"front"}
+    if said.keys() & {"batch", "accumulation"}:
+        fixed |= {"batch"}
+    # another patch schedule than the usual one is asked for to compare with what was published, so
+    # it has the published sides
+    if settings.plan.patches != training_preset(row.name)["patches"]:
+        fixed |= {"s_min_px"}
+    return frozenset(fixed)
 
 
 def _small_plan(row: ModelRow, settings: Settings) -> Plan:
@@ -257,44 +217,6 @@ def planned(settings: Settings) -> dict[str, Need]:
     """What each stage of a run with these settings needs, whether it was planned so or eased."""
     row = model_row(settings.model)
     if row.full_size:
-        return stage_needs(row, choice_of(settings))
+        return stage_needs(row, settings)
     need = step_need(row, settings, settings.plan.front, settings.plan.back)
     return {name: Need(need.total_gib, 1.5, 0.1) for name in PLANNED}
-
-
-def choice_of(settings: Settings) -> Choice:
-    """What the byte tables are asked about these settings."""
-    return Choice(
-        model=settings.model,
-        front=settings.plan.front,
-        back=settings.plan.back,
-        side_px=settings.plan.s_max_px
-        if settings.plan.patches == "full"
-        else settings.plan.s_min_px,
-        text_tokens=settings.plan.text_tokens,
-        precision="bf16" if settings.plan.precision == "full" else settings.plan.precision,
-        checkpointing=settings.plan.checkpointing,
-        rank=settings.rank,
-        targets=settings.targets,
-        batch=settings.plan.batch,
-        accumulates=settings.plan.accumulation > 1,
-        middle=settings.plan.middle,
-        window_draws=settings.window_draws,
-        prior=settings.prior,
-        window_on_card=settings.plan.window_on_card,
-        rows=settings.plan.micro_batch,
-        encode_rows=settings.plan.encode_batch,
-        preview_px=settings.preview_px,
-        tiled=settings.plan.preview_tiled,
-        cached=preview_threshold(settings.plan.preview_speed, settings.preview_steps) > 0,
-        adapters=_adapters(settings),
-        num_draws=settings.num_draws,
-        offload=settings.plan.offload,
-    )
-
-
-def _adapters(settings: Settings) -> float:
-    """Bytes of the adapters that previews may have (sampling/dynamic_patches.py)."""
-    path = adapter_file(settings.model)
-    wanted = settings.plan.preview_speed == "fastest" and path.exists()
-    return float(path.stat().st_size) if wanted else 0.0

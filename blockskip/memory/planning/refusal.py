@@ -11,11 +11,11 @@ from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.requirements import Need
 from blockskip.memory.planning.search import (
     RAM_FOR_SYSTEM,
-    Wish,
-    candidates,
+    PlanRequest,
     exceeded,
     least_needs,
     limits,
+    options,
     totals,
 )
 from blockskip.memory.planning.wording import ENGLISH
@@ -41,56 +41,58 @@ class DiskTooSmall(DoesNotFit, DiskFull):
     """It is the disk."""
 
 
-def refusal(row: ModelRow, wish: Wish) -> DoesNotFit:
+def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
     """Why nothing fits, and the least that would."""
     ways = [
-        least_needs(row, wish, way, streamed)
-        for way in candidates(row, wish)
+        least_needs(row, way, streamed)
+        for way in options(row, request)
         for streamed in (False, True)
     ]
     alone = {}  # what could be enlarged alone, and the way that asks for the least of it
-    for name in limits(wish):
-        others = [needs for needs in ways if exceeded(wish, needs) == [name]]
+    for name in limits(request):
+        others = [needs for needs in ways if exceeded(request, needs) == [name]]
         if others:
             alone[name] = min(others, key=lambda needs: totals(needs)[name])
     if alone:
-        name = min(alone, key=lambda n: totals(alone[n])[n] / max(limits(wish)[n], 1e-9))
-        return _too_small(row, wish, name, alone[name])
-    least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(wish)}
-    name = next((n for n in ("ram", "disk") if n in exceeded(wish, least[n])), "card")
-    return _too_small(row, wish, name, least[name])
+        name = min(alone, key=lambda n: totals(alone[n])[n] / max(limits(request)[n], 1e-9))
+        return _too_small(row, request, name, alone[name])
+    least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(request)}
+    name = next((n for n in ("ram", "disk") if n in exceeded(request, least[n])), "card")
+    return _too_small(row, request, name, least[name])
 
 
-def _too_small(row: ModelRow, wish: Wish, name: str, least: dict[str, Need]) -> DoesNotFit:
+def _too_small(
+    row: ModelRow, request: PlanRequest, name: str, least: dict[str, Need]
+) -> DoesNotFit:
     gib = totals(least)[name]
     if name == "ram":
         return MemoryTooSmall(
-            Reason("ram_too_small", {"ram_gib": wish.ram_gib, "model": row.title}),
+            Reason("ram_too_small", {"ram_gib": request.settings.ram_gib, "model": row.title}),
             Reason("ram_least", {"least_gib": _up(gib / (1 - RAM_FOR_SYSTEM))}),
         )
     if name == "disk":
         stage = max(stages.PLANNED, key=lambda each: least[each].disk_gib)
         return DiskTooSmall(
-            Reason("disk_too_small", {"disk_gib": wish.disk_gib, "model": row.title}),
+            Reason("disk_too_small", {"disk_gib": request.disk_gib, "model": row.title}),
             Reason("disk_least", {"least_gib": _up(gib), "stage": Reason(f"disk_{stage}")}),
         )
     stage = max(stages.PLANNED, key=lambda each: least[each].vram_gib)
     free = None
-    if wish.free_gib < wish.budget_gib:
-        free = Reason("budget_free", {"free_gib": wish.free_gib})
-    needs = {"least_gib": _up(_budget_for(wish, gib)), "needs_gib": gib}
+    if request.free_gib < request.budget_gib:
+        free = Reason("budget_free", {"free_gib": request.free_gib})
+    needs = {"least_gib": _up(_budget_for(request, gib)), "needs_gib": gib}
     return MemoryTooSmall(
         Reason(
-            "budget_too_small", {"budget_gib": wish.budget_gib, "model": row.title, "free": free}
+            "budget_too_small", {"budget_gib": request.budget_gib, "model": row.title, "free": free}
         ),
         Reason("budget_least", {**needs, "stage": Reason(f"card_{stage}")}),
     )
 
 
-def _budget_for(wish: Wish, needs_gib: float) -> float:
+def _budget_for(request: PlanRequest, needs_gib: float) -> float:
     """The budget of which so much can be used."""
     gaps = reserve_table()["allocator"]
-    fixed = wish.reserve_gib - gaps * min(wish.budget_gib, wish.free_gib)
+    fixed = request.reserve_gib - gaps * min(request.budget_gib, request.free_gib)
     return (needs_gib + fixed) / (1 - gaps)
 
 

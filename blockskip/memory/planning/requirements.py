@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from blockskip.core.presets import ModelRow
+from blockskip.core.paths import adapter_file
+from blockskip.core.presets import ModelRow, preview_threshold
+from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import Kind, numbers
@@ -18,44 +20,10 @@ from blockskip.memory.planning.model_stats import Kind, numbers
 # bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantisation.py has one a row: up to
 # 1.5 % less); NF4 with a byte a block of 64 and an fp32
 # for 256 such blocks (double quantisation as bitsandbytes does)
-WEIGHT_BYTES = {"bf16": 2.0, "int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
+WEIGHT_BYTES = {"full": 2.0, "int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 _HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
 _TOGETHER = 8  # sampling/sample.py's, which does too
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Everything that decides what a run needs. Sizes in pixels, tokens, draws and blocks."""
-
-    model: str = "flux-dev"
-    front: int = 19
-    back: int = 10
-    # side training sees: s_min, or s_max with patches "full"; larger crops are shrunk to it on the
-    # CPU, so the largest crop's side counts nowhere
-    side_px: int = 256
-    text_tokens: int = 512
-    precision: str = "bf16"  # of the frozen blocks: bf16 | int8 | nf4
-    checkpointing: bool = False
-    rank: int = 16
-    targets: str = "attention"
-    batch: int = 1
-    accumulates: bool = False  # a step has more draws than a batch: gradients wait in between
-    # on the card: stays always | leaves for windows and previews | streamed, block by block
-    middle: str = "stays"
-    window_draws: int = 200
-    prior: float = 0.0  # share of draws that pass a second time, as the untrained model sees them
-    window_on_card: int = 0  # draws whose state waits on the card while a window is computed
-    rows: int = 4  # draws at a time through a block
-    encode_rows: int = 4  # crops at a time through the VAE
-    preview_px: int = 1024
-    tiled: bool = True  # the VAE decodes previews in tiles
-    cached: bool = False  # previews are sampled with a step cache (sampling/step_cache.py)
-    adapters: float = (
-        0.0  # bytes of what larger patches need (sampling/patch_adapters.py), beside a step cache
-    )
-    num_draws: int = 2000
-    offload: str = "mapped"  # where weights wait that are not on the card: pinned | mapped
 
 
 @dataclass(frozen=True)
@@ -67,16 +35,16 @@ class Need:
     disk_gib: float
 
 
-def stage_needs(row: ModelRow, choice: Choice) -> dict[str, Need]:
-    """What each planned stage needs for a choice."""
+def stage_needs(row: ModelRow, settings: Settings) -> dict[str, Need]:
+    """What each planned stage of a run with these settings needs."""
     card = {
-        "text": _text_card(row, choice),
-        "latents": _latents_card(row, choice),
-        "residuals": _residuals_card(row, choice),
-        "train": _train_card(row, choice),
-        "preview": _preview_card(row, choice),
+        "text": _text_card(row, settings),
+        "latents": _latents_card(row, settings),
+        "residuals": _residuals_card(row, settings),
+        "train": _train_card(row, settings),
+        "preview": _preview_card(row, settings),
     }
-    ram, disk = _ram(row, choice), _disk(row, choice)
+    ram, disk = _ram(row, settings), _disk(row, settings)
     return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
 
 
@@ -92,30 +60,30 @@ def model_bytes(row: ModelRow, precision: str) -> float:
     return sum(block_bytes(row, i, precision, True) for i in range(row.num_blocks))
 
 
-def middle_bytes(row: ModelRow, choice: Choice) -> float:
+def middle_bytes(row: ModelRow, settings: Settings) -> float:
     """What training keeps of the middle: its blocks without their modulation (docs/method.md §1.3)."""
-    return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice))
+    return sum(block_bytes(row, i, settings.plan.precision, False) for i in _middle(row, settings))
 
 
-def waiting_bytes(row: ModelRow, choice: Choice) -> float:
+def waiting_bytes(row: ModelRow, settings: Settings) -> float:
     """Weights of blocks that come to the card again and again. A middle that stays comes once,
     past RAM (`hold` without `keep`); its modulation comes with every window."""
-    staying = middle_bytes(row, choice) if choice.middle == "stays" else 0.0
-    return model_bytes(row, choice.precision) + 2.0 * numbers(row.name).layers - staying
+    staying = middle_bytes(row, settings) if settings.plan.middle == "stays" else 0.0
+    return model_bytes(row, settings.plan.precision) + 2.0 * numbers(row.name).layers - staying
 
 
-def lora_params(row: ModelRow, choice: Choice) -> int:
+def lora_params(row: ModelRow, settings: Settings) -> int:
     """Parameters of the LoRA: rank times (in + out) of every linear it adapts."""
-    return sum(_block_lora(row, choice, i) for i in _middle(row, choice))
+    return sum(_block_lora(row, settings, i) for i in _middle(row, settings))
 
 
-def _block_lora(row: ModelRow, choice: Choice, index: int) -> int:
+def _block_lora(row: ModelRow, settings: Settings, index: int) -> int:
     kind = numbers(row.name).kind(index)
-    return choice.rank * (kind.lora + kind.lora_ff * (choice.targets == "attention+ff"))
+    return settings.rank * (kind.lora + kind.lora_ff * (settings.targets == "attention+ff"))
 
 
-def _middle(row: ModelRow, choice: Choice) -> range:
-    return range(choice.front, row.num_blocks - choice.back)
+def _middle(row: ModelRow, settings: Settings) -> range:
+    return range(settings.plan.front, row.num_blocks - settings.plan.back)
 
 
 def image_tokens(row: ModelRow, side_px: int) -> int:
@@ -123,9 +91,9 @@ def image_tokens(row: ModelRow, side_px: int) -> int:
     return (side_px // numbers(row.name).pixels_a_token) ** 2
 
 
-def text_rows(row: ModelRow, choice: Choice) -> int:
+def text_rows(row: ModelRow, settings: Settings) -> int:
     """Of a caption's embedding."""
-    return choice.text_tokens + numbers(row.name).more_tokens
+    return settings.plan.text_tokens + numbers(row.name).more_tokens
 
 
 def _around(row: ModelRow, embedders: bool) -> float:
@@ -134,106 +102,115 @@ def _around(row: ModelRow, embedders: bool) -> float:
     return 2.0 * (own.around + own.embedders * embedders)
 
 
-def _stream(row: ModelRow, choice: Choice, indices: range, modulation: bool) -> float:
+def _stream(row: ModelRow, settings: Settings, indices: range, modulation: bool) -> float:
     """The largest two neighbours among streamed blocks, or layers before them: one computes, the next
     one comes."""
-    sizes = [block_bytes(row, i, choice.precision, modulation) for i in indices]
+    sizes = [block_bytes(row, i, settings.plan.precision, modulation) for i in indices]
     blocks = max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
     return max(blocks, 4.0 * numbers(row.name).layer)
 
 
-def _units(row: ModelRow, choice: Choice, image: float, text: float, side_px: int = 0) -> float:
+def _units(row: ModelRow, settings: Settings, image: float, text: float, side_px: int = 0) -> float:
     """Bytes of so many numbers an image token and a text token of a draw, for each of the model's
     width, in bf16."""
-    count = image * image_tokens(row, side_px or choice.side_px) + text * text_rows(row, choice)
+    count = image * image_tokens(row, side_px or settings.plan.side_px) + text * text_rows(
+        row, settings
+    )
     return 2.0 * count * row.width
 
 
-def _unit(row: ModelRow, choice: Choice, side_px: int = 0) -> float:
+def _unit(row: ModelRow, settings: Settings, side_px: int = 0) -> float:
     """Bytes of what goes from block to block, of one draw."""
-    return _units(row, choice, 1.0, numbers(row.name).stream_text, side_px)
+    return _units(row, settings, 1.0, numbers(row.name).stream_text, side_px)
 
 
-def _train_card(row: ModelRow, choice: Choice) -> float:
-    middle, lora = _middle(row, choice), lora_params(row, choice)
-    own, ff = numbers(row.name), choice.targets == "attention+ff"
-    kept = [choice.batch * _kept(row, choice, own.kind(i), ff) for i in middle]
-    there = _around(row, embedders=not choice.front) + 12 * lora
-    there += 0.0 if choice.front else 2.0 * own.layers
-    if choice.middle != "streamed":
-        there += middle_bytes(row, choice)
+def _train_card(row: ModelRow, settings: Settings) -> float:
+    middle, lora = _middle(row, settings), lora_params(row, settings)
+    own, ff = numbers(row.name), settings.targets == "attention+ff"
+    kept = [settings.plan.batch * _kept(row, settings, own.kind(i), ff) for i in middle]
+    there = _around(row, embedders=not settings.plan.front) + 12 * lora
+    there += 0.0 if settings.plan.front else 2.0 * own.layers
+    if settings.plan.middle != "streamed":
+        there += middle_bytes(row, settings)
     # what backward makes and lets go
-    passing = choice.batch * _units(row, choice, own.passing_image, own.passing_text)
-    if choice.precision != "bf16":
-        unpacked = own.passing_unpacked * choice.batch * _unit(row, choice)
+    passing = settings.plan.batch * _units(row, settings, own.passing_image, own.passing_text)
+    if settings.plan.precision != "full":
+        unpacked = own.passing_unpacked * settings.plan.batch * _unit(row, settings)
         passing = max(passing, 2.0 * own.largest + unpacked)
-    if not choice.checkpointing:
+    if not settings.plan.checkpointing:
         # with every LoRA matrix rounded to bf16
-        return there + passing + sum(kept) + 2 * lora + 4 * lora * choice.accumulates
-    passing += 2 * lora / len(kept) + _checkpointed(row, choice, kept)
+        return there + passing + sum(kept) + 2 * lora + 4 * lora * (settings.plan.accumulation > 1)
+    passing += 2 * lora / len(kept) + _checkpointed(row, settings, kept)
     # AdamW: all gradients, and the root of one of its numbers
-    return there + max(passing, 8 * lora + _two_streamed(row, choice))
+    return there + max(passing, 8 * lora + _two_streamed(row, settings))
 
 
-def _kept(row: ModelRow, choice: Choice, kind: Kind, ff: bool) -> float:
+def _kept(row: ModelRow, settings: Settings, kind: Kind, ff: bool) -> float:
     """What a block keeps of one draw for its backward pass, in bytes."""
     image, text = kind.kept_image + kind.kept_ff * ff, kind.kept_text + kind.kept_ff * ff
-    return _units(row, choice, image, text)
+    return _units(row, settings, image, text)
 
 
-def _two_streamed(row: ModelRow, choice: Choice) -> float:
+def _two_streamed(row: ModelRow, settings: Settings) -> float:
     """The first two blocks of a streamed middle, the last to have come in a backward pass."""
-    if choice.middle != "streamed":
+    if settings.plan.middle != "streamed":
         return 0.0
-    return sum(block_bytes(row, i, choice.precision, False) for i in _middle(row, choice)[:2])
+    return sum(
+        block_bytes(row, i, settings.plan.precision, False) for i in _middle(row, settings)[:2]
+    )
 
 
-def _checkpointed(row: ModelRow, choice: Choice, kept: list[float]) -> float:
+def _checkpointed(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     """The worst block of a checkpointed backward: inputs up to it, its own activations, gradients
     of the blocks behind it and, when the middle is streamed, its weights and those of the block
     before it, which is coming."""
-    middle, unit = _middle(row, choice), choice.batch * _unit(row, choice)
+    middle, unit = _middle(row, settings), settings.plan.batch * _unit(row, settings)
     sizes = [0.0] + [
-        block_bytes(row, i, choice.precision, False) * (choice.middle == "streamed") for i in middle
+        block_bytes(row, i, settings.plan.precision, False) * (settings.plan.middle == "streamed")
+        for i in middle
     ]
-    lora = (4 * _block_lora(row, choice, i) for i in reversed(middle))
+    lora = (4 * _block_lora(row, settings, i) for i in reversed(middle))
     behind = [*accumulate(lora, initial=0)][-2::-1]
-    if choice.accumulates:
-        behind = [4 * lora_params(row, choice)] * len(kept)  # of draws that passed before
+    if settings.plan.accumulation > 1:
+        behind = [4 * lora_params(row, settings)] * len(kept)  # of draws that passed before
     return max(
         (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
     )
 
 
 def _forward(
-    row: ModelRow, choice: Choice, kind: Kind, learns: bool, rows: int, side_px: int
+    row: ModelRow, settings: Settings, kind: Kind, learns: bool, rows: int, side_px: int
 ) -> float:
     """What passes through a block without gradients: most in attention, where image and text meet
     and rotation is done in fp32, or in a product whose weight is unpacked for it."""
-    passing = rows * _units(row, choice, kind.forward_image, kind.forward_text, side_px)
-    if choice.targets == "attention+ff" and learns:
+    passing = rows * _units(row, settings, kind.forward_image, kind.forward_text, side_px)
+    if settings.targets == "attention+ff" and learns:
         # a LoRA's sum beside what it adds to
-        passing = max(passing, rows * _units(row, choice, kind.wide_image, kind.wide_text, side_px))
-    if choice.precision == "bf16":
+        passing = max(
+            passing, rows * _units(row, settings, kind.wide_image, kind.wide_text, side_px)
+        )
+    if settings.plan.precision == "full":
         return passing
-    unpacked = kind.forward_unpacked * rows * _unit(row, choice, side_px)
+    unpacked = kind.forward_unpacked * rows * _unit(row, settings, side_px)
     return max(passing, 2.0 * kind.unpacked + unpacked)
 
 
-def _through(row: ModelRow, choice: Choice, rows: int, side_px: int, text: float = 0.0) -> float:
+def _through(
+    row: ModelRow, settings: Settings, rows: int, side_px: int, text: float = 0.0
+) -> float:
     """While draws pass the whole model, where it is most: the block that computes, the next one,
     which is coming, and what passes; or such a layer before the blocks. text: bytes that lie beside
     all blocks but the first kind's."""
-    stays = set(_middle(row, choice)) if choice.middle == "stays" else set()
+    stays = set(_middle(row, settings)) if settings.plan.middle == "stays" else set()
 
     def comes(index: int) -> float:
-        whole = block_bytes(row, index, choice.precision, True)
-        return whole - block_bytes(row, index, choice.precision, False) * (index in stays)
+        whole = block_bytes(row, index, settings.plan.precision, True)
+        return whole - block_bytes(row, index, settings.plan.precision, False) * (index in stays)
 
-    own, middle = numbers(row.name), _middle(row, choice)
+    own, middle = numbers(row.name), _middle(row, settings)
     sizes = [*(comes(i) for i in range(row.num_blocks)), 0.0]
     passes = [  # of a kind, outside the middle and in it
-        [_forward(row, choice, kind, learns, rows, side_px) for learns in (False, True)]
+        [_forward(row, settings, kind, learns, rows, side_px) for learns in (False, True)]
         for kind in own.kinds
     ]
     kinds = [k for k, kind in enumerate(own.kinds) for _ in range(kind.count)]
@@ -244,107 +221,127 @@ def _through(row: ModelRow, choice: Choice, rows: int, side_px: int, text: float
     if not own.layer:
         return blocks
     kind = own.kinds[0]  # each of these layers sees the image or the text
-    image = _units(row, choice, kind.forward_image, 0.0, side_px)
-    text = _units(row, choice, 0.0, kind.forward_text, side_px)
+    image = _units(row, settings, kind.forward_image, 0.0, side_px)
+    text = _units(row, settings, 0.0, kind.forward_text, side_px)
     return max(blocks, 4.0 * own.layer + rows * max(image, text))
 
 
-def _between_steps(row: ModelRow, choice: Choice) -> float:
+def _between_steps(row: ModelRow, settings: Settings) -> float:
     """On the card while windows are computed or pictures sampled: all but what passes."""
     total = _around(row, embedders=True) + 2.0 * numbers(row.name).shared
-    total += 12 * lora_params(row, choice)
-    return total + middle_bytes(row, choice) * (choice.middle == "stays")
+    total += 12 * lora_params(row, settings)
+    return total + middle_bytes(row, settings) * (settings.plan.middle == "stays")
 
 
-def _residuals_card(row: ModelRow, choice: Choice) -> float:
-    draws, joined = choice.window_on_card * (1 + choice.prior), numbers(row.name).joined
-    state = draws * _unit(row, choice)
+def _residuals_card(row: ModelRow, settings: Settings) -> float:
+    draws, joined = settings.plan.window_on_card * (1 + settings.prior), numbers(row.name).joined
+    state = draws * _unit(row, settings)
     # once text and image are one sequence, the text's own stays beside it …
-    text = draws * joined * _units(row, choice, 0.0, 1.0)
-    passing = state + _through(row, choice, choice.rows, choice.side_px, text)
+    text = draws * joined * _units(row, settings, 0.0, 1.0)
+    passing = state + _through(
+        row, settings, settings.plan.micro_batch, settings.plan.side_px, text
+    )
     # … and at that moment all of both is there twice, and the block that comes
-    coming = max(block_bytes(row, i, choice.precision, True) for i in range(row.num_blocks))
+    coming = max(block_bytes(row, i, settings.plan.precision, True) for i in range(row.num_blocks))
     joining = joined * (2 * state + coming)
-    return _between_steps(row, choice) + max(passing, joining)
+    return _between_steps(row, settings) + max(passing, joining)
 
 
-def _preview_card(row: ModelRow, choice: Choice) -> float:
+def _preview_card(row: ModelRow, settings: Settings) -> float:
     """Sampling, or decoding when the streamed blocks are gone, whichever takes more."""
-    tile = min(choice.preview_px, 512) if choice.tiled else choice.preview_px
+    tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
     vae = numbers(row.name).vae
-    decoding = vae.decode * tile**2 + (16.0 * choice.preview_px**2 if choice.tiled else 0)
-    sampling = _through(row, choice, 1, choice.preview_px)
-    return _between_steps(row, choice) + max(sampling, 2 * vae.weights + decoding)
+    decoding = vae.decode * tile**2 + (
+        16.0 * settings.preview_px**2 if settings.plan.preview_tiled else 0
+    )
+    sampling = _through(row, settings, 1, settings.preview_px)
+    return _between_steps(row, settings) + max(sampling, 2 * vae.weights + decoding)
 
 
-def _latents_card(row: ModelRow, choice: Choice) -> float:
+def _latents_card(row: ModelRow, settings: Settings) -> float:
     vae = numbers(row.name).vae
-    return 2 * vae.weights + vae.encode * choice.encode_rows * choice.side_px**2
+    return 2 * vae.weights + vae.encode * settings.plan.encode_batch * settings.plan.side_px**2
 
 
-def _text_card(row: ModelRow, choice: Choice) -> float:
+def _text_card(row: ModelRow, settings: Settings) -> float:
     """What stays of the encoders, and two blocks: one computes, the next one comes."""
-    text, count = numbers(row.name).text, choice.text_tokens
+    text, count = numbers(row.name).text, settings.plan.text_tokens
     working = text.scores * count**2 + text.token * count + text.fixed
     return 2 * text.resident + 4 * text.block + working
 
 
-def window_bytes(row: ModelRow, choice: Choice, num_draws: int) -> float:
+def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
     """A stored window: f_n, Δ, the middle's modulation, x_t's target (docs/method.md §1.3)."""
-    own, image = numbers(row.name), image_tokens(row, choice.side_px)
-    modulation = own.told + sum(own.kind(i).told for i in _middle(row, choice))
-    a_draw = _unit(row, choice) + 2 * bool(choice.back) * image * row.width + 2 * modulation
+    own, image = numbers(row.name), image_tokens(row, settings.plan.side_px)
+    modulation = own.told + sum(own.kind(i).told for i in _middle(row, settings))
+    a_draw = (
+        _unit(row, settings) + 2 * bool(settings.plan.back) * image * row.width + 2 * modulation
+    )
     return num_draws * (a_draw + 6 * image * own.latent_width)  # x_t in 2 bytes, its target in 4
 
 
-def _ram(row: ModelRow, choice: Choice) -> dict[str, float]:
+def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     """RAM beyond the program's own. A mapped file's pages are the system's to drop, and not in.
 
     Pinned memory (staging, a window's state, kept weights) is counted as the bytes asked for, since
     torch's host allocator is told not to round them up to powers of two.
     """
-    lora, own = lora_params(row, choice), numbers(row.name)
-    latents = 4.0 * choice.num_draws * image_tokens(row, choice.side_px) * own.latent_width
-    waiting = waiting_bytes(row, choice) if choice.offload == "pinned" else 0.0
-    staging = _stream(row, choice, range(row.num_blocks), modulation=True)  # two pinned buffers
+    lora, own = lora_params(row, settings), numbers(row.name)
+    latents = 4.0 * settings.num_draws * image_tokens(row, settings.plan.side_px) * own.latent_width
+    waiting = waiting_bytes(row, settings) if settings.plan.offload == "pinned" else 0.0
+    staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
     # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
-    pieces = 2 * (_HELD_AT_ONCE + own.largest * WEIGHT_BYTES[choice.precision])
+    pieces = 2 * (_HELD_AT_ONCE + own.largest * WEIGHT_BYTES[settings.plan.precision])
     base = latents + waiting + staging + 2 * 4 * lora
-    texts = 2.0 * choice.window_draws * text_rows(row, choice) * own.text_width
-    texts *= 1 + choice.prior
-    state = (choice.window_draws - choice.window_on_card) * (1 + choice.prior) * _unit(row, choice)
+    texts = 2.0 * settings.window_draws * text_rows(row, settings) * own.text_width
+    texts *= 1 + settings.prior
+    state = (
+        (settings.window_draws - settings.plan.window_on_card)
+        * (1 + settings.prior)
+        * _unit(row, settings)
+    )
     state *= 1 + own.joined  # both sequences are there while text and image become one
-    window = window_bytes(row, choice, choice.window_draws)
+    window = window_bytes(row, settings, settings.window_draws)
     return {
         "text": 2.0 * own.text.ram + 4 * own.text.block,
         "latents": 2 * latents + 2 * own.vae.weights,
         "residuals": base + texts + state + window,
         "train": base + max(0.0, pieces - staging) + 16 * lora,
-        "preview": base + 2 * own.vae.weights + _pictures(row, choice),
+        "preview": base + 2 * own.vae.weights + _pictures(row, settings),
     }
 
 
-def _pictures(row: ModelRow, choice: Choice) -> float:
+def _pictures(row: ModelRow, settings: Settings) -> float:
     """What waits in RAM while pictures are sampled: what goes from block to block, twice (two streams
     become one, or a step cache keeps what the first block is given) and what a step cache keeps of
     the image: what the first block gave and added, what all the others added, and the newest of these
     beside two numbers' worth of comparing them. Guidance asks the model twice."""
     guided = row.preview_guidance > 1 and not row.guidance_embedding
-    kept = 6.0 * choice.cached * _units(row, choice, 1.0, 0.0, choice.preview_px)
-    passing = 2 * _unit(row, choice, choice.preview_px) + kept
-    return choice.cached * choice.adapters + _TOGETHER * (1 + guided) * passing
+    cached = preview_threshold(settings.plan.preview_speed, settings.preview_steps) > 0
+    kept = 6.0 * cached * _units(row, settings, 1.0, 0.0, settings.preview_px)
+    passing = 2 * _unit(row, settings, settings.preview_px) + kept
+    return cached * _adapters(settings) + _TOGETHER * (1 + guided) * passing
 
 
-def _disk(row: ModelRow, choice: Choice) -> dict[str, float]:
+def _adapters(settings: Settings) -> float:
+    """Bytes of the adapters that previews may have (sampling/dynamic_patches.py)."""
+    path = adapter_file(settings.model)
+    wanted = settings.plan.preview_speed == "fastest" and path.exists()
+    return float(path.stat().st_size) if wanted else 0.0
+
+
+def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
     """What a run writes; quantised blocks are cached once for all runs of a model."""
     own = numbers(row.name)
-    latents = 4.0 * choice.num_draws * image_tokens(row, choice.side_px) * own.latent_width
-    quantised = model_bytes(row, choice.precision) if choice.precision != "bf16" else 0.0
+    latents = 4.0 * settings.num_draws * image_tokens(row, settings.plan.side_px) * own.latent_width
+    quantised = (
+        model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
+    )
     return {
-        "text": 16.0 * text_rows(row, choice) * own.text_width * 2,
+        "text": 16.0 * text_rows(row, settings) * own.text_width * 2,
         "latents": latents,
-        "residuals": quantised + window_bytes(row, choice, choice.window_draws),
+        "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs; the LoRA alone of five steps with pictures
-        "train": (2 * 16.0 + 5 * 4.0) * lora_params(row, choice),
-        "preview": 5 * 4 * 3.0 * choice.preview_px**2,
+        "train": (2 * 16.0 + 5 * 4.0) * lora_params(row, settings),
+        "preview": 5 * 4 * 3.0 * settings.preview_px**2,
     }

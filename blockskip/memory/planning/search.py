@@ -10,51 +10,46 @@ unless it is asked for: it is as good, and slower (explanations.py says where it
 
 from __future__ import annotations
 
+import itertools
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
-from blockskip.memory.planning.requirements import Choice, Need, stage_needs
+from blockskip.core.settings import Settings
+from blockskip.memory.planning.requirements import Need, stage_needs
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What the user said. Unsaid: span None, precision "", side_px 0, s_max_px 0, text_tokens 0.
+class PlanRequest:
+    """What is asked of the planner.
 
-    free_gib: what the card has free now (inf: not known). system: Windows, Linux, … ("": this one).
+    settings: those of the user and the presets. fixed: names of the plan's fields that the user
+    decided (“front” stands for “back” as well); the others are the planner's. disk_gib: free on the
+    disk. free_gib: what the card has free now (inf: not known). system: Windows, Linux, … ("": this
+    one).
     """
 
-    budget_gib: float
-    ram_gib: float = 16.0
+    settings: Settings
+    fixed: frozenset[str] = frozenset()
     disk_gib: float = math.inf
     free_gib: float = math.inf
     system: str = ""
-    span: tuple[int, int] | None = None
-    precision: str = ""
-    patches: str = "dynamic"
-    side_px: int = 0
-    s_max_px: int = 0
-    text_tokens: int = 0
-    rank: int = 16
-    targets: str = "attention"
-    batch: int = 0  # draws of a step that pass together; 0: as many as there is room for
-    draws_per_step: int = 4
-    prior: float = 0.0
-    num_draws: int = 2000
-    window_draws: int = 200
-    reuse: int = 1  # steps that see a draw
-    preview_speed: str = "exact"
-    preview_steps: int = 28
-    adapters: float = 0.0  # bytes
+
+    def fixing(self, **fields: Any) -> PlanRequest:
+        """The same with these fields of the plan decided."""
+        return replace(
+            self, settings=self.settings.changed(**fields), fixed=self.fixed | fields.keys()
+        )
 
     @property
-    def cached(self) -> bool:
-        """Whether previews are sampled with a step cache, if there is RAM for it."""
-        return preview_threshold(self.preview_speed, self.preview_steps) > 0
+    def budget_gib(self) -> float:
+        """Graphics memory that a run may use in all."""
+        return self.settings.budget_gib
 
     @property
     def reserve_gib(self) -> float:
@@ -71,27 +66,24 @@ class Wish:
     @property
     def usable_ram_gib(self) -> float:
         """What a run may take of RAM, in GiB; the rest is the system's."""
-        return self.ram_gib * (1 - RAM_FOR_SYSTEM)
+        return self.settings.ram_gib * (1 - RAM_FOR_SYSTEM)
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to train: what it loses of DINO likeness against plain LoRA at 512 px."""
+class Option:
+    """One way to train: what it loses of DINO likeness against plain LoRA at 512 px, and settings
+    that say what is skipped, at which side, in which precision, with how many text tokens."""
 
     loss: float
-    front: int
-    back: int
-    side_px: int
-    precision: str
-    text_tokens: int
+    settings: Settings
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A candidate with everything else settled, and what its stages need."""
+    """An option with everything else settled as well, and what its stages need."""
 
-    candidate: Candidate
-    choice: Choice
+    loss: float
+    settings: Settings
     needs: dict[str, Need]
 
 
@@ -102,45 +94,60 @@ def desktop_gib(budget_gib: float, system: str = "") -> float:
     return table[share + "_big" if budget_gib >= table["big_from"] else share]
 
 
-def find(row: ModelRow, wish: Wish) -> Fit | None:
+def best_plan(row: ModelRow, request: PlanRequest) -> Fit | None:
     """The best that fits, None when nothing does."""
-    ways = candidates(row, wish)
-    found = (settle(row, wish, way, streamed=False) for way in ways)
+    ways = options(row, request)
+    found = (settle(row, request, way, streamed=False) for way in ways)
     fit = next((fit for fit in found if fit), None)
     if fit is None:
         # Streamed is what the smallest card that need not stream would train: little crosses the
         # bus, and nobody loses likeness by allowing more memory.
-        ways.sort(key=lambda way: peak_gib(least_needs(row, wish, way)))
-        found = (settle(row, wish, way, streamed=True) for way in ways)
+        ways.sort(key=lambda way: peak_gib(least_needs(row, way)))
+        found = (settle(row, request, way, streamed=True) for way in ways)
         fit = next((fit for fit in found if fit), None)
     return fit
 
 
-def candidates(row: ModelRow, wish: Wish) -> list[Candidate]:
-    """All ways the wish allows, least loss first, then least work."""
-    table = quality_table()
-    spans = [wish.span] if wish.span else list(row.spans.values())
+def options(row: ModelRow, request: PlanRequest) -> list[Option]:
+    """All ways that the request leaves open, least loss first, then least work."""
+    table, asked, fixed = quality_table(), request.settings.plan, request.fixed
+    spans = [(asked.front, asked.back)] if "front" in fixed else list(row.spans.values())
     every = [round(times * row.s_min_px) for times in table["sides"]]
-    largest = wish.s_max_px or max(every)
-    sides = [wish.side_px] if wish.side_px else [side for side in every if side <= largest]
-    precisions = [wish.precision] if wish.precision else ["bf16", "int8", "nf4"]
+    largest = asked.s_max_px if "s_max_px" in fixed else max(every)
+    sides = [side for side in every if side <= largest]
+    if "s_min_px" in fixed or asked.patches == "full":
+        sides = [asked.side_px]
+    precisions = [asked.precision] if "precision" in fixed else ["full", "int8", "nf4"]
     whole = row.text_tokens
     texts = {whole: 0.0, whole // 2: table["loss"]["text_half"]}
     texts |= {whole // 4: table["loss"]["text_quarter"]}
-    if wish.text_tokens:
-        texts = {wish.text_tokens: texts.get(wish.text_tokens, 0.0)}
+    if "text_tokens" in fixed:
+        texts = {asked.text_tokens: texts.get(asked.text_tokens, 0.0)}
     found = []
-    for front, back in spans:
-        for side in sides:
-            likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
-            for precision in precisions:
-                for text, shorter in texts.items():
-                    loss = table["lora"] - likeness + table["loss"][precision] + shorter
-                    found.append(Candidate(round(loss, 5), front, back, side, precision, text))
-    return sorted(found, key=lambda c: (c.loss, -c.front - c.back, c.side_px))
+    for (front, back), side in itertools.product(spans, sides):
+        patches, s_max_px = crops(row, request, side)
+        likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
+        for precision, (text, shorter) in itertools.product(precisions, texts.items()):
+            loss = table["lora"] - likeness + table["loss"][precision] + shorter
+            settings = request.settings.changed(
+                front=front,
+                back=back,
+                patches=patches,
+                s_min_px=side,
+                s_max_px=s_max_px,
+                precision=precision,
+                text_tokens=text,
+            )
+            found.append(Option(round(loss, 5), settings))
+    return sorted(found, key=_loss_and_work)
 
 
-def crops(row: ModelRow, wish: Wish, side_px: int) -> tuple[str, int]:
+def _loss_and_work(option: Option) -> tuple[float, int, int]:
+    plan = option.settings.plan
+    return option.loss, -plan.front - plan.back, plan.side_px
+
+
+def crops(row: ModelRow, request: PlanRequest, side_px: int) -> tuple[str, int]:
     """(patch schedule, side of the largest crop) when training at `side_px`; the smallest crop has
     that side.
 
@@ -148,11 +155,12 @@ def crops(row: ModelRow, wish: Wish, side_px: int) -> tuple[str, int]:
     side trained at. It is shrunk before it is encoded, so growing it takes no graphics memory.
     Where no crop would be larger, whole pictures are meant, and are called so.
     """
-    if wish.patches == "full":
+    asked = request.settings.plan
+    if asked.patches == "full":
         return "full", side_px
     twice = min(row.native_px, side_px * row.s_max_px // row.s_min_px)
-    largest = wish.s_max_px or twice
-    return (wish.patches, largest) if largest > side_px else ("full", side_px)
+    largest = asked.s_max_px if "s_max_px" in request.fixed else twice
+    return (asked.patches, largest) if largest > side_px else ("full", side_px)
 
 
 def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
@@ -167,38 +175,66 @@ def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
     return points[-1][1] - (ratio - points[-1][0])  # beyond: “drops clearly” (paper)
 
 
-def settle(row: ModelRow, wish: Wish, candidate: Candidate, streamed: bool) -> Fit | None:
+def settle(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
     """Everything that costs only time, the quickest that fits; None when nothing does."""
-    if exceeded(wish, least_needs(row, wish, candidate, streamed)):
+    if exceeded(request, least_needs(row, option, streamed)):
         return None
     for checkpointing, middle in _time_costs(streamed):
-        choice = smallest(row, wish, candidate, checkpointing, middle)
-        if exceeded(wish, stage_needs(row, choice)):
+        least = smallest(option, checkpointing, middle)
+        if exceeded(request, stage_needs(row, least)):
             continue
-        for name, values in _roomier(choice, wish):
-            choice = _first_fitting(row, wish, choice, name, values)
-        batches = [wish.batch] if wish.batch else divisors(wish.draws_per_step)
-        choice = _largest_batch(row, wish, choice, batches)
-        # all of a window on the card, or none; what is there leaves RAM to weights that wait
-        places = [choice.window_draws, 0]
-        choice = _first_fitting(row, wish, choice, "window_on_card", places)
-        choice = _first_fitting(row, wish, choice, "offload", ["pinned", "mapped"])
-        choice = _first_fitting(row, wish, choice, "cached", [wish.cached, False])
-        return Fit(candidate, choice, stage_needs(row, choice))
+        settings = _roomiest(row, request, least)
+        return Fit(option.loss, settings, stage_needs(row, settings))
     return None
 
 
-def _first_fitting(row: ModelRow, wish: Wish, choice: Choice, name: str, values: list) -> Choice:
-    """`choice` with the first of these values that fits; the last one is known to."""
-    tries = (replace(choice, **{name: value}) for value in values)
-    return next(tried for tried in tries if not exceeded(wish, stage_needs(row, tried)))
+def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
+    """`least` with each field as large as there is room for, one after the other."""
+    asked = request.settings
+
+    def first_fitting(settings: Settings, **values: Sequence) -> Settings:
+        """With the first of these values that fits; the last one is known to."""
+        rows = (dict(zip(values, each, strict=True)) for each in zip(*values.values(), strict=True))
+        tries = (settings.changed(**changes) for changes in rows)
+        return next(tried for tried in tries if not exceeded(request, stage_needs(row, tried)))
+
+    fresh = asked.fresh_steps(asked.plan.window_steps)
+    windows = [max(1, fresh // 2**i) * asked.reuse for i in range(9)] + [asked.reuse]
+    draws = asked.plan.draws_per_step
+    batches = [asked.plan.batch] if "batch" in request.fixed else divisors(draws)
+    settings = first_fitting(least, window_steps=windows)
+    settings = first_fitting(settings, micro_batch=(16, 8, 4, 2, 1))
+    settings = first_fitting(settings, encode_batch=(8, 4, 2, 1))
+    settings = first_fitting(settings, preview_tiled=(False, True))
+    settings = first_fitting(settings, batch=batches, accumulation=[draws // b for b in batches])
+    # all of a window on the card, or none; what is there leaves RAM to weights that wait
+    settings = first_fitting(settings, window_on_card=(settings.window_draws, 0))
+    settings = first_fitting(settings, offload=("pinned", "mapped"))
+    cached = preview_threshold(asked.plan.preview_speed, asked.preview_steps) > 0
+    return first_fitting(
+        settings, preview_speed=(asked.plan.preview_speed if cached else "exact", "exact")
+    )
 
 
-def _largest_batch(row: ModelRow, wish: Wish, choice: Choice, batches: list[int]) -> Choice:
-    """`choice` with the first of these batches that fits; the last one is known to."""
-    every = wish.draws_per_step
-    tries = (replace(choice, batch=b, accumulates=b < every) for b in batches)
-    return next(tried for tried in tries if not exceeded(wish, stage_needs(row, tried)))
+def smallest(option: Option, checkpointing: bool, middle: str) -> Settings:
+    """The way to train an option that needs the least of card and RAM."""
+    return option.settings.changed(
+        checkpointing=checkpointing,
+        middle=middle,
+        window_steps=option.settings.reuse,  # a window serves the draws of one step
+        window_on_card=0,
+        micro_batch=1,
+        encode_batch=1,
+        preview_batch=1,  # what the tables count
+        preview_tiled=True,
+        preview_speed="exact",
+        offload="mapped",
+    )
+
+
+def least_needs(row: ModelRow, option: Option, streamed: bool = False) -> dict[str, Need]:
+    """What the stages need when everything is done to need little."""
+    return stage_needs(row, smallest(option, True, "streamed" if streamed else "leaves"))
 
 
 def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
@@ -206,54 +242,6 @@ def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
     if streamed:
         return [(True, "streamed")]
     return [(c, middle) for c in (False, True) for middle in ("stays", "leaves")]
-
-
-def smallest(
-    row: ModelRow, wish: Wish, candidate: Candidate, checkpointing: bool, middle: str
-) -> Choice:
-    """The way to train a candidate that needs the least of card and RAM."""
-    return Choice(
-        model=row.name,
-        front=candidate.front,
-        back=candidate.back,
-        side_px=candidate.side_px,
-        text_tokens=candidate.text_tokens,
-        precision=candidate.precision,
-        checkpointing=checkpointing,
-        rank=wish.rank,
-        targets=wish.targets,
-        batch=wish.batch or 1,
-        accumulates=wish.draws_per_step > (wish.batch or 1),
-        middle=middle,
-        window_draws=min(wish.window_draws, wish.draws_per_step),
-        window_on_card=0,
-        rows=1,
-        encode_rows=1,
-        preview_px=row.native_px,
-        tiled=True,
-        adapters=wish.adapters,
-        num_draws=wish.num_draws,
-        prior=wish.prior,
-        offload="mapped",
-    )
-
-
-def least_needs(
-    row: ModelRow, wish: Wish, way: Candidate, streamed: bool = False
-) -> dict[str, Need]:
-    """What the stages need when everything is done to need little."""
-    middle = "streamed" if streamed else "leaves"
-    return stage_needs(row, smallest(row, wish, way, True, middle))
-
-
-def _roomier(choice: Choice, wish: Wish) -> Iterator[tuple[str, list]]:
-    """Fields to enlarge, in this order, each with values from the best to the smallest one."""
-    steps = max(1, wish.window_draws // wish.draws_per_step)
-    windows = sorted({max(1, steps // 2**i) * wish.draws_per_step for i in range(9)}, reverse=True)
-    yield "window_draws", [*windows, choice.window_draws]
-    yield "rows", [16, 8, 4, 2, 1]
-    yield "encode_rows", [8, 4, 2, 1]
-    yield "tiled", [False, True]
 
 
 def divisors(num: int) -> list[int]:
@@ -275,12 +263,12 @@ def totals(needs: dict[str, Need]) -> dict[str, float]:
     }
 
 
-def limits(wish: Wish) -> dict[str, float]:
+def limits(request: PlanRequest) -> dict[str, float]:
     """GiB that can be planned with, under the same names."""
-    return {"card": wish.usable_gib, "ram": wish.usable_ram_gib, "disk": wish.disk_gib}
+    return {"card": request.usable_gib, "ram": request.usable_ram_gib, "disk": request.disk_gib}
 
 
-def exceeded(wish: Wish, needs: dict[str, Need]) -> list[str]:
+def exceeded(request: PlanRequest, needs: dict[str, Need]) -> list[str]:
     """Which of card, ram, disk are too small."""
-    most = limits(wish)
+    most = limits(request)
     return [name for name, gib in totals(needs).items() if gib > most[name]]

@@ -77,7 +77,7 @@ TEMPLATES: dict[str, Template] = {
     "way_skips": "{percent} % of the blocks skipped",
     "way_skips_none": "no blocks skipped",
     "way_captions": ", captions of {text_tokens} tokens",
-    "bits_bf16": "16 bits",
+    "bits_full": "16 bits",
     "bits_int8": "8 bits",
     "bits_nf4": "4 bits (NF4)",
     # what can be planned with

@@ -11,7 +11,7 @@ from torch import nn
 from blockskip.core.presets import model_row
 from blockskip.lab.full_size.simulate import report, simulate
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
-from blockskip.memory.planning.requirements import Choice, stage_needs
+from blockskip.memory.planning.requirements import stage_needs
 from blockskip.training.lora import _Rounded
 
 CACHE = json.loads(make_simulated.FILE.read_text(encoding="utf-8"))
@@ -74,10 +74,10 @@ def test_a_lora_widens_nothing():
 
 # issue 3's promises: fp32 LoRA of rank 16 on attention with its optimiser, 256 px, 512 text tokens
 PROMISES = [
-    (7, 10, "bf16", False, 14.0),
-    (13, 10, "bf16", False, 11.1),
-    (19, 10, "bf16", False, 8.1),
-    (19, 10, "bf16", True, 6.6),
+    (7, 10, "full", False, 14.0),
+    (13, 10, "full", False, 11.1),
+    (19, 10, "full", False, 8.1),
+    (19, 10, "full", True, 6.6),
     (19, 10, "int8", False, 5.2),
     (19, 10, "nf4", False, 3.7),
     (19, 10, "nf4", True, 2.3),
@@ -86,22 +86,23 @@ PROMISES = [
 
 @pytest.mark.parametrize("front, back, precision, checkpointing, limit", PROMISES)
 def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, limit):
-    choice = Choice(front=front, back=back, precision=precision, checkpointing=checkpointing)
-    assert stage_needs(model_row("flux-dev"), choice)["train"].vram_gib <= limit
+    way = {"precision": precision, "checkpointing": checkpointing}
+    settings = make_simulated.USUAL.changed(front=front, back=back, **way)
+    assert stage_needs(model_row("flux-dev"), settings)["train"].vram_gib <= limit
 
 
 @pytest.mark.parametrize(
-    "choice, limit",
+    "settings, limit",
     [
-        (Choice(front=19, back=10), 8.1),
-        (Choice(front=19, back=10, precision="nf4", checkpointing=True), 2.3),
+        (make_simulated.USUAL, 8.1),
+        (make_simulated.USUAL.changed(precision="nf4", checkpointing=True), 2.3),
     ],
     ids=["bf16", "nf4 checkpointed"],
 )
-def test_the_real_training_step_keeps_the_promise(choice, limit):
-    peak = simulate(choice, ["train"])["train"]
+def test_the_real_training_step_keeps_the_promise(settings, limit):
+    peak = simulate(settings, ["train"])["train"]
     assert peak.vram_gib <= limit
-    assert close(stage_needs(model_row("flux-dev"), choice)["train"].vram_gib, peak.vram_gib)
+    assert close(stage_needs(model_row("flux-dev"), settings)["train"].vram_gib, peak.vram_gib)
 
 
 def close(planned: float, simulated: float) -> bool:
@@ -112,13 +113,13 @@ def close(planned: float, simulated: float) -> bool:
 @pytest.mark.parametrize("case", CACHE, ids=lambda case: case["stage"])
 def test_the_planner_knows_what_was_simulated(case):
     """simulated.json was made by tests/helpers/make_simulated.py, too slow to run each time."""
-    choice = Choice(**case["choice"])
-    planned = stage_needs(model_row(choice.model), choice)[case["stage"]].vram_gib
+    settings = make_simulated.settings_of(case)
+    planned = stage_needs(model_row(settings.model), settings)[case["stage"]].vram_gib
     assert close(planned, case["vram_gib"]), (planned, case)
 
 
 def test_every_rungs_plan_was_simulated():
-    simulated = [(case["stage"], case["choice"]) for case in CACHE]
+    simulated = [(case["stage"], case["settings"]) for case in CACHE]
     lacking = [
         case for case in make_simulated.cases() if make_simulated.key(*case) not in simulated
     ]
@@ -126,6 +127,6 @@ def test_every_rungs_plan_was_simulated():
 
 
 def test_a_report_says_both():
-    said = report(Choice(rows=1), ["latents"])["stages"]["latents"]
+    said = report(make_simulated.USUAL, ["latents"])["stages"]["latents"]
     assert close(said["planned_gib"], said["vram_gib"])
     assert said["tflop"] > 0

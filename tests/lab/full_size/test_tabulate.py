@@ -1,14 +1,13 @@
 """Byte counts are counted, and what is measured explains the simulation."""
 
-import dataclasses
-
 import pytest
 
 from blockskip.core import presets
+from blockskip.core.settings import Settings
 from blockskip.lab.full_size import tabulate
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.measuring.peak_memory import fake_card
-from blockskip.memory.planning.requirements import Choice, stage_needs
+from blockskip.memory.planning.requirements import stage_needs
 
 BIG = [row for row in presets.model_rows().values() if row.full_size]
 QUICK = [
@@ -38,15 +37,16 @@ def test_counted_numbers_are_those_of_the_librarys_model(row):
 @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
 def test_a_step_is_planned_as_it_is_simulated(row):
     front, back = row.span(0.5)
-    choice = Choice(
+    settings = Settings.of(
         model=row.name,
         front=front,
         back=back,
-        side_px=row.s_min_px,
+        s_min_px=row.s_min_px,
+        s_max_px=row.s_max_px,
         text_tokens=row.text_tokens,
         checkpointing=True,
     )
-    measured = simulate(choice, ["train"])["train"].vram_gib
-    assert stage_needs(row, choice)["train"].vram_gib == pytest.approx(measured, rel=0.05)
-    less = dataclasses.replace(choice, front=0, back=0)
+    measured = simulate(settings, ["train"])["train"].vram_gib
+    assert stage_needs(row, settings)["train"].vram_gib == pytest.approx(measured, rel=0.05)
+    less = settings.changed(front=0, back=0)
     assert stage_needs(row, less)["train"].vram_gib > measured

@@ -14,7 +14,7 @@ from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.monitor import Usage
 from blockskip.memory.planning.oom_fallback import eased
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned
-from blockskip.memory.planning.search import Wish
+from blockskip.memory.planning.search import PlanRequest
 from blockskip.memory.vram_cap import allowed_gib, cap
 from blockskip.runs import checkpoints, worker_process
 from blockskip.runs.run import create_run
@@ -151,8 +151,8 @@ def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
 @pytest.mark.parametrize("free", [5.0, 64.0])
 @pytest.mark.parametrize("budget", [4, 8, 16, 24])
 def test_what_is_planned_is_below_the_cap(budget, free, system):
-    wish = Wish(budget_gib=budget, free_gib=free, system=system)
-    assert wish.usable_gib < allowed_gib(budget, free, 0.45, system) < min(budget, free)
+    asked = PlanRequest(settings=Settings(budget_gib=budget), free_gib=free, system=system)
+    assert asked.usable_gib < allowed_gib(budget, free, 0.45, system) < min(budget, free)
 
 
 def test_without_cuda_there_is_no_cap():

@@ -1,23 +1,25 @@
 """A plan never exceeds its budget, is refused in words when it must be, and says its figures."""
 
-import dataclasses
 import itertools
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from helpers.make_simulated import USUAL
 
 from blockskip.cli import app
 from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row, model_rows
+from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import Choice, middle_bytes, stage_needs
-from blockskip.memory.planning.search import Wish, expected_likeness, find
+from blockskip.memory.planning.requirements import middle_bytes, stage_needs
+from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
 BUDGETS = (4, 6, 8, 10, 12, 16, 24)
@@ -84,7 +86,9 @@ def test_free_memory_counts_not_the_cards_size():
 
 def test_big_cards_and_windows_keep_more_back():
     reserves = {
-        (system, budget): Wish(budget_gib=budget, system=system).reserve_gib
+        (system, budget): PlanRequest(
+            settings=Settings(budget_gib=budget), system=system
+        ).reserve_gib
         for system in ("Windows", "Linux")
         for budget in (8, 16)
     }
@@ -137,14 +141,15 @@ def test_more_memory_never_loses_quality(system, more):
     with pytest.raises(UserError) as refused:
         plan(1, system=system, **more)
     least = refused.value.least.values["least_gib"]
-    usual = {"targets": "attention+ff", "prior": 0.25, "window_draws": 200}
+    asked = PlanRequest(settings=plan(24).settings.changed(**more), system=system)
     found = [
-        find(FLUX, Wish(budget_gib=least + step / 5, system=system, **usual | more))
+        best_plan(FLUX, replace(asked, settings=asked.settings.changed(budget_gib=least + step / 5)))
         for step in range(115)
     ]
-    losses = [fit.candidate.loss for fit in found]
+    losses = [fit.loss for fit in found]
     assert losses == sorted(losses, reverse=True)
-    assert found[0].choice.middle == "streamed" and found[-1].choice.middle == "stays"
+    assert found[0].settings.plan.middle == "streamed"
+    assert found[-1].settings.plan.middle == "stays"
 
 
 def test_what_costs_only_time_goes_before_what_costs_quality():
@@ -172,7 +177,7 @@ def test_what_the_user_says_is_obeyed():
     made = plan(24, rank=8, targets="attention", patches="full", steps=100)
     settings = made.settings
     assert (settings.rank, settings.targets, settings.steps) == (8, "attention", 100)
-    assert planner.choice_of(settings).side_px == settings.plan.s_max_px == 512
+    assert settings.plan.side_px == settings.plan.s_max_px == 512
     assert plan(24, text_tokens=128).settings.plan.text_tokens == 128
 
 
@@ -289,10 +294,10 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
         assert fits == (made.settings.plan.offload == "pinned")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "nf4"])
+@pytest.mark.parametrize("precision", ["full", "nf4"])
 def test_a_middle_that_stays_does_not_wait_in_ram_as_well(precision):
-    stays = Choice(precision=precision, offload="pinned")
-    leaves = dataclasses.replace(stays, middle="leaves")
+    stays = USUAL.changed(precision=precision, offload="pinned")
+    leaves = stays.changed(middle="leaves")
     ram = [stage_needs(FLUX, c)["residuals"].ram_gib for c in (stays, leaves)]
     assert ram[1] - ram[0] == pytest.approx(middle_bytes(FLUX, stays) / GIB)
 
