@@ -182,11 +182,12 @@ def simulate(
         int, typer.Option(help="Side of a training crop, pixels.", callback=_whole_patches)
     ] = 256,
     text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
-    precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",
+    # the choices stand in tables, which a checker cannot read and typer can
+    precision: Annotated[Literal[tuple(WEIGHT_BYTES)], typer.Option()] = "bf16",  # type: ignore[valid-type]
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
     targets: Annotated[settings.Targets, typer.Option()] = "attention",
     middle: Middle = "stays",
-    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,
+    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,  # type: ignore[valid-type]
     budget: Annotated[
         float | None,
         typer.Option(
@@ -197,7 +198,8 @@ def simulate(
 ) -> None:
     """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
     if budget is not None:
-        said = [name for name in _PLANNED if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        sources = {name: ctx.get_parameter_source(name) for name in _PLANNED}
+        said = [name for name, how in sources.items() if how and how.name == "COMMANDLINE"]
         if said:
             raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
         choice = planner.choice_of(planner.make_plan(model=model, budget_gib=budget).settings)

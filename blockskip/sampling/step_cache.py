@@ -23,6 +23,7 @@ from diffusers.models import CacheMixin
 from torch import Tensor, nn
 
 from blockskip.core.presets import key_steps, preview_threshold
+from blockskip.core.settings import PreviewSpeed
 from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.placement import replaced
 from blockskip.models.families.base import Family
@@ -33,7 +34,7 @@ from blockskip.sampling.key_steps import KeySteps
 CacheConfig = FirstBlockCacheConfig | MagCacheConfig | KeySteps
 
 
-def step_cache(model: str, speed: str, steps: int) -> CacheConfig | None:
+def step_cache(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | None:
     """What makes previews of a model with so many sampling steps that quick: its key steps where they
     were measured, else the library's step cache; None: every step is computed."""
     if keys := key_steps(model, speed, steps):

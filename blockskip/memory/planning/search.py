@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
+from blockskip.core.settings import PreviewSpeed
 from blockskip.memory.planning.requirements import Choice, Need, stage_needs
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
@@ -47,7 +48,7 @@ class Wish:
     num_draws: int = 2000
     window_draws: int = 200
     reuse: int = 1  # steps that see a draw
-    preview_speed: str = "exact"
+    preview_speed: PreviewSpeed = "exact"
     preview_steps: int = 28
     adapters: float = 0.0  # bytes
 
