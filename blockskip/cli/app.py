@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by 
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -168,7 +169,7 @@ def runs_(
 ) -> None:
     """List, rename or delete runs."""
     if action == "list":
-        rows = [
+        rows: list[dict] = [
             {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
             for r in list_runs()
         ]
@@ -278,7 +279,8 @@ def studio(
 def main() -> int:
     """Run the command line; problems become one plain sentence and a remedy."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         app(prog_name=command())
     except UserError as error:
@@ -288,7 +290,8 @@ def main() -> int:
     except SystemExit as end:
         wrong = end.__context__  # typer has shown it to people
         if isinstance(wrong, TyperException) and "--json" in sys.argv:
-            asked = wrong.ctx.command_path if getattr(wrong, "ctx", None) else command()
+            context = getattr(wrong, "ctx", None)
+            asked = context.command_path if context else command()
             _say_json(BadInput(wrong.format_message(), f"What is possible: {asked} --help"))
         return int(end.code or 0)
     return 0

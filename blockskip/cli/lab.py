@@ -186,7 +186,7 @@ def simulate(
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
     targets: Annotated[Targets, typer.Option()] = "attention",
     middle: MiddleOption = "stays",
-    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,
+    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,  # type: ignore[valid-type]
     budget: Annotated[
         float | None,
         typer.Option(
@@ -197,7 +197,8 @@ def simulate(
 ) -> None:
     """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
     if budget is not None:
-        said = [name for name in _PLANNED if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        sources = {name: ctx.get_parameter_source(name) for name in _PLANNED}
+        said = [name for name, how in sources.items() if how and how.name == "COMMANDLINE"]
         if said:
             raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
         settings = planner.make_plan(model=model, budget_gib=budget).settings

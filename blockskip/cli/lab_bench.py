@@ -122,7 +122,8 @@ def gpu(
 class LabGroup(TyperGroup):
     """`lab`, in which `bench … --gpu NAME …` is `gpu NAME …`."""
 
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple:
+    # typer hides the base of Context that its own method takes
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple:  # type: ignore[override]
         if args[0] == "bench" and any(word.partition("=")[0] == "--gpu" for word in args):
             args = ["gpu", *(w.removeprefix("--gpu=") for w in args[1:] if w != "--gpu")]
         return super().resolve_command(ctx, args)

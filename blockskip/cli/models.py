@@ -85,13 +85,13 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
     if not (ROOT / row.source).exists():
         download_process.start(row)
         try:
-            now = _watch(row, Console(stderr=True, quiet=as_json))
+            now: download_process.Download | None = _watch(row, Console(stderr=True, quiet=as_json))
         except KeyboardInterrupt:
             download_process.stop(row)
             now = download_process.progress(row)
-        if now.state == "failed":
+        if now and now.state == "failed":
             raise from_kind(now.kind, now.title, now.remedy)
-        if now.state == "stopped":
+        if now is None or now.state == "stopped":
             error = ModelMissing(
                 f"The download of {row.title} was stopped; what came is kept.",
                 f"Go on with: {command('models fetch')} {row.name}",

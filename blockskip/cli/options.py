@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from blockskip.core import presets, settings
 
+N = TypeVar("N", int, float)
 _SKIP = re.compile(r"\d+\s*,\s*\d+|\d*\.?\d+")
 
 
@@ -36,7 +37,7 @@ def share(value: float | None) -> float | None:
     return value
 
 
-def numbers(option: str, text: str, kind: type) -> list:
+def numbers(option: str, text: str, kind: type[N]) -> list[N]:
     """Those that stand between commas, all above 0. Raises BadParameter, also when there is none."""
     try:
         found = [kind(part) for part in text.split(",") if part.strip()]

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from blockskip.core import events, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
@@ -77,8 +77,9 @@ class _Screen:
             console=console,
             disable=quiet,
         )
-        self.tasks: dict[str, int] = {}
-        self.memory, self.loss, self.resumed = "", None, False
+        self.tasks: dict[str, TaskID] = {}
+        self.memory, self.resumed = "", False
+        self.loss: float | None = None
         self.last: Event | None = None
 
     def show(self, event: Event) -> None:

@@ -85,7 +85,8 @@ class Unexpected(UserError):
     """A fault of ours, or one that nobody foresaw."""
 
 
-_KINDS = {cls.__name__: cls for cls in (UserError, *UserError.__subclasses__())}
+_KINDS: dict[str, type[UserError]] = {"UserError": UserError}
+_KINDS |= {cls.__name__: cls for cls in UserError.__subclasses__()}
 
 
 def from_kind(kind: str, title: str, remedy: str = "") -> UserError:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def generator(seed: int, *what: object) -> torch.Generator:
+def generator(seed: int, *what: str | int) -> torch.Generator:
     """The random source of one thing in a run: same seed and names, same numbers, everywhere."""
     digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ _CONTINUOUS, _SYSTEM_REQUIRED = 0x80000000, 0x00000001
 @contextmanager
 def keep_awake() -> Iterator[None]:
     """The machine stays awake inside. Where that cannot be asked for, nothing happens."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         import ctypes
 
         ctypes.windll.kernel32.SetThreadExecutionState(_CONTINUOUS | _SYSTEM_REQUIRED)
@@ -45,5 +44,4 @@ def keep_awake() -> Iterator[None]:
     try:
         yield
     finally:
-        holder.stdin.close()
-        holder.wait(timeout=5)
+        holder.communicate(timeout=5)

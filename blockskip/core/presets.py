@@ -9,7 +9,7 @@ from functools import cache
 
 from blockskip.core.errors import BadFile, BadInput, NotFound
 from blockskip.core.paths import PRESETS
-from blockskip.core.settings import PREVIEW_SPEEDS
+from blockskip.core.settings import PREVIEW_SPEEDS, PreviewSpeed
 
 _TOO_FEW_STEPS = 8  # below it, steps lie too far apart for any to rest
 
@@ -95,12 +95,12 @@ def model_row(name: str) -> ModelRow:
     return rows[name]
 
 
-def preview_threshold(speed: str, steps: int) -> float:
+def preview_threshold(speed: PreviewSpeed, steps: int) -> float:
     """The change below which blocks rest in pictures of so many sampling steps; 0: they never do."""
     return PREVIEW_SPEEDS[speed] if steps >= _TOO_FEW_STEPS else 0.0
 
 
-def key_steps(model: str, speed: str, steps: int) -> tuple[int, ...]:
+def key_steps(model: str, speed: PreviewSpeed, steps: int) -> tuple[int, ...]:
     """Which of so many sampling steps are computed in pictures of that speed (sampling/key_steps.py), from
     presets/keysteps.toml; (): that was not measured."""
     return tuple(_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))

@@ -133,7 +133,7 @@ def _environment(online: bool) -> dict[str, str]:
 
 
 def _detached() -> dict:
-    if os.name == "nt":
+    if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         return {"creationflags": flags}
     return {"start_new_session": True}

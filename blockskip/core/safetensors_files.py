@@ -124,7 +124,7 @@ def read_table(path: Path) -> dict[str, dict]:
     return table
 
 
-def _check_entry(dtype: object, shape: object, first: object, last: object) -> None:
+def _check_entry(dtype: str, shape: list[int], first: int, last: int) -> None:
     """Raises ValueError or TypeError unless a table's line says what a tensor is and takes as many
     bytes as that; of types not known here, unless it could."""
     numbers = (*shape, first, last)

@@ -65,9 +65,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "sRGB" not in ImageCms.getProfileDescription(source):
-                return ImageCms.profileToProfile(
-                    image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
+                srgb = ImageCms.createProfile("sRGB")
+                return ImageCms.buildTransform(source, srgb, image.mode, "RGB").apply(image)
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a damaged or foreign profile: the plain colours are better than no photo
     return image.convert("RGB")

@@ -239,7 +239,7 @@ def _gaps(photos: Sequence[Features]) -> np.ndarray:
     packed = bytes.fromhex("".join("".join(photo.hashes) for photo in photos))
     bits = np.unpackbits(np.frombuffer(packed, np.uint8)).reshape(len(photos), -1, HASH_CELLS**2)
     signs = bits.astype(np.float32) * 2 - 1  # (N, parts and mirror image, bits)
-    colours = np.float32([photo.colours for photo in photos]).reshape(-1, GRID, GRID, 3)
+    colours = np.array([photo.colours for photo in photos], np.float32).reshape(-1, GRID, GRID, 3)
     best = np.ones((len(photos), len(photos)), np.float32)
     for whole, other in ((0, colours), (-1, colours[:, :, ::-1])):
         dots = np.einsum("ib,jpb->ijp", signs[:, whole], signs[:, :-1], optimize=True)
@@ -271,7 +271,7 @@ def _one_place(photos: Sequence[Features], boxes: Sequence[Box | None]) -> bool:
     upper edge and both sides, less the box."""
     rim = {i for i in range(GRID * GRID) if i < GRID or i % GRID in (0, GRID - 1)}
     around = [rim - set(_cells(box)) if box else rim for box in boxes]
-    colours = [np.float32(photo.colours) for photo in photos]
+    colours = [np.array(photo.colours, np.float32) for photo in photos]
     alike = [
         len(both := sorted(around[i] & around[j])) >= GRID
         and float(np.abs(colours[i][both] - colours[j][both]).mean()) < _SAME_PLACE

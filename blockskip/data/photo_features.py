@@ -112,7 +112,7 @@ def measure(image: Image.Image) -> Features:
         soft=_softness(np.asarray(grey, np.float32)),
         white=tuple(round(float(x), 3) for x in (cells.min(-1) >= 250).mean(1)),
         lightest=float(np.percentile(np.asarray(grey), 95)),
-        colours=tuple(tuple(int(c) for c in cell.mean(0).round()) for cell in cells),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in cells.mean(1).round()),
         hashes=_hashes(grey),
     )
 
@@ -164,7 +164,9 @@ def _blur(values: np.ndarray) -> np.ndarray:
 
 def _hashes(grey: Image.Image) -> tuple[str, ...]:
     parts = [grey.resize((180, 180), Image.Resampling.BOX)]
-    parts += [parts[0].crop(tuple(round(180 * edge) for edge in part)) for part in _PARTS[1:]]
+    for part in _PARTS[1:]:
+        left, top, right, bottom = (round(180 * edge) for edge in part)
+        parts.append(parts[0].crop((left, top, right, bottom)))
     return tuple(_hash(part) for part in [*parts, ImageOps.mirror(parts[0])])
 
 

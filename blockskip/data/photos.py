@@ -161,9 +161,9 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
 def scale_photo(image: Image.Image, short_px: int) -> Image.Image:
     """The photo with its short side exactly `short_px`, its shape kept to the nearest pixel."""
     factor = short_px / min(image.size)
-    size = tuple(max(short_px, round(side * factor)) for side in image.size)
+    width, height = (max(short_px, round(side * factor)) for side in image.size)
     # Pillow's Lanczos widens with the factor, so nothing aliases; the gap halves big photos fast
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def file_sha(path: Path) -> str:

@@ -22,11 +22,13 @@ _FAINT = 0.15  # steps in colour that grass, gravel or noise have too: 0.10 to 0
 _LEAST, _MOST = 0.01, 0.75  # share of the photo: less is a speck, more needs no box
 _MARGIN = 0.02  # whiskers
 # linear RGB → cone responses → lightness and two colour axes: OKLab (Björn Ottosson, 2020)
-_LMS = np.float32(
-    [[0.41222, 0.21190, 0.08830], [0.53633, 0.68070, 0.28172], [0.05145, 0.10740, 0.62998]]
+_LMS = np.array(
+    [[0.41222, 0.21190, 0.08830], [0.53633, 0.68070, 0.28172], [0.05145, 0.10740, 0.62998]],
+    np.float32,
 )
-_OKLAB = np.float32(
-    [[0.21045, 1.97800, 0.02590], [0.79362, -2.42859, 0.78277], [-0.00407, 0.45059, -0.80868]]
+_OKLAB = np.array(
+    [[0.21045, 1.97800, 0.02590], [0.79362, -2.42859, 0.78277], [-0.00407, 0.45059, -0.80868]],
+    np.float32,
 )
 
 
@@ -127,8 +129,7 @@ def _contrast(lab: np.ndarray) -> np.ndarray:
         spread = np.cov(flat.T) + 1e-3 * np.eye(3)
         gap = lab - flat.mean(0)
         far.append(np.sqrt(np.einsum("hwi,ij,hwj->hw", gap, np.linalg.inv(spread), gap)))
-    far = np.sort([f / f.max() for f in far], 0)
-    return far[:3].sum(0)
+    return np.sort([f / f.max() for f in far], 0)[:3].sum(0)
 
 
 def _barrier(lab: np.ndarray) -> np.ndarray:
@@ -144,14 +145,14 @@ def _barrier(lab: np.ndarray) -> np.ndarray:
             lines = [np.swapaxes(values, 0, axis) for values in (cost, high, low, lab)]
             last = len(lines[0]) - 1
             for line in range(1, last + 1):
-                _relax(*lines, line, line - 1)
+                _relax(line, line - 1, *lines)
             for line in range(last - 1, -1, -1):
-                _relax(*lines, line, line + 1)
+                _relax(line, line + 1, *lines)
     return cost.sum(-1)
 
 
 def _relax(
-    cost: np.ndarray, high: np.ndarray, low: np.ndarray, value: np.ndarray, line: int, before: int
+    line: int, before: int, cost: np.ndarray, high: np.ndarray, low: np.ndarray, value: np.ndarray
 ) -> None:
     """Let the paths to `line` come from the line `before` where that is better."""
     top, bottom = np.maximum(high[before], value[line]), np.minimum(low[before], value[line])

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from blockskip.memory.placement import passing
 from blockskip.memory.streaming import host_empty
-from blockskip.models.families.streams import Streams, flat
+from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 
 TOKENS = 4096  # rows of a matrix that pass a module beside the blocks at a time
 
@@ -30,14 +30,14 @@ class Named(nn.Module, ABC):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        named = isinstance(block, Named)
-        self.names = block.names if named else tuple(inspect.signature(block.forward).parameters)
+        own = tuple(inspect.signature(block.forward).parameters)
+        self.names: tuple[str, ...] = block.names if isinstance(block, Named) else own
 
-    def forward(self, *given: Any, **more: Any) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *given: Any, **more: Any) -> Outputs:
         return self.run(dict(zip(self.names, given, strict=False)) | more)
 
     @abstractmethod
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         """What the block would give for its arguments."""
 
 
@@ -68,16 +68,16 @@ class Layerwise(Named):
         self.streams, self.waits = streams, waits
         self.others: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
-        (block,) = self._block
-        kept = [self._room(stream) for stream in flat(self.streams.passed(given))]
-        total, num = len(kept[-1]), self.others[0] if self.others else 0
+    def run(self, given: dict) -> Outputs:
+        (block,), streams = self._block, flat(self.streams.passed(given))
+        kept: list[Tensor | None] = [self._room(stream) for stream in streams]
+        total, num = len(streams[-1]), self.others[0] if self.others else 0
         with passing(self.device, block, *self._ahead):
             self._through(given, kept, range(total - num))
             if self.others:
                 with self.others[1]():
                     self._through(given, kept, range(total - num, total))
-        return tuple(kept) if len(kept) > 1 else kept[0]
+        return unflat(kept)
 
     def _room(self, stream: Tensor | None) -> Tensor | None:
         """Where a stream is written to: over itself, if it is where it is to wait."""
@@ -93,11 +93,11 @@ class Layerwise(Named):
         for start in range(rows.start, rows.stop, self.micro_batch):
             some = slice(start, min(start + self.micro_batch, rows.stop))
             parts = flat(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
-            for i, part in enumerate(parts):
-                if part is None:
+            for i, (into, part) in enumerate(zip(kept, parts, strict=True)):
+                if into is None or part is None:
                     kept[i] = None
                 else:
-                    kept[i][some] = part
+                    into[some] = part
             del parts, part  # or they would stay while the next ones are made
 
 
@@ -113,7 +113,8 @@ class Apart(nn.Module):
         self.module, self.micro_batch, self.device = module, micro_batch, device
 
     def forward(self, *given: Any, **more: Any) -> Tensor | tuple[Tensor, ...]:
-        total, whole = len(given[0]), ()
+        total = len(given[0])
+        whole: tuple[Tensor, ...] = ()
         # a matrix has a token a row, of all draws one after another (Z-Image), or a vector a draw
         together = TOKENS if given[0].dim() == 2 else self.micro_batch
 
@@ -202,7 +203,7 @@ class Streamed(Named):
         self._block, self.device = (block,), device
         self._before, self._after = (before,), (after,)
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         (block,) = self._block
         return checkpoint(
             block,
@@ -218,13 +219,9 @@ class Streamed(Named):
 
 def outer_blocks(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
     """(name, block) of a text encoder's repeated blocks: its outermost module lists."""
-    lists = [n for n, module in encoder.named_modules() if isinstance(module, nn.ModuleList)]
+    lists = {n: part for n, part in encoder.named_modules() if isinstance(part, nn.ModuleList)}
     outer = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
-    return [
-        (f"{name}.{i}", block)
-        for name in outer
-        for i, block in enumerate(encoder.get_submodule(name))
-    ]
+    return [(f"{name}.{i}", block) for name in outer for i, block in enumerate(lists[name])]
 
 
 def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 
@@ -86,7 +87,7 @@ def disk_free_gib(folder: Path) -> float:
 def card_name() -> str:
     """Of the card that `usage` tells of, "" without one."""
     nvml = _nvml()
-    return str(nvml.nvmlDeviceGetName(_device())) if nvml else ""
+    return str(nvml.nvmlDeviceGetName(_device(nvml))) if nvml else ""
 
 
 def driver() -> str:
@@ -110,7 +111,7 @@ def _temperature(question: str, which: str) -> float:
     if nvml is None:
         return UNKNOWN
     try:
-        degrees = getattr(nvml, question)(_device(), getattr(nvml, which))
+        degrees = getattr(nvml, question)(_device(nvml), getattr(nvml, which))
         return float(degrees) if degrees > 0 else UNKNOWN
     except (nvml.NVMLError, AttributeError) as error:  # a card, or a version, that does not tell
         log.debug("NVML does not tell a temperature: %s", error)
@@ -151,7 +152,7 @@ def _rss(pid: int | None) -> float:
         return UNKNOWN
 
 
-def _cuda() -> object | None:
+def _cuda() -> ModuleType | None:
     """torch, if this process has already woken its CUDA; asking must not wake it."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None
@@ -163,7 +164,7 @@ def _card() -> tuple[float, float]:
     if nvml is None:
         return UNKNOWN, UNKNOWN
     try:
-        info = nvml.nvmlDeviceGetMemoryInfo(_device())
+        info = nvml.nvmlDeviceGetMemoryInfo(_device(nvml))
         return info.used / GIB, info.total / GIB
     except nvml.NVMLError as error:
         log.debug("NVML does not tell the memory: %s", error)
@@ -171,7 +172,7 @@ def _card() -> tuple[float, float]:
 
 
 @cache
-def _nvml() -> object | None:
+def _nvml() -> ModuleType | None:
     try:
         import pynvml
 
@@ -184,18 +185,17 @@ def _nvml() -> object | None:
         return None
 
 
-def _device() -> object:
+def _device(nvml: ModuleType) -> object:
     """The NVML device that torch works on, or would."""
     torch = _cuda()
     if torch is None:
-        return _handle("")
-    return _handle(str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
+        return _handle(nvml, "")
+    return _handle(nvml, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
 
 
 @cache
-def _handle(uuid: str) -> object:
+def _handle(nvml: ModuleType, uuid: str) -> object:
     """The NVML device of a UUID; of the user's choice in CUDA_VISIBLE_DEVICES; or the largest."""
-    nvml = _nvml()
     if uuid:
         return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()

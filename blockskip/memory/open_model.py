@@ -41,7 +41,8 @@ def open_model(
     silence()
     pipe = kind.open(source, dtype)
     for name in kind.large:
-        part, index = getattr(pipe, name), index_part(source, name, dtype)
+        part: nn.Module = getattr(pipe, name)
+        index: Index = index_part(source, name, dtype)
         if name != "transformer":
             park(part, index)
             continue

@@ -10,14 +10,14 @@ model is opened; what is written here treats them alike:
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
 
 from blockskip.core.errors import BadInput
-from blockskip.memory.streaming import Missing, distinct, missing
+from blockskip.memory.streaming import Missing, distinct, missing, stores
 
 HELD_AT_ONCE = 256 << 20  # bytes brought together when weights come to stay
 
@@ -65,7 +65,7 @@ def resident(device: torch.device, *modules: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         found = [entry for module in modules for entry in missing(module)]
         # a parked model's store may be fetching blocks of a wrapper, which are not among `found`
-        for store in {*distinct(found), *(m._store for m in modules if hasattr(m, "_store"))}:
+        for store in {*distinct(found), *stores(modules)}:
             stack.callback(store.rest)
         stack.callback(_return, _lend(modules, device))
         stack.callback(let_go, _bring(found, device, passing=False))
@@ -159,7 +159,7 @@ def stand_ins(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
+def replaced(model: nn.Module, new: Mapping[str, nn.Module]) -> Iterator[None]:
     """`model` with the modules of these names replaced inside, and restored afterwards."""
     old = {name: model.get_submodule(name) for name in new}
     for name, module in new.items():
@@ -171,7 +171,7 @@ def replaced(model: nn.Module, new: dict[str, nn.Module]) -> Iterator[None]:
             model.set_submodule(name, module)
 
 
-def settle(device: torch.device, trained: Sequence[nn.Parameter]) -> None:
+def settle(device: torch.device, trained: Iterable[nn.Parameter]) -> None:
     """Bring what is trained to the device it is trained on."""
     for parameter in trained:
         parameter.data = parameter.data.to(device)

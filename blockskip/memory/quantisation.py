@@ -122,13 +122,15 @@ class _Product(torch.autograd.Function):
     """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor):
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(*parts)
         ctx.layer, ctx.dtype = layer.described(), x.dtype
         return nn.functional.linear(x, _unpacked(parts, ctx.layer, x.dtype), bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
         return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 

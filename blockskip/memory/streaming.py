@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -59,7 +59,7 @@ class Flight:
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
-    landed: Future
+    landed: Future[torch.cuda.Event | None]
     stay: bool = False
 
 
@@ -111,7 +111,9 @@ class Store:
     ) -> Flight:
         """The weights of these slots, on `device`. Raises UserError when a file is broken."""
         self.fetch(slots, device, passing, keep)
-        return self._land()
+        flight = self._land()
+        assert flight is not None, "`fetch` has just started one"
+        return flight
 
     def rest(self) -> None:
         """Give the host buffers back; called when a traversal is over."""
@@ -153,8 +155,10 @@ class Store:
         if there is None:
             staged = passing and not keep
             host = self._next_staging().room(size, False) if staged else _bytes(size)
-            landed = self._thread.submit(self._read, slots, offsets, host)
-            return Flight(names, _views(host, slots, offsets), landed, stay=keep)
+            views = _views(host, slots, offsets)
+            return Flight(
+                names, views, self._thread.submit(self._read, slots, offsets, host), stay=keep
+            )
         ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
         views = _views(there, slots, offsets)
         landed = self._thread.submit(self._carry, fresh, views, there, ready, keep)
@@ -188,7 +192,7 @@ class Store:
         """In the reading thread: files → pinned buffer → device, on the copy stream.
 
         fresh: those of `views`, parts of `there`, that are not in RAM yet. ready: the event before
-        which `there` may still be in use by work already queued.
+        which `there` may still be in use by work already queued; None: no CUDA.
         """
         offsets, size = _layout(fresh)
         staging = self._next_staging() if fresh and not keep else None
@@ -201,7 +205,7 @@ class Store:
         if keep:
             self._kept |= read
         waiting = {name: read[name] if name in read else self._kept[name] for name in views}
-        if not there.is_cuda:  # untried devices: correct first
+        if ready is None:  # untried devices: correct first
             for name, view in views.items():
                 view.copy_(waiting[name])
             return None
@@ -224,7 +228,7 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
     that share memory with an indexed one are found through it. Buffers that the files hold are read
     at once. Raises UserError when the index lacks a parameter.
     """
-    model._store = store = Store(keep_bytes)
+    vars(model)["_store"] = store = Store(keep_bytes)
     reader, saved = Reader(), model.state_dict()
     for name, buffer in model.named_buffers():
         if name in saved and name in index:
@@ -234,19 +238,24 @@ def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
         names.setdefault(id(parameter), []).append(name)
     slots: dict[int, Slot] = {}
     for leaf in model.modules():
-        for key, parameter in leaf._parameters.items():
-            if parameter is None or not parameter.is_meta:
+        for key, absent in leaf._parameters.items():
+            if absent is None or not absent.is_meta:
                 continue
-            if id(parameter) not in slots:
-                known = [name for name in names[id(parameter)] if name in index]
+            if id(absent) not in slots:
+                known = [name for name in names[id(absent)] if name in index]
                 if not known:
                     raise BadFile(
-                        f"The weights of {names[id(parameter)][0]} are not in the model's files.",
+                        f"The weights of {names[id(absent)][0]} are not in the model's files.",
                         "The model is not complete, or another kind; fetch it again.",
                     )
-                slots[id(parameter)] = Slot(store, known[0], index[known[0]], parameter)
-            leaf.__dict__.setdefault("_waiting", {})[key] = slots[id(parameter)]
+                slots[id(absent)] = Slot(store, known[0], index[known[0]], absent)
+            vars(leaf).setdefault("_waiting", {})[key] = slots[id(absent)]
     return store
+
+
+def stores(modules: Iterable[nn.Module]) -> list[Store]:
+    """The stores of those of the modules that were parked."""
+    return [vars(module)["_store"] for module in modules if "_store" in vars(module)]
 
 
 Missing = tuple[nn.Module, str, Slot]  # a layer, the parameter's name in it, where it waits
@@ -257,7 +266,7 @@ def missing(module: nn.Module) -> list[Missing]:
     return [
         (leaf, key, slot)
         for leaf in module.modules()
-        for key, slot in leaf.__dict__.get("_waiting", {}).items()
+        for key, slot in vars(leaf).get("_waiting", {}).items()
         if leaf._parameters[key] is slot.absent
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import nn
@@ -73,13 +73,13 @@ def context_gib(index: int = 0) -> float:
 def _wake(device: torch.device) -> None:
     """Load what training will load: kernels come to the card when they are first asked for, and the
     libraries take room for their work."""
-    how = {"device": device, "dtype": torch.bfloat16, "requires_grad": True}
-    linear, picture = torch.zeros(512, 512, **how), torch.zeros(1, 128, 64, 64, **how)
-    x = torch.zeros(1, 8, 256, 64, **how)
+    zeros = partial(torch.zeros, device=device, dtype=torch.bfloat16, requires_grad=True)
+    linear, picture = zeros((512, 512)), zeros((1, 128, 64, 64))
+    x = zeros((1, 8, 256, 64))
     x = nn.functional.layer_norm(nn.functional.scaled_dot_product_attention(x, x, x), (64,))
     made = nn.functional.linear(x.transpose(1, 2).flatten(2), linear, linear[0])
     picture = nn.functional.group_norm(picture, 32)
-    picture = nn.functional.conv2d(picture, torch.zeros(128, 128, 3, 3, **how), padding=1)
+    picture = nn.functional.conv2d(picture, zeros((128, 128, 3, 3)), padding=1)
     (made.float().sum() + picture.float().sum()).backward()
     torch.optim.AdamW([linear], fused=True).step()
     torch.cuda.synchronize(device)

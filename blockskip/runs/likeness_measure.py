@@ -43,7 +43,7 @@ def _previews(run: Run) -> dict[int, Pictures]:
         pictures = found[step_of(folder)] = {}
         for path in sorted(folder.glob("*.png")):
             with Image.open(path) as image:
-                pictures[image.text["prompt"], int(path.stem)] = image.convert("RGB")
+                pictures[image.info["prompt"], int(path.stem)] = image.convert("RGB")
     return found
 
 

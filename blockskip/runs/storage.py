@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import psutil
 
@@ -15,6 +16,13 @@ from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
+
+
+class Room(TypedDict):
+    """What a plan may count on."""
+
+    ram_gib: float
+    disk_gib: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +58,8 @@ def usage() -> Usage:
     return Usage(drive=str(drive), **{name: size / GIB for name, size in sizes.items()})
 
 
-def room(ram_gib: float | None = None, disk_gib: float | None = None) -> dict[str, float]:
-    """What a plan may count on, in GiB: what was said, else this PC's RAM and what is free on the
+def room(ram_gib: float | None = None, disk_gib: float | None = None) -> Room:
+    """What was said, else this PC's RAM and what is free on the
     drive where models and runs are kept, together with the quantised blocks that are there already:
     the next run uses them again. Raises UserError when that drive is not there."""
     if ram_gib is None:

@@ -120,8 +120,11 @@ class Dynamic:
 
     def forget(self) -> None:
         """Another sampling begins."""
-        self.first, self.now, self.call, self.resume = 1.0, None, 0, 0
-        self.times, self.velocities, self.factors = [], [], []
+        self.first, self.call, self.resume = 1.0, 0, 0
+        self.now: float | None = None
+        self.times: list[float] = []
+        self.velocities: list[Tensor] = []
+        self.factors: list[int] = []
         self.before: dict[int, _Pass] = {}  # by call: guidance may need two a step
 
     @contextmanager
@@ -144,7 +147,7 @@ class Dynamic:
             if own is not None:
                 self.model.forward = own
 
-    def forward(self, plain: Callable[..., object], given: dict) -> object:
+    def forward(self, plain: Callable[..., tuple], given: dict) -> tuple:
         """A forward of the library's, with patches of the size that the step needs. given: its
         arguments."""
         time = float(given["timestep"].flatten()[0])
@@ -156,14 +159,14 @@ class Dynamic:
         if anew:
             self._step()
         self.call = 0 if anew else self.call + 1
-        factor, before, missed = self.factors[-1], self.before.get(self.call), None
+        factor, missed = self.factors[-1], None
         if factor == 1:
             output = plain(**given)
             found = self.family.velocity(output).float().cpu()
             if self.resume:
-                missed = before.missed
+                missed = self.before[self.call].missed
         else:
-            missed = self._missed(plain, given, before, factor)
+            missed = self._missed(plain, given, factor)
             seen = self.coarse(plain, given, time, factor)
             found = seen.float().cpu() + missed
             output = (found.to(seen),)
@@ -191,11 +194,10 @@ class Dynamic:
             self.cache.reset()
         self.factors.append(factor)
 
-    def _missed(
-        self, plain: Callable[..., object], given: dict, before: _Pass, factor: int
-    ) -> Tensor:
+    def _missed(self, plain: Callable[..., tuple], given: dict, factor: int) -> Tensor:
         """What coarse velocities of this size miss, as it was in the step before."""
-        if before.factor == factor:
+        before = self.before[self.call]
+        if before.factor == factor and before.missed is not None:
             return before.missed
         name = self.family.latents
         was = before.given | {name: before.given[name].to(given[name].device)}
@@ -208,7 +210,7 @@ class Dynamic:
             self.velocities = [*moved, self.velocities[-1]]
         return found
 
-    def coarse(self, plain: Callable[..., object], given: dict, time: float, factor: int) -> Tensor:
+    def coarse(self, plain: Callable[..., tuple], given: dict, time: float, factor: int) -> Tensor:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
         adapter = self.adapters[factor]
         with attached(self.model, self.family, adapter, self.linears):

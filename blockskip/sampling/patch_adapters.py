@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -95,17 +96,20 @@ class Coarse(nn.Module):
     velocity and which z_t shows.
     """
 
+    fine: Tensor
+
     def __init__(self, model: nn.Module, family: Family, factor: int, rank: int = RANK) -> None:
         super().__init__()
-        self.factor = factor
-        embed, head = (model.get_submodule(name) for name in family.patches)
+        self.factor, self.rank = factor, rank
+        embed, head = _patch_layers(model, family)
         width, num = len(embed.weight), len(head.weight) * factor**2  # numbers a token
         told = min(width, TOLD)
         self.embed, self.head = Patches(num, width), Patches(width, num + told)
         self.straight, inside = nn.Linear(2 * WAVES, num), num + told + 2 * WAVES
-        self.past = nn.ModuleList([nn.Linear(inside, 2 * told), nn.Linear(2 * told, num)])
-        nn.init.zeros_(self.past[1].weight)
-        nn.init.zeros_(self.past[1].bias)
+        first, second = nn.Linear(inside, 2 * told), nn.Linear(2 * told, num)
+        self.past = nn.ModuleList([first, second])
+        nn.init.zeros_(second.weight)
+        nn.init.zeros_(second.bias)
         self.register_buffer("fine", fine_part(factor, family.patch), persistent=False)
         self.lora = nn.ModuleDict(
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
@@ -115,7 +119,7 @@ class Coarse(nn.Module):
             self._let_on()
 
     @torch.no_grad()
-    def _resize(self, embed: nn.Module, head: nn.Module, patch: int) -> None:
+    def _resize(self, embed: nn.Linear | nn.Conv2d, head: nn.Linear, patch: int) -> None:
         """Begin as the model's own layers: the embedding gives for a patch that is interpolated what
         they give for the patch (FlexiViT's pseudo-inverse); what they make of a token is
         interpolated. The rest of the head tells the way past the blocks about the token."""
@@ -154,23 +158,37 @@ class Coarse(nn.Module):
         z, given = merged.movedim(axis, -1), output.movedim(axis, -1).to(merged)
         num, known = z.shape[-1], waves(t).to(z)
         known = known.reshape(-1, *[1] * (z.dim() - 2), 2 * WAVES).expand(*z.shape[:-1], -1)
-        first, second = self.past
+        first, second = cast(Iterable[nn.Linear], self.past)
         past = _linear(second, gelu(_linear(first, torch.cat([z, given[..., num:], known], -1))))
         fine = (z.unflatten(-1, (-1, len(self.fine))) @ self.fine.to(z)).flatten(-2)
         found = given[..., :num] + past + _linear(self.straight, known) * fine
         return found.movedim(-1, axis)
 
 
+def _patch_names(family: Family) -> tuple[str, str]:
+    """Names of the two layers in whose places an adapter's stand. Raises ValueError where patches
+    cannot be merged."""
+    if family.patches is None:
+        raise ValueError("this family's patches cannot be merged")
+    return family.patches
+
+
+def _patch_layers(model: nn.Module, family: Family) -> tuple[nn.Linear | nn.Conv2d, nn.Linear]:
+    """What makes a token of a patch, and a patch of a token."""
+    embed, head = (model.get_submodule(name) for name in _patch_names(family))
+    return cast(nn.Linear | nn.Conv2d, embed), cast(nn.Linear, head)
+
+
 def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]]:
     """(name, linear) of every block's feed-forward; of all that a LoRA adapts in a block whose
     feed-forward has no linears of its own. Where a LoRA is, the linear that it is beside."""
-    found = []
+    found: list[tuple[str, nn.Linear]] = []
     for name, block in family.blocks(model):
         every = family.lora_targets(block, "attention+ff")
         attention = family.lora_targets(block, "attention")
         for inside in [one for one in every if one not in attention] or every:
             of = block.get_submodule(inside)
-            found.append((f"{name}.{inside}", getattr(of, "base_layer", of)))
+            found.append((f"{name}.{inside}", cast(nn.Linear, getattr(of, "base_layer", of))))
     return found
 
 
@@ -189,8 +207,8 @@ def attached(
     """Inside, the model works on larger patches: an adapter's layers stand in their places, its LoRA
     beside the linears (`feed_forward`), whatever stands in the places of their blocks."""
     with ExitStack() as stack:
-        new = {}
-        for name, layer in zip(family.patches, (adapter.embed, adapter.head), strict=True):
+        new: dict[str, nn.Module] = {}
+        for name, layer in zip(_patch_names(family), (adapter.embed, adapter.head), strict=True):
             name = _within_apart(model, name)
             old = model.get_submodule(name)
             # where the one works whose place it takes
@@ -207,7 +225,7 @@ def attached(
 
 
 def velocity(
-    family: Family, adapter: Coarse, plain: Callable[..., object], given: dict, times: Tensor
+    family: Family, adapter: Coarse, plain: Callable[..., tuple], given: dict, times: Tensor
 ) -> Tensor:
     """Velocity, shaped as the latents in `given`, of a model that an adapter is `attached` to. plain:
     its forward. times: (B,) in [0, 1]."""
@@ -218,7 +236,7 @@ def velocity(
 
 def rank_for(model: nn.Module, family: Family) -> int:
     """The rank of an adapter's LoRA."""
-    return min(RANK, max(4, len(model.get_submodule(family.patches[0]).weight) // 16))
+    return min(RANK, max(4, len(_patch_layers(model, family)[0].weight) // 16))
 
 
 def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
@@ -228,7 +246,7 @@ def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
         for factor, adapter in adapters.items()
         for name, tensor in adapter.state_dict().items()
     }
-    rank = next(iter(next(iter(adapters.values())).lora.values())).down.shape[0]
+    rank = next(iter(adapters.values())).rank
     safetensors_files.save_tensors(path, tensors, {"ddit": json.dumps(facts | {"rank": rank})})
 
 
@@ -253,7 +271,7 @@ def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse
         try:
             adapters[factor].load_state_dict(own)
             # in the model's numbers, as its layers are: half of what training takes
-            adapters[factor].to(model.get_submodule(family.patches[0]).weight.dtype)
+            adapters[factor].to(_patch_layers(model, family)[0].weight.dtype)
         except RuntimeError as error:
             raise wrong from error
         adapters[factor].requires_grad_(False)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FirstBlockCacheConfig
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig, ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
@@ -101,7 +101,7 @@ def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) ->
 
 
 @contextmanager
-def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
+def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
     """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
     pictures, else only while it decodes, one picture after the other."""
     before = tile(vae) if tiled else {}
@@ -129,7 +129,7 @@ def decoding(vae: nn.Module, device: torch.device, rows: int, tiled: bool) -> It
             setattr(vae, name, value)
 
 
-def tile(vae: nn.Module) -> dict[str, int]:
+def tile(vae: ModelMixin) -> dict[str, int]:
     """Let the VAE work in tiles of TILE_PX; gives what was set before. Every class of VAE has its
     own names for the sizes of tiles."""
     names = ("use_tiling", "tile_sample_", "tile_latent_")

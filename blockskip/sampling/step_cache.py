@@ -13,9 +13,9 @@ card either. What is kept is where pictures wait: in RAM, or on a card that hold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from diffusers import DiffusionPipeline, FirstBlockCacheConfig, MagCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
@@ -23,17 +23,18 @@ from diffusers.models import CacheMixin
 from torch import Tensor, nn
 
 from blockskip.core.presets import key_steps, preview_threshold
+from blockskip.core.settings import PreviewSpeed
 from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.placement import replaced
 from blockskip.models.families.base import Family
-from blockskip.models.families.streams import flat
+from blockskip.models.families.streams import Outputs, flat
 from blockskip.sampling.key_steps import KeySteps
 
 # the library's caches that hang on blocks, and ours
-CacheConfig = FirstBlockCacheConfig | MagCacheConfig | KeySteps
+CacheConfig: TypeAlias = FirstBlockCacheConfig | MagCacheConfig | KeySteps
 
 
-def step_cache(model: str, speed: str, steps: int) -> CacheConfig | None:
+def step_cache(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | None:
     """What makes previews of a model with so many sampling steps that quick: its key steps where they
     were measured, else the library's step cache; None: every step is computed."""
     if keys := key_steps(model, speed, steps):
@@ -73,15 +74,20 @@ def cached(
 class Cache(nn.Module, CacheMixin):
     """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
 
+    enable_cache: Callable[[FirstBlockCacheConfig | MagCacheConfig], None]  # these are CacheMixin's
+    cache_context: Callable[[str], AbstractContextManager[None]]
+    _reset_stateful_cache: Callable[[], None]
+
     def __init__(self, blocks: tuple[Layerwise, ...], config: CacheConfig) -> None:
         super().__init__()
         self.kept, last = Kept(), len(blocks) - 1
-        planned = isinstance(config, KeySteps)
         self.blocks = nn.ModuleList(  # a name that the library looks for
-            _Rested(config, self.kept, i == 0, i == last) if planned else _Image()
+            _Rested(config, self.kept, i == 0, i == last)
+            if isinstance(config, KeySteps)
+            else _Image()
             for i in range(len(blocks))
         )
-        if not planned:
+        if not isinstance(config, KeySteps):
             self.enable_cache(config)
         self.turns = [_Turn(block, i, self) for i, block in enumerate(blocks)]
         self.tokens = 0  # of the image, as the first block sees it
@@ -150,6 +156,7 @@ class _Rested(nn.Module):
             kept.before = hidden_states
         after = work()
         if self.last:
+            assert kept.before is not None, "the first block has worked"
             kept.added[kept.call] = after - kept.before
             self.keys.hear(kept.added[kept.call])
             kept.before = None
@@ -170,11 +177,12 @@ class _Turn(Named):
         self.block, self.index = block, index
         self._cache = (cache,)  # in a tuple: no part of this one
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
+    def run(self, given: dict) -> Outputs:
         (cache,), streams = self._cache, self.block.streams
-        outputs = streams.passed(given)
+        passed = streams.passed(given)
         if self.index == 0:  # one sequence of image and text from here on counts as image
-            cache.tokens = flat(outputs)[-1].shape[1]
+            cache.tokens = flat(passed)[-1].shape[1]
+        outputs: Outputs = passed
         image = streams.image(outputs, cache.tokens)
 
         def work() -> Tensor:

@@ -13,7 +13,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from blockskip.core import files, presets
 from blockskip.core.errors import (
@@ -28,12 +28,15 @@ from blockskip.core.errors import (
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan, PreviewSpeed, Settings
 from blockskip.data import captions, photos
+from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.studio import draft, plans, run_preferences, run_state, run_view, strings
 from blockskip.studio.plans import DEMO
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 _train_lock = threading.Lock()
 
 
@@ -41,7 +44,7 @@ def log_path() -> Path:
     return data_dir() / "studio.log"
 
 
-def told(fn: Callable, programs: bool = False) -> Callable:
+def told(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
     """Problems become one message in plain words; what nobody expected is written to the log.
 
     programs: of those that the API answers, the message's title is the kind (core/errors.py); on the
@@ -49,7 +52,7 @@ def told(fn: Callable, programs: bool = False) -> Callable:
     """
 
     @functools.wraps(fn)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         import gradio as gr
 
         try:
@@ -83,7 +86,7 @@ def kind_word(kind: str | None) -> str:
 
 def answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
-    kept = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
+    kept: dict = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
     kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     given = draft.load().answers
     kept |= {key: value for key, value in given.items() if _usable(key, value)}
@@ -115,7 +118,7 @@ def suitable_model() -> str:
     return DEMO
 
 
-def planned(given: dict, photos_count: int) -> plans.Planned:
+def planned(given: dict, photos_count: int) -> Plan | plans.NoPlan:
     """The plan for answers, whether or not the pet has a name by now."""
     kind = kind_word(given["kind"]) or "pet"
     return plans.plan_for(given, trigger_word(given["name"]) or "pet", kind, photos_count)
@@ -131,9 +134,9 @@ def choose(given: dict, photos_count: int) -> Settings:
     if trigger == class_name:
         raise BadInput(strings.WORDING_SAME, strings.NO_NAME_REMEDY)
     found = plans.plan_for(given, trigger, class_name, photos_count)
-    if found.plan is None:
+    if isinstance(found, plans.NoPlan):
         raise found.error
-    return found.plan.settings
+    return found.settings
 
 
 def train(
@@ -157,7 +160,7 @@ def train(
     with _train_lock:
         _refuse_when_busy()
         now, own = draft.load(), bool(uploads) or draft.load().own_photos
-        given = {"kind": kind, "name": name, "model": model or suitable_model()}
+        given: dict = {"kind": kind, "name": name, "model": model or suitable_model()}
         given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
         settings = choose(given, len(uploads or now.photos))
         if not uploads and not now.photos:
@@ -248,12 +251,12 @@ def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0
 
     budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
     """
-    given = {"model": model, "budget": budget, "steps": steps}
+    given: dict = {"model": model, "budget": budget, "steps": steps}
     given |= dict.fromkeys(("rank", "seed", "speed"))
     found = plans.plan_for(given, "pet", "pet", photos)
-    if found.plan is None:
+    if isinstance(found, plans.NoPlan):
         raise found.error
-    return found.plan.to_dict()
+    return found.to_dict()
 
 
 def find(name: str) -> Run:

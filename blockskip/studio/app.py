@@ -18,12 +18,16 @@ import urllib.request
 import webbrowser
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blockskip import __version__
 from blockskip.core import files, paths
 from blockskip.core.errors import from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.studio import strings
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 log = logging.getLogger("blockskip.studio")
 HOST = "127.0.0.1"
@@ -109,8 +113,8 @@ def _show_window(url: str) -> bool:
     return True
 
 
-def launch(port: int, data: Path) -> tuple[object, str]:
-    """Serve the page in a thread of its own. Returns the gr.Blocks and the address."""
+def launch(port: int, data: Path) -> tuple[gr.Blocks, str]:
+    """Serve the page in a thread of its own. Returns it and its address."""
     os.environ.update(ENVIRONMENT | {"GRADIO_TEMP_DIR": str(data / "gradio")})
     from starlette.responses import JSONResponse
     from starlette.routing import Route

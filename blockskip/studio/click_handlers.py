@@ -99,7 +99,7 @@ PRESSES: dict[str, Callable[[str, dict], Leads | None]] = {
     "clean": _then(lambda shown, said: model_catalog.clean()),
     "move_data": _then(lambda shown, said: model_catalog.move_data(_text(said, "value"))),
     "budget": _budget,
-    "keep": _then(lambda shown, said: result_actions.choose(shown, step=int(said["step"]))),
+    "keep": _then(lambda shown, said: result_actions.choose_step(shown, int(said["step"]))),
     "paint_delete": _then(
         lambda shown, said: image_requests.delete(actions.find(shown), _text(said, "id"))
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import html
 import json
+from pathlib import Path
 
 from blockskip.studio import strings
 
@@ -22,7 +23,7 @@ def data(value: object) -> str:
     return e(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def press(do: str, words: str, kind: str = "", **more: object) -> str:
+def press(do: str, words: str, kind: str = "", **more: str | int | Path) -> str:
     """A button inside a drawn part; a press sends `do` and `more` to page.PRESSES.
 
     kind: "" | primary | link | danger.

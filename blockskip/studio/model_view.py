@@ -29,7 +29,8 @@ class Shelf:
 
 def models(shelf: Shelf, chosen: str) -> str:
     """One row a model, the chosen one with what it needs; below, where everything is kept."""
-    first, more = [], []
+    first: list[str] = []
+    more: list[str] = []
     for offer in shelf.offers:
         begun = offer.state != "missing" or shelf.downloads.get(offer.model) is not None
         begun = begun and not offer.demo  # those are here from the start
@@ -45,7 +46,7 @@ def models(shelf: Shelf, chosen: str) -> str:
 
 def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
     download = shelf.downloads.get(offer.model)
-    running = download is not None and download.state == "running"
+    bar = _progress(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
     more = _needs(offer, shelf, download) if chosen else ""
     return (
@@ -53,7 +54,7 @@ def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
         f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
         f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}</b>'
         f'<span class="pill {offer.state}">{e(state)}</span></button>'
-        f"{_progress(download) if running else ''}{more}</div>"
+        f"{bar}{more}</div>"
     )
 
 

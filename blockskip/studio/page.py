@@ -19,10 +19,11 @@ from blockskip.studio.actions import told
 
 log = logging.getLogger(__name__)
 ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
-QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET = PRIVATE | {"queue": False}
 # through the queue: Gradio shows an error of what does not go through it to nobody
-PRESSED = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-PLAIN = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": None}
+PRESSED = PRIVATE | {"concurrency_limit": None}
+PLAIN = PRESSED | {"show_progress": "minimal"}
 DRAWN = "nav list photos models plan own_words busy hero compare pictures".split()  # with presses
 
 
@@ -76,8 +77,7 @@ def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
         told(actions.train),
         [ui["files"], *filled[:-1], ui["anyway"]],
         ui["shown"],
-        api_visibility="private",
-        show_progress="hidden",
+        **PRIVATE,
     )
 
 
@@ -85,21 +85,14 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     """Pause, resume, stop: they ask, and the clock shows what came of it. Then what was learnt."""
     shown = ui["shown"]
     for name in ("pause", "resume", "stop"):
-        ui[name].click(
-            told(getattr(actions, name)),
-            shown,
-            shown,
-            api_visibility="private",
-            show_progress="hidden",
-        ).then(**refreshed)
+        ui[name].click(told(getattr(actions, name)), shown, shown, **PRIVATE).then(**refreshed)
     ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
     ui["paint"].click(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
     ui["prompt"].submit(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
-    ui["format"].input(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(
-        **refreshed
-    )
-    ui["make"].click(told(choose_format), [shown, ui["format"]], None, **PRESSED).then(**refreshed)
+    formatted = told(result_actions.choose_format), [shown, ui["format"]], None
+    ui["format"].input(*formatted, **PRESSED).then(**refreshed)
+    ui["make"].click(*formatted, **PRESSED).then(**refreshed)
     ui["to_comfyui"].click(told(result_actions.to_comfyui), shown, None, **PRESSED).then(
         **refreshed
     )
@@ -140,8 +133,9 @@ def _frame(shown: str, tokens: str, fresh: bool) -> list:
 def press(shown: str, event: gr.EventData) -> list:
     """A press inside a drawn part: what it does, and where it leads."""
     led = click_handlers.press(shown or "", dict(event._data or {}))
-    stays = led is None
-    return [gr.skip() if stays else led.shown, *(fill() if led and led.fills else _untouched())]
+    if led is None:
+        return [gr.skip(), *_untouched()]
+    return [led.shown, *(fill() if led.fills else _untouched())]
 
 
 def add_photos(uploads: list[str] | None) -> None:
@@ -170,11 +164,6 @@ def answer(*values: Any) -> str:
     if changed:
         draft.answer(**changed)
     return json.dumps(given)
-
-
-def choose_format(run: str, format: str) -> None:
-    """Which programs the file is for."""
-    result_actions.choose(run, format=format)
 
 
 def again(run: str) -> list:

@@ -7,15 +7,14 @@ that carries the data attributes of what was pressed (assets/studio.js).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
-from gradio.components.base import Component
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
 from blockskip.studio import plans, strings
 
-Widgets = dict[str, Component]
+Widgets = dict[str, Any]  # components: each kind has its own events
 PHOTO_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff"]
 BLOCKS = "".join(
     f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
@@ -176,16 +175,13 @@ def run_view() -> Widgets:
     """One training: how it goes, what came out, its pictures and its curves."""
     with gr.Column(visible=False, elem_id="run") as column:
         with gr.Column(elem_classes="card"):
-            ui = {"status": html(js="title", elem_id="status")}
+            ui: Widgets = {"status": html(js="title", elem_id="status")}
             ui["messages"] = html(elem_id="messages", visible=False)
             with gr.Row(elem_id="controls"):
-                for name, text, variant in (
-                    ("pause", strings.PAUSE, "secondary"),
-                    ("resume", strings.RESUME, "primary"),
-                    ("stop", strings.STOP, "secondary"),
-                    ("look", strings.LOOK, "secondary"),
-                ):
-                    ui[name] = _button(name, text, variant)
+                ui["pause"] = _button("pause", strings.PAUSE)
+                ui["resume"] = _button("resume", strings.RESUME, "primary")
+                ui["stop"] = _button("stop", strings.STOP)
+                ui["look"] = _button("look", strings.LOOK)
             ui["notes"] = html(elem_id="notes", visible=False)
         ui |= _results()
         with gr.Column(elem_classes="card"):
@@ -199,7 +195,7 @@ def _results() -> Widgets:
     """What was learnt: download, compare, own pictures, go on."""
     with gr.Column(visible=False, elem_id="results") as column:
         with gr.Column(elem_classes="card"):
-            ui = {"hero": html(elem_id="hero", js="presses")}
+            ui: Widgets = {"hero": html(elem_id="hero", js="presses")}
             ui |= _files()
             ui["card"] = html(elem_id="model_card", js="keep")
         with gr.Column(elem_classes="card"):
@@ -315,7 +311,9 @@ def html(value: str = "", js: str | None = None, **options: Any) -> gr.HTML:
     return gr.HTML(value, js_on_load=js, apply_default_css=False, **options)
 
 
-def _button(name: str, text: str, variant: str = "secondary") -> gr.Button:
+def _button(
+    name: str, text: str, variant: Literal["primary", "secondary"] = "secondary"
+) -> gr.Button:
     return gr.Button(
         text, variant=variant, size="md", visible=False, elem_id=name, scale=0, min_width=120
     )

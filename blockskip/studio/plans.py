@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from blockskip.core import presets
 from blockskip.core.errors import BadInput, UserError
-from blockskip.core.settings import ExecutionPlan
+from blockskip.core.settings import ExecutionPlan, PreviewSpeed
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
@@ -23,11 +23,10 @@ PHOTOS_OF_PRESET = 5  # the presets' steps are meant for so many
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A plan, or why there is none and the least budget that would work (GiB, None: none)."""
+class NoPlan:
+    """Why there is no plan, and the least budget that would work (GiB, None: none)."""
 
-    plan: Plan | None
-    error: UserError | None = None
+    error: UserError
     least_gib: float | None = None
 
 
@@ -52,13 +51,13 @@ def default_steps(model: str, photos: int) -> int:
     return round(presets.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
 
 
-def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Planned:
+def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Plan | NoPlan:
     """answers: model, budget (GiB), steps, rank, seed, speed; None means the studio's own choice."""
     model = answers["model"]
     steps = int(answers["steps"] or default_steps(model, photos))
     budget = float(answers["budget"] or default_budget())
     if not math.isfinite(budget):
-        return Planned(None, BadInput(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
+        return NoPlan(BadInput(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
     room = storage.room()
     return _plan(
         model,
@@ -82,13 +81,13 @@ def _plan(
     steps: int,
     rank: int | None,
     seed: int,
-    speed: str,
+    speed: PreviewSpeed,
     trigger: str,
     class_name: str,
     ram: float,
     disk: float,
     free: float,
-) -> Planned:
+) -> Plan | NoPlan:
     def at(gib: float) -> Plan:
         return planner.make_plan(
             model=model,
@@ -105,9 +104,9 @@ def _plan(
         )
 
     try:
-        return Planned(at(budget))
+        return at(budget)
     except UserError as error:
-        return Planned(None, error, _least(at, budget))
+        return NoPlan(error, _least(at, budget))
 
 
 def _least(at: Callable[[float], Plan], budget: float) -> float | None:

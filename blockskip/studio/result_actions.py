@@ -77,15 +77,25 @@ def problem(run: Run, format: str, step: int) -> UserError | None:
     return background_jobs.failed(("export", run.name, format, step))
 
 
-def choose(run: str, **chosen: int | str) -> None:
-    """Keep a step or a format, and write its file if there is none yet. Raises UserError."""
+def choose_step(run: str, step: int) -> None:
+    """Hand out the LoRA of that step, and write its file if there is none yet. Raises UserError."""
     found = find(run)
-    if "step" in chosen and chosen["step"] not in checkpoints.steps_kept(found):
-        raise NotFound(f"The LoRA of step {chosen['step']} was not kept.", "Choose another step.")
-    _check_format(found, chosen.get("format", "comfyui"))
-    run_preferences.save(found, **chosen)
-    last = _last(found)
-    make(found, file_format(found), kept_step(found, last), last)
+    if step not in checkpoints.steps_kept(found):
+        raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
+    _keep(found, step=step)
+
+
+def choose_format(run: str, format: str) -> None:
+    """Hand out the LoRA in that format, and write its file if there is none yet. Raises UserError."""
+    found = find(run)
+    _check_format(found, format)
+    _keep(found, format=format)
+
+
+def _keep(run: Run, **chosen: int | str) -> None:
+    run_preferences.save(run, **chosen)
+    last = _last(run)
+    make(run, file_format(run), kept_step(run, last), last)
 
 
 def _check_format(run: Run, format: str) -> None:

@@ -26,7 +26,7 @@ from blockskip.studio import (
 from blockskip.studio.formatting import note
 
 log = logging.getLogger(__name__)
-HIDDEN = {"visible": False}
+HIDDEN: dict = {"visible": False}
 _download_lock = threading.Lock()
 PARTS = (
     "status",
@@ -66,7 +66,7 @@ def parts(shown: str) -> tuple[dict[str, dict], str]:
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
         gone = {name: HIDDEN for name in PARTS if name not in ("status", "spoken", "messages")}
-        said = {"value": note(title, remedy, "error"), "visible": True}
+        said: dict = {"value": note(title, remedy, "error"), "visible": True}
         return {"messages": said, "status": {"value": ""}} | gone, "train"
 
 
@@ -75,7 +75,7 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
     waiting, working = run_state.pending(run), story.state == "running"
     messages, notes = run_view.messages(story), run_view.notes(story)
-    parts = {
+    parts: dict[str, dict] = {
         "status": {
             "value": run_view.status(story, settings, name, info["started"], len(photo_files))
         },
@@ -98,13 +98,13 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     }
     if story.exported is None or working:
         return parts, "train"
-    return parts | _result_parts(run, story, settings, name, len(photo_files)), "results"
+    last, count = story.exported.step, len(photo_files)
+    return parts | _result_parts(run, story, last, settings, name, count), "results"
 
 
 def _result_parts(
-    run: Run, story: run_state.Story, settings: Settings, name: str, num_photos: int
+    run: Run, story: run_state.Story, last: int, settings: Settings, name: str, num_photos: int
 ) -> dict[str, dict]:
-    last = story.exported.step
     step, format = result_actions.kept_step(run, last), result_actions.file_format(run)
     row, judged = presets.model_row(settings.model), likeness.read(run)
     if judged is None:

@@ -64,7 +64,7 @@ def _look(shown: str, fresh: bool) -> dict[str, dict]:
 def _parts(shown: str) -> dict[str, dict]:
     listed = list_runs()
     is_run = bool(shown) and shown != LIST
-    parts = {
+    parts: dict[str, dict] = {
         "setup": {"visible": not shown},
         "run": {"visible": is_run},
         "list": {"visible": shown == LIST},

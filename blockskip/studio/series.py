@@ -36,7 +36,8 @@ class Series:
         """The newest (x, y)."""
         if not self.bins:
             return None
-        return tuple(self.bins[max(self.bins)][3:])
+        *_, x, y = self.bins[max(self.bins)]
+        return x, y
 
     def means(self) -> list[tuple[float, float]]:
         """(x, mean) of each bin."""

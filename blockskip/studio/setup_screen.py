@@ -5,6 +5,7 @@ from __future__ import annotations
 from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.memory import monitor
+from blockskip.memory.planning.planner import Plan
 from blockskip.runs import storage
 from blockskip.runs.run import Run
 from blockskip.studio import (
@@ -29,11 +30,11 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     now, given, busy = draft.load(), actions.answers(), run_state.running()
     found, models = actions.planned(given, len(now.photos)), model_catalog.shelf()
     row = presets.model_row(given["model"])
-    settings = found.plan.settings if found.plan else Settings(model=row.name)
+    settings = found.settings if isinstance(found, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
     own = now.own_photos and row.demo
     train = strings.TRAIN
-    if found.plan and now.photos:
+    if isinstance(found, Plan) and now.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
         "photos": photo_view.photos(now, settings, model_catalog.can_describe(), describing),
@@ -44,7 +45,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "own_words": _own_words(models),
         "busy": _busy(busy),
     }
-    made = {name: {"value": value} for name, value in parts.items()}
+    made: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
     made["own"] = {"visible": own}
     made["train"] = {
         "interactive": busy is None,
@@ -67,15 +68,13 @@ def _marks() -> str:
     return plan_view.marks(low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib)
 
 
-def _plan(found: plans.Planned, row: presets.ModelRow) -> str:
-    if found.plan is None:
+def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
+    if isinstance(found, plans.NoPlan):
         return plan_view.refusal(found.error, found.least_gib)
-    minutes = plan_view.expected_minutes(run_state.finished(), found.plan.settings)
+    minutes = plan_view.expected_minutes(run_state.finished(), found.settings)
     no_card = row.full_size and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
-    return warning + plan_view.picture(
-        found.plan, row, minutes, float(int(storage.room()["disk_gib"]))
-    )
+    return warning + plan_view.picture(found, row, minutes, float(int(storage.room()["disk_gib"])))
 
 
 def _own_words(models: model_view.Shelf) -> str:

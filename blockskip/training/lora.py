@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -9,9 +11,13 @@ from blockskip.memory.placement import stand_ins
 from blockskip.models.families.base import Family
 from blockskip.training.residuals import Span
 
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+    from peft.tuners.lora import LoraLayer
+
 
 def add_lora(
-    model: nn.Module, family: Family, span: Span, rank: int, targets: str, seed: int
+    model: ModelMixin, family: Family, span: Span, rank: int, targets: str, seed: int
 ) -> dict[str, nn.Parameter]:
     """Give the middle a LoRA (alpha = rank, B = 0) through peft.
 
@@ -52,13 +58,13 @@ class _Rounded(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = matrix.in_features, matrix.out_features
         self.weight = nn.Parameter(matrix.weight.detach().float())
-        self.bias = None
+        self.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight.to(x.dtype))
 
 
-def _keep_in_fp32(layer: nn.Module) -> None:
+def _keep_in_fp32(layer: LoraLayer) -> None:
     """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _Rounded."""
     layer.cast_input_dtype_enabled = False
     for part in (layer.lora_A, layer.lora_B):

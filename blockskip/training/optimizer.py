@@ -27,8 +27,7 @@ def make(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     every parameter. On CUDA all parameters move in one kernel.
     """
     fused = next(iter(lora.values())).is_cuda or None
-    options = {"betas": (0.9, 0.99), "weight_decay": 0.0, "fused": fused}
-    return torch.optim.AdamW(lora.values(), lr=lr, **options)
+    return torch.optim.AdamW(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
 
 
 def snapshot(of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

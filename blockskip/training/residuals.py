@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.layerwise import beside, layerwise, lists
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Outputs, Streams, flat
+from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 
 CPU = torch.device("cpu")
 
@@ -73,11 +74,11 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
 class _Recorded(Named):
     """A block that tells what it gives, on its way through the window."""
 
-    def __init__(self, module: nn.Module, after: Callable[[object], None]) -> None:
+    def __init__(self, module: nn.Module, after: Callable[[Outputs], None]) -> None:
         super().__init__(module)
         self.module, self.after = module, after
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         outputs = self.module(**given)
         self.after(outputs)
         return outputs
@@ -121,7 +122,9 @@ class Alongside:
     def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
         """Let the library's forward finish from what the last of `layers` gave."""
         last, layer = list(layers.items())[-1]
-        stops = {name: Pass(other, other.streams) for name, other in layers.items()}
+        stops: dict[str, nn.Module] = {
+            name: Pass(other, other.streams) for name, other in layers.items()
+        }
         stops[last] = _Told(layer, self._last)
         stops |= {name: nn.ModuleList() for name in lists(model, family)}  # nobody reads theirs
         with replaced(model, stops), beside(model, layer.micro_batch, layer.device):
@@ -141,7 +144,7 @@ class Pass(Named):
         super().__init__(block)
         self.streams = streams
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         return self.streams.passed(given)
 
 
@@ -152,8 +155,8 @@ class _Told(Named):
         super().__init__(block)
         self.known = known
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor | None, ...]:
-        return self.known if len(self.known) > 1 else self.known[0]
+    def run(self, given: dict) -> Outputs:
+        return unflat(self.known)
 
 
 @torch.no_grad()
@@ -182,10 +185,10 @@ def compute_window(
     if alongside:
         for name, layer in layers.items():
             layer.others = len(alongside.inputs), partial(alongside.turn, name)
-    wrapped |= _recorded(layers, window, family, span, progress, alongside)
+    recorded = _recorded(layers, window, family, span, progress, alongside)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
-        stack.enter_context(replaced(model, wrapped))
+        stack.enter_context(replaced(model, wrapped | recorded))
         stack.enter_context(resident(device, model))
         everything = inputs + alongside.inputs if alongside else inputs
         with beside(model, micro_batch, device), suppress(_Enough):
@@ -210,9 +213,9 @@ def _recorded(
     streams = [layer.streams for layer in layers.values()]
 
     def record_front(outputs: Outputs) -> None:
-        # copies: the blocks that follow write over what they are given
+        # copies: the blocks that follow write over what they are given, and only the last ends any
         for i, stream in enumerate(flat(outputs)):
-            window[f"front.{i}"] = stream[:rows].to("cpu", copy=True)
+            window[f"front.{i}"] = cast(Tensor, stream)[:rows].to("cpu", copy=True)
 
     def image(n: int, outputs: Outputs) -> Tensor:
         return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]

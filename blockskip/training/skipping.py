@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from blockskip.memory.block_wrappers import Named, Streamed
 from blockskip.memory.placement import replaced
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Streams, flat
+from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 from blockskip.training.residuals import Pass, Span, modulation_names
 
 
@@ -75,11 +75,9 @@ class ReplayFront(Pass):
         super().__init__(block, streams)
         self.feed = feed
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
-        passed = super().run(given)
-        both = zip(self.feed.all("front."), flat(passed), strict=True)
-        made = tuple(known[:, : blank.shape[1]] for known, blank in both)
-        return made if isinstance(passed, tuple) else made[0]
+    def run(self, given: dict) -> Outputs:
+        both = zip(self.feed.all("front."), flat(self.streams.passed(given)), strict=True)
+        return unflat([known[:, : blank.shape[1]] for known, blank in both])
 
 
 class AddResidual(Pass):
@@ -89,7 +87,7 @@ class AddResidual(Pass):
         super().__init__(block, streams)
         self.feed = feed
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         passed, change = super().run(given), self.feed["back"]
         image = self.streams.image(passed, change.shape[1]) + change
         return self.streams.with_image(passed, image)
@@ -113,7 +111,7 @@ class Checkpointed(Named):
         super().__init__(block)
         self.block = block
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
+    def run(self, given: dict) -> Outputs:
         # nothing in a block is drawn at random
         return checkpoint(self.block, use_reentrant=False, preserve_rng_state=False, **given)
 
@@ -135,7 +133,7 @@ def skipping(
     middle = span.middle(len(blocks))
     if not middle:
         raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
-    skipped = {
+    skipped: dict[str, nn.Module] = {
         name: Pass(block, family.streams(block))
         for i, (name, block) in enumerate(blocks)
         if i not in middle

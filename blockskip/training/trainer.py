@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import Alongside, Span, WindowInputs, compute_window
 from blockskip.training.skipping import Feed, read_by_middle, skipping, velocity
 from blockskip.training.windows import WindowStore, load_rows, save_window
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 
 def micro_step(
@@ -76,7 +80,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelMixin,
         family: Family,
         settings: Settings,
         data: TrainingData,
@@ -239,10 +243,10 @@ class Trainer:
                     settings.plan.accumulation,
                 )
                 shares.append(share.float())
-        norm = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
+        gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
         # together: the program waits for the card
-        *shares, norm = torch.stack([*shares, norm]).tolist()
-        loss = sum(shares)
+        *losses, norm = torch.stack([*shares, gradients]).tolist()
+        loss = sum(losses)
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
             raise UserError(
@@ -258,7 +262,11 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
         adam = optimizer.snapshot(self.optimizer, self.lora)
-        parts = {"lora": self.lora, "window": self.window_lora, "adam": adam}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "lora": self.lora,
+            "window": self.window_lora,
+            "adam": adam,
+        }
         save_checkpoint(path, parts, self.step, self.fingerprint)
 
     def load(self, path: Path) -> None:

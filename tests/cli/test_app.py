@@ -17,6 +17,7 @@ from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.data.photos import find_photos
+from blockskip.models.sources import download_process
 from blockskip.runs import storage
 from blockskip.runs.run import Run, create_run
 
@@ -150,6 +151,20 @@ def test_how_a_run_ended_is_told_to_programs(call, run, monkeypatch, last, code,
     said = json.loads(out)
     assert exit_code == code and set(said) == {"run", "error", "remedy", "kind"}
     assert said["kind"] == kind
+
+
+def test_a_download_that_left_no_word_counts_as_stopped(call, monkeypatch):
+    """Its file may be gone, or open elsewhere on Windows, when Ctrl-C is pressed."""
+
+    def ctrl_c(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download_process, "start", lambda row: None)
+    monkeypatch.setattr(download_process, "stop", lambda row: None)
+    answers = iter([ctrl_c, lambda row: None])
+    monkeypatch.setattr(download_process, "progress", lambda row: next(answers)(row))
+    code, _, out = call("models fetch flux-dev --json")
+    assert code == 130 and json.loads(out)["kind"] == "ModelMissing"
 
 
 def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):

@@ -112,8 +112,7 @@ def table(found: list[dict]) -> Iterator[str]:
             told.append(f"{peak:.2f} ({above:+.1f})")
         yield " | ".join([f"| {model} | {budget}", *told]) + " |"
     apart = [
-        100 * (planned(case["stage"], settings_of(case)) / case["vram_gib"] - 1)
-        for case in found
+        100 * (planned(case["stage"], settings_of(case)) / case["vram_gib"] - 1) for case in found
     ]
     yield f"{len(found)} simulations: the plan is {min(apart):+.1f} to {max(apart):+.1f} % above them"
 

@@ -107,7 +107,9 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
                 bool(getattr(model.config, "guidance_embeds", False)),
             )
             meter.restart()
-            compute_window(model, kind, span, given, settings.plan.micro_batch, CARD, on_card=on_card)
+            compute_window(
+                model, kind, span, given, settings.plan.micro_batch, CARD, on_card=on_card
+            )
     planned = stage_needs(row, settings)["residuals"].vram_gib
     # the meter has a block let go when the next one is entered; in truth it is gone when they are joined
     least = 1.01 if name == "flux-dev" else 1.02

@@ -106,7 +106,7 @@ def test_the_card_of_the_users_choice_is_asked(monkeypatch, visible, total):
 
 def test_a_card_that_does_not_answer_is_unknown(monkeypatch):
     monkeypatch.setattr(monitor, "_nvml", FakeNvml)
-    monkeypatch.setattr(monitor, "_handle", lambda uuid: None)
+    monkeypatch.setattr(monitor, "_handle", lambda nvml, uuid: None)
     assert monitor.usage().vram_total_gib == monitor.card_celsius() == -1
 
 

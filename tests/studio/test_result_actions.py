@@ -32,7 +32,7 @@ def test_a_finished_run_offers_its_file(finished, told):
 
 
 def test_another_step_is_written_once_and_then_offered(finished, told, begun):
-    result_actions.choose(finished.name, step=150)
+    result_actions.choose_step(finished.name, 150)
     ((key, words),) = begun
     assert (
         key == ("export", finished.name, "comfyui", 150)
@@ -44,15 +44,17 @@ def test_another_step_is_written_once_and_then_offered(finished, told, begun):
     parts, _ = told(finished.name)
     assert parts["lora"]["visible"] and parts["lora"]["label"] == "Download step 150"
     assert Path(parts["lora"]["value"]).read_text() == "step 150"
-    result_actions.choose(finished.name, step=300)
+    result_actions.choose_step(finished.name, 300)
     assert Path(told(finished.name)[0]["lora"]["value"]).read_text() == "not a real LoRA"
     assert len(begun) == 1, "what is there is not written again"
 
 
 def test_what_cannot_be_kept_is_refused(finished, begun):
-    for chosen in ({"step": 151}, {"step": "150"}, {"step": None}, {"format": "zip"}):
+    for step in (151, "150", None):
         with pytest.raises(UserError):
-            result_actions.choose(finished.name, **chosen)
+            result_actions.choose_step(finished.name, step)
+    with pytest.raises(UserError):
+        result_actions.choose_format(finished.name, "zip")
     assert not begun and result_actions.kept_step(finished, 300) == 300
 
 
@@ -67,14 +69,14 @@ def learnt_more(run, steps):
 
 def test_after_learning_more_no_older_file_passes_for_the_newest(finished, told, begun):
     """Files of the last step have no step in their names; then there is a later last step."""
-    result_actions.choose(finished.name, format="diffusers")
+    result_actions.choose_format(finished.name, "diffusers")
     Path(begun[0][1][begun[0][1].index("--out") + 1]).write_text("of step 300")
     assert told(finished.name)[0]["lora"]["visible"]
     learnt_more(finished, 400)
     finished.append(Stopped(reason="stopped", step=400))
     parts, _ = told(finished.name)
     assert not parts["lora"]["visible"] and parts["make"]["visible"]
-    result_actions.choose(finished.name, format="comfyui")
+    result_actions.choose_format(finished.name, "comfyui")
     assert told(finished.name)[0]["lora"]["visible"], "training wrote that one anew"
 
 
@@ -83,7 +85,7 @@ def test_a_step_learnt_after_the_last_file_can_be_written(finished, told, begun)
     finished.append(Started(steps=400, resumed_from=300))
     fake_feed.keep(finished, 350)
     finished.append(Stopped(reason="paused", step=350))
-    result_actions.choose(finished.name, step=350)
+    result_actions.choose_step(finished.name, 350)
     _, words = begun[0]
     assert words[words.index("--step") + 1] == "350"
     Path(words[words.index("--out") + 1]).write_text("of step 350")
@@ -91,7 +93,7 @@ def test_a_step_learnt_after_the_last_file_can_be_written(finished, told, begun)
 
 
 def test_a_kept_step_stays_kept_when_more_is_learnt(finished, told):
-    result_actions.choose(finished.name, step=150)
+    result_actions.choose_step(finished.name, 150)
     learnt_more(finished, 400)
     finished.append(Stopped(reason="stopped", step=400))
     assert result_actions.kept_step(finished, 400) == 150
@@ -111,18 +113,18 @@ def test_only_files_that_the_model_has_are_offered(finished, told, begun, monkey
     parts, _ = told(finished.name)
     assert [name for _, name in parts["format"]["choices"]] == ["comfyui", "diffusers", "kohya"]
     with pytest.raises(UserError, match="native"):
-        result_actions.choose(finished.name, format="native")
+        result_actions.choose_format(finished.name, "native")
     row = dataclasses.replace(presets.model_row("flux-dev"), family="sana", title="SANA <1.5>")
     settings = finished.settings().changed(model="flux-dev")
     monkeypatch.setattr(presets, "model_row", lambda name: row)
     monkeypatch.setattr(type(finished), "settings", lambda run: settings)
-    result_actions.choose(finished.name, format="native")
+    result_actions.choose_format(finished.name, "native")
     assert begun[0][0] == ("export", finished.name, "native", 300)
     parts, _ = told(finished.name)
     assert [name for _, name in parts["format"]["choices"]] == ["comfyui", "diffusers", "native"]
     assert "ComfyUI by itself has no SANA &lt;1.5&gt;" in parts["hero"]["value"]
     with pytest.raises(UserError, match="kohya"):
-        result_actions.choose(finished.name, format="kohya")
+        result_actions.choose_format(finished.name, "kohya")
 
 
 def test_renaming_changes_the_page_and_not_the_word(finished, told):
@@ -171,7 +173,7 @@ def test_a_picture_needs_a_prompt(finished, monkeypatch):
     for prompt in ("", "   ", None):
         with pytest.raises(UserError, match="prompt"):
             result_actions.paint(finished.name, prompt, None, 1.0)
-    result_actions.choose(finished.name, step=150)
+    result_actions.choose_step(finished.name, 150)
     result_actions.paint(finished.name, "momo  on a boat", 7.0, 0.5)
     (one,) = image_requests.list(finished)
     assert (one.prompt, one.seed, one.strength, one.step) == ("momo on a boat", 7, 0.5, 150)

@@ -169,7 +169,9 @@ class _Ruler:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.standing_in(self.row.name, self.table):
             planned = stage_needs(self.row, settings)[stage].vram_gib
-        self.say(f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB")
+        self.say(
+            f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB"
+        )
         return (measured - planned) * GIB
 
 
@@ -188,8 +190,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     more = [
-        ruler.rest("train", _sized(packed, side, text))
-        / (2 * row.width * _tokens(row, side, text))
+        ruler.rest("train", _sized(packed, side, text)) / (2 * row.width * _tokens(row, side, text))
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
@@ -269,9 +270,7 @@ def _fit(
     rows: int = 1,
 ) -> tuple[float, float]:
     """(numbers an image token, numbers a text token) that explain what is left of a stage."""
-    left = [
-        ruler.rest(stage, _sized(settings, side, text)) for side, text in sizes
-    ]
+    left = [ruler.rest(stage, _sized(settings, side, text)) for side, text in sizes]
     return _solve(row, ruler, sizes, [amount / rows for amount in left])
 
 

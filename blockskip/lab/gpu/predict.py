@@ -131,7 +131,8 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
 def _state(row: ModelRow, settings: Settings) -> float:
     """Bytes of a draw between two blocks, where they wait in RAM."""
     count = (
-        image_tokens(row, settings.plan.side_px) + text_rows(row, settings) * numbers(row.name).stream_text
+        image_tokens(row, settings.plan.side_px)
+        + text_rows(row, settings) * numbers(row.name).stream_text
     )
     return 0.0 if settings.plan.window_on_card else 2.0 * count * row.width
 

@@ -7,7 +7,7 @@ is: published (by way of notes), assumed by us, or counted from shapes.
 from __future__ import annotations
 
 from blockskip.core.presets import ModelRow, key_steps, preview_threshold, quality_table
-from blockskip.core.settings import Settings
+from blockskip.core.settings import PreviewSpeed, Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.alternatives import Limits, better, better_ways, unskipped
 from blockskip.memory.planning.model_stats import work
@@ -39,7 +39,7 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
     return [reason for reason in found if reason]
 
 
-def sampling(model: str, speed: str, steps: int, room: bool = True) -> list[Reason]:
+def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> list[Reason]:
     """Which step cache sample pictures are made with, and why. room: whether RAM has some for it."""
     change = preview_threshold(speed, steps)
     if speed == "exact":

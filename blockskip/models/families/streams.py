@@ -6,7 +6,7 @@ same questions, so nothing else need know how a model does it. T image tokens, S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -121,3 +121,9 @@ class Joint:
 def flat(outputs: Tensor | tuple[Stream, ...]) -> tuple[Tensor | Stream, ...]:
     """What a block gives, as a tuple."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def unflat(streams: Sequence[Tensor | None]) -> Outputs:
+    """The reverse of `flat`."""
+    first, *others = streams
+    return tuple(streams) if others or first is None else first

@@ -8,6 +8,7 @@ import torch
 from blockskip.core import events
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
+from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos
 from blockskip.memory import monitor
 from blockskip.memory import vram_cap as memory_cap

@@ -143,7 +143,9 @@ def test_more_memory_never_loses_quality(system, more):
     least = refused.value.least.values["least_gib"]
     asked = PlanRequest(settings=plan(24).settings.changed(**more), system=system)
     found = [
-        best_plan(FLUX, replace(asked, settings=asked.settings.changed(budget_gib=least + step / 5)))
+        best_plan(
+            FLUX, replace(asked, settings=asked.settings.changed(budget_gib=least + step / 5))
+        )
         for step in range(115)
     ]
     losses = [fit.loss for fit in found]
