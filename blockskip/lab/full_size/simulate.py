@@ -60,7 +60,7 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
         raise BadInput(
             f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
         )
-    run: dict[str, Callable[[ModelRow, PeakMeter], None]] = {
+    run: dict[str, Callable[[Settings, ModelRow, PeakMeter], None]] = {
         "text": _text,
         "latents": _latents,
         "residuals": _residuals,
@@ -120,13 +120,8 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.hold(weights(vae))
         meter.restart()
-        pixels = torch.empty(
-            settings.plan.encode_batch,
-            3,
-            settings.plan.side_px,
-            settings.plan.side_px,
-            dtype=torch.float32,
-        )
+        size = (settings.plan.encode_batch, 3, settings.plan.side_px, settings.plan.side_px)
+        pixels = torch.empty(size, dtype=torch.float32)
         family(row.family).encode_images(Pipe(vae), pixels)
 
 
@@ -186,10 +181,8 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
     kind = family(row.family)
     model, streamed = _streamed_model(settings, row, kind, meter)
-    vae, shape = (
-        build_vae(row, settings.plan.preview_tiled),
-        latent_shapes(row.name, settings.preview_px)[1],
-    )
+    vae = build_vae(row, settings.plan.preview_tiled)
+    shape = latent_shapes(row.name, settings.preview_px)[1]
     with meter:
         meter.restart()
         _forward(settings, row, kind, model, 1, settings.preview_px)
@@ -226,9 +219,8 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         if settings.plan.accumulation > 1:  # of the draws before
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
-        micro_step(
-            model, kind, feed, window, text, settings.plan.side_px, row.guidance_embedding, 1
-        )
+        side_px, guided = settings.plan.side_px, row.guidance_embedding
+        micro_step(model, kind, feed, window, text, side_px, guided, 1)
         del window, text
         adam.step()
 
@@ -245,10 +237,8 @@ def _streamed_model(
 ) -> tuple[nn.Module, Streamed]:
     """The whole model between two training steps: what is no block, the LoRA and its optimiser's
     state are on the card, the middle where it stays, and of the rest two blocks at a time."""
-    model, span = (
-        build_transformer(row, settings.plan.precision),
-        Span(settings.plan.front, settings.plan.back),
-    )
+    span = Span(settings.plan.front, settings.plan.back)
+    model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_around(model), *lora, *state]

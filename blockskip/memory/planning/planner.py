@@ -152,16 +152,17 @@ def make_plan(
     settings = preset_settings(row, said, fixed)
     if not row.full_size:
         return _small_plan(row, settings)
-    fixed_fields = _fixed(row, settings, said, bool(skip))
-    if "batch" not in fixed_fields:
+    decided = _fixed(row, settings, said, bool(skip))
+    if "batch" not in decided:
         settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
+    free = _free_gib() if free_gib is None else free_gib
     request = PlanRequest(
-        settings=settings,
-        fixed=fixed_fields,
-        disk_gib=disk_gib,
-        free_gib=_free_gib() if free_gib is None else free_gib,
-        system=system,
+        settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
+    return _best(row, request)
+
+
+def _best(row: ModelRow, request: PlanRequest) -> Plan:
     fit = best_plan(row, request)
     if fit is None:
         raise refusal(row, request)
