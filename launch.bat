@@ -82,6 +82,8 @@ if defined WHY goto failed
 cd /d "%HERE%"
 "%P%" -m ruff check .
 set "CODE=%errorlevel%"
+"%P%" -m mypy
+if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
 "%P%" -m pytest -n 2 --dist loadscope --no-loadscope-reorder %WORDS%
 if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
 exit /b %CODE%

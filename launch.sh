@@ -198,6 +198,7 @@ check() {
     cd "$home"
     code=0
     "$py" -m ruff check . || code=$?
+    "$py" -m mypy || code=$?
     "$py" -m pytest -n 2 --dist loadscope --no-loadscope-reorder "$@" || code=$?
     exit "$code"
 }
