@@ -42,15 +42,17 @@ class ModelRow:
     gated: bool = False  # the hub wants a token of an account that accepted the licence
     download_gib: float = 0.0  # of the files we take, before the hub is asked for their sizes
     common: bool = False  # shown at once; others on demand
-    full_size: bool = (
-        False  # too big to be whole on the card: planned from memory/planning/requirements.py
-    )
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def demo(self) -> bool:
         """Whether it is one of this project's own, which come along and know drawn pets only."""
         return self.source.startswith("assets/")
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a weight, and of a number that passes, in the model's own type."""
+        return {"float32": 4, "bfloat16": 2}[self.dtype]
 
     @property
     def num_blocks(self) -> int:

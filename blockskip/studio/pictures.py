@@ -126,8 +126,8 @@ def _strip(
 
 
 def _step_px(row: ModelRow) -> int:
-    """Between sides of crops; the demo models see whole pictures."""
-    return numbers(row.name).pixels_a_token if row.full_size else row.s_min_px
+    """Between sides of crops."""
+    return numbers(row.name).pixels_a_token
 
 
 @lru_cache(maxsize=256)

@@ -55,17 +55,16 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     share = round(100 * (s.plan.front + s.plan.back) / row.num_blocks)
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
-    full = row.full_size
     words = 10 * round(s.plan.text_tokens * WORDS_A_TOKEN / 10)
     paid = [
-        (full and side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
+        (side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
         (s.plan.middle == "streamed", strings.PLAN_COST_STREAMED),
         (
             s.plan.precision in strings.PLAN_COST_BITS,
             strings.PLAN_COST_BITS.get(s.plan.precision, ""),
         ),
         (s.plan.checkpointing and s.plan.middle != "streamed", strings.PLAN_COST_TWICE),
-        (full and s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
+        (s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
         (s.plan.middle == "leaves", strings.PLAN_COST_LEAVES),
         (s.plan.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),
         (share > 0, strings.PLAN_COST_SKIPPED.format(share=share)),

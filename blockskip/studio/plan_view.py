@@ -185,8 +185,6 @@ def _stages(plan: Plan, row: ModelRow) -> str:
     skips = plan.settings.plan.front + plan.settings.plan.back > 0
     names = strings.PLAN_STAGES if skips else strings.PLAN_STAGES | strings.PLAN_STAGES_UNSKIPPED
     needs = {names[name]: _parts(plan, row, name) for name in plan.stages}
-    if not row.full_size:  # one estimate, of the stage that takes the most
-        needs = {strings.PLAN_EVERY_STAGE: (0.0, plan.peak_vram_gib)}
     most = max(needs, key=lambda name: sum(needs[name]))
     rows = ""
     for name, (held, passing) in needs.items():
@@ -217,7 +215,7 @@ def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
         "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
         "leaves": (stages.TRAIN,),
     }.get(middle, ())
-    if not row.full_size or stage not in there:
+    if stage not in there:
         return 0.0, total
     held = min(total, middle_bytes(row, plan.settings) / GIB)
     return held, total - held
@@ -240,13 +238,13 @@ def _room(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
     """RAM and disk against what is there."""
     total = plan.settings.ram_gib
     ram = strings.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
-    rows = _row(strings.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept" * row.full_size)
+    rows = _row(strings.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept")
     disk, bar = gb(plan.disk_gib), ""
     if disk_gib is not None and 0 < disk_gib < math.inf:
         disk = strings.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
         bar = _bar("ram", plan.disk_gib, disk_gib)
     rows += _row(strings.PLAN_DISK, bar, disk)
-    kept = f'<p class="hint">{strings.PLAN_RAM_KEPT}</p>' if row.full_size else ""
+    kept = f'<p class="hint">{strings.PLAN_RAM_KEPT}</p>'
     return (
         f'<figure class="plan-room" style="--usable:{100 * (1 - RAM_FOR_SYSTEM):g}%;'
         f'--reserved:100%"><figcaption><b>{strings.PLAN_ROOM_TITLE}</b></figcaption>'

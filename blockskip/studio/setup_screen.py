@@ -72,7 +72,7 @@ def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
     if isinstance(found, plans.NoPlan):
         return plan_view.refusal(found.error, found.least_gib)
     minutes = plan_view.expected_minutes(run_state.finished(), found.settings)
-    no_card = row.full_size and monitor.usage().vram_total_gib < 0
+    no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
     return warning + plan_view.picture(found, row, minutes, float(int(storage.room()["disk_gib"])))
 

@@ -17,7 +17,13 @@ from blockskip.memory.planning.requirements import stage_needs
 
 BUDGETS = (2.5, 4, 6, 8, 10, 12, 16, 24)  # at 2.5 the trained blocks are streamed
 USUAL = Settings.of(
-    model="flux-dev", front=19, back=10, micro_batch=4, encode_batch=4, preview_tiled=True
+    model="flux-dev",
+    front=19,
+    back=10,
+    micro_batch=4,
+    encode_batch=4,
+    preview_batch=1,
+    preview_tiled=True,
 )
 FILE = Path(__file__).with_name("simulated.json")
 # what a stage's peak depends on; other settings would only simulate it twice
@@ -57,7 +63,7 @@ def cases() -> Iterator[tuple[str, Settings]]:
 
 def others() -> Iterator[tuple[str, int, Settings]]:
     """(model, budget in GiB, what is planned) of all but FLUX.1-dev."""
-    names = [row.name for row in model_rows().values() if row.full_size and row.name != "flux-dev"]
+    names = [row.name for row in model_rows().values() if not row.demo and row.name != "flux-dev"]
     for model, budget in itertools.product(names, (4, 8, 16)):
         plan = make_plan(model=model, budget_gib=budget, system="Linux", free_gib=float("inf"))
         yield model, budget, plan.settings

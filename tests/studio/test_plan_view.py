@@ -105,8 +105,8 @@ def test_bars_are_the_plans_figures_on_the_scale_of_the_budget(case):
     plan, page = drawn(case)
     rows = bars(page)
     *stages, ram, disk = [sum(width for _, width in row) for row in rows]
-    budget, full = plan.settings.budget_gib, model_row(case[0]).full_size
-    needs = [n.vram_gib for n in plan.stages.values()] if full else [plan.peak_vram_gib]
+    budget = plan.settings.budget_gib
+    needs = [need.vram_gib for need in plan.stages.values()]
     assert stages == pytest.approx([100 * need / budget for need in needs], abs=0.02)
     style = next(a["style"] for a in page.of("figure") if a["class"] == "plan-stages")
     usable, reserved = (float(n) for n in re.findall(r":([\d.]+)%", style))
@@ -122,10 +122,7 @@ def test_trained_blocks_are_drawn_where_they_lie(case):
     plan, page = drawn(case)
     held = ["held" in dict(row) for row in bars(page)[:-2]]
     where = {"stays": [2, 3, 4], "leaves": [3], "streamed": []}[plan.settings.plan.middle]
-    if model_row(case[0]).full_size:
-        assert [n for n, there in enumerate(held) if there] == where
-    else:
-        assert held == [False], "one estimate, of which no parts are known"
+    assert [n for n, there in enumerate(held) if there] == where
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

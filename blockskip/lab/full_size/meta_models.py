@@ -6,6 +6,7 @@ The configurations are the published ones, kept in presets/<model>/; the classes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import diffusers
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
-from blockskip.lab.measuring.peak_memory import PeakMeter, quantise
-from blockskip.models.families.base import family
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
+from blockskip.models.families.base import Family, family
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
 
@@ -25,6 +26,20 @@ def parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Part of the row's pipeline → (library, class); (None, None): there is none."""
     index = _config(row, "model_index")
     return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
+
+
+def family_of(row: ModelRow) -> Family:
+    """The family of a row, which knows how many pixels a token of this model is."""
+    kind, vae = family(row.family), _config(row, "vae/config")
+    if row.demo:  # a VAE of its own
+        stages = vae.get("block_out_channels") or vae["encoder_block_out_channels"]
+        kind.pixel_multiple = kind.patch * 2 ** (len(stages) - 1)
+    return kind
+
+
+def own_card(row: ModelRow) -> AbstractContextManager[None]:
+    """A card without memory, on which modules are made in the row's own type."""
+    return fake_card(getattr(torch, row.dtype))
 
 
 def build(row: ModelRow, part: str) -> nn.Module:
@@ -38,7 +53,7 @@ def build(row: ModelRow, part: str) -> nn.Module:
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
     """The transformer of a row with the library's own configuration, frozen and quantised.
 
-    precision: full (bf16) | int8 | nf4, of the blocks; what stands around them stays bf16.
+    precision: full | int8 | nf4, of the blocks; what stands around them keeps the row's own type.
     """
     model = _frozen(row, "transformer")
     for _, block in family(row.family).blocks(model):

@@ -16,7 +16,6 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
@@ -26,13 +25,15 @@ from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
     build_vae,
+    family_of,
+    own_card,
     weights,
 )
-from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
+from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
 from blockskip.memory.planning.requirements import stage_needs
-from blockskip.models.families.base import Family, Text, family
+from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora
@@ -53,13 +54,9 @@ class Peak:
 def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
     """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
 
-    Raises UserError for a model that has no full-size twin here.
+    Raises UserError for an unknown model.
     """
     row = model_row(settings.model)
-    if not row.full_size:
-        raise BadInput(
-            f"{row.title} cannot be simulated.", "Use --model flux-dev; small models are just run."
-        )
     run: dict[str, Callable[[Settings, ModelRow, PeakMeter], None]] = {
         "text": _text,
         "latents": _latents,
@@ -69,7 +66,7 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
     }
     peaks = {}
     for stage in stages:
-        with fake_card():
+        with own_card(row):
             for side in (settings.plan.side_px, settings.preview_px):
                 latent_shapes(row.name, side)
             meter = PeakMeter()
@@ -97,7 +94,7 @@ def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
 @torch.no_grad()
 def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """One caption through the encoders; the large one is streamed, its embedding table is not."""
-    kind, encoders = family(row.family), build_encoders(row)
+    kind, encoders = family_of(row), build_encoders(row)
     for name, encoder in encoders.items():
         blocks = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
         with meter:
@@ -108,8 +105,8 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
-            count = settings.plan.text_tokens if name in kind.large else 77  # CLIP's own length
-            said = encoder(torch.zeros(1, count, dtype=torch.long))
+            own = encoder.config.max_position_embeddings if name not in kind.large else 0  # CLIP's
+            said = encoder(torch.zeros(1, own or settings.plan.text_tokens, dtype=torch.long))
             del said
 
 
@@ -122,13 +119,13 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         meter.restart()
         size = (settings.plan.encode_batch, 3, settings.plan.side_px, settings.plan.side_px)
         pixels = torch.empty(size, dtype=torch.float32)
-        family(row.family).encode_images(Pipe(vae), pixels)
+        family_of(row).encode_images(Pipe(vae), pixels)
 
 
 @torch.no_grad()
 def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
-    kind = family(row.family)
+    kind = family_of(row)
     model, _ = _streamed_model(settings, row, kind, meter)
     streams, text = _streams(settings, row, kind, model), []
     if one := joined(kind, model):
@@ -156,8 +153,8 @@ def passing_bytes(settings: Settings) -> list[int]:
     """What passes through every block beside weights, at most, while `rows` draws go through the
     whole model."""
     row, peaks = model_row(settings.model), []
-    kind = family(row.family)
-    with fake_card():
+    kind = family_of(row)
+    with own_card(row):
         latent_shapes(row.name, settings.plan.side_px)
         meter = PeakMeter()
         model, streamed = _streamed_model(settings, row, kind, meter)
@@ -178,14 +175,14 @@ def passing_bytes(settings: Settings) -> list[int]:
 
 @torch.no_grad()
 def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """A sampling step of one picture and, when all streamed blocks are gone again, its decoding."""
-    kind = family(row.family)
+    """A sampling step and, when all streamed blocks are gone again, its decoding."""
+    kind = family_of(row)
     model, streamed = _streamed_model(settings, row, kind, meter)
     vae = build_vae(row, settings.plan.preview_tiled)
     shape = latent_shapes(row.name, settings.preview_px)[1]
     with meter:
         meter.restart()
-        _forward(settings, row, kind, model, 1, settings.preview_px)
+        _forward(settings, row, kind, model, settings.plan.preview_batch, settings.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
         vae.decode(torch.empty(1, *shape), return_dict=False)
@@ -193,7 +190,7 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 
 def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """The last batch of an optimiser step, with Adam's state already there."""
-    kind, span = family(row.family), Span(settings.plan.front, settings.plan.back)
+    kind, span = family_of(row), Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
@@ -274,7 +271,7 @@ def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int,
 
     vae.encode = encode
     pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    ours = family(row.family).encode_images(Pipe(vae), pixels)
+    ours = family_of(row).encode_images(Pipe(vae), pixels)
     return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
 
 

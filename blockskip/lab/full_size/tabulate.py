@@ -20,6 +20,8 @@ from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
     build_vae,
+    family_of,
+    own_card,
     weights,
 )
 from blockskip.lab.full_size.simulate import (
@@ -30,25 +32,21 @@ from blockskip.lab.full_size.simulate import (
     said,
     simulate,
 )
-from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card
+from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
-from blockskip.memory.planning import model_stats
-from blockskip.memory.planning.requirements import stage_needs
-from blockskip.models.families.base import Family, family
+from blockskip.memory.planning import model_stats, requirements
+from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
 
 Say = Callable[[str], None]
-UNKNOWN = dict.fromkeys(  # of a kind of block, until they are measured
-    ("kept_image", "kept_text", "kept_ff")
-    + ("forward_image", "forward_text", "wide_image", "wide_text", "forward_unpacked"),
-    0.0,
-)
+_OF_A_BLOCK = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
+UNKNOWN = dict.fromkeys([*_OF_A_BLOCK.split(), "forward_unpacked"], 0.0)  # until measured
 
 
 def tabulate(row: ModelRow, say: Say) -> dict:
-    """The entry of a row of full size, TOML-ready."""
-    with fake_card():
+    """The entry of a row, TOML-ready."""
+    with own_card(row):
         counted = _counted(row)
     # what is counted stands in while activations are measured: planned less measured is theirs
     table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
@@ -56,7 +54,7 @@ def tabulate(row: ModelRow, say: Say) -> dict:
 
 
 def _counted(row: ModelRow) -> dict:
-    kind, model = family(row.family), build_transformer(row, "full")
+    kind, model = family_of(row), build_transformer(row, "full")
     blocks = kind.blocks(model)
     shared = [model.get_submodule(name) for name in kind.shared_modulation]
     layers = [layer for every in lists(model, kind).values() for layer in every]
@@ -168,7 +166,7 @@ class _Ruler:
     def rest(self, stage: str, settings: Settings) -> float:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.standing_in(self.row.name, self.table):
-            planned = stage_needs(self.row, settings)[stage].vram_gib
+            planned = requirements.stage_needs(self.row, settings)[stage].vram_gib
         self.say(
             f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB"
         )
@@ -190,7 +188,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     more = [
-        ruler.rest("train", _sized(packed, side, text)) / (2 * row.width * _tokens(row, side, text))
+        ruler.rest("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
@@ -214,7 +212,7 @@ def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str,
 
     plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
     more = ruler.table["more_tokens"]
-    of = 2.0 * row.width * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
+    of = _unit(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
 
     def fit(amounts: np.ndarray) -> tuple[float, float]:
         answer, *_ = np.linalg.lstsq(of / amounts[:, None], np.ones(len(sizes)), rcond=None)
@@ -223,7 +221,7 @@ def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str,
         return round(float(answer[0]), 2), round(float(answer[1]), 2)
 
     (image, text), (wide_image, wide_text) = fit(plain), fit(wide)
-    unpacked = (packed - 2 * told["unpacked"]) / of.sum(1)
+    unpacked = (packed - row.number_bytes * told["unpacked"]) / of.sum(1)
     ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
     return {
         "forward_image": image,
@@ -252,8 +250,13 @@ def _sized(settings: Settings, side_px: int, text_tokens: int) -> Settings:
     return settings.changed(s_min_px=side_px, s_max_px=side_px, text_tokens=text_tokens)
 
 
+def _unit(row: ModelRow) -> int:
+    """Bytes of one number a token for each of the model's width."""
+    return row.number_bytes * row.width
+
+
 def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
-    return (side_px // family(row.family).pixel_multiple) ** 2 + text_tokens
+    return (side_px // family_of(row).pixel_multiple) ** 2 + text_tokens
 
 
 def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
@@ -279,7 +282,7 @@ def _solve(
 ) -> tuple[float, float]:
     more = ruler.table["more_tokens"]
     of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
-    answer, *_ = np.linalg.lstsq(2.0 * row.width * np.array(of), np.array(amounts), rcond=None)
+    answer, *_ = np.linalg.lstsq(_unit(row) * np.array(of), np.array(amounts), rcond=None)
     return tuple(round(max(0.0, float(x)), 3) for x in answer)
 
 
@@ -301,7 +304,7 @@ def _with_kept(
         wide = 0.0
         if told["lora_ff"] and told["count"] > 1:
             gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
-            wide = round(max(0.0, gained / (2 * row.width * _tokens(row, *sizes[0]))), 3)
+            wide = round(max(0.0, gained / _unit(row) / _tokens(row, *sizes[0])), 3)
         kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
         kinds.append((first, told | kept))
         first += told["count"]
@@ -320,10 +323,10 @@ def _text(ruler: _Ruler, base: Settings) -> dict:
 def _vae(row: ModelRow, size: int) -> dict:
     """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
     side, tile = row.s_min_px, min(TILE_PX, row.native_px)
-    with fake_card(), torch.no_grad():
+    with own_card(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
-        vae, kind = build_vae(row, tiled=False), family(row.family)
+        vae, kind = build_vae(row, tiled=False), family_of(row)
         encode = _peak(vae, lambda: kind.encode_images(Pipe(vae), pixels), pixels) / side**2
         waits = torch.empty(1, *latent)
         whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)

@@ -18,13 +18,11 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import passes
-from blockskip.memory.planning.model_stats import numbers
+from blockskip.memory.planning.model_stats import model_bytes, numbers, weight_bytes
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import (
-    WEIGHT_BYTES,
     image_tokens,
     middle_bytes,
-    model_bytes,
     text_rows,
     waiting_bytes,
 )
@@ -103,7 +101,7 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
     seen = fresh * (1 + settings.prior)  # draws of the bare class word pass twice
     windows = math.ceil(fresh / settings.window_draws)
     middle, moved = middle_bytes(row, settings), UNPACKED[plan.precision]
-    moved /= WEIGHT_BYTES[plan.precision]
+    moved /= weight_bytes(row, plan.precision)
     steps = DRAWS / plan.batch
     # a middle that leaves comes back for the steps
     crossing = waiting_bytes(row, settings) + middle * (plan.middle == "leaves")
@@ -134,7 +132,7 @@ def _state(row: ModelRow, settings: Settings) -> float:
         image_tokens(row, settings.plan.side_px)
         + text_rows(row, settings) * numbers(row.name).stream_text
     )
-    return 0.0 if settings.plan.window_on_card else 2.0 * count * row.width
+    return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)
 
 
 def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, float]:

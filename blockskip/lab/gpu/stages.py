@@ -151,9 +151,7 @@ def _half(job: Job, settings: Settings) -> dict:
     seconds = time.perf_counter() - began
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
     alone = session.settings.changed(middle="leaves")
-    plan = planned(alone)["preview"].vram_gib
-    if session.row.full_size:
-        plan -= 12 * lora_params(session.row, alone) / GIB
+    plan = planned(alone)["preview"].vram_gib - 12 * lora_params(session.row, alone) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 

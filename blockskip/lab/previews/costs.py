@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip.core import presets
 from blockskip.lab.full_size.meta_models import build_transformer
-from blockskip.memory.planning.requirements import block_bytes
+from blockskip.memory.planning.model_stats import block_bytes
 from blockskip.models.families.base import Family, Text, family
 from blockskip.sampling import patch_adapters
 

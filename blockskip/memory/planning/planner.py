@@ -1,8 +1,7 @@
 """What a run will be, before it is: settings and a plan from what the user said, without torch.
 
-Models of full size are planned stage by stage (search.py, from requirements.py) and explained
-(explanations.py, in words by wording.py). For a model so small that it fits everywhere, the rung
-decides how much is skipped, and one estimate of a training step is all that is needed.
+What fits is searched for (search.py, from the byte tables of requirements.py) and explained
+(explanations.py, in words by wording.py).
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
-from blockskip.core.stages import PLANNED
 from blockskip.memory.monitor import usage
 from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
-from blockskip.memory.planning.reason import Reason
-from blockskip.memory.planning.refusal import refusal
+from blockskip.memory.planning.reason import Reason, Values
+from blockskip.memory.planning.refusal import demo_refusal, refusal
 from blockskip.memory.planning.requirements import Need, stage_needs
-from blockskip.memory.planning.search import PlanRequest, best_plan
-from blockskip.memory.planning.small_models import check_budget, step_need
+from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
 from blockskip.memory.planning.wording import ENGLISH
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -146,20 +143,18 @@ def make_plan(
     said = {key: value for key, value in overrides.items() if value is not None}
     if said.get("precision") == _TYPES[row.dtype]:
         said["precision"] = "full"
-    span = span_of(row, skip, budget_gib) if skip or not row.full_size else (0, 0)
+    span = span_of(row, skip, budget_gib) if skip or row.demo else (0, 0)
     fixed = {"trigger": trigger, "class_name": class_name, "front": span[0], "back": span[1]}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
     settings = preset_settings(row, said, fixed)
-    if not row.full_size:
-        return _small_plan(row, settings)
     decided = _fixed(row, settings, said, bool(skip))
-    if "batch" not in decided:
+    if "batch" not in decided and not row.demo:
         settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
     free = _free_gib() if free_gib is None else free_gib
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
-    return _best(row, request)
+    return _demo(row, request) if row.demo else _best(row, request)
 
 
 def _best(row: ModelRow, request: PlanRequest) -> Plan:
@@ -195,29 +190,28 @@ def _fixed(row: ModelRow, settings: Settings, said: dict, skips: bool) -> frozen
     return frozenset(fixed)
 
 
-def _small_plan(row: ModelRow, settings: Settings) -> Plan:
-    """A model that fits everywhere: a training step takes the most, and is estimated."""
-    check_budget(row, settings)
-    settings = settings.changed(window_on_card=settings.window_draws)
-    stages = planned(settings)
-    small = {
+def _demo(row: ModelRow, request: PlanRequest) -> Plan:
+    """A demo model fits everywhere, so nothing is searched for: the rung of the budget says how much is
+    skipped, as an example of what it says of other models."""
+    asked = request.settings
+    settings = asked.changed(window_on_card=asked.window_draws)
+    needs = planned(settings)
+    if peak_gib(needs) > request.usable_gib:
+        raise demo_refusal(row, request, settings)
+    skipped = settings.plan.front + settings.plan.back
+    values: Values = {
         "front": settings.plan.front,
         "back": settings.plan.back,
         "num_blocks": row.num_blocks,
-        "ratio": (settings.plan.front + settings.plan.back) / row.num_blocks,
-        "needs_gib": stages["train"].vram_gib,
+        "ratio": skipped / row.num_blocks,
+        "needs_gib": peak_gib(needs),
     }
-    reasons = [Reason("small", small)]
-    reasons += explanations.sampling(
-        settings.model, settings.plan.preview_speed, settings.preview_steps
-    )
-    return Plan(settings, settings.budget_gib, 0.0, stages, reasons, Reason("more_small"))
+    reasons = [Reason("small", values)]
+    reasons += explanations.sampling(row.name, settings.plan.preview_speed, settings.preview_steps)
+    sizes = request.usable_gib, request.reserve_gib
+    return Plan(settings, *sizes, needs, reasons, Reason("more_small"))
 
 
 def planned(settings: Settings) -> dict[str, Need]:
     """What each stage of a run with these settings needs, whether it was planned so or eased."""
-    row = model_row(settings.model)
-    if row.full_size:
-        return stage_needs(row, settings)
-    need = step_need(row, settings, settings.plan.front, settings.plan.back)
-    return {name: Need(need.total_gib, 1.5, 0.1) for name in PLANNED}
+    return stage_needs(model_row(settings.model), settings)

@@ -7,8 +7,9 @@ import math
 from blockskip.core import stages
 from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
-from blockskip.memory.planning.reason import Reason
-from blockskip.memory.planning.requirements import Need
+from blockskip.core.settings import Settings
+from blockskip.memory.planning.reason import Reason, Values
+from blockskip.memory.planning.requirements import Need, stage_needs
 from blockskip.memory.planning.search import (
     RAM_FOR_SYSTEM,
     PlanRequest,
@@ -16,6 +17,7 @@ from blockskip.memory.planning.search import (
     least_needs,
     limits,
     options,
+    peak_gib,
     totals,
 )
 from blockskip.memory.planning.wording import ENGLISH
@@ -59,6 +61,24 @@ def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
     least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(request)}
     name = next((n for n in ("ram", "disk") if n in exceeded(request, least[n])), "card")
     return _too_small(row, request, name, least[name])
+
+
+def demo_refusal(row: ModelRow, request: PlanRequest, settings: Settings) -> MemoryTooSmall:
+    """By how much a demo model does not fit as planned, and the least that works."""
+    front, back = row.span(max(float(key) for key in row.spans))
+    fewer = settings.changed(front=front, back=back)  # as the lowest rung skips
+    problem: Values = {
+        "budget_gib": request.budget_gib,
+        "model": row.title,
+        "needs_gib": _budget_for(request, peak_gib(stage_needs(row, settings))),
+    }
+    least: Values = {
+        "least_gib": _up(_budget_for(request, peak_gib(stage_needs(row, fewer)))),
+        "front": front,
+        "back": back,
+        "num_blocks": row.num_blocks,
+    }
+    return MemoryTooSmall(Reason("small_too_small", problem), Reason("small_least", least))
 
 
 def _too_small(

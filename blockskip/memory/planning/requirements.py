@@ -15,12 +15,14 @@ from blockskip.core.presets import ModelRow, preview_threshold
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
-from blockskip.memory.planning.model_stats import Kind, numbers
+from blockskip.memory.planning.model_stats import (
+    Kind,
+    block_bytes,
+    model_bytes,
+    numbers,
+    weight_bytes,
+)
 
-# bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantisation.py has one a row: up to
-# 1.5 % less); NF4 with a byte a block of 64 and an fp32
-# for 256 such blocks (double quantisation as bitsandbytes does)
-WEIGHT_BYTES = {"full": 2.0, "int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 _HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
 _TOGETHER = 8  # sampling/sample.py's, which does too
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
@@ -48,18 +50,6 @@ def stage_needs(row: ModelRow, settings: Settings) -> dict[str, Need]:
     return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
 
 
-def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:
-    """Bytes of a block on the card; biases and norms stay bf16."""
-    kind = numbers(row.name).kind(index)
-    linear = kind.linear + kind.modulation * modulation
-    return linear * WEIGHT_BYTES[precision] + 2 * (kind.small + kind.small_modulation * modulation)
-
-
-def model_bytes(row: ModelRow, precision: str) -> float:
-    """All blocks of the transformer in that precision."""
-    return sum(block_bytes(row, i, precision, True) for i in range(row.num_blocks))
-
-
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
     """What training keeps of the middle: its blocks without their modulation (docs/method.md §1.3)."""
     return sum(block_bytes(row, i, settings.plan.precision, False) for i in _middle(row, settings))
@@ -69,7 +59,8 @@ def waiting_bytes(row: ModelRow, settings: Settings) -> float:
     """Weights of blocks that come to the card again and again. A middle that stays comes once,
     past RAM (`hold` without `keep`); its modulation comes with every window."""
     staying = middle_bytes(row, settings) if settings.plan.middle == "stays" else 0.0
-    return model_bytes(row, settings.plan.precision) + 2.0 * numbers(row.name).layers - staying
+    layers = row.number_bytes * numbers(row.name).layers
+    return model_bytes(row, settings.plan.precision) + layers - staying
 
 
 def lora_params(row: ModelRow, settings: Settings) -> int:
@@ -99,7 +90,7 @@ def text_rows(row: ModelRow, settings: Settings) -> int:
 def _around(row: ModelRow, embedders: bool) -> float:
     """What is no block: embeddings of time, guidance and text, the head; and the embedders."""
     own = numbers(row.name)
-    return 2.0 * (own.around + own.embedders * embedders)
+    return row.number_bytes * (own.around + own.embedders * embedders)
 
 
 def _stream(row: ModelRow, settings: Settings, indices: range, modulation: bool) -> float:
@@ -107,7 +98,7 @@ def _stream(row: ModelRow, settings: Settings, indices: range, modulation: bool)
     one comes."""
     sizes = [block_bytes(row, i, settings.plan.precision, modulation) for i in indices]
     blocks = max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
-    return max(blocks, 4.0 * numbers(row.name).layer)
+    return max(blocks, 2.0 * row.number_bytes * numbers(row.name).layer)
 
 
 def _units(row: ModelRow, settings: Settings, image: float, text: float, side_px: int = 0) -> float:
@@ -116,7 +107,7 @@ def _units(row: ModelRow, settings: Settings, image: float, text: float, side_px
     count = image * image_tokens(row, side_px or settings.plan.side_px) + text * text_rows(
         row, settings
     )
-    return 2.0 * count * row.width
+    return row.number_bytes * count * row.width
 
 
 def _unit(row: ModelRow, settings: Settings, side_px: int = 0) -> float:
@@ -127,20 +118,20 @@ def _unit(row: ModelRow, settings: Settings, side_px: int = 0) -> float:
 def _train_card(row: ModelRow, settings: Settings) -> float:
     middle, lora = _middle(row, settings), lora_params(row, settings)
     own, ff = numbers(row.name), settings.targets == "attention+ff"
+    rounded = 2 * lora * (row.number_bytes < 4)  # every LoRA matrix in the model's own type
     kept = [settings.plan.batch * _kept(row, settings, own.kind(i), ff) for i in middle]
     there = _around(row, embedders=not settings.plan.front) + 12 * lora
-    there += 0.0 if settings.plan.front else 2.0 * own.layers
+    there += 0.0 if settings.plan.front else row.number_bytes * own.layers
     if settings.plan.middle != "streamed":
         there += middle_bytes(row, settings)
     # what backward makes and lets go
     passing = settings.plan.batch * _units(row, settings, own.passing_image, own.passing_text)
     if settings.plan.precision != "full":
         unpacked = own.passing_unpacked * settings.plan.batch * _unit(row, settings)
-        passing = max(passing, 2.0 * own.largest + unpacked)
+        passing = max(passing, row.number_bytes * own.largest + unpacked)
     if not settings.plan.checkpointing:
-        # with every LoRA matrix rounded to bf16
-        return there + passing + sum(kept) + 2 * lora + 4 * lora * (settings.plan.accumulation > 1)
-    passing += 2 * lora / len(kept) + _checkpointed(row, settings, kept)
+        return there + passing + sum(kept) + rounded + 4 * lora * (settings.plan.accumulation > 1)
+    passing += rounded / len(kept) + _checkpointed(row, settings, kept)
     # AdamW: all gradients, and the root of one of its numbers
     return there + max(passing, 8 * lora + _two_streamed(row, settings))
 
@@ -192,7 +183,7 @@ def _forward(
     if settings.plan.precision == "full":
         return passing
     unpacked = kind.forward_unpacked * rows * _unit(row, settings, side_px)
-    return max(passing, 2.0 * kind.unpacked + unpacked)
+    return max(passing, row.number_bytes * kind.unpacked + unpacked)
 
 
 def _through(
@@ -223,12 +214,12 @@ def _through(
     kind = own.kinds[0]  # each of these layers sees the image or the text
     image = _units(row, settings, kind.forward_image, 0.0, side_px)
     text = _units(row, settings, 0.0, kind.forward_text, side_px)
-    return max(blocks, 4.0 * own.layer + rows * max(image, text))
+    return max(blocks, 2.0 * row.number_bytes * own.layer + rows * max(image, text))
 
 
 def _between_steps(row: ModelRow, settings: Settings) -> float:
     """On the card while windows are computed or pictures sampled: all but what passes."""
-    total = _around(row, embedders=True) + 2.0 * numbers(row.name).shared
+    total = _around(row, embedders=True) + row.number_bytes * numbers(row.name).shared
     total += 12 * lora_params(row, settings)
     return total + middle_bytes(row, settings) * (settings.plan.middle == "stays")
 
@@ -254,20 +245,23 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     decoding = vae.decode * tile**2 + (
         16.0 * settings.preview_px**2 if settings.plan.preview_tiled else 0
     )
-    sampling = _through(row, settings, 1, settings.preview_px)
-    return _between_steps(row, settings) + max(sampling, 2 * vae.weights + decoding)
+    sampling = _through(row, settings, settings.plan.preview_batch, settings.preview_px)
+    return _between_steps(row, settings) + max(sampling, row.number_bytes * vae.weights + decoding)
 
 
 def _latents_card(row: ModelRow, settings: Settings) -> float:
     vae = numbers(row.name).vae
-    return 2 * vae.weights + vae.encode * settings.plan.encode_batch * settings.plan.side_px**2
+    return (
+        row.number_bytes * vae.weights
+        + vae.encode * settings.plan.encode_batch * settings.plan.side_px**2
+    )
 
 
 def _text_card(row: ModelRow, settings: Settings) -> float:
     """What stays of the encoders, and two blocks: one computes, the next one comes."""
     text, count = numbers(row.name).text, settings.plan.text_tokens
     working = text.scores * count**2 + text.token * count + text.fixed
-    return 2 * text.resident + 4 * text.block + working
+    return row.number_bytes * (text.resident + 2 * text.block) + working
 
 
 def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
@@ -275,9 +269,13 @@ def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
     own, image = numbers(row.name), image_tokens(row, settings.plan.side_px)
     modulation = own.told + sum(own.kind(i).told for i in _middle(row, settings))
     a_draw = (
-        _unit(row, settings) + 2 * bool(settings.plan.back) * image * row.width + 2 * modulation
+        _unit(row, settings)
+        + row.number_bytes * bool(settings.plan.back) * image * row.width
+        + row.number_bytes * modulation
     )
-    return num_draws * (a_draw + 6 * image * own.latent_width)  # x_t in 2 bytes, its target in 4
+    return num_draws * (
+        a_draw + (row.number_bytes + 4) * image * own.latent_width
+    )  # x_t, and its target in 4 bytes
 
 
 def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
@@ -291,9 +289,11 @@ def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     waiting = waiting_bytes(row, settings) if settings.plan.offload == "pinned" else 0.0
     staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
     # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
-    pieces = 2 * (_HELD_AT_ONCE + own.largest * WEIGHT_BYTES[settings.plan.precision])
+    pieces = 2 * (_HELD_AT_ONCE + own.largest * weight_bytes(row, settings.plan.precision))
     base = latents + waiting + staging + 2 * 4 * lora
-    texts = 2.0 * settings.window_draws * text_rows(row, settings) * own.text_width
+    texts = (
+        1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings) * own.text_width
+    )
     texts *= 1 + settings.prior
     state = (
         (settings.window_draws - settings.plan.window_on_card)
@@ -303,11 +303,11 @@ def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     state *= 1 + own.joined  # both sequences are there while text and image become one
     window = window_bytes(row, settings, settings.window_draws)
     return {
-        "text": 2.0 * own.text.ram + 4 * own.text.block,
-        "latents": 2 * latents + 2 * own.vae.weights,
+        "text": row.number_bytes * (own.text.ram + 2 * own.text.block),
+        "latents": 2 * latents + row.number_bytes * own.vae.weights,
         "residuals": base + texts + state + window,
         "train": base + max(0.0, pieces - staging) + 16 * lora,
-        "preview": base + 2 * own.vae.weights + _pictures(row, settings),
+        "preview": base + row.number_bytes * own.vae.weights + _pictures(row, settings),
     }
 
 
@@ -338,7 +338,7 @@ def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
     return {
-        "text": 16.0 * text_rows(row, settings) * own.text_width * 2,
+        "text": 16.0 * text_rows(row, settings) * own.text_width * row.number_bytes,
         "latents": latents,
         "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs; the LoRA alone of five steps with pictures

@@ -101,7 +101,7 @@ TEMPLATES: dict[str, Template] = {
     "whose_other_model": "of FLUX.1-dev, taken over unverified:",
     "small": (
         "Skips {front} + {back} of {num_blocks} blocks ({ratio:.0%}). The model is small: "
-        "{needs_gib:.1f GiB} are enough for every stage (an estimate)."
+        "{needs_gib:.1f GiB} are enough for every stage (counted from shapes)."
     ),
     # what it sees of the photos
     "pictures": "{seen}{enlarged}{cost}",

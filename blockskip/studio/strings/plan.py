@@ -20,7 +20,6 @@ PLAN_STAGES = {
     stages.PREVIEW: "Pictures",
 }
 PLAN_STAGES_UNSKIPPED = {stages.RESIDUALS: "Preparing steps"}
-PLAN_EVERY_STAGE = "In every stage"
 PLAN_HELD = "blocks that learn, kept on the card"
 PLAN_PASSING = "what passes through"
 PLAN_RESERVE = "{size} left to the desktop and the driver"

@@ -5,19 +5,18 @@ import pytest
 from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size import tabulate
+from blockskip.lab.full_size.meta_models import own_card
 from blockskip.lab.full_size.simulate import simulate
-from blockskip.lab.measuring.peak_memory import fake_card
 from blockskip.memory.planning.requirements import stage_needs
 
-BIG = [row for row in presets.model_rows().values() if row.full_size]
 QUICK = [
-    presets.model_row(name) for name in ("flux2-klein-4b", "sana-0.6b")
+    presets.model_row(name) for name in ("demo", "demo-sana", "flux2-klein-4b", "sana-0.6b")
 ]  # all: test_simulate.py
 
 
-@pytest.mark.parametrize("row", BIG, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", presets.model_rows().values(), ids=lambda row: row.name)
 def test_counted_numbers_are_those_of_the_librarys_model(row):
-    with fake_card():
+    with own_card(row):
         counted = tabulate._counted(row)
     table = presets.byte_table()[row.name]
     table = presets.byte_table()[table] if isinstance(table, str) else table

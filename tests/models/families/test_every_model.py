@@ -7,7 +7,7 @@ from blockskip.lab.full_size.meta_models import build_transformer
 from blockskip.lab.measuring.peak_memory import fake_card
 from blockskip.models.families.base import family
 
-BIG = [row for row in presets.model_rows().values() if row.full_size]
+BIG = [row for row in presets.model_rows().values() if not row.demo]
 
 
 @pytest.mark.parametrize("row", BIG, ids=lambda row: row.name)
