@@ -15,8 +15,17 @@ def drop(page, paths) -> None:
 
 
 def shows(page, selector: str, text: str, timeout: float = MINUTE) -> None:
-    """Wait until that part shows that text."""
-    page.locator(selector).filter(has_text=text).first.wait_for(state="visible", timeout=timeout)
+    """Wait until that part shows that text. Raises AssertionError with what the page shows instead."""
+    from playwright.sync_api import TimeoutError  # may be missing where these tests are skipped
+
+    try:
+        page.locator(selector).filter(has_text=text).first.wait_for(
+            state="visible", timeout=timeout
+        )
+    except TimeoutError as error:
+        there = page.locator(selector).all_inner_texts()
+        whole = page.locator("body").inner_text()[:1500]
+        raise AssertionError(f"{selector} shows {there}, not “{text}”; the page: {whole}") from error
 
 
 def tiles(page, count: int) -> None:
