@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile, BadInput, NotFound
 from blockskip.core.paths import PRESETS
 from blockskip.core.settings import PREVIEW_SPEEDS, PreviewSpeed
 
+STRICT = ConfigDict(extra="forbid")  # an unknown key is an error
 _TOO_FEW_STEPS = 8  # below it, steps lie too far apart for any to rest
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelRow:
     """One row of presets/models.toml."""
 
@@ -74,7 +78,7 @@ class ModelRow:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Rung:
     """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks
     skipped."""
@@ -135,14 +139,14 @@ def training_preset(model: str, kind: str = "pet") -> dict:
 
 
 def _row(name: str, data: dict) -> ModelRow:
-    known = {f.name for f in dataclasses.fields(ModelRow)}
-    if unknown := set(data) - known:
+    try:
+        return ModelRow(**{**data, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
         raise BadFile(
-            f"presets/models.toml, [{name}]: unknown key {sorted(unknown)[0]}.",
-            f"Known keys: {', '.join(sorted(known))}.",
-        )
-    spans = {key: tuple(pair) for key, pair in data.get("spans", {}).items()}
-    return ModelRow(**{**data, "name": name, "blocks": tuple(data["blocks"]), "spans": spans})
+            f"presets/models.toml, [{name}]: {first['loc'][0]}: {first['msg']}.",
+            f"Known keys: {', '.join(sorted(f.name for f in dataclasses.fields(ModelRow)))}.",
+        ) from error
 
 
 @cache

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 
-from blockskip.core.presets import ModelRow, byte_table
+from pydantic.dataclasses import dataclass
+
+from blockskip.core.presets import STRICT, ModelRow, byte_table
 
 # bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantisation.py has one a row: up to
 # 1.5 % less); NF4 with a byte a block of 64 and an fp32
@@ -15,7 +16,7 @@ from blockskip.core.presets import ModelRow, byte_table
 PACKED_BYTES = {"int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Kind:
     """`count` blocks alike, in numbers (presets/bytes.toml)."""
 
@@ -38,7 +39,7 @@ class Kind:
     unpacked: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TextBytes:
     """What encoding captions takes: weights, and bytes."""
 
@@ -50,7 +51,7 @@ class TextBytes:
     fixed: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class VaeBytes:
     """Weights of a VAE; bytes a pixel while it works."""
 
@@ -59,7 +60,7 @@ class VaeBytes:
     decode: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelBytes:
     """A model's numbers in presets/bytes.toml, where each is explained."""
 
@@ -105,24 +106,13 @@ def numbers(model: str) -> ModelBytes:
 def _known(model: str) -> ModelBytes:
     table = byte_table()
     found = table[model]
-    return _made(table[found] if isinstance(found, str) else found)
-
-
-def _made(data: dict) -> ModelBytes:
-    return ModelBytes(
-        **{
-            **data,
-            "text": TextBytes(**data["text"]),
-            "vae": VaeBytes(**data["vae"]),
-            "kinds": tuple(Kind(**kind) for kind in data["kinds"]),
-        }
-    )
+    return ModelBytes(**(table[found] if isinstance(found, str) else found))
 
 
 @contextmanager
 def standing_in(model: str, data: dict) -> Iterator[None]:
     """Inside, a model has these numbers: some of them are being measured."""
-    _instead[model] = _made(data)
+    _instead[model] = ModelBytes(**data)
     try:
         yield
     finally:
