@@ -209,8 +209,9 @@ def test_a_chosen_build_is_installed_kept_and_remembered(place):
 def test_test_installs_its_tools_and_hands_on_words_and_code(place):
     done = launch(place, "test", "-k", "a b", STUB_APP="5")
     assert done.returncode == 5
-    assert done.calls[-2:] == [
+    assert done.calls[-3:] == [
         "-m ruff check .",
+        "-m mypy",
         "-m pytest -n 2 --dist loadscope --no-loadscope-reorder -k a b",
     ]
     for extra in ("dev", "lab"):
