@@ -31,7 +31,7 @@ def shown_commands(page: Path) -> list[list[str]]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`(\./launch\.sh[^`]*)`", text)
-    found = [line.strip().partition("./launch.sh")[2] for line in lines if "./launch.sh" in line]
+    found = [line.strip()[11:] for line in lines if line.strip().startswith("./launch.sh")]
     return [shlex.split(words, comments=True) for words in found]
 
 
