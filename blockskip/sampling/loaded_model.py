@@ -13,8 +13,8 @@ from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import pick_device, resident, settle
-from blockskip.memory.vram_cap import cap
+from blockskip.memory.placement import move_trainable, on_device, pick_device
+from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.models.sources import Source
@@ -43,7 +43,7 @@ class LoadedModel:
         self.settings, self.row = settings, presets.model_row(settings.model)
         self.family, self.device = family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
-        cap(self.device, settings.budget_gib)
+        limit_vram(self.device, settings.budget_gib)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
 
@@ -59,7 +59,7 @@ class LoadedModel:
         lora = add_lora(
             self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
         )
-        settle(self.device, lora.values())
+        move_trainable(self.device, lora.values())
         return lora
 
     def encode(self, captions: Sequence[str]) -> Text:
@@ -84,7 +84,7 @@ class LoadedModel:
         progress: Callable[[int, int], None] = lambda n, total: None,
     ) -> Tensor:
         """Encode draws as latents x_0, one row each, on the CPU."""
-        with resident(self.device, self.pipe.vae):
+        with on_device(self.device, self.pipe.vae):
             return encode.encode_draws(
                 self.family, self.pipe, photos, draws, self.settings, self.device, progress
             )

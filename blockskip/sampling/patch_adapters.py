@@ -20,8 +20,8 @@ from torch.nn.functional import gelu, interpolate, linear
 
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, command
-from blockskip.memory.block_wrappers import Apart
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import RowChunked
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
 from blockskip.models.families.patches import split
 
@@ -195,7 +195,7 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
 def _within_apart(model: nn.Module, name: str) -> str:
     """Where a layer is to be found whose embedder works some rows at a time."""
     parent, _, leaf = name.rpartition(".")
-    if isinstance(model.get_submodule(parent), Apart):
+    if isinstance(model.get_submodule(parent), RowChunked):
         return f"{parent}.module.{leaf}"
     return name
 
@@ -213,9 +213,11 @@ def attached(
             old = model.get_submodule(name)
             # where the one works whose place it takes
             new[name] = (
-                Apart(layer, old.micro_batch, old.device) if isinstance(old, Apart) else layer
+                RowChunked(layer, old.micro_batch, old.device)
+                if isinstance(old, RowChunked)
+                else layer
             )
-        stack.enter_context(replaced(model, new))
+        stack.enter_context(replace_modules(model, new))
         for name, lora in adapter.lora.items():
             hook = linears[name.replace("/", ".")].register_forward_hook(
                 lambda _, inputs, output, lora=lora: output + lora(inputs[0])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from blockskip.core.errors import UserError
 from blockskip.core.paths import adapter_file
 from blockskip.core.settings import Settings
-from blockskip.memory.layerwise import beside, layerwise
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.layerwise import layerwise, offload_side_modules
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.step_cache import CacheConfig, cached, step_cache
@@ -75,10 +75,10 @@ def _layer_by_layer(
     time."""
     model = pipe.transformer
     with ExitStack() as stack:
-        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
-        stack.enter_context(resident(device, model))
+        stack.enter_context(replace_modules(model, layerwise(model, family, rows, device)))
+        stack.enter_context(on_device(device, model))
         if rows < TOGETHER:
-            stack.enter_context(beside(model, rows, device))
+            stack.enter_context(offload_side_modules(model, rows, device))
         yield
 
 
@@ -107,13 +107,13 @@ def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> I
     before = tile(vae) if tiled else {}
     try:
         if rows >= TOGETHER:
-            with resident(device, vae):
+            with on_device(device, vae):
                 yield
             return
         whole = vae.decode
 
         def decode(latents: Tensor, **how: bool) -> tuple[Tensor]:
-            with resident(device, vae):
+            with on_device(device, vae):
                 parts = [
                     whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)
                 ]

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from blockskip.core.presets import key_steps, preview_threshold
 from blockskip.core.settings import PreviewSpeed
-from blockskip.memory.block_wrappers import Layerwise, Named
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import Layerwise, NamedArgsBlock
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
 from blockskip.models.families.streams import Outputs, flat
 from blockskip.sampling.key_steps import KeySteps
@@ -63,11 +63,11 @@ def cached(
     cache = Cache(blocks, config)
     with ExitStack() as stack:
         stack.callback(cache.reset)  # so much memory does not wait for the garbage collector
-        stack.enter_context(replaced(model, dict(zip(names, cache.turns, strict=True))))
+        stack.enter_context(replace_modules(model, dict(zip(names, cache.turns, strict=True))))
         stack.enter_context(_instead(model, "forward", cache.calling(model.forward)))
         stack.enter_context(_instead(pipe.scheduler, "step", cache.stepping(pipe.scheduler.step)))
         # the block after the first may not be needed; fetched in vain, it would stay on the card
-        stack.enter_context(_instead(blocks[0], "_ahead", (None,)))
+        stack.enter_context(_instead(blocks[0], "_next_block", (None,)))
         yield cache
 
 
@@ -169,7 +169,7 @@ TransformerBlockRegistry.register(
 )
 
 
-class _Turn(Named):
+class _Turn(NamedArgsBlock):
     """Stands where a block stood, and lets it work if its stand-in asks for it."""
 
     def __init__(self, block: Layerwise, index: int, cache: Cache) -> None:

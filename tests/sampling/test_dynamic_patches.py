@@ -173,7 +173,7 @@ def test_a_fine_step_comes_after_so_many_coarse_ones(demo):
 
 def test_larger_patches_work_where_the_other_pictures_wait_in_ram(demo, monkeypatch):
     together, _ = demo(float("inf"), steps=5)
-    monkeypatch.setattr(sample, "beside", layerwise.apart)
+    monkeypatch.setattr(sample, "offload_side_modules", layerwise.in_host_memory)
     alone, dynamic = demo(float("inf"), steps=5, rows=1)
     assert 4 in dynamic.factors
     for one, other in zip(together, alone, strict=True):

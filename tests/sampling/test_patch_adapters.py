@@ -84,7 +84,7 @@ def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
     )
     for factor in (2, 4):
         whole = passed(model, dynamic, inputs, factor)
-        with layerwise.apart(model, 1, torch.device("cpu")):
+        with layerwise.in_host_memory(model, 1, torch.device("cpu")):
             apart = passed(model, dynamic, inputs, factor)
         torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-4)
 

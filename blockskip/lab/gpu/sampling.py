@@ -18,7 +18,7 @@ from blockskip.core import presets
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.previews.ways import all_of
 from blockskip.memory import monitor
-from blockskip.memory.placement import hold
+from blockskip.memory.placement import pin_on_device
 from blockskip.models import sources
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.key_steps import KeySteps
@@ -47,7 +47,7 @@ def work(job: Job) -> dict:
     text, rows = session.encode(["a photo of a cat", ""]), []
     _stay(session)
     for name, how in _ways(session, steps):
-        monitor.restart_card_peaks()
+        monitor.reset_card_peaks()
         began = time.perf_counter()
         session.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
         rows.append(
@@ -74,7 +74,7 @@ def _stay(session: ModelSession) -> None:
     settings, blocks = session.settings, session.family.blocks(session.transformer)
     if settings.plan.middle == "stays":
         some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
-        hold(session.device, *(block for _, block in some))
+        pin_on_device(session.device, *(block for _, block in some))
 
 
 def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:

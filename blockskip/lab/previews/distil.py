@@ -31,7 +31,7 @@ from blockskip.lab.demo_world.parallel import save as save_state
 from blockskip.lab.measuring.json_lines import append
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Text, family
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import TOGETHER
@@ -141,7 +141,9 @@ class Distilling(ModelSession):
         if self.device.type == "cpu":
             yield
             return
-        with replaced(self.transformer, layerwise(self.transformer, self.family, 1, self.device)):
+        with replace_modules(
+            self.transformer, layerwise(self.transformer, self.family, 1, self.device)
+        ):
             yield
 
     @contextmanager
@@ -152,7 +154,9 @@ class Distilling(ModelSession):
                 yield
                 return
             blocks = self.family.blocks(self.transformer)
-            with replaced(self.transformer, streamed(blocks, range(len(blocks)), self.device)):
+            with replace_modules(
+                self.transformer, streamed(blocks, range(len(blocks)), self.device)
+            ):
                 yield
 
     def error(self, adapter: patch_adapters.Coarse, step: int) -> tuple[Tensor, Tensor]:
@@ -186,7 +190,7 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
         if late():
             return False
     made, errors = {}, {}
-    with resident(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
+    with on_device(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
         for factor in patch_adapters.FACTORS:
             adapter = learn(job, factor, say, late)
             if adapter is None:
