@@ -167,7 +167,7 @@ class Worker:
         with self.report.stage(stages.TEXT):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts]))
             text = model.encode(wanted)
-            model.remember(prompts, text.rows([wanted.index(p) for p in prompts]))
+            model.cache_text(prompts, text.rows([wanted.index(p) for p in prompts]))
             self.report.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"

@@ -18,8 +18,8 @@ from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.models.sources import Source
-from blockskip.sampling.dynamic_patches import Dynamic
-from blockskip.sampling.sample import quickened, sample
+from blockskip.sampling.dynamic_patches import PatchScheduler
+from blockskip.sampling.sample import preview_acceleration, sample
 from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
 from blockskip.training.lora import add_lora
@@ -70,10 +70,10 @@ class LoadedModel:
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
         """As `encode`, but encode each prompt only once: the text encoder may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
-            self.remember(new, self.encode(new))
+            self.cache_text(new, self.encode(new))
         return Text.cat([self._texts[prompt] for prompt in prompts])
 
-    def remember(self, prompts: Sequence[str], text: Text) -> None:
+    def cache_text(self, prompts: Sequence[str], text: Text) -> None:
         """Let `encode_prompts` take row i of `text` for prompt i."""
         self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
 
@@ -96,7 +96,7 @@ class LoadedModel:
         seeds: Sequence[int],
         steps: int = 0,
         cache: CacheConfig | None = None,
-        dynamic: Dynamic | None = None,
+        dynamic: PatchScheduler | None = None,
     ) -> list[Image.Image]:
         """Sample one picture per row of `text`, at the size and guidance of previews.
 
@@ -123,5 +123,5 @@ class LoadedModel:
         """Sample one picture per prompt, at the preview speed of the settings. steps: see `sample`."""
         text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
         num_steps = steps or self.settings.preview_steps
-        acceleration = quickened(self.settings, num_steps, self.family, self.transformer)
+        acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)
         return self.sample(text, negative, seeds, steps, **acceleration)

@@ -151,7 +151,7 @@ def check_pictures(
     how = Sampling(side_px, 2, guidance)
     given = kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
     ours = preview.sample(*given)
-    with mock.patch.object(preview, "step_cache", lambda *_: FirstBlockCacheConfig(0.0)):
+    with mock.patch.object(preview, "cache_config", lambda *_: FirstBlockCacheConfig(0.0)):
         assert preview.sample(*given) == ours, "a step cache that never rests"
     whole = kind.load(folder, torch.float32)
     mend(whole)

@@ -50,7 +50,7 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
         assert on_cpu([alongside.velocity, full_velocity(model, family, draws, 4, CARD)])
 
 
-@pytest.mark.parametrize("rows", [1, sample.TOGETHER])
+@pytest.mark.parametrize("rows", [1, sample.SAMPLE_BATCH])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
     demo = family("flux")  # of its own: loading tells it how many pixels a token is

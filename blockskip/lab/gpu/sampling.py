@@ -90,12 +90,14 @@ def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
         torch.manual_seed(0)
         dtype = getattr(torch, session.row.dtype)
         adapters = {
-            f: patch_adapters.Coarse(session.transformer, session.family, f)
+            f: patch_adapters.PatchAdapter(session.transformer, session.family, f)
             .to(dtype)
             .requires_grad_(False)
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
         schedule = all_of(factor, max(2, steps // 6))
-        dynamic = dynamic_patches.Dynamic(session.transformer, session.family, adapters, schedule)
+        dynamic = dynamic_patches.PatchScheduler(
+            session.transformer, session.family, adapters, schedule
+        )
         yield f"patches {factor} times as large", {"dynamic": dynamic}
