@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.core.settings import Settings
-from blockskip.data.crops import Crop, cut
+from blockskip.data.crops import Crop, crop_image
 from blockskip.data.photos import Photo, open_photo, scale_photo
 from blockskip.data.schedule import Draw
 from blockskip.memory.block_wrappers import per_caption_blocks
@@ -74,7 +74,7 @@ def encode_draws(
         some = draws[start : start + batch]
         crops = np.stack(
             [
-                np.asarray(cut(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
+                np.asarray(crop_image(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
                 for d in some
             ]
         )

@@ -135,7 +135,7 @@ def _whole_way(job: Job, device: str) -> dict:
 
 
 def _asked(words: list[str]) -> dict:
-    said = processes.ask("blockskip", words, seconds=SECONDS)
+    said = processes.run_for_output("blockskip", words, seconds=SECONDS)
     try:
         answer = json.loads(said)
     except ValueError:
