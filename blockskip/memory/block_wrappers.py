@@ -46,10 +46,11 @@ class Layerwise(NamedArgsBlock):
 
     batched: names of arguments with one row a draw (…, rows first); others are passed whole.
     streams: those of them that the block gives anew; they are written over, so that a window is
-    there only once. output_device: where they are afterwards, on `device` or in RAM; None: where they are
-    given. next_block: the block that works next. tail_context: (how many, context): the last so many draws pass by themselves, inside the
-    context. A block in a wrapper of this module is not among the wrapper's parts: `on_device` and
-    `pin_on_device` of the model around it leave its weights where they are.
+    there only once. output_device: where they are afterwards, on `device` or in RAM; None: where
+    they are given. next_block: the block that works next. tail_context: (how many, context): the
+    last so many draws pass by themselves, inside the context. A block in a wrapper of this module
+    is not among the wrapper's parts: `on_device` and `pin_on_device` of the model around it leave
+    its weights where they are.
     """
 
     def __init__(

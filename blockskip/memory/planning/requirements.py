@@ -47,10 +47,8 @@ def stage_memory(row: ModelRow, settings: Settings) -> dict[str, StageMemory]:
         "preview": _preview_card(row, settings),
     }
     ram, disk = _ram(row, settings), _disk(row, settings)
-    return {
-        s: StageMemory(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB)
-        for s in PLANNED
-    }
+    gib = {s: (card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
+    return {stage: StageMemory(*sizes) for stage, sizes in gib.items()}
 
 
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
@@ -122,10 +120,8 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     middle, lora = _middle(row, settings), lora_params(row, settings)
     own, ff = model_stats(row.name), settings.targets == "attention+ff"
     rounded = 2 * lora * (row.number_bytes < 4)  # every LoRA matrix in the model's own type
-    kept = [
-        settings.plan.batch * _saved_activations(row, settings, own.block_type(i), ff)
-        for i in middle
-    ]
+    saved = (_activations(row, settings, own.block_type(i), ff) for i in middle)
+    kept = [settings.plan.batch * each for each in saved]
     there = _around(row, embedders=not settings.plan.front) + 12 * lora
     there += 0.0 if settings.plan.front else row.number_bytes * own.layers
     if settings.plan.middle != "streamed":
@@ -142,7 +138,7 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     return there + max(passing, 8 * lora + _two_streamed(row, settings))
 
 
-def _saved_activations(row: ModelRow, settings: Settings, kind: BlockType, ff: bool) -> float:
+def _activations(row: ModelRow, settings: Settings, kind: BlockType, ff: bool) -> float:
     """What a block keeps of one draw for its backward pass, in bytes."""
     image, text = kind.kept_image + kind.kept_ff * ff, kind.kept_text + kind.kept_ff * ff
     return _units(row, settings, image, text)
@@ -231,10 +227,8 @@ def _between_steps(row: ModelRow, settings: Settings) -> float:
 
 
 def _residuals_card(row: ModelRow, settings: Settings) -> float:
-    draws, joined = (
-        settings.plan.window_on_card * (1 + settings.prior),
-        model_stats(row.name).joined,
-    )
+    draws = settings.plan.window_on_card * (1 + settings.prior)
+    joined = model_stats(row.name).joined
     state = draws * _unit(row, settings)
     # once text and image are one sequence, the text's own stays beside it …
     text = draws * joined * _units(row, settings, 0.0, 1.0)
