@@ -21,7 +21,7 @@ from blockskip.cli.lab import lab
 from blockskip.cli.models import models, plan
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, BadPhoto, UserError, command
-from blockskip.core.output import Json, say
+from blockskip.core.output import Json, print_result
 from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory.planning import planner
@@ -173,7 +173,7 @@ def runs_(
             {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
             for r in list_runs()
         ]
-        say(
+        print_result(
             as_json,
             {"runs": rows},
             [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}" for r in rows]
@@ -181,10 +181,12 @@ def runs_(
         )
     elif action == "rename" and new_name:
         renamed = storage.rename(run, new_name)
-        say(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
+        print_result(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
     elif action == "delete" and run:
         freed = storage.delete(run)
-        say(as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."])
+        print_result(
+            as_json, {"freed_bytes": freed}, [f"{run} deleted, {freed / 2**20:.1f} MiB freed."]
+        )
     else:
         raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
 
@@ -229,7 +231,7 @@ def export(
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
     exported = results.export_run(found, format, out, step)
-    say(
+    print_result(
         as_json,
         {"exported": str(exported.path), "format": format, "keys": exported.keys},
         [f"{exported.path}: {exported.keys} tensors, reopened and checked."],
@@ -245,7 +247,7 @@ def clean(as_json: Json = False) -> None:
     """Free the caches of all runs that are not working, and models' quantised blocks; they are
     rebuilt identically when needed."""
     freed = storage.clean_all()
-    say(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+    print_result(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
 
 
 @app.command()
@@ -286,7 +288,7 @@ def main() -> int:
     except UserError as error:
         return _failed(error)
     except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
-        return _failed(files.unreadable(error))
+        return _failed(files.read_error(error))
     except SystemExit as end:
         wrong = end.__context__  # typer has shown it to people
         if isinstance(wrong, TyperException) and "--json" in sys.argv:

@@ -218,7 +218,7 @@ def _data() -> list[Line]:
 
     folder = data_dir().absolute()
     try:
-        there, free = files.nearest(folder), files.free_bytes(folder) / GIB
+        there, free = files.existing_parent(folder), files.free_bytes(folder) / GIB
     except UserError as error:
         return [Line("data folder", PROBLEM, error.title, error.remedy)]
     if not os.access(there, os.W_OK):

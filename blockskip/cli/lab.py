@@ -17,7 +17,7 @@ from blockskip.cli.lab_evidence import (
 )
 from blockskip.core import presets
 from blockskip.core.errors import BadInput
-from blockskip.core.output import Json, say
+from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Middle, Precision, Settings, Targets
 from blockskip.core.stages import PLANNED, TRAIN
@@ -120,7 +120,7 @@ def evaluate(
             f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
             for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
         ]
-    say(as_json, report, [*lines, report["sheet"]])
+    print_result(as_json, report, [*lines, report["sheet"]])
 
 
 @lab.command("evaluate-base")
@@ -139,7 +139,7 @@ def evaluate_base_(
 
     known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
     report = evaluate_base(model, num, seed, set(known), sheet)
-    say(
+    print_result(
         as_json,
         report,
         [f"{name:6} {report[name]}" for name in ("full", "half", "drawn")]
@@ -170,7 +170,7 @@ def tabulate(
     from blockskip.lab.full_size.tabulate import tabulate as measure
 
     found = measure(presets.model_row(model), aside(quiet=as_json))
-    say(as_json, {model: found}, [tomli_w.dumps({model: found})])
+    print_result(as_json, {model: found}, [tomli_w.dumps({model: found})])
 
 
 @lab.command()
@@ -268,4 +268,4 @@ def fullsize(
             compare=compare,
         )
         found = lab_fullsize.fullsize(job, aside())
-    say(as_json, found, [json.dumps(found, indent=1)])
+    print_result(as_json, found, [json.dumps(found, indent=1)])

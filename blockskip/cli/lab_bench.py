@@ -13,7 +13,7 @@ from blockskip.cli import options
 from blockskip.cli.lab_evidence import aside, words
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, command
-from blockskip.core.output import Json, say
+from blockskip.core.output import Json, print_result
 from blockskip.memory.planning.preset_settings import parse_span
 
 
@@ -74,7 +74,7 @@ def bench(
     page = bench_report.markdown(report)
     if out is not None:
         files.write_text(out, page)
-    say(as_json, report, [page])
+    print_result(as_json, report, [page])
 
 
 def gpu(
@@ -116,7 +116,7 @@ def gpu(
     kept = out or work / "gpu.md"
     report = visit(name, plan, aside(), lambda part: page.record(kept, name, part, said_as, tiny))
     page.record(kept, name, report, said_as, tiny)
-    say(as_json, report, [f"Written to {kept}."])
+    print_result(as_json, report, [f"Written to {kept}."])
 
 
 class LabGroup(TyperGroup):

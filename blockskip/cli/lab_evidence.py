@@ -13,7 +13,7 @@ from rich.console import Console
 from blockskip.cli import options
 from blockskip.cli.progress import follow
 from blockskip.core import files, presets
-from blockskip.core.output import Json, say
+from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ASSETS
 from blockskip.runs.run import find_run
 
@@ -64,7 +64,9 @@ def ablate(
         known=known,
     )
     made = list(lab_ablate.ablate(plan, aside()))
-    say(as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"])
+    print_result(
+        as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"]
+    )
 
 
 def select(
@@ -112,7 +114,9 @@ def select(
     for probe, path in zip(selection.PROBES, plots, strict=True):
         files.write_text(path, selection_report.profile(said, probe))
     told = [f"{probe}: {said['probes'][probe]['spans']}" for probe in selection.PROBES]
-    say(as_json, said, [*told, selection_report.preset_row(said), f"Plots: {plots[0]}, {plots[1]}"])
+    print_result(
+        as_json, said, [*told, selection_report.preset_row(said), f"Plots: {plots[0]}, {plots[1]}"]
+    )
 
 
 def ablation_report(
@@ -134,7 +138,7 @@ def ablation_report(
     from blockskip.lab.ablation import report as page
 
     written = page.write(work, out, costs)
-    say(as_json, {"written": [str(path) for path in written]}, map(str, written))
+    print_result(as_json, {"written": [str(path) for path in written]}, map(str, written))
 
 
 def distil(
@@ -170,7 +174,7 @@ def distil(
     done = lab_distil.distil(plan, aside())
     if not done:
         aside()("Time is up: run it again to go on.")
-    say(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
+    print_result(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
 
 
 def previews(
@@ -207,7 +211,7 @@ def previews(
     sampler = tradeoff.open_sampler(plan)
     tradeoff.measure(plan, sampler, aside())
     written = tradeoff_report.write(plan, sampler, out)
-    say(as_json, {"written": [str(path) for path in written]}, map(str, written))
+    print_result(as_json, {"written": [str(path) for path in written]}, map(str, written))
 
 
 def calibrate(
@@ -230,4 +234,4 @@ def calibrate(
         for speed, keys in found["keys"].items()
     ]
     told.append(f"Larger patches: {found['schedule'] or 'not used'}")
-    say(as_json, found, told)
+    print_result(as_json, found, told)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from blockskip.cli import options
 from blockskip.core import presets
 from blockskip.core.errors import ModelMissing, command, from_kind
-from blockskip.core.output import Json, say
+from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
 from blockskip.memory.planning import planner
 from blockskip.models import sources
@@ -35,12 +35,12 @@ def models(
     words = words or []
     if action == "list" and not words:
         rows = [sources.state(row) for row in presets.model_rows().values()]
-        say(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
+        print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
     elif action == "use-comfyui" and words:
         found = sources.use_comfyui(*map(Path, words))
         said = {"models": [sources.state(source.row) for source in found]}
         notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
-        say(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
+        print_result(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
     elif action == "check" and len(words) == 1:
         _say_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
@@ -96,7 +96,7 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
                 f"The download of {row.title} was stopped; what came is kept.",
                 f"Go on with: {command('models fetch')} {row.name}",
             )
-            say(as_json, error.to_dict(), [str(error)])
+            print_result(as_json, error.to_dict(), [str(error)])
             raise typer.Exit(130)
     _say_model(as_json, sources.find_model(row))
 
@@ -127,7 +127,9 @@ def _say_model(as_json: bool, source: sources.Source) -> None:
     said = {"model": source.row.name, "where": source.where, "parts": parts}
     lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
     lines += [p["note"] for p in parts.values() if p["note"]]
-    say(as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"])
+    print_result(
+        as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"]
+    )
 
 
 def plan(
@@ -162,4 +164,6 @@ def plan(
     if not as_json:
         Console().print(plan_table(said))
     contract = said.to_dict()
-    say(as_json, contract, [f"- {r}" for r in (*contract["reasons"], contract["one_more_gib"])])
+    print_result(
+        as_json, contract, [f"- {r}" for r in (*contract["reasons"], contract["one_more_gib"])]
+    )

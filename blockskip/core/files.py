@@ -64,7 +64,7 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def nearest(folder: Path) -> Path:
+def existing_parent(folder: Path) -> Path:
     """The folder, or the one above it that is there: what its drive can be asked about.
 
     Raises UserError when there is none: on Windows a drive may be missing.
@@ -83,7 +83,7 @@ def nearest(folder: Path) -> Path:
 def free_bytes(folder: Path) -> int:
     """Free space of the drive that `folder` is, or will be, on. Raises UserError when that drive is
     not there."""
-    return shutil.disk_usage(nearest(folder)).free
+    return shutil.disk_usage(existing_parent(folder)).free
 
 
 def fingerprint(*parts: object) -> str:
@@ -115,7 +115,7 @@ def disk_error(path: Path, error: OSError) -> UserError:
     )
 
 
-def unreadable(error: OSError, path: Path | None = None) -> UserError:
+def read_error(error: OSError, path: Path | None = None) -> UserError:
     """Say in words an operating system's error that nobody foresaw, or one on reading `path`."""
     place = path or error.filename or "A file, or the network"
     said = error.strerror or str(error).partition("\n")[0] or type(error).__name__

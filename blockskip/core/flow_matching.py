@@ -19,12 +19,12 @@ def generator(seed: int, *what: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def sample_t(sampler: str, source: torch.Generator) -> float:
+def sample_t(sampler: str, rng: torch.Generator) -> float:
     """One timestep. sampler: logit_normal(0, 1) | uniform | shifted_sigmoid (shift 3, towards
     noise)."""
     if sampler == "uniform":
-        return torch.rand((), generator=source, dtype=torch.float64).item()
-    t = 1 / (1 + math.exp(-torch.randn((), generator=source, dtype=torch.float64).item()))
+        return torch.rand((), generator=rng, dtype=torch.float64).item()
+    t = 1 / (1 + math.exp(-torch.randn((), generator=rng, dtype=torch.float64).item()))
     return t if sampler == "logit_normal" else 3 * t / (1 + 2 * t)
 
 

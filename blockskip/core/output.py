@@ -11,6 +11,6 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
-def say(as_json: bool, data: dict, lines: Iterable[str]) -> None:
+def print_result(as_json: bool, data: dict, lines: Iterable[str]) -> None:
     """What a command found: one JSON object, or lines for people."""
     typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))

@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 PRESETS = ROOT / "presets"
 QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
-LEAST = 2 << 30  # bytes that must be free where data is to live
+MIN_FREE_BYTES = 2 << 30  # bytes that must be free where data is to live
 
 
 def data_dir() -> Path:
     """Where runs, models and caches live: $BLOCKSKIP_DATA, else the folder that was chosen
     (`set_data_dir`) when this process began, else the user's data folder."""
     chosen = os.environ.get("BLOCKSKIP_DATA")
-    return Path(chosen) if chosen else _remembered()
+    return Path(chosen) if chosen else _saved_location()
 
 
 def adapter_file(model: str) -> Path:
@@ -54,11 +54,11 @@ def set_data_dir(path: Path | str) -> Path:
             f"{folder} lies inside the program's own folder, which an update replaces.",
             "Choose a folder outside of it.",
         )
-    _try_out(folder)
+    _check_writable(folder)
     if folder == default_dir().resolve():
-        memo().unlink(missing_ok=True)
+        location_file().unlink(missing_ok=True)
     else:
-        files.write_json(memo(), {"data_dir": str(folder)})
+        files.write_json(location_file(), {"data_dir": str(folder)})
     return folder
 
 
@@ -67,28 +67,28 @@ def default_dir() -> Path:
     return Path(platformdirs.user_data_dir("BlockSkip Studio", False))
 
 
-def memo() -> Path:
+def location_file() -> Path:
     """The small file that remembers the choice; without it the default holds."""
     return default_dir() / "place.json"
 
 
 @cache
-def _remembered() -> Path:
+def _saved_location() -> Path:
     try:
-        return Path(files.read_json(memo())["data_dir"])
+        return Path(files.read_json(location_file())["data_dir"])
     except FileNotFoundError:
         return default_dir()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFile(
-            f"{memo()} cannot be read: it says where models and runs live.",
+            f"{location_file()} cannot be read: it says where models and runs live.",
             "Delete it and choose the folder again; the runs themselves are safe.",
         ) from error
 
 
-def _try_out(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     """Write there once. Raises UserError."""
     free = files.free_bytes(folder)
-    if free < LEAST:
+    if free < MIN_FREE_BYTES:
         raise DiskFull(
             f"The drive of {folder} has only {free / GIB:.1f} GiB free.",
             "Free some space, or choose another drive: a large model takes about 32 GiB.",

@@ -79,7 +79,7 @@ class ModelRow:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Rung:
+class BudgetTier:
     """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks
     skipped."""
 
@@ -112,9 +112,9 @@ def key_steps(model: str, speed: PreviewSpeed, steps: int) -> tuple[int, ...]:
     return tuple(_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))
 
 
-def rungs() -> list[Rung]:
+def budget_tiers() -> list[BudgetTier]:
     """The budgets offered, smallest first."""
-    return [Rung(**row) for row in _preset("budgets")["rung"]]
+    return [BudgetTier(**row) for row in _preset("budgets")["rung"]]
 
 
 def reserve_table() -> dict[str, float]:

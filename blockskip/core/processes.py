@@ -34,7 +34,7 @@ def start(
 ) -> subprocess.Popen:
     """`python -m module words`, detached; what it says goes to the end of `log`.
 
-    mark: the file `living` will know it by. online: it may ask the hub, others may not. speaks: its
+    mark: the file `find_running` will know it by. online: it may ask the hub, others may not. speaks: its
     stdout is a pipe to the caller.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def start(
     return process
 
 
-def ask(
+def run_for_output(
     module: str, words: Sequence[str], *, said: str = "", seconds: float, online: bool = False
 ) -> str:
     """What a short-lived process answers on stdout; "" when it broke off or took longer than that.
@@ -77,12 +77,12 @@ def ask(
 
 
 def identity(pid: int) -> dict[str, float]:
-    """What `living` knows a process by: its number, which may be given to another one later, and
+    """What `find_running` knows a process by: its number, which may be given to another one later, and
     its start time (seconds since the epoch)."""
     return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
 
 
-def living(path: Path) -> psutil.Process | None:
+def find_running(path: Path) -> psutil.Process | None:
     """The living process whose identity stands in a JSON file, or None."""
     try:
         data = files.read_json(path)
@@ -93,7 +93,7 @@ def living(path: Path) -> psutil.Process | None:
         return None
 
 
-def end(process: psutil.Process | None, wait_s: float = 10.0) -> None:
+def kill(process: psutil.Process | None, wait_s: float = 10.0) -> None:
     """Kill a process and wait until it is gone; None, or one that is gone already, is fine."""
     try:
         if process is not None:

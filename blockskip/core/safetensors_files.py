@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blockskip.core.errors import BadFile
-from blockskip.core.files import unreadable, write_parts
+from blockskip.core.files import read_error, write_parts
 
 _MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
 
@@ -109,7 +109,7 @@ def read_table(path: Path) -> dict[str, dict]:
             entry["start"], entry["stop"] = 8 + length + first, 8 + length + last
         end = max((entry["stop"] for entry in table.values()), default=8 + length)
     except OSError as error:
-        raise unreadable(error, path) from error
+        raise read_error(error, path) from error
     except (
         ValueError,
         LookupError,

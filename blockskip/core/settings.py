@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -162,11 +162,6 @@ class Settings:
 
 
 PLAN_FIELDS = frozenset(f.name for f in dataclasses.fields(ExecutionPlan))
-
-
-def options(values: object) -> tuple[str, ...]:
-    """What a setting of one of the types above may be."""
-    return get_args(values)
 
 
 def settings_to_dict(settings: Settings) -> dict:

@@ -53,7 +53,7 @@ _LOOKS = re.compile(
 )
 
 
-def automatic(trigger: str, class_name: str, extra: str = "") -> str:
+def default_caption(trigger: str, class_name: str, extra: str = "") -> str:
     """“a photo of momo cat”, or “a photo of momo cat, lying on a sofa” with something extra."""
     subject = " ".join(f"a photo of {trigger} {class_name}".split())
     extra = _clean(extra)
@@ -71,13 +71,13 @@ def add_subject(description: str, trigger: str, class_name: str) -> str:
     text = _THERE.sub("", _OPENING.sub("", _clean(description), count=1), count=1)
     found = _animal(text, class_name) or _animal(text, _ANIMALS, plain=False)
     if found is None or found["plural"]:
-        return automatic(trigger, class_name, text)
+        return default_caption(trigger, class_name, text)
     before, after = text[: found.start()].strip(), _LOOKS.sub("", text[found.end() :])
     if before or after.startswith(("'", "’")):
         subject = " ".join(f"{trigger} {class_name}".split())
         return " ".join(f"a photo of {before} {subject}{after}".split())
     after = re.sub(r"^[\s,]*(?:(?:that|which|who)\s+)?(?:(?:is|are|was)\s+)?", "", after)
-    return automatic(trigger, class_name, after)
+    return default_caption(trigger, class_name, after)
 
 
 def _animal(text: str, names: str, plain: bool = True) -> re.Match[str] | None:
@@ -94,7 +94,7 @@ def _animal(text: str, names: str, plain: bool = True) -> re.Match[str] | None:
     )
 
 
-def captioner() -> Path | None:
+def find_captioner() -> Path | None:
     """The folder of a captioner that is there: `models/captioner` in the data folder, else the one
     in the hub's cache, else None."""
     from huggingface_hub import constants
@@ -109,12 +109,12 @@ def captioner() -> Path | None:
 
 
 def start(folder: Path, model_folder: Path, out: Path) -> subprocess.Popen:
-    """Describe the photos of a folder in a process of its own; `said` tells what it has said."""
+    """Describe the photos of a folder in a process of its own; `read_results` tells what it has said."""
     words = [str(part) for part in (folder, model_folder, out)]
     return processes.start("blockskip.data.captions", words, out.with_suffix(".log"))
 
 
-def said(out: Path) -> dict[str, str]:
+def read_results(out: Path) -> dict[str, str]:
     """The description of each photo so far, by file name; {} before the first."""
     try:
         lines = out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

@@ -45,7 +45,7 @@ def box_edges(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
-def places(length: int, side: int, first: int, last: int) -> tuple[int, int]:
+def crop_range(length: int, side: int, first: int, last: int) -> tuple[int, int]:
     """Smallest and greatest position along an axis of `length` pixels at which a crop of that side
     (≤ length) lies inside [first, last), or contains it. Without a box that is the whole axis."""
     low, high = sorted((first, last - side))
@@ -72,12 +72,12 @@ def place_crop(
     side = int(side / multiple + 0.5) * multiple
     width, height = scaled_size(photo, settings.plan.s_max_px)
     edges = box_edges(photo.box or Box(0, 0, 1, 1), width, height)
-    left = between(*places(width, side, edges[0], edges[2]))
-    top = between(*places(height, side, edges[1], edges[3]))
+    left = between(*crop_range(width, side, edges[0], edges[2]))
+    top = between(*crop_range(height, side, edges[1], edges[3]))
     return Crop(left, top, side)
 
 
-def cut(photo: Image.Image, crop: Crop, side_px: int, flip: bool = False) -> Image.Image:
+def crop_image(photo: Image.Image, crop: Crop, side_px: int, flip: bool = False) -> Image.Image:
     """The crop of a photo (already scaled to short side s_max), resized to side_px x side_px."""
     left, top, side = crop
     image = photo.crop((left, top, left + side, top + side))
@@ -110,5 +110,5 @@ def crops_at(
             lambda: float(source.random()),
             lambda low, high: int(source.integers(low, high, endpoint=True)),
         )
-        shown.append((t, cut(scaled, crop, settings.plan.side_px)))
+        shown.append((t, crop_image(scaled, crop, settings.plan.side_px)))
     return shown

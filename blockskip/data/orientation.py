@@ -20,7 +20,7 @@ _TURN = {
 }
 
 
-def as_seen(image: Image.Image) -> Image.Image:
+def normalise_image(image: Image.Image) -> Image.Image:
     """An opened picture as a person sees it: upright, RGB, sRGB, 8 bits, without metadata. Raises
     what its decoder raises."""
     image.load()

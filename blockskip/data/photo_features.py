@@ -24,7 +24,7 @@ HASH_CELLS = 12
 _FAINTEST = 4  # grey levels a pixel: a weaker slope is shading, noise or rounding, and no edge
 _VERSION = 1  # of what is measured; kept numbers of another one are measured anew
 # parts of a photo that another one may be a crop of: all of it, and what a slight crop leaves
-_PARTS = [(0.0, 0.0, 1.0, 1.0)] + [
+_REGIONS = [(0.0, 0.0, 1.0, 1.0)] + [
     (x * (1 - k), y * (1 - k), x * (1 - k) + k, y * (1 - k) + k)
     for k in (0.92, 0.84)
     for x, y in ((0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1))
@@ -65,7 +65,7 @@ def features(path: Path, kept: Path | None = None) -> Features:
         stat = path.stat()
     except OSError:
         return _measure_file(path)  # which says in words what is wrong
-    return _measured(path, stat.st_size, stat.st_mtime_ns, kept)
+    return _cached_features(path, stat.st_size, stat.st_mtime_ns, kept)
 
 
 def from_dict(data: dict) -> Features:
@@ -79,7 +79,7 @@ def from_dict(data: dict) -> Features:
 
 
 @lru_cache(maxsize=1024)
-def _measured(path: Path, size_bytes: int, changed_ns: int, kept: Path | None) -> Features:
+def _cached_features(path: Path, size_bytes: int, changed_ns: int, kept: Path | None) -> Features:
     if kept is None:
         return _measure_file(path)
     place = kept / f"{file_sha(path)}-{_VERSION}.json"
@@ -164,7 +164,7 @@ def _blur(values: np.ndarray) -> np.ndarray:
 
 def _hashes(grey: Image.Image) -> tuple[str, ...]:
     parts = [grey.resize((180, 180), Image.Resampling.BOX)]
-    for part in _PARTS[1:]:
+    for part in _REGIONS[1:]:
         left, top, right, bottom = (round(180 * edge) for edge in part)
         parts.append(parts[0].crop((left, top, right, bottom)))
     return tuple(_hash(part) for part in [*parts, ImageOps.mirror(parts[0])])

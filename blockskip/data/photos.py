@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, BadPhoto, NotFound, UserError
-from blockskip.data.orientation import as_seen
+from blockskip.data.orientation import normalise_image
 from blockskip.data.subject_boxes import Box, read_box
 
 READABLE = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "TIFF", "GIF")
@@ -32,9 +32,9 @@ MAX_RATIO = 16  # long to short side; a thread of pixels would become gigabytes 
 UPLOAD_SIDE_PX = 4096
 
 # files that lie beside photos and are none: captions, edits, notes, an operating system's litter
-_BESIDE = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
+_SIDECARS = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
 _RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
-_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
+_READABLE_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedPhoto:
     """A file that is left out. reason: half a sentence such as “it is empty (0 bytes)”."""
 
     name: str
@@ -80,10 +80,12 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
                 f"There is no file or folder called “{path}”.",
                 "Check the name, or choose the photos again.",
             )
-        inside = _inside(path) if path.is_dir() else [path]
+        inside = _photos_in(path) if path.is_dir() else [path]
         found |= {file.resolve(): file for file in inside if not _ignored(file)}
     if not found:
-        raise BadPhoto("No photos were given.", f"Choose photos or a folder of them. {_KINDS}")
+        raise BadPhoto(
+            "No photos were given.", f"Choose photos or a folder of them. {_READABLE_KINDS}"
+        )
     return sorted(found.values(), key=_natural)
 
 
@@ -118,7 +120,7 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
                 image.draft(
                     None, (short_px * size[0] // min(size), short_px * size[1] // min(size))
                 )
-            return as_seen(image), size
+            return normalise_image(image), size
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -128,14 +130,14 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
             "Make it smaller in any photo program.",
         ) from error
     except UnidentifiedImageError as error:
-        raise UnusablePhoto(path, _other_kind(path), _KINDS) from error
+        raise UnusablePhoto(path, _other_kind(path), _READABLE_KINDS) from error
     except PermissionError as error:
         raise UnusablePhoto(path, "may not be read", "Get the right to read it.") from error
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise UnusablePhoto(path, "is damaged or cut short", again) from error
 
 
-def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[Rejected]]:
+def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[RejectedPhoto]]:
     """Every file opened once: the usable photos and the others, each in the order given.
 
     caption: of photos without a .txt beside them (or with a blank one). Raises UserError if no
@@ -146,7 +148,7 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
         try:
             good.append(read_photo(path, caption))
         except UnusablePhoto as error:
-            bad.append(Rejected(path.name, error.reason))
+            bad.append(RejectedPhoto(path.name, error.reason))
     if not good:
         shown = "; ".join(f"{r.name}: {r.reason}" for r in bad[:5]) + ("; …" if bad[5:] else "")
         title = (
@@ -154,7 +156,7 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
             if len(bad) == 1
             else f"None of the {len(bad)} files is a usable photo: {shown}."
         )
-        raise BadPhoto(title, f"Choose other photos. {_KINDS}")
+        raise BadPhoto(title, f"Choose other photos. {_READABLE_KINDS}")
     return good, bad
 
 
@@ -196,7 +198,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _inside(folder: Path) -> list[Path]:
+def _photos_in(folder: Path) -> list[Path]:
     try:
         inside = [path for path in folder.iterdir() if path.is_file() and not _ignored(path)]
     except OSError as error:
@@ -207,14 +209,14 @@ def _inside(folder: Path) -> list[Path]:
     if not inside:
         raise BadPhoto(
             f"“{folder}” is a folder without photos.",
-            f"Folders inside it are not looked at. {_KINDS}",
+            f"Folders inside it are not looked at. {_READABLE_KINDS}",
         )
     return inside
 
 
 def _ignored(path: Path) -> bool:
     """Hidden files, macOS's `._*` twins included, and what only accompanies photos."""
-    return path.name.startswith(".") or path.suffix.lower() in _BESIDE
+    return path.name.startswith(".") or path.suffix.lower() in _SIDECARS
 
 
 def _natural(path: Path) -> tuple:

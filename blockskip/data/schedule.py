@@ -46,24 +46,24 @@ def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -
     again."""
     draws = []
     for index in range(settings.num_draws):
-        source = generator(settings.seed, "draw", index)
+        rng = generator(settings.seed, "draw", index)
         epoch, place = divmod(index, len(photos))
         order = torch.randperm(len(photos), generator=generator(settings.seed, "epoch", epoch))
         photo = int(order[place])
-        flip = settings.flip and torch.rand((), generator=source).item() < 0.5
-        t = sample_t(settings.timesteps, source)
+        flip = settings.flip and torch.rand((), generator=rng).item() < 0.5
+        t = sample_t(settings.timesteps, rng)
         crop = place_crop(
-            photos[photo], settings, multiple, t, partial(_share, source), partial(_between, source)
+            photos[photo], settings, multiple, t, partial(_share, rng), partial(_between, rng)
         )
-        seed = int(torch.randint(0, 2**62, (), generator=source))
-        prior = torch.rand((), generator=source).item() < settings.prior
+        seed = int(torch.randint(0, 2**62, (), generator=rng))
+        prior = torch.rand((), generator=rng).item() < settings.prior
         draws.append(Draw(index, photo, flip, t, *crop, seed, prior))
     return draws
 
 
-def _share(source: torch.Generator) -> float:
-    return torch.rand((), generator=source, dtype=torch.float64).item()
+def _share(rng: torch.Generator) -> float:
+    return torch.rand((), generator=rng, dtype=torch.float64).item()
 
 
-def _between(source: torch.Generator, low: int, high: int) -> int:
-    return int(torch.randint(low, high + 1, (), generator=source))
+def _between(rng: torch.Generator, low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, (), generator=rng))

@@ -80,7 +80,7 @@ def write_box(photo: Path, box: Box | None) -> None:
         files.write_json(box_path(photo), asdict(box))
 
 
-def propose(image: Image.Image) -> Box | None:
+def propose_box(image: Image.Image) -> Box | None:
     """A box around what stands out from the photo's border; None when nothing does, or when it
     fills the photo anyway. image: upright, RGB, of any size (fastest shrunk to 160 px).
 

@@ -17,21 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blockskip.memory.placement import passing
+from blockskip.memory.placement import streamed_block
 from blockskip.memory.streaming import host_empty
 from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 
-TOKENS = 4096  # rows of a matrix that pass a module beside the blocks at a time
+CHUNK_ROWS = 4096  # rows of a matrix that pass a module beside the blocks at a time
 
 
-class Named(nn.Module, ABC):
+class NamedArgsBlock(nn.Module, ABC):
     """A module in the place of a block: `run` gets the block's arguments by name, whether the
     library gives them by name or by position."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         own = tuple(inspect.signature(block.forward).parameters)
-        self.names: tuple[str, ...] = block.names if isinstance(block, Named) else own
+        self.names: tuple[str, ...] = block.names if isinstance(block, NamedArgsBlock) else own
 
     def forward(self, *given: Any, **more: Any) -> Outputs:
         return self.run(dict(zip(self.names, given, strict=False)) | more)
@@ -41,15 +41,16 @@ class Named(nn.Module, ABC):
         """What the block would give for its arguments."""
 
 
-class Layerwise(Named):
+class Layerwise(NamedArgsBlock):
     """A block that is brought to `device` once and takes its batch a few draws at a time.
 
     batched: names of arguments with one row a draw (…, rows first); others are passed whole.
     streams: those of them that the block gives anew; they are written over, so that a window is
-    there only once. waits: where they are afterwards, on `device` or in RAM; None: where they are
-    given. ahead: the block that works next. others: (how many, context): the last so many draws pass by themselves, inside the
-    context. A block in a wrapper of this module is not among the wrapper's parts: `resident` and
-    `hold` of the model around it leave its weights where they are.
+    there only once. output_device: where they are afterwards, on `device` or in RAM; None: where
+    they are given. next_block: the block that works next. tail_context: (how many, context): the
+    last so many draws pass by themselves, inside the context. A block in a wrapper of this module
+    is not among the wrapper's parts: `on_device` and `pin_on_device` of the model around it leave
+    its weights where they are.
     """
 
     def __init__(
@@ -59,31 +60,35 @@ class Layerwise(Named):
         batched: Sequence[str],
         streams: Streams,
         device: torch.device,
-        ahead: nn.Module | None = None,
-        waits: torch.device | None = None,
+        next_block: nn.Module | None = None,
+        output_device: torch.device | None = None,
     ) -> None:
         super().__init__(block)
-        self._block, self._ahead = (block,), (ahead,)  # in tuples: no parts of this one
+        self._block, self._next_block = (block,), (next_block,)  # in tuples: no parts of this one
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
-        self.streams, self.waits = streams, waits
-        self.others: tuple[int, Callable[[], AbstractContextManager]] | None = None
+        self.streams, self.output_device = streams, output_device
+        self.tail_context: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
     def run(self, given: dict) -> Outputs:
         (block,), streams = self._block, flat(self.streams.passed(given))
         kept: list[Tensor | None] = [self._room(stream) for stream in streams]
-        total, num = len(streams[-1]), self.others[0] if self.others else 0
-        with passing(self.device, block, *self._ahead):
+        total, num = len(streams[-1]), self.tail_context[0] if self.tail_context else 0
+        with streamed_block(self.device, block, *self._next_block):
             self._through(given, kept, range(total - num))
-            if self.others:
-                with self.others[1]():
+            if self.tail_context:
+                with self.tail_context[1]():
                     self._through(given, kept, range(total - num, total))
         return unflat(kept)
 
     def _room(self, stream: Tensor | None) -> Tensor | None:
         """Where a stream is written to: over itself, if it is where it is to wait."""
-        if stream is None or self.waits is None or stream.device.type == self.waits.type:
+        if (
+            stream is None
+            or self.output_device is None
+            or stream.device.type == self.output_device.type
+        ):
             return stream
-        return torch.empty_like(stream, device=self.waits)
+        return torch.empty_like(stream, device=self.output_device)
 
     def _through(self, given: dict, kept: list[Tensor | None], rows: range) -> None:
         """Draws `rows` through the block; a stream that it ends is None in `kept` from then on."""
@@ -101,7 +106,7 @@ class Layerwise(Named):
             del parts, part  # or they would stay while the next ones are made
 
 
-class Apart(nn.Module):
+class RowChunked(nn.Module):
     """A module beside the blocks, some rows at a time; what it gives waits in RAM.
 
     So a window's inputs are never on `device` all at once. Every tensor given (weights aside) whose
@@ -116,7 +121,7 @@ class Apart(nn.Module):
         total = len(given[0])
         whole: tuple[Tensor, ...] = ()
         # a matrix has a token a row, of all draws one after another (Z-Image), or a vector a draw
-        together = TOKENS if given[0].dim() == 2 else self.micro_batch
+        together = CHUNK_ROWS if given[0].dim() == 2 else self.micro_batch
 
         def rows(value: Any, some: slice) -> Any:
             alike = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
@@ -149,7 +154,7 @@ def _on(device: torch.device, value: Any) -> Any:
     return value
 
 
-class RowByRow(nn.Module):
+class PerCaptionBlock(nn.Module):
     """A block of a text encoder, brought once; every caption goes through it alone, so that its
     digits are those of the caption encoded by itself.
 
@@ -159,10 +164,10 @@ class RowByRow(nn.Module):
     """
 
     def __init__(
-        self, block: nn.Module, device: torch.device, ahead: nn.Module | None = None
+        self, block: nn.Module, device: torch.device, next_block: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self._block, self.device, self._ahead = (block,), device, (ahead,)
+        self._block, self.device, self._next_block = (block,), device, (next_block,)
         # whoever collects what the block gives (its model, of hidden states) wants all captions of it
         self._forward_hooks = block._forward_hooks
 
@@ -173,7 +178,7 @@ class RowByRow(nn.Module):
             whole = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != rows
             return value if whole else value[i : i + 1]
 
-        with passing(self.device, block, *self._ahead):
+        with streamed_block(self.device, block, *self._next_block):
             parts, rest = [], None
             for i in range(rows):
                 made = block.forward(
@@ -188,7 +193,7 @@ class RowByRow(nn.Module):
         return torch.cat(parts) if rest is None else (torch.cat(parts), *rest)
 
 
-class Streamed(Named):
+class StreamedBlock(NamedArgsBlock):
     """A block of the middle that does not stay: brought for its forward and again for its backward,
     where its activations are computed anew. before, after: its neighbours, fetched meanwhile."""
 
@@ -210,8 +215,8 @@ class Streamed(Named):
             use_reentrant=False,
             preserve_rng_state=False,  # nothing in a block is drawn at random
             context_fn=lambda: (
-                passing(self.device, block, *self._after),
-                passing(self.device, block, *self._before),
+                streamed_block(self.device, block, *self._after),
+                streamed_block(self.device, block, *self._before),
             ),
             **given,
         )
@@ -224,7 +229,7 @@ def outer_blocks(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(f"{name}.{i}", block) for name in outer for i, block in enumerate(lists[name])]
 
 
-def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
+def per_caption_blocks(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
     """The repeated blocks of a text encoder by name, each wrapped."""
     from transformers import PreTrainedModel
     from transformers.utils.output_capturing import maybe_install_capturing_hooks
@@ -235,6 +240,6 @@ def row_by_row(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]
     blocks = outer_blocks(encoder)
     following = [block for _, block in blocks[1:]] + [None]
     return {
-        name: RowByRow(block, device, ahead)
-        for (name, block), ahead in zip(blocks, following, strict=True)
+        name: PerCaptionBlock(block, device, next_block)
+        for (name, block), next_block in zip(blocks, following, strict=True)
     }

@@ -1,7 +1,7 @@
 """What stands in the library's model while one forward takes a whole window through it, layer by layer.
 
 Blocks, and layers before them, are brought one after the other (`layerwise`). What else has weights
-is on the device all the time, and works there on some draws at a time (`beside`).
+is on the device all the time, and works there on some draws at a time (`offload_side_modules`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from blockskip.memory.block_wrappers import Apart, Layerwise
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import Layerwise, RowChunked
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
 
 CPU = torch.device("cpu")
@@ -24,16 +24,16 @@ def layerwise(
     family: Family,
     micro_batch: int,
     device: torch.device,
-    waits: torch.device | None = None,
+    output_device: torch.device | None = None,
 ) -> dict[str, Layerwise]:
     """Every block by its name, and the layers of embedders that are lists, wrapped so that each is
     brought once, `micro_batch` draws at a time go through it, and the next is fetched meanwhile.
 
-    waits: where what blocks give is from the first one on; None: where that one is given it.
+    output_device: where what blocks give is from the first one on; None: where that one is given it.
     """
     before = [
         (f"{name}.{i}", layer)
-        for name, layers in lists(model, family).items()
+        for name, layers in listed_embedders(model, family).items()
         for i, layer in enumerate(layers)
     ]
     every = before + family.blocks(model)
@@ -45,49 +45,51 @@ def layerwise(
             family.batched,
             family.streams(layer),
             device,
-            ahead,
-            waits if i >= len(before) else None,
+            next_block,
+            output_device if i >= len(before) else None,
         )
-        for i, ((name, layer), ahead) in enumerate(zip(every, following, strict=True))
+        for i, ((name, layer), next_block) in enumerate(zip(every, following, strict=True))
     }
 
 
-def lists(model: nn.Module, family: Family) -> dict[str, nn.ModuleList]:
+def listed_embedders(model: nn.Module, family: Family) -> dict[str, nn.ModuleList]:
     """Embedders by name that are lists of layers of the blocks' kind (Z-Image's refiners)."""
     every = {name: model.get_submodule(name) for name in family.embedders}
     return {name: one for name, one in every.items() if isinstance(one, nn.ModuleList)}
 
 
 @contextmanager
-def beside(model: nn.Module, micro_batch: int, device: torch.device) -> Iterator[None]:
-    """As `apart`; on the CPU, where all is RAM, nothing changes."""
-    with nullcontext() if device.type == "cpu" else apart(model, micro_batch, device):
+def offload_side_modules(
+    model: nn.Module, micro_batch: int, device: torch.device
+) -> Iterator[None]:
+    """As `in_host_memory`; on the CPU, where all is RAM, nothing changes."""
+    with nullcontext() if device.type == "cpu" else in_host_memory(model, micro_batch, device):
         yield
 
 
 @contextmanager
-def apart(model: nn.Module, micro_batch: int, device: torch.device) -> Iterator[None]:
+def in_host_memory(model: nn.Module, micro_batch: int, device: torch.device) -> Iterator[None]:
     """Inside, all that the library's forward does between modules happens in RAM.
 
     What has weights and is no block takes inputs from there, `micro_batch` draws at a time, and gives
     there; the model's own parameters are there, too. Its weights must be on `device` already.
     """
     parts = {
-        name: Apart(module, micro_batch, device)
-        for name, module in _beside(model)
+        name: RowChunked(module, micro_batch, device)
+        for name, module in _side_modules(model)
         if next(module.parameters(), None) is not None
     }
     own = {name: one for name, one in model._parameters.items() if one is not None}
     for name, one in own.items():
         model._parameters[name] = nn.Parameter(one.to(CPU), requires_grad=False)
     try:
-        with replaced(model, parts):
+        with replace_modules(model, parts):
             yield
     finally:
         model._parameters.update(own)
 
 
-def _beside(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _side_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, module) of what the library's forward calls besides layers of lists."""
     for name, module in model.named_children():
         if isinstance(module, nn.ModuleDict):

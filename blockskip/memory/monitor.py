@@ -90,7 +90,7 @@ def card_name() -> str:
     return str(nvml.nvmlDeviceGetName(_device(nvml))) if nvml else ""
 
 
-def driver() -> str:
+def driver_version() -> str:
     """The version of NVIDIA's driver, "" without one."""
     nvml = _nvml()
     return str(nvml.nvmlSystemGetDriverVersion()) if nvml else ""
@@ -119,7 +119,7 @@ def _temperature(question: str, which: str) -> float:
 
 
 def card_peaks_gib() -> tuple[float, float]:
-    """The most the card held since `restart_card_peaks`: of tensors, and of all that torch keeps
+    """The most the card held since `reset_card_peaks`: of tensors, and of all that torch keeps
     for them; (-1, -1) without a card."""
     torch = _cuda()
     if torch is None:
@@ -127,7 +127,7 @@ def card_peaks_gib() -> tuple[float, float]:
     return torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
 
 
-def restart_card_peaks() -> None:
+def reset_card_peaks() -> None:
     """Forget the card's peaks, not what is there."""
     torch = _cuda()
     if torch is not None:

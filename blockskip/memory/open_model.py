@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.memory.quantisation import cache_folder, quantised
-from blockskip.memory.streaming import park
+from blockskip.memory.quantisation import cache_folder, quantise_blocks
+from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
 from blockskip.models.sources import Source
 from blockskip.models.sources.tensor_reader import Index, Reader, Stored
@@ -38,21 +38,21 @@ def open_model(
     Raises UserError when weights are missing, broken, or the disk is full.
     """
     dtype = getattr(torch, row.dtype)
-    silence()
+    disable_progress_bars()
     pipe = kind.open(source, dtype)
     for name in kind.large:
         part: nn.Module = getattr(pipe, name)
         index: Index = index_part(source, name, dtype)
         if name != "transformer":
-            park(part, index)
+            offload(part, index)
             continue
         if settings.plan.precision != "full":
             index = _quantised(kind, part, index, source, settings.plan.precision, device, progress)
-        park(part, index, math.inf if settings.plan.offload == "pinned" else 0)
+        offload(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
 
-def silence() -> None:
+def disable_progress_bars() -> None:
     """No bars of the libraries while a model is opened: they run in less than a second."""
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
@@ -88,4 +88,6 @@ def _quantised(
 ) -> Index:
     mark = source.fingerprint()
     cache = cache_folder(data_dir(), mark, precision)
-    return quantised(model, kind.blocks(model), index, precision, cache, mark, device, progress)
+    return quantise_blocks(
+        model, kind.blocks(model), index, precision, cache, mark, device, progress
+    )

@@ -25,7 +25,7 @@ from blockskip.models.sources.tensor_reader import Index, Reader, Stored
 
 NF4_BLOCK = 64  # weights that share a scale
 NF4_SCALES = 256  # scales that share a scale of their own
-_AT_ONCE = 4 << 20  # weights quantised at a time: bitsandbytes makes float copies of them
+_CHUNK_WEIGHTS = 4 << 20  # weights quantised at a time: bitsandbytes makes float copies of them
 
 
 @lru_cache
@@ -61,7 +61,8 @@ def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
         }
     flat = weight.reshape(-1)
     packed, scales = [], []
-    for some in flat.split(_AT_ONCE):  # a multiple of a block: the parts are those of the whole
+    # a multiple of a block: the parts are those of the whole
+    for some in flat.split(_CHUNK_WEIGHTS):
         part, state = bnb.quantize_4bit(
             some.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4", compress_statistics=False
         )
@@ -85,7 +86,7 @@ def _rows(weight: Tensor) -> Iterator[Tensor]:
 
 
 def _num_rows(weight: Tensor) -> int:
-    return max(1, _AT_ONCE // weight.shape[1])
+    return max(1, _CHUNK_WEIGHTS // weight.shape[1])
 
 
 def dequantise(
@@ -118,31 +119,31 @@ def dequantise(
     return bnb.dequantize_4bit(weight, state).reshape(tuple(shape))
 
 
-class _Product(torch.autograd.Function):
+class _QuantisedMatmul(torch.autograd.Function):
     """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, layer: Quantised, *parts: Tensor
+        ctx: Any, x: Tensor, bias: Tensor | None, layer: QuantisedLinear, *parts: Tensor
     ) -> Tensor:
         ctx.save_for_backward(*parts)
-        ctx.layer, ctx.dtype = layer.described(), x.dtype
-        return nn.functional.linear(x, _unpacked(parts, ctx.layer, x.dtype), bias)
+        ctx.layer, ctx.dtype = layer.description(), x.dtype
+        return nn.functional.linear(x, _dequantised(parts, ctx.layer, x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
-        return grad @ _unpacked(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
+        return grad @ _dequantised(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 
 
-def _unpacked(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
+def _dequantised(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
     shape, precision = layer
     return dequantise(
         dict(zip(part_shapes(shape, precision), parts, strict=True)), shape, precision, dtype
     )
 
 
-class Quantised(nn.Linear):
+class QuantisedLinear(nn.Linear):
     """A frozen linear whose weight is quantised; made on the meta device, filled by placement.
 
     x: (…, in_features) in any float dtype; the product is computed in x's dtype. A linear to peft,
@@ -162,17 +163,17 @@ class Quantised(nn.Linear):
     def _shape(self) -> tuple[int, int]:
         return self.out_features, self.in_features
 
-    def described(self) -> tuple:
+    def description(self) -> tuple:
         """(shape, precision): what unpacking needs besides the parts."""
         return self._shape, self.precision
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
         parts = (getattr(self, name) for name in part_shapes(self._shape, self.precision))
-        return _Product.apply(x, bias, self, *parts)
+        return _QuantisedMatmul.apply(x, bias, self, *parts)
 
 
-def linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
+def block_linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
     """Every linear of the blocks by its full name."""
     return {
         f"{name}.{inner}": layer
@@ -182,7 +183,7 @@ def linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
     }
 
 
-def quantised(
+def quantise_blocks(
     model: nn.Module,
     blocks: Sequence[tuple[str, nn.Module]],
     index: Index,
@@ -212,8 +213,8 @@ def quantised(
             )
         own |= {key: Stored(path, key) for key in reader.header(path)}
         progress(n + 1, len(blocks))
-    for name, layer in linears(blocks).items():
-        model.set_submodule(name, Quantised(layer, precision))
+    for name, layer in block_linears(blocks).items():
+        model.set_submodule(name, QuantisedLinear(layer, precision))
     return own
 
 
@@ -226,7 +227,7 @@ def _block_parts(
     device: torch.device,
 ) -> dict[str, Tensor]:
     """Everything a block's file holds, read and quantised one tensor at a time."""
-    weights = {f"{inner}.weight" for inner in linears([(name, block)])}
+    weights = {f"{inner}.weight" for inner in block_linears([(name, block)])}
     made: dict[str, Tensor] = {}
     for key, parameter in block.named_parameters():
         full = f"{name}.{key}"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Open:
+class _OpenStage:
     """A stage that has not ended: the most seen so far, in GiB."""
 
     name: str
@@ -31,25 +31,25 @@ class Peaks:
     """The most memory of each stage in GiB. A stage inside another counts for itself alone.
 
     used_gib: tensors on the card, which is what is planned. held_gib: with the allocator's gaps,
-    which is what the budget limits. ram_gib: this process, as often as `look` was called. -1: not
+    which is what the budget limits. ram_gib: this process, as often as `sample` was called. -1: not
     known (no card).
     """
 
     used_gib: dict[str, float] = field(default_factory=dict)
     held_gib: dict[str, float] = field(default_factory=dict)
     ram_gib: dict[str, float] = field(default_factory=dict)
-    _open: list[_Open] = field(default_factory=list)
+    _open: list[_OpenStage] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """What is used inside counts for `name`."""
-        self.look()
-        self._open.append(_Open(name))
-        _restart()
+        self.sample()
+        self._open.append(_OpenStage(name))
+        _reset()
         try:
             yield
         finally:
-            self.look()
+            self.sample()
             stage = self._open.pop()
             for peaks, value in (
                 (self.used_gib, stage.used_gib),
@@ -57,9 +57,9 @@ class Peaks:
                 (self.ram_gib, stage.ram_gib),
             ):
                 peaks[name] = max(peaks.get(name, -1.0), value)
-            _restart()
+            _reset()
 
-    def look(self, ram_gib: float | None = None) -> None:
+    def sample(self, ram_gib: float | None = None) -> None:
         """Note what has been used since the last look, for the innermost stage."""
         if not self._open:
             return
@@ -71,12 +71,12 @@ class Peaks:
         stage.ram_gib = max(stage.ram_gib, ram)
 
 
-def _restart() -> None:
-    monitor.restart_card_peaks()
+def _reset() -> None:
+    monitor.reset_card_peaks()
 
 
 @dataclass
-class Spill:
+class SpillDetector:
     """Steps many times slower than the first ones while the card is full: the driver moves memory
     to RAM (Windows calls it shared memory) instead of failing.
 
@@ -91,12 +91,12 @@ class Spill:
 
     seconds: list[float] = field(default_factory=list)
     slow: int = 0
-    said: bool = False
+    warned: bool = False
 
-    def step(self, seconds: float) -> str:
+    def check(self, seconds: float) -> str:
         """A step took so long; gives a warning, once, when the driver seems to spill."""
         self.seconds.append(seconds)
-        if self.said or len(self.seconds) <= self.PROBE + 1:
+        if self.warned or len(self.seconds) <= self.PROBE + 1:
             return ""
         usual = statistics.median(self.seconds[1 : self.PROBE + 1])
         if seconds < self.SLOWER * usual or not self._full():
@@ -105,7 +105,7 @@ class Spill:
         self.slow += 1
         if self.slow < self.IN_A_ROW:
             return ""
-        self.said = True
+        self.warned = True
         return self._warning(seconds / usual)
 
     def _full(self) -> bool:
@@ -127,7 +127,7 @@ class Spill:
 
 
 @dataclass
-class Heat:
+class ThermalMonitor:
     """A card that stays close to the temperature at which it slows itself down.
 
     slowdown_celsius: that temperature, -1: not known, and then nothing is said.
@@ -139,7 +139,7 @@ class Heat:
     slowdown_celsius: float = -1.0
     since_s: float = math.inf  # when it became hot
 
-    def look(self, celsius: float, now_s: float) -> str:
+    def check(self, celsius: float, now_s: float) -> str:
         """The card's temperature at a time, in seconds since anything; gives a warning or ""."""
         if self.slowdown_celsius < 0 or celsius < self.slowdown_celsius - self.CLOSE:
             self.since_s = math.inf
@@ -155,7 +155,7 @@ class Heat:
 
 
 @dataclass
-class Disk:
+class DiskMonitor:
     """A drive with less room than a run still needs, and a little. needs_gib: what the run takes
     when it ends."""
 
@@ -163,7 +163,7 @@ class Disk:
 
     needs_gib: float = 0.0
 
-    def look(self, free_gib: float, run_gib: float) -> str:
+    def check(self, free_gib: float, run_gib: float) -> str:
         """Free on the drive and taken by the run, -1: not known; gives a warning or ""."""
         still = max(0.0, self.needs_gib - max(0.0, run_gib))
         if free_gib < 0 or free_gib >= still + self.SPARE_GIB:

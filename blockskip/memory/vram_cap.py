@@ -13,14 +13,14 @@ from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import reserve_table
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
-from blockskip.memory.placement import free as free_unused
+from blockskip.memory.placement import free_memory as free_unused
 from blockskip.memory.planning.search import desktop_gib
 
 log = logging.getLogger(__name__)
 CONTEXT_GIB = (0.15, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
 
 
-def cap(device: torch.device, budget_gib: float) -> float:
+def limit_vram(device: torch.device, budget_gib: float) -> float:
     """Limit this process to the budget, or to what is free less the desktop's reserve; gives the
     allocator's limit in GiB, inf where there is none to set (no CUDA).
 
@@ -29,7 +29,7 @@ def cap(device: torch.device, budget_gib: float) -> float:
     """
     if device.type != "cuda":
         return math.inf
-    as_planned()
+    set_torch_backends()
     index = device.index or 0  # torch's setter, unlike its getters, wants a number
     context = context_gib(index)
     free, total, held = _card_gib(index)
@@ -45,7 +45,7 @@ def cap(device: torch.device, budget_gib: float) -> float:
     return limit
 
 
-def as_planned() -> None:
+def set_torch_backends() -> None:
     """Let cards compute what was planned, and what the processor computes.
 
     Attention by the kernels that were counted: newer data-centre cards would take cuDNN's, whose backward
@@ -60,7 +60,7 @@ def context_gib(index: int = 0) -> float:
     """What CUDA and its libraries take of the card beside torch's own memory, measured as this process
     wakes it; assumed where the driver does not tell, or tells of another card."""
     before = monitor.usage().vram_free_gib  # from NVML, which does not wake the card
-    _wake(torch.device("cuda", index))
+    _warm_up(torch.device("cuda", index))
     free_unused()
     free, _, held = _card_gib(index)
     context = before - free - held
@@ -70,7 +70,7 @@ def context_gib(index: int = 0) -> float:
     return min(context, CONTEXT_GIB[1])
 
 
-def _wake(device: torch.device) -> None:
+def _warm_up(device: torch.device) -> None:
     """Load what training will load: kernels come to the card when they are first asked for, and the
     libraries take room for their work."""
     zeros = partial(torch.zeros, device=device, dtype=torch.bfloat16, requires_grad=True)
@@ -91,7 +91,7 @@ def _card_gib(index: int) -> tuple[float, float, float]:
     return free / GIB, total / GIB, torch.cuda.memory_reserved(index) / GIB
 
 
-def old_card(device: torch.device) -> str:
+def old_card_warning(device: torch.device) -> str:
     """A warning for cards on which torch has no attention that is as small as planned, else ""."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0):
         return ""

@@ -1,6 +1,6 @@
 """The process that makes the pictures people ask of a run (runs/image_requests.py), and ends when none waits.
 
-Started as `python -m blockskip.runs.image_process RUNFOLDER`. The model is opened once; up to TOGETHER requests
+Started as `python -m blockskip.runs.image_process RUNFOLDER`. The model is opened once; up to SAMPLE_BATCH requests
 are sampled at the same time.
 """
 
@@ -17,7 +17,7 @@ from blockskip.core.errors import Unexpected, UserError
 from blockskip.runs import image_requests
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, list_runs
-from blockskip.sampling.sample import TOGETHER
+from blockskip.sampling.sample import SAMPLE_BATCH
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def work(run: Run) -> None:
     """Everything that waits, unless a run trains: then it goes on waiting."""
     session = None
-    while requests := image_requests.waiting(run)[:TOGETHER]:
+    while requests := image_requests.waiting(run)[:SAMPLE_BATCH]:
         if any(other.worker() is not None for other in [run, *list_runs()]):
             return
         try:

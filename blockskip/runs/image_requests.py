@@ -140,7 +140,7 @@ def waiting(run: Run) -> Sequence[Picture]:
 
 def cancel(run: Run) -> int:
     """Make no more pictures: what waits is forgotten, what is done stays. Gives how many."""
-    processes.end(run.painter())
+    processes.kill(run.painter())
     found = waiting(run)
     for picture in found:
         shutil.rmtree(picture.folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, OutOfMemory
-from blockskip.memory.planning.oom_fallback import ran_out
+from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.runs import checkpoints
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
@@ -34,7 +34,7 @@ def _room() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             "The graphics card has too little free memory for a picture.",

@@ -52,7 +52,7 @@ def start(run: Run) -> subprocess.Popen:
 
 def working(run: Run) -> bool:
     """Whether that process still looks."""
-    return processes.living(_mark(run)) is not None
+    return processes.find_running(_mark(run)) is not None
 
 
 def path(run: Run) -> Path:

@@ -17,8 +17,8 @@ from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
 from blockskip.core.flow_matching import generator
 from blockskip.core.settings import Settings
-from blockskip.memory.placement import free
-from blockskip.memory.planning.oom_fallback import eased, ran_out
+from blockskip.memory.placement import free_memory
+from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.runs import image_requests
 from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
@@ -84,11 +84,11 @@ class Previewer:
             work()
         except Exception as error:
             log.exception("preview at step %d", step)
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 self._say(step, type(error).__name__)
-            elif (smaller := eased(self.model.settings, stages.PREVIEW)) is None:
+            elif (smaller := next_fallback(self.model.settings, stages.PREVIEW)) is None:
                 self._say(step, "the card has too little memory")
-        free()
+        free_memory()
         self.report.broken_in = ""  # it is said or mended, and over
         if smaller is not None:  # out here, where what failed is let go
             self.model.settings, words = smaller

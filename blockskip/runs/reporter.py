@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from blockskip.core.events import Event, Note, Peak, Progress
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
-from blockskip.memory.planning.requirements import Need
-from blockskip.memory.usage_peaks import Disk, Heat, Peaks
+from blockskip.memory.planning.requirements import StageMemory
+from blockskip.memory.usage_peaks import DiskMonitor, Peaks, ThermalMonitor
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ class Reporter:
     seconds: dict[str, float] = field(default_factory=dict)
     peaks: Peaks = field(default_factory=Peaks)
     broken_in: str = ""
-    heat: Heat = field(default_factory=lambda: Heat(monitor.slowdown_celsius()))
-    disk: Disk = field(default_factory=Disk)
+    heat: ThermalMonitor = field(default_factory=lambda: ThermalMonitor(monitor.slowdown_celsius()))
+    disk: DiskMonitor = field(default_factory=DiskMonitor)
     _last: float = -math.inf
     _memory: float = -math.inf
     _folder: float = -math.inf
@@ -50,10 +50,10 @@ class Reporter:
         if time.monotonic() - self._folder > FOLDER_S:
             self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / GIB
         now = monitor.memory_event(self.run.folder, self._run_gib)
-        self.peaks.look(now.rss_gib)
+        self.peaks.sample(now.rss_gib)
         self.run.append(now)
-        self.warn(self.heat.look(now.card_celsius, time.monotonic()))
-        self.warn(self.disk.look(now.disk_free_gib, now.disk_run_gib))
+        self.warn(self.heat.check(now.card_celsius, time.monotonic()))
+        self.warn(self.disk.check(now.disk_free_gib, now.disk_run_gib))
 
     def warn(self, text: str) -> None:
         """Say a warning, once a run, whoever worked on it before; "" is none."""
@@ -86,7 +86,7 @@ class Reporter:
             spent = time.perf_counter() - started - inner
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
-    def compare(self, planned: Mapping[str, Need]) -> None:
+    def compare(self, planned: Mapping[str, StageMemory]) -> None:
         """Say how much each planned stage took, beside the plan."""
         for name, need in planned.items():
             if name not in self.peaks.used_gib:

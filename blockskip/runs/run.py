@@ -151,11 +151,11 @@ class Run:
 
     def worker(self) -> psutil.Process | None:
         """The run's living process, or None."""
-        return processes.living(self.folder / "worker.json")
+        return processes.find_running(self.folder / "worker.json")
 
     def painter(self) -> psutil.Process | None:
         """The living process that makes pictures of this run (runs/image_process.py), or None."""
-        return processes.living(self.folder / "painter.json")
+        return processes.find_running(self.folder / "painter.json")
 
     def step(self) -> int:
         """The step of the newest checkpoint: where the work goes on; 0 without one."""
@@ -176,7 +176,7 @@ class Run:
                 f"Give it more steps: {command('resume')} {self.name} --steps N",
             )
         for run in [self, *list_runs()]:
-            processes.end(run.painter())
+            processes.kill(run.painter())
         self.control_path.unlink(missing_ok=True)
         mark = self.folder / "worker.json"
         return processes.start(

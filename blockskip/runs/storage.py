@@ -41,7 +41,7 @@ class Usage:
 
 def usage() -> Usage:
     """Counted anew each time, file by file. Raises UserError when the drive is not there."""
-    there = files.nearest(data_dir())
+    there = files.existing_parent(data_dir())
     drive = next((p for p in (there, *there.parents) if os.path.ismount(p)), Path(there.anchor))
     disk, found = shutil.disk_usage(there), list_runs()
     idle = [run for run in found if run.worker() is None]
@@ -87,7 +87,7 @@ def rename(name: str, new_name: str) -> Run:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
     if target.exists():
         raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
-    processes.end(run.painter())
+    processes.kill(run.painter())
     files.replace(run.folder, target)
     return Run(target)
 
@@ -98,7 +98,7 @@ def delete(name: str) -> int:
     run = find_run(name)
     if run.worker() is not None:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
-    processes.end(run.painter())
+    processes.kill(run.painter())
     freed = run.size_bytes()
     try:
         shutil.rmtree(run.folder)

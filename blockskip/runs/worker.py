@@ -22,10 +22,10 @@ from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo, find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.memory import monitor
-from blockskip.memory.placement import free, pick_device
-from blockskip.memory.planning.planner import planned
-from blockskip.memory.usage_peaks import Disk, Spill
-from blockskip.memory.vram_cap import cap, old_card
+from blockskip.memory.placement import free_memory, pick_device
+from blockskip.memory.planning.planner import planned_memory
+from blockskip.memory.usage_peaks import DiskMonitor, SpillDetector
+from blockskip.memory.vram_cap import limit_vram, old_card_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, run: Run) -> None:
         self.run, self.info = run, run.info()
         self.settings: Settings = run.settings()
-        self.report = Reporter(run, disk=Disk(_disk_gib(self.settings)))
+        self.report = Reporter(run, disk=DiskMonitor(_disk_gib(self.settings)))
         self.row = presets.model_row(self.settings.model)
         self.device = pick_device(self.settings.device)
         self.started = time.perf_counter()
@@ -74,8 +74,8 @@ class Worker:
                 resumed_from=step_of(newest[0]) if newest else 0,
             )
         )
-        cap(self.device, self.settings.budget_gib)
-        self.report.warn(old_card(self.device))
+        limit_vram(self.device, self.settings.budget_gib)
+        self.report.warn(old_card_warning(self.device))
         try:
             self._stages(newest)
         except BaseException:
@@ -116,7 +116,7 @@ class Worker:
         self._finish(trainer)
 
     def _compare(self) -> None:
-        self.report.compare(planned(self.run.settings()))
+        self.report.compare(planned_memory(self.run.settings()))
 
     def _progress(self, stage: str, n: int, total: int) -> None:
         """Say how far a stage is; raises StopRequested when the user wants to stop."""
@@ -167,7 +167,7 @@ class Worker:
         with self.report.stage(stages.TEXT):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts]))
             text = model.encode(wanted)
-            model.remember(prompts, text.rows([wanted.index(p) for p in prompts]))
+            model.cache_text(prompts, text.rows([wanted.index(p) for p in prompts]))
             self.report.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
@@ -182,7 +182,7 @@ class Worker:
                     photos, draws, lambda n, total: self._progress(stages.LATENTS, n, total)
                 )
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
-        free()
+        free_memory()
         rows = [wanted.index(photo.caption) for photo in photos]
         return TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption))
 
@@ -199,12 +199,12 @@ class Worker:
 
         if trainer.step == 0:
             preview()
-        first, began, spill = trainer.step, time.perf_counter(), Spill()
+        first, began, spill = trainer.step, time.perf_counter(), SpillDetector()
         with self.report.stage(stages.TRAIN):
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
                 self.report.say(loss)
-                self.report.warn(spill.step(loss.seconds))
+                self.report.warn(spill.check(loss.seconds))
                 done = (loss.step, settings.steps, loss.loss, loss.seconds)
                 log.info("step %d/%d loss %.4f %.2f s", *done)
                 final = loss.step == settings.steps
@@ -282,5 +282,5 @@ def _identity(photo: Photo) -> dict:
 
 def _disk_gib(settings: Settings) -> float:
     """What the run's folder will take; quantised weights are elsewhere, and there before training."""
-    needs = planned(settings.changed(precision="full"))
+    needs = planned_memory(settings.changed(precision="full"))
     return sum(need.disk_gib for need in needs.values())

@@ -13,8 +13,8 @@ from blockskip.core import events, stages
 from blockskip.core.errors import OutOfMemory, Unexpected, UserError
 from blockskip.core.events import Failed, Note
 from blockskip.core.power import keep_awake
-from blockskip.memory.placement import free
-from blockskip.memory.planning.oom_fallback import eased, ran_out
+from blockskip.memory.placement import free_memory
+from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.runs import checkpoints
 from blockskip.runs.run import Run, step_of
 from blockskip.runs.worker import StopRequested, Worker
@@ -34,7 +34,7 @@ def work(run: Run) -> None:
     Raises UserError when no smaller way is left, and what Worker.work raises.
     """
     while stage := _ran_out(run):
-        free()
+        free_memory()
         _give_way(run, stage)
 
 
@@ -45,7 +45,7 @@ def _ran_out(run: Run) -> str:
     try:
         worker.work()
     except RuntimeError as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         log.exception("out of graphics memory")
         return worker.report.broken_in or stages.TRAIN
@@ -54,7 +54,7 @@ def _ran_out(run: Run) -> str:
 
 def _give_way(run: Run, stage: str) -> None:
     doing = _DOING.get(stage, "loading the model")
-    smaller = eased(run.settings(), stage)
+    smaller = next_fallback(run.settings(), stage)
     if smaller is None:
         raise OutOfMemory(
             f"The graphics card has too little free memory for {doing}.",

@@ -20,10 +20,15 @@ from blockskip.core import safetensors_files
 from blockskip.core.paths import adapter_file
 from blockskip.models.families.base import Family
 from blockskip.models.families.patches import cells
-from blockskip.sampling.patch_adapters import Coarse, attached, feed_forward, velocity
+from blockskip.sampling.patch_adapters import (
+    PatchAdapter,
+    adapter_installed,
+    feed_forward,
+    velocity,
+)
 
 if TYPE_CHECKING:
-    from blockskip.sampling.step_cache import Cache
+    from blockskip.sampling.step_cache import StepCache
 
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
 STEPS = 50  # uniform ones, for which the paper says τ
@@ -52,7 +57,7 @@ def deviations(change: Tensor, side: int) -> Tensor:
     return patches.var((3, 5), unbiased=False).mean(1).sqrt().flatten(1)
 
 
-def choose(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = RHO) -> int:
+def choose_factor(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = RHO) -> int:
     """The largest factor whose patches hardly vary: 4, 2, or 1 where not even 2 will do.
 
     patch: cells to a side of the model's own patch. taus: τ by factor (the paper has one for all:
@@ -72,8 +77,8 @@ def choose(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = R
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """When patches are larger. taus, rho: see `choose`; of some factors or all. hold: coarse steps, at
+class PatchSchedule:
+    """When patches are larger. taus, rho: see `choose_factor`; of some factors or all. hold: coarse steps, at
     most, between two fine ones."""
 
     taus: Mapping[int, float]
@@ -82,19 +87,19 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """A forward of the last step: its arguments, t, factor and velocity. missed: what is added to
+class _ForwardRecord:
+    """A forward of the last step: its arguments, t, factor and velocity. correction: what is added to
     coarse velocities; beside a fine one: what was added before it. Tensors of the picture's size wait
     in RAM."""
 
-    given: dict
+    arguments: dict
     time: float
     factor: int
     velocity: Tensor
-    missed: Tensor | None
+    correction: Tensor | None
 
 
-class Dynamic:
+class PatchScheduler:
     """A model that chooses the size of its patches in every step of sampling.
 
     What larger patches miss is carried on (ours): the first coarse step also asks for the coarse
@@ -109,26 +114,26 @@ class Dynamic:
         self,
         model: nn.Module,
         family: Family,
-        adapters: dict[int, Coarse],
-        schedule: Schedule,
+        adapters: dict[int, PatchAdapter],
+        schedule: PatchSchedule,
     ) -> None:
         self.model, self.family, self.adapters = model, family, adapters
         self.schedule = schedule
-        self.cache: Cache | None = None
+        self.cache: StepCache | None = None
         self.linears = dict(feed_forward(model, family))
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Another sampling begins."""
-        self.first, self.call, self.resume = 1.0, 0, 0
-        self.now: float | None = None
+        self.first, self.call, self.resume_factor = 1.0, 0, 0
+        self.last_time: float | None = None
         self.times: list[float] = []
         self.velocities: list[Tensor] = []
         self.factors: list[int] = []
-        self.before: dict[int, _Pass] = {}  # by call: guidance may need two a step
+        self.last_forwards: dict[int, _ForwardRecord] = {}  # by call: guidance may need two a step
 
     @contextmanager
-    def working(self, cache: Cache | None = None) -> Iterator[None]:
+    def installed(self, cache: StepCache | None = None) -> Iterator[None]:
         """Inside, the model works so."""
         self.cache = cache
         own, plain = vars(self.model).get("forward"), self.model.forward
@@ -137,12 +142,12 @@ class Dynamic:
         def forward(*given: Any, **named: Any) -> Any:
             return self.forward(plain, dict(zip(names, given, strict=False)) | named)
 
-        self.forget()
+        self.reset()
         self.model.forward = forward
         try:
             yield
         finally:
-            self.before, self.velocities = {}, []  # `factors` is looked at
+            self.last_forwards, self.velocities = {}, []  # `factors` is looked at
             del self.model.forward
             if own is not None:
                 self.model.forward = own
@@ -151,74 +156,78 @@ class Dynamic:
         """A forward of the library's, with patches of the size that the step needs. given: its
         arguments."""
         time = float(given["timestep"].flatten()[0])
-        if self.now is None or time > self.now:
-            self.forget()
+        if self.last_time is None or time > self.last_time:
+            self.reset()
             self.first = time
-        anew, self.now = time != self.now, time
+        anew, self.last_time = time != self.last_time, time
         time /= self.first
         if anew:
-            self._step()
+            self._begin_step()
         self.call = 0 if anew else self.call + 1
-        factor, missed = self.factors[-1], None
+        factor, correction = self.factors[-1], None
         if factor == 1:
             output = plain(**given)
             found = self.family.velocity(output).float().cpu()
-            if self.resume:
-                missed = self.before[self.call].missed
+            if self.resume_factor:
+                correction = self.last_forwards[self.call].correction
         else:
-            missed = self._missed(plain, given, factor)
-            seen = self.coarse(plain, given, time, factor)
-            found = seen.float().cpu() + missed
+            correction = self._correction(plain, given, factor)
+            seen = self.coarse_velocity(plain, given, time, factor)
+            found = seen.float().cpu() + correction
             output = (found.to(seen),)
         waiting = given | {self.family.latents: given[self.family.latents].cpu()}
-        self.before[self.call] = _Pass(waiting, time, factor, found, missed)
+        self.last_forwards[self.call] = _ForwardRecord(waiting, time, factor, found, correction)
         if anew:
             self.times = [*self.times[-2:], time]
             self.velocities = [*self.velocities[-2:], found]
         return output
 
-    def _step(self) -> None:
+    def _begin_step(self) -> None:
         """The size of a step that begins; the first three are fine."""
         last = self.factors[-1] if self.factors else 1
-        if self.resume:
-            factor, self.resume = self.resume, 0
+        if self.resume_factor:
+            factor, self.resume_factor = self.resume_factor, 0
         elif len(self.velocities) < 3:
             factor = 1
         else:
             change, patch = third_difference(self.times, self.velocities), self.family.patch
             wanted = self.schedule
-            factor = choose(cells(change, patch), patch, wanted.taus, wanted.rho)
+            factor = choose_factor(cells(change, patch), patch, wanted.taus, wanted.rho)
             if factor > 1 and min(self.factors[-wanted.hold :]) > 1:
-                factor, self.resume = 1, factor
+                factor, self.resume_factor = 1, factor
         if self.cache and factor != last:
             self.cache.reset()
         self.factors.append(factor)
 
-    def _missed(self, plain: Callable[..., tuple], given: dict, factor: int) -> Tensor:
+    def _correction(self, plain: Callable[..., tuple], given: dict, factor: int) -> Tensor:
         """What coarse velocities of this size miss, as it was in the step before."""
-        before = self.before[self.call]
-        if before.factor == factor and before.missed is not None:
-            return before.missed
+        before = self.last_forwards[self.call]
+        if before.factor == factor and before.correction is not None:
+            return before.correction
         name = self.family.latents
-        was = before.given | {name: before.given[name].to(given[name].device)}
-        found = before.velocity - self.coarse(plain, was, before.time, factor).float().cpu()
+        was = before.arguments | {name: before.arguments[name].to(given[name].device)}
+        found = (
+            before.velocity - self.coarse_velocity(plain, was, before.time, factor).float().cpu()
+        )
         if self.cache:
-            self.cache.again()
-        if before.missed is not None and before.factor == 1 and self.call == 0:
+            self.cache.repeat_call()
+        if before.correction is not None and before.factor == 1 and self.call == 0:
             # so that the velocities before the fine one go on without a jump
-            moved = [one + found - before.missed for one in self.velocities[:-1]]
+            moved = [one + found - before.correction for one in self.velocities[:-1]]
             self.velocities = [*moved, self.velocities[-1]]
         return found
 
-    def coarse(self, plain: Callable[..., tuple], given: dict, time: float, factor: int) -> Tensor:
+    def coarse_velocity(
+        self, plain: Callable[..., tuple], given: dict, time: float, factor: int
+    ) -> Tensor:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
         adapter = self.adapters[factor]
-        with attached(self.model, self.family, adapter, self.linears):
+        with adapter_installed(self.model, self.family, adapter, self.linears):
             times = torch.full((len(given[self.family.latents]),), time)
             return velocity(self.family, adapter, plain, given, times)
 
 
-def calibrated(model: str, steps: int) -> tuple[Schedule, float] | None:
+def calibrated_schedule(model: str, steps: int) -> tuple[PatchSchedule, float] | None:
     """The schedule that `lab calibrate` found to earn its place in previews of so many steps, and the
     step cache's threshold beside it; None: there is none. Raises UserError for a broken file."""
     path = adapter_file(model)
@@ -229,4 +238,4 @@ def calibrated(model: str, steps: int) -> tuple[Schedule, float] | None:
     if not found or found["steps"] != steps:
         return None
     taus = {int(factor): tau for factor, tau in found["taus"].items()}
-    return Schedule(taus, found["rho"], found["hold"]), found["cache"]
+    return PatchSchedule(taus, found["rho"], found["hold"]), found["cache"]

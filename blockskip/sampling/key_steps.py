@@ -15,39 +15,39 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-TOLD = 64  # tokens of a picture on which losses are measured
+MEASURED_TOKENS = 64  # tokens of a picture on which losses are measured
 EARLY = 0.2  # the higher, the less early steps count for more than late ones
 
 
 @dataclass(frozen=True)
 class KeySteps:
-    """What cache.cached samples with. steps: those that are computed, the first among them; None: all,
-    and `told` hears what the blocks added in each call, (B, at most TOLD, D) in float32 in RAM."""
+    """What step_cache_installed samples with. steps: those that are computed, the first among them; None: all,
+    and `deltas` records what the blocks added in each call, (B, at most MEASURED_TOKENS, D) in float32 in RAM."""
 
     steps: frozenset[int] | None
-    told: list[Tensor] = field(default_factory=list)
+    deltas: list[Tensor] = field(default_factory=list)
 
-    def rests(self, step: int) -> bool:
+    def is_cached_step(self, step: int) -> bool:
         """Whether the blocks rest in that step, counted from 0."""
         return self.steps is not None and step not in self.steps
 
-    def hear(self, added: Tensor) -> None:
+    def record(self, added: Tensor) -> None:
         """What all blocks together added to the image in a call, (B, T, D)."""
         if self.steps is None:
-            stride = max(1, added.shape[1] // TOLD)
-            self.told.append(added[:, ::stride][:, :TOLD].float().cpu())
+            stride = max(1, added.shape[1] // MEASURED_TOKENS)
+            self.deltas.append(added[:, ::stride][:, :MEASURED_TOKENS].float().cpu())
 
 
-def losses(told: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
+def skip_losses(deltas: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
     """What is lost where steps rest, (N, N + 1): at i, j by all steps after i and before j, which do again
-    what step i did. told: of N sampled steps, call after call; sigmas: the N + 1 noise levels.
+    what step i did. deltas: of N sampled steps, call after call; sigmas: the N + 1 noise levels.
 
     A step's loss is the relative error of what is added, times the way that the step goes, times what an
     error counts that later steps are built on: the more noise there was, the more.
     """
     num = len(sigmas) - 1
-    calls = len(told) // num
-    steps = [torch.cat([*told[k * calls : (k + 1) * calls]]) for k in range(num)]
+    calls = len(deltas) // num
+    steps = [torch.cat([*deltas[k * calls : (k + 1) * calls]]) for k in range(num)]
     lost = torch.zeros(num, num + 1, dtype=torch.float64)
     for i in range(num):
         for k in range(i + 1, num):
@@ -57,8 +57,8 @@ def losses(told: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
     return lost
 
 
-def choose(lost: Tensor, num: int) -> tuple[int, ...]:
-    """The `num` key steps, the first step among them, by which least is lost in all; of `losses`.
+def choose_key_steps(lost: Tensor, num: int) -> tuple[int, ...]:
+    """The `num` key steps, the first step among them, by which least is lost in all; of `skip_losses`.
     Dynamic programming over the last key step; O(num · N²). Raises ValueError for more than N."""
     steps = len(lost)
     if not 1 <= num <= steps:

@@ -13,13 +13,13 @@ from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import pick_device, resident, settle
-from blockskip.memory.vram_cap import cap
+from blockskip.memory.placement import move_trainable, on_device, pick_device
+from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.models.sources import Source
-from blockskip.sampling.dynamic_patches import Dynamic
-from blockskip.sampling.sample import quickened, sample
+from blockskip.sampling.dynamic_patches import PatchScheduler
+from blockskip.sampling.sample import preview_acceleration, sample
 from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
 from blockskip.training.lora import add_lora
@@ -43,7 +43,7 @@ class LoadedModel:
         self.settings, self.row = settings, presets.model_row(settings.model)
         self.family, self.device = family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
-        cap(self.device, settings.budget_gib)
+        limit_vram(self.device, settings.budget_gib)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
 
@@ -59,7 +59,7 @@ class LoadedModel:
         lora = add_lora(
             self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
         )
-        settle(self.device, lora.values())
+        move_trainable(self.device, lora.values())
         return lora
 
     def encode(self, captions: Sequence[str]) -> Text:
@@ -70,10 +70,10 @@ class LoadedModel:
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
         """As `encode`, but encode each prompt only once: the text encoder may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
-            self.remember(new, self.encode(new))
+            self.cache_text(new, self.encode(new))
         return Text.cat([self._texts[prompt] for prompt in prompts])
 
-    def remember(self, prompts: Sequence[str], text: Text) -> None:
+    def cache_text(self, prompts: Sequence[str], text: Text) -> None:
         """Let `encode_prompts` take row i of `text` for prompt i."""
         self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
 
@@ -84,7 +84,7 @@ class LoadedModel:
         progress: Callable[[int, int], None] = lambda n, total: None,
     ) -> Tensor:
         """Encode draws as latents x_0, one row each, on the CPU."""
-        with resident(self.device, self.pipe.vae):
+        with on_device(self.device, self.pipe.vae):
             return encode.encode_draws(
                 self.family, self.pipe, photos, draws, self.settings, self.device, progress
             )
@@ -96,7 +96,7 @@ class LoadedModel:
         seeds: Sequence[int],
         steps: int = 0,
         cache: CacheConfig | None = None,
-        dynamic: Dynamic | None = None,
+        dynamic: PatchScheduler | None = None,
     ) -> list[Image.Image]:
         """Sample one picture per row of `text`, at the size and guidance of previews.
 
@@ -123,5 +123,5 @@ class LoadedModel:
         """Sample one picture per prompt, at the preview speed of the settings. steps: see `sample`."""
         text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
         num_steps = steps or self.settings.preview_steps
-        acceleration = quickened(self.settings, num_steps, self.family, self.transformer)
+        acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)
         return self.sample(text, negative, seeds, steps, **acceleration)

@@ -20,15 +20,15 @@ from torch.nn.functional import gelu, interpolate, linear
 
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, command
-from blockskip.memory.block_wrappers import Apart
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import RowChunked
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
 from blockskip.models.families.patches import split
 
 FACTORS = (4, 2)  # sides of a coarse patch in patches of the model, the coarsest first
 RANK = 32  # of the adapter's LoRA [paper]; less in models under 512 wide, where it would cost most
 WAVES = 8  # of t, for the way past the blocks
-TOLD = 512  # numbers of a token, at most, that the blocks tell it
+HIDDEN = 512  # numbers of a token, at most, that the blocks tell it
 DETAIL = 0.25  # of a latent's variance is finer than a larger patch shows: a beginning
 
 
@@ -62,7 +62,7 @@ def waves(t: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-class Patches(nn.Linear):
+class PatchLinear(nn.Linear):
     """A linear on channels, whether they come last (B, T, C) or second (B, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class LowRank(nn.Module):
         return linear(linear(x, self.down.to(x)), self.up.to(x))
 
 
-class Coarse(nn.Module):
+class PatchAdapter(nn.Module):
     """What a model needs to work on patches `factor` times as large: layers that embed them and take
     them apart, a way past the blocks, and a LoRA on every block's feed-forward [paper].
 
@@ -103,8 +103,8 @@ class Coarse(nn.Module):
         self.factor, self.rank = factor, rank
         embed, head = _patch_layers(model, family)
         width, num = len(embed.weight), len(head.weight) * factor**2  # numbers a token
-        told = min(width, TOLD)
-        self.embed, self.head = Patches(num, width), Patches(width, num + told)
+        told = min(width, HIDDEN)
+        self.embed, self.head = PatchLinear(num, width), PatchLinear(width, num + told)
         self.straight, inside = nn.Linear(2 * WAVES, num), num + told + 2 * WAVES
         first, second = nn.Linear(inside, 2 * told), nn.Linear(2 * told, num)
         self.past = nn.ModuleList([first, second])
@@ -116,7 +116,7 @@ class Coarse(nn.Module):
         )
         if not embed.weight.is_meta:
             self._resize(embed, head, family.patch)
-            self._let_on()
+            self._init_bypass()
 
     @torch.no_grad()
     def _resize(self, embed: nn.Linear | nn.Conv2d, head: nn.Linear, patch: int) -> None:
@@ -140,7 +140,7 @@ class Coarse(nn.Module):
             self.head.bias[:num] = (bias @ larger.mT)[:, order].flatten()
 
     @torch.no_grad()
-    def _let_on(self) -> None:
+    def _init_bypass(self) -> None:
         """Begin as the best guess of a velocity whose picture's fine part is white and of variance
         s²: E[ε - x₀ | z_t] = z_t (t - (1 - t) s²) / ((1 - t)² s² + t²)."""
         t = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -192,30 +192,32 @@ def feed_forward(model: nn.Module, family: Family) -> list[tuple[str, nn.Linear]
     return found
 
 
-def _within_apart(model: nn.Module, name: str) -> str:
+def _layer_path(model: nn.Module, name: str) -> str:
     """Where a layer is to be found whose embedder works some rows at a time."""
     parent, _, leaf = name.rpartition(".")
-    if isinstance(model.get_submodule(parent), Apart):
+    if isinstance(model.get_submodule(parent), RowChunked):
         return f"{parent}.module.{leaf}"
     return name
 
 
 @contextmanager
-def attached(
-    model: nn.Module, family: Family, adapter: Coarse, linears: dict[str, nn.Linear]
+def adapter_installed(
+    model: nn.Module, family: Family, adapter: PatchAdapter, linears: dict[str, nn.Linear]
 ) -> Iterator[None]:
     """Inside, the model works on larger patches: an adapter's layers stand in their places, its LoRA
     beside the linears (`feed_forward`), whatever stands in the places of their blocks."""
     with ExitStack() as stack:
         new: dict[str, nn.Module] = {}
         for name, layer in zip(_patch_names(family), (adapter.embed, adapter.head), strict=True):
-            name = _within_apart(model, name)
+            name = _layer_path(model, name)
             old = model.get_submodule(name)
             # where the one works whose place it takes
             new[name] = (
-                Apart(layer, old.micro_batch, old.device) if isinstance(old, Apart) else layer
+                RowChunked(layer, old.micro_batch, old.device)
+                if isinstance(old, RowChunked)
+                else layer
             )
-        stack.enter_context(replaced(model, new))
+        stack.enter_context(replace_modules(model, new))
         for name, lora in adapter.lora.items():
             hook = linears[name.replace("/", ".")].register_forward_hook(
                 lambda _, inputs, output, lora=lora: output + lora(inputs[0])
@@ -225,9 +227,9 @@ def attached(
 
 
 def velocity(
-    family: Family, adapter: Coarse, plain: Callable[..., tuple], given: dict, times: Tensor
+    family: Family, adapter: PatchAdapter, plain: Callable[..., tuple], given: dict, times: Tensor
 ) -> Tensor:
-    """Velocity, shaped as the latents in `given`, of a model that an adapter is `attached` to. plain:
+    """Velocity, shaped as the latents in `given`, of a model that an adapter is installed on (`adapter_installed`). plain:
     its forward. times: (B,) in [0, 1]."""
     merged = family.merged(given, adapter.factor)
     latents, output = merged[family.latents], family.velocity(plain(**merged))
@@ -239,7 +241,7 @@ def rank_for(model: nn.Module, family: Family) -> int:
     return min(RANK, max(4, len(_patch_layers(model, family)[0].weight) // 16))
 
 
-def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
+def save(path: Path, adapters: dict[int, PatchAdapter], facts: dict) -> None:
     """Adapters in a file of their own, in half precision; facts: JSON-ready, beside them."""
     tensors = {
         f"{factor}.{name}": tensor.detach().half().contiguous()
@@ -250,7 +252,7 @@ def save(path: Path, adapters: dict[int, Coarse], facts: dict) -> None:
     safetensors_files.save_tensors(path, tensors, {"ddit": json.dumps(facts | {"rank": rank})})
 
 
-def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse], dict]:
+def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, PatchAdapter], dict]:
     """Adapters by factor, and the facts beside them. Raises UserError when the file is another
     model's, or none of ours."""
     wrong = BadFile(
@@ -262,7 +264,7 @@ def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, Coarse
         raise wrong
     tensors, adapters = load_file(path), {}
     for factor in sorted({int(name.split(".")[0]) for name in tensors}, reverse=True):
-        adapters[factor] = Coarse(model, family, factor, facts["rank"])
+        adapters[factor] = PatchAdapter(model, family, factor, facts["rank"])
         own = {
             name.removeprefix(f"{factor}."): tensor
             for name, tensor in tensors.items()

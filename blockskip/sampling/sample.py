@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from blockskip.core.errors import UserError
 from blockskip.core.paths import adapter_file
 from blockskip.core.settings import Settings
-from blockskip.memory.layerwise import beside, layerwise
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.layerwise import layerwise, offload_side_modules
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.sampling import dynamic_patches, patch_adapters
-from blockskip.sampling.step_cache import CacheConfig, cached, step_cache
+from blockskip.sampling.step_cache import CacheConfig, cache_config, step_cache_installed
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
-TOGETHER = 8  # pictures that are sampled at the same time
+SAMPLE_BATCH = 8  # pictures that are sampled at the same time
 TILE_PX = 512
 
 
@@ -36,26 +36,26 @@ def sample(
     sampling: Sampling,
     seeds: Sequence[int],
     device: torch.device,
-    rows: int = TOGETHER,
+    rows: int = SAMPLE_BATCH,
     tiled: bool = False,
     cache: CacheConfig | None = None,
-    dynamic: dynamic_patches.Dynamic | None = None,
+    dynamic: dynamic_patches.PatchScheduler | None = None,
 ) -> list[Image.Image]:
     """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
 
     Several pictures are made together; each sampling step brings every block that is not there
     once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
-    them in tiles. cache: see cache.cached; dynamic: chooses the size of patches in every step. Both
+    them in tiles. cache: see step_cache.step_cache_installed; dynamic: chooses the size of patches in every step. Both
     are made of the model as it is.
     """
     images: list[Image.Image] = []
-    waits = device if rows >= TOGETHER else CPU
+    waits = device if rows >= SAMPLE_BATCH else CPU
     with _layer_by_layer(pipe, family, device, rows), decoding(pipe.vae, device, rows, tiled):
-        for start in range(0, len(seeds), TOGETHER):
-            some = range(start, min(start + TOGETHER, len(seeds)))
+        for start in range(0, len(seeds), SAMPLE_BATCH):
+            some = range(start, min(start + SAMPLE_BATCH, len(seeds)))
             with (
-                cached(pipe, family, cache) as resting,
-                dynamic.working(resting) if dynamic else nullcontext(),
+                step_cache_installed(pipe, family, cache) as resting,
+                dynamic.installed(resting) if dynamic else nullcontext(),
             ):
                 images += family.sample(
                     pipe,
@@ -75,18 +75,20 @@ def _layer_by_layer(
     time."""
     model = pipe.transformer
     with ExitStack() as stack:
-        stack.enter_context(replaced(model, layerwise(model, family, rows, device)))
-        stack.enter_context(resident(device, model))
-        if rows < TOGETHER:
-            stack.enter_context(beside(model, rows, device))
+        stack.enter_context(replace_modules(model, layerwise(model, family, rows, device)))
+        stack.enter_context(on_device(device, model))
+        if rows < SAMPLE_BATCH:
+            stack.enter_context(offload_side_modules(model, rows, device))
         yield
 
 
-def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, Any]:
+def preview_acceleration(
+    settings: Settings, steps: int, kind: Family, model: nn.Module
+) -> dict[str, Any]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
-    cached = {"cache": step_cache(settings.model, settings.plan.preview_speed, steps)}
+    cached = {"cache": cache_config(settings.model, settings.plan.preview_speed, steps)}
     try:
-        found = settings.plan.preview_speed == "fastest" and dynamic_patches.calibrated(
+        found = settings.plan.preview_speed == "fastest" and dynamic_patches.calibrated_schedule(
             settings.model, steps
         )
         if not found:
@@ -96,24 +98,24 @@ def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) ->
     except UserError:
         log.exception("pictures are sampled without larger patches")
         return cached
-    dynamic = dynamic_patches.Dynamic(model, kind, adapters, schedule)
+    dynamic = dynamic_patches.PatchScheduler(model, kind, adapters, schedule)
     return {"cache": FirstBlockCacheConfig(threshold), "dynamic": dynamic}
 
 
 @contextmanager
 def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
-    """Inside, the VAE decodes on `device`: there all the time where there is room for TOGETHER
+    """Inside, the VAE decodes on `device`: there all the time where there is room for SAMPLE_BATCH
     pictures, else only while it decodes, one picture after the other."""
     before = tile(vae) if tiled else {}
     try:
-        if rows >= TOGETHER:
-            with resident(device, vae):
+        if rows >= SAMPLE_BATCH:
+            with on_device(device, vae):
                 yield
             return
         whole = vae.decode
 
         def decode(latents: Tensor, **how: bool) -> tuple[Tensor]:
-            with resident(device, vae):
+            with on_device(device, vae):
                 parts = [
                     whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)
                 ]

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from blockskip.core.presets import key_steps, preview_threshold
 from blockskip.core.settings import PreviewSpeed
-from blockskip.memory.block_wrappers import Layerwise, Named
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import Layerwise, NamedArgsBlock
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
 from blockskip.models.families.streams import Outputs, flat
 from blockskip.sampling.key_steps import KeySteps
@@ -34,7 +34,7 @@ from blockskip.sampling.key_steps import KeySteps
 CacheConfig: TypeAlias = FirstBlockCacheConfig | MagCacheConfig | KeySteps
 
 
-def step_cache(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | None:
+def cache_config(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | None:
     """What makes previews of a model with so many sampling steps that quick: its key steps where they
     were measured, else the library's step cache; None: every step is computed."""
     if keys := key_steps(model, speed, steps):
@@ -44,9 +44,9 @@ def step_cache(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | Non
 
 
 @contextmanager
-def cached(
+def step_cache_installed(
     pipe: DiffusionPipeline, family: Family, config: CacheConfig | None
-) -> Iterator[Cache | None]:
+) -> Iterator[StepCache | None]:
     """Inside, `pipe` samples one batch of pictures with a step cache; its transformer's blocks must
     be `Layerwise`.
 
@@ -60,18 +60,20 @@ def cached(
         return
     model = pipe.transformer
     names, blocks = zip(*family.blocks(model), strict=True)
-    cache = Cache(blocks, config)
+    cache = StepCache(blocks, config)
     with ExitStack() as stack:
         stack.callback(cache.reset)  # so much memory does not wait for the garbage collector
-        stack.enter_context(replaced(model, dict(zip(names, cache.turns, strict=True))))
-        stack.enter_context(_instead(model, "forward", cache.calling(model.forward)))
-        stack.enter_context(_instead(pipe.scheduler, "step", cache.stepping(pipe.scheduler.step)))
+        stack.enter_context(replace_modules(model, dict(zip(names, cache.proxies, strict=True))))
+        stack.enter_context(_patched_attr(model, "forward", cache.wrap_forward(model.forward)))
+        stack.enter_context(
+            _patched_attr(pipe.scheduler, "step", cache.wrap_step(pipe.scheduler.step))
+        )
         # the block after the first may not be needed; fetched in vain, it would stay on the card
-        stack.enter_context(_instead(blocks[0], "_ahead", (None,)))
+        stack.enter_context(_patched_attr(blocks[0], "_next_block", (None,)))
         yield cache
 
 
-class Cache(nn.Module, CacheMixin):
+class StepCache(nn.Module, CacheMixin):
     """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
 
     enable_cache: Callable[[FirstBlockCacheConfig | MagCacheConfig], None]  # these are CacheMixin's
@@ -80,50 +82,50 @@ class Cache(nn.Module, CacheMixin):
 
     def __init__(self, blocks: tuple[Layerwise, ...], config: CacheConfig) -> None:
         super().__init__()
-        self.kept, last = Kept(), len(blocks) - 1
+        self.state, last = CacheState(), len(blocks) - 1
         self.blocks = nn.ModuleList(  # a name that the library looks for
-            _Rested(config, self.kept, i == 0, i == last)
+            _CachedBlock(config, self.state, i == 0, i == last)
             if isinstance(config, KeySteps)
-            else _Image()
+            else _ImageBlock()
             for i in range(len(blocks))
         )
         if not isinstance(config, KeySteps):
             self.enable_cache(config)
-        self.turns = [_Turn(block, i, self) for i, block in enumerate(blocks)]
+        self.proxies = [_BlockProxy(block, i, self) for i, block in enumerate(blocks)]
         self.tokens = 0  # of the image, as the first block sees it
 
     def reset(self) -> None:
         """Forget what earlier steps were like; to be called between two steps where the next one has
         another patch size, and so another number of tokens. Key steps go by one size alone."""
         self._reset_stateful_cache()
-        self.kept.added.clear()
+        self.state.added.clear()
 
-    def again(self) -> None:
+    def repeat_call(self) -> None:
         """The next call goes on with what the one before it did: it is no further one of its step."""
-        self.kept.call -= 1
+        self.state.call -= 1
 
-    def calling(self, forward: Callable) -> Callable:
+    def wrap_forward(self, forward: Callable) -> Callable:
         """The model's forward, which one step may call more than once (for guidance): the first call
         is compared with the first ones of other steps, and so on. Not every pipeline says which."""
 
         def call(*given: Any, **more: Any) -> Any:
-            self.kept.call += 1
-            with self.cache_context(f"call {self.kept.call}"):
+            self.state.call += 1
+            with self.cache_context(f"call {self.state.call}"):
                 return forward(*given, **more)
 
         return call
 
-    def stepping(self, step: Callable) -> Callable:
+    def wrap_step(self, step: Callable) -> Callable:
         """The scheduler's step, after which calls are counted anew."""
 
         def after(*given: Any, **more: Any) -> Any:
-            self.kept.step, self.kept.call = self.kept.step + 1, 0
+            self.state.step, self.state.call = self.state.step + 1, 0
             return step(*given, **more)
 
         return after
 
 
-class _Image(nn.Module):
+class _ImageBlock(nn.Module):
     """A block as the library's caches see it: image tokens in, image tokens out."""
 
     def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
@@ -131,7 +133,7 @@ class _Image(nn.Module):
 
 
 @dataclass
-class Kept:
+class CacheState:
     """Where sampling is, from step 0 and its call 1 on; and of key steps: the image as the first block was
     given it, and what all blocks added in each call of the last one."""
 
@@ -141,38 +143,38 @@ class Kept:
     added: dict[int, Tensor] = field(default_factory=dict)
 
 
-class _Rested(nn.Module):
+class _CachedBlock(nn.Module):
     """A block as key steps see it: where all rest, the first one adds what all of them added."""
 
-    def __init__(self, keys: KeySteps, kept: Kept, first: bool, last: bool) -> None:
+    def __init__(self, keys: KeySteps, state: CacheState, first: bool, last: bool) -> None:
         super().__init__()
-        self.keys, self.kept, self.first, self.last = keys, kept, first, last
+        self.keys, self.state, self.first, self.last = keys, state, first, last
 
     def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
-        kept = self.kept
-        if self.keys.rests(kept.step):
-            return hidden_states + kept.added[kept.call] if self.first else hidden_states
+        state = self.state
+        if self.keys.is_cached_step(state.step):
+            return hidden_states + state.added[state.call] if self.first else hidden_states
         if self.first:
-            kept.before = hidden_states
+            state.before = hidden_states
         after = work()
         if self.last:
-            assert kept.before is not None, "the first block has worked"
-            kept.added[kept.call] = after - kept.before
-            self.keys.hear(kept.added[kept.call])
-            kept.before = None
+            assert state.before is not None, "the first block has worked"
+            state.added[state.call] = after - state.before
+            self.keys.record(state.added[state.call])
+            state.before = None
         return after
 
 
 TransformerBlockRegistry.register(
-    _Image,
+    _ImageBlock,
     TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),
 )
 
 
-class _Turn(Named):
+class _BlockProxy(NamedArgsBlock):
     """Stands where a block stood, and lets it work if its stand-in asks for it."""
 
-    def __init__(self, block: Layerwise, index: int, cache: Cache) -> None:
+    def __init__(self, block: Layerwise, index: int, cache: StepCache) -> None:
         super().__init__(block)
         self.block, self.index = block, index
         self._cache = (cache,)  # in a tuple: no part of this one
@@ -202,7 +204,7 @@ class _Turn(Named):
 
 
 @contextmanager
-def _instead(thing: object, name: str, new: object) -> Iterator[None]:
+def _patched_attr(thing: object, name: str, new: object) -> Iterator[None]:
     """Inside, that attribute of one object is another."""
     missing = object()
     before = vars(thing).get(name, missing)

@@ -63,8 +63,8 @@ def main(
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         told = files.disk_error(data, error)
-        if paths.memo().exists():  # chosen on the page: the way back must not need the page
-            told = from_kind(told.kind, told.title, strings.DATA_GONE.format(memo=paths.memo()))
+        if (chosen := paths.location_file()).exists():  # the way back must not need the page
+            told = from_kind(told.kind, told.title, strings.DATA_GONE.format(memo=chosen))
         raise told from error
     _start_log(data)
     open_already = running_url(data)

@@ -234,7 +234,7 @@ def _prepare(path: Path, captions: dict[str, str], demo: bool) -> Kept | tuple[s
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
     caption = captions.get(path.stem, photo.caption)
-    box, proposal = _numbers(photo.box), _numbers(subject_boxes.propose(small))
+    box, proposal = _numbers(photo.box), _numbers(subject_boxes.propose_box(small))
     return Kept(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 
 

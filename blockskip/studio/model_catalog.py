@@ -118,13 +118,13 @@ def move_data(folder: str) -> None:
 
 def can_describe() -> bool:
     """Whether there is a model that describes photos."""
-    return captions.captioner() is not None
+    return captions.find_captioner() is not None
 
 
 def describe_photos() -> None:
     """Let the captioner write captions for the photos that have none; they appear one by one."""
     global _describing
-    model = captions.captioner()
+    model = captions.find_captioner()
     if model is not None and not describing():
         out = draft.photos_dir().parent / "described.jsonl"
         out.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def describing() -> bool:
     if _describing is None:
         return False
     working = _describing.poll() is None
-    found = captions.said(draft.photos_dir().parent / "described.jsonl")
+    found = captions.read_results(draft.photos_dir().parent / "described.jsonl")
     draft.caption_all({file: text for file, text in found.items() if text})
     if not working:
         _describing = None

@@ -108,7 +108,7 @@ def _for_dialog(
     now: Draft, settings: Settings, findings: Mapping[str, Sequence[photo_checks.Finding]]
 ) -> list[dict]:
     """What the dialog shows of each photo."""
-    automatic = captions.automatic(settings.trigger, settings.class_name)
+    automatic = captions.default_caption(settings.trigger, settings.class_name)
     return [
         {
             "file": photo.file,

@@ -25,7 +25,7 @@ from blockskip.core.settings import Settings
 from blockskip.data import crops
 from blockskip.data.photos import Photo, open_photo
 from blockskip.data.subject_boxes import Box
-from blockskip.memory.planning.model_stats import numbers
+from blockskip.memory.planning.model_stats import model_stats
 from blockskip.runs.run import list_runs
 from blockskip.studio import draft
 
@@ -127,7 +127,7 @@ def _strip(
 
 def _step_px(row: ModelRow) -> int:
     """Between sides of crops."""
-    return numbers(row.name).pixels_a_token
+    return model_stats(row.name).pixels_a_token
 
 
 @lru_cache(maxsize=256)

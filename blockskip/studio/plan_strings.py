@@ -32,7 +32,7 @@ def gb(gib: float) -> str:
 
 def plain(reason: Reason) -> str:
     """What the planner tells, for this page: GB with one decimal, and nothing of the command line."""
-    return _PLAIN.say(reason)
+    return _PLAIN.render(reason)
 
 
 def gain(reason: Reason) -> str:
@@ -40,7 +40,7 @@ def gain(reason: Reason) -> str:
 
     A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
     """
-    return _GAIN.say(reason)
+    return _GAIN.render(reason)
 
 
 def refused(error: UserError) -> tuple[str, str]:

@@ -32,7 +32,7 @@ class NoPlan:
 
 def budget_range() -> tuple[float, float]:
     """(smallest, largest) budget of the slider, GiB: as far as the card goes, if that is more."""
-    most = max(rung.gib for rung in presets.rungs())
+    most = max(tier.gib for tier in presets.budget_tiers())
     return 2.0, max(most, math.floor(monitor.usage().vram_total_gib))
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.core.settings import Settings
-from blockskip.data.crops import Crop, cut
+from blockskip.data.crops import Crop, crop_image
 from blockskip.data.photos import Photo, open_photo, scale_photo
 from blockskip.data.schedule import Draw
-from blockskip.memory.block_wrappers import row_by_row
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.block_wrappers import per_caption_blocks
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def encode_captions(
     """
     with ExitStack() as stack:
         for encoder in family.text_encoders(pipe):
-            stack.enter_context(replaced(encoder, row_by_row(encoder, device)))
-            stack.enter_context(resident(device, encoder))
+            stack.enter_context(replace_modules(encoder, per_caption_blocks(encoder, device)))
+            stack.enter_context(on_device(device, encoder))
         rows = [
             family.encode_text(pipe, captions[start : start + batch], tokens).to(CPU)
             for start in range(0, len(captions), batch)
@@ -74,7 +74,7 @@ def encode_draws(
         some = draws[start : start + batch]
         crops = np.stack(
             [
-                np.asarray(cut(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
+                np.asarray(crop_image(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
                 for d in some
             ]
         )

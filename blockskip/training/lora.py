@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from blockskip.memory.placement import stand_ins
+from blockskip.memory.placement import placeholder_weights
 from blockskip.models.families.base import Family
 from blockskip.training.residuals import Span
 
@@ -33,7 +33,7 @@ def add_lora(
         for name, block in (blocks[i] for i in span.middle(len(blocks)))
         for linear in family.lora_targets(block, targets)
     ]
-    with torch.random.fork_rng(devices=[]), stand_ins(model):
+    with torch.random.fork_rng(devices=[]), placeholder_weights(model):
         torch.manual_seed(seed)
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights=True)

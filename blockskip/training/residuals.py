@@ -16,9 +16,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from blockskip.memory.block_wrappers import Layerwise, Named
-from blockskip.memory.layerwise import beside, layerwise, lists
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.block_wrappers import Layerwise, NamedArgsBlock
+from blockskip.memory.layerwise import layerwise, listed_embedders, offload_side_modules
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 
@@ -71,7 +71,7 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
     ] + list(family.shared_modulation)
 
 
-class _Recorded(Named):
+class _Recorded(NamedArgsBlock):
     """A block that tells what it gives, on its way through the window."""
 
     def __init__(self, module: nn.Module, after: Callable[[Outputs], None]) -> None:
@@ -126,8 +126,12 @@ class Alongside:
             name: Pass(other, other.streams) for name, other in layers.items()
         }
         stops[last] = _Told(layer, self._last)
-        stops |= {name: nn.ModuleList() for name in lists(model, family)}  # nobody reads theirs
-        with replaced(model, stops), beside(model, layer.micro_batch, layer.device):
+        # nobody reads theirs
+        stops |= {name: nn.ModuleList() for name in listed_embedders(model, family)}
+        with (
+            replace_modules(model, stops),
+            offload_side_modules(model, layer.micro_batch, layer.device),
+        ):
             self.velocity = _run(model, family, self.inputs).cpu()
         self._last = ()
 
@@ -137,7 +141,7 @@ class _Enough(Exception):
     and takes as much room as an image stream."""
 
 
-class Pass(Named):
+class Pass(NamedArgsBlock):
     """A skipped block: every stream goes on as it came."""
 
     def __init__(self, block: nn.Module, streams: Streams) -> None:
@@ -148,7 +152,7 @@ class Pass(Named):
         return self.streams.passed(given)
 
 
-class _Told(Named):
+class _Told(NamedArgsBlock):
     """Stands for a block: gives the streams that are known."""
 
     def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
@@ -184,14 +188,14 @@ def compute_window(
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
     if alongside:
         for name, layer in layers.items():
-            layer.others = len(alongside.inputs), partial(alongside.turn, name)
+            layer.tail_context = len(alongside.inputs), partial(alongside.turn, name)
     recorded = _recorded(layers, window, family, span, progress, alongside)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, alongside)
-        stack.enter_context(replaced(model, wrapped | recorded))
-        stack.enter_context(resident(device, model))
+        stack.enter_context(replace_modules(model, wrapped | recorded))
+        stack.enter_context(on_device(device, model))
         everything = inputs + alongside.inputs if alongside else inputs
-        with beside(model, micro_batch, device), suppress(_Enough):
+        with offload_side_modules(model, micro_batch, device), suppress(_Enough):
             _run(model, family, everything)
         del everything
         if alongside:
@@ -254,7 +258,11 @@ def full_velocity(
 ) -> Tensor:
     """v of the full model with the LoRA as it is now, layer-major, latents on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
-    with replaced(model, wrapped), resident(device, model), beside(model, micro_batch, device):
+    with (
+        replace_modules(model, wrapped),
+        on_device(device, model),
+        offload_side_modules(model, micro_batch, device),
+    ):
         return _run(model, family, inputs).cpu()
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from blockskip.memory.block_wrappers import Named, Streamed
-from blockskip.memory.placement import replaced
+from blockskip.memory.block_wrappers import NamedArgsBlock, StreamedBlock
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import Outputs, Streams, flat, unflat
 from blockskip.training.residuals import Pass, Span, modulation_names
@@ -104,7 +104,7 @@ class ReplayModulation(nn.Module):
         return self.feed[self.name]
 
 
-class Checkpointed(Named):
+class Checkpointed(NamedArgsBlock):
     """A block whose activations are computed again in the backward pass."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -149,11 +149,11 @@ def skipping(
         name: ReplayModulation(feed, name) for name in modulation_names(model, family, span)
     }
     with ExitStack() as stack:
-        stack.enter_context(replaced(model, skipped | modulation))
+        stack.enter_context(replace_modules(model, skipped | modulation))
         if streamed_to is not None:
-            stack.enter_context(replaced(model, streamed(blocks, middle, streamed_to)))
+            stack.enter_context(replace_modules(model, streamed(blocks, middle, streamed_to)))
         elif checkpointing:
-            stack.enter_context(replaced(model, checkpointed(blocks, middle)))
+            stack.enter_context(replace_modules(model, checkpointed(blocks, middle)))
         yield feed
 
 
@@ -171,7 +171,7 @@ def streamed(
     coming = [blocks[i][1] for i in middle]
     before, after = [None, *coming[:-1]], [*coming[1:], None]
     return {
-        blocks[i][0]: Streamed(block, device, *neighbours)
+        blocks[i][0]: StreamedBlock(block, device, *neighbours)
         for i, block, *neighbours in zip(middle, coming, before, after, strict=True)
     }
 

@@ -22,8 +22,8 @@ from blockskip.core import flow_matching, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
-from blockskip.memory.placement import hold, let_go, settle
-from blockskip.memory.streaming import Missing
+from blockskip.memory.placement import move_trainable, pin_on_device, release
+from blockskip.memory.streaming import ParamSite
 from blockskip.models.families.base import Family, Text
 from blockskip.training import optimizer
 from blockskip.training.checkpoint import read_checkpoint, save_checkpoint
@@ -100,19 +100,19 @@ class Trainer:
         self.lora = add_lora(
             model, family, self.span, settings.rank, settings.targets, settings.seed
         )
-        settle(device, self.lora.values())
+        move_trainable(device, self.lora.values())
         self.optimizer = optimizer.make(self.lora, settings.lr)
         self.step = 0
         self.untrained = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
-        self._held: list[Missing] = []  # what is on the card for the steps of one window
+        self._held: list[ParamSite] = []  # what is on the card for the steps of one window
         # what stays is brought once, before the first window passes the same blocks
         with self.step_model(hollow=settings.plan.middle != "stays"):
-            hold(device, model)
+            pin_on_device(device, model)
 
     def leave(self) -> None:
         """Make room for windows and previews: what need not stay leaves until the next step."""
-        let_go(self._held)
+        release(self._held)
         self._held = []
 
     def step_model(self, hollow: bool = False) -> AbstractContextManager[Feed]:
@@ -228,7 +228,7 @@ class Trainer:
         start = (self.step - first) * settings.plan.draws_per_step % len(draws)
         with self.step_model() as feed:
             if settings.plan.middle == "leaves" and not self._held:
-                self._held = hold(self.device, self.model, keep=True)
+                self._held = pin_on_device(self.device, self.model, keep=True)
             for row in range(start, start + settings.plan.draws_per_step, settings.plan.batch):
                 window = load_rows(path, row, row + settings.plan.batch, self.device)
                 text = self.step_text(draws[row : row + settings.plan.batch]).to(self.device)

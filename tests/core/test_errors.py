@@ -73,9 +73,9 @@ def test_a_narrower_class_tells_the_kind_of_its_parent():
 def test_the_systems_errors_are_told_apart():
     path = Path("folder/file")
     full, denied = OSError(errno.ENOSPC, "No space left"), PermissionError(errno.EACCES, "Denied")
-    assert type(files.disk_error(path, full)) is type(files.unreadable(full, path)) is DiskFull
-    assert type(files.disk_error(path, denied)) is type(files.unreadable(denied)) is BadFile
-    assert type(files.unreadable(ConnectionResetError(errno.ECONNRESET, "Reset"))) is Unreachable
+    assert type(files.disk_error(path, full)) is type(files.read_error(full, path)) is DiskFull
+    assert type(files.disk_error(path, denied)) is type(files.read_error(denied)) is BadFile
+    assert type(files.read_error(ConnectionResetError(errno.ECONNRESET, "Reset"))) is Unreachable
 
 
 def test_a_failure_keeps_its_kind_in_the_log_and_one_of_old_has_none():

@@ -20,9 +20,9 @@ def default(tmp_path, monkeypatch):
     folder = tmp_path / "hömé" / "BlockSkip Studio"
     monkeypatch.delenv("BLOCKSKIP_DATA")
     monkeypatch.setattr(paths, "default_dir", lambda: folder)
-    paths._remembered.cache_clear()
+    paths._saved_location.cache_clear()
     yield folder
-    paths._remembered.cache_clear()
+    paths._saved_location.cache_clear()
 
 
 def test_another_folder_holds_from_the_next_start_on(default, tmp_path, monkeypatch):
@@ -30,7 +30,7 @@ def test_another_folder_holds_from_the_next_start_on(default, tmp_path, monkeypa
     assert data_dir() == default
     assert set_data_dir(other) == other and other.is_dir()
     assert data_dir() == default, "a running studio stays where its runs are"
-    paths._remembered.cache_clear()  # the next start
+    paths._saved_location.cache_clear()  # the next start
     assert data_dir() == other
     monkeypatch.setenv("BLOCKSKIP_DATA", str(tmp_path / "wins"))
     assert data_dir() == tmp_path / "wins"
@@ -38,9 +38,9 @@ def test_another_folder_holds_from_the_next_start_on(default, tmp_path, monkeypa
         set_data_dir(default)
     monkeypatch.delenv("BLOCKSKIP_DATA")
     set_data_dir(default)
-    assert not paths.memo().exists() and list(other.iterdir()) == []
-    paths.memo().write_text("{}", encoding="utf-8")
-    paths._remembered.cache_clear()
+    assert not paths.location_file().exists() and list(other.iterdir()) == []
+    paths.location_file().write_text("{}", encoding="utf-8")
+    paths._saved_location.cache_clear()
     with pytest.raises(UserError, match="place.json cannot be read"):
         data_dir()
 
@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_hold_data_is_refused_and_nothing_changes(
     monkeypatch.setattr(files, "free_bytes", lambda folder: 1 << 30)
     with pytest.raises(UserError, match=r"only 1\.0 GiB free"):
         set_data_dir(tmp_path / "full")
-    assert not paths.memo().exists() and not (ROOT / "data").exists()
+    assert not paths.location_file().exists() and not (ROOT / "data").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the default is told by the environment")

@@ -27,7 +27,7 @@ TABLES = {
     "what goes on": (strings.STAGES, STAGES),
     "line of a run": (strings.STAGE_LINE, MILESTONES),
     "plan's page": (strings.PLAN_STAGES, PLANNED),
-    "plan's table": (plan_table._WORDS, PLANNED),
+    "plan's table": (plan_table._STAGE_TITLES, PLANNED),
     "too little of the card": (named("card_"), PLANNED),
     "too little of the disk": (named("disk_"), PLANNED),
     "ran out while": (worker_process._DOING, PLANNED[:-1]),  # previews give way by themselves

@@ -14,15 +14,15 @@ from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.data import captions
-from blockskip.data.captions import add_subject, automatic
+from blockskip.data.captions import add_subject, default_caption
 
 MOMO = "a photo of momo cat"
 
 
 def test_automatic_captions():
-    assert automatic("momo", "cat") == automatic("momo", "cat", " .\n") == MOMO
-    assert automatic("momo", "cat", "lying on\n a sofa. ") == f"{MOMO}, lying on a sofa"
-    assert automatic("momo", "") == "a photo of momo"
+    assert default_caption("momo", "cat") == default_caption("momo", "cat", " .\n") == MOMO
+    assert default_caption("momo", "cat", "lying on\n a sofa. ") == f"{MOMO}, lying on a sofa"
+    assert default_caption("momo", "") == "a photo of momo"
 
 
 @pytest.mark.parametrize(
@@ -111,17 +111,19 @@ def test_the_child_describes_every_photo_and_only_the_child_knows_torch(tmp_path
     for name, colour in (("ä.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (50, 40), colour).save(folder / name)
     (folder / "c.jpg").write_bytes(b"no photo")
-    assert captions.said(out) == {}
+    assert captions.read_results(out) == {}
     process = captions.start(folder, model, out)
     assert process.wait(120) == 0, out.with_suffix(".log").read_text()
     expected = list(captions.describe([folder / n for n in ("b.png", "c.jpg", "ä.png")], model))
     assert expected[1] == "" and all(
         set(t.split()) <= {"a", "cat", "on", "sofa", "[UNK]"} for t in expected
     )
-    assert captions.said(out) == dict(zip(("b.png", "c.jpg", "ä.png"), expected, strict=True))
+    assert captions.read_results(out) == dict(
+        zip(("b.png", "c.jpg", "ä.png"), expected, strict=True)
+    )
     with open(out, "ab") as file:
         file.write(b'{"file": "d.png", "te')
-    assert len(captions.said(out)) == 3, "half a line is not there yet"
+    assert len(captions.read_results(out)) == 3, "half a line is not there yet"
     code = (
         "import sys, blockskip.data.captions as c; c.captioner(); sys.exit('torch' in sys.modules)"
     )
@@ -145,12 +147,12 @@ def test_a_folder_that_is_no_captioner_is_said_in_words(tmp_path, model, capsys)
 
 def test_a_captioner_is_found_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert captions.captioner() is None
+    assert captions.find_captioner() is None
     hub = tmp_path / "hub" / "models--Salesforce--blip-image-captioning-base" / "snapshots" / "1"
     own = data_dir() / "models" / "captioner"
     for folder in (hub, own):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-        assert captions.captioner() != folder, "without weights it is none"
+        assert captions.find_captioner() != folder, "without weights it is none"
         (folder / "model.safetensors").write_bytes(b"x")
-        assert captions.captioner() == folder
+        assert captions.find_captioner() == folder

@@ -234,7 +234,7 @@ def test_a_photo_is_decoded_once_even_by_another_process(tmp_path, counted):
     picture(1).save(path)
     first = check([path], 64, kept)
     assert check([path], 64, kept) == first and len(counted) == 1
-    photo_features._measured.cache_clear()  # as in a new process
+    photo_features._cached_features.cache_clear()  # as in a new process
     assert features(path, kept) == features(path) and len(counted) == 2, (
         "the second asked for no folder"
     )
@@ -242,7 +242,7 @@ def test_a_photo_is_decoded_once_even_by_another_process(tmp_path, counted):
     assert features(tmp_path / "b.jpg", kept) and len(counted) == 2, "known by its content"
     for broken in (b"", b"{}", b"[1]", b'{"width": 3}'):
         next(kept.glob("*.json")).write_bytes(broken)
-        photo_features._measured.cache_clear()
+        photo_features._cached_features.cache_clear()
         assert check([tmp_path / "b.jpg"], 64, kept) == first
     assert len(counted) == 6
     before = features(tmp_path / "b.jpg", kept)

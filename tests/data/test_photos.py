@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from blockskip.core.errors import UserError
 from blockskip.data import photos
 from blockskip.data.photos import (
-    Rejected,
+    RejectedPhoto,
     find_photos,
     open_photo,
     read_photos,
@@ -137,7 +137,7 @@ def test_the_bad_are_named_and_the_good_goes_on(folder):
     assert [p.path.name for p in good] == ["good.png"]
     assert {r.name for r in bad} == set(BAD)
     for rejected in bad:
-        assert isinstance(rejected, Rejected) and rejected.reason.startswith("it ")
+        assert isinstance(rejected, RejectedPhoto) and rejected.reason.startswith("it ")
         assert BAD[rejected.name][1] in rejected.reason
 
 

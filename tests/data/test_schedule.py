@@ -10,7 +10,7 @@ import torch
 
 from blockskip.core import flow_matching
 from blockskip.core.settings import Settings
-from blockskip.data.crops import box_edges, places
+from blockskip.data.crops import box_edges, crop_range
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule, scaled_size
 from blockskip.data.subject_boxes import Box
@@ -107,7 +107,7 @@ def test_every_place_that_respects_the_box_is_drawn():
         (20, 8, 0, 2),
         (20, 8, 19, 20),
     ]:
-        low, high = places(length, side, first, last)
+        low, high = crop_range(length, side, first, last)
         good = [
             start
             for start in range(length - side + 1)

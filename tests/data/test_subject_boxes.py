@@ -11,7 +11,7 @@ from PIL import Image
 from blockskip.core.settings import Settings
 from blockskip.data.demo_vocabulary import BACKGROUNDS
 from blockskip.data.photos import find_photos, read_photos
-from blockskip.data.subject_boxes import Box, box_path, propose, read_box, write_box
+from blockskip.data.subject_boxes import Box, box_path, propose_box, read_box, write_box
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.world import random_pet, random_scene
 from blockskip.runs import worker
@@ -93,7 +93,7 @@ def test_the_proposal_finds_pets_of_all_colours_in_all_places():
         pet = random_pet(rng)
         other = dataclasses.replace(pet, coat="black" if pet.coat != "black" else "white")
         picture, recoloured = (render(p, scene, (160, 120), seed) for p in (pet, other))
-        box = propose(Image.fromarray(picture))
+        box = propose_box(Image.fromarray(picture))
         assert box is not None
         there = np.abs(picture.astype(int) - recoloured).sum(-1) > 30
         rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
@@ -110,7 +110,8 @@ def test_where_nothing_stands_out_nothing_is_proposed():
     noise = np.random.default_rng(0).integers(90, 160, (120, 160, 3))
     fade = np.linspace(60, 200, 160)[None, :, None] + np.zeros((120, 160, 3))
     for pixels in (np.full((120, 160, 3), 90), noise, fade, fade[:, :, ::-1] + noise / 20):
-        assert propose(Image.fromarray(pixels.astype(np.uint8))) is None
+        assert propose_box(Image.fromarray(pixels.astype(np.uint8))) is None
     assert (
-        propose(Image.new("RGB", (1, 1))) is None and propose(Image.new("RGB", (3000, 2))) is None
+        propose_box(Image.new("RGB", (1, 1))) is None
+        and propose_box(Image.new("RGB", (3000, 2))) is None
     )

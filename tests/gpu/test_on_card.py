@@ -13,7 +13,7 @@ from helpers.training import SETTINGS, losses, trainer
 
 from blockskip.lab.gpu import smoke, stages
 from blockskip.memory import vram_cap as memory_cap
-from blockskip.memory.placement import hold, resident
+from blockskip.memory.placement import on_device, pin_on_device
 from blockskip.memory.quantisation import dequantise, quantise
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import add_lora
@@ -29,7 +29,7 @@ CLOSE = {"rtol": 2e-4, "atol": 2e-5}  # float32 sums in another order
 @pytest.fixture
 def card():
     if ASKED == "cuda":
-        memory_cap.as_planned()
+        memory_cap.set_torch_backends()
     return torch.device(ASKED)
 
 
@@ -119,7 +119,7 @@ def test_nothing_stays_behind(card, folder):
     full_velocity(model, FAMILY, tiny_draws(), 2, card)  # libraries take their room
     before = torch.cuda.memory_allocated()
     full_velocity(model, FAMILY, tiny_draws(), 2, card)
-    with resident(card, model):
+    with on_device(card, model):
         pass
     assert torch.cuda.memory_allocated() == before
 
@@ -144,5 +144,5 @@ def test_a_run_stays_below_its_budget(card):
 
 def test_a_model_can_be_held(card, folder):
     model, _ = parked(folder)
-    assert hold(card, model)
+    assert pin_on_device(card, model)
     assert {p.device.type for p in model.parameters()} == {card.type}

@@ -23,7 +23,7 @@ from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import WholeTrainer
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import hold
+from blockskip.memory.placement import pin_on_device
 from blockskip.models.families.base import Family, Sampling, family
 from blockskip.models.lora.export import export_lora
 from blockskip.models.sources import Source, check
@@ -151,7 +151,7 @@ def check_pictures(
     how = Sampling(side_px, 2, guidance)
     given = kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
     ours = preview.sample(*given)
-    with mock.patch.object(preview, "step_cache", lambda *_: FirstBlockCacheConfig(0.0)):
+    with mock.patch.object(preview, "cache_config", lambda *_: FirstBlockCacheConfig(0.0)):
         assert preview.sample(*given) == ours, "a step cache that never rests"
     whole = kind.load(folder, torch.float32)
     mend(whole)
@@ -178,7 +178,7 @@ def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
     """What the family makes of pixels is what the library's pipeline decodes: its VAE is given back
     the latent it gave."""
     kind, pipe = opened(row, folder)
-    hold(CPU, pipe.transformer)
+    pin_on_device(CPU, pipe.transformer)
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, side_px, side_px) * 2 - 1
     seen = {}
@@ -261,7 +261,7 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
 def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:
     """A LoRA that was written is loaded by the library, and then does what ours does."""
     kind, pipe = opened(row, folder)
-    hold(CPU, pipe.transformer)
+    pin_on_device(CPU, pipe.transformer)
     tokens = 8
     text = encode.encode_captions(kind, pipe, CAPTIONS[:1], tokens)
     side = 4 * kind.pixel_multiple

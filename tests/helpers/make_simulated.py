@@ -13,7 +13,7 @@ from blockskip.core.presets import model_row, model_rows
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.memory.planning.planner import make_plan
-from blockskip.memory.planning.requirements import stage_needs
+from blockskip.memory.planning.requirements import stage_memory
 
 BUDGETS = (2.5, 4, 6, 8, 10, 12, 16, 24)  # at 2.5 the trained blocks are streamed
 USUAL = Settings.of(
@@ -125,7 +125,7 @@ def table(found: list[dict]) -> Iterator[str]:
 
 def planned(stage: str, settings: Settings) -> float:
     """GiB of graphics memory."""
-    return stage_needs(model_row(settings.model), settings)[stage].vram_gib
+    return stage_memory(model_row(settings.model), settings)[stage].vram_gib
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from diffusers import FluxTransformer2DModel
 from helpers.tiny import tiny_flux
 from torch import nn
 
-from blockskip.memory.quantisation import quantised
-from blockskip.memory.streaming import Store, park
+from blockskip.memory.quantisation import quantise_blocks
+from blockskip.memory.streaming import WeightStore, offload
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.empty_model import empty
 from blockskip.models.sources.tensor_reader import index_folder
@@ -28,15 +28,15 @@ def saved(folder: Path, **shape: object) -> Path:
 
 def parked(
     folder: Path, keep_bytes: float = 0, precision: str = "full", cache: Path | None = None
-) -> tuple[nn.Module, Store]:
+) -> tuple[nn.Module, WeightStore]:
     """The model of a folder, empty, and the store that brings its weights."""
     config = FluxTransformer2DModel.load_config(folder)
     model = empty(lambda: FluxTransformer2DModel.from_config(config), torch.float32)
     index = index_folder(folder)
     if precision != "full":
         blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, precision, cache, "print", CPU)
-    return model, park(model, index, keep_bytes)
+        index = quantise_blocks(model, blocks, index, precision, cache, "print", CPU)
+    return model, offload(model, index, keep_bytes)
 
 
 def num_bytes(model: nn.Module) -> int:

@@ -25,7 +25,7 @@ def adapters(model, kind, awake=False):
     """Of both sizes; awake: with everything that begins as nothing."""
     torch.manual_seed(4)
     made = {
-        factor: patch_adapters.Coarse(model, kind, factor, rank=3)
+        factor: patch_adapters.PatchAdapter(model, kind, factor, rank=3)
         for factor in patch_adapters.FACTORS
     }
     for adapter in made.values():

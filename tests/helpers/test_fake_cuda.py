@@ -15,7 +15,7 @@ from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.full_size.simulate import latent_shapes
 from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
-from blockskip.memory.planning.requirements import stage_needs
+from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.sampling import sample
 from blockskip.training.lora import add_lora
@@ -50,7 +50,7 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
         assert on_cpu([alongside.velocity, full_velocity(model, family, draws, 4, CARD)])
 
 
-@pytest.mark.parametrize("rows", [1, sample.TOGETHER])
+@pytest.mark.parametrize("rows", [1, sample.SAMPLE_BATCH])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
     demo = family("flux")  # of its own: loading tells it how many pixels a token is
@@ -110,7 +110,7 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
             compute_window(
                 model, kind, span, given, settings.plan.micro_batch, CARD, on_card=on_card
             )
-    planned = stage_needs(row, settings)["residuals"].vram_gib
+    planned = stage_memory(row, settings)["residuals"].vram_gib
     # the meter has a block let go when the next one is entered; in truth it is gone when they are joined
     least = 1.01 if name == "flux-dev" else 1.02
     assert meter.peak_bytes / GIB <= planned * least and planned <= meter.peak_bytes / GIB * 1.05

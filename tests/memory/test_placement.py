@@ -13,9 +13,9 @@ from torch import nn
 
 from blockskip.core.errors import UserError
 from blockskip.memory import layerwise, placement
-from blockskip.memory.block_wrappers import RowByRow, row_by_row
-from blockskip.memory.placement import hold, passing, resident
-from blockskip.memory.streaming import missing, park
+from blockskip.memory.block_wrappers import PerCaptionBlock, per_caption_blocks
+from blockskip.memory.placement import on_device, pin_on_device, streamed_block
+from blockskip.memory.streaming import offload, offloaded_params
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources import tensor_reader
 from blockskip.models.sources.empty_model import empty
@@ -42,8 +42,8 @@ def test_the_full_model_gives_the_same_bits_and_each_weight_is_read_once(folder)
     model, store = parked(folder)
     answer = full_velocity(model, FAMILY, draws, 2, CPU)
     assert torch.equal(answer, full_velocity(tiny_flux(), FAMILY, draws, 2, CPU))
-    assert store.moved.read_bytes == store.moved.brought_bytes == num_bytes(tiny_flux())
-    assert set(store.moved.reads.values()) == {1}
+    assert store.stats.read_bytes == store.stats.transferred_bytes == num_bytes(tiny_flux())
+    assert set(store.stats.reads.values()) == {1}
     assert is_empty(model)
     assert contents(folder) == before
 
@@ -59,7 +59,7 @@ def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
         expected = compute_window(whole, FAMILY, SPAN, draws, 2, CPU)
         assert window.keys() == expected.keys()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in window.items())
-    reads = set(store.moved.reads.values())
+    reads = set(store.stats.reads.values())
     assert reads == {0: {2}, 200_000: {1, 2}, KEEP_ALL: {1}}[keep_bytes]
 
 
@@ -69,12 +69,12 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
     draws, found = tiny_draws(), []
     for card in (False, True):
         if card:
-            monkeypatch.setattr(residuals, "beside", layerwise.apart)
+            monkeypatch.setattr(residuals, "offload_side_modules", layerwise.in_host_memory)
         model, store = parked(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
         alongside = Alongside(draws, lambda name: nullcontext())
         window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside)
-        assert is_empty(model) and set(store.moved.reads.values()) == {1}
+        assert is_empty(model) and set(store.stats.reads.values()) == {1}
         found.append(window | {"alongside": alongside.velocity})
     assert found[0].keys() == found[1].keys()
     for name, tensor in found[0].items():
@@ -83,7 +83,7 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
 
 def gradients(model, lora, window, draws, **how):
     with skipping(model, FAMILY, SPAN, **how) as feed, feed.holding(window):
-        hold(CPU, model)
+        pin_on_device(CPU, model)
         velocity(
             model, FAMILY, feed, window, draws.text, draws.side_px, False
         ).square().mean().backward()
@@ -103,16 +103,16 @@ def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_byte
         randomise(loras[-1])
     window = compute_window(whole, FAMILY, SPAN, draws, 2, CPU)
     expected = gradients(whole, loras[0], window, draws)
-    store.moved.reads.clear()
+    store.stats.reads.clear()
     for _ in range(2):
         actual = gradients(model, loras[1], window, draws, streamed_to=CPU)
         assert all(torch.equal(actual[name], grad) for name, grad in expected.items())
     blocks = [name for name, _ in FAMILY.blocks(model)]
-    middle = {n for n in store.moved.reads if ".".join(n.split(".")[:2]) in blocks[1:4]}
-    assert {store.moved.reads[n] for n in middle} == ({4} if keep_bytes == 0 else {1})
+    middle = {n for n in store.stats.reads if ".".join(n.split(".")[:2]) in blocks[1:4]}
+    assert {store.stats.reads[n] for n in middle} == ({4} if keep_bytes == 0 else {1})
     assert not [n for n in middle if "norm" in n and ".linear." in n], "modulation is replayed"
     if keep_bytes == 0:
-        assert missing(FAMILY.blocks(model)[2][1]), "nothing stays behind"
+        assert offloaded_params(FAMILY.blocks(model)[2][1]), "nothing stays behind"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
     one = trainer(tmp_path / "b", settings.changed(**change))
     middle = FAMILY.blocks(model)[1:4]
     if not change:
-        left = {key for _, block in middle for leaf, key, _ in missing(block)}
+        left = {key for _, block in middle for leaf, key, _ in offloaded_params(block)}
         assert left == {"weight", "bias"}  # of modulation linears, and of nothing else:
-        names = {slot.name for _, block in middle for _, _, slot in missing(block)}
+        names = {slot.name for _, block in middle for _, _, slot in offloaded_params(block)}
         assert all("norm" in name and ".linear." in name for name in names)
     assert losses(one) == expected
     one.save(tmp_path / "parked.safetensors")
@@ -141,7 +141,7 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
     assert written == (tmp_path / "whole.safetensors").read_bytes()
     if "middle" not in change:
         # two windows: skipped blocks, embedders and modulation twice, the middle and the head once
-        assert set(store.moved.reads.values()) == {1, 2}
+        assert set(store.stats.reads.values()) == {1, 2}
 
 
 def test_lora_on_absent_weights_starts_as_on_present_ones(folder):
@@ -176,11 +176,11 @@ def test_two_host_buffers_carry_any_number_of_blocks(folder):
     model, store = parked(folder)
     blocks = [block for _, block in FAMILY.blocks(model)]
     seen = []
-    with torch.no_grad(), resident(CPU, *model.children()):
+    with torch.no_grad(), on_device(CPU, *model.children()):
         pass
     with torch.no_grad():
         for block, ahead in zip(blocks, [*blocks[1:], None], strict=True):
-            with passing(CPU, block, ahead):
+            with streamed_block(CPU, block, ahead):
                 seen.append(next(block.parameters()).untyped_storage().data_ptr())
     grown = len(set(seen[2:]))  # single blocks are of one size
     assert grown <= 2, "only two buffers"
@@ -192,9 +192,9 @@ def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
     model, _ = parked(folder)
     less = {key: where for key, where in index.items() if key != name}
     with pytest.raises(UserError, match=name):
-        park(model, less)
+        offload(model, less)
     save_file({"x": torch.zeros(2, 3)}, tmp_path / "other.safetensors")
-    park(model, index | {name: Stored(tmp_path / "other.safetensors", "x")})
+    offload(model, index | {name: Stored(tmp_path / "other.safetensors", "x")})
     with pytest.raises(UserError, match=r"other\.safetensors"):
         full_velocity(model, FAMILY, tiny_draws(), 2, CPU)
     assert is_empty(model)
@@ -252,17 +252,20 @@ def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):
     whole = T5EncoderModel(config).eval().requires_grad_(False)
     whole.save_pretrained(tmp_path)
     model = empty(lambda: T5EncoderModel(config), torch.float32)
-    store = park(model, index_folder(tmp_path))
+    store = offload(model, index_folder(tmp_path))
     tokens = torch.randint(1, 60, (4, 9))
     with torch.no_grad():
         expected = torch.cat([whole(row[None])[0] for row in tokens])
-        blocks = row_by_row(model, CPU)
-        assert all(isinstance(block, RowByRow) for block in blocks.values()) and len(blocks) == 3
-        with placement.replaced(model, blocks), resident(CPU, model):
+        blocks = per_caption_blocks(model, CPU)
+        assert (
+            all(isinstance(block, PerCaptionBlock) for block in blocks.values())
+            and len(blocks) == 3
+        )
+        with placement.replace_modules(model, blocks), on_device(CPU, model):
             actual = model(tokens)[0]
     assert torch.equal(actual, expected)
-    assert set(store.moved.reads.values()) == {1}
-    assert store.moved.read_bytes == num_bytes(whole) and is_empty(model)
+    assert set(store.stats.reads.values()) == {1}
+    assert store.stats.read_bytes == num_bytes(whole) and is_empty(model)
 
 
 def test_a_preview_has_the_same_pixels(monkeypatch):
@@ -275,7 +278,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     from blockskip.sampling import sample
     from blockskip.training import encode
 
-    monkeypatch.setattr(sample, "beside", layerwise.apart)
+    monkeypatch.setattr(sample, "offload_side_modules", layerwise.in_host_memory)
 
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [
@@ -323,9 +326,9 @@ def test_only_linears_that_are_absent_are_brought():
     """A model that was never parked is moved as a whole and comes back to its own memory."""
     layer = nn.Linear(3, 2)
     before = layer.weight.data_ptr()
-    with resident(CPU, layer):
+    with on_device(CPU, layer):
         assert layer.weight.data_ptr() == before
-    assert not missing(layer)
+    assert not offloaded_params(layer)
 
 
 def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
@@ -333,21 +336,21 @@ def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
     model, store = parked(folder, KEEP_ALL)
     block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
     for _ in range(2):
-        with passing(elsewhere, block):
-            assert not missing(block)
-        held = hold(elsewhere, block.attn, keep=True)
-        assert held and not missing(block.attn)
-        placement.let_go(held)
-        assert missing(block.attn)
-    assert set(store.moved.reads.values()) == {1}
-    kept = sum(tensor.numel() * tensor.element_size() for tensor in store._kept.values())
-    assert kept == num_bytes(block) and store.moved.read_bytes == kept
+        with streamed_block(elsewhere, block):
+            assert not offloaded_params(block)
+        held = pin_on_device(elsewhere, block.attn, keep=True)
+        assert held and not offloaded_params(block.attn)
+        placement.release(held)
+        assert offloaded_params(block.attn)
+    assert set(store.stats.reads.values()) == {1}
+    kept = sum(tensor.numel() * tensor.element_size() for tensor in store._cache.values())
+    assert kept == num_bytes(block) and store.stats.read_bytes == kept
 
 
 def test_what_ram_has_no_room_for_is_read_again(folder):
     model, store = parked(folder)
     block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
     for _ in range(2):
-        with passing(elsewhere, block):
+        with streamed_block(elsewhere, block):
             pass
-    assert set(store.moved.reads.values()) == {2} and not store._kept
+    assert set(store.stats.reads.values()) == {2} and not store._cache

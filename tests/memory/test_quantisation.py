@@ -11,7 +11,7 @@ from torch import nn
 
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import UserError
-from blockskip.memory.quantisation import Quantised, dequantise, part_shapes, quantise
+from blockskip.memory.quantisation import QuantisedLinear, dequantise, part_shapes, quantise
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, compute_window, full_velocity
@@ -54,7 +54,7 @@ def test_a_weight_comes_back_nearly(precision, error, shape, dtype):
 def test_pieces_quantise_as_the_whole(monkeypatch):
     weight = torch.randn(96, 64)
     whole = {p: quantise(weight, p) for p in PRECISIONS}
-    monkeypatch.setattr("blockskip.memory.quantisation._AT_ONCE", 1024)
+    monkeypatch.setattr("blockskip.memory.quantisation._CHUNK_WEIGHTS", 1024)
     for precision in PRECISIONS:
         for name, part in quantise(weight, precision).items():
             assert torch.equal(part, whole[precision][name]), name
@@ -64,7 +64,7 @@ def test_pieces_quantise_as_the_whole(monkeypatch):
 def test_a_quantised_linear_has_its_weights_product_and_gradient(precision):
     torch.manual_seed(1)
     linear = nn.Linear(64, 10)
-    layer = Quantised(linear, precision)
+    layer = QuantisedLinear(linear, precision)
     parts = quantise(linear.weight.detach(), precision)
     for name, part in parts.items():
         setattr(layer, name, nn.Parameter(part, requires_grad=False))
@@ -90,9 +90,9 @@ def test_windows_and_the_middle_use_the_same_weights(folder, caches, precision):
     expected = full_velocity(model, FAMILY, draws, 5, CPU)
     window = compute_window(model, FAMILY, SPAN, draws, 5, CPU)
     with skipping(model, FAMILY, SPAN, streamed_to=CPU) as feed, feed.holding(window):
-        from blockskip.memory.placement import resident
+        from blockskip.memory.placement import on_device
 
-        with resident(CPU, model):
+        with on_device(CPU, model):
             actual = velocity(model, FAMILY, feed, window, draws.text, draws.side_px, False)
             actual.square().mean().backward()
     torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-4)
@@ -148,7 +148,7 @@ def test_less_is_read_from_a_quantised_model(folder, caches):
     for precision in ("full", *PRECISIONS):
         model, store = parked(folder, precision=precision, cache=caches / precision)
         full_velocity(model, FAMILY, draws, 5, CPU)
-        read[precision] = store.moved.read_bytes
+        read[precision] = store.stats.read_bytes
     assert read["nf4"] < read["int8"] < read["full"]
     assert math.isclose(read["int8"] / read["full"], 0.33, abs_tol=0.1)  # float32 here
 

@@ -7,7 +7,7 @@ import pytest
 from blockskip.core import events
 from blockskip.memory import monitor, usage_peaks
 from blockskip.memory.monitor import Usage
-from blockskip.memory.usage_peaks import Disk, Heat, Peaks, Spill
+from blockskip.memory.usage_peaks import DiskMonitor, Peaks, SpillDetector, ThermalMonitor
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run
 
@@ -18,7 +18,7 @@ class Card:
     def __init__(self, monkeypatch):
         self.now = self.peak = 1.0
         monkeypatch.setattr(monitor, "card_peaks_gib", lambda: (self.peak, self.peak + 0.5))
-        monkeypatch.setattr(monitor, "restart_card_peaks", self.restart)
+        monkeypatch.setattr(monitor, "reset_card_peaks", self.restart)
 
     def restart(self):
         self.peak = self.now
@@ -51,8 +51,8 @@ def test_an_error_loses_no_peak(monkeypatch):
 
 def said_by(monkeypatch, seconds, used_gib=23.9):
     monkeypatch.setattr(monitor, "usage", lambda pid=None: Usage(1, 8, 16, used_gib, 24.0))
-    spill = Spill()
-    return [n for n, s in enumerate(seconds) if spill.step(s)]
+    spill = SpillDetector()
+    return [n for n, s in enumerate(seconds) if spill.check(s)]
 
 
 def test_a_spill_is_said_once_when_the_card_is_full(monkeypatch):
@@ -67,13 +67,13 @@ def test_a_slow_first_step_and_single_slow_ones_are_no_spill(monkeypatch):
 
 def test_on_windows_the_setting_is_named(monkeypatch):
     monkeypatch.setattr(usage_peaks.sys, "platform", "win32")
-    assert "Sysmem Fallback" in Spill()._warning(5)
+    assert "Sysmem Fallback" in SpillDetector()._warning(5)
 
 
 def warned_at(slowdown, readings):
     """Seconds at which a card of that slowdown temperature gives a warning; one reading each ten."""
-    heat = Heat(slowdown)
-    return [10 * n for n, celsius in enumerate(readings) if heat.look(celsius, 10.0 * n)]
+    heat = ThermalMonitor(slowdown)
+    return [10 * n for n, celsius in enumerate(readings) if heat.check(celsius, 10.0 * n)]
 
 
 def test_a_card_is_hot_after_a_minute_close_to_its_slowdown():
@@ -89,7 +89,7 @@ def test_a_card_is_hot_after_a_minute_close_to_its_slowdown():
     + [(-1.0, -1.0, False), (6.0, -1.0, False)],
 )
 def test_a_disk_must_hold_what_the_run_still_needs_and_one_more(free, run, warns):
-    assert bool(Disk(needs_gib=5.0).look(free, run)) == warns
+    assert bool(DiskMonitor(needs_gib=5.0).check(free, run)) == warns
 
 
 def test_a_warning_is_said_once_a_run_whoever_works_on_it(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_warning_is_said_once_a_run_whoever_works_on_it(tmp_path, monkeypatch)
     monkeypatch.setattr(monitor, "memory_event", lambda folder, taken: hot)
     run = Run(tmp_path)
     for _ in range(2):  # two workers, each looks twice
-        report = Reporter(run, disk=Disk(5.0))
+        report = Reporter(run, disk=DiskMonitor(5.0))
         for _ in range(2):
             report.say(events.Note(text="at work"))
             report._memory = -math.inf

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from blockskip.core import events, files
 from blockskip.core.paths import ASSETS, QUANTISED_CACHE, data_dir
 from blockskip.data.photos import find_photos
-from blockskip.memory.planning.planner import choose_settings, make_plan, planned
+from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
 from blockskip.runs import storage, worker
 from blockskip.runs.run import Run, create_run
 from blockskip.sampling import loaded_model
@@ -68,7 +68,7 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
 def test_a_plan_settles_every_setting(budget):
     plan = make_plan(model="flux-dev", budget_gib=budget, ram_gib=16, free_gib=64, system="Linux")
     s = plan.settings
-    assert planned(s) == plan.stages, "what is promised is what these settings need"
+    assert planned_memory(s) == plan.stages, "what is promised is what these settings need"
     # a window waits on the card whole, or in RAM whole
     assert s.plan.window_on_card in (0, s.window_draws)
 

@@ -16,7 +16,7 @@ from blockskip.memory import layerwise
 from blockskip.memory.planning.planner import make_plan
 from blockskip.models.families.base import Sampling, family
 from blockskip.sampling import dynamic_patches, patch_adapters, sample
-from blockskip.sampling.step_cache import step_cache
+from blockskip.sampling.step_cache import cache_config
 from blockskip.training import encode
 
 
@@ -76,14 +76,14 @@ def test_known_deviations_choose_known_sizes():
     assert torch.equal(dynamic_patches.deviations(waves(4), 4), torch.zeros(2, 16))
     assert torch.equal(dynamic_patches.deviations(waves(4), 8), torch.ones(2, 4))
     for patch, chosen in ((1, 4), (2, 2), (4, 1)):
-        assert dynamic_patches.choose(waves(4), patch, taus(0.5)) == chosen
-    assert dynamic_patches.choose(waves(4), 4, taus(1.5)) == 4
+        assert dynamic_patches.choose_factor(waves(4), patch, taus(0.5)) == chosen
+    assert dynamic_patches.choose_factor(waves(4), 4, taus(1.5)) == 4
     several = torch.cat([waves(8)[:1], waves(4)[:1]])
     assert (
-        dynamic_patches.choose(several, 2, taus(0.5)) == 2
+        dynamic_patches.choose_factor(several, 2, taus(0.5)) == 2
     )  # the finest that one of them asks for
     assert (
-        dynamic_patches.choose(torch.zeros(1, 3, 12, 18), 2, taus(0.5)) == 1
+        dynamic_patches.choose_factor(torch.zeros(1, 3, 12, 18), 2, taus(0.5)) == 1
     )  # 4 cells do not divide 18 px
 
 
@@ -93,7 +93,7 @@ def test_the_share_of_busy_patches_that_refines_is_one_minus_rho(rho):
         change = torch.zeros(100, 1, 4, 4)
         change[:busy, :, ::2, ::2] = 1.0
         change = change.reshape(10, 10, 4, 4).permute(0, 2, 1, 3).reshape(1, 1, 40, 40)
-        assert (dynamic_patches.choose(change, 2, taus(1e-3), rho) == 1) == (
+        assert (dynamic_patches.choose_factor(change, 2, taus(1e-3), rho) == 1) == (
             busy >= 100 - round(100 * rho)
         )
 
@@ -107,9 +107,9 @@ def demo():
         text = encode.encode_captions(kind, pipe, ["a red cat", "a dog", ""], row.text_tokens)
         made = adapters(pipe.transformer, kind, True)
 
-    def paint(tau, steps=8, rows=sample.TOGETHER, cache=None, hold=dynamic_patches.HOLD):
-        schedule = dynamic_patches.Schedule(taus(tau or 0.0), hold=hold)
-        dynamic = tau is not None and dynamic_patches.Dynamic(
+    def paint(tau, steps=8, rows=sample.SAMPLE_BATCH, cache=None, hold=dynamic_patches.HOLD):
+        schedule = dynamic_patches.PatchSchedule(taus(tau or 0.0), hold=hold)
+        dynamic = tau is not None and dynamic_patches.PatchScheduler(
             pipe.transformer, kind, made, schedule
         )
         how = Sampling(64, steps, row.preview_guidance)
@@ -141,8 +141,8 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     is the model's own."""
     case = CASES[name]
     model, kind = case.model(), case.family
-    dynamic = dynamic_patches.Dynamic(
-        model, kind, adapters(model, kind, True), dynamic_patches.Schedule({})
+    dynamic = dynamic_patches.PatchScheduler(
+        model, kind, adapters(model, kind, True), dynamic_patches.PatchSchedule({})
     )
     steps = []
     for k in range(8):
@@ -150,12 +150,12 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
         inputs[kind.latents] = inputs[kind.latents] + 0.1 * k
         steps.append(inputs | {"timestep": inputs["timestep"] * (1 - 0.1 * k)})
     sizes = iter([2, 2, 4, 1, 2])
-    monkeypatch.setattr(dynamic_patches, "choose", lambda *_: next(sizes))
-    with dynamic.working():
+    monkeypatch.setattr(dynamic_patches, "choose_factor", lambda *_: next(sizes))
+    with dynamic.installed():
         found = [kind.velocity(model(**inputs)) for inputs in steps]
 
     def alone(factor, k):
-        return dynamic.coarse(model.forward, steps[k], 1 - 0.1 * k, factor)
+        return dynamic.coarse_velocity(model.forward, steps[k], 1 - 0.1 * k, factor)
 
     assert dynamic.factors == [1, 1, 1, 2, 2, 4, 1, 2]
     for k, factor in enumerate(dynamic.factors):
@@ -173,7 +173,7 @@ def test_a_fine_step_comes_after_so_many_coarse_ones(demo):
 
 def test_larger_patches_work_where_the_other_pictures_wait_in_ram(demo, monkeypatch):
     together, _ = demo(float("inf"), steps=5)
-    monkeypatch.setattr(sample, "beside", layerwise.apart)
+    monkeypatch.setattr(sample, "offload_side_modules", layerwise.in_host_memory)
     alone, dynamic = demo(float("inf"), steps=5, rows=1)
     assert 4 in dynamic.factors
     for one, other in zip(together, alone, strict=True):
@@ -204,18 +204,18 @@ def test_previews_have_the_schedule_that_was_calibrated(tmp_path, monkeypatch):
 
     def quickened(speed="fastest", steps=16):
         settings = Settings.of(model=row.name, preview_speed=speed)
-        return sample.quickened(settings, steps, kind, model)
+        return sample.preview_acceleration(settings, steps, kind, model)
 
     assert "dynamic" not in quickened()
     patch_adapters.save(path, adapters(model, kind), {"schedule": found})
     how = quickened()
     assert how["cache"].threshold == 0.125
-    assert how["dynamic"].schedule == dynamic_patches.Schedule({4: float("inf")}, 0.5, 3)
+    assert how["dynamic"].schedule == dynamic_patches.PatchSchedule({4: float("inf")}, 0.5, 3)
     assert "dynamic" not in quickened("fast") and "dynamic" not in quickened(steps=12)
     patch_adapters.save(path, adapters(model, kind), {"schedule": None})
     assert "dynamic" not in quickened()
     path.write_bytes(b"no weights")
-    assert quickened() == {"cache": step_cache(row.name, "fastest", 16)}
+    assert quickened() == {"cache": cache_config(row.name, "fastest", 16)}
 
 
 def test_what_adapters_take_of_ram_is_planned(tmp_path, monkeypatch):

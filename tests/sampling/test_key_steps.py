@@ -9,7 +9,7 @@ import torch
 from blockskip.core import presets
 from blockskip.core.settings import PREVIEW_SPEEDS
 from blockskip.lab.previews.calibrate import write_keys
-from blockskip.sampling.key_steps import TOLD, KeySteps, choose, losses
+from blockskip.sampling.key_steps import MEASURED_TOKENS, KeySteps, choose_key_steps, skip_losses
 
 
 @pytest.mark.parametrize("num", range(1, 8))
@@ -21,9 +21,9 @@ def test_no_other_choice_loses_less(num):
         return sum(float(lost[i, j]) for i, j in zip(keys, [*keys[1:], 7], strict=True))
 
     every = [(0, *rest) for rest in itertools.combinations(range(1, 7), num - 1)]
-    found = choose(lost, num)
+    found = choose_key_steps(lost, num)
     with pytest.raises(ValueError, match="8 key steps of 7"):
-        choose(lost, 8)
+        choose_key_steps(lost, 8)
     assert found in every and total(found) == pytest.approx(min(map(total, every)))
 
 
@@ -31,18 +31,18 @@ def test_steps_that_do_the_same_lose_nothing_and_a_change_is_found():
     added = [torch.ones(2, 5, 3), 2 * torch.ones(2, 5, 3)]
     # two calls a step; the blocks do something else from step 3 on
     told = [added[step >= 3] for step in range(6) for _ in range(2)]
-    lost = losses(told, [1.0, 0.8, 0.6, 0.4, 0.3, 0.1, 0.0])
+    lost = skip_losses(told, [1.0, 0.8, 0.6, 0.4, 0.3, 0.1, 0.0])
     assert lost.shape == (6, 7) and (lost[0, :4] == 0).all() and (lost[3] == 0).all()
     assert lost[0, 5] > lost[0, 4] > 0, "each step that rests loses"
-    assert choose(lost, 2) == (0, 3)
+    assert choose_key_steps(lost, 2) == (0, 3)
 
 
 def test_what_is_heard_is_a_part_of_the_tokens():
     keys = KeySteps(None)
-    keys.hear(torch.rand(2, 1000, 3))
-    keys.hear(torch.rand(2, 7, 3))
-    assert [tuple(one.shape) for one in keys.told] == [(2, TOLD, 3), (2, 7, 3)]
-    KeySteps(frozenset({0})).hear(torch.rand(1, 2, 3))  # nobody asked
+    keys.record(torch.rand(2, 1000, 3))
+    keys.record(torch.rand(2, 7, 3))
+    assert [tuple(one.shape) for one in keys.deltas] == [(2, MEASURED_TOKENS, 3), (2, 7, 3)]
+    KeySteps(frozenset({0})).record(torch.rand(1, 2, 3))  # nobody asked
 
 
 def test_written_key_steps_are_those_that_previews_have(tmp_path, monkeypatch):

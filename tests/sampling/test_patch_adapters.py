@@ -54,8 +54,8 @@ def case(request):
 def passed(model, dynamic, inputs, factor):
     """Velocity of a pass of that size, alone."""
     if factor > 1:
-        return dynamic.coarse(model.forward, inputs, 0.7, factor)
-    with dynamic.working():
+        return dynamic.coarse_velocity(model.forward, inputs, 0.7, factor)
+    with dynamic.installed():
         return dynamic.family.velocity(model(**inputs))
 
 
@@ -63,8 +63,8 @@ def test_a_fine_step_is_the_models_own_to_the_bit(case):
     model, inputs = case.model(), given(case)
     with torch.no_grad():
         alone = case.family.velocity(model(**inputs))
-    dynamic = dynamic_patches.Dynamic(
-        model, case.family, adapters(model, case.family, True), dynamic_patches.Schedule({})
+    dynamic = dynamic_patches.PatchScheduler(
+        model, case.family, adapters(model, case.family, True), dynamic_patches.PatchSchedule({})
     )
     for factor in (2, 4):
         larger = passed(model, dynamic, inputs, factor)
@@ -78,13 +78,13 @@ def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
     """As where previews wait in RAM beside a small card: the embedder, which may lie inside another
     module, works apart."""
     model, inputs = case.model(), given(case)
-    schedule = dynamic_patches.Schedule({})
-    dynamic = dynamic_patches.Dynamic(
+    schedule = dynamic_patches.PatchSchedule({})
+    dynamic = dynamic_patches.PatchScheduler(
         model, case.family, adapters(model, case.family, True), schedule
     )
     for factor in (2, 4):
         whole = passed(model, dynamic, inputs, factor)
-        with layerwise.apart(model, 1, torch.device("cpu")):
+        with layerwise.in_host_memory(model, 1, torch.device("cpu")):
             apart = passed(model, dynamic, inputs, factor)
         torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-4)
 
@@ -95,7 +95,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
     model, kind = case.model(), case.family
     embed, head = (model.get_submodule(name) for name in kind.patches)
     for factor in (2, 4):
-        adapter = patch_adapters.Coarse(model, kind, factor, rank=3)
+        adapter = patch_adapters.PatchAdapter(model, kind, factor, rank=3)
         side = 4 // kind.patch
         small = torch.randn(2, embed.weight[0].numel() // kind.patch**2, 4, 4)
         # each patch by itself: interpolation must not look across its border
@@ -125,8 +125,8 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
     model, inputs, kind = case.model(), given(case), case.family
-    dynamic = dynamic_patches.Dynamic(
-        model, kind, adapters(model, kind, True), dynamic_patches.Schedule({})
+    dynamic = dynamic_patches.PatchScheduler(
+        model, kind, adapters(model, kind, True), dynamic_patches.PatchSchedule({})
     )
     both = passed(model, dynamic, inputs, 2)
     for row in range(2):
@@ -155,14 +155,16 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
     for factor in read:
         before = passed(
             model,
-            dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})),
+            dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
             inputs,
             factor,
         )
         assert torch.equal(
             passed(
                 model,
-                dynamic_patches.Dynamic(model, kind, read, dynamic_patches.Schedule({})),
+                dynamic_patches.PatchScheduler(
+                    model, kind, read, dynamic_patches.PatchSchedule({})
+                ),
                 inputs,
                 factor,
             ),
@@ -180,18 +182,24 @@ def test_larger_patches_go_with_a_users_lora(case):
     randomise(lora)
     made = adapters(model, kind, True)
     plain = passed(
-        model, dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})), inputs, 2
+        model,
+        dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
+        inputs,
+        2,
     )
     for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
         layer.merge()
     merged = passed(
-        model, dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})), inputs, 2
+        model,
+        dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
+        inputs,
+        2,
     )
     torch.testing.assert_close(plain, merged, atol=1e-4, rtol=1e-3)
     without = case.model()
     alone = passed(
         without,
-        dynamic_patches.Dynamic(without, kind, made, dynamic_patches.Schedule({})),
+        dynamic_patches.PatchScheduler(without, kind, made, dynamic_patches.PatchSchedule({})),
         inputs,
         2,
     )

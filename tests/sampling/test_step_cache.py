@@ -16,14 +16,14 @@ from helpers.tiny import tiny_draws
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
-from blockskip.memory.layerwise import apart, layerwise
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.layerwise import in_host_memory, layerwise
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.memory.planning.planner import make_plan
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.families.flux2 import Flux2
 from blockskip.sampling.key_steps import KeySteps
-from blockskip.sampling.step_cache import cached, step_cache
+from blockskip.sampling.step_cache import cache_config, step_cache_installed
 
 ALWAYS, NEVER = FirstBlockCacheConfig(float("inf")), FirstBlockCacheConfig(0.0)
 FIRST = KeySteps(frozenset({0}))
@@ -56,8 +56,8 @@ class Sampler:
         """What the model says in every call."""
         self.noisy, said = self.draws.noisy, []
         self.worked.clear()
-        with replaced(self.transformer, layerwise(self.transformer, self.family, rows, CPU)):
-            with cached(self, self.family, config) as cache:
+        with replace_modules(self.transformer, layerwise(self.transformer, self.family, rows, CPU)):
+            with step_cache_installed(self, self.family, config) as cache:
                 for step in range(steps):
                     said += self.step(1 - step * size)
                     if step == 0 and config is not None:
@@ -85,7 +85,7 @@ def test_a_cache_that_never_rests_changes_no_bit(case):
     assert all(torch.equal(a, b) for a, b in zip(exact, sampler.run(strict), strict=True))
     recorded = KeySteps(None)
     assert all(torch.equal(a, b) for a, b in zip(exact, sampler.run(recorded), strict=True))
-    assert len(recorded.told) == 4 * 2, "what blocks did in each call of each step"
+    assert len(recorded.deltas) == 4 * 2, "what blocks did in each call of each step"
     assert sampler.worked == every
 
 
@@ -110,8 +110,10 @@ def test_a_cache_that_always_rests_lets_blocks_work_once(case, kind):
 def test_a_step_like_the_one_before_rests_and_says_the_same(case, config):
     """Each of a step's calls as that call of the step before."""
     sampler = Sampler(case)
-    with replaced(sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)):
-        with cached(sampler, sampler.family, config), torch.no_grad():
+    with replace_modules(
+        sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)
+    ):
+        with step_cache_installed(sampler, sampler.family, config), torch.no_grad():
             first, second = sampler.step(0.5, size=0), sampler.step(0.5, size=0)
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -130,7 +132,9 @@ def test_all_is_as_it_was_afterwards(case):
         raise KeyError
 
     with pytest.raises(KeyError):
-        with replaced(sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)):
+        with replace_modules(
+            sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)
+        ):
             before = {
                 n: vars(block).copy() for n, block in sampler.family.blocks(sampler.transformer)
             }
@@ -141,7 +145,7 @@ def test_all_is_as_it_was_afterwards(case):
                         for name, block in sampler.family.blocks(sampler.transformer)
                     )
                 )
-                cache = stack.enter_context(cached(sampler, sampler.family, ALWAYS))
+                cache = stack.enter_context(step_cache_installed(sampler, sampler.family, ALWAYS))
                 sampler.step(1.0)
                 sampler.scheduler.step = fail
                 sampler.step(0.8)
@@ -158,8 +162,10 @@ def test_another_patch_size_after_a_reset(case):
     """A cache must forget; the steps are exact again, and then rest."""
     sampler = Sampler(case)
     cells = case.side_px // 16 if case.name != "sana" else case.side_px // 32
-    with replaced(sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)):
-        with cached(sampler, sampler.family, ALWAYS) as cache, torch.no_grad():
+    with replace_modules(
+        sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)
+    ):
+        with step_cache_installed(sampler, sampler.family, ALWAYS) as cache, torch.no_grad():
             sampler.step(1.0)
             small = sampler.noisy
             if small.dim() == 3:  # (B, T, C)
@@ -172,7 +178,9 @@ def test_another_patch_size_after_a_reset(case):
             said = sampler.step(0.8, 0)
             assert cache.tokens and (sampler.step(0.8, 0)[0] - said[0]).abs().max() < 1e-5
     before = sampler.worked.copy()
-    with replaced(sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)):
+    with replace_modules(
+        sampler.transformer, layerwise(sampler.transformer, sampler.family, 2, CPU)
+    ):
         with torch.no_grad():
             exact = sampler.step(0.8, 0)
     assert all(torch.equal(a, b) for a, b in zip(exact, said, strict=True))
@@ -185,13 +193,17 @@ def test_blocks_that_rest_are_not_brought(tmp_path, config):
     model, store = parked(saved(tmp_path / "model"))
     pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
     given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
-    with replaced(model, layerwise(model, family, 2, CPU)), resident(CPU, model), torch.no_grad():
-        with cached(pipe, family, config):
+    with (
+        replace_modules(model, layerwise(model, family, 2, CPU)),
+        on_device(CPU, model),
+        torch.no_grad(),
+    ):
+        with step_cache_installed(pipe, family, config):
             for _ in range(3):
                 model(**given)
                 pipe.scheduler.step()
-                assert store._flight is None, "nothing is fetched in vain"
-    reads = store.moved.reads
+                assert store._transfer is None, "nothing is fetched in vain"
+    reads = store.stats.reads
     first = {name: n for name, n in reads.items() if name.startswith("transformer_blocks.0.")}
     others = {n for name, n in reads.items() if "blocks." in name and name not in first}
     assert set(first.values()) == {3 if config is ALWAYS else 1} and others == {1}
@@ -219,9 +231,9 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
             noisy = torch.empty(8, 4096, 128, dtype=torch.bfloat16)
             with OnCard() as meter, ExitStack() as stack:
                 Streamed(meter, streamed, around)
-                stack.enter_context(replaced(model, layerwise(model, family, 1, CARD)))
-                stack.enter_context(apart(model, 1, CARD))
-                cache = stack.enter_context(cached(pipe, family, config))
+                stack.enter_context(replace_modules(model, layerwise(model, family, 1, CARD)))
+                stack.enter_context(in_host_memory(model, 1, CARD))
+                cache = stack.enter_context(step_cache_installed(pipe, family, config))
                 if cache:
                     hook = cache.blocks[0]._diffusers_hook.get_hook("fbc_leader_block_hook")
                     hook.works = [True, False]
@@ -242,9 +254,9 @@ def test_settings():
     assert settings_from_dict(old) == Settings(), "a run of before"
     with pytest.raises(ValueError, match="preview_speed"):
         Settings.of(preview_speed="quick")
-    assert step_cache("flux-dev", "exact", 28) is None
-    assert step_cache("flux-dev", "fastest", 4) is None
-    fast, fastest = (step_cache("flux-dev", speed, 28) for speed in ("fast", "fastest"))
+    assert cache_config("flux-dev", "exact", 28) is None
+    assert cache_config("flux-dev", "fastest", 4) is None
+    fast, fastest = (cache_config("flux-dev", speed, 28) for speed in ("fast", "fastest"))
     assert 0 < fast.threshold < fastest.threshold
 
 

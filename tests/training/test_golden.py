@@ -180,8 +180,8 @@ def test_a_window_is_the_same_as_beside_a_card(case, micro_batch, monkeypatch):
     randomise(add_lora(model, family, span, 4, "attention", seed=0))
     window = compute_window(model, family, span, draws, 5, CPU)
     velocity = full_velocity(model, family, draws, 5, CPU)
-    monkeypatch.setattr(residuals, "beside", layerwise.apart)
-    monkeypatch.setattr(block_wrappers, "TOKENS", 7)
+    monkeypatch.setattr(residuals, "offload_side_modules", layerwise.in_host_memory)
+    monkeypatch.setattr(block_wrappers, "CHUNK_ROWS", 7)
     some = compute_window(model, family, span, draws, micro_batch, CPU)
     assert some.keys() == window.keys()
     for name, tensor in some.items():

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.flow_matching import generator
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Text
 from blockskip.models.families.streams import Streams, flat
 from blockskip.training.lora import restore, snapshot
@@ -84,7 +84,7 @@ class WholeTrainer(Trainer):
             wrapped = streamed(blocks, range(len(blocks)), self.device)
         elif settings.plan.checkpointing:
             wrapped = checkpointed(blocks, range(len(blocks)))
-        with replaced(self.model, wrapped):
+        with replace_modules(self.model, wrapped):
             yield Feed()
 
 
@@ -103,7 +103,7 @@ class SwapTrainer(WholeTrainer):
         coming = list(range(len(blocks)))[1::2][: self.swapped]
         staying = [i for i in range(len(blocks)) if i not in coming]
         wrapped = checkpointed(blocks, staying) | streamed(blocks, coming, self.device)
-        with replaced(self.model, wrapped):
+        with replace_modules(self.model, wrapped):
             yield Feed()
 
 
@@ -200,7 +200,7 @@ class HollowTrainer(WholeTrainer):
             skipped = {name: Pass(block, self.family.streams(block)) for name, block in centre}
             first, block = centre[0]
             skipped[first] = AddAll(block, self.family.streams(block), feed)
-            with replaced(self.model, skipped):
+            with replace_modules(self.model, skipped):
                 yield feed
 
     def _centre(self) -> list[tuple[str, nn.Module]]:
@@ -245,7 +245,11 @@ class NoResidualTrainer(Trainer):
             inputs.side_px,
             inputs.guidance,
         )
-        with replaced(self.model, passes), resident(self.device, self.model), suppress(_Known):
+        with (
+            replace_modules(self.model, passes),
+            on_device(self.device, self.model),
+            suppress(_Known),
+        ):
             self.model(**model_inputs)
         last.remove()
         return given[0]

@@ -25,7 +25,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
 from blockskip.data.schedule import build_schedule
-from blockskip.data.subject_boxes import propose
+from blockskip.data.subject_boxes import propose_box
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
 from blockskip.lab.ablation.rows import Row
 from blockskip.lab.ablation.subjects import OF_PETS
@@ -105,7 +105,7 @@ class Kitchen:
         }
         photos = self.photos(cell.subject)
         if cell.row.framed:
-            photos = [replace(photo, box=propose(open_photo(photo.path))) for photo in photos]
+            photos = [replace(photo, box=propose_box(open_photo(photo.path))) for photo in photos]
         try:
             model, taken = self._trained(cell, settings, photos)
         except UserError as error:

@@ -35,7 +35,7 @@ def machine() -> dict:
         "date": datetime.date.today().isoformat(),
     }
     if name := monitor.card_name():
-        found |= {"card": name, "driver": monitor.driver(), "cuda": torch.version.cuda}
+        found |= {"card": name, "driver": monitor.driver_version(), "cuda": torch.version.cuda}
     from importlib.metadata import version
 
     return found | {name: version(name) for name in ("torch", "diffusers", "peft", "bitsandbytes")}

@@ -28,10 +28,10 @@ from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.lab.measuring.process_memory import Watch, memory_now
 from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
-from blockskip.memory.planning.oom_fallback import ran_out
-from blockskip.memory.quantisation import cache_folder, quantised
-from blockskip.memory.streaming import Store, park
-from blockskip.memory.vram_cap import as_planned, cap, context_gib
+from blockskip.memory.planning.oom_fallback import is_out_of_memory
+from blockskip.memory.quantisation import cache_folder, quantise_blocks
+from blockskip.memory.streaming import WeightStore, offload
+from blockskip.memory.vram_cap import context_gib, limit_vram, set_torch_backends
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
@@ -67,7 +67,7 @@ class Bench:
     device: torch.device
     settings: Settings
     trainer: Trainer
-    store: Store
+    store: WeightStore
     job: Job
     stages: dict[str, dict] = field(default_factory=dict)
 
@@ -95,17 +95,21 @@ class Bench:
             torch.accelerator.synchronize()
 
 
-def opened(job: Job, settings: Settings, device: torch.device) -> tuple[torch.nn.Module, Store]:
+def opened(
+    job: Job, settings: Settings, device: torch.device
+) -> tuple[torch.nn.Module, WeightStore]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
     model, index = flux(job.shape, dtype), index_folder(folder / "transformer")
     if settings.plan.precision != "full":
         cache = cache_folder(folder, f"random-{job.dtype}", settings.plan.precision)
         blocks = Flux().blocks(model)
-        index = quantised(model, blocks, index, settings.plan.precision, cache, "random", device)
+        index = quantise_blocks(
+            model, blocks, index, settings.plan.precision, cache, "random", device
+        )
     # on the CPU all memory is RAM: what stays there is not streamed
     kept = float("inf") if settings.plan.offload == "pinned" and device.type != "cpu" else 0
-    return model, park(model, index, kept)
+    return model, offload(model, index, kept)
 
 
 def make_trainer(
@@ -139,10 +143,10 @@ def work(job: Job) -> dict:
     device = pick_device(settings.device)
     context = 0.0
     if device.type == "cuda":
-        as_planned()
+        set_torch_backends()
         context = context_gib()
         if job.cap_gib:
-            cap(device, job.cap_gib)
+            limit_vram(device, job.cap_gib)
     model, store = opened(job, settings, device)
     before = sum(part for part in memory_now() if part > 0)
     report = {"name": job.name, "device": str(device), "context_gib": context}
@@ -155,7 +159,7 @@ def work(job: Job) -> dict:
         opening = watch.told()
         timed = _timed(bench)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not ran_out(error):
+        if not isinstance(error, MemoryError) and not is_out_of_memory(error):
             raise
         return report | {"failed": f"out of memory: {str(error).splitlines()[0][:200]}"}
     peaks = [opening, *bench.stages.values()]
@@ -165,11 +169,11 @@ def work(job: Job) -> dict:
 
 
 def _timed(bench: Bench) -> dict:
-    settings, trainer, moved = bench.settings, bench.trainer, bench.store.moved
+    settings, trainer, moved = bench.settings, bench.trainer, bench.store.stats
     uses = settings.steps * settings.plan.draws_per_step
     if bench.device.type != "cpu":
         trainer.make_window(0).unlink()  # as a run's later windows: kernels are loaded
-    brought = moved.brought_bytes
+    brought = moved.transferred_bytes
     with bench.stage("residuals"):
         path = trainer.make_window(0)  # `run` finds it there
     window_bytes = path.stat().st_size
@@ -192,7 +196,7 @@ def _timed(bench: Bench) -> dict:
         "seconds_a_draw": window_s + step_s,
         "step_seconds": steps,
         "losses": losses,
-        "weight_bytes_a_draw": (moved.brought_bytes - brought) / uses,
+        "weight_bytes_a_draw": (moved.transferred_bytes - brought) / uses,
         "window_bytes_a_draw": window_bytes / uses,
     }
 

@@ -23,7 +23,7 @@ from blockskip.lab.demo_world.vae import psnr, unseen_pictures
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
-from blockskip.memory.open_model import silence
+from blockskip.memory.open_model import disable_progress_bars
 from blockskip.models.families.base import family
 from blockskip.runs import checkpoints, results
 from blockskip.runs.demo_judge import Judge, load_judge, read_judged
@@ -147,7 +147,7 @@ def evaluate_base(
     to write, default ``folder``-evaluation.webp beside the folder. "drawn" is what the judge says about
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
-    silence()
+    disable_progress_bars()
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
     pipe = family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)

@@ -24,9 +24,9 @@ from blockskip.core.units import GIB
 from blockskip.lab.bench import worker
 from blockskip.lab.full_size import random_model
 from blockskip.lab.measuring.process_memory import Watch
-from blockskip.memory.block_wrappers import row_by_row
-from blockskip.memory.placement import replaced, resident
-from blockskip.memory.streaming import park
+from blockskip.memory.block_wrappers import per_caption_blocks
+from blockskip.memory.placement import on_device, replace_modules
+from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
@@ -138,10 +138,10 @@ def _train(job: Job, total: int, say: Say) -> dict:
         for event in trainer.run():
             steps.append(event.seconds)
             if (trainer.step - 1) % trainer.settings.plan.window_steps == 0:
-                now, moved = Counter(store.moved.reads), store.moved.read_bytes - read
+                now, moved = Counter(store.stats.reads), store.stats.read_bytes - read
                 often = max((now - before).values())
                 windows.append({"read_bytes": moved, "most_often_read": often})
-                before, read = now, store.moved.read_bytes
+                before, read = now, store.stats.read_bytes
                 say(
                     f"window {len(windows)}: {moved / GIB:.2f} GiB read, no weight more than {often}×"
                 )
@@ -153,7 +153,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
         "window_seconds": round(sum(window_seconds) / len(window_seconds), 2),
         "step_seconds": [round(s, 2) for s in steps],
         "first_window_read_once_bytes": total,
-        "brought_bytes": store.moved.brought_bytes,
+        "brought_bytes": store.stats.transferred_bytes,
     }
 
 
@@ -192,7 +192,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
         "draws": job.draws,
         **{name: _told(job, each) for name, each in watches.items()},
         "times_faster": [round(times, 2) for times in faster],
-        "ours_read_bytes": store.moved.read_bytes // job.rounds,
+        "ours_read_bytes": store.stats.read_bytes // job.rounds,
         "blocks_compared": len(apart),
         "largest_difference_of_a_block": max(apart.values()),
         "largest_difference_of_the_output": output,
@@ -251,11 +251,15 @@ def fullsize_text(
     total = _written(random_model.t5(shape), folder, say)
     random_model.forget(folder)
     model = random_model.t5(shape)
-    store = park(model, index_folder(folder))
+    store = offload(model, index_folder(folder))
     ids = torch.randint(
         0, shape["vocab_size"], (captions, tokens), generator=torch.Generator().manual_seed(0)
     )
-    with Watch() as watch, replaced(model, row_by_row(model, CPU)), resident(CPU, model):
+    with (
+        Watch() as watch,
+        replace_modules(model, per_caption_blocks(model, CPU)),
+        on_device(CPU, model),
+    ):
         embeds = model(ids)[0]
     return {
         "weights": "random",
@@ -263,7 +267,7 @@ def fullsize_text(
         "captions": captions,
         "tokens": tokens,
         "finite": bool(embeds.isfinite().all()),
-        "read_bytes": store.moved.read_bytes,
-        "most_often_read": max(store.moved.reads.values()),
+        "read_bytes": store.stats.read_bytes,
+        "most_often_read": max(store.stats.reads.values()),
         "peak": watch.told(),
     }

@@ -31,8 +31,8 @@ from blockskip.lab.full_size.meta_models import (
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
-from blockskip.memory.layerwise import lists
-from blockskip.memory.planning.requirements import stage_needs
+from blockskip.memory.layerwise import listed_embedders
+from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import flat
 from blockskip.training import optimizer
@@ -77,7 +77,7 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
 
 def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
     """Simulated peaks and FLOPs beside what the planner says of the same settings."""
-    planned = stage_needs(model_row(settings.model), settings)
+    planned = stage_memory(model_row(settings.model), settings)
     found = {}
     for name, peak in simulate(settings, stages).items():
         need = planned[name].vram_gib
@@ -254,7 +254,7 @@ def _around(model: nn.Module) -> list[Tensor]:
 
 def _layers(model: nn.Module, kind: Family) -> list[nn.Module]:
     """What comes before the blocks, one by one as they do."""
-    return [layer for layers in lists(model, kind).values() for layer in layers]
+    return [layer for layers in listed_embedders(model, kind).values() for layer in layers]
 
 
 @cache

@@ -34,7 +34,7 @@ from blockskip.lab.full_size.simulate import (
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
-from blockskip.memory.layerwise import lists
+from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
@@ -57,7 +57,7 @@ def _counted(row: ModelRow) -> dict:
     kind, model = family_of(row), build_transformer(row, "full")
     blocks = kind.blocks(model)
     shared = [model.get_submodule(name) for name in kind.shared_modulation]
-    layers = [layer for every in lists(model, kind).values() for layer in every]
+    layers = [layer for every in listed_embedders(model, kind).values() for layer in every]
     embedders = sum(_size(model.get_submodule(name)) for name in kind.embedders)
     embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
@@ -165,8 +165,8 @@ class _Ruler:
 
     def rest(self, stage: str, settings: Settings) -> float:
         measured = simulate(settings, [stage])[stage].vram_gib
-        with model_stats.standing_in(self.row.name, self.table):
-            planned = requirements.stage_needs(self.row, settings)[stage].vram_gib
+        with model_stats.override_stats(self.row.name, self.table):
+            planned = requirements.stage_memory(self.row, settings)[stage].vram_gib
         self.say(
             f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB"
         )

@@ -18,7 +18,7 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import passes
-from blockskip.memory.planning.model_stats import model_bytes, numbers, weight_bytes
+from blockskip.memory.planning.model_stats import model_bytes, model_stats, weight_bytes
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import (
     image_tokens,
@@ -130,7 +130,7 @@ def _state(row: ModelRow, settings: Settings) -> float:
     """Bytes of a draw between two blocks, where they wait in RAM."""
     count = (
         image_tokens(row, settings.plan.side_px)
-        + text_rows(row, settings) * numbers(row.name).stream_text
+        + text_rows(row, settings) * model_stats(row.name).stream_text
     )
     return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)
 

@@ -80,7 +80,7 @@ def _measured(
     output = full_velocity(model, Flux(), trainer.inputs(range(2)), 1, device).float()
     trainer.window_lora = snapshot(trainer.lora)  # or the loop would make another window
     trainer.make_window(0)
-    monitor.restart_card_peaks()
+    monitor.reset_card_peaks()
     seconds = sorted(event.seconds for event in trainer.run())
     used, _ = monitor.card_peaks_gib()
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) / GIB

@@ -18,7 +18,7 @@ from blockskip.core import presets
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.previews.ways import all_of
 from blockskip.memory import monitor
-from blockskip.memory.placement import hold
+from blockskip.memory.placement import pin_on_device
 from blockskip.models import sources
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.key_steps import KeySteps
@@ -47,7 +47,7 @@ def work(job: Job) -> dict:
     text, rows = session.encode(["a photo of a cat", ""]), []
     _stay(session)
     for name, how in _ways(session, steps):
-        monitor.restart_card_peaks()
+        monitor.reset_card_peaks()
         began = time.perf_counter()
         session.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
         rows.append(
@@ -74,7 +74,7 @@ def _stay(session: ModelSession) -> None:
     settings, blocks = session.settings, session.family.blocks(session.transformer)
     if settings.plan.middle == "stays":
         some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
-        hold(session.device, *(block for _, block in some))
+        pin_on_device(session.device, *(block for _, block in some))
 
 
 def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
@@ -90,12 +90,14 @@ def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
         torch.manual_seed(0)
         dtype = getattr(torch, session.row.dtype)
         adapters = {
-            f: patch_adapters.Coarse(session.transformer, session.family, f)
+            f: patch_adapters.PatchAdapter(session.transformer, session.family, f)
             .to(dtype)
             .requires_grad_(False)
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
         schedule = all_of(factor, max(2, steps // 6))
-        dynamic = dynamic_patches.Dynamic(session.transformer, session.family, adapters, schedule)
+        dynamic = dynamic_patches.PatchScheduler(
+            session.transformer, session.family, adapters, schedule
+        )
         yield f"patches {factor} times as large", {"dynamic": dynamic}

@@ -18,7 +18,7 @@ from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.gpu.first_gradients import begin
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import pick_device, resident
+from blockskip.memory.placement import on_device, pick_device
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
 from blockskip.models.families.base import Family, family
@@ -85,7 +85,7 @@ def _five(job: Job, device: torch.device) -> dict:
     for where in dict.fromkeys((CPU, device)):
         pipe = open_model(kind, row, source, settings, where)
         text = encode.encode_captions(kind, pipe, captions, settings.plan.text_tokens, where)
-        with resident(where, pipe.vae):
+        with on_device(where, pipe.vae):
             latents = encode.encode_draws(kind, pipe, photos, draws, settings, where)
         said[where.type] = text, latents
     text, latents = said["cpu"]
@@ -135,7 +135,7 @@ def _whole_way(job: Job, device: str) -> dict:
 
 
 def _asked(words: list[str]) -> dict:
-    said = processes.ask("blockskip", words, seconds=SECONDS)
+    said = processes.run_for_output("blockskip", words, seconds=SECONDS)
     try:
         answer = json.loads(said)
     except ValueError:

@@ -21,8 +21,8 @@ from blockskip.data.photos import find_photos
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.measuring.process_memory import Polling
 from blockskip.memory import monitor
-from blockskip.memory.placement import free
-from blockskip.memory.planning.planner import make_plan, planned
+from blockskip.memory.placement import free_memory
+from blockskip.memory.planning.planner import make_plan, planned_memory
 from blockskip.memory.planning.requirements import lora_params
 from blockskip.models import sources
 from blockskip.runs import worker_process
@@ -139,19 +139,19 @@ def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
 
 def _half(job: Job, settings: Settings) -> dict:
     """One picture of half the side, under the same cap."""
-    free()
+    free_memory()
     session = ModelSession(job.model, job.budget_gib)
     side = max(settings.preview_px // 2, settings.plan.s_min_px)
     session.settings = settings.changed(preview_px=side)
     prompt = "a photo of a cat"
     session.encode_prompts([prompt, ""])  # before the clock runs
-    monitor.restart_card_peaks()
+    monitor.reset_card_peaks()
     began = time.perf_counter()
     session.sample_prompts([prompt], [0])
     seconds = time.perf_counter() - began
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
     alone = session.settings.changed(middle="leaves")
-    plan = planned(alone)["preview"].vram_gib - 12 * lora_params(session.row, alone) / GIB
+    plan = planned_memory(alone)["preview"].vram_gib - 12 * lora_params(session.row, alone) / GIB
     return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 

@@ -12,7 +12,7 @@ from blockskip.lab.full_size.random_model import write_model
 from blockskip.lab.gpu import peak_rates, quantisation, sampling, smoke, stages
 from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
-from blockskip.memory.vram_cap import as_planned
+from blockskip.memory.vram_cap import set_torch_backends
 
 
 def _model(job: dict) -> dict:
@@ -34,5 +34,5 @@ PARTS = {
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if torch.cuda.is_available():
-        as_planned()
+        set_torch_backends()
     serve(lambda said: PARTS[said["what"]](said["job"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blockskip.memory.placement import hold
+from blockskip.memory.placement import pin_on_device
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.sampling.loaded_model import LoadedModel
 
@@ -14,4 +14,4 @@ class ModelSession(LoadedModel):
     def __init__(self, model: str, budget_gib: float) -> None:
         super().__init__(choose_settings(model=model, budget_gib=budget_gib))
         if self.device.type == "cpu":
-            hold(self.device, self.transformer)
+            pin_on_device(self.device, self.transformer)

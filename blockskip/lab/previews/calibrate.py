@@ -20,7 +20,7 @@ from blockskip.lab.previews import report as tradeoff_report
 from blockskip.lab.previews.tradeoff import Plan, Sampler, measure
 from blockskip.lab.previews.ways import BOTH, CACHE, EXACT, KEYS, Way, all_of, holds, key_way, taus
 from blockskip.sampling import patch_adapters
-from blockskip.sampling.dynamic_patches import Schedule
+from blockskip.sampling.dynamic_patches import PatchSchedule
 
 SPEEDS = [speed for speed, change in PREVIEW_SPEEDS.items() if change]
 LIMITS = {
@@ -38,7 +38,7 @@ class Candidates(Sampler):
             return found
         short, long, _ = holds(steps)
         schedules = [all_of(factor, hold) for factor in (2, 4) for hold in (short, long)]
-        schedules += [Schedule({4: tau, 2: tau}, hold=long) for tau in taus(steps)]
+        schedules += [PatchSchedule({4: tau, 2: tau}, hold=long) for tau in taus(steps)]
         return found + [
             Way(f"schedule {k}, cache {PREVIEW_SPEEDS[speed]:g}", BOTH, schedule, first=limit.first)
             for k, schedule in enumerate(schedules)

@@ -64,10 +64,10 @@ def _each_size(
         transformer(**given)
     yield 1, counter
     for factor in sorted(patch_adapters.FACTORS) if kind.patches else ():
-        adapter = patch_adapters.Coarse(transformer, kind, factor)
+        adapter = patch_adapters.PatchAdapter(transformer, kind, factor)
         with (
             FlopCounterMode(display=False, depth=4) as counter,
-            patch_adapters.attached(transformer, kind, adapter, linears),
+            patch_adapters.adapter_installed(transformer, kind, adapter, linears),
         ):
             patch_adapters.velocity(kind, adapter, transformer, given, t)
         yield factor, counter

@@ -31,10 +31,10 @@ from blockskip.lab.demo_world.parallel import save as save_state
 from blockskip.lab.measuring.json_lines import append
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
-from blockskip.memory.placement import replaced, resident
+from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Text, family
 from blockskip.sampling import patch_adapters
-from blockskip.sampling.sample import TOGETHER
+from blockskip.sampling.sample import SAMPLE_BATCH
 from blockskip.training.skipping import streamed
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
@@ -80,14 +80,14 @@ class Distilling(ModelSession):
         self.text = self.encode([*captions(self.row, plan.prompts, plan.seed), ""])
 
     def paths(self) -> list[Path]:
-        """Files of latents, TOGETHER pictures each."""
-        num = math.ceil(self.plan.prompts / TOGETHER)
+        """Files of latents, SAMPLE_BATCH pictures each."""
+        num = math.ceil(self.plan.prompts / SAMPLE_BATCH)
         return [self.plan.work / f"latents-{i:03d}.safetensors" for i in range(num)]
 
     def record(self, index: int) -> None:
         """Sample the pictures of a file of latents: `latents` (steps, pictures, …), `times`
         (steps,)."""
-        rows = range(index * TOGETHER, min((index + 1) * TOGETHER, self.plan.prompts))
+        rows = range(index * SAMPLE_BATCH, min((index + 1) * SAMPLE_BATCH, self.plan.prompts))
         kept, plain = {}, self.transformer.forward
         names = list(inspect.signature(type(self.transformer).forward).parameters)[1:]
 
@@ -122,7 +122,7 @@ class Distilling(ModelSession):
         both = (saved["latents"][at + i, rows].float() for i in (0, 1))
         latents = torch.lerp(*both, part.reshape(-1, *[1] * (saved["latents"].dim() - 2)))
         t = torch.lerp(saved["times"][at], saved["times"][at + 1], part)
-        texts = torch.where(silent, self.plan.prompts, number * TOGETHER + rows).tolist()
+        texts = torch.where(silent, self.plan.prompts, number * SAMPLE_BATCH + rows).tolist()
         return latents.to(getattr(torch, self.row.dtype)), self.text.rows(texts), t
 
     def given(self, latents: Tensor, text: Text, t: Tensor) -> dict:
@@ -141,21 +141,25 @@ class Distilling(ModelSession):
         if self.device.type == "cpu":
             yield
             return
-        with replaced(self.transformer, layerwise(self.transformer, self.family, 1, self.device)):
+        with replace_modules(
+            self.transformer, layerwise(self.transformer, self.family, 1, self.device)
+        ):
             yield
 
     @contextmanager
-    def learning(self, adapter: patch_adapters.Coarse) -> Iterator[None]:
+    def learning(self, adapter: patch_adapters.PatchAdapter) -> Iterator[None]:
         """Inside, it works on larger patches, forward and backward."""
-        with patch_adapters.attached(self.transformer, self.family, adapter, self.linears):
+        with patch_adapters.adapter_installed(self.transformer, self.family, adapter, self.linears):
             if self.device.type == "cpu":
                 yield
                 return
             blocks = self.family.blocks(self.transformer)
-            with replaced(self.transformer, streamed(blocks, range(len(blocks)), self.device)):
+            with replace_modules(
+                self.transformer, streamed(blocks, range(len(blocks)), self.device)
+            ):
                 yield
 
-    def error(self, adapter: patch_adapters.Coarse, step: int) -> tuple[Tensor, Tensor]:
+    def error(self, adapter: patch_adapters.PatchAdapter, step: int) -> tuple[Tensor, Tensor]:
         """(squared error, mean square of what it should be) of a step's draws; the first with
         gradients for the adapter."""
         latents, text, t = self.draws(step, adapter.factor)
@@ -182,11 +186,11 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
     for index, path in enumerate(job.paths()):
         if not path.exists():
             job.record(index)
-            say(f"sampled {min((index + 1) * TOGETHER, plan.prompts)}/{plan.prompts} pictures")
+            say(f"sampled {min((index + 1) * SAMPLE_BATCH, plan.prompts)}/{plan.prompts} pictures")
         if late():
             return False
     made, errors = {}, {}
-    with resident(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
+    with on_device(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
         for factor in patch_adapters.FACTORS:
             adapter = learn(job, factor, say, late)
             if adapter is None:
@@ -207,12 +211,14 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
 
 def learn(
     job: Distilling, factor: int, say: Callable[[str], None], late: Callable[[], bool]
-) -> patch_adapters.Coarse | None:
+) -> patch_adapters.PatchAdapter | None:
     """The adapter of a size; None when the time is up. Every step depends on the seed and its number
     alone, so one that was stopped comes to the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
-    adapter = patch_adapters.Coarse(job.transformer, job.family, factor, job.rank).to(job.device)
+    adapter = patch_adapters.PatchAdapter(job.transformer, job.family, factor, job.rank).to(
+        job.device
+    )
     optimiser = torch.optim.AdamW(adapter.parameters(), plan.lr, weight_decay=0.0)
     step, saved = 0, time.perf_counter()
     if path.exists():
@@ -251,7 +257,7 @@ def _rate(plan: Plan, step: int) -> float:
 
 
 @torch.no_grad()
-def unseen(job: Distilling, adapter: patch_adapters.Coarse, num: int = 16) -> float:
+def unseen(job: Distilling, adapter: patch_adapters.PatchAdapter, num: int = 16) -> float:
     """What an adapter misses, in parts of the velocity's mean square, at places that no step used."""
     found = [job.error(adapter, -1 - i) for i in range(num)]
     return float(sum(loss for loss, _ in found) / sum(size for _, size in found))

@@ -17,7 +17,7 @@ from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.lab.previews import costs as preview_costs
 from blockskip.lab.previews.tradeoff import Plan, Sampler, pictures, told
 from blockskip.lab.previews.ways import EXACT, Way
-from blockskip.sampling.sample import TOGETHER
+from blockskip.sampling.sample import SAMPLE_BATCH
 
 HEAD = (
     "way|operations, times fewer|share of the ceiling|seconds, times fewer|pixels off, of 255"
@@ -100,7 +100,7 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
         "run": plan.run and plan.run.name,
         "judged": sampler.judged,
         "prompts": len(sampler.prompts),
-        "together": TOGETHER,
+        "together": SAMPLE_BATCH,
         "machine": machine(),
         "steps": measured,
     }

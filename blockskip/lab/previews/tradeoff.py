@@ -36,8 +36,8 @@ from blockskip.runs.demo_judge import load_judge
 from blockskip.runs.image_session import kept_lora
 from blockskip.runs.run import Run
 from blockskip.sampling import dynamic_patches, patch_adapters
-from blockskip.sampling.key_steps import KeySteps, choose, losses
-from blockskip.sampling.sample import TOGETHER
+from blockskip.sampling.key_steps import KeySteps, choose_key_steps, skip_losses
+from blockskip.sampling.sample import SAMPLE_BATCH
 from blockskip.training.lora import restore
 
 
@@ -55,7 +55,7 @@ class Plan:
     budget_gib: float = 8.0
 
 
-class Forgetful(dynamic_patches.Dynamic):
+class Forgetful(dynamic_patches.PatchScheduler):
     """As in the paper: coarse velocities as they are."""
 
     def _missed(self, *_: object) -> Tensor:
@@ -106,7 +106,7 @@ class Sampler(ModelSession):
         (0: they rested, 2: once for the step before; in the first step they do once)."""
         dynamic, cache = None, FirstBlockCacheConfig(way.first) if way.first else None
         if way.patches:
-            kind = dynamic_patches.Dynamic if way.carried else Forgetful
+            kind = dynamic_patches.PatchScheduler if way.carried else Forgetful
             dynamic = kind(self.transformer, self.family, self.adapters, way.patches)
         if way.magnitude:
             ratios = self.magnitudes(steps)
@@ -127,8 +127,8 @@ class Sampler(ModelSession):
             recorded = KeySteps(None)
             self._paint_last(steps, recorded)
             sigmas = self.pipe.scheduler.sigmas.tolist()
-            self._lost[steps] = losses(recorded.told, sigmas)
-        return choose(self._lost[steps], num)
+            self._lost[steps] = skip_losses(recorded.deltas, sigmas)
+        return choose_key_steps(self._lost[steps], num)
 
     def measured_on(self) -> dict:
         """What measurements depend on, beside ways and steps; JSON-ready."""
@@ -174,7 +174,7 @@ class Sampler(ModelSession):
     def _paint_last(self, steps: int, cache: object) -> None:
         """The last prompts, with other noise than theirs, for what `cache` is to hear."""
         num = len(self.prompts)
-        rows = range(max(0, num - TOGETHER), num)
+        rows = range(max(0, num - SAMPLE_BATCH), num)
         seeds = [7 + row for row in rows]
         self.sample(self.text.rows(rows), self.text.rows([-1]), seeds, steps, cache)
 
@@ -243,8 +243,8 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
     files.write_json(path, now)
     for steps in plan.steps:
         every = sampler.ways(steps)
-        for start in range(0, len(sampler.prompts), TOGETHER):
-            rows = range(start, min(start + TOGETHER, len(sampler.prompts)))
+        for start in range(0, len(sampler.prompts), SAMPLE_BATCH):
+            rows = range(start, min(start + SAMPLE_BATCH, len(sampler.prompts)))
             folder = plan.work / f"{steps}-{start:03d}"
             path = folder / "measured.json"
             known = files.read_json(path) if path.exists() else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockskip.sampling.dynamic_patches import Schedule
+from blockskip.sampling.dynamic_patches import PatchSchedule
 
 HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
 
@@ -17,7 +17,7 @@ class Way:
 
     name: str
     kind: str
-    patches: Schedule | None = None
+    patches: PatchSchedule | None = None
     first: float = 0.0
     magnitude: float = 0.0
     keys: int = 0
@@ -51,7 +51,7 @@ def ways(steps: int, patches: bool) -> list[Way]:
         found.append(Way(alone, ALONE, all_of(factor, steps), carried=False))
     low, usual, high = taus(steps)
     for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
-        found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, Schedule({4: tau, 2: tau}, rho)))
+        found.append(Way(f"τ {tau:g}, ρ {rho:g}", BY_TAU, PatchSchedule({4: tau, 2: tau}, rho)))
     return found + together(steps)
 
 
@@ -70,9 +70,9 @@ def taus(steps: int) -> tuple[float, float, float]:
     return (0.5e-3, 1e-3, 2e-3) if steps > 20 else (0.5e-4, 1e-4, 2e-4)
 
 
-def all_of(factor: int, hold: int) -> Schedule:
+def all_of(factor: int, hold: int) -> PatchSchedule:
     """One that is as coarse as it may be."""
-    return Schedule({factor: float("inf")}, hold=hold)
+    return PatchSchedule({factor: float("inf")}, hold=hold)
 
 
 def together(steps: int) -> list[Way]:

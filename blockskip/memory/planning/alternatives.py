@@ -14,11 +14,11 @@ from blockskip.memory.planning.search import (
     Option,
     PlanRequest,
     best_plan,
-    exceeded,
-    least_needs,
+    exceeded_limits,
+    least_memory,
     limits,
     options,
-    smallest,
+    smallest_settings,
     totals,
 )
 
@@ -37,28 +37,28 @@ def one_more_gib(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason:
 Limits = tuple[str, ...]  # of card, ram, disk
 
 
-def better_ways(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits, Option]:
+def better_options(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits, Option]:
     """The best of what would lose less, by what it fails by if not streamed; only those that fail
     by one thing, if there are any: with more of it they would be taken."""
     found: dict[Limits, Option] = {}
     for way in options(row, request):
         if way.loss < fit.loss:
-            found.setdefault(tuple(exceeded(request, least_needs(row, way))), way)
+            found.setdefault(tuple(exceeded_limits(request, least_memory(row, way))), way)
     alone: dict[Limits, Option] = {names: way for names, way in found.items() if len(names) == 1}
     return alone or dict(list(found.items())[:1])
 
 
-def better(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason:
+def explain_option(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason:
     """What would be better, and what it fails by."""
-    least = least_needs(row, way)
+    least = least_memory(row, way)
     needs, there = totals(least), limits(request)
     lacks = []
-    for name in exceeded(request, least):
+    for name in exceeded_limits(request, least):
         sizes = {"needs_gib": needs[name], "there_gib": there[name]}
         lacks.append(Reason("better_lacks", sizes | {"limit": Reason(f"limit_{name}")}))
     streamed = None
-    if not exceeded(request, least_needs(row, way, streamed=True)):
-        size = middle_bytes(row, smallest(way, True, "streamed")) / GIB
+    if not exceeded_limits(request, least_memory(row, way, streamed=True)):
+        size = middle_bytes(row, smallest_settings(way, True, "streamed")) / GIB
         mine = middle_bytes(row, fit.settings) / GIB
         kind = (
             "better_streams_more"
@@ -70,11 +70,13 @@ def better(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason
     return Reason("better", values)
 
 
-def unskipped(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
+def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
     """Skipping nothing where that would fit too and lose less: what it would bring and cost. None if
     not, or if the user decided."""
     other = (
-        best_plan(row, request.fixing(front=0, back=0)) if "front" not in request.fixed else None
+        best_plan(row, request.with_fixed(front=0, back=0))
+        if "front" not in request.fixed
+        else None
     )
     if other is None or other.settings.plan.middle == "streamed":
         return None
@@ -117,7 +119,7 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
 def _room_for_all(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
     """When there is, or would be, room to skip nothing and lose less."""
     for more in (0, 1, 2, 4, 8, 16) if "front" not in request.fixed else ():
-        other = best_plan(row, _wider(request, more).fixing(front=0, back=0))
+        other = best_plan(row, _wider(request, more).with_fixed(front=0, back=0))
         if other and other.settings.plan.middle != "streamed" and other.loss < fit.loss:
             gain = _difference(fit.loss - other.loss)
             return Reason("room_later" if more else "room_now", {"more_gib": more, "gain": gain})

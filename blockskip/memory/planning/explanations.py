@@ -9,8 +9,13 @@ from __future__ import annotations
 from blockskip.core.presets import ModelRow, key_steps, preview_threshold, quality_table
 from blockskip.core.settings import PreviewSpeed, Settings
 from blockskip.core.units import GIB
-from blockskip.memory.planning.alternatives import Limits, better, better_ways, unskipped
-from blockskip.memory.planning.model_stats import work
+from blockskip.memory.planning.alternatives import (
+    Limits,
+    better_options,
+    explain_option,
+    skip_nothing,
+)
+from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.requirements import middle_bytes, waiting_bytes
 from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
@@ -20,15 +25,15 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
     """Why the plan is as it is."""
     settings = fit.settings
     asked = request.settings
-    ways = better_ways(row, request, fit)
+    ways = better_options(row, request, fit)
     found: list[Reason | None] = [
         _in_short(request, fit, list(ways)),
         _usable(request),
         _skipping(row, settings),
     ]
     found += [_pictures(row, request, settings), _precision(row, settings)]
-    found += [better(row, request, fit, way) for way in ways.values()]
-    found += [unskipped(row, request, fit), *_prices(row, settings)]
+    found += [explain_option(row, request, fit, way) for way in ways.values()]
+    found += [skip_nothing(row, request, fit), *_prices(row, settings)]
     found += [_together(settings), _waiting(row, request, settings), _window(settings)]
     found += sampling(
         row.name,
@@ -114,7 +119,9 @@ def _pictures(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason
     if schedule != "full" and largest > row.s_max_px:
         enlarged = Reason("pictures_enlarged", {"largest_px": largest})
     if side > row.s_min_px:
-        times = work(row, side, plan.text_tokens) / work(row, row.s_min_px, plan.text_tokens)
+        times = block_multiply_adds(row, side, plan.text_tokens) / block_multiply_adds(
+            row, row.s_min_px, plan.text_tokens
+        )
         larger = None if schedule == "full" else Reason("pictures_cost_crops")
         values: Values = {
             "side_px": side,

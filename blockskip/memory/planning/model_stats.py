@@ -17,7 +17,7 @@ PACKED_BYTES = {"int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Kind:
+class BlockType:
     """`count` blocks alike, in numbers (presets/bytes.toml)."""
 
     count: int
@@ -40,7 +40,7 @@ class Kind:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TextBytes:
+class TextStats:
     """What encoding captions takes: weights, and bytes."""
 
     resident: int
@@ -52,7 +52,7 @@ class TextBytes:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VaeBytes:
+class VaeStats:
     """Weights of a VAE; bytes a pixel while it works."""
 
     weights: int
@@ -61,7 +61,7 @@ class VaeBytes:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelBytes:
+class ModelStats:
     """A model's numbers in presets/bytes.toml, where each is explained."""
 
     pixels_a_token: int
@@ -81,11 +81,11 @@ class ModelBytes:
     passing_text: float
     passing_unpacked: float
     multiply_adds: int
-    text: TextBytes
-    vae: VaeBytes
-    kinds: tuple[Kind, ...]
+    text: TextStats
+    vae: VaeStats
+    kinds: tuple[BlockType, ...]
 
-    def kind(self, index: int) -> Kind:
+    def block_type(self, index: int) -> BlockType:
         """Of block `index`."""
         for kind in self.kinds:
             if index < kind.count:
@@ -94,34 +94,34 @@ class ModelBytes:
         raise IndexError("there is no such block")
 
 
-_instead: dict[str, ModelBytes] = {}
+_overrides: dict[str, ModelStats] = {}
 
 
-def numbers(model: str) -> ModelBytes:
+def model_stats(model: str) -> ModelStats:
     """The numbers of a model of full size. Raises KeyError for one that has none."""
-    return _instead.get(model) or _known(model)
+    return _overrides.get(model) or _from_table(model)
 
 
 @cache
-def _known(model: str) -> ModelBytes:
+def _from_table(model: str) -> ModelStats:
     table = byte_table()
     found = table[model]
-    return ModelBytes(**(table[found] if isinstance(found, str) else found))
+    return ModelStats(**(table[found] if isinstance(found, str) else found))
 
 
 @contextmanager
-def standing_in(model: str, data: dict) -> Iterator[None]:
+def override_stats(model: str, data: dict) -> Iterator[None]:
     """Inside, a model has these numbers: some of them are being measured."""
-    _instead[model] = ModelBytes(**data)
+    _overrides[model] = ModelStats(**data)
     try:
         yield
     finally:
-        del _instead[model]
+        del _overrides[model]
 
 
 def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:
     """Bytes of a block on the card; biases and norms keep the model's type."""
-    kind = numbers(row.name).kind(index)
+    kind = model_stats(row.name).block_type(index)
     linear = kind.linear + kind.modulation * modulation
     small = kind.small + kind.small_modulation * modulation
     return linear * weight_bytes(row, precision) + row.number_bytes * small
@@ -137,8 +137,8 @@ def model_bytes(row: ModelRow, precision: str) -> float:
     return sum(block_bytes(row, i, precision, True) for i in range(row.num_blocks))
 
 
-def work(row: ModelRow, side_px: int, text_tokens: int) -> float:
+def block_multiply_adds(row: ModelRow, side_px: int, text_tokens: int) -> float:
     """Arithmetic of one draw in any block, in multiply-adds: linears and attention."""
-    own = numbers(row.name)
+    own = model_stats(row.name)
     count = (side_px // own.pixels_a_token) ** 2 + text_tokens
     return count * (own.multiply_adds + 2.0 * count * row.width)

@@ -13,7 +13,7 @@ from blockskip.core.settings import Settings
 
 # What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
 # smaller way and finds none; what they allocate themselves is beyond torch's cap.
-_RAN_OUT = (
+_OUT_OF_MEMORY = (
     "unable to find an engine",
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",
@@ -21,28 +21,29 @@ _RAN_OUT = (
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-FEW = 4  # draws at a time; with fewer, a window waits in RAM first: it may be the larger part
+# draws at a time; with fewer, a window waits in RAM first: it may be the larger part
+SMALL_MICRO_BATCH = 4
 _FEWER_BITS = {"full": "int8", "int8": "nf4"}
 _BITS = {"int8": "8", "nf4": "4"}
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether it means that the card has too little memory."""
     import torch
 
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _RAN_OUT)
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
     return said or isinstance(error, torch.OutOfMemoryError)
 
 
-def eased(settings: Settings, stage: str) -> tuple[Settings, str] | None:
+def next_fallback(settings: Settings, stage: str) -> tuple[Settings, str] | None:
     """Settings with which `stage` takes less memory, and what changed, in words.
 
     stage: latents | residuals | train | preview. None when there is nothing left to give up.
     """
-    return next(_ways(settings, stage), None)
+    return next(_fallbacks(settings, stage), None)
 
 
-def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
+def _fallbacks(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
     if stage == stages.LATENTS and s.plan.encode_batch > 1:
         yield s.changed(encode_batch=s.plan.encode_batch // 2), "fewer crops are encoded at a time"
     if stage == stages.RESIDUALS:
@@ -56,7 +57,9 @@ def _ways(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
 
 
 def _window(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.plan.micro_batch > 1 and (s.plan.micro_batch > FEW or not s.plan.window_on_card):
+    if s.plan.micro_batch > 1 and (
+        s.plan.micro_batch > SMALL_MICRO_BATCH or not s.plan.window_on_card
+    ):
         fewer = s.plan.micro_batch // 2
         yield s.changed(micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
     if s.plan.window_on_card:

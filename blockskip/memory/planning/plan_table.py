@@ -11,7 +11,7 @@ from blockskip.core import stages
 if TYPE_CHECKING:
     from blockskip.memory.planning.planner import Plan
 
-_WORDS = {
+_STAGE_TITLES = {
     stages.TEXT: "reading captions",
     stages.LATENTS: "photos to latents",
     stages.RESIDUALS: "skipped blocks, a window",
@@ -36,7 +36,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(name, justify="right")
     for name, need in plan.stages.items():
         sizes = (need.vram_gib, need.ram_gib, need.disk_gib)
-        table.add_row(_WORDS[name], *(f"{size:.2f}" for size in sizes))
+        table.add_row(_STAGE_TITLES[name], *(f"{size:.2f}" for size in sizes))
     table.add_section()
     total = (plan.peak_vram_gib, plan.ram_gib, plan.disk_gib)
     table.add_row("in all", *(f"{size:.2f}" for size in total))
@@ -59,7 +59,7 @@ def peaks_table(report: dict) -> Table:
         table.add_column(name, justify="right")
     for name, said in report["stages"].items():
         table.add_row(
-            _WORDS[name],
+            _STAGE_TITLES[name],
             f"{said['vram_gib']:.3f}",
             f"{said['planned_gib']:.3f}",
             f"{said['planner_off']:+.2%}",

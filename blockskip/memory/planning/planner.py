@@ -18,7 +18,7 @@ from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
-from blockskip.memory.planning.requirements import Need, stage_needs
+from blockskip.memory.planning.requirements import StageMemory, stage_memory
 from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
 from blockskip.memory.planning.wording import ENGLISH
 
@@ -27,13 +27,13 @@ _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What would happen under a budget. All sizes in GiB; stages: a Need each of text, latents,
+    """What would happen under a budget. All sizes in GiB; stages: a StageMemory each of text, latents,
     residuals, train, preview."""
 
     settings: Settings
     usable_gib: float
     reserve_gib: float
-    stages: dict[str, Need]
+    stages: dict[str, StageMemory]
     reasons: list[Reason]
     one_more_gib: Reason
 
@@ -87,8 +87,8 @@ class Plan:
             "ram_gib": round(self.ram_gib, 3),
             "disk_gib": round(self.disk_gib, 3),
             "fits": True,  # what does not fit is refused in words
-            "reasons": [ENGLISH.say(reason) for reason in self.reasons],
-            "one_more_gib": ENGLISH.say(self.one_more_gib),
+            "reasons": [ENGLISH.render(reason) for reason in self.reasons],
+            "one_more_gib": ENGLISH.render(self.one_more_gib),
         }
 
 
@@ -165,7 +165,7 @@ def _best(row: ModelRow, request: PlanRequest) -> Plan:
         fit.settings,
         request.usable_gib,
         request.reserve_gib,
-        fit.needs,
+        fit.stages,
         explanations.reasons(row, request, fit),
         alternatives.one_more_gib(row, request, fit),
     )
@@ -195,7 +195,7 @@ def _demo(row: ModelRow, request: PlanRequest) -> Plan:
     skipped, as an example of what it says of other models."""
     asked = request.settings
     settings = asked.changed(window_on_card=asked.window_draws)
-    needs = planned(settings)
+    needs = planned_memory(settings)
     if peak_gib(needs) > request.usable_gib:
         raise demo_refusal(row, request, settings)
     skipped = settings.plan.front + settings.plan.back
@@ -212,6 +212,6 @@ def _demo(row: ModelRow, request: PlanRequest) -> Plan:
     return Plan(settings, *sizes, needs, reasons, Reason("more_small"))
 
 
-def planned(settings: Settings) -> dict[str, Need]:
+def planned_memory(settings: Settings) -> dict[str, StageMemory]:
     """What each stage of a run with these settings needs, whether it was planned so or eased."""
-    return stage_needs(model_row(settings.model), settings)
+    return stage_memory(model_row(settings.model), settings)

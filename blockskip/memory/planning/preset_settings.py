@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from blockskip.core.errors import BadInput
-from blockskip.core.presets import ModelRow, rungs, training_preset
+from blockskip.core.presets import ModelRow, budget_tiers, training_preset
 from blockskip.core.settings import Settings
 
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
@@ -41,7 +41,7 @@ def preset_settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
 def span_of(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
     if skip:
         return parse_span(row, skip)
-    fitting = [rung for rung in rungs() if rung.gib <= budget_gib] or rungs()[:1]
+    fitting = [tier for tier in budget_tiers() if tier.gib <= budget_gib] or budget_tiers()[:1]
     return row.span(fitting[-1].ratio)
 
 

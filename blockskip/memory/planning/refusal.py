@@ -9,12 +9,12 @@ from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import Need, stage_needs
+from blockskip.memory.planning.requirements import StageMemory, stage_memory
 from blockskip.memory.planning.search import (
     RAM_FOR_SYSTEM,
     PlanRequest,
-    exceeded,
-    least_needs,
+    exceeded_limits,
+    least_memory,
     limits,
     options,
     peak_gib,
@@ -31,7 +31,7 @@ class DoesNotFit(UserError):
     """
 
     def __init__(self, problem: Reason, least: Reason) -> None:
-        super().__init__(ENGLISH.say(problem), ENGLISH.say(least))
+        super().__init__(ENGLISH.render(problem), ENGLISH.render(least))
         self.problem, self.least = problem, least
 
 
@@ -46,20 +46,20 @@ class DiskTooSmall(DoesNotFit, DiskFull):
 def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
     """Why nothing fits, and the least that would."""
     ways = [
-        least_needs(row, way, streamed)
+        least_memory(row, way, streamed)
         for way in options(row, request)
         for streamed in (False, True)
     ]
     alone = {}  # what could be enlarged alone, and the way that asks for the least of it
     for name in limits(request):
-        others = [needs for needs in ways if exceeded(request, needs) == [name]]
+        others = [needs for needs in ways if exceeded_limits(request, needs) == [name]]
         if others:
             alone[name] = min(others, key=lambda needs: totals(needs)[name])
     if alone:
         name = min(alone, key=lambda n: totals(alone[n])[n] / max(limits(request)[n], 1e-9))
         return _too_small(row, request, name, alone[name])
     least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(request)}
-    name = next((n for n in ("ram", "disk") if n in exceeded(request, least[n])), "card")
+    name = next((n for n in ("ram", "disk") if n in exceeded_limits(request, least[n])), "card")
     return _too_small(row, request, name, least[name])
 
 
@@ -70,10 +70,10 @@ def demo_refusal(row: ModelRow, request: PlanRequest, settings: Settings) -> Mem
     problem: Values = {
         "budget_gib": request.budget_gib,
         "model": row.title,
-        "needs_gib": _budget_for(request, peak_gib(stage_needs(row, settings))),
+        "needs_gib": _budget_for(request, peak_gib(stage_memory(row, settings))),
     }
     least: Values = {
-        "least_gib": _up(_budget_for(request, peak_gib(stage_needs(row, fewer)))),
+        "least_gib": _round_up(_budget_for(request, peak_gib(stage_memory(row, fewer)))),
         "front": front,
         "back": back,
         "num_blocks": row.num_blocks,
@@ -82,25 +82,25 @@ def demo_refusal(row: ModelRow, request: PlanRequest, settings: Settings) -> Mem
 
 
 def _too_small(
-    row: ModelRow, request: PlanRequest, name: str, least: dict[str, Need]
+    row: ModelRow, request: PlanRequest, name: str, least: dict[str, StageMemory]
 ) -> DoesNotFit:
     gib = totals(least)[name]
     if name == "ram":
         return MemoryTooSmall(
             Reason("ram_too_small", {"ram_gib": request.settings.ram_gib, "model": row.title}),
-            Reason("ram_least", {"least_gib": _up(gib / (1 - RAM_FOR_SYSTEM))}),
+            Reason("ram_least", {"least_gib": _round_up(gib / (1 - RAM_FOR_SYSTEM))}),
         )
     if name == "disk":
         stage = max(stages.PLANNED, key=lambda each: least[each].disk_gib)
         return DiskTooSmall(
             Reason("disk_too_small", {"disk_gib": request.disk_gib, "model": row.title}),
-            Reason("disk_least", {"least_gib": _up(gib), "stage": Reason(f"disk_{stage}")}),
+            Reason("disk_least", {"least_gib": _round_up(gib), "stage": Reason(f"disk_{stage}")}),
         )
     stage = max(stages.PLANNED, key=lambda each: least[each].vram_gib)
     free = None
     if request.free_gib < request.budget_gib:
         free = Reason("budget_free", {"free_gib": request.free_gib})
-    needs = {"least_gib": _up(_budget_for(request, gib)), "needs_gib": gib}
+    needs = {"least_gib": _round_up(_budget_for(request, gib)), "needs_gib": gib}
     return MemoryTooSmall(
         Reason(
             "budget_too_small", {"budget_gib": request.budget_gib, "model": row.title, "free": free}
@@ -116,6 +116,6 @@ def _budget_for(request: PlanRequest, needs_gib: float) -> float:
     return (needs_gib + fixed) / (1 - gaps)
 
 
-def _up(gib: float) -> float:
+def _round_up(gib: float) -> float:
     """Rounded up to a tenth, so that what is promised works."""
     return math.ceil(gib * 10 - 1e-9) / 10

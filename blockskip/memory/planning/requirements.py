@@ -16,20 +16,20 @@ from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import (
-    Kind,
+    BlockType,
     block_bytes,
     model_bytes,
-    numbers,
+    model_stats,
     weight_bytes,
 )
 
-_HELD_AT_ONCE = 256 << 20  # memory/placement.py's, which imports torch
-_TOGETHER = 8  # sampling/sample.py's, which does too
+_LOAD_CHUNK_BYTES = 256 << 20  # memory/placement.py's, which imports torch
+_SAMPLE_BATCH = 8  # sampling/sample.py's, which does too
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 
 @dataclass(frozen=True)
-class Need:
+class StageMemory:
     """Peak of one stage in GiB. disk_gib: what it leaves in the run's folder or the model cache."""
 
     vram_gib: float
@@ -37,7 +37,7 @@ class Need:
     disk_gib: float
 
 
-def stage_needs(row: ModelRow, settings: Settings) -> dict[str, Need]:
+def stage_memory(row: ModelRow, settings: Settings) -> dict[str, StageMemory]:
     """What each planned stage of a run with these settings needs."""
     card = {
         "text": _text_card(row, settings),
@@ -47,7 +47,8 @@ def stage_needs(row: ModelRow, settings: Settings) -> dict[str, Need]:
         "preview": _preview_card(row, settings),
     }
     ram, disk = _ram(row, settings), _disk(row, settings)
-    return {s: Need(card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
+    gib = {s: (card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
+    return {stage: StageMemory(*sizes) for stage, sizes in gib.items()}
 
 
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
@@ -57,9 +58,9 @@ def middle_bytes(row: ModelRow, settings: Settings) -> float:
 
 def waiting_bytes(row: ModelRow, settings: Settings) -> float:
     """Weights of blocks that come to the card again and again. A middle that stays comes once,
-    past RAM (`hold` without `keep`); its modulation comes with every window."""
+    past RAM (`pin_on_device` without `keep`); its modulation comes with every window."""
     staying = middle_bytes(row, settings) if settings.plan.middle == "stays" else 0.0
-    layers = row.number_bytes * numbers(row.name).layers
+    layers = row.number_bytes * model_stats(row.name).layers
     return model_bytes(row, settings.plan.precision) + layers - staying
 
 
@@ -69,7 +70,7 @@ def lora_params(row: ModelRow, settings: Settings) -> int:
 
 
 def _block_lora(row: ModelRow, settings: Settings, index: int) -> int:
-    kind = numbers(row.name).kind(index)
+    kind = model_stats(row.name).block_type(index)
     return settings.rank * (kind.lora + kind.lora_ff * (settings.targets == "attention+ff"))
 
 
@@ -79,17 +80,17 @@ def _middle(row: ModelRow, settings: Settings) -> range:
 
 def image_tokens(row: ModelRow, side_px: int) -> int:
     """Of one draw of that side."""
-    return (side_px // numbers(row.name).pixels_a_token) ** 2
+    return (side_px // model_stats(row.name).pixels_a_token) ** 2
 
 
 def text_rows(row: ModelRow, settings: Settings) -> int:
     """Of a caption's embedding."""
-    return settings.plan.text_tokens + numbers(row.name).more_tokens
+    return settings.plan.text_tokens + model_stats(row.name).more_tokens
 
 
 def _around(row: ModelRow, embedders: bool) -> float:
     """What is no block: embeddings of time, guidance and text, the head; and the embedders."""
-    own = numbers(row.name)
+    own = model_stats(row.name)
     return row.number_bytes * (own.around + own.embedders * embedders)
 
 
@@ -98,7 +99,7 @@ def _stream(row: ModelRow, settings: Settings, indices: range, modulation: bool)
     one comes."""
     sizes = [block_bytes(row, i, settings.plan.precision, modulation) for i in indices]
     blocks = max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
-    return max(blocks, 2.0 * row.number_bytes * numbers(row.name).layer)
+    return max(blocks, 2.0 * row.number_bytes * model_stats(row.name).layer)
 
 
 def _units(row: ModelRow, settings: Settings, image: float, text: float, side_px: int = 0) -> float:
@@ -112,14 +113,15 @@ def _units(row: ModelRow, settings: Settings, image: float, text: float, side_px
 
 def _unit(row: ModelRow, settings: Settings, side_px: int = 0) -> float:
     """Bytes of what goes from block to block, of one draw."""
-    return _units(row, settings, 1.0, numbers(row.name).stream_text, side_px)
+    return _units(row, settings, 1.0, model_stats(row.name).stream_text, side_px)
 
 
 def _train_card(row: ModelRow, settings: Settings) -> float:
     middle, lora = _middle(row, settings), lora_params(row, settings)
-    own, ff = numbers(row.name), settings.targets == "attention+ff"
+    own, ff = model_stats(row.name), settings.targets == "attention+ff"
     rounded = 2 * lora * (row.number_bytes < 4)  # every LoRA matrix in the model's own type
-    kept = [settings.plan.batch * _kept(row, settings, own.kind(i), ff) for i in middle]
+    saved = (_activations(row, settings, own.block_type(i), ff) for i in middle)
+    kept = [settings.plan.batch * each for each in saved]
     there = _around(row, embedders=not settings.plan.front) + 12 * lora
     there += 0.0 if settings.plan.front else row.number_bytes * own.layers
     if settings.plan.middle != "streamed":
@@ -136,7 +138,7 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     return there + max(passing, 8 * lora + _two_streamed(row, settings))
 
 
-def _kept(row: ModelRow, settings: Settings, kind: Kind, ff: bool) -> float:
+def _activations(row: ModelRow, settings: Settings, kind: BlockType, ff: bool) -> float:
     """What a block keeps of one draw for its backward pass, in bytes."""
     image, text = kind.kept_image + kind.kept_ff * ff, kind.kept_text + kind.kept_ff * ff
     return _units(row, settings, image, text)
@@ -170,7 +172,7 @@ def _checkpointed(row: ModelRow, settings: Settings, kept: list[float]) -> float
 
 
 def _forward(
-    row: ModelRow, settings: Settings, kind: Kind, learns: bool, rows: int, side_px: int
+    row: ModelRow, settings: Settings, kind: BlockType, learns: bool, rows: int, side_px: int
 ) -> float:
     """What passes through a block without gradients: most in attention, where image and text meet
     and rotation is done in fp32, or in a product whose weight is unpacked for it."""
@@ -186,7 +188,7 @@ def _forward(
     return max(passing, row.number_bytes * kind.unpacked + unpacked)
 
 
-def _through(
+def _window_card(
     row: ModelRow, settings: Settings, rows: int, side_px: int, text: float = 0.0
 ) -> float:
     """While draws pass the whole model, where it is most: the block that computes, the next one,
@@ -198,7 +200,7 @@ def _through(
         whole = block_bytes(row, index, settings.plan.precision, True)
         return whole - block_bytes(row, index, settings.plan.precision, False) * (index in stays)
 
-    own, middle = numbers(row.name), _middle(row, settings)
+    own, middle = model_stats(row.name), _middle(row, settings)
     sizes = [*(comes(i) for i in range(row.num_blocks)), 0.0]
     passes = [  # of a kind, outside the middle and in it
         [_forward(row, settings, kind, learns, rows, side_px) for learns in (False, True)]
@@ -219,17 +221,18 @@ def _through(
 
 def _between_steps(row: ModelRow, settings: Settings) -> float:
     """On the card while windows are computed or pictures sampled: all but what passes."""
-    total = _around(row, embedders=True) + row.number_bytes * numbers(row.name).shared
+    total = _around(row, embedders=True) + row.number_bytes * model_stats(row.name).shared
     total += 12 * lora_params(row, settings)
     return total + middle_bytes(row, settings) * (settings.plan.middle == "stays")
 
 
 def _residuals_card(row: ModelRow, settings: Settings) -> float:
-    draws, joined = settings.plan.window_on_card * (1 + settings.prior), numbers(row.name).joined
+    draws = settings.plan.window_on_card * (1 + settings.prior)
+    joined = model_stats(row.name).joined
     state = draws * _unit(row, settings)
     # once text and image are one sequence, the text's own stays beside it …
     text = draws * joined * _units(row, settings, 0.0, 1.0)
-    passing = state + _through(
+    passing = state + _window_card(
         row, settings, settings.plan.micro_batch, settings.plan.side_px, text
     )
     # … and at that moment all of both is there twice, and the block that comes
@@ -241,16 +244,16 @@ def _residuals_card(row: ModelRow, settings: Settings) -> float:
 def _preview_card(row: ModelRow, settings: Settings) -> float:
     """Sampling, or decoding when the streamed blocks are gone, whichever takes more."""
     tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
-    vae = numbers(row.name).vae
+    vae = model_stats(row.name).vae
     decoding = vae.decode * tile**2 + (
         16.0 * settings.preview_px**2 if settings.plan.preview_tiled else 0
     )
-    sampling = _through(row, settings, settings.plan.preview_batch, settings.preview_px)
+    sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
     return _between_steps(row, settings) + max(sampling, row.number_bytes * vae.weights + decoding)
 
 
 def _latents_card(row: ModelRow, settings: Settings) -> float:
-    vae = numbers(row.name).vae
+    vae = model_stats(row.name).vae
     return (
         row.number_bytes * vae.weights
         + vae.encode * settings.plan.encode_batch * settings.plan.side_px**2
@@ -259,15 +262,15 @@ def _latents_card(row: ModelRow, settings: Settings) -> float:
 
 def _text_card(row: ModelRow, settings: Settings) -> float:
     """What stays of the encoders, and two blocks: one computes, the next one comes."""
-    text, count = numbers(row.name).text, settings.plan.text_tokens
+    text, count = model_stats(row.name).text, settings.plan.text_tokens
     working = text.scores * count**2 + text.token * count + text.fixed
     return row.number_bytes * (text.resident + 2 * text.block) + working
 
 
 def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
     """A stored window: f_n, Δ, the middle's modulation, x_t's target (docs/method.md §1.3)."""
-    own, image = numbers(row.name), image_tokens(row, settings.plan.side_px)
-    modulation = own.told + sum(own.kind(i).told for i in _middle(row, settings))
+    own, image = model_stats(row.name), image_tokens(row, settings.plan.side_px)
+    modulation = own.told + sum(own.block_type(i).told for i in _middle(row, settings))
     a_draw = (
         _unit(row, settings)
         + row.number_bytes * bool(settings.plan.back) * image * row.width
@@ -284,12 +287,12 @@ def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     Pinned memory (staging, a window's state, kept weights) is counted as the bytes asked for, since
     torch's host allocator is told not to round them up to powers of two.
     """
-    lora, own = lora_params(row, settings), numbers(row.name)
+    lora, own = lora_params(row, settings), model_stats(row.name)
     latents = 4.0 * settings.num_draws * image_tokens(row, settings.plan.side_px) * own.latent_width
     waiting = waiting_bytes(row, settings) if settings.plan.offload == "pinned" else 0.0
     staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
     # a middle that comes to stay comes in such pieces, the last weight of one may go beyond
-    pieces = 2 * (_HELD_AT_ONCE + own.largest * weight_bytes(row, settings.plan.precision))
+    pieces = 2 * (_LOAD_CHUNK_BYTES + own.largest * weight_bytes(row, settings.plan.precision))
     base = latents + waiting + staging + 2 * 4 * lora
     texts = (
         1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings) * own.text_width
@@ -320,7 +323,7 @@ def _pictures(row: ModelRow, settings: Settings) -> float:
     cached = preview_threshold(settings.plan.preview_speed, settings.preview_steps) > 0
     kept = 6.0 * cached * _units(row, settings, 1.0, 0.0, settings.preview_px)
     passing = 2 * _unit(row, settings, settings.preview_px) + kept
-    return cached * _adapters(settings) + _TOGETHER * (1 + guided) * passing
+    return cached * _adapters(settings) + _SAMPLE_BATCH * (1 + guided) * passing
 
 
 def _adapters(settings: Settings) -> float:
@@ -332,7 +335,7 @@ def _adapters(settings: Settings) -> float:
 
 def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
     """What a run writes; quantised blocks are cached once for all runs of a model."""
-    own = numbers(row.name)
+    own = model_stats(row.name)
     latents = 4.0 * settings.num_draws * image_tokens(row, settings.plan.side_px) * own.latent_width
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0

@@ -19,7 +19,7 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
 from blockskip.core.settings import Settings
-from blockskip.memory.planning.requirements import Need, stage_needs
+from blockskip.memory.planning.requirements import StageMemory, stage_memory
 
 RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
 
@@ -40,7 +40,7 @@ class PlanRequest:
     free_gib: float = math.inf
     system: str = ""
 
-    def fixing(self, **fields: Any) -> PlanRequest:
+    def with_fixed(self, **fields: Any) -> PlanRequest:
         """The same with these fields of the plan decided."""
         return replace(
             self, settings=self.settings.changed(**fields), fixed=self.fixed | fields.keys()
@@ -84,7 +84,7 @@ class Fit:
 
     loss: float
     settings: Settings
-    needs: dict[str, Need]
+    stages: dict[str, StageMemory]
 
 
 def desktop_gib(budget_gib: float, system: str = "") -> float:
@@ -97,13 +97,13 @@ def desktop_gib(budget_gib: float, system: str = "") -> float:
 def best_plan(row: ModelRow, request: PlanRequest) -> Fit | None:
     """The best that fits, None when nothing does."""
     ways = options(row, request)
-    found = (settle(row, request, way, streamed=False) for way in ways)
+    found = (fit_option(row, request, way, streamed=False) for way in ways)
     fit = next((fit for fit in found if fit), None)
     if fit is None:
         # Streamed is what the smallest card that need not stream would train: little crosses the
         # bus, and nobody loses likeness by allowing more memory.
-        ways.sort(key=lambda way: peak_gib(least_needs(row, way)))
-        found = (settle(row, request, way, streamed=True) for way in ways)
+        ways.sort(key=lambda way: peak_gib(least_memory(row, way)))
+        found = (fit_option(row, request, way, streamed=True) for way in ways)
         fit = next((fit for fit in found if fit), None)
     return fit
 
@@ -125,7 +125,7 @@ def options(row: ModelRow, request: PlanRequest) -> list[Option]:
         texts = {asked.text_tokens: texts.get(asked.text_tokens, 0.0)}
     found = []
     for (front, back), side in itertools.product(spans, sides):
-        patches, s_max_px = crops(row, request, side)
+        patches, s_max_px = crop_sizes(row, request, side)
         likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
         for precision, (text, shorter) in itertools.product(precisions, texts.items()):
             loss = table["lora"] - likeness + table["loss"][precision] + shorter
@@ -147,7 +147,7 @@ def _loss_and_work(option: Option) -> tuple[float, int, int]:
     return option.loss, -plan.front - plan.back, plan.side_px
 
 
-def crops(row: ModelRow, request: PlanRequest, side_px: int) -> tuple[str, int]:
+def crop_sizes(row: ModelRow, request: PlanRequest, side_px: int) -> tuple[str, int]:
     """(patch schedule, side of the largest crop) when training at `side_px`; the smallest crop has
     that side.
 
@@ -175,16 +175,16 @@ def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
     return points[-1][1] - (ratio - points[-1][0])  # beyond: “drops clearly” (paper)
 
 
-def settle(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
+def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
     """Everything that costs only time, the quickest that fits; None when nothing does."""
-    if exceeded(request, least_needs(row, option, streamed)):
+    if exceeded_limits(request, least_memory(row, option, streamed)):
         return None
     for checkpointing, middle in _time_costs(streamed):
-        least = smallest(option, checkpointing, middle)
-        if exceeded(request, stage_needs(row, least)):
+        least = smallest_settings(option, checkpointing, middle)
+        if exceeded_limits(request, stage_memory(row, least)):
             continue
         settings = _roomiest(row, request, least)
-        return Fit(option.loss, settings, stage_needs(row, settings))
+        return Fit(option.loss, settings, stage_memory(row, settings))
     return None
 
 
@@ -196,7 +196,9 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
         """With the first of these values that fits; the last one is known to."""
         rows = (dict(zip(values, each, strict=True)) for each in zip(*values.values(), strict=True))
         tries = (settings.changed(**changes) for changes in rows)
-        return next(tried for tried in tries if not exceeded(request, stage_needs(row, tried)))
+        return next(
+            tried for tried in tries if not exceeded_limits(request, stage_memory(row, tried))
+        )
 
     fresh = asked.fresh_steps(asked.plan.window_steps)
     windows = [max(1, fresh // 2**i) * asked.reuse for i in range(9)] + [asked.reuse]
@@ -216,7 +218,7 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
     )
 
 
-def smallest(option: Option, checkpointing: bool, middle: str) -> Settings:
+def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Settings:
     """The way to train an option that needs the least of card and RAM."""
     return option.settings.changed(
         checkpointing=checkpointing,
@@ -232,9 +234,9 @@ def smallest(option: Option, checkpointing: bool, middle: str) -> Settings:
     )
 
 
-def least_needs(row: ModelRow, option: Option, streamed: bool = False) -> dict[str, Need]:
+def least_memory(row: ModelRow, option: Option, streamed: bool = False) -> dict[str, StageMemory]:
     """What the stages need when everything is done to need little."""
-    return stage_needs(row, smallest(option, True, "streamed" if streamed else "leaves"))
+    return stage_memory(row, smallest_settings(option, True, "streamed" if streamed else "leaves"))
 
 
 def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
@@ -249,12 +251,12 @@ def divisors(num: int) -> list[int]:
     return [part for part in range(num, 0, -1) if num % part == 0]
 
 
-def peak_gib(needs: dict[str, Need]) -> float:
+def peak_gib(needs: dict[str, StageMemory]) -> float:
     """The most graphics memory any stage takes."""
     return max(need.vram_gib for need in needs.values())
 
 
-def totals(needs: dict[str, Need]) -> dict[str, float]:
+def totals(needs: dict[str, StageMemory]) -> dict[str, float]:
     """GiB of graphics memory and RAM at the worst stage, of the disk in all."""
     return {
         "card": peak_gib(needs),
@@ -268,7 +270,7 @@ def limits(request: PlanRequest) -> dict[str, float]:
     return {"card": request.usable_gib, "ram": request.usable_ram_gib, "disk": request.disk_gib}
 
 
-def exceeded(request: PlanRequest, needs: dict[str, Need]) -> list[str]:
+def exceeded_limits(request: PlanRequest, needs: dict[str, StageMemory]) -> list[str]:
     """Which of card, ram, disk are too small."""
     most = limits(request)
     return [name for name, gib in totals(needs).items() if gib > most[name]]

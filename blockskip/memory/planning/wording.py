@@ -25,7 +25,7 @@ class Wording(string.Formatter):
     ) -> None:
         self.templates, self.size = templates, size
 
-    def say(self, reason: Reason) -> str:
+    def render(self, reason: Reason) -> str:
         """The reason in words. Raises KeyError for a kind or value that is not there."""
         template = self.templates[reason.kind]
         if callable(template):
@@ -37,9 +37,9 @@ class Wording(string.Formatter):
         if value is None:
             return ""
         if isinstance(value, Reason):
-            return self.say(value)
+            return self.render(value)
         if isinstance(value, tuple):
-            return self.say(Reason("and")).join(self.say(each) for each in value)
+            return self.render(Reason("and")).join(self.render(each) for each in value)
         if format_spec.endswith(" GiB"):
             return self.size(value, format_spec.removesuffix(" GiB"))
         return super().format_field(value, format_spec)

@@ -84,7 +84,7 @@ def use_comfyui_apart(*folders: Path) -> None:
     studio's own process never loads. Takes some seconds. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
-        answer = json.loads(processes.ask("blockskip", words, seconds=300))
+        answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
     except ValueError:
         raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:

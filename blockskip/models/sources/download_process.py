@@ -109,7 +109,7 @@ def _place(row: ModelRow, ending: str) -> Path:
 
 
 def _process(row: ModelRow) -> psutil.Process | None:
-    return processes.living(_place(row, "json"))
+    return processes.find_running(_place(row, "json"))
 
 
 def _read(row: ModelRow) -> dict | None:

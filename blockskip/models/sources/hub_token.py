@@ -46,7 +46,7 @@ def try_token(row: ModelRow, token: str) -> None:
     if not re.fullmatch(r"[!-~]+", token):
         raise BadInput("This is no token.", "A token is one word that begins with hf_.")
     words = ["--token", row.name]
-    said = processes.ask(
+    said = processes.run_for_output(
         "blockskip.models.sources.download_process",
         words,
         said=token,

@@ -8,7 +8,7 @@ from helpers.tiny import randomise, tiny_flux
 from helpers.training import SETTINGS, losses, trainer
 
 from blockskip.lab.ablation import baselines
-from blockskip.memory.placement import replaced
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.streams import TextAndImage
 from blockskip.training.lora import snapshot
 from blockskip.training.residuals import Pass, full_velocity
@@ -88,7 +88,7 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
     }
     inputs = one.inputs(range(4))
     given = one.family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
-    with torch.no_grad(), replaced(one.model, gone):
+    with torch.no_grad(), replace_modules(one.model, gone):
         (expected,) = one.model(**given)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)
     full = full_velocity(one.model, one.family, inputs, 3, one.device)

@@ -11,7 +11,7 @@ from torch import nn
 from blockskip.core.presets import model_row
 from blockskip.lab.full_size.simulate import report, simulate
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
-from blockskip.memory.planning.requirements import stage_needs
+from blockskip.memory.planning.requirements import stage_memory
 from blockskip.training.lora import _Rounded
 
 CACHE = json.loads(make_simulated.FILE.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ PROMISES = [
 def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, limit):
     way = {"precision": precision, "checkpointing": checkpointing}
     settings = make_simulated.USUAL.changed(front=front, back=back, **way)
-    assert stage_needs(model_row("flux-dev"), settings)["train"].vram_gib <= limit
+    assert stage_memory(model_row("flux-dev"), settings)["train"].vram_gib <= limit
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, l
 def test_the_real_training_step_keeps_the_promise(settings, limit):
     peak = simulate(settings, ["train"])["train"]
     assert peak.vram_gib <= limit
-    assert close(stage_needs(model_row("flux-dev"), settings)["train"].vram_gib, peak.vram_gib)
+    assert close(stage_memory(model_row("flux-dev"), settings)["train"].vram_gib, peak.vram_gib)
 
 
 def close(planned: float, simulated: float) -> bool:
@@ -114,7 +114,7 @@ def close(planned: float, simulated: float) -> bool:
 def test_the_planner_knows_what_was_simulated(case):
     """simulated.json was made by tests/helpers/make_simulated.py, too slow to run each time."""
     settings = make_simulated.settings_of(case)
-    planned = stage_needs(model_row(settings.model), settings)[case["stage"]].vram_gib
+    planned = stage_memory(model_row(settings.model), settings)[case["stage"]].vram_gib
     assert close(planned, case["vram_gib"]), (planned, case)
 
 

@@ -7,7 +7,7 @@ from blockskip.core.settings import Settings
 from blockskip.lab.full_size import tabulate
 from blockskip.lab.full_size.meta_models import own_card
 from blockskip.lab.full_size.simulate import simulate
-from blockskip.memory.planning.requirements import stage_needs
+from blockskip.memory.planning.requirements import stage_memory
 
 QUICK = [
     presets.model_row(name) for name in ("demo", "demo-sana", "flux2-klein-4b", "sana-0.6b")
@@ -46,6 +46,6 @@ def test_a_step_is_planned_as_it_is_simulated(row):
         checkpointing=True,
     )
     measured = simulate(settings, ["train"])["train"].vram_gib
-    assert stage_needs(row, settings)["train"].vram_gib == pytest.approx(measured, rel=0.05)
+    assert stage_memory(row, settings)["train"].vram_gib == pytest.approx(measured, rel=0.05)
     less = settings.changed(front=0, back=0)
-    assert stage_needs(row, less)["train"].vram_gib > measured
+    assert stage_memory(row, less)["train"].vram_gib > measured

@@ -50,7 +50,7 @@ def test_stopped_at_any_step_it_comes_to_the_same_bytes(recorded, tmp_path, monk
 def test_what_is_missed_grows_less_and_the_model_stays(recorded, tmp_path):
     job = Distilling(dataclasses.replace(fresh(recorded, tmp_path / "work"), steps=12, batch=4))
     before = {name: tensor.clone() for name, tensor in job.transformer.state_dict().items()}
-    new = patch_adapters.Coarse(job.transformer, job.family, 2)
+    new = patch_adapters.PatchAdapter(job.transformer, job.family, 2)
     begins = distil.unseen(job, new, 2)
     learnt = distil.learn(job, 2, lambda line: None, lambda: False)
     assert distil.unseen(job, learnt, 2) < 0.95 * begins

@@ -38,8 +38,8 @@ WAYS = [
     Way("rests always", CACHE, first=9.0),
     Way("by magnitude", MAGNITUDE, magnitude=0.1),
     key_way(2),
-    Way("all 4p", "all 4p", dynamic_patches.Schedule({4: float("inf")}, hold=2)),
-    Way("alone", ALONE, dynamic_patches.Schedule({4: float("inf")}, hold=6), carried=False),
+    Way("all 4p", "all 4p", dynamic_patches.PatchSchedule({4: float("inf")}, hold=2)),
+    Way("alone", ALONE, dynamic_patches.PatchSchedule({4: float("inf")}, hold=6), carried=False),
 ]
 
 
@@ -51,7 +51,7 @@ def measured(tmp_path_factory):
     plan = Plan(work=folder / "work", adapters=folder / "a.safetensors", prompts=2, steps=(6,))
     opened = tradeoff.ModelSession("demo", 8.0)
     made = {
-        factor: patch_adapters.Coarse(opened.transformer, opened.family, factor, 2)
+        factor: patch_adapters.PatchAdapter(opened.transformer, opened.family, factor, 2)
         for factor in patch_adapters.FACTORS
     }
     patch_adapters.save(plan.adapters, made, {})
@@ -101,7 +101,7 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
 
 def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch):
     plan, _ = measured
-    both = Way("patches too", BOTH, dynamic_patches.Schedule({4: 1.5}, 0.25, 2), first=0.1)
+    both = Way("patches too", BOTH, dynamic_patches.PatchSchedule({4: 1.5}, 0.25, 2), first=0.1)
     every = [EXACT, *calibrate.LIMITS.values(), key_way(2), both]
     monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
     adapters = plan.adapters.with_name("calibrated.safetensors")
@@ -125,11 +125,11 @@ def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch)
     before = load_file(plan.adapters)
     found = calibrate.calibrate(plan, lambda line: None)
     assert found["schedule"]["hold"] == 2 and not found["keys"]["fastest"]
-    assert dynamic_patches.calibrated("demo", STEPS) == (
-        dynamic_patches.Schedule({4: 1.5}, 0.25, 2),
+    assert dynamic_patches.calibrated_schedule("demo", STEPS) == (
+        dynamic_patches.PatchSchedule({4: 1.5}, 0.25, 2),
         0.1,
     )
-    assert dynamic_patches.calibrated("demo", STEPS + 1) is None
+    assert dynamic_patches.calibrated_schedule("demo", STEPS + 1) is None
     ((path, *of, keys),) = written
     assert path == PRESETS / "keysteps.toml" and of == ["demo", STEPS]
     assert list(keys) == ["fast"] and keys["fast"] == found["keys"]["fast"]
@@ -140,7 +140,7 @@ def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch)
     lines[3]["pixels_off"] = 3.1  # quicker, but further off
     lines[2]["quicker_flops"] = 2.2
     found = calibrate.calibrate(plan, lambda line: None)
-    assert found["schedule"] is None and dynamic_patches.calibrated("demo", STEPS) is None
+    assert found["schedule"] is None and dynamic_patches.calibrated_schedule("demo", STEPS) is None
     assert found["keys"]["fastest"] == found["keys"]["fast"] == keys["fast"]
 
 

@@ -10,7 +10,7 @@ from helpers.family_cases import CASES
 from helpers.tiny import tiny_draws, tiny_flux
 
 from blockskip.lab.selection.text_masking import text_hidden
-from blockskip.memory.placement import replaced
+from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.families.sana import Sana
@@ -110,7 +110,7 @@ def test_masked_blocks_may_be_wrapped():
     model, draws, family = tiny_flux(), tiny_draws(), Flux()
     with text_hidden(family, family.blocks(model), range(2), IMAGE):
         expected = said(family, model, draws)
-        with replaced(model, layerwise(model, family, 2, torch.device("cpu"))):
+        with replace_modules(model, layerwise(model, family, 2, torch.device("cpu"))):
             torch.testing.assert_close(said(family, model, draws), expected, atol=2e-5, rtol=1e-4)
 
 

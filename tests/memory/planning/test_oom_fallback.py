@@ -13,10 +13,10 @@ from blockskip.data.photos import find_photos
 from blockskip.memory import monitor
 from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.monitor import Usage
-from blockskip.memory.planning.oom_fallback import eased
-from blockskip.memory.planning.planner import choose_settings, make_plan, planned
+from blockskip.memory.planning.oom_fallback import next_fallback
+from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
 from blockskip.memory.planning.search import PlanRequest
-from blockskip.memory.vram_cap import allowed_gib, cap
+from blockskip.memory.vram_cap import allowed_gib, limit_vram
 from blockskip.runs import checkpoints, worker_process
 from blockskip.runs.run import create_run
 from blockskip.sampling import loaded_model
@@ -29,7 +29,7 @@ SAID = {"steps": 4, "batch": 2, "window_steps": 2, "preview_every": 0, "preview_
 
 def all_eased(settings, stage):
     found = []
-    while (smaller := eased(settings, stage)) is not None:
+    while (smaller := next_fallback(settings, stage)) is not None:
         settings, words = smaller
         found.append((settings, words))
         assert words and len(found) < 30, "it comes to an end"
@@ -44,7 +44,10 @@ def test_every_smaller_way_takes_less_and_learns_the_same(stage, budget):
     for settings, _ in all_eased(begun, stage):
         assert all(settings.flat()[name] == begun.flat()[name] for name in NEVER)
         assert settings.num_draws == begun.num_draws
-        assert planned(settings)[stage].vram_gib <= planned(before)[stage].vram_gib + 1e-9
+        assert (
+            planned_memory(settings)[stage].vram_gib
+            <= planned_memory(before)[stage].vram_gib + 1e-9
+        )
         before = settings
 
 
@@ -157,7 +160,7 @@ def test_what_is_planned_is_below_the_cap(budget, free, system):
 
 
 def test_without_cuda_there_is_no_cap():
-    assert cap(torch.device("cpu"), 4.0) == float("inf")
+    assert limit_vram(torch.device("cpu"), 4.0) == float("inf")
 
 
 def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
@@ -174,14 +177,14 @@ def test_the_cap_is_the_budget_less_the_measured_context(monkeypatch):
     )
     memory_cap.context_gib.cache_clear()
     monkeypatch.setattr(memory_cap.torch, "cuda", card)
-    monkeypatch.setattr(memory_cap, "_wake", woken.append)
+    monkeypatch.setattr(memory_cap, "_warm_up", woken.append)
     free = {"vram_used_gib": 2.0, "vram_total_gib": 12.0}
     monkeypatch.setattr(monitor, "usage", lambda: Usage(1, 8, 16, **free))
-    assert cap(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) == caps[0]
+    assert limit_vram(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) == caps[0]
     free["vram_used_gib"] = 2.6  # a second attempt: the context is there already
-    assert cap(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) and len(woken) == 1
+    assert limit_vram(torch.device("cuda"), 8.0) == pytest.approx(8 - 0.5) and len(woken) == 1
     card.mem_get_info = lambda _: (0.1 * gib, 12 * gib)
     card.memory_reserved = lambda _: 0
     with pytest.raises(UserError, match="0.6 GiB of the graphics card are free"):
-        cap(torch.device("cuda"), 8.0)
+        limit_vram(torch.device("cuda"), 8.0)
     memory_cap.context_gib.cache_clear()

@@ -18,7 +18,7 @@ from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import middle_bytes, stage_needs
+from blockskip.memory.planning.requirements import middle_bytes, stage_memory
 from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
@@ -291,7 +291,7 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
     ):
         made = plan(budget, ram_gib=ram, system=system)
         pinned = made.settings.changed(offload="pinned")
-        needs = planner.planned(pinned).values()
+        needs = planner.planned_memory(pinned).values()
         fits = max(need.ram_gib for need in needs) <= ram * 0.75
         assert fits == (made.settings.plan.offload == "pinned")
 
@@ -300,7 +300,7 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
 def test_a_middle_that_stays_does_not_wait_in_ram_as_well(precision):
     stays = USUAL.changed(precision=precision, offload="pinned")
     leaves = stays.changed(middle="leaves")
-    ram = [stage_needs(FLUX, c)["residuals"].ram_gib for c in (stays, leaves)]
+    ram = [stage_memory(FLUX, c)["residuals"].ram_gib for c in (stays, leaves)]
     assert ram[1] - ram[0] == pytest.approx(middle_bytes(FLUX, stays) / GIB)
 
 

@@ -63,7 +63,7 @@ def told():
 
 @pytest.mark.parametrize("reason, english, page", sentences(), ids=lambda v: getattr(v, "kind", ""))
 def test_english_is_what_it_was(reason, english, page):
-    assert ENGLISH.say(reason) == english
+    assert ENGLISH.render(reason) == english
 
 
 def test_every_template_is_among_these_sentences():
@@ -78,7 +78,7 @@ def test_every_template_is_among_these_sentences():
 
 def test_plans_tell_whole_sentences():
     for reason in told():
-        said = ENGLISH.say(reason)
+        said = ENGLISH.render(reason)
         assert said[0].isalnum() and said.endswith(".")
         for wrong in ("  ", "{", "}", "None", "Reason", " .", " ,", ".."):
             assert wrong not in said, said
@@ -105,7 +105,7 @@ def test_a_translation_is_another_table_of_the_same_names():
     table = {kind: wordless(template) for kind, template in TEMPLATES.items()}
     silent = Wording(table, lambda size, spec: f"{size:{spec}}")
     for reason in told():
-        said = silent.say(reason)
+        said = silent.render(reason)
         for each in inside(reason):
             for name in each.values.values():
                 said = said.replace(name, "") if isinstance(name, str) else said
@@ -133,7 +133,10 @@ def test_a_refusal_carries_the_least_that_works(case):
     model, budget, more = case
     error = refused(case)
     least = error.least.values["least_gib"]
-    assert (error.title, error.remedy) == (ENGLISH.say(error.problem), ENGLISH.say(error.least))
+    assert (error.title, error.remedy) == (
+        ENGLISH.render(error.problem),
+        ENGLISH.render(error.least),
+    )
     if error.least.kind == "ram_least":
         make(model, budget, more | {"ram_gib": least})
     elif error.least.kind == "disk_least":

@@ -7,7 +7,7 @@ from helpers import family_checks as checks
 from helpers.family_cases import CASES
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
 
-from blockskip.memory.placement import hold
+from blockskip.memory.placement import pin_on_device
 from blockskip.models.families.base import Sampling
 from blockskip.training import encode
 from blockskip.training.residuals import Span
@@ -105,7 +105,7 @@ def test_export(folder, tmp_path):
 def test_a_vae_without_room_is_told_as_such(folder, monkeypatch):
     """The library catches that and goes on without a picture; a preview then eases to tiles."""
     kind, pipe = checks.opened(ROW, folder)
-    hold(checks.CPU, pipe.transformer)
+    pin_on_device(checks.CPU, pipe.transformer)
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("no room")

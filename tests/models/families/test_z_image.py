@@ -99,7 +99,7 @@ def test_a_window_reads_every_weight_once(folder):
     draws = dataclasses.replace(draws, side_px=3 * kind.pixel_multiple)
     alongside = Alongside(draws, lambda name: nullcontext())
     compute_window(pipe.transformer, kind, Span(1, 2), draws, 2, checks.CPU, alongside=alongside)
-    reads = pipe.transformer._store.moved.reads
+    reads = pipe.transformer._store.stats.reads
     assert set(reads.values()) == {1}
     assert len(reads) == len(list(pipe.transformer.parameters()))
     here = [n for n, p in pipe.transformer.named_parameters() if not p.is_meta]
