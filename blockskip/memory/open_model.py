@@ -26,7 +26,7 @@ from blockskip.models.sources.tensors import Weight
 
 
 def open_model(
-    kind: Family,
+    family: Family,
     row: ModelRow,
     source: Source,
     settings: Settings,
@@ -39,15 +39,17 @@ def open_model(
     """
     dtype = getattr(torch, row.dtype)
     silence()
-    pipe = kind.open(source, dtype)
-    for name in kind.large:
+    pipe = family.open(source, dtype)
+    for name in family.large:
         part: nn.Module = getattr(pipe, name)
         index: Index = index_part(source, name, dtype)
         if name != "transformer":
             park(part, index)
             continue
         if settings.plan.precision != "full":
-            index = _quantised(kind, part, index, source, settings.plan.precision, device, progress)
+            index = _quantised(
+                family, part, index, source, settings.plan.precision, device, progress
+            )
         park(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
@@ -78,7 +80,7 @@ def _stored(weight: Weight, dtype: torch.dtype) -> Stored:
 
 
 def _quantised(
-    kind: Family,
+    family: Family,
     model: nn.Module,
     index: Index,
     source: Source,
@@ -88,4 +90,4 @@ def _quantised(
 ) -> Index:
     mark = source.fingerprint()
     cache = cache_folder(data_dir(), mark, precision)
-    return quantised(model, kind.blocks(model), index, precision, cache, mark, device, progress)
+    return quantised(model, family.blocks(model), index, precision, cache, mark, device, progress)

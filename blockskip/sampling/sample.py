@@ -82,7 +82,7 @@ def _layer_by_layer(
         yield
 
 
-def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) -> dict[str, Any]:
+def quickened(settings: Settings, steps: int, family: Family, model: nn.Module) -> dict[str, Any]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
     cached = {"cache": step_cache(settings.model, settings.plan.preview_speed, steps)}
     try:
@@ -92,11 +92,11 @@ def quickened(settings: Settings, steps: int, kind: Family, model: nn.Module) ->
         if not found:
             return cached
         schedule, threshold = found
-        adapters, _ = patch_adapters.load(adapter_file(settings.model), model, kind)
+        adapters, _ = patch_adapters.load(adapter_file(settings.model), model, family)
     except UserError:
         log.exception("pictures are sampled without larger patches")
         return cached
-    dynamic = dynamic_patches.Dynamic(model, kind, adapters, schedule)
+    dynamic = dynamic_patches.Dynamic(model, family, adapters, schedule)
     return {"cache": FirstBlockCacheConfig(threshold), "dynamic": dynamic}
 
 

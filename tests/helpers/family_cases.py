@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from blockskip.models.families.base import Family, Text, family
+from blockskip.models.families.base import Family, Text, get_family
 from blockskip.training.residuals import WindowInputs
 
 
@@ -28,7 +28,7 @@ class Case:
 
     @property
     def family(self) -> Family:
-        return family(self.name)
+        return get_family(self.name)
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)

@@ -92,12 +92,12 @@ def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
 def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(case):
     """The embedding of a patch that is interpolated is the patch's own; what the head makes of a
     token is the model's patch, interpolated."""
-    model, kind = case.model(), case.family
-    embed, head = (model.get_submodule(name) for name in kind.patches)
+    model, family = case.model(), case.family
+    embed, head = (model.get_submodule(name) for name in family.patches)
     for factor in (2, 4):
-        adapter = patch_adapters.Coarse(model, kind, factor, rank=3)
-        side = 4 // kind.patch
-        small = torch.randn(2, embed.weight[0].numel() // kind.patch**2, 4, 4)
+        adapter = patch_adapters.Coarse(model, family, factor, rank=3)
+        side = 4 // family.patch
+        small = torch.randn(2, embed.weight[0].numel() // family.patch**2, 4, 4)
         # each patch by itself: interpolation must not look across its border
         alone = small.unflatten(2, (side, -1)).unflatten(4, (side, -1)).permute(0, 2, 4, 1, 3, 5)
         larger = interpolate(
@@ -107,7 +107,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         large = large.flatten(4, 5).flatten(2, 3)
 
         def tokens(picture, factor=1):
-            x = pixel_unshuffle(picture, kind.patch)
+            x = pixel_unshuffle(picture, family.patch)
             return merge(x.flatten(2).mT if len(case.latent) == 2 else x, factor)
 
         torch.testing.assert_close(
@@ -116,23 +116,23 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         token = torch.randn(1, 1, embed.weight.shape[0])
         fine = head(token)[0, 0]
         found = adapter.head(token)[0, 0, : len(fine) * factor**2]
-        picture = pixel_shuffle(fine[None, :, None, None], kind.patch)
+        picture = pixel_shuffle(fine[None, :, None, None], family.patch)
         expected = interpolate(picture, scale_factor=factor, mode="bilinear", align_corners=False)
-        apart = pixel_shuffle(split(found[None, :, None, None], factor), kind.patch)
+        apart = pixel_shuffle(split(found[None, :, None, None], factor), family.patch)
         torch.testing.assert_close(apart, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
-    model, inputs, kind = case.model(), given(case), case.family
+    model, inputs, family = case.model(), given(case), case.family
     dynamic = dynamic_patches.Dynamic(
-        model, kind, adapters(model, kind, True), dynamic_patches.Schedule({})
+        model, family, adapters(model, family, True), dynamic_patches.Schedule({})
     )
     both = passed(model, dynamic, inputs, 2)
     for row in range(2):
         one = {
             name: value[row : row + 1]
-            if name in (*kind.batched, "timestep", "pooled_projections", "encoder_attention_mask")
+            if name in (*family.batched, "timestep", "pooled_projections", "encoder_attention_mask")
             and torch.is_tensor(value)
             and len(value) == 2
             else value
@@ -144,25 +144,25 @@ def test_pictures_and_places_do_not_mix(case):
 
 
 def test_adapters_are_read_as_they_were_written(case, tmp_path):
-    model, inputs, kind = case.model(), given(case), case.family
-    made = adapters(model, kind, True)
+    model, inputs, family = case.model(), given(case), case.family
+    made = adapters(model, family, True)
     for adapter in made.values():
         for parameter in adapter.parameters():
             parameter.copy_(parameter.half().float())
     patch_adapters.save(tmp_path / "a.safetensors", made, {"tau": 0.25})
-    read, facts = patch_adapters.load(tmp_path / "a.safetensors", model, kind)
+    read, facts = patch_adapters.load(tmp_path / "a.safetensors", model, family)
     assert facts["tau"] == 0.25 and list(read) == [4, 2]
     for factor in read:
         before = passed(
             model,
-            dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})),
+            dynamic_patches.Dynamic(model, family, made, dynamic_patches.Schedule({})),
             inputs,
             factor,
         )
         assert torch.equal(
             passed(
                 model,
-                dynamic_patches.Dynamic(model, kind, read, dynamic_patches.Schedule({})),
+                dynamic_patches.Dynamic(model, family, read, dynamic_patches.Schedule({})),
                 inputs,
                 factor,
             ),
@@ -175,23 +175,23 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
 
 def test_larger_patches_go_with_a_users_lora(case):
     """A coarse pass of a model with a LoRA is that of the model into whose weights it was merged."""
-    model, inputs, kind = case.model(), given(case), case.family
-    lora = add_lora(model, kind, Span(1, 1), 3, "attention+ff", 0)
+    model, inputs, family = case.model(), given(case), case.family
+    lora = add_lora(model, family, Span(1, 1), 3, "attention+ff", 0)
     randomise(lora)
-    made = adapters(model, kind, True)
+    made = adapters(model, family, True)
     plain = passed(
-        model, dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})), inputs, 2
+        model, dynamic_patches.Dynamic(model, family, made, dynamic_patches.Schedule({})), inputs, 2
     )
     for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
         layer.merge()
     merged = passed(
-        model, dynamic_patches.Dynamic(model, kind, made, dynamic_patches.Schedule({})), inputs, 2
+        model, dynamic_patches.Dynamic(model, family, made, dynamic_patches.Schedule({})), inputs, 2
     )
     torch.testing.assert_close(plain, merged, atol=1e-4, rtol=1e-3)
     without = case.model()
     alone = passed(
         without,
-        dynamic_patches.Dynamic(without, kind, made, dynamic_patches.Schedule({})),
+        dynamic_patches.Dynamic(without, family, made, dynamic_patches.Schedule({})),
         inputs,
         2,
     )

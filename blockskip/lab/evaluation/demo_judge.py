@@ -24,7 +24,7 @@ from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
 from blockskip.memory.open_model import silence
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.runs import checkpoints, results
 from blockskip.runs.demo_judge import Judge, load_judge, read_judged
 from blockskip.runs.run import Run, step_of
@@ -149,7 +149,7 @@ def evaluate_base(
     """
     silence()
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
-    pipe = family(demo.FAMILY).load(folder, torch.float32)
+    pipe = get_family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     facts = files.read_json(folder / "demo_model.json")
     wanted, px = fresh_captions(num, seed, seen), facts.get("native_px", row.native_px)

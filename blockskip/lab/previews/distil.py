@@ -32,7 +32,7 @@ from blockskip.lab.measuring.json_lines import append
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import replaced, resident
-from blockskip.models.families.base import Text, family
+from blockskip.models.families.base import Text, get_family
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import TOGETHER
 from blockskip.training.skipping import streamed
@@ -69,7 +69,7 @@ class Distilling(ModelSession):
 
     def __init__(self, plan: Plan) -> None:
         self.plan, row = plan, presets.model_row(plan.model)
-        if family(row.family).patches is None:
+        if get_family(row.family).patches is None:
             raise BadInput(
                 f"{row.title} cannot work on larger patches here.",
                 "The preview speeds “fast” and “fastest” use a step cache for it.",

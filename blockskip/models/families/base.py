@@ -148,6 +148,6 @@ class Family(ABC):
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
 
 
-def family(name: str) -> Family:
+def get_family(name: str) -> Family:
     """The family of that name (presets/models.toml, key `family`): FAMILY of the module so named."""
     return import_module(f"blockskip.models.families.{name}").FAMILY()

@@ -28,7 +28,7 @@ from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, BadInput, UserError, WrongState
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.models.lora.metadata import (
     DIFFUSERS,
     adapter_metadata,
@@ -74,7 +74,7 @@ def export_lora(
     Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
     *.bad.
     """
-    names = family(row.family).names
+    names = get_family(row.family).names
     if format not in names.FORMATS:
         raise BadInput(
             f"LoRAs of {row.title} are not exported in {format}'s format.",
@@ -148,7 +148,7 @@ def verify(
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
     """<name>.workflow.json beside the LoRA; for the demo model its note says what it cannot do."""
-    workflow = family(row.family).workflow
+    workflow = get_family(row.family).workflow
     if format == "diffusers" or workflow is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")

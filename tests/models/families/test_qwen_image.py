@@ -73,9 +73,9 @@ def test_text(folder):
 
 
 def test_captions_are_the_librarys(folder):
-    kind, pipe = checks.opened(ROW, folder)
-    text = encode.encode_captions(kind, pipe, checks.CAPTIONS, TOKENS)
-    whole = kind.load(folder, torch.float32)
+    family, pipe = checks.opened(ROW, folder)
+    text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS)
+    whole = family.load(folder, torch.float32)
     captions = [caption or " " for caption in checks.CAPTIONS]
     with torch.no_grad():
         embeds, mask = whole.encode_prompt(captions, max_sequence_length=TOKENS)
