@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from blockskip.memory.placement import passing
 from blockskip.memory.streaming import host_empty
-from blockskip.models.families.streams import Outputs, Streams, flat, unflat
+from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
 TOKENS = 4096  # rows of a matrix that pass a module beside the blocks at a time
 
@@ -69,7 +69,7 @@ class Layerwise(Named):
         self.others: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
     def run(self, given: dict) -> Outputs:
-        (block,), streams = self._block, flat(self.streams.passed(given))
+        (block,), streams = self._block, as_tuple(self.streams.identity_output(given))
         kept: list[Tensor | None] = [self._room(stream) for stream in streams]
         total, num = len(streams[-1]), self.others[0] if self.others else 0
         with passing(self.device, block, *self._ahead):
@@ -77,7 +77,7 @@ class Layerwise(Named):
             if self.others:
                 with self.others[1]():
                     self._through(given, kept, range(total - num, total))
-        return unflat(kept)
+        return from_tuple(kept)
 
     def _room(self, stream: Tensor | None) -> Tensor | None:
         """Where a stream is written to: over itself, if it is where it is to wait."""
@@ -92,7 +92,7 @@ class Layerwise(Named):
         whole = {n: _on(self.device, v) for n, v in given.items() if n not in alike}
         for start in range(rows.start, rows.stop, self.micro_batch):
             some = slice(start, min(start + self.micro_batch, rows.stop))
-            parts = flat(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
+            parts = as_tuple(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
             for i, (into, part) in enumerate(zip(kept, parts, strict=True)):
                 if into is None or part is None:
                     kept[i] = None
@@ -129,7 +129,7 @@ class Apart(nn.Module):
                 *(rows(value, some) for value in given),
                 **{name: rows(value, some) for name, value in more.items()},
             )
-            parts = flat(made)
+            parts = as_tuple(made)
             whole = whole or tuple(self._room(total, part) for part in parts)
             for out, part in zip(whole, parts, strict=True):
                 out[some] = part

@@ -40,7 +40,7 @@ def open_model(
     dtype = getattr(torch, row.dtype)
     silence()
     pipe = family.open(source, dtype)
-    for name in family.large:
+    for name in family.streamed_parts:
         part: nn.Module = getattr(pipe, name)
         index: Index = index_part(source, name, dtype)
         if name != "transformer":

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from blockskip.core import safetensors_files
 from blockskip.core.paths import adapter_file
 from blockskip.models.families.base import Family
-from blockskip.models.families.patches import cells
+from blockskip.models.families.patches import to_vae_cells
 from blockskip.sampling.patch_adapters import Coarse, attached, feed_forward, velocity
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Dynamic:
             seen = self.coarse(plain, given, time, factor)
             found = seen.float().cpu() + missed
             output = (found.to(seen),)
-        waiting = given | {self.family.latents: given[self.family.latents].cpu()}
+        waiting = given | {self.family.latents_arg: given[self.family.latents_arg].cpu()}
         self.before[self.call] = _Pass(waiting, time, factor, found, missed)
         if anew:
             self.times = [*self.times[-2:], time]
@@ -185,9 +185,9 @@ class Dynamic:
         elif len(self.velocities) < 3:
             factor = 1
         else:
-            change, patch = third_difference(self.times, self.velocities), self.family.patch
+            change, patch = third_difference(self.times, self.velocities), self.family.patch_size
             wanted = self.schedule
-            factor = choose(cells(change, patch), patch, wanted.taus, wanted.rho)
+            factor = choose(to_vae_cells(change, patch), patch, wanted.taus, wanted.rho)
             if factor > 1 and min(self.factors[-wanted.hold :]) > 1:
                 factor, self.resume = 1, factor
         if self.cache and factor != last:
@@ -199,7 +199,7 @@ class Dynamic:
         before = self.before[self.call]
         if before.factor == factor and before.missed is not None:
             return before.missed
-        name = self.family.latents
+        name = self.family.latents_arg
         was = before.given | {name: before.given[name].to(given[name].device)}
         found = before.velocity - self.coarse(plain, was, before.time, factor).float().cpu()
         if self.cache:
@@ -214,7 +214,7 @@ class Dynamic:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
         adapter = self.adapters[factor]
         with attached(self.model, self.family, adapter, self.linears):
-            times = torch.full((len(given[self.family.latents]),), time)
+            times = torch.full((len(given[self.family.latents_arg]),), time)
             return velocity(self.family, adapter, plain, given, times)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.models import sources
-from blockskip.models.lora.names import LibraryNames, names_of
+from blockskip.models.lora.names import DiffusersNames, names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, run_preferences, run_state, strings
@@ -37,7 +37,7 @@ def kept_step(run: Run, last: int) -> int:
     return step if isinstance(step, int) and step in checkpoints.steps_kept(run) else last
 
 
-def lora_names(run: Run) -> LoraNames | type[LibraryNames]:
+def lora_names(run: Run) -> LoraNames | type[DiffusersNames]:
     """What is known of files that hold LoRAs of the run's model."""
     return names_of(presets.model_row(run.settings().model).family)
 

@@ -20,7 +20,7 @@ from blockskip.memory.block_wrappers import Layerwise, Named
 from blockskip.memory.layerwise import beside, layerwise, lists
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Outputs, Streams, flat, unflat
+from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
 CPU = torch.device("cpu")
 
@@ -116,7 +116,7 @@ class Alongside:
         num = len(self.inputs)
         self._last = tuple(
             None if stream is None else stream[-num:].to("cpu", copy=True)
-            for stream in flat(outputs)
+            for stream in as_tuple(outputs)
         )
 
     def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
@@ -145,7 +145,7 @@ class Pass(Named):
         self.streams = streams
 
     def run(self, given: dict) -> Outputs:
-        return self.streams.passed(given)
+        return self.streams.identity_output(given)
 
 
 class _Told(Named):
@@ -156,7 +156,7 @@ class _Told(Named):
         self.known = known
 
     def run(self, given: dict) -> Outputs:
-        return unflat(self.known)
+        return from_tuple(self.known)
 
 
 @torch.no_grad()
@@ -214,7 +214,7 @@ def _recorded(
 
     def record_front(outputs: Outputs) -> None:
         # copies: the blocks that follow write over what they are given, and only the last ends any
-        for i, stream in enumerate(flat(outputs)):
+        for i, stream in enumerate(as_tuple(outputs)):
             window[f"front.{i}"] = cast(Tensor, stream)[:rows].to("cpu", copy=True)
 
     def image(n: int, outputs: Outputs) -> Tensor:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from blockskip.memory.block_wrappers import Named, Streamed
 from blockskip.memory.placement import replaced
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Outputs, Streams, flat, unflat
+from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 from blockskip.training.residuals import Pass, Span, modulation_names
 
 
@@ -76,8 +76,10 @@ class ReplayFront(Pass):
         self.feed = feed
 
     def run(self, given: dict) -> Outputs:
-        both = zip(self.feed.all("front."), flat(self.streams.passed(given)), strict=True)
-        return unflat([known[:, : blank.shape[1]] for known, blank in both])
+        both = zip(
+            self.feed.all("front."), as_tuple(self.streams.identity_output(given)), strict=True
+        )
+        return from_tuple([known[:, : blank.shape[1]] for known, blank in both])
 
 
 class AddResidual(Pass):
@@ -179,9 +181,9 @@ def streamed(
 def read_by_middle(family: Family, span: Span, text: Text) -> Text:
     """Captions as a step needs them: whole where the middle reads them, else one number a token, for
     their shape."""
-    if family.reads_text or not span.front:
+    if family.text_cross_attention or not span.front:
         return text
-    return Text(text.embeds[..., :1], text.beside)
+    return Text(text.embeds[..., :1], text.pooled_or_mask)
 
 
 def velocity(

@@ -43,7 +43,7 @@ class Case:
         torch.manual_seed(seed)
         return WindowInputs(
             torch.randn(num, *self.latent),
-            Text(torch.randn(num, self.tokens, self.text), self.beside(num, self.tokens)),
+            Text(torch.randn(num, self.tokens, self.text), self.pooled_or_mask(num, self.tokens)),
             torch.rand(num),
             self.side_px,
             False,

@@ -91,7 +91,7 @@ def check_opened(row: ModelRow, folder: Path) -> None:
         family.open(Source(row, folder), torch.bfloat16),
         family.load(folder, torch.bfloat16),
     )
-    for part in family.large:
+    for part in family.streamed_parts:
         found = dict(getattr(ours, part).named_buffers())
         for name, buffer in getattr(theirs, part).named_buffers():
             assert torch.equal(found.pop(name).to(buffer.dtype), buffer), name
@@ -113,7 +113,7 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
             alone = family.encode_text(whole, [caption], tokens)
         assert together.embeds.shape[1] == alone.embeds.shape[1] == before + tokens
         torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(together.beside[i], alone.beside[0])
+        torch.testing.assert_close(together.pooled_or_mask[i], alone.pooled_or_mask[0])
     differ = (together.embeds[0] - together.embeds[2]).abs().max()
     assert differ > 1e-3, "captions differ"
     check_tables(row, folder)

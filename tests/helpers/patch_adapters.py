@@ -8,7 +8,7 @@ from helpers.family_cases import CASES
 from blockskip.models.families.base import Text
 from blockskip.sampling import patch_adapters
 
-MERGING = sorted(name for name, case in CASES.items() if case.family.patches)
+MERGING = sorted(name for name, case in CASES.items() if case.family.patch_modules)
 
 
 def given(case, side=8, num=2):
@@ -16,7 +16,7 @@ def given(case, side=8, num=2):
     torch.manual_seed(3)
     family = case.family
     shape = (case.latent[0], side, side) if len(case.latent) == 3 else (side**2, case.latent[1])
-    text = Text(torch.randn(num, case.tokens, case.text), case.beside(num, case.tokens))
+    text = Text(torch.randn(num, case.tokens, case.text), case.pooled_or_mask(num, case.tokens))
     x, t = torch.randn(num, *shape), torch.full((num,), 0.7)
     return family.inputs(x, text, t, side * family.pixel_multiple, False)
 

@@ -287,7 +287,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
         text = encode.encode_captions(FAMILY, pipe, ["a red cat", ""], row.text_tokens)
         sampling = Sampling(32, 1, row.preview_guidance)
         (image,) = sample.sample(FAMILY, pipe, text.rows([0]), text.rows([1]), sampling, [5], CPU)
-        shown.append((text.embeds, text.beside, image.tobytes()))
+        shown.append((text.embeds, text.pooled_or_mask, image.tobytes()))
         few, how = Sampling(32, 2, row.preview_guidance), {"rows": 1, "tiled": True}
         for seeds, more in (([5, 6], {}), ([5, 6], how)):
             texts = text.rows([0] * len(seeds))

@@ -147,7 +147,7 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     steps = []
     for k in range(8):
         inputs = given(case)
-        inputs[family.latents] = inputs[family.latents] + 0.1 * k
+        inputs[family.latents_arg] = inputs[family.latents_arg] + 0.1 * k
         steps.append(inputs | {"timestep": inputs["timestep"] * (1 - 0.1 * k)})
     sizes = iter([2, 2, 4, 1, 2])
     monkeypatch.setattr(dynamic_patches, "choose", lambda *_: next(sizes))

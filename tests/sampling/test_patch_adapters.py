@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from blockskip.core.errors import UserError
 from blockskip.memory import layerwise
-from blockskip.models.families.patches import merge, middles, split
+from blockskip.models.families.patches import mean_positions, merge, split
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
@@ -26,9 +26,9 @@ def test_merged_tokens_come_apart_as_they_were():
         for factor in (2, 4):
             assert torch.equal(split(merge(latents, factor), factor), latents)
     places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
-    found = middles(places, 4)
+    found = mean_positions(places, 4)
     assert torch.equal(found, torch.cartesian_prod(*[torch.tensor([1.5, 5.5])] * 2))
-    assert torch.equal(middles(places.expand(3, -1, -1), 4), found.expand(3, -1, -1))
+    assert torch.equal(mean_positions(places.expand(3, -1, -1), 4), found.expand(3, -1, -1))
 
 
 def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
@@ -37,7 +37,8 @@ def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
     phases = FluxPosEmbed(theta=10_000, axes_dim=[4, 8, 8])
     places = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
     fine, *larger = (
-        torch.complex(*phases(where)) for where in (places, middles(places, 2), middles(places, 4))
+        torch.complex(*phases(where))
+        for where in (places, mean_positions(places, 2), mean_positions(places, 4))
     )
     for factor, found in zip((2, 4), larger, strict=True):
         assert len(found) == 64 // factor**2
@@ -93,11 +94,11 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
     """The embedding of a patch that is interpolated is the patch's own; what the head makes of a
     token is the model's patch, interpolated."""
     model, family = case.model(), case.family
-    embed, head = (model.get_submodule(name) for name in family.patches)
+    embed, head = (model.get_submodule(name) for name in family.patch_modules)
     for factor in (2, 4):
         adapter = patch_adapters.Coarse(model, family, factor, rank=3)
-        side = 4 // family.patch
-        small = torch.randn(2, embed.weight[0].numel() // family.patch**2, 4, 4)
+        side = 4 // family.patch_size
+        small = torch.randn(2, embed.weight[0].numel() // family.patch_size**2, 4, 4)
         # each patch by itself: interpolation must not look across its border
         alone = small.unflatten(2, (side, -1)).unflatten(4, (side, -1)).permute(0, 2, 4, 1, 3, 5)
         larger = interpolate(
@@ -107,7 +108,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         large = large.flatten(4, 5).flatten(2, 3)
 
         def tokens(picture, factor=1):
-            x = pixel_unshuffle(picture, family.patch)
+            x = pixel_unshuffle(picture, family.patch_size)
             return merge(x.flatten(2).mT if len(case.latent) == 2 else x, factor)
 
         torch.testing.assert_close(
@@ -116,9 +117,9 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         token = torch.randn(1, 1, embed.weight.shape[0])
         fine = head(token)[0, 0]
         found = adapter.head(token)[0, 0, : len(fine) * factor**2]
-        picture = pixel_shuffle(fine[None, :, None, None], family.patch)
+        picture = pixel_shuffle(fine[None, :, None, None], family.patch_size)
         expected = interpolate(picture, scale_factor=factor, mode="bilinear", align_corners=False)
-        apart = pixel_shuffle(split(found[None, :, None, None], factor), family.patch)
+        apart = pixel_shuffle(split(found[None, :, None, None], factor), family.patch_size)
         torch.testing.assert_close(apart, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -132,7 +133,8 @@ def test_pictures_and_places_do_not_mix(case):
     for row in range(2):
         one = {
             name: value[row : row + 1]
-            if name in (*family.batched, "timestep", "pooled_projections", "encoder_attention_mask")
+            if name
+            in (*family.per_sample_args, "timestep", "pooled_projections", "encoder_attention_mask")
             and torch.is_tensor(value)
             and len(value) == 2
             else value

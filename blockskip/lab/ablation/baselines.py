@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from blockskip.core.flow_matching import generator
 from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Text
-from blockskip.models.families.streams import Streams, flat
+from blockskip.models.families.streams import Streams, as_tuple
 from blockskip.training.lora import restore, snapshot
 from blockskip.training.residuals import Alongside, Pass, Span, WindowInputs, full_velocity
 from blockskip.training.skipping import Feed, checkpointed, streamed
@@ -153,7 +153,7 @@ class AddAll(Pass):
 
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
         passed = super().run(given)
-        both = zip(flat(passed), self.feed.all("centre."), strict=True)
+        both = zip(as_tuple(passed), self.feed.all("centre."), strict=True)
         made = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
         return made if isinstance(passed, tuple) else made[0]
 
@@ -174,7 +174,7 @@ class HollowTrainer(WholeTrainer):
         streams = self.family.streams(first)
 
         def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
-            given.append(_copied(streams.passed(inputs)))
+            given.append(_copied(streams.identity_output(inputs)))
 
         def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
             made.append(_copied(outputs))
@@ -209,7 +209,7 @@ class HollowTrainer(WholeTrainer):
 
 
 def _copied(outputs: object) -> list[Tensor]:
-    return [stream.to("cpu", copy=True) for stream in flat(outputs)]
+    return [stream.to("cpu", copy=True) for stream in as_tuple(outputs)]
 
 
 class NoResidualTrainer(Trainer):
@@ -221,7 +221,7 @@ class NoResidualTrainer(Trainer):
     def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
         window, inputs = super().window_features(rows, alongside), self.inputs(rows)
         if self.span.front:
-            for i, stream in enumerate(flat(self._embedded(inputs))):
+            for i, stream in enumerate(as_tuple(self._embedded(inputs))):
                 window[f"front.{i}"] = stream.to("cpu", copy=True)
         if self.span.back:
             window["back"] = torch.zeros_like(window["back"])

@@ -54,7 +54,7 @@ class Sampler:
 
     def __init__(self, pipe: DiffusionPipeline, demo: type[Demo]) -> None:
         self.family, self.tokens = get_family(demo.FAMILY), demo.MAX_SEQUENCE_LENGTH
-        self.pipe = self.family.ready(pipe)
+        self.pipe = self.family.prepare(pipe)
 
     @torch.no_grad()
     def draw(

@@ -33,7 +33,7 @@ def family_of(row: ModelRow) -> Family:
     family, vae = get_family(row.family), _config(row, "vae/config")
     if row.demo:  # a VAE of its own
         stages = vae.get("block_out_channels") or vae["encoder_block_out_channels"]
-        family.pixel_multiple = family.patch * 2 ** (len(stages) - 1)
+        family.pixel_multiple = family.patch_size * 2 ** (len(stages) - 1)
     return family
 
 

@@ -34,7 +34,7 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import lists
 from blockskip.memory.planning.requirements import stage_needs
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import flat
+from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, modulation_names
@@ -96,7 +96,9 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """One caption through the encoders; the large one is streamed, its embedding table is not."""
     family, encoders = family_of(row), build_encoders(row)
     for name, encoder in encoders.items():
-        blocks = [block for _, block in outer_blocks(encoder)] if name in family.large else []
+        blocks = (
+            [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
+        )
         with meter:
             streamed = {id(t) for block in blocks for t in weights(block)}
             meter.hold([t for t in weights(encoder) if id(t) not in streamed])
@@ -106,7 +108,7 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         meter.restart()
         for name, encoder in encoders.items():
             own = (
-                encoder.config.max_position_embeddings if name not in family.large else 0
+                encoder.config.max_position_embeddings if name not in family.streamed_parts else 0
             )  # CLIP's
             said = encoder(torch.zeros(1, own or settings.plan.text_tokens, dtype=torch.long))
             del said
@@ -300,7 +302,7 @@ def _streams(
     """What goes from block to block where the front ends, one draw; of no front: after block 0."""
     name, _ = family.blocks(model)[max(0, settings.plan.front - 1)]
     given = said(settings, family, model, [name])[name]
-    return tuple(torch.empty_like(stream) for stream in flat(given) if stream is not None)
+    return tuple(torch.empty_like(stream) for stream in as_tuple(given) if stream is not None)
 
 
 def said(

@@ -80,7 +80,7 @@ def _counted(row: ModelRow) -> dict:
         "largest": largest,
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
-        "stream_text": float(not family.reads_text),
+        "stream_text": float(not family.text_cross_attention),
         "joined": float(joined(family, model) is not None),
         "multiply_adds": 0,
         "kinds": _kinds(family, blocks),
@@ -143,10 +143,12 @@ def _block(family: Family, block: nn.Module) -> dict:
 def _text_counted(row: ModelRow, family: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
-        streamed = [block for _, block in outer_blocks(encoder)] if name in family.large else []
+        streamed = (
+            [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
+        )
         passing = sum(_size(block) for block in streamed)
         resident += _size(encoder) - passing
-        small += 0 if name in family.large else _size(encoder)
+        small += 0 if name in family.streamed_parts else _size(encoder)
         largest = max([largest, *(_size(block) for block in streamed)])
     return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
         ("scores", "token", "fixed"), 0.0

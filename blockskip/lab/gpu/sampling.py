@@ -84,7 +84,7 @@ def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
         num = max(2, round(share * steps))
         keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
         yield name, {"cache": KeySteps(keys)}
-    if session.family.patches is None:
+    if session.family.patch_modules is None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -37,7 +37,7 @@ def passes(model: str) -> dict[int, Pass]:
         transformer = build_transformer(row, "full").to(torch.bfloat16)
         cells = row.native_px // family.pixel_multiple
         channels = transformer.config.in_channels
-        shape = (cells**2, channels) if family.patch > 1 else (channels, cells, cells)
+        shape = (cells**2, channels) if family.patch_size > 1 else (channels, cells, cells)
         tokens, width, beside = family.caption_shape(transformer, row.text_tokens)
         told = Text(torch.empty(1, tokens, width), torch.empty(1, beside)).to(torch.bfloat16)
         x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
@@ -63,7 +63,7 @@ def _each_size(
     with FlopCounterMode(display=False, depth=4) as counter:
         transformer(**given)
     yield 1, counter
-    for factor in sorted(patch_adapters.FACTORS) if family.patches else ():
+    for factor in sorted(patch_adapters.FACTORS) if family.patch_modules else ():
         adapter = patch_adapters.Coarse(transformer, family, factor)
         with (
             FlopCounterMode(display=False, depth=4) as counter,

@@ -69,7 +69,7 @@ class Distilling(ModelSession):
 
     def __init__(self, plan: Plan) -> None:
         self.plan, row = plan, presets.model_row(plan.model)
-        if get_family(row.family).patches is None:
+        if get_family(row.family).patch_modules is None:
             raise BadInput(
                 f"{row.title} cannot work on larger patches here.",
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
@@ -94,7 +94,7 @@ class Distilling(ModelSession):
         def forward(*positional: object, **named: object) -> object:
             given = dict(zip(names, positional, strict=False)) | named
             t = float(given["timestep"].flatten()[0])
-            kept.setdefault(t, given[self.family.latents][-len(rows) :].detach().half().cpu())
+            kept.setdefault(t, given[self.family.latents_arg][-len(rows) :].detach().half().cpu())
             return plain(**given)
 
         self.transformer.forward = forward

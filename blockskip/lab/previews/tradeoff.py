@@ -71,7 +71,7 @@ class Sampler(ModelSession):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
-        there = path.exists() and self.family.patches
+        there = path.exists() and self.family.patch_modules
         self.adapters = patch_adapters.load(path, self.transformer, self.family)[0] if there else {}
         self.prompts = self.asked(plan)
         self.text = self.encode([*self.prompts, ""])

@@ -20,25 +20,25 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedTokenizerBase, Qwen3Model
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Joint, Streams
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import SingleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 _PATCH = 2  # the library's default; the released models have no other
 
 
-class ZImage(LibraryFamily):
+class ZImage(DiffusersFamily):
     """See models/families/base.py for what each member means. A latent is packed here, (B, T, 4·C)."""
 
     pipeline, transformer, encoder = ZImagePipeline, ZImageTransformer2DModel, Qwen3Model
     stacks = ("layers",)
-    patch = _PATCH
+    patch_size = _PATCH
     attention = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
     feed_forward = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
-    batched = ("x", "attn_mask", "freqs_cis", "adaln_input")
+    per_sample_args = ("x", "attn_mask", "freqs_cis", "adaln_input")
     embedders = ("all_x_embedder.2-1", "cap_embedder", "noise_refiner", "context_refiner")
     # OneTrainer's and musubi-tuner's spelling in the header
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "Z-Image/lora",
         "https://github.com/Tongyi-MAI/Z-Image",
         "z-image",
@@ -46,7 +46,7 @@ class ZImage(LibraryFamily):
     )
 
     def streams(self, block: nn.Module) -> Streams:
-        return Joint(names=("x",), image_first=True, multiple=SEQ_MULTI_OF)
+        return SingleStream(names=("x",), image_first=True, multiple=SEQ_MULTI_OF)
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return ("adaLN_modulation.0",)
@@ -117,11 +117,11 @@ def _packed(latent: Tensor) -> Tensor:
 
 
 def _listed(text: Text) -> list[Tensor]:
-    """Captions (S', ·), each of its own length; `beside` is 1 for tokens that count, (B, S). Without
+    """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S). Without
     memory (lab/full_size/simulate.py) all of them count."""
-    if text.beside.is_meta:
+    if text.pooled_or_mask.is_meta:
         return list(text.embeds)
-    lengths = (sum(value > 0 for value in row) for row in text.beside.tolist())
+    lengths = (sum(value > 0 for value in row) for row in text.pooled_or_mask.tolist())
     return [row[:length] for row, length in zip(text.embeds, lengths, strict=True)]
 
 

@@ -74,7 +74,7 @@ def export_lora(
     Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
     *.bad.
     """
-    names = get_family(row.family).names
+    names = get_family(row.family).lora_names
     if format not in names.FORMATS:
         raise BadInput(
             f"LoRAs of {row.title} are not exported in {format}'s format.",

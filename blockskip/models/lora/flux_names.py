@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from blockskip.models.lora.names import gathered, library_modules
+from blockskip.models.lora.names import diffusers_modules, gathered
 
 if TYPE_CHECKING:  # names alone open at once
     from torch import Tensor
@@ -88,7 +88,7 @@ def is_comfy_key(name: str) -> bool:
 def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
     """See base.LoraNames. Kohya: `lora_unet_…`."""
     if format != "kohya":
-        return library_modules(modules)
+        return diffusers_modules(modules)
     return {fused_layer(module)[0] for module in modules}
 
 

@@ -23,7 +23,7 @@ PREFIX = "transformer."  # of the library's names
 
 
 @dataclass(frozen=True)
-class LibraryNames:
+class DiffusersNames:
     """For a model whose LoRAs have the library's names everywhere (base.LoraNames).
 
     comfy: a pattern of the layers that ComfyUI loads. Others have a file of their own for their
@@ -42,19 +42,19 @@ class LibraryNames:
         return bool(re.fullmatch(self.comfy, name))
 
     def renamed_modules(self, format: str, modules: Collection[str]) -> set[str]:
-        return library_modules(modules)
+        return diffusers_modules(modules)
 
     def renamed(self, format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
         return lora
 
 
-def names_of(family: str) -> LoraNames | type[LibraryNames]:
+def names_of(family: str) -> LoraNames | type[DiffusersNames]:
     """FORMATS and IN_COMFYUI of a family, without its libraries."""
     own = f"blockskip.models.lora.{family}_names"
-    return import_module(own) if find_spec(own) else LibraryNames
+    return import_module(own) if find_spec(own) else DiffusersNames
 
 
-def library_modules(modules: Collection[str]) -> set[str]:
+def diffusers_modules(modules: Collection[str]) -> set[str]:
     """The layers of a file that has the library's names."""
     return {PREFIX + module for module in modules}
 

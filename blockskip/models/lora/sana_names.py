@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from blockskip.models.lora.names import gathered, library_modules
+from blockskip.models.lora.names import diffusers_modules, gathered
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def is_comfy_key(name: str) -> bool:
 def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
     """See base.LoraNames."""
     if format != "native":
-        return library_modules(modules)
+        return diffusers_modules(modules)
     return {_native(module)[0] for module in modules}
 
 

@@ -16,7 +16,7 @@ from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, Use
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
-from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
+from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
 from blockskip.models.sources.entry import FLOATS, FLOATS_8, GGUF_SUFFIX, Entry
 from blockskip.models.sources.gguf import readable
 from blockskip.models.sources.layouts import SingleFiles, configs_folder, layouts
@@ -39,7 +39,7 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
         if not path.exists():
             raise NotFound(f"{path} is not there.", "Check the path.")
     layout = layouts(row)
-    if isinstance(layout, LibraryFiles):
+    if isinstance(layout, DiffusersFiles):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "

@@ -12,7 +12,7 @@ from blockskip.models.sources.tensors import WeightIndex, weight
 _WHAT = {"transformer": "transformer", "vae": "VAE"}  # else a text encoder
 
 
-class LibraryFiles:
+class DiffusersFiles:
     """parts: of the model that have weights."""
 
     def __init__(self, row: ModelRow) -> None:

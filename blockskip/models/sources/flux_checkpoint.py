@@ -79,7 +79,7 @@ def find(part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry]
     transformer with other inputs (FLUX.1 Fill), is not taken for one.
     """
     if part == "text_encoder_2":
-        tensors = t5_gguf_names.library_names(tensors)
+        tensors = t5_gguf_names.diffusers_names(tensors)
     for prefix in _PREFIXES[part]:
         if any(prefix + mark in tensors for mark in _MARKS[part]):
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -8,7 +8,7 @@ from typing import Protocol
 from blockskip.core.paths import PRESETS, ROOT
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import flux_checkpoint
-from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
+from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
 from blockskip.models.sources.entry import Entry
 from blockskip.models.sources.tensors import WeightIndex
 
@@ -28,9 +28,9 @@ class SingleFiles(Protocol):
         """The library's parameter name → where it lies. Raises UserError."""
 
 
-def layouts(row: ModelRow) -> LibraryFiles | SingleFiles:
+def layouts(row: ModelRow) -> DiffusersFiles | SingleFiles:
     """What knows how a model's files look."""
-    return LibraryFiles(row) if row.parts else flux_checkpoint
+    return DiffusersFiles(row) if row.parts else flux_checkpoint
 
 
 def configs_folder(row: ModelRow) -> Path:

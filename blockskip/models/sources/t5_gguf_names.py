@@ -29,14 +29,14 @@ _INSIDE = {
 _BLOCK = re.compile(r"enc\.blk\.(\d+)\.(\w+)\.weight")
 
 
-def library_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
+def diffusers_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
     """The same tensors by transformers' names of T5's encoder; other names stay as they are."""
     if "enc.blk.0.attn_q.weight" not in tensors:
         return tensors
-    return {_library_name(name): tensor for name, tensor in tensors.items()}
+    return {_diffusers_name(name): tensor for name, tensor in tensors.items()}
 
 
-def _library_name(name: str) -> str:
+def _diffusers_name(name: str) -> str:
     match = _BLOCK.fullmatch(name)
     if match and match[2] in _INSIDE:
         return f"encoder.block.{match[1]}.layer.{_INSIDE[match[2]]}.weight"

@@ -9,7 +9,7 @@ from helpers.training import SETTINGS, losses, trainer
 
 from blockskip.lab.ablation import baselines
 from blockskip.memory.placement import replaced
-from blockskip.models.families.streams import TextAndImage
+from blockskip.models.families.streams import DoubleStream
 from blockskip.training.lora import snapshot
 from blockskip.training.residuals import Pass, full_velocity
 from blockskip.training.skipping import velocity
@@ -83,7 +83,7 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
     one.window_lora = snapshot(one.lora)
     blocks = [name for name, _ in one.family.blocks(one.model)]
     gone = {
-        name: Pass(one.model.get_submodule(name), TextAndImage())
+        name: Pass(one.model.get_submodule(name), DoubleStream())
         for name in (*blocks[:1], *blocks[-2:])
     }
     inputs = one.inputs(range(4))

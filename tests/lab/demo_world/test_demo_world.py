@@ -115,7 +115,7 @@ def test_what_is_pretrained_is_what_a_run_opens(kind):
     ae, pixels, t = kind.build_ae().eval(), torch.rand(3, 3, 64, 64) * 2 - 1, torch.rand(3)
     ids = {name: torch.tensor(rows) for name, rows in kind.token_ids(captions).items()}
     asked = get_family(kind.FAMILY)
-    pipe = asked.ready(model.pipeline(ae))
+    pipe = asked.prepare(model.pipeline(ae))
     text = asked.encode_text(pipe, captions, kind.MAX_SEQUENCE_LENGTH)
     latents = asked.encode_images(pipe, pixels)
     given = asked.inputs(latents, text, t, 64, guidance=False)

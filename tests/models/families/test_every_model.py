@@ -20,8 +20,8 @@ def test_every_layer_that_learns_is_known_to_comfyui(row):
         for name, block in family.blocks(model)
         for linear in family.lora_targets(block, "attention+ff")
     ]
-    assert len(layers) >= 4 * row.num_blocks or family.names.ARCHITECTURE.startswith("flux-2")
+    assert len(layers) >= 4 * row.num_blocks or family.lora_names.ARCHITECTURE.startswith("flux-2")
     assert len(layers) == len(set(layers)) and len(family.blocks(model)) == sum(row.blocks)
-    assert [layer for layer in layers if not family.names.is_comfy_key(layer)] == []
-    for format in family.names.FORMATS:
-        assert family.names.renamed_modules(format, layers)
+    assert [layer for layer in layers if not family.lora_names.is_comfy_key(layer)] == []
+    for format in family.lora_names.FORMATS:
+        assert family.lora_names.renamed_modules(format, layers)

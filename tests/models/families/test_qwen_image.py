@@ -82,8 +82,8 @@ def test_captions_are_the_librarys(folder):
     length = embeds.shape[1]
     assert len(set(mask.sum(1).tolist())) == 3 and length < TOKENS
     torch.testing.assert_close(text.embeds[:, :length], embeds, atol=1e-5, rtol=1e-4)
-    assert torch.equal(text.beside[:, :length], mask.float())
-    assert not text.beside[:, length:].any() and not text.embeds[:, length:].any()
+    assert torch.equal(text.pooled_or_mask[:, :length], mask.float())
+    assert not text.pooled_or_mask[:, length:].any() and not text.embeds[:, length:].any()
 
 
 def test_pictures(folder):

@@ -103,6 +103,6 @@ def test_what_files_a_model_has_is_known_without_its_libraries():
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_the_family_itself_says(name):
-    own = CASES[name].family.names
+    own = CASES[name].family.lora_names
     assert (own.FORMATS, own.IN_COMFYUI) == (names_of(name).FORMATS, names_of(name).IN_COMFYUI)
     assert {"comfyui", "diffusers"} <= set(own.FORMATS)
