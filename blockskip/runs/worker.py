@@ -190,9 +190,9 @@ class Worker:
         settings = self.settings
 
         def preview(prompts: Sequence[str] = ()) -> None:
-            trainer.leave()
+            trainer.offload_middle()
             if prompts:
-                previewer.own(trainer.step, prompts, trainer.lora, trainer.untrained)
+                previewer.own(trainer.step, prompts, trainer.lora, trainer.untrained_lora)
             else:
                 previewer.make(trainer.step)
             self._keep(trainer)

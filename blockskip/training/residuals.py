@@ -71,7 +71,7 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
     ] + list(family.shared_modulation)
 
 
-class _Recorded(Named):
+class _RecordingBlock(Named):
     """A block that tells what it gives, on its way through the window."""
 
     def __init__(self, module: nn.Module, after: Callable[[Outputs], None]) -> None:
@@ -84,34 +84,34 @@ class _Recorded(Named):
         return outputs
 
 
-class Alongside:
+class PriorPass:
     """Draws that go through every block while a window has it here, under another LoRA.
 
     So what the untrained model says of them costs no second reading of the weights (docs/method.md §1.4);
-    the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
+    the digits are those of `full_velocity`. lora_context(name): a context in which the LoRA of the
     block of that name is the other one. velocity: latents of P draws on the CPU, once the window is
     computed.
     """
 
     def __init__(
-        self, inputs: WindowInputs, other_lora: Callable[[str], AbstractContextManager]
+        self, inputs: WindowInputs, lora_context: Callable[[str], AbstractContextManager]
     ) -> None:
-        self.inputs, self.other_lora = inputs, other_lora
-        self.busy = False
+        self.inputs, self.lora_context = inputs, lora_context
+        self.active = False
         self.velocity = torch.empty(0)
         self._last: tuple[Tensor | None, ...] = ()
 
     @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
+    def block(self, name: str) -> Iterator[None]:
         """Inside, these draws pass block `name`, which is here."""
-        self.busy = True
+        self.active = True
         try:
-            with self.other_lora(name):
+            with self.lora_context(name):
                 yield
         finally:
-            self.busy = False
+            self.active = False
 
-    def keep(self, outputs: Outputs) -> None:
+    def store_outputs(self, outputs: Outputs) -> None:
         """The last block's outputs for a window's draws and then these."""
         num = len(self.inputs)
         self._last = tuple(
@@ -119,25 +119,25 @@ class Alongside:
             for stream in as_tuple(outputs)
         )
 
-    def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
+    def finish(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
         """Let the library's forward finish from what the last of `layers` gave."""
         last, layer = list(layers.items())[-1]
         stops: dict[str, nn.Module] = {
-            name: Pass(other, other.streams) for name, other in layers.items()
+            name: IdentityBlock(other, other.streams) for name, other in layers.items()
         }
-        stops[last] = _Told(layer, self._last)
+        stops[last] = _ConstantBlock(layer, self._last)
         stops |= {name: nn.ModuleList() for name in lists(model, family)}  # nobody reads theirs
         with replaced(model, stops), beside(model, layer.micro_batch, layer.device):
             self.velocity = _run(model, family, self.inputs).cpu()
         self._last = ()
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """The rest of the library's forward is not wanted: what the head makes of a window is nobody's,
     and takes as much room as an image stream."""
 
 
-class Pass(Named):
+class IdentityBlock(Named):
     """A skipped block: every stream goes on as it came."""
 
     def __init__(self, block: nn.Module, streams: Streams) -> None:
@@ -148,15 +148,15 @@ class Pass(Named):
         return self.streams.identity_output(given)
 
 
-class _Told(Named):
+class _ConstantBlock(Named):
     """Stands for a block: gives the streams that are known."""
 
     def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
         super().__init__(block)
-        self.known = known
+        self.outputs = known
 
     def run(self, given: dict) -> Outputs:
-        return from_tuple(self.known)
+        return from_tuple(self.outputs)
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def compute_window(
     micro_batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-    alongside: Alongside | None = None,
+    prior_pass: PriorPass | None = None,
     on_card: bool = True,
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU; W rows each.
@@ -176,37 +176,37 @@ def compute_window(
     Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
     0; `back` (W, T, D) when span.back > 0; and what each modulation layer of the middle gives,
     (W, …), under its name. Captions are not in it. progress(n, total) is called after each block.
-    alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
+    prior_pass: draws that pass on the same occasion. on_card: what the draws are between two blocks
     waits on `device`, else in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
     wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
-    if alongside:
+    if prior_pass:
         for name, layer in layers.items():
-            layer.others = len(alongside.inputs), partial(alongside.turn, name)
-    recorded = _recorded(layers, window, family, span, progress, alongside)
+            layer.others = len(prior_pass.inputs), partial(prior_pass.block, name)
+    recorded = _recording_blocks(layers, window, family, span, progress, prior_pass)
     with ExitStack() as stack:
-        modulation = _record_modulation(stack, model, family, span, alongside)
+        modulation = _record_modulation(stack, model, family, span, prior_pass)
         stack.enter_context(replaced(model, wrapped | recorded))
         stack.enter_context(resident(device, model))
-        everything = inputs + alongside.inputs if alongside else inputs
-        with beside(model, micro_batch, device), suppress(_Enough):
+        everything = inputs + prior_pass.inputs if prior_pass else inputs
+        with beside(model, micro_batch, device), suppress(_StopForward):
             _run(model, family, everything)
         del everything
-        if alongside:
-            alongside.end(model, family, layers)
+        if prior_pass:
+            prior_pass.finish(model, family, layers)
     window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
     return window
 
 
-def _recorded(
+def _recording_blocks(
     layers: dict[str, Layerwise],
     window: dict[str, Tensor],
     family: Family,
     span: Span,
     progress: Callable[[int, int], None],
-    alongside: Alongside | None,
+    prior_pass: PriorPass | None,
 ) -> dict[str, nn.Module]:
     """The blocks, which write what training needs of their streams into `window` as it passes."""
     middle, rows = span.middle(len(layers)), len(window["t"])
@@ -232,12 +232,12 @@ def _recorded(
                 row.copy_(end.cpu().float() - row.float())
         progress(n, len(layers))
         if n == len(layers):
-            if alongside:
-                alongside.keep(outputs)
-            raise _Enough
+            if prior_pass:
+                prior_pass.store_outputs(outputs)
+            raise _StopForward
 
     return {
-        name: _Recorded(layer, partial(after, n))
+        name: _RecordingBlock(layer, partial(after, n))
         for n, (name, layer) in enumerate(layers.items(), 1)
     }
 
@@ -265,7 +265,7 @@ def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
 
 
 def _record_modulation(
-    stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
+    stack: ExitStack, model: nn.Module, family: Family, span: Span, prior_pass: PriorPass | None
 ) -> dict[str, list[Tensor]]:
     """Hooks that keep, micro-batch by micro-batch, what the middle's modulation layers give."""
     kept: dict[str, list[Tensor]] = {}
@@ -273,7 +273,7 @@ def _record_modulation(
         kept[name] = []
         handle = model.get_submodule(name).register_forward_hook(
             lambda _m, _i, output, parts=kept[name]: (
-                None if alongside and alongside.busy else parts.append(output.cpu())
+                None if prior_pass and prior_pass.active else parts.append(output.cpu())
             )
         )
         stack.callback(handle.remove)

@@ -249,7 +249,7 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
         window = tmp_path / f"windows-{len(found)}"
         trainer = kind_of(pipe.transformer, family, settings, data, CPU, window, "a run")
         found.append([event.loss for event in trainer.run()])
-        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
+        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained_lora[n])]
         # the text that the last of them gives goes nowhere in some models
         last = family.blocks(pipe.transformer)[-1 - settings.plan.back][0]
         left = [n for n in same if f".{last}." not in n]

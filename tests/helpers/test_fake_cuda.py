@@ -20,7 +20,7 @@ from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.sampling import sample
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import (
-    Alongside,
+    PriorPass,
     Span,
     WindowInputs,
     compute_window,
@@ -42,12 +42,12 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
     draws, more = case.draws(), case.draws(num=3)
     with fake_cuda():
         to_card(model)
-        alongside = Alongside(more, lambda name: nullcontext())
+        prior_pass = PriorPass(more, lambda name: nullcontext())
         window = compute_window(
-            model, family, span, draws, 4, CARD, alongside=alongside, on_card=on_card
+            model, family, span, draws, 4, CARD, prior_pass=prior_pass, on_card=on_card
         )
         assert on_cpu(window.values()) and "back" in window
-        assert on_cpu([alongside.velocity, full_velocity(model, family, draws, 4, CARD)])
+        assert on_cpu([prior_pass.velocity, full_velocity(model, family, draws, 4, CARD)])
 
 
 @pytest.mark.parametrize("rows", [1, sample.TOGETHER])

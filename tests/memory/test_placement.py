@@ -22,8 +22,8 @@ from blockskip.models.sources.empty_model import empty
 from blockskip.models.sources.tensor_reader import Reader, Stored, index_folder
 from blockskip.training import optimizer, residuals
 from blockskip.training.lora import add_lora
-from blockskip.training.residuals import Alongside, Span, compute_window, full_velocity
-from blockskip.training.skipping import skipping, velocity
+from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
+from blockskip.training.skipping import skip_blocks, velocity
 
 FAMILY, SPAN = Flux(), Span(1, 2)
 
@@ -72,20 +72,20 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
             monkeypatch.setattr(residuals, "beside", layerwise.apart)
         model, store = parked(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
-        alongside = Alongside(draws, lambda name: nullcontext())
-        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside)
+        prior_pass = PriorPass(draws, lambda name: nullcontext())
+        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, prior_pass=prior_pass)
         assert is_empty(model) and set(store.moved.reads.values()) == {1}
-        found.append(window | {"alongside": alongside.velocity})
+        found.append(window | {"alongside": prior_pass.velocity})
     assert found[0].keys() == found[1].keys()
     for name, tensor in found[0].items():
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def gradients(model, lora, window, draws, **how):
-    with skipping(model, FAMILY, SPAN, **how) as feed, feed.holding(window):
+    with skip_blocks(model, FAMILY, SPAN, **how) as step_inputs, step_inputs.bind(window):
         hold(CPU, model)
         velocity(
-            model, FAMILY, feed, window, draws.text, draws.side_px, False
+            model, FAMILY, step_inputs, window, draws.text, draws.side_px, False
         ).square().mean().backward()
     found = {name: p.grad.clone() for name, p in lora.items()}
     for parameter in lora.values():

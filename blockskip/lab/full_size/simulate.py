@@ -38,7 +38,7 @@ from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, modulation_names
-from blockskip.training.skipping import read_by_middle, skipping
+from blockskip.training.skipping import skip_blocks, text_for_middle
 from blockskip.training.trainer import micro_step
 
 
@@ -204,7 +204,7 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     names = modulation_names(model, family, span)
     with torch.no_grad():
         streams, told = _streams(settings, row, family, model), said(settings, family, model, names)
-    with skipping(model, family, span, settings.plan.checkpointing) as feed, meter:
+    with skip_blocks(model, family, span, settings.plan.checkpointing) as step_inputs, meter:
         if settings.plan.middle == "streamed":
             layers = [] if span.front else weights(*_layers(model, family))
             Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
@@ -216,12 +216,12 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
             name: torch.empty(settings.plan.batch, *output.shape[1:])
             for name, output in told.items()
         }
-        text = read_by_middle(family, span, _text_of(family, model, settings, settings.plan.batch))
+        text = text_for_middle(family, span, _text_of(family, model, settings, settings.plan.batch))
         if settings.plan.accumulation > 1:  # of the draws before
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
         side_px, guided = settings.plan.side_px, row.guidance_embedding
-        micro_step(model, family, feed, window, text, side_px, guided, 1)
+        micro_step(model, family, step_inputs, window, text, side_px, guided, 1)
         del window, text
         adam.step()
 

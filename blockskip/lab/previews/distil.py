@@ -35,7 +35,7 @@ from blockskip.memory.placement import replaced, resident
 from blockskip.models.families.base import Text, get_family
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import TOGETHER
-from blockskip.training.skipping import streamed
+from blockskip.training.skipping import streamed_blocks
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
 KEPT_EVERY = 60.0  # seconds
@@ -152,7 +152,9 @@ class Distilling(ModelSession):
                 yield
                 return
             blocks = self.family.blocks(self.transformer)
-            with replaced(self.transformer, streamed(blocks, range(len(blocks)), self.device)):
+            with replaced(
+                self.transformer, streamed_blocks(blocks, range(len(blocks)), self.device)
+            ):
                 yield
 
     def error(self, adapter: patch_adapters.Coarse, step: int) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,7 @@ class Flux2(DiffusersFamily):
         }
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """The layers after the last one that is wanted need not work."""
 
 
@@ -147,7 +147,7 @@ class _Tapped(nn.Module):
         def keep(number: int, output: Tensor) -> None:
             states[number] = output
             if number == _LAYERS[-1]:
-                raise _Enough
+                raise _StopForward
 
         with ExitStack() as stack:
             for number in _LAYERS:
@@ -155,7 +155,7 @@ class _Tapped(nn.Module):
                     lambda _module, _given, output, number=number: keep(number, output)
                 )
                 stack.callback(handle.remove)
-            with suppress(_Enough):
+            with suppress(_StopForward):
                 self.encoder(**given)
         return SimpleNamespace(hidden_states=states)
 

@@ -15,7 +15,7 @@ from blockskip.memory.open_model import open_model
 from blockskip.models.families.z_image import ZImage
 from blockskip.models.sources import Source
 from blockskip.training import encode
-from blockskip.training.residuals import Alongside, Span, compute_window
+from blockskip.training.residuals import PriorPass, Span, compute_window
 
 ROW = checks.tiny_row("z_image", ("transformer", "text_encoder", "vae"))
 TOKENS, SIDE = 40, 24
@@ -97,8 +97,10 @@ def test_a_window_reads_every_weight_once(folder):
     pipe = open_model(family, ROW, Source(ROW, folder), settings, checks.CPU)
     draws = CASES["z_image"].draws()
     draws = dataclasses.replace(draws, side_px=3 * family.pixel_multiple)
-    alongside = Alongside(draws, lambda name: nullcontext())
-    compute_window(pipe.transformer, family, Span(1, 2), draws, 2, checks.CPU, alongside=alongside)
+    prior_pass = PriorPass(draws, lambda name: nullcontext())
+    compute_window(
+        pipe.transformer, family, Span(1, 2), draws, 2, checks.CPU, prior_pass=prior_pass
+    )
     reads = pipe.transformer._store.moved.reads
     assert set(reads.values()) == {1}
     assert len(reads) == len(list(pipe.transformer.parameters()))
