@@ -150,7 +150,7 @@ def plan(
     said = planner.make_plan(
         model=model,
         budget_gib=budget,
-        **storage.room(ram, math.inf if disk == 0 else disk),
+        **storage.available_memory(ram, math.inf if disk == 0 else disk),
         skip=skip,
         precision=options.of_model(precision, model),
         patches=patches,

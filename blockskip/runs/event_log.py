@@ -38,7 +38,7 @@ def append(path: Path, event: Event) -> None:
         file.write((events.to_json(event) + "\n").encode("utf-8"))
 
 
-def last(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
+def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
     """The last event of these kinds, read from the end: a long log costs no more than what was
     said since."""
     try:

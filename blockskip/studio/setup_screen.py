@@ -74,7 +74,9 @@ def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
     minutes = plan_view.expected_minutes(run_state.finished(), found.settings)
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
-    return warning + plan_view.picture(found, row, minutes, float(int(storage.room()["disk_gib"])))
+    return warning + plan_view.picture(
+        found, row, minutes, float(int(storage.available_memory()["disk_gib"]))
+    )
 
 
 def _own_words(models: model_view.Shelf) -> str:

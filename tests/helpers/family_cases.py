@@ -16,13 +16,13 @@ from blockskip.training.residuals import WindowInputs
 @dataclass(frozen=True)
 class Case:
     """build(seed): the transformer, frozen. latent: shape of one draw's. text: width of embeddings.
-    beside(num, tokens): what goes with captions."""
+    pooled_or_mask(num, tokens): what goes with captions."""
 
     name: str
     build: Callable[[], nn.Module]
     latent: tuple[int, ...]
     text: int
-    beside: Callable[[int, int], torch.Tensor]
+    pooled_or_mask: Callable[[int, int], torch.Tensor]
     side_px: int = 48
     tokens: int = 7
 
