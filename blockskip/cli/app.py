@@ -221,11 +221,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
-    from blockskip.models.lora.names import names_of
+    from blockskip.models.lora.names import lora_names_of
     from blockskip.runs import results
 
     found = find_run(run)
-    formats = names_of(presets.model_row(found.settings().model).family).FORMATS
+    formats = lora_names_of(presets.model_row(found.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
     exported = results.export_run(found, format, out, step)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.errors import BadFile
-from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 log = logging.getLogger(__name__)
 ALIGNED = 256  # bytes; vector loads and copies like it, and digits do not depend on the neighbours
@@ -35,7 +35,7 @@ class Slot:
 
     store: Store
     name: str
-    stored: Stored
+    stored: StoredTensor
     absent: nn.Parameter
 
     @property
@@ -221,7 +221,7 @@ class Store:
         return copied
 
 
-def park(model: nn.Module, index: Index, keep_bytes: float = 0) -> Store:
+def park(model: nn.Module, index: TensorIndex, keep_bytes: float = 0) -> Store:
     """Let every absent parameter of `model` know where it lies; gives the store that brings them.
 
     keep_bytes: RAM for weights that pass again and again (0: each time from the file). Parameters

@@ -15,7 +15,7 @@ from blockskip.runs.run import Run, step_of
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockskip.models.lora.export import Exported
+    from blockskip.models.lora.export import ExportedLora
 
 __all__ = [
     "export_run",
@@ -29,7 +29,7 @@ __all__ = [
 
 def export_run(
     run: Run, format: str = "comfyui", out: Path | None = None, step: int | None = None
-) -> Exported:
+) -> ExportedLora:
     """Write the LoRA of a step as a file; it is reopened and checked before this returns.
 
     step: one of `saved_steps`, None: the last. out: default exports/<run>[-format][-stepN].safetensors,

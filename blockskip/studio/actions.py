@@ -112,7 +112,7 @@ def _usable(key: str, value: object) -> bool:
 def suitable_model() -> str:
     """For the user's own photos a model of real pictures that is here; else the demo model."""
     if draft.load().own_photos:
-        ready = [o.model for o in sources.offers() if o.state == "ready" and not o.demo]
+        ready = [o.model for o in sources.list_models() if o.state == "ready" and not o.demo]
         if ready:
             return ready[0]
     return DEMO

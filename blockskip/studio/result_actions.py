@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.models import sources
-from blockskip.models.lora.names import DiffusersNames, names_of
+from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, run_preferences, run_state, strings
@@ -39,7 +39,7 @@ def kept_step(run: Run, last: int) -> int:
 
 def lora_names(run: Run) -> LoraNames | type[DiffusersNames]:
     """What is known of files that hold LoRAs of the run's model."""
-    return names_of(presets.model_row(run.settings().model).family)
+    return lora_names_of(presets.model_row(run.settings().model).family)
 
 
 def file_format(run: Run) -> str:

@@ -81,7 +81,7 @@ def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
 
 def _own_words(models: model_view.Shelf) -> str:
     """For photos of one's own while the demo model is chosen: which model would suit them."""
-    real = [offer for offer in models.offers if not offer.demo]
+    real = [offer for offer in models.list_models if not offer.demo]
     ready = next((offer for offer in real if offer.state == "ready"), None)
     better = ready or next(iter(real), None)
     if better is None:

@@ -27,7 +27,7 @@ from blockskip.memory.placement import hold
 from blockskip.models.families.base import Family, Sampling, get_family
 from blockskip.models.lora.export import export_lora
 from blockskip.models.sources import Source, check
-from blockskip.models.sources.hub_api import WANTED
+from blockskip.models.sources.hub_api import FILE_PATTERNS
 from blockskip.sampling import sample as preview
 from blockskip.training import encode
 from blockskip.training.draws import TrainingData
@@ -97,7 +97,7 @@ def check_opened(row: ModelRow, folder: Path) -> None:
             assert torch.equal(found.pop(name).to(buffer.dtype), buffer), name
         assert not found
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert set(filter_repo_objects(names, allow_patterns=WANTED)) == names
+    assert set(filter_repo_objects(names, allow_patterns=FILE_PATTERNS)) == names
 
 
 def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:

@@ -19,7 +19,7 @@ from blockskip.memory.streaming import missing, park
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources import tensor_reader
 from blockskip.models.sources.empty_model import empty
-from blockskip.models.sources.tensor_reader import Reader, Stored, index_folder
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, index_folder
 from blockskip.training import optimizer, residuals
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
@@ -194,7 +194,7 @@ def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
     with pytest.raises(UserError, match=name):
         park(model, less)
     save_file({"x": torch.zeros(2, 3)}, tmp_path / "other.safetensors")
-    park(model, index | {name: Stored(tmp_path / "other.safetensors", "x")})
+    park(model, index | {name: StoredTensor(tmp_path / "other.safetensors", "x")})
     with pytest.raises(UserError, match=r"other\.safetensors"):
         full_velocity(model, FAMILY, tiny_draws(), 2, CPU)
     assert is_empty(model)
@@ -222,15 +222,15 @@ def test_a_parameter_may_be_rows_of_a_tensor_or_be_made_of_several(tmp_path):
         return weight * reader.tensor(where.path, f"{where.key}.scale")
 
     rows, made = torch.empty(2, 4), torch.empty(6, 4, dtype=torch.bfloat16)
-    reader.read(Stored(path, "qkv", (2, 4)), rows)
-    reader.read(Stored(path, "w", make=scaled), made)
+    reader.read(StoredTensor(path, "qkv", (2, 4)), rows)
+    reader.read(StoredTensor(path, "w", make=scaled), made)
     assert torch.equal(rows, joined[2:4])
     assert torch.equal(made, (joined.to(torch.float8_e4m3fn).float() * 0.5).bfloat16())
     assert reader.bytes_read == 2 * 4 * 4 + 6 * 4 + 4
 
 
 def test_a_tensor_read_in_pieces_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensor_reader, "_PIECE", 100)
+    monkeypatch.setattr(tensor_reader, "_MIN_CHUNK_BYTES", 100)
     path, whole = tmp_path / "one.safetensors", torch.randn(37, 29)
     save_file({"w": whole}, path)
     reader = Reader()

@@ -219,7 +219,7 @@ def test_into_comfyui_go_the_file_a_picture_and_a_workflow_that_names_it(finishe
         (comfyui / folder).mkdir(parents=True)
     with pytest.raises(UserError):
         result_actions.to_comfyui(finished.name)
-    registry.remember_folders([comfyui])
+    registry.save_comfyui_folders([comfyui])
     lora = result_actions.file_of(finished, "comfyui", 300, 300)
     (comfyui / "models" / "loras" / "Momo.safetensors").write_text("somebody else's")
     workflow = lora.with_name(f"{lora.stem}.workflow.json")

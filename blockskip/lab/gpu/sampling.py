@@ -40,7 +40,7 @@ class Job:
 def work(job: Job) -> dict:
     """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
     if job.folder:
-        sources.use(presets.model_row(job.model), [Path(job.folder)])
+        sources.select_model(presets.model_row(job.model), [Path(job.folder)])
     session = ModelSession(job.model, job.budget_gib)
     steps = job.steps or session.settings.preview_steps
     session.settings = session.settings.changed(preview_steps=steps)

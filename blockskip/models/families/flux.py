@@ -42,13 +42,15 @@ class Flux(DiffusersFamily):
     streamed_parts = ("transformer", "text_encoder_2")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
-        if isinstance(source, Source) and not source.whole:
+        if isinstance(source, Source) and not source.is_folder:
             return self.prepare(flux_checkpoint.assemble(source, dtype))
         return super().load(source, dtype)
 
     def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
-        if not source.whole:
-            return self.prepare(flux_checkpoint.assemble(source, dtype, bare=self.streamed_parts))
+        if not source.is_folder:
+            return self.prepare(
+                flux_checkpoint.assemble(source, dtype, without_weights=self.streamed_parts)
+            )
         return super().open(source, dtype)
 
     def text_encoders(self, pipe: FluxPipeline) -> list[PreTrainedModel]:

@@ -77,7 +77,7 @@ class Flux2(DiffusersFamily):
 
     def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds = pipe._get_qwen3_prompt_embeds(
-            text_encoder=_Tapped(pipe.text_encoder.model),
+            text_encoder=_HiddenStatesEncoder(pipe.text_encoder.model),
             tokenizer=pipe.tokenizer,
             prompt=list(captions),
             max_sequence_length=tokens,
@@ -130,7 +130,7 @@ class _StopForward(Exception):
     """The layers after the last one that is wanted need not work."""
 
 
-class _Tapped(nn.Module):
+class _HiddenStatesEncoder(nn.Module):
     """A text encoder that gives the hidden states after `_LAYERS`, by number.
 
     transformers itself would listen to the blocks, which are inside wrappers here and work on one

@@ -54,7 +54,7 @@ class ZImage(DiffusersFamily):
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         encoder, kept = pipe.text_encoder, []
         given = pipe.tokenizer(
-            [_turn(pipe.tokenizer, caption) for caption in captions],
+            [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
             padding="max_length",
             padding_side="right",
             max_length=tokens,
@@ -76,7 +76,7 @@ class ZImage(DiffusersFamily):
         return tokens, transformer.config.cap_feat_dim, tokens
 
     def encode_images(self, pipe: ZImagePipeline, pixels: Tensor) -> Tensor:
-        return _packed(super().encode_images(pipe, pixels))
+        return _pack_latents(super().encode_images(pipe, pixels))
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple
@@ -84,24 +84,24 @@ class ZImage(DiffusersFamily):
         return {
             "x": list(latents.unsqueeze(2)),
             "t": 1 - t,
-            "cap_feats": _listed(text),
+            "cap_feats": _caption_list(text),
             "return_dict": False,
         }
 
     def velocity(self, output: tuple) -> Tensor:
-        return -_packed(torch.stack(output[0]).squeeze(2))
+        return -_pack_latents(torch.stack(output[0]).squeeze(2))
 
     def sampling_kwargs(
         self, pipe: ZImagePipeline, text: Text, negative: Text, guidance: float
     ) -> dict[str, object]:
         return {
-            "prompt_embeds": _listed(text),
-            "negative_prompt_embeds": _listed(negative),
+            "prompt_embeds": _caption_list(text),
+            "negative_prompt_embeds": _caption_list(negative),
             "guidance_scale": guidance,
         }
 
 
-def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
+def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
     """A caption as the library's pipeline puts it to the text encoder."""
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": caption}],
@@ -111,12 +111,12 @@ def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
     )
 
 
-def _packed(latent: Tensor) -> Tensor:
+def _pack_latents(latent: Tensor) -> Tensor:
     """(B, C, H, W) → (B, T, 4·C), a token every 2 x 2 cells."""
     return pixel_unshuffle(latent, _PATCH).flatten(2).mT
 
 
-def _listed(text: Text) -> list[Tensor]:
+def _caption_list(text: Text) -> list[Tensor]:
     """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S). Without
     memory (lab/full_size/simulate.py) all of them count."""
     if text.pooled_or_mask.is_meta:

@@ -24,7 +24,7 @@ PREFIX = "transformer."  # of the library's names
 
 @dataclass(frozen=True)
 class DiffusersNames:
-    """For a model whose LoRAs have the library's names everywhere (base.LoraNames).
+    """For a model whose LoRAs have the library's names everywhere (protocol.LoraNames).
 
     comfy: a pattern of the layers that ComfyUI loads. Others have a file of their own for their
     names, `<family>_names.py`.
@@ -41,14 +41,16 @@ class DiffusersNames:
     def is_comfy_key(self, name: str) -> bool:
         return bool(re.fullmatch(self.comfy, name))
 
-    def renamed_modules(self, format: str, modules: Collection[str]) -> set[str]:
+    def exported_layers(self, format: str, modules: Collection[str]) -> set[str]:
         return diffusers_modules(modules)
 
-    def renamed(self, format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    def exported_tensors(
+        self, format: str, lora: dict[str, Tensor], width: int
+    ) -> dict[str, Tensor]:
         return lora
 
 
-def names_of(family: str) -> LoraNames | type[DiffusersNames]:
+def lora_names_of(family: str) -> LoraNames | type[DiffusersNames]:
     """FORMATS and IN_COMFYUI of a family, without its libraries."""
     own = f"blockskip.models.lora.{family}_names"
     return import_module(own) if find_spec(own) else DiffusersNames
@@ -59,7 +61,7 @@ def diffusers_modules(modules: Collection[str]) -> set[str]:
     return {PREFIX + module for module in modules}
 
 
-def gathered(
+def fuse_lora(
     lora: dict[str, Tensor],
     place: Callable[[str], tuple[str, int]],
     heights: Callable[[str], tuple[int, ...]],

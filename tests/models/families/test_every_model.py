@@ -24,4 +24,4 @@ def test_every_layer_that_learns_is_known_to_comfyui(row):
     assert len(layers) == len(set(layers)) and len(family.blocks(model)) == sum(row.blocks)
     assert [layer for layer in layers if not family.lora_names.is_comfy_key(layer)] == []
     for format in family.lora_names.FORMATS:
-        assert family.lora_names.renamed_modules(format, layers)
+        assert family.lora_names.exported_layers(format, layers)

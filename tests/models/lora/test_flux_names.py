@@ -5,7 +5,7 @@ import torch
 from helpers.tiny import tiny_flux
 from torch import nn
 
-from blockskip.models.lora.flux_names import is_comfy_key, renamed, renamed_modules
+from blockskip.models.lora.flux_names import exported_layers, is_comfy_key, renamed
 
 WIDTH = 48
 
@@ -57,7 +57,7 @@ def test_every_linear_of_flux_has_a_place():
     ):
         assert not is_comfy_key(wrong), wrong
         with pytest.raises(KeyError):
-            renamed_modules("kohya", [wrong])
+            exported_layers("kohya", [wrong])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_updates_survive_the_fusion_exactly(keep):
     kohya = renamed("kohya", lora, WIDTH)
     layers = {name.split(".")[0] for name in kohya}
     modules = {n.removeprefix("transformer.").rsplit(".lora_", 1)[0] for n in lora}
-    assert layers == renamed_modules("kohya", modules)
+    assert layers == exported_layers("kohya", modules)
     for layer in layers:
         assert kohya[f"{layer}.alpha"] == kohya[f"{layer}.lora_down.weight"].shape[0]
         parts = EXPECTED[layer] if layer in EXPECTED else block_parts(layer)

@@ -15,7 +15,7 @@ from blockskip.core.safetensors_files import read_metadata
 from blockskip.core.settings import Settings
 from blockskip.models.lora import sana_names
 from blockskip.models.lora.export import export_lora, verify
-from blockskip.models.lora.names import names_of
+from blockskip.models.lora.names import lora_names_of
 from blockskip.models.lora.sana_names import renamed
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
@@ -92,8 +92,8 @@ def test_the_written_file_is_checked_and_says_what_the_other_says(tmp_path):
 def test_what_files_a_model_has_is_known_without_its_libraries():
     code = (
         "import sys\n"
-        "from blockskip.models.lora.names import names_of\n"
-        "print(*(f'{f} {names_of(f).FORMATS[2:]} {names_of(f).IN_COMFYUI}' for f in sys.argv[1:]), sep=';')\n"
+        "from blockskip.models.lora.names import lora_names_of\n"
+        "print(*(f'{f} {lora_names_of(f).FORMATS[2:]} {lora_names_of(f).IN_COMFYUI}' for f in sys.argv[1:]), sep=';')\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
     words = [sys.executable, "-c", code, "flux", "sana", "sd3"]
@@ -104,5 +104,8 @@ def test_what_files_a_model_has_is_known_without_its_libraries():
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_the_family_itself_says(name):
     own = CASES[name].family.lora_names
-    assert (own.FORMATS, own.IN_COMFYUI) == (names_of(name).FORMATS, names_of(name).IN_COMFYUI)
+    assert (own.FORMATS, own.IN_COMFYUI) == (
+        lora_names_of(name).FORMATS,
+        lora_names_of(name).IN_COMFYUI,
+    )
     assert {"comfyui", "diffusers"} <= set(own.FORMATS)

@@ -86,7 +86,7 @@ def ended():
 
 def part():
     """The unfinished big file."""
-    return next(ours.folder_of(ROW).glob(f"{BIG}.*.part"), None)
+    return next(ours.download_folder(ROW).glob(f"{BIG}.*.part"), None)
 
 
 def half(hub):
@@ -105,7 +105,7 @@ def test_a_killed_download_goes_on_and_its_bytes_are_right(hub, files):
         BIG,
         sum(map(len, files.values())),
     )
-    psutil.Process(json.loads(download_process._place(ROW, "json").read_text())["pid"]).kill()
+    psutil.Process(json.loads(download_process._status_file(ROW, "json").read_text())["pid"]).kill()
     assert ended().state == "stopped" and ended().bytes_per_s == 0
     came, before = part().stat().st_size, len(hub.asked)
     hub.hold_after = -1
