@@ -24,7 +24,7 @@ from blockskip.runs.checkpoints import saved_steps
 from blockskip.runs.likeness_types import THRESHOLD, StepLikeness, mean_of
 from blockskip.runs.run import Run
 
-VISIBLE = 0.02  # photos of one pet differ by more among each other
+MIN_VISIBLE_GAP = 0.02  # photos of one pet differ by more among each other
 
 
 def read(run: Run) -> dict | None:
@@ -94,7 +94,7 @@ def _significantly_less(one: StepLikeness, other: StepLikeness) -> bool:
     if len(less) < 2:
         return False
     chance = 2 * statistics.stdev(less) / len(less) ** 0.5
-    return statistics.mean(less) > max(VISIBLE, chance)
+    return statistics.mean(less) > max(MIN_VISIBLE_GAP, chance)
 
 
 def _advice(

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 def preview_seeds(settings: Settings, num: int) -> list[int]:
     """Seeds of a run's previews: the same at every step, so that pictures can be compared."""
-    source = generator(settings.seed, "preview")
-    return [int(torch.randint(0, 2**31, (), generator=source)) for _ in range(num)]
+    rng = generator(settings.seed, "preview")
+    return [int(torch.randint(0, 2**31, (), generator=rng)) for _ in range(num)]
 
 
 def write_previews(

@@ -17,7 +17,7 @@ from blockskip.memory.usage_peaks import Disk, Heat, Peaks
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
-FOLDER_S = 10.0  # between two looks at what the run's folder takes
+FOLDER_SIZE_INTERVAL_S = 10.0  # between two looks at what the run's folder takes
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Reporter:
 
     def _sample_usage(self) -> None:
         """Memory, room and heat now."""
-        if time.monotonic() - self._folder > FOLDER_S:
+        if time.monotonic() - self._folder > FOLDER_SIZE_INTERVAL_S:
             self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / GIB
         now = monitor.memory_event(self.run.folder, self._run_gib)
         self.peaks.look(now.rss_gib)

@@ -204,8 +204,8 @@ class Run:
         self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
     def resume_until(self, steps: int) -> subprocess.Popen:
-        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as `set_total_steps`
-        and `start` do."""
+        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as
+        `set_total_steps` and `start` do."""
         self.set_total_steps(steps)
         return self.start()
 

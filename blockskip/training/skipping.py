@@ -176,7 +176,8 @@ def checkpointed_blocks(
 def streamed_blocks(
     blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int], device: torch.device
 ) -> dict[str, nn.Module]:
-    """As `checkpointed_blocks`, and each is on `device` only for its forward and again for its backward."""
+    """As `checkpointed_blocks`, and each is on `device` only for its forward and again for its
+    backward."""
     coming = [blocks[i][1] for i in middle]
     before, after = [None, *coming[:-1]], [*coming[1:], None]
     return {
@@ -203,6 +204,7 @@ def velocity(
     guidance: bool,
 ) -> Tensor:
     """v of the skipping model for the draws of `window` (compute_window), whose tensors have B rows:
-    latents. text: their captions, as `text_for_middle` gives them. Must run inside `step_inputs.bind`."""
+    latents. text: their captions, as `text_for_middle` gives them. Must run inside
+    `step_inputs.bind`."""
     given = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
     return family.velocity(model(**given))

@@ -116,8 +116,8 @@ class Trainer:
         self._held = []
 
     def step_model(self, without_middle: bool = False) -> AbstractContextManager[StepInputs]:
-        """Enter the model as a training step runs it. without_middle: the middle's weights are nowhere among
-        the model's."""
+        """Enter the model as a training step runs it. without_middle: the middle's weights are
+        nowhere among the model's."""
         settings = self.settings
         streamed_to = self.device if without_middle or settings.plan.middle == "streamed" else None
         return skip_blocks(

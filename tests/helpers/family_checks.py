@@ -26,7 +26,7 @@ from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import hold
 from blockskip.models.families.base import Family, Sampling, get_family
 from blockskip.models.lora.export import export_lora
-from blockskip.models.sources import Source, check
+from blockskip.models.sources import Source, check_model
 from blockskip.models.sources.hub_api import FILE_PATTERNS
 from blockskip.sampling import sample as preview
 from blockskip.training import encode
@@ -78,7 +78,7 @@ WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on
 def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family, object]:
     """(family, pipeline) as a run opens it: the large parts wait in their files."""
     family, source = get_family(row.family), Source(row, folder)
-    said = check(source)
+    said = check_model(source)
     assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
     return family, open_model(family, row, source, Settings.of(precision=precision), CPU)
 

@@ -18,7 +18,7 @@ from blockskip.memory.placement import hold, passing, resident
 from blockskip.memory.streaming import missing, park
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources import tensor_reader
-from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, index_folder
 from blockskip.training import optimizer, residuals
 from blockskip.training.lora import add_lora
@@ -251,7 +251,7 @@ def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):
     )  # fmt: skip
     whole = T5EncoderModel(config).eval().requires_grad_(False)
     whole.save_pretrained(tmp_path)
-    model = empty(lambda: T5EncoderModel(config), torch.float32)
+    model = build_empty(lambda: T5EncoderModel(config), torch.float32)
     store = park(model, index_folder(tmp_path))
     tokens = torch.randint(1, 60, (4, 9))
     with torch.no_grad():

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions. embeds: (B, S, ·) per token. pooled_or_mask: (B, ·), what else the model is told of
-    a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
+    """Encoded captions. embeds: (B, S, ·) per token. pooled_or_mask: (B, ·), what else the model is
+    told of a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
 
     embeds: Tensor
     pooled_or_mask: Tensor
@@ -71,9 +71,8 @@ class Family(ABC):
     # modules before the first block that are not needed when blocks are skipped at the front; a list
     # among them is of layers with the blocks' arguments
     embedders: tuple[str, ...]
-    text_cross_attention: (
-        bool  # whether every block reads the caption, not only the text stream it is given
-    )
+    # whether every block reads the caption, not only the text stream it is given
+    text_cross_attention: bool
     shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see
     workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
     lora_names: LoraNames  # what other programs call the layers of a LoRA
@@ -81,9 +80,8 @@ class Family(ABC):
     # modules that make a token of a patch and a patch of a token; None: sampling/dynamic_patches.py cannot merge patches here
     patch_modules: tuple[str, str] | None
     latents_arg: str  # the forward's argument that is x_t
-    streamed_parts: tuple[
-        str, ...
-    ]  # parts of the pipeline that `open` leaves empty for placement to fill
+    # parts of the pipeline that `open` leaves empty for placement to fill
+    streamed_parts: tuple[str, ...]
 
     @abstractmethod
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
-from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.empty_model import build_empty
 
 # of blocks where text and image attend to each other
 JOINT_ATTENTION = (
@@ -32,11 +32,11 @@ _SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encod
 class DiffusersFamily(Family):
     """See models/families/base.py for what the other members mean.
 
-    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is
-    among `streamed_parts`. stacks: lists of blocks inside the transformer, in their order. patch_size: cells of the VAE
-    that a token has to a side. patch_modules: see base.py; what has positions of image tokens has them as
-    `img_ids`. attention, feed_forward: linears of a block; one that has not all of
-    them adapts those it has.
+    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is among
+    `streamed_parts`. stacks: lists of blocks inside the transformer, in their order. patch_size:
+    cells of the VAE that a token has to a side. patch_modules: see base.py; what has positions of
+    image tokens has them as `img_ids`. attention, feed_forward: linears of a block; one that has not
+    all of them adapts those it has.
     """
 
     pipeline: type[DiffusionPipeline]
@@ -66,8 +66,8 @@ class DiffusersFamily(Family):
         shape = self.transformer.load_config(source.folder / transformer)
         text = self.encoder.config_class.from_pretrained(source.folder / encoder)
         parts = {
-            transformer: empty(lambda: self.transformer.from_config(shape), dtype),
-            encoder: empty(lambda: self.encoder(text), dtype),
+            transformer: build_empty(lambda: self.transformer.from_config(shape), dtype),
+            encoder: build_empty(lambda: self.encoder(text), dtype),
         }
         return self.prepare(
             self.pipeline.from_pretrained(

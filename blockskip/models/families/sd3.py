@@ -22,7 +22,7 @@ from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
 
 CLIP_TOKENS = 77  # that both of its tokenizers make
-_OF_TEXT_ALONE = ("attn.add_q_proj",)
+_TEXT_ONLY_LINEARS = ("attn.add_q_proj",)
 
 
 class StableDiffusion3(DiffusersFamily):
@@ -57,7 +57,7 @@ class StableDiffusion3(DiffusersFamily):
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         """The last block gives no text: what asks for it there could learn nothing."""
         names = super().lora_targets(block, targets)
-        return tuple(n for n in names if n not in _OF_TEXT_ALONE or not block.context_pre_only)
+        return tuple(n for n in names if n not in _TEXT_ONLY_LINEARS or not block.context_pre_only)
 
     def encode_text(
         self, pipe: StableDiffusion3Pipeline, captions: Sequence[str], tokens: int

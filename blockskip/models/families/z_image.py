@@ -117,8 +117,8 @@ def _pack_latents(latent: Tensor) -> Tensor:
 
 
 def _caption_list(text: Text) -> list[Tensor]:
-    """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S). Without
-    memory (lab/full_size/simulate.py) all of them count."""
+    """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S).
+    Without memory (lab/full_size/simulate.py) all of them count."""
     if text.pooled_or_mask.is_meta:
         return list(text.embeds)
     lengths = (sum(value > 0 for value in row) for row in text.pooled_or_mask.tolist())

@@ -55,7 +55,7 @@ _SINGLE: _Layers = {
     "proj_mlp": ("linear1", 3),
     "proj_out": "linear2",
 }
-_OUTSIDE: _Layers = {
+_OUTSIDE_BLOCKS: _Layers = {
     "x_embedder": "img_in",
     "context_embedder": "txt_in",
     "time_text_embed.timestep_embedder.linear_1": "time_in_in_layer",
@@ -71,7 +71,7 @@ _OUTSIDE: _Layers = {
 
 def linears(double: int, single: int, guidance: bool) -> list[str]:
     """Every linear layer of a FLUX.1 with that many blocks, by diffusers' name."""
-    outside = [name for name in _OUTSIDE if guidance or "guidance" not in name]
+    outside = [name for name in _OUTSIDE_BLOCKS if guidance or "guidance" not in name]
     return [
         *outside,
         *(f"transformer_blocks.{i}.{name}" for i in range(double) for name in _DOUBLE),
@@ -127,7 +127,7 @@ def fused_layer(module: str) -> tuple[str, int]:
 
 
 def _kohya(module: str) -> tuple[str, int] | None:
-    prefix, known, layer = "lora_unet_", _OUTSIDE, module
+    prefix, known, layer = "lora_unet_", _OUTSIDE_BLOCKS, module
     if match := _BLOCK.fullmatch(module):
         stack, index, layer = match.groups()
         double = stack == "transformer_blocks"

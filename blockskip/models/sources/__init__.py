@@ -131,8 +131,8 @@ def _precision_note(stored: set[TensorEntry]) -> str:
     if not packed:
         return ""
     return (
-        f"{packed} is a GGUF of {bits_per_weight(stored):.1f} bits a weight: what is learnt on it starts from "
-        "these rounded weights and is as good as they are. The processor unpacks them each time "
+        f"{packed} is a GGUF of {bits_per_weight(stored):.1f} bits a weight: what is learnt on it "
+        "starts from these rounded weights and is as good as they are. The processor unpacks them each time "
         "they pass: training, once a window; previews, once a step, unless NF4, int8 or RAM keeps "
         "them."
     )

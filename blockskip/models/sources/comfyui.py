@@ -83,7 +83,7 @@ def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
     for folder in dict.fromkeys([*registry.comfyui_folders(), *candidates()]):
         try:
             source = source_from_files(row, [folder])
-            note = _note(source)
+            note = _precision_note(source)
         except UserError as error:
             log.info("%s is passed over: %s", folder, error.title)
             continue
@@ -91,7 +91,7 @@ def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
     return found
 
 
-def _note(source: Source) -> str:
+def _precision_note(source: Source) -> str:
     """Raises UserError when a file is packed in a way that cannot be read."""
     layout, tables = layout_of(source.row), {}
     for part, path in source.files.items():

@@ -122,8 +122,8 @@ def assemble(
 ) -> FluxPipeline:
     """The library's pipeline from single files, on the CPU; nothing is asked of the hub.
 
-    without_weights: parts that get no weights (meta device, in `dtype`): `source.weights(part)` says where
-    theirs lie. Raises UserError.
+    without_weights: parts on the meta device, in `dtype`: `source.weights(part)` says where their
+    weights lie. Raises UserError.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
     from transformers import CLIPTokenizer, T5Tokenizer
@@ -158,7 +158,7 @@ def _empty_modules(
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    from blockskip.models.sources.empty_model import empty
+    from blockskip.models.sources.empty_model import build_empty
 
     make = {
         "transformer": lambda config: FluxTransformer2DModel.from_config(config),
@@ -166,7 +166,7 @@ def _empty_modules(
         "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
         "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
     }
-    return {part: empty(partial(make[part], configs[part]), dtype) for part in PARTS}
+    return {part: build_empty(partial(make[part], configs[part]), dtype) for part in PARTS}
 
 
 def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:

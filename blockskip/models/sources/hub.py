@@ -55,8 +55,8 @@ def download_folder(row: ModelRow) -> Path:
 def downloaded(row: ModelRow) -> Path | None:
     """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
 
-    Raises IncompleteDownload for a download of ours that was not finished, BadFile for one of which files
-    are gone, or that was of another model.
+    Raises IncompleteDownload for a download of ours that was not finished, BadFile for one of which
+    files are gone, or that was of another model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -88,8 +88,8 @@ def _test_and_save(row: ModelRow, token: str) -> None:
     except errors.GatedRepoError as error:
         raise ModelMissing(
             f"The token is right, but its account is not let in to {row.title} yet.",
-            f"With that account, accept the licence ({row.licence}) at {hub_api.model_page(row)}, then try "
-            "again. The token must be of the kind “read”, or may read gated repositories.",
+            f"With that account, accept the licence ({row.licence}) at {hub_api.model_page(row)}, then "
+            "try again. The token must be of the kind “read”, or may read gated repositories.",
         ) from error
     except (httpx2.TransportError, ConnectionError) as error:
         raise Unreachable(

@@ -1,4 +1,4 @@
-"""Where weights lie on disk, and how one of them is read: an index {parameter: StoredTensor}, and a reader.
+"""Where weights lie on disk, and how one is read: an index {parameter: StoredTensor}, and a reader.
 
 A tensor is read straight into the memory it is to live in (or into a staging buffer), so the file is
 never mapped: none of its pages count as ours, nothing is read twice, and Windows may still replace

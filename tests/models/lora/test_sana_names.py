@@ -16,7 +16,7 @@ from blockskip.core.settings import Settings
 from blockskip.models.lora import sana_names
 from blockskip.models.lora.export import export_lora, verify
 from blockskip.models.lora.names import lora_names_of
-from blockskip.models.lora.sana_names import renamed
+from blockskip.models.lora.sana_names import exported_tensors
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
 
@@ -56,7 +56,7 @@ def check_native(native: dict, lora: dict, block: int, absent: tuple[str, ...] =
 
 def test_the_fused_updates_are_the_separate_ones():
     lora = lora_of(Span(1, 2))
-    native = renamed("native", lora, WIDTH)
+    native = exported_tensors("native", lora, WIDTH)
     assert len(native) == 3 * 2 * len(MADE_OF)
     for block in (1, 2, 3):
         check_native(native, lora, block)
@@ -64,10 +64,10 @@ def test_the_fused_updates_are_the_separate_ones():
 
 def test_a_part_without_a_lora_keeps_its_weight_and_half_a_pair_is_refused():
     lora = {n: t for n, t in lora_of(Span(1, 4)).items() if "attn2.to_k" not in n}
-    check_native(renamed("native", lora, WIDTH), lora, 1, absent=("attn2.to_k",))
+    check_native(exported_tensors("native", lora, WIDTH), lora, 1, absent=("attn2.to_k",))
     lora.pop("transformer.transformer_blocks.1.attn1.to_v.lora_B.weight")
     with pytest.raises(KeyError, match="to_v.lora_B"):
-        renamed("native", lora, WIDTH)
+        exported_tensors("native", lora, WIDTH)
 
 
 def test_the_written_file_is_checked_and_says_what_the_other_says(tmp_path):
