@@ -147,10 +147,8 @@ def skip_blocks(
     if span.front:
         name, block = blocks[middle.start - 1]
         skipped[name] = ReplayFront(block, family.streams(block), step_inputs)
-        skipped |= {
-            name: _zero_embedder(model.get_submodule(name), step_inputs)
-            for name in family.embedders
-        }
+        for name in family.embedders:
+            skipped[name] = _zero_embedder(model.get_submodule(name), step_inputs)
     if span.back:
         name, block = blocks[middle.stop]
         skipped[name] = AddResidual(block, family.streams(block), step_inputs)

@@ -79,7 +79,7 @@ def test_a_usable_set_is_found_and_remembered(home):
     assert sources.find_in_comfyui(presets.model_row("flux-dev")) == []
     assert sources.comfyui_root() is None and sources.loras_dir() is None
     sources.select_comfyui_in_subprocess(folder)
-    assert sources.comfyui_root() == folder and not sources.find_model(row).whole
+    assert sources.comfyui_root() == folder and not sources.find_model(row).is_folder
     ae = folder / "models" / "vae" / "ae.safetensors"
     ae.write_bytes(ae.read_bytes()[:-5])
     assert sources.find_in_comfyui(row) == []
