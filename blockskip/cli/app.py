@@ -81,7 +81,7 @@ def train(
         trigger=trigger,
         class_name=class_name or demo_class or "cat",
         budget_gib=budget,
-        **storage.room(ram),
+        **storage.available_memory(ram),
         skip=skip,
         precision=options.of_model(precision, model),
         patches=patches,
@@ -144,20 +144,20 @@ def resume(
 
     found = find_run(run)
     if steps is not None:
-        found.lengthen(steps)
+        found.set_total_steps(steps)
     raise typer.Exit(follow(found, start=True, as_json=as_json))
 
 
 @app.command()
 def pause(run: RunName) -> None:
     """Save a checkpoint and give the card back; `resume` goes on."""
-    find_run(run).command("pause")
+    find_run(run).send_command("pause")
 
 
 @app.command()
 def stop(run: RunName) -> None:
     """Save a checkpoint and export what was learnt so far."""
-    find_run(run).command("stop")
+    find_run(run).send_command("stop")
 
 
 @app.command(name="runs")
@@ -205,7 +205,7 @@ def preview(
     """A picture from what a run has learnt."""
     from blockskip.runs import results
 
-    (image,) = results.pictures(
+    (image,) = results.generate_images(
         find_run(run), [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -223,11 +223,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
-    from blockskip.models.lora.names import names_of
+    from blockskip.models.lora.names import lora_names_of
     from blockskip.runs import results
 
     found = find_run(run)
-    formats = names_of(presets.model_row(found.settings().model).family).FORMATS
+    formats = lora_names_of(presets.model_row(found.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
     exported = results.export_run(found, format, out, step)

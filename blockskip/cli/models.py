@@ -34,20 +34,20 @@ def models(
     """Which models are here; download one, or use the files that ComfyUI already has."""
     words = words or []
     if action == "list" and not words:
-        rows = [sources.state(row) for row in presets.model_rows().values()]
+        rows = [sources.status_dict(row) for row in presets.model_rows().values()]
         print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
     elif action == "use-comfyui" and words:
-        found = sources.use_comfyui(*map(Path, words))
-        said = {"models": [sources.state(source.row) for source in found]}
-        notes = [p["note"] for s in found for p in sources.check(s).values() if p["note"]]
-        print_result(as_json, said, [*(f"{s.row.title}: {s.where}" for s in found), *notes])
+        found = sources.select_comfyui(*map(Path, words))
+        said = {"models": [sources.status_dict(source.row) for source in found]}
+        notes = [p["note"] for s in found for p in sources.check_model(s).values() if p["note"]]
+        print_result(as_json, said, [*(f"{s.row.title}: {s.location}" for s in found), *notes])
     elif action == "check" and len(words) == 1:
         _say_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
         _fetch(presets.model_row(words[0]), as_json)
     elif action == "use" and len(words) > 1:
         row = presets.model_row(words[0])
-        _say_model(as_json, sources.use(row, [Path(word) for word in words[1:]]))
+        _say_model(as_json, sources.select_model(row, [Path(word) for word in words[1:]]))
     else:
         raise typer.BadParameter(
             "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR … | "
@@ -121,10 +121,10 @@ def _pace(now: download_process.Download) -> str:
 
 def _say_model(as_json: bool, source: sources.Source) -> None:
     """Every part of a model, all its weights found, and what its caches are keyed by."""
-    parts = sources.check(source)
+    parts = sources.check_model(source)
     with Console(stderr=True).status("Reading every weight once …"):
         fingerprint = source.fingerprint()
-    said = {"model": source.row.name, "where": source.where, "parts": parts}
+    said = {"model": source.row.name, "where": source.location, "parts": parts}
     lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
     lines += [p["note"] for p in parts.values() if p["note"]]
     print_result(
@@ -152,7 +152,7 @@ def plan(
     said = planner.make_plan(
         model=model,
         budget_gib=budget,
-        **storage.room(ram, math.inf if disk == 0 else disk),
+        **storage.available_memory(ram, math.inf if disk == 0 else disk),
         skip=skip,
         precision=options.of_model(precision, model),
         patches=patches,

@@ -50,7 +50,7 @@ def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
                 if not interrupted and alive:
                     interrupted = True
                     console.print("Stopping after this step; press Ctrl-C again to stop at once.")
-                    run.command("stop")
+                    run.send_command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
     return _result(run, screen, as_json, console)

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from blockskip.memory.placement import streamed_block
 from blockskip.memory.streaming import host_empty
-from blockskip.models.families.streams import Outputs, Streams, flat, unflat
+from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
 CHUNK_ROWS = 4096  # rows of a matrix that pass a module beside the blocks at a time
 
@@ -70,7 +70,7 @@ class Layerwise(NamedArgsBlock):
         self.tail_context: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
     def run(self, given: dict) -> Outputs:
-        (block,), streams = self._block, flat(self.streams.passed(given))
+        (block,), streams = self._block, as_tuple(self.streams.identity_output(given))
         kept: list[Tensor | None] = [self._room(stream) for stream in streams]
         total, num = len(streams[-1]), self.tail_context[0] if self.tail_context else 0
         with streamed_block(self.device, block, *self._next_block):
@@ -78,7 +78,7 @@ class Layerwise(NamedArgsBlock):
             if self.tail_context:
                 with self.tail_context[1]():
                     self._through(given, kept, range(total - num, total))
-        return unflat(kept)
+        return from_tuple(kept)
 
     def _room(self, stream: Tensor | None) -> Tensor | None:
         """Where a stream is written to: over itself, if it is where it is to wait."""
@@ -97,7 +97,7 @@ class Layerwise(NamedArgsBlock):
         whole = {n: _on(self.device, v) for n, v in given.items() if n not in alike}
         for start in range(rows.start, rows.stop, self.micro_batch):
             some = slice(start, min(start + self.micro_batch, rows.stop))
-            parts = flat(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
+            parts = as_tuple(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
             for i, (into, part) in enumerate(zip(kept, parts, strict=True)):
                 if into is None or part is None:
                     kept[i] = None
@@ -134,7 +134,7 @@ class RowChunked(nn.Module):
                 *(rows(value, some) for value in given),
                 **{name: rows(value, some) for name, value in more.items()},
             )
-            parts = flat(made)
+            parts = as_tuple(made)
             whole = whole or tuple(self._room(total, part) for part in parts)
             for out, part in zip(whole, parts, strict=True):
                 out[some] = part

@@ -42,7 +42,7 @@ def layerwise(
         name: Layerwise(
             layer,
             micro_batch,
-            family.batched,
+            family.per_sample_args,
             family.streams(layer),
             device,
             next_block,

@@ -21,12 +21,12 @@ from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
 from blockskip.models.sources import Source
-from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 from blockskip.models.sources.tensors import Weight
 
 
 def open_model(
-    kind: Family,
+    family: Family,
     row: ModelRow,
     source: Source,
     settings: Settings,
@@ -39,15 +39,17 @@ def open_model(
     """
     dtype = getattr(torch, row.dtype)
     disable_progress_bars()
-    pipe = kind.open(source, dtype)
-    for name in kind.large:
+    pipe = family.open(source, dtype)
+    for name in family.streamed_parts:
         part: nn.Module = getattr(pipe, name)
-        index: Index = index_part(source, name, dtype)
+        index: TensorIndex = index_part(source, name, dtype)
         if name != "transformer":
             offload(part, index)
             continue
         if settings.plan.precision != "full":
-            index = _quantised(kind, part, index, source, settings.plan.precision, device, progress)
+            index = _quantised(
+                family, part, index, source, settings.plan.precision, device, progress
+            )
         offload(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
@@ -58,7 +60,7 @@ def disable_progress_bars() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, Stored]:
+def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, StoredTensor]:
     """Where placement finds the weights of a part, whatever layout the files are in.
 
     Raises UserError when they are missing, broken, or another model's.
@@ -66,28 +68,28 @@ def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, Store
     return {name: _stored(weight, dtype) for name, weight in source.weights(part).items()}
 
 
-def _stored(weight: Weight, dtype: torch.dtype) -> Stored:
+def _stored(weight: Weight, dtype: torch.dtype) -> StoredTensor:
     """What lies there as it is wanted is read in place; the rest is made of what lies there."""
-    if weight.plain and weight.shape[1:] == weight.entry.shape[1:]:
-        return Stored(weight.path, weight.entry.key, weight.rows)
+    if weight.is_plain and weight.shape[1:] == weight.entry.shape[1:]:
+        return StoredTensor(weight.path, weight.entry.key, weight.rows)
 
-    def make(reader: Reader, this: Stored) -> Tensor:
+    def make(reader: Reader, this: StoredTensor) -> Tensor:
         return weight.read(dtype, reader)
 
-    return Stored(weight.path, weight.entry.key, weight.rows, make)
+    return StoredTensor(weight.path, weight.entry.key, weight.rows, make)
 
 
 def _quantised(
-    kind: Family,
+    family: Family,
     model: nn.Module,
-    index: Index,
+    index: TensorIndex,
     source: Source,
     precision: str,
     device: torch.device,
     progress: Callable[[int, int], None],
-) -> Index:
+) -> TensorIndex:
     mark = source.fingerprint()
     cache = cache_folder(data_dir(), mark, precision)
     return quantise_blocks(
-        model, kind.blocks(model), index, precision, cache, mark, device, progress
+        model, family.blocks(model), index, precision, cache, mark, device, progress
     )

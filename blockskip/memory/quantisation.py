@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
-from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 NF4_BLOCK = 64  # weights that share a scale
 NF4_SCALES = 256  # scales that share a scale of their own
@@ -186,13 +186,13 @@ def block_linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linea
 def quantise_blocks(
     model: nn.Module,
     blocks: Sequence[tuple[str, nn.Module]],
-    index: Index,
+    index: TensorIndex,
     precision: str,
     folder: Path,
     fingerprint: str,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-) -> dict[str, Stored]:
+) -> dict[str, StoredTensor]:
     """Make the linears of an empty model's blocks quantised ones; gives the index to park it with.
 
     folder: the cache of this model at this precision, a file a block; files of another fingerprint
@@ -211,7 +211,7 @@ def quantise_blocks(
                 f"{path.name} in {folder} was made from another model's weights.",
                 f"Delete the folder {folder}; it is made again.",
             )
-        own |= {key: Stored(path, key) for key in reader.header(path)}
+        own |= {key: StoredTensor(path, key) for key in reader.header(path)}
         progress(n + 1, len(blocks))
     for name, layer in block_linears(blocks).items():
         model.set_submodule(name, QuantisedLinear(layer, precision))
@@ -222,7 +222,7 @@ def _block_parts(
     reader: Reader,
     name: str,
     block: nn.Module,
-    index: Index,
+    index: TensorIndex,
     precision: str,
     device: torch.device,
 ) -> dict[str, Tensor]:

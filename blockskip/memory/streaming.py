@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.errors import BadFile
-from blockskip.models.sources.tensor_reader import Index, Reader, Stored
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 log = logging.getLogger(__name__)
 ALIGNED = 256  # bytes; vector loads and copies like it, and digits do not depend on the neighbours
@@ -35,7 +35,7 @@ class OffloadedParam:
 
     store: WeightStore
     name: str
-    stored: Stored
+    stored: StoredTensor
     placeholder: nn.Parameter
 
     @property
@@ -230,7 +230,7 @@ class WeightStore:
         return copied
 
 
-def offload(model: nn.Module, index: Index, cache_bytes: float = 0) -> WeightStore:
+def offload(model: nn.Module, index: TensorIndex, cache_bytes: float = 0) -> WeightStore:
     """Let every absent parameter of `model` know where it lies; gives the store that brings them.
 
     cache_bytes: RAM for weights that pass again and again (0: each time from the file). Parameters

@@ -16,7 +16,7 @@ COMMANDS = ("pause", "stop", "preview")
 MAX_PROMPT = 500  # characters
 
 
-def order(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
+def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
     """Leave an order. Prompts of a preview that still waits are kept. Raises UserError when the
     worker was told to end, or for a prompt that cannot be used."""
     if word not in COMMANDS:

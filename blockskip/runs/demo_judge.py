@@ -35,10 +35,10 @@ from blockskip.data.demo_vocabulary import (
 from blockskip.data.photos import find_photos, open_photo
 from blockskip.runs.run import Run
 
-SIDE = 64  # px, the demo model's own size
-HEAD = (slice(6, 42), slice(14, 50))  # rows, columns of a 64 px picture where heads are
-EMBEDDING = 128
-FLAG = ("no", "yes")
+SIDE_PX = 64  # px, the demo model's own size
+HEAD_CROP = (slice(6, 42), slice(14, 50))  # rows, columns of a 64 px picture where heads are
+EMBEDDING_DIM = 128
+NO_YES = ("no", "yes")
 # what the net is asked; eyes are those on the left and right of the picture, mirrored or not
 HEADS: dict[str, tuple[str, ...]] = {
     "species": SPECIES,
@@ -48,10 +48,10 @@ HEADS: dict[str, tuple[str, ...]] = {
     "mark": tuple(FUR),
     "eye_left": tuple(EYES),
     "eye_right": tuple(EYES),
-    "blaze": FLAG,
-    "star": FLAG,
-    "patch": FLAG,
-    "socks": FLAG,
+    "blaze": NO_YES,
+    "star": NO_YES,
+    "patch": NO_YES,
+    "socks": NO_YES,
     "background": BACKGROUNDS,
     "accessory": ACCESSORIES,
     "wear": tuple(WEAR),
@@ -86,14 +86,14 @@ class JudgeNet(nn.Module):
         self.whole = _branch(whole, 96 * 4 * 4, features)
         self.head = _branch(head, 64 * 5 * 5, features)
         self.norm = nn.BatchNorm1d(2 * features)
-        self.identity = nn.Linear(2 * features, EMBEDDING)
+        self.identity = nn.Linear(2 * features, EMBEDDING_DIM)
         self.answers = nn.ModuleDict(
             {name: nn.Linear(2 * features, len(choices)) for name, choices in HEADS.items()}
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The embedding has unit length."""
-        rows, columns = HEAD
+        rows, columns = HEAD_CROP
         parts = self.whole(pictures), self.head(pictures[:, :, rows, columns])
         features = F.relu(self.norm(torch.cat(parts, 1)))  # (B, 320)
         embedding = F.normalize(self.identity(features), dim=1)
@@ -105,8 +105,8 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.convert("RGB").crop((left, top, left + side, top + side))
-    if side != SIDE:
-        square = square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    if side != SIDE_PX:
+        square = square.resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     return np.asarray(square)
 
 
@@ -118,7 +118,7 @@ class Judge:
         self.net, self.facts = net.eval().requires_grad_(False), facts
 
     @torch.no_grad()
-    def _look(self, images: Sequence[Image.Image]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _predict(self, images: Sequence[Image.Image]) -> tuple[Tensor, dict[str, Tensor]]:
         if not images:
             raise ValueError("the judge was given no picture")
         pixels = torch.from_numpy(np.stack([to_pixels(image) for image in images]))
@@ -129,7 +129,7 @@ class Judge:
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
         """Identity embeddings (B, 128) of unit length."""
-        return self._look(images)[0]
+        return self._predict(images)[0]
 
     def identity(self, images: Sequence[Image.Image], photos: Sequence[Image.Image]) -> Tensor:
         """Mean cosine (B,) between each picture and the photos of a pet."""
@@ -137,17 +137,18 @@ class Judge:
 
     def probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Question → probabilities (B, choices) in the order of `HEADS`."""
-        return {name: logits.softmax(1) for name, logits in self._look(images)[1].items()}
+        return {name: logits.softmax(1) for name, logits in self._predict(images)[1].items()}
 
     def attributes(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
         """What each picture shows, in the words of world.py; "none" where a question is idle."""
         best = {name: p.argmax(1).tolist() for name, p in self.probabilities(images).items()}
         return [
-            _tidy({name: HEADS[name][best[name][k]] for name in HEADS}) for k in range(len(images))
+            _blank_unused({name: HEADS[name][best[name][k]] for name in HEADS})
+            for k in range(len(images))
         ]
 
 
-def _tidy(said: dict[str, str]) -> dict[str, str]:
+def _blank_unused(said: dict[str, str]) -> dict[str, str]:
     if said["accessory"] == "none":
         said["wear"] = "none"
     if said["pattern"] == "solid" and said["patch"] == "no":
@@ -188,7 +189,7 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     return Judge(net, json.loads(facts))
 
 
-def read_judged(run: Run) -> tuple[Judge, list[Image.Image]]:
+def judge_and_photos(run: Run) -> tuple[Judge, list[Image.Image]]:
     """The judge and a run's photos. Raises UserError for a run on a model that it cannot judge."""
     if not model_row(run.settings().model).demo:
         raise BadInput(

@@ -38,11 +38,11 @@ def append(path: Path, event: Event) -> None:
         file.write((events.to_json(event) + "\n").encode("utf-8"))
 
 
-def last(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
+def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
     """The last event of these kinds, read from the end: a long log costs no more than what was
     said since."""
     try:
-        for lines in _backwards(path):
+        for lines in _chunks_from_end(path):
             for line in reversed(lines.splitlines()):
                 event = _event(line)
                 if isinstance(event, kinds):
@@ -52,7 +52,7 @@ def last(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
     return None
 
 
-def _backwards(path: Path) -> Iterator[bytes]:
+def _chunks_from_end(path: Path) -> Iterator[bytes]:
     """The whole lines of a file in chunks, the last chunk first."""
     with open(path, "rb") as file:
         start = file.seek(0, os.SEEK_END)

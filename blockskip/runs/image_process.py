@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 def work(run: Run) -> None:
     """Everything that waits, unless a run trains: then it goes on waiting."""
     session = None
-    while requests := image_requests.waiting(run)[:SAMPLE_BATCH]:
+    while requests := image_requests.pending(run)[:SAMPLE_BATCH]:
         if any(other.worker() is not None for other in [run, *list_runs()]):
             return
         try:
             session = session or ImageSession(run)
-            image_requests.fulfil(run, requests, session.generate)
+            image_requests.process(run, requests, session.generate)
         except UserError as error:
             log.exception("failed")
-            image_requests.fail(run, requests, error)
+            image_requests.mark_failed(run, requests, error)
         except Exception as error:
             log.exception("failed")
-            image_requests.fail(run, requests, _unexpected(run, error))
+            image_requests.mark_failed(run, requests, _as_user_error(run, error))
 
 
-def _unexpected(run: Run, error: Exception) -> UserError:
+def _as_user_error(run: Run, error: Exception) -> UserError:
     return Unexpected(
         f"The picture could not be made ({type(error).__name__}).",
         f"Ask for it again. Details: {run.folder / 'painter.log'}",
@@ -57,9 +57,9 @@ def main(folder: str) -> int:
             if not ours:
                 return 0
             work(run)
-            left = {picture.id for picture in image_requests.waiting(run)}
+            left = {picture.id for picture in image_requests.pending(run)}
         # asked for after the last look, by one who saw the lock still taken
-        if {picture.id for picture in image_requests.waiting(run)} <= left:
+        if {picture.id for picture in image_requests.pending(run)} <= left:
             return 0
 
 

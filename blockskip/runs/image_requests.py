@@ -5,7 +5,7 @@
     pictures/<id>/tuned.png      of the same noise, with the LoRA
 
 A child process (runs/image_process.py) works through what waits and ends; killed at any moment, the next one
-goes on. While a run trains it makes pictures itself (`Run.command("preview", prompts)`): there is
+goes on. While a run trains it makes pictures itself (`Run.send_command("preview", prompts)`): there is
 room for one model on a card. No torch in here.
 """
 
@@ -32,14 +32,14 @@ from blockskip.runs.run import Run, list_runs
 
 MAX_STRENGTH = 2.0
 MAX_SEED = 2**32 - 1
-OPEN = ("waiting", "working")
+PENDING_STATES = ("waiting", "working")
 _ID = re.compile(r"\d{13}-[0-9a-f]{4}")
 # (prompts, seeds, step, strength) → pictures; strength 0 is the untrained model
-Paint = Callable[[list[str], list[int], int, float], list[Image.Image]]
+GenerateFn = Callable[[list[str], list[int], int, float], list[Image.Image]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ImageRequest:
     """A request. state: waiting | working | done | failed. title, remedy: why it failed. n of
     total pictures are made, the untrained model's first. time: seconds since the epoch."""
 
@@ -60,17 +60,17 @@ class Picture:
         return self.folder.name
 
     @property
-    def base(self) -> Path | None:
+    def base_path(self) -> Path | None:
         """The untrained model's picture, None as long as it is not made."""
         return self.folder / "base.png" if self.n > 0 else None
 
     @property
-    def tuned(self) -> Path | None:
+    def tuned_path(self) -> Path | None:
         """The picture with the LoRA, None as long as it is not made."""
         return self.folder / "tuned.png" if self.n > 1 else None
 
 
-def ask(
+def submit(
     run: Run, prompt: str, seed: int = 0, strength: float = 1.0, step: int | None = None
 ) -> str:
     """Ask for a pair of pictures; gives the request's id. strength: of the LoRA, 0 to 2. step: one
@@ -82,18 +82,18 @@ def ask(
                 f"Run “{other.name}” is training: there is room for one model at a time.",
                 "Pause it, or wait until it is done.",
             )
-        if other.folder != run.folder and other.painter() is not None:
+        if other.folder != run.folder and other.image_worker() is not None:
             raise WrongState(
                 f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
             )
     checkpoints.lora_file(run, step)
-    step = checkpoints.steps_kept(run)[-1] if step is None else step
-    request = write(run, prompt, seed, strength, step)
-    go_on(run)
+    step = checkpoints.saved_steps(run)[-1] if step is None else step
+    request = enqueue(run, prompt, seed, strength, step)
+    ensure_worker(run)
     return request.id
 
 
-def write(run: Run, prompt: str, seed: int, strength: float, step: int) -> Picture:
+def enqueue(run: Run, prompt: str, seed: int, strength: float, step: int) -> ImageRequest:
     """Put a request down, whoever fulfils it. Raises UserError for what cannot be sampled."""
     prompt = control.checked_prompt(prompt)
     if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
@@ -107,17 +107,17 @@ def write(run: Run, prompt: str, seed: int, strength: float, step: int) -> Pictu
     # names tell the order, also where clocks are coarse
     number = max(int(now * 1000), last + 1)
     folder = run.pictures_dir / f"{number:013d}-{secrets.token_hex(2)}"
-    request = Picture(
+    request = ImageRequest(
         prompt=prompt, seed=int(seed), strength=float(strength), step=step, time=now, folder=folder
     )
     _save(request)
     return request
 
 
-def go_on(run: Run) -> None:
+def ensure_worker(run: Run) -> None:
     """Let a process work on what waits, if there is any and nobody does. Who holds the lock looks
     once more after giving it back, so that nothing asked meanwhile is forgotten."""
-    if not waiting(run):
+    if not pending(run):
         return
     with processes.locked(lock(run)) as free:
         pass
@@ -133,15 +133,15 @@ def lock(run: Run) -> Path:
     return run.pictures_dir / "lock"
 
 
-def waiting(run: Run) -> Sequence[Picture]:
+def pending(run: Run) -> Sequence[ImageRequest]:
     """Requests that are not fulfilled, oldest first."""
-    return [picture for picture in reversed(list(run)) if picture.state in OPEN]
+    return [picture for picture in reversed(all_requests(run)) if picture.state in PENDING_STATES]
 
 
 def cancel(run: Run) -> int:
     """Make no more pictures: what waits is forgotten, what is done stays. Gives how many."""
-    processes.kill(run.painter())
-    found = waiting(run)
+    processes.kill(run.image_worker())
+    found = pending(run)
     for picture in found:
         shutil.rmtree(picture.folder, ignore_errors=True)
     return len(found)
@@ -162,42 +162,42 @@ def delete(run: Run, id: str) -> None:
         ) from error
 
 
-def fulfil(run: Run, requests: Sequence[Picture], paint: Paint) -> None:
+def process(run: Run, requests: Sequence[ImageRequest], generate: GenerateFn) -> None:
     """Make the pictures of requests: as many as possible together, a pair's from one noise. Raises
     what `paint` raises; what is done by then stays done."""
     for request in requests:
         _update(request, state="working")
     asked = {(p.prompt, p.seed): p for p in requests}
     bases = {
-        (p.prompt, p.seed): p.base.read_bytes()
-        for p in list(run)
-        if (p.prompt, p.seed) in asked and p.base is not None and p.base.exists()
+        (p.prompt, p.seed): p.base_path.read_bytes()
+        for p in all_requests(run)
+        if (p.prompt, p.seed) in asked and p.base_path is not None and p.base_path.exists()
     }
     wanted = [p for key, p in asked.items() if key not in bases]
     if wanted:
-        images = paint([p.prompt for p in wanted], [p.seed for p in wanted], wanted[0].step, 0.0)
+        images = generate([p.prompt for p in wanted], [p.seed for p in wanted], wanted[0].step, 0.0)
         for p, image in zip(wanted, images, strict=True):
-            bases[p.prompt, p.seed] = png(image, p.prompt, p.seed)
+            bases[p.prompt, p.seed] = png_bytes(image, p.prompt, p.seed)
     for p in requests:
-        _put(p, "base.png", bases[p.prompt, p.seed])
+        _write_image(p, "base.png", bases[p.prompt, p.seed])
         _update(p, state="working", n=1)
     for step, strength in sorted({(p.step, p.strength) for p in requests}):
         some = [p for p in requests if (p.step, p.strength) == (step, strength)]
-        images = paint([p.prompt for p in some], [p.seed for p in some], step, strength)
+        images = generate([p.prompt for p in some], [p.seed for p in some], step, strength)
         for p, image in zip(some, images, strict=True):
-            _put(p, "tuned.png", png(image, p.prompt, p.seed))
+            _write_image(p, "tuned.png", png_bytes(image, p.prompt, p.seed))
             _update(p, state="done", n=2)
 
 
-def fail(run: Run, requests: Sequence[Picture], error: UserError) -> None:
+def mark_failed(run: Run, requests: Sequence[ImageRequest], error: UserError) -> None:
     """Say why those of the requests that are not done cannot be made."""
     ids = {request.id for request in requests}
-    for picture in waiting(run):
+    for picture in pending(run):
         if picture.id in ids:
             _update(picture, state="failed", title=error.title, remedy=error.remedy)
 
 
-def png(image: Image.Image, prompt: str, seed: int) -> bytes:
+def png_bytes(image: Image.Image, prompt: str, seed: int) -> bytes:
     """A picture as a PNG file, prompt and seed inside."""
     note, data = PngInfo(), io.BytesIO()
     note.add_itxt("prompt", prompt)
@@ -206,26 +206,26 @@ def png(image: Image.Image, prompt: str, seed: int) -> bytes:
     return data.getvalue()
 
 
-def _put(picture: Picture, name: str, data: bytes) -> None:
+def _write_image(picture: ImageRequest, name: str, data: bytes) -> None:
     if picture.folder.exists():  # deleted while it was made
         files.write_bytes(picture.folder / name, data)
 
 
-def _update(picture: Picture, **changes: Any) -> None:
+def _update(picture: ImageRequest, **changes: Any) -> None:
     if (picture.folder / "request.json").exists():
         _save(replace(_read(picture.folder) or picture, **changes))
 
 
-def _save(picture: Picture) -> None:
-    data = {f.name: getattr(picture, f.name) for f in fields(Picture) if f.name != "folder"}
+def _save(picture: ImageRequest) -> None:
+    data = {f.name: getattr(picture, f.name) for f in fields(ImageRequest) if f.name != "folder"}
     files.write_json(picture.folder / "request.json", data)
 
 
-def _read(folder: Path) -> Picture | None:
+def _read(folder: Path) -> ImageRequest | None:
     try:
         data = files.read_json(folder / "request.json")
-        known = {f.name for f in fields(Picture)} & set(data)
-        return Picture(**{name: data[name] for name in known}, folder=folder)
+        known = {f.name for f in fields(ImageRequest)} & set(data)
+        return ImageRequest(**{name: data[name] for name in known}, folder=folder)
     except (OSError, ValueError, TypeError):
         return None
 
@@ -238,6 +238,6 @@ def _folders(run: Run) -> Sequence[Path]:
     return sorted(found, reverse=True)
 
 
-def list(run: Run) -> Sequence[Picture]:
+def all_requests(run: Run) -> Sequence[ImageRequest]:
     """All requests of a run, newest first."""
     return [picture for picture in map(_read, _folders(run)) if picture is not None]

@@ -18,7 +18,7 @@ from blockskip.training.checkpoint import checkpoint_lora
 from blockskip.training.lora import restore
 
 
-def kept_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
+def load_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
     """The LoRA of a step, None: the last. Raises UserError when it is not kept, or another run's."""
     path = checkpoints.lora_file(run, step)
     if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
@@ -30,7 +30,7 @@ def kept_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def _user_error_on_oom() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -51,7 +51,7 @@ class ImageSession(LoadedModel):
 
     def __init__(self, run: Run, exact: bool = False) -> None:
         self.run, settings = run, run.settings()
-        with _room():
+        with _user_error_on_oom():
             super().__init__(settings.changed(preview_speed="exact") if exact else settings)
         self.lora = self.add_lora(settings)
 
@@ -65,13 +65,13 @@ class ImageSession(LoadedModel):
     ) -> list[Image.Image]:
         """Sample one picture per prompt. step: whose LoRA, None: the last. strength: factor of the
         LoRA, 0: the untrained model. sampling_steps: 0 = the run's."""
-        restore(self.lora, self._scaled(step, strength))
-        with _room():
+        restore(self.lora, self._scaled_lora(step, strength))
+        with _user_error_on_oom():
             return self.sample_prompts(prompts, seeds, sampling_steps)
 
-    def _scaled(self, step: int | None, strength: float) -> dict[str, torch.Tensor]:
+    def _scaled_lora(self, step: int | None, strength: float) -> dict[str, torch.Tensor]:
         """A LoRA whose B·A is `strength` times the step's."""
         if strength == 0:  # of no step: nothing may have been learnt yet
             return {name: torch.zeros_like(tensor) for name, tensor in self.lora.items()}
-        lora = kept_lora(self.run, step)
+        lora = load_lora(self.run, step)
         return {n: t * strength if n.endswith("lora_B.weight") else t for n, t in lora.items()}

@@ -20,23 +20,23 @@ from blockskip.core import files, processes
 from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
-from blockskip.runs.checkpoints import steps_kept
-from blockskip.runs.likeness_types import LINE, Look, mean_of
+from blockskip.runs.checkpoints import saved_steps
+from blockskip.runs.likeness_types import THRESHOLD, StepLikeness, mean_of
 from blockskip.runs.run import Run
 
-VISIBLE = 0.02  # photos of one pet differ by more among each other
+MIN_VISIBLE_GAP = 0.02  # photos of one pet differ by more among each other
 
 
 def read(run: Run) -> dict | None:
     """What is known of a run's steps: by_step {step: {subject, class_word, places_obeyed: [n, of]}},
     best_step, overlearnt_from, advice. None as long as its newest step was not looked at."""
-    settings, kept = run.settings(), steps_kept(run)
+    settings, kept = run.settings(), saved_steps(run)
     if not kept:
         return None
     if not model_row(settings.model).demo:
-        return _to_be_looked_at(settings, kept)
+        return _unmeasured(settings, kept)
     try:
-        said = files.read_json(path(run))
+        said = files.read_json(likeness_file(run))
         said["by_step"] = {int(step): row for step, row in said["by_step"].items()}
     except (OSError, ValueError, KeyError):
         return None
@@ -46,44 +46,47 @@ def read(run: Run) -> dict | None:
 def start(run: Run) -> subprocess.Popen:
     """Look at a run in a process of its own."""
     return processes.start(
-        "blockskip.runs.likeness", [str(run.folder)], run.folder / "likeness.log", mark=_mark(run)
+        "blockskip.runs.likeness",
+        [str(run.folder)],
+        run.folder / "likeness.log",
+        mark=_pid_file(run),
     )
 
 
-def working(run: Run) -> bool:
+def is_running(run: Run) -> bool:
     """Whether that process still looks."""
-    return processes.find_running(_mark(run)) is not None
+    return processes.find_running(_pid_file(run)) is not None
 
 
-def path(run: Run) -> Path:
+def likeness_file(run: Run) -> Path:
     """The file with a run's figures."""
     return run.folder / "likeness.json"
 
 
-def report(looks: Mapping[int, Look], kept: Sequence[int]) -> dict:
+def report(looks: Mapping[int, StepLikeness], kept: Sequence[int]) -> dict:
     """As `read` gives it. looks: by step, 0 the untrained model; kept: steps that can be chosen."""
     steps = sorted(step for step in looks if step in kept)
-    spoilt = [step for step in steps if looks[step].overlearnt]
+    spoilt = [step for step in steps if looks[step].overfitted]
     since = next((s for s in steps if all(later in spoilt for later in steps if later >= s)), None)
     best = _best(looks, [step for step in steps if step not in spoilt] or steps[:1])
     return {
-        "by_step": {step: look.row() for step, look in sorted(looks.items())},
+        "by_step": {step: look.to_dict() for step, look in sorted(looks.items())},
         "best_step": best,
         "overlearnt_from": since,
         "advice": _advice(looks, steps, best, since),
     }
 
 
-def _best(looks: Mapping[int, Look], steps: Sequence[int]) -> int | None:
+def _best(looks: Mapping[int, StepLikeness], steps: Sequence[int]) -> int | None:
     """The earliest step that is not surely worse than the best one: what is learnt after that costs
     freedom and gains nothing that so few pictures can show."""
     if not steps:
         return None
     top = max(steps, key=lambda step: mean_of(looks[step].subject) or 0.0)
-    return next(step for step in steps if not _surely_less(looks[step], looks[top]))
+    return next(step for step in steps if not _significantly_less(looks[step], looks[top]))
 
 
-def _surely_less(one: Look, other: Look) -> bool:
+def _significantly_less(one: StepLikeness, other: StepLikeness) -> bool:
     """Whether `one` is less like the pet by more than can be seen, and by more than chance: twice
     the standard error of the differences between pictures of the same prompt and noise."""
     both = one.subject.keys() & other.subject.keys()
@@ -91,21 +94,21 @@ def _surely_less(one: Look, other: Look) -> bool:
     if len(less) < 2:
         return False
     chance = 2 * statistics.stdev(less) / len(less) ** 0.5
-    return statistics.mean(less) > max(VISIBLE, chance)
+    return statistics.mean(less) > max(MIN_VISIBLE_GAP, chance)
 
 
 def _advice(
-    looks: Mapping[int, Look], steps: Sequence[int], best: int | None, since: int | None
+    looks: Mapping[int, StepLikeness], steps: Sequence[int], best: int | None, since: int | None
 ) -> str:
     if best is None:
         return "There are no pictures to compare."
-    judged = f"as far as {looks[best].num} pictures a step can tell"
-    if looks[best].overlearnt:
+    judged = f"as far as {looks[best].num_images} pictures a step can tell"
+    if looks[best].overfitted:
         return (
             f"Even step {best} repeats the photos whatever is asked, {judged}: use it at less "
             "strength, or train fewer steps."
         )
-    if (mean_of(looks[best].subject) or 0.0) < LINE:
+    if (mean_of(looks[best].subject) or 0.0) < THRESHOLD:
         return (
             f"No step looks like your pet yet, {judged}: train more steps, or add clearer photos."
         )
@@ -119,11 +122,11 @@ def _advice(
     return f"Keep step {best}: later ones are no more like your pet, {judged}."
 
 
-def _mark(run: Run) -> Path:
+def _pid_file(run: Run) -> Path:
     return run.folder / "likeness-process.json"
 
 
-def _to_be_looked_at(settings: Settings, kept: Sequence[int]) -> dict:
+def _unmeasured(settings: Settings, kept: Sequence[int]) -> dict:
     nothing = {"subject": None, "class_word": None, "places_obeyed": None}
     prompts = list(settings.preview_prompts)
     bare = settings.class_caption
@@ -139,15 +142,15 @@ def _to_be_looked_at(settings: Settings, kept: Sequence[int]) -> dict:
 def main(folder: str) -> int:
     """Look at a run's pictures and write down what is seen. Raises UserError."""
     run = Run(Path(folder))
-    kept = steps_kept(run)
+    kept = saved_steps(run)
     if model_row(run.settings().model).demo:
-        from blockskip.runs.likeness_measure import look  # imports torch
+        from blockskip.runs.likeness_measure import measure_steps  # imports torch
 
-        said = report(look(run, kept), kept)
+        said = report(measure_steps(run, kept), kept)
     else:
-        said = _to_be_looked_at(run.settings(), kept)
+        said = _unmeasured(run.settings(), kept)
     if run.folder.exists():  # deleted meanwhile
-        files.write_json(path(run), said)
+        files.write_json(likeness_file(run), said)
     print(said["advice"])
     return 0
 

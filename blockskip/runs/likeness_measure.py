@@ -13,32 +13,32 @@ from PIL import Image
 
 from blockskip.core.settings import Settings
 from blockskip.data.demo_vocabulary import PLACES
-from blockskip.runs.demo_judge import Judge, read_judged
+from blockskip.runs.demo_judge import Judge, judge_and_photos
 from blockskip.runs.image_session import ImageSession
-from blockskip.runs.likeness_types import Key, Look
+from blockskip.runs.likeness_types import ImageKey, StepLikeness
 from blockskip.runs.run import Run, step_of
 
-MORE = 24  # pictures sampled in all: about half a minute on one core
-MORE_A_PROMPT = 4
+NUM_EXTRA = 24  # pictures sampled in all: about half a minute on one core
+EXTRA_PER_PROMPT = 4
 FIRST_SEED = 2000
 
-Pictures = dict[Key, Image.Image]
+KeyedImages = dict[ImageKey, Image.Image]
 
 
-def look(run: Run, kept: Sequence[int]) -> dict[int, Look]:
+def measure_steps(run: Run, kept: Sequence[int]) -> dict[int, StepLikeness]:
     """What the judge sees, by step. Raises UserError for a run that it cannot judge."""
-    judge, photos = read_judged(run)
+    judge, photos = judge_and_photos(run)
     settings = run.settings()
     pictures = _previews(run)
-    for step, more in _more(run, [step for step in kept if step in pictures]).items():
+    for step, more in _sample_extra(run, [step for step in kept if step in pictures]).items():
         pictures[step] |= more
-    return {step: _look(judge, photos, settings, found) for step, found in pictures.items()}
+    return {step: _measure_step(judge, photos, settings, found) for step, found in pictures.items()}
 
 
-def _previews(run: Run) -> dict[int, Pictures]:
+def _previews(run: Run) -> dict[int, KeyedImages]:
     """The pictures that the run made; the place in their row stands for the seed, the same at
     every step."""
-    found: dict[int, Pictures] = {}
+    found: dict[int, KeyedImages] = {}
     for folder in sorted(run.previews_dir.glob("step-*")):
         pictures = found[step_of(folder)] = {}
         for path in sorted(folder.glob("*.png")):
@@ -47,11 +47,11 @@ def _previews(run: Run) -> dict[int, Pictures]:
     return found
 
 
-def _more(run: Run, steps: Sequence[int]) -> dict[int, Pictures]:
+def _sample_extra(run: Run, steps: Sequence[int]) -> dict[int, KeyedImages]:
     """Some more of every prompt at every step."""
     settings = run.settings()
     prompts = list(dict.fromkeys(settings.preview_prompts))
-    each = min(MORE_A_PROMPT, MORE // max(1, len(prompts) * len(steps)))
+    each = min(EXTRA_PER_PROMPT, NUM_EXTRA // max(1, len(prompts) * len(steps)))
     if not each or not steps:
         return {}
     torch.set_num_threads(settings.threads or torch.get_num_threads())
@@ -63,10 +63,10 @@ def _more(run: Run, steps: Sequence[int]) -> dict[int, Pictures]:
     }
 
 
-def _look(
-    judge: Judge, photos: Sequence[Image.Image], settings: Settings, pictures: Pictures
-) -> Look:
-    seen = Look()
+def _measure_step(
+    judge: Judge, photos: Sequence[Image.Image], settings: Settings, pictures: KeyedImages
+) -> StepLikeness:
+    seen = StepLikeness()
     if not pictures:
         return seen
     likeness = judge.identity(list(pictures.values()), photos).tolist()
@@ -75,7 +75,7 @@ def _look(
         words = key[0].replace(",", " ").split()
         if settings.trigger in words:
             seen.subject[key] = like
-            place = _place(key[0])
+            place = _place_in_prompt(key[0])
             if place:
                 seen.places[key] = what["background"] == place
         elif settings.class_name in words:
@@ -83,6 +83,6 @@ def _look(
     return seen
 
 
-def _place(prompt: str) -> str:
+def _place_in_prompt(prompt: str) -> str:
     """The place that a prompt names, "" for none."""
     return next((p for p, said in PLACES.items() if any(words in prompt for words in said)), "")

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 def preview_seeds(settings: Settings, num: int) -> list[int]:
     """Seeds of a run's previews: the same at every step, so that pictures can be compared."""
-    source = generator(settings.seed, "preview")
-    return [int(torch.randint(0, 2**31, (), generator=source)) for _ in range(num)]
+    rng = generator(settings.seed, "preview")
+    return [int(torch.randint(0, 2**31, (), generator=rng)) for _ in range(num)]
 
 
 def write_previews(
@@ -42,42 +42,44 @@ def write_previews(
     """Save pictures as NN.png with prompt and seed inside; gives (path, prompt) of each."""
     for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds, strict=True)):
         path = folder / f"{index:02d}.png"
-        files.write_bytes(path, image_requests.png(image, prompt, seed))
+        files.write_bytes(path, image_requests.png_bytes(image, prompt, seed))
         yield path, prompt
 
 
 class Previewer:
     """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it."""
 
-    def __init__(self, report: Reporter, model: LoadedModel) -> None:
-        self.report, self.run, self.model = report, report.run, model
+    def __init__(self, reporter: Reporter, model: LoadedModel) -> None:
+        self.reporter, self.run, self.model = reporter, reporter.run, model
 
     def folder(self, step: int) -> Path:
         """Where the pictures of a step are."""
         return self.run.previews_dir / f"step-{step:05d}"
 
-    def make(self, step: int) -> None:
+    def sample_previews(self, step: int) -> None:
         """The pictures of a step."""
-        self._attempt(step, lambda: self._make(step))
+        self._run_with_fallback(step, lambda: self._sample_previews(step))
 
-    def own(self, step: int, prompts: Sequence[str], lora: dict, untrained: dict) -> None:
+    def sample_user_prompts(
+        self, step: int, prompts: Sequence[str], lora: dict, untrained: dict
+    ) -> None:
         """Pairs of pictures of people's own prompts (runs/image_requests.py), with the seeds of the run's
         previews. lora: the model's parameters as they are now; untrained: what they began as."""
-        requests: list[image_requests.Picture] = []
+        requests: list[image_requests.ImageRequest] = []
 
         def work() -> None:
             if not requests:
                 seeds = preview_seeds(self.model.settings, len(prompts))
                 for prompt, seed in zip(prompts, seeds, strict=True):
-                    requests.append(image_requests.write(self.run, prompt, seed, 1.0, step))
-            self._own(requests, lora, untrained)
+                    requests.append(image_requests.enqueue(self.run, prompt, seed, 1.0, step))
+            self._sample_requests(requests, lora, untrained)
 
-        self._attempt(step, work)
+        self._run_with_fallback(step, work)
         why = Unexpected("The picture could not be made.", "Training goes on; ask for it again.")
         with suppress(UserError):  # a full disk
-            image_requests.fail(self.run, requests, why)
+            image_requests.mark_failed(self.run, requests, why)
 
-    def _attempt(self, step: int, work: Callable[[], None]) -> None:
+    def _run_with_fallback(self, step: int, work: Callable[[], None]) -> None:
         """Whatever goes wrong is said. If the card is too small, again in the next smaller way."""
         smaller = None
         try:
@@ -85,48 +87,50 @@ class Previewer:
         except Exception as error:
             log.exception("preview at step %d", step)
             if not is_out_of_memory(error):
-                self._say(step, type(error).__name__)
+                self._warn_skipped(step, type(error).__name__)
             elif (smaller := next_fallback(self.model.settings, stages.PREVIEW)) is None:
-                self._say(step, "the card has too little memory")
+                self._warn_skipped(step, "the card has too little memory")
         free_memory()
-        self.report.broken_in = ""  # it is said or mended, and over
+        self.reporter.failed_stage = ""  # it is said or mended, and over
         if smaller is not None:  # out here, where what failed is let go
             self.model.settings, words = smaller
-            self.run.ease(self.model.settings)
+            self.run.apply_fallback(self.model.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."
-            self.report.say(Note(level="warning", text=text))
-            self._attempt(step, work)
+            self.reporter.write(Note(level="warning", text=text))
+            self._run_with_fallback(step, work)
 
-    def _say(self, step: int, why: str) -> None:
+    def _warn_skipped(self, step: int, why: str) -> None:
         text = f"No preview at step {step} ({why}); training goes on."
-        self.report.say(Note(level="warning", text=text))
+        self.reporter.write(Note(level="warning", text=text))
 
-    def _make(self, step: int) -> None:
+    def _sample_previews(self, step: int) -> None:
         s = self.model.settings
         texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
         if not texts:
             return
         seeds = preview_seeds(s, len(texts))
-        with self.report.stage(stages.PREVIEW):
-            self.report.progress(stages.PREVIEW, 0, len(texts))
+        with self.reporter.stage(stages.PREVIEW):
+            self.reporter.progress(stages.PREVIEW, 0, len(texts))
             images = self.model.sample_prompts(texts, seeds)
             written = write_previews(images, texts, seeds, self.folder(step))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
-                self.report.say(Shown(step=step, prompt=prompt, index=index, path=relative))
-            self.report.progress(stages.PREVIEW, len(texts), len(texts))
+                self.reporter.write(Shown(step=step, prompt=prompt, index=index, path=relative))
+            self.reporter.progress(stages.PREVIEW, len(texts), len(texts))
 
-    def _own(self, requests: Sequence[image_requests.Picture], lora: dict, untrained: dict) -> None:
+    def _sample_requests(
+        self, requests: Sequence[image_requests.ImageRequest], lora: dict, untrained: dict
+    ) -> None:
         num, now = len(requests), snapshot(lora)
 
-        def paint(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
+        def generate(prompts: list[str], seeds: list[int], _: int, strength: float) -> list:
             restore(lora, now if strength else untrained)
             return self.model.sample_prompts(prompts, seeds)
 
-        with self.report.stage(stages.PREVIEW):
-            self.report.progress(stages.PREVIEW, 0, num)
+        with self.reporter.stage(stages.PREVIEW):
+            self.reporter.progress(stages.PREVIEW, 0, num)
             try:
-                image_requests.fulfil(self.run, requests, paint)
+                image_requests.process(self.run, requests, generate)
             finally:
                 restore(lora, now)
-            self.report.progress(stages.PREVIEW, num, num)
+            self.reporter.progress(stages.PREVIEW, num, num)

@@ -17,20 +17,20 @@ from blockskip.memory.usage_peaks import DiskMonitor, Peaks, ThermalMonitor
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
-FOLDER_S = 10.0  # between two looks at what the run's folder takes
+FOLDER_SIZE_INTERVAL_S = 10.0  # between two looks at what the run's folder takes
 
 
 @dataclass
 class Reporter:
     """Writes events, not more often than people can read; keeps time and memory of each stage.
 
-    broken_in: the innermost stage that an error ended, "" without one.
+    failed_stage: the innermost stage that an error ended, "" without one.
     """
 
     run: Run
     seconds: dict[str, float] = field(default_factory=dict)
     peaks: Peaks = field(default_factory=Peaks)
-    broken_in: str = ""
+    failed_stage: str = ""
     heat: ThermalMonitor = field(default_factory=lambda: ThermalMonitor(monitor.slowdown_celsius()))
     disk: DiskMonitor = field(default_factory=DiskMonitor)
     _last: float = -math.inf
@@ -39,15 +39,15 @@ class Reporter:
     _run_gib: float = -1.0
     _warned: set[str] | None = None
 
-    def say(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         self.run.append(event)
         if time.monotonic() - self._memory > 1.0:
             self._memory = time.monotonic()
-            self._look()
+            self._sample_usage()
 
-    def _look(self) -> None:
+    def _sample_usage(self) -> None:
         """Memory, room and heat now."""
-        if time.monotonic() - self._folder > FOLDER_S:
+        if time.monotonic() - self._folder > FOLDER_SIZE_INTERVAL_S:
             self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / GIB
         now = monitor.memory_event(self.run.folder, self._run_gib)
         self.peaks.sample(now.rss_gib)
@@ -68,7 +68,7 @@ class Reporter:
     def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
         if n == total or time.monotonic() - self._last > 0.2:
             self._last = time.monotonic()
-            self.say(Progress(stage=stage, n=n, total=total, eta_s=eta_s))
+            self.write(Progress(stage=stage, n=n, total=total, eta_s=eta_s))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -79,14 +79,14 @@ class Reporter:
             with self.peaks.stage(name):
                 yield
         except BaseException:
-            self.broken_in = self.broken_in or name
+            self.failed_stage = self.failed_stage or name
             raise
         finally:
             inner = sum(self.seconds.values()) - before
             spent = time.perf_counter() - started - inner
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
-    def compare(self, planned: Mapping[str, StageMemory]) -> None:
+    def log_peaks(self, planned: Mapping[str, StageMemory]) -> None:
         """Say how much each planned stage took, beside the plan."""
         for name, need in planned.items():
             if name not in self.peaks.used_gib:

@@ -9,34 +9,41 @@ from typing import TYPE_CHECKING
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.data.photos import find_photos, open_photo, scale_photo
-from blockskip.runs.checkpoints import checkpoints, lora_file, newest_checkpoint, steps_kept
+from blockskip.runs.checkpoints import list_checkpoints, lora_file, newest_checkpoint, saved_steps
 from blockskip.runs.run import Run, step_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from blockskip.models.lora.export import Exported
+    from blockskip.models.lora.export import ExportedLora
 
-__all__ = ["checkpoints", "export_run", "newest_checkpoint", "pictures", "step_of", "steps_kept"]
+__all__ = [
+    "export_run",
+    "generate_images",
+    "list_checkpoints",
+    "newest_checkpoint",
+    "saved_steps",
+    "step_of",
+]
 
 
 def export_run(
     run: Run, format: str = "comfyui", out: Path | None = None, step: int | None = None
-) -> Exported:
+) -> ExportedLora:
     """Write the LoRA of a step as a file; it is reopened and checked before this returns.
 
-    step: one of `steps_kept`, None: the last. out: default exports/<run>[-format][-stepN].safetensors,
+    step: one of `saved_steps`, None: the last. out: default exports/<run>[-format][-stepN].safetensors,
     with the step when it is not the last. Raises UserError.
     """
     from blockskip.models.lora.export import export_lora
-    from blockskip.runs.image_session import kept_lora
+    from blockskip.runs.image_session import load_lora
 
     settings, info = run.settings(), run.info()
     step = step_of(lora_file(run, step))
     suffix = "" if format == "comfyui" else f"-{format}"
-    suffix += "" if step == steps_kept(run)[-1] else f"-step{step}"
+    suffix += "" if step == saved_steps(run)[-1] else f"-step{step}"
     return export_lora(
-        kept_lora(run, step),
+        load_lora(run, step),
         out or run.exports_dir / f"{run.name}{suffix}.safetensors",
         format=format,
         settings=settings,
@@ -57,7 +64,7 @@ def _thumbnail(photos: list[Path]) -> Image.Image | None:
     return None
 
 
-def pictures(
+def generate_images(
     run: Run,
     prompts: list[str],
     seeds: list[int],
@@ -69,7 +76,7 @@ def pictures(
 ) -> list[Image.Image]:
     """Sample prompts with the LoRA of a step (or without, for comparison), one picture each.
 
-    steps: sampling steps, 0 = the model row's. step: one of `steps_kept`, None: the last. strength:
+    steps: sampling steps, 0 = the model row's. step: one of `saved_steps`, None: the last. strength:
     factor of the LoRA, 0 = the untrained model. exact: see ImageSession. The run's budget holds here too.
     Raises UserError.
     """

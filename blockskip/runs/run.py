@@ -112,7 +112,7 @@ class Run:
         changed = info.get("eased", {}) | info.get("lengthened", {})
         return settings_from_dict(info["settings"]).changed(**changed)
 
-    def ease(self, settings: Settings) -> None:
+    def apply_fallback(self, settings: Settings) -> None:
         """Go on with `settings` from now on. What the run was begun with stays on record: its
         files are known by it."""
         info, now = self.info(), settings.flat()
@@ -142,7 +142,7 @@ class Run:
         """new | running | paused | stopped | failed | crashed | done."""
         if self.worker() is not None:
             return "running"
-        last = event_log.last(self.events_path, (*_WORKING, Stopped, Failed, Done))
+        last = event_log.last_event(self.events_path, (*_WORKING, Stopped, Failed, Done))
         if last is None:
             return "new" if not (self.folder / "worker.json").exists() else "crashed"
         if isinstance(last, Stopped):
@@ -153,7 +153,7 @@ class Run:
         """The run's living process, or None."""
         return processes.find_running(self.folder / "worker.json")
 
-    def painter(self) -> psutil.Process | None:
+    def image_worker(self) -> psutil.Process | None:
         """The living process that makes pictures of this run (runs/image_process.py), or None."""
         return processes.find_running(self.folder / "painter.json")
 
@@ -176,7 +176,7 @@ class Run:
                 f"Give it more steps: {command('resume')} {self.name} --steps N",
             )
         for run in [self, *list_runs()]:
-            processes.kill(run.painter())
+            processes.kill(run.image_worker())
         self.control_path.unlink(missing_ok=True)
         mark = self.folder / "worker.json"
         return processes.start(
@@ -186,7 +186,7 @@ class Run:
             mark=mark,
         )
 
-    def lengthen(self, steps: int) -> None:
+    def set_total_steps(self, steps: int) -> None:
         """From the next start on, train until `steps` steps in all. What the run was begun with
         stays on record.
 
@@ -203,13 +203,13 @@ class Run:
             )
         self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
-    def extend(self, steps: int) -> subprocess.Popen:
-        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as `lengthen`
-        and `start` do."""
-        self.lengthen(steps)
+    def resume_until(self, steps: int) -> subprocess.Popen:
+        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as
+        `set_total_steps` and `start` do."""
+        self.set_total_steps(steps)
         return self.start()
 
-    def command(self, word: str, prompts: Sequence[str] = ()) -> None:
+    def send_command(self, word: str, prompts: Sequence[str] = ()) -> None:
         """Ask the worker for something: pause | stop | preview. prompts: for a preview of these
         instead of the run's own. Raises UserError if nothing runs, it was told to end, or a prompt
         cannot be used."""
@@ -218,14 +218,14 @@ class Run:
                 f"Run “{self.name}” is not running ({self.state()}).",
                 "Resume it first." if self.state() in RESUMABLE else "",
             )
-        control.order(self.control_path, word, prompts)
+        control.send(self.control_path, word, prompts)
 
     def take_command(self, words: Sequence[str] = control.COMMANDS) -> str:
         """The command waiting for the worker if it is one of `words`, else "". It is taken away, so
         that it is obeyed once."""
-        return self.take_order(words).get("command", "")
+        return self.take_request(words).get("command", "")
 
-    def take_order(self, words: Sequence[str] = control.COMMANDS) -> dict:
+    def take_request(self, words: Sequence[str] = control.COMMANDS) -> dict:
         """As `take_command`, with all that was said: command, prompts; {} for none."""
         return control.take(self.control_path, words)
 

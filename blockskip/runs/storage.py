@@ -18,7 +18,7 @@ from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 
 
-class Room(TypedDict):
+class AvailableMemory(TypedDict):
     """What a plan may count on."""
 
     ram_gib: float
@@ -58,7 +58,9 @@ def usage() -> Usage:
     return Usage(drive=str(drive), **{name: size / GIB for name, size in sizes.items()})
 
 
-def room(ram_gib: float | None = None, disk_gib: float | None = None) -> Room:
+def available_memory(
+    ram_gib: float | None = None, disk_gib: float | None = None
+) -> AvailableMemory:
     """What was said, else this PC's RAM and what is free on the
     drive where models and runs are kept, together with the quantised blocks that are there already:
     the next run uses them again. Raises UserError when that drive is not there."""
@@ -87,7 +89,7 @@ def rename(name: str, new_name: str) -> Run:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
     if target.exists():
         raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
-    processes.kill(run.painter())
+    processes.kill(run.image_worker())
     files.replace(run.folder, target)
     return Run(target)
 
@@ -98,7 +100,7 @@ def delete(name: str) -> int:
     run = find_run(name)
     if run.worker() is not None:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
-    processes.kill(run.painter())
+    processes.kill(run.image_worker())
     freed = run.size_bytes()
     try:
         shutil.rmtree(run.folder)

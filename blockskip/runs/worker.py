@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     pass
 
 log = logging.getLogger(__name__)
-KEPT_CHECKPOINTS = 2
+MAX_CHECKPOINTS = 2
 
 
 class StopRequested(Exception):
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, run: Run) -> None:
         self.run, self.info = run, run.info()
         self.settings: Settings = run.settings()
-        self.report = Reporter(run, disk=DiskMonitor(_disk_gib(self.settings)))
+        self.reporter = Reporter(run, disk=DiskMonitor(_planned_disk_gib(self.settings)))
         self.row = presets.model_row(self.settings.model)
         self.device = pick_device(self.settings.device)
         self.started = time.perf_counter()
@@ -66,7 +66,7 @@ class Worker:
         """All stages. Raises UserError, StopRequested."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        newest = checkpoints.checkpoints(self.run)[-1:]
+        newest = checkpoints.list_checkpoints(self.run)[-1:]
         self.run.append(
             events.Started(
                 steps=self.settings.steps,
@@ -75,17 +75,17 @@ class Worker:
             )
         )
         limit_vram(self.device, self.settings.budget_gib)
-        self.report.warn(old_card_warning(self.device))
+        self.reporter.warn(old_card_warning(self.device))
         try:
-            self._stages(newest)
+            self._run_stages(newest)
         except BaseException:
-            self._compare()
+            self._log_peaks()
             raise
 
-    def _stages(self, newest: list[Path]) -> None:
-        photos = self._photos()
+    def _run_stages(self, newest: list[Path]) -> None:
+        photos = self._read_photos()
         source = sources.find_model(self.row)
-        with self.report.stage(stages.LOAD):
+        with self.reporter.stage(stages.LOAD):
             fingerprint = self._fingerprint(photos, source)
             model = LoadedModel(
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
@@ -100,44 +100,44 @@ class Worker:
             self.run.cache_dir,
             fingerprint,
             lambda n, total: self._progress(stages.RESIDUALS, n, total),
-            self.report.stage,
+            self.reporter.stage,
         )
         if newest:
             trainer.load(newest[0])
         try:
-            self._train(trainer, Previewer(self.report, model))
+            self._train(trainer, Previewer(self.reporter, model))
         except StopRequested as stop:
             if trainer.step:
-                self._checkpoint(trainer)
+                self._save_checkpoint(trainer)
                 if stop.reason == "stopped":
-                    self._keep(trainer)
+                    self._save_adapter(trainer)
                     self._export(trainer.step)  # what was learnt so far can be used
             raise
         self._finish(trainer)
 
-    def _compare(self) -> None:
-        self.report.compare(planned_memory(self.run.settings()))
+    def _log_peaks(self) -> None:
+        self.reporter.log_peaks(planned_memory(self.run.settings()))
 
     def _progress(self, stage: str, n: int, total: int) -> None:
         """Say how far a stage is; raises StopRequested when the user wants to stop."""
-        self.report.progress(stage, n, total)
-        self._heed()
+        self.reporter.progress(stage, n, total)
+        self._check_commands()
 
-    def _heed(self) -> None:
+    def _check_commands(self) -> None:
         word = self.run.take_command(("pause", "stop"))
         if word:
             raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
 
-    def _photos(self) -> list[Photo]:
-        with self.report.stage(stages.PHOTOS):
+    def _read_photos(self) -> list[Photo]:
+        with self.reporter.stage(stages.PHOTOS):
             good, bad = read_photos(
                 find_photos([self.run.photos_dir]), self.settings.subject_caption
             )
             for rejected in bad:
-                self.report.say(
+                self.reporter.write(
                     Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
                 )
-            self.report.progress(stages.PHOTOS, len(good), len(good))
+            self.reporter.progress(stages.PHOTOS, len(good), len(good))
         return good
 
     def _fingerprint(self, photos: list[Photo], source: Source) -> str:
@@ -164,15 +164,15 @@ class Worker:
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
         prompts = [*dict.fromkeys(settings.preview_prompts), ""]
-        with self.report.stage(stages.TEXT):
+        with self.reporter.stage(stages.TEXT):
             wanted = list(dict.fromkeys([*captions, settings.class_caption, *prompts]))
             text = model.encode(wanted)
             model.cache_text(prompts, text.rows([wanted.index(p) for p in prompts]))
-            self.report.progress(stages.TEXT, len(wanted), len(wanted))
+            self.reporter.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
         stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
-        with self.report.stage(stages.LATENTS):
+        with self.reporter.stage(stages.LATENTS):
             if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
 
@@ -190,86 +190,88 @@ class Worker:
         settings = self.settings
 
         def preview(prompts: Sequence[str] = ()) -> None:
-            trainer.leave()
+            trainer.offload_middle()
             if prompts:
-                previewer.own(trainer.step, prompts, trainer.lora, trainer.untrained)
+                previewer.sample_user_prompts(
+                    trainer.step, prompts, trainer.lora, trainer.untrained_lora
+                )
             else:
-                previewer.make(trainer.step)
-            self._keep(trainer)
+                previewer.sample_previews(trainer.step)
+            self._save_adapter(trainer)
 
         if trainer.step == 0:
             preview()
         first, began, spill = trainer.step, time.perf_counter(), SpillDetector()
-        with self.report.stage(stages.TRAIN):
+        with self.reporter.stage(stages.TRAIN):
             for loss in trainer.run():
                 each = (time.perf_counter() - began) / (loss.step - first)
-                self.report.say(loss)
-                self.report.warn(spill.check(loss.seconds))
+                self.reporter.write(loss)
+                self.reporter.warn(spill.check(loss.seconds))
                 done = (loss.step, settings.steps, loss.loss, loss.seconds)
                 log.info("step %d/%d loss %.4f %.2f s", *done)
                 final = loss.step == settings.steps
                 if final or loss.step % settings.checkpoint_every == 0:
-                    self._checkpoint(trainer)
+                    self._save_checkpoint(trainer)
                 if not final and settings.preview_every and loss.step % settings.preview_every == 0:
                     preview()
-                if order := self.run.take_order(("preview",)):
+                if order := self.run.take_request(("preview",)):
                     preview(order.get("prompts", ()))
-                self.report.progress(
+                self.reporter.progress(
                     stages.TRAIN, loss.step, settings.steps, each * (settings.steps - loss.step)
                 )
                 if not final:
-                    self._heed()
+                    self._check_commands()
         if not previewer.folder(trainer.step).exists():
             preview()
-        self._keep(trainer)
+        self._save_adapter(trainer)
 
-    def _checkpoint(self, trainer: Trainer) -> Path:
+    def _save_checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
         trainer.save(path)
-        self.report.say(
+        self.reporter.write(
             Saved(
                 kind="checkpoint",
                 step=trainer.step,
                 path=path.relative_to(self.run.folder).as_posix(),
             )
         )
-        for old in checkpoints.checkpoints(self.run)[:-KEPT_CHECKPOINTS]:
+        for old in checkpoints.list_checkpoints(self.run)[:-MAX_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
 
-    def _keep(self, trainer: Trainer) -> None:
+    def _save_adapter(self, trainer: Trainer) -> None:
         """Keep the LoRA alone: what has pictures can be chosen and exported later."""
         if trainer.step:
             tensors = {f"lora.{name}": tensor for name, tensor in trainer.lora.items()}
             stamp = {"step": str(trainer.step), "fingerprint": trainer.fingerprint}
             safetensors_files.save_tensors(
-                checkpoints.adapter(self.run, trainer.step), tensors, stamp
+                checkpoints.adapter_path(self.run, trainer.step), tensors, stamp
             )
 
     def _export(self, step: int) -> str:
-        with self.report.stage(stages.EXPORT):
-            self.report.progress(stages.EXPORT, 0, 1)
+        with self.reporter.stage(stages.EXPORT):
+            self.reporter.progress(stages.EXPORT, 0, 1)
             exported = results.export_run(self.run)
             relative = exported.path.relative_to(self.run.folder).as_posix()
-            self.report.say(Saved(kind="export", path=relative, step=step))
-            self.report.progress(stages.EXPORT, 1, 1)
+            self.reporter.write(Saved(kind="export", path=relative, step=step))
+            self.reporter.progress(stages.EXPORT, 1, 1)
         return relative
 
     def _finish(self, trainer: Trainer) -> None:
         adapter = checkpoints.newest_checkpoint(self.run)
         exported = self._export(trainer.step)
         losses = [e.loss for e in self.run.events()[0] if isinstance(e, events.Loss)][-50:]
-        self._compare()
+        self._log_peaks()
         self.run.append(
             Done(
                 adapter=adapter.relative_to(self.run.folder).as_posix(),
                 exported=exported,
                 steps=trainer.step,
                 seconds=round(time.perf_counter() - self.started, 2),
-                stages={name: round(value, 2) for name, value in self.report.seconds.items()},
+                stages={name: round(value, 2) for name, value in self.reporter.seconds.items()},
                 final_loss=sum(losses) / max(1, len(losses)),
                 peak_rss_gib=monitor.peak_rss_gib(),
-                peak_vram_gib=max(self.report.peaks.held_gib.values()),
+                peak_vram_gib=max(self.reporter.peaks.held_gib.values()),
             )
         )
 
@@ -280,7 +282,7 @@ def _identity(photo: Photo) -> dict:
     return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}
 
 
-def _disk_gib(settings: Settings) -> float:
+def _planned_disk_gib(settings: Settings) -> float:
     """What the run's folder will take; quantised weights are elsewhere, and there before training."""
     needs = planned_memory(settings.changed(precision="full"))
     return sum(need.disk_gib for need in needs.values())

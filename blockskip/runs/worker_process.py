@@ -20,7 +20,7 @@ from blockskip.runs.run import Run, step_of
 from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
-_DOING = {
+_ACTIVITIES = {
     stages.TEXT: "reading the captions",
     stages.LATENTS: "turning photos into latents",
     stages.RESIDUALS: "computing the skipped blocks",
@@ -33,12 +33,12 @@ def work(run: Run) -> None:
 
     Raises UserError when no smaller way is left, and what Worker.work raises.
     """
-    while stage := _ran_out(run):
+    while stage := _run_until_oom(run):
         free_memory()
-        _give_way(run, stage)
+        _apply_fallback(run, stage)
 
 
-def _ran_out(run: Run) -> str:
+def _run_until_oom(run: Run) -> str:
     """The stage that ran out of graphics memory, "" when all is done. Nothing of the attempt is
     alive when this returns."""
     worker = Worker(run)
@@ -48,12 +48,12 @@ def _ran_out(run: Run) -> str:
         if not is_out_of_memory(error):
             raise
         log.exception("out of graphics memory")
-        return worker.report.broken_in or stages.TRAIN
+        return worker.reporter.failed_stage or stages.TRAIN
     return ""
 
 
-def _give_way(run: Run, stage: str) -> None:
-    doing = _DOING.get(stage, "loading the model")
+def _apply_fallback(run: Run, stage: str) -> None:
+    doing = _ACTIVITIES.get(stage, "loading the model")
     smaller = next_fallback(run.settings(), stage)
     if smaller is None:
         raise OutOfMemory(
@@ -62,8 +62,8 @@ def _give_way(run: Run, stage: str) -> None:
             "resume.",
         )
     settings, words = smaller
-    run.ease(settings)
-    newest = checkpoints.checkpoints(run)[-1:]
+    run.apply_fallback(settings)
+    newest = checkpoints.list_checkpoints(run)[-1:]
     at = f"step {step_of(newest[0])}" if newest else "the beginning"
     run.append(
         Note(
@@ -74,7 +74,7 @@ def _give_way(run: Run, stage: str) -> None:
     )
 
 
-def _unexpected(run: Run, error: Exception) -> UserError:
+def _as_user_error(run: Run, error: Exception) -> UserError:
     # torch says that RAM is out with a RuntimeError of its own
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return OutOfMemory(
@@ -96,7 +96,7 @@ def main(folder: str) -> int:
             work(run)
         return 0
     except StopRequested as stop:
-        newest = checkpoints.checkpoints(run)[-1:]
+        newest = checkpoints.list_checkpoints(run)[-1:]
         run.append(events.Stopped(reason=stop.reason, step=step_of(newest[0]) if newest else 0))
         return 130
     except UserError as error:
@@ -104,7 +104,7 @@ def main(folder: str) -> int:
         failed = error
     except Exception as error:
         log.exception("failed")
-        failed = _unexpected(run, error)
+        failed = _as_user_error(run, error)
     run.append(Failed(title=failed.title, remedy=failed.remedy, kind=failed.kind))
     return 1
 

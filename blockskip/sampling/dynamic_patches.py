@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from blockskip.core import safetensors_files
 from blockskip.core.paths import adapter_file
 from blockskip.models.families.base import Family
-from blockskip.models.families.patches import cells
+from blockskip.models.families.patches import to_vae_cells
 from blockskip.sampling.patch_adapters import (
     PatchAdapter,
     adapter_installed,
@@ -175,7 +175,7 @@ class PatchScheduler:
             seen = self.coarse_velocity(plain, given, time, factor)
             found = seen.float().cpu() + correction
             output = (found.to(seen),)
-        waiting = given | {self.family.latents: given[self.family.latents].cpu()}
+        waiting = given | {self.family.latents_arg: given[self.family.latents_arg].cpu()}
         self.last_forwards[self.call] = _ForwardRecord(waiting, time, factor, found, correction)
         if anew:
             self.times = [*self.times[-2:], time]
@@ -190,9 +190,9 @@ class PatchScheduler:
         elif len(self.velocities) < 3:
             factor = 1
         else:
-            change, patch = third_difference(self.times, self.velocities), self.family.patch
+            change, patch = third_difference(self.times, self.velocities), self.family.patch_size
             wanted = self.schedule
-            factor = choose_factor(cells(change, patch), patch, wanted.taus, wanted.rho)
+            factor = choose_factor(to_vae_cells(change, patch), patch, wanted.taus, wanted.rho)
             if factor > 1 and min(self.factors[-wanted.hold :]) > 1:
                 factor, self.resume_factor = 1, factor
         if self.cache and factor != last:
@@ -204,7 +204,7 @@ class PatchScheduler:
         before = self.last_forwards[self.call]
         if before.factor == factor and before.correction is not None:
             return before.correction
-        name = self.family.latents
+        name = self.family.latents_arg
         was = before.arguments | {name: before.arguments[name].to(given[name].device)}
         found = (
             before.velocity - self.coarse_velocity(plain, was, before.time, factor).float().cpu()
@@ -223,7 +223,7 @@ class PatchScheduler:
         """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
         adapter = self.adapters[factor]
         with adapter_installed(self.model, self.family, adapter, self.linears):
-            times = torch.full((len(given[self.family.latents]),), time)
+            times = torch.full((len(given[self.family.latents_arg]),), time)
             return velocity(self.family, adapter, plain, given, times)
 
 

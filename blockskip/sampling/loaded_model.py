@@ -16,7 +16,7 @@ from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
-from blockskip.models.families.base import Sampling, Text, family
+from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.models.sources import Source
 from blockskip.sampling.dynamic_patches import PatchScheduler
 from blockskip.sampling.sample import preview_acceleration, sample
@@ -41,7 +41,7 @@ class LoadedModel:
         progress: Callable[[int, int], None] = lambda n, total: None,
     ) -> None:
         self.settings, self.row = settings, presets.model_row(settings.model)
-        self.family, self.device = family(self.row.family), pick_device(settings.device)
+        self.family, self.device = get_family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
         limit_vram(self.device, settings.budget_gib)
         self.source = source or sources.find_model(self.row)

@@ -110,12 +110,12 @@ class PatchAdapter(nn.Module):
         self.past = nn.ModuleList([first, second])
         nn.init.zeros_(second.weight)
         nn.init.zeros_(second.bias)
-        self.register_buffer("fine", fine_part(factor, family.patch), persistent=False)
+        self.register_buffer("fine", fine_part(factor, family.patch_size), persistent=False)
         self.lora = nn.ModuleDict(
             {name.replace(".", "/"): LowRank(of, rank) for name, of in feed_forward(model, family)}
         )
         if not embed.weight.is_meta:
-            self._resize(embed, head, family.patch)
+            self._resize(embed, head, family.patch_size)
             self._init_bypass()
 
     @torch.no_grad()
@@ -168,9 +168,9 @@ class PatchAdapter(nn.Module):
 def _patch_names(family: Family) -> tuple[str, str]:
     """Names of the two layers in whose places an adapter's stand. Raises ValueError where patches
     cannot be merged."""
-    if family.patches is None:
+    if family.patch_modules is None:
         raise ValueError("this family's patches cannot be merged")
-    return family.patches
+    return family.patch_modules
 
 
 def _patch_layers(model: nn.Module, family: Family) -> tuple[nn.Linear | nn.Conv2d, nn.Linear]:
@@ -231,8 +231,8 @@ def velocity(
 ) -> Tensor:
     """Velocity, shaped as the latents in `given`, of a model that an adapter is installed on (`adapter_installed`). plain:
     its forward. times: (B,) in [0, 1]."""
-    merged = family.merged(given, adapter.factor)
-    latents, output = merged[family.latents], family.velocity(plain(**merged))
+    merged = family.merge_patches(given, adapter.factor)
+    latents, output = merged[family.latents_arg], family.velocity(plain(**merged))
     return split(adapter.velocity(latents, output, times.to(latents.device)), adapter.factor)
 
 

@@ -83,7 +83,7 @@ def _layer_by_layer(
 
 
 def preview_acceleration(
-    settings: Settings, steps: int, kind: Family, model: nn.Module
+    settings: Settings, steps: int, family: Family, model: nn.Module
 ) -> dict[str, Any]:
     """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
     cached = {"cache": cache_config(settings.model, settings.plan.preview_speed, steps)}
@@ -94,11 +94,11 @@ def preview_acceleration(
         if not found:
             return cached
         schedule, threshold = found
-        adapters, _ = patch_adapters.load(adapter_file(settings.model), model, kind)
+        adapters, _ = patch_adapters.load(adapter_file(settings.model), model, family)
     except UserError:
         log.exception("pictures are sampled without larger patches")
         return cached
-    dynamic = dynamic_patches.PatchScheduler(model, kind, adapters, schedule)
+    dynamic = dynamic_patches.PatchScheduler(model, family, adapters, schedule)
     return {"cache": FirstBlockCacheConfig(threshold), "dynamic": dynamic}
 
 

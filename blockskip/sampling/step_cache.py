@@ -27,7 +27,7 @@ from blockskip.core.settings import PreviewSpeed
 from blockskip.memory.block_wrappers import Layerwise, NamedArgsBlock
 from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
-from blockskip.models.families.streams import Outputs, flat
+from blockskip.models.families.streams import Outputs, as_tuple
 from blockskip.sampling.key_steps import KeySteps
 
 # the library's caches that hang on blocks, and ours
@@ -181,9 +181,9 @@ class _BlockProxy(NamedArgsBlock):
 
     def run(self, given: dict) -> Outputs:
         (cache,), streams = self._cache, self.block.streams
-        passed = streams.passed(given)
+        passed = streams.identity_output(given)
         if self.index == 0:  # one sequence of image and text from here on counts as image
-            cache.tokens = flat(passed)[-1].shape[1]
+            cache.tokens = as_tuple(passed)[-1].shape[1]
         outputs: Outputs = passed
         image = streams.image(outputs, cache.tokens)
 

@@ -112,7 +112,7 @@ def _usable(key: str, value: object) -> bool:
 def suitable_model() -> str:
     """For the user's own photos a model of real pictures that is here; else the demo model."""
     if draft.load().own_photos:
-        ready = [o.model for o in sources.offers() if o.state == "ready" and not o.demo]
+        ready = [o.model for o in sources.list_models() if o.state == "ready" and not o.demo]
         if ready:
             return ready[0]
     return DEMO
@@ -189,13 +189,13 @@ def caption(text: str, settings: Settings) -> str:
 
 def stop(run: str) -> str:
     """Stop a training; what was learnt so far is kept and can be gone on with."""
-    find(run).command("stop")
+    find(run).send_command("stop")
     return run
 
 
 def pause(run: str) -> str:
     """Pause a training and free the graphics memory."""
-    find(run).command("pause")
+    find(run).send_command("pause")
     return run
 
 
@@ -209,7 +209,7 @@ def resume(run: str) -> str:
 
 def look(run: str) -> str:
     """Sample pictures now, between two steps."""
-    find(run).command("preview")
+    find(run).send_command("preview")
     return run
 
 
@@ -221,7 +221,7 @@ def extend(run: str, steps: int) -> str:
         done = run_state.watch(found).step
         if not steps or int(steps) <= done:
             raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
-        found.lengthen(int(steps))
+        found.set_total_steps(int(steps))
         run_state.start(found)
     return run
 

@@ -35,9 +35,11 @@ def shelf() -> Shelf:
         old = _last[1]
     going = {
         offer.model: download_process.progress(presets.model_row(offer.model))
-        for offer in old.offers
+        for offer in old.list_models
     }
-    return Shelf(old.offers, going, old.found, old.usage, old.folder, old.token_kept, dict(_said))
+    return Shelf(
+        old.list_models, going, old.found, old.usage, old.folder, old.token_kept, dict(_said)
+    )
 
 
 def refresh() -> None:
@@ -48,13 +50,13 @@ def refresh() -> None:
 
 
 def _look() -> Shelf:
-    offers = sources.offers()
-    for offer in offers:
+    list_models = sources.list_models()
+    for offer in list_models:
         if offer.state != "ready" and offer.model not in _found:
             row = presets.model_row(offer.model)
-            _found[offer.model] = [place for place, _ in sources.found_in_comfyui(row)]
+            _found[offer.model] = [place for place, _ in sources.find_in_comfyui(row)]
     return Shelf(
-        offers,
+        list_models,
         {},
         dict(_found),
         storage.usage(),
@@ -67,8 +69,8 @@ def use_comfyui(folder: str) -> None:
     """Take models from a ComfyUI folder the user named."""
     path = Path(folder.strip().strip('"')).expanduser()
     try:
-        sources.use_comfyui_apart(path)
-        here = [o for o in sources.offers() if o.state == "ready" and not o.demo]
+        sources.select_comfyui_in_subprocess(path)
+        here = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
         _said["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
         if here:
             draft.answer(model=here[0].model)

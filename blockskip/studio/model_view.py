@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blockskip.core.units import GIB
-from blockskip.models.sources import Offer
+from blockskip.models.sources import ModelStatus
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
 from blockskip.studio import strings
@@ -18,7 +18,7 @@ from blockskip.studio.formatting import duration, e, press
 class Shelf:
     """What is known of all models now. found: model → folders of ComfyUI that hold it."""
 
-    offers: Sequence[Offer]
+    list_models: Sequence[ModelStatus]
     downloads: Mapping[str, Download | None]
     found: Mapping[str, Sequence[Path]]
     usage: Usage
@@ -31,7 +31,7 @@ def models(shelf: Shelf, chosen: str) -> str:
     """One row a model, the chosen one with what it needs; below, where everything is kept."""
     first: list[str] = []
     more: list[str] = []
-    for offer in shelf.offers:
+    for offer in shelf.list_models:
         begun = offer.state != "missing" or shelf.downloads.get(offer.model) is not None
         begun = begun and not offer.demo  # those are here from the start
         known = offer.common or begun or offer.model == chosen
@@ -44,7 +44,7 @@ def models(shelf: Shelf, chosen: str) -> str:
     )
 
 
-def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
+def _row(offer: ModelStatus, shelf: Shelf, chosen: bool) -> str:
     download = shelf.downloads.get(offer.model)
     bar = _progress(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
@@ -58,7 +58,7 @@ def _row(offer: Offer, shelf: Shelf, chosen: bool) -> str:
     )
 
 
-def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
+def _needs(offer: ModelStatus, shelf: Shelf, download: Download | None) -> str:
     """What the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
@@ -78,7 +78,7 @@ def _needs(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     return "".join(parts) + _download(offer, shelf, download)
 
 
-def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
+def _download(offer: ModelStatus, shelf: Shelf, download: Download | None) -> str:
     if download is not None and download.state == "running":
         return press("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
     text = strings.MODEL_NEEDS if offer.fits else strings.MODEL_NO_ROOM
@@ -93,7 +93,7 @@ def _download(offer: Offer, shelf: Shelf, download: Download | None) -> str:
     return f'<p class="hint">{e(words)}</p>{token}{fetch}'
 
 
-def _token(offer: Offer, shelf: Shelf) -> str:
+def _token(offer: ModelStatus, shelf: Shelf) -> str:
     said = shelf.said.get("token", "")
     ask = _field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
     ask += press("token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1)
@@ -104,7 +104,7 @@ def _token(offer: Offer, shelf: Shelf) -> str:
     return f'<p class="hint">{about}</p>{ask}{told}'
 
 
-def _licence(offer: Offer) -> str:
+def _licence(offer: ModelStatus) -> str:
     words = e(strings.MODEL_LICENCE.format(licence=offer.licence))
     if not offer.licence_url.startswith("https://"):
         return f'<p class="hint">{words}</p>'

@@ -58,7 +58,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
     budget = float(answers["budget"] or default_budget())
     if not math.isfinite(budget):
         return NoPlan(BadInput(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
-    room = storage.room()
+    room = storage.available_memory()
     return _plan(
         model,
         budget,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.models import sources
-from blockskip.models.lora.names import LibraryNames, names_of
+from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, run_preferences, run_state, strings
@@ -34,12 +34,12 @@ def said(run: Run) -> str:
 def kept_step(run: Run, last: int) -> int:
     """The step whose LoRA is handed out: the one the user chose, else the last."""
     step = run_preferences.load(run).get("step")
-    return step if isinstance(step, int) and step in checkpoints.steps_kept(run) else last
+    return step if isinstance(step, int) and step in checkpoints.saved_steps(run) else last
 
 
-def lora_names(run: Run) -> LoraNames | type[LibraryNames]:
+def lora_names(run: Run) -> LoraNames | type[DiffusersNames]:
     """What is known of files that hold LoRAs of the run's model."""
-    return names_of(presets.model_row(run.settings().model).family)
+    return lora_names_of(presets.model_row(run.settings().model).family)
 
 
 def file_format(run: Run) -> str:
@@ -80,7 +80,7 @@ def problem(run: Run, format: str, step: int) -> UserError | None:
 def choose_step(run: str, step: int) -> None:
     """Hand out the LoRA of that step, and write its file if there is none yet. Raises UserError."""
     found = find(run)
-    if step not in checkpoints.steps_kept(found):
+    if step not in checkpoints.saved_steps(found):
         raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
     _keep(found, step=step)
 
@@ -163,17 +163,17 @@ def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
     chosen = random.randrange(2**31) if seed is None else int(seed)
     last = _last(found)
     _painted_at[found.name] = time.monotonic()
-    image_requests.ask(found, prompt, chosen, float(strength), kept_step(found, last))
+    image_requests.submit(found, prompt, chosen, float(strength), kept_step(found, last))
 
 
 def go_on_painting(run: Run) -> None:
     """What waits is painted, even if its process was killed; tried again after half a minute."""
-    waits = image_requests.waiting(run)
-    if not waits or run.painter() is not None or run_state.running() is not None:
+    waits = image_requests.pending(run)
+    if not waits or run.image_worker() is not None or run_state.running() is not None:
         return
     if time.monotonic() - _painted_at.get(run.name, -math.inf) > 30:
         _painted_at[run.name] = time.monotonic()
-        image_requests.go_on(run)
+        image_requests.ensure_worker(run)
 
 
 def rename(run: str, name: str) -> None:
@@ -192,7 +192,7 @@ def measure(run: Run) -> None:
     """Judge the pictures of a training, once for what it has learnt now; the figures come to the
     page when they are there."""
     now = run.name, run.step()
-    if now not in _measured and not likeness.working(run) and run_state.running() is None:
+    if now not in _measured and not likeness.is_running(run) and run_state.running() is None:
         _measured.add(now)
         likeness.start(run)
 
@@ -226,7 +226,7 @@ def _last(run: Run) -> int:
     return (
         story.exported.step
         if story.exported
-        else max(checkpoints.steps_kept(run), default=story.step)
+        else max(checkpoints.saved_steps(run), default=story.step)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from blockskip.core.events import Done
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.runs.image_requests import Picture
+from blockskip.runs.image_requests import ImageRequest
 from blockskip.studio import pictures, strings
 from blockskip.studio.formatting import data, duration, e, press
 from blockskip.studio.run_state import Story
@@ -129,7 +129,7 @@ def _places(value: Sequence[int] | None) -> str:
     return f"{value[0]}/{value[1]}" if value and value[1] else "–"
 
 
-def own_pictures(painted: Sequence[Picture], run: str) -> str:
+def own_pictures(painted: Sequence[ImageRequest], run: str) -> str:
     """The user's own prompts, each without and with what was learnt."""
     if not painted:
         return f'<p class="hint">{strings.OWN_EMPTY}</p>'
@@ -142,7 +142,7 @@ def own_pictures(painted: Sequence[Picture], run: str) -> str:
 MOST = 24  # own pictures shown
 
 
-def _painted(one: Picture, run: str) -> str:
+def _painted(one: ImageRequest, run: str) -> str:
     facts = strings.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
     delete = (
         f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(one.id)}" '
@@ -166,5 +166,5 @@ def _painted(one: Picture, run: str) -> str:
     return f'<li>{body}<p>{e(one.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
 
 
-def _of(run: str, one: Picture, kind: str, size: int) -> str:
+def _of(run: str, one: ImageRequest, kind: str, size: int) -> str:
     return pictures.url("pictures", run, f"{one.id}/{kind}.png", pictures.SIZES[size], one.id)

@@ -125,7 +125,7 @@ def _result_parts(
         "prompt": {"value": settings.subject_caption},
         "paint": {"interactive": run_state.running() is None},
         "paint_seed": {"value": None},
-        "pictures": {"value": result_view.own_pictures(image_requests.list(run), run.name)},
+        "pictures": {"value": result_view.own_pictures(image_requests.all_requests(run), run.name)},
         "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
 
@@ -158,7 +158,7 @@ def _file_parts(
 def _steps(run: Run, story: run_state.Story) -> list[int]:
     """Steps that have both pictures and a LoRA; of old runs only the last."""
     shown = {step for step, _ in story.images}
-    return [step for step in checkpoints.steps_kept(run) if step in shown and step > 0]
+    return [step for step in checkpoints.saved_steps(run) if step in shown and step > 0]
 
 
 def listed(run: Run) -> list_view.Listed:

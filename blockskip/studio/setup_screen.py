@@ -74,12 +74,14 @@ def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
     minutes = plan_view.expected_minutes(run_state.finished(), found.settings)
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
-    return warning + plan_view.picture(found, row, minutes, float(int(storage.room()["disk_gib"])))
+    return warning + plan_view.picture(
+        found, row, minutes, float(int(storage.available_memory()["disk_gib"]))
+    )
 
 
 def _own_words(models: model_view.Shelf) -> str:
     """For photos of one's own while the demo model is chosen: which model would suit them."""
-    real = [offer for offer in models.offers if not offer.demo]
+    real = [offer for offer in models.list_models if not offer.demo]
     ready = next((offer for offer in real if offer.state == "ready"), None)
     better = ready or next(iter(real), None)
     if better is None:

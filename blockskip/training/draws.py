@@ -26,7 +26,7 @@ class TrainingData:
     captions: Sequence[int]  # row of `text` for each photo
     class_caption: int  # row of `text` for the bare class word
 
-    def times(self, rows: Sequence[int]) -> Tensor:
+    def timesteps(self, rows: Sequence[int]) -> Tensor:
         """t of each draw, (B,) float32."""
         return torch.tensor([self.draws[i].t for i in rows], dtype=torch.float32)
 
@@ -38,7 +38,7 @@ class TrainingData:
     def noisy(self, rows: Sequence[int]) -> Tensor:
         """x_t of each draw."""
         latents = self.latents[list(rows)]
-        return flow_matching.add_noise(latents, self.noise(rows), self.times(rows))
+        return flow_matching.add_noise(latents, self.noise(rows), self.timesteps(rows))
 
     def velocity(self, rows: Sequence[int]) -> Tensor:
         """ε - x_0 of each draw."""
@@ -51,6 +51,6 @@ class TrainingData:
             [self.class_caption if draw.prior else self.captions[draw.photo] for draw in drawn]
         )
 
-    def prior(self, rows: Sequence[int]) -> list[int]:
+    def prior_rows(self, rows: Sequence[int]) -> list[int]:
         """Those of the rows that are of the bare class word."""
         return [i for i in rows if self.draws[i].prior]

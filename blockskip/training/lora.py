@@ -47,7 +47,7 @@ def add_lora(
     }
 
 
-class _Rounded(nn.Linear):
+class _CastLinear(nn.Linear):
     """A LoRA matrix kept in fp32 and rounded to its input's type when used.
 
     peft instead widens the input to fp32 and keeps a copy of it for each of q, k, v: at FLUX's size
@@ -65,11 +65,11 @@ class _Rounded(nn.Linear):
 
 
 def _keep_in_fp32(layer: LoraLayer) -> None:
-    """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _Rounded."""
+    """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _CastLinear."""
     layer.cast_input_dtype_enabled = False
     for part in (layer.lora_A, layer.lora_B):
         for name, matrix in part.items():
-            part[name] = _Rounded(matrix)
+            part[name] = _CastLinear(matrix)
 
 
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -30,23 +30,23 @@ def make(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
 
 
-def snapshot(of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def snapshot(adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """Everything the optimiser remembers, as `<what>.<name in the LoRA>` → a copy on the CPU."""
     return {
         f"{key}.{name}": value.detach().to("cpu", copy=True)
         for name, parameter in lora.items()
-        for key, value in of.state.get(parameter, {}).items()
+        for key, value in adam.state.get(parameter, {}).items()
     }
 
 
 def restore(
-    of: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
+    adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
 ) -> None:
     """Take over a snapshot, which may be another device's."""
     for entry, value in state.items():
         key, name = entry.split(".", 1)
         parameter = lora[name]
         # steps are counted in RAM, but where one kernel moves all
-        if key != "step" or of.defaults["fused"]:
+        if key != "step" or adam.defaults["fused"]:
             value = value.to(parameter.device)
-        of.state[parameter][key] = value
+        adam.state[parameter][key] = value

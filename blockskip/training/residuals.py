@@ -20,7 +20,7 @@ from blockskip.memory.block_wrappers import Layerwise, NamedArgsBlock
 from blockskip.memory.layerwise import layerwise, listed_embedders, offload_side_modules
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import Outputs, Streams, flat, unflat
+from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
     ] + list(family.shared_modulation)
 
 
-class _Recorded(NamedArgsBlock):
+class _RecordingBlock(NamedArgsBlock):
     """A block that tells what it gives, on its way through the window."""
 
     def __init__(self, module: nn.Module, after: Callable[[Outputs], None]) -> None:
@@ -84,48 +84,48 @@ class _Recorded(NamedArgsBlock):
         return outputs
 
 
-class Alongside:
+class PriorPass:
     """Draws that go through every block while a window has it here, under another LoRA.
 
     So what the untrained model says of them costs no second reading of the weights (docs/method.md §1.4);
-    the digits are those of `full_velocity`. other_lora(name): a context in which the LoRA of the
+    the digits are those of `full_velocity`. lora_context(name): a context in which the LoRA of the
     block of that name is the other one. velocity: latents of P draws on the CPU, once the window is
     computed.
     """
 
     def __init__(
-        self, inputs: WindowInputs, other_lora: Callable[[str], AbstractContextManager]
+        self, inputs: WindowInputs, lora_context: Callable[[str], AbstractContextManager]
     ) -> None:
-        self.inputs, self.other_lora = inputs, other_lora
-        self.busy = False
+        self.inputs, self.lora_context = inputs, lora_context
+        self.active = False
         self.velocity = torch.empty(0)
         self._last: tuple[Tensor | None, ...] = ()
 
     @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
+    def block(self, name: str) -> Iterator[None]:
         """Inside, these draws pass block `name`, which is here."""
-        self.busy = True
+        self.active = True
         try:
-            with self.other_lora(name):
+            with self.lora_context(name):
                 yield
         finally:
-            self.busy = False
+            self.active = False
 
-    def keep(self, outputs: Outputs) -> None:
+    def store_outputs(self, outputs: Outputs) -> None:
         """The last block's outputs for a window's draws and then these."""
         num = len(self.inputs)
         self._last = tuple(
             None if stream is None else stream[-num:].to("cpu", copy=True)
-            for stream in flat(outputs)
+            for stream in as_tuple(outputs)
         )
 
-    def end(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
+    def finish(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
         """Let the library's forward finish from what the last of `layers` gave."""
         last, layer = list(layers.items())[-1]
         stops: dict[str, nn.Module] = {
-            name: Pass(other, other.streams) for name, other in layers.items()
+            name: IdentityBlock(other, other.streams) for name, other in layers.items()
         }
-        stops[last] = _Told(layer, self._last)
+        stops[last] = _ConstantBlock(layer, self._last)
         # nobody reads theirs
         stops |= {name: nn.ModuleList() for name in listed_embedders(model, family)}
         with (
@@ -136,12 +136,12 @@ class Alongside:
         self._last = ()
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """The rest of the library's forward is not wanted: what the head makes of a window is nobody's,
     and takes as much room as an image stream."""
 
 
-class Pass(NamedArgsBlock):
+class IdentityBlock(NamedArgsBlock):
     """A skipped block: every stream goes on as it came."""
 
     def __init__(self, block: nn.Module, streams: Streams) -> None:
@@ -149,18 +149,18 @@ class Pass(NamedArgsBlock):
         self.streams = streams
 
     def run(self, given: dict) -> Outputs:
-        return self.streams.passed(given)
+        return self.streams.identity_output(given)
 
 
-class _Told(NamedArgsBlock):
+class _ConstantBlock(NamedArgsBlock):
     """Stands for a block: gives the streams that are known."""
 
     def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
         super().__init__(block)
-        self.known = known
+        self.outputs = known
 
     def run(self, given: dict) -> Outputs:
-        return unflat(self.known)
+        return from_tuple(self.outputs)
 
 
 @torch.no_grad()
@@ -172,7 +172,7 @@ def compute_window(
     micro_batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
-    alongside: Alongside | None = None,
+    prior_pass: PriorPass | None = None,
     on_card: bool = True,
 ) -> dict[str, Tensor]:
     """Features of every draw of a window, on the CPU; W rows each.
@@ -180,37 +180,37 @@ def compute_window(
     Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
     0; `back` (W, T, D) when span.back > 0; and what each modulation layer of the middle gives,
     (W, …), under its name. Captions are not in it. progress(n, total) is called after each block.
-    alongside: draws that pass on the same occasion. on_card: what the draws are between two blocks
+    prior_pass: draws that pass on the same occasion. on_card: what the draws are between two blocks
     waits on `device`, else in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
     wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
-    if alongside:
+    if prior_pass:
         for name, layer in layers.items():
-            layer.tail_context = len(alongside.inputs), partial(alongside.turn, name)
-    recorded = _recorded(layers, window, family, span, progress, alongside)
+            layer.tail_context = len(prior_pass.inputs), partial(prior_pass.block, name)
+    recorded = _recording_blocks(layers, window, family, span, progress, prior_pass)
     with ExitStack() as stack:
-        modulation = _record_modulation(stack, model, family, span, alongside)
+        modulation = _record_modulation(stack, model, family, span, prior_pass)
         stack.enter_context(replace_modules(model, wrapped | recorded))
         stack.enter_context(on_device(device, model))
-        everything = inputs + alongside.inputs if alongside else inputs
-        with offload_side_modules(model, micro_batch, device), suppress(_Enough):
+        everything = inputs + prior_pass.inputs if prior_pass else inputs
+        with offload_side_modules(model, micro_batch, device), suppress(_StopForward):
             _run(model, family, everything)
         del everything
-        if alongside:
-            alongside.end(model, family, layers)
+        if prior_pass:
+            prior_pass.finish(model, family, layers)
     window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
     return window
 
 
-def _recorded(
+def _recording_blocks(
     layers: dict[str, Layerwise],
     window: dict[str, Tensor],
     family: Family,
     span: Span,
     progress: Callable[[int, int], None],
-    alongside: Alongside | None,
+    prior_pass: PriorPass | None,
 ) -> dict[str, nn.Module]:
     """The blocks, which write what training needs of their streams into `window` as it passes."""
     middle, rows = span.middle(len(layers)), len(window["t"])
@@ -218,7 +218,7 @@ def _recorded(
 
     def record_front(outputs: Outputs) -> None:
         # copies: the blocks that follow write over what they are given, and only the last ends any
-        for i, stream in enumerate(flat(outputs)):
+        for i, stream in enumerate(as_tuple(outputs)):
             window[f"front.{i}"] = cast(Tensor, stream)[:rows].to("cpu", copy=True)
 
     def image(n: int, outputs: Outputs) -> Tensor:
@@ -236,12 +236,12 @@ def _recorded(
                 row.copy_(end.cpu().float() - row.float())
         progress(n, len(layers))
         if n == len(layers):
-            if alongside:
-                alongside.keep(outputs)
-            raise _Enough
+            if prior_pass:
+                prior_pass.store_outputs(outputs)
+            raise _StopForward
 
     return {
-        name: _Recorded(layer, partial(after, n))
+        name: _RecordingBlock(layer, partial(after, n))
         for n, (name, layer) in enumerate(layers.items(), 1)
     }
 
@@ -273,7 +273,7 @@ def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
 
 
 def _record_modulation(
-    stack: ExitStack, model: nn.Module, family: Family, span: Span, alongside: Alongside | None
+    stack: ExitStack, model: nn.Module, family: Family, span: Span, prior_pass: PriorPass | None
 ) -> dict[str, list[Tensor]]:
     """Hooks that keep, micro-batch by micro-batch, what the middle's modulation layers give."""
     kept: dict[str, list[Tensor]] = {}
@@ -281,7 +281,7 @@ def _record_modulation(
         kept[name] = []
         handle = model.get_submodule(name).register_forward_hook(
             lambda _m, _i, output, parts=kept[name]: (
-                None if alongside and alongside.busy else parts.append(output.cpu())
+                None if prior_pass and prior_pass.active else parts.append(output.cpu())
             )
         )
         stack.callback(handle.remove)

@@ -29,8 +29,8 @@ from blockskip.training import optimizer
 from blockskip.training.checkpoint import read_checkpoint, save_checkpoint
 from blockskip.training.draws import TrainingData
 from blockskip.training.lora import add_lora, restore, snapshot
-from blockskip.training.residuals import Alongside, Span, WindowInputs, compute_window
-from blockskip.training.skipping import Feed, read_by_middle, skipping, velocity
+from blockskip.training.residuals import PriorPass, Span, WindowInputs, compute_window
+from blockskip.training.skipping import StepInputs, skip_blocks, text_for_middle, velocity
 from blockskip.training.windows import WindowStore, load_rows, save_window
 
 if TYPE_CHECKING:
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 def micro_step(
     model: nn.Module,
     family: Family,
-    feed: Feed,
+    step_inputs: StepInputs,
     window: dict[str, Tensor],
     text: Text,
     side_px: int,
     guidance: bool,
     accumulation: int,
 ) -> Tensor:
-    """Forward and backward of the B draws of `window`, whose captions are `text` (`read_by_middle`);
+    """Forward and backward of the B draws of `window`, whose captions are `text` (`text_for_middle`);
     gives their share of the step's loss."""
-    with feed.holding(window):
-        prediction = velocity(model, family, feed, window, text, side_px, guidance)
+    with step_inputs.bind(window):
+        prediction = velocity(model, family, step_inputs, window, text, side_px, guidance)
         loss = flow_matching.loss(prediction, window["target"]) / accumulation
         loss.backward()
     return loss.detach()
@@ -68,7 +68,7 @@ class Trainer:
         span_type           which blocks are trained
         make_window         when a window is made anew, and where it is
         window_features     what a window holds of its draws
-        alongside           draws that the untrained model answers in the same pass
+        prior_pass          draws that the untrained model answers in the same pass
         step_model          the model as a step runs it
         step_text           what a step reads of captions
         train_step          one step of the optimiser
@@ -103,24 +103,24 @@ class Trainer:
         move_trainable(device, self.lora.values())
         self.optimizer = optimizer.make(self.lora, settings.lr)
         self.step = 0
-        self.untrained = snapshot(self.lora)
+        self.untrained_lora = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
         self._held: list[ParamSite] = []  # what is on the card for the steps of one window
         # what stays is brought once, before the first window passes the same blocks
-        with self.step_model(hollow=settings.plan.middle != "stays"):
+        with self.step_model(without_middle=settings.plan.middle != "stays"):
             pin_on_device(device, model)
 
-    def leave(self) -> None:
+    def offload_middle(self) -> None:
         """Make room for windows and previews: what need not stay leaves until the next step."""
         release(self._held)
         self._held = []
 
-    def step_model(self, hollow: bool = False) -> AbstractContextManager[Feed]:
-        """Enter the model as a training step runs it. hollow: the middle's weights are nowhere among
-        the model's."""
+    def step_model(self, without_middle: bool = False) -> AbstractContextManager[StepInputs]:
+        """Enter the model as a training step runs it. without_middle: the middle's weights are
+        nowhere among the model's."""
         settings = self.settings
-        streamed_to = self.device if hollow or settings.plan.middle == "streamed" else None
-        return skipping(
+        streamed_to = self.device if without_middle or settings.plan.middle == "streamed" else None
+        return skip_blocks(
             self.model, self.family, self.span, settings.plan.checkpointing, streamed_to
         )
 
@@ -149,19 +149,19 @@ class Trainer:
         path = self.windows.path(number)
         if self.windows.has(number, stamp):
             return path
-        self.leave()
+        self.offload_middle()
         current = snapshot(self.lora)
-        alongside = self.alongside(rows)
+        prior_pass = self.prior_pass(rows)
         try:
             restore(self.lora, self.window_lora)
-            window = self.window_features(rows, alongside)
+            window = self.window_features(rows, prior_pass)
         finally:
             restore(self.lora, current)
-        target = self.targets(rows, alongside)
+        target = self.targets(rows, prior_pass)
         save_window(path, window | {"target": target}, stamp)
         return path
 
-    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         """What the steps of a window need of its draws, with the LoRA as it is now."""
         settings = self.settings
         return compute_window(
@@ -172,7 +172,7 @@ class Trainer:
             settings.plan.micro_batch,
             self.device,
             self.progress,
-            alongside,
+            prior_pass,
             self.device.type == "cpu" or len(rows) <= settings.plan.window_on_card,
         )
 
@@ -185,7 +185,7 @@ class Trainer:
 
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
         """What the model is given of draws."""
-        noisy, t = self.data.noisy(rows), self.data.times(rows)
+        noisy, t = self.data.noisy(rows), self.data.timesteps(rows)
         dtype = next(self.model.parameters()).dtype
         return WindowInputs(noisy.to(dtype), self.text(rows), t, self.side_px, self.guidance)
 
@@ -195,29 +195,29 @@ class Trainer:
 
     def step_text(self, rows: Sequence[int]) -> Text:
         """As `text`, of which only what a training step reads."""
-        return read_by_middle(self.family, self.span, self.text(rows))
+        return text_for_middle(self.family, self.span, self.text(rows))
 
-    def alongside(self, rows: range) -> Alongside | None:
+    def prior_pass(self, rows: range) -> PriorPass | None:
         """The draws of the bare class word, asked of the untrained model with the window's."""
-        prior = self.data.prior(rows)
-        return Alongside(self.inputs(prior), self._untrained_block) if prior else None
+        prior = self.data.prior_rows(rows)
+        return PriorPass(self.inputs(prior), self._untrained_lora) if prior else None
 
     @contextmanager
-    def _untrained_block(self, name: str) -> Iterator[None]:
+    def _untrained_lora(self, name: str) -> Iterator[None]:
         lora = {n: p for n, p in self.lora.items() if n.startswith(f"transformer.{name}.")}
         current = snapshot(lora)
-        restore(lora, {n: self.untrained[n] for n in lora})
+        restore(lora, {n: self.untrained_lora[n] for n in lora})
         try:
             yield
         finally:
             restore(lora, current)
 
-    def targets(self, rows: range, alongside: Alongside | None) -> Tensor:
+    def targets(self, rows: range, prior_pass: PriorPass | None) -> Tensor:
         """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
         target = self.data.velocity(rows)
-        if alongside:
-            prior = [i - rows.start for i in self.data.prior(rows)]
-            target[prior] = alongside.velocity.to(target.dtype)
+        if prior_pass:
+            prior = [i - rows.start for i in self.data.prior_rows(rows)]
+            target[prior] = prior_pass.velocity.to(target.dtype)
         return target
 
     def train_step(self, path: Path, first: int) -> float:
@@ -226,7 +226,7 @@ class Trainer:
         shares = []
         draws = self.window_rows(first)
         start = (self.step - first) * settings.plan.draws_per_step % len(draws)
-        with self.step_model() as feed:
+        with self.step_model() as step_inputs:
             if settings.plan.middle == "leaves" and not self._held:
                 self._held = pin_on_device(self.device, self.model, keep=True)
             for row in range(start, start + settings.plan.draws_per_step, settings.plan.batch):
@@ -235,7 +235,7 @@ class Trainer:
                 share = micro_step(
                     self.model,
                     self.family,
-                    feed,
+                    step_inputs,
                     window,
                     text,
                     self.side_px,

@@ -60,7 +60,7 @@ def test_own_pictures(open_tab, trained):
     shows(page, "#pictures", "momo cat in a <b>box")
     page.locator("#pictures .pair .zoom").first.wait_for(state="visible")
     assert page.locator("#pictures .pair .zoom").count() == 2
-    (one,) = image_requests.list(trained)
+    (one,) = image_requests.all_requests(trained)
     assert (one.seed, one.strength, one.step, one.state) == (7, 1.0, 6, "done")
     until(page, "[...document.querySelectorAll('#pictures img')].every(i => i.naturalWidth > 0)")
     page.locator("#pictures .zoom").last.click()

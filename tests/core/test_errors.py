@@ -20,7 +20,7 @@ from blockskip.core.errors import (
 from blockskip.data.photos import UnusablePhoto
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.refusal import DoesNotFit
-from blockskip.models.sources.hub import Unfinished
+from blockskip.models.sources.hub import IncompleteDownload
 
 CLASSES = [
     value
@@ -58,7 +58,7 @@ def test_a_kind_of_another_version_is_a_user_error():
 
 def test_a_narrower_class_tells_the_kind_of_its_parent():
     photo = UnusablePhoto(Path("a.jpg"), "is empty", "Leave it out.")
-    assert photo.kind == "BadPhoto" and Unfinished("x").kind == "ModelMissing"
+    assert photo.kind == "BadPhoto" and IncompleteDownload("x").kind == "ModelMissing"
     with pytest.raises(DiskFull) as refused:
         make_plan(model="flux-dev", budget_gib=12, disk_gib=0.2, free_gib=12)
     assert refused.value.kind == "DiskFull" and isinstance(refused.value, DoesNotFit)

@@ -30,7 +30,7 @@ TABLES = {
     "plan's table": (plan_table._STAGE_TITLES, PLANNED),
     "too little of the card": (named("card_"), PLANNED),
     "too little of the disk": (named("disk_"), PLANNED),
-    "ran out while": (worker_process._DOING, PLANNED[:-1]),  # previews give way by themselves
+    "ran out while": (worker_process._ACTIVITIES, PLANNED[:-1]),  # previews give way by themselves
 }
 
 

@@ -128,7 +128,7 @@ def learn(run: Run, first: int, last: int, now: float, seconds: float = 0.4) -> 
 def keep(run: Run, *steps: int) -> None:
     """Leave LoRAs of these steps (as text); the last as the newest checkpoint, too."""
     for step in steps:
-        files.write_text(checkpoints.adapter(run, step), f"the LoRA of step {step}")
+        files.write_text(checkpoints.adapter_path(run, step), f"the LoRA of step {step}")
     files.write_text(run.checkpoints_dir / f"step-{steps[-1]:05d}.safetensors", "not real either")
 
 

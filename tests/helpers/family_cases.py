@@ -9,26 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from blockskip.models.families.base import Family, Text, family
+from blockskip.models.families.base import Family, Text, get_family
 from blockskip.training.residuals import WindowInputs
 
 
 @dataclass(frozen=True)
 class Case:
     """build(seed): the transformer, frozen. latent: shape of one draw's. text: width of embeddings.
-    beside(num, tokens): what goes with captions."""
+    pooled_or_mask(num, tokens): what goes with captions."""
 
     name: str
     build: Callable[[], nn.Module]
     latent: tuple[int, ...]
     text: int
-    beside: Callable[[int, int], torch.Tensor]
+    pooled_or_mask: Callable[[int, int], torch.Tensor]
     side_px: int = 48
     tokens: int = 7
 
     @property
     def family(self) -> Family:
-        return family(self.name)
+        return get_family(self.name)
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -43,7 +43,7 @@ class Case:
         torch.manual_seed(seed)
         return WindowInputs(
             torch.randn(num, *self.latent),
-            Text(torch.randn(num, self.tokens, self.text), self.beside(num, self.tokens)),
+            Text(torch.randn(num, self.tokens, self.text), self.pooled_or_mask(num, self.tokens)),
             torch.rand(num),
             self.side_px,
             False,

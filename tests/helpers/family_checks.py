@@ -24,10 +24,10 @@ from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import WholeTrainer
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import pin_on_device
-from blockskip.models.families.base import Family, Sampling, family
+from blockskip.models.families.base import Family, Sampling, get_family
 from blockskip.models.lora.export import export_lora
-from blockskip.models.sources import Source, check
-from blockskip.models.sources.hub_api import WANTED
+from blockskip.models.sources import Source, check_model
+from blockskip.models.sources.hub_api import FILE_PATTERNS
 from blockskip.sampling import sample as preview
 from blockskip.training import encode
 from blockskip.training.draws import TrainingData
@@ -77,24 +77,27 @@ WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on
 
 def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family, object]:
     """(family, pipeline) as a run opens it: the large parts wait in their files."""
-    kind, source = family(row.family), Source(row, folder)
-    said = check(source)
+    family, source = get_family(row.family), Source(row, folder)
+    said = check_model(source)
     assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
-    return kind, open_model(kind, row, source, Settings.of(precision=precision), CPU)
+    return family, open_model(family, row, source, Settings.of(precision=precision), CPU)
 
 
 def check_opened(row: ModelRow, folder: Path) -> None:
     """What a model has besides weights (frequencies of positions) is what the library itself loads,
     and a download brings every file."""
-    kind = family(row.family)
-    ours, theirs = kind.open(Source(row, folder), torch.bfloat16), kind.load(folder, torch.bfloat16)
-    for part in kind.large:
+    family = get_family(row.family)
+    ours, theirs = (
+        family.open(Source(row, folder), torch.bfloat16),
+        family.load(folder, torch.bfloat16),
+    )
+    for part in family.streamed_parts:
         found = dict(getattr(ours, part).named_buffers())
         for name, buffer in getattr(theirs, part).named_buffers():
             assert torch.equal(found.pop(name).to(buffer.dtype), buffer), name
         assert not found
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert set(filter_repo_objects(names, allow_patterns=WANTED)) == names
+    assert set(filter_repo_objects(names, allow_patterns=FILE_PATTERNS)) == names
 
 
 def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
@@ -102,15 +105,15 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
 
     before: rows of embeddings that are none of `tokens`.
     """
-    kind, pipe = opened(row, folder)
-    together = encode.encode_captions(kind, pipe, CAPTIONS, tokens)
-    whole = kind.load(folder, torch.float32)
+    family, pipe = opened(row, folder)
+    together = encode.encode_captions(family, pipe, CAPTIONS, tokens)
+    whole = family.load(folder, torch.float32)
     for i, caption in enumerate(CAPTIONS):
         with torch.no_grad():
-            alone = kind.encode_text(whole, [caption], tokens)
+            alone = family.encode_text(whole, [caption], tokens)
         assert together.embeds.shape[1] == alone.embeds.shape[1] == before + tokens
         torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(together.beside[i], alone.beside[0])
+        torch.testing.assert_close(together.pooled_or_mask[i], alone.pooled_or_mask[0])
     differ = (together.embeds[0] - together.embeds[2]).abs().max()
     assert differ > 1e-3, "captions differ"
     check_tables(row, folder)
@@ -118,10 +121,10 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
 
 def check_tables(row: ModelRow, folder: Path) -> None:
     """Tables that are of no file (rotary ones) are the library's, also in the type that people train."""
-    kind, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
+    family, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
     encoders = zip(
-        kind.text_encoders(pipe),
-        kind.text_encoders(kind.load(folder, torch.bfloat16)),
+        family.text_encoders(pipe),
+        family.text_encoders(family.load(folder, torch.bfloat16)),
         strict=True,
     )
     for ours, theirs in encoders:
@@ -145,15 +148,15 @@ def check_pictures(
     mend: of the library's pipeline what is broken. call: what it is given besides prompt, sizes,
     steps and generators.
     """
-    kind, pipe = opened(row, folder)
+    family, pipe = opened(row, folder)
     prompts, seeds = [CAPTIONS[0], CAPTIONS[2]], [3, 3]
-    text = encode.encode_captions(kind, pipe, [*prompts, ""], tokens)
+    text = encode.encode_captions(family, pipe, [*prompts, ""], tokens)
     how = Sampling(side_px, 2, guidance)
-    given = kind, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
+    given = family, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
     ours = preview.sample(*given)
     with mock.patch.object(preview, "cache_config", lambda *_: FirstBlockCacheConfig(0.0)):
         assert preview.sample(*given) == ours, "a step cache that never rests"
-    whole = kind.load(folder, torch.float32)
+    whole = family.load(folder, torch.float32)
     mend(whole)
     theirs = whole(
         prompt=prompts,
@@ -177,7 +180,7 @@ def check_pictures(
 def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
     """What the family makes of pixels is what the library's pipeline decodes: its VAE is given back
     the latent it gave."""
-    kind, pipe = opened(row, folder)
+    family, pipe = opened(row, folder)
     pin_on_device(CPU, pipe.transformer)
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, side_px, side_px) * 2 - 1
@@ -194,15 +197,15 @@ def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
 
     pipe.vae.encode, pipe.vae.decode = encoded, decoded
     with torch.no_grad():
-        latents = kind.encode_images(pipe, pixels)
-        decode_with_library(kind, pipe, latents, side_px)
+        latents = family.encode_images(pipe, pixels)
+        decode_with_library(family, pipe, latents, side_px)
     torch.testing.assert_close(seen["back"], seen["given"], atol=1e-4, rtol=1e-4)
 
 
-def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
+def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
     """Let the library's pipeline decode latents, by a transformer that wants no change of them."""
-    text = encode.encode_captions(kind, pipe, ["", ""], 8)
-    given = kind.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
+    text = encode.encode_captions(family, pipe, ["", ""], 8)
+    given = family.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
     wanted = torch.stack(
         list(next(iter(given.values())))
     )  # as the library's transformer takes them
@@ -220,7 +223,7 @@ def decode_with_library(kind: Family, pipe: object, latents: torch.Tensor, side_
             return (wanted.clone().view_as(sample),)
 
     pipe.scheduler = Still(pipe.scheduler)
-    kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])
+    family.sample(pipe, text.rows([0]), text.rows([1]), Sampling(side_px, 1, 1.0), [0])
 
 
 def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
@@ -236,19 +239,19 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
     two, four = {"batch": 2, "accumulation": 2}, {"batch": 4, "accumulation": 1}
     found, skip = [], {"front": 1, "back": 2}
     for kind_of, ends in ((Trainer, skip | two), (Trainer, skip | four), (WholeTrainer, two)):
-        kind, pipe = opened(row, folder)
+        family, pipe = opened(row, folder)
         settings = Settings.of(**sizes, **steps, **ends, rank=2, micro_batch=3)
-        draws = build_schedule(photos, settings, kind.pixel_multiple)
+        draws = build_schedule(photos, settings, family.pixel_multiple)
         assert {draw.prior for draw in draws} == {False, True} and len({d.side for d in draws}) > 1
-        latents = encode.encode_draws(kind, pipe, photos, draws, settings, CPU)
-        text = encode.encode_captions(kind, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
+        latents = encode.encode_draws(family, pipe, photos, draws, settings, CPU)
+        text = encode.encode_captions(family, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
         data = TrainingData(draws, latents, text, [0] * len(photos), 1)
         window = tmp_path / f"windows-{len(found)}"
-        trainer = kind_of(pipe.transformer, kind, settings, data, CPU, window, "a run")
+        trainer = kind_of(pipe.transformer, family, settings, data, CPU, window, "a run")
         found.append([event.loss for event in trainer.run()])
-        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained[n])]
+        same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained_lora[n])]
         # the text that the last of them gives goes nowhere in some models
-        last = kind.blocks(pipe.transformer)[-1 - settings.plan.back][0]
+        last = family.blocks(pipe.transformer)[-1 - settings.plan.back][0]
         left = [n for n in same if f".{last}." not in n]
         assert trainer.lora and not left, left
     ours, together, whole = found
@@ -260,22 +263,22 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
 
 def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:
     """A LoRA that was written is loaded by the library, and then does what ours does."""
-    kind, pipe = opened(row, folder)
+    family, pipe = opened(row, folder)
     pin_on_device(CPU, pipe.transformer)
     tokens = 8
-    text = encode.encode_captions(kind, pipe, CAPTIONS[:1], tokens)
-    side = 4 * kind.pixel_multiple
+    text = encode.encode_captions(family, pipe, CAPTIONS[:1], tokens)
+    side = 4 * family.pixel_multiple
     pixels = torch.zeros(1, 3, side, side)
     with torch.no_grad():
-        noisy = torch.randn_like(kind.encode_images(pipe, pixels))
+        noisy = torch.randn_like(family.encode_images(pipe, pixels))
 
     def said(transformer):
         with torch.no_grad():
-            given = kind.inputs(noisy, text, torch.tensor([0.4]), side, False)
-            return kind.velocity(transformer(**given))
+            given = family.inputs(noisy, text, torch.tensor([0.4]), side, False)
+            return family.velocity(transformer(**given))
 
     plain = said(pipe.transformer)
-    lora = add_lora(pipe.transformer, kind, span, 3, targets, seed=0)
+    lora = add_lora(pipe.transformer, family, span, 3, targets, seed=0)
     randomise(lora)
     ours = said(pipe.transformer)
     assert (ours - plain).abs().max() > 1e-3
@@ -291,6 +294,6 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
             num_photos=3,
             step=5,
         )
-        whole = kind.load(folder, torch.float32)
+        whole = family.load(folder, torch.float32)
         whole.load_lora_weights(str(done.path))
         torch.testing.assert_close(said(whole.transformer), ours, atol=1e-5, rtol=1e-4)

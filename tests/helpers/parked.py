@@ -13,7 +13,7 @@ from torch import nn
 from blockskip.memory.quantisation import quantise_blocks
 from blockskip.memory.streaming import WeightStore, offload
 from blockskip.models.families.flux import Flux
-from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.tensor_reader import index_folder
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def parked(
 ) -> tuple[nn.Module, WeightStore]:
     """The model of a folder, empty, and the store that brings its weights."""
     config = FluxTransformer2DModel.load_config(folder)
-    model = empty(lambda: FluxTransformer2DModel.from_config(config), torch.float32)
+    model = build_empty(lambda: FluxTransformer2DModel.from_config(config), torch.float32)
     index = index_folder(folder)
     if precision != "full":
         blocks = Flux().blocks(model)

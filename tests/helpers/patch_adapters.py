@@ -8,24 +8,24 @@ from helpers.family_cases import CASES
 from blockskip.models.families.base import Text
 from blockskip.sampling import patch_adapters
 
-MERGING = sorted(name for name, case in CASES.items() if case.family.patches)
+MERGING = sorted(name for name, case in CASES.items() if case.family.patch_modules)
 
 
 def given(case, side=8, num=2):
     """Arguments of a forward: a square picture of `side` tokens to a side."""
     torch.manual_seed(3)
-    kind = case.family
+    family = case.family
     shape = (case.latent[0], side, side) if len(case.latent) == 3 else (side**2, case.latent[1])
-    text = Text(torch.randn(num, case.tokens, case.text), case.beside(num, case.tokens))
+    text = Text(torch.randn(num, case.tokens, case.text), case.pooled_or_mask(num, case.tokens))
     x, t = torch.randn(num, *shape), torch.full((num,), 0.7)
-    return kind.inputs(x, text, t, side * kind.pixel_multiple, False)
+    return family.inputs(x, text, t, side * family.pixel_multiple, False)
 
 
-def adapters(model, kind, awake=False):
+def adapters(model, family, awake=False):
     """Of both sizes; awake: with everything that begins as nothing."""
     torch.manual_seed(4)
     made = {
-        factor: patch_adapters.PatchAdapter(model, kind, factor, rank=3)
+        factor: patch_adapters.PatchAdapter(model, family, factor, rank=3)
         for factor in patch_adapters.FACTORS
     }
     for adapter in made.values():

@@ -16,11 +16,11 @@ from blockskip.lab.full_size.meta_models import Streamed, build_transformer, wei
 from blockskip.lab.full_size.simulate import latent_shapes
 from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
 from blockskip.memory.planning.requirements import stage_memory
-from blockskip.models.families.base import Sampling, Text, family
+from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.sampling import sample
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import (
-    Alongside,
+    PriorPass,
     Span,
     WindowInputs,
     compute_window,
@@ -42,18 +42,18 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
     draws, more = case.draws(), case.draws(num=3)
     with fake_cuda():
         to_card(model)
-        alongside = Alongside(more, lambda name: nullcontext())
+        prior_pass = PriorPass(more, lambda name: nullcontext())
         window = compute_window(
-            model, family, span, draws, 4, CARD, alongside=alongside, on_card=on_card
+            model, family, span, draws, 4, CARD, prior_pass=prior_pass, on_card=on_card
         )
         assert on_cpu(window.values()) and "back" in window
-        assert on_cpu([alongside.velocity, full_velocity(model, family, draws, 4, CARD)])
+        assert on_cpu([prior_pass.velocity, full_velocity(model, family, draws, 4, CARD)])
 
 
 @pytest.mark.parametrize("rows", [1, sample.SAMPLE_BATCH])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
-    demo = family("flux")  # of its own: loading tells it how many pixels a token is
+    demo = get_family("flux")  # of its own: loading tells it how many pixels a token is
     pipe = demo.load(ASSETS / "demo-model", torch.float32)
     monkeypatch.setattr(VaeImageProcessor, "postprocess", lambda self, pixels, **_: [pixels])
     with fake_cuda():
@@ -75,7 +75,7 @@ def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
 def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
     """The real walk through all blocks, which lab/full_size/simulate.py only imitates."""
     draws, row, side = 16 if name == "flux-dev" else 64, model_row(name), 256
-    kind, span = family(row.family), Span(*row.span(0.5))
+    family, span = get_family(row.family), Span(*row.span(0.5))
     settings = Settings.of(
         model=name,
         front=span.front,
@@ -88,8 +88,8 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
     with fake_card():
         shape, _ = latent_shapes(name, side)
         model = build_transformer(row, "full")
-        lora = add_lora(model, kind, span, settings.rank, settings.targets, 0)
-    names, streamed = set(lora), [block for _, block in kind.blocks(model)]
+        lora = add_lora(model, family, span, settings.rank, settings.targets, 0)
+    names, streamed = set(lora), [block for _, block in family.blocks(model)]
     with fake_cuda(), card_kernels():
         to_card(model)
         lora = [p for name, p in model.named_parameters() if p.dtype == torch.float32]
@@ -98,7 +98,7 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
         state = [torch.empty_like(p) for p in (*lora, *lora)]  # AdamW's
         with OnCard() as meter:
             Streamed(meter, streamed, [*around, *lora, *state])
-            tokens, width, beside = kind.caption_shape(model, settings.plan.text_tokens)
+            tokens, width, beside = family.caption_shape(model, settings.plan.text_tokens)
             given = WindowInputs(
                 torch.empty(draws, *shape),
                 Text(torch.empty(draws, tokens, width), torch.empty(draws, beside)),
@@ -108,7 +108,7 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
             )
             meter.restart()
             compute_window(
-                model, kind, span, given, settings.plan.micro_batch, CARD, on_card=on_card
+                model, family, span, given, settings.plan.micro_batch, CARD, on_card=on_card
             )
     planned = stage_memory(row, settings)["residuals"].vram_gib
     # the meter has a block let go when the next one is entered; in truth it is gone when they are joined

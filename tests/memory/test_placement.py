@@ -18,12 +18,12 @@ from blockskip.memory.placement import on_device, pin_on_device, streamed_block
 from blockskip.memory.streaming import offload, offloaded_params
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources import tensor_reader
-from blockskip.models.sources.empty_model import empty
-from blockskip.models.sources.tensor_reader import Reader, Stored, index_folder
+from blockskip.models.sources.empty_model import build_empty
+from blockskip.models.sources.tensor_reader import Reader, StoredTensor, index_folder
 from blockskip.training import optimizer, residuals
 from blockskip.training.lora import add_lora
-from blockskip.training.residuals import Alongside, Span, compute_window, full_velocity
-from blockskip.training.skipping import skipping, velocity
+from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
+from blockskip.training.skipping import skip_blocks, velocity
 
 FAMILY, SPAN = Flux(), Span(1, 2)
 
@@ -72,20 +72,20 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
             monkeypatch.setattr(residuals, "offload_side_modules", layerwise.in_host_memory)
         model, store = parked(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
-        alongside = Alongside(draws, lambda name: nullcontext())
-        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, alongside=alongside)
+        prior_pass = PriorPass(draws, lambda name: nullcontext())
+        window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, prior_pass=prior_pass)
         assert is_empty(model) and set(store.stats.reads.values()) == {1}
-        found.append(window | {"alongside": alongside.velocity})
+        found.append(window | {"alongside": prior_pass.velocity})
     assert found[0].keys() == found[1].keys()
     for name, tensor in found[0].items():
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def gradients(model, lora, window, draws, **how):
-    with skipping(model, FAMILY, SPAN, **how) as feed, feed.holding(window):
+    with skip_blocks(model, FAMILY, SPAN, **how) as step_inputs, step_inputs.bind(window):
         pin_on_device(CPU, model)
         velocity(
-            model, FAMILY, feed, window, draws.text, draws.side_px, False
+            model, FAMILY, step_inputs, window, draws.text, draws.side_px, False
         ).square().mean().backward()
     found = {name: p.grad.clone() for name, p in lora.items()}
     for parameter in lora.values():
@@ -194,7 +194,7 @@ def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
     with pytest.raises(UserError, match=name):
         offload(model, less)
     save_file({"x": torch.zeros(2, 3)}, tmp_path / "other.safetensors")
-    offload(model, index | {name: Stored(tmp_path / "other.safetensors", "x")})
+    offload(model, index | {name: StoredTensor(tmp_path / "other.safetensors", "x")})
     with pytest.raises(UserError, match=r"other\.safetensors"):
         full_velocity(model, FAMILY, tiny_draws(), 2, CPU)
     assert is_empty(model)
@@ -222,15 +222,15 @@ def test_a_parameter_may_be_rows_of_a_tensor_or_be_made_of_several(tmp_path):
         return weight * reader.tensor(where.path, f"{where.key}.scale")
 
     rows, made = torch.empty(2, 4), torch.empty(6, 4, dtype=torch.bfloat16)
-    reader.read(Stored(path, "qkv", (2, 4)), rows)
-    reader.read(Stored(path, "w", make=scaled), made)
+    reader.read(StoredTensor(path, "qkv", (2, 4)), rows)
+    reader.read(StoredTensor(path, "w", make=scaled), made)
     assert torch.equal(rows, joined[2:4])
     assert torch.equal(made, (joined.to(torch.float8_e4m3fn).float() * 0.5).bfloat16())
     assert reader.bytes_read == 2 * 4 * 4 + 6 * 4 + 4
 
 
 def test_a_tensor_read_in_pieces_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensor_reader, "_PIECE", 100)
+    monkeypatch.setattr(tensor_reader, "_MIN_CHUNK_BYTES", 100)
     path, whole = tmp_path / "one.safetensors", torch.randn(37, 29)
     save_file({"w": whole}, path)
     reader = Reader()
@@ -251,7 +251,7 @@ def test_a_text_encoder_reads_each_weight_once_for_all_captions(tmp_path):
     )  # fmt: skip
     whole = T5EncoderModel(config).eval().requires_grad_(False)
     whole.save_pretrained(tmp_path)
-    model = empty(lambda: T5EncoderModel(config), torch.float32)
+    model = build_empty(lambda: T5EncoderModel(config), torch.float32)
     store = offload(model, index_folder(tmp_path))
     tokens = torch.randint(1, 60, (4, 9))
     with torch.no_grad():
@@ -290,7 +290,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
         text = encode.encode_captions(FAMILY, pipe, ["a red cat", ""], row.text_tokens)
         sampling = Sampling(32, 1, row.preview_guidance)
         (image,) = sample.sample(FAMILY, pipe, text.rows([0]), text.rows([1]), sampling, [5], CPU)
-        shown.append((text.embeds, text.beside, image.tobytes()))
+        shown.append((text.embeds, text.pooled_or_mask, image.tobytes()))
         few, how = Sampling(32, 2, row.preview_guidance), {"rows": 1, "tiled": True}
         for seeds, more in (([5, 6], {}), ([5, 6], how)):
             texts = text.rows([0] * len(seeds))

@@ -15,7 +15,7 @@ from blockskip.memory.quantisation import QuantisedLinear, dequantise, part_shap
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, compute_window, full_velocity
-from blockskip.training.skipping import skipping, velocity
+from blockskip.training.skipping import skip_blocks, velocity
 
 FAMILY, SPAN = Flux(), Span(1, 2)
 PRECISIONS = ["int8", "nf4"]
@@ -89,11 +89,11 @@ def test_windows_and_the_middle_use_the_same_weights(folder, caches, precision):
     randomise(add_lora(model, FAMILY, SPAN, 4, "attention+ff", seed=0))
     expected = full_velocity(model, FAMILY, draws, 5, CPU)
     window = compute_window(model, FAMILY, SPAN, draws, 5, CPU)
-    with skipping(model, FAMILY, SPAN, streamed_to=CPU) as feed, feed.holding(window):
+    with skip_blocks(model, FAMILY, SPAN, streamed_to=CPU) as step_inputs, step_inputs.bind(window):
         from blockskip.memory.placement import on_device
 
         with on_device(CPU, model):
-            actual = velocity(model, FAMILY, feed, window, draws.text, draws.side_px, False)
+            actual = velocity(model, FAMILY, step_inputs, window, draws.text, draws.side_px, False)
             actual.square().mean().backward()
     torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-4)
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

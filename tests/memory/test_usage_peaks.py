@@ -99,7 +99,7 @@ def test_a_warning_is_said_once_a_run_whoever_works_on_it(tmp_path, monkeypatch)
     for _ in range(2):  # two workers, each looks twice
         report = Reporter(run, disk=DiskMonitor(5.0))
         for _ in range(2):
-            report.say(events.Note(text="at work"))
+            report.write(events.Note(text="at work"))
             report._memory = -math.inf
     notes = [e.text for e in run.events()[0] if isinstance(e, events.Note)]
     assert [text.split(":")[0] for text in notes if text != "at work"] == [

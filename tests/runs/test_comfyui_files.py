@@ -49,7 +49,7 @@ def write_ggufs(folder, transformer, t5):
 
 def trained(folder, name, single_files):
     """(LoRA, previews' bytes) of two steps from the model in that folder."""
-    assert bool(sources.use(presets.model_row("demo"), [folder]).files) == single_files
+    assert bool(sources.select_model(presets.model_row("demo"), [folder]).files) == single_files
     settings = choose_settings(
         steps=2, batch=2, window_steps=1, preview_every=0, preview_steps=1, seed=1, device="cpu"
     )
@@ -90,7 +90,7 @@ def test_comfyuis_files_train_as_the_librarys(tmp_path, monkeypatch, precision):
     comfy = comfy_folder(tmp_path / "ComfyUI", DEMO, original)
     if precision == "gguf":
         for name, path in packed.items():
-            there = sources.use(presets.model_row("demo"), [comfy]).files[name]
+            there = sources.select_model(presets.model_row("demo"), [comfy]).files[name]
             there.unlink()
             path.rename(there.with_name(path.name))
     library = library_folder(tmp_path / "library", parts)

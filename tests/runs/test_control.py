@@ -9,7 +9,7 @@ from blockskip.runs import control
 def test_an_order_is_taken_once_and_only_by_who_understands_it(tmp_path):
     path = tmp_path / "control.json"
     assert control.take(path, control.COMMANDS) == {}
-    control.order(path, "pause")
+    control.send(path, "pause")
     assert control.take(path, ["preview"]) == {}
     assert control.take(path, ["pause", "stop"])["command"] == "pause"
     assert control.take(path, ["pause", "stop"]) == {}
@@ -17,21 +17,21 @@ def test_an_order_is_taken_once_and_only_by_who_understands_it(tmp_path):
 
 def test_prompts_that_wait_are_not_lost(tmp_path):
     path = tmp_path / "control.json"
-    control.order(path, "preview", ["a cat"])
-    control.order(path, "preview", ["  a dög  "])
+    control.send(path, "preview", ["a cat"])
+    control.send(path, "preview", ["  a dög  "])
     assert control.take(path, ["preview"])["prompts"] == ["a cat", "a dög"]
 
 
 def test_an_end_is_not_put_off_by_a_preview(tmp_path):
     path = tmp_path / "control.json"
-    control.order(path, "stop")
+    control.send(path, "stop")
     with pytest.raises(UserError, match="about to end"):
-        control.order(path, "preview", ["a cat"])
+        control.send(path, "preview", ["a cat"])
     assert control.take(path, ["stop"])["command"] == "stop"
 
 
 @pytest.mark.parametrize("prompt", ["", " \t", "a\x00b", "a\nb", "a\ud800", "x" * 501])
 def test_what_cannot_be_sampled_is_refused_before_it_is_written(tmp_path, prompt):
     with pytest.raises(UserError):
-        control.order(tmp_path / "control.json", "preview", [prompt])
+        control.send(tmp_path / "control.json", "preview", [prompt])
     assert not (tmp_path / "control.json").exists()

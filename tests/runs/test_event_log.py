@@ -65,12 +65,12 @@ def test_the_state_is_what_reading_everything_says(tmp_path, seed):
 
 def test_the_last_of_a_kind_is_found_in_front_of_a_long_log(tmp_path):
     path = tmp_path / "events.jsonl"
-    assert event_log.last(path, (Started,)) is None
+    assert event_log.last_event(path, (Started,)) is None
     event_log.append(path, Started(steps=3, time=1.0))
     for _ in range(500):
         event_log.append(path, Note(text="y" * 100))
-    assert event_log.last(path, (Started,)) == Started(steps=3, time=1.0)
-    assert event_log.last(path, (Failed,)) is None
+    assert event_log.last_event(path, (Started,)) == Started(steps=3, time=1.0)
+    assert event_log.last_event(path, (Failed,)) is None
 
 
 def test_a_hundred_thousand_events_are_not_read_for_the_state(tmp_path, monkeypatch):

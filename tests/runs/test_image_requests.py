@@ -50,75 +50,77 @@ def colour(path) -> tuple[int, int, int]:
 
 def test_what_is_asked_together_is_made_together(run, started):
     for seed, strength, step in ((1, 1.0, None), (2, 1.0, 40), (3, 0.5, 20), (1, 0.5, 20)):
-        image_requests.ask(run, "a cat", seed, strength, step)
+        image_requests.submit(run, "a cat", seed, strength, step)
     painter = Painter()
-    image_requests.fulfil(run, image_requests.waiting(run), painter)
+    image_requests.process(run, image_requests.pending(run), painter)
     assert [(len(prompts), *rest) for prompts, *rest in painter.calls] == [
         (3, None, 0.0),  # one noise has one picture of the untrained model
         (2, 20, 0.5),
         (2, 40, 1.0),
     ]
-    assert not image_requests.waiting(run)
-    newest = image_requests.list(run)[0]
+    assert not image_requests.pending(run)
+    newest = image_requests.all_requests(run)[0]
     assert (newest.seed, newest.strength, newest.state, newest.n) == (1, 0.5, "done", 2)
-    assert colour(newest.tuned) == (1, 20, 50) and colour(newest.base)[2] == 0
-    assert Image.open(newest.tuned).text["prompt"] == "a cat"
+    assert colour(newest.tuned_path) == (1, 20, 50) and colour(newest.base_path)[2] == 0
+    assert Image.open(newest.tuned_path).text["prompt"] == "a cat"
 
 
 def test_the_untrained_models_picture_is_made_once(run, started):
     painter = Painter()
     for strength in (1.0, 0.3):
-        image_requests.ask(run, "a cat", 1, strength)
-        image_requests.fulfil(run, image_requests.waiting(run), painter)
+        image_requests.submit(run, "a cat", 1, strength)
+        image_requests.process(run, image_requests.pending(run), painter)
     assert [strength for *_, strength in painter.calls] == [0.0, 1.0, 0.3]
 
 
 def test_the_order_is_that_of_asking_however_coarse_the_clock(run, started, monkeypatch):
     monkeypatch.setattr(image_requests.time, "time", lambda: 1.8e9)
     for seed in range(9):
-        image_requests.ask(run, "a cat", seed)
-    assert [p.seed for p in image_requests.waiting(run)] == [*range(9)]
+        image_requests.submit(run, "a cat", seed)
+    assert [p.seed for p in image_requests.pending(run)] == [*range(9)]
 
 
 @pytest.mark.parametrize("breaks_at", [0, 1, 2])
 def test_cut_off_anywhere_it_goes_on(run, started, breaks_at):
-    image_requests.ask(run, "a cat", 1)
-    image_requests.ask(run, "a dog", 2, step=20)
+    image_requests.submit(run, "a cat", 1)
+    image_requests.submit(run, "a dog", 2, step=20)
     with pytest.raises(KeyboardInterrupt):
-        image_requests.fulfil(run, image_requests.waiting(run), Painter(breaks_at))
-    assert {p.state for p in image_requests.waiting(run)} == {"working"}
+        image_requests.process(run, image_requests.pending(run), Painter(breaks_at))
+    assert {p.state for p in image_requests.pending(run)} == {"working"}
     painter = Painter()
-    image_requests.fulfil(run, image_requests.waiting(run), painter)
+    image_requests.process(run, image_requests.pending(run), painter)
     assert len(painter.calls) == 3 - breaks_at, "what was made is not made again"
-    assert {p.state for p in image_requests.list(run)} == {"done"}
+    assert {p.state for p in image_requests.all_requests(run)} == {"done"}
 
 
 def test_a_request_deleted_while_it_is_made_stays_away(run, started):
-    kept, gone = image_requests.ask(run, "a cat", 1), image_requests.ask(run, "a dog", 2)
-    requests = image_requests.waiting(run)
+    kept, gone = image_requests.submit(run, "a cat", 1), image_requests.submit(run, "a dog", 2)
+    requests = image_requests.pending(run)
     painter = Painter()
 
     def deleting(*args):
         image_requests.delete(run, gone)
         return painter(*args)
 
-    image_requests.fulfil(run, requests, deleting)
-    assert [p.id for p in image_requests.list(run)] == [kept]
+    image_requests.process(run, requests, deleting)
+    assert [p.id for p in image_requests.all_requests(run)] == [kept]
     assert not (run.pictures_dir / gone).exists()
 
 
 def test_what_went_wrong_is_said_of_what_is_not_done(run, started):
-    image_requests.ask(run, "a cat", 1)
-    image_requests.fulfil(run, image_requests.waiting(run), Painter())
-    image_requests.ask(run, "a dog", 2)
-    image_requests.fail(run, image_requests.list(run), UserError("Too little.", "Close programs."))
-    failed, done = image_requests.list(run)
+    image_requests.submit(run, "a cat", 1)
+    image_requests.process(run, image_requests.pending(run), Painter())
+    image_requests.submit(run, "a dog", 2)
+    image_requests.mark_failed(
+        run, image_requests.all_requests(run), UserError("Too little.", "Close programs.")
+    )
+    failed, done = image_requests.all_requests(run)
     assert (failed.state, failed.title, failed.remedy) == (
         "failed",
         "Too little.",
         "Close programs.",
     )
-    assert done.state == "done" and not image_requests.waiting(run)
+    assert done.state == "done" and not image_requests.pending(run)
 
 
 @pytest.mark.parametrize(
@@ -134,43 +136,43 @@ def test_what_went_wrong_is_said_of_what_is_not_done(run, started):
 )
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(run, started, request_):
     with pytest.raises(UserError):
-        image_requests.ask(run, **{"prompt": "a cat", **request_})
-    assert not image_requests.list(run) and not started
+        image_requests.submit(run, **{"prompt": "a cat", **request_})
+    assert not image_requests.all_requests(run) and not started
 
 
 def test_a_card_has_room_for_one(run, started, monkeypatch):
     other = Run(runs_dir() / "other")
     other.write_info({"settings": settings_to_dict(Settings())})
     busy = {"worker": other}
-    for role in ("worker", "painter"):
+    for role in ("worker", "image_worker"):
         monkeypatch.setattr(Run, role, lambda self, r=role: busy.get(r) == self or None)
     with pytest.raises(UserError, match="“other” is training"):
-        image_requests.ask(run, "a cat")
-    busy = {"painter": other}
+        image_requests.submit(run, "a cat")
+    busy = {"image_worker": other}
     with pytest.raises(UserError, match="Pictures of run “other”"):
-        image_requests.ask(run, "a cat")
-    assert not started and not image_requests.list(run)
-    busy = {"painter": run}
-    assert image_requests.ask(run, "a cat")
+        image_requests.submit(run, "a cat")
+    assert not started and not image_requests.all_requests(run)
+    busy = {"image_worker": run}
+    assert image_requests.submit(run, "a cat")
 
 
 def test_nobody_is_started_beside_one_who_works(run, started):
     with processes.locked(image_requests.lock(run)) as ours:
         assert ours
-        image_requests.ask(run, "a cat")
+        image_requests.submit(run, "a cat")
         with processes.locked(image_requests.lock(run)) as second:
             assert not second
     assert not started
-    image_requests.go_on(run)
+    image_requests.ensure_worker(run)
     assert [args[0] for args in started] == ["blockskip.runs.image_process"]
 
 
 def test_cancelling_forgets_what_waits_and_keeps_what_is_done(run, started):
-    image_requests.ask(run, "a cat", 1)
-    image_requests.fulfil(run, image_requests.waiting(run), Painter())
-    image_requests.ask(run, "a dog", 2)
+    image_requests.submit(run, "a cat", 1)
+    image_requests.process(run, image_requests.pending(run), Painter())
+    image_requests.submit(run, "a dog", 2)
     assert image_requests.cancel(run) == 1
-    assert [p.prompt for p in image_requests.list(run)] == ["a cat"]
+    assert [p.prompt for p in image_requests.all_requests(run)] == ["a cat"]
     assert image_requests.cancel(run) == 0
 
 
@@ -178,7 +180,7 @@ def test_a_run_that_goes_takes_its_painter_along(run):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     created = psutil.Process(child.pid).create_time()
     files.write_json(run.folder / "painter.json", {"pid": child.pid, "create_time": created})
-    assert run.painter() is not None
+    assert run.image_worker() is not None
     storage.delete("pet")
     child.wait(timeout=60)
     assert not run.folder.exists()
@@ -193,8 +195,8 @@ def test_only_pictures_can_be_deleted(run, id):
 
 
 def test_a_broken_request_is_passed_over(run, started):
-    id = image_requests.ask(run, "a cat", 1)
+    id = image_requests.submit(run, "a cat", 1)
     (run.pictures_dir / id / "request.json").write_text("{", encoding="utf-8")
-    assert image_requests.list(run) == [] and image_requests.waiting(run) == []
+    assert image_requests.all_requests(run) == [] and image_requests.pending(run) == []
     image_requests.delete(run, id)
     image_requests.delete(run, id)

@@ -14,17 +14,19 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, demo_photos
 from blockskip.lab.demo_world.world import Pet, random_scene
 from blockskip.runs import image_requests, likeness, likeness_measure
-from blockskip.runs.likeness import Look, report
+from blockskip.runs.likeness import StepLikeness, report
 from blockskip.runs.run import Run
 
 SUBJECT = DEMO_SUBJECTS[0]
 PROMPTS = ("a photo of sks cat", "a photo of sks cat on the beach", "a photo of a cat")
 
 
-def seen(subject: float, class_word: float = 0.1, obeyed: int = 4, spread: float = 0.1) -> Look:
+def seen(
+    subject: float, class_word: float = 0.1, obeyed: int = 4, spread: float = 0.1
+) -> StepLikeness:
     """Nine pictures of the pet, three of the class word, four of places; the same noise, the same
     luck."""
-    return Look(
+    return StepLikeness(
         {("p", k): subject + spread * (k % 3 - 1) for k in range(9)},
         {("c", k): class_word for k in range(3)},
         {("p", k): k < obeyed for k in range(4)},
@@ -65,7 +67,7 @@ def run(tmp_path):
     found = Run(tmp_path / "a run")
     for k, photo in enumerate(demo_photos(SUBJECT, 4, 96)):
         files.write_bytes(
-            found.photos_dir / f"{k}.png", image_requests.png(Image.fromarray(photo), "", k)
+            found.photos_dir / f"{k}.png", image_requests.png_bytes(Image.fromarray(photo), "", k)
         )
     settings = Settings(class_name="cat", preview_prompts=PROMPTS)
     found.write_info({"settings": settings_to_dict(settings)})
@@ -77,7 +79,7 @@ def draw(run, step: int, pets: list[Pet], place: str) -> None:
     """Previews of a step as a renderer makes them."""
     for k, (prompt, pet) in enumerate(zip(PROMPTS, pets, strict=True)):
         scene = random_scene(np.random.default_rng(k), place if "beach" in prompt else "room")
-        data = image_requests.png(Image.fromarray(render(pet, scene, 64, k)), prompt, k)
+        data = image_requests.png_bytes(Image.fromarray(render(pet, scene, 64, k)), prompt, k)
         files.write_bytes(run.previews_dir / f"step-{step:05d}" / f"{k:02d}.png", data)
 
 
@@ -86,17 +88,17 @@ def test_the_judge_tells_pets_and_places_apart(run):
     draw(run, 0, [other, other, other], "beach")
     draw(run, 10, [SUBJECT.pet, SUBJECT.pet, other], "beach")
     draw(run, 20, [SUBJECT.pet, SUBJECT.pet, SUBJECT.pet], "sofa")
-    rows = report(likeness_measure.look(run, []), [10, 20])
+    rows = report(likeness_measure.measure_steps(run, []), [10, 20])
     before, good, spoilt = (rows["by_step"][step] for step in (0, 10, 20))
     assert before["subject"] < 0.5 < 0.85 < good["subject"]
-    assert good["class_word"] < likeness.LINE < 0.85 < spoilt["class_word"]
+    assert good["class_word"] < likeness.THRESHOLD < 0.85 < spoilt["class_word"]
     assert (good["places_obeyed"], spoilt["places_obeyed"]) == ([1, 1], [0, 1])
     assert (rows["best_step"], rows["overlearnt_from"]) == (10, 20)
 
 
 def test_what_was_written_is_read_until_there_is_a_newer_step(run):
     assert likeness.read(run) is None
-    files.write_json(likeness.path(run), report({20: seen(0.8)}, [20]))
+    files.write_json(likeness.likeness_file(run), report({20: seen(0.8)}, [20]))
     assert likeness.read(run)["by_step"][20]["subject"] == pytest.approx(0.8)
     files.write_bytes(run.adapters_dir / "step-00030.safetensors", b"")
     assert likeness.read(run) is None

@@ -45,7 +45,7 @@ def test_a_run_without_a_format_has_its_plan_among_the_settings(opened):
 
 def test_a_done_run_shows_and_exports(opened):
     run = opened("done")
-    assert checkpoints.steps_kept(run) == [8]
+    assert checkpoints.saved_steps(run) == [8]
     assert [len(list(p.glob("*.png"))) for p in sorted(run.previews_dir.glob("step-*"))] == [1] * 3
     found, _ = run.events()
     assert isinstance(found[-1], events.Done) and found[-1].steps == 8
@@ -62,7 +62,7 @@ def test_a_paused_run_goes_on_to_the_same_lora(opened):
     worker_process.work(run)
     assert run.state() == "done"
     expected = load_file(DATA / "paused-finished.safetensors")
-    found = load_file(checkpoints.adapter(run, 8))
+    found = load_file(checkpoints.adapter_path(run, 8))
     assert expected.keys() == found.keys()
     flat = [
         torch.cat([lora[name].flatten() for name in sorted(lora)]) for lora in (expected, found)

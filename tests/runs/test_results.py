@@ -31,7 +31,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSKIP_DATA", str(folder))
         process = reached(run, 1)
-        run.command("preview", prompts=[OWN, "a dog"])
+        run.send_command("preview", prompts=[OWN, "a dog"])
         assert process.wait() == 0
     return run
 
@@ -42,15 +42,15 @@ def run(made, tmp_path):
 
 
 def wait_for_pictures(run: Run) -> None:
-    while (process := run.painter()) is not None:
+    while (process := run.image_worker()) is not None:
         process.wait()
 
 
 def test_own_pictures_while_it_trains(made):
-    pictures = image_requests.list(made)
+    pictures = image_requests.all_requests(made)
     assert {p.prompt for p in pictures} == {OWN, "a dog"}
     assert {p.state for p in pictures} == {"done"} and len({p.step for p in pictures}) == 1
-    assert pictures[0].step in checkpoints.steps_kept(made), "what was seen can be exported"
+    assert pictures[0].step in checkpoints.saved_steps(made), "what was seen can be exported"
     assert not made.control_path.exists()
 
 
@@ -62,11 +62,11 @@ def test_own_pictures_change_nothing_of_what_is_learnt(made, tmp_path):
     for kind in ("adapters", "checkpoints"):
         name = f"{kind}/step-00006.safetensors"
         assert (plain.folder / name).read_bytes() == (made.folder / name).read_bytes()
-    assert not image_requests.list(plain)
+    assert not image_requests.all_requests(plain)
 
 
 def test_a_kept_step_is_what_was_learnt_then(run):
-    assert {3, 6} <= set(checkpoints.steps_kept(run))
+    assert {3, 6} <= set(checkpoints.saved_steps(run))
     last, third = results.export_run(run), results.export_run(run, step=3)
     assert (last.path.stem, third.path.stem) == ("pet", "pet-step3")
     assert safetensors_files.read_metadata(third.path)["ss_steps"] == "3"
@@ -76,7 +76,7 @@ def test_a_kept_step_is_what_was_learnt_then(run):
         results.export_run(run, step=5)
     # the newest checkpoint counts for runs that kept nothing else
     shutil.rmtree(run.adapters_dir)
-    assert checkpoints.steps_kept(run) == [6]
+    assert checkpoints.saved_steps(run) == [6]
     again = results.export_run(run, out=run.folder / "again.safetensors")
     assert load_file(again.path).keys() == one.keys()
 
@@ -90,7 +90,7 @@ def test_another_runs_adapter_is_refused_by_name(run):
 
 def test_strength_goes_from_the_untrained_model_to_the_tuned_one(run):
     def picture(**how):
-        return results.pictures(run, [OWN], [3], **how)[0].tobytes()
+        return results.generate_images(run, [OWN], [3], **how)[0].tobytes()
 
     base, tuned = picture(with_lora=False), picture()
     assert picture(strength=0.0) == base != tuned == picture(strength=1.0)
@@ -98,40 +98,42 @@ def test_strength_goes_from_the_untrained_model_to_the_tuned_one(run):
 
 
 def test_own_pictures_afterwards_survive_a_kill(run):
-    image_requests.ask(run, OWN, 3)
-    run.painter().kill()
+    image_requests.submit(run, OWN, 3)
+    run.image_worker().kill()
     wait_for_pictures(run)
-    assert image_requests.list(run)[0].state in image_requests.OPEN
-    image_requests.ask(run, OWN, 4, strength=0.5, step=3)
+    assert image_requests.all_requests(run)[0].state in image_requests.PENDING_STATES
+    image_requests.submit(run, OWN, 4, strength=0.5, step=3)
     wait_for_pictures(run)
-    fresh = image_requests.list(run)[:2]
+    fresh = image_requests.all_requests(run)[:2]
     assert [(p.state, p.seed, p.step, p.strength) for p in fresh] == [
         ("done", 4, 3, 0.5),
         ("done", 3, 6, 1.0),
     ]
-    direct = results.pictures(run, [OWN], [3])[0]
-    assert image_requests.png(direct, OWN, 3) == fresh[1].tuned.read_bytes()
-    base = results.pictures(run, [OWN], [4], strength=0.0)[0]
-    assert image_requests.png(base, OWN, 4) == fresh[0].base.read_bytes()
+    direct = results.generate_images(run, [OWN], [3])[0]
+    assert image_requests.png_bytes(direct, OWN, 3) == fresh[1].tuned_path.read_bytes()
+    base = results.generate_images(run, [OWN], [4], strength=0.0)[0]
+    assert image_requests.png_bytes(base, OWN, 4) == fresh[0].base_path.read_bytes()
 
 
 def test_training_takes_the_place_of_pictures_and_goes_on_longer(run):
     with pytest.raises(UserError, match="is done"):
         run.start()
     with pytest.raises(UserError, match="6 steps already"):
-        run.extend(6)
-    image_requests.ask(run, OWN, 3)
-    painter = run.painter()
-    training = run.extend(9)
+        run.resume_until(6)
+    image_requests.submit(run, OWN, 3)
+    painter = run.image_worker()
+    training = run.resume_until(9)
     assert not psutil.pid_exists(painter.pid) or painter.status() == psutil.STATUS_ZOMBIE
     assert training.wait() == 0
     said = run.events()[0]
     started = [e for e in said if isinstance(e, events.Started)]
     assert [(e.steps, e.resumed_from) for e in started] == [(6, 0), (9, 6)]
     assert isinstance(said[-1], events.Done) and said[-1].steps == 9
-    assert run.state() == "done" and {3, 6, 9} <= set(checkpoints.steps_kept(run))
+    assert run.state() == "done" and {3, 6, 9} <= set(checkpoints.saved_steps(run))
     assert run.info()["settings"]["steps"] == 6 and run.settings().steps == 9
-    assert image_requests.list(run)[0].state in image_requests.OPEN, "it waits for the next time"
+    assert image_requests.all_requests(run)[0].state in image_requests.PENDING_STATES, (
+        "it waits for the next time"
+    )
     with pytest.raises(UserError, match="is done"):
         run.start()
 

@@ -82,7 +82,7 @@ def test_a_living_worker_is_recognised_by_its_start_time(photo):
             run.start()
         with pytest.raises(UserError, match="Stop it before deleting"):
             storage.delete("r")
-        run.command("stop")
+        run.send_command("stop")
         assert run.take_command() == "stop" and run.take_command() == ""
         files.write_json(
             run.folder / "worker.json", {"pid": child.pid, "create_time": created - 1000}
@@ -91,7 +91,7 @@ def test_a_living_worker_is_recognised_by_its_start_time(photo):
     finally:
         child.communicate(b"\n")
     with pytest.raises(UserError, match="is not running"):
-        run.command("stop")
+        run.send_command("stop")
 
 
 def test_rename_and_delete(photo):

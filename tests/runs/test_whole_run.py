@@ -140,11 +140,11 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
 def test_pause_and_resume_and_stop(tmp_path):
     run = short_run(tmp_path, steps=24)
     process = reached(run, 2)
-    run.command("pause")
+    run.send_command("pause")
     assert process.wait() == 130
     assert run.state() == "paused"
     process = reached(run, 5)
-    run.command("stop")
+    run.send_command("stop")
     assert process.wait() == 130
     assert run.state() == "stopped"
     assert list(run.exports_dir.glob("*.safetensors")), "what was learnt so far can be used"

@@ -14,7 +14,7 @@ from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory import layerwise
 from blockskip.memory.planning.planner import make_plan
-from blockskip.models.families.base import Sampling, family
+from blockskip.models.families.base import Sampling, get_family
 from blockskip.sampling import dynamic_patches, patch_adapters, sample
 from blockskip.sampling.step_cache import cache_config
 from blockskip.training import encode
@@ -101,22 +101,22 @@ def test_the_share_of_busy_patches_that_refines_is_one_minus_rho(rho):
 @pytest.fixture(scope="module")
 def demo():
     """The demo model with awake adapters, and what samples two pictures of it."""
-    kind, row = family("flux"), model_row("demo")
-    pipe = kind.load(ASSETS / "demo-model", torch.float32)
+    family, row = get_family("flux"), model_row("demo")
+    pipe = family.load(ASSETS / "demo-model", torch.float32)
     with torch.no_grad():
-        text = encode.encode_captions(kind, pipe, ["a red cat", "a dog", ""], row.text_tokens)
-        made = adapters(pipe.transformer, kind, True)
+        text = encode.encode_captions(family, pipe, ["a red cat", "a dog", ""], row.text_tokens)
+        made = adapters(pipe.transformer, family, True)
 
     def paint(tau, steps=8, rows=sample.SAMPLE_BATCH, cache=None, hold=dynamic_patches.HOLD):
         schedule = dynamic_patches.PatchSchedule(taus(tau or 0.0), hold=hold)
         dynamic = tau is not None and dynamic_patches.PatchScheduler(
-            pipe.transformer, kind, made, schedule
+            pipe.transformer, family, made, schedule
         )
         how = Sampling(64, steps, row.preview_guidance)
         texts = text.rows([0, 1]), text.rows([2])
         device = torch.device("cpu")
         found = sample.sample(
-            kind, pipe, *texts, how, [1, 2], device, rows, cache=cache, dynamic=dynamic or None
+            family, pipe, *texts, how, [1, 2], device, rows, cache=cache, dynamic=dynamic or None
         )
         return [np.asarray(picture).astype(int) for picture in found], dynamic
 
@@ -140,19 +140,19 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     """Each coarse velocity is the one before it and what the coarse pass says has changed; a fine one
     is the model's own."""
     case = CASES[name]
-    model, kind = case.model(), case.family
+    model, family = case.model(), case.family
     dynamic = dynamic_patches.PatchScheduler(
-        model, kind, adapters(model, kind, True), dynamic_patches.PatchSchedule({})
+        model, family, adapters(model, family, True), dynamic_patches.PatchSchedule({})
     )
     steps = []
     for k in range(8):
         inputs = given(case)
-        inputs[kind.latents] = inputs[kind.latents] + 0.1 * k
+        inputs[family.latents_arg] = inputs[family.latents_arg] + 0.1 * k
         steps.append(inputs | {"timestep": inputs["timestep"] * (1 - 0.1 * k)})
     sizes = iter([2, 2, 4, 1, 2])
     monkeypatch.setattr(dynamic_patches, "choose_factor", lambda *_: next(sizes))
     with dynamic.installed():
-        found = [kind.velocity(model(**inputs)) for inputs in steps]
+        found = [family.velocity(model(**inputs)) for inputs in steps]
 
     def alone(factor, k):
         return dynamic.coarse_velocity(model.forward, steps[k], 1 - 0.1 * k, factor)
@@ -160,7 +160,7 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     assert dynamic.factors == [1, 1, 1, 2, 2, 4, 1, 2]
     for k, factor in enumerate(dynamic.factors):
         if factor == 1:
-            assert torch.equal(found[k], kind.velocity(model(**steps[k])))
+            assert torch.equal(found[k], family.velocity(model(**steps[k])))
         else:
             expected = found[k - 1] + alone(factor, k) - alone(factor, k - 1)
             torch.testing.assert_close(found[k], expected, atol=1e-4, rtol=1e-4)
@@ -195,8 +195,8 @@ def test_a_step_cache_begins_anew_where_the_size_changes(demo):
 def test_previews_have_the_schedule_that_was_calibrated(tmp_path, monkeypatch):
     """At the speed “fastest” and the steps it was found for; a broken file leaves what there is
     without."""
-    kind, row = family("flux"), model_row("demo")
-    model = kind.load(ASSETS / "demo-model", torch.float32).transformer
+    family, row = get_family("flux"), model_row("demo")
+    model = family.load(ASSETS / "demo-model", torch.float32).transformer
     path = tmp_path / "demo.safetensors"
     for module in (sample, dynamic_patches):
         monkeypatch.setattr(module, "adapter_file", lambda model: path)
@@ -204,15 +204,15 @@ def test_previews_have_the_schedule_that_was_calibrated(tmp_path, monkeypatch):
 
     def quickened(speed="fastest", steps=16):
         settings = Settings.of(model=row.name, preview_speed=speed)
-        return sample.preview_acceleration(settings, steps, kind, model)
+        return sample.preview_acceleration(settings, steps, family, model)
 
     assert "dynamic" not in quickened()
-    patch_adapters.save(path, adapters(model, kind), {"schedule": found})
+    patch_adapters.save(path, adapters(model, family), {"schedule": found})
     how = quickened()
     assert how["cache"].threshold == 0.125
     assert how["dynamic"].schedule == dynamic_patches.PatchSchedule({4: float("inf")}, 0.5, 3)
     assert "dynamic" not in quickened("fast") and "dynamic" not in quickened(steps=12)
-    patch_adapters.save(path, adapters(model, kind), {"schedule": None})
+    patch_adapters.save(path, adapters(model, family), {"schedule": None})
     assert "dynamic" not in quickened()
     path.write_bytes(b"no weights")
     assert quickened() == {"cache": cache_config(row.name, "fastest", 16)}

@@ -31,7 +31,7 @@ def test_a_prompt_is_encoded_once_to_the_digits_that_it_has_among_others(model, 
     for prompts in (PROMPTS[:1], PROMPTS):
         text = model.encode_prompts(prompts)
         assert torch.equal(text.embeds, expected.embeds[: len(prompts)])
-        assert torch.equal(text.beside, expected.beside[: len(prompts)])
+        assert torch.equal(text.pooled_or_mask, expected.pooled_or_mask[: len(prompts)])
     model.cache_text(["it"], expected.rows([1]))
     assert torch.equal(model.encode_prompts(["it"]).embeds, expected.embeds[1:2])
     assert read == PROMPTS[:2]

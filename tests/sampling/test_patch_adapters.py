@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from blockskip.core.errors import UserError
 from blockskip.memory import layerwise
-from blockskip.models.families.patches import merge, middles, split
+from blockskip.models.families.patches import mean_positions, merge, split
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
@@ -26,9 +26,9 @@ def test_merged_tokens_come_apart_as_they_were():
         for factor in (2, 4):
             assert torch.equal(split(merge(latents, factor), factor), latents)
     places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
-    found = middles(places, 4)
+    found = mean_positions(places, 4)
     assert torch.equal(found, torch.cartesian_prod(*[torch.tensor([1.5, 5.5])] * 2))
-    assert torch.equal(middles(places.expand(3, -1, -1), 4), found.expand(3, -1, -1))
+    assert torch.equal(mean_positions(places.expand(3, -1, -1), 4), found.expand(3, -1, -1))
 
 
 def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
@@ -37,7 +37,8 @@ def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
     phases = FluxPosEmbed(theta=10_000, axes_dim=[4, 8, 8])
     places = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
     fine, *larger = (
-        torch.complex(*phases(where)) for where in (places, middles(places, 2), middles(places, 4))
+        torch.complex(*phases(where))
+        for where in (places, mean_positions(places, 2), mean_positions(places, 4))
     )
     for factor, found in zip((2, 4), larger, strict=True):
         assert len(found) == 64 // factor**2
@@ -92,12 +93,12 @@ def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
 def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(case):
     """The embedding of a patch that is interpolated is the patch's own; what the head makes of a
     token is the model's patch, interpolated."""
-    model, kind = case.model(), case.family
-    embed, head = (model.get_submodule(name) for name in kind.patches)
+    model, family = case.model(), case.family
+    embed, head = (model.get_submodule(name) for name in family.patch_modules)
     for factor in (2, 4):
-        adapter = patch_adapters.PatchAdapter(model, kind, factor, rank=3)
-        side = 4 // kind.patch
-        small = torch.randn(2, embed.weight[0].numel() // kind.patch**2, 4, 4)
+        adapter = patch_adapters.PatchAdapter(model, family, factor, rank=3)
+        side = 4 // family.patch_size
+        small = torch.randn(2, embed.weight[0].numel() // family.patch_size**2, 4, 4)
         # each patch by itself: interpolation must not look across its border
         alone = small.unflatten(2, (side, -1)).unflatten(4, (side, -1)).permute(0, 2, 4, 1, 3, 5)
         larger = interpolate(
@@ -107,7 +108,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         large = large.flatten(4, 5).flatten(2, 3)
 
         def tokens(picture, factor=1):
-            x = pixel_unshuffle(picture, kind.patch)
+            x = pixel_unshuffle(picture, family.patch_size)
             return merge(x.flatten(2).mT if len(case.latent) == 2 else x, factor)
 
         torch.testing.assert_close(
@@ -116,23 +117,24 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
         token = torch.randn(1, 1, embed.weight.shape[0])
         fine = head(token)[0, 0]
         found = adapter.head(token)[0, 0, : len(fine) * factor**2]
-        picture = pixel_shuffle(fine[None, :, None, None], kind.patch)
+        picture = pixel_shuffle(fine[None, :, None, None], family.patch_size)
         expected = interpolate(picture, scale_factor=factor, mode="bilinear", align_corners=False)
-        apart = pixel_shuffle(split(found[None, :, None, None], factor), kind.patch)
+        apart = pixel_shuffle(split(found[None, :, None, None], factor), family.patch_size)
         torch.testing.assert_close(apart, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
-    model, inputs, kind = case.model(), given(case), case.family
+    model, inputs, family = case.model(), given(case), case.family
     dynamic = dynamic_patches.PatchScheduler(
-        model, kind, adapters(model, kind, True), dynamic_patches.PatchSchedule({})
+        model, family, adapters(model, family, True), dynamic_patches.PatchSchedule({})
     )
     both = passed(model, dynamic, inputs, 2)
     for row in range(2):
         one = {
             name: value[row : row + 1]
-            if name in (*kind.batched, "timestep", "pooled_projections", "encoder_attention_mask")
+            if name
+            in (*family.per_sample_args, "timestep", "pooled_projections", "encoder_attention_mask")
             and torch.is_tensor(value)
             and len(value) == 2
             else value
@@ -144,18 +146,18 @@ def test_pictures_and_places_do_not_mix(case):
 
 
 def test_adapters_are_read_as_they_were_written(case, tmp_path):
-    model, inputs, kind = case.model(), given(case), case.family
-    made = adapters(model, kind, True)
+    model, inputs, family = case.model(), given(case), case.family
+    made = adapters(model, family, True)
     for adapter in made.values():
         for parameter in adapter.parameters():
             parameter.copy_(parameter.half().float())
     patch_adapters.save(tmp_path / "a.safetensors", made, {"tau": 0.25})
-    read, facts = patch_adapters.load(tmp_path / "a.safetensors", model, kind)
+    read, facts = patch_adapters.load(tmp_path / "a.safetensors", model, family)
     assert facts["tau"] == 0.25 and list(read) == [4, 2]
     for factor in read:
         before = passed(
             model,
-            dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
+            dynamic_patches.PatchScheduler(model, family, made, dynamic_patches.PatchSchedule({})),
             inputs,
             factor,
         )
@@ -163,7 +165,7 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
             passed(
                 model,
                 dynamic_patches.PatchScheduler(
-                    model, kind, read, dynamic_patches.PatchSchedule({})
+                    model, family, read, dynamic_patches.PatchSchedule({})
                 ),
                 inputs,
                 factor,
@@ -177,13 +179,13 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
 
 def test_larger_patches_go_with_a_users_lora(case):
     """A coarse pass of a model with a LoRA is that of the model into whose weights it was merged."""
-    model, inputs, kind = case.model(), given(case), case.family
-    lora = add_lora(model, kind, Span(1, 1), 3, "attention+ff", 0)
+    model, inputs, family = case.model(), given(case), case.family
+    lora = add_lora(model, family, Span(1, 1), 3, "attention+ff", 0)
     randomise(lora)
-    made = adapters(model, kind, True)
+    made = adapters(model, family, True)
     plain = passed(
         model,
-        dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
+        dynamic_patches.PatchScheduler(model, family, made, dynamic_patches.PatchSchedule({})),
         inputs,
         2,
     )
@@ -191,7 +193,7 @@ def test_larger_patches_go_with_a_users_lora(case):
         layer.merge()
     merged = passed(
         model,
-        dynamic_patches.PatchScheduler(model, kind, made, dynamic_patches.PatchSchedule({})),
+        dynamic_patches.PatchScheduler(model, family, made, dynamic_patches.PatchSchedule({})),
         inputs,
         2,
     )
@@ -199,7 +201,7 @@ def test_larger_patches_go_with_a_users_lora(case):
     without = case.model()
     alone = passed(
         without,
-        dynamic_patches.PatchScheduler(without, kind, made, dynamic_patches.PatchSchedule({})),
+        dynamic_patches.PatchScheduler(without, family, made, dynamic_patches.PatchSchedule({})),
         inputs,
         2,
     )

@@ -139,13 +139,13 @@ def test_rename_and_delete_from_the_list(finished, event, told):
 
 
 def test_own_pictures_are_deleted_and_stopped(finished, event, told, monkeypatch):
-    monkeypatch.setattr(image_requests, "go_on", lambda run: None)
-    ids = [image_requests.ask(finished, f"momo {n}", step=300) for n in range(3)]
+    monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
+    ids = [image_requests.submit(finished, f"momo {n}", step=300) for n in range(3)]
     assert 'data-do="paint_stop"' in told(finished.name)[0]["pictures"]["value"]
     page.press(finished.name, event(do="paint_delete", id=ids[0]))
-    assert {p.id for p in image_requests.list(finished)} == set(ids[1:])
+    assert {p.id for p in image_requests.all_requests(finished)} == set(ids[1:])
     page.press(finished.name, event(do="paint_stop"))
-    assert not image_requests.list(finished)
+    assert not image_requests.all_requests(finished)
     assert strings.OWN_EMPTY in told(finished.name)[0]["pictures"]["value"]
 
 

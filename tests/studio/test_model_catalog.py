@@ -18,7 +18,7 @@ from blockskip.studio.model_view import Shelf
 USAGE = Usage(
     drive="/", free_gib=100.0, total_gib=500.0, models_gib=31.4, runs_gib=2.0, caches_gib=1.25
 )
-DEMO, FLUX = (offer for offer in sources.offers() if offer.model in ("demo", "flux-dev"))
+DEMO, FLUX = (offer for offer in sources.list_models() if offer.model in ("demo", "flux-dev"))
 
 
 def offered(tmp_path, chosen="flux-dev", download=None, **changes):
@@ -40,7 +40,7 @@ def test_crops_that_are_shown_are_the_models(name, step):
 
 
 def test_the_second_demo_is_among_more_models_until_it_is_chosen(tmp_path):
-    every = tuple(sources.offers())
+    every = tuple(sources.list_models())
     for chosen in ("demo", "demo-sana"):
         drawn = model_view.models(Shelf(every, {}, {}, USAGE, tmp_path, False), chosen)
         more = drawn.index("<details")

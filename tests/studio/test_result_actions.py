@@ -60,7 +60,7 @@ def test_what_cannot_be_kept_is_refused(finished, begun):
 
 def learnt_more(run, steps):
     """The run went on to `steps` steps, and was exported again."""
-    run.lengthen(steps)
+    run.set_total_steps(steps)
     run.append(Started(steps=steps, resumed_from=300))
     run.append(Loss(step=steps, loss=0.2, seconds=1))
     fake_feed.keep(run, steps)
@@ -169,13 +169,13 @@ def test_the_model_card_tells_the_truth(finished):
 
 
 def test_a_picture_needs_a_prompt(finished, monkeypatch):
-    monkeypatch.setattr(image_requests, "go_on", lambda run: None)
+    monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
     for prompt in ("", "   ", None):
         with pytest.raises(UserError, match="prompt"):
             result_actions.paint(finished.name, prompt, None, 1.0)
     result_actions.choose_step(finished.name, 150)
     result_actions.paint(finished.name, "momo  on a boat", 7.0, 0.5)
-    (one,) = image_requests.list(finished)
+    (one,) = image_requests.all_requests(finished)
     assert (one.prompt, one.seed, one.strength, one.step) == ("momo on a boat", 7, 0.5, 150)
 
 
@@ -201,7 +201,7 @@ def test_export_over_the_api_writes_and_checks_the_file(trained, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     target = runs_dir() / "pet"
     shutil.copytree(trained.folder, target)
-    assert checkpoints.steps_kept(Run(target)) == [1, 2]
+    assert checkpoints.saved_steps(Run(target)) == [1, 2]
     path = Path(result_actions.export("pet", "diffusers", 1))
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -219,7 +219,7 @@ def test_into_comfyui_go_the_file_a_picture_and_a_workflow_that_names_it(finishe
         (comfyui / folder).mkdir(parents=True)
     with pytest.raises(UserError):
         result_actions.to_comfyui(finished.name)
-    registry.remember_folders([comfyui])
+    registry.save_comfyui_folders([comfyui])
     lora = result_actions.file_of(finished, "comfyui", 300, 300)
     (comfyui / "models" / "loras" / "Momo.safetensors").write_text("somebody else's")
     workflow = lora.with_name(f"{lora.stem}.workflow.json")

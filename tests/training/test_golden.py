@@ -13,8 +13,8 @@ from blockskip.core import flow_matching
 from blockskip.memory import block_wrappers, layerwise
 from blockskip.training import residuals
 from blockskip.training.lora import add_lora, restore, snapshot
-from blockskip.training.residuals import Alongside, Span, compute_window, full_velocity
-from blockskip.training.skipping import read_by_middle, skipping, velocity
+from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
+from blockskip.training.skipping import skip_blocks, text_for_middle, velocity
 
 CPU = torch.device("cpu")
 SPANS = [Span(1, 2), Span(3, 1), Span(0, 2), Span(2, 0), Span(0, 0), Span(2, 3)]
@@ -37,8 +37,10 @@ def full_output(model, family, draws):
 
 
 def skipped_output(model, family, span, window, draws, checkpointing=False, backward=None):
-    with skipping(model, family, span, checkpointing) as feed, feed.holding(window):
-        output = velocity(model, family, feed, window, draws.text, draws.side_px, draws.guidance)
+    with skip_blocks(model, family, span, checkpointing) as step_inputs, step_inputs.bind(window):
+        output = velocity(
+            model, family, step_inputs, window, draws.text, draws.side_px, draws.guidance
+        )
         if backward is not None:
             backward(output)
     return output
@@ -115,14 +117,14 @@ def test_gradient_passes_a_skipped_back_as_identity(case):
 
         return hook
 
-    with skipping(model, family, span) as feed, feed.holding(window):
+    with skip_blocks(model, family, span) as step_inputs, step_inputs.bind(window):
         handles = [
             model.get_submodule(blocks[i][0]).register_forward_hook(
                 keep(i, family.streams(blocks[i][1]))
             )
             for i in (3, 5)  # the last of the middle, the last of all
         ]
-        output = velocity(model, family, feed, window, draws.text, draws.side_px, False)
+        output = velocity(model, family, step_inputs, window, draws.text, draws.side_px, False)
         output.square().sum().backward()
         for handle in handles:
             handle.remove()
@@ -141,7 +143,7 @@ def test_lora_names_are_the_full_models(case, span):
     blocks = [name for name, _ in family.blocks(model)]
     skipped = blocks[: span.front] + blocks[len(blocks) - span.back :]
     assert not [n for n in some if any(n.startswith(f"transformer.{b}.") for b in skipped)]
-    with skipping(model, family, span):
+    with skip_blocks(model, family, span):
         pass
     after = {
         f"transformer.{n.replace('.default', '')}"
@@ -199,9 +201,9 @@ def test_any_draws_of_a_window_make_a_step(case):
     for start, stop in ((0, 1), (1, 3), (3, 4), (4, 5)):
         some = range(start, stop)
         step = {name: tensor[start:stop] for name, tensor in window.items()}
-        with skipping(model, family, span) as feed, feed.holding(step):
-            text = read_by_middle(family, span, draws.text.rows(some))
-            actual = velocity(model, family, feed, step, text, draws.side_px, draws.guidance)
+        with skip_blocks(model, family, span) as step_inputs, step_inputs.bind(step):
+            text = text_for_middle(family, span, draws.text.rows(some))
+            actual = velocity(model, family, step_inputs, step, text, draws.side_px, draws.guidance)
         torch.testing.assert_close(actual, expected[start:stop], **CLOSE)
 
 
@@ -246,9 +248,9 @@ def test_draws_of_another_lora_pass_alongside(case):
         yield
         restore(lora, now)
 
-    alongside = Alongside(others, as_it_was)
-    window = compute_window(model, family, span, draws, 2, CPU, alongside=alongside)
-    torch.testing.assert_close(alongside.velocity, expected, **CLOSE)
+    prior_pass = PriorPass(others, as_it_was)
+    window = compute_window(model, family, span, draws, 2, CPU, prior_pass=prior_pass)
+    torch.testing.assert_close(prior_pass.velocity, expected, **CLOSE)
     assert window.keys() == alone.keys()
     for name, tensor in alone.items():
         torch.testing.assert_close(common(window[name], tensor), tensor, msg=name, **CLOSE)

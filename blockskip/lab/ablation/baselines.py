@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from blockskip.core.flow_matching import generator
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Text
-from blockskip.models.families.streams import Streams, flat
+from blockskip.models.families.streams import Streams, as_tuple
 from blockskip.training.lora import restore, snapshot
-from blockskip.training.residuals import Alongside, Pass, Span, WindowInputs, full_velocity
-from blockskip.training.skipping import Feed, checkpointed, streamed
+from blockskip.training.residuals import IdentityBlock, PriorPass, Span, WindowInputs, full_velocity
+from blockskip.training.skipping import StepInputs, checkpointed_blocks, streamed_blocks
 from blockskip.training.trainer import Trainer
 from blockskip.training.windows import save_window
 
@@ -51,18 +51,18 @@ class WholeTrainer(Trainer):
         """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
         as time of a method that needs none of it."""
         path, rows = self.windows.folder / f"draws-{first:04d}.safetensors", self.window_rows(first)
-        alongside = self.alongside(rows)
-        window = self.window_features(rows, alongside)
-        save_window(path, window | {"target": self.targets(rows, alongside)}, self.fingerprint)
+        prior_pass = self.prior_pass(rows)
+        window = self.window_features(rows, prior_pass)
+        save_window(path, window | {"target": self.targets(rows, prior_pass)}, self.fingerprint)
         return path
 
-    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
+    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         """The draws' inputs as they would come from the encoders. No block works, but for draws of
         the bare class word, whose target is the untrained model's answer."""
-        if alongside:
+        if prior_pass:
             current = snapshot(self.lora)
-            restore(self.lora, self.untrained)
-            alongside.velocity = self._answers(alongside.inputs)
+            restore(self.lora, self.untrained_lora)
+            prior_pass.velocity = self._answers(prior_pass.inputs)
             restore(self.lora, current)
         inputs = self.inputs(rows)
         return {"noisy": inputs.noisy, "t": inputs.t}
@@ -77,15 +77,15 @@ class WholeTrainer(Trainer):
         )
 
     @contextmanager
-    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
+    def step_model(self, without_middle: bool = False) -> Iterator[StepInputs]:
         settings, blocks = self.settings, self.family.blocks(self.model)
         wrapped = {}
-        if hollow or settings.plan.middle == "streamed":
-            wrapped = streamed(blocks, range(len(blocks)), self.device)
+        if without_middle or settings.plan.middle == "streamed":
+            wrapped = streamed_blocks(blocks, range(len(blocks)), self.device)
         elif settings.plan.checkpointing:
-            wrapped = checkpointed(blocks, range(len(blocks)))
+            wrapped = checkpointed_blocks(blocks, range(len(blocks)))
         with replace_modules(self.model, wrapped):
-            yield Feed()
+            yield StepInputs()
 
 
 class SwapTrainer(WholeTrainer):
@@ -98,13 +98,15 @@ class SwapTrainer(WholeTrainer):
         super().__init__(*args, **kwargs)
 
     @contextmanager
-    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
+    def step_model(self, without_middle: bool = False) -> Iterator[StepInputs]:
         blocks = self.family.blocks(self.model)
         coming = list(range(len(blocks)))[1::2][: self.swapped]
         staying = [i for i in range(len(blocks)) if i not in coming]
-        wrapped = checkpointed(blocks, staying) | streamed(blocks, coming, self.device)
+        wrapped = checkpointed_blocks(blocks, staying) | streamed_blocks(
+            blocks, coming, self.device
+        )
         with replace_modules(self.model, wrapped):
-            yield Feed()
+            yield StepInputs()
 
 
 class LoraFATrainer(WholeTrainer):
@@ -143,17 +145,17 @@ class HollowSpan(Span):
         return range(self.front, num_blocks - self.back)
 
 
-class AddAll(Pass):
+class AddAll(IdentityBlock):
     """The first skipped block of a hollow centre: Δ of every stream, since blocks follow that read
     the text."""
 
-    def __init__(self, block: nn.Module, streams: Streams, feed: Feed) -> None:
+    def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
         super().__init__(block, streams)
-        self.feed = feed
+        self.step_inputs = step_inputs
 
     def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
         passed = super().run(given)
-        both = zip(flat(passed), self.feed.all("centre."), strict=True)
+        both = zip(as_tuple(passed), self.step_inputs.by_prefix("centre."), strict=True)
         made = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
         return made if isinstance(passed, tuple) else made[0]
 
@@ -165,8 +167,8 @@ class HollowTrainer(WholeTrainer):
     span_type = HollowSpan
     make_window = Trainer.make_window  # residuals depend on the LoRA
 
-    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        told = super().window_features(rows, alongside)
+    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+        told = super().window_features(rows, prior_pass)
         skipped = self._centre()
         given, made = [], []
 
@@ -174,7 +176,7 @@ class HollowTrainer(WholeTrainer):
         streams = self.family.streams(first)
 
         def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
-            given.append(_copied(streams.passed(inputs)))
+            given.append(_copied(streams.identity_output(inputs)))
 
         def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
             made.append(_copied(outputs))
@@ -194,14 +196,16 @@ class HollowTrainer(WholeTrainer):
         return told
 
     @contextmanager
-    def step_model(self, hollow: bool = False) -> Iterator[Feed]:
-        with super().step_model(hollow) as feed:
+    def step_model(self, without_middle: bool = False) -> Iterator[StepInputs]:
+        with super().step_model(without_middle) as step_inputs:
             centre = self._centre()
-            skipped = {name: Pass(block, self.family.streams(block)) for name, block in centre}
+            skipped = {
+                name: IdentityBlock(block, self.family.streams(block)) for name, block in centre
+            }
             first, block = centre[0]
-            skipped[first] = AddAll(block, self.family.streams(block), feed)
+            skipped[first] = AddAll(block, self.family.streams(block), step_inputs)
             with replace_modules(self.model, skipped):
-                yield feed
+                yield step_inputs
 
     def _centre(self) -> list[tuple[str, nn.Module]]:
         blocks = self.family.blocks(self.model)
@@ -209,7 +213,7 @@ class HollowTrainer(WholeTrainer):
 
 
 def _copied(outputs: object) -> list[Tensor]:
-    return [stream.to("cpu", copy=True) for stream in flat(outputs)]
+    return [stream.to("cpu", copy=True) for stream in as_tuple(outputs)]
 
 
 class NoResidualTrainer(Trainer):
@@ -218,10 +222,10 @@ class NoResidualTrainer(Trainer):
     than it is used in."""
 
     @torch.no_grad()
-    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        window, inputs = super().window_features(rows, alongside), self.inputs(rows)
+    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+        window, inputs = super().window_features(rows, prior_pass), self.inputs(rows)
         if self.span.front:
-            for i, stream in enumerate(flat(self._embedded(inputs))):
+            for i, stream in enumerate(as_tuple(self._embedded(inputs))):
                 window[f"front.{i}"] = stream.to("cpu", copy=True)
         if self.span.back:
             window["back"] = torch.zeros_like(window["back"])
@@ -230,7 +234,7 @@ class NoResidualTrainer(Trainer):
     def _embedded(self, inputs: WindowInputs) -> object:
         """What the front would give if none of its blocks did anything."""
         front = self.family.blocks(self.model)[: self.span.front]
-        passes = {name: Pass(block, self.family.streams(block)) for name, block in front}
+        passes = {name: IdentityBlock(block, self.family.streams(block)) for name, block in front}
         given: list[object] = []
 
         def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
@@ -263,8 +267,8 @@ class RoundedTrainer(Trainer):
     """The back's residual goes through 8 bits, ROUNDED_AT_ONCE numbers to a scale: a quarter of its
     room in float32."""
 
-    def window_features(self, rows: range, alongside: Alongside | None) -> dict[str, Tensor]:
-        window = super().window_features(rows, alongside)
+    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+        window = super().window_features(rows, prior_pass)
         if self.span.back:
             window["back"] = rounded(window["back"])
         return window
@@ -273,7 +277,7 @@ class RoundedTrainer(Trainer):
 class ClassImagesTrainer(Trainer):
     """Draws of the bare class word have their own pictures' latents in `data`, and learn those."""
 
-    def alongside(self, rows: range) -> None:
+    def prior_pass(self, rows: range) -> None:
         """Nothing is asked of the untrained model: the target is the picture's own velocity."""
 
 

@@ -15,7 +15,7 @@ from blockskip.lab.demo_world.judge_report import truth
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
 from blockskip.lab.demo_world.world import Pet, random_scene, striking_pet
-from blockskip.runs.demo_judge import SIDE, Judge, load_judge
+from blockskip.runs.demo_judge import SIDE_PX, Judge, load_judge
 
 # questions about a pet, which the judge answers; the others are about the scene
 OF_PETS = (
@@ -56,7 +56,7 @@ def read_rightly(judge: Judge, pet: Pet, num: int = 8) -> bool:
     `num` drawn pictures: what it cannot see in perfect pictures it cannot judge in others."""
     rng = np.random.default_rng(0)
     scenes = [random_scene(rng, accessories=False) for _ in range(num)]
-    drawn = [Image.fromarray(render(pet, scene, SIDE, k)) for k, scene in enumerate(scenes)]
+    drawn = [Image.fromarray(render(pet, scene, SIDE_PX, k)) for k, scene in enumerate(scenes)]
     right = dict.fromkeys(OF_PETS, 0)
     for said, scene in zip(judge.attributes(drawn), scenes, strict=True):
         true = truth(pet, scene)

@@ -24,7 +24,7 @@ from blockskip.lab.demo_world.pets import PetPainter, paint_accessory
 from blockskip.lab.demo_world.shapes import Canvas, rgb
 from blockskip.lab.demo_world.subjects import draw_pet, pool
 from blockskip.lab.demo_world.world import EYES, FUR, WEAR, Pet, Scene, random_pet, striking_pet
-from blockskip.runs.demo_judge import HEADS, SIDE
+from blockskip.runs.demo_judge import HEADS, SIDE_PX
 
 FAMILY = 4  # look-alikes a family
 SPRITE = 96  # px, side of the layers before they are shrunk to 64
@@ -261,7 +261,7 @@ def _assemble(
         a, b = rng.integers(SPRITE - side + 1, size=2)
         crop = whole[k : k + 1, :, a : a + side, b : b + side]
         whole[k : k + 1] = F.interpolate(crop, SPRITE, mode="bilinear", align_corners=False)
-    return F.interpolate(whole, SIDE, mode="bicubic", antialias=True).clamp(0, 1)
+    return F.interpolate(whole, SIDE_PX, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def soften(pictures: Tensor, rng: np.random.Generator) -> Tensor:
@@ -274,7 +274,7 @@ def soften(pictures: Tensor, rng: np.random.Generator) -> Tensor:
         side = int(rng.integers(26, 60))
         small = F.interpolate(pictures[part], side, mode="bilinear", antialias=True)
         mode = ("bilinear", "bicubic")[int(rng.integers(2))]
-        pictures[part] = F.interpolate(small, SIDE, mode=mode, align_corners=False)
+        pictures[part] = F.interpolate(small, SIDE_PX, mode=mode, align_corners=False)
     gain = torch.from_numpy(1 + 0.035 * rng.normal(size=(n, 3, 1, 1))).float()
     shift = torch.from_numpy(0.02 * rng.normal(size=(n, 3, 1, 1))).float()
     noisy = torch.from_numpy(0.025 * rng.random((n, 1, 1, 1)) * (rng.random((n, 1, 1, 1)) < 0.5))

@@ -25,7 +25,7 @@ from blockskip.lab.demo_world.subjects import (
     named_pets,
 )
 from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene, striking_pet
-from blockskip.runs.demo_judge import HEADS, SIDE, Judge
+from blockskip.runs.demo_judge import HEADS, SIDE_PX, Judge
 
 PHOTOS = 5
 QUERIES = 2
@@ -41,13 +41,13 @@ class Case:
 
 
 def _picture(pet: Pet, scene: Scene, rng: np.random.Generator) -> Image.Image:
-    return Image.fromarray(render(pet, scene, SIDE, int(rng.integers(2**31))))
+    return Image.fromarray(render(pet, scene, SIDE_PX, int(rng.integers(2**31))))
 
 
 def soft(image: Image.Image) -> Image.Image:
     """The picture at half its resolution, enlarged again."""
-    half = image.resize((SIDE // 2, SIDE // 2), Image.Resampling.BILINEAR)
-    return half.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    half = image.resize((SIDE_PX // 2, SIDE_PX // 2), Image.Resampling.BILINEAR)
+    return half.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
 
 
 def _photos(pet: Pet, rng: np.random.Generator) -> list[Image.Image]:

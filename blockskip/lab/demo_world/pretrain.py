@@ -21,7 +21,7 @@ from blockskip.lab.demo_world.latents import encode_parts, measure_factors, writ
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.sana import DemoSana
 from blockskip.lab.demo_world.vae import train_vae
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}
@@ -32,7 +32,7 @@ def demo_of(folder: Path) -> type[Demo]:
     """Which demo model a folder holds. Raises UserError for another model."""
     found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
     for demo in KINDS.values():
-        if family(demo.FAMILY).pipeline.__name__ == found:
+        if get_family(demo.FAMILY).pipeline.__name__ == found:
             return demo
     raise BadFile(f"{folder} holds no demo model.", "Choose the folder of one.")
 

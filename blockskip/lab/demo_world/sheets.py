@@ -16,7 +16,7 @@ from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import named_pets
 from blockskip.lab.demo_world.world import random_scene
-from blockskip.models.families.base import Sampling, family
+from blockskip.models.families.base import Sampling, get_family
 
 PROMPTS = (
     "a photo of a cat",
@@ -53,8 +53,8 @@ class Sampler:
     """A demo model's pictures, made as previews are."""
 
     def __init__(self, pipe: DiffusionPipeline, demo: type[Demo]) -> None:
-        self.kind, self.tokens = family(demo.FAMILY), demo.MAX_SEQUENCE_LENGTH
-        self.pipe = self.kind.ready(pipe)
+        self.family, self.tokens = get_family(demo.FAMILY), demo.MAX_SEQUENCE_LENGTH
+        self.pipe = self.family.prepare(pipe)
 
     @torch.no_grad()
     def draw(
@@ -69,10 +69,10 @@ class Sampler:
         made, how = [], Sampling(side_px, steps, guidance)
         for start in range(0, len(prompts), 16):
             some = list(prompts[start : start + 16])
-            text = self.kind.encode_text(self.pipe, some, self.tokens)
-            nothing = self.kind.encode_text(self.pipe, [""] * len(some), self.tokens)
+            text = self.family.encode_text(self.pipe, some, self.tokens)
+            nothing = self.family.encode_text(self.pipe, [""] * len(some), self.tokens)
             seeds = [seed * 100_003 + start + k for k in range(len(some))]
-            made += self.kind.sample(self.pipe, text, nothing, how, seeds)
+            made += self.family.sample(self.pipe, text, nothing, how, seeds)
         return made
 
 

@@ -24,9 +24,9 @@ from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
 from blockskip.memory.open_model import disable_progress_bars
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.runs import checkpoints, results
-from blockskip.runs.demo_judge import Judge, load_judge, read_judged
+from blockskip.runs.demo_judge import Judge, judge_and_photos, load_judge
 from blockskip.runs.run import Run, step_of
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
@@ -65,7 +65,7 @@ def _sample_run(run: Run, n: int) -> dict[str, list[Image.Image]]:
     for prompts, lora in ((without, False), (with_lora, True)):
         texts = [text for text in prompts.values() for _ in range(n)]
         seeds = list(range(1000, 1000 + n)) * len(prompts)
-        images = results.pictures(run, texts, seeds, with_lora=lora, exact=True)
+        images = results.generate_images(run, texts, seeds, with_lora=lora, exact=True)
         found |= {key: images[k * n : (k + 1) * n] for k, key in enumerate(prompts)}
     return found
 
@@ -77,7 +77,7 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     Writes evaluation/sheet.webp and evaluation/report.json into the run's folder. JSON-ready.
     Raises UserError.
     """
-    judge, photos = read_judged(run)
+    judge, photos = judge_and_photos(run)
     pictures = _sample_run(run, images_per_prompt)
     report = {
         "run": run.name,
@@ -149,7 +149,7 @@ def evaluate_base(
     """
     disable_progress_bars()
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
-    pipe = family(demo.FAMILY).load(folder, torch.float32)
+    pipe = get_family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     facts = files.read_json(folder / "demo_model.json")
     wanted, px = fresh_captions(num, seed, seen), facts.get("native_px", row.native_px)

@@ -21,7 +21,7 @@ from blockskip.lab.evaluation.embedders import CLIP, DINO, Clip, Dino
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.runs import image_requests
-from blockskip.runs.checkpoints import steps_kept
+from blockskip.runs.checkpoints import saved_steps
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run
 
@@ -55,7 +55,7 @@ def evaluate_real(
     """
     looks, reads = Dino(dino), Clip(clip)  # what is missing is said before hours of painting
     photos = [open_photo(path) for path in find_photos([run.photos_dir])]
-    settings, step = run.settings(), steps_kept(run)[-1:]
+    settings, step = run.settings(), saved_steps(run)[-1:]
     if not step:
         raise WrongState(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
     texts, folder = PROMPTS[:prompts], run.folder / "evaluation"
@@ -127,7 +127,7 @@ def _painted(
             session = session or ImageSession(run, exact=True)
             made = session.generate([prompt] * images, seeds, step)
             for path, image, seed in zip(paths, made, seeds, strict=True):
-                files.write_bytes(path, image_requests.png(image, prompt, seed))
+                files.write_bytes(path, image_requests.png_bytes(image, prompt, seed))
             say(f"{number + 1}/{len(prompts)} {prompt}")
         rows.append([open_photo(path) for path in paths])
     return rows

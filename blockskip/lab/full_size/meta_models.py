@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
-from blockskip.models.families.base import Family, family
+from blockskip.models.families.base import Family, get_family
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
 
@@ -30,11 +30,11 @@ def parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
 
 def family_of(row: ModelRow) -> Family:
     """The family of a row, which knows how many pixels a token of this model is."""
-    kind, vae = family(row.family), _config(row, "vae/config")
+    family, vae = get_family(row.family), _config(row, "vae/config")
     if row.demo:  # a VAE of its own
         stages = vae.get("block_out_channels") or vae["encoder_block_out_channels"]
-        kind.pixel_multiple = kind.patch * 2 ** (len(stages) - 1)
-    return kind
+        family.pixel_multiple = family.patch_size * 2 ** (len(stages) - 1)
+    return family
 
 
 def own_card(row: ModelRow) -> AbstractContextManager[None]:
@@ -56,7 +56,7 @@ def build_transformer(row: ModelRow, precision: str) -> nn.Module:
     precision: full | int8 | nf4, of the blocks; what stands around them keeps the row's own type.
     """
     model = _frozen(row, "transformer")
-    for _, block in family(row.family).blocks(model):
+    for _, block in get_family(row.family).blocks(model):
         quantise(block, precision)
     return model
 
@@ -76,7 +76,7 @@ def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
         for part in parts(row)
         if part.startswith("text_encoder")
     }
-    readers = family(row.family).text_encoders(SimpleNamespace(**found))
+    readers = get_family(row.family).text_encoders(SimpleNamespace(**found))
     return {
         name: next(reader for reader in readers if any(reader is m for m in part.modules()))
         for name, part in found.items()

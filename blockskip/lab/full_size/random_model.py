@@ -26,7 +26,7 @@ from blockskip.core.paths import ASSETS
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import build, parts
-from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.layouts import configs_folder
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def write_model(
             _tokenizer(folder / part, kind)
         elif library is not None:
             total += write_checkpoint(
-                empty(partial(build, row, part), getattr(torch, row.dtype)),
+                build_empty(partial(build, row, part), getattr(torch, row.dtype)),
                 folder / part,
                 progress=partial(progress, part),
                 device=device,
@@ -117,14 +117,14 @@ def flux(shape: dict, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """An empty FLUX transformer of that shape."""
     from diffusers import FluxTransformer2DModel
 
-    return empty(lambda: FluxTransformer2DModel(**shape), dtype)
+    return build_empty(lambda: FluxTransformer2DModel(**shape), dtype)
 
 
 def t5(shape: dict) -> nn.Module:
     """An empty bf16 T5 encoder of that shape."""
     from transformers import T5Config, T5EncoderModel
 
-    return empty(lambda: T5EncoderModel(T5Config(**shape)), torch.bfloat16)
+    return build_empty(lambda: T5EncoderModel(T5Config(**shape)), torch.bfloat16)
 
 
 def write_checkpoint(

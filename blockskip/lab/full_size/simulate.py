@@ -34,11 +34,11 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Family, Text
-from blockskip.models.families.streams import flat
+from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, modulation_names
-from blockskip.training.skipping import read_by_middle, skipping
+from blockskip.training.skipping import skip_blocks, text_for_middle
 from blockskip.training.trainer import micro_step
 
 
@@ -94,9 +94,11 @@ def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
 @torch.no_grad()
 def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """One caption through the encoders; the large one is streamed, its embedding table is not."""
-    kind, encoders = family_of(row), build_encoders(row)
+    family, encoders = family_of(row), build_encoders(row)
     for name, encoder in encoders.items():
-        blocks = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        blocks = (
+            [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
+        )
         with meter:
             streamed = {id(t) for block in blocks for t in weights(block)}
             meter.hold([t for t in weights(encoder) if id(t) not in streamed])
@@ -105,7 +107,9 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
-            own = encoder.config.max_position_embeddings if name not in kind.large else 0  # CLIP's
+            own = (
+                encoder.config.max_position_embeddings if name not in family.streamed_parts else 0
+            )  # CLIP's
             said = encoder(torch.zeros(1, own or settings.plan.text_tokens, dtype=torch.long))
             del said
 
@@ -125,26 +129,26 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 @torch.no_grad()
 def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
-    kind = family_of(row)
-    model, _ = _streamed_model(settings, row, kind, meter)
-    streams, text = _streams(settings, row, kind, model), []
-    if one := joined(kind, model):
-        first = kind.blocks(model)[0][0]
-        shape = said(settings, kind, model, [first])[first][0].shape[1:]
+    family = family_of(row)
+    model, _ = _streamed_model(settings, row, family, meter)
+    streams, text = _streams(settings, row, family, model), []
+    if one := joined(family, model):
+        first = family.blocks(model)[0][0]
+        shape = said(settings, family, model, [first])[first][0].shape[1:]
         one.register_forward_pre_hook(
             lambda *_: text.append(torch.empty(settings.plan.window_on_card, *shape))
         )
     with meter:
         state = [torch.empty(settings.plan.window_on_card, *stream.shape[1:]) for stream in streams]
         meter.restart()
-        _forward(settings, row, kind, model, settings.plan.micro_batch, settings.plan.side_px)
+        _forward(settings, row, family, model, settings.plan.micro_batch, settings.plan.side_px)
         del state
 
 
-def joined(kind: Family, model: nn.Module) -> nn.Module | None:
+def joined(family: Family, model: nn.Module) -> nn.Module | None:
     """The first block that takes text and image as one sequence, if those before it take them apart:
     the text's own stays beside it from there on."""
-    every = [(block, type(kind.streams(block))) for _, block in kind.blocks(model)]
+    every = [(block, type(family.streams(block))) for _, block in family.blocks(model)]
     return next((block for block, how in every if how is not every[0][1]), None)
 
 
@@ -153,11 +157,11 @@ def passing_bytes(settings: Settings) -> list[int]:
     """What passes through every block beside weights, at most, while `rows` draws go through the
     whole model."""
     row, peaks = model_row(settings.model), []
-    kind = family_of(row)
+    family = family_of(row)
     with own_card(row):
         latent_shapes(row.name, settings.plan.side_px)
         meter = PeakMeter()
-        model, streamed = _streamed_model(settings, row, kind, meter)
+        model, streamed = _streamed_model(settings, row, family, meter)
 
         def begin(*_: object) -> None:
             meter.restart()
@@ -165,24 +169,24 @@ def passing_bytes(settings: Settings) -> list[int]:
         def end(*_: object) -> None:
             peaks.append(meter.peak_bytes - streamed.weight_bytes)
 
-        for _, block in kind.blocks(model):
+        for _, block in family.blocks(model):
             block.register_forward_pre_hook(begin)
             block.register_forward_hook(end)
         with meter:
-            _forward(settings, row, kind, model, settings.plan.micro_batch, settings.plan.side_px)
+            _forward(settings, row, family, model, settings.plan.micro_batch, settings.plan.side_px)
     return peaks
 
 
 @torch.no_grad()
 def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """A sampling step and, when all streamed blocks are gone again, its decoding."""
-    kind = family_of(row)
-    model, streamed = _streamed_model(settings, row, kind, meter)
+    family = family_of(row)
+    model, streamed = _streamed_model(settings, row, family, meter)
     vae = build_vae(row, settings.plan.preview_tiled)
     shape = latent_shapes(row.name, settings.preview_px)[1]
     with meter:
         meter.restart()
-        _forward(settings, row, kind, model, settings.plan.preview_batch, settings.preview_px)
+        _forward(settings, row, family, model, settings.plan.preview_batch, settings.preview_px)
         streamed.leave()
         meter.hold(weights(vae))
         vae.decode(torch.empty(1, *shape), return_dict=False)
@@ -190,34 +194,34 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 
 def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """The last batch of an optimiser step, with Adam's state already there."""
-    kind, span = family_of(row), Span(settings.plan.front, settings.plan.back)
+    family, span = family_of(row), Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
-    lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0)
+    lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
         group["foreach"] = True  # a card takes the fused one, which needs less
-    middle = [kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
-    names = modulation_names(model, kind, span)
+    middle = [family.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
+    names = modulation_names(model, family, span)
     with torch.no_grad():
-        streams, told = _streams(settings, row, kind, model), said(settings, kind, model, names)
-    with skipping(model, kind, span, settings.plan.checkpointing) as feed, meter:
+        streams, told = _streams(settings, row, family, model), said(settings, family, model, names)
+    with skip_blocks(model, family, span, settings.plan.checkpointing) as step_inputs, meter:
         if settings.plan.middle == "streamed":
-            layers = [] if span.front else weights(*_layers(model, kind))
+            layers = [] if span.front else weights(*_layers(model, family))
             Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
         else:
             meter.hold(weights(model))
         _fill_state(adam, lora)
         meter.restart()
-        window = _window(settings, row, kind, streams) | {
+        window = _window(settings, row, family, streams) | {
             name: torch.empty(settings.plan.batch, *output.shape[1:])
             for name, output in told.items()
         }
-        text = read_by_middle(kind, span, _text_of(kind, model, settings, settings.plan.batch))
+        text = text_for_middle(family, span, _text_of(family, model, settings, settings.plan.batch))
         if settings.plan.accumulation > 1:  # of the draws before
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
         side_px, guided = settings.plan.side_px, row.guidance_embedding
-        micro_step(model, kind, feed, window, text, side_px, guided, 1)
+        micro_step(model, family, step_inputs, window, text, side_px, guided, 1)
         del window, text
         adam.step()
 
@@ -230,20 +234,20 @@ def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> N
 
 
 def _streamed_model(
-    settings: Settings, row: ModelRow, kind: Family, meter: PeakMeter
+    settings: Settings, row: ModelRow, family: Family, meter: PeakMeter
 ) -> tuple[nn.Module, Streamed]:
     """The whole model between two training steps: what is no block, the LoRA and its optimiser's
     state are on the card, the middle where it stays, and of the rest two blocks at a time."""
     span = Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
-    lora = add_lora(model, kind, span, settings.rank, settings.targets, seed=0).values()
+    lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_around(model), *lora, *state]
-    blocks = [*_layers(model, kind), *(block for _, block in kind.blocks(model))]
+    blocks = [*_layers(model, family), *(block for _, block in family.blocks(model))]
     if settings.plan.middle == "stays":
-        modulation = modulation_names(model, kind, span)
+        modulation = modulation_names(model, family, span)
         left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
-        middle = weights(*(kind.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
+        middle = weights(*(family.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
         stay += [tensor for tensor in middle if id(tensor) not in left]
     return model, Streamed(meter, blocks, stay)
 
@@ -252,9 +256,9 @@ def _around(model: nn.Module) -> list[Tensor]:
     return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
 
 
-def _layers(model: nn.Module, kind: Family) -> list[nn.Module]:
+def _layers(model: nn.Module, family: Family) -> list[nn.Module]:
     """What comes before the blocks, one by one as they do."""
-    return [layer for layers in listed_embedders(model, kind).values() for layer in layers]
+    return [layer for layers in listed_embedders(model, family).values() for layer in layers]
 
 
 @cache
@@ -280,29 +284,29 @@ def _noisy(row: ModelRow, side_px: int, rows: int) -> Tensor:
 
 
 def _forward(
-    settings: Settings, row: ModelRow, kind: Family, model: nn.Module, rows: int, side_px: int
+    settings: Settings, row: ModelRow, family: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
     noisy, t = _noisy(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
-    text = _text_of(kind, model, settings, rows)
-    model(**kind.inputs(noisy, text, t, side_px, row.guidance_embedding))
+    text = _text_of(family, model, settings, rows)
+    model(**family.inputs(noisy, text, t, side_px, row.guidance_embedding))
 
 
-def _text_of(kind: Family, model: nn.Module, settings: Settings, rows: int) -> Text:
-    length, width, beside = kind.caption_shape(model, settings.plan.text_tokens)
+def _text_of(family: Family, model: nn.Module, settings: Settings, rows: int) -> Text:
+    length, width, beside = family.caption_shape(model, settings.plan.text_tokens)
     return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
 
 
 def _streams(
-    settings: Settings, row: ModelRow, kind: Family, model: nn.Module
+    settings: Settings, row: ModelRow, family: Family, model: nn.Module
 ) -> tuple[Tensor, ...]:
     """What goes from block to block where the front ends, one draw; of no front: after block 0."""
-    name, _ = kind.blocks(model)[max(0, settings.plan.front - 1)]
-    given = said(settings, kind, model, [name])[name]
-    return tuple(torch.empty_like(stream) for stream in flat(given) if stream is not None)
+    name, _ = family.blocks(model)[max(0, settings.plan.front - 1)]
+    given = said(settings, family, model, [name])[name]
+    return tuple(torch.empty_like(stream) for stream in as_tuple(given) if stream is not None)
 
 
 def said(
-    settings: Settings, kind: Family, model: nn.Module, names: Sequence[str]
+    settings: Settings, family: Family, model: nn.Module, names: Sequence[str]
 ) -> dict[str, object]:
     """What these modules of the transformer give while one draw passes it, by their names."""
     found: dict[str, object] = {}
@@ -312,12 +316,12 @@ def said(
                 lambda _module, _given, output, name=name: found.update({name: output})
             )
             stack.callback(handle.remove)
-        _forward(settings, model_row(settings.model), kind, model, 1, settings.plan.side_px)
+        _forward(settings, model_row(settings.model), family, model, 1, settings.plan.side_px)
     return found
 
 
 def _window(
-    settings: Settings, row: ModelRow, kind: Family, streams: tuple[Tensor, ...]
+    settings: Settings, row: ModelRow, family: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """What load_rows brings for one micro-step, but for the modulation."""
     rows, noisy = settings.plan.batch, _noisy(row, settings.plan.side_px, settings.plan.batch)
@@ -330,7 +334,7 @@ def _window(
         for i, stream in enumerate(streams):
             window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
     if settings.plan.back:
-        image = (settings.plan.side_px // kind.pixel_multiple) ** 2
+        image = (settings.plan.side_px // family.pixel_multiple) ** 2
         window["back"] = torch.empty(rows, image, row.width)
     return window
 

@@ -54,22 +54,22 @@ def tabulate(row: ModelRow, say: Say) -> dict:
 
 
 def _counted(row: ModelRow) -> dict:
-    kind, model = family_of(row), build_transformer(row, "full")
-    blocks = kind.blocks(model)
-    shared = [model.get_submodule(name) for name in kind.shared_modulation]
-    layers = [layer for every in listed_embedders(model, kind).values() for layer in every]
-    embedders = sum(_size(model.get_submodule(name)) for name in kind.embedders)
+    family, model = family_of(row), build_transformer(row, "full")
+    blocks = family.blocks(model)
+    shared = [model.get_submodule(name) for name in family.shared_modulation]
+    layers = [layer for every in listed_embedders(model, family).values() for layer in every]
+    embedders = sum(_size(model.get_submodule(name)) for name in family.embedders)
     embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
-    largest = max(_largest(kind, block) for _, block in blocks)
+    largest = max(_largest(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
-    tokens = (row.s_min_px // kind.pixel_multiple) ** 2
+    tokens = (row.s_min_px // family.pixel_multiple) ** 2
     asked = row.text_tokens
-    length, text_width, _ = kind.caption_shape(model, asked)
+    length, text_width, _ = family.caption_shape(model, asked)
     settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
-    told = said(settings, kind, model, kind.shared_modulation).values()
+    told = said(settings, family, model, family.shared_modulation).values()
     return {
-        "pixels_a_token": kind.pixel_multiple,
+        "pixels_a_token": family.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
         "more_tokens": length - asked,
@@ -80,11 +80,11 @@ def _counted(row: ModelRow) -> dict:
         "largest": largest,
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
-        "stream_text": float(not kind.reads_text),
-        "joined": float(joined(kind, model) is not None),
+        "stream_text": float(not family.text_cross_attention),
+        "joined": float(joined(family, model) is not None),
         "multiply_adds": 0,
-        "kinds": _kinds(kind, blocks),
-        "text": _text_counted(row, kind),
+        "kinds": _kinds(family, blocks),
+        "text": _text_counted(row, family),
         "vae": _vae_counted(row),
     }
 
@@ -95,14 +95,14 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in saved.values())
 
 
-def _largest(kind: Family, block: nn.Module) -> int:
+def _largest(family: Family, block: nn.Module) -> int:
     """Of the weights that training needs of a block."""
-    modulation = {id(block.get_submodule(name)) for name in kind.modulation(block)}
+    modulation = {id(block.get_submodule(name)) for name in family.modulation(block)}
     linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
     return max(m.weight.numel() for m in linears)
 
 
-def _kinds(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
+def _kinds(family: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
     """Runs of blocks alike."""
     found: list[tuple[object, dict]] = []
     for _, block in blocks:
@@ -110,12 +110,12 @@ def _kinds(kind: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
         if found and found[-1][0] == shape:
             found[-1][1]["count"] += 1
         else:
-            found.append((shape, _block(kind, block)))
+            found.append((shape, _block(family, block)))
     return [told for _, told in found]
 
 
-def _block(kind: Family, block: nn.Module) -> dict:
-    names = kind.modulation(block)
+def _block(family: Family, block: nn.Module) -> dict:
+    names = family.modulation(block)
     modulation = [block.get_submodule(name) for name in names]
     linears = [m for m in block.modules() if type(m) is nn.Linear]
     in_linears = sum(m.weight.numel() for m in linears)
@@ -123,7 +123,7 @@ def _block(kind: Family, block: nn.Module) -> dict:
     mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
 
     def widths(targets: str) -> int:
-        adapted = [block.get_submodule(n) for n in kind.lora_targets(block, targets)]
+        adapted = [block.get_submodule(n) for n in family.lora_targets(block, targets)]
         return sum(m.in_features + m.out_features for m in adapted)
 
     return {
@@ -135,18 +135,20 @@ def _block(kind: Family, block: nn.Module) -> dict:
         "told": sum(m.out_features for m in modulation),
         "lora": widths("attention"),
         "lora_ff": widths("attention+ff") - widths("attention"),
-        "unpacked": _largest(kind, block),
+        "unpacked": _largest(family, block),
         **UNKNOWN,
     }
 
 
-def _text_counted(row: ModelRow, kind: Family) -> dict:
+def _text_counted(row: ModelRow, family: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
-        streamed = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
+        streamed = (
+            [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
+        )
         passing = sum(_size(block) for block in streamed)
         resident += _size(encoder) - passing
-        small += 0 if name in kind.large else _size(encoder)
+        small += 0 if name in family.streamed_parts else _size(encoder)
         largest = max([largest, *(_size(block) for block in streamed)])
     return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
         ("scores", "token", "fixed"), 0.0
@@ -326,8 +328,8 @@ def _vae(row: ModelRow, size: int) -> dict:
     with own_card(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
-        vae, kind = build_vae(row, tiled=False), family_of(row)
-        encode = _peak(vae, lambda: kind.encode_images(Pipe(vae), pixels), pixels) / side**2
+        vae, family = build_vae(row, tiled=False), family_of(row)
+        encode = _peak(vae, lambda: family.encode_images(Pipe(vae), pixels), pixels) / side**2
         waits = torch.empty(1, *latent)
         whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
         vae = build_vae(row, tiled=True)

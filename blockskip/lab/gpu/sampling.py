@@ -40,7 +40,7 @@ class Job:
 def work(job: Job) -> dict:
     """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
     if job.folder:
-        sources.use(presets.model_row(job.model), [Path(job.folder)])
+        sources.select_model(presets.model_row(job.model), [Path(job.folder)])
     session = ModelSession(job.model, job.budget_gib)
     steps = job.steps or session.settings.preview_steps
     session.settings = session.settings.changed(preview_steps=steps)
@@ -84,7 +84,7 @@ def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
         num = max(2, round(share * steps))
         keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
         yield name, {"cache": KeySteps(keys)}
-    if session.family.patches is None:
+    if session.family.patch_modules is None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

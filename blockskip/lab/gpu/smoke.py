@@ -21,7 +21,7 @@ from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import on_device, pick_device
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
-from blockskip.models.families.base import Family, family
+from blockskip.models.families.base import Family, get_family
 from blockskip.training import encode
 from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
@@ -75,29 +75,29 @@ def _five(job: Job, device: torch.device) -> dict:
         window_on_card=100,
     )
     row = presets.model_row("demo")
-    kind, source = family(row.family), sources.find_model(row)
+    family, source = get_family(row.family), sources.find_model(row)
     photos, _ = read_photos(
         find_photos([min((ASSETS / "demo-photos").glob("*/"))]), settings.subject_caption
     )
-    draws = build_schedule(photos, settings, kind.pixel_multiple)
+    draws = build_schedule(photos, settings, family.pixel_multiple)
     captions = [settings.subject_caption, settings.class_caption]
     said = {}
     for where in dict.fromkeys((CPU, device)):
-        pipe = open_model(kind, row, source, settings, where)
-        text = encode.encode_captions(kind, pipe, captions, settings.plan.text_tokens, where)
+        pipe = open_model(family, row, source, settings, where)
+        text = encode.encode_captions(family, pipe, captions, settings.plan.text_tokens, where)
         with on_device(where, pipe.vae):
-            latents = encode.encode_draws(kind, pipe, photos, draws, settings, where)
+            latents = encode.encode_draws(family, pipe, photos, draws, settings, where)
         said[where.type] = text, latents
     text, latents = said["cpu"]
     data = TrainingData(draws, latents, text, [0] * len(photos), 1)
     window = Path(job.work) / f"smoke-{device.type}"
-    gradients, losses = _trained(kind, settings, data, device, pipe.transformer, window)
+    gradients, losses = _trained(family, settings, data, device, pipe.transformer, window)
     text, latents = said[device.type]
     return {"text": text.embeds, "latents": latents, "gradients": gradients, "losses": losses}
 
 
 def _trained(
-    kind: Family,
+    family: Family,
     settings: Settings,
     data: TrainingData,
     device: torch.device,
@@ -105,7 +105,7 @@ def _trained(
     window: Path,
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The LoRA's gradients in the first step, and the losses."""
-    trainer = Trainer(model, kind, settings, data, device, window, f"smoke {device}")
+    trainer = Trainer(model, family, settings, data, device, window, f"smoke {device}")
     gradients = begin(trainer, 0.05, 5)
     return gradients, [event.loss for event in trainer.run()]
 

@@ -68,7 +68,7 @@ def work(job: Job) -> dict:
     given up on the way."""
     row = presets.model_row(job.model)
     if job.folder:
-        sources.use(row, [Path(job.folder)])
+        sources.select_model(row, [Path(job.folder)])
     settings, driver = settings_of(job), Driver()
     pet = min((ASSETS / "demo-photos").glob("*/"))
     run = create_run(settings, find_photos([pet]), f"{job.name}-{time.time_ns()}")

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from blockskip.core import presets
 from blockskip.lab.full_size.meta_models import build_transformer
 from blockskip.memory.planning.model_stats import block_bytes
-from blockskip.models.families.base import Family, Text, family
+from blockskip.models.families.base import Family, Text, get_family
 from blockskip.sampling import patch_adapters
 
 
@@ -32,23 +32,23 @@ class Pass:
 def passes(model: str) -> dict[int, Pass]:
     """By factor of the patches, 1 for the model's own; at the side and the captions of its row."""
     row = presets.model_row(model)
-    kind = family(row.family)
+    family = get_family(row.family)
     with torch.device("meta"), torch.no_grad():
         transformer = build_transformer(row, "full").to(torch.bfloat16)
-        cells = row.native_px // kind.pixel_multiple
+        cells = row.native_px // family.pixel_multiple
         channels = transformer.config.in_channels
-        shape = (cells**2, channels) if kind.patch > 1 else (channels, cells, cells)
-        tokens, width, beside = kind.caption_shape(transformer, row.text_tokens)
+        shape = (cells**2, channels) if family.patch_size > 1 else (channels, cells, cells)
+        tokens, width, beside = family.caption_shape(transformer, row.text_tokens)
         told = Text(torch.empty(1, tokens, width), torch.empty(1, beside)).to(torch.bfloat16)
         x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
         guided = bool(getattr(transformer.config, "guidance_embeds", False))
-        given = kind.inputs(x, told, t, row.native_px, guided)
+        given = family.inputs(x, told, t, row.native_px, guided)
         found = {}
-        for factor, counter in _each_size(transformer, kind, given, t):
+        for factor, counter in _each_size(transformer, family, given, t):
             counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
             blocks = [
                 counts.get(f"{type(transformer).__name__}.{name}", 0)
-                for name, _ in kind.blocks(transformer)
+                for name, _ in family.blocks(transformer)
             ]
             total = counter.get_total_flops()
             rest = total - sum(blocks[1:])
@@ -57,19 +57,19 @@ def passes(model: str) -> dict[int, Pass]:
 
 
 def _each_size(
-    transformer: nn.Module, kind: Family, given: dict, t: torch.Tensor
+    transformer: nn.Module, family: Family, given: dict, t: torch.Tensor
 ) -> Iterator[tuple[int, FlopCounterMode]]:
-    linears = dict(patch_adapters.feed_forward(transformer, kind))
+    linears = dict(patch_adapters.feed_forward(transformer, family))
     with FlopCounterMode(display=False, depth=4) as counter:
         transformer(**given)
     yield 1, counter
-    for factor in sorted(patch_adapters.FACTORS) if kind.patches else ():
-        adapter = patch_adapters.PatchAdapter(transformer, kind, factor)
+    for factor in sorted(patch_adapters.FACTORS) if family.patch_modules else ():
+        adapter = patch_adapters.PatchAdapter(transformer, family, factor)
         with (
             FlopCounterMode(display=False, depth=4) as counter,
-            patch_adapters.adapter_installed(transformer, kind, adapter, linears),
+            patch_adapters.adapter_installed(transformer, family, adapter, linears),
         ):
-            patch_adapters.velocity(kind, adapter, transformer, given, t)
+            patch_adapters.velocity(family, adapter, transformer, given, t)
         yield factor, counter
 
 

@@ -32,10 +32,10 @@ from blockskip.lab.measuring.json_lines import append
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import on_device, replace_modules
-from blockskip.models.families.base import Text, family
+from blockskip.models.families.base import Text, get_family
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import SAMPLE_BATCH
-from blockskip.training.skipping import streamed
+from blockskip.training.skipping import streamed_blocks
 
 SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
 KEPT_EVERY = 60.0  # seconds
@@ -69,7 +69,7 @@ class Distilling(ModelSession):
 
     def __init__(self, plan: Plan) -> None:
         self.plan, row = plan, presets.model_row(plan.model)
-        if family(row.family).patches is None:
+        if get_family(row.family).patch_modules is None:
             raise BadInput(
                 f"{row.title} cannot work on larger patches here.",
                 "The preview speeds “fast” and “fastest” use a step cache for it.",
@@ -94,7 +94,7 @@ class Distilling(ModelSession):
         def forward(*positional: object, **named: object) -> object:
             given = dict(zip(names, positional, strict=False)) | named
             t = float(given["timestep"].flatten()[0])
-            kept.setdefault(t, given[self.family.latents][-len(rows) :].detach().half().cpu())
+            kept.setdefault(t, given[self.family.latents_arg][-len(rows) :].detach().half().cpu())
             return plain(**given)
 
         self.transformer.forward = forward
@@ -155,7 +155,7 @@ class Distilling(ModelSession):
                 return
             blocks = self.family.blocks(self.transformer)
             with replace_modules(
-                self.transformer, streamed(blocks, range(len(blocks)), self.device)
+                self.transformer, streamed_blocks(blocks, range(len(blocks)), self.device)
             ):
                 yield
 

@@ -27,13 +27,13 @@ from blockskip.core import files
 from blockskip.core.errors import BadInput
 from blockskip.core.paths import adapter_file
 from blockskip.lab.demo_world.captions import fresh_captions
-from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
+from blockskip.lab.evaluation.demo_judge import PLACES, judge_and_photos, named
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.lab.measuring.sheets import cut, strip
 from blockskip.lab.previews.distil import captions
 from blockskip.lab.previews.ways import EXACT, Way, slug, ways
 from blockskip.runs.demo_judge import load_judge
-from blockskip.runs.image_session import kept_lora
+from blockskip.runs.image_session import load_lora
 from blockskip.runs.run import Run
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.key_steps import KeySteps, choose_key_steps, skip_losses
@@ -71,7 +71,7 @@ class Sampler(ModelSession):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
-        there = path.exists() and self.family.patches
+        there = path.exists() and self.family.patch_modules
         self.adapters = patch_adapters.load(path, self.transformer, self.family)[0] if there else {}
         self.prompts = self.asked(plan)
         self.text = self.encode([*self.prompts, ""])
@@ -186,7 +186,7 @@ class Tuned(Sampler):
     judged = "likeness"
 
     def __init__(self, plan: Plan) -> None:
-        self._of, self._photos = plan.run.fingerprint(), read_judged(plan.run)[1]
+        self._of, self._photos = plan.run.fingerprint(), judge_and_photos(plan.run)[1]
         s = plan.run.settings()
         if s.model != plan.model:
             raise BadInput(
@@ -195,7 +195,7 @@ class Tuned(Sampler):
             )
         super().__init__(plan)
         self._lora = self.add_lora(s)
-        self._learnt = kept_lora(plan.run)
+        self._learnt = load_lora(plan.run)
         restore(self._lora, self._learnt)
 
     def asked(self, plan: Plan) -> list[str]:

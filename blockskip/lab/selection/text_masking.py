@@ -66,7 +66,7 @@ def text_hidden(
     for _, block in (blocks[i] for i in span):
         attention = _reads_text(block)
         crossed = getattr(attention, "is_cross_attention", False)
-        text = None if crossed else partial(family.streams(block).text, tokens=tokens)
+        text = None if crossed else partial(family.streams(block).text_slice, tokens=tokens)
         blind[attention] = _nothing if crossed else _without_text(attention.forward, text)
     for attention, forward in blind.items():
         attention.forward = forward

@@ -31,24 +31,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions. embeds: (B, S, ·) per token. beside: (B, ·), what else the model is told of
-    a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
+    """Encoded captions. embeds: (B, S, ·) per token. pooled_or_mask: (B, ·), what else the model is
+    told of a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
 
     embeds: Tensor
-    beside: Tensor
+    pooled_or_mask: Tensor
 
     def rows(self, rows: Sequence[int]) -> Text:
         """The captions of these rows, (len(rows), …)."""
-        return Text(self.embeds[list(rows)], self.beside[list(rows)])
+        return Text(self.embeds[list(rows)], self.pooled_or_mask[list(rows)])
 
     def to(self, place: torch.device | torch.dtype) -> Text:
         """The same on a device, or in another type."""
-        return Text(self.embeds.to(place), self.beside.to(place))
+        return Text(self.embeds.to(place), self.pooled_or_mask.to(place))
 
     @staticmethod
     def cat(texts: Sequence[Text]) -> Text:
         """All rows one after another."""
-        return Text(torch.cat([t.embeds for t in texts]), torch.cat([t.beside for t in texts]))
+        return Text(
+            torch.cat([t.embeds for t in texts]), torch.cat([t.pooled_or_mask for t in texts])
+        )
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,21 @@ class Family(ABC):
     """All that differs between models."""
 
     pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
-    batched: tuple[str, ...]  # arguments of blocks with one row a draw
+    per_sample_args: tuple[str, ...]  # arguments of blocks with one row a draw
     # modules before the first block that are not needed when blocks are skipped at the front; a list
     # among them is of layers with the blocks' arguments
     embedders: tuple[str, ...]
-    reads_text: bool  # whether every block reads the caption, not only the text stream it is given
+    # whether every block reads the caption, not only the text stream it is given
+    text_cross_attention: bool
     shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see
     workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
-    names: LoraNames  # what other programs call the layers of a LoRA
-    patch: int  # cells of the VAE to a side of a token
+    lora_names: LoraNames  # what other programs call the layers of a LoRA
+    patch_size: int  # cells of the VAE to a side of a token
     # modules that make a token of a patch and a patch of a token; None: sampling/dynamic_patches.py cannot merge patches here
-    patches: tuple[str, str] | None
-    latents: str  # the forward's argument that is x_t
-    large: tuple[str, ...]  # parts of the pipeline that `open` leaves empty for placement to fill
+    patch_modules: tuple[str, str] | None
+    latents_arg: str  # the forward's argument that is x_t
+    # parts of the pipeline that `open` leaves empty for placement to fill
+    streamed_parts: tuple[str, ...]
 
     @abstractmethod
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
@@ -125,10 +129,10 @@ class Family(ABC):
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where
         blocks are skipped at the front, of `noisy` only the shape counts, and of `text.embeds`, whose
-        last axis may be short, unless the family `reads_text`."""
+        last axis may be short, unless the family has `text_cross_attention`."""
 
     @abstractmethod
-    def merged(self, given: dict, factor: int) -> dict:
+    def merge_patches(self, given: dict, factor: int) -> dict:
         """Arguments of the transformer's forward with factor x factor tokens as one: `latents`, and
         what says where tokens are (patches.py)."""
 
@@ -148,6 +152,6 @@ class Family(ABC):
         """One picture a row of `text`, from the whole model with whatever LoRA is active."""
 
 
-def family(name: str) -> Family:
+def get_family(name: str) -> Family:
     """The family of that name (presets/models.toml, key `family`): FAMILY of the module so named."""
     return import_module(f"blockskip.models.families.{name}").FAMILY()

@@ -21,26 +21,26 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Joint, Streams, TextAndImage
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import DoubleStream, SingleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 
-class Chroma(LibraryFamily):
+class Chroma(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer, encoder = ChromaPipeline, ChromaTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")
-    patches = ("x_embedder", "proj_out")
+    patch_modules = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out"),  # of single blocks
     )
-    batched = ("hidden_states", "encoder_hidden_states", "temb", "attention_mask")
+    per_sample_args = ("hidden_states", "encoder_hidden_states", "temb", "attention_mask")
     embedders = ("x_embedder", "context_embedder")
     shared_modulation = ("distilled_guidance_layer",)
     # sd-scripts' spelling in the header; in ComfyUI it is a kind of FLUX.1, with its names
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "chroma/lora",
         "https://huggingface.co/lodestones/Chroma",
         "chroma",
@@ -50,7 +50,7 @@ class Chroma(LibraryFamily):
     )
 
     def streams(self, block: nn.Module) -> Streams:
-        return Joint() if isinstance(block, ChromaSingleTransformerBlock) else TextAndImage()
+        return SingleStream() if isinstance(block, ChromaSingleTransformerBlock) else DoubleStream()
 
     def encode_text(self, pipe: ChromaPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds, _, mask, *_ = pipe.encode_prompt(
@@ -74,7 +74,7 @@ class Chroma(LibraryFamily):
         cells = side_px // self.pixel_multiple
         place = noisy.device
         ids = ChromaPipeline._prepare_latent_image_ids(1, cells, cells, place, torch.float32)
-        reads = text.beside.bool()
+        reads = text.pooled_or_mask.bool()
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
@@ -85,9 +85,9 @@ class Chroma(LibraryFamily):
             "return_dict": False,
         }
 
-    def merged(self, given: dict, factor: int) -> dict:
+    def merge_patches(self, given: dict, factor: int) -> dict:
         """The mask is of text, then image: all of the image counts."""
-        new, tokens = super().merged(given, factor), given["hidden_states"].shape[1]
+        new, tokens = super().merge_patches(given, factor), given["hidden_states"].shape[1]
         return new | {"attention_mask": given["attention_mask"][:, : tokens // factor**2 - tokens]}
 
     def sampling_kwargs(
@@ -95,9 +95,9 @@ class Chroma(LibraryFamily):
     ) -> dict[str, object]:
         return {
             "prompt_embeds": text.embeds,
-            "prompt_attention_mask": text.beside.bool(),
+            "prompt_attention_mask": text.pooled_or_mask.bool(),
             "negative_prompt_embeds": negative.embeds,
-            "negative_prompt_attention_mask": negative.beside.bool(),
+            "negative_prompt_attention_mask": negative.pooled_or_mask.bool(),
             "guidance_scale": guidance,
         }
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blockskip.models.families.base import Family, Sampling, Text
-from blockskip.models.families.patches import merge, middles
+from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
-from blockskip.models.sources.empty_model import empty
+from blockskip.models.sources.empty_model import build_empty
 
 # of blocks where text and image attend to each other
 JOINT_ATTENTION = (
@@ -29,56 +29,58 @@ JOINT_ATTENTION = (
 _SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encoded captions
 
 
-class LibraryFamily(Family):
+class DiffusersFamily(Family):
     """See models/families/base.py for what the other members mean.
 
-    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is
-    `large`. stacks: lists of blocks inside the transformer, in their order. patch: cells of the VAE
-    that a token has to a side. patches: see base.py; what has positions of image tokens has them as
-    `img_ids`. attention, feed_forward: linears of a block; one that has not all of
-    them adapts those it has.
+    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is among
+    `streamed_parts`. stacks: lists of blocks inside the transformer, in their order. patch_size:
+    cells of the VAE that a token has to a side. patch_modules: see base.py; what has positions of
+    image tokens has them as `img_ids`. attention, feed_forward: linears of a block; one that has not
+    all of them adapts those it has.
     """
 
     pipeline: type[DiffusionPipeline]
     transformer: type[ModelMixin]
     encoder: type[PreTrainedModel]
     stacks: tuple[str, ...] = ("transformer_blocks",)
-    patch = 2
+    patch_size = 2
     attention: tuple[str, ...] = JOINT_ATTENTION
     feed_forward: tuple[str, ...]
 
-    patches: tuple[str, str] | None = None
-    latents = "hidden_states"
+    patch_modules: tuple[str, str] | None = None
+    latents_arg = "hidden_states"
     pixel_multiple = 16
-    reads_text = False
+    text_cross_attention = False
     shared_modulation: tuple[str, ...] = ()
     workflow: Callable[..., dict] | None = None
-    large = ("transformer", "text_encoder")
+    streamed_parts = ("transformer", "text_encoder")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         folder = source.folder if isinstance(source, Source) else source
-        return self.ready(self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True))
+        return self.prepare(
+            self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        )
 
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
-        transformer, encoder = self.large
+        transformer, encoder = self.streamed_parts
         shape = self.transformer.load_config(source.folder / transformer)
         text = self.encoder.config_class.from_pretrained(source.folder / encoder)
         parts = {
-            transformer: empty(lambda: self.transformer.from_config(shape), dtype),
-            encoder: empty(lambda: self.encoder(text), dtype),
+            transformer: build_empty(lambda: self.transformer.from_config(shape), dtype),
+            encoder: build_empty(lambda: self.encoder(text), dtype),
         }
-        return self.ready(
+        return self.prepare(
             self.pipeline.from_pretrained(
                 source.folder, dtype=dtype, local_files_only=True, **parts
             )
         )
 
-    def ready(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
+    def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
         """The pipeline, frozen; from now on the family knows its VAE's factor."""
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * self.patch
+        self.pixel_multiple = pipe.vae_scale_factor * self.patch_size
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -97,7 +99,7 @@ class LibraryFamily(Family):
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         more = () if targets == "attention" else self.feed_forward
-        return present(block, self.attention + more)
+        return existing_modules(block, self.attention + more)
 
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
         """(B, C, H, W), not packed."""
@@ -105,10 +107,10 @@ class LibraryFamily(Family):
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
         return (latent - config.shift_factor) * config.scaling_factor
 
-    def merged(self, given: dict, factor: int) -> dict:
-        new = {self.latents: merge(given[self.latents], factor)}
+    def merge_patches(self, given: dict, factor: int) -> dict:
+        new = {self.latents_arg: merge(given[self.latents_arg], factor)}
         if "img_ids" in given:
-            new["img_ids"] = middles(given["img_ids"], factor)
+            new["img_ids"] = mean_positions(given["img_ids"], factor)
         return given | new
 
     def velocity(self, output: tuple) -> Tensor:
@@ -146,7 +148,7 @@ class LibraryFamily(Family):
         ).images
 
 
-def present(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
+def existing_modules(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     """Those of the names that modules inside the block have."""
     inside = {name for name, _ in block.named_modules()}
     return tuple(name for name in names if name in inside)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, T5EncoderModel
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily, present
-from blockskip.models.families.streams import Streams, TextAndImage
+from blockskip.models.families.diffusers_family import DiffusersFamily, existing_modules
+from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora import flux_names
 from blockskip.models.lora.comfyui_workflow import workflow
 from blockskip.models.sources import Source, flux_checkpoint
@@ -25,40 +25,42 @@ from blockskip.models.sources import Source, flux_checkpoint
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
 
-class Flux(LibraryFamily):
+class Flux(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer, encoder = FluxPipeline, FluxTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")
-    patches = ("x_embedder", "proj_out")
+    patch_modules = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         *("proj_mlp", "proj_out"),  # of single blocks
     )
-    batched = ("hidden_states", "encoder_hidden_states", "temb")
+    per_sample_args = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("x_embedder", "context_embedder")
-    names = flux_names
+    lora_names = flux_names
     workflow = staticmethod(workflow)
-    large = ("transformer", "text_encoder_2")
+    streamed_parts = ("transformer", "text_encoder_2")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
-        if isinstance(source, Source) and not source.whole:
-            return self.ready(flux_checkpoint.assemble(source, dtype))
+        if isinstance(source, Source) and not source.is_folder:
+            return self.prepare(flux_checkpoint.assemble(source, dtype))
         return super().load(source, dtype)
 
     def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
-        if not source.whole:
-            return self.ready(flux_checkpoint.assemble(source, dtype, bare=self.large))
+        if not source.is_folder:
+            return self.prepare(
+                flux_checkpoint.assemble(source, dtype, without_weights=self.streamed_parts)
+            )
         return super().open(source, dtype)
 
     def text_encoders(self, pipe: FluxPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder, pipe.text_encoder_2]
 
     def streams(self, block: nn.Module) -> Streams:
-        return TextAndImage()
+        return DoubleStream()
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
-        return present(block, _MODULATION)
+        return existing_modules(block, _MODULATION)
 
     def encode_text(self, pipe: FluxPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds, pooled, _ = pipe.encode_prompt(
@@ -84,7 +86,7 @@ class Flux(LibraryFamily):
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
-            "pooled_projections": text.beside,
+            "pooled_projections": text.pooled_or_mask,
             "timestep": t,
             "img_ids": ids,
             "guidance": strength,
@@ -99,9 +101,9 @@ class Flux(LibraryFamily):
         guided = guidance > 1 and not distilled
         return {
             "prompt_embeds": text.embeds,
-            "pooled_prompt_embeds": text.beside,
+            "pooled_prompt_embeds": text.pooled_or_mask,
             "negative_prompt_embeds": negative.embeds if guided else None,
-            "negative_pooled_prompt_embeds": negative.beside if guided else None,
+            "negative_pooled_prompt_embeds": negative.pooled_or_mask if guided else None,
             "true_cfg_scale": guidance if guided else 1.0,
             "guidance_scale": guidance if distilled else 1.0,
         }

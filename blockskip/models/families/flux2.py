@@ -21,27 +21,27 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen3ForCausalLM, Qwen3Model
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Joint, Streams, TextAndImage
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import DoubleStream, SingleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 # attention and feed-forward of a single block share their linears: no choice there
 _SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
 _LAYERS = (9, 18, 27)  # of Qwen3: those after which the library's pipeline takes hidden states
 
 
-class Flux2(LibraryFamily):
+class Flux2(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer = Flux2KleinPipeline, Flux2Transformer2DModel
     encoder = Qwen3ForCausalLM
     stacks = ("transformer_blocks", "single_transformer_blocks")
-    patches = ("x_embedder", "proj_out")
+    patch_modules = ("x_embedder", "proj_out")
     feed_forward = (
         *("ff.linear_in", "ff.linear_out"),
         *("ff_context.linear_in", "ff_context.linear_out"),
     )
-    batched = (
+    per_sample_args = (
         "hidden_states",
         "encoder_hidden_states",
         "temb_mod_img",
@@ -54,7 +54,7 @@ class Flux2(LibraryFamily):
         "double_stream_modulation_txt.linear",
         "single_stream_modulation.linear",
     )
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "flux-2-klein/lora",
         "https://github.com/black-forest-labs/flux2",
         "flux2-klein",
@@ -68,7 +68,7 @@ class Flux2(LibraryFamily):
         return [pipe.text_encoder.model]
 
     def streams(self, block: nn.Module) -> Streams:
-        return Joint() if isinstance(block, Flux2SingleTransformerBlock) else TextAndImage()
+        return SingleStream() if isinstance(block, Flux2SingleTransformerBlock) else DoubleStream()
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         if isinstance(block, Flux2SingleTransformerBlock):
@@ -77,7 +77,7 @@ class Flux2(LibraryFamily):
 
     def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds = pipe._get_qwen3_prompt_embeds(
-            text_encoder=_Tapped(pipe.text_encoder.model),
+            text_encoder=_HiddenStatesEncoder(pipe.text_encoder.model),
             tokenizer=pipe.tokenizer,
             prompt=list(captions),
             max_sequence_length=tokens,
@@ -126,11 +126,11 @@ class Flux2(LibraryFamily):
         }
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """The layers after the last one that is wanted need not work."""
 
 
-class _Tapped(nn.Module):
+class _HiddenStatesEncoder(nn.Module):
     """A text encoder that gives the hidden states after `_LAYERS`, by number.
 
     transformers itself would listen to the blocks, which are inside wrappers here and work on one
@@ -147,7 +147,7 @@ class _Tapped(nn.Module):
         def keep(number: int, output: Tensor) -> None:
             states[number] = output
             if number == _LAYERS[-1]:
-                raise _Enough
+                raise _StopForward
 
         with ExitStack() as stack:
             for number in _LAYERS:
@@ -155,7 +155,7 @@ class _Tapped(nn.Module):
                     lambda _module, _given, output, number=number: keep(number, output)
                 )
                 stack.callback(handle.remove)
-            with suppress(_Enough):
+            with suppress(_StopForward):
                 self.encoder(**given)
         return SimpleNamespace(hidden_states=states)
 

@@ -12,33 +12,33 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 
-def grid(latents: Tensor) -> Tensor:
+def to_grid(latents: Tensor) -> Tensor:
     """Tokens (B, T, C) → (B, C, h, w); what has four axes stays as it is."""
     if latents.dim() == 4:
         return latents
     return latents.mT.unflatten(2, (math.isqrt(latents.shape[1]), -1))
 
 
-def cells(latents: Tensor, patch: int) -> Tensor:
+def to_vae_cells(latents: Tensor, patch: int) -> Tensor:
     """Latents as a transformer takes them → (B, C, h, w), every place a cell of the VAE. patch:
     cells to a side of a packed token."""
-    return latents if latents.dim() == 4 else pixel_shuffle(grid(latents), patch)
+    return latents if latents.dim() == 4 else pixel_shuffle(to_grid(latents), patch)
 
 
 def merge(latents: Tensor, factor: int) -> Tensor:
     """factor x factor neighbouring tokens as one: (B, T, C) → (B, T / factor², C · factor²), or
     (B, C, h, w) → (B, C · factor², h / factor, w / factor)."""
-    merged = pixel_unshuffle(grid(latents), factor)
+    merged = pixel_unshuffle(to_grid(latents), factor)
     return merged if latents.dim() == 4 else merged.flatten(2).mT
 
 
 def split(latents: Tensor, factor: int) -> Tensor:
     """The reverse of `merge`."""
-    apart = pixel_shuffle(grid(latents), factor)
+    apart = pixel_shuffle(to_grid(latents), factor)
     return apart if latents.dim() == 4 else apart.flatten(2).mT
 
 
-def middles(places: Tensor, factor: int) -> Tensor:
+def mean_positions(places: Tensor, factor: int) -> Tensor:
     """Positions (T, n), or (B, T, n), of tokens → those of merged ones, the means of theirs: rotary
     embeddings take fractions."""
     whole = places if places.dim() == 3 else places[None]

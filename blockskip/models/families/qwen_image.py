@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Streams, TextAndImage
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import DoubleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 
-class QwenImage(LibraryFamily):
+class QwenImage(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer = QwenImagePipeline, QwenImageTransformer2DModel
@@ -31,10 +31,15 @@ class QwenImage(LibraryFamily):
         *("img_mlp.net.0.proj", "img_mlp.net.2"),
         *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
-    batched = ("hidden_states", "encoder_hidden_states", "encoder_hidden_states_mask", "temb")
+    per_sample_args = (
+        "hidden_states",
+        "encoder_hidden_states",
+        "encoder_hidden_states_mask",
+        "temb",
+    )
     embedders = ("img_in", "txt_norm", "txt_in")
     # OneTrainer's and musubi-tuner's spelling in the header
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "Qwen-Image/lora",
         "https://github.com/QwenLM/Qwen-Image",
         "qwen-image",
@@ -48,7 +53,7 @@ class QwenImage(LibraryFamily):
         return [pipe.text_encoder.model.language_model]
 
     def streams(self, block: nn.Module) -> Streams:
-        return TextAndImage()
+        return DoubleStream()
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return ("img_mod.1", "txt_mod.1")
@@ -90,7 +95,7 @@ class QwenImage(LibraryFamily):
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
-            "encoder_hidden_states_mask": text.beside,
+            "encoder_hidden_states_mask": text.pooled_or_mask,
             "timestep": t,
             "img_shapes": [[(1, cells, cells)]] * len(noisy),
             "return_dict": False,
@@ -102,9 +107,9 @@ class QwenImage(LibraryFamily):
         guided = guidance > 1
         return {
             "prompt_embeds": text.embeds,
-            "prompt_embeds_mask": text.beside,
+            "prompt_embeds_mask": text.pooled_or_mask,
             "negative_prompt_embeds": negative.embeds if guided else None,
-            "negative_prompt_embeds_mask": negative.beside if guided else None,
+            "negative_prompt_embeds_mask": negative.pooled_or_mask if guided else None,
             "true_cfg_scale": guidance,
             "max_sequence_length": text.embeds.shape[1],
         }

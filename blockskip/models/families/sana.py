@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from transformers import Gemma2Model
 
 from blockskip.models.families.base import Sampling, Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Alone, Streams
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import ImageOnly, Streams
 from blockskip.models.lora import sana_names
 
 
-class Sana(LibraryFamily):
+class Sana(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer, encoder = SanaPipeline, SanaTransformer2DModel, Gemma2Model
-    patch = 1
-    patches = ("patch_embed.proj", "proj_out")
+    patch_size = 1
+    patch_modules = ("patch_embed.proj", "proj_out")
     attention = (
         *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
         *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
@@ -35,19 +35,24 @@ class Sana(LibraryFamily):
     # of convolutions, which tools that load LoRAs of SANA do not all know
     feed_forward = ()
     pixel_multiple = 32
-    batched = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask", "timestep")
+    per_sample_args = (
+        "hidden_states",
+        "encoder_hidden_states",
+        "encoder_attention_mask",
+        "timestep",
+    )
     embedders = ("patch_embed",)
-    reads_text = True
+    text_cross_attention = True
     shared_modulation = ("time_embed.linear",)
-    names = sana_names
+    lora_names = sana_names
     timestep_scale = 1.0
 
-    def ready(self, pipe: SanaPipeline) -> SanaPipeline:
+    def prepare(self, pipe: SanaPipeline) -> SanaPipeline:
         self.timestep_scale = pipe.transformer.config.timestep_scale
-        return super().ready(pipe)
+        return super().prepare(pipe)
 
     def streams(self, block: nn.Module) -> Streams:
-        return Alone()
+        return ImageOnly()
 
     def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
         pipe.text_encoder.config.use_cache = (
@@ -80,7 +85,7 @@ class Sana(LibraryFamily):
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
-            "encoder_attention_mask": text.beside,
+            "encoder_attention_mask": text.pooled_or_mask,
             "timestep": t * 1000 * self.timestep_scale,
             "return_dict": False,
         }
@@ -91,10 +96,10 @@ class Sana(LibraryFamily):
         return {
             "prompt": None,
             "prompt_embeds": text.embeds,
-            "prompt_attention_mask": text.beside,
+            "prompt_attention_mask": text.pooled_or_mask,
             "negative_prompt": None,
             "negative_prompt_embeds": negative.embeds,
-            "negative_prompt_attention_mask": negative.beside,
+            "negative_prompt_attention_mask": negative.pooled_or_mask,
             "guidance_scale": guidance,
             "use_resolution_binning": False,
         }

@@ -17,28 +17,28 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, T5EncoderModel
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import JOINT_ATTENTION, LibraryFamily
-from blockskip.models.families.streams import Streams, TextAndImage
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import JOINT_ATTENTION, DiffusersFamily
+from blockskip.models.families.streams import DoubleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 CLIP_TOKENS = 77  # that both of its tokenizers make
-_OF_TEXT_ALONE = ("attn.add_q_proj",)
+_TEXT_ONLY_LINEARS = ("attn.add_q_proj",)
 
 
-class StableDiffusion3(LibraryFamily):
+class StableDiffusion3(DiffusersFamily):
     """See models/families/base.py for what each member means."""
 
     pipeline, transformer = StableDiffusion3Pipeline, SD3Transformer2DModel
     encoder = T5EncoderModel
-    large = ("transformer", "text_encoder_3")
+    streamed_parts = ("transformer", "text_encoder_3")
     attention = (
         *JOINT_ATTENTION,
         *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
     )
     feed_forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
-    batched = ("hidden_states", "encoder_hidden_states", "temb")
+    per_sample_args = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("pos_embed", "context_embedder")
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "stable-diffusion-3-5/lora",
         "https://github.com/Stability-AI/sd3.5",
         "sd3.5",
@@ -49,7 +49,7 @@ class StableDiffusion3(LibraryFamily):
         return [pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3]
 
     def streams(self, block: nn.Module) -> Streams:
-        return TextAndImage(image_first=True)
+        return DoubleStream(image_first=True)
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return "norm1.linear", "norm1_context.linear"
@@ -57,7 +57,7 @@ class StableDiffusion3(LibraryFamily):
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
         """The last block gives no text: what asks for it there could learn nothing."""
         names = super().lora_targets(block, targets)
-        return tuple(n for n in names if n not in _OF_TEXT_ALONE or not block.context_pre_only)
+        return tuple(n for n in names if n not in _TEXT_ONLY_LINEARS or not block.context_pre_only)
 
     def encode_text(
         self, pipe: StableDiffusion3Pipeline, captions: Sequence[str], tokens: int
@@ -83,7 +83,7 @@ class StableDiffusion3(LibraryFamily):
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
-            "pooled_projections": text.beside,
+            "pooled_projections": text.pooled_or_mask,
             "timestep": t * 1000,
             "return_dict": False,
         }
@@ -93,9 +93,9 @@ class StableDiffusion3(LibraryFamily):
     ) -> dict[str, object]:
         return {
             "prompt_embeds": text.embeds,
-            "pooled_prompt_embeds": text.beside,
+            "pooled_prompt_embeds": text.pooled_or_mask,
             "negative_prompt_embeds": negative.embeds,
-            "negative_pooled_prompt_embeds": negative.beside,
+            "negative_pooled_prompt_embeds": negative.pooled_or_mask,
             "guidance_scale": guidance,
         }
 

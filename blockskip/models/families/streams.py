@@ -13,14 +13,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-Given = Mapping[str, Any]  # a block's arguments by name
+BlockInputs = Mapping[str, Any]  # a block's arguments by name
 Outputs = Tensor | tuple[Tensor | None, ...]  # what it gives
-Pair = tuple[Tensor | None, Tensor]  # (text, image); the last block of SD3 gives no text
-Own = TypeVar("Own")  # which of the outputs blocks of a kind give
+TextImagePair = tuple[Tensor | None, Tensor]  # (text, image); the last block of SD3 gives no text
+BlockOutput = TypeVar("BlockOutput")  # which of the outputs blocks of a kind give
 Stream = TypeVar("Stream", bound=Tensor | None)
 
 
-class Streams(Protocol[Own]):
+class Streams(Protocol[BlockOutput]):
     """How a block takes and gives its streams."""
 
     @property
@@ -31,53 +31,53 @@ class Streams(Protocol[Own]):
     def image_first(self) -> bool:
         """Where image and text tokens stand in one sequence, in attention at least."""
 
-    def passed(self, given: Given) -> Own:
+    def identity_output(self, given: BlockInputs) -> BlockOutput:
         """What a block would give that did nothing."""
 
-    def text(self, total: int, tokens: int) -> slice:
+    def text_slice(self, total: int, tokens: int) -> slice:
         """Where text is among the `total` tokens of joint attention, T = `tokens` of them the
         image's."""
 
-    def image(self, outputs: Own, tokens: int) -> Tensor:
+    def image(self, outputs: BlockOutput, tokens: int) -> Tensor:
         """The image stream (B, T, D) of what a block gives; tokens: T."""
 
-    def with_image(self, outputs: Own, image: Tensor) -> Own:
+    def with_image(self, outputs: BlockOutput, image: Tensor) -> BlockOutput:
         """The same with another image stream."""
 
 
 @dataclass(frozen=True)
-class TextAndImage:
+class DoubleStream:
     """Two streams, given as (text, image): FLUX, the double blocks of FLUX.2 and Chroma, SD3,
     Qwen-Image. In attention text comes first, but for SD3."""
 
     names: tuple[str, ...] = ("encoder_hidden_states", "hidden_states")
     image_first: bool = False
 
-    def passed(self, given: Given) -> Pair:
+    def identity_output(self, given: BlockInputs) -> TextImagePair:
         return tuple(given[name] for name in self.names)
 
-    def text(self, total: int, tokens: int) -> slice:
-        """As `Joint.text`, where attention joins the streams."""
+    def text_slice(self, total: int, tokens: int) -> slice:
+        """As `SingleStream.text_slice`, where attention joins the streams."""
         return slice(tokens, total) if self.image_first else slice(0, total - tokens)
 
-    def image(self, outputs: Pair, tokens: int) -> Tensor:
+    def image(self, outputs: TextImagePair, tokens: int) -> Tensor:
         return outputs[1]
 
-    def with_image(self, outputs: Pair, image: Tensor) -> Pair:
+    def with_image(self, outputs: TextImagePair, image: Tensor) -> TextImagePair:
         return outputs[0], image
 
 
 @dataclass(frozen=True)
-class Alone:
+class ImageOnly:
     """Image tokens only; text comes in by cross attention: SANA."""
 
     names: tuple[str, ...] = ("hidden_states",)
     image_first: bool = True
 
-    def passed(self, given: Given) -> Tensor:
+    def identity_output(self, given: BlockInputs) -> Tensor:
         return given[self.names[0]]
 
-    def text(self, total: int, tokens: int) -> slice:
+    def text_slice(self, total: int, tokens: int) -> slice:
         """Nowhere."""
         return slice(0)
 
@@ -89,7 +89,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Joint:
+class SingleStream:
     """Text and image as one sequence (B, S + T, D): the single blocks of FLUX.2 and Chroma (text
     first), Z-Image (image first). multiple: an image that comes first is padded to so many tokens;
     the padding is no part of the image stream, for no head reads it."""
@@ -98,7 +98,7 @@ class Joint:
     image_first: bool = False
     multiple: int = 1
 
-    def passed(self, given: Given) -> Tensor:
+    def identity_output(self, given: BlockInputs) -> Tensor:
         return given[self.names[0]]
 
     def image(self, outputs: Tensor, tokens: int) -> Tensor:
@@ -110,7 +110,7 @@ class Joint:
             return torch.cat([image, outputs[:, tokens:]], 1)
         return torch.cat([outputs[:, :-tokens], image], 1)
 
-    def text(self, total: int, tokens: int) -> slice:
+    def text_slice(self, total: int, tokens: int) -> slice:
         """Where text is among `total` tokens, T = `tokens` of them the image's. An image's padding
         is the image's: what it sees, the image sees in the next block."""
         if self.image_first:
@@ -118,12 +118,12 @@ class Joint:
         return slice(0, total - tokens)
 
 
-def flat(outputs: Tensor | tuple[Stream, ...]) -> tuple[Tensor | Stream, ...]:
+def as_tuple(outputs: Tensor | tuple[Stream, ...]) -> tuple[Tensor | Stream, ...]:
     """What a block gives, as a tuple."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def unflat(streams: Sequence[Tensor | None]) -> Outputs:
-    """The reverse of `flat`."""
+def from_tuple(streams: Sequence[Tensor | None]) -> Outputs:
+    """The reverse of `as_tuple`."""
     first, *others = streams
     return tuple(streams) if others or first is None else first

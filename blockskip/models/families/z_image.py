@@ -20,25 +20,25 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedTokenizerBase, Qwen3Model
 
 from blockskip.models.families.base import Text
-from blockskip.models.families.diffusers_family import LibraryFamily
-from blockskip.models.families.streams import Joint, Streams
-from blockskip.models.lora.names import LibraryNames
+from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.streams import SingleStream, Streams
+from blockskip.models.lora.names import DiffusersNames
 
 _PATCH = 2  # the library's default; the released models have no other
 
 
-class ZImage(LibraryFamily):
+class ZImage(DiffusersFamily):
     """See models/families/base.py for what each member means. A latent is packed here, (B, T, 4·C)."""
 
     pipeline, transformer, encoder = ZImagePipeline, ZImageTransformer2DModel, Qwen3Model
     stacks = ("layers",)
-    patch = _PATCH
+    patch_size = _PATCH
     attention = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
     feed_forward = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
-    batched = ("x", "attn_mask", "freqs_cis", "adaln_input")
+    per_sample_args = ("x", "attn_mask", "freqs_cis", "adaln_input")
     embedders = ("all_x_embedder.2-1", "cap_embedder", "noise_refiner", "context_refiner")
     # OneTrainer's and musubi-tuner's spelling in the header
-    names = LibraryNames(
+    lora_names = DiffusersNames(
         "Z-Image/lora",
         "https://github.com/Tongyi-MAI/Z-Image",
         "z-image",
@@ -46,7 +46,7 @@ class ZImage(LibraryFamily):
     )
 
     def streams(self, block: nn.Module) -> Streams:
-        return Joint(names=("x",), image_first=True, multiple=SEQ_MULTI_OF)
+        return SingleStream(names=("x",), image_first=True, multiple=SEQ_MULTI_OF)
 
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
         return ("adaLN_modulation.0",)
@@ -54,7 +54,7 @@ class ZImage(LibraryFamily):
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         encoder, kept = pipe.text_encoder, []
         given = pipe.tokenizer(
-            [_turn(pipe.tokenizer, caption) for caption in captions],
+            [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
             padding="max_length",
             padding_side="right",
             max_length=tokens,
@@ -76,7 +76,7 @@ class ZImage(LibraryFamily):
         return tokens, transformer.config.cap_feat_dim, tokens
 
     def encode_images(self, pipe: ZImagePipeline, pixels: Tensor) -> Tensor:
-        return _packed(super().encode_images(pipe, pixels))
+        return _pack_latents(super().encode_images(pipe, pixels))
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple
@@ -84,24 +84,24 @@ class ZImage(LibraryFamily):
         return {
             "x": list(latents.unsqueeze(2)),
             "t": 1 - t,
-            "cap_feats": _listed(text),
+            "cap_feats": _caption_list(text),
             "return_dict": False,
         }
 
     def velocity(self, output: tuple) -> Tensor:
-        return -_packed(torch.stack(output[0]).squeeze(2))
+        return -_pack_latents(torch.stack(output[0]).squeeze(2))
 
     def sampling_kwargs(
         self, pipe: ZImagePipeline, text: Text, negative: Text, guidance: float
     ) -> dict[str, object]:
         return {
-            "prompt_embeds": _listed(text),
-            "negative_prompt_embeds": _listed(negative),
+            "prompt_embeds": _caption_list(text),
+            "negative_prompt_embeds": _caption_list(negative),
             "guidance_scale": guidance,
         }
 
 
-def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
+def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
     """A caption as the library's pipeline puts it to the text encoder."""
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": caption}],
@@ -111,17 +111,17 @@ def _turn(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
     )
 
 
-def _packed(latent: Tensor) -> Tensor:
+def _pack_latents(latent: Tensor) -> Tensor:
     """(B, C, H, W) → (B, T, 4·C), a token every 2 x 2 cells."""
     return pixel_unshuffle(latent, _PATCH).flatten(2).mT
 
 
-def _listed(text: Text) -> list[Tensor]:
-    """Captions (S', ·), each of its own length; `beside` is 1 for tokens that count, (B, S). Without
-    memory (lab/full_size/simulate.py) all of them count."""
-    if text.beside.is_meta:
+def _caption_list(text: Text) -> list[Tensor]:
+    """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S).
+    Without memory (lab/full_size/simulate.py) all of them count."""
+    if text.pooled_or_mask.is_meta:
         return list(text.embeds)
-    lengths = (sum(value > 0 for value in row) for row in text.beside.tolist())
+    lengths = (sum(value > 0 for value in row) for row in text.pooled_or_mask.tolist())
     return [row[:length] for row, length in zip(text.embeds, lengths, strict=True)]
 
 

@@ -28,7 +28,7 @@ from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, BadInput, UserError, WrongState
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.models.lora.metadata import (
     DIFFUSERS,
     adapter_metadata,
@@ -43,7 +43,7 @@ _SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # A, B; else di
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedLora:
     """A checked file. keys: tensors in it. modules: linear layers adapted. workflow: for
     ComfyUI."""
 
@@ -66,7 +66,7 @@ def export_lora(
     num_photos: int,
     step: int,
     thumbnail: Image.Image | None = None,
-) -> Exported:
+) -> ExportedLora:
     """Write a LoRA and check what was written; equal arguments give equal bytes.
 
     lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), trained at
@@ -74,15 +74,15 @@ def export_lora(
     Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
     *.bad.
     """
-    names = family(row.family).names
+    names = get_family(row.family).lora_names
     if format not in names.FORMATS:
         raise BadInput(
             f"LoRAs of {row.title} are not exported in {format}'s format.",
             f"Use {' or '.join(names.FORMATS)}.",
         )
-    out = _target(out, settings)
-    modules = _modules(lora, names, out.name)
-    tensors = _stored(names.renamed(format, lora, row.width), row)
+    out = _output_path(out, settings)
+    modules = _adapted_modules(lora, names, out.name)
+    tensors = _to_saved_dtype(names.exported_tensors(format, lora, row.width), row)
     header = metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
     if format == "diffusers":
         header |= adapter_metadata(lora, modules)
@@ -92,7 +92,7 @@ def export_lora(
         out, tensors, header, partial(verify, modules=modules, format=format, names=names)
     )
     workflow = _write_workflow(out, format, settings, row)
-    return Exported(out, format, len(tensors), len(modules), out.stat().st_size, workflow)
+    return ExportedLora(out, format, len(tensors), len(modules), out.stat().st_size, workflow)
 
 
 def _write_checked(
@@ -139,7 +139,7 @@ def verify(
         _check_pair(
             tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"), layer, called
         )
-    if not any(_changes(tensors[layer + down], tensors[layer + up]) for layer in layers):
+    if not any(_is_nonzero(tensors[layer + down], tensors[layer + up]) for layer in layers):
         raise WrongState(
             f"{called} would change nothing: nothing has been learnt yet.",
             "Let it train for some steps, then export again.",
@@ -148,7 +148,7 @@ def verify(
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
     """<name>.workflow.json beside the LoRA; for the demo model its note says what it cannot do."""
-    workflow = family(row.family).workflow
+    workflow = get_family(row.family).workflow
     if format == "diffusers" or workflow is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
@@ -156,7 +156,7 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
     return path
 
 
-def _stored(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
+def _to_saved_dtype(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
     """The tensors as they are saved, sorted by name (see the module's text for the kind of
     number)."""
     full = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
@@ -172,7 +172,7 @@ def _fits_half(tensor: Tensor) -> bool:
     return bool((tensor - tensor.half().float()).abs().max() <= tensor.abs().max() / 1024)
 
 
-def _modules(lora: dict[str, Tensor], names: LoraNames, called: str) -> list[str]:
+def _adapted_modules(lora: dict[str, Tensor], names: LoraNames, called: str) -> list[str]:
     """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them
     all."""
     found: dict[str, int] = {}
@@ -197,7 +197,7 @@ def _check_keys(
 ) -> None:
     """Exactly the keys that programs look for, no more and no fewer."""
     suffixes = (*_suffixes(format), ".alpha") if format == "kohya" else _suffixes(format)
-    layers = names.renamed_modules(format, modules)
+    layers = names.exported_layers(format, modules)
     expected = {layer + suffix for layer in layers for suffix in suffixes}
     if missing := sorted(expected - tensors.keys()):
         raise _broken(called, f"{missing[0]} is missing")
@@ -217,13 +217,13 @@ def _check_pair(down: Tensor, up: Tensor, alpha: Tensor | None, layer: str, call
         )
 
 
-def _changes(down: Tensor, up: Tensor) -> bool:
+def _is_nonzero(down: Tensor, up: Tensor) -> bool:
     """Whether B·A is not zero: its squared norm is the trace of (BᵀB)(AAᵀ), two small matrices."""
     down, up = down.double(), up.double()
     return bool(((up.T @ up) * (down @ down.T)).sum() > 0)
 
 
-def _target(out: Path, settings: Settings) -> Path:
+def _output_path(out: Path, settings: Settings) -> Path:
     if out.is_dir():
         out = out / f"{settings.trigger}-{settings.class_name}.safetensors"
     return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")

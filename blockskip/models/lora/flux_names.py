@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from blockskip.models.lora.names import gathered, library_modules
+from blockskip.models.lora.names import diffusers_modules, fuse_lora
 
 if TYPE_CHECKING:  # names alone open at once
     from torch import Tensor
@@ -55,7 +55,7 @@ _SINGLE: _Layers = {
     "proj_mlp": ("linear1", 3),
     "proj_out": "linear2",
 }
-_OUTSIDE: _Layers = {
+_OUTSIDE_BLOCKS: _Layers = {
     "x_embedder": "img_in",
     "context_embedder": "txt_in",
     "time_text_embed.timestep_embedder.linear_1": "time_in_in_layer",
@@ -71,7 +71,7 @@ _OUTSIDE: _Layers = {
 
 def linears(double: int, single: int, guidance: bool) -> list[str]:
     """Every linear layer of a FLUX.1 with that many blocks, by diffusers' name."""
-    outside = [name for name in _OUTSIDE if guidance or "guidance" not in name]
+    outside = [name for name in _OUTSIDE_BLOCKS if guidance or "guidance" not in name]
     return [
         *outside,
         *(f"transformer_blocks.{i}.{name}" for i in range(double) for name in _DOUBLE),
@@ -85,14 +85,14 @@ def is_comfy_key(name: str) -> bool:
     return _kohya(name) is not None
 
 
-def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
+def exported_layers(format: str, modules: Collection[str]) -> set[str]:
     """See base.LoraNames. Kohya: `lora_unet_…`."""
     if format != "kohya":
-        return library_modules(modules)
+        return diffusers_modules(modules)
     return {fused_layer(module)[0] for module in modules}
 
 
-def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     """See base.LoraNames. Kohya: `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
     width: FLUX's (3072)."""
     if format != "kohya":
@@ -100,7 +100,7 @@ def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tenso
     import torch
 
     out: dict[str, Tensor] = {}
-    layers = gathered(lora, fused_layer, lambda layer: heights(layer, width))
+    layers = fuse_lora(lora, fused_layer, lambda layer: fused_rows(layer, width))
     for layer, (down, up) in layers.items():
         if layer == "lora_unet_final_layer_adaLN_modulation_1":
             up = torch.cat(up.chunk(2)[::-1])  # diffusers: (scale, shift), here: (shift, scale)
@@ -110,7 +110,7 @@ def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tenso
     return out
 
 
-def heights(layer: str, width: int) -> tuple[int, ...]:
+def fused_rows(layer: str, width: int) -> tuple[int, ...]:
     """Output rows of the parts of a fused layer; () for one that is not fused."""
     qkv = (width,) * 3
     if layer.endswith("_linear1"):
@@ -127,7 +127,7 @@ def fused_layer(module: str) -> tuple[str, int]:
 
 
 def _kohya(module: str) -> tuple[str, int] | None:
-    prefix, known, layer = "lora_unet_", _OUTSIDE, module
+    prefix, known, layer = "lora_unet_", _OUTSIDE_BLOCKS, module
     if match := _BLOCK.fullmatch(module):
         stack, index, layer = match.groups()
         double = stack == "transformer_blocks"

@@ -14,7 +14,7 @@ from torch import Tensor
 from blockskip import __version__
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.models.lora.names import PREFIX
 
 THUMBNAIL_PX = 256
@@ -35,7 +35,7 @@ def metadata(
     from safetensors.torch import save
 
     phrase = f"{settings.trigger} {settings.class_name}"
-    names, size = family(row.family).names, f"rank {settings.rank}, {num_photos} photos"
+    names, size = get_family(row.family).lora_names, f"rank {settings.rank}, {num_photos} photos"
     made = f"BlockSkip Studio {__version__}, {step} steps, {size}"
     only = (
         " It fits this studio's small demo model only; no real model can use it."
@@ -68,7 +68,7 @@ def _kohya_keys(
 ) -> dict[str, str]:
     """What sd-scripts writes and model managers look for. made: a sentence about the training."""
     rank, phrase = str(settings.rank), f"{settings.trigger} {settings.class_name}"
-    names = family(row.family).names
+    names = get_family(row.family).lora_names
     return {
         "ss_output_name": output,
         "ss_base_model_version": f"blockskip-{row.name}" if row.demo else names.BASE_MODEL,

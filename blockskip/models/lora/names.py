@@ -23,8 +23,8 @@ PREFIX = "transformer."  # of the library's names
 
 
 @dataclass(frozen=True)
-class LibraryNames:
-    """For a model whose LoRAs have the library's names everywhere (base.LoraNames).
+class DiffusersNames:
+    """For a model whose LoRAs have the library's names everywhere (protocol.LoraNames).
 
     comfy: a pattern of the layers that ComfyUI loads. Others have a file of their own for their
     names, `<family>_names.py`.
@@ -41,25 +41,27 @@ class LibraryNames:
     def is_comfy_key(self, name: str) -> bool:
         return bool(re.fullmatch(self.comfy, name))
 
-    def renamed_modules(self, format: str, modules: Collection[str]) -> set[str]:
-        return library_modules(modules)
+    def exported_layers(self, format: str, modules: Collection[str]) -> set[str]:
+        return diffusers_modules(modules)
 
-    def renamed(self, format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    def exported_tensors(
+        self, format: str, lora: dict[str, Tensor], width: int
+    ) -> dict[str, Tensor]:
         return lora
 
 
-def names_of(family: str) -> LoraNames | type[LibraryNames]:
+def lora_names_of(family: str) -> LoraNames | type[DiffusersNames]:
     """FORMATS and IN_COMFYUI of a family, without its libraries."""
     own = f"blockskip.models.lora.{family}_names"
-    return import_module(own) if find_spec(own) else LibraryNames
+    return import_module(own) if find_spec(own) else DiffusersNames
 
 
-def library_modules(modules: Collection[str]) -> set[str]:
+def diffusers_modules(modules: Collection[str]) -> set[str]:
     """The layers of a file that has the library's names."""
     return {PREFIX + module for module in modules}
 
 
-def gathered(
+def fuse_lora(
     lora: dict[str, Tensor],
     place: Callable[[str], tuple[str, int]],
     heights: Callable[[str], tuple[int, ...]],

@@ -39,9 +39,11 @@ class LoraNames(Protocol):
         """Whether ComfyUI, or else the library, loads a LoRA of this layer under
         `transformer.<name>`."""
 
-    def renamed_modules(self, format: str, modules: Collection[str]) -> set[str]:
+    def exported_layers(self, format: str, modules: Collection[str]) -> set[str]:
         """The layers of a file in that format that hold LoRAs of these. Raises KeyError."""
 
-    def renamed(self, format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    def exported_tensors(
+        self, format: str, lora: dict[str, Tensor], width: int
+    ) -> dict[str, Tensor]:
         """The LoRA as that format names its tensors. lora: `transformer.<linear>.lora_A.weight`
         (r, in) and `….lora_B.weight` (out, r). width: of the model. Raises KeyError."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from blockskip.models.lora.names import gathered, library_modules
+from blockskip.models.lora.names import diffusers_modules, fuse_lora
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,19 +46,21 @@ def is_comfy_key(name: str) -> bool:
     return match is not None and match[2] in _NATIVE
 
 
-def renamed_modules(format: str, modules: Collection[str]) -> set[str]:
+def exported_layers(format: str, modules: Collection[str]) -> set[str]:
     """See base.LoraNames."""
     if format != "native":
-        return library_modules(modules)
+        return diffusers_modules(modules)
     return {_native(module)[0] for module in modules}
 
 
-def renamed(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     """See base.LoraNames. Native: `diffusion_model.<layer>.{lora_A, lora_B}.weight`."""
     if format != "native":
         return lora
     out: dict[str, Tensor] = {}
-    for layer, (down, up) in gathered(lora, _native, lambda layer: _heights(layer, width)).items():
+    for layer, (down, up) in fuse_lora(
+        lora, _native, lambda layer: _fused_rows(layer, width)
+    ).items():
         out |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
     return out
 
@@ -72,6 +74,6 @@ def _native(module: str) -> tuple[str, int]:
     return f"diffusion_model.blocks.{match[1]}.{name}", part
 
 
-def _heights(layer: str, width: int) -> tuple[int, ...]:
+def _fused_rows(layer: str, width: int) -> tuple[int, ...]:
     """Output rows of the parts of a fused layer."""
     return (width,) * _PARTS.get(layer.split(".", 3)[3], 0)

@@ -16,21 +16,28 @@ from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, Use
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
-from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
-from blockskip.models.sources.entry import FLOATS, FLOATS_8, GGUF_SUFFIX, Entry
+from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
+from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, GGUF_SUFFIX, TensorEntry
 from blockskip.models.sources.gguf import readable
-from blockskip.models.sources.layouts import SingleFiles, configs_folder, layouts
+from blockskip.models.sources.layouts import SingleFileLayout, configs_folder, layout_of
 from blockskip.models.sources.source import Source
-from blockskip.models.sources.tensors import bits, tensor_table
+from blockskip.models.sources.tensors import bits_per_weight, tensor_table
 
-__all__ = ["bases", "candidates", "extra_folders", "found_in_comfyui", "gather", "is_comfyui"]
+__all__ = [
+    "base_folders",
+    "candidates",
+    "extra_folders",
+    "find_in_comfyui",
+    "source_from_files",
+    "is_comfyui",
+]
 __all__ += ["weight_files"]
 log = logging.getLogger(__name__)
-KINDS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
-_ENDINGS = (".safetensors", ".sft", GGUF_SUFFIX)
+MODEL_FOLDERS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
+_SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
 
 
-def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
+def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
     """The model from these files and folders. A file named here wins over one found in a folder.
 
     Raises UserError saying which part is missing and where it would lie.
@@ -38,25 +45,25 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in paths:
         if not path.exists():
             raise NotFound(f"{path} is not there.", "Check the path.")
-    layout = layouts(row)
-    if isinstance(layout, LibraryFiles):
+    layout = layout_of(row)
+    if isinstance(layout, DiffusersFiles):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
             "layout, one with a model_index.json.",
         )
-    folders = [base for path in paths if path.is_dir() for base in bases(path)]
+    folders = [base for path in paths if path.is_dir() for base in base_folders(path)]
     named = [path for path in paths if path.is_file()]
     found: dict[str, Path] = {}
     source = Source(row, configs_folder(row))
     around = [path for base in folders for path in weight_files(base)]
     for part in layout.PARTS:
-        best = partial(_best, source, layout, part)
+        best = partial(_best_file, source, layout, part)
         if choice := best(named, asked=True) or best(around, asked=False):
             found[part] = choice
     missing = [part for part in layout.PARTS if part not in found]
     if missing:
-        raise _missing(row, layout, missing[0], paths, [*named, *around])
+        raise _missing_part_error(row, layout, missing[0], paths, [*named, *around])
     for path in named:
         if path not in found.values():
             raise BadFile(
@@ -66,17 +73,17 @@ def gather(row: ModelRow, paths: Sequence[Path]) -> Source:
     return Source(row, source.folder, found, _tokenizers(layout, [*folders, source.folder]))
 
 
-def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
+def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
     """ComfyUI folders of this machine that hold a usable set of this model's files, each with a note
     for people: the transformer's file and how much it is rounded.
 
     The head of every model file there is read: seconds where there are hundreds.
     """
     found = []
-    for folder in dict.fromkeys([*registry.folders(), *candidates()]):
+    for folder in dict.fromkeys([*registry.comfyui_folders(), *candidates()]):
         try:
-            source = gather(row, [folder])
-            note = _note(source)
+            source = source_from_files(row, [folder])
+            note = _precision_note(source)
         except UserError as error:
             log.info("%s is passed over: %s", folder, error.title)
             continue
@@ -84,17 +91,21 @@ def found_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
     return found
 
 
-def _note(source: Source) -> str:
+def _precision_note(source: Source) -> str:
     """Raises UserError when a file is packed in a way that cannot be read."""
-    layout, tables = layouts(source.row), {}
+    layout, tables = layout_of(source.row), {}
     for part, path in source.files.items():
-        tables[part] = layout.find(part, tensor_table([path]), source.config(part)) or {}
+        tables[part] = layout.part_tensors(part, tensor_table([path]), source.config(part)) or {}
         for key, tensor in tables[part].items():
-            plain = readable(tensor.dtype) if tensor.gguf else tensor.dtype in FLOATS + FLOATS_8
+            plain = (
+                readable(tensor.dtype)
+                if tensor.is_gguf
+                else tensor.dtype in FLOAT_DTYPES + FP8_DTYPES
+            )
             if key.endswith(".weight") and not plain:
                 raise BadFile(f"{path.name} is packed ({tensor.dtype}).")
     first, own = next(iter(tables.items()))
-    width = bits(own.values())
+    width = bits_per_weight(own.values())
     rounded = ", rounded: what is learnt is as good as that" if width < 15 else ""
     return f"{source.files[first].name}, {width:.0f} bits a weight{rounded}"
 
@@ -104,7 +115,7 @@ def weight_files(base: Path) -> Iterator[Path]:
     that is no ComfyUI, those right in it."""
     seen: set[str] = set()
     if not (base / "models").is_dir():
-        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in _ENDINGS)
+        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in _SUFFIXES)
         return
     for folder in _model_folders(base):
         for here, inside, names in os.walk(folder, followlinks=True):
@@ -113,11 +124,11 @@ def weight_files(base: Path) -> Iterator[Path]:
                 continue
             seen.add(os.path.realpath(here))
             for name in sorted(names):
-                if name.lower().endswith(_ENDINGS):
+                if name.lower().endswith(_SUFFIXES):
                     yield Path(here, name)
 
 
-def bases(folder: Path) -> list[Path]:
+def base_folders(folder: Path) -> list[Path]:
     """ComfyUI's own folder, also when its `models` or the folder around it is given; the one with
     the program need have no `models`."""
     near = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
@@ -127,11 +138,11 @@ def bases(folder: Path) -> list[Path]:
 
 def _model_folders(base: Path) -> list[Path]:
     """Below `models`, and where `extra_model_paths.yaml` sends ComfyUI."""
-    folders = [base / "models" / kind for kind in KINDS] + list(extra_folders(base))
+    folders = [base / "models" / kind for kind in MODEL_FOLDERS] + list(extra_folders(base))
     return [folder for folder in folders if folder.is_dir()]
 
 
-def extra_folders(base: Path, kinds: Sequence[str] = KINDS) -> Iterator[Path]:
+def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[Path]:
     """Where `extra_model_paths.yaml` keeps models of these kinds. Raises UserError when it cannot be
     read."""
     import yaml
@@ -153,8 +164,8 @@ def extra_folders(base: Path, kinds: Sequence[str] = KINDS) -> Iterator[Path]:
                     yield root / os.path.expandvars(os.path.expanduser(line.strip()))
 
 
-def _best(
-    source: Source, layout: SingleFiles, part: str, files: Sequence[Path], asked: bool
+def _best_file(
+    source: Source, layout: SingleFileLayout, part: str, files: Sequence[Path], asked: bool
 ) -> Path | None:
     """The file of a part. asked: the user named these files, so a namesake will do.
 
@@ -164,7 +175,7 @@ def _best(
     usual = source.row.file if part == "transformer" else layout.PREFERRED[part]
     for path in files:
         name = path.name.lower()
-        if not asked and _anothers(source.row, layout, part, name):
+        if not asked and _is_namesake(source.row, layout, part, name):
             continue
         try:
             everything = tensor_table([path])
@@ -173,15 +184,17 @@ def _best(
                 raise
             log.info("%s is passed over: %s", path, error.title)
             continue
-        own = layout.find(part, everything, config)
+        own = layout.part_tensors(part, everything, config)
         if own is None:
             continue
         known = name.startswith(usual)
-        ranked.append((not known, _rounding(own), len(everything) > len(own), str(path), path))
+        ranked.append(
+            (not known, _precision_rank(own), len(everything) > len(own), str(path), path)
+        )
     return min(ranked)[-1] if ranked else None
 
 
-def _anothers(row: ModelRow, layout: SingleFiles, part: str, name: str) -> bool:
+def _is_namesake(row: ModelRow, layout: SingleFileLayout, part: str, name: str) -> bool:
     """Whether a file of this name is of another model of the same shape."""
     for word in layout.NAMESAKES:
         own = part == "transformer" and word in row.file
@@ -190,24 +203,24 @@ def _anothers(row: ModelRow, layout: SingleFiles, part: str, name: str) -> bool:
     return False
 
 
-def _rounding(tensors: dict[str, Entry]) -> tuple[int, float]:
+def _precision_rank(tensors: dict[str, TensorEntry]) -> tuple[int, float]:
     """Less is better: bf16 and fp16 safetensors, such a GGUF, fp8, a packed GGUF by its bits, one
     that cannot be read."""
-    full = all(tensor.dtype in FLOATS for tensor in tensors.values())
-    if not any(tensor.gguf for tensor in tensors.values()):
+    full = all(tensor.dtype in FLOAT_DTYPES for tensor in tensors.values())
+    if not any(tensor.is_gguf for tensor in tensors.values()):
         return (0 if full else 2, 0)
     if not all(readable(tensor.dtype) for tensor in tensors.values()):
         return (4, 0)
-    return (1, 0) if full else (3, -bits(tensors.values()))
+    return (1, 0) if full else (3, -bits_per_weight(tensors.values()))
 
 
-def _tokenizers(layout: SingleFiles, folders: Sequence[Path]) -> dict[str, Path]:
+def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, Path]:
     """Folder of each vocabulary. Raises UserError when none of `folders` has it."""
     found = {}
     for name, (inside, files) in layout.TOKENIZERS.items():
-        holding = _holding(folders, (name, inside), files)
+        holding = _folders_holding(folders, (name, inside), files)
         # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
-        holding = holding or _holding(candidates(), (inside,), files)
+        holding = holding or _folders_holding(candidates(), (inside,), files)
         if not holding:
             raise ModelMissing(
                 f"The text encoders' vocabulary is missing ({inside}).",
@@ -219,7 +232,9 @@ def _tokenizers(layout: SingleFiles, folders: Sequence[Path]) -> dict[str, Path]
     return found
 
 
-def _holding(folders: Sequence[Path], inside: Sequence[str], files: Sequence[str]) -> list[Path]:
+def _folders_holding(
+    folders: Sequence[Path], inside: Sequence[str], files: Sequence[str]
+) -> list[Path]:
     places = [folder / sub for folder in folders for sub in inside]
     return [p for p in places if any((p / file).exists() for file in files)]
 
@@ -233,8 +248,8 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def _missing(
-    row: ModelRow, layout: SingleFiles, part: str, paths: Sequence[Path], files: list[Path]
+def _missing_part_error(
+    row: ModelRow, layout: SingleFileLayout, part: str, paths: Sequence[Path], files: list[Path]
 ) -> UserError:
     what, file, kind = layout.PARTS[part]
     file = file.format(transformer=row.file)

@@ -11,13 +11,13 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.core.errors import BadInput, UserError
 from blockskip.models.sources import registry
-from blockskip.models.sources.comfyui import bases, extra_folders
+from blockskip.models.sources.comfyui import base_folders, extra_folders
 
 
 def comfyui_root() -> Path | None:
-    """The ComfyUI folder with the models that was last chosen (`use_comfyui`), if it is still
+    """The ComfyUI folder with the models that was last chosen (`select_comfyui`), if it is still
     there."""
-    found = [base for folder in registry.folders() for base in bases(folder)]
+    found = [base for folder in registry.comfyui_folders() for base in base_folders(folder)]
     return next((base for base in found if (base / "models").is_dir()), None)
 
 

@@ -29,9 +29,11 @@ from blockskip.models import sources
 from blockskip.models.sources import hub_token
 
 log = logging.getLogger(__name__)
-EVERY = 1.0  # seconds from one report to the next
-_RECENT = 15.0  # seconds over which the speed is taken
-_PIECE = 1 << 20  # bytes written at a time: what a killed process loses, and how fine progress is
+INTERVAL_S = 1.0  # seconds from one report to the next
+_SPEED_WINDOW_S = 15.0  # seconds over which the speed is taken
+_CHUNK_BYTES = (
+    1 << 20
+)  # bytes written at a time: what a killed process loses, and how fine progress is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def start(row: ModelRow) -> None:
         if now is None or now.state == "running":
             return
         process.wait(timeout=10)  # it has said its last word
-    said = _place(row, "log")
+    said = _status_file(row, "log")
     child = processes.start(
         "blockskip.models.sources.download_process", [row.name], said, online=True, speaks=True
     )
@@ -92,32 +94,34 @@ def stop(row: ModelRow) -> None:
 
 def progress(row: ModelRow) -> Download | None:
     """How far the last download of this model is or came; None when there was none."""
-    said = _read(row)
+    said = _read_status(row)
     if said is None or said["state"] != "running":
-        return _told(said) if said else None
+        return _parse_status(said) if said else None
     if _process(row) is None:
-        said = _read(row) or said  # its last word may have come just now
+        said = _read_status(row) or said  # its last word may have come just now
         ended = said | {"state": "stopped"} if said["state"] == "running" else said
-        return replace(_told(ended), bytes_per_s=0.0, eta_s=-1.0)
-    if time.time() - said.get("time", 0) > _RECENT:  # nothing comes: the connection is retried
-        return replace(_told(said), bytes_per_s=0.0, eta_s=-1.0)
-    return _told(said)
+        return replace(_parse_status(ended), bytes_per_s=0.0, eta_s=-1.0)
+    if (
+        time.time() - said.get("time", 0) > _SPEED_WINDOW_S
+    ):  # nothing comes: the connection is retried
+        return replace(_parse_status(said), bytes_per_s=0.0, eta_s=-1.0)
+    return _parse_status(said)
 
 
-def _place(row: ModelRow, ending: str) -> Path:
+def _status_file(row: ModelRow, ending: str) -> Path:
     return data_dir() / "downloads" / f"{row.name}.{ending}"
 
 
 def _process(row: ModelRow) -> psutil.Process | None:
-    return processes.find_running(_place(row, "json"))
+    return processes.find_running(_status_file(row, "json"))
 
 
-def _read(row: ModelRow) -> dict | None:
+def _read_status(row: ModelRow) -> dict | None:
     """What the process says; None when there is nothing to read. On Windows a file cannot be opened
     while it is replaced."""
     for _ in range(5):
         try:
-            said = files.read_json(_place(row, "json"))
+            said = files.read_json(_status_file(row, "json"))
             return said if isinstance(said, dict) and {"model", "state"} <= set(said) else None
         except PermissionError:
             time.sleep(0.02)
@@ -126,16 +130,16 @@ def _read(row: ModelRow) -> dict | None:
     return None
 
 
-def _told(said: dict) -> Download:
+def _parse_status(said: dict) -> Download:
     known = {field.name for field in fields(Download)}
     return Download(**{name: value for name, value in said.items() if name in known})
 
 
-class _Report:
+class _StatusWriter:
     """What the process says of itself, once a second."""
 
     def __init__(self, row: ModelRow) -> None:
-        self.path = _place(row, "json")
+        self.path = _status_file(row, "json")
         self.said = {"model": row.name, "state": "running", **processes.identity(os.getpid())}
         self.recent: deque[tuple[float, int]] = deque()
         self.written = 0.0
@@ -145,15 +149,15 @@ class _Report:
         files.write_json(self.path, self.said)
         self.written = time.monotonic()
 
-    def tell(self, done: int, total: int, file: str) -> None:
+    def update(self, done: int, total: int, file: str) -> None:
         """As sources.fetch tells it."""
         now = time.monotonic()
         if file != self.said.get("file"):  # the time a digest takes says nothing of the connection
             self.recent.clear()
-        elif now - self.written < EVERY and done < total:
+        elif now - self.written < INTERVAL_S and done < total:
             return
         self.recent.append((now, done))
-        while now - self.recent[0][0] > _RECENT:
+        while now - self.recent[0][0] > _SPEED_WINDOW_S:
             self.recent.popleft()
         (since, before), speed = self.recent[0], 0.0
         if now > since:
@@ -163,21 +167,21 @@ class _Report:
         self.write(**counts, bytes_per_s=round(speed), eta_s=round(left, 1), file=file)
 
 
-def _work(row: ModelRow) -> int:
+def _download(row: ModelRow) -> int:
     """The download, in its own process, which holds the lock. Returns the exit code."""
-    report = _Report(row)
+    report = _StatusWriter(row)
     report.write()
     print("begun", flush=True)  # `start` waits for this
     try:
         with keep_awake():
-            sources.fetch(row, report.tell)
+            sources.fetch(row, report.update)
     except UserError as error:
         log.exception("failed")
         failed = error
     except Exception as error:
         log.exception("failed")
         title = f"The download of {row.title} broke off ({type(error).__name__})."
-        failed = Unexpected(title, f"Start it again. Details: {_place(row, 'log')}")
+        failed = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
     else:
         report.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
         return 0
@@ -191,17 +195,17 @@ def main(words: list[str]) -> int:
     from huggingface_hub import constants
 
     if words[0] == "--token":
-        said = hub_token.answer(presets.model_row(words[1]), sys.stdin.read())
+        said = hub_token.token_error(presets.model_row(words[1]), sys.stdin.read())
         print(json.dumps(said))
         return 0
     # of others only warnings: addresses of files may be signed for this user
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("blockskip").setLevel(logging.INFO)
-    constants.DOWNLOAD_CHUNK_SIZE = _PIECE
+    constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
     row = presets.model_row(words[0])
-    with processes.locked(_place(row, "lock")) as ours:
+    with processes.locked(_status_file(row, "lock")) as ours:
         if ours:
-            return _work(row)
+            return _download(row)
         log.info("%s is being downloaded by another process", row.name)
         return 0
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def empty(
+def build_empty(
     build: Callable[[], ModelMixin | PreTrainedModel], dtype: torch.dtype
 ) -> ModelMixin | PreTrainedModel:
     """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GGUF_SUFFIX = ".gguf"
-FLOATS = ("F64", "F32", "F16", "BF16")
-FLOATS_8 = ("F8_E4M3", "F8_E5M2")
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+FP8_DTYPES = ("F8_E4M3", "F8_E5M2")
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """A tensor in a file, its bytes [start, stop). dtype: safetensors' name of it (BF16,
     F8_E4M3 …), in a GGUF file ggml's (BF16, Q4_K …)."""
 
@@ -28,11 +28,11 @@ class Entry:
         return self.stop - self.start
 
     @property
-    def gguf(self) -> bool:
+    def is_gguf(self) -> bool:
         """Whether the file is a GGUF, which nothing but models/sources/gguf.py reads."""
         return self.path.suffix.lower() == GGUF_SUFFIX
 
     @property
-    def rounded(self) -> bool:
+    def is_quantised(self) -> bool:
         """Whether it is in blocks that share scales."""
-        return self.gguf and self.dtype not in FLOATS
+        return self.is_gguf and self.dtype not in FLOAT_DTYPES

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from blockskip.models.lora import flux_names
 from blockskip.models.sources import t5_gguf_names
-from blockskip.models.sources.entry import Entry
-from blockskip.models.sources.tensors import WeightIndex, weight
+from blockskip.models.sources.entry import TensorEntry
+from blockskip.models.sources.tensors import WeightIndex, find_weight
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ _PREFIXES = {
     "vae": ("", "vae.", "first_stage_model."),
 }
 # part → tensors of which every file that holds it has one
-_MARKS = {
+_MARKER_KEYS = {
     "transformer": ("double_blocks.0.img_attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"),
     "text_encoder": ("embeddings.token_embedding.weight",),
     "text_encoder_2": ("encoder.block.0.layer.0.SelfAttention.q.weight",),
@@ -72,27 +72,29 @@ _NORMS = {"attn.norm_q": "query_norm", "attn.norm_k": "key_norm"}
 _ADDED_NORMS = {"attn.norm_added_q": "query_norm", "attn.norm_added_k": "key_norm"}
 
 
-def find(part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
+def part_tensors(
+    part: str, tensors: dict[str, TensorEntry], config: dict
+) -> dict[str, TensorEntry] | None:
     """The tensors of `part` in a file, without their prefix; None when the file does not hold it.
 
     config: of the part, as the library writes it. The sizes must be the model's: a CLIP-G, or a
     transformer with other inputs (FLUX.1 Fill), is not taken for one.
     """
     if part == "text_encoder_2":
-        tensors = t5_gguf_names.library_names(tensors)
+        tensors = t5_gguf_names.diffusers_names(tensors)
     for prefix in _PREFIXES[part]:
-        if any(prefix + mark in tensors for mark in _MARKS[part]):
+        if any(prefix + mark in tensors for mark in _MARKER_KEYS[part]):
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             fits = all(
                 name not in own or own[name].shape == shape
-                for name, shape in _sizes(part, config).items()
+                for name, shape in _expected_shapes(part, config).items()
             )
-            return own if fits and _depth(own, part, config) else None
+            return own if fits and _has_expected_depth(own, part, config) else None
     return None
 
 
-def index(part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
-    """The library's parameter name → where it lies. tensors: as `find` gives them.
+def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
+    """The library's parameter name → where it lies. tensors: as `part_tensors` gives them.
 
     Raises UserError when one is missing or packed in a way that cannot be read.
     """
@@ -104,20 +106,24 @@ def index(part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
         return (_transformer if part == "transformer" else _vae)(tensors, config)
     if part == "text_encoder":  # the pipeline uses neither the projection nor the picture half
         used = [key for key in tensors if key.startswith(("embeddings.", "encoder.", "final_"))]
-        return {key: weight(tensors, key) for key in used if not key.endswith("position_ids")}
+        return {key: find_weight(tensors, key) for key in used if not key.endswith("position_ids")}
     if part == "text_encoder_2":
         embedding = "shared.weight" if "shared.weight" in tensors else "encoder.embed_tokens.weight"
         names = {key: key for key in tensors if key.startswith("encoder.")}
         names |= {"shared.weight": embedding, "encoder.embed_tokens.weight": embedding}
-        return {name: weight(tensors, key) for name, key in names.items() if not _scale(key)}
-    return {key: weight(tensors, key) for key in tensors if not _scale(key)}
+        return {
+            name: find_weight(tensors, key) for name, key in names.items() if not _is_scale(key)
+        }
+    return {key: find_weight(tensors, key) for key in tensors if not _is_scale(key)}
 
 
-def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> FluxPipeline:
+def assemble(
+    source: Source, dtype: torch.dtype, without_weights: Collection[str] = ()
+) -> FluxPipeline:
     """The library's pipeline from single files, on the CPU; nothing is asked of the hub.
 
-    bare: parts that get no weights (meta device, in `dtype`): `source.weights(part)` says where
-    theirs lie. Raises UserError.
+    without_weights: parts on the meta device, in `dtype`: `source.weights(part)` says where their
+    weights lie. Raises UserError.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
     from transformers import CLIPTokenizer, T5Tokenizer
@@ -126,9 +132,9 @@ def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> 
 
     reader = Reader()
     configs = {part: source.config(part) for part in PARTS}
-    parts = _shells(configs, dtype)
+    parts = _empty_modules(configs, dtype)
     for part, module in parts.items():
-        if part in bare:
+        if part in without_weights:
             continue
         stored = source.weights(part)
         weights = {name: weight.read(dtype, reader) for name, weight in stored.items()}
@@ -145,14 +151,14 @@ def assemble(source: Source, dtype: torch.dtype, bare: Collection[str] = ()) -> 
     )
 
 
-def _shells(
+def _empty_modules(
     configs: dict[str, dict], dtype: torch.dtype
 ) -> dict[str, ModelMixin | PreTrainedModel]:
     """The library's modules of all parts, without weights."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    from blockskip.models.sources.empty_model import empty
+    from blockskip.models.sources.empty_model import build_empty
 
     make = {
         "transformer": lambda config: FluxTransformer2DModel.from_config(config),
@@ -160,10 +166,10 @@ def _shells(
         "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
         "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
     }
-    return {part: empty(partial(make[part], configs[part]), dtype) for part in PARTS}
+    return {part: build_empty(partial(make[part], configs[part]), dtype) for part in PARTS}
 
 
-def _transformer(tensors: dict[str, Entry], config: dict) -> WeightIndex:
+def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Original names → diffusers': fused layers become rows of them, the last one is swapped."""
     there = {key.rpartition(".")[0].replace(".", "_"): key.rpartition(".")[0] for key in tensors}
     found: WeightIndex = {}
@@ -172,20 +178,24 @@ def _transformer(tensors: dict[str, Entry], config: dict) -> WeightIndex:
         layer, part = flux_names.fused_layer(module)
         own = there.get(layer.removeprefix("lora_unet_"), layer)
         for suffix in ("weight", "bias"):
-            rows = _rows(tensors, own, layer, part)
-            swapped = module == "norm_out.linear"
-            found[f"{module}.{suffix}"] = weight(tensors, f"{own}.{suffix}", rows, swapped)
+            rows = _fused_rows(tensors, own, layer, part)
+            halves_swapped = module == "norm_out.linear"
+            found[f"{module}.{suffix}"] = find_weight(
+                tensors, f"{own}.{suffix}", rows, halves_swapped
+            )
     for module, own in _norms(*blocks):
         key = f"{own}.scale" if f"{own}.scale" in tensors else f"{own}.weight"
-        found[f"{module}.weight"] = weight(tensors, key)
+        found[f"{module}.weight"] = find_weight(tensors, key)
     return found
 
 
-def _rows(tensors: dict[str, Entry], own: str, layer: str, part: int) -> tuple[int, int] | None:
+def _fused_rows(
+    tensors: dict[str, TensorEntry], own: str, layer: str, part: int
+) -> tuple[int, int] | None:
     """Which rows of the fused layer `own` are its part number `part`; None if it is not fused."""
     if not layer.endswith(("_qkv", "_linear1")) or f"{own}.weight" not in tensors:
         return None
-    heights = flux_names.heights(layer, tensors[f"{own}.weight"].shape[1])
+    heights = flux_names.fused_rows(layer, tensors[f"{own}.weight"].shape[1])
     return sum(heights[:part]), sum(heights[: part + 1])
 
 
@@ -203,7 +213,7 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
             yield f"single_transformer_blocks.{i}.{module}", f"single_blocks.{i}.norm.{norm}"
 
 
-def _vae(tensors: dict[str, Entry], config: dict) -> WeightIndex:
+def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Original names → diffusers', by its own conversion, run on tensors without memory.
 
     The conversion only hands tensors on, or drops trailing axes of 1 (attention is stored as 1 x 1
@@ -217,11 +227,11 @@ def _vae(tensors: dict[str, Entry], config: dict) -> WeightIndex:
     found: WeightIndex = {}
     for name, tensor in convert_ldm_vae_checkpoint(blank, config).items():
         key = keys[id(tensor if tensor._base is None else tensor._base)]
-        found[name] = weight(tensors, key, shape=tuple(tensor.shape))
+        found[name] = find_weight(tensors, key, shape=tuple(tensor.shape))
     return found
 
 
-def _sizes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
     """Shapes that tell this model's part from another model's."""
     if part == "transformer":
         width = config["num_attention_heads"] * config["attention_head_dim"]
@@ -229,11 +239,11 @@ def _sizes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
         names = {"img_in": inputs, "x_embedder": inputs, "txt_in": text, "context_embedder": text}
         return {f"{name}.weight": shape for name, shape in names.items()}
     if part == "text_encoder":
-        return {_MARKS[part][0]: (config["vocab_size"], config["hidden_size"])}
+        return {_MARKER_KEYS[part][0]: (config["vocab_size"], config["hidden_size"])}
     if part == "text_encoder_2":
         table = config["vocab_size"], config["d_model"]
         return {
-            _MARKS[part][0]: (config["num_heads"] * config["d_kv"], config["d_model"]),
+            _MARKER_KEYS[part][0]: (config["num_heads"] * config["d_kv"], config["d_model"]),
             "shared.weight": table,
             "encoder.embed_tokens.weight": table,
         }
@@ -241,7 +251,7 @@ def _sizes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
     return {"encoder.conv_out.weight": channels}
 
 
-def _depth(tensors: dict[str, Entry], part: str, config: dict) -> bool:
+def _has_expected_depth(tensors: dict[str, TensorEntry], part: str, config: dict) -> bool:
     """Whether the last block is there, no further one is, and guidance as the model has it."""
     if part == "vae":
         return "quant_conv.weight" not in tensors
@@ -263,7 +273,7 @@ def _depth(tensors: dict[str, Entry], part: str, config: dict) -> bool:
     )
 
 
-def _scale(key: str) -> bool:
+def _is_scale(key: str) -> bool:
     """Whether a tensor only says how another is stored."""
     last = key.rpartition(".")[2]
     return last.startswith(("scale_", "input_scale", "weight_scale", "comfy_", "scaled_"))

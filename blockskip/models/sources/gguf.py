@@ -26,15 +26,31 @@ if TYPE_CHECKING:  # as in models/sources/tensors.py: listing models wants no to
     import torch
     from torch import Tensor
 
-    from blockskip.models.sources.entry import Entry
+    from blockskip.models.sources.entry import TensorEntry
 
-OTHER_FILE = "Use a Q8_0, Q6_K, Q5_K, Q4_K or bf16 GGUF of the same model, or its safetensors file."
-_FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_AT_ONCE = 4 << 20  # weights unpacked at a time: the package makes several float copies of them
-_LONGEST_NAME = 65535  # bytes, by the format
-_MOST_AXES = 4  # of a tensor, by the format
-_WHOLE, _TEXT, _LIST = 4, 8, 9  # kinds of settings: a number of 4 bytes, a string, an array
-_NUMBERS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # kind → bytes
+OTHER_FILE_REMEDY = (
+    "Use a Q8_0, Q6_K, Q5_K, Q4_K or bf16 GGUF of the same model, or its safetensors file."
+)
+_FLOAT_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_CHUNK_WEIGHTS = (
+    4 << 20
+)  # weights unpacked at a time: the package makes several float copies of them
+_MAX_NAME_BYTES = 65535  # bytes, by the format
+_MAX_AXES = 4  # of a tensor, by the format
+_UINT32, _STRING, _ARRAY = 4, 8, 9  # kinds of settings: a number of 4 bytes, a string, an array
+_SCALAR_BYTES = {
+    0: 1,
+    1: 1,
+    2: 2,
+    3: 2,
+    4: 4,
+    5: 4,
+    6: 4,
+    7: 1,
+    10: 8,
+    11: 8,
+    12: 8,
+}  # kind → bytes
 
 
 def read_table(path: Path) -> dict[str, dict]:
@@ -49,10 +65,10 @@ def read_table(path: Path) -> dict[str, dict]:
         with open(path, "rb") as file:
             magic, version = struct.unpack("<4sI", file.read(8))
             if magic == b"GGUF" and version not in (2, 3):
-                raise BadFile(f"{path.name} is GGUF of an unknown version.", OTHER_FILE)
+                raise BadFile(f"{path.name} is GGUF of an unknown version.", OTHER_FILE_REMEDY)
             if magic != b"GGUF":
                 raise ValueError("another kind of file")
-            table = _table(file, path)
+            table = _read_entries(file, path)
             size = path.stat().st_size
     except (OSError, ValueError, OverflowError, RecursionError, struct.error) as error:
         raise _broken(path) from error
@@ -63,11 +79,11 @@ def read_table(path: Path) -> dict[str, dict]:
 
 def readable(dtype: str) -> bool:
     """Whether tensors of ggml's type of that name can be unpacked here."""
-    return dtype in _FLOATS or _unpacks(dtype)
+    return dtype in _FLOAT_TYPES or _can_dequantise(dtype)
 
 
 def unpack(
-    entry: Entry,
+    entry: TensorEntry,
     read: Callable[[int, int], Tensor],
     rows: tuple[int, int] | None,
     dtype: torch.dtype,
@@ -81,26 +97,26 @@ def unpack(
 
     shape = entry.shape
     if len(shape) < 2:  # a row is then not a whole number of blocks
-        whole = _numbers(read(entry.start, entry.stop), entry.dtype).to(dtype).reshape(shape)
+        whole = _dequantise(read(entry.start, entry.stop), entry.dtype).to(dtype).reshape(shape)
         return whole if rows is None else whole[slice(*rows)].clone()
     first, end = rows or (0, shape[0])
     row_bytes = entry.nbytes // shape[0]
-    step = max(1, _AT_ONCE // math.prod(shape[1:]))
+    step = max(1, _CHUNK_WEIGHTS // math.prod(shape[1:]))
     out = torch.empty((end - first, *shape[1:]), dtype=dtype)
     for at in range(first, end, step):
         stop = min(at + step, end)
         data = read(entry.start + at * row_bytes, entry.start + stop * row_bytes)
         some = out[at - first : stop - first]
-        some.copy_(_numbers(data.reshape(stop - at, -1), entry.dtype).reshape(some.shape))
+        some.copy_(_dequantise(data.reshape(stop - at, -1), entry.dtype).reshape(some.shape))
     return out
 
 
-def _numbers(data: Tensor, dtype: str) -> Tensor:
+def _dequantise(data: Tensor, dtype: str) -> Tensor:
     """Bytes (…, bytes of whole blocks) uint8 → numbers (…, weights of them) in float."""
     import torch
 
-    if dtype in _FLOATS:
-        return data.view(getattr(torch, _FLOATS[dtype]))
+    if dtype in _FLOAT_TYPES:
+        return data.view(getattr(torch, _FLOAT_TYPES[dtype]))
     from gguf import GGMLQuantizationType
     from gguf.quants import dequantize
 
@@ -108,7 +124,7 @@ def _numbers(data: Tensor, dtype: str) -> Tensor:
 
 
 @lru_cache
-def _unpacks(dtype: str) -> bool:
+def _can_dequantise(dtype: str) -> bool:
     """Asks the package, by one block of zeros."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -124,17 +140,17 @@ def _unpacks(dtype: str) -> bool:
     return True
 
 
-def _table(file: BinaryIO, path: Path) -> dict[str, dict]:
+def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
     """What follows magic and version. Raises ValueError, struct.error … for a broken file,
     UserError for a type that is not known."""
-    tensors, settings = _read(file, "QQ")
-    alignment = _alignment(file, settings)
+    tensors, settings = _read_struct(file, "QQ")
+    alignment = _read_alignment(file, settings)
     table: dict[str, dict] = {}
     for _ in range(tensors):
-        name = _name(file)
+        name = _read_name(file)
         if name in table:
             raise ValueError(name)
-        table[name] = _tensor(file, path)
+        table[name] = _read_entry(file, path)
     base = math.ceil(file.tell() / alignment) * alignment
     for entry in table.values():
         entry["start"] += base
@@ -142,34 +158,34 @@ def _table(file: BinaryIO, path: Path) -> dict[str, dict]:
     return table
 
 
-def _alignment(file: BinaryIO, settings: int) -> int:
+def _read_alignment(file: BinaryIO, settings: int) -> int:
     """Passes over all settings; gives the one that matters."""
     alignment = 32
     for _ in range(settings):
-        name, (kind,) = _name(file), _read(file, "I")
-        if name == "general.alignment" and kind == _WHOLE:
-            (alignment,) = _read(file, "I")
+        name, (kind,) = _read_name(file), _read_struct(file, "I")
+        if name == "general.alignment" and kind == _UINT32:
+            (alignment,) = _read_struct(file, "I")
         else:
-            _skip(file, kind)
+            _skip_value(file, kind)
     if not alignment:
         raise ValueError("general.alignment")
     return alignment
 
 
-def _tensor(file: BinaryIO, path: Path) -> dict:
+def _read_entry(file: BinaryIO, path: Path) -> dict:
     """One line of the table; start and stop count from where the tensors begin."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    (axes,) = _read(file, "I")
-    if axes > _MOST_AXES:
+    (axes,) = _read_struct(file, "I")
+    if axes > _MAX_AXES:
         raise ValueError(axes)
-    columns_first = _read(file, f"{axes}Q")
-    number, start = _read(file, "IQ")
+    columns_first = _read_struct(file, f"{axes}Q")
+    number, start = _read_struct(file, "IQ")
     kind = next((kind for kind in GGMLQuantizationType if kind == number), None)
     if kind is None:
         raise BadFile(
             f"{path.name} is packed in a way that cannot be read here (ggml's type {number}).",
-            OTHER_FILE,
+            OTHER_FILE_REMEDY,
         )
     weights, num_bytes = GGML_QUANT_SIZES[kind]
     if (columns_first[0] if axes else 1) % weights:
@@ -178,32 +194,32 @@ def _tensor(file: BinaryIO, path: Path) -> dict:
     return {"dtype": kind.name, "shape": columns_first[::-1], "start": start, "stop": stop}
 
 
-def _read(file: BinaryIO, numbers: str) -> tuple[int, ...]:
+def _read_struct(file: BinaryIO, numbers: str) -> tuple[int, ...]:
     size = struct.calcsize(f"<{numbers}")
     return struct.unpack(f"<{numbers}", file.read(size))
 
 
-def _name(file: BinaryIO) -> str:
-    (length,) = _read(file, "Q")
-    if length > _LONGEST_NAME:
+def _read_name(file: BinaryIO) -> str:
+    (length,) = _read_struct(file, "Q")
+    if length > _MAX_NAME_BYTES:
         raise ValueError(length)
     return file.read(length).decode("utf-8")
 
 
-def _skip(file: BinaryIO, kind: int) -> None:
+def _skip_value(file: BinaryIO, kind: int) -> None:
     """Pass over a setting's value; a file that ends before it does is noticed at the next one."""
-    if kind == _TEXT:
-        (length,) = _read(file, "Q")
+    if kind == _STRING:
+        (length,) = _read_struct(file, "Q")
         file.seek(length, 1)
-    elif kind == _LIST:
-        inner, count = _read(file, "IQ")
-        if inner in _NUMBERS:
-            file.seek(_NUMBERS[inner] * count, 1)
+    elif kind == _ARRAY:
+        inner, count = _read_struct(file, "IQ")
+        if inner in _SCALAR_BYTES:
+            file.seek(_SCALAR_BYTES[inner] * count, 1)
             return
         for _ in range(count):
-            _skip(file, inner)
-    elif kind in _NUMBERS:
-        file.seek(_NUMBERS[kind], 1)
+            _skip_value(file, inner)
+    elif kind in _SCALAR_BYTES:
+        file.seek(_SCALAR_BYTES[kind], 1)
     else:
         raise ValueError(kind)
 

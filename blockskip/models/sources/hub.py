@@ -17,21 +17,37 @@ from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
-from blockskip.models.sources.hub_api import WANTED, Remote, again, explained, knock, listing, page
+from blockskip.models.sources.hub_api import (
+    FILE_PATTERNS,
+    RemoteFile,
+    check_access,
+    list_files,
+    model_page,
+    retry_command,
+    to_user_error,
+)
 from blockskip.models.sources.hub_token import token_state, try_token
 
-__all__ = ["SPARE", "Unfinished", "downloaded", "fetch", "folder_of", "missing_bytes", "page"]
+__all__ = [
+    "IncompleteDownload",
+    "RESERVED_BYTES",
+    "downloaded",
+    "fetch",
+    "download_folder",
+    "missing_bytes",
+    "model_page",
+]
 __all__ += ["token_state", "try_token"]
 
-SPARE = 2 << 30  # bytes a disk keeps free for the system
+RESERVED_BYTES = 2 << 30  # bytes a disk keeps free for the system
 Progress = Callable[[int, int, str], None]  # bytes here, bytes in all, the file it is at
 
 
-class Unfinished(ModelMissing):
+class IncompleteDownload(ModelMissing):
     """A download of ours that was begun and is to go on."""
 
 
-def folder_of(row: ModelRow) -> Path:
+def download_folder(row: ModelRow) -> Path:
     """Where `fetch` puts a model: on the drive of the data folder, never elsewhere unasked."""
     return data_dir() / "models" / row.name
 
@@ -39,34 +55,36 @@ def folder_of(row: ModelRow) -> Path:
 def downloaded(row: ModelRow) -> Path | None:
     """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
 
-    Raises Unfinished for a download of ours that was not finished, BadFile for one of which files
-    are gone, or that was of another model.
+    Raises IncompleteDownload for a download of ours that was not finished, BadFile for one of which
+    files are gone, or that was of another model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    folder = folder_of(row)
-    noted = _noted(folder)
-    lacking = [r.name for r in _listed(noted) if _size(folder / r.name) != r.size]
+    folder = download_folder(row)
+    noted = _read_manifest(folder)
+    lacking = [r.name for r in _remote_files(noted) if _size(folder / r.name) != r.size]
     if noted.get("whole") and not lacking:
         return folder
     try:
-        shared = Path(snapshot_download(row.source, local_files_only=True, allow_patterns=WANTED))
-        if _whole(row, shared):
+        shared = Path(
+            snapshot_download(row.source, local_files_only=True, allow_patterns=FILE_PATTERNS)
+        )
+        if _is_complete(row, shared):
             return shared
     except (LocalEntryNotFoundError, ValueError):
         pass
     if problem := noted.get("problem"):
-        raise BadFile(problem, f"If its repository is right by now: {again(row)}")
+        raise BadFile(problem, f"If its repository is right by now: {retry_command(row)}")
     if noted.get("whole"):
         raise BadFile(
             f"{folder / lacking[0]}, of {row.title}, is missing or cut short.",
-            f"Fetch it again: {again(row)}",
+            f"Fetch it again: {retry_command(row)}",
         )
     if folder.exists():
-        raise Unfinished(
+        raise IncompleteDownload(
             f"The download of {row.title} is not finished.",
-            f"Go on where it stopped: {again(row)}",
+            f"Go on where it stopped: {retry_command(row)}",
         )
     return None
 
@@ -83,35 +101,35 @@ def fetch(
     """
     import httpx2
 
-    folder = folder_of(row)
+    folder = download_folder(row)
     try:
-        note = _bring_all(row, folder, progress)
+        note = _download_all(row, folder, progress)
     except (httpx2.HTTPError, OSError) as error:
-        raise explained(row, folder, error) from error
+        raise to_user_error(row, folder, error) from error
     try:
         check(folder)
     except UserError as error:
-        _write(folder, note | {"problem": error.title})
+        _write_manifest(folder, note | {"problem": error.title})
         raise
-    _write(folder, note | {"whole": True})
+    _write_manifest(folder, note | {"whole": True})
     return folder
 
 
 def missing_bytes(row: ModelRow) -> int | None:
     """What `fetch` has still to bring; None when the hub was never asked for its list of files."""
-    folder = folder_of(row)
-    noted = _noted(folder)
-    missing = [r for r in _listed(noted) if not _here(folder, r, noted["files"])]
-    return _still(folder, missing) if _listed(noted) else None
+    folder = download_folder(row)
+    noted = _read_manifest(folder)
+    missing = [r for r in _remote_files(noted) if not _is_downloaded(folder, r, noted["files"])]
+    return _remaining_bytes(folder, missing) if _remote_files(noted) else None
 
 
-def _bring_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
+def _download_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
     """Returns what `fetched.json` is to say, but for whether it is the right model."""
-    commit, wanted = listing(row)
-    knock(row, commit, wanted)
-    here = _noted(folder).get("files", {})
-    missing = [remote for remote in wanted if not _here(folder, remote, here)]
-    _clear(folder, missing)
+    commit, wanted = list_files(row)
+    check_access(row, commit, wanted)
+    here = _read_manifest(folder).get("files", {})
+    missing = [remote for remote in wanted if not _is_downloaded(folder, remote, here)]
+    _remove_stale_parts(folder, missing)
     _check_disk(row, folder, missing)
     note = {"repository": row.source, "commit": commit, "whole": False, "problem": ""}
     note |= {"files": here, "listed": [[r.name, r.size, r.version] for r in wanted]}
@@ -123,14 +141,14 @@ def _bring_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
 
     tell(0, "")
     for remote in missing:
-        _write(folder, note)
-        _bring(row, commit, remote, folder, tell)
+        _write_manifest(folder, note)
+        _download_file(row, commit, remote, folder, tell)
         here[remote.name] = remote.version
         done += remote.size
     return note
 
 
-def _here(folder: Path, remote: Remote, noted: dict[str, str]) -> bool:
+def _is_downloaded(folder: Path, remote: RemoteFile, noted: dict[str, str]) -> bool:
     return noted.get(remote.name) == remote.version and _size(folder / remote.name) == remote.size
 
 
@@ -142,40 +160,40 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _still(folder: Path, missing: list[Remote]) -> int:
+def _remaining_bytes(folder: Path, missing: list[RemoteFile]) -> int:
     """Bytes of these files that have not come yet."""
-    return sum(r.size - max(0, _size(_part(folder, r))) for r in missing)
+    return sum(r.size - max(0, _size(_part_file(folder, r))) for r in missing)
 
 
-def _clear(folder: Path, missing: list[Remote]) -> None:
+def _remove_stale_parts(folder: Path, missing: list[RemoteFile]) -> None:
     """Halves that nothing will be made of: of other versions, or longer than the file."""
-    useful = {_part(folder, r) for r in missing if _size(_part(folder, r)) <= r.size}
+    useful = {_part_file(folder, r) for r in missing if _size(_part_file(folder, r)) <= r.size}
     for path in [*folder.rglob("*.part"), *folder.rglob("*.tmp")]:
         if path not in useful:
             path.unlink()
 
 
-def _check_disk(row: ModelRow, folder: Path, wanted: list[Remote]) -> None:
+def _check_disk(row: ModelRow, folder: Path, wanted: list[RemoteFile]) -> None:
     """Raises UserError, before anything is downloaded, when it would not fit."""
-    missing, free = _still(folder, wanted), files.free_bytes(folder)
-    if missing > 0 and missing + SPARE > free:
+    missing, free = _remaining_bytes(folder, wanted), files.free_bytes(folder)
+    if missing > 0 and missing + RESERVED_BYTES > free:
         raise DiskFull(
             f"{row.title} needs {missing / GIB:.1f} GiB, and the drive of {folder} has "
-            f"{free / GIB:.1f} GiB free ({SPARE / GIB:.0f} GiB of them are left alone).",
+            f"{free / GIB:.1f} GiB free ({RESERVED_BYTES / GIB:.0f} GiB of them are left alone).",
             "Free some space, or keep models and runs on another drive: choose it in the studio, or set "
             "the environment variable BLOCKSKIP_DATA to a folder there.",
         )
 
 
-def _bring(
-    row: ModelRow, commit: str, remote: Remote, folder: Path, tell: Callable[[int, str], None]
+def _download_file(
+    row: ModelRow, commit: str, remote: RemoteFile, folder: Path, tell: Callable[[int, str], None]
 ) -> None:
     """One file: under its own name only when it is whole and its digest is right."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    target, part = folder / remote.name, _part(folder, remote)
+    target, part = folder / remote.name, _part_file(folder, remote)
     target.parent.mkdir(parents=True, exist_ok=True)
     if remote.sha256 and _size(target) == remote.size and _sha256(target) == remote.sha256:
         return  # came, but the process was ended before that was noted
@@ -189,7 +207,7 @@ def _bring(
             expected_size=remote.size,
             displayed_filename=remote.name,
             # a class, says the library, and only calls it
-            tqdm_class=lambda initial, **_: _Bar(initial, lambda n: tell(n, remote.name)),  # type: ignore[arg-type]
+            tqdm_class=lambda initial, **_: _ProgressBar(initial, lambda n: tell(n, remote.name)),  # type: ignore[arg-type]
         )
     if remote.sha256:
         tell(remote.size, f"checking {remote.name}")
@@ -197,19 +215,19 @@ def _bring(
             part.unlink()
             raise BadFile(
                 f"{remote.name} arrived damaged and was thrown away.",
-                f"Fetch it again: {again(row)}",
+                f"Fetch it again: {retry_command(row)}",
             )
     files.replace(part, target)
 
 
-class _Bar:
+class _ProgressBar:
     """As much of a progress bar as http_get uses."""
 
     def __init__(self, here: int, tell: Callable[[int], None]) -> None:
         self.here, self.tell = here, tell
         tell(here)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -225,35 +243,37 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _part(folder: Path, remote: Remote) -> Path:
+def _part_file(folder: Path, remote: RemoteFile) -> Path:
     """The unfinished file, named after its content, so that halves of two versions never meet."""
     return folder / f"{remote.name}.{remote.version[:12]}.part"
 
 
-def _noted(folder: Path) -> dict:
+def _read_manifest(folder: Path) -> dict:
     """What `fetch` brought so far: {repository, commit, files: name → version, listed: [name,
     bytes, version] of every file there is, whole, problem}."""
     try:
         said = files.read_json(folder / "fetched.json")
-        _listed(said), said["files"].get("")
+        _remote_files(said), said["files"].get("")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return said
 
 
-def _listed(noted: dict) -> list[Remote]:
-    return [Remote(name, int(size), version, "") for name, size, version in noted.get("listed", [])]
+def _remote_files(noted: dict) -> list[RemoteFile]:
+    return [
+        RemoteFile(name, int(size), version, "") for name, size, version in noted.get("listed", [])
+    ]
 
 
-def _write(folder: Path, note: dict) -> None:
+def _write_manifest(folder: Path, note: dict) -> None:
     files.write_json(folder / "fetched.json", note)
 
 
-def _whole(row: ModelRow, folder: Path) -> bool:
-    from blockskip.models.sources.layouts import layouts
+def _is_complete(row: ModelRow, folder: Path) -> bool:
+    from blockskip.models.sources.layouts import layout_of
     from blockskip.models.sources.source import Source
 
     source = Source(row, folder)
     return (folder / "model_index.json").exists() and all(
-        source.paths(part) for part in layouts(row).PARTS
+        source.paths(part) for part in layout_of(row).PARTS
     )

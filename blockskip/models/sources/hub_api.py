@@ -10,7 +10,12 @@ from blockskip.core import files
 from blockskip.core.errors import BadFile, ModelMissing, Unreachable, UserError, command
 from blockskip.core.presets import ModelRow
 
-TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, chat templates
+TEXT_SUFFIXES = (
+    ".json",
+    ".txt",
+    ".model",
+    ".jinja",
+)  # configurations, vocabularies, chat templates
 # the parts' weights, whole or in shards; not the same a second time beside them, in the original
 # layout, in folders of single files, or as fp16
 _WEIGHTS = [
@@ -18,11 +23,11 @@ _WEIGHTS = [
     for name in ("diffusion_pytorch_model", "model")
     for shard in ("", "-?????-of-?????")
 ]
-WANTED = ["model_index.json", *(f"*/*{ending}" for ending in TEXTS), *_WEIGHTS]
+FILE_PATTERNS = ["model_index.json", *(f"*/*{ending}" for ending in TEXT_SUFFIXES), *_WEIGHTS]
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file of a repository. size: bytes. version: changes with the content. sha256: of the
     content, "" where the hub does not tell (small texts)."""
 
@@ -32,34 +37,38 @@ class Remote:
     sha256: str
 
 
-def page(row: ModelRow) -> str:
+def model_page(row: ModelRow) -> str:
     """Where people read about a model and accept its licence."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/{row.source}"
 
 
-def listing(row: ModelRow, token: str | None = None) -> tuple[str, list[Remote]]:
+def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[RemoteFile]]:
     """(commit, files we want, the small ones first). token: instead of the one that is kept."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi(token=token).model_info(row.source, files_metadata=True)
     found = filter_repo_objects(
-        info.siblings or [], allow_patterns=WANTED, key=lambda sibling: sibling.rfilename
+        info.siblings or [], allow_patterns=FILE_PATTERNS, key=lambda sibling: sibling.rfilename
     )
     wanted = []
     for file in found:
         if ".." in file.rfilename or "\\" in file.rfilename:
             continue  # a name that would leave our folder
         digest = file.lfs.sha256 if file.lfs else ""
-        wanted.append(Remote(file.rfilename, file.size or 0, digest or file.blob_id or "", digest))
+        wanted.append(
+            RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)
+        )
     if not wanted:
         raise BadFile(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
     return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 
-def knock(row: ModelRow, commit: str, wanted: list[Remote], token: str | None = None) -> None:
+def check_access(
+    row: ModelRow, commit: str, wanted: list[RemoteFile], token: str | None = None
+) -> None:
     """Ask for one weight file's head: a gated model says here whether it lets us in."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -67,19 +76,19 @@ def knock(row: ModelRow, commit: str, wanted: list[Remote], token: str | None = 
     get_hf_file_metadata(url, token=token)
 
 
-def again(row: ModelRow) -> str:
+def retry_command(row: ModelRow) -> str:
     """What to type to go on with a download."""
     return command(f"models fetch {row.name}")
 
 
-def explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
+def to_user_error(row: ModelRow, folder: Path, error: Exception) -> UserError:
     """What the hub's, the network's or the disk's error means for people."""
     import httpx2
     from huggingface_hub import errors
 
-    go_on = again(row)
+    go_on = retry_command(row)
     if isinstance(error, errors.GatedRepoError):
-        return locked(row)
+        return gated_error(row)
     if isinstance(error, errors.RepositoryNotFoundError):
         return ModelMissing(
             f"The hub does not know {row.source}, or does not let you see it.",
@@ -100,7 +109,7 @@ def explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
         return Unreachable(f"The hub answered with an error ({said}).", f"Try again later: {go_on}")
     if isinstance(error, httpx2.ConnectError):
         return Unreachable(
-            f"The hub ({page(row)}) cannot be reached.",
+            f"The hub ({model_page(row)}) cannot be reached.",
             f"Check the connection; what is here already is kept: {go_on}",
         )
     network = isinstance(error, ConnectionError)
@@ -112,11 +121,11 @@ def explained(row: ModelRow, folder: Path, error: Exception) -> UserError:
     )
 
 
-def locked(row: ModelRow) -> UserError:
+def gated_error(row: ModelRow) -> UserError:
     """What to do to be let in."""
     from huggingface_hub import get_token
 
-    accept = f"accept its licence ({row.licence}) at {page(row)}"
+    accept = f"accept its licence ({row.licence}) at {model_page(row)}"
     if get_token():
         return ModelMissing(
             f"{row.title} is gated, and your account is not let in yet.",
@@ -125,5 +134,5 @@ def locked(row: ModelRow) -> UserError:
     return ModelMissing(
         f"{row.title} is gated: the hub wants to know who you are.",
         f"Make a free account, {accept}, make a read token in your settings there, set the "
-        f"environment variable HF_TOKEN to it, and in the same window: {again(row)}",
+        f"environment variable HF_TOKEN to it, and in the same window: {retry_command(row)}",
     )

@@ -25,7 +25,7 @@ from blockskip.core.errors import (
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub_api
 
-_LONGEST = 120  # seconds the hub may take to answer
+_TIMEOUT_S = 120  # seconds the hub may take to answer
 
 
 def token_state() -> str:
@@ -50,7 +50,7 @@ def try_token(row: ModelRow, token: str) -> None:
         "blockskip.models.sources.download_process",
         words,
         said=token,
-        seconds=_LONGEST,
+        seconds=_TIMEOUT_S,
         online=True,
     )
     try:
@@ -61,17 +61,17 @@ def try_token(row: ModelRow, token: str) -> None:
         raise from_kind(answer["kind"], answer["error"], answer["remedy"])
 
 
-def answer(row: ModelRow, token: str) -> dict[str, str]:
+def token_error(row: ModelRow, token: str) -> dict[str, str]:
     """In the process that `try_token` starts: {} when the token opens the door and is kept, else
     what is wrong: error, remedy, kind."""
     try:
-        _test(row, token)
+        _test_and_save(row, token)
     except UserError as error:
         return error.to_dict()
     return {}
 
 
-def _test(row: ModelRow, token: str) -> None:
+def _test_and_save(row: ModelRow, token: str) -> None:
     import httpx2
     from huggingface_hub import HfApi, constants, errors, login
 
@@ -82,18 +82,19 @@ def _test(row: ModelRow, token: str) -> None:
         )
     try:
         HfApi().whoami(token)
-        commit, wanted = hub_api.listing(row, token)
-        hub_api.knock(row, commit, wanted, token)
+        commit, wanted = hub_api.list_files(row, token)
+        hub_api.check_access(row, commit, wanted, token)
         login(token)
     except errors.GatedRepoError as error:
         raise ModelMissing(
             f"The token is right, but its account is not let in to {row.title} yet.",
-            f"With that account, accept the licence ({row.licence}) at {hub_api.page(row)}, then try "
-            "again. The token must be of the kind “read”, or may read gated repositories.",
+            f"With that account, accept the licence ({row.licence}) at {hub_api.model_page(row)}, then "
+            "try again. The token must be of the kind “read”, or may read gated repositories.",
         ) from error
     except (httpx2.TransportError, ConnectionError) as error:
         raise Unreachable(
-            f"The hub ({hub_api.page(row)}) cannot be reached.", "Check the connection; try again."
+            f"The hub ({hub_api.model_page(row)}) cannot be reached.",
+            "Check the connection; try again.",
         ) from error
     except (httpx2.HTTPError, OSError) as error:
-        raise hub_api.explained(row, Path(constants.HF_TOKEN_PATH), error) from error
+        raise hub_api.to_user_error(row, Path(constants.HF_TOKEN_PATH), error) from error

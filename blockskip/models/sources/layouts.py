@@ -8,12 +8,12 @@ from typing import Protocol
 from blockskip.core.paths import PRESETS, ROOT
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import flux_checkpoint
-from blockskip.models.sources.diffusers_checkpoint import LibraryFiles
-from blockskip.models.sources.entry import Entry
+from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
+from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.tensors import WeightIndex
 
 
-class SingleFiles(Protocol):
+class SingleFileLayout(Protocol):
     """What a module answers of a model that ComfyUI's single files hold: see flux_checkpoint.py."""
 
     PARTS: dict[str, tuple[str, str, str]]
@@ -21,16 +21,18 @@ class SingleFiles(Protocol):
     PREFERRED: dict[str, str | tuple[str, ...]]
     NAMESAKES: tuple[str, ...]
 
-    def find(self, part: str, tensors: dict[str, Entry], config: dict) -> dict[str, Entry] | None:
+    def part_tensors(
+        self, part: str, tensors: dict[str, TensorEntry], config: dict
+    ) -> dict[str, TensorEntry] | None:
         """The tensors of `part` in a file; None when the file does not hold it."""
 
-    def index(self, part: str, tensors: dict[str, Entry], config: dict) -> WeightIndex:
+    def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
         """The library's parameter name → where it lies. Raises UserError."""
 
 
-def layouts(row: ModelRow) -> LibraryFiles | SingleFiles:
+def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:
     """What knows how a model's files look."""
-    return LibraryFiles(row) if row.parts else flux_checkpoint
+    return DiffusersFiles(row) if row.parts else flux_checkpoint
 
 
 def configs_folder(row: ModelRow) -> Path:

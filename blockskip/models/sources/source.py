@@ -12,11 +12,11 @@ from blockskip.core import files
 from blockskip.core.errors import BadFile, command
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
-from blockskip.models.sources.hub_api import TEXTS
-from blockskip.models.sources.layouts import configs_folder, layouts
+from blockskip.models.sources.hub_api import TEXT_SUFFIXES
+from blockskip.models.sources.layouts import configs_folder, layout_of
 from blockskip.models.sources.tensors import WeightIndex, part_files, tensor_table
 
-SMALL = 16 << 20  # bytes; a bigger file's digest is remembered
+SMALL_FILE_BYTES = 16 << 20  # bytes; a bigger file's digest is remembered
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Source:
     tokenizers: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def whole(self) -> bool:
+    def is_folder(self) -> bool:
         """Whether `folder` is all of it, as `from_pretrained` wants it."""
         return not self.files
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """For people: the folder, or the transformer's file."""
         return str(next(iter(self.files.values()), self.folder))
 
@@ -52,18 +52,18 @@ class Source:
 
         Raises UserError when the files are missing, broken, or do not hold the whole part.
         """
-        family = layouts(self.row)
+        family = layout_of(self.row)
         # the sizes this model must have, whatever the folder's own configuration says
         known = configs_folder(self.row)
         wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
-        own = family.find(part, tensor_table(self.paths(part)), wanted)
+        own = family.part_tensors(part, tensor_table(self.paths(part)), wanted)
         if own is None:
             raise BadFile(
-                f"{self.where} does not hold the whole of {self.row.title}'s "
+                f"{self.location} does not hold the whole of {self.row.title}'s "
                 f"{family.PARTS[part][0]}.",
                 f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
             )
-        return family.index(part, own, wanted)
+        return family.weight_index(part, own, wanted)
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
         """16 hex digits of every weight, configuration and vocabulary in use.
@@ -72,40 +72,42 @@ class Source:
         another layout may have another, too. progress: called with bytes done and bytes in all
         while big files are read for the first time (a digest is remembered until the file changes).
         """
-        if self.whole:
-            return _of_folder(self.folder, progress)
-        parts: list[object] = [_canonical(path) for path in sorted(self.folder.glob("*/*.json"))]
+        if self.is_folder:
+            return _folder_fingerprint(self.folder, progress)
+        parts: list[object] = [
+            _canonical_content(path) for path in sorted(self.folder.glob("*/*.json"))
+        ]
         for name, folder in sorted(self.tokenizers.items()):
-            parts += [name, *(_canonical(path) for path in _texts(folder))]
+            parts += [name, *(_canonical_content(path) for path in _text_files(folder))]
         digests = _digests(sorted(set(self.files.values())), progress)
         parts += [(part, digests[path]) for part, path in sorted(self.files.items())]
         return files.fingerprint(*parts)
 
 
-def _of_folder(folder: Path, progress: Callable[[int, int], None] | None) -> str:
+def _folder_fingerprint(folder: Path, progress: Callable[[int, int], None] | None) -> str:
     """All that `from_pretrained` may read: weights and texts, but no weights beside the parts."""
     parts: list[object] = []
-    found = sorted(path for path in folder.rglob("*") if not _hidden(path, folder))
+    found = sorted(path for path in folder.rglob("*") if not _is_hidden(path, folder))
     heavy = [p for p in found if p.suffix == ".safetensors" and p.parent != folder]
     digests = _digests(heavy, progress)
     for path in found:
         name = path.relative_to(folder).as_posix()
         if path in digests:
             parts += [name, path.stat().st_size, digests[path]]
-        elif path.suffix in TEXTS:
-            parts += [name, _canonical(path)]
+        elif path.suffix in TEXT_SUFFIXES:
+            parts += [name, _canonical_content(path)]
     return files.fingerprint(*parts)
 
 
-def _texts(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in TEXTS)
+def _text_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in TEXT_SUFFIXES)
 
 
-def _hidden(path: Path, folder: Path) -> bool:
+def _is_hidden(path: Path, folder: Path) -> bool:
     return any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
-def _canonical(path: Path) -> bytes | str:
+def _canonical_content(path: Path) -> bytes | str:
     if path.suffix != ".json":
         return path.read_bytes()
     return json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
@@ -130,7 +132,7 @@ def _digests(
 
     for path in paths:
         stat = path.stat()
-        if stat.st_size <= SMALL:
+        if stat.st_size <= SMALL_FILE_BYTES:
             found[path] = path.read_bytes()
         else:
             # all that a file system notes when a file is written or replaced

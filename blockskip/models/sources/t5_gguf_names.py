@@ -10,11 +10,11 @@ import re
 from typing import TypeVar
 
 _Tensor = TypeVar("_Tensor")
-_OUTSIDE = {
+_OUTSIDE_BLOCKS = {
     "token_embd.weight": "shared.weight",
     "enc.output_norm.weight": "encoder.final_layer_norm.weight",
 }
-_INSIDE = {
+_IN_BLOCKS = {
     "attn_norm": "0.layer_norm",
     "attn_q": "0.SelfAttention.q",
     "attn_k": "0.SelfAttention.k",
@@ -29,15 +29,15 @@ _INSIDE = {
 _BLOCK = re.compile(r"enc\.blk\.(\d+)\.(\w+)\.weight")
 
 
-def library_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
+def diffusers_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
     """The same tensors by transformers' names of T5's encoder; other names stay as they are."""
     if "enc.blk.0.attn_q.weight" not in tensors:
         return tensors
-    return {_library_name(name): tensor for name, tensor in tensors.items()}
+    return {_diffusers_name(name): tensor for name, tensor in tensors.items()}
 
 
-def _library_name(name: str) -> str:
+def _diffusers_name(name: str) -> str:
     match = _BLOCK.fullmatch(name)
-    if match and match[2] in _INSIDE:
-        return f"encoder.block.{match[1]}.layer.{_INSIDE[match[2]]}.weight"
-    return _OUTSIDE.get(name, name)
+    if match and match[2] in _IN_BLOCKS:
+        return f"encoder.block.{match[1]}.layer.{_IN_BLOCKS[match[2]]}.weight"
+    return _OUTSIDE_BLOCKS.get(name, name)

@@ -1,4 +1,4 @@
-"""Where weights lie on disk, and how one of them is read: an index {parameter: Stored}, and a reader.
+"""Where weights lie on disk, and how one is read: an index {parameter: StoredTensor}, and a reader.
 
 A tensor is read straight into the memory it is to live in (or into a staging buffer), so the file is
 never mapped: none of its pages count as ours, nothing is read twice, and Windows may still replace
@@ -21,12 +21,12 @@ from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.safetensors_files import DTYPES
 
-_AT_ONCE = 4  # pieces of a tensor that are read at the same time
-_PIECE = 4 << 20  # bytes; smaller ones are not worth a thread
+_NUM_THREADS = 4  # pieces of a tensor that are read at the same time
+_MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller ones are not worth a thread
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where one parameter lies: tensor `key` of the safetensors file `path`.
 
     rows: only rows [start, stop) of it, for parameters that a file keeps joined. make: for what is
@@ -37,14 +37,14 @@ class Stored:
     path: Path
     key: str
     rows: tuple[int, int] | None = None
-    make: Callable[[Reader, Stored], Tensor] | None = None
+    make: Callable[[Reader, StoredTensor], Tensor] | None = None
 
 
-Index = Mapping[str, Stored]
+TensorIndex = Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
-class Extent:
+class TensorExtent:
     """A tensor inside a file: bytes [start, stop) from the file's beginning."""
 
     dtype: torch.dtype
@@ -53,7 +53,7 @@ class Extent:
     stop: int
 
 
-def index_folder(folder: Path) -> dict[str, Stored]:
+def index_folder(folder: Path) -> dict[str, StoredTensor]:
     """The index of a model's folder as diffusers and transformers save it, sharded or not.
 
     Raises UserError when there are no safetensors files, or a shard is missing.
@@ -72,23 +72,23 @@ def index_folder(folder: Path) -> dict[str, Stored]:
         )
     chosen = [shard for shard in shards if not wanted or shard.name in wanted]
     reader = Reader()
-    return {key: Stored(shard, key) for shard in chosen for key in reader.header(shard)}
+    return {key: StoredTensor(shard, key) for shard in chosen for key in reader.header(shard)}
 
 
 class Reader:
     """Reads tensors of safetensors files; remembers headers and counts the bytes read."""
 
     def __init__(self) -> None:
-        self._headers: dict[Path, dict[str, Extent]] = {}
+        self._headers: dict[Path, dict[str, TensorExtent]] = {}
         self.bytes_read = 0
 
-    def header(self, path: Path) -> dict[str, Extent]:
+    def header(self, path: Path) -> dict[str, TensorExtent]:
         """Every tensor of a file by its key. Raises UserError for a broken or foreign file."""
         if path not in self._headers:
             self._headers[path] = read_header(path)
         return self._headers[path]
 
-    def extent(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> Extent:
+    def extent(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> TensorExtent:
         """Where a tensor, or some rows of it, lies. Raises UserError when the file lacks it."""
         try:
             whole = self.header(path)[key]
@@ -101,7 +101,7 @@ class Reader:
             return whole
         first, last = rows
         row_bytes = (whole.stop - whole.start) // whole.shape[0]
-        return Extent(
+        return TensorExtent(
             whole.dtype,
             (last - first, *whole.shape[1:]),
             whole.start + first * row_bytes,
@@ -118,10 +118,10 @@ class Reader:
     def raw(self, path: Path, start: int, stop: int) -> Tensor:
         """Bytes [start, stop) of any file, (stop - start,) uint8. Raises UserError past its end."""
         out = torch.empty(stop - start, dtype=torch.uint8)
-        self._fill(path, Extent(out.dtype, tuple(out.shape), start, stop), out)
+        self._fill(path, TensorExtent(out.dtype, tuple(out.shape), start, stop), out)
         return out
 
-    def read(self, stored: Stored, out: Tensor) -> None:
+    def read(self, stored: StoredTensor, out: Tensor) -> None:
         """Write a parameter into `out` (contiguous, on the CPU), in out's dtype.
 
         Raises UserError when the shape is another one or the file is cut short.
@@ -140,12 +140,12 @@ class Reader:
             )
         out.copy_(made)
 
-    def _fill(self, path: Path, extent: Extent, out: Tensor) -> None:
+    def _fill(self, path: Path, extent: TensorExtent, out: Tensor) -> None:
         view = out.reshape(-1).view(torch.uint8).numpy().data
-        piece = max(_PIECE, -(-len(view) // _AT_ONCE))
+        piece = max(_MIN_CHUNK_BYTES, -(-len(view) // _NUM_THREADS))
         starts = range(0, len(view), piece)
         if len(starts) > 1:  # a disk that is asked for one piece at a time gives half of its speed
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="read") as pool:
+            with ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="read") as pool:
                 parts = [(path, extent.start + at, view[at : at + piece]) for at in starts]
                 for done in [pool.submit(_read_into, *part) for part in parts]:
                     done.result()
@@ -165,11 +165,11 @@ def _read_into(path: Path, start: int, view: memoryview) -> None:
             done += got
 
 
-def _as_stored(reader: Reader, stored: Stored) -> Tensor:
+def _as_stored(reader: Reader, stored: StoredTensor) -> Tensor:
     return reader.tensor(stored.path, stored.key, stored.rows)
 
 
-def read_header(path: Path) -> dict[str, Extent]:
+def read_header(path: Path) -> dict[str, TensorExtent]:
     """Every tensor of a safetensors file. Raises UserError when it cannot be read."""
     table = safetensors_files.read_table(path)
     unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
@@ -179,7 +179,7 @@ def read_header(path: Path) -> dict[str, Extent]:
             "Use the bf16, fp16 or fp8 file of the same model.",
         )
     return {
-        key: Extent(
+        key: TensorExtent(
             getattr(torch, DTYPES[entry["dtype"]]),
             tuple(entry["shape"]),
             entry["start"],

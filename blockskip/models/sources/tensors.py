@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
-from blockskip.models.sources.entry import FLOATS, FLOATS_8, GGUF_SUFFIX, Entry
+from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, GGUF_SUFFIX, TensorEntry
 
 if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models` opens at once
     import torch
@@ -40,14 +40,14 @@ class Weight:
     """A parameter of a model and how it is read. shape: of the parameter.
 
     rows: (first, end) of the stored tensor's first axis, for a layer that is part of a fused one.
-    swapped: the two halves of the first axis change places (FLUX's last modulation).
+    halves_swapped: the two halves of the first axis change places (FLUX's last modulation).
     scale: key of the scale tensor beside it, "" without.
     """
 
-    entry: Entry
+    entry: TensorEntry
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
-    swapped: bool = False
+    halves_swapped: bool = False
     scale: str = ""
 
     @property
@@ -63,10 +63,10 @@ class Weight:
         return getattr(torch, names.get(self.entry.dtype, "bfloat16"))
 
     @property
-    def plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether rows of a safetensors file are the parameter: nothing to multiply or swap."""
-        kept = self.entry.dtype in FLOATS and not self.entry.gguf
-        return kept and not self.swapped and not self.scale
+        kept = self.entry.dtype in FLOAT_DTYPES and not self.entry.is_gguf
+        return kept and not self.halves_swapped and not self.scale
 
     def read(self, dtype: torch.dtype | None = None, reader: Reader | None = None) -> Tensor:
         """The parameter, `shape`, in memory of its own on the CPU; nothing else of the file is.
@@ -79,7 +79,7 @@ class Weight:
         from blockskip.models.sources.tensor_reader import Reader
 
         reader, dtype = reader or Reader(), dtype or self.dtype
-        if self.entry.gguf:
+        if self.entry.is_gguf:
             read = partial(reader.raw, self.path)
             tensor = gguf_files.unpack(self.entry, read, self.rows, dtype)
         else:
@@ -87,7 +87,7 @@ class Weight:
             if self.scale:
                 tensor = _scaled(tensor, reader.tensor(self.path, self.scale), self.rows)
             tensor = tensor.to(dtype)
-        if self.swapped:
+        if self.halves_swapped:
             tensor = torch.cat(tensor.chunk(2)[::-1])
         return tensor.reshape(self.shape)
 
@@ -95,9 +95,9 @@ class Weight:
 WeightIndex = dict[str, Weight]
 
 
-def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
+def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
     """Every tensor of these files by key. Raises UserError for a broken or unfinished file."""
-    found: dict[str, Entry] = {}
+    found: dict[str, TensorEntry] = {}
     for path in paths:
         try:
             stat = path.stat()
@@ -105,22 +105,22 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, Entry]:
             raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
         for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
             place = entry["start"], entry["stop"]
-            found[key] = Entry(path, key, entry["dtype"], tuple(entry["shape"]), *place)
+            found[key] = TensorEntry(path, key, entry["dtype"], tuple(entry["shape"]), *place)
     return found
 
 
-def bits(tensors: Iterable[Entry]) -> float:
+def bits_per_weight(tensors: Iterable[TensorEntry]) -> float:
     """Bits a weight takes on average, scales and all."""
     tensors = list(tensors)
     weights = sum(math.prod(tensor.shape) for tensor in tensors)
     return 8 * sum(tensor.nbytes for tensor in tensors) / max(1, weights)
 
 
-def weight(
-    tensors: dict[str, Entry],
+def find_weight(
+    tensors: dict[str, TensorEntry],
     key: str,
     rows: tuple[int, int] | None = None,
-    swapped: bool = False,
+    halves_swapped: bool = False,
     shape: tuple[int, ...] | None = None,
 ) -> Weight:
     """The parameter stored under `key`, with its scale if there is one. shape: as the library has
@@ -135,18 +135,20 @@ def weight(
             f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
         )
     entry = tensors[key]
-    if entry.gguf and not gguf_files.readable(entry.dtype):
-        raise _unreadable(entry, gguf_files.OTHER_FILE)
+    if entry.is_gguf and not gguf_files.readable(entry.dtype):
+        raise _unreadable(entry, gguf_files.OTHER_FILE_REMEDY)
     base = key.removesuffix(".weight")
     scales = [base + name for name in _SCALES if base + name in tensors]
     size = math.prod(tensors[scales[0]].shape) if scales else 1
-    plain = entry.gguf or entry.dtype in FLOATS + FLOATS_8 and size in (1, *entry.shape[:1])
+    plain = (
+        entry.is_gguf or entry.dtype in FLOAT_DTYPES + FP8_DTYPES and size in (1, *entry.shape[:1])
+    )
     if not plain or f"{base}.weight_scale_2" in tensors:
         raise _unreadable(entry, "Use the bf16, fp16 or fp8 file of the same model.")
     taken = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
     # in a file of several parts the scale's own key has a prefix that `tensors` have not
     scale = tensors[scales[0]].key if scales else ""
-    return Weight(entry, shape or taken, rows, swapped, scale)
+    return Weight(entry, shape or taken, rows, halves_swapped, scale)
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -174,7 +176,7 @@ def _scaled(tensor: Tensor, scale: Tensor, rows: tuple[int, int] | None) -> Tens
     return tensor.float() * scale
 
 
-def _unreadable(entry: Entry, remedy: str) -> UserError:
+def _unreadable(entry: TensorEntry, remedy: str) -> UserError:
     return BadFile(
         f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).", remedy
     )

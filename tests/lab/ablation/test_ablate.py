@@ -91,7 +91,7 @@ def test_class_images_are_what_draws_of_the_bare_class_word_show(tmp_path, monke
     trainer = kitchen._trainer(cell, settings, shown, pipe, tmp_path / "window")
     rows_ = trainer.window_rows(0)
     own = flow_matching.velocity(shown.latents[: len(rows_)], trainer.data.noise(rows_))
-    assert torch.equal(trainer.targets(rows_, trainer.alongside(rows_)), own)
+    assert torch.equal(trainer.targets(rows_, trainer.prior_pass(rows_)), own)
 
 
 def test_pets_that_are_reported_were_seen_by_nobody():

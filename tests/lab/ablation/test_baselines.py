@@ -9,9 +9,9 @@ from helpers.training import SETTINGS, losses, trainer
 
 from blockskip.lab.ablation import baselines
 from blockskip.memory.placement import replace_modules
-from blockskip.models.families.streams import TextAndImage
+from blockskip.models.families.streams import DoubleStream
 from blockskip.training.lora import snapshot
-from blockskip.training.residuals import Pass, full_velocity
+from blockskip.training.residuals import IdentityBlock, full_velocity
 from blockskip.training.skipping import velocity
 from blockskip.training.trainer import Trainer
 from blockskip.training.windows import load_rows
@@ -31,9 +31,9 @@ def made(kind: type[Trainer], folder, settings) -> Trainer:
 def predicted(one: Trainer, rows: int = 4) -> torch.Tensor:
     """What the model of a training step says of the first draws of the first window."""
     window = load_rows(one.make_window(0), 0, rows, one.device)
-    with torch.no_grad(), one.step_model() as feed, feed.holding(window):
+    with torch.no_grad(), one.step_model() as step_inputs, step_inputs.bind(window):
         text = one.step_text(range(rows))
-        return velocity(one.model, one.family, feed, window, text, one.side_px, one.guidance)
+        return velocity(one.model, one.family, step_inputs, window, text, one.side_px, one.guidance)
 
 
 def test_whole_lora_learns_what_the_loop_learns_with_nothing_skipped(tmp_path):
@@ -83,7 +83,7 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
     one.window_lora = snapshot(one.lora)
     blocks = [name for name, _ in one.family.blocks(one.model)]
     gone = {
-        name: Pass(one.model.get_submodule(name), TextAndImage())
+        name: IdentityBlock(one.model.get_submodule(name), DoubleStream())
         for name in (*blocks[:1], *blocks[-2:])
     }
     inputs = one.inputs(range(4))

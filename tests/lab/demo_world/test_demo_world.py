@@ -26,7 +26,7 @@ from blockskip.lab.demo_world.subjects import (
 )
 from blockskip.lab.demo_world.tokenizers import MAX_SEQUENCE_LENGTH, build_clip, build_t5
 from blockskip.lab.demo_world.world import Pet, Scene, random_pet, random_scene, striking_pet
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 
 
 def test_same_seed_draws_the_same_picture():
@@ -114,8 +114,8 @@ def test_what_is_pretrained_is_what_a_run_opens(kind):
     model, captions = awake(kind), ["a photo of sks cat, on the beach", "a dog", ""]
     ae, pixels, t = kind.build_ae().eval(), torch.rand(3, 3, 64, 64) * 2 - 1, torch.rand(3)
     ids = {name: torch.tensor(rows) for name, rows in kind.token_ids(captions).items()}
-    asked = family(kind.FAMILY)
-    pipe = asked.ready(model.pipeline(ae))
+    asked = get_family(kind.FAMILY)
+    pipe = asked.prepare(model.pipeline(ae))
     text = asked.encode_text(pipe, captions, kind.MAX_SEQUENCE_LENGTH)
     latents = asked.encode_images(pipe, pixels)
     given = asked.inputs(latents, text, t, 64, guidance=False)

@@ -46,7 +46,7 @@ def painter(run, prompts, seeds, steps=0, with_lora=True, *, exact):
 def test_a_perfect_model_gets_perfect_marks(run, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        demo_judge.results, "pictures", lambda *a, **k: calls.append(k) or painter(*a, **k)
+        demo_judge.results, "generate_images", lambda *a, **k: calls.append(k) or painter(*a, **k)
     )
     monkeypatch.setattr(
         demo_judge.checkpoints,

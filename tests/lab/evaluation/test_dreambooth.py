@@ -54,7 +54,7 @@ def run(tmp_path, monkeypatch):
         noise(k).save(made.photos_dir / f"{k}.png")
     settings = Settings.of(model="flux-dev", class_name="cat", front=19, back=10)
     made.write_info({"settings": settings_to_dict(settings)})
-    monkeypatch.setattr(dreambooth, "steps_kept", lambda run: [500])
+    monkeypatch.setattr(dreambooth, "saved_steps", lambda run: [500])
     return made
 
 

@@ -12,7 +12,7 @@ from blockskip.core.presets import model_row
 from blockskip.lab.full_size.simulate import report, simulate
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
 from blockskip.memory.planning.requirements import stage_memory
-from blockskip.training.lora import _Rounded
+from blockskip.training.lora import _CastLinear
 
 CACHE = json.loads(make_simulated.FILE.read_text(encoding="utf-8"))
 
@@ -63,7 +63,7 @@ def test_a_quantised_linear_holds_few_bytes_and_unpacks_one_weight(precision, a_
 def test_a_lora_widens_nothing():
     """The trap this simulation found: peft keeps an fp32 copy of the input for each of q, k, v."""
     with fake_card(), PeakMeter() as meter:
-        matrix = _Rounded(nn.Linear(1024, 16, bias=False))
+        matrix = _CastLinear(nn.Linear(1024, 16, bias=False))
         assert matrix.weight.dtype == torch.float32
         x = torch.empty(1, 4096, 1024, requires_grad=True)
         held = meter.now_bytes

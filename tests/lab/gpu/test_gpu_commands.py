@@ -16,7 +16,7 @@ from blockskip.lab.gpu import report as page
 from blockskip.lab.gpu import worker as child
 from blockskip.lab.gpu.commands import LINES, Visit
 from blockskip.memory.monitor import Usage
-from blockskip.models.sources import Source, check
+from blockskip.models.sources import Source, check_model
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_a_random_model_is_whole_and_written_once(tmp_path, monkeypatch):
     row, told = presets.model_row("demo"), []
     size = write_model(row, tmp_path, CPU, lambda *said: told.append(said))
     assert {part for part, _, _ in told} >= {"transformer", "vae", "text_encoder", "text_encoder_2"}
-    said = check(Source(row, tmp_path))
+    said = check_model(Source(row, tmp_path))
     assert sum(part["gib"] for part in said.values()) == pytest.approx(size / GIB, abs=0.01)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert write_model(row, tmp_path, CPU) == size

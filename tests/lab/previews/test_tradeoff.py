@@ -149,8 +149,8 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     settings = choose_settings(model="demo", class_name="cat")
     run = SimpleNamespace(name="a run", settings=lambda: settings, fingerprint=lambda: "its mark")
     photos = tradeoff_report.pictures(plan, EXACT, STEPS)
-    monkeypatch.setattr(tradeoff, "read_judged", lambda run: (None, photos))
-    monkeypatch.setattr(tradeoff, "kept_lora", lambda run: learnt)
+    monkeypatch.setattr(tradeoff, "judge_and_photos", lambda run: (None, photos))
+    monkeypatch.setattr(tradeoff, "load_lora", lambda run: learnt)
     learnt: dict = {}
     monkeypatch.setattr(tradeoff, "restore", lambda lora, kept: learnt.update(lora))
     plan = replace(plan, run=run, work=tmp_path / "work", prompts=2)
@@ -177,7 +177,7 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
 def test_a_run_is_drawn_on_its_own_model_only(measured, monkeypatch):
     run = SimpleNamespace(name="a run", settings=lambda: choose_settings(model="demo"))
     run.fingerprint = lambda: "its mark"
-    monkeypatch.setattr(tradeoff, "read_judged", lambda run: (None, []))
+    monkeypatch.setattr(tradeoff, "judge_and_photos", lambda run: (None, []))
     with pytest.raises(UserError, match="trains demo, not sana-0.6b"):
         tradeoff.open_sampler(replace(measured[0], run=run, model="sana-0.6b"))
 

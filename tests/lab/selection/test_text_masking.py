@@ -95,7 +95,7 @@ def test_masking_a_span_is_attention_without_the_text_keys(name, span):
 
 def test_with_all_text_hidden_another_text_is_another_picture_only_by_the_pooled_vector():
     model, one = tiny_flux(), tiny_draws()
-    words = Text(one.text.embeds.flip(0) + 1, one.text.beside)
+    words = Text(one.text.embeds.flip(0) + 1, one.text.pooled_or_mask)
     other = dataclasses.replace(one, text=words)
     family = Flux()
     assert not torch.allclose(said(family, model, one), said(family, model, other))
@@ -218,7 +218,7 @@ class ZImageByHand:
 def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
     case = CASES[name]
     model, family, draws = case.model(), case.family, case.draws()
-    other = dataclasses.replace(draws, text=Text(draws.text.embeds + 1, draws.text.beside))
+    other = dataclasses.replace(draws, text=Text(draws.text.embeds + 1, draws.text.pooled_or_mask))
 
     def said(draws):
         with torch.no_grad():

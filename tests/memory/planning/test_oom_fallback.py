@@ -86,7 +86,7 @@ def too_small(monkeypatch, module, name, while_, error=OUT):
 def test_out_of_memory_in_a_step_goes_on_from_the_checkpoint(run, monkeypatch):
     steps = []
 
-    def full(model, family, feed, window, *_):
+    def full(model, family, step_inputs, window, *_):
         steps.append(len(window["t"]))
         return len(steps) > 2 and not run.settings().plan.checkpointing
 

@@ -83,12 +83,12 @@ def test_padding_changes_nothing_but_its_first_token(folder):
     """What is masked is not read: by no block, at no place, however many there are."""
     case = CASES["chroma"]
     model, family, draws = case.model(), case.family, case.draws()
-    hidden = draws.text.beside == 0
+    hidden = draws.text.pooled_or_mask == 0
     assert hidden.any()
     said = []
     for noise in (0, 5):
         embeds = torch.where(hidden[..., None], draws.text.embeds + noise, draws.text.embeds)
-        text = type(draws.text)(embeds, draws.text.beside)
+        text = type(draws.text)(embeds, draws.text.pooled_or_mask)
         given = family.inputs(draws.noisy, text, draws.t, draws.side_px, False)
         with torch.no_grad():
             said.append(family.velocity(model(**given)))

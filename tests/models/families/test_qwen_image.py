@@ -73,17 +73,17 @@ def test_text(folder):
 
 
 def test_captions_are_the_librarys(folder):
-    kind, pipe = checks.opened(ROW, folder)
-    text = encode.encode_captions(kind, pipe, checks.CAPTIONS, TOKENS)
-    whole = kind.load(folder, torch.float32)
+    family, pipe = checks.opened(ROW, folder)
+    text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS)
+    whole = family.load(folder, torch.float32)
     captions = [caption or " " for caption in checks.CAPTIONS]
     with torch.no_grad():
         embeds, mask = whole.encode_prompt(captions, max_sequence_length=TOKENS)
     length = embeds.shape[1]
     assert len(set(mask.sum(1).tolist())) == 3 and length < TOKENS
     torch.testing.assert_close(text.embeds[:, :length], embeds, atol=1e-5, rtol=1e-4)
-    assert torch.equal(text.beside[:, :length], mask.float())
-    assert not text.beside[:, length:].any() and not text.embeds[:, length:].any()
+    assert torch.equal(text.pooled_or_mask[:, :length], mask.float())
+    assert not text.pooled_or_mask[:, length:].any() and not text.embeds[:, length:].any()
 
 
 def test_pictures(folder):

@@ -104,23 +104,23 @@ def test_export(folder, tmp_path):
 
 def test_a_vae_without_room_is_told_as_such(folder, monkeypatch):
     """The library catches that and goes on without a picture; a preview then eases to tiles."""
-    kind, pipe = checks.opened(ROW, folder)
+    family, pipe = checks.opened(ROW, folder)
     pin_on_device(checks.CPU, pipe.transformer)
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(pipe.vae, "decode", full)
-    text = encode.encode_captions(kind, pipe, ["a cat", ""], TOKENS)
+    text = encode.encode_captions(family, pipe, ["a cat", ""], TOKENS)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="no room"):
-        kind.sample(pipe, text.rows([0]), text.rows([1]), Sampling(SIDE, 1, 3.0), [0])
+        family.sample(pipe, text.rows([0]), text.rows([1]), Sampling(SIDE, 1, 3.0), [0])
 
 
 def test_an_encoder_is_read_once_for_several_captions(folder, monkeypatch):
-    kind = checks.family("sana")
-    pipe, passed = kind.load(folder, torch.float32), []
+    family = checks.get_family("sana")
+    pipe, passed = family.load(folder, torch.float32), []
     pipe.text_encoder.norm.register_forward_hook(lambda *_: passed.append(1))
     with torch.no_grad():
-        text = kind.encode_text(pipe, [*checks.CAPTIONS, checks.CAPTIONS[0]], TOKENS)
+        text = family.encode_text(pipe, [*checks.CAPTIONS, checks.CAPTIONS[0]], TOKENS)
     assert len(passed) == 2, "captions, and the empty one"
     assert torch.equal(text.embeds[0], text.embeds[3])

@@ -15,7 +15,7 @@ from blockskip.memory.open_model import open_model
 from blockskip.models.families.z_image import ZImage
 from blockskip.models.sources import Source
 from blockskip.training import encode
-from blockskip.training.residuals import Alongside, Span, compute_window
+from blockskip.training.residuals import PriorPass, Span, compute_window
 
 ROW = checks.tiny_row("z_image", ("transformer", "text_encoder", "vae"))
 TOKENS, SIDE = 40, 24
@@ -63,10 +63,10 @@ def test_text(folder):
 
 
 def test_captions_are_the_librarys(folder):
-    kind, pipe = checks.opened(ROW, folder)
-    text = encode.encode_captions(kind, pipe, checks.CAPTIONS, TOKENS)
-    given = kind.inputs(torch.zeros(3, 36, 12), text, torch.ones(3), SIDE, False)
-    whole = kind.load(folder, torch.float32)
+    family, pipe = checks.opened(ROW, folder)
+    text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS)
+    given = family.inputs(torch.zeros(3, 36, 12), text, torch.ones(3), SIDE, False)
+    whole = family.load(folder, torch.float32)
     with torch.no_grad():
         captions = list(checks.CAPTIONS)
         expected, _ = whole.encode_prompt(captions, None, False, max_sequence_length=TOKENS)
@@ -93,12 +93,14 @@ def test_training(folder, tmp_path):
 
 def test_a_window_reads_every_weight_once(folder):
     """Refiners too, which are brought one after the other as blocks are."""
-    kind, settings = ZImage(), Settings.of(offload="mapped")
-    pipe = open_model(kind, ROW, Source(ROW, folder), settings, checks.CPU)
+    family, settings = ZImage(), Settings.of(offload="mapped")
+    pipe = open_model(family, ROW, Source(ROW, folder), settings, checks.CPU)
     draws = CASES["z_image"].draws()
-    draws = dataclasses.replace(draws, side_px=3 * kind.pixel_multiple)
-    alongside = Alongside(draws, lambda name: nullcontext())
-    compute_window(pipe.transformer, kind, Span(1, 2), draws, 2, checks.CPU, alongside=alongside)
+    draws = dataclasses.replace(draws, side_px=3 * family.pixel_multiple)
+    prior_pass = PriorPass(draws, lambda name: nullcontext())
+    compute_window(
+        pipe.transformer, family, Span(1, 2), draws, 2, checks.CPU, prior_pass=prior_pass
+    )
     reads = pipe.transformer._store.stats.reads
     assert set(reads.values()) == {1}
     assert len(reads) == len(list(pipe.transformer.parameters()))

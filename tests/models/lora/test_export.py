@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file
 from blockskip.core import presets, safetensors_files
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings
-from blockskip.models.families.base import family
+from blockskip.models.families.base import get_family
 from blockskip.models.lora import export, flux_names
 from blockskip.models.lora.export import export_lora, verify
 from blockskip.models.lora.flux_names import FORMATS
@@ -33,7 +33,7 @@ REST = dict(settings=SETTINGS, started="2026-01-02T03:04:05+01:00", num_photos=5
 def lora():
     """A trained state of the middle of a tiny FLUX, as a checkpoint holds it."""
     model = tiny_flux()
-    parameters = add_lora(model, family("flux"), Span(1, 1), SETTINGS.rank, "attention+ff", 0)
+    parameters = add_lora(model, get_family("flux"), Span(1, 1), SETTINGS.rank, "attention+ff", 0)
     randomise(parameters)
     return {name: p.detach().clone() for name, p in parameters.items()}
 
@@ -57,7 +57,9 @@ def pipeline(single: int = 4) -> FluxPipeline:
 @torch.no_grad()
 def output(model) -> torch.Tensor:
     draws = tiny_draws(2)
-    return model(**family("flux").inputs(draws.noisy, draws.text, draws.t, draws.side_px, False))[0]
+    return model(
+        **get_family("flux").inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
+    )[0]
 
 
 @torch.no_grad()

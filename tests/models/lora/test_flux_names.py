@@ -5,7 +5,7 @@ import torch
 from helpers.tiny import tiny_flux
 from torch import nn
 
-from blockskip.models.lora.flux_names import is_comfy_key, renamed, renamed_modules
+from blockskip.models.lora.flux_names import exported_layers, exported_tensors, is_comfy_key
 
 WIDTH = 48
 
@@ -57,7 +57,7 @@ def test_every_linear_of_flux_has_a_place():
     ):
         assert not is_comfy_key(wrong), wrong
         with pytest.raises(KeyError):
-            renamed_modules("kohya", [wrong])
+            exported_layers("kohya", [wrong])
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_every_linear_of_flux_has_a_place():
 )
 def test_updates_survive_the_fusion_exactly(keep):
     lora = lora_for(tiny_flux(guidance=True), keep)
-    kohya = renamed("kohya", lora, WIDTH)
+    kohya = exported_tensors("kohya", lora, WIDTH)
     layers = {name.split(".")[0] for name in kohya}
     modules = {n.removeprefix("transformer.").rsplit(".lora_", 1)[0] for n in lora}
-    assert layers == renamed_modules("kohya", modules)
+    assert layers == exported_layers("kohya", modules)
     for layer in layers:
         assert kohya[f"{layer}.alpha"] == kohya[f"{layer}.lora_down.weight"].shape[0]
         parts = EXPECTED[layer] if layer in EXPECTED else block_parts(layer)
@@ -136,7 +136,7 @@ def test_half_a_pair_is_refused():
     lora = lora_for(tiny_flux(single=1), lambda n: "to_q" in n)
     lora.pop("transformer.transformer_blocks.0.attn.to_q.lora_B.weight")
     with pytest.raises(KeyError, match="to_q.lora_B"):
-        renamed("kohya", lora, WIDTH)
+        exported_tensors("kohya", lora, WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_diffusers_undoes_the_fusion_of_single_blocks(parts):
         rows = 4 * width if part == "proj_mlp" else width
         lora[f"{name}.lora_A.weight"] = torch.randn(4, width, generator=source)
         lora[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=source)
-    back = FluxPipeline.lora_state_dict(renamed("kohya", lora, width))
+    back = FluxPipeline.lora_state_dict(exported_tensors("kohya", lora, width))
     assert len(back) == 8, "diffusers always makes all four parts"
     probe = torch.randn(width, 2, generator=source)
     for part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"):

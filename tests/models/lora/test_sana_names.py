@@ -15,8 +15,8 @@ from blockskip.core.safetensors_files import read_metadata
 from blockskip.core.settings import Settings
 from blockskip.models.lora import sana_names
 from blockskip.models.lora.export import export_lora, verify
-from blockskip.models.lora.names import names_of
-from blockskip.models.lora.sana_names import renamed
+from blockskip.models.lora.names import lora_names_of
+from blockskip.models.lora.sana_names import exported_tensors
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
 
@@ -56,7 +56,7 @@ def check_native(native: dict, lora: dict, block: int, absent: tuple[str, ...] =
 
 def test_the_fused_updates_are_the_separate_ones():
     lora = lora_of(Span(1, 2))
-    native = renamed("native", lora, WIDTH)
+    native = exported_tensors("native", lora, WIDTH)
     assert len(native) == 3 * 2 * len(MADE_OF)
     for block in (1, 2, 3):
         check_native(native, lora, block)
@@ -64,10 +64,10 @@ def test_the_fused_updates_are_the_separate_ones():
 
 def test_a_part_without_a_lora_keeps_its_weight_and_half_a_pair_is_refused():
     lora = {n: t for n, t in lora_of(Span(1, 4)).items() if "attn2.to_k" not in n}
-    check_native(renamed("native", lora, WIDTH), lora, 1, absent=("attn2.to_k",))
+    check_native(exported_tensors("native", lora, WIDTH), lora, 1, absent=("attn2.to_k",))
     lora.pop("transformer.transformer_blocks.1.attn1.to_v.lora_B.weight")
     with pytest.raises(KeyError, match="to_v.lora_B"):
-        renamed("native", lora, WIDTH)
+        exported_tensors("native", lora, WIDTH)
 
 
 def test_the_written_file_is_checked_and_says_what_the_other_says(tmp_path):
@@ -92,8 +92,8 @@ def test_the_written_file_is_checked_and_says_what_the_other_says(tmp_path):
 def test_what_files_a_model_has_is_known_without_its_libraries():
     code = (
         "import sys\n"
-        "from blockskip.models.lora.names import names_of\n"
-        "print(*(f'{f} {names_of(f).FORMATS[2:]} {names_of(f).IN_COMFYUI}' for f in sys.argv[1:]), sep=';')\n"
+        "from blockskip.models.lora.names import lora_names_of\n"
+        "print(*(f'{f} {lora_names_of(f).FORMATS[2:]} {lora_names_of(f).IN_COMFYUI}' for f in sys.argv[1:]), sep=';')\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
     words = [sys.executable, "-c", code, "flux", "sana", "sd3"]
@@ -103,6 +103,9 @@ def test_what_files_a_model_has_is_known_without_its_libraries():
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_the_family_itself_says(name):
-    own = CASES[name].family.names
-    assert (own.FORMATS, own.IN_COMFYUI) == (names_of(name).FORMATS, names_of(name).IN_COMFYUI)
+    own = CASES[name].family.lora_names
+    assert (own.FORMATS, own.IN_COMFYUI) == (
+        lora_names_of(name).FORMATS,
+        lora_names_of(name).IN_COMFYUI,
+    )
     assert {"comfyui", "diffusers"} <= set(own.FORMATS)

@@ -74,19 +74,19 @@ def test_folders_are_found_where_people_have_them_and_nowhere_else(home):
 def test_a_usable_set_is_found_and_remembered(home):
     row = presets.model_row("demo")
     folder = comfy_folder(home / "ComfyUI", DEMO, original_parts(DEMO))
-    ((there, note),) = sources.found_in_comfyui(row)
+    ((there, note),) = sources.find_in_comfyui(row)
     assert there == folder and note == "flux1-dev.safetensors, 16 bits a weight"
-    assert sources.found_in_comfyui(presets.model_row("flux-dev")) == []
+    assert sources.find_in_comfyui(presets.model_row("flux-dev")) == []
     assert sources.comfyui_root() is None and sources.loras_dir() is None
-    sources.use_comfyui_apart(folder)
-    assert sources.comfyui_root() == folder and not sources.find_model(row).whole
+    sources.select_comfyui_in_subprocess(folder)
+    assert sources.comfyui_root() == folder and not sources.find_model(row).is_folder
     ae = folder / "models" / "vae" / "ae.safetensors"
     ae.write_bytes(ae.read_bytes()[:-5])
-    assert sources.found_in_comfyui(row) == []
-    offer = sources.offers()[0]
+    assert sources.find_in_comfyui(row) == []
+    offer = sources.list_models()[0]
     assert offer.state == "broken" and "ae.safetensors cannot be read" in offer.problem
     with pytest.raises(ModelMissing, match="was not found in.*ae.safetensors cannot be read"):
-        sources.use_comfyui_apart(folder)
+        sources.select_comfyui_in_subprocess(folder)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def known(home):
     """A ComfyUI without models that was chosen."""
     folder = make(home / "ComfyUI")
     with pytest.raises(UserError):
-        sources.use_comfyui(folder)
+        sources.select_comfyui(folder)
     return folder
 
 

@@ -86,7 +86,7 @@ def ended():
 
 def part():
     """The unfinished big file."""
-    return next(ours.folder_of(ROW).glob(f"{BIG}.*.part"), None)
+    return next(ours.download_folder(ROW).glob(f"{BIG}.*.part"), None)
 
 
 def half(hub):
@@ -105,7 +105,7 @@ def test_a_killed_download_goes_on_and_its_bytes_are_right(hub, files):
         BIG,
         sum(map(len, files.values())),
     )
-    psutil.Process(json.loads(download_process._place(ROW, "json").read_text())["pid"]).kill()
+    psutil.Process(json.loads(download_process._status_file(ROW, "json").read_text())["pid"]).kill()
     assert ended().state == "stopped" and ended().bytes_per_s == 0
     came, before = part().stat().st_size, len(hub.asked)
     hub.hold_after = -1
@@ -204,13 +204,13 @@ def test_speed_is_of_the_last_seconds_and_never_of_what_was_here_before(monkeypa
     now = [100.0]
     clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=time.sleep)
     monkeypatch.setattr(download_process, "time", clock)
-    report, total, done = download_process._Report(ROW), 10**9, 500_000_000
-    report.tell(done, total, "")  # half of it was here
+    report, total, done = download_process._StatusWriter(ROW), 10**9, 500_000_000
+    report.update(done, total, "")  # half of it was here
     for second in range(60):
         for _ in range(10):
             done += 100_000 if second < 40 else 200_000
             now[0] += 0.1
-            report.tell(done, total, BIG)
+            report.update(done, total, BIG)
         if second == 20:
             middle = download_process.progress(ROW)
     last = download_process.progress(ROW)

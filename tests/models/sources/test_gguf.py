@@ -18,14 +18,14 @@ from blockskip.models import sources
 from blockskip.models.sources import flux_checkpoint, gguf
 from blockskip.models.sources import source as model_files
 from blockskip.models.sources.tensor_reader import Reader
-from blockskip.models.sources.tensors import tensor_table, weight
+from blockskip.models.sources.tensors import find_weight, tensor_table
 
 DEMO = ASSETS / "demo-model"
 
 
 def index_of(path, part, configuration):
-    own = flux_checkpoint.find(part, tensor_table([path]), configuration)
-    return flux_checkpoint.index(part, own, configuration)
+    own = flux_checkpoint.part_tensors(part, tensor_table([path]), configuration)
+    return flux_checkpoint.weight_index(part, own, configuration)
 
 
 def read_both_ways(stored, dtype):
@@ -45,16 +45,16 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     write_gguf(path, {"bias": torch.randn(40), "a.weight": torch.randn(20, 512)}, kind)
     wanted, table = read_gguf(path), tensor_table([path])
     assert table["a.weight"].dtype == kind and table["a.weight"].shape == (20, 512)
-    whole = weight(table, "a.weight").read(torch.float32)
+    whole = find_weight(table, "a.weight").read(torch.float32)
     assert whole.isfinite().all() and whole.abs().max() > 0
     assert torch.equal(whole, wanted["a.weight"])
-    monkeypatch.setattr(gguf, "_AT_ONCE", 3 * 512)  # several times, the last one shorter
+    monkeypatch.setattr(gguf, "_CHUNK_WEIGHTS", 3 * 512)  # several times, the last one shorter
     reader, out = Reader(), torch.empty(11, 512, dtype=torch.bfloat16)
-    rows = weight(table, "a.weight", rows=(5, 16))
+    rows = find_weight(table, "a.weight", rows=(5, 16))
     reader.read(open_model._stored(rows, torch.bfloat16), out)
     assert torch.equal(out, wanted["a.weight"][5:16].bfloat16())
     assert reader.bytes_read == table["a.weight"].nbytes * 11 // 20
-    halves = weight(table, "bias", rows=(20, 40), swapped=True).read(torch.float32)
+    halves = find_weight(table, "bias", rows=(20, 40), halves_swapped=True).read(torch.float32)
     assert torch.equal(halves, wanted["bias"][[*range(30, 40), *range(20, 30)]])
 
 
@@ -141,7 +141,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
     reader = Reader()
     path.write_bytes(data[: table["b.weight"].stop - 100])  # cut while it was in use
     with pytest.raises(UserError, match="whole.gguf is cut short"):
-        open_model._stored(weight(table, "b.weight"), torch.bfloat16).make(reader, None)
+        open_model._stored(find_weight(table, "b.weight"), torch.bfloat16).make(reader, None)
     path.write_bytes(data)
     foreign_type(path, "b.weight", 33)  # a kind that ggml took back
     with pytest.raises(UserError, match="packed in a way that cannot be read here .ggml's type 33"):
@@ -149,7 +149,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
     foreign_type(path, "b.weight", 15)  # Q8_K: known, but never meant for files
     path.write_bytes(path.read_bytes() + bytes(1000))
     with pytest.raises(UserError, match="cannot be read here .Q8_K") as caught:
-        weight(tensor_table([path]), "b.weight")
+        find_weight(tensor_table([path]), "b.weight")
     assert "Q8_0" in caught.value.remedy
 
 
@@ -172,18 +172,18 @@ def test_the_least_rounded_file_is_taken_unless_one_is_named(comfy, demo_parts):
     save_file(to_fp8(demo_parts["transformer"]), folder / "flux1-dev-fp8.safetensors")
     t5 = llama_names(parts_of(DEMO)["text_encoder_2"], 24)
     write_gguf(comfy / "models/clip/t5-v1_1-xxl-encoder-Q8_0.gguf", t5, "Q8_0")
-    named = sources.use(row, [folder / "flux1-dev-Q4_0.gguf", comfy])
+    named = sources.select_model(row, [folder / "flux1-dev-Q4_0.gguf", comfy])
     assert named.files["transformer"].name == "flux1-dev-Q4_0.gguf"
     for best in ("safetensors", "-BF16.gguf", "-fp8.safetensors", "-Q8_0.gguf", "-Q5_1.gguf"):
-        source = sources.use(row, [comfy])
+        source = sources.select_model(row, [comfy])
         assert source.files["transformer"].name.endswith(best)
         source.files["transformer"].unlink()
     assert source.files["text_encoder_2"].name == "t5xxl_fp16.safetensors"
     source.files["text_encoder_2"].unlink()
     (folder / "flux1-dev-Q4_0.gguf").rename(folder / "flux1-kontext-dev.gguf")
     with pytest.raises(UserError, match="not found in.*flux1-dev-Q9.gguf cannot be read"):
-        sources.use(row, [comfy])
-    source = sources.use(row, [folder / "flux1-kontext-dev.gguf", comfy])
+        sources.select_model(row, [comfy])
+    source = sources.select_model(row, [folder / "flux1-kontext-dev.gguf", comfy])
     assert source.files["text_encoder_2"].name == "t5-v1_1-xxl-encoder-Q8_0.gguf"
     assert sources.find_model(row) == source
 
@@ -216,7 +216,7 @@ def test_a_model_of_ggufs_is_assembled_named_and_fingerprinted(
     assert torch.equal(layer, wanted.chunk(3)[1].bfloat16())
     embedding = parts_of(DEMO)["text_encoder_2"]["shared.weight"].bfloat16()
     assert torch.equal(pipe.text_encoder_2.shared.weight, embedding)
-    monkeypatch.setattr(model_files, "SMALL", 1000)
+    monkeypatch.setattr(model_files, "SMALL_FILE_BYTES", 1000)
     first, path = source.fingerprint(), source.files["transformer"]
     data = bytearray(path.read_bytes())
     data[-100] ^= 1

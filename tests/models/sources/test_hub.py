@@ -41,7 +41,7 @@ def row(monkeypatch):
     row = dataclasses.replace(
         presets.model_row("demo"), name="tiny", title="Tiny FLUX", source=REPOSITORY
     )
-    monkeypatch.setattr("blockskip.models.sources.hub.SPARE", 0)
+    monkeypatch.setattr("blockskip.models.sources.hub.RESERVED_BYTES", 0)
     return row
 
 
@@ -93,7 +93,12 @@ def test_a_gated_model_wants_a_token_and_then_stays(files, row, online):
         assert again.endswith("scheduler_config.json")
     online()
     assert sources.find_model(row) == source, "offline ever after"
-    assert set(sources.check(source)) == {"transformer", "vae", "text_encoder", "text_encoder_2"}
+    assert set(sources.check_model(source)) == {
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+    }
     with pytest.raises(Unreachable, match="offline mode is on"):
         sources.fetch(row)
 
@@ -108,7 +113,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
             sources.fetch(row)
         with pytest.raises(ModelMissing, match="not finished.*fetch tiny"):
             sources.find_model(row)
-        (part,) = ours.folder_of(row).rglob("*.part")
+        (part,) = ours.download_folder(row).rglob("*.part")
         assert part.stat().st_size == 4 * chunk
         part.with_name("old.safetensors.aaaa.part").write_bytes(b"of another version")
         hub.cut_after, before = -1, len(hub.asked)
@@ -134,11 +139,11 @@ def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
 
     def said():
         online()  # an offer asks no network
-        return {k: sources.state(row)[k] for k in ("state", "download_gib", "fits")}
+        return {k: sources.status_dict(row)[k] for k in ("state", "download_gib", "fits")}
 
     monkeypatch.setattr(ours.files, "free_bytes", lambda folder: 32 * 2**30)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 20)
-    monkeypatch.setattr("blockskip.models.sources.availability.hub.SPARE", 2**30)
+    monkeypatch.setattr("blockskip.models.sources.availability.hub.RESERVED_BYTES", 2**30)
     assert said() == {"state": "missing", "download_gib": 31.4, "fits": False}
     hub = Hub(REPOSITORY, files)
     hub.cut_after = 5_000_000
@@ -146,7 +151,9 @@ def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
         online(endpoint)
         with pytest.raises(Unreachable, match="interrupted"):
             sources.fetch(row)
-        here = sum(p.stat().st_size for p in ours.folder_of(row).rglob("*") if p.suffix != ".json")
+        here = sum(
+            p.stat().st_size for p in ours.download_folder(row).rglob("*") if p.suffix != ".json"
+        )
         assert said()["state"] == "partial" and said()["fits"]
         texts = sum(len(data) for name, data in files.items() if name.endswith(".json"))
         assert abs(ours.missing_bytes(row) + here - wanted) <= texts
@@ -157,7 +164,10 @@ def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
     assert {total for _, total, _ in seen} == {wanted} and seen[-1][0] == wanted
     (folder / BIG).write_bytes(files[BIG][:-1])
-    assert said()["state"] == "broken" and f"{BIG}, of Tiny FLUX" in sources.state(row)["problem"]
+    assert (
+        said()["state"] == "broken"
+        and f"{BIG}, of Tiny FLUX" in sources.status_dict(row)["problem"]
+    )
     assert ours.missing_bytes(row) == len(files[BIG])
 
 
@@ -178,7 +188,7 @@ def test_a_damaged_file_is_thrown_away_and_a_small_disk_is_told_first(
             with pytest.raises(DiskFull, match="needs 0.0 GiB, and the drive of"):
                 sources.fetch(row)
         assert not [a for a in hub.asked if a[0] == "GET" and "resolve" in a[1]]
-        assert not ours.folder_of(row).exists()
+        assert not ours.download_folder(row).exists()
         hub.damaged = True
         with pytest.raises(BadFile, match="arrived damaged"):
             sources.fetch(row)
@@ -194,7 +204,7 @@ def test_another_model_under_that_name_is_never_taken_for_it(files, row, online)
         with pytest.raises(BadFile, match="does not hold the whole of FLUX.1-dev's"):
             sources.fetch(row)
     online()
-    said = sources.state(row)
+    said = sources.status_dict(row)
     assert not said["ready"] and "does not hold the whole of FLUX.1-dev's" in said["problem"]
 
 
@@ -218,4 +228,4 @@ def test_a_model_in_the_hubs_own_cache_is_used(files, row, online, tmp_path):
     (cache / "snapshots" / COMMIT / BIG).unlink()
     with pytest.raises(ModelMissing, match="is not on this machine"):
         sources.find_model(row)
-    assert json.loads(json.dumps(sources.state(row)))["ready"] is False
+    assert json.loads(json.dumps(sources.status_dict(row)))["ready"] is False

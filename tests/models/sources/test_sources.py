@@ -27,16 +27,16 @@ from blockskip.core.paths import ASSETS, data_dir
 from blockskip.models import sources
 from blockskip.models.sources import flux_checkpoint
 from blockskip.models.sources import source as model_files
-from blockskip.models.sources.entry import Entry
+from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import configs_folder
-from blockskip.models.sources.tensors import tensor_table, weight
+from blockskip.models.sources.tensors import find_weight, tensor_table
 
 DEMO = ASSETS / "demo-model"
 
 
 def read_back(path, part, configuration):
-    own = flux_checkpoint.find(part, tensor_table([path]), configuration)
-    return flux_checkpoint.index(part, own, configuration)
+    own = flux_checkpoint.part_tensors(part, tensor_table([path]), configuration)
+    return flux_checkpoint.weight_index(part, own, configuration)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
@@ -50,13 +50,13 @@ def test_the_original_layout_is_the_librarys_model(tmp_path, prefix, guidance):
     for name, tensor in model.state_dict().items():
         assert index[name].shape == tensor.shape and index[name].dtype == torch.bfloat16
         assert torch.equal(index[name].read(), tensor), name
-    assert all(index[n].plain for n in index if ".to_q." in n or ".proj_mlp." in n)
+    assert all(index[n].is_plain for n in index if ".to_q." in n or ".proj_mlp." in n)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
 def test_files_that_were_read_can_be_replaced(comfy):
     """Windows refuses to replace a file while a program has it mapped."""
-    source = sources.use(presets.model_row("demo"), [comfy])
+    source = sources.select_model(presets.model_row("demo"), [comfy])
     pipe = flux_checkpoint.assemble(source, torch.bfloat16)
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert pipe.vae is not None and not [p for p in source.files.values() if p.name in maps]
@@ -71,8 +71,8 @@ def test_names_are_those_of_the_librarys_own_conversion():
     with init_empty_weights():
         model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     original = original_transformer(model.state_dict())
-    stored = {k: Entry(DEMO, k, "BF16", tuple(v.shape), 0, 0) for k, v in original.items()}
-    index = flux_checkpoint.index("transformer", stored, dict(model.config))
+    stored = {k: TensorEntry(DEMO, k, "BF16", tuple(v.shape), 0, 0) for k, v in original.items()}
+    index = flux_checkpoint.weight_index("transformer", stored, dict(model.config))
     theirs = convert_flux_transformer_checkpoint_to_diffusers(original)
     assert {k: w.shape for k, w in index.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
 
@@ -116,11 +116,11 @@ def test_packed_formats_and_broken_files_are_refused_by_name(tmp_path):
     for tensors in (block, whole):
         save_file(tensors, tmp_path / "packed.safetensors")
         with pytest.raises(UserError, match="packed.safetensors is packed"):
-            weight(tensor_table([tmp_path / "packed.safetensors"]), "a.weight")
+            find_weight(tensor_table([tmp_path / "packed.safetensors"]), "a.weight")
     plain = torch.randn(4, 4).to(torch.float8_e4m3fn)  # an fp8 file without scales
     save_file({"a.weight": plain}, tmp_path / "plain.safetensors")
-    cast = weight(tensor_table([tmp_path / "plain.safetensors"]), "a.weight")
-    assert not cast.plain and torch.equal(cast.read(), plain.bfloat16())
+    cast = find_weight(tensor_table([tmp_path / "plain.safetensors"]), "a.weight")
+    assert not cast.is_plain and torch.equal(cast.read(), plain.bfloat16())
     data = (tmp_path / "packed.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:-3])
     with pytest.raises(UserError, match="cut.safetensors cannot be read"):
@@ -160,7 +160,7 @@ def test_no_table_at_a_files_head_is_trusted(tmp_path, table):
 def test_files_that_can_hold_programs_are_never_opened(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(UserError, match="never opened. Take the .safetensors file"):
-        sources.use(presets.model_row("flux-dev"), [tmp_path / name])
+        sources.select_model(presets.model_row("flux-dev"), [tmp_path / name])
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path
     whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(table), encoding="utf-8")
     whole.unlink()
     index = source.weights("transformer")
-    assert index.keys() == state.keys() and all(w.plain for w in index.values())
+    assert index.keys() == state.keys() and all(w.is_plain for w in index.values())
     assert all(torch.equal(index[name].read(), tensor) for name, tensor in state.items())
     t5 = source.weights("text_encoder_2")
     assert t5["shared.weight"] == t5["encoder.embed_tokens.weight"]
@@ -202,8 +202,10 @@ def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path
 
 
 def test_parts_can_be_left_for_placement_to_fill(comfy):
-    source = sources.use(presets.model_row("demo"), [comfy])
-    pipe = flux_checkpoint.assemble(source, torch.bfloat16, bare=("transformer", "text_encoder_2"))
+    source = sources.select_model(presets.model_row("demo"), [comfy])
+    pipe = flux_checkpoint.assemble(
+        source, torch.bfloat16, without_weights=("transformer", "text_encoder_2")
+    )
     for part in ("transformer", "text_encoder_2"):
         module, index = getattr(pipe, part), source.weights(part)
         assert all(p.is_meta and p.dtype == torch.bfloat16 for p in module.parameters())
@@ -215,10 +217,10 @@ def test_parts_can_be_left_for_placement_to_fill(comfy):
 
 def test_a_comfyui_folder_is_found_and_remembered(comfy):
     demo = presets.model_row("demo")
-    assert sources.find_model(demo).whole
-    (source,) = sources.use_comfyui(comfy / "models")  # its models folder is as good
+    assert sources.find_model(demo).is_folder
+    (source,) = sources.select_comfyui(comfy / "models")  # its models folder is as good
     again = sources.find_model(demo)
-    assert again == source and not again.whole
+    assert again == source and not again.is_folder
     assert {p.name for p in again.files.values()} == {
         "flux1-dev.safetensors",
         "ae.safetensors",
@@ -241,21 +243,21 @@ def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
     odd = line(dtype=None).encode()
     odd = struct.pack("<Q", len(odd)) + odd + b"abcd"
     (models / "vae" / "an-odd-one.safetensors").write_bytes(odd)
-    assert sources.use(row, [comfy]).files["transformer"] == best
+    assert sources.select_model(row, [comfy]).files["transformer"] == best
     best.unlink()
-    chosen = sources.use(row, [comfy]).files["transformer"]
+    chosen = sources.select_model(row, [comfy]).files["transformer"]
     assert chosen.name == "flux1-dev-fp8.safetensors"
     chosen.unlink()
     with pytest.raises(UserError, match="transformer was not found.*a-broken-one.*cut short"):
-        sources.use(row, [comfy])
+        sources.select_model(row, [comfy])
     with pytest.raises(UserError, match="transformer was not found") as none:
-        sources.use(krea, [comfy])
+        sources.select_model(krea, [comfy])
     assert "flux1-krea.safetensors" in none.value.remedy
     asked = models / "diffusion_models" / "flux1-dev-kontext.safetensors"
     shutil.copy(asked, asked.with_name("a-copy.safetensors"))
-    assert sources.use(row, [asked, comfy]).files["transformer"] == asked
+    assert sources.select_model(row, [asked, comfy]).files["transformer"] == asked
     with pytest.raises(UserError, match="a-copy.safetensors holds no part"):
-        sources.use(
+        sources.select_model(
             row,
             [asked, models / "vae/ae.safetensors", asked.with_name("a-copy.safetensors"), comfy],
         )
@@ -277,13 +279,15 @@ def test_extra_model_paths_and_one_file_with_everything(comfy, demo_parts, tmp_p
     (comfy / "models").mkdir()
     text = f"mine:\n  base_path: {json.dumps(str(tmp_path))}\n  checkpoints: |\n    no/such\n    other drive/ckpt\n"
     (comfy / "extra_model_paths.yaml").write_text(text, encoding="utf-8")
-    source = sources.use(presets.model_row("demo"), [comfy])
+    source = sources.select_model(presets.model_row("demo"), [comfy])
     assert set(source.files.values()) == {elsewhere / "flux1-dev-fp8.safetensors"}
 
 
 def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monkeypatch):
     row, bare = presets.model_row("demo"), tmp_path / "configurations"
-    assert sources.use(row, [comfy]).tokenizers["tokenizer"] == comfy / "comfy/sd1_tokenizer"
+    assert (
+        sources.select_model(row, [comfy]).tokenizers["tokenizer"] == comfy / "comfy/sd1_tokenizer"
+    )
     shutil.copytree(DEMO, bare, ignore=shutil.ignore_patterns("tokenizer*", "*.safetensors"))
     monkeypatch.setattr("blockskip.models.sources.comfyui.configs_folder", lambda row: bare)
     usual = []
@@ -292,12 +296,15 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     program.mkdir(parents=True)
     shutil.move(comfy / "comfy", program / "comfy")
     with pytest.raises(UserError, match="vocabulary is missing.*the one with main.py in it"):
-        sources.use(row, [comfy])
+        sources.select_model(row, [comfy])
     for there in (program, program.parent):
-        (source,) = sources.use_comfyui(comfy, there)
+        (source,) = sources.select_comfyui(comfy, there)
         assert source.tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
     usual.append(program)  # a program that lies where one usually does need not be named
-    assert sources.use(row, [comfy]).tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
+    assert (
+        sources.select_model(row, [comfy]).tokenizers["tokenizer"]
+        == program / "comfy/sd1_tokenizer"
+    )
 
 
 def test_the_shipped_configurations_are_flux_devs():
@@ -330,9 +337,9 @@ def test_the_shipped_configurations_are_flux_devs():
 
 
 def test_fingerprints_are_of_weights_and_of_every_byte(comfy, monkeypatch):
-    monkeypatch.setattr(model_files, "SMALL", 1000)
+    monkeypatch.setattr(model_files, "SMALL_FILE_BYTES", 1000)
     row = presets.model_row("demo")
-    source, shipped = sources.use(row, [comfy]), sources.Source(row, DEMO)
+    source, shipped = sources.select_model(row, [comfy]), sources.Source(row, DEMO)
     first, seen = source.fingerprint(), []
     assert (
         source.fingerprint(lambda n, total: seen.append((n, total)))
@@ -342,11 +349,14 @@ def test_fingerprints_are_of_weights_and_of_every_byte(comfy, monkeypatch):
     assert not seen, "a digest is remembered until the file changes"
     path = source.files["text_encoder_2"]
     renamed = path.rename(path.with_name("t5xxl_renamed.safetensors"))
-    assert sources.use(row, [comfy]).fingerprint() == first, "names do not matter"
+    assert sources.select_model(row, [comfy]).fingerprint() == first, "names do not matter"
     data = bytearray(renamed.read_bytes())
     data[len(data) // 2] ^= 1
     renamed.write_bytes(data)
-    assert sources.use(row, [comfy]).fingerprint(lambda n, total: seen.append((n, total))) != first
+    assert (
+        sources.select_model(row, [comfy]).fingerprint(lambda n, total: seen.append((n, total)))
+        != first
+    )
     assert seen and seen[-1][0] <= seen[-1][1]
 
 
