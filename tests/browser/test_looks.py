@@ -22,7 +22,7 @@ def empty(page, pet):
 
 def photos_in(page, pet):
     draft.add([*pet, pet[0].parent])
-    draft.answer(name="Momo", model="flux-dev")
+    draft.save_answers(name="Momo", model="flux-dev")
     page.reload()
     tiles(page, 5)
 

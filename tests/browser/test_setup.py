@@ -58,9 +58,9 @@ def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "many", 203, side=32))
-    tiles(page, draft.MOST)
-    shows(page, "#photos .note", strings.PHOTOS_MOST.format(most=draft.MOST))
-    assert len(list(draft.photos_dir().glob("*.png"))) == draft.MOST
+    tiles(page, draft.MAX_PHOTOS)
+    shows(page, "#photos .note", strings.PHOTOS_MOST.format(most=draft.MAX_PHOTOS))
+    assert len(list(draft.photos_dir().glob("*.png"))) == draft.MAX_PHOTOS
     assert sideways(page) <= 0
 
 

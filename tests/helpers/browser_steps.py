@@ -25,7 +25,9 @@ def shows(page, selector: str, text: str, timeout: float = MINUTE) -> None:
     except TimeoutError as error:
         there = page.locator(selector).all_inner_texts()
         whole = page.locator("body").inner_text()[:1500]
-        raise AssertionError(f"{selector} shows {there}, not “{text}”; the page: {whole}") from error
+        raise AssertionError(
+            f"{selector} shows {there}, not “{text}”; the page: {whole}"
+        ) from error
 
 
 def tiles(page, count: int) -> None:
