@@ -52,7 +52,7 @@ def ablate(
     it goes on again."""
     from blockskip.lab.ablation import ablate as lab_ablate
 
-    lab_ablate.step_back()
+    lab_ablate.lower_priority()
     plan = lab_ablate.Plan(
         work=work,
         groups=tuple(words(table)),
@@ -90,7 +90,7 @@ def select(
     from blockskip.lab.selection import probe as selection
     from blockskip.lab.selection import report as selection_report
 
-    lab_ablate.step_back()
+    lab_ablate.lower_priority()
     plan = selection.Plan(
         work=work,
         train=lambda run: follow(run, start=run.worker() is None),

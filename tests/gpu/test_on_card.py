@@ -127,9 +127,9 @@ def test_nothing_stays_behind(card, folder):
 def test_the_first_steps_are_the_processors_to_float_error(card, tmp_path):
     """GPU.md line 1, without the whole way."""
     job = smoke.Job(work=str(tmp_path), device=ASKED)
-    here, there = (smoke._five(job, device) for device in (CPU, card))
+    here, there = (smoke._first_steps(job, device) for device in (CPU, card))
     for name, grad in here["gradients"].items():
-        assert smoke._off(grad, there["gradients"][name]) < 1e-3, name
+        assert smoke._relative_error(grad, there["gradients"][name]) < 1e-3, name
     assert there["losses"] == pytest.approx(here["losses"], rel=1e-3)
 
 

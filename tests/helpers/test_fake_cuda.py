@@ -14,7 +14,7 @@ from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
 from blockskip.lab.full_size.simulate import latent_shapes
-from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
+from blockskip.lab.measuring.peak_memory import fake_gpu, gpu_kernels
 from blockskip.memory.planning.requirements import stage_needs
 from blockskip.models.families.base import Sampling, Text, family
 from blockskip.sampling import sample
@@ -85,12 +85,12 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
         window_on_card=draws * on_card,
         middle="leaves",
     )
-    with fake_card():
+    with fake_gpu():
         shape, _ = latent_shapes(name, side)
         model = build_transformer(row, "full")
         lora = add_lora(model, kind, span, settings.rank, settings.targets, 0)
     names, streamed = set(lora), [block for _, block in kind.blocks(model)]
-    with fake_cuda(), card_kernels():
+    with fake_cuda(), gpu_kernels():
         to_card(model)
         lora = [p for name, p in model.named_parameters() if p.dtype == torch.float32]
         assert len(lora) == len(names)

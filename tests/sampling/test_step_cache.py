@@ -15,7 +15,7 @@ from helpers.tiny import tiny_draws
 
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
-from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
+from blockskip.lab.measuring.peak_memory import fake_gpu, gpu_kernels
 from blockskip.memory.layerwise import apart, layerwise
 from blockskip.memory.placement import replaced, resident
 from blockskip.memory.planning.planner import make_plan
@@ -208,10 +208,10 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
         FBCHeadBlockHook, "_should_compute_remaining_blocks", lambda hook, _: hook.works.pop(0)
     )
     for config in (None, ALWAYS):
-        with fake_card():
+        with fake_gpu():
             model = build_transformer(row, "bf16")
         streamed = [block for _, block in family.blocks(model)]
-        with fake_cuda(), card_kernels():
+        with fake_cuda(), gpu_kernels():
             to_card(model)
             around = weights(*(c for n, c in model.named_children() if "blocks" not in n))
             pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))

@@ -20,7 +20,7 @@ from blockskip.core.units import GIB
 from blockskip.lab.bench.contenders import REFERENCE, Contender, Plan, contenders
 from blockskip.lab.bench.worker import Job
 from blockskip.lab.full_size.random_model import flux, write_checkpoint
-from blockskip.lab.measuring.subprocess_job import apart
+from blockskip.lab.measuring.subprocess_job import run_in_subprocess
 from blockskip.memory.placement import pick_device
 
 TRACED_STEPS = 10
@@ -107,7 +107,7 @@ def _done(job: Job) -> dict:
 
 def run_job(job: Job) -> dict:
     """Do a job in a process of its own; gives its report. Raises UserError when it breaks."""
-    return apart("blockskip.lab.bench.worker", job, Path(job.folder) / "jobs", job.name)
+    return run_in_subprocess("blockskip.lab.bench.worker", job, Path(job.folder) / "jobs", job.name)
 
 
 def compare(
@@ -158,7 +158,7 @@ def _against(
     times = [b["seconds_a_draw"] / a["seconds_a_draw"] for a, b in zip(mine, beside, strict=True)]
     ceiling = its_count["flops_a_draw"] / count["flops_a_draw"]
     peaks = [max(_peak(said) for said in one) for one in (beside, mine)]
-    # a thousandth is what Watch rounds to
+    # a thousandth is what MemoryWatch rounds to
     above = [max(1e-3, *(_peak(s) - _before(s) for s in one)) for one in (beside, mine)]
     return {
         "times_faster": statistics.median(times),

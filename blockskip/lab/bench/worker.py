@@ -25,7 +25,7 @@ from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
 from blockskip.lab.bench.timeline import traced
 from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
-from blockskip.lab.measuring.process_memory import Watch, memory_now
+from blockskip.lab.measuring.process_memory import MemoryWatch, memory_now
 from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import ran_out
@@ -80,10 +80,10 @@ class Bench:
             card.reset_peak_memory_stats()
         told: dict = {}
         path = Path(f"{self.job.timeline}-{name}.json")
-        with Watch() as watch, traced(path, told) if self.job.timeline else nullcontext():
+        with MemoryWatch() as watch, traced(path, told) if self.job.timeline else nullcontext():
             yield
             self.wait()
-        told |= watch.told() | {"seconds": watch.seconds}
+        told |= watch.to_dict() | {"seconds": watch.seconds}
         if card:
             told["allocated_gib"] = card.max_memory_allocated() / GIB
             told["reserved_gib"] = card.max_memory_reserved() / GIB
@@ -149,10 +149,10 @@ def work(job: Job) -> dict:
     try:
         if job.count:
             return report | _counted(job, settings, model, device)
-        with Watch() as watch:
+        with MemoryWatch() as watch:
             trainer = make_trainer(job, settings, model, device)
             bench = Bench(device, settings, trainer, store, job)
-        opening = watch.told()
+        opening = watch.to_dict()
         timed = _timed(bench)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not ran_out(error):

@@ -20,7 +20,7 @@ from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.latents import CAPTIONS, load_buckets
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
 TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
@@ -256,7 +256,7 @@ class Pretraining:
         self._log(row)
 
     def _log(self, row: dict) -> None:
-        append(self.log_path, row)
+        append_line(self.log_path, row)
         log.info("flow %s", row)
 
 

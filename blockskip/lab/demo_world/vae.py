@@ -19,7 +19,7 @@ from blockskip.lab.demo_world.muon import Muon
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import draw_pet
 from blockskip.lab.demo_world.world import random_pet, random_scene, striking_pet
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
 
@@ -182,5 +182,5 @@ def _report(
         "loss": round(float(np.mean(losses)), 4),
         "psnr_unseen": round(quality, 2),
     }
-    append(work / "vae.jsonl", row)
+    append_line(work / "vae.jsonl", row)
     log.info("vae %s", row)

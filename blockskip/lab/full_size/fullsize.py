@@ -23,7 +23,7 @@ from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.core.units import GIB
 from blockskip.lab.bench import worker
 from blockskip.lab.full_size import random_model
-from blockskip.lab.measuring.process_memory import Watch
+from blockskip.lab.measuring.process_memory import MemoryWatch
 from blockskip.memory.block_wrappers import row_by_row
 from blockskip.memory.placement import replaced, resident
 from blockskip.memory.streaming import park
@@ -132,7 +132,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
         yield
         window_seconds.append(time.perf_counter() - began)
 
-    with Watch() as watch:
+    with MemoryWatch() as watch:
         trainer = worker.make_trainer(training, settings, model, CPU, stage=timed)
         read = 0
         for event in trainer.run():
@@ -148,7 +148,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
             say(f"step {event.step}: loss {event.loss:.4f}, {event.seconds:.2f} s")
         trainer.save(job.work / "checkpoint.safetensors")
     return {
-        "peak": watch.told(),
+        "peak": watch.to_dict(),
         "windows": windows,
         "window_seconds": round(sum(window_seconds) / len(window_seconds), 2),
         "step_seconds": [round(s, 2) for s in steps],
@@ -170,11 +170,11 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
         "diffusers": (theirs, job.work / "offload", lambda: theirs(**given)[0]),
     }
     outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
-    watches: dict[str, list[Watch]] = {name: [] for name in sides}
+    watches: dict[str, list[MemoryWatch]] = {name: [] for name in sides}
     for n in range(job.rounds):
         for name, (side, files, forward) in sides.items():
             random_model.forget(files)
-            with _recording(side) as blocks, torch.no_grad(), Watch() as watch:
+            with _recording(side) as blocks, torch.no_grad(), MemoryWatch() as watch:
                 velocity = forward()
             outputs[name] = blocks | {"velocity": (velocity,)}
             watches[name].append(watch)
@@ -199,7 +199,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     }
 
 
-def _told(job: Job, watches: list[Watch]) -> dict:
+def _told(job: Job, watches: list[MemoryWatch]) -> dict:
     seconds = [watch.seconds / job.draws for watch in watches]
     return {
         "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
@@ -255,7 +255,7 @@ def fullsize_text(
     ids = torch.randint(
         0, shape["vocab_size"], (captions, tokens), generator=torch.Generator().manual_seed(0)
     )
-    with Watch() as watch, replaced(model, row_by_row(model, CPU)), resident(CPU, model):
+    with MemoryWatch() as watch, replaced(model, row_by_row(model, CPU)), resident(CPU, model):
         embeds = model(ids)[0]
     return {
         "weights": "random",
@@ -265,5 +265,5 @@ def fullsize_text(
         "finite": bool(embeds.isfinite().all()),
         "read_bytes": store.moved.read_bytes,
         "most_often_read": max(store.moved.reads.values()),
-        "peak": watch.told(),
+        "peak": watch.to_dict(),
     }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
-from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.models.families.base import Family, family
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
@@ -39,7 +39,7 @@ def family_of(row: ModelRow) -> Family:
 
 def own_card(row: ModelRow) -> AbstractContextManager[None]:
     """A card without memory, on which modules are made in the row's own type."""
-    return fake_card(getattr(torch, row.dtype))
+    return fake_gpu(getattr(torch, row.dtype))
 
 
 def build(row: ModelRow, part: str) -> nn.Module:
@@ -114,7 +114,7 @@ class Streamed:
         self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
         self.here: set[int] = set()
         self.last = -1
-        meter.hold(self.stay)
+        meter.add(self.stay)
         for index, block in enumerate(blocks):
             block.register_forward_pre_hook(lambda *_, i=index: self._enter(i))
 
@@ -123,7 +123,7 @@ class Streamed:
         wanted = {i for i in (index, following) if 0 <= i < len(self.parts)}
         self._drop(self.here - wanted)
         for i in wanted:
-            self.meter.hold(self.parts[i])
+            self.meter.add(self.parts[i])
         self.here, self.last = wanted, index
 
     @property
@@ -141,4 +141,4 @@ class Streamed:
 
     def _drop(self, indices: Iterable[int]) -> None:
         for i in indices:
-            self.meter.drop(self.parts[i])
+            self.meter.remove(self.parts[i])

@@ -99,7 +99,7 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         blocks = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
         with meter:
             streamed = {id(t) for block in blocks for t in weights(block)}
-            meter.hold([t for t in weights(encoder) if id(t) not in streamed])
+            meter.add([t for t in weights(encoder) if id(t) not in streamed])
             if blocks:
                 Streamed(meter, blocks)
     with meter:
@@ -115,7 +115,7 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`encode_rows` crops of the training side through the VAE's encoder."""
     vae = build_vae(row, tiled=False)
     with meter:
-        meter.hold(weights(vae))
+        meter.add(weights(vae))
         meter.restart()
         size = (settings.plan.encode_batch, 3, settings.plan.side_px, settings.plan.side_px)
         pixels = torch.empty(size, dtype=torch.float32)
@@ -184,7 +184,7 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         meter.restart()
         _forward(settings, row, kind, model, settings.plan.preview_batch, settings.preview_px)
         streamed.leave()
-        meter.hold(weights(vae))
+        meter.add(weights(vae))
         vae.decode(torch.empty(1, *shape), return_dict=False)
 
 
@@ -205,7 +205,7 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
             layers = [] if span.front else weights(*_layers(model, kind))
             Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
         else:
-            meter.hold(weights(model))
+            meter.add(weights(model))
         _fill_state(adam, lora)
         meter.restart()
         window = _window(settings, row, kind, streams) | {

@@ -339,8 +339,8 @@ def _vae(row: ModelRow, size: int) -> dict:
 def _peak(vae: nn.Module, work: Callable[[], object], given: Tensor) -> int:
     """Bytes that `work` takes beside the weights, with what it is given."""
     with PeakMeter() as meter:
-        meter.hold(weights(vae))
+        meter.add(weights(vae))
         meter.restart()
-        meter.hold([given])
+        meter.add([given])
         work()
     return meter.peak_bytes - meter.held_bytes

@@ -28,7 +28,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.flow_matching import generator
 from blockskip.core.presets import ModelRow
 from blockskip.lab.demo_world.parallel import save as save_state
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import replaced, resident
@@ -233,7 +233,7 @@ def learn(
         if done or stop or time.perf_counter() - saved > KEPT_EVERY:
             left = (time.perf_counter() - before) / (step - said) * (plan.steps - step)
             row = {"factor": factor, "step": step, "missed": round(missed / whole, 5)}
-            append(plan.work / "log.jsonl", row)
+            append_line(plan.work / "log.jsonl", row)
             told = f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}"
             say(f"{told}, {left:.0f} s left")
             state = {"adapter": adapter.state_dict(), "optimiser": optimiser.state_dict()}

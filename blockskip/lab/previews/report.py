@@ -12,7 +12,7 @@ from blockskip.core.presets import model_row
 from blockskip.lab.bench.report import machine
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.confidence import bootstrap
-from blockskip.lab.measuring.pages import markdown_table, write_below
+from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.lab.previews import costs as preview_costs
 from blockskip.lab.previews.tradeoff import Plan, Sampler, pictures, told
@@ -114,7 +114,7 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
         save_sheet(contact_sheet(rows, 64), sheet)
         written += [plotted, sheet]
     rest = "" if plan.run else f"\n{full_size(plan, sampler)}"
-    write_below(path, "Previews: speed against what it costs", page(said, stem) + rest)
+    write_below_marker(path, "Previews: speed against what it costs", page(said, stem) + rest)
     return written
 
 

@@ -29,7 +29,7 @@ from blockskip.core.paths import adapter_file
 from blockskip.lab.demo_world.captions import fresh_captions
 from blockskip.lab.evaluation.demo_judge import PLACES, named, read_judged
 from blockskip.lab.measuring.model_session import ModelSession
-from blockskip.lab.measuring.sheets import cut, strip
+from blockskip.lab.measuring.sheets import make_strip, split_strip
 from blockskip.lab.previews.distil import captions
 from blockskip.lab.previews.ways import EXACT, Way, slug, ways
 from blockskip.runs.demo_judge import load_judge
@@ -270,14 +270,14 @@ def _measured(sampler: Sampler, way: Way, rows: range, steps: int, folder: Path)
         with FlopCounterMode(display=False) as counter:
             sampler.go(way, rows, steps)
         found["flops"] = counter.get_total_flops()
-    strip(images).save(folder / f"{slug(way)}.png")
+    make_strip(images).save(folder / f"{slug(way)}.png")
     return found
 
 
 def pictures(plan: Plan, way: Way, steps: int) -> list[Image.Image]:
     """What a way made, in the prompts' order."""
     paths = [folder / f"{slug(way)}.png" for folder in whole(plan, steps)]
-    return [image for path in paths for image in cut(path)]
+    return [image for path in paths for image in split_strip(path)]
 
 
 def told(plan: Plan, way: Way, steps: int) -> list[dict]:

@@ -37,11 +37,11 @@ from torch import nn
 from blockskip.core import presets
 from blockskip.core.errors import BadInput, WrongState
 from blockskip.data.photos import find_photos
-from blockskip.lab.ablation.cell import save_photos
+from blockskip.lab.ablation.experiment import save_photos
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.evaluation.demo_judge import PLACES
 from blockskip.lab.evaluation.embedders import DINO, Dino
-from blockskip.lab.measuring.json_lines import append, lines
+from blockskip.lab.measuring.json_lines import append_line, read_lines
 from blockskip.lab.selection.text_masking import text_hidden
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs.image_session import ImageSession
@@ -115,7 +115,7 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
     for pet in _pets(plan):
         run = tuned(plan, pet)
         stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": eyes_name(plan)}
-        known = {probed(line) for line in lines(path) if stamp.items() <= line.items()}
+        known = {probed(line) for line in read_lines(path) if stamp.items() <= line.items()}
         missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
         if not missing:
             continue
@@ -126,7 +126,7 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
                 seen = eyes.embed(_pictures(plan, session))
             each = (1 - (seen * whole).sum(1)).tolist()
             told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
-            append(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
+            append_line(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
             say(f"{pet.key} {what} {name}: {mean(each):.3f} ({number}/{len(missing)})")
             if late():
                 return False
@@ -180,7 +180,7 @@ def _pets(plan: Plan) -> list[Pet]:
                 f"{plan.model} must be tuned on photos of several pets.",
                 "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",
             )
-        chosen = subjects(plan.subjects, chosen_on=True)
+        chosen = subjects(plan.subjects, for_tuning=True)
         return [Pet(s.key, s.pet.species, save_photos(s, plan.work)) for s in chosen]
     folders = sorted(folder for folder in plan.photos.iterdir() if folder.is_dir())
     named = [(folder, re.match(r"[^\W\d_]+", folder.name)) for folder in folders]

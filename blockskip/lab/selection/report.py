@@ -11,7 +11,7 @@ from blockskip.core import presets
 from blockskip.core.errors import WrongState, command
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.confidence import bootstrap
-from blockskip.lab.measuring.json_lines import lines
+from blockskip.lab.measuring.json_lines import read_lines
 from blockskip.lab.selection.probe import (
     PROBES,
     Plan,
@@ -43,7 +43,7 @@ def summary(plan: Plan) -> dict:
     row = presets.model_row(plan.model)
     names = [name for name, _ in probe_spans(row.num_blocks)]
     by_pet: dict[str, dict[tuple[str, str], dict]] = {}
-    for line in lines(plan.work / "probe.jsonl"):
+    for line in read_lines(plan.work / "probe.jsonl"):
         if (line["images"], line["eyes"]) == (plan.images, eyes_name(plan)):
             by_pet.setdefault(line["subject"], {})[probed(line)] = line
     wanted = {(probe, name) for probe in PROBES for name in names}

@@ -6,7 +6,7 @@ import torch
 
 from blockskip.lab.full_size.fullsize import Job, fullsize, fullsize_text
 from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL, flux, write_checkpoint
-from blockskip.lab.measuring.process_memory import Watch
+from blockskip.lab.measuring.process_memory import MemoryWatch
 
 SHAPE = FLUX_DEV | {
     "num_layers": 2,
@@ -61,7 +61,7 @@ def test_a_random_checkpoint_is_written_in_shards_once_and_goes_on(tmp_path):
 
 
 def test_memory_that_was_used_is_seen():
-    with Watch() as watch:
+    with MemoryWatch() as watch:
         used = torch.ones(64 << 20, dtype=torch.uint8)
         del used
     assert watch.anon_gib > 0.06 and watch.seconds > 0

@@ -95,7 +95,7 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     files.write_text(out / "previews.md", "# Found\n\nWords.\n" + page[page.index("<!--") :])
     tradeoff_report.write(plan, sampler, out)
     again = (out / "previews.md").read_text(encoding="utf-8")
-    assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARK) == 1
+    assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARKER) == 1
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
 
 

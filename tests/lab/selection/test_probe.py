@@ -11,7 +11,7 @@ from helpers.tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.lab.measuring.json_lines import append, lines
+from blockskip.lab.measuring.json_lines import append_line, read_lines
 from blockskip.lab.selection import probe as selection
 from blockskip.lab.selection import report as selection_report
 from blockskip.lab.selection.probe import Plan
@@ -65,9 +65,9 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
     assert run.state() == "done" and (run.settings().plan.front, run.settings().plan.back) == (0, 0)
     plan = replace(plan, train=lambda run: pytest.fail("tuned again"))
-    assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
+    assert [line["span"] for line in read_lines(plan.work / "probe.jsonl")] == ["front-1"]
     assert selection.probe(plan, print)
-    found = lines(plan.work / "probe.jsonl")
+    found = read_lines(plan.work / "probe.jsonl")
     assert [(line["probe"], line["span"]) for line in found] == [
         *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18"))
     ]
@@ -115,7 +115,7 @@ def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
             for probe, far in (("lora", distance), ("text", 0.8 - distance)):
                 line = {"subject": pet, "probe": probe, "span": name, "images": 1}
                 line |= {"eyes": "demo world judge", "distance": far, "each": [far] * 3}
-                append(tmp_path / "probe.jsonl", line)
+                append_line(tmp_path / "probe.jsonl", line)
     said = selection_report.summary(plan)
     assert said["subjects"] == ["a"] and said["probes"]["lora"]["spans"]["0.5"] == (7, 2)
     assert said["probes"]["text"]["spans"]["0.5"] != (7, 2)
