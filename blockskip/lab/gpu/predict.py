@@ -17,7 +17,7 @@ from blockskip.core import stages
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
-from blockskip.lab.previews.costs import passes
+from blockskip.lab.previews.costs import pass_costs
 from blockskip.memory.planning.model_stats import model_bytes, numbers, weight_bytes
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import (
@@ -124,7 +124,7 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
         "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
         "picture_tflop": settings.preview_steps
         * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
-        * passes(row.name)[1].flops
+        * pass_costs(row.name)[1].flops
         / 1e12,
     }
 

@@ -16,7 +16,7 @@ import torch
 
 from blockskip.core import presets
 from blockskip.lab.measuring.model_session import ModelSession
-from blockskip.lab.previews.ways import all_of
+from blockskip.lab.previews.sampling_methods import constant_schedule
 from blockskip.memory import monitor
 from blockskip.memory.placement import hold
 from blockskip.models import sources
@@ -96,6 +96,6 @@ def _sampling_options(session: ModelSession, steps: int) -> Iterator[tuple[str, 
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
-        schedule = all_of(factor, max(2, steps // 6))
+        schedule = constant_schedule(factor, max(2, steps // 6))
         dynamic = dynamic_patches.Dynamic(session.transformer, session.family, adapters, schedule)
         yield f"patches {factor} times as large", {"dynamic": dynamic}

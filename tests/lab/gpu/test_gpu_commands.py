@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A dry run whose parts work in this process. lines: what was said."""
-    monkeypatch.setattr(commands, "run_in_subprocess", lambda _, job, *__: child.PARTS[job["what"]](job["job"]))
+    monkeypatch.setattr(
+        commands, "run_in_subprocess", lambda _, job, *__: child.PARTS[job["what"]](job["job"])
+    )
     return GpuJob(work=tmp_path / "wörk", device="cpu", tiny=True)
 
 
