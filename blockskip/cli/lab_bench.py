@@ -55,7 +55,7 @@ def bench(
         work=work,
         size=size,
         contenders=tuple(words(contenders)),
-        rungs=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
+        rungs=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
         side_px=side,
         text_tokens=text,
         skip=parse_span(presets.model_row("flux-dev"), skip),
@@ -70,7 +70,7 @@ def bench(
         timeline=timeline,
     )
     said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
-    report = said | lab_bench.bench(plan, aside())
+    report = said | lab_bench.run_bench(plan, aside())
     page = bench_report.markdown(report)
     if out is not None:
         files.write_text(out, page)
@@ -102,7 +102,7 @@ def gpu(
         )
     plan = GpuJob(
         work=work,
-        budgets=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
+        budgets=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
         models=tuple(words(models)),
         device=device,
         share=share,

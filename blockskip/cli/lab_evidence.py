@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 
 from blockskip.cli import options
-from blockskip.cli.progress import follow
+from blockskip.cli.progress import watch_run
 from blockskip.core import files, presets
 from blockskip.core.output import Json, say
 from blockskip.core.paths import ASSETS
 from blockskip.runs.run import find_run
 
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
-Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)]
+Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.positive)]
 Minutes = Annotated[float, typer.Option(help="Stop after so many; 0: work through.")]
 
 
@@ -93,7 +93,7 @@ def select(
     lab_ablate.lower_priority()
     plan = selection.Plan(
         work=work,
-        train=lambda run: follow(run, start=run.worker() is None),
+        train=lambda run: watch_run(run, start=run.worker() is None),
         model=model,
         photos=photos,
         subjects=subjects,
@@ -201,7 +201,7 @@ def previews(
         run=find_run(run) if run else None,
         adapters=adapters,
         prompts=prompts,
-        steps=tuple(options.numbers("--steps", steps, int)),
+        steps=tuple(options.parse_numbers("--steps", steps, int)),
         budget_gib=budget,
     )
     sampler = tradeoff.open_sampler(plan)

@@ -29,7 +29,7 @@ from blockskip.data.subject_boxes import propose
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
 from blockskip.lab.ablation.subjects import PET_ATTRIBUTES
 from blockskip.lab.ablation.variants import Variant
-from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.judge_report import true_attributes
 from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.evaluation.demo_judge import PLACES, photo_likeness
@@ -294,7 +294,9 @@ def _attribute_accuracy(pet: Pet, said: dict[str, str]) -> float:
     """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
     return max(
         sum(said[name] == true[name] for name in PET_ATTRIBUTES) / len(PET_ATTRIBUTES)
-        for true in (truth(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True))
+        for true in (
+            true_attributes(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True)
+        )
     )
 
 

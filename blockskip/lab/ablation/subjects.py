@@ -10,8 +10,8 @@ from PIL import Image
 
 from blockskip.core.errors import BadInput
 from blockskip.data.demo_vocabulary import SPECIES
-from blockskip.lab.demo_world.judge_data import draw_judged
-from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.judge_data import draw_judge_pet
+from blockskip.lab.demo_world.judge_report import true_attributes
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
 from blockskip.lab.demo_world.world import Pet, random_scene, striking_pet
@@ -46,7 +46,7 @@ def _held_out_subject(number: int) -> Subject:
     rng, species = np.random.default_rng([20261122, number]), SPECIES[number % len(SPECIES)]
     judge = load_judge()
     while True:
-        pet = draw_judged(rng, "check", striking_pet)
+        pet = draw_judge_pet(rng, "check", striking_pet)
         if pet.species == species and is_judgeable(judge, pet):
             return Subject(f"reported-{number}", f"a {pet.coat} {pet.pattern} {species}", pet)
 
@@ -59,7 +59,7 @@ def is_judgeable(judge: Judge, pet: Pet, num: int = 8) -> bool:
     drawn = [Image.fromarray(render(pet, scene, SIDE, k)) for k, scene in enumerate(scenes)]
     right = dict.fromkeys(PET_ATTRIBUTES, 0)
     for said, scene in zip(judge.attributes(drawn), scenes, strict=True):
-        true = truth(pet, scene)
+        true = true_attributes(pet, scene)
         for name in PET_ATTRIBUTES:
             right[name] += said[name] == true[name]
     return min(right.values()) >= 0.75 * num

@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from blockskip.core import files, presets
 from blockskip.lab.demo_world.captions import fresh_captions
-from blockskip.lab.demo_world.pretrain import demo_of
+from blockskip.lab.demo_world.pretrain import demo_class_of
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.sheets import Sampler
-from blockskip.lab.demo_world.vae import psnr, unseen_pictures
+from blockskip.lab.demo_world.vae import held_out_pictures, psnr
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
@@ -148,7 +148,7 @@ def evaluate_base(
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
     silence()
-    judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
+    judge, row, demo = load_judge(), presets.model_row("demo"), demo_class_of(folder)
     pipe = family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     facts = files.read_json(folder / "demo_model.json")
@@ -169,7 +169,7 @@ def evaluate_base(
         "full": prompt_accuracy(judge, whole, wanted),
         "half": prompt_accuracy(judge, half, wanted),
         "drawn": prompt_accuracy(judge, drawn, wanted),
-        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, px)), 2),
+        "vae_psnr_db": round(psnr(pipe.vae, demo, held_out_pictures(96, px)), 2),
         "sheet": str(target),
     }
 

@@ -54,10 +54,10 @@ class Job:
     rounds: int = 3  # of the comparison
 
 
-def fullsize(job: Job, say: Say = lambda line: None) -> dict:
+def run_full_size(job: Job, say: Say = lambda line: None) -> dict:
     """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
     folder = job.work / "transformer"
-    total = _written(random_model.flux(job.shape), folder, say)
+    total = _write_weights(random_model.flux(job.shape), folder, say)
     report = {
         "weights": "random",
         "torch": torch.__version__,
@@ -71,7 +71,7 @@ def fullsize(job: Job, say: Say = lambda line: None) -> dict:
     return report
 
 
-def _written(model: nn.Module, folder: Path, say: Say) -> int:
+def _write_weights(model: nn.Module, folder: Path, say: Say) -> int:
     return random_model.write_checkpoint(
         model,
         folder,
@@ -79,7 +79,7 @@ def _written(model: nn.Module, folder: Path, say: Say) -> int:
     )
 
 
-def _training(job: Job) -> tuple[worker.Job, Settings]:
+def _training_job(job: Job) -> tuple[worker.Job, Settings]:
     """The job as the bench's worker takes it."""
     per_window = job.draws // job.batch
     settings = Settings.of(
@@ -121,8 +121,8 @@ def _inputs(job: Job) -> WindowInputs:
 
 def _train(job: Job, total: int, say: Say) -> dict:
     """Windows, steps and a checkpoint, with what they read and what they took."""
-    training, settings = _training(job)
-    model, store = worker.opened(training, settings, CPU)
+    training, settings = _training_job(job)
+    model, store = worker.open_streamed(training, settings, CPU)
     steps, windows, before = [], [], Counter()
     window_seconds: list[float] = []
 
@@ -161,7 +161,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
     block outputs, seconds a draw, peaks."""
     inputs = _inputs(job)
-    model, store = worker.opened(*_training(job), CPU)
+    model, store = worker.open_streamed(*_training_job(job), CPU)
     theirs = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
     given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
@@ -173,8 +173,8 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     watches: dict[str, list[MemoryWatch]] = {name: [] for name in sides}
     for n in range(job.rounds):
         for name, (side, files, forward) in sides.items():
-            random_model.forget(files)
-            with _recording(side) as blocks, torch.no_grad(), MemoryWatch() as watch:
+            random_model.evict_page_cache(files)
+            with _recorded_outputs(side) as blocks, torch.no_grad(), MemoryWatch() as watch:
                 velocity = forward()
             outputs[name] = blocks | {"velocity": (velocity,)}
             watches[name].append(watch)
@@ -190,7 +190,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     faster = [b.seconds / a.seconds for a, b in zip(*watches.values(), strict=True)]
     return {
         "draws": job.draws,
-        **{name: _told(job, each) for name, each in watches.items()},
+        **{name: _watch_summary(job, each) for name, each in watches.items()},
         "times_faster": [round(times, 2) for times in faster],
         "ours_read_bytes": store.moved.read_bytes // job.rounds,
         "blocks_compared": len(apart),
@@ -199,7 +199,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     }
 
 
-def _told(job: Job, watches: list[MemoryWatch]) -> dict:
+def _watch_summary(job: Job, watches: list[MemoryWatch]) -> dict:
     seconds = [watch.seconds / job.draws for watch in watches]
     return {
         "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
@@ -210,7 +210,7 @@ def _told(job: Job, watches: list[MemoryWatch]) -> dict:
 
 
 @contextmanager
-def _recording(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
+def _recorded_outputs(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
     """What every block gives inside, by its name."""
     outputs: dict[str, tuple[Tensor, ...]] = {}
     handles = [
@@ -248,8 +248,8 @@ def fullsize_text(
 ) -> dict:
     """Encode captions with a text encoder of that shape, random weights; what it took."""
     folder = work / "text_encoder_2"
-    total = _written(random_model.t5(shape), folder, say)
-    random_model.forget(folder)
+    total = _write_weights(random_model.t5(shape), folder, say)
+    random_model.evict_page_cache(folder)
     model = random_model.t5(shape)
     store = park(model, index_folder(folder))
     ids = torch.randint(

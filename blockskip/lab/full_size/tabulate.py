@@ -20,16 +20,16 @@ from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
     build_vae,
+    fake_gpu_for,
     family_of,
-    own_card,
     weights,
 )
 from blockskip.lab.full_size.simulate import (
-    Pipe,
-    joined,
+    VaePipe,
+    activation_bytes,
+    first_joint_block,
     latent_shapes,
-    passing_bytes,
-    said,
+    module_outputs,
     simulate,
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
@@ -40,20 +40,20 @@ from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
 
 Say = Callable[[str], None]
-_OF_A_BLOCK = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
-UNKNOWN = dict.fromkeys([*_OF_A_BLOCK.split(), "forward_unpacked"], 0.0)  # until measured
+_BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
+UNMEASURED = dict.fromkeys([*_BLOCK_FIELDS.split(), "forward_unpacked"], 0.0)  # until measured
 
 
 def tabulate(row: ModelRow, say: Say) -> dict:
     """The entry of a row, TOML-ready."""
-    with own_card(row):
-        counted = _counted(row)
+    with fake_gpu_for(row):
+        counted = _count_weights(row)
     # what is counted stands in while activations are measured: planned less measured is theirs
     table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
-    return table | _measured(row, table, say)
+    return table | _measure_activations(row, table, say)
 
 
-def _counted(row: ModelRow) -> dict:
+def _count_weights(row: ModelRow) -> dict:
     kind, model = family_of(row), build_transformer(row, "full")
     blocks = kind.blocks(model)
     shared = [model.get_submodule(name) for name in kind.shared_modulation]
@@ -61,13 +61,13 @@ def _counted(row: ModelRow) -> dict:
     embedders = sum(_size(model.get_submodule(name)) for name in kind.embedders)
     embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
-    largest = max(_largest(kind, block) for _, block in blocks)
+    largest = max(_largest_linear(kind, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
     length, text_width, _ = kind.caption_shape(model, asked)
-    settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
-    told = said(settings, kind, model, kind.shared_modulation).values()
+    settings = _at_size(Settings.of(model=row.name), row.s_min_px, asked)
+    told = module_outputs(settings, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
@@ -81,11 +81,11 @@ def _counted(row: ModelRow) -> dict:
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not kind.reads_text),
-        "joined": float(joined(kind, model) is not None),
+        "joined": float(first_joint_block(kind, model) is not None),
         "multiply_adds": 0,
         "kinds": _kinds(kind, blocks),
-        "text": _text_counted(row, kind),
-        "vae": _vae_counted(row),
+        "text": _count_text_weights(row, kind),
+        "vae": _count_vae_weights(row),
     }
 
 
@@ -95,7 +95,7 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in saved.values())
 
 
-def _largest(kind: Family, block: nn.Module) -> int:
+def _largest_linear(kind: Family, block: nn.Module) -> int:
     """Of the weights that training needs of a block."""
     modulation = {id(block.get_submodule(name)) for name in kind.modulation(block)}
     linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
@@ -135,12 +135,12 @@ def _block(kind: Family, block: nn.Module) -> dict:
         "told": sum(m.out_features for m in modulation),
         "lora": widths("attention"),
         "lora_ff": widths("attention+ff") - widths("attention"),
-        "unpacked": _largest(kind, block),
-        **UNKNOWN,
+        "unpacked": _largest_linear(kind, block),
+        **UNMEASURED,
     }
 
 
-def _text_counted(row: ModelRow, kind: Family) -> dict:
+def _count_text_weights(row: ModelRow, kind: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
         streamed = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
@@ -153,17 +153,17 @@ def _text_counted(row: ModelRow, kind: Family) -> dict:
     )
 
 
-def _vae_counted(row: ModelRow) -> dict:
+def _count_vae_weights(row: ModelRow) -> dict:
     return {"weights": _size(build_vae(row, tiled=False)), "encode": 0.0, "decode": 0.0}
 
 
-class _Ruler:
+class _UnexplainedMemory:
     """Measured bytes less what `table` explains, of a stage of some settings."""
 
     def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
         self.row, self.table, self.say = row, table, say
 
-    def rest(self, stage: str, settings: Settings) -> float:
+    def measure(self, stage: str, settings: Settings) -> float:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.standing_in(self.row.name, self.table):
             planned = requirements.stage_needs(self.row, settings)[stage].vram_gib
@@ -173,12 +173,13 @@ class _Ruler:
         return (measured - planned) * GIB
 
 
-def _measured(row: ModelRow, table: dict, say: Say) -> dict:
-    ruler = _Ruler(row, table, say)
+def _measure_activations(row: ModelRow, table: dict, say: Say) -> dict:
+    ruler = _UnexplainedMemory(row, table, say)
     sizes = _sizes(row)
     base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)
     kinds = [
-        told | _forward(ruler, base, first, told) for first, told in _with_kept(ruler, base, sizes)
+        told | _forward(ruler, base, first, told)
+        for first, told in _measure_kept(ruler, base, sizes)
     ]
     ruler.table = table | {"kinds": kinds}
     # blocks of every kind: what the kept numbers get wrong adds up over them
@@ -188,7 +189,9 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     more = [
-        ruler.rest("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
+        ruler.measure("train", _at_size(packed, side, text))
+        / _token_bytes(row)
+        / _tokens(row, side, text)
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
@@ -197,7 +200,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     return found | {"text": _text(ruler, base), "vae": vae}
 
 
-def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str, float]:
+def _forward(ruler: _UnexplainedMemory, base: Settings, first: int, told: dict) -> dict[str, float]:
     """What passes through a block of a kind, of which `first` is the first, without gradients: at
     most 2 % less than was measured."""
     row, blocks = ruler.row, min(2, told["count"])
@@ -207,12 +210,12 @@ def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str,
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
     def most(**other: str) -> np.ndarray:
-        tried = [_sized(window.changed(**other), px, n) for px, n in sizes]
-        return np.array([max(passing_bytes(one)[first : first + blocks]) for one in tried])
+        tried = [_at_size(window.changed(**other), px, n) for px, n in sizes]
+        return np.array([max(activation_bytes(one)[first : first + blocks]) for one in tried])
 
     plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
     more = ruler.table["more_tokens"]
-    of = _unit(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
+    of = _token_bytes(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
 
     def fit(amounts: np.ndarray) -> tuple[float, float]:
         answer, *_ = np.linalg.lstsq(of / amounts[:, None], np.ones(len(sizes)), rcond=None)
@@ -235,7 +238,7 @@ def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str,
 def _multiply_adds(row: ModelRow, settings: Settings) -> int:
     """A token's in a block's linears: what is counted on a pass, less those of attention."""
     size = row.s_min_px, row.text_tokens
-    done = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
+    done = simulate(_at_size(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
     count = _tokens(row, *size)
     return round(done / row.num_blocks / count - 2.0 * count * row.width)
 
@@ -246,11 +249,11 @@ def _sizes(row: ModelRow) -> list[tuple[int, int]]:
     return [(side, text), (2 * side, text), (side, 4 * text)]
 
 
-def _sized(settings: Settings, side_px: int, text_tokens: int) -> Settings:
+def _at_size(settings: Settings, side_px: int, text_tokens: int) -> Settings:
     return settings.changed(s_min_px=side_px, s_max_px=side_px, text_tokens=text_tokens)
 
 
-def _unit(row: ModelRow) -> int:
+def _token_bytes(row: ModelRow) -> int:
     """Bytes of one number a token for each of the model's width."""
     return row.number_bytes * row.width
 
@@ -266,28 +269,31 @@ def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
 
 def _fit(
     row: ModelRow,
-    ruler: _Ruler,
+    ruler: _UnexplainedMemory,
     stage: str,
     settings: Settings,
     sizes: Sequence[tuple[int, int]],
     rows: int = 1,
 ) -> tuple[float, float]:
     """(numbers an image token, numbers a text token) that explain what is left of a stage."""
-    left = [ruler.rest(stage, _sized(settings, side, text)) for side, text in sizes]
+    left = [ruler.measure(stage, _at_size(settings, side, text)) for side, text in sizes]
     return _solve(row, ruler, sizes, [amount / rows for amount in left])
 
 
 def _solve(
-    row: ModelRow, ruler: _Ruler, sizes: Sequence[tuple[int, int]], amounts: Sequence[float]
+    row: ModelRow,
+    ruler: _UnexplainedMemory,
+    sizes: Sequence[tuple[int, int]],
+    amounts: Sequence[float],
 ) -> tuple[float, float]:
     more = ruler.table["more_tokens"]
     of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
-    answer, *_ = np.linalg.lstsq(_unit(row) * np.array(of), np.array(amounts), rcond=None)
+    answer, *_ = np.linalg.lstsq(_token_bytes(row) * np.array(of), np.array(amounts), rcond=None)
     return tuple(round(max(0.0, float(x)), 3) for x in answer)
 
 
-def _with_kept(
-    ruler: _Ruler, base: Settings, sizes: Sequence[tuple[int, int]]
+def _measure_kept(
+    ruler: _UnexplainedMemory, base: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, dict]]:
     """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
     row, first, kinds = ruler.row, 0, []
@@ -295,26 +301,26 @@ def _with_kept(
         few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
 
         def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
-            settings = _sized(base.changed(targets=targets), *size)
+            settings = _at_size(base.changed(targets=targets), *size)
             one, all_ = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
-            return (ruler.rest("train", all_) - ruler.rest("train", one)) / max(1, many - few)
+            return (ruler.measure("train", all_) - ruler.measure("train", one)) / max(1, many - few)
 
         amounts = [more(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)
         wide = 0.0
         if told["lora_ff"] and told["count"] > 1:
             gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
-            wide = round(max(0.0, gained / _unit(row) / _tokens(row, *sizes[0])), 3)
+            wide = round(max(0.0, gained / _token_bytes(row) / _tokens(row, *sizes[0])), 3)
         kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
         kinds.append((first, told | kept))
         first += told["count"]
     return kinds
 
 
-def _text(ruler: _Ruler, base: Settings) -> dict:
+def _text(ruler: _UnexplainedMemory, base: Settings) -> dict:
     """A polynomial of the number of tokens through three measurements."""
     counts = np.array([64, 256, 512])
-    left = [ruler.rest("text", base.changed(text_tokens=int(n))) for n in counts]
+    left = [ruler.measure("text", base.changed(text_tokens=int(n))) for n in counts]
     scores, token, fixed = np.polyfit(counts, np.array(left), 2)
     made = {"scores": scores, "token": token, "fixed": fixed}
     return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
@@ -323,11 +329,11 @@ def _text(ruler: _Ruler, base: Settings) -> dict:
 def _vae(row: ModelRow, size: int) -> dict:
     """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
     side, tile = row.s_min_px, min(TILE_PX, row.native_px)
-    with own_card(row), torch.no_grad():
+    with fake_gpu_for(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
         vae, kind = build_vae(row, tiled=False), family_of(row)
-        encode = _peak(vae, lambda: kind.encode_images(Pipe(vae), pixels), pixels) / side**2
+        encode = _peak(vae, lambda: kind.encode_images(VaePipe(vae), pixels), pixels) / side**2
         waits = torch.empty(1, *latent)
         whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
         vae = build_vae(row, tiled=True)

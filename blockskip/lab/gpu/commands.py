@@ -172,17 +172,17 @@ def _speed(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
     weights, capped = _weights_folder(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
     report = {"rates": _rates(plan, say)}
     keep(report)
-    report["free"] = bench.bench(_bench(plan, rungs=plan.budgets, **weights), say)
+    report["free"] = bench.run_bench(_bench(plan, rungs=plan.budgets, **weights), say)
     keep(report)
     more = {"cap_gib": 8.0, "contenders": capped}
-    report["capped"] = bench.bench(_bench(plan, **more, **weights), say)
+    report["capped"] = bench.run_bench(_bench(plan, **more, **weights), say)
     return report
 
 
 def _overlap(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
     rungs = () if plan.tiny else plan.budgets[:1] or (8.0,)
     more = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
-    report = bench.bench(_bench(plan, **more, **_weights_folder(plan, say)), say)
+    report = bench.run_bench(_bench(plan, **more, **_weights_folder(plan, say)), say)
     return {"rates": _rates(plan, say), "contenders": report["contenders"]} | {
         "timeline": report["timeline"]
     }

@@ -74,7 +74,7 @@ def _measure(
         dtype=str(dtype)[6:],
         folder=str(folder),
     )
-    model, _ = bench_child.opened(one, settings, device)
+    model, _ = bench_child.open_streamed(one, settings, device)
     trainer = bench_child.make_trainer(one, settings, model, device)
     gradients = first_gradients(trainer, 0.02, 3)
     output = full_velocity(model, Flux(), trainer.inputs(range(2)), 1, device).float()

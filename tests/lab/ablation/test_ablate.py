@@ -17,7 +17,7 @@ from blockskip.lab.ablation.ablate import Plan
 from blockskip.lab.ablation.experiment import Experiment, ExperimentRunner, _attribute_accuracy
 from blockskip.lab.ablation.statistics import by_variant
 from blockskip.lab.demo_world.judge_data import judge_pool
-from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.demo_world.judge_report import true_attributes
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, HELD_OUT_SUBJECTS
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.json_lines import read_lines
@@ -144,9 +144,9 @@ def test_a_table_of_another_model_is_made_with_that_model(tmp_path):
 
 def test_a_mirrored_picture_of_the_pet_shows_all_of_it():
     pet = DEMO_SUBJECTS[0].pet  # with odd eyes
-    assert _attribute_accuracy(pet, truth(pet, Scene("snow", mirror=True))) == 1.0
+    assert _attribute_accuracy(pet, true_attributes(pet, Scene("snow", mirror=True))) == 1.0
     other = dataclasses.replace(pet, coat="green", star=False)
-    assert _attribute_accuracy(pet, truth(other, Scene("snow"))) == pytest.approx(
+    assert _attribute_accuracy(pet, true_attributes(other, Scene("snow"))) == pytest.approx(
         1 - 2 / len(subjects.PET_ATTRIBUTES)
     )
 

@@ -87,15 +87,15 @@ PROMISES = [
 @pytest.mark.parametrize("front, back, precision, checkpointing, limit", PROMISES)
 def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, limit):
     way = {"precision": precision, "checkpointing": checkpointing}
-    settings = make_simulated.USUAL.changed(front=front, back=back, **way)
+    settings = make_simulated.DEFAULT_SETTINGS.changed(front=front, back=back, **way)
     assert stage_needs(model_row("flux-dev"), settings)["train"].vram_gib <= limit
 
 
 @pytest.mark.parametrize(
     "settings, limit",
     [
-        (make_simulated.USUAL, 8.1),
-        (make_simulated.USUAL.changed(precision="nf4", checkpointing=True), 2.3),
+        (make_simulated.DEFAULT_SETTINGS, 8.1),
+        (make_simulated.DEFAULT_SETTINGS.changed(precision="nf4", checkpointing=True), 2.3),
     ],
     ids=["bf16", "nf4 checkpointed"],
 )
@@ -127,6 +127,6 @@ def test_every_rungs_plan_was_simulated():
 
 
 def test_a_report_says_both():
-    said = report(make_simulated.USUAL, ["latents"])["stages"]["latents"]
+    said = report(make_simulated.DEFAULT_SETTINGS, ["latents"])["stages"]["latents"]
     assert close(said["planned_gib"], said["vram_gib"])
     assert said["tflop"] > 0
