@@ -6,7 +6,7 @@ from blockskip.studio import strings
 from blockskip.studio.formatting import action_button
 
 
-def nav(where: str, trainings: int, away: bool) -> str:
+def navigation(where: str, trainings: int, away: bool) -> str:
     """where: the step one is at, a key of STEPS_NAV (or "list"). trainings: how many there are.
     away: not setting up a new one, so that there is a door to that."""
     names = list(strings.STEPS_NAV)

@@ -67,7 +67,7 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
     )
 
 
-def marks(
+def budget_marks(
     low: float,
     high: float,
     total_gib: float | None,

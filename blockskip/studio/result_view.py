@@ -11,7 +11,7 @@ from blockskip.runs.image_requests import Picture
 from blockskip.studio import pictures, strings
 from blockskip.studio.formatting import action_button, duration, e, json_attribute
 from blockskip.studio.run_state import RunState
-from blockskip.studio.run_view import picture_urls, preview_prompts, when
+from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
 
 
 def hero(
@@ -72,7 +72,7 @@ def compare(
     start = kept if kept in shown else shown[-1]
     radios = "".join(
         f'<label><input type="radio" name="step" value="{step}"{" checked" if step == start else ""}>'
-        f"<span>{when(step)}</span></label>"
+        f"<span>{step_label(step)}</span></label>"
         for step in shown
     )
     options = "".join(f'<option value="{i}">{e(p)}</option>' for i, p in enumerate(prompts))
@@ -105,7 +105,7 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
     if not known:
         return advice
     rows = "".join(
-        f'<tr class="{"best" if step == best else ""}"><th scope="row">{when(step)}'
+        f'<tr class="{"best" if step == best else ""}"><th scope="row">{step_label(step)}'
         f"{f' <em>{strings.LIKENESS_BEST}</em>' if step == best else ''}</th>"
         f"<td>{said['subject']:.2f}</td><td>{_share_cell(said.get('class_word'))}</td>"
         f"<td>{_places(said.get('places_obeyed'))}</td></tr>"

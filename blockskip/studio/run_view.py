@@ -123,7 +123,7 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
     )
     prompts = preview_prompts(settings)
     steps = _columns(state, settings)
-    head = "".join(f"<th scope='col'>{when(step)}</th>" for step in steps)
+    head = "".join(f"<th scope='col'>{step_label(step)}</th>" for step in steps)
     rows = "".join(
         f'<tr><th scope="row">{e(prompt)}</th>{"".join(_cell(state, s, index, prompt) for s in steps)}</tr>'
         for index, prompt in enumerate(prompts)
@@ -164,7 +164,7 @@ def _cell(state: RunState, step: int, index: int, prompt: str) -> str:
     if image is None:
         return '<td><span class="blank"></span></td>'  # not made yet
     small, large = picture_urls(state, step, index)
-    alt = strings.PICTURES_ALT.format(prompt=prompt, when=when(step))
+    alt = strings.PICTURES_ALT.format(prompt=prompt, when=step_label(step))
     return (
         f'<td><button type="button" class="zoom" data-large="{e(large)}"><img src="{e(small)}" '
         f'alt="{e(alt)}"></button></td>'
@@ -182,5 +182,5 @@ def picture_urls(state: RunState, step: int, index: int) -> tuple[str, str]:
     return small, large
 
 
-def when(step: int) -> str:
+def step_label(step: int) -> str:
     return strings.PICTURES_STEP.format(step=step) if step else strings.PICTURES_BEFORE

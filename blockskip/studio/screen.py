@@ -83,5 +83,5 @@ def _parts(view: str) -> dict[str, dict]:
     elif is_run:
         made, where = run_screen.parts(view)
         parts |= made
-    parts["nav"] = {"value": nav_view.nav(where, len(listed), bool(view))}
+    parts["nav"] = {"value": nav_view.navigation(where, len(listed), bool(view))}
     return parts

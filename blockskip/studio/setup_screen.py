@@ -65,7 +65,9 @@ def _wording(trigger: str, kind: str) -> str:
 
 def _marks() -> str:
     now, (low, high) = monitor.usage(), plans.budget_range()
-    return plan_view.marks(low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib)
+    return plan_view.budget_marks(
+        low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib
+    )
 
 
 def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:

@@ -191,7 +191,7 @@ def test_the_budget_a_refusal_offers_works():
 def test_marks_divide_the_whole_slider():
     known = (2, 4), (8, 24), (3.0, 8.0, 48.0), (0.0, 1.2, 99.0), (0, 6.8)
     for low, high, total, others, free in itertools.product(*known):
-        page = Parsed(plan_view.marks(low, high, total, others, free))
+        page = Parsed(plan_view.budget_marks(low, high, total, others, free))
         widths = {a["class"]: float(a["style"][6:-1]) for a in page.of("i")}
         assert sum(widths.values()) == pytest.approx(100, abs=0.05)
         assert list(widths) == [key for key in ("free", "taken", "beyond") if key in widths]
@@ -204,7 +204,7 @@ def test_marks_divide_the_whole_slider():
 
 @pytest.mark.parametrize("total", [None, -1.0, 0.0])
 def test_without_a_card_marks_say_so(total):
-    page = Parsed(plan_view.marks(2, 24, total, None, None))
+    page = Parsed(plan_view.budget_marks(2, 24, total, None, None))
     assert "No NVIDIA card" in page.text and not page.of("i")
 
 

@@ -10,7 +10,7 @@ from helpers import fake_feed
 from blockskip.core import events
 from blockskip.runs import storage
 from blockskip.studio import actions, run_state, run_view, screen
-from blockskip.studio.series import MOST, Series
+from blockskip.studio.series import MAX_BINS, Series
 
 
 def test_a_story_is_read_once_and_goes_on(pet):
@@ -88,7 +88,7 @@ def test_series_lose_no_peak_and_stay_small():
     values[1234] = (values[1234][0], 50.0)
     for x, y in values:
         series.add(x, y)
-    assert len(series.bins) <= MOST and series.last == values[-1]
+    assert len(series.bins) <= MAX_BINS and series.last == values[-1]
     assert max(y for _, y in series.peaks()) == 50.0
     counted = sum(bin[0] for bin in series.bins.values())
     total = sum(bin[1] for bin in series.bins.values())

@@ -24,10 +24,10 @@ from blockskip.lab.measuring.subprocess_job import run_in_subprocess
 from blockskip.memory.placement import pick_device
 
 TRACED_STEPS = 10
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
-def run_bench(plan: Plan, say: Say = lambda line: None) -> dict:
+def run_bench(plan: Plan, say: LogFn = lambda line: None) -> dict:
     """Measure; gives a JSON-ready report (report.py makes a table of it).
 
     A contender that runs out of memory, or breaks, is reported as such. Raises UserError when the disk
@@ -62,7 +62,7 @@ def run_bench(plan: Plan, say: Say = lambda line: None) -> dict:
     return report
 
 
-def _rounds(plan: Plan, jobs: Sequence[Job], say: Say) -> list[list[dict]]:
+def _rounds(plan: Plan, jobs: Sequence[Job], say: LogFn) -> list[list[dict]]:
     """Every job once a round; in the first one they count."""
     total, rounds = len(jobs) * (plan.rounds + 1), []
     for n in range(plan.rounds + 1):
@@ -75,7 +75,7 @@ def _rounds(plan: Plan, jobs: Sequence[Job], say: Say) -> list[list[dict]]:
     return rounds
 
 
-def _timeline(plan: Plan, jobs: Sequence[Job], say: Say) -> dict:
+def _timeline(plan: Plan, jobs: Sequence[Job], say: LogFn) -> dict:
     """One window and a few steps of the last contender that has windows, under the profiler."""
     job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
     say(f"timeline of {job.name}")

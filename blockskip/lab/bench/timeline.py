@@ -35,7 +35,7 @@ def trace(path: Path, told: dict) -> Iterator[None]:
 
 
 def overlap_stats(events: Sequence[dict]) -> dict:
-    """What `traced` tells, of a trace's events; {} where no card worked."""
+    """What `trace` tells, of a trace's events; {} where no card worked."""
     copies, kernels = gpu_spans(events)
     if not kernels:
         return {}

@@ -33,7 +33,7 @@ from blockskip.models.sources.tensor_reader import index_folder
 from blockskip.training.residuals import WindowInputs, full_velocity
 
 CPU = torch.device("cpu")
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Job:
     rounds: int = 3  # of the comparison
 
 
-def run_full_size(job: Job, say: Say = lambda line: None) -> dict:
+def run_full_size(job: Job, say: LogFn = lambda line: None) -> dict:
     """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
     folder = job.work / "transformer"
     total = _write_weights(random_model.flux(job.shape), folder, say)
@@ -71,7 +71,7 @@ def run_full_size(job: Job, say: Say = lambda line: None) -> dict:
     return report
 
 
-def _write_weights(model: nn.Module, folder: Path, say: Say) -> int:
+def _write_weights(model: nn.Module, folder: Path, say: LogFn) -> int:
     return random_model.write_checkpoint(
         model,
         folder,
@@ -119,7 +119,7 @@ def _inputs(job: Job) -> WindowInputs:
     )
 
 
-def _train(job: Job, total: int, say: Say) -> dict:
+def _train(job: Job, total: int, say: LogFn) -> dict:
     """Windows, steps and a checkpoint, with what they read and what they took."""
     training, settings = _training_job(job)
     model, store = worker.open_streamed(training, settings, CPU)
@@ -157,7 +157,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
     }
 
 
-def _compare(job: Job, folder: Path, say: Say) -> dict:
+def _compare(job: Job, folder: Path, say: LogFn) -> dict:
     """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
     block outputs, seconds a draw, peaks."""
     inputs = _inputs(job)
@@ -244,7 +244,7 @@ def _group_offloaded(job: Job, folder: Path) -> nn.Module:
 
 @torch.no_grad()
 def fullsize_text(
-    work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: Say = lambda line: None
+    work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: LogFn = lambda line: None
 ) -> dict:
     """Encode captions with a text encoder of that shape, random weights; what it took."""
     folder = work / "text_encoder_2"

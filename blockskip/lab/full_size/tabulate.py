@@ -39,12 +39,12 @@ from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
 
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 _BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
 UNMEASURED = dict.fromkeys([*_BLOCK_FIELDS.split(), "forward_unpacked"], 0.0)  # until measured
 
 
-def tabulate(row: ModelRow, say: Say) -> dict:
+def tabulate(row: ModelRow, say: LogFn) -> dict:
     """The entry of a row, TOML-ready."""
     with fake_gpu_for(row):
         counted = _count_weights(row)
@@ -160,7 +160,7 @@ def _count_vae_weights(row: ModelRow) -> dict:
 class _UnexplainedMemory:
     """Measured bytes less what `table` explains, of a stage of some settings."""
 
-    def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
+    def __init__(self, row: ModelRow, table: dict, say: LogFn) -> None:
         self.row, self.table, self.say = row, table, say
 
     def measure(self, stage: str, settings: Settings) -> float:
@@ -173,7 +173,7 @@ class _UnexplainedMemory:
         return (measured - planned) * GIB
 
 
-def _measure_activations(row: ModelRow, table: dict, say: Say) -> dict:
+def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     ruler = _UnexplainedMemory(row, table, say)
     sizes = _sizes(row)
     base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)

@@ -21,7 +21,7 @@ BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
 RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
 CAPPED = ("qlora-checkpointed", "swap-28", "ours-int8")
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 SavePartial = Callable[[dict], None]  # what is there of a report, after each part of a long one
 
 
@@ -44,10 +44,10 @@ class Measurement:
     """about: what it shows. do: measures; gives a JSON-ready report."""
 
     about: str
-    run: Callable[[GpuJob, Say, SavePartial], dict]
+    run: Callable[[GpuJob, LogFn, SavePartial], dict]
 
 
-def measure(name: str, plan: GpuJob, say: Say, keep: SavePartial = lambda report: None) -> dict:
+def measure(name: str, plan: GpuJob, say: LogFn, keep: SavePartial = lambda report: None) -> dict:
     """Measure a line. Raises UserError for an unknown one, a full disk, or when a part breaks."""
     if name not in MEASUREMENTS:
         raise BadInput(
@@ -56,7 +56,7 @@ def measure(name: str, plan: GpuJob, say: Say, keep: SavePartial = lambda report
     return MEASUREMENTS[name].run(plan, say, keep)
 
 
-def _run_subprocess(plan: GpuJob, name: str, what: str, job: object, say: Say) -> dict:
+def _run_subprocess(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
     say(name)
     job = job if isinstance(job, dict) else asdict(job)
     job = {"what": what, "job": job}
@@ -65,7 +65,7 @@ def _run_subprocess(plan: GpuJob, name: str, what: str, job: object, say: Say) -
     )
 
 
-def _run_or_failure(plan: GpuJob, name: str, what: str, job: object, say: Say) -> dict:
+def _run_or_failure(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
     """One of several: if it breaks, that is what is told of it."""
     known = {"name": job.name, "model": job.model, "budget_gib": job.budget_gib}
     try:
@@ -74,12 +74,12 @@ def _run_or_failure(plan: GpuJob, name: str, what: str, job: object, say: Say) -
         return known | {"failed": error.title}
 
 
-def _rates(plan: GpuJob, say: Say) -> dict:
+def _rates(plan: GpuJob, say: LogFn) -> dict:
     job = {"device": plan.device, "tiny": plan.tiny}
     return _run_subprocess(plan, "rates", "rates", job, say)
 
 
-def _model(plan: GpuJob, name: str, say: Say) -> str:
+def _model(plan: GpuJob, name: str, say: LogFn) -> str:
     """The folder of a model with random weights, written if it is not there."""
     folder = str((plan.work / "models" / name).absolute())
     job = {"model": name, "folder": folder, "device": plan.device}
@@ -88,7 +88,7 @@ def _model(plan: GpuJob, name: str, say: Say) -> str:
 
 
 def _caps(
-    plan: GpuJob, say: Say, keep: SavePartial, default: tuple[str, ...] = ("flux-dev",)
+    plan: GpuJob, say: LogFn, keep: SavePartial, default: tuple[str, ...] = ("flux-dev",)
 ) -> dict:
     runs = []
     for model in plan.models or (("demo",) if plan.tiny else default):
@@ -112,11 +112,11 @@ def _caps(
     return {"runs": runs}
 
 
-def _families(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _families(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     return _caps(plan, say, keep, FAMILIES)
 
 
-def _spill(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _spill(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     """Planned for half as much again as there is, so that memory must run out."""
     model = (plan.models or (("demo",) if plan.tiny else ("flux-dev",)))[0]
     folder, runs = _model(plan, model, say), []
@@ -136,7 +136,7 @@ def _spill(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
     return {"runs": runs}
 
 
-def _pictures(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _pictures(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     model = (plan.models or (("demo",) if plan.tiny else ("flux-dev",)))[0]
     folder, runs = _model(plan, model, say), []
     for budget in plan.budgets or ((8.0,) if plan.tiny else (4.0, 8.0, 12.0)):
@@ -162,12 +162,12 @@ def _bench(plan: GpuJob, **more: object) -> Plan:
     )
 
 
-def _weights_folder(plan: GpuJob, say: Say) -> dict[str, Path]:
+def _weights_folder(plan: GpuJob, say: LogFn) -> dict[str, Path]:
     """Those that other lines use, too: twice as many would not fit on every disk."""
     return {} if plan.tiny else {"folder": Path(_model(plan, "flux-dev", say))}
 
 
-def _speed(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _speed(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     """Without a cap, and asked-for rungs as planned; then under one cap of 8 GiB."""
     weights, capped = _weights_folder(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
     report = {"rates": _rates(plan, say)}
@@ -179,7 +179,7 @@ def _speed(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
     return report
 
 
-def _overlap(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _overlap(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     rungs = () if plan.tiny else plan.budgets[:1] or (8.0,)
     more = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
     report = bench.run_bench(_bench(plan, **more, **_weights_folder(plan, say)), say)
@@ -188,17 +188,17 @@ def _overlap(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
     }
 
 
-def _single_job(name: str, kind: type) -> Callable[[GpuJob, Say, SavePartial], dict]:
+def _single_job(name: str, kind: type) -> Callable[[GpuJob, LogFn, SavePartial], dict]:
     """A line that is one job of that kind."""
 
-    def do(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+    def do(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
         job = kind(work=str(plan.work.absolute()), device=plan.device, tiny=plan.tiny)
         return _run_subprocess(plan, name, name, job, say)
 
     return do
 
 
-def _predict(plan: GpuJob, say: Say, keep: SavePartial) -> dict:
+def _predict(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     say("counting")
     model = (plan.models or ("flux-dev",))[0]
     return predict.work(model, plan.share)

@@ -86,7 +86,7 @@ def speedup(
 
 def bus_bytes(model: str, precision: str, passes: Sequence[int], forwards: int = 1) -> float:
     """Bytes of blocks that cross the bus in a sampling whose blocks are all streamed, whatever the
-    number of pictures that are sampled together. passes: see `quicker`. forwards: of the model a step
+    number of pictures that are sampled together. passes: see `speedup`. forwards: of the model a step
     (2 with guidance by two calls)."""
     row = presets.model_row(model)
     blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]
