@@ -166,7 +166,7 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     monkeypatch.setattr(tradeoff, "sampling_methods", lambda steps, patches: WAYS[:1])
     tradeoff.measure(plan, tuned, lambda line: None)
     before = tradeoff_report.method_lines(plan, tuned, STEPS)[0]
-    assert tuned.measured_on() != sampler.provenance()
+    assert tuned.provenance() != sampler.provenance()
     with torch.no_grad():
         for name, tensor in learnt.items():
             tensor += 0.3 * ("lora_B" in name)
