@@ -66,7 +66,7 @@ def _count_weights(row: ModelRow) -> dict:
     tokens = (row.s_min_px // kind.pixel_multiple) ** 2
     asked = row.text_tokens
     length, text_width, _ = kind.caption_shape(model, asked)
-    settings = _at_size(Settings.of(model=row.name), row.s_min_px, asked)
+    settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
     told = module_outputs(settings, kind, model, kind.shared_modulation).values()
     return {
         "pixels_a_token": kind.pixel_multiple,
@@ -84,8 +84,8 @@ def _count_weights(row: ModelRow) -> dict:
         "joined": float(first_joint_block(kind, model) is not None),
         "multiply_adds": 0,
         "kinds": _kinds(kind, blocks),
-        "text": _count_text_weights(row, kind),
-        "vae": _count_vae_weights(row),
+        "text": _count_text(row, kind),
+        "vae": _count_vae(row),
     }
 
 
@@ -140,7 +140,7 @@ def _block(kind: Family, block: nn.Module) -> dict:
     }
 
 
-def _count_text_weights(row: ModelRow, kind: Family) -> dict:
+def _count_text(row: ModelRow, kind: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
         streamed = [block for _, block in outer_blocks(encoder)] if name in kind.large else []
@@ -153,17 +153,17 @@ def _count_text_weights(row: ModelRow, kind: Family) -> dict:
     )
 
 
-def _count_vae_weights(row: ModelRow) -> dict:
+def _count_vae(row: ModelRow) -> dict:
     return {"weights": _size(build_vae(row, tiled=False)), "encode": 0.0, "decode": 0.0}
 
 
-class _UnexplainedMemory:
+class _Unplanned:
     """Measured bytes less what `table` explains, of a stage of some settings."""
 
     def __init__(self, row: ModelRow, table: dict, say: LogFn) -> None:
         self.row, self.table, self.say = row, table, say
 
-    def measure(self, stage: str, settings: Settings) -> float:
+    def gap(self, stage: str, settings: Settings) -> float:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.standing_in(self.row.name, self.table):
             planned = requirements.stage_needs(self.row, settings)[stage].vram_gib
@@ -174,13 +174,10 @@ class _UnexplainedMemory:
 
 
 def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
-    ruler = _UnexplainedMemory(row, table, say)
+    ruler = _Unplanned(row, table, say)
     sizes = _sizes(row)
     base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)
-    kinds = [
-        told | _forward(ruler, base, first, told)
-        for first, told in _measure_kept(ruler, base, sizes)
-    ]
+    kinds = [told | _forward(ruler, base, first, told) for first, told in _kept(ruler, base, sizes)]
     ruler.table = table | {"kinds": kinds}
     # blocks of every kind: what the kept numbers get wrong adds up over them
     front, back = min(row.spans.values(), key=sum)
@@ -189,9 +186,7 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     more = [
-        ruler.measure("train", _at_size(packed, side, text))
-        / _token_bytes(row)
-        / _tokens(row, side, text)
+        ruler.gap("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
@@ -200,7 +195,7 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     return found | {"text": _text(ruler, base), "vae": vae}
 
 
-def _forward(ruler: _UnexplainedMemory, base: Settings, first: int, told: dict) -> dict[str, float]:
+def _forward(ruler: _Unplanned, base: Settings, first: int, told: dict) -> dict[str, float]:
     """What passes through a block of a kind, of which `first` is the first, without gradients: at
     most 2 % less than was measured."""
     row, blocks = ruler.row, min(2, told["count"])
@@ -210,12 +205,12 @@ def _forward(ruler: _UnexplainedMemory, base: Settings, first: int, told: dict) 
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
     def most(**other: str) -> np.ndarray:
-        tried = [_at_size(window.changed(**other), px, n) for px, n in sizes]
+        tried = [_sized(window.changed(**other), px, n) for px, n in sizes]
         return np.array([max(activation_bytes(one)[first : first + blocks]) for one in tried])
 
     plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
     more = ruler.table["more_tokens"]
-    of = _token_bytes(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
+    of = _unit(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
 
     def fit(amounts: np.ndarray) -> tuple[float, float]:
         answer, *_ = np.linalg.lstsq(of / amounts[:, None], np.ones(len(sizes)), rcond=None)
@@ -238,7 +233,7 @@ def _forward(ruler: _UnexplainedMemory, base: Settings, first: int, told: dict) 
 def _multiply_adds(row: ModelRow, settings: Settings) -> int:
     """A token's in a block's linears: what is counted on a pass, less those of attention."""
     size = row.s_min_px, row.text_tokens
-    done = simulate(_at_size(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
+    done = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
     count = _tokens(row, *size)
     return round(done / row.num_blocks / count - 2.0 * count * row.width)
 
@@ -249,11 +244,11 @@ def _sizes(row: ModelRow) -> list[tuple[int, int]]:
     return [(side, text), (2 * side, text), (side, 4 * text)]
 
 
-def _at_size(settings: Settings, side_px: int, text_tokens: int) -> Settings:
+def _sized(settings: Settings, side_px: int, text_tokens: int) -> Settings:
     return settings.changed(s_min_px=side_px, s_max_px=side_px, text_tokens=text_tokens)
 
 
-def _token_bytes(row: ModelRow) -> int:
+def _unit(row: ModelRow) -> int:
     """Bytes of one number a token for each of the model's width."""
     return row.number_bytes * row.width
 
@@ -269,31 +264,31 @@ def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
 
 def _fit(
     row: ModelRow,
-    ruler: _UnexplainedMemory,
+    ruler: _Unplanned,
     stage: str,
     settings: Settings,
     sizes: Sequence[tuple[int, int]],
     rows: int = 1,
 ) -> tuple[float, float]:
     """(numbers an image token, numbers a text token) that explain what is left of a stage."""
-    left = [ruler.measure(stage, _at_size(settings, side, text)) for side, text in sizes]
+    left = [ruler.gap(stage, _sized(settings, side, text)) for side, text in sizes]
     return _solve(row, ruler, sizes, [amount / rows for amount in left])
 
 
 def _solve(
     row: ModelRow,
-    ruler: _UnexplainedMemory,
+    ruler: _Unplanned,
     sizes: Sequence[tuple[int, int]],
     amounts: Sequence[float],
 ) -> tuple[float, float]:
     more = ruler.table["more_tokens"]
     of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
-    answer, *_ = np.linalg.lstsq(_token_bytes(row) * np.array(of), np.array(amounts), rcond=None)
+    answer, *_ = np.linalg.lstsq(_unit(row) * np.array(of), np.array(amounts), rcond=None)
     return tuple(round(max(0.0, float(x)), 3) for x in answer)
 
 
-def _measure_kept(
-    ruler: _UnexplainedMemory, base: Settings, sizes: Sequence[tuple[int, int]]
+def _kept(
+    ruler: _Unplanned, base: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, dict]]:
     """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
     row, first, kinds = ruler.row, 0, []
@@ -301,26 +296,26 @@ def _measure_kept(
         few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
 
         def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
-            settings = _at_size(base.changed(targets=targets), *size)
+            settings = _sized(base.changed(targets=targets), *size)
             one, all_ = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
-            return (ruler.measure("train", all_) - ruler.measure("train", one)) / max(1, many - few)
+            return (ruler.gap("train", all_) - ruler.gap("train", one)) / max(1, many - few)
 
         amounts = [more(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)
         wide = 0.0
         if told["lora_ff"] and told["count"] > 1:
             gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
-            wide = round(max(0.0, gained / _token_bytes(row) / _tokens(row, *sizes[0])), 3)
+            wide = round(max(0.0, gained / _unit(row) / _tokens(row, *sizes[0])), 3)
         kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
         kinds.append((first, told | kept))
         first += told["count"]
     return kinds
 
 
-def _text(ruler: _UnexplainedMemory, base: Settings) -> dict:
+def _text(ruler: _Unplanned, base: Settings) -> dict:
     """A polynomial of the number of tokens through three measurements."""
     counts = np.array([64, 256, 512])
-    left = [ruler.measure("text", base.changed(text_tokens=int(n))) for n in counts]
+    left = [ruler.gap("text", base.changed(text_tokens=int(n))) for n in counts]
     scores, token, fixed = np.polyfit(counts, np.array(left), 2)
     made = {"scores": scores, "token": token, "fixed": fixed}
     return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
