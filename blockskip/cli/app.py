@@ -38,7 +38,9 @@ app = typer.Typer(
 app.add_typer(lab, name="lab")
 
 console = Console(stderr=True)
-KeptStep = Annotated[int | None, typer.Option(min=1, help="As learnt at this step; else the last.")]
+CheckpointStep = Annotated[
+    int | None, typer.Option(min=1, help="As learnt at this step; else the last.")
+]
 RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
 
@@ -120,15 +122,17 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
 
 def _train(settings: Settings, found: list[Path], out: str, as_json: bool) -> int:
     """Make a run and follow it; gives the exit code. Problems are said before a run is made."""
-    from blockskip.cli.progress import follow
+    from blockskip.cli.progress import watch_run
     from blockskip.data.photos import read_photos
 
     sources.find_model(presets.model_row(settings.model))
     good, bad = read_photos(found, settings.subject_caption)
     for rejected in bad:
-        console.print(f"[yellow]{_plain(rejected.name)} is left out: {_plain(rejected.reason)}.[/]")
+        console.print(
+            f"[yellow]{_escape_markup(rejected.name)} is left out: {_escape_markup(rejected.reason)}.[/]"
+        )
     run = create_run(settings, [photo.path for photo in good], out)
-    return follow(run, start=True, as_json=as_json)
+    return watch_run(run, start=True, as_json=as_json)
 
 
 @app.command()
@@ -140,12 +144,12 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was paused, stopped or cut off; with --steps also a finished one."""
-    from blockskip.cli.progress import follow
+    from blockskip.cli.progress import watch_run
 
     found = find_run(run)
     if steps is not None:
         found.set_total_steps(steps)
-    raise typer.Exit(follow(found, start=True, as_json=as_json))
+    raise typer.Exit(watch_run(found, start=True, as_json=as_json))
 
 
 @app.command()
@@ -199,7 +203,7 @@ def preview(
     seed: Annotated[int, typer.Option()] = 0,
     steps: Annotated[int, typer.Option(help="Sampling steps; 0 = the model's.")] = 0,
     base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
-    step: KeptStep = None,
+    step: CheckpointStep = None,
     strength: Annotated[float, typer.Option(min=0.0, max=2.0, help="Factor of the LoRA.")] = 1.0,
 ) -> None:
     """A picture from what a run has learnt."""
@@ -219,7 +223,7 @@ def export(
         str, typer.Option(help="comfyui | diffusers, and where the model has it kohya | native")
     ] = "comfyui",
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
-    step: KeptStep = None,
+    step: CheckpointStep = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
@@ -286,29 +290,32 @@ def main() -> int:
     try:
         app(prog_name=command())
     except UserError as error:
-        return _failed(error)
+        return _print_error(error)
     except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
-        return _failed(files.read_error(error))
+        return _print_error(files.read_error(error))
     except SystemExit as end:
         wrong = end.__context__  # typer has shown it to people
         if isinstance(wrong, TyperException) and "--json" in sys.argv:
             context = getattr(wrong, "ctx", None)
             asked = context.command_path if context else command()
-            _say_json(BadInput(wrong.format_message(), f"What is possible: {asked} --help"))
+            _print_json_error(BadInput(wrong.format_message(), f"What is possible: {asked} --help"))
         return int(end.code or 0)
     return 0
 
 
-def _say_json(error: UserError) -> None:
+def _print_json_error(error: UserError) -> None:
     typer.echo(json.dumps(error.to_dict(), ensure_ascii=False))
 
 
-def _failed(error: UserError) -> int:
+def _print_error(error: UserError) -> int:
     if "--json" in sys.argv:
-        _say_json(error)
-    console.print(f"[bold red]{_plain(error.title)}[/] {_plain(error.remedy)}", highlight=False)
+        _print_json_error(error)
+    console.print(
+        f"[bold red]{_escape_markup(error.title)}[/] {_escape_markup(error.remedy)}",
+        highlight=False,
+    )
     return 1
 
 
-def _plain(text: str) -> str:
+def _escape_markup(text: str) -> str:
     return text.replace("[", r"\[")

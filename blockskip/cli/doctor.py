@@ -81,7 +81,7 @@ def doctor() -> Report:
     """Look at everything; never raises, takes a few seconds (torch is tried in a process of its
     own)."""
     lines = []
-    for look in (_system, _folder, _packages, _card, _memory, _data, _demo):
+    for look in (_system, _folder, _packages, _graphics_card, _memory, _data, _demo):
         try:
             lines += look()
         except Exception as error:  # a doctor that falls ill is no help: say so and look on
@@ -108,7 +108,7 @@ def pins(extra: str = "") -> dict[str, str]:
     return found
 
 
-def misfits(extra: str = "") -> list[str]:
+def version_mismatches(extra: str = "") -> list[str]:
     """The pins that the environment of this Python does not meet, in words."""
     found = []
     for name, wanted in pins(extra).items():
@@ -143,11 +143,11 @@ def _folder() -> list[Line]:
 
 
 def _packages() -> list[Line]:
-    wrong = "; ".join(misfits())
+    wrong = "; ".join(version_mismatches())
     return [Line("packages", PROBLEM if wrong else OK, wrong or "all as wanted", AGAIN)]
 
 
-def _card() -> list[Line]:
+def _graphics_card() -> list[Line]:
     cards = [Line("graphics card", OK, text) for text in _nvidia()]
     works, device, text, remedy = _try_torch()
     if works and device == "cpu" and cards:
@@ -246,7 +246,7 @@ def _demo() -> list[Line]:
 def _main(words: list[str]) -> int:
     """What the launchers may ask (see the top), answered by the exit code."""
     if words[:1] == ["fits"]:
-        return len(misfits(*words[1:]))
+        return len(version_mismatches(*words[1:]))
     if words[:1] == ["card"]:
         works, device, text, _ = tried = _multiply()
         print(text, file=sys.stderr)  # for whoever watches the launcher

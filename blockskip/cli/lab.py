@@ -153,7 +153,7 @@ def _whole_patches(side: int) -> int:
     return side
 
 
-def _two_counts(text: str) -> str:
+def _parse_pair(text: str) -> str:
     if not re.fullmatch(r"\d+,\d+", text):
         raise typer.BadParameter(f"{text} is not possible: give two numbers, such as 19,10.")
     return text
@@ -190,7 +190,7 @@ def simulate(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="GiB: simulate every stage of its plan instead.", callback=options.above_zero
+            help="GiB: simulate every stage of its plan instead.", callback=options.positive
         ),
     ] = None,
     as_json: Json = False,
@@ -233,11 +233,11 @@ def fullsize(
     work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
     part: Annotated[Literal["transformer", "text"], typer.Option()] = "transformer",
     blocks: Annotated[
-        str, typer.Option(help="Double,single blocks.", callback=_two_counts)
+        str, typer.Option(help="Double,single blocks.", callback=_parse_pair)
     ] = "19,38",
     heads: Annotated[int, typer.Option(min=1, help="Attention heads: width / 128.")] = 24,
     skip: Annotated[
-        str, typer.Option(help="Blocks skipped at the front,back.", callback=_two_counts)
+        str, typer.Option(help="Blocks skipped at the front,back.", callback=_parse_pair)
     ] = "19,10",
     draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
     precision: Annotated[Precision, typer.Option()] = "full",
@@ -267,5 +267,5 @@ def fullsize(
             middle=middle,
             compare=compare,
         )
-        found = lab_fullsize.fullsize(job, aside())
+        found = lab_fullsize.run_full_size(job, aside())
     print_result(as_json, found, [json.dumps(found, indent=1)])

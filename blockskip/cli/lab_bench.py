@@ -55,7 +55,7 @@ def bench(
         work=work,
         size=size,
         contenders=tuple(words(contenders)),
-        rungs=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
+        rungs=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
         side_px=side,
         text_tokens=text,
         skip=parse_span(presets.model_row("flux-dev"), skip),
@@ -70,7 +70,7 @@ def bench(
         timeline=timeline,
     )
     said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
-    report = said | lab_bench.bench(plan, aside())
+    report = said | lab_bench.run_bench(plan, aside())
     page = bench_report.markdown(report)
     if out is not None:
         files.write_text(out, page)
@@ -93,16 +93,16 @@ def gpu(
 ) -> None:
     """What only a card shows: a line of assets/evidence/gpu.md, on this card."""
     from blockskip.lab.gpu import report as page
-    from blockskip.lab.gpu.commands import Visit, visit
+    from blockskip.lab.gpu.commands import GpuJob, measure
     from blockskip.memory.placement import pick_device
 
     if not tiny and name != "predict" and pick_device(device).type == "cpu":
         raise BadInput(
             "There is no graphics card to measure.", "Add --tiny for a dry run on small models."
         )
-    plan = Visit(
+    plan = GpuJob(
         work=work,
-        budgets=tuple(options.numbers("--rungs", rungs, float) if rungs else ()),
+        budgets=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
         models=tuple(words(models)),
         device=device,
         share=share,
@@ -114,7 +114,7 @@ def gpu(
     asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
     said_as = command(" ".join(["lab bench --work DIR --gpu", name, *asked]))
     kept = out or work / "gpu.md"
-    report = visit(name, plan, aside(), lambda part: page.record(kept, name, part, said_as, tiny))
+    report = measure(name, plan, aside(), lambda part: page.record(kept, name, part, said_as, tiny))
     page.record(kept, name, report, said_as, tiny)
     print_result(as_json, report, [f"Written to {kept}."])
 

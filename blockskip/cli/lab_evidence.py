@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 
 from blockskip.cli import options
-from blockskip.cli.progress import follow
+from blockskip.cli.progress import watch_run
 from blockskip.core import files, presets
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ASSETS
 from blockskip.runs.run import find_run
 
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
-Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.above_zero)]
+Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.positive)]
 Minutes = Annotated[float, typer.Option(help="Stop after so many; 0: work through.")]
 
 
@@ -52,7 +52,7 @@ def ablate(
     it goes on again."""
     from blockskip.lab.ablation import ablate as lab_ablate
 
-    lab_ablate.step_back()
+    lab_ablate.lower_priority()
     plan = lab_ablate.Plan(
         work=work,
         groups=tuple(words(table)),
@@ -92,10 +92,10 @@ def select(
     from blockskip.lab.selection import probe as selection
     from blockskip.lab.selection import report as selection_report
 
-    lab_ablate.step_back()
+    lab_ablate.lower_priority()
     plan = selection.Plan(
         work=work,
-        train=lambda run: follow(run, start=run.worker() is None),
+        train=lambda run: watch_run(run, start=run.worker() is None),
         model=model,
         photos=photos,
         subjects=subjects,
@@ -205,7 +205,7 @@ def previews(
         run=find_run(run) if run else None,
         adapters=adapters,
         prompts=prompts,
-        steps=tuple(options.numbers("--steps", steps, int)),
+        steps=tuple(options.parse_numbers("--steps", steps, int)),
         budget_gib=budget,
     )
     sampler = tradeoff.open_sampler(plan)

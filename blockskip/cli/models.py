@@ -35,19 +35,19 @@ def models(
     words = words or []
     if action == "list" and not words:
         rows = [sources.status_dict(row) for row in presets.model_rows().values()]
-        print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_how_to_have_one(rows)])
+        print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
     elif action == "use-comfyui" and words:
         found = sources.select_comfyui(*map(Path, words))
         said = {"models": [sources.status_dict(source.row) for source in found]}
         notes = [p["note"] for s in found for p in sources.check_model(s).values() if p["note"]]
         print_result(as_json, said, [*(f"{s.row.title}: {s.location}" for s in found), *notes])
     elif action == "check" and len(words) == 1:
-        _say_model(as_json, sources.find_model(presets.model_row(words[0])))
+        _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
         _fetch(presets.model_row(words[0]), as_json)
     elif action == "use" and len(words) > 1:
         row = presets.model_row(words[0])
-        _say_model(as_json, sources.select_model(row, [Path(word) for word in words[1:]]))
+        _print_model(as_json, sources.select_model(row, [Path(word) for word in words[1:]]))
     else:
         raise typer.BadParameter(
             "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR … | "
@@ -63,7 +63,7 @@ def _offer_line(row: dict) -> str:
     return f"{line}\n{'':14} {rest}" if rest else line
 
 
-def _how_to_have_one(rows: list[dict]) -> list[str]:
+def _download_hints(rows: list[dict]) -> list[str]:
     missing = [row for row in rows if row["state"] == "missing"]
     if not missing:
         return []
@@ -85,7 +85,9 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
     if not (ROOT / row.source).exists():
         download_process.start(row)
         try:
-            now: download_process.Download | None = _watch(row, Console(stderr=True, quiet=as_json))
+            now: download_process.Download | None = _show_download(
+                row, Console(stderr=True, quiet=as_json)
+            )
         except KeyboardInterrupt:
             download_process.stop(row)
             now = download_process.progress(row)
@@ -98,10 +100,10 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
             )
             print_result(as_json, error.to_dict(), [str(error)])
             raise typer.Exit(130)
-    _say_model(as_json, sources.find_model(row))
+    _print_model(as_json, sources.find_model(row))
 
 
-def _watch(row: presets.ModelRow, console: Console) -> download_process.Download:
+def _show_download(row: presets.ModelRow, console: Console) -> download_process.Download:
     """Show a download until it ends."""
     columns = BarColumn(28), DownloadColumn(True), TextColumn("{task.description}")
     with Progress(*columns, console=console, disable=console.quiet) as bars:
@@ -109,17 +111,19 @@ def _watch(row: presets.ModelRow, console: Console) -> download_process.Download
         while (now := download_process.progress(row)) is None or now.state == "running":
             if now:
                 total = now.bytes_total or None
-                bars.update(bar, completed=now.bytes_done, total=total, description=_pace(now))
+                bars.update(
+                    bar, completed=now.bytes_done, total=total, description=_speed_text(now)
+                )
             time.sleep(0.3)
     return now
 
 
-def _pace(now: download_process.Download) -> str:
+def _speed_text(now: download_process.Download) -> str:
     left = f"{int(now.eta_s) // 60}:{int(now.eta_s) % 60:02d} left" if now.eta_s >= 0 else ""
     return f"{now.bytes_per_s / 2**20:.1f} MiB/s  {left}  {now.file}"
 
 
-def _say_model(as_json: bool, source: sources.Source) -> None:
+def _print_model(as_json: bool, source: sources.Source) -> None:
     """Every part of a model, all its weights found, and what its caches are keyed by."""
     parts = sources.check_model(source)
     with Console(stderr=True).status("Reading every weight once …"):

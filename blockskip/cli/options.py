@@ -18,26 +18,26 @@ N = TypeVar("N", int, float)
 _SKIP = re.compile(r"\d+\s*,\s*\d+|\d*\.?\d+")
 
 
-def above_zero(value: float | None) -> float | None:
+def positive(value: float | None) -> float | None:
     """Lets finite numbers above 0 and None pass. Raises BadParameter."""
     if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter(f"{value:g} is not possible: give a number above 0.")
     return value
 
 
-def not_below_zero(value: float | None) -> float | None:
+def non_negative(value: float | None) -> float | None:
     """Lets finite numbers from 0 on and None pass. Raises BadParameter."""
-    return value if value == 0 else above_zero(value)
+    return value if value == 0 else positive(value)
 
 
-def share(value: float | None) -> float | None:
+def fraction(value: float | None) -> float | None:
     """Lets numbers from 0 to below 1 and None pass. Raises BadParameter."""
     if value is not None and not 0 <= value < 1:
         raise typer.BadParameter(f"{value:g} is not possible: give 0 or more, less than 1.")
     return value
 
 
-def numbers(option: str, text: str, kind: type[N]) -> list[N]:
+def parse_numbers(option: str, text: str, kind: type[N]) -> list[N]:
     """Those that stand between commas, all above 0. Raises BadParameter, also when there is none."""
     try:
         found = [kind(part) for part in text.split(",") if part.strip()]
@@ -50,7 +50,7 @@ def numbers(option: str, text: str, kind: type[N]) -> list[N]:
     return found
 
 
-def skip_words(text: str) -> str:
+def parse_skip(text: str) -> str:
     """Lets "", a ratio and two numbers of blocks pass. Raises BadParameter."""
     if text and not _SKIP.fullmatch(text.strip()):
         raise typer.BadParameter(
@@ -77,20 +77,18 @@ Photos = Annotated[
 Trigger = Annotated[str, typer.Option(help="The word that will mean your pet.")]
 ClassName = Annotated[str | None, typer.Option("--class", help="What it is: cat, dog …")]
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
-Budget = Annotated[
-    float, typer.Option(help="Graphics memory it may use, GiB.", callback=above_zero)
-]
+Budget = Annotated[float, typer.Option(help="Graphics memory it may use, GiB.", callback=positive)]
 Ram = Annotated[
-    float | None, typer.Option(help="RAM, GiB; left out: this PC's.", callback=above_zero)
+    float | None, typer.Option(help="RAM, GiB; left out: this PC's.", callback=positive)
 ]
 Disk = Annotated[
     float | None,
     typer.Option(
-        help="Free on the disk, GiB; 0: enough; left out: this PC's.", callback=not_below_zero
+        help="Free on the disk, GiB; 0: enough; left out: this PC's.", callback=non_negative
     ),
 ]
 Skip = Annotated[
-    str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).", callback=skip_words)
+    str, typer.Option(help="Ratio (0.5) or blocks front,back (19,10).", callback=parse_skip)
 ]
 Precision = Annotated[
     Literal["bf16", "int8", "nf4", "full"] | None,
@@ -101,10 +99,10 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Draws together. Left out: what fits.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
 Targets = Annotated[settings.Targets | None, typer.Option(help="Which layers the LoRA is for.")]
-LearningRate = Annotated[float | None, typer.Option(help="Learning rate.", callback=above_zero)]
+LearningRate = Annotated[float | None, typer.Option(help="Learning rate.", callback=positive)]
 Prior = Annotated[
     float | None,
-    typer.Option(help="Share of draws that keep the bare class word free.", callback=share),
+    typer.Option(help="Share of draws that keep the bare class word free.", callback=fraction),
 ]
 PreviewEvery = Annotated[int | None, typer.Option(min=0, help="Steps; 0 = first and last.")]
 PreviewImages = Annotated[int | None, typer.Option(min=1, help="Pictures a prompt.")]

@@ -28,13 +28,13 @@ STAGES = {
 }
 
 
-def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
+def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
     """Start the run and show its events until its process ends. Returns the exit code."""
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = run.start() if start else None
     console = Console(stderr=True, quiet=as_json)
     console.print(f"Run [bold]{run.name}[/] in {run.folder}", highlight=False)
-    screen = _Screen(console, as_json)
+    screen = RunDisplay(console, as_json)
     interrupted = False
     with screen.progress:
         while True:
@@ -53,7 +53,7 @@ def follow(run: Run, *, start: bool, as_json: bool = False) -> int:
                     run.send_command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
-    return _result(run, screen, as_json, console)
+    return _print_result(run, screen, as_json, console)
 
 
 def _wait(process: subprocess.Popen | None) -> None:
@@ -64,7 +64,7 @@ def _wait(process: subprocess.Popen | None) -> None:
         process.wait(timeout=0.3)
 
 
-class _Screen:
+class RunDisplay:
     """Turns events into progress bars and lines."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -115,14 +115,14 @@ class _Screen:
         )
 
 
-def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
+def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console) -> int:
     """Say how the run ended. Returns the command's exit code."""
     last = screen.last
     if isinstance(last, events.Done):
-        report, code = _report(run, last, screen.resumed), 0
+        report, code = _result_json(run, last, screen.resumed), 0
         line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"
     else:
-        error = _problem(run, last)
+        error = _run_error(run, last)
         report = {"run": str(run.folder)} | error.to_dict()
         stopped = isinstance(last, events.Stopped)
         code = 130 if stopped else 1
@@ -133,7 +133,7 @@ def _result(run: Run, screen: _Screen, as_json: bool, console: Console) -> int:
     return code
 
 
-def _problem(run: Run, last: Event | None) -> UserError:
+def _run_error(run: Run, last: Event | None) -> UserError:
     """last: Stopped or Failed; None: the run's process went without a word."""
     if isinstance(last, events.Stopped):
         what = f"Run “{run.name}” is {last.reason} at step {last.step}."
@@ -144,7 +144,7 @@ def _problem(run: Run, last: Event | None) -> UserError:
     return Unexpected(f"Run “{run.name}” ended without a word.", f"What it wrote last: {log}.")
 
 
-def _report(run: Run, done: events.Done, resumed: bool) -> dict:
+def _result_json(run: Run, done: events.Done, resumed: bool) -> dict:
     return {
         "run": str(run.folder),
         "adapter": str(run.folder / done.adapter),

@@ -32,7 +32,7 @@ from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.studio import draft, plans, run_preferences, run_state, run_view, strings
-from blockskip.studio.plans import DEMO
+from blockskip.studio.plans import DEMO_MODEL
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ def log_path() -> Path:
     return data_dir() / "studio.log"
 
 
-def told(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
+def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
     """Problems become one message in plain words; what nobody expected is written to the log.
 
     programs: of those that the API answers, the message's title is the kind (core/errors.py); on the
@@ -79,23 +79,23 @@ def trigger_word(name: str | None) -> str:
     return re.sub(r"[^a-z]", "", plain)[:24]
 
 
-def kind_word(kind: str | None) -> str:
+def class_word(kind: str | None) -> str:
     """The kind of animal as it stands in captions: one line, lower case."""
     return " ".join(re.sub(r"[^\w '-]", " ", (kind or "").lower()).split())[:40]
 
 
-def answers() -> dict:
+def current_answers() -> dict:
     """The answers kept, with the studio's own choice where one is needed."""
     kept: dict = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
     kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     given = draft.load().answers
-    kept |= {key: value for key, value in given.items() if _usable(key, value)}
+    kept |= {key: value for key, value in given.items() if _is_valid_answer(key, value)}
     kept["model"] = kept.get("model") or suitable_model()
     kept["budget"] = kept["budget"] or plans.default_budget()
     return kept
 
 
-def _usable(key: str, value: object) -> bool:
+def _is_valid_answer(key: str, value: object) -> bool:
     """Whether an answer means something; one kept by another version, or by hand, may not."""
     match key:
         case "kind" | "name":
@@ -115,18 +115,18 @@ def suitable_model() -> str:
         ready = [o.model for o in sources.list_models() if o.state == "ready" and not o.demo]
         if ready:
             return ready[0]
-    return DEMO
+    return DEMO_MODEL
 
 
-def planned(given: dict, photos_count: int) -> Plan | plans.NoPlan:
+def plan_for_answers(given: dict, photos_count: int) -> Plan | plans.NoPlan:
     """The plan for answers, whether or not the pet has a name by now."""
-    kind = kind_word(given["kind"]) or "pet"
+    kind = class_word(given["kind"]) or "pet"
     return plans.plan_for(given, trigger_word(given["name"]) or "pet", kind, photos_count)
 
 
-def choose(given: dict, photos_count: int) -> Settings:
+def settings_for_answers(given: dict, photos_count: int) -> Settings:
     """Settings from the answers. Raises UserError for what is missing or cannot work."""
-    trigger, class_name = trigger_word(given["name"]), kind_word(given["kind"])
+    trigger, class_name = trigger_word(given["name"]), class_word(given["kind"])
     if not class_name:
         raise BadInput(strings.NO_KIND, strings.NO_KIND_REMEDY)
     if not trigger:
@@ -158,20 +158,22 @@ def train(
     model on photos of one's own. Returns the run's name. Raises UserError when something is missing or a training is running.
     """
     with _train_lock:
-        _refuse_when_busy()
+        _require_idle()
         now, own = draft.load(), bool(uploads) or draft.load().own_photos
         given: dict = {"kind": kind, "name": name, "model": model or suitable_model()}
         given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
-        settings = choose(given, len(uploads or now.photos))
+        settings = settings_for_answers(given, len(uploads or now.photos))
         if not uploads and not now.photos:
             raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
         if presets.model_row(settings.model).demo and own and not anyway:
             raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
-        _refuse_absent(settings.model)
+        _require_model(settings.model)
         if uploads:
             run = _create_from_uploads(settings, uploads)
         else:
-            run = create_run(settings, draft.put_down(lambda text: caption(text, settings)))
+            run = create_run(
+                settings, draft.write_photo_files(lambda text: training_caption(text, settings))
+            )
         run_preferences.save(run, pet=" ".join(name.split())[:40], drawn=not own)
         run_state.start(run)
         if not uploads:
@@ -179,7 +181,7 @@ def train(
         return run.name
 
 
-def caption(text: str, settings: Settings) -> str:
+def training_caption(text: str, settings: Settings) -> str:
     """What is said of a photo, with the pet's name in it: “lying on a sofa” → “a photo of momo cat,
     lying on a sofa”; a caption that has the name stays as it is."""
     if settings.trigger in re.findall(r"\w+", text.lower()):
@@ -189,36 +191,36 @@ def caption(text: str, settings: Settings) -> str:
 
 def stop(run: str) -> str:
     """Stop a training; what was learnt so far is kept and can be gone on with."""
-    find(run).send_command("stop")
+    find_run(run).send_command("stop")
     return run
 
 
 def pause(run: str) -> str:
     """Pause a training and free the graphics memory."""
-    find(run).send_command("pause")
+    find_run(run).send_command("pause")
     return run
 
 
 def resume(run: str) -> str:
     """Go on with a training that was paused, stopped, cut off or failed."""
     with _train_lock:
-        _refuse_when_busy()
-        run_state.start(find(run))
+        _require_idle()
+        run_state.start(find_run(run))
     return run
 
 
-def look(run: str) -> str:
+def request_previews(run: str) -> str:
     """Sample pictures now, between two steps."""
-    find(run).send_command("preview")
+    find_run(run).send_command("preview")
     return run
 
 
 def extend(run: str, steps: int) -> str:
     """Let a training that is over learn until `steps` steps in all."""
     with _train_lock:
-        _refuse_when_busy()
-        found = find(run)
-        done = run_state.watch(found).step
+        _require_idle()
+        found = find_run(run)
+        done = run_state.read(found).step
         if not steps or int(steps) <= done:
             raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
         found.set_total_steps(int(steps))
@@ -232,21 +234,21 @@ def status(run: str = "") -> dict:
     latest = list_runs()[:1]
     if not run and not latest:
         return {"run": "", "state": "none"}
-    story = run_state.watch(find(run) if run else latest[0])
-    exported = story.exported
+    state = run_state.read(find_run(run) if run else latest[0])
+    exported = state.exported
     return {
-        "run": story.run.name,
-        "state": story.state,
-        "stage": story.stage,
-        "step": story.step,
-        "steps": story.steps,
-        "percent": run_view.percent(story),
-        "loss": story.loss,
-        "exported": str(story.run.folder / exported.path) if exported else "",
+        "run": state.run.name,
+        "state": state.status,
+        "stage": state.stage,
+        "step": state.step,
+        "steps": state.steps,
+        "percent": run_view.percent(state),
+        "loss": state.loss,
+        "exported": str(state.run.folder / exported.path) if exported else "",
     }
 
 
-def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0) -> dict:
+def plan(model: str = DEMO_MODEL, budget: float = 8.0, photos: int = 5, steps: int = 0) -> dict:
     """What a training would take, stage by stage, without doing it; what `plan --json` says.
 
     budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
@@ -259,7 +261,7 @@ def plan(model: str = DEMO, budget: float = 8.0, photos: int = 5, steps: int = 0
     return found.to_dict()
 
 
-def find(name: str) -> Run:
+def find_run(name: str) -> Run:
     """A run by its name; paths are not accepted here. Raises UserError when there is none."""
     found = next((run for run in list_runs() if run.name == name), None)
     if found is None:
@@ -274,16 +276,16 @@ def load_demo() -> None:
     folder, kind = demo_pet()
     draft.clear()
     draft.add([folder], demo=True)
-    draft.answer(kind=kind, name=strings.DEMO_NAME, model=DEMO)
+    draft.save_answers(kind=kind, name=strings.DEMO_NAME, model=DEMO_MODEL)
 
 
-def again(run: str) -> None:
+def copy_to_draft(run: str) -> None:
     """Put a run's photos and answers back into the draft, to train once more."""
-    old = find(run)
+    old = find_run(run)
     settings = old.settings()
     draft.clear()
     draft.add([old.photos_dir], demo=bool(run_preferences.load(old).get("drawn")))
-    draft.answer(
+    draft.save_answers(
         kind=settings.class_name,
         name=run_preferences.pet_name(old),
         model=settings.model,
@@ -295,7 +297,7 @@ def again(run: str) -> None:
     )
 
 
-def _refuse_when_busy() -> None:
+def _require_idle() -> None:
     busy = run_state.running()
     if busy is not None:
         raise WrongState(
@@ -303,7 +305,7 @@ def _refuse_when_busy() -> None:
         )
 
 
-def _refuse_absent(model: str) -> None:
+def _require_model(model: str) -> None:
     row = presets.model_row(model)
     try:
         sources.find_model(row)

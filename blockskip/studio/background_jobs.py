@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _threads: dict[tuple, threading.Thread] = {}
 _running: set[tuple] = set()
-_failed: dict[tuple, UserError] = {}
+_errors: dict[tuple, UserError] = {}
 
 
-def begin(key: tuple, words: Sequence[str], then: Callable[[], object] | None = None) -> None:
-    """Start `python -m words…` unless it is running; `then` is called when it went well."""
+def submit(key: tuple, args: Sequence[str], on_success: Callable[[], object] | None = None) -> None:
+    """Start `python -m args…` unless it is running; `on_success` is called when it went well."""
     with _lock:
         if key in _running:
             return
         _running.add(key)
-        _failed.pop(key, None)
-        thread = threading.Thread(target=_work, args=(key, list(words), then), daemon=True)
+        _errors.pop(key, None)
+        thread = threading.Thread(target=_run_job, args=(key, list(args), on_success), daemon=True)
         _threads[key] = thread
         thread.start()
 
@@ -50,13 +50,13 @@ def running(key: tuple) -> bool:
         return key in _running
 
 
-def failed(key: tuple) -> UserError | None:
+def error(key: tuple) -> UserError | None:
     """Why the last attempt failed; None when it did not, or was never made."""
     with _lock:
-        return _failed.get(key)
+        return _errors.get(key)
 
 
-def _work(key: tuple, words: list[str], then: Callable[[], object] | None) -> None:
+def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | None) -> None:
     error = None
     try:
         environment = {
@@ -66,7 +66,7 @@ def _work(key: tuple, words: list[str], then: Callable[[], object] | None) -> No
             "HF_HUB_OFFLINE": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *args],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=ROOT,
@@ -76,23 +76,23 @@ def _work(key: tuple, words: list[str], then: Callable[[], object] | None) -> No
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         if done.returncode:
-            log.warning("%s failed: %s", words, done.stderr[-4000:])
-            error = _said(done.stdout, words)
-        elif then:
-            then()
+            log.warning("%s failed: %s", args, done.stderr[-4000:])
+            error = _parse_error(done.stdout, args)
+        elif on_success:
+            on_success()
     except Exception as problem:
-        log.exception("%s failed", words)
+        log.exception("%s failed", args)
         error = problem if isinstance(problem, UserError) else Unexpected(str(problem))
     with _lock:
         _running.discard(key)
         if error:
-            _failed[key] = error
+            _errors[key] = error
 
 
-def _said(output: str, words: list[str]) -> UserError:
+def _parse_error(output: str, args: list[str]) -> UserError:
     """What a command says of its failure with --json."""
     try:
         told = json.loads(output.strip().splitlines()[-1])
         return from_kind(told["kind"], told["error"], told["remedy"])
     except (ValueError, KeyError, IndexError):
-        return Unexpected(f"{words[0]} ended with an error.", "Details are in studio.log.")
+        return Unexpected(f"{args[0]} ended with an error.", "Details are in studio.log.")

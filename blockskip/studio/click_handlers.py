@@ -10,98 +10,116 @@ from blockskip.studio import actions, draft, model_catalog, result_actions
 
 
 @dataclass(frozen=True)
-class Leads:
-    """shown: what the tab shows next. fills: the answers' widgets are filled anew."""
+class Navigation:
+    """view: what the tab shows next. refills_form: the answers' widgets are filled anew."""
 
-    shown: str
-    fills: bool = False
+    view: str
+    refills_form: bool = False
 
 
-def press(shown: str, said: dict) -> Leads | None:
-    """said: `do` and what else the pressed button carries. None: the tab stays where it is.
+def handle_click(view: str, payload: dict) -> Navigation | None:
+    """payload: `do` and what else the pressed button carries. None: the tab stays where it is.
 
     Raises UserError. What no button of ours says is not done.
     """
-    what = PRESSES.get(str(said.get("do", "")))
-    return what(shown, said) if what else None
+    what = CLICK_HANDLERS.get(str(payload.get("do", "")))
+    return what(view, payload) if what else None
 
 
-def _text(said: dict, key: str, longest: int = 2000) -> str:
-    return str(said.get(key) or "")[:longest]
+def _text_field(payload: dict, key: str, longest: int = 2000) -> str:
+    return str(payload.get(key) or "")[:longest]
 
 
-def _then(fn: Callable[[str, dict], object]) -> Callable[[str, dict], None]:
+def _without_navigation(fn: Callable[[str, dict], object]) -> Callable[[str, dict], None]:
     """Do it, and stay."""
 
-    def stays(shown: str, said: dict) -> None:
-        fn(shown, said)
+    def stays(view: str, payload: dict) -> None:
+        fn(view, payload)
 
     return stays
 
 
-def _photo(shown: str, said: dict) -> None:
+def _photo(view: str, payload: dict) -> None:
     """Caption, if one is said, and frame of one photo."""
-    box = said.get("box")
+    box = payload.get("box")
     edges = tuple(min(1.0, max(0.0, float(edge))) for edge in box) if box else None
     good = edges is None or (len(edges) == 4 and edges[0] < edges[2] and edges[1] < edges[3])
-    caption = " ".join(_text(said, "caption").split()) if "caption" in said else None
-    draft.describe(_text(said, "file"), caption, edges if good else None)
+    caption = " ".join(_text_field(payload, "caption").split()) if "caption" in payload else None
+    draft.edit_photo(_text_field(payload, "file"), caption, edges if good else None)
 
 
-def _clear(shown: str, said: dict) -> Leads:
+def _clear(view: str, payload: dict) -> Navigation:
     draft.clear()
-    return Leads(shown, fills=True)
+    return Navigation(view, refills_form=True)
 
 
-def _choose_model(shown: str, said: dict) -> Leads:
-    draft.answer(model=_text(said, "model"))
-    return Leads(shown, fills=True)
+def _choose_model(view: str, payload: dict) -> Navigation:
+    draft.save_answers(model=_text_field(payload, "model"))
+    return Navigation(view, refills_form=True)
 
 
-def _use_comfyui(shown: str, said: dict) -> Leads:
-    model_catalog.use_comfyui(_text(said, "folder") or _text(said, "value"))
-    return Leads(shown, fills=True)
+def _use_comfyui(view: str, payload: dict) -> Navigation:
+    model_catalog.use_comfyui(_text_field(payload, "folder") or _text_field(payload, "value"))
+    return Navigation(view, refills_form=True)
 
 
-def _budget(shown: str, said: dict) -> Leads:
-    draft.answer(budget=float(said["budget"]))
-    return Leads(shown, fills=True)
+def _budget(view: str, payload: dict) -> Navigation:
+    draft.save_answers(budget=float(payload["budget"]))
+    return Navigation(view, refills_form=True)
 
 
-def _again(shown: str, said: dict) -> Leads:
-    actions.again(_text(said, "run"))
-    return Leads("", fills=True)
+def _train_again(view: str, payload: dict) -> Navigation:
+    actions.copy_to_draft(_text_field(payload, "run"))
+    return Navigation("", refills_form=True)
 
 
-PRESSES: dict[str, Callable[[str, dict], Leads | None]] = {
-    "here": lambda shown, said: Leads(shown, fills=True),
-    "list": lambda shown, said: Leads("*"),
-    "new": lambda shown, said: Leads("", fills=True),
-    "open": lambda shown, said: Leads(_text(said, "run")),
-    "again": _again,
-    "rename": _then(
-        lambda shown, said: result_actions.rename(_text(said, "run"), _text(said, "value"))
+CLICK_HANDLERS: dict[str, Callable[[str, dict], Navigation | None]] = {
+    "here": lambda view, payload: Navigation(view, refills_form=True),
+    "list": lambda view, payload: Navigation("*"),
+    "new": lambda view, payload: Navigation("", refills_form=True),
+    "open": lambda view, payload: Navigation(_text_field(payload, "run")),
+    "again": _train_again,
+    "rename": _without_navigation(
+        lambda view, payload: result_actions.rename(
+            _text_field(payload, "run"), _text_field(payload, "value")
+        )
     ),
-    "delete": _then(lambda shown, said: result_actions.delete(_text(said, "run"))),
-    "remove": _then(lambda shown, said: draft.remove(_text(said, "file"))),
+    "delete": _without_navigation(
+        lambda view, payload: result_actions.delete(_text_field(payload, "run"))
+    ),
+    "remove": _without_navigation(lambda view, payload: draft.remove(_text_field(payload, "file"))),
     "clear": _clear,
-    "photo": _then(_photo),
-    "mark_all": _then(lambda shown, said: draft.mark_all()),
-    "unmark_all": _then(lambda shown, said: draft.unmark_all()),
-    "describe": _then(lambda shown, said: model_catalog.describe_photos()),
+    "photo": _without_navigation(_photo),
+    "mark_all": _without_navigation(lambda view, payload: draft.mark_all()),
+    "unmark_all": _without_navigation(lambda view, payload: draft.unmark_all()),
+    "describe": _without_navigation(lambda view, payload: model_catalog.describe_photos()),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
-    "fetch": _then(lambda shown, said: model_catalog.fetch(_text(said, "model"))),
-    "fetch_stop": _then(lambda shown, said: model_catalog.fetch_stop(_text(said, "model"))),
-    "token": _then(
-        lambda shown, said: model_catalog.try_token(_text(said, "model"), _text(said, "value", 400))
+    "fetch": _without_navigation(
+        lambda view, payload: model_catalog.fetch(_text_field(payload, "model"))
     ),
-    "clean": _then(lambda shown, said: model_catalog.clean()),
-    "move_data": _then(lambda shown, said: model_catalog.move_data(_text(said, "value"))),
+    "fetch_stop": _without_navigation(
+        lambda view, payload: model_catalog.fetch_stop(_text_field(payload, "model"))
+    ),
+    "token": _without_navigation(
+        lambda view, payload: model_catalog.try_token(
+            _text_field(payload, "model"), _text_field(payload, "value", 400)
+        )
+    ),
+    "clean": _without_navigation(lambda view, payload: model_catalog.clean()),
+    "move_data": _without_navigation(
+        lambda view, payload: model_catalog.move_data(_text_field(payload, "value"))
+    ),
     "budget": _budget,
-    "keep": _then(lambda shown, said: result_actions.choose_step(shown, int(said["step"]))),
-    "paint_delete": _then(
-        lambda shown, said: image_requests.delete(actions.find(shown), _text(said, "id"))
+    "keep": _without_navigation(
+        lambda view, payload: result_actions.choose_step(view, int(payload["step"]))
     ),
-    "paint_stop": _then(lambda shown, said: image_requests.cancel(actions.find(shown))),
+    "paint_delete": _without_navigation(
+        lambda view, payload: image_requests.delete(
+            actions.find_run(view), _text_field(payload, "id")
+        )
+    ),
+    "paint_stop": _without_navigation(
+        lambda view, payload: image_requests.cancel(actions.find_run(view))
+    ),
 }

@@ -23,12 +23,12 @@ from blockskip.data.subject_boxes import Box
 from blockskip.studio import strings
 
 _lock = threading.RLock()
-_adding: tuple[int, int] | None = None
-MOST = 200  # photos
+_reading_progress: tuple[int, int] | None = None
+MAX_PHOTOS = 200  # photos
 
 
 @dataclass(frozen=True)
-class Kept:
+class PreparedPhoto:
     """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
 
     caption: what is said of it; “a photo of momo cat” is added when it is trained. box: the pet's frame; proposal: one found by itself, never used
@@ -49,7 +49,7 @@ class Draft:
     """What is kept. answers: component name → value. rejected: (name, reason) of the last
     addition."""
 
-    photos: tuple[Kept, ...] = ()
+    photos: tuple[PreparedPhoto, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     answers: dict = field(default_factory=dict)
 
@@ -71,8 +71,8 @@ def load() -> Draft:
     """The draft on disk; an empty one where there is none or it cannot be read."""
     with _lock:
         try:
-            data = files.read_json(_file())
-            kept = tuple(_kept(photo) for photo in data["photos"])
+            data = files.read_json(_draft_path())
+            kept = tuple(_photo_from_json(photo) for photo in data["photos"])
             return Draft(
                 tuple(k for k in kept if (photos_dir() / k.file).is_file()),
                 tuple((name, reason) for name, reason in data["rejected"]),
@@ -87,7 +87,7 @@ def features(file: str) -> photo_features.Features:
     return photo_features.features(photos_dir() / file, photos_dir().parent / "features")
 
 
-def answer(**answers: str | float | None) -> None:
+def save_answers(**answers: str | float | None) -> None:
     """Keep what was chosen on the page."""
     with _lock:
         old = load()
@@ -98,75 +98,75 @@ def answer(**answers: str | float | None) -> None:
 def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read; those that cannot be used are named with the reason.
     A .txt is the caption of the photo of its name. Raises UserError (disk full)."""
-    global _adding
+    global _reading_progress
     with _lock:
         _save(replace(load(), rejected=()))
     captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
-    _change(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
+    _update_photos(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
     try:
         found = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
     except UserError as error:
-        return load() if captions else _refuse("", error.title)
+        return load() if captions else _reject("", error.title)
     done = 0
-    _adding = (done, len(found))
+    _reading_progress = (done, len(found))
     try:
         # decoding lets other threads run; big photos take half a second each
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             for made in pool.map(lambda path: _prepare(path, captions, demo), found):
-                _take(made)
+                _add_photo(made)
                 done += 1
-                _adding = (done, len(found))
+                _reading_progress = (done, len(found))
     finally:
-        _adding = None
+        _reading_progress = None
     return load()
 
 
-def adding() -> tuple[int, int] | None:
+def reading_progress() -> tuple[int, int] | None:
     """(photos read, photos dropped) while some are being added."""
-    return _adding
+    return _reading_progress
 
 
-def _take(made: Kept | tuple[str, str]) -> None:
+def _add_photo(made: PreparedPhoto | tuple[str, str]) -> None:
     """A prepared photo into the draft, or the (name, reason) of one that cannot be used."""
     if isinstance(made, tuple):
-        _refuse(*made)
+        _reject(*made)
         return
     with _lock:
         old = load()
         if any(kept.sha == made.sha for kept in old.photos):
-            _refuse(made.name, strings.PHOTO_TWICE)
-        elif len(old.photos) >= MOST:
+            _reject(made.name, strings.PHOTO_TWICE)
+        elif len(old.photos) >= MAX_PHOTOS:
             (photos_dir() / made.file).unlink(missing_ok=True)
-            _refuse(made.name, strings.PHOTOS_MOST.format(most=MOST))
+            _reject(made.name, strings.PHOTOS_MOST.format(most=MAX_PHOTOS))
         else:
-            _write_beside(made)
+            _write_box(made)
             _save(replace(old, photos=(*old.photos, made)))
 
 
-def _refuse(name: str, reason: str) -> Draft:
+def _reject(name: str, reason: str) -> Draft:
     with _lock:
         old = load()
         return _save(replace(old, rejected=(*old.rejected, (name, reason))))
 
 
-def describe(file: str, caption: str | None, box: tuple[float, ...] | None) -> Draft:
+def edit_photo(file: str, caption: str | None, box: tuple[float, ...] | None) -> Draft:
     """What the user says of one photo; caption None: as it was. A name that is not in the draft changes
     nothing."""
 
-    def said(photo: Kept) -> Kept:
+    def said(photo: PreparedPhoto) -> PreparedPhoto:
         if photo.file != file:
             return photo
         return replace(photo, caption=photo.caption if caption is None else caption, box=box)
 
-    return _change(said)
+    return _update_photos(said)
 
 
-def caption_all(captions: dict[str, str]) -> Draft:
+def add_captions(captions: dict[str, str]) -> Draft:
     """Captions of several photos, file → text; those that have one keep it."""
-    return _change(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
+    return _update_photos(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
 
 
-def put_down(caption: Callable[[str], str]) -> list[Path]:
+def write_photo_files(caption: Callable[[str], str]) -> list[Path]:
     """The photos' files, with captions beside them as a run wants them. caption: of what the user
     or the captioner said of a photo."""
     now = load()
@@ -181,21 +181,21 @@ def put_down(caption: Callable[[str], str]) -> list[Path]:
 
 def mark_all() -> Draft:
     """Frame the pet where it seems to be, on every photo without a frame."""
-    return _change(lambda k: replace(k, box=k.box or k.proposal))
+    return _update_photos(lambda k: replace(k, box=k.box or k.proposal))
 
 
 def unmark_all() -> Draft:
     """No frames."""
-    return _change(lambda k: replace(k, box=None))
+    return _update_photos(lambda k: replace(k, box=None))
 
 
-def _change(how: Callable[[Kept], Kept]) -> Draft:
+def _update_photos(how: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
     with _lock:
         old = load()
         changed = tuple(map(how, old.photos))
         for before, now in zip(old.photos, changed, strict=True):
             if now != before:
-                _write_beside(now)
+                _write_box(now)
         return _save(replace(old, photos=changed))
 
 
@@ -205,7 +205,7 @@ def remove(file: str) -> Draft:
         old = load()
         for photo in old.photos:
             if photo.file == file:
-                _write_beside(replace(photo, box=None))
+                _write_box(replace(photo, box=None))
                 for path in (photos_dir() / file, (photos_dir() / file).with_suffix(".txt")):
                     path.unlink(missing_ok=True)
         return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
@@ -220,7 +220,7 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _prepare(path: Path, captions: dict[str, str], demo: bool) -> Kept | tuple[str, str]:
+def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
     """A clean copy of a photo and all that is known of it, or (name, reason). Small pictures are
     kept without loss. Raises UserError (disk full)."""
     try:
@@ -234,27 +234,27 @@ def _prepare(path: Path, captions: dict[str, str], demo: bool) -> Kept | tuple[s
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
     caption = captions.get(path.stem, photo.caption)
-    box, proposal = _numbers(photo.box), _numbers(subject_boxes.propose_box(small))
-    return Kept(copy.name, path.name, photo.sha, demo, caption, box, proposal)
+    box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
+    return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 
 
-def _numbers(box: Box | None) -> tuple[float, ...] | None:
+def _box_edges(box: Box | None) -> tuple[float, ...] | None:
     return None if box is None else (box.left, box.top, box.right, box.bottom)
 
 
-def _write_beside(kept: Kept) -> None:
+def _write_box(kept: PreparedPhoto) -> None:
     """The frame where a run looks for it."""
     subject_boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
 
 
-def _kept(data: dict) -> Kept:
+def _photo_from_json(data: dict) -> PreparedPhoto:
     pairs = {key: tuple(data[key]) for key in ("box", "proposal") if data.get(key)}
-    return Kept(**data | pairs)
+    return PreparedPhoto(**data | pairs)
 
 
 def _save(draft: Draft) -> Draft:
     files.write_json(
-        _file(),
+        _draft_path(),
         {
             "answers": draft.answers,
             "rejected": draft.rejected,
@@ -264,5 +264,5 @@ def _save(draft: Draft) -> Draft:
     return draft
 
 
-def _file() -> Path:
+def _draft_path() -> Path:
     return data_dir() / "draft" / "draft.json"

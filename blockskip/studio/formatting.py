@@ -18,20 +18,23 @@ def note(title: str, text: str, level: str) -> str:
     return f'<div class="note {level}">{strong}{e(text)}</div>'
 
 
-def data(value: object) -> str:
+def json_attribute(value: object) -> str:
     """JSON for an attribute in double quotes."""
     return e(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def press(do: str, words: str, kind: str = "", **more: str | int | Path) -> str:
-    """A button inside a drawn part; a press sends `do` and `more` to page.PRESSES.
+def action_button(action: str, label: str, style: str = "", **data: str | int | Path) -> str:
+    """A button inside a drawn part; a press sends `action` and `data` to
+    click_handlers.CLICK_HANDLERS.
 
-    kind: "" | primary | link | danger.
+    style: "" | primary | link | danger.
     """
     extra = "".join(
-        f' data-{key.replace("_", "-")}="{e(str(value))}"' for key, value in more.items()
+        f' data-{key.replace("_", "-")}="{e(str(value))}"' for key, value in data.items()
     )
-    return f'<button type="button" class="press {kind}" data-do="{do}"{extra}>{e(words)}</button>'
+    return (
+        f'<button type="button" class="press {style}" data-do="{action}"{extra}>{e(label)}</button>'
+    )
 
 
 def count_photos(count: int) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockskip.studio import pictures, strings
-from blockskip.studio.formatting import clock, e, press, size
+from blockskip.studio.formatting import action_button, clock, e, size
 
 
 @dataclass(frozen=True)
-class Listed:
+class RunSummary:
     """One training of the list. picture: address of a small picture of it, "" = none."""
 
     run: str
@@ -24,7 +24,7 @@ class Listed:
     picture: str
 
 
-def trainings(listed: Sequence[Listed]) -> str:
+def trainings(listed: Sequence[RunSummary]) -> str:
     """A card a training, newest first."""
     if not listed:
         return f'<section class="card"><h2>{strings.LIST_TITLE}</h2><p class="hint">{strings.LIST_EMPTY}</p></section>'
@@ -35,7 +35,7 @@ def trainings(listed: Sequence[Listed]) -> str:
     )
 
 
-def _row(one: Listed) -> str:
+def _row(one: RunSummary) -> str:
     facts = strings.LIST_FACTS.format(
         state=strings.STATES[one.state],
         step=one.step,
@@ -45,14 +45,14 @@ def _row(one: Listed) -> str:
         started=clock(one.started),
     )
     image = f'<img src="{one.picture}" alt="">' if one.picture else '<span class="blank"></span>'
-    buttons = press("open", strings.LIST_OPEN, "primary", run=one.run)
-    buttons += press("again", strings.LIST_AGAIN, run=one.run)
+    buttons = action_button("open", strings.LIST_OPEN, "primary", run=one.run)
+    buttons += action_button("again", strings.LIST_AGAIN, run=one.run)
     if one.state != "running":
-        buttons += press(
+        buttons += action_button(
             "rename", strings.LIST_RENAME, run=one.run, ask=strings.LIST_RENAME_ASK, value=one.pet
         )
         ask = strings.LIST_DELETE_ASK.format(name=one.pet, size=size(one.bytes))
-        buttons += press("delete", strings.LIST_DELETE, "danger", run=one.run, confirm=ask)
+        buttons += action_button("delete", strings.LIST_DELETE, "danger", run=one.run, confirm=ask)
     return (
         f'<li>{image}<div><h3>{e(one.pet)}</h3><p class="hint">{e(facts)}</p>'
         f'<p class="presses">{buttons}</p></div></li>'

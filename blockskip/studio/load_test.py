@@ -55,14 +55,14 @@ def measure(folder: Path, count: int, ticks: int) -> dict:
         _picture(run, step, photo)
     files.write_json(run.folder / "worker.json", processes.identity(os.getpid()))
     began = time.perf_counter()
-    tokens = screen.frame(run.name, "")[-1]
+    tokens = screen.page_updates(run.name, "")[-1]
     first = time.perf_counter() - began
     spent, sent = [], []
     for step in range(steps + 1, steps + ticks + 1):
         for event in _step(step, settings, chance):
             run.append(event)
         began = time.perf_counter()
-        updates = screen.frame(run.name, tokens)
+        updates = screen.page_updates(run.name, tokens)
         sent.append(len(json.dumps(updates)))
         spent.append(1000 * (time.perf_counter() - began))
         tokens = updates[-1] if isinstance(updates[-1], str) else tokens

@@ -16,49 +16,55 @@ from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
 from blockskip.runs import storage
 from blockskip.studio import draft, strings
-from blockskip.studio.model_view import Shelf
+from blockskip.studio.model_view import ModelCatalog
 
-LOOK_EVERY_S = 5.0
+REFRESH_S = 5.0
 _lock = threading.Lock()
-_said: dict[str, str] = {}
-_found: dict[str, list[Path]] = {}
-_last: tuple[float, Shelf] | None = None
+_messages: dict[str, str] = {}
+_comfyui_folders: dict[str, list[Path]] = {}
+_cached: tuple[float, ModelCatalog] | None = None
 _describing: subprocess.Popen | None = None
 
 
-def shelf() -> Shelf:
+def snapshot() -> ModelCatalog:
     """The models as they are now; looked at anew every few seconds, downloads each time."""
-    global _last
+    global _cached
     with _lock:
-        if _last is None or time.monotonic() - _last[0] > LOOK_EVERY_S:
-            _last = time.monotonic(), _look()
-        old = _last[1]
+        if _cached is None or time.monotonic() - _cached[0] > REFRESH_S:
+            _cached = time.monotonic(), _read_catalog()
+        old = _cached[1]
     going = {
         offer.model: download_process.progress(presets.model_row(offer.model))
         for offer in old.list_models
     }
-    return Shelf(
-        old.list_models, going, old.found, old.usage, old.folder, old.token_kept, dict(_said)
+    return ModelCatalog(
+        old.list_models,
+        going,
+        old.comfyui_folders,
+        old.usage,
+        old.folder,
+        old.token_saved,
+        dict(_messages),
     )
 
 
 def refresh() -> None:
     """Look anew the next time."""
-    global _last
+    global _cached
     with _lock:
-        _last = None
+        _cached = None
 
 
-def _look() -> Shelf:
+def _read_catalog() -> ModelCatalog:
     list_models = sources.list_models()
     for offer in list_models:
-        if offer.state != "ready" and offer.model not in _found:
+        if offer.state != "ready" and offer.model not in _comfyui_folders:
             row = presets.model_row(offer.model)
-            _found[offer.model] = [place for place, _ in sources.find_in_comfyui(row)]
-    return Shelf(
+            _comfyui_folders[offer.model] = [place for place, _ in sources.find_in_comfyui(row)]
+    return ModelCatalog(
         list_models,
         {},
-        dict(_found),
+        dict(_comfyui_folders),
         storage.usage(),
         data_dir(),
         hub.token_state() == "kept",
@@ -71,11 +77,11 @@ def use_comfyui(folder: str) -> None:
     try:
         sources.select_comfyui_in_subprocess(path)
         here = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
-        _said["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
+        _messages["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
         if here:
-            draft.answer(model=here[0].model)
+            draft.save_answers(model=here[0].model)
     except UserError as error:
-        _said["comfyui"] = f"{error.title} {error.remedy}"
+        _messages["comfyui"] = f"{error.title} {error.remedy}"
     refresh()
 
 
@@ -95,16 +101,16 @@ def try_token(model: str, token: str) -> None:
     """Test a token with the hub, and keep it if it opens the model."""
     try:
         hub.try_token(presets.model_row(model), token.strip())
-        _said["token"] = strings.MODEL_TOKEN_GOOD
+        _messages["token"] = strings.MODEL_TOKEN_GOOD
     except UserError as error:
-        _said["token"] = f"{error.title} {error.remedy}"
+        _messages["token"] = f"{error.title} {error.remedy}"
     refresh()
 
 
 def clean() -> None:
     """Free the caches."""
     freed = storage.clean_all()
-    _said["data"] = strings.DATA_CLEANED.format(freed=freed / GIB)
+    _messages["data"] = strings.DATA_CLEANED.format(freed=freed / GIB)
     refresh()
 
 
@@ -113,9 +119,9 @@ def move_data(folder: str) -> None:
     try:
         path = Path(folder.strip().strip('"')).expanduser()
         set_data_dir(path)
-        _said["data"] = strings.DATA_MOVED.format(folder=path)
+        _messages["data"] = strings.DATA_MOVED.format(folder=path)
     except UserError as error:
-        _said["data"] = f"{error.title} {error.remedy}"
+        _messages["data"] = f"{error.title} {error.remedy}"
 
 
 def can_describe() -> bool:
@@ -140,7 +146,7 @@ def describing() -> bool:
         return False
     working = _describing.poll() is None
     found = captions.read_results(draft.photos_dir().parent / "described.jsonl")
-    draft.caption_all({file: text for file, text in found.items() if text})
+    draft.add_captions({file: text for file, text in found.items() if text})
     if not working:
         _describing = None
     return working

@@ -11,44 +11,44 @@ from blockskip.models.sources import ModelStatus
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
 from blockskip.studio import strings
-from blockskip.studio.formatting import duration, e, press
+from blockskip.studio.formatting import action_button, duration, e
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What is known of all models now. found: model → folders of ComfyUI that hold it."""
+class ModelCatalog:
+    """What is known of all models now. comfyui_folders: model → folders of ComfyUI that hold it."""
 
     list_models: Sequence[ModelStatus]
     downloads: Mapping[str, Download | None]
-    found: Mapping[str, Sequence[Path]]
+    comfyui_folders: Mapping[str, Sequence[Path]]
     usage: Usage
     folder: Path
-    token_kept: bool = False
-    said: Mapping[str, str] = field(default_factory=dict)  # what came of the last press
+    token_saved: bool = False
+    messages: Mapping[str, str] = field(default_factory=dict)  # what came of the last press
 
 
-def models(shelf: Shelf, chosen: str) -> str:
+def models(catalog: ModelCatalog, chosen: str) -> str:
     """One row a model, the chosen one with what it needs; below, where everything is kept."""
     first: list[str] = []
     more: list[str] = []
-    for offer in shelf.list_models:
-        begun = offer.state != "missing" or shelf.downloads.get(offer.model) is not None
+    for offer in catalog.list_models:
+        begun = offer.state != "missing" or catalog.downloads.get(offer.model) is not None
         begun = begun and not offer.demo  # those are here from the start
         known = offer.common or begun or offer.model == chosen
-        (first if known else more).append(_row(offer, shelf, offer.model == chosen))
+        (first if known else more).append(_row(offer, catalog, offer.model == chosen))
     rest = f"<details><summary>{strings.MODEL_MORE}</summary>{''.join(more)}</details>"
     rest = rest if more else ""
     return (
         f'<div class="models" role="radiogroup" aria-label="{strings.MODEL_TITLE}">{"".join(first)}{rest}'
-        f"</div>{_comfyui(shelf)}{_place(shelf)}"
+        f"</div>{_comfyui(catalog)}{_data_folder(catalog)}"
     )
 
 
-def _row(offer: ModelStatus, shelf: Shelf, chosen: bool) -> str:
-    download = shelf.downloads.get(offer.model)
+def _row(offer: ModelStatus, catalog: ModelCatalog, chosen: bool) -> str:
+    download = catalog.downloads.get(offer.model)
     bar = _progress(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
-    more = _needs(offer, shelf, download) if chosen else ""
+    more = _needs(offer, catalog, download) if chosen else ""
     return (
         f'<div class="model{" chosen" if chosen else ""}">'
         f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
@@ -58,7 +58,7 @@ def _row(offer: ModelStatus, shelf: Shelf, chosen: bool) -> str:
     )
 
 
-def _needs(offer: ModelStatus, shelf: Shelf, download: Download | None) -> str:
+def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None) -> str:
     """What the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
@@ -70,36 +70,40 @@ def _needs(offer: ModelStatus, shelf: Shelf, download: Download | None) -> str:
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
-    for folder in shelf.found.get(offer.model, ()):
+    for folder in catalog.comfyui_folders.get(offer.model, ()):
         parts.append(
             f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=folder))}</p>'
-            + press("use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1)
+            + action_button(
+                "use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1
+            )
         )
-    return "".join(parts) + _download(offer, shelf, download)
+    return "".join(parts) + _download(offer, catalog, download)
 
 
-def _download(offer: ModelStatus, shelf: Shelf, download: Download | None) -> str:
+def _download(offer: ModelStatus, catalog: ModelCatalog, download: Download | None) -> str:
     if download is not None and download.state == "running":
-        return press("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
+        return action_button("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
     text = strings.MODEL_NEEDS if offer.fits else strings.MODEL_NO_ROOM
     words = text.format(need=offer.download_gib, free=offer.free_gib)
     if not offer.fits:
         return f'<p class="hint warn">{e(words)}</p>'
     button = strings.MODEL_FETCH_MORE if offer.state == "partial" else strings.MODEL_FETCH
     button = button.format(need=offer.download_gib)
-    token = _token(offer, shelf) if offer.gated else ""
-    ready = not offer.gated or shelf.token_kept
-    fetch = press("fetch", button, "primary", model=offer.model) if ready else ""
+    token = _token(offer, catalog) if offer.gated else ""
+    ready = not offer.gated or catalog.token_saved
+    fetch = action_button("fetch", button, "primary", model=offer.model) if ready else ""
     return f'<p class="hint">{e(words)}</p>{token}{fetch}'
 
 
-def _token(offer: ModelStatus, shelf: Shelf) -> str:
-    said = shelf.said.get("token", "")
+def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
+    said = catalog.messages.get("token", "")
     ask = _field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
-    ask += press("token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1)
-    if shelf.token_kept:
+    ask += action_button(
+        "token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1
+    )
+    if catalog.token_saved:
         ask = f"<details><summary>{strings.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
-    about = strings.MODEL_TOKEN_KEPT if shelf.token_kept else strings.MODEL_GATED
+    about = strings.MODEL_TOKEN_KEPT if catalog.token_saved else strings.MODEL_GATED
     told = f'<p class="hint" role="status">{e(said)}</p>' if said else ""
     return f'<p class="hint">{about}</p>{ask}{told}'
 
@@ -125,23 +129,23 @@ def _progress(download: Download) -> str:
     )
 
 
-def _comfyui(shelf: Shelf) -> str:
+def _comfyui(catalog: ModelCatalog) -> str:
     """A way to name ComfyUI's folder, for those who have one."""
-    said = shelf.said.get("comfyui", "")
+    said = catalog.messages.get("comfyui", "")
     return (
         f"<details><summary>{strings.COMFYUI_FOLDER}</summary>"
         f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
         f"{_field('comfyui', strings.COMFYUI_FOLDER)}"
-        f"{press('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
+        f"{action_button('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
         f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
     )
 
 
-def _place(shelf: Shelf) -> str:
+def _data_folder(catalog: ModelCatalog) -> str:
     """Where models and trainings are kept, what they take, and a button that frees caches."""
-    usage = shelf.usage
+    usage = catalog.usage
     about = strings.DATA_ABOUT.format(
-        folder=shelf.folder,
+        folder=catalog.folder,
         free=usage.free_gib,
         models=usage.models_gib,
         runs=usage.runs_gib,
@@ -149,12 +153,12 @@ def _place(shelf: Shelf) -> str:
     )
     clean = ""
     if usage.caches_gib >= 0.05:
-        clean = press("clean", strings.DATA_CLEAN.format(caches=usage.caches_gib))
-    said = shelf.said.get("data", "")
+        clean = action_button("clean", strings.DATA_CLEAN.format(caches=usage.caches_gib))
+    said = catalog.messages.get("data", "")
     return (
         f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
         f"{_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
-        f"{press('move_data', strings.DATA_MOVE_DO, field='folder')}"
+        f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}"
         f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
     )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from blockskip.studio import strings
-from blockskip.studio.formatting import press
+from blockskip.studio.formatting import action_button
 
 
-def nav(where: str, trainings: int, away: bool) -> str:
+def navigation(where: str, trainings: int, away: bool) -> str:
     """where: the step one is at, a key of STEPS_NAV (or "list"). trainings: how many there are.
     away: not setting up a new one, so that there is a door to that."""
     names = list(strings.STEPS_NAV)
@@ -18,9 +18,9 @@ def nav(where: str, trainings: int, away: bool) -> str:
         items.append(f'<li class="{state}"{current}><span>{place + 1}</span>{words}</li>')
     doors = ""
     if trainings and where != "list":
-        doors += press("list", strings.LIST_COUNT.format(count=trainings))
+        doors += action_button("list", strings.LIST_COUNT.format(count=trainings))
     if away:
-        doors += press("new", strings.NEW)
+        doors += action_button("new", strings.NEW)
     return (
         f'<div class="nav" data-cancel="{strings.NO}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
         f'<p class="presses">{doors}</p></div>'

@@ -1,7 +1,7 @@
 """The page: panels put together, and every event wired to what it does.
 
 No gr.State and no unload event anywhere (a tab would hold a connection open for good). What a tab
-shows comes from disk through `screen.frame`, asked for once a second and after every press.
+shows comes from disk through `screen.page_updates`, asked for once a second and after every press.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import Any
 import gradio as gr
 
 from blockskip.studio import actions, click_handlers, draft, panels, result_actions, screen, strings
-from blockskip.studio.actions import told
+from blockskip.studio.actions import user_errors
 
 log = logging.getLogger(__name__)
-ANSWERS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
+FORM_FIELDS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-QUIET = PRIVATE | {"queue": False}
+UNQUEUED = PRIVATE | {"queue": False}
 # through the queue: Gradio shows an error of what does not go through it to nobody
-PRESSED = PRIVATE | {"concurrency_limit": None}
-PLAIN = PRESSED | {"show_progress": "minimal"}
-DRAWN = "nav list photos models plan own_words busy hero compare pictures".split()  # with presses
+QUEUED = PRIVATE | {"concurrency_limit": None}
+QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
+CLICKABLE_PARTS = (
+    "nav list photos models plan own_words busy hero compare pictures".split()
+)  # with presses
 
 
 def build() -> gr.Blocks:
@@ -33,15 +35,19 @@ def build() -> gr.Blocks:
         ui = panels.hidden() | panels.header() | panels.setup() | panels.run_view()
         seen = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
         asked = [ui["shown"], ui["tokens"]]
-        refreshed = {"fn": refresh, "inputs": asked, "outputs": seen, **QUIET}
-        filled = [ui[name] for name in (*ANSWERS, "sent")]
-        page.load(open_page, None, [ui["shown"], *seen, *filled], **QUIET)
-        gr.Timer(1).tick(tick, asked, seen, **QUIET)
+        refreshed = {"fn": refresh, "inputs": asked, "outputs": seen, **UNQUEUED}
+        filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
+        page.load(open_page, None, [ui["shown"], *seen, *filled], **UNQUEUED)
+        gr.Timer(1).tick(tick, asked, seen, **UNQUEUED)
         ui["shown"].change(**refreshed)
-        for name in DRAWN:
+        for name in CLICKABLE_PARTS:
             # “multiple”, or a press is lost while another one in the same part is answered
             pressed = ui[name].click(
-                told(press), ui["shown"], [ui["shown"], *filled], trigger_mode="multiple", **PRESSED
+                user_errors(on_click),
+                ui["shown"],
+                [ui["shown"], *filled],
+                trigger_mode="multiple",
+                **QUEUED,
             )
             pressed.then(**refreshed)
         _serve_programs(ui, filled)  # first: Gradio numbers what has a name that is taken
@@ -56,25 +62,27 @@ def _serve_programs(ui: panels.Widgets, filled: list) -> None:
     asked = {"train": [ui["files"], *filled[:-1], ui["anyway"]]}
     asked |= dict.fromkeys(("pause", "resume", "stop"), [shown])
     for name, inputs in asked.items():
-        gr.on([], told(getattr(actions, name), programs=True), inputs, shown, api_name=name)
+        gr.on([], user_errors(getattr(actions, name), programs=True), inputs, shown, api_name=name)
     for fn in (actions.status, actions.plan, result_actions.export):
-        gr.api(told(fn, programs=True), api_name=fn.__name__, concurrency_limit=None)
+        gr.api(user_errors(fn, programs=True), api_name=fn.__name__, concurrency_limit=None)
 
 
 def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
     """Photos, answers, Train."""
-    ui["files"].upload(told(add_photos), ui["files"], ui["files"], **PLAIN).then(**refreshed)
-    ui["demo"].click(told(load_demo), None, filled, **PLAIN).then(**refreshed)
+    ui["files"].upload(user_errors(add_photos), ui["files"], ui["files"], **QUEUED_MINIMAL).then(
+        **refreshed
+    )
+    ui["demo"].click(user_errors(load_demo), None, filled, **QUEUED_MINIMAL).then(**refreshed)
     changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank", "speed")]
     changes += [ui["name"].blur, ui["kind"].blur, ui["budget"].release, ui["budget"].input]
     for (
         change
     ) in changes:  # not .change: it fires once before the page is filled, with nothing in it
-        change(told(answer), filled, ui["sent"], trigger_mode="always_last", **PRESSED).then(
-            **refreshed
-        )
+        change(
+            user_errors(save_answers), filled, ui["sent"], trigger_mode="always_last", **QUEUED
+        ).then(**refreshed)
     ui["train"].click(
-        told(actions.train),
+        user_errors(actions.train),
         [ui["files"], *filled[:-1], ui["anyway"]],
         ui["shown"],
         **PRIVATE,
@@ -85,57 +93,65 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     """Pause, resume, stop: they ask, and the clock shows what came of it. Then what was learnt."""
     shown = ui["shown"]
     for name in ("pause", "resume", "stop"):
-        ui[name].click(told(getattr(actions, name)), shown, shown, **PRIVATE).then(**refreshed)
-    ui["look"].click(told(actions.look), shown, None, **PRESSED).then(**refreshed)
+        ui[name].click(user_errors(getattr(actions, name)), shown, shown, **PRIVATE).then(
+            **refreshed
+        )
+    ui["look"].click(user_errors(actions.request_previews), shown, None, **QUEUED).then(**refreshed)
     painted = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
-    ui["paint"].click(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
-    ui["prompt"].submit(told(result_actions.paint), painted, None, **PRESSED).then(**refreshed)
-    formatted = told(result_actions.choose_format), [shown, ui["format"]], None
-    ui["format"].input(*formatted, **PRESSED).then(**refreshed)
-    ui["make"].click(*formatted, **PRESSED).then(**refreshed)
-    ui["to_comfyui"].click(told(result_actions.to_comfyui), shown, None, **PRESSED).then(
+    ui["paint"].click(user_errors(result_actions.request_images), painted, None, **QUEUED).then(
         **refreshed
     )
-    ui["extend"].click(told(actions.extend), [shown, ui["more"]], None, **PRESSED).then(**refreshed)
-    filled = [ui[name] for name in (*ANSWERS, "sent")]
-    ui["again"].click(told(again), shown, [shown, *filled], **PRESSED)
+    ui["prompt"].submit(user_errors(result_actions.request_images), painted, None, **QUEUED).then(
+        **refreshed
+    )
+    formatted = user_errors(result_actions.choose_format), [shown, ui["format"]], None
+    ui["format"].input(*formatted, **QUEUED).then(**refreshed)
+    ui["make"].click(*formatted, **QUEUED).then(**refreshed)
+    ui["to_comfyui"].click(user_errors(result_actions.copy_to_comfyui), shown, None, **QUEUED).then(
+        **refreshed
+    )
+    ui["extend"].click(user_errors(actions.extend), [shown, ui["more"]], None, **QUEUED).then(
+        **refreshed
+    )
+    filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
+    ui["again"].click(user_errors(train_again), shown, [shown, *filled], **QUEUED)
 
 
 def open_page() -> list:
     """All of the page for a fresh tab: the run or the draft it shows, and the answers kept."""
     try:
-        shown = screen.first_shown()
-        return [shown, *screen.frame(shown, ""), *fill()]
+        shown = screen.initial_view()
+        return [shown, *screen.page_updates(shown, ""), *form_values()]
     except Exception:
         log.exception("the page could not be opened")
         text = html.escape(strings.GENERAL_ERROR.format(log=actions.log_path()))
         raise gr.Error(text, print_exception=False) from None
 
 
-def refresh(shown: str, tokens: str) -> list:
+def refresh(view: str, tokens: str) -> list:
     """What changed since the tab last asked. A failure is logged; the page keeps what it shows."""
-    return _frame(shown, tokens, fresh=True)
+    return _page_updates(view, tokens, fresh=True)
 
 
-def tick(shown: str, tokens: str) -> list:
+def tick(view: str, tokens: str) -> list:
     """The same, once a second, shared by all tabs that ask at the same time."""
-    return _frame(shown, tokens, fresh=False)
+    return _page_updates(view, tokens, fresh=False)
 
 
-def _frame(shown: str, tokens: str, fresh: bool) -> list:
+def _page_updates(view: str, tokens: str, fresh: bool) -> list:
     try:
-        return screen.frame(shown or "", tokens or "", fresh)
+        return screen.page_updates(view or "", tokens or "", fresh)
     except Exception:
         log.exception("the page could not be refreshed")
         return [gr.skip()] * (len(screen.PARTS) + 1)
 
 
-def press(shown: str, event: gr.EventData) -> list:
+def on_click(view: str, event: gr.EventData) -> list:
     """A press inside a drawn part: what it does, and where it leads."""
-    led = click_handlers.press(shown or "", dict(event._data or {}))
+    led = click_handlers.handle_click(view or "", dict(event._data or {}))
     if led is None:
-        return [gr.skip(), *_untouched()]
-    return [led.shown, *(fill() if led.fills else _untouched())]
+        return [gr.skip(), *_form_unchanged()]
+    return [led.view, *(form_values() if led.refills_form else _form_unchanged())]
 
 
 def add_photos(uploads: list[str] | None) -> None:
@@ -151,34 +167,34 @@ def add_photos(uploads: list[str] | None) -> None:
 def load_demo() -> list:
     """The demo pet, and its answers."""
     actions.load_demo()
-    return fill()
+    return form_values()
 
 
-def answer(*values: Any) -> str:
+def save_answers(*values: Any) -> str:
     """Keep the answers that changed in this tab since it last told them: another tab may have
     changed the others, and what comes late must not undo what was pressed meanwhile."""
     *now, sent = values
-    given = dict(zip(ANSWERS, now, strict=True))
+    given = dict(zip(FORM_FIELDS, now, strict=True))
     before = json.loads(sent) if sent else {}
     changed = {name: value for name, value in given.items() if value != before.get(name)}
     if changed:
-        draft.answer(**changed)
+        draft.save_answers(**changed)
     return json.dumps(given)
 
 
-def again(run: str) -> list:
+def train_again(run: str) -> list:
     """Back to setting up, with a run's photos and answers."""
-    actions.again(run)
-    return ["", *fill()]
+    actions.copy_to_draft(run)
+    return ["", *form_values()]
 
 
-def fill() -> list:
+def form_values() -> list:
     """Values of the ANSWERS widgets and of what the tab has told; what was never answered gets its default or stays empty. The
     model stays open until it is chosen: photos of one's own may suggest another."""
-    given = actions.answers() | {"model": draft.load().answers.get("model", "")}
-    values = {name: given[name] for name in ANSWERS}
+    given = actions.current_answers() | {"model": draft.load().answers.get("model", "")}
+    values = {name: given[name] for name in FORM_FIELDS}
     return [*values.values(), json.dumps(values)]
 
 
-def _untouched() -> list:
-    return [gr.skip()] * (len(ANSWERS) + 1)
+def _form_unchanged() -> list:
+    return [gr.skip()] * (len(FORM_FIELDS) + 1)

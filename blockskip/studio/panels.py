@@ -67,7 +67,7 @@ def setup() -> Widgets:
                     ui["models"] = html(elem_id="models", js="models")
         with gr.Column(elem_classes="card"):
             ui |= _budget()
-        ui |= _go()
+        ui |= _train_button()
     return {"setup": column, **ui}
 
 
@@ -157,7 +157,7 @@ def _advanced() -> Widgets:
     return numbers | {"speed": speed}
 
 
-def _go() -> Widgets:
+def _train_button() -> Widgets:
     with gr.Column(visible=False, elem_classes="note warning", elem_id="own") as own:
         own_words = html(elem_id="own_words", js="presses")
         anyway = gr.Checkbox(False, label=strings.OWN_PHOTOS_ANYWAY, elem_id="anyway")
@@ -203,7 +203,7 @@ def _results() -> Widgets:
         with gr.Column(elem_classes="card"):
             ui |= _own_pictures()
         with gr.Column(elem_classes="card"):
-            ui |= _go_on()
+            ui |= _extend_training()
     return {"results": column, **ui}
 
 
@@ -284,7 +284,7 @@ def _own_pictures() -> Widgets:
     }
 
 
-def _go_on() -> Widgets:
+def _extend_training() -> Widgets:
     html(f'<div class="title"><h2>{strings.GO_ON_TITLE}</h2></div>')
     with gr.Row(elem_id="go_on"):
         more = gr.Number(

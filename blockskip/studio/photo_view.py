@@ -9,8 +9,8 @@ from blockskip.core.settings import Settings
 from blockskip.data import captions, photo_checks
 from blockskip.data.subject_boxes import Box
 from blockskip.studio import draft, pictures, strings
-from blockskip.studio.draft import Draft, Kept
-from blockskip.studio.formatting import count_photos, data, e, press
+from blockskip.studio.draft import Draft, PreparedPhoto
+from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
 
 
 def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
@@ -18,10 +18,10 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
 
     settings: of the plan, for the crops shown and for what is too small.
     """
-    bad = _rejected(now) + _adding()
+    bad = _rejected(now) + _reading_bar()
     if not now.photos:
         return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>'
-    findings, advice = _looked_at(
+    findings, advice = _check_photos(
         tuple((p.file, p.name, p.box) for p in now.photos), settings.plan.s_max_px
     )
     tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
@@ -29,19 +29,19 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
     hint = f'<ul class="advice">{said}</ul>' if said else ""
     foot = (
         f'<div class="tiles-foot"><span>{count_photos(len(now.photos))}</span>'
-        f"{press('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
+        f"{action_button('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
     )
     return (
-        f'{bad}<div class="photos" data-photos="{data(_for_dialog(now, settings, findings))}" '
-        f'data-texts="{data(_dialog_texts(settings, can_describe))}">'
+        f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings))}" '
+        f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_marks(now)}{_describe(can_describe, describing)}{hint}</div>"
+        f"{_box_buttons(now)}{_caption_button(can_describe, describing)}{hint}</div>"
     )
 
 
-def _adding() -> str:
+def _reading_bar() -> str:
     """How far the photos dropped are read."""
-    if (adding := draft.adding()) is None:
+    if (adding := draft.reading_progress()) is None:
         return ""
     words = strings.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
     return (
@@ -60,7 +60,7 @@ def _rejected(now: Draft) -> str:
     return f'<div class="note warning" role="status"><b>{strings.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
 
 
-def _tile(photo: Kept, findings: Sequence[photo_checks.Finding]) -> str:
+def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str:
     source = pictures.url(pictures.DRAFT, "", photo.file, version=photo.sha[:8])
     said = "; ".join(finding.text for finding in findings)
     badges = f'<span class="badge warn" title="{e(said)}">!</span>' if findings else ""
@@ -76,26 +76,28 @@ def _tile(photo: Kept, findings: Sequence[photo_checks.Finding]) -> str:
     )
 
 
-def _marks(now: Draft) -> str:
+def _box_buttons(now: Draft) -> str:
     """Frames around the pet: offered, and counted."""
     boxed = sum(photo.box is not None for photo in now.photos)
     open_ones = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
-    buttons = press("mark_all", strings.PHOTOS_BOX_ALL) if open_ones else ""
-    buttons += press("unmark_all", strings.PHOTOS_BOX_NONE, "link") if boxed else ""
+    buttons = action_button("mark_all", strings.PHOTOS_BOX_ALL) if open_ones else ""
+    buttons += action_button("unmark_all", strings.PHOTOS_BOX_NONE, "link") if boxed else ""
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
 
 
-def _describe(can: bool, working: bool) -> str:
+def _caption_button(can: bool, working: bool) -> str:
     """The captioner, where there is one."""
     if working:
         return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
-    return f'<p class="presses">{press("describe", strings.DESCRIBE_ALL)}</p>' if can else ""
+    return (
+        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>' if can else ""
+    )
 
 
 @lru_cache(maxsize=4)
-def _looked_at(key: tuple, least_px: int) -> tuple[dict, list[str]]:
+def _check_photos(key: tuple, least_px: int) -> tuple[dict, list[str]]:
     """(findings of each photo by file, advice on all of them). key: (file, name, frame) of each."""
     features = {file: draft.features(file) for file, _, _ in key}
     frames = {file: Box(*box) if box else None for file, _, box in key}

@@ -33,7 +33,7 @@ ROOT_URL = "/blockskip/picture"
 CROPS_URL = "/blockskip/crops"
 DRAFT = "draft"
 SIZES = (320, 1024)
-MOST_PX = 2048  # side of a crop
+MAX_PX = 2048  # side of a crop
 NOISE = (0.9, 0.5, 0.1)  # of the crops shown, much to little
 
 
@@ -100,7 +100,7 @@ def _crops(request: Request) -> Response:
     try:
         box = Box(*map(float, asked["box"].split(","))) if asked.get("box") else None
         low, high, seed = (int(asked[name]) for name in ("low", "high", "seed"))
-        if path is None or not 0 < low <= high <= MOST_PX or seed < 0:
+        if path is None or not 0 < low <= high <= MAX_PX or seed < 0:
             return Response(status_code=404)
         settings = Settings.of(
             patches=asked["patches"], s_min_px=low, s_max_px=high, model=asked["model"]

@@ -30,23 +30,23 @@ def gb(gib: float) -> str:
     return f"{amount(gib)} GB"
 
 
-def plain(reason: Reason) -> str:
+def reason_text(reason: Reason) -> str:
     """What the planner tells, for this page: GB with one decimal, and nothing of the command line."""
-    return _PLAIN.render(reason)
+    return _WORDING.render(reason)
 
 
-def gain(reason: Reason) -> str:
+def gain_text(reason: Reason) -> str:
     """What more memory brings: of the plan it would allow only what differs, likeness in words.
 
     A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
     """
-    return _GAIN.render(reason)
+    return _GAIN_WORDING.render(reason)
 
 
-def refused(error: UserError) -> tuple[str, str]:
+def refusal_text(error: UserError) -> tuple[str, str]:
     """(problem, remedy) of an error in the words of this page."""
     if isinstance(error, DoesNotFit):
-        return plain(error.problem), plain(error.least)
+        return reason_text(error.problem), reason_text(error.least)
     return error.title, error.remedy
 
 
@@ -113,7 +113,7 @@ def _likeness(likeness: float, chance: Reason | None = None) -> str:
     return strings.PLAN_LIKENESS[(likeness > quality_table()["chance"]) + (likeness > BIG_GAIN)]
 
 
-_PLAIN = Wording(TEMPLATES | strings.PLAN_TEMPLATES, _size)
-_GAIN = Wording(
-    {**_PLAIN.templates, "gives_likeness": _gives_likeness, "likeness_more": _likeness}, _size
+_WORDING = Wording(TEMPLATES | strings.PLAN_TEMPLATES, _size)
+_GAIN_WORDING = Wording(
+    {**_WORDING.templates, "gives_likeness": _gives_likeness, "likeness_more": _likeness}, _size
 )

@@ -22,23 +22,34 @@ from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration
-from blockskip.studio.plan_strings import amount, costs, crop_words, gain, gb, plain, refused, sides
+from blockskip.studio.plan_strings import (
+    amount,
+    costs,
+    crop_words,
+    gain_text,
+    gb,
+    reason_text,
+    refusal_text,
+    sides,
+)
 
 e = html.escape
 
 
-def picture(plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | None = None) -> str:
+def plan_figure(
+    plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | None = None
+) -> str:
     """Everything a plan says, as one section.
 
     minutes: expected for the whole run, None when nobody knows. disk_gib: free on the disk.
     """
-    verdict, *rest = [plain(reason) for reason in plan.reasons]
+    verdict, *rest = [reason_text(reason) for reason in plan.reasons]
     return (
         f'<section class="plan" aria-label="{strings.PLAN_LABEL}">'
         f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
         f"{_blocks(plan.settings, row)}"
-        f'<div class="plan-two"><div>{_stages(plan, row)}{_room(plan, row, disk_gib)}</div>'
-        f"<div>{_crops(plan.settings)}{_words(plan, row)}</div></div>{_why(rest)}</section>"
+        f'<div class="plan-two"><div>{_stages(plan, row)}{_ram_and_disk(plan, row, disk_gib)}</div>'
+        f"<div>{_crops(plan.settings)}{_tradeoffs(plan, row)}</div></div>{_reasons(rest)}</section>"
     )
 
 
@@ -49,14 +60,14 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
         least = math.ceil(smallest_gib * 10 - 1e-9) / 10
         said = strings.PLAN_USE.format(size=gb(least))
         button = f'<button type="button" data-budget="{least:g}">{said}</button>'
-    title, remedy = refused(error)
+    title, remedy = refusal_text(error)
     return (
         f'<section class="plan refused" aria-label="{strings.PLAN_LABEL}"><p>'
         f"<b>{e(title)}</b> {e(remedy)}</p>{button}</section>"
     )
 
 
-def marks(
+def budget_marks(
     low: float,
     high: float,
     total_gib: float | None,
@@ -100,7 +111,9 @@ def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settin
     scaled by its work. None when there is none.
     """
     wanted = _work(settings)
-    alike = [(_work(s), seconds) for s, seconds in history if _way(s) == _way(settings)]
+    alike = [
+        (_work(s), seconds) for s, seconds in history if _comparable(s) == _comparable(settings)
+    ]
     alike = [(work, seconds) for work, seconds in alike if seconds > 0]
     if not alike:
         return None
@@ -108,7 +121,7 @@ def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settin
     return seconds * wanted / work / 60
 
 
-def _way(s: Settings) -> tuple:
+def _comparable(s: Settings) -> tuple:
     """What changes the time of a draw in ways only a measurement tells."""
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     where = (
@@ -234,7 +247,7 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * min(1.0, max(0.0, part / whole)):.2f}%"
 
 
-def _room(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
+def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
     """RAM and disk against what is there."""
     total = plan.settings.ram_gib
     ram = strings.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
@@ -283,18 +296,18 @@ def _crops(s: Settings) -> str:
     )
 
 
-def _words(plan: Plan, row: ModelRow) -> str:
+def _tradeoffs(plan: Plan, row: ModelRow) -> str:
     """What is given up, and what more memory would bring."""
     given_up = costs(plan.settings, row)[:3] or [strings.PLAN_GIVES_NOTHING]
     listed = "".join(f"<li>{e(cost)}</li>" for cost in given_up)
-    more = gain(plan.one_more_gib)
+    more = gain_text(plan.one_more_gib)
     return (
         f'<div class="plan-words"><h3>{strings.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
         f'<div class="plan-words"><h3>{strings.PLAN_MORE}</h3><p>{e(more)}</p></div>'
     )
 
 
-def _why(reasons: list[str]) -> str:
+def _reasons(reasons: list[str]) -> str:
     """All the planner says, folded up."""
     if not reasons:
         return ""

@@ -16,7 +16,7 @@ from blockskip.memory.planning.planner import Plan
 from blockskip.runs import storage
 from blockskip.studio import strings
 
-DEMO = "demo"
+DEMO_MODEL = "demo"
 DEFAULT_BUDGET = 8.0
 STEP_GIB = 0.5  # of the slider
 PHOTOS_OF_PRESET = 5  # the presets' steps are meant for so many
@@ -27,7 +27,7 @@ class NoPlan:
     """Why there is no plan, and the least budget that would work (GiB, None: none)."""
 
     error: UserError
-    least_gib: float | None = None
+    smallest_gib: float | None = None
 
 
 def budget_range() -> tuple[float, float]:
@@ -106,10 +106,10 @@ def _plan(
     try:
         return at(budget)
     except UserError as error:
-        return NoPlan(error, _least(at, budget))
+        return NoPlan(error, _smallest_budget(at, budget))
 
 
-def _least(at: Callable[[float], Plan], budget: float) -> float | None:
+def _smallest_budget(at: Callable[[float], Plan], budget: float) -> float | None:
     """The smallest budget of the slider above `budget` that works, by halving; None: none does."""
 
     def works(place: int) -> bool:

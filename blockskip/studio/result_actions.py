@@ -16,22 +16,22 @@ from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, run_preferences, run_state, strings
-from blockskip.studio.actions import find
+from blockskip.studio.actions import find_run
 
 if TYPE_CHECKING:
     from blockskip.models.lora.protocol import LoraNames
 
-_said: dict[str, str] = {}
-_measured: set[tuple[str, int]] = set()
-_painted_at: dict[str, float] = {}
+_messages: dict[str, str] = {}
+_likeness_started: set[tuple[str, int]] = set()
+_requested_at: dict[str, float] = {}
 
 
-def said(run: Run) -> str:
+def last_message(run: Run) -> str:
     """What came of the last press, for the page."""
-    return _said.get(run.name, "")
+    return _messages.get(run.name, "")
 
 
-def kept_step(run: Run, last: int) -> int:
+def chosen_step(run: Run, last: int) -> int:
     """The step whose LoRA is handed out: the one the user chose, else the last."""
     step = run_preferences.load(run).get("step")
     return step if isinstance(step, int) and step in checkpoints.saved_steps(run) else last
@@ -48,7 +48,7 @@ def file_format(run: Run) -> str:
     return chosen if chosen in lora_names(run).FORMATS else "comfyui"
 
 
-def file_of(run: Run, format: str, step: int, last: int) -> Path:
+def lora_path(run: Run, format: str, step: int, last: int) -> Path:
     """Where the LoRA of a step is, or will be. Only the file that training itself writes has no step
     in its name: it is replaced when more is learnt, the others are not."""
     suffix = "" if format == "comfyui" else f"-{format}"
@@ -56,46 +56,46 @@ def file_of(run: Run, format: str, step: int, last: int) -> Path:
     return run.exports_dir / f"{run.name}{suffix}.safetensors"
 
 
-def making(run: Run, format: str, step: int) -> bool:
+def is_exporting(run: Run, format: str, step: int) -> bool:
     """Whether that file is being written."""
     return background_jobs.running(("export", run.name, format, step))
 
 
-def make(run: Run, format: str, step: int, last: int) -> Path:
+def start_export(run: Run, format: str, step: int, last: int) -> Path:
     """Write the LoRA of a step in a format, unless it is there; returns where it will be."""
-    path = file_of(run, format, step, last)
+    path = lora_path(run, format, step, last)
     if not path.exists():
         words = ["blockskip", "export", str(run.folder), "--format", format, "--json"]
         words += ["--out", str(path)] + (["--step", str(step)] if step != last else [])
         key = ("export", run.name, format, step)
-        background_jobs.begin(key, words)
+        background_jobs.submit(key, words)
     return path
 
 
-def problem(run: Run, format: str, step: int) -> UserError | None:
+def export_error(run: Run, format: str, step: int) -> UserError | None:
     """Why writing that file failed."""
-    return background_jobs.failed(("export", run.name, format, step))
+    return background_jobs.error(("export", run.name, format, step))
 
 
 def choose_step(run: str, step: int) -> None:
     """Hand out the LoRA of that step, and write its file if there is none yet. Raises UserError."""
-    found = find(run)
+    found = find_run(run)
     if step not in checkpoints.saved_steps(found):
         raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
-    _keep(found, step=step)
+    _save_choice(found, step=step)
 
 
 def choose_format(run: str, format: str) -> None:
     """Hand out the LoRA in that format, and write its file if there is none yet. Raises UserError."""
-    found = find(run)
+    found = find_run(run)
     _check_format(found, format)
-    _keep(found, format=format)
+    _save_choice(found, format=format)
 
 
-def _keep(run: Run, **chosen: int | str) -> None:
+def _save_choice(run: Run, **chosen: int | str) -> None:
     run_preferences.save(run, **chosen)
-    last = _last(run)
-    make(run, file_format(run), kept_step(run, last), last)
+    last = _last_step(run)
+    start_export(run, file_format(run), chosen_step(run, last), last)
 
 
 def _check_format(run: Run, format: str) -> None:
@@ -110,32 +110,32 @@ def export(run: str, format: str = "comfyui", step: int = 0) -> str:
 
     It is reopened and checked before this returns. Raises UserError.
     """
-    found = find(run)
+    found = find_run(run)
     _check_format(found, format)
-    last = _last(found)
+    last = _last_step(found)
     step = int(step) or last
-    path = make(found, format, step, last)
+    path = start_export(found, format, step, last)
     background_jobs.wait(("export", found.name, format, step))
-    if error := problem(found, format, step):
+    if error := export_error(found, format, step):
         raise error
     return str(path)
 
 
-def to_comfyui(run: str) -> None:
+def copy_to_comfyui(run: str) -> None:
     """Copy the chosen file, its workflow and a picture of it into ComfyUI's folders."""
-    found = find(run)
-    last = _last(found)
-    path = file_of(found, "comfyui", kept_step(found, last), last)
+    found = find_run(run)
+    last = _last_step(found)
+    path = lora_path(found, "comfyui", chosen_step(found, last), last)
     if not path.exists():
         raise WrongState(
             "The file for ComfyUI is not written yet.", "Choose ComfyUI as its format."
         )
     target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(found)}.safetensors")
-    picture = _picture(found, kept_step(found, last))
+    picture = _preview_image(found, chosen_step(found, last))
     if picture is not None:  # model managers show it beside the file
         files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
     _copy_workflow(path, target)
-    _said[found.name] = strings.COPIED.format(path=target)
+    _messages[found.name] = strings.COPIED.format(path=target)
 
 
 def _copy_workflow(path: Path, target: Path) -> None:
@@ -149,30 +149,30 @@ def _copy_workflow(path: Path, target: Path) -> None:
     files.write_text(root / "user" / "default" / "workflows" / f"{target.stem}.json", text)
 
 
-def comfyui_known() -> bool:
+def has_comfyui() -> bool:
     """Whether there is a ComfyUI folder that LoRAs can go to."""
     return sources.loras_dir() is not None
 
 
-def paint(run: str, prompt: str, seed: float | None, strength: float) -> None:
+def request_images(run: str, prompt: str, seed: float | None, strength: float) -> None:
     """Ask for a picture without and with what was learnt."""
-    found = find(run)
+    found = find_run(run)
     prompt = " ".join((prompt or "").split())
     if not prompt:
         raise BadInput(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
     chosen = random.randrange(2**31) if seed is None else int(seed)
-    last = _last(found)
-    _painted_at[found.name] = time.monotonic()
-    image_requests.submit(found, prompt, chosen, float(strength), kept_step(found, last))
+    last = _last_step(found)
+    _requested_at[found.name] = time.monotonic()
+    image_requests.submit(found, prompt, chosen, float(strength), chosen_step(found, last))
 
 
-def go_on_painting(run: Run) -> None:
+def ensure_image_worker(run: Run) -> None:
     """What waits is painted, even if its process was killed; tried again after half a minute."""
     waits = image_requests.pending(run)
     if not waits or run.image_worker() is not None or run_state.running() is not None:
         return
-    if time.monotonic() - _painted_at.get(run.name, -math.inf) > 30:
-        _painted_at[run.name] = time.monotonic()
+    if time.monotonic() - _requested_at.get(run.name, -math.inf) > 30:
+        _requested_at[run.name] = time.monotonic()
         image_requests.ensure_worker(run)
 
 
@@ -180,20 +180,24 @@ def rename(run: str, name: str) -> None:
     """Call the pet otherwise on this page; the word in prompts stays."""
     name = " ".join(name.split())[:40]
     if name:
-        run_preferences.save(find(run), pet=name)
+        run_preferences.save(find_run(run), pet=name)
 
 
 def delete(run: str) -> None:
     """Delete a training with everything in it. Raises UserError when it is running."""
-    storage.delete(find(run).name)
+    storage.delete(find_run(run).name)
 
 
-def measure(run: Run) -> None:
+def measure_likeness(run: Run) -> None:
     """Judge the pictures of a training, once for what it has learnt now; the figures come to the
     page when they are there."""
     now = run.name, run.step()
-    if now not in _measured and not likeness.is_running(run) and run_state.running() is None:
-        _measured.add(now)
+    if (
+        now not in _likeness_started
+        and not likeness.is_running(run)
+        and run_state.running() is None
+    ):
+        _likeness_started.add(now)
         likeness.start(run)
 
 
@@ -220,16 +224,16 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
     return "\n\n".join(parts)
 
 
-def _last(run: Run) -> int:
+def _last_step(run: Run) -> int:
     """The step of the file that training wrote; of a run that wrote none, the last one kept."""
-    story = run_state.watch(run)
+    state = run_state.read(run)
     return (
-        story.exported.step
-        if story.exported
-        else max(checkpoints.saved_steps(run), default=story.step)
+        state.exported.step
+        if state.exported
+        else max(checkpoints.saved_steps(run), default=state.step)
     )
 
 
-def _picture(run: Run, step: int) -> Path | None:
+def _preview_image(run: Run, step: int) -> Path | None:
     found = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
     return found[0] if found else None

@@ -9,27 +9,27 @@ from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.runs.image_requests import ImageRequest
 from blockskip.studio import pictures, strings
-from blockskip.studio.formatting import data, duration, e, press
-from blockskip.studio.run_state import Story
-from blockskip.studio.run_view import picture_urls, preview_prompts, when
+from blockskip.studio.formatting import action_button, duration, e, json_attribute
+from blockskip.studio.run_state import RunState
+from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
 
 
 def hero(
-    story: Story, settings: Settings, name: str, row: ModelRow, in_comfyui: bool, said: str = ""
+    state: RunState, settings: Settings, name: str, row: ModelRow, in_comfyui: bool, said: str = ""
 ) -> str:
     """That there is a file, and how to use it. in_comfyui: whether that has the model by itself.
     said: what came of the last press."""
-    exported = story.exported
-    if isinstance(story.end, Done):
-        peak = story.end.peak_vram_gib if story.end.peak_vram_gib > 0 else story.end.peak_rss_gib
+    exported = state.exported
+    if isinstance(state.end, Done):
+        peak = state.end.peak_vram_gib if state.end.peak_vram_gib > 0 else state.end.peak_rss_gib
         title = strings.DONE.format(name=name)
         about = strings.DONE_ABOUT.format(
-            time=duration(story.active_s), steps=story.end.steps, peak=f"{peak:.1f} GB"
+            time=duration(state.active_s), steps=state.end.steps, peak=f"{peak:.1f} GB"
         )
     else:
         title = strings.STOPPED_READY.format(name=name)
-        step = exported.step if exported else story.step
-        about = strings.STOPPED_READY_ABOUT.format(step=step, total=story.steps)
+        step = exported.step if exported else state.step
+        about = strings.STOPPED_READY_ABOUT.format(step=step, total=state.steps)
     how = strings.HOW_TO if in_comfyui else strings.HOW_TO_NODE
     how = strings.HOW_TO_DEMO if row.demo else how
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
@@ -52,7 +52,7 @@ def card(row: ModelRow, words: str) -> str:
 
 
 def compare(
-    story: Story, settings: Settings, kept: int, steps: Sequence[int], likeness: Mapping | None
+    state: RunState, settings: Settings, kept: int, steps: Sequence[int], likeness: Mapping | None
 ) -> str:
     """The untrained model's picture and a step's, one over the other, with a line to move.
 
@@ -61,32 +61,32 @@ def compare(
     """
     everything = preview_prompts(settings)
     prompts = list(dict.fromkeys(everything))
-    shown = [s for s in steps if (s, 0) in story.images]
-    if not shown or (0, 0) not in story.images:
+    shown = [s for s in steps if (s, 0) in state.images]
+    if not shown or (0, 0) not in state.images:
         return ""
     first = [everything.index(prompt) for prompt in prompts]
     images = {
-        step: [picture_urls(story, step, i)[1] if (step, i) in story.images else "" for i in first]
+        step: [picture_urls(state, step, i)[1] if (step, i) in state.images else "" for i in first]
         for step in (0, *shown)
     }
     start = kept if kept in shown else shown[-1]
     radios = "".join(
         f'<label><input type="radio" name="step" value="{step}"{" checked" if step == start else ""}>'
-        f"<span>{when(step)}</span></label>"
+        f"<span>{step_label(step)}</span></label>"
         for step in shown
     )
     options = "".join(f'<option value="{i}">{e(p)}</option>' for i, p in enumerate(prompts))
     words = strings.COMPARE
     return (
         f'<div class="title"><h2>{strings.COMPARE_TITLE}</h2><p class="hint">{strings.COMPARE_ABOUT}</p></div>'
-        f'<div class="compare" data-images="{data(images)}" data-kept="{kept}">'
+        f'<div class="compare" data-images="{json_attribute(images)}" data-kept="{kept}">'
         f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
         f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
         f'<span class="tag left">{words["before"]}</span><span class="tag right">{words["after"]}</span>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{words["slider"]}"></div>'
         f'<div class="choices"><label class="field">{words["prompt"]}<select name="prompt">{options}</select></label>'
         f'<fieldset class="steps"><legend>{words["step"]}</legend>{radios}</fieldset>'
-        f'<p class="hint kept">{words["kept"]}</p>{press("keep", words["keep"], step=start)}'
+        f'<p class="hint kept">{words["kept"]}</p>{action_button("keep", words["keep"], step=start)}'
         f"{_likeness(likeness, settings, kept)}</div></div>"
     )
 
@@ -98,16 +98,16 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
     steps, best = likeness.get("by_step") or {}, likeness.get("best_step")
     keep = ""
     if best and best != kept:
-        keep = press("keep", strings.COMPARE_KEEP.format(step=best), step=best)
+        keep = action_button("keep", strings.COMPARE_KEEP.format(step=best), step=best)
     said = likeness.get("advice")
     advice = f'<div class="advice"><p>{e(said)}</p>{keep}</div>' if said else ""
     known = [(int(step), said) for step, said in steps.items() if said.get("subject") is not None]
     if not known:
         return advice
     rows = "".join(
-        f'<tr class="{"best" if step == best else ""}"><th scope="row">{when(step)}'
+        f'<tr class="{"best" if step == best else ""}"><th scope="row">{step_label(step)}'
         f"{f' <em>{strings.LIKENESS_BEST}</em>' if step == best else ''}</th>"
-        f"<td>{said['subject']:.2f}</td><td>{_figure(said.get('class_word'))}</td>"
+        f"<td>{said['subject']:.2f}</td><td>{_share_cell(said.get('class_word'))}</td>"
         f"<td>{_places(said.get('places_obeyed'))}</td></tr>"
         for step, said in sorted(known)
     )
@@ -121,7 +121,7 @@ def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
     )
 
 
-def _figure(value: float | None) -> str:
+def _share_cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
@@ -134,15 +134,15 @@ def own_pictures(painted: Sequence[ImageRequest], run: str) -> str:
     if not painted:
         return f'<p class="hint">{strings.OWN_EMPTY}</p>'
     busy = any(one.state in ("waiting", "working") for one in painted)
-    stop = press("paint_stop", strings.OWN_STOP) if busy else ""
-    tiles = "".join(_painted(one, run) for one in painted[:MOST])
+    stop = action_button("paint_stop", strings.OWN_STOP) if busy else ""
+    tiles = "".join(_request_card(one, run) for one in painted[:MAX_SHOWN])
     return f'{stop}<ul class="painted">{tiles}</ul>'
 
 
-MOST = 24  # own pictures shown
+MAX_SHOWN = 24  # own pictures shown
 
 
-def _painted(one: ImageRequest, run: str) -> str:
+def _request_card(one: ImageRequest, run: str) -> str:
     facts = strings.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
     delete = (
         f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(one.id)}" '
@@ -150,8 +150,8 @@ def _painted(one: ImageRequest, run: str) -> str:
     )
     if one.state == "done":
         pair = "".join(
-            f'<figure><button type="button" class="zoom" data-large="{_of(run, one, kind, 1)}">'
-            f'<img src="{_of(run, one, kind, 0)}" alt="{e(f"{one.prompt}, {words}")}" loading="lazy"></button>'
+            f'<figure><button type="button" class="zoom" data-large="{_image_url(run, one, kind, 1)}">'
+            f'<img src="{_image_url(run, one, kind, 0)}" alt="{e(f"{one.prompt}, {words}")}" loading="lazy"></button>'
             f"<figcaption>{words}</figcaption></figure>"
             for kind, words in (
                 ("base", strings.COMPARE["before"]),
@@ -166,5 +166,5 @@ def _painted(one: ImageRequest, run: str) -> str:
     return f'<li>{body}<p>{e(one.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
 
 
-def _of(run: str, one: ImageRequest, kind: str, size: int) -> str:
+def _image_url(run: str, one: ImageRequest, kind: str, size: int) -> str:
     return pictures.url("pictures", run, f"{one.id}/{kind}.png", pictures.SIZES[size], one.id)

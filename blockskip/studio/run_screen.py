@@ -56,9 +56,9 @@ PARTS = (
 )
 
 
-def parts(shown: str) -> tuple[dict[str, dict], str]:
+def parts(view: str) -> tuple[dict[str, dict], str]:
     """Everything about the run on show; one that cannot be read says so instead."""
-    run = next((run for run in list_runs() if run.name == shown), None)
+    run = next((run for run in list_runs() if run.name == view), None)
     try:
         if run is None:
             raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
@@ -71,56 +71,58 @@ def parts(shown: str) -> tuple[dict[str, dict], str]:
 
 
 def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
-    info, settings, story = run.info(), run.settings(), run_state.watch(run)
+    info, settings, state = run.info(), run.settings(), run_state.read(run)
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
-    waiting, working = run_state.pending(run), story.state == "running"
-    messages, notes = run_view.messages(story), run_view.notes(story)
+    waiting, working = run_state.pending_command(run), state.status == "running"
+    messages, notes = run_view.messages(state), run_view.notes(state)
     parts: dict[str, dict] = {
         "status": {
-            "value": run_view.status(story, settings, name, info["started"], len(photo_files))
+            "value": run_view.status(state, settings, name, info["started"], len(photo_files))
         },
-        "spoken": {"value": run_view.spoken(story, name)},
+        "spoken": {"value": run_view.screen_reader_text(state, name)},
         "pause": {"visible": working, "interactive": not waiting},
         "stop": {"visible": working, "interactive": not waiting},
-        "look": {"visible": working, "interactive": not waiting and story.step > 0},
-        "resume": {"visible": story.state in RESUMABLE},
+        "look": {"visible": working, "interactive": not waiting and state.step > 0},
+        "resume": {"visible": state.status in RESUMABLE},
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},
-        "previews": {"value": run_view.previews(story, settings, photo_files), "visible": True},
+        "previews": {"value": run_view.previews(state, settings, photo_files), "visible": True},
         "charts": {
             "visible": True,
             "value": '<div class="charts">'
-            + charts.loss_chart(story.losses, story.steps)
-            + charts.memory_charts(story.memory, story.now, settings.budget_gib, story.active_s)
+            + charts.loss_chart(state.losses, state.steps)
+            + charts.memory_charts(
+                state.memory, state.latest_memory, settings.budget_gib, state.active_s
+            )
             + "</div>",
         },
         "results": HIDDEN,
     }
-    if story.exported is None or working:
+    if state.exported is None or working:
         return parts, "train"
-    last, count = story.exported.step, len(photo_files)
-    return parts | _result_parts(run, story, last, settings, name, count), "results"
+    last, count = state.exported.step, len(photo_files)
+    return parts | _result_parts(run, state, last, settings, name, count), "results"
 
 
 def _result_parts(
-    run: Run, story: run_state.Story, last: int, settings: Settings, name: str, num_photos: int
+    run: Run, state: run_state.RunState, last: int, settings: Settings, name: str, num_photos: int
 ) -> dict[str, dict]:
-    step, format = result_actions.kept_step(run, last), result_actions.file_format(run)
+    step, format = result_actions.chosen_step(run, last), result_actions.file_format(run)
     row, judged = presets.model_row(settings.model), likeness.read(run)
     if judged is None:
-        result_actions.measure(run)
-    result_actions.go_on_painting(run)
-    wrong, names = result_actions.problem(run, format, step), result_actions.lora_names(run)
-    said = f"{wrong.title} {wrong.remedy}" if wrong else result_actions.said(run)
+        result_actions.measure_likeness(run)
+    result_actions.ensure_image_worker(run)
+    wrong, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
+    said = f"{wrong.title} {wrong.remedy}" if wrong else result_actions.last_message(run)
     return {
         "results": {"visible": True},
-        "hero": {"value": result_view.hero(story, settings, name, row, names.IN_COMFYUI, said)},
+        "hero": {"value": result_view.hero(state, settings, name, row, names.IN_COMFYUI, said)},
         **_file_parts(run, row, format, step, last),
         "card": {
             "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
         },
         "compare": {
-            "value": result_view.compare(story, settings, step, _steps(run, story), judged)
+            "value": result_view.compare(state, settings, step, _steps(run, state), judged)
         },
         "prompt": {"value": settings.subject_caption},
         "paint": {"interactive": run_state.running() is None},
@@ -134,9 +136,9 @@ def _file_parts(
     run: Run, row: presets.ModelRow, format: str, step: int, last: int
 ) -> dict[str, dict]:
     """The buttons about the LoRA's file and its workflow."""
-    lora = _download(run, result_actions.file_of(run, format, step, last))
-    making, names = result_actions.making(run, format, step), result_actions.lora_names(run)
-    known = result_actions.comfyui_known() and not row.demo and names.IN_COMFYUI
+    lora = _download(run, result_actions.lora_path(run, format, step, last))
+    making, names = result_actions.is_exporting(run, format, step), result_actions.lora_names(run)
+    known = result_actions.has_comfyui() and not row.demo and names.IN_COMFYUI
     workflow = None if row.demo else _workflow(run)
     words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
     return {
@@ -155,24 +157,24 @@ def _file_parts(
     }
 
 
-def _steps(run: Run, story: run_state.Story) -> list[int]:
+def _steps(run: Run, state: run_state.RunState) -> list[int]:
     """Steps that have both pictures and a LoRA; of old runs only the last."""
-    shown = {step for step, _ in story.images}
+    shown = {step for step, _ in state.images}
     return [step for step in checkpoints.saved_steps(run) if step in shown and step > 0]
 
 
-def listed(run: Run) -> list_view.Listed:
+def run_summary(run: Run) -> list_view.RunSummary:
     try:
-        info, settings, story = run.info(), run.settings(), run_state.watch(run)
+        info, settings, state = run.info(), run.settings(), run_state.read(run)
         previews = [
-            image.path.removeprefix("previews/") for _, image in sorted(story.images.items())
+            image.path.removeprefix("previews/") for _, image in sorted(state.images.items())
         ]
         newest = [p for p in previews if p.endswith("/00.png")]
-        return list_view.Listed(
+        return list_view.RunSummary(
             run.name,
             run_preferences.pet_name(run),
-            story.state,
-            story.step,
+            state.status,
+            state.step,
             settings.steps,
             presets.model_row(settings.model).title,
             info["started"],
@@ -180,7 +182,7 @@ def listed(run: Run) -> list_view.Listed:
             list_view.newest_picture(run.name, newest, _photo_files(run)),
         )
     except (UserError, OSError, KeyError):
-        return list_view.Listed(run.name, run.name, "failed", 0, 0, "", "", 0, "")
+        return list_view.RunSummary(run.name, run.name, "failed", 0, 0, "", "", 0, "")
 
 
 def _photo_files(run: Run) -> list[str]:

@@ -35,13 +35,13 @@ from blockskip.studio.series import Series
 CURVES = ("vram_gib", "vram_used_gib", "rss_gib", "ram_used_gib", "disk_run_gib")  # of Memory
 GAP_S = 15.0  # a longer silence is a pause; charts do not show it
 _lock = threading.Lock()
-_stories: dict[str, Story] = {}
+_states: dict[str, RunState] = {}
 _sizes: dict[str, tuple[tuple, int]] = {}
 _children: list[subprocess.Popen] = []
 
 
 @dataclass
-class Story:
+class RunState:
     """What a run's events say up to byte `offset`."""
 
     run: Run
@@ -50,8 +50,8 @@ class Story:
     steps: int = 0
     device: str = ""
     stage: str = ""
-    n: int = 0
-    total: int = 0
+    stage_done: int = 0
+    stage_total: int = 0
     eta_s: float = -1.0
     active_s: float = 0.0  # time worked, pauses not counted
     last_time: float = 0.0
@@ -60,13 +60,13 @@ class Story:
     stages: list[str] = field(default_factory=list)  # begun, in order, each once
     losses: Series = field(default_factory=Series)  # over steps
     memory: dict[str, Series] = field(default_factory=dict)  # over active seconds, see CURVES
-    now: Memory | None = None  # the newest
+    latest_memory: Memory | None = None  # the newest
     images: dict[tuple[int, int], Image] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     exports: list[Saved] = field(default_factory=list)
     end: Stopped | Failed | Done | None = None
     started: bool = False
-    state: str = "new"
+    status: str = "new"
 
     @property
     def exported(self) -> Saved | None:
@@ -82,7 +82,7 @@ class Story:
             case Started():
                 self._begin(event)
             case Progress():
-                self.stage, self.n, self.total = event.stage, event.n, event.total
+                self.stage, self.stage_done, self.stage_total = event.stage, event.n, event.total
                 self.eta_s = event.eta_s if event.eta_s >= 0 else self.eta_s
                 if event.stage not in self.stages:
                     self.stages.append(event.stage)
@@ -90,7 +90,7 @@ class Story:
                 self.step, self.loss = event.step, event.loss
                 self.losses.add(event.step, event.loss)
             case Memory():
-                self._remember(event)
+                self._add_memory(event)
             case Image():
                 self.images[event.step, event.index] = event
             case Saved() if event.kind == "export":
@@ -108,34 +108,34 @@ class Story:
             self.step = event.resumed_from
             self.losses.cut(event.resumed_from)
 
-    def _remember(self, event: Memory) -> None:
-        self.now = event
+    def _add_memory(self, event: Memory) -> None:
+        self.latest_memory = event
         for name in CURVES:
             value = getattr(event, name)
             if value >= 0:
                 self.memory.setdefault(name, Series(5.0)).add(self.active_s, value)
 
 
-def watch(run: Run) -> Story:
-    """The story of a run up to now, as a copy of the caller's own."""
+def read(run: Run) -> RunState:
+    """The state of a run up to now, as a copy of the caller's own."""
     with _lock:
         alive = run.worker() is not None  # asked before reading, so that no last word is missed
-        story, head = _stories.get(str(run.folder)), _head(run)
-        if story is None or (story.offset and story.head != head):
-            story = _stories[str(run.folder)] = Story(run)
-        story.head = head
-        fresh, story.offset = run.events(story.offset)
+        state, head = _states.get(str(run.folder)), _head(run)
+        if state is None or (state.offset and state.head != head):
+            state = _states[str(run.folder)] = RunState(run)
+        state.head = head
+        fresh, state.offset = run.events(state.offset)
         for event in fresh:
-            story.add(event)
-        story.state = _state(story, alive)
+            state.add(event)
+        state.status = _status(state, alive)
         return replace(
-            story,
-            stages=list(story.stages),
-            losses=story.losses.copy(),
-            memory={name: series.copy() for name, series in story.memory.items()},
-            images=dict(story.images),
-            notes=list(story.notes),
-            exports=list(story.exports),
+            state,
+            stages=list(state.stages),
+            losses=state.losses.copy(),
+            memory={name: series.copy() for name, series in state.memory.items()},
+            images=dict(state.images),
+            notes=list(state.notes),
+            exports=list(state.exports),
         )
 
 
@@ -144,14 +144,14 @@ def running() -> Run | None:
     return next((run for run in list_runs() if run.worker() is not None), None)
 
 
-def finished() -> list[tuple[Settings, float]]:
+def finished_runs() -> list[tuple[Settings, float]]:
     """(settings, seconds of work) of the trainings that went well, newest first."""
     done = []
     for run in list_runs()[:20]:
-        story = watch(run)
-        if isinstance(story.end, Done) and story.state == "done":
+        state = read(run)
+        if isinstance(state.end, Done) and state.status == "done":
             with contextlib.suppress(UserError):
-                done.append((run.settings(), story.end.seconds))
+                done.append((run.settings(), state.end.seconds))
     return done
 
 
@@ -171,7 +171,7 @@ def start(run: Run) -> None:
         _children[:] = [child for child in _children if child.poll() is None] + [process]
 
 
-def pending(run: Run) -> str:
+def pending_command(run: Run) -> str:
     """The command the worker has not taken yet: pause, stop, preview, or ""."""
     try:
         return str(files.read_json(run.folder / "control.json").get("command", ""))
@@ -187,15 +187,15 @@ def _head(run: Run) -> bytes:
         return b""
 
 
-def _state(story: Story, alive: bool) -> str:
+def _status(state: RunState, alive: bool) -> str:
     if alive:
         return "running"
-    match story.end:
+    match state.end:
         case Done():
             return "done"
         case Failed():
             return "failed"
         case Stopped():
-            return story.end.reason
-    was_worked_on = story.started or (story.run.folder / "worker.json").exists()
+            return state.end.reason
+    was_worked_on = state.started or (state.run.folder / "worker.json").exists()
     return "crashed" if was_worked_on else "new"

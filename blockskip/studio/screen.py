@@ -18,14 +18,14 @@ from blockskip.runs.run import list_runs
 from blockskip.studio import draft, list_view, nav_view, run_screen, run_state, setup_screen
 
 PARTS = ("setup", "run", "nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
-LIST = "*"
+LIST_VIEW = "*"
 MAX_LISTED = 60
-SHARED_S = 0.5  # ticks of several tabs within this time get the same look
-_look_lock = threading.Lock()
-_looks: dict[str, tuple[float, dict]] = {}
+CACHE_S = 0.5  # ticks of several tabs within this time get the same look
+_cache_lock = threading.Lock()
+_parts_cache: dict[str, tuple[float, dict]] = {}
 
 
-def first_shown() -> str:
+def initial_view() -> str:
     """What a fresh tab shows: the running training; else the latest, unless photos are being
     chosen."""
     busy = run_state.running()
@@ -35,13 +35,13 @@ def first_shown() -> str:
     return "" if draft.load().photos or not latest else latest[0].name
 
 
-def frame(shown: str, tokens: str, fresh: bool = True) -> list:
+def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
     """Updates of all PARTS, then the new tokens.
 
-    shown: name of the run on show, "" = setting up, "*" = the list. fresh: look now, not at what
+    view: name of the run on show, "" = setting up, "*" = the list. fresh: look now, not at what
     another tab was shown a moment ago.
     """
-    parts = _look(shown, fresh)
+    parts = _cached_parts(view, fresh)
     old = json.loads(tokens) if tokens else {}
     new = {name: files.fingerprint(parts.get(name, {}))[:8] for name in PARTS}
     updates = [
@@ -51,35 +51,37 @@ def frame(shown: str, tokens: str, fresh: bool = True) -> list:
     return [*updates, json.dumps(new) if new != old else gr.skip()]
 
 
-def _look(shown: str, fresh: bool) -> dict[str, dict]:
-    with _look_lock:
-        at, parts = _looks.get(shown, (0.0, {}))
-        if fresh or time.monotonic() - at > SHARED_S:
-            parts = _parts(shown)
-            _looks.clear() if len(_looks) > 8 else None
-            _looks[shown] = time.monotonic(), parts
+def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:
+    with _cache_lock:
+        at, parts = _parts_cache.get(view, (0.0, {}))
+        if fresh or time.monotonic() - at > CACHE_S:
+            parts = _parts(view)
+            _parts_cache.clear() if len(_parts_cache) > 8 else None
+            _parts_cache[view] = time.monotonic(), parts
         return parts
 
 
-def _parts(shown: str) -> dict[str, dict]:
+def _parts(view: str) -> dict[str, dict]:
     listed = list_runs()
-    is_run = bool(shown) and shown != LIST
+    is_run = bool(view) and view != LIST_VIEW
     parts: dict[str, dict] = {
-        "setup": {"visible": not shown},
+        "setup": {"visible": not view},
         "run": {"visible": is_run},
-        "list": {"visible": shown == LIST},
+        "list": {"visible": view == LIST_VIEW},
     }
-    if shown == LIST:
+    if view == LIST_VIEW:
         parts["list"] |= {
-            "value": list_view.trainings([run_screen.listed(run) for run in listed[:MAX_LISTED]])
+            "value": list_view.trainings(
+                [run_screen.run_summary(run) for run in listed[:MAX_LISTED]]
+            )
         }
-    where = "list" if shown == LIST else "photos"
-    if not shown:
+    where = "list" if view == LIST_VIEW else "photos"
+    if not view:
         made, now = setup_screen.parts()
         parts |= made
         where = "budget" if now.photos else "photos"
     elif is_run:
-        made, where = run_screen.parts(shown)
+        made, where = run_screen.parts(view)
         parts |= made
-    parts["nav"] = {"value": nav_view.nav(where, len(listed), bool(shown))}
+    parts["nav"] = {"value": nav_view.navigation(where, len(listed), bool(view))}
     return parts

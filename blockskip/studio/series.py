@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MOST = 160  # bins of a curve; a chart is some 500 pixels wide
+MAX_BINS = 160  # bins of a curve; a chart is some 500 pixels wide
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Series:
     def add(self, x: float, y: float) -> None:
         """Add one value; x may not be before the last bin begins."""
         place = int(x // self.width)
-        if place not in self.bins and len(self.bins) == MOST:
+        if place not in self.bins and len(self.bins) == MAX_BINS:
             self._halve()
             self.add(x, y)
             return

@@ -19,7 +19,7 @@ from blockskip.studio import (
     run_state,
     strings,
 )
-from blockskip.studio.formatting import e, note, press
+from blockskip.studio.formatting import action_button, e, note
 
 PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
 
@@ -27,11 +27,11 @@ PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "tr
 def parts() -> tuple[dict[str, dict], draft.Draft]:
     """The column where a training is put together."""
     describing = model_catalog.describing()
-    now, given, busy = draft.load(), actions.answers(), run_state.running()
-    found, models = actions.planned(given, len(now.photos)), model_catalog.shelf()
+    now, given, busy = draft.load(), actions.current_answers(), run_state.running()
+    found, models = actions.plan_for_answers(given, len(now.photos)), model_catalog.snapshot()
     row = presets.model_row(given["model"])
     settings = found.settings if isinstance(found, Plan) else Settings(model=row.name)
-    trigger, kind = actions.trigger_word(given["name"]), actions.kind_word(given["kind"])
+    trigger, kind = actions.trigger_word(given["name"]), actions.class_word(given["kind"])
     own = now.own_photos and row.demo
     train = strings.TRAIN
     if isinstance(found, Plan) and now.photos:
@@ -42,7 +42,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
         "plan": _plan(found, row),
-        "own_words": _own_words(models),
+        "own_words": _own_photos_hint(models),
         "busy": _busy(busy),
     }
     made: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
@@ -65,21 +65,23 @@ def _wording(trigger: str, kind: str) -> str:
 
 def _marks() -> str:
     now, (low, high) = monitor.usage(), plans.budget_range()
-    return plan_view.marks(low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib)
+    return plan_view.budget_marks(
+        low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib
+    )
 
 
 def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
     if isinstance(found, plans.NoPlan):
-        return plan_view.refusal(found.error, found.least_gib)
-    minutes = plan_view.expected_minutes(run_state.finished(), found.settings)
+        return plan_view.refusal(found.error, found.smallest_gib)
+    minutes = plan_view.expected_minutes(run_state.finished_runs(), found.settings)
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
-    return warning + plan_view.picture(
+    return warning + plan_view.plan_figure(
         found, row, minutes, float(int(storage.available_memory()["disk_gib"]))
     )
 
 
-def _own_words(models: model_view.Shelf) -> str:
+def _own_photos_hint(models: model_view.ModelCatalog) -> str:
     """For photos of one's own while the demo model is chosen: which model would suit them."""
     real = [offer for offer in models.list_models if not offer.demo]
     ready = next((offer for offer in real if offer.state == "ready"), None)
@@ -87,12 +89,14 @@ def _own_words(models: model_view.Shelf) -> str:
     if better is None:
         return f"<p>{strings.OWN_PHOTOS}</p>"
     words = strings.OWN_PHOTOS_READY if ready else strings.OWN_PHOTOS_MISSING
-    button = press("model", strings.OWN_PHOTOS_USE.format(title=better.title), model=better.model)
+    button = action_button(
+        "model", strings.OWN_PHOTOS_USE.format(title=better.title), model=better.model
+    )
     return f"<p>{strings.OWN_PHOTOS} {e(words.format(title=better.title))}</p>{button}"
 
 
 def _busy(busy: Run | None) -> str:
     if busy is None:
         return ""
-    watch_it = press("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
+    watch_it = action_button("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
     return f'<p class="hint center">{strings.TRAIN_BUSY_ABOUT} {watch_it}</p>'

@@ -2,7 +2,15 @@
 
 import pytest
 from helpers import fake_feed
-from helpers.browser_steps import assert_lora, drop, focused, shows, ticks, tiles, until
+from helpers.browser_steps import (
+    assert_lora,
+    drop,
+    focused,
+    wait_for,
+    wait_for_text,
+    wait_for_ticks,
+    wait_for_tiles,
+)
 
 from blockskip.runs.run import list_runs
 from blockskip.studio import draft, run_preferences, strings
@@ -22,24 +30,26 @@ def test_to_a_training(open_tab, server):
     page = open_tab()
     tab_to(page, "#demo")
     page.keyboard.press("Enter")
-    until(page, "document.querySelector('#name input').value === 'Momo'")
+    wait_for(page, "document.querySelector('#name input').value === 'Momo'")
     tab_to(page, "#name input")
     page.keyboard.press("Control+A")
     page.keyboard.type("Luna")
-    shows(page, "#wording", "a photo of luna cat")
+    wait_for_text(page, "#wording", "a photo of luna cat")
     tab_to(page, "#budget input[type=range]")
     before = page.locator("#budget input[type=range]").input_value()
     page.keyboard.press("ArrowRight")
-    until(page, "was => document.querySelector('#budget input[type=range]').value !== was", before)
+    wait_for(
+        page, "was => document.querySelector('#budget input[type=range]').value !== was", before
+    )
     tab_to(page, "#advanced button")
     page.keyboard.press("Enter")
     tab_to(page, "#steps input")
     page.keyboard.type("40")
-    shows(page, "#train", "40")
+    wait_for_text(page, "#train", "40")
     tab_to(page, "#train")
     page.keyboard.press("Enter")
-    shows(page, "#status", strings.STATES["running"])
-    shows(page, "#status", "40 steps")
+    wait_for_text(page, "#status", strings.STATES["running"])
+    wait_for_text(page, "#status", "40 steps")
     tab_to(page, "#stop")
     page.keyboard.press("Space")
     page.locator("#resume").wait_for(state="visible")
@@ -56,20 +66,20 @@ def test_who_types_already_when_the_demo_pet_comes_is_left_alone(open_tab):
         document.querySelector('#name input').focus();
     }""")
     page.locator("#photos .open").first.wait_for(state="visible")
-    ticks(page)
+    wait_for_ticks(page)
     assert page.evaluate("document.activeElement === document.querySelector('#name input')")
 
 
 def test_to_the_file(open_tab, trained):
     """Another step by the arrows, kept, and downloaded; a picture large and back."""
     page = open_tab()
-    shows(page, "#results", "Momo is ready")
+    wait_for_text(page, "#results", "Momo is ready")
     tab_to(page, "#compare [name=step]")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#compare [name=step]:checked").input_value() == "4"
     tab_to(page, "[data-do=keep]")
     page.keyboard.press("Enter")
-    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=4))
+    wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=4))
     tab_to(page, "#lora", "Shift+Tab")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
@@ -85,7 +95,7 @@ def test_to_the_file(open_tab, trained):
 def test_a_dialog_gives_the_focus_back(open_tab, server, tmp_path):
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "pet"))
-    tiles(page, 5)
+    wait_for_tiles(page, 5)
     tab_to(page, "#photos .open")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog.photo")
@@ -93,7 +103,7 @@ def test_a_dialog_gives_the_focus_back(open_tab, server, tmp_path):
     page.keyboard.type("asleep")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog.photo", state="detached")
-    until(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[0].caption")
+    wait_for(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[0].caption")
     assert "photo 1" in focused(page), "also after the photos were drawn anew"
     assert draft.load().photos[0].caption == "asleep"
 
@@ -107,13 +117,13 @@ def test_ticks_take_no_focus(open_tab, server, tmp_path, place):
     fake_feed.feed(run, 149)
     fake_feed.seem_alive(run)
     page = open_tab()
-    shows(page, "#status", "step 149 of 300")
+    wait_for_text(page, "#status", "step 149 of 300")
     page.locator(place).first.focus()
     had = focused(page)
     fake_feed.make_run(fake_feed.make_photos(tmp_path / "other"), name="another")
     fake_feed.learn(run, 150, 160, 1.8e9 + 100)
-    shows(page, "#status", "step 160 of 300")
-    shows(page, "#nav", "2")
+    wait_for_text(page, "#status", "step 160 of 300")
+    wait_for_text(page, "#nav", "2")
     page.wait_for_selector("#previews img[alt*='Step 150']")
     assert page.evaluate("s => document.activeElement.matches(s)", place), f"it was {had}"
 
@@ -121,7 +131,7 @@ def test_ticks_take_no_focus(open_tab, server, tmp_path, place):
 def test_ticks_change_nothing_half_done(open_tab, trained):
     """A step looked at, a prompt being typed, a fold opened: what comes in leaves them alone."""
     page = open_tab()
-    shows(page, "#results", "Momo is ready")
+    wait_for_text(page, "#results", "Momo is ready")
     page.locator("#compare [name=step]").first.check(force=True)
     page.locator("#compare select").select_option("1")
     page.locator("#prompt textarea, #prompt input").first.fill("momo in a")
@@ -130,8 +140,8 @@ def test_ticks_change_nothing_half_done(open_tab, trained):
     trained_step = page.locator("#compare [name=step]:checked").input_value()
     page.locator("#prompt textarea, #prompt input").first.focus()
     run_preferences.save(trained, pet="Luna", step=4)  # as another tab does
-    shows(page, "#hero", "Luna is ready")
-    until(page, "document.querySelector('.compare').dataset.kept === '4'")
+    wait_for_text(page, "#hero", "Luna is ready")
+    wait_for(page, "document.querySelector('.compare').dataset.kept === '4'")
     assert page.locator("#compare [name=step]:checked").input_value() == trained_step
     assert page.locator("#compare select").input_value() == "1"
     assert page.locator("#prompt textarea, #prompt input").first.input_value() == "momo in a"

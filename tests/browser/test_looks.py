@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from helpers import fake_feed
-from helpers.browser_steps import shows, sideways, tiles, until
+from helpers.browser_steps import horizontal_overflow, wait_for, wait_for_text, wait_for_tiles
 
 from blockskip.core import events
 from blockskip.studio import draft
@@ -17,14 +17,14 @@ def pet(tmp_path):
 
 
 def empty(page, pet):
-    shows(page, "#setup", "Photos")
+    wait_for_text(page, "#setup", "Photos")
 
 
 def photos_in(page, pet):
     draft.add([*pet, pet[0].parent])
-    draft.answer(name="Momo", model="flux-dev")
+    draft.save_answers(name="Momo", model="flux-dev")
     page.reload()
-    tiles(page, 5)
+    wait_for_tiles(page, 5)
 
 
 def dialog(page, pet):
@@ -39,20 +39,20 @@ def learning(page, pet):
     run.append(events.Note(text="Two photos look alike.", level="warning"))
     fake_feed.seem_alive(run)
     page.reload()
-    shows(page, "#status", "step 180")
+    wait_for_text(page, "#status", "step 180")
 
 
 def paused(page, pet):
     fake_feed.feed(fake_feed.make_run(pet), 60, events.Stopped(reason="paused", step=60))
     page.reload()
-    shows(page, "#messages", "Paused")
+    wait_for_text(page, "#messages", "Paused")
 
 
 def failed(page, pet):
     end = events.Failed(title="The disk is full.", remedy="Free 2 GB, then press Resume.")
     fake_feed.feed(fake_feed.make_run(pet), 60, end)
     page.reload()
-    shows(page, "#messages", "The disk is full.")
+    wait_for_text(page, "#messages", "The disk is full.")
 
 
 def trainings(page, pet):
@@ -69,7 +69,7 @@ STATES = (empty, photos_in, dialog, learning, paused, failed, trainings)
 def assert_it_fits(page):
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 844})
-        assert sideways(page) <= 0, f"at {width} px"
+        assert horizontal_overflow(page) <= 0, f"at {width} px"
         wide = page.evaluate("""() => [...document.querySelectorAll('.card, .press, dialog, #train, #controls button')]
             .filter(one => one.checkVisibility() && one.getBoundingClientRect().width &&
                 one.getBoundingClientRect().right > window.innerWidth + 1)
@@ -82,7 +82,9 @@ def assert_accessible(page):
     """axe in light and dark."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        until(page, "dark => document.body.classList.contains('dark') === dark", scheme == "dark")
+        wait_for(
+            page, "dark => document.body.classList.contains('dark') === dark", scheme == "dark"
+        )
         page.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")
         found = Axe().run(page).response["violations"]
         faults = [
@@ -103,7 +105,7 @@ def test_every_state_fits_and_is_accessible(open_tab, server, pet, state):
 
 def test_results_fit_and_are_accessible(open_tab, trained):
     page = open_tab()
-    shows(page, "#results", "Momo is ready")
-    until(page, "document.querySelector('.compare .after').complete")
+    wait_for_text(page, "#results", "Momo is ready")
+    wait_for(page, "document.querySelector('.compare .after').complete")
     assert_it_fits(page)
     assert_accessible(page)

@@ -1,6 +1,6 @@
 """On a phone, by touch alone."""
 
-from helpers.browser_steps import drop, shows, sideways, tiles, until
+from helpers.browser_steps import drop, horizontal_overflow, wait_for, wait_for_text, wait_for_tiles
 
 from blockskip.studio import strings
 
@@ -16,13 +16,13 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     """Photos, a frame drawn with a finger, the name, the budget, Train, Stop."""
     page = open_tab(**PHONE)
     drop(page, demo_photos)
-    tiles(page, len(demo_photos))
+    wait_for_tiles(page, len(demo_photos))
     page.locator("#photos .open").first.tap()
     box = page.locator("dialog.photo")
     box.wait_for(state="visible")
-    until(page, "document.querySelector('dialog.photo .picture img').naturalWidth > 0")
-    until(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
-    assert sideways(page) <= 0
+    wait_for(page, "document.querySelector('dialog.photo .picture img').naturalWidth > 0")
+    wait_for(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
+    assert horizontal_overflow(page) <= 0
     area = box.locator(".picture img").bounding_box()
     finger = {"pointerType": "touch", "isPrimary": True, "pointerId": 7, "bubbles": True}
     for kind, share in (("pointerdown", 0.2), ("pointermove", 0.6), ("pointerup", 0.6)):
@@ -42,23 +42,23 @@ def test_setting_up_by_tapping(open_tab, server, demo_photos):
     page.locator("#photos .badge:not(.warn)").wait_for(state="visible")
     page.locator("#name input").tap()
     page.keyboard.type("Luna")
-    shows(page, "#wording", "a photo of luna cat")
+    wait_for_text(page, "#wording", "a photo of luna cat")
     page.locator("#anyway input").tap()
-    assert sideways(page) <= 0
+    assert horizontal_overflow(page) <= 0
     page.locator("#train").tap()
-    shows(page, "#status", strings.STATES["running"])
-    assert sideways(page) <= 0
+    wait_for_text(page, "#status", strings.STATES["running"])
+    assert horizontal_overflow(page) <= 0
     page.locator("#stop").tap()
     page.locator("#resume").wait_for(state="visible")
     page.locator("#nav [data-do=list]").tap()
     page.wait_for_selector("#list ul")
-    assert sideways(page) <= 0
+    assert horizontal_overflow(page) <= 0
 
 
 def test_what_is_tapped_is_large_enough(open_tab, trained):
     """44 by 24 px at least, as WCAG 2.5.8 asks of targets; and results by touch."""
     page = open_tab(**PHONE)
-    shows(page, "#results", "Momo is ready")
+    wait_for_text(page, "#results", "Momo is ready")
     small = page.evaluate("""() => [...document.querySelectorAll('button, summary, select')]
         .filter(one => one.checkVisibility() && one.getBoundingClientRect().width)
         .map(one => [one.innerText || one.ariaLabel || one.className, one.getBoundingClientRect()])
@@ -70,4 +70,4 @@ def test_what_is_tapped_is_large_enough(open_tab, trained):
     page.wait_for_selector("dialog.large", state="detached")
     with page.expect_download():
         page.locator("#lora").tap()
-    assert sideways(page) <= 0
+    assert horizontal_overflow(page) <= 0

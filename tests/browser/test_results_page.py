@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from helpers.browser_steps import assert_lora, shows, until
+from helpers.browser_steps import assert_lora, wait_for, wait_for_text
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from blockskip.runs import image_requests
@@ -31,13 +31,13 @@ def download(page):
 
 def test_another_step_and_another_format(open_tab, trained):
     page = open_tab()
-    shows(page, "#results", "Momo is ready")
+    wait_for_text(page, "#results", "Momo is ready")
     name, path = download(page)
     last = assert_lora(path)
     assert name == f"{trained.name}.safetensors"
     page.locator("#compare label").filter(has_text="Step 2").click()
     page.locator("#compare [data-do=keep]").click()
-    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
+    wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
     name, path = download(page)
     assert assert_lora(path).keys() == last.keys() and "step2" in name
     page.locator("#format input").click()
@@ -46,28 +46,28 @@ def test_another_step_and_another_format(open_tab, trained):
     name, path = download(page)
     assert "kohya" in name and any(key.startswith("lora_unet") for key in assert_lora(path))
     page.reload()
-    shows(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
+    wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
     assert page.locator("#format input").input_value() == strings.FORMATS["kohya"]
 
 
 def test_own_pictures(open_tab, trained):
     """Painted without and with the LoRA, shown large, deleted."""
     page = open_tab()
-    shows(page, "#pictures", strings.OWN_EMPTY)
+    wait_for_text(page, "#pictures", strings.OWN_EMPTY)
     page.locator("#prompt textarea, #prompt input").first.fill("momo cat in a <b>box")
     page.locator("#paint_seed input").fill("7")
     page.locator("#paint").click()
-    shows(page, "#pictures", "momo cat in a <b>box")
+    wait_for_text(page, "#pictures", "momo cat in a <b>box")
     page.locator("#pictures .pair .zoom").first.wait_for(state="visible")
     assert page.locator("#pictures .pair .zoom").count() == 2
     (one,) = image_requests.all_requests(trained)
     assert (one.seed, one.strength, one.step, one.state) == (7, 1.0, 6, "done")
-    until(page, "[...document.querySelectorAll('#pictures img')].every(i => i.naturalWidth > 0)")
+    wait_for(page, "[...document.querySelectorAll('#pictures img')].every(i => i.naturalWidth > 0)")
     page.locator("#pictures .zoom").last.click()
     page.wait_for_selector("dialog.large img")
     page.keyboard.press("Escape")
     page.locator("#pictures [data-do=paint_delete]").click()
-    shows(page, "#pictures", strings.OWN_EMPTY)
+    wait_for_text(page, "#pictures", strings.OWN_EMPTY)
 
 
 def test_rename_and_delete(open_tab, trained):
@@ -76,15 +76,15 @@ def test_rename_and_delete(open_tab, trained):
     page.locator("#list [data-do=rename]").click()
     page.locator("dialog.ask input").fill("Lady Luna")
     page.keyboard.press("Enter")
-    shows(page, "#list h3", "Lady Luna")
+    wait_for_text(page, "#list h3", "Lady Luna")
     assert run_preferences.pet_name(trained) == "Lady Luna"
     page.locator("#list [data-do=delete]").click()
-    shows(page, "dialog.ask", "Lady Luna")
+    wait_for_text(page, "dialog.ask", "Lady Luna")
     page.keyboard.press("Escape")
     assert trained.folder.exists(), "asked first"
     page.locator("#list [data-do=delete]").click()
     page.locator("dialog.ask .danger").click()
-    shows(page, "#list", strings.LIST_EMPTY)
+    wait_for_text(page, "#list", strings.LIST_EMPTY)
     assert not list_runs()
     page.reload()
     page.wait_for_selector("#setup", state="visible")
@@ -93,16 +93,16 @@ def test_rename_and_delete(open_tab, trained):
 def test_learn_more(open_tab, trained):
     """Two steps more than were learnt, in the same training; then there is a newer file."""
     page = open_tab()
-    shows(page, "#results", "Momo is ready")
+    wait_for_text(page, "#results", "Momo is ready")
     page.locator("#more input").fill("6")
     page.locator("#extend").click()
-    shows(page, "body", strings.EXTEND_LESS.format(steps=6))
+    wait_for_text(page, "body", strings.EXTEND_LESS.format(steps=6))
     page.locator("#more input").fill("8")
     page.locator("#extend").click()
-    shows(page, "#status", strings.STATES["running"])
-    shows(page, "#status", "8 steps")
-    shows(page, "#results", "Momo is ready")
-    shows(page, "#hero", "8 steps")
+    wait_for_text(page, "#status", strings.STATES["running"])
+    wait_for_text(page, "#status", "8 steps")
+    wait_for_text(page, "#results", "Momo is ready")
+    wait_for_text(page, "#hero", "8 steps")
     assert page.locator("#compare [name=step]").last.input_value() == "8"
     assert_lora(download(page)[1])
     assert trained.state() == "done" and trained.step() == 8

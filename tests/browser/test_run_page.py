@@ -4,7 +4,7 @@ import time
 
 import pytest
 from helpers import fake_feed
-from helpers.browser_steps import drop, shows, tiles, until
+from helpers.browser_steps import drop, wait_for, wait_for_text, wait_for_tiles
 
 from blockskip.core import events
 from blockskip.studio import strings
@@ -28,7 +28,7 @@ def run(server, tmp_path):
 def test_what_one_tab_does_the_other_shows(open_tab, run):
     pages = [open_tab(color_scheme=scheme) for scheme in ("light", "dark")]
     for page in pages:
-        shows(page, "#status", "step 180 of 300")
+        wait_for_text(page, "#status", "step 180 of 300")
         assert page.locator("#previews img[alt*=Step]").count() == 8
         assert page.locator("#pause").is_visible() and not page.locator("#resume").is_visible()
     pages[0].locator("#previews .zoom").last.click()
@@ -37,35 +37,35 @@ def test_what_one_tab_does_the_other_shows(open_tab, run):
     pages[0].wait_for_selector("dialog.large", state="detached")
     pages[0].locator("#pause").click()
     for page in pages:
-        shows(page, "#status", strings.PENDING["pause"])
-        until(page, "document.querySelector('#pause').disabled")
+        wait_for_text(page, "#status", strings.PENDING["pause"])
+        wait_for(page, "document.querySelector('#pause').disabled")
     assert run.take_command() == "pause"
     run.append(events.Stopped(reason="paused", step=180))
     (run.folder / "worker.json").unlink()
     for page in pages:
-        shows(page, "#messages", "Paused at step 180")
+        wait_for_text(page, "#messages", "Paused at step 180")
         page.locator("#resume").wait_for(state="visible")
     fake_feed.feed(run, 300, begin=1.81e9)
     run.append(fake_feed.done(run))
     for page in pages:
-        shows(page, "#results", "Momo is ready")
+        wait_for_text(page, "#results", "Momo is ready")
 
 
 def test_the_draft_is_the_same_in_two_tabs(open_tab, server, tmp_path):
     first, second = open_tab(), open_tab()
     drop(first, fake_feed.make_photos(tmp_path / "pet"))
-    tiles(second, 5)
+    wait_for_tiles(second, 5)
     first.locator("#name input").press_sequentially("Luna")
-    shows(second, "#wording", "a photo of luna cat")
+    wait_for_text(second, "#wording", "a photo of luna cat")
     second.locator("#photos .remove").first.click()
-    tiles(first, 4)
+    wait_for_tiles(first, 4)
     run = fake_feed.make_run(fake_feed.make_photos(tmp_path / "other"))
     fake_feed.seem_alive(run)  # a training begins somewhere else
     for page in (first, second):
-        shows(page, "#train", strings.TRAIN_BUSY)
+        wait_for_text(page, "#train", strings.TRAIN_BUSY)
         assert page.locator("#train").is_disabled()
     second.locator("#busy [data-do=open]").click()
-    shows(second, "#status", "Momo")
+    wait_for_text(second, "#status", "Momo")
 
 
 def test_eight_tabs(browser, open_tab, run):
@@ -73,28 +73,28 @@ def test_eight_tabs(browser, open_tab, run):
     context = browser.new_context()
     pages = [open_tab(context=context) for _ in range(8)]
     for page in pages:
-        shows(page, "#status", "step 180 of 300")
+        wait_for_text(page, "#status", "step 180 of 300")
     fake_feed.learn(run, 181, 181, 1.8e9 + 100)
     for page in pages:
-        shows(page, "#status", "step 181 of 300")
+        wait_for_text(page, "#status", "step 181 of 300")
     assert len(context.pages) == 8
 
 
 def test_nothing_jumps_while_it_learns(open_tab, run):
     """What stands on the page stays where it is, through steps, stages, pictures and notes."""
     page = open_tab()
-    shows(page, "#status", "step 180 of 300")
-    until(page, "[...document.images].every(one => one.complete)")
+    wait_for_text(page, "#status", "step 180 of 300")
+    wait_for(page, "[...document.images].every(one => one.complete)")
     before, now = page.evaluate(PLACES), 1.8e9 + 100
     assert len(before) > 8
     for first, last in ((181, 190), (191, 224), (225, 225), (226, 240)):
         fake_feed.learn(run, first, last, now + first)
-        shows(page, "#status", f"step {last} of 300")
-        until(page, "[...document.images].every(one => one.complete)")
+        wait_for_text(page, "#status", f"step {last} of 300")
+        wait_for(page, "[...document.images].every(one => one.complete)")
         assert page.evaluate(PLACES) == before, last
     for n in range(3):
         run.append(events.Progress(stage="residuals", n=n, total=3, time=now + 300 + n))
-        shows(page, "#status", f"{strings.STAGES['residuals']}: {n}/3")
+        wait_for_text(page, "#status", f"{strings.STAGES['residuals']}: {n}/3")
         assert page.evaluate(PLACES) == before
 
 

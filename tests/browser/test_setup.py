@@ -3,7 +3,14 @@
 import pillow_heif
 import pytest
 from helpers import fake_feed
-from helpers.browser_steps import drop, focused, shows, sideways, tiles, until
+from helpers.browser_steps import (
+    drop,
+    focused,
+    horizontal_overflow,
+    wait_for,
+    wait_for_text,
+    wait_for_tiles,
+)
 from PIL import Image
 
 from blockskip.runs.run import list_runs
@@ -22,25 +29,25 @@ def test_good_and_bad_files_and_a_reload(open_tab, server, tmp_path):
     words = tmp_path / "my péts" / "photo 2.txt"
     words.write_text("momo in a box", encoding="utf-8")
     page = open_tab()
-    assert page.locator("#train").is_enabled() and sideways(page) <= 0
+    assert page.locator("#train").is_enabled() and horizontal_overflow(page) <= 0
     page.locator("#train").click()
-    shows(page, "body", strings.NO_NAME)
+    wait_for_text(page, "body", strings.NO_NAME)
     drop(page, [*pet, heic, html, empty, film, words])
-    tiles(page, 6)
+    wait_for_tiles(page, 6)
     for bad in (html, empty, film):
-        shows(page, "#photos .note", bad.name)
+        wait_for_text(page, "#photos .note", bad.name)
     assert [p.caption for p in draft.load().photos if p.name == "photo 2.png"] == ["momo in a box"]
     page.locator("#name input").press_sequentially("Luna")
-    shows(page, "#wording", "a photo of luna cat")
+    wait_for_text(page, "#wording", "a photo of luna cat")
     page.reload()
-    tiles(page, 6)
-    until(page, "document.querySelector('#name input').value === 'Luna'")
+    wait_for_tiles(page, 6)
+    wait_for(page, "document.querySelector('#name input').value === 'Luna'")
     page.locator("#photos .tiles .remove").first.click()
-    tiles(page, 5)
+    wait_for_tiles(page, 5)
     page.locator("#train").click()  # own photos on the demo model: asked first
-    shows(page, "body", strings.OWN_PHOTOS_TITLE)
+    wait_for_text(page, "body", strings.OWN_PHOTOS_TITLE)
     page.locator("#photos [data-do=clear]").click()
-    shows(page, "#photos", strings.PHOTOS_EMPTY)
+    wait_for_text(page, "#photos", strings.PHOTOS_EMPTY)
     assert not list_runs()
 
 
@@ -50,18 +57,18 @@ def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
     film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(4000))
     page = open_tab()
     drop(page, [*pet, film])
-    shows(page, "body", film.name)
-    tiles(page, 5)
+    wait_for_text(page, "body", film.name)
+    wait_for_tiles(page, 5)
     assert page.locator("#photos .tiles img").count() == 5 and not list_runs()
 
 
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "many", 203, side=32))
-    tiles(page, draft.MOST)
-    shows(page, "#photos .note", strings.PHOTOS_MOST.format(most=draft.MOST))
-    assert len(list(draft.photos_dir().glob("*.png"))) == draft.MOST
-    assert sideways(page) <= 0
+    wait_for_tiles(page, draft.MAX_PHOTOS)
+    wait_for_text(page, "#photos .note", strings.PHOTOS_MOST.format(most=draft.MAX_PHOTOS))
+    assert len(list(draft.photos_dir().glob("*.png"))) == draft.MAX_PHOTOS
+    assert horizontal_overflow(page) <= 0
 
 
 @pytest.fixture
@@ -69,11 +76,11 @@ def dialog(open_tab, server, tmp_path):
     """(page, dialog) with the first of three photos opened."""
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "pet", 3, side=600))
-    tiles(page, 3)
+    wait_for_tiles(page, 3)
     page.locator("#photos .open").first.click()
     box = page.locator("dialog.photo")
     box.wait_for(state="visible")
-    until(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
+    wait_for(page, "document.querySelector('dialog.photo .crops').naturalWidth > 0")
     return page, box
 
 
@@ -97,7 +104,7 @@ def test_a_frame_is_drawn_moved_and_kept(dialog):
     assert box.locator(".frame").is_visible()
     drawn = crops(box)
     assert drawn != before and "box=" in drawn
-    until(page, "document.querySelector('dialog.photo .crops').complete")
+    wait_for(page, "document.querySelector('dialog.photo .crops').complete")
     assert page.evaluate("document.querySelector('dialog.photo .crops').naturalWidth") > 0
     box.locator(".frame").focus()
     page.keyboard.press("ArrowRight")
@@ -107,7 +114,7 @@ def test_a_frame_is_drawn_moved_and_kept(dialog):
     page.keyboard.press("Escape")
     box.wait_for(state="detached")
     assert "photo 1" in focused(page), "the focus goes back to the photo"
-    until(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 1")
+    wait_for(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 1")
     assert kept().caption == "momo on a <b>boat"
     assert kept().box == pytest.approx((0.27, 0.25, 0.77, 0.77), abs=0.02)
     page.reload()
@@ -118,7 +125,7 @@ def test_a_frame_is_drawn_moved_and_kept(dialog):
     box.get_by_text(strings.PHOTO["no_box"], exact=True).click()
     assert "box=" not in crops(box)
     box.get_by_text(strings.PHOTO["close"], exact=True).click()
-    until(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 0")
+    wait_for(page, "document.querySelectorAll('#photos .badge:not(.warn)').length === 0")
     assert kept().box is None and kept().caption, "only the frame was taken away"
 
 
@@ -139,5 +146,5 @@ def test_from_photo_to_photo(dialog):
     assert crops(box) != other
     page.keyboard.press("Escape")
     box.wait_for(state="detached")
-    until(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[2].caption")
+    wait_for(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[2].caption")
     assert [photo.caption for photo in draft.load().photos] == ["the first", "", "the last"]

@@ -1,7 +1,7 @@
 """The whole way of a cat owner, with the real trainer: photos, Train, reloads in every stage, a
 studio that is killed, pause and resume, the file. And how few presses it takes."""
 
-from helpers.browser_steps import MINUTE, assert_lora, drop, shows, tiles
+from helpers.browser_steps import MINUTE, assert_lora, drop, wait_for_text, wait_for_tiles
 from helpers.studio_server import serve
 
 from blockskip.runs.run import Run
@@ -18,7 +18,7 @@ addEventListener('click', event => {
 def reloaded(page, *shown):
     """After a reload the page stands where it stood."""
     page.reload()
-    shows(page, *shown)
+    wait_for_text(page, *shown)
 
 
 def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
@@ -26,18 +26,18 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
     with serve(data) as first:
         page = open_tab(first)
         drop(page, demo_photos)
-        tiles(page, len(demo_photos))
+        wait_for_tiles(page, len(demo_photos))
         page.locator("#name input").press_sequentially("Luna")
-        shows(page, "#wording", "luna cat")
+        wait_for_text(page, "#wording", "luna cat")
         page.reload()
-        tiles(page, len(demo_photos))
+        wait_for_tiles(page, len(demo_photos))
         page.locator("#advanced button").first.click()
         page.locator("#speed input[value=fastest]").check()
         page.locator("#steps input").fill("240")  # long enough to be paused in the middle
-        shows(page, "#train", "240")
+        wait_for_text(page, "#train", "240")
         page.locator("#anyway input").check()
         page.locator("#train").click()
-        shows(page, "#status", strings.STATES["running"])
+        wait_for_text(page, "#status", strings.STATES["running"])
         reloaded(page, "#status", strings.STATES["running"])
         first.process.kill()
         first.process.wait()
@@ -45,14 +45,16 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         assert Run(folder).worker() is not None, "the training lives on"
         assert Run(folder).settings().plan.preview_speed == "fastest"
         with serve(data, first.port) as second:
-            shows(page, "#status", strings.STAGES["train"], LONG)  # the tab finds the new studio
+            wait_for_text(
+                page, "#status", strings.STAGES["train"], LONG
+            )  # the tab finds the new studio
             page = open_tab(second)
             page.locator("#pause").click()
-            shows(page, "#messages", "Paused at step", LONG)
+            wait_for_text(page, "#messages", "Paused at step", LONG)
             reloaded(page, "#messages", "Paused at step")
             page.locator("#resume").click()
-            shows(page, "#status", strings.STATES["running"])
-            shows(page, "#results", "Luna is ready", LONG)
+            wait_for_text(page, "#status", strings.STATES["running"])
+            wait_for_text(page, "#results", "Luna is ready", LONG)
             reloaded(page, "#results", "Luna is ready")
             assert page.locator("#previews tbody tr").first.locator("img").count() == 5
             with page.expect_download() as download:
@@ -67,13 +69,13 @@ def test_six_presses_at_most(open_tab, server):
     page.add_init_script(COUNTS)
     page.reload()
     page.locator("#demo").click()
-    tiles(page, 5)
+    wait_for_tiles(page, 5)
     page.locator("#advanced button").first.click()
     page.locator("#steps input").click()
     page.keyboard.type("1")
-    shows(page, "#train", "1")
+    wait_for_text(page, "#train", "1")
     page.locator("#train").click()
-    shows(page, "#results", f"{strings.DEMO_NAME} is ready", LONG)
+    wait_for_text(page, "#results", f"{strings.DEMO_NAME} is ready", LONG)
     with page.expect_download() as download:
         page.locator("#lora").click()
     assert_lora(download.value.path())

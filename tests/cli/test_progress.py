@@ -51,7 +51,7 @@ def test_an_ending_is_told_to_people_and_to_programs(run, last, code, line, caps
     out = io.StringIO()
     screen = SimpleNamespace(last=last, resumed=True)
     console = Console(file=out, width=1000)
-    assert progress._result(run, screen, True, console) == code
+    assert progress._print_result(run, screen, True, console) == code
     assert out.getvalue().strip().replace("\\", "/") == line.format(folder=run.folder.as_posix())
     said = json.loads(capsys.readouterr().out)
     assert said["run"] == str(run.folder)
@@ -68,6 +68,6 @@ def test_with_json_nothing_else_is_on_stdout(run, capsys, monkeypatch):
     run.folder.mkdir()
     run.events_path.touch()
     monkeypatch.setattr(Run, "worker", lambda self: self.append(DONE))
-    assert progress.follow(run, start=False, as_json=True) == 0
+    assert progress.watch_run(run, start=False, as_json=True) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["steps"] == 2 and not err

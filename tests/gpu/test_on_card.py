@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from helpers.parked import KEEP_ALL, parked, saved
+from helpers.parked import KEEP_ALL, offloaded_model, saved_checkpoint
 from helpers.tiny import randomise, tiny_draws, tiny_flux
 from helpers.training import SETTINGS, losses, trainer
 
@@ -35,14 +35,14 @@ def card():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("model") / "transformer")
+    return saved_checkpoint(tmp_path_factory.mktemp("model") / "transformer")
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 200_000, KEEP_ALL])
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_streamed_weights_arrive_whole(card, folder, keep_bytes, rows):
     """Through two pinned buffers in turn, again and again: bit for bit what resident weights give."""
-    model, _ = parked(folder, keep_bytes)
+    model, _ = offloaded_model(folder, keep_bytes)
     whole, draws = tiny_flux(), tiny_draws()
     expected = full_velocity(whole, FAMILY, draws, rows, card)
     for _ in range(4):
@@ -55,7 +55,7 @@ def test_streamed_weights_arrive_whole(card, folder, keep_bytes, rows):
 def test_a_window_is_the_processors(card, folder, rows, on_card):
     found = []
     for device in (CPU, card):
-        model, _ = parked(folder)
+        model, _ = offloaded_model(folder)
         lora = add_lora(model, FAMILY, SPAN, 4, "attention+ff", seed=0)
         randomise(lora)
         for parameter in lora.values():
@@ -115,7 +115,7 @@ def test_nothing_stays_behind(card, folder):
     """After a window only what was there before it is on the card."""
     if ASKED == "cpu":
         pytest.skip("counts a card's memory")
-    model, _ = parked(folder)
+    model, _ = offloaded_model(folder)
     full_velocity(model, FAMILY, tiny_draws(), 2, card)  # libraries take their room
     before = torch.cuda.memory_allocated()
     full_velocity(model, FAMILY, tiny_draws(), 2, card)
@@ -127,9 +127,9 @@ def test_nothing_stays_behind(card, folder):
 def test_the_first_steps_are_the_processors_to_float_error(card, tmp_path):
     """GPU.md line 1, without the whole way."""
     job = smoke.Job(work=str(tmp_path), device=ASKED)
-    here, there = (smoke._five(job, device) for device in (CPU, card))
+    here, there = (smoke._first_steps(job, device) for device in (CPU, card))
     for name, grad in here["gradients"].items():
-        assert smoke._off(grad, there["gradients"][name]) < 1e-3, name
+        assert smoke._relative_error(grad, there["gradients"][name]) < 1e-3, name
     assert there["losses"] == pytest.approx(here["losses"], rel=1e-3)
 
 
@@ -143,6 +143,6 @@ def test_a_run_stays_below_its_budget(card):
 
 
 def test_a_model_can_be_held(card, folder):
-    model, _ = parked(folder)
+    model, _ = offloaded_model(folder)
     assert pin_on_device(card, model)
     assert {p.device.type for p in model.parameters()} == {card.type}

@@ -14,7 +14,7 @@ def drop(page, paths) -> None:
     page.locator("#drop input[type=file]").set_input_files([str(path) for path in paths])
 
 
-def shows(page, selector: str, text: str, timeout: float = MINUTE) -> None:
+def wait_for_text(page, selector: str, text: str, timeout: float = MINUTE) -> None:
     """Wait until that part shows that text. Raises AssertionError with what the page shows instead."""
     from playwright.sync_api import TimeoutError  # may be missing where these tests are skipped
 
@@ -30,19 +30,19 @@ def shows(page, selector: str, text: str, timeout: float = MINUTE) -> None:
         ) from error
 
 
-def tiles(page, count: int) -> None:
+def wait_for_tiles(page, count: int) -> None:
     """Wait until so many photos are there."""
     page.wait_for_function(
         "count => document.querySelectorAll('#photos .tiles li').length === count", arg=count
     )
 
 
-def until(page, condition: str, arg: object = None) -> None:
+def wait_for(page, condition: str, arg: object = None) -> None:
     """Wait until a JavaScript expression is true."""
     page.wait_for_function(condition, arg=arg)
 
 
-def sideways(page) -> int:
+def horizontal_overflow(page) -> int:
     """Pixels by which the page is wider than the window."""
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
@@ -57,7 +57,7 @@ def focused(page) -> str:
     }""")
 
 
-def ticks(page, count: int = 3) -> None:
+def wait_for_ticks(page, count: int = 3) -> None:
     """Wait until the page has been sent what is new so many times."""
     for _ in range(count):
         with page.expect_response(lambda answer: "/run/" in answer.url or "/api/" in answer.url):

@@ -12,7 +12,7 @@ from blockskip.runs.run import Run
 DEMO = ASSETS / "demo-photos"
 
 
-def reached(run: Run, step: int) -> subprocess.Popen:
+def run_to_step(run: Run, step: int) -> subprocess.Popen:
     """Start the run and come back when its process has said `step`."""
     process, (_, offset) = run.start(), run.events()
     while process.poll() is None:

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from blockskip.lab.measuring.peak_memory import PeakMeter
 
 COPY = torch.ops.aten.copy_.default
-ON_CPU = Tensor.__getitem__
+CPU_GETITEM = Tensor.__getitem__
 CARD = torch.device("cuda:0")
 
 
@@ -32,14 +32,14 @@ def fake_cuda() -> Iterator[None]:
         mock.patch.object(Tensor, "__setitem__", _setitem),
         mock.patch.object(Tensor, "contiguous", lambda tensor, **_: tensor),
         mock.patch.object(Tensor, "copy_", lambda tensor, *of: COPY(tensor, *of)),
-        mock.patch.object(FakeTensor, "tolist", _numbers),
+        mock.patch.object(FakeTensor, "tolist", _fake_numbers),
     ):
         yield
 
 
 def _getitem(tensor: Tensor, index: object) -> Tensor:
     if tensor.device.type == "cpu":
-        return ON_CPU(tensor, index)
+        return CPU_GETITEM(tensor, index)
     wanted = index if isinstance(index, tuple) else (index,)
     dim = 0
     for one in wanted:
@@ -61,7 +61,7 @@ def _getitem(tensor: Tensor, index: object) -> Tensor:
     return tensor
 
 
-def _numbers(tensor: Tensor) -> list:
+def _fake_numbers(tensor: Tensor) -> list:
     """In the place of numbers that are not there: of a mask, a long caption and short ones."""
     numbers = np.zeros(tensor.shape)
     numbers[:1] = numbers[..., :1] = 1
@@ -84,7 +84,7 @@ def _setitem(tensor: Tensor, index: object, value: Tensor) -> None:
     COPY(_getitem(tensor, index), value)
 
 
-class OnCard(PeakMeter):
+class CudaPeakMeter(PeakMeter):
     """Counts what is on the card, not what waits in RAM."""
 
     def _track(self, tensor):

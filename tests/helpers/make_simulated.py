@@ -16,7 +16,7 @@ from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import stage_memory
 
 BUDGETS = (2.5, 4, 6, 8, 10, 12, 16, 24)  # at 2.5 the trained blocks are streamed
-USUAL = Settings.of(
+DEFAULT_SETTINGS = Settings.of(
     model="flux-dev",
     front=19,
     back=10,
@@ -27,7 +27,7 @@ USUAL = Settings.of(
 )
 FILE = Path(__file__).with_name("simulated.json")
 # what a stage's peak depends on; other settings would only simulate it twice
-MATTERS = {
+RELEVANT_SETTINGS = {
     "text": ("model", "text_tokens"),
     "latents": ("model", "s_min_px", "encode_batch"),
     "train": (
@@ -36,8 +36,8 @@ MATTERS = {
     ).split(),
 }
 MODEL = "model front back text_tokens precision rank targets middle".split()
-MATTERS["residuals"] = [*MODEL, "s_min_px", "micro_batch", "window_on_card"]
-MATTERS["preview"] = [*MODEL, "preview_px", "preview_tiled"]
+RELEVANT_SETTINGS["residuals"] = [*MODEL, "s_min_px", "micro_batch", "window_on_card"]
+RELEVANT_SETTINGS["preview"] = [*MODEL, "preview_px", "preview_tiled"]
 
 
 def cases() -> Iterator[tuple[str, Settings]]:
@@ -47,21 +47,21 @@ def cases() -> Iterator[tuple[str, Settings]]:
         plan = make_plan(
             model="flux-dev", budget_gib=budget, system=system, skip=skip, free_gib=float("inf")
         )
-        yield from ((stage, plan.settings) for stage in MATTERS)
-    for _, _, settings in others():
-        yield from ((stage, settings) for stage in MATTERS)
+        yield from ((stage, plan.settings) for stage in RELEVANT_SETTINGS)
+    for _, _, settings in other_models():
+        yield from ((stage, settings) for stage in RELEVANT_SETTINGS)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
     kinds = itertools.product(("full", "int8", "nf4"), ("attention", "attention+ff"))
     for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
         yield (
             "train",
-            USUAL.changed(
+            DEFAULT_SETTINGS.changed(
                 front=front, back=back, checkpointing=again, precision=precision, targets=targets
             ),
         )
 
 
-def others() -> Iterator[tuple[str, int, Settings]]:
+def other_models() -> Iterator[tuple[str, int, Settings]]:
     """(model, budget in GiB, what is planned) of all but FLUX.1-dev."""
     names = [row.name for row in model_rows().values() if not row.demo and row.name != "flux-dev"]
     for model, budget in itertools.product(names, (4, 8, 16)):
@@ -71,15 +71,17 @@ def others() -> Iterator[tuple[str, int, Settings]]:
 
 def key(stage: str, settings: Settings) -> tuple[str, dict]:
     """A case as simulated.json has it: the stage, and which settings matter and are unusual."""
-    said, usual = settings.flat(), USUAL.flat()
+    said, usual = settings.flat(), DEFAULT_SETTINGS.flat()
     said["accumulation"] = min(2, said["accumulation"])  # gradients wait between batches, or do not
-    return stage, {k: said[k] for k in MATTERS[stage] if said[k] != usual[k]}
+    return stage, {k: said[k] for k in RELEVANT_SETTINGS[stage] if said[k] != usual[k]}
 
 
 def settings_of(case: dict) -> Settings:
     """Of a case, with the rest as usual."""
     side = case["settings"].get("s_min_px", 0)
-    return USUAL.changed(**case["settings"], s_max_px=max(side, USUAL.plan.s_max_px))
+    return DEFAULT_SETTINGS.changed(
+        **case["settings"], s_max_px=max(side, DEFAULT_SETTINGS.plan.s_max_px)
+    )
 
 
 def main() -> None:
@@ -105,9 +107,9 @@ def write(found: list[dict]) -> None:
 def table(found: list[dict]) -> Iterator[str]:
     """Simulated peaks of the other models, and by how many percent the plan is above them; the range
     of that over all cases."""
-    for model, budget, settings in others():
+    for model, budget, settings in other_models():
         told = []
-        for stage in MATTERS:
+        for stage in RELEVANT_SETTINGS:
             unusual = key(stage, settings)[1]
             peak = next(
                 case["vram_gib"]

@@ -19,14 +19,14 @@ from blockskip.models.sources.tensor_reader import index_folder
 CPU = torch.device("cpu")
 
 
-def saved(folder: Path, **shape: object) -> Path:
+def saved_checkpoint(folder: Path, **shape: object) -> Path:
     """tiny_flux(**shape) as a diffusers folder of many small shards."""
     if not folder.exists():
         tiny_flux(**shape).save_pretrained(folder, max_shard_size="100KB")
     return folder
 
 
-def parked(
+def offloaded_model(
     folder: Path, keep_bytes: float = 0, precision: str = "full", cache: Path | None = None
 ) -> tuple[nn.Module, WeightStore]:
     """The model of a folder, empty, and the store that brings its weights."""

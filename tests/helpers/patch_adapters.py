@@ -8,10 +8,10 @@ from helpers.family_cases import CASES
 from blockskip.models.families.base import Text
 from blockskip.sampling import patch_adapters
 
-MERGING = sorted(name for name, case in CASES.items() if case.family.patch_modules)
+MERGING_FAMILIES = sorted(name for name, case in CASES.items() if case.family.patch_modules)
 
 
-def given(case, side=8, num=2):
+def model_inputs(case, side=8, num=2):
     """Arguments of a forward: a square picture of `side` tokens to a side."""
     torch.manual_seed(3)
     family = case.family

@@ -47,7 +47,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def asked(self) -> set[str]:
+    def contacted_hosts(self) -> set[str]:
         return set(self.log.read_text(encoding="utf-8").split())
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
@@ -64,7 +64,7 @@ class Server:
         return json.loads(self.get("/config")[1])
 
 
-def a_free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -74,7 +74,7 @@ def a_free_port() -> int:
 def serve(data: Path, port: int = 0) -> Iterator[Server]:
     """Start a studio, wait until it answers, end it afterwards."""
     data.mkdir(parents=True, exist_ok=True)
-    port, log = port or a_free_port(), data / "asked.txt"
+    port, log = port or free_port(), data / "asked.txt"
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)  # the studio itself must see to it

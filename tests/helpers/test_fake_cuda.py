@@ -5,16 +5,16 @@ from contextlib import nullcontext
 import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from helpers.fake_cuda import CARD, OnCard, fake_cuda, to_card
+from helpers.fake_cuda import CARD, CudaPeakMeter, fake_cuda, to_card
 from helpers.family_cases import CASES
 
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
-from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
+from blockskip.lab.full_size.meta_models import StreamedBlocks, build_transformer, weights
 from blockskip.lab.full_size.simulate import latent_shapes
-from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
+from blockskip.lab.measuring.peak_memory import fake_gpu, gpu_kernels
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.sampling import sample
@@ -85,19 +85,19 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
         window_on_card=draws * on_card,
         middle="leaves",
     )
-    with fake_card():
+    with fake_gpu():
         shape, _ = latent_shapes(name, side)
         model = build_transformer(row, "full")
         lora = add_lora(model, family, span, settings.rank, settings.targets, 0)
     names, streamed = set(lora), [block for _, block in family.blocks(model)]
-    with fake_cuda(), card_kernels():
+    with fake_cuda(), gpu_kernels():
         to_card(model)
         lora = [p for name, p in model.named_parameters() if p.dtype == torch.float32]
         assert len(lora) == len(names)
         around = weights(*(c for n, c in model.named_children() if "blocks" not in n))
         state = [torch.empty_like(p) for p in (*lora, *lora)]  # AdamW's
-        with OnCard() as meter:
-            Streamed(meter, streamed, [*around, *lora, *state])
+        with CudaPeakMeter() as meter:
+            StreamedBlocks(meter, streamed, [*around, *lora, *state])
             tokens, width, beside = family.caption_shape(model, settings.plan.text_tokens)
             given = WindowInputs(
                 torch.empty(draws, *shape),

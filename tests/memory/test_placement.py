@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from helpers.parked import CPU, KEEP_ALL, is_empty, num_bytes, parked, saved
+from helpers.parked import CPU, KEEP_ALL, is_empty, num_bytes, offloaded_model, saved_checkpoint
 from helpers.tiny import randomise, tiny_draws, tiny_flux
 from helpers.training import SETTINGS, losses, trainer
 from safetensors.torch import save_file
@@ -30,7 +30,7 @@ FAMILY, SPAN = Flux(), Span(1, 2)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("model") / "tränsformer")
+    return saved_checkpoint(tmp_path_factory.mktemp("model") / "tränsformer")
 
 
 def contents(folder):
@@ -39,7 +39,7 @@ def contents(folder):
 
 def test_the_full_model_gives_the_same_bits_and_each_weight_is_read_once(folder):
     before, draws = contents(folder), tiny_draws()
-    model, store = parked(folder)
+    model, store = offloaded_model(folder)
     answer = full_velocity(model, FAMILY, draws, 2, CPU)
     assert torch.equal(answer, full_velocity(tiny_flux(), FAMILY, draws, 2, CPU))
     assert store.stats.read_bytes == store.stats.transferred_bytes == num_bytes(tiny_flux())
@@ -50,7 +50,7 @@ def test_the_full_model_gives_the_same_bits_and_each_weight_is_read_once(folder)
 
 @pytest.mark.parametrize("keep_bytes", [0, 200_000, KEEP_ALL])
 def test_a_window_has_the_same_bits_wherever_weights_wait(folder, keep_bytes):
-    model, store = parked(folder, keep_bytes)
+    model, store = offloaded_model(folder, keep_bytes)
     whole, draws = tiny_flux(), tiny_draws()
     for one in (model, whole):
         randomise(add_lora(one, FAMILY, SPAN, 4, "attention+ff", seed=0))
@@ -70,7 +70,7 @@ def test_a_window_is_the_same_a_few_rows_at_a_time(folder, rows, monkeypatch):
     for card in (False, True):
         if card:
             monkeypatch.setattr(residuals, "offload_side_modules", layerwise.in_host_memory)
-        model, store = parked(folder)
+        model, store = offloaded_model(folder)
         randomise(add_lora(model, FAMILY, SPAN, 4, "attention", seed=0))
         prior_pass = PriorPass(draws, lambda name: nullcontext())
         window = compute_window(model, FAMILY, SPAN, draws, rows, CPU, prior_pass=prior_pass)
@@ -96,7 +96,7 @@ def gradients(model, lora, window, draws, **how):
 @pytest.mark.parametrize("keep_bytes", [0, KEEP_ALL])
 def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_bytes):
     draws = tiny_draws()
-    whole, (model, store) = tiny_flux(), parked(folder, keep_bytes)
+    whole, (model, store) = tiny_flux(), offloaded_model(folder, keep_bytes)
     loras = []
     for one in (whole, model):
         loras.append(add_lora(one, FAMILY, SPAN, 4, "attention+ff", seed=0))
@@ -126,7 +126,7 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
         whole = trainer(tmp_path / "a", settings)
     expected = losses(whole)
     whole.save(tmp_path / "whole.safetensors")
-    model, store = parked(folder)
+    model, store = offloaded_model(folder)
     monkeypatch.setattr("helpers.training.tiny_flux", lambda: model)
     one = trainer(tmp_path / "b", settings.changed(**change))
     middle = FAMILY.blocks(model)[1:4]
@@ -145,7 +145,7 @@ def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change
 
 
 def test_lora_on_absent_weights_starts_as_on_present_ones(folder):
-    model, _ = parked(folder)
+    model, _ = offloaded_model(folder)
     lora = add_lora(model, FAMILY, SPAN, 4, "attention", seed=3)
     expected = add_lora(tiny_flux(), FAMILY, SPAN, 4, "attention", seed=3)
     assert lora.keys() == expected.keys() and is_empty(model)
@@ -159,7 +159,7 @@ def test_lora_of_a_half_precision_model_is_trained_in_full():
 
 
 def test_a_traversal_cut_off_leaves_nothing_behind(folder):
-    model, _ = parked(folder)
+    model, _ = offloaded_model(folder)
 
     def stop(n, total):
         if n == 3:
@@ -173,7 +173,7 @@ def test_a_traversal_cut_off_leaves_nothing_behind(folder):
 
 
 def test_two_host_buffers_carry_any_number_of_blocks(folder):
-    model, store = parked(folder)
+    model, store = offloaded_model(folder)
     blocks = [block for _, block in FAMILY.blocks(model)]
     seen = []
     with torch.no_grad(), on_device(CPU, *model.children()):
@@ -189,7 +189,7 @@ def test_two_host_buffers_carry_any_number_of_blocks(folder):
 def test_files_that_do_not_fit_the_model_are_refused_by_name(folder, tmp_path):
     index = index_folder(folder)
     name = "single_transformer_blocks.1.proj_out.weight"
-    model, _ = parked(folder)
+    model, _ = offloaded_model(folder)
     less = {key: where for key, where in index.items() if key != name}
     with pytest.raises(UserError, match=name):
         offload(model, less)
@@ -333,7 +333,7 @@ def test_only_linears_that_are_absent_are_brought():
 
 def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
     """A block of the middle comes with its modulation in windows, and without it in steps."""
-    model, store = parked(folder, KEEP_ALL)
+    model, store = offloaded_model(folder, KEEP_ALL)
     block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
     for _ in range(2):
         with streamed_block(elsewhere, block):
@@ -348,7 +348,7 @@ def test_ram_keeps_a_weight_once_whatever_company_it_comes_in(folder):
 
 
 def test_what_ram_has_no_room_for_is_read_again(folder):
-    model, store = parked(folder)
+    model, store = offloaded_model(folder)
     block, elsewhere = FAMILY.blocks(model)[2][1], torch.device("meta")
     for _ in range(2):
         with streamed_block(elsewhere, block):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from helpers.parked import CPU, is_empty, parked, saved
+from helpers.parked import CPU, is_empty, offloaded_model, saved_checkpoint
 from helpers.tiny import randomise, tiny_draws, tiny_flux
 from torch import nn
 
@@ -23,14 +23,14 @@ PRECISIONS = ["int8", "nf4"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("model") / "transformer")
+    return saved_checkpoint(tmp_path_factory.mktemp("model") / "transformer")
 
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory, folder):
     root = tmp_path_factory.mktemp("caches")
     for precision in PRECISIONS:
-        parked(folder, precision=precision, cache=root / precision)
+        offloaded_model(folder, precision=precision, cache=root / precision)
     return root
 
 
@@ -84,7 +84,7 @@ def test_a_quantised_linear_has_its_weights_product_and_gradient(precision):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_windows_and_the_middle_use_the_same_weights(folder, caches, precision):
     """Fresh residuals give the quantised full model's output: nothing differs between stages."""
-    model, store = parked(folder, precision=precision, cache=caches / precision)
+    model, store = offloaded_model(folder, precision=precision, cache=caches / precision)
     draws = tiny_draws()
     randomise(add_lora(model, FAMILY, SPAN, 4, "attention+ff", seed=0))
     expected = full_velocity(model, FAMILY, draws, 5, CPU)
@@ -99,17 +99,17 @@ def test_windows_and_the_middle_use_the_same_weights(folder, caches, precision):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert is_empty(model)
     plain = full_velocity(tiny_flux(), FAMILY, draws, 5, CPU)
-    plain_model, _ = parked(folder, precision=precision, cache=caches / precision)
+    plain_model, _ = offloaded_model(folder, precision=precision, cache=caches / precision)
     error = (full_velocity(plain_model, FAMILY, draws, 5, CPU) - plain).norm() / plain.norm()
     assert error < (0.01 if precision == "int8" else 0.15)
 
 
 def test_the_cache_is_made_once_and_refused_by_name_when_it_is_anothers(folder, tmp_path):
     cache = tmp_path / "nf4"
-    parked(folder, precision="nf4", cache=cache)
+    offloaded_model(folder, precision="nf4", cache=cache)
     made = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in cache.iterdir()}
     assert len(made) == 6, "a file a block, and nothing else"
-    parked(folder, precision="nf4", cache=cache)
+    offloaded_model(folder, precision="nf4", cache=cache)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in cache.iterdir()} == made
     other = tmp_path / "other"
     shutil.copytree(cache, other)
@@ -118,12 +118,12 @@ def test_the_cache_is_made_once_and_refused_by_name_when_it_is_anothers(folder, 
         foreign, {"x": torch.zeros(1)}, {"fingerprint": "another model's"}
     )
     with pytest.raises(UserError, match=r"transformer_blocks\.1\.safetensors"):
-        parked(folder, precision="nf4", cache=other)
+        offloaded_model(folder, precision="nf4", cache=other)
 
 
 def test_an_interrupted_cache_holds_nothing_half_and_goes_on(folder, tmp_path, monkeypatch):
     whole, cache = tmp_path / "whole", tmp_path / "cut"
-    parked(folder, precision="int8", cache=whole)
+    offloaded_model(folder, precision="int8", cache=whole)
     real = files.replace
     calls = []
 
@@ -135,9 +135,9 @@ def test_an_interrupted_cache_holds_nothing_half_and_goes_on(folder, tmp_path, m
 
     monkeypatch.setattr(files, "replace", dies)
     with pytest.raises(UserError, match="disk is full"):
-        parked(folder, precision="int8", cache=cache)
+        offloaded_model(folder, precision="int8", cache=cache)
     assert len(list(cache.iterdir())) == 2, "two whole blocks, no temporary file"
-    parked(folder, precision="int8", cache=cache)
+    offloaded_model(folder, precision="int8", cache=cache)
     assert {p.name: p.read_bytes() for p in cache.iterdir()} == {
         p.name: p.read_bytes() for p in whole.iterdir()
     }
@@ -146,7 +146,7 @@ def test_an_interrupted_cache_holds_nothing_half_and_goes_on(folder, tmp_path, m
 def test_less_is_read_from_a_quantised_model(folder, caches):
     draws, read = tiny_draws(), {}
     for precision in ("full", *PRECISIONS):
-        model, store = parked(folder, precision=precision, cache=caches / precision)
+        model, store = offloaded_model(folder, precision=precision, cache=caches / precision)
         full_velocity(model, FAMILY, draws, 5, CPU)
         read[precision] = store.stats.read_bytes
     assert read["nf4"] < read["int8"] < read["full"]

@@ -44,7 +44,7 @@ def portraits(pet, seed, n=4, accessories=True):
 
 def unseen_pets(n, seed=5):
     rng = np.random.default_rng(seed)
-    return [judge_data.draw_judged(rng, "check", striking_pet) for _ in range(n)]
+    return [judge_data.draw_judge_pet(rng, "check", striking_pet) for _ in range(n)]
 
 
 def test_shipped_file_is_small_and_tells_how_good_it_is():
@@ -118,7 +118,7 @@ def test_attributes_are_named_right_even_when_soft(judge):
     for pet in unseen_pets(40, seed=6):
         scene = random_scene(rng)
         (said,) = judge.attributes([judge_report.soft(picture(pet, scene))])
-        right = judge_report.truth(pet, scene)
+        right = judge_report.true_attributes(pet, scene)
         assert set(said) == set(HEADS) == set(right)
         hits.append([said[k] == right[k] for k in ("species", "coat", "background", "pattern")])
     *plain, pattern = np.mean(hits, 0)
@@ -127,7 +127,7 @@ def test_attributes_are_named_right_even_when_soft(judge):
 
 
 def test_no_judged_pet_belongs_to_somebody_else():
-    learnt = {pet.signature for pet in judge_train.learning_pets(0, 100)}
+    learnt = {pet.signature for pet in judge_train.training_pets(0, 100)}
     reserved = {s.pet.signature for s in (*DEMO_SUBJECTS, *HELD_OUT_SUBJECTS)}
     reserved |= {pet.signature for pet in named_pets().values()}
     assert not learnt & (reserved | {pet.signature for pet in unseen_pets(100)})
@@ -148,7 +148,7 @@ def test_layers_put_together_are_what_the_renderer_draws(species):
 def test_a_killed_training_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(judge_train, "FAMILIES_A_BATCH", 2)
     monkeypatch.setattr(judge_train, "VIEWS", 2)
-    pets = judge_train.learning_pets(1, 2)
+    pets = judge_train.training_pets(1, 2)
     layers = judge_data.Layers.paint(pets, np.stack([judge_data.sprite(p) for p in pets]), each=1)
     first = judge_train.Training(tmp_path, 1)
     first.learn(layers, 1, 0.01)

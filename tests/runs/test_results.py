@@ -6,7 +6,7 @@ import sys
 
 import psutil
 import pytest
-from helpers.demo_run import DEMO, reached
+from helpers.demo_run import DEMO, run_to_step
 from safetensors.torch import load_file
 
 from blockskip.core import events, safetensors_files
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     run = create_run(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(folder / "pet"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSKIP_DATA", str(folder))
-        process = reached(run, 1)
+        process = run_to_step(run, 1)
         run.send_command("preview", prompts=[OWN, "a dog"])
         assert process.wait() == 0
     return run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.demo_run import DEMO, reached
+from helpers.demo_run import DEMO, run_to_step
 from safetensors.torch import load_file
 
 from blockskip.core import presets
@@ -127,7 +127,7 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
     cut = Run(tmp_path / "cut" / "pet")
     worker_process.work(whole)
     for step in (1, 7):
-        process = reached(cut, step)
+        process = run_to_step(cut, step)
         process.kill()
         process.wait()
         assert cut.state() == "crashed"
@@ -139,11 +139,11 @@ def test_kill_at_any_moment_resume_same_bytes(tmp_path):
 
 def test_pause_and_resume_and_stop(tmp_path):
     run = short_run(tmp_path, steps=24)
-    process = reached(run, 2)
+    process = run_to_step(run, 2)
     run.send_command("pause")
     assert process.wait() == 130
     assert run.state() == "paused"
-    process = reached(run, 5)
+    process = run_to_step(run, 5)
     run.send_command("stop")
     assert process.wait() == 130
     assert run.state() == "stopped"

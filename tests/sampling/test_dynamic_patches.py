@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
 from helpers.family_cases import CASES
-from helpers.patch_adapters import MERGING, adapters, given
+from helpers.patch_adapters import MERGING_FAMILIES, adapters, model_inputs
 
 from blockskip.core.paths import ASSETS, adapter_file
 from blockskip.core.presets import model_row
@@ -135,7 +135,7 @@ def test_a_sampling_is_fine_for_three_steps_and_then_as_coarse_as_it_may_be(demo
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", MERGING)
+@pytest.mark.parametrize("name", MERGING_FAMILIES)
 def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     """Each coarse velocity is the one before it and what the coarse pass says has changed; a fine one
     is the model's own."""
@@ -146,7 +146,7 @@ def test_what_larger_patches_miss_is_carried_on(name, monkeypatch):
     )
     steps = []
     for k in range(8):
-        inputs = given(case)
+        inputs = model_inputs(case)
         inputs[family.latents_arg] = inputs[family.latents_arg] + 0.1 * k
         steps.append(inputs | {"timestep": inputs["timestep"] * (1 - 0.1 * k)})
     sizes = iter([2, 2, 4, 1, 2])

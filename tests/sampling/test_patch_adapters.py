@@ -8,7 +8,7 @@ import torch
 from diffusers import FluxPipeline
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from helpers.family_cases import CASES
-from helpers.patch_adapters import MERGING, adapters, given
+from helpers.patch_adapters import MERGING_FAMILIES, adapters, model_inputs
 from helpers.tiny import randomise
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
@@ -46,7 +46,7 @@ def test_rotary_phases_of_a_coarse_pass_are_those_of_the_middles_of_its_cells():
         torch.testing.assert_close(found**factor**2, whole.flatten(0, 1), atol=1e-4, rtol=1e-4)
 
 
-@pytest.fixture(params=MERGING)
+@pytest.fixture(params=MERGING_FAMILIES)
 def case(request):
     return CASES[request.param]
 
@@ -61,7 +61,7 @@ def passed(model, dynamic, inputs, factor):
 
 
 def test_a_fine_step_is_the_models_own_to_the_bit(case):
-    model, inputs = case.model(), given(case)
+    model, inputs = case.model(), model_inputs(case)
     with torch.no_grad():
         alone = case.family.velocity(model(**inputs))
     dynamic = dynamic_patches.PatchScheduler(
@@ -78,7 +78,7 @@ def test_a_fine_step_is_the_models_own_to_the_bit(case):
 def test_larger_patches_pass_the_same_some_rows_at_a_time(case):
     """As where previews wait in RAM beside a small card: the embedder, which may lie inside another
     module, works apart."""
-    model, inputs = case.model(), given(case)
+    model, inputs = case.model(), model_inputs(case)
     schedule = dynamic_patches.PatchSchedule({})
     dynamic = dynamic_patches.PatchScheduler(
         model, case.family, adapters(model, case.family, True), schedule
@@ -125,7 +125,7 @@ def test_a_new_adapter_sees_a_smooth_picture_as_the_model_sees_the_small_one(cas
 
 def test_pictures_and_places_do_not_mix(case):
     """A coarse pass over a picture turned over is the pass turned over; rows do not see each other."""
-    model, inputs, family = case.model(), given(case), case.family
+    model, inputs, family = case.model(), model_inputs(case), case.family
     dynamic = dynamic_patches.PatchScheduler(
         model, family, adapters(model, family, True), dynamic_patches.PatchSchedule({})
     )
@@ -146,7 +146,7 @@ def test_pictures_and_places_do_not_mix(case):
 
 
 def test_adapters_are_read_as_they_were_written(case, tmp_path):
-    model, inputs, family = case.model(), given(case), case.family
+    model, inputs, family = case.model(), model_inputs(case), case.family
     made = adapters(model, family, True)
     for adapter in made.values():
         for parameter in adapter.parameters():
@@ -179,7 +179,7 @@ def test_adapters_are_read_as_they_were_written(case, tmp_path):
 
 def test_larger_patches_go_with_a_users_lora(case):
     """A coarse pass of a model with a LoRA is that of the model into whose weights it was merged."""
-    model, inputs, family = case.model(), given(case), case.family
+    model, inputs, family = case.model(), model_inputs(case), case.family
     lora = add_lora(model, family, Span(1, 1), 3, "attention+ff", 0)
     randomise(lora)
     made = adapters(model, family, True)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.hooks.first_block_cache import FBCHeadBlockHook
-from helpers.fake_cuda import CARD, OnCard, fake_cuda, to_card
+from helpers.fake_cuda import CARD, CudaPeakMeter, fake_cuda, to_card
 from helpers.family_cases import CASES
-from helpers.parked import CPU, parked, saved
+from helpers.parked import CPU, offloaded_model, saved_checkpoint
 from helpers.tiny import tiny_draws
 
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
-from blockskip.lab.full_size.meta_models import Streamed, build_transformer, weights
-from blockskip.lab.measuring.peak_memory import card_kernels, fake_card
+from blockskip.lab.full_size.meta_models import StreamedBlocks, build_transformer, weights
+from blockskip.lab.measuring.peak_memory import fake_gpu, gpu_kernels
 from blockskip.memory.layerwise import in_host_memory, layerwise
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.memory.planning.planner import make_plan
@@ -190,7 +190,7 @@ def test_another_patch_size_after_a_reset(case):
 @pytest.mark.parametrize("config", [ALWAYS, FIRST], ids=["first block", "key steps"])
 def test_blocks_that_rest_are_not_brought(tmp_path, config):
     family, draws = Flux(), tiny_draws()
-    model, store = parked(saved(tmp_path / "model"))
+    model, store = offloaded_model(saved_checkpoint(tmp_path / "model"))
     pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
     given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
     with (
@@ -220,17 +220,17 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
         FBCHeadBlockHook, "_should_compute_remaining_blocks", lambda hook, _: hook.works.pop(0)
     )
     for config in (None, ALWAYS):
-        with fake_card():
+        with fake_gpu():
             model = build_transformer(row, "bf16")
         streamed = [block for _, block in family.blocks(model)]
-        with fake_cuda(), card_kernels():
+        with fake_cuda(), gpu_kernels():
             to_card(model)
             around = weights(*(c for n, c in model.named_children() if "blocks" not in n))
             pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
             text = torch.empty(8, 512, 7680, dtype=torch.bfloat16)
             noisy = torch.empty(8, 4096, 128, dtype=torch.bfloat16)
-            with OnCard() as meter, ExitStack() as stack:
-                Streamed(meter, streamed, around)
+            with CudaPeakMeter() as meter, ExitStack() as stack:
+                StreamedBlocks(meter, streamed, around)
                 stack.enter_context(replace_modules(model, layerwise(model, family, 1, CARD)))
                 stack.enter_context(in_host_memory(model, 1, CARD))
                 cache = stack.enter_context(step_cache_installed(pipe, family, config))

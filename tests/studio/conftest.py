@@ -26,12 +26,12 @@ def _nothing_remembered(monkeypatch, tmp_path):
     """Each test's data folder is another; what this process knows of the last one's is forgotten."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     for known in (
-        screen._looks,
-        result_actions._said,
-        model_catalog._said,
-        model_catalog._found,
-        result_actions._measured,
-        background_jobs._failed,
+        screen._parts_cache,
+        result_actions._messages,
+        model_catalog._messages,
+        model_catalog._comfyui_folders,
+        result_actions._likeness_started,
+        background_jobs._errors,
     ):
         known.clear()
     model_catalog.refresh()
@@ -50,7 +50,7 @@ def begun(monkeypatch):
     """Child processes are not started. Returns what they would have been: (key, words)."""
     asked = []
     monkeypatch.setattr(
-        background_jobs, "begin", lambda key, words, then=None: asked.append((key, words))
+        background_jobs, "submit", lambda key, words, then=None: asked.append((key, words))
     )
     monkeypatch.setattr(likeness, "start", lambda run: None)
     return asked
@@ -73,7 +73,7 @@ def told():
     """What a tab gets that shows `shown`: ({part: update}, tokens)."""
 
     def look(shown, tokens=""):
-        *updates, tokens = screen.frame(shown, tokens)
+        *updates, tokens = screen.page_updates(shown, tokens)
         return dict(zip(screen.PARTS, updates, strict=True)), tokens
 
     return look

@@ -54,7 +54,7 @@ def test_own_photos_are_not_trained_on_the_demo_model_unasked(pet, no_worker, as
 
 def test_train_makes_the_run_that_was_asked_for(pet, no_worker, asked):
     draft.add(pet, demo=True)
-    run = actions.find(asked(kind="Guinea  Pig", name="Sir Fluff", budget=16.0, seed=7.0))
+    run = actions.find_run(asked(kind="Guinea  Pig", name="Sir Fluff", budget=16.0, seed=7.0))
     settings = run.settings()
     assert (settings.trigger, settings.class_name) == ("sirfluff", "guinea pig")
     assert (settings.steps, settings.seed, settings.budget_gib) == (40, 7, 16.0)
@@ -67,7 +67,7 @@ def test_more_photos_get_more_steps_unless_they_are_chosen(pet, no_worker, asked
     few, many = plans.default_steps("demo", 4), plans.default_steps("demo", 20)
     assert few < plans.default_steps("demo", 5) < many <= 2 * plans.default_steps("demo", 5)
     draft.add(pet, demo=True)
-    assert actions.find(asked(steps=None)).settings().steps == plans.default_steps("demo", 5)
+    assert actions.find_run(asked(steps=None)).settings().steps == plans.default_steps("demo", 5)
 
 
 def test_photos_over_the_api_do_not_touch_the_draft(pet, no_worker, asked):
@@ -101,7 +101,7 @@ def test_paths_are_no_names(pet):
     run = fake_feed.make_run(pet)
     for name in (str(run.folder), "../" + run.name, "", ".", "*"):
         with pytest.raises(UserError):
-            actions.find(name)
+            actions.find_run(name)
 
 
 def test_the_plan_over_the_api_is_that_of_the_command():

@@ -7,7 +7,7 @@ import pytest
 
 from blockskip.core import events
 from blockskip.studio import charts
-from blockskip.studio.series import MOST, Series
+from blockskip.studio.series import MAX_BINS, Series
 
 
 class Balanced(HTMLParser):
@@ -55,20 +55,20 @@ def test_charts_are_small_whatever_the_run(count):
         Balanced(chart)
         assert 'role="img"' in chart and "nan" not in chart and len(chart) < 9000
         for points in re.findall(r'points="([^"]*)"', chart):
-            assert 2 <= len(points.split()) <= MOST
+            assert 2 <= len(points.split()) <= MAX_BINS
 
 
 def test_no_chart_before_anything_was_measured():
     assert charts.memory_charts({}, None, 8.0, 0.0) == ""
 
 
-@pytest.mark.parametrize("count", [1, MOST, MOST + 1, 3 * MOST + 7, 20_000])
+@pytest.mark.parametrize("count", [1, MAX_BINS, MAX_BINS + 1, 3 * MAX_BINS + 7, 20_000])
 def test_a_series_is_small_and_loses_neither_peak_nor_mean(count):
     values = [9.0 if i == count // 3 else 1.0 + i % 7 for i in range(count)]
     series = Series()
     for i, value in enumerate(values):
         series.add(i, value)
-    assert len(series.bins) <= MOST
+    assert len(series.bins) <= MAX_BINS
     assert max(y for _, y in series.peaks()) == max(values)
     total = sum(bin[1] for bin in series.bins.values())
     assert total == pytest.approx(sum(values)) and series.last == (count - 1, values[-1])

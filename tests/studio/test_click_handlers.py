@@ -68,17 +68,17 @@ def house(pet, finished, tmp_path, monkeypatch):
     return bytes_outside
 
 
-@pytest.mark.parametrize("what", sorted({*click_handlers.PRESSES, "train", "__init__", ""}))
+@pytest.mark.parametrize("what", sorted({*click_handlers.CLICK_HANDLERS, "train", "__init__", ""}))
 def test_hostile_presses_do_no_harm(house, finished, event, told, what):
     """Wrong types, paths, NaN, huge texts: the page goes on, and nothing outside is touched."""
-    before, press = house(), actions.told(page.press)
+    before, press = house(), actions.user_errors(page.on_click)
     slow = what == "use_comfyui"  # it asks a process each time
     for value in HOSTILE[2:8:2] if slow else HOSTILE:
         for shown in (finished.name,) if slow else (finished.name, "../x", ""):
             said = dict.fromkeys(CARRIED, value)
             try:
                 answer = press(shown, event(do=what, **said))
-                assert len(answer) == 2 + len(page.ANSWERS)
+                assert len(answer) == 2 + len(page.FORM_FIELDS)
             except gr.Error as error:
                 assert str(error), "a message in words"
         told("")
@@ -89,52 +89,52 @@ def test_hostile_presses_do_no_harm(house, finished, event, told, what):
 
 @pytest.mark.parametrize("said", [{}, {"do": None}, {"do": ["model"]}, {"do": {}}, {"do": 3}])
 def test_what_no_button_says_is_not_done(told, event, said):
-    assert page.press("", event(**said))[0] == {"__type__": "update"}
+    assert page.on_click("", event(**said))[0] == {"__type__": "update"}
 
 
 def test_a_press_that_fails_is_a_message(event, finished):
     with pytest.raises(gr.Error, match="not kept"):
-        actions.told(page.press)(finished.name, event(do="keep", step="7"))
+        actions.user_errors(page.on_click)(finished.name, event(do="keep", step="7"))
 
 
 def test_doors_lead_where_they_say(pet, event):
     run = fake_feed.make_run(pet)
-    shown, *answers = page.press("", event(do="open", run=run.name))
+    shown, *answers = page.on_click("", event(do="open", run=run.name))
     assert shown == run.name and all(a == {"__type__": "update"} for a in answers)
-    assert page.press(run.name, event(do="list"))[0] == "*"
-    draft.answer(name="Luna")
-    shown, *answers = page.press(run.name, event(do="new"))
-    assert shown == "" and answers[page.ANSWERS.index("name")] == "Luna"
-    shown, *answers = page.press("*", event(do="again", run=run.name))
-    assert shown == "" and answers[page.ANSWERS.index("name")] == "Momo"
+    assert page.on_click(run.name, event(do="list"))[0] == "*"
+    draft.save_answers(name="Luna")
+    shown, *answers = page.on_click(run.name, event(do="new"))
+    assert shown == "" and answers[page.FORM_FIELDS.index("name")] == "Luna"
+    shown, *answers = page.on_click("*", event(do="again", run=run.name))
+    assert shown == "" and answers[page.FORM_FIELDS.index("name")] == "Momo"
 
 
 def test_caption_and_frame_of_one_photo(pet, event):
     draft.add(pet)
     file = draft.load().photos[2].file
-    page.press(
+    page.on_click(
         "", event(do="photo", file=file, caption="  on\nthe  sofa ", box=[0.1, 0.2, 0.9, 1.5])
     )
     changed = draft.load().photos[2]
     assert changed.caption == "on the sofa" and changed.box == (0.1, 0.2, 0.9, 1.0)
-    page.press("", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
+    page.on_click("", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
     assert draft.load().photos[2].caption == "on the sofa", "what is not said stays"
     for empty in (None, [0.5, 0.5, 0.5, 0.9], [0.9, 0.1, 0.1, 0.9], [math.nan, 0.1, 0.9, 0.9][:3]):
-        page.press("", event(do="photo", file=file, caption="", box=empty))
+        page.on_click("", event(do="photo", file=file, caption="", box=empty))
         assert draft.load().photos[2].box is None
     others = [p for p in draft.load().photos if p.file != file]
     assert all(not p.caption and p.box is None for p in others)
 
 
 def test_a_budget_of_the_plan_is_taken(event):
-    _, *answers = page.press("", event(do="budget", budget="12"))
-    assert answers[page.ANSWERS.index("budget")] == 12 == draft.load().answers["budget"]
+    _, *answers = page.on_click("", event(do="budget", budget="12"))
+    assert answers[page.FORM_FIELDS.index("budget")] == 12 == draft.load().answers["budget"]
 
 
 def test_rename_and_delete_from_the_list(finished, event, told):
-    page.press("*", event(do="rename", run=finished.name, value="Luna"))
+    page.on_click("*", event(do="rename", run=finished.name, value="Luna"))
     assert run_preferences.pet_name(finished) == "Luna" and "Luna" in told("*")[0]["list"]["value"]
-    page.press("*", event(do="delete", run=finished.name))
+    page.on_click("*", event(do="delete", run=finished.name))
     assert strings.LIST_EMPTY in told("*")[0]["list"]["value"] and not list_runs()
 
 
@@ -142,9 +142,9 @@ def test_own_pictures_are_deleted_and_stopped(finished, event, told, monkeypatch
     monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
     ids = [image_requests.submit(finished, f"momo {n}", step=300) for n in range(3)]
     assert 'data-do="paint_stop"' in told(finished.name)[0]["pictures"]["value"]
-    page.press(finished.name, event(do="paint_delete", id=ids[0]))
+    page.on_click(finished.name, event(do="paint_delete", id=ids[0]))
     assert {p.id for p in image_requests.all_requests(finished)} == set(ids[1:])
-    page.press(finished.name, event(do="paint_stop"))
+    page.on_click(finished.name, event(do="paint_stop"))
     assert not image_requests.all_requests(finished)
     assert strings.OWN_EMPTY in told(finished.name)[0]["pictures"]["value"]
 
@@ -154,7 +154,7 @@ def test_every_button_drawn_is_known(finished, pet, told):
     draft.add(pet)
     drawn = []
     for model in ("demo", "flux-dev"):
-        draft.answer(model=model)
+        draft.save_answers(model=model)
         drawn += [
             part.get("value")
             for shown in ("", "*", finished.name)
@@ -162,5 +162,6 @@ def test_every_button_drawn_is_known(finished, pet, told):
         ]
     sent = {do for value in drawn for do in re.findall(r'data-do="([^"]*)"', str(value))}
     assert (
-        sent <= set(click_handlers.PRESSES) and {"open", "delete", "keep", "remove", "new"} <= sent
+        sent <= set(click_handlers.CLICK_HANDLERS)
+        and {"open", "delete", "keep", "remove", "new"} <= sent
     )

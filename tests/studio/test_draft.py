@@ -19,7 +19,7 @@ def test_the_draft_outlives_the_process(pet, tmp_path):
     bad = tmp_path / "invoice <b>.jpg"
     bad.write_text("<html>", encoding="utf-8")
     draft.add([*pet, bad])
-    draft.answer(name="Momo", kind="cat")
+    draft.save_answers(name="Momo", kind="cat")
     again = draft.load()
     assert [p.name for p in again.photos] == [p.name for p in pet]
     assert again.rejected[0][0] == "invoice <b>.jpg" and again.own_photos
@@ -47,7 +47,7 @@ def test_nothing_but_bad_files_is_said_and_changes_nothing(pet, tmp_path):
 
 
 def test_a_photo_too_many_is_named(pet, tmp_path, monkeypatch):
-    monkeypatch.setattr(draft, "MOST", 3)
+    monkeypatch.setattr(draft, "MAX_PHOTOS", 3)
     now = draft.add(pet)
     assert [p.name for p in now.photos] == [p.name for p in pet[:3]]
     assert [name for name, _ in now.rejected] == [p.name for p in pet[3:]]
@@ -69,8 +69,8 @@ def test_captions_and_frames_come_along(pet, no_worker, asked):
     pet[0].with_suffix(".txt").write_text("momo asleep", encoding="utf-8")
     now = draft.add([*pet, pet[0].with_suffix(".txt")], demo=True)
     assert now.photos[0].caption == "momo asleep"
-    draft.describe(now.photos[1].file, "momo on a <b>chair", (0.25, 0.5, 0.75, 1.0))
-    run = actions.find(asked())
+    draft.edit_photo(now.photos[1].file, "momo on a <b>chair", (0.25, 0.5, 0.75, 1.0))
+    run = actions.find_run(asked())
     said = {p.stem[:3]: p.read_text(encoding="utf-8").strip() for p in run.photos_dir.glob("*.txt")}
     assert said == {"000": "momo asleep", "001": "momo on a <b>chair"}
     framed = [p for p in sorted(run.photos_dir.glob("*.png")) if subject_boxes.read_box(p)]
@@ -84,7 +84,7 @@ def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):
     assert not any(p.box for p in now.photos), "a guess is never used unasked"
     if any(p.proposal for p in now.photos):
         own = now.photos[0].file
-        draft.describe(own, "", (0.0, 0.0, 0.5, 0.5))
+        draft.edit_photo(own, "", (0.0, 0.0, 0.5, 0.5))
         now = draft.mark_all()
         assert now.photos[0].box == (0.0, 0.0, 0.5, 0.5), "an own frame is not replaced"
         assert all(p.box == p.proposal for p in now.photos[1:] if p.proposal)
@@ -104,14 +104,14 @@ def test_the_demo_pet_replaces_what_was_there(pet):
     draft.add(pet)
     actions.load_demo()
     assert not draft.load().own_photos and len(draft.load().photos) >= 4
-    given = actions.answers()
+    given = actions.current_answers()
     assert (given["name"], given["model"]) == (strings.DEMO_NAME, "demo") and given["kind"]
 
 
 def test_again_brings_photos_and_answers_back(pet):
     run = fake_feed.make_run(pet, steps=120, pet="Mo Mo")
-    actions.again(run.name)
-    given = actions.answers()
+    actions.copy_to_draft(run.name)
+    given = actions.current_answers()
     assert (given["name"], given["steps"], given["kind"]) == ("Mo Mo", 120, "cat")
     assert len(draft.load().photos) == 5 and not draft.load().own_photos
     assert load(run)["drawn"] is True

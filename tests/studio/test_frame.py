@@ -15,7 +15,7 @@ def changed(parts):
 def test_only_what_changed_is_sent(pet, told):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 60)
-    assert screen.first_shown() == run.name
+    assert screen.initial_view() == run.name
     parts, tokens = told(run.name)
     assert parts["run"]["visible"] and not parts["setup"]["visible"] and parts["resume"]["visible"]
     again, _ = told(run.name, tokens)
@@ -67,18 +67,18 @@ def test_a_damaged_run_spoils_neither_page_nor_list(finished, told, damage):
         case "settings":
             info = finished.info()
             finished.write_info(info | {"settings": info["settings"] | {"model": "gone"}})
-    assert screen.first_shown() == finished.name
+    assert screen.initial_view() == finished.name
     told(finished.name)
     assert finished.name in told("*")[0]["list"]["value"]
 
 
 def test_a_fresh_tab_goes_on_where_the_user_was(pet):
-    assert screen.first_shown() == ""
+    assert screen.initial_view() == ""
     run = fake_feed.make_run(pet)
     draft.add(pet)
-    assert screen.first_shown() == "", "photos are being chosen"
+    assert screen.initial_view() == "", "photos are being chosen"
     fake_feed.seem_alive(run)
-    assert screen.first_shown() == run.name, "a training is running"
+    assert screen.initial_view() == run.name, "a training is running"
 
 
 def test_tabs_that_ask_at_once_share_a_look(pet, monkeypatch):
@@ -86,10 +86,10 @@ def test_tabs_that_ask_at_once_share_a_look(pet, monkeypatch):
     parts = screen._parts
     monkeypatch.setattr(screen, "_parts", lambda shown: looks.append(shown) or parts(shown))
     for _ in range(8):
-        screen.frame(run.name, "", fresh=False)
+        screen.page_updates(run.name, "", fresh=False)
     assert len(looks) < 8
     before = len(looks)
-    screen.frame(run.name, "")
+    screen.page_updates(run.name, "")
     assert len(looks) == before + 1, "after a press everything is looked at anew"
 
 
@@ -105,7 +105,7 @@ def test_a_failing_tick_keeps_what_is_shown(monkeypatch):
     def broken(*_):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(screen, "frame", broken)
+    monkeypatch.setattr(screen, "page_updates", broken)
     assert len(page.tick("", "")) == len(screen.PARTS) + 1
     assert all(update == {"__type__": "update"} for update in page.tick("", ""))
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.studio_server import a_free_port, serve
+from helpers.studio_server import free_port, serve
 from starlette.datastructures import Headers
 
 from blockskip.core.paths import ASSETS
@@ -120,13 +120,15 @@ def test_no_tab_holds_a_connection_and_what_is_public_is_few(server):
 
 def test_nothing_outside_is_asked_for(server):
     server.get("/")
-    assert server.asked <= {"127.0.0.1", "localhost", "::1", "None"}, server.asked
+    assert server.contacted_hosts <= {"127.0.0.1", "localhost", "::1", "None"}, (
+        server.contacted_hosts
+    )
 
 
 def test_a_second_start_opens_the_first(server, monkeypatch):
     opened = []
     monkeypatch.setattr(app.webbrowser, "open", opened.append)
-    assert app.main(port=a_free_port(), browser=True, data_dir=server.data) == 0
+    assert app.main(port=free_port(), browser=True, data_dir=server.data) == 0
     assert opened == [server.url + "/"]
 
 

@@ -13,7 +13,7 @@ from blockskip.models.sources import download_process, hub
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
 from blockskip.studio import click_handlers, draft, model_catalog, model_view, pictures, strings
-from blockskip.studio.model_view import Shelf
+from blockskip.studio.model_view import ModelCatalog
 
 USAGE = Usage(
     drive="/", free_gib=100.0, total_gib=500.0, models_gib=31.4, runs_gib=2.0, caches_gib=1.25
@@ -26,7 +26,7 @@ def offered(tmp_path, chosen="flux-dev", download=None, **changes):
     kept = changes.pop("token_kept", False)
     flux = dataclasses.replace(FLUX, **{"fits": True, "free_gib": 100.0} | changes)
     found = changes.pop("found", {})
-    whole = Shelf((DEMO, flux), {"flux-dev": download}, found, USAGE, tmp_path, kept)
+    whole = ModelCatalog((DEMO, flux), {"flux-dev": download}, found, USAGE, tmp_path, kept)
     return model_view.models(whole, chosen)
 
 
@@ -42,7 +42,7 @@ def test_crops_that_are_shown_are_the_models(name, step):
 def test_the_second_demo_is_among_more_models_until_it_is_chosen(tmp_path):
     every = tuple(sources.list_models())
     for chosen in ("demo", "demo-sana"):
-        drawn = model_view.models(Shelf(every, {}, {}, USAGE, tmp_path, False), chosen)
+        drawn = model_view.models(ModelCatalog(every, {}, {}, USAGE, tmp_path, False), chosen)
         more = drawn.index("<details")
         assert (drawn.index('data-model="demo-sana"') > more) == (chosen == "demo")
         assert drawn.index('data-model="demo"') < more
@@ -98,16 +98,16 @@ def test_a_download_is_told(tmp_path, download, said, press):
 def test_what_was_found_in_comfyui_is_offered(tmp_path):
     flux = dataclasses.replace(FLUX, fits=True)
     found = {"flux-dev": [tmp_path / 'Com"fy <UI>']}
-    whole = Shelf((DEMO, flux), {}, found, USAGE, tmp_path)
+    whole = ModelCatalog((DEMO, flux), {}, found, USAGE, tmp_path)
     drawn = model_view.models(whole, "flux-dev")
     assert "Com&quot;fy &lt;UI&gt;" in drawn and "<UI>" not in drawn
     assert strings.MODEL_USE_FOUND in drawn
 
 
 def test_a_folder_that_is_no_comfyui_is_said(tmp_path, told):
-    click_handlers.press("", {"do": "use_comfyui", "folder": f'"{tmp_path}"'})
+    click_handlers.handle_click("", {"do": "use_comfyui", "folder": f'"{tmp_path}"'})
     drawn = told("")[0]["models"]["value"]
-    assert tmp_path.name in model_catalog.shelf().said["comfyui"]
+    assert tmp_path.name in model_catalog.snapshot().messages["comfyui"]
     assert "role=status" in drawn and draft.load().answers.get("model") is None
 
 
@@ -116,7 +116,7 @@ def test_looking_starts_nothing_and_asks_nobody(told, monkeypatch):
     monkeypatch.setattr(download_process, "start", asked.append)
     monkeypatch.setattr(hub, "try_token", lambda *words: asked.append(words))
     for model in presets.model_rows():
-        draft.answer(model=model)
+        draft.save_answers(model=model)
         told("")
     assert not asked, "nothing is fetched without a press"
 
@@ -125,11 +125,11 @@ def test_a_token_is_never_shown_again(told, monkeypatch):
     def refused(row, token):
         raise UserError(f"{row.title} is not open to this account.", "Accept its licence.")
 
-    draft.answer(model="flux-dev")
+    draft.save_answers(model="flux-dev")
     monkeypatch.setattr(hub, "try_token", refused)
-    click_handlers.press("", {"do": "token", "model": "flux-dev", "value": " hf_secret "})
+    click_handlers.handle_click("", {"do": "token", "model": "flux-dev", "value": " hf_secret "})
     parts, _ = told("")
-    assert "Accept its licence" in model_catalog.shelf().said["token"]
+    assert "Accept its licence" in model_catalog.snapshot().messages["token"]
     assert all("hf_secret" not in str(part) for part in parts.values())
 
 
@@ -139,13 +139,13 @@ def test_caches_are_freed_and_counted(told):
     (cache / "0.safetensors").write_bytes(bytes(60 << 20))
     model_catalog.refresh()
     assert "clean" in buttons(told("")[0]["models"]["value"])
-    click_handlers.press("", {"do": "clean"})
+    click_handlers.handle_click("", {"do": "clean"})
     drawn = told("")[0]["models"]["value"]
     assert "0.1 GB freed" in drawn and "clean" not in buttons(drawn) and not cache.exists()
 
 
 def test_a_data_folder_that_cannot_be_used_is_said(tmp_path):
     for folder in ("relative", str(ROOT / "assets"), ""):
-        click_handlers.press("", {"do": "move_data", "value": folder})
-        assert model_catalog.shelf().said["data"]
-        assert "From the next start on" not in model_catalog.shelf().said["data"]
+        click_handlers.handle_click("", {"do": "move_data", "value": folder})
+        assert model_catalog.snapshot().messages["data"]
+        assert "From the next start on" not in model_catalog.snapshot().messages["data"]

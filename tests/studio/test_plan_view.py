@@ -72,7 +72,7 @@ def _planned(model, gib, ram, said):
 
 def drawn(case, minutes=None, disk_gib=100.0):
     plan = planned(*case)
-    return plan, Parsed(plan_view.picture(plan, model_row(case[0]), minutes, disk_gib))
+    return plan, Parsed(plan_view.plan_figure(plan, model_row(case[0]), minutes, disk_gib))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -132,7 +132,7 @@ def test_words_are_for_people_and_numbers_are_there(case):
         assert not re.search(r"GiB|--\w|\binf\b|\bnan\b|None|\{|\d\.\d{5}", page.text)
         assert (strings.PLAN_MINUTES_UNKNOWN in page.text) == (minutes is None)
     plan = planned(*case)
-    assert len(plan_view.picture(plan, model_row(case[0]), None)) < 12_000
+    assert len(plan_view.plan_figure(plan, model_row(case[0]), None)) < 12_000
     front = page.text.split(strings.PLAN_WHY)[0]
     assert not re.search(r"DINO|LoRA|NF4|tokens|activations|0\.\d{4}", front)
 
@@ -172,7 +172,7 @@ def test_demo_says_whole_pictures():
 
 def test_names_are_escaped():
     row = dataclasses.replace(model_row("demo"), title='<img src=x onerror="1">')
-    assert "<img" not in plan_view.picture(planned("demo", 8, 16, {}), row, None)
+    assert "<img" not in plan_view.plan_figure(planned("demo", 8, 16, {}), row, None)
     assert "<img" not in plan_view.refusal(UserError("<img>", "<img>"), 2.0)
 
 
@@ -191,7 +191,7 @@ def test_the_budget_a_refusal_offers_works():
 def test_marks_divide_the_whole_slider():
     known = (2, 4), (8, 24), (3.0, 8.0, 48.0), (0.0, 1.2, 99.0), (0, 6.8)
     for low, high, total, others, free in itertools.product(*known):
-        page = Parsed(plan_view.marks(low, high, total, others, free))
+        page = Parsed(plan_view.budget_marks(low, high, total, others, free))
         widths = {a["class"]: float(a["style"][6:-1]) for a in page.of("i")}
         assert sum(widths.values()) == pytest.approx(100, abs=0.05)
         assert list(widths) == [key for key in ("free", "taken", "beyond") if key in widths]
@@ -204,7 +204,7 @@ def test_marks_divide_the_whole_slider():
 
 @pytest.mark.parametrize("total", [None, -1.0, 0.0])
 def test_without_a_card_marks_say_so(total):
-    page = Parsed(plan_view.marks(2, 24, total, None, None))
+    page = Parsed(plan_view.budget_marks(2, 24, total, None, None))
     assert "No NVIDIA card" in page.text and not page.of("i")
 
 
@@ -227,7 +227,7 @@ def test_minutes_come_from_runs_that_worked_alike():
 
 @pytest.mark.parametrize("reason, english, page", sentences(), ids=lambda v: getattr(v, "kind", ""))
 def test_what_the_planner_tells_is_said_here_as_it_was(reason, english, page):
-    say = plan_strings.gain if reason.kind.startswith("more_") else plan_strings.plain
+    say = plan_strings.gain_text if reason.kind.startswith("more_") else plan_strings.reason_text
     assert say(reason) == page
 
 
@@ -239,7 +239,7 @@ def test_captions_are_called_longer_only_when_they_are():
         now = planned(model, gib, ram, said)
         then = planned(model, gib + now.one_more_gib.values["more_gib"], ram, said)
         tokens = [plan.settings.plan.text_tokens for plan in (now, then)]
-        words = plan_strings.gain(now.one_more_gib)
+        words = plan_strings.gain_text(now.one_more_gib)
         assert ("longer captions" in words) == (tokens[1] > tokens[0])
         assert ("shorter captions" in words) == (tokens[1] < tokens[0])
         found.add(tokens[1] - tokens[0])
@@ -259,7 +259,7 @@ def test_the_pages_templates_say_the_planners_values():
 @pytest.mark.parametrize("size", [0.0, 3.0, 3.25, 15.97, 6.5, 80.0])
 def test_sizes_have_one_decimal_at_most(size):
     reason = Reason("usable_budget", {"budget_gib": size})
-    assert re.fullmatch(r"\d+(\.\d)? GB", plan_strings.plain(reason))
+    assert re.fullmatch(r"\d+(\.\d)? GB", plan_strings.reason_text(reason))
 
 
 def test_no_torch_is_loaded():

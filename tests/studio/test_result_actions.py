@@ -55,7 +55,7 @@ def test_what_cannot_be_kept_is_refused(finished, begun):
             result_actions.choose_step(finished.name, step)
     with pytest.raises(UserError):
         result_actions.choose_format(finished.name, "zip")
-    assert not begun and result_actions.kept_step(finished, 300) == 300
+    assert not begun and result_actions.chosen_step(finished, 300) == 300
 
 
 def learnt_more(run, steps):
@@ -96,13 +96,13 @@ def test_a_kept_step_stays_kept_when_more_is_learnt(finished, told):
     result_actions.choose_step(finished.name, 150)
     learnt_more(finished, 400)
     finished.append(Stopped(reason="stopped", step=400))
-    assert result_actions.kept_step(finished, 400) == 150
+    assert result_actions.chosen_step(finished, 400) == 150
     assert 'data-kept="150"' in told(finished.name)[0]["compare"]["value"]
 
 
 def test_a_failed_export_is_told(finished, told, monkeypatch):
     error = UserError("The disk is <full>.", "Free some space.")
-    monkeypatch.setitem(background_jobs._failed, ("export", finished.name, "kohya", 300), error)
+    monkeypatch.setitem(background_jobs._errors, ("export", finished.name, "kohya", 300), error)
     run_preferences.save(finished, format="kohya")
     parts, _ = told(finished.name)
     assert "The disk is &lt;full&gt;. Free some space." in parts["hero"]["value"]
@@ -172,9 +172,9 @@ def test_a_picture_needs_a_prompt(finished, monkeypatch):
     monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
     for prompt in ("", "   ", None):
         with pytest.raises(UserError, match="prompt"):
-            result_actions.paint(finished.name, prompt, None, 1.0)
+            result_actions.request_images(finished.name, prompt, None, 1.0)
     result_actions.choose_step(finished.name, 150)
-    result_actions.paint(finished.name, "momo  on a boat", 7.0, 0.5)
+    result_actions.request_images(finished.name, "momo  on a boat", 7.0, 0.5)
     (one,) = image_requests.all_requests(finished)
     assert (one.prompt, one.seed, one.strength, one.step) == ("momo on a boat", 7, 0.5, 150)
 
@@ -218,15 +218,15 @@ def test_into_comfyui_go_the_file_a_picture_and_a_workflow_that_names_it(finishe
     for folder in ("models/loras", "models/unet", "user/default"):
         (comfyui / folder).mkdir(parents=True)
     with pytest.raises(UserError):
-        result_actions.to_comfyui(finished.name)
+        result_actions.copy_to_comfyui(finished.name)
     registry.save_comfyui_folders([comfyui])
-    lora = result_actions.file_of(finished, "comfyui", 300, 300)
+    lora = result_actions.lora_path(finished, "comfyui", 300, 300)
     (comfyui / "models" / "loras" / "Momo.safetensors").write_text("somebody else's")
     workflow = lora.with_name(f"{lora.stem}.workflow.json")
     workflow.write_text(json.dumps({"widgets_values": [lora.name, 1.0]}), encoding="utf-8")
-    result_actions.to_comfyui(finished.name)
+    result_actions.copy_to_comfyui(finished.name)
     there = comfyui / "models" / "loras" / "Momo-2.safetensors"
     assert there.read_bytes() == lora.read_bytes() and there.with_suffix(".png").exists()
     said = json.loads((comfyui / "user/default/workflows/Momo-2.json").read_text(encoding="utf-8"))
     assert said == {"widgets_values": ["Momo-2.safetensors", 1.0]}
-    assert str(there) in result_actions.said(finished)
+    assert str(there) in result_actions.last_message(finished)

@@ -10,20 +10,20 @@ from helpers import fake_feed
 from blockskip.core import events
 from blockskip.runs import storage
 from blockskip.studio import actions, run_state, run_view, screen
-from blockskip.studio.series import MOST, Series
+from blockskip.studio.series import MAX_BINS, Series
 
 
 def test_a_story_is_read_once_and_goes_on(pet):
     run = fake_feed.make_run(pet)
-    assert run_state.watch(run).state == "new"
+    assert run_state.read(run).status == "new"
     fake_feed.feed(run, 60)
-    story = run_state.watch(run)
-    assert (story.state, story.step, len(story.images)) == ("crashed", 60, 4)
+    story = run_state.read(run)
+    assert (story.status, story.step, len(story.images)) == ("crashed", 60, 4)
     run.append(events.Started(steps=300, resumed_from=50))
     run.append(events.Loss(step=51, loss=0.3, seconds=1))
     fake_feed.seem_alive(run)
-    story = run_state.watch(run)
-    assert (story.state, story.step) == ("running", 51), (
+    story = run_state.read(run)
+    assert (story.status, story.step) == ("running", 51), (
         "steps after the checkpoint are learnt again"
     )
     assert story.losses.last == (51, 0.3)
@@ -33,11 +33,11 @@ def test_a_story_is_read_once_and_goes_on(pet):
 def test_a_story_handed_out_is_the_callers_own(pet):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 20)
-    mine = run_state.watch(run)
+    mine = run_state.read(run)
     mine.losses.add(999, 9.0)
     mine.images.clear()
     mine.notes.append(events.Note(text="mine"))
-    other = run_state.watch(run)
+    other = run_state.read(run)
     assert other.losses.last[0] == 20 and other.images and not other.notes
 
 
@@ -57,8 +57,8 @@ def test_a_story_handed_out_is_the_callers_own(pet):
 def test_every_end_is_told_in_plain_words(pet, told, end, state, said):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 60, end)
-    story = run_state.watch(run)
-    assert story.state == state and said in run_view.messages(story)
+    story = run_state.read(run)
+    assert story.status == state and said in run_view.messages(story)
     parts, _ = told(run.name)
     assert parts["resume"]["visible"] and not parts["pause"]["visible"]
     assert said in parts["messages"]["value"]
@@ -67,19 +67,19 @@ def test_every_end_is_told_in_plain_words(pet, told, end, state, said):
 def test_a_run_replaced_by_another_of_its_name_is_read_afresh(pet):
     run = fake_feed.make_run(pet, name="momo")
     fake_feed.feed(run, 200)
-    assert run_state.watch(run).step == 200
+    assert run_state.read(run).step == 200
     storage.delete("momo")
     run = fake_feed.make_run(pet, name="momo")
     fake_feed.feed(run, 20, begin=1.9e9)
-    assert run_state.watch(run).step == 20
+    assert run_state.read(run).step == 20
 
 
 def test_progress_never_runs_back(pet):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 100)
-    before = run_view.percent(run_state.watch(run))
+    before = run_view.percent(run_state.read(run))
     run.append(events.Progress(stage="residuals", n=1, total=6))
-    assert run_view.percent(run_state.watch(run)) == before > 8
+    assert run_view.percent(run_state.read(run)) == before > 8
 
 
 def test_series_lose_no_peak_and_stay_small():
@@ -88,7 +88,7 @@ def test_series_lose_no_peak_and_stay_small():
     values[1234] = (values[1234][0], 50.0)
     for x, y in values:
         series.add(x, y)
-    assert len(series.bins) <= MOST and series.last == values[-1]
+    assert len(series.bins) <= MAX_BINS and series.last == values[-1]
     assert max(y for _, y in series.peaks()) == 50.0
     counted = sum(bin[0] for bin in series.bins.values())
     total = sum(bin[1] for bin in series.bins.values())
@@ -119,7 +119,7 @@ def test_a_long_run_is_read_once_and_little_is_sent(long_run):
 
     def looked(tokens):
         before = psutil.Process().io_counters().read_chars
-        updates = screen.frame(long_run.name, tokens)
+        updates = screen.page_updates(long_run.name, tokens)
         return psutil.Process().io_counters().read_chars - before, updates
 
     log = long_run.events_path.stat().st_size

@@ -2,8 +2,8 @@
 moment.
 
 The order is by rounds: every row for one pet and seed, then every row for the next, so a table that
-is cut off is still balanced. A line is known by its row, pet, seed, steps and recipe; what is there
-is not made again, and what was made by another recipe is. Figures with intervals are report.py's.
+is cut off is still balanced. A line is known by its row, pet, seed, steps and configuration hash; what is there
+is not made again, and what was made with another configuration is. Figures with intervals are report.py's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import psutil
 
 from blockskip.core import files, processes
 from blockskip.core.errors import BadInput, WrongState
-from blockskip.lab.ablation import variants
-from blockskip.lab.ablation.cell import Cell, Kitchen
+from blockskip.lab.ablation import tables
+from blockskip.lab.ablation.experiment import Experiment, ExperimentRunner
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.bench.report import machine
-from blockskip.lab.measuring.json_lines import append, lines
+from blockskip.lab.measuring.json_lines import append_line, read_lines
 
 log = logging.getLogger(__name__)
 STEPS = 300  # presets/training.toml's, written down: a table must not change with a default
@@ -45,29 +45,29 @@ class Plan:
     known: Path | None = None
 
 
-def cells(plan: Plan) -> list[Cell]:
+def experiments(plan: Plan) -> list[Experiment]:
     """All cells in the order they are made. Raises UserError for unknown tables or rows."""
     found = [cell for group in plan.groups for cell in _group(plan, group.split("+"))]
     if not found:
         raise BadInput(
-            "None of these rows is in these tables.", "See blockskip/lab/ablation/variants.py."
+            "None of these rows is in these tables.", "See blockskip/lab/ablation/tables.py."
         )
-    return list({(c.row.key, c.name, c.steps): c for c in found}.values())
+    return list({(c.variant.key, c.name, c.steps): c for c in found}.values())
 
 
-def _group(plan: Plan, names: Sequence[str]) -> list[Cell]:
-    known = variants.tables()
+def _group(plan: Plan, names: Sequence[str]) -> list[Experiment]:
+    known = tables.tables()
     if unknown := [name for name in names if name not in known]:
         raise BadInput(f"There is no table “{unknown[0]}”.", f"Known: {', '.join(known)}.")
     chosen = [known[name] for name in names]
     rounds = []  # (seed, pet's place, table's place, cells of a round)
     for place, table in enumerate(chosen):
         for seed in range(plan.seeds or table.seeds):
-            pets = subjects(plan.subjects or table.subjects, table.chosen_on)
+            pets = subjects(plan.subjects or table.subjects, table.for_tuning)
             for number, subject in enumerate(pets):
                 made = [
-                    Cell(row, subject, seed, plan.steps or STEPS)
-                    for row in variants.pick(table, plan.keys)
+                    Experiment(row, subject, seed, plan.steps or STEPS)
+                    for row in tables.select_variants(table, plan.keys)
                 ]
                 rounds.append((seed, number, place, made))
     rounds.sort(key=lambda one: one[:3])
@@ -79,35 +79,48 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
 
     Raises UserError when another process works there.
     """
-    path, wanted = plan.work / "cells.jsonl", cells(plan)
+    path, wanted = plan.work / "cells.jsonl", experiments(plan)
     with processes.locked(plan.work / "lock") as free:
         if not free:
             raise WrongState(f"Another process works in {plan.work}.", "Let it, or end it first.")
-        models = {cell.row.model for cell in wanted}
-        kitchens = {model: Kitchen(plan.work, plan.images, model) for model in models}
+        models = {experiment.variant.model for experiment in wanted}
+        runners = {model: ExperimentRunner(plan.work, plan.images, model) for model in models}
         files.write_json(plan.work / "machine.json", machine())
-        there = {_known(line) for file in (path, plan.known) if file for line in lines(file)}
-        missing = [cell for cell in wanted if _key(kitchens[cell.row.model], cell) not in there]
+        there = {
+            _line_key(line) for file in (path, plan.known) if file for line in read_lines(file)
+        }
+        missing = [
+            experiment
+            for experiment in wanted
+            if _key(runners[experiment.variant.model], experiment) not in there
+        ]
         say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")
         began = time.perf_counter()
-        for number, cell in enumerate(missing, 1):
-            line = kitchens[cell.row.model].make(cell)
-            append(path, line)
+        for number, experiment in enumerate(missing, 1):
+            line = runners[experiment.variant.model].run(experiment)
+            append_line(path, line)
             left = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
             told = line.get("failed") or f"likeness {line['identity']:.3f}"
-            say(f"{number}/{len(missing)} {cell.row.key} {cell.name}: {told}; {left:.1f} h left")
+            say(
+                f"{number}/{len(missing)} {experiment.variant.key} {experiment.name}: {told}; {left:.1f} h left"
+            )
             yield line
 
 
-def _key(kitchen: Kitchen, cell: Cell) -> tuple:
-    return cell.row.key, cell.subject.key, cell.seed, kitchen.recipe(cell)
+def _key(runner: ExperimentRunner, experiment: Experiment) -> tuple:
+    return (
+        experiment.variant.key,
+        experiment.subject.key,
+        experiment.seed,
+        runner.config_hash(experiment),
+    )
 
 
-def _known(line: dict) -> tuple:
+def _line_key(line: dict) -> tuple:
     return tuple(line.get(name) for name in ("row", "subject", "seed", "recipe"))
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Give way to everything else on this machine."""
     if os.name == "nt":
         psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)

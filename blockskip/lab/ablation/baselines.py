@@ -16,7 +16,7 @@ trainer here changes is what a window holds, what a step runs, or which LoRA a s
     ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
                         preservation, arXiv 2208.12242) instead of the pet's photos
 
-Which rows a table has, and with which settings, stands in variants.py.
+Which rows a table has, and with which settings, stands in tables.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from blockskip.training.trainer import Trainer
 from blockskip.training.windows import save_window
 
 LISA_BLOCKS, LISA_STEPS = 2, 20
-ROUNDED_AT_ONCE = 64  # numbers that share a scale
+SCALE_GROUP = 64  # numbers that share a scale
 
 
 class WholeTrainer(Trainer):
@@ -62,7 +62,7 @@ class WholeTrainer(Trainer):
         if prior_pass:
             current = snapshot(self.lora)
             restore(self.lora, self.untrained_lora)
-            prior_pass.velocity = self._answers(prior_pass.inputs)
+            prior_pass.velocity = self._velocity(prior_pass.inputs)
             restore(self.lora, current)
         inputs = self.inputs(rows)
         return {"noisy": inputs.noisy, "t": inputs.t}
@@ -71,7 +71,7 @@ class WholeTrainer(Trainer):
         """Whole: the embedder of captions and the first block work in every step, whatever the span."""
         return self.text(rows)
 
-    def _answers(self, inputs: object) -> Tensor:
+    def _velocity(self, inputs: object) -> Tensor:
         return full_velocity(
             self.model, self.family, inputs, self.settings.plan.micro_batch, self.device
         )
@@ -132,7 +132,7 @@ class LisaTrainer(WholeTrainer):
 
 
 @dataclass(frozen=True)
-class HollowSpan(Span):
+class MiddleSkippedSpan(Span):
     """Blocks [0, front) and [N - back, N) are trained, the centre is skipped."""
 
     def middle(self, num_blocks: int) -> list[int]:
@@ -145,7 +145,7 @@ class HollowSpan(Span):
         return range(self.front, num_blocks - self.back)
 
 
-class AddAll(IdentityBlock):
+class AddResiduals(IdentityBlock):
     """The first skipped block of a hollow centre: Δ of every stream, since blocks follow that read
     the text."""
 
@@ -164,7 +164,7 @@ class HollowTrainer(WholeTrainer):
     """The centre is skipped, its residuals stored (HollowedNet's choice of span). settings: front
     and back count the blocks that are *trained* at either end."""
 
-    span_type = HollowSpan
+    span_type = MiddleSkippedSpan
     make_window = Trainer.make_window  # residuals depend on the LoRA
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
@@ -176,17 +176,17 @@ class HollowTrainer(WholeTrainer):
         streams = self.family.streams(first)
 
         def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
-            given.append(_copied(streams.identity_output(inputs)))
+            given.append(_to_cpu(streams.identity_output(inputs)))
 
         def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
-            made.append(_copied(outputs))
+            made.append(_to_cpu(outputs))
 
         handles = [
             first.register_forward_pre_hook(before, with_kwargs=True),  # layer-major: all by name
             last.register_forward_hook(after),
         ]
         try:
-            self._answers(self.inputs(rows))
+            self._velocity(self.inputs(rows))
         finally:
             for handle in handles:
                 handle.remove()
@@ -203,7 +203,7 @@ class HollowTrainer(WholeTrainer):
                 name: IdentityBlock(block, self.family.streams(block)) for name, block in centre
             }
             first, block = centre[0]
-            skipped[first] = AddAll(block, self.family.streams(block), step_inputs)
+            skipped[first] = AddResiduals(block, self.family.streams(block), step_inputs)
             with replace_modules(self.model, skipped):
                 yield step_inputs
 
@@ -212,7 +212,7 @@ class HollowTrainer(WholeTrainer):
         return [blocks[i] for i in self.span.centre(len(blocks))]
 
 
-def _copied(outputs: object) -> list[Tensor]:
+def _to_cpu(outputs: object) -> list[Tensor]:
     return [stream.to("cpu", copy=True) for stream in as_tuple(outputs)]
 
 
@@ -239,7 +239,7 @@ class NoResidualTrainer(Trainer):
 
         def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
             given.append(outputs)
-            raise _Known
+            raise _StopForward
 
         last = list(passes.values())[-1].register_forward_hook(stop)
         model_inputs = self.family.inputs(
@@ -252,25 +252,25 @@ class NoResidualTrainer(Trainer):
         with (
             replace_modules(self.model, passes),
             on_device(self.device, self.model),
-            suppress(_Known),
+            suppress(_StopForward),
         ):
             self.model(**model_inputs)
         last.remove()
         return given[0]
 
 
-class _Known(Exception):
+class _StopForward(Exception):
     """The rest of a forward is not wanted."""
 
 
 class RoundedTrainer(Trainer):
-    """The back's residual goes through 8 bits, ROUNDED_AT_ONCE numbers to a scale: a quarter of its
+    """The back's residual goes through 8 bits, SCALE_GROUP numbers to a scale: a quarter of its
     room in float32."""
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)
         if self.span.back:
-            window["back"] = rounded(window["back"])
+            window["back"] = round_to_8_bits(window["back"])
         return window
 
 
@@ -281,8 +281,8 @@ class ClassImagesTrainer(Trainer):
         """Nothing is asked of the untrained model: the target is the picture's own velocity."""
 
 
-def rounded(x: Tensor) -> Tensor:
-    """x (…, D) as 8-bit numbers with a scale for each ROUNDED_AT_ONCE of them would give it back."""
-    parts = x.float().unflatten(-1, (-1, ROUNDED_AT_ONCE))
+def round_to_8_bits(x: Tensor) -> Tensor:
+    """x (…, D) as 8-bit numbers with a scale for each SCALE_GROUP of them would give it back."""
+    parts = x.float().unflatten(-1, (-1, SCALE_GROUP))
     scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
     return ((parts / scale).round() * scale).flatten(-2).to(x.dtype)

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from blockskip.lab.ablation.subjects import subjects
-from blockskip.lab.ablation.variants import tables
-from blockskip.lab.measuring.sheets import contact_sheet, cut, save_sheet
+from blockskip.lab.ablation.tables import tables
+from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, split_strip
 
 # file → tables: a sheet a model
 SHEETS = {"ablation-pictures.webp": ("B", "A", "D", "F"), "ablation-pictures-sana.webp": ("SANA",)}
@@ -26,13 +26,13 @@ def write_sheets(work: Sequence[Path], out: Path) -> list[Path]:
 def _write(work: Sequence[Path], shown: Sequence[str], path: Path) -> Path | None:
     pet = subjects(1)[0].key
     kept = {found.name: found for folder in work for found in folder.glob("pictures/*.png")}
-    rows = {row.key: row.title for key in shown for row in tables()[key].rows}
+    rows = {row.key: row.title for key in shown for row in tables()[key].variants}
     told = []
     for key, title in rows.items():
         # the untrained model's are kept under the steps that a training would have had
         names = sorted(name for name in kept if name.startswith(f"{key} {pet}-0 "))
         if names:
-            told.append((title, cut(kept[names[-1]])))
+            told.append((title, split_strip(kept[names[-1]])))
     if not told:
         return None
     photos = [sorted((folder / "photos" / pet).glob("*.png")) for folder in work]

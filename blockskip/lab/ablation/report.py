@@ -10,24 +10,24 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.core.errors import NotFound, command
 from blockskip.lab.ablation.contact_sheet import SHEETS, write_sheets
-from blockskip.lab.ablation.rows import SPLITS, WINDOWS, Table
 from blockskip.lab.ablation.statistics import (
     FINDINGS,
-    Cells,
-    Mean,
-    average,
-    by_row,
+    Estimate,
+    Results,
+    by_variant,
     difference,
+    estimate,
+    for_table,
     median,
-    of_table,
     verdict,
 )
-from blockskip.lab.ablation.variants import tables, window_key
+from blockskip.lab.ablation.tables import tables, window_key
+from blockskip.lab.ablation.variants import SPLITS, WINDOWS, Table
 from blockskip.lab.measuring import plots
-from blockskip.lab.measuring.json_lines import lines
-from blockskip.lab.measuring.pages import markdown_table, write_below
+from blockskip.lab.measuring.json_lines import read_lines
+from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 
-KEPT = (  # of a line, in ablation.json
+JSON_FIELDS = (  # of a line, in ablation.json
     *("row", "subject", "seed", "steps", "front", "back", "identity", "attributes"),
     *("places_obeyed", "class_word", "seconds_per_draw", "peak_bytes", "window_peak_bytes"),
     *("photos_identity", "final_loss", "failed", "recipe"),
@@ -38,7 +38,7 @@ PICTURES = """## What that looks like
 One pet, seed 0; of each prompt the first four pictures: the pet, on the beach, in the snow, and the bare class word.
 """
 TITLE = "The ablation: the paper's tables and ours, on the demo models"
-HEAD = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
+INTRO = """Made by the commands `lab ablate` and `lab ablation-report` (`--help` says how).
 Every cell is a training of {steps} steps of 8 draws on five pictures of a pet, then 32 pictures judged.
 
 - **Likeness** is the demo world judge's mean cosine between 24 pictures (three prompts, two of which name
@@ -63,54 +63,54 @@ def write(work: Sequence[Path], out: Path, costs: Path | None = None) -> list[Pa
     a cell made twice the later one counts. costs: a folder with the cells of a short run of its own,
     whose seconds are told instead, in tables that it has whole. Raises UserError without any cell."""
     paths = [one / "cells.jsonl" if one.is_dir() else one for one in work]
-    found = [line for path in paths for line in lines(path)]
+    found = [line for path in paths for line in read_lines(path)]
     if not found:
         raise NotFound(
             f"There are no cells in {work[0]}.", f"Make them first: {command('lab ablate')}"
         )
-    cells, costs_of = by_row(found), _costs(costs)
-    texts = plotted(cells) | {"ablation.json": figures(cells)}
+    cells, costs_of = by_variant(found), _costs(costs)
+    texts = plot_files(cells) | {"ablation.json": results_json(cells)}
     for name, text in texts.items():
         files.write_text(out / name, text)
     sheets = write_sheets([one for one in work if one.is_dir()], out)
     pictured = [name for name in SHEETS if (out / name).exists()]
-    write_below(out / "ablation.md", TITLE, page(cells, *costs_of, pictured))
+    write_below_marker(out / "ablation.md", TITLE, markdown_page(cells, *costs_of, pictured))
     return [*(out / name for name in sorted([*texts, "ablation.md"])), *sheets]
 
 
-def figures(cells: Cells) -> str:
+def results_json(cells: Results) -> str:
     """ablation.json: a list of cells, one a line."""
     told = [line for row in cells.values() for line in row.values()]
-    told = [{key: line[key] for key in KEPT if key in line} for line in told]
+    told = [{key: line[key] for key in JSON_FIELDS if key in line} for line in told]
     return "[\n" + ",\n".join(json.dumps(line) for line in told) + "\n]\n"
 
 
-def _costs(folder: Path | None) -> tuple[Cells, str]:
+def _costs(folder: Path | None) -> tuple[Results, str]:
     """Cells of a short run of its own, and what is said of it. Raises UserError when it has none."""
     if folder is None:
         return {}, "; median of the cells, other work beside them"
-    found = by_row(lines(folder / "cells.jsonl"))
+    found = by_variant(read_lines(folder / "cells.jsonl"))
     if not found:
         raise NotFound(f"There are no cells in {folder}.", "Let its run make some first.")
     told = files.read_json(folder / "machine.json")
     steps = max(line["steps"] for row in found.values() for line in row.values())
     place = f"{told['processor']}, torch {told['torch']}, {told['date']}"
-    keys = [t.key for t in tables().values() if {row.key for row in t.rows} <= found.keys()]
+    keys = [t.key for t in tables().values() if {row.key for row in t.variants} <= found.keys()]
     told_of = (
         f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {place}"
     )
     return found, f"; {told_of}; other tables: median of the cells, other work beside them"
 
 
-def page(
-    cells: Cells, costs: Cells | None = None, measured: str = "", pictured: Sequence[str] = ()
+def markdown_page(
+    cells: Results, costs: Results | None = None, measured: str = "", pictured: Sequence[str] = ()
 ) -> str:
     """What is made of ablation.md. costs: cells for seconds alone; measured: how they were; pictured:
     sheets that are there."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
-    floor = average(cells, "untrained")
-    head = HEAD.format(
+    floor = estimate(cells, "untrained")
+    head = INTRO.format(
         steps=max(line["steps"] for line in every),
         ceiling=sum(ceiling) / max(1, len(ceiling)),
         floor=f"{floor.value:.2f}" if floor else "(not measured yet)",
@@ -118,8 +118,8 @@ def page(
     )
     parts = [head, _findings(cells), *([_pictures(pictured)] if pictured else [])]
     for table in tables().values():
-        if begun(cells, table):
-            own = of_table(cells, table)
+        if has_results(cells, table):
+            own = for_table(cells, table)
             parts.append(_windows(own) if table.key == "C" else _table(own, table, costs or {}))
     return "\n".join(parts)
 
@@ -129,41 +129,41 @@ def _pictures(sheets: Sequence[str]) -> str:
     return "\n".join([PICTURES, *lines])
 
 
-def begun(cells: Cells, table: Table) -> bool:
+def has_results(cells: Results, table: Table) -> bool:
     """Whether some row of a table was made for its pets."""
-    own = of_table(cells, table)
-    return any(average(own, row.key) for row in table.rows)
+    own = for_table(cells, table)
+    return any(estimate(own, row.key) for row in table.variants)
 
 
-def _findings(cells: Cells) -> str:
+def _findings(cells: Results) -> str:
     told = []
-    cells = of_table(cells, tables()["B"])  # has all pets and seeds of the others
+    cells = for_table(cells, tables()["B"])  # has all pets and seeds of the others
     for finding in FINDINGS:
         apart = difference(cells, finding.better, finding.worse)
-        better, num = average(cells, finding.better), apart.num if apart else 0
+        better, num = estimate(cells, finding.better), apart.num if apart else 0
         said = verdict(finding, apart, better)
-        told.append([finding.words, _interval(apart, signed=True), num, said])
+        told.append([finding.claim, _interval(apart, signed=True), num, said])
     head = "finding|difference in likeness|cells|here"
     return "\n".join(["## What reproduces\n", *markdown_table(head, told)]) + "\n"
 
 
-def _table(cells: Cells, of: Table, costs: Cells) -> str:
-    if not {row.key for row in of.rows} <= costs.keys():
+def _table(cells: Results, of: Table, costs: Results) -> str:
+    if not {row.key for row in of.variants} <= costs.keys():
         costs = cells
     told = []
-    for row in of.rows:
-        like = average(cells, row.key)
+    for row in of.variants:
+        like = estimate(cells, row.key)
         if like is None:
             continue
-        apart = difference(cells, row.key, row.against) if row.key != row.against else None
-        against = f"{_interval(apart, signed=True)} {row.against}" if apart and row.trainer else ""
+        apart = difference(cells, row.key, row.baseline) if row.key != row.baseline else None
+        against = f"{_interval(apart, signed=True)} {row.baseline}" if apart and row.trainer else ""
         failed = sum("failed" in line for line in cells[row.key].values())
         cost = [
             _number(median(costs, row.key, "seconds_per_draw"), "{:.4f}"),
             _number(median(cells, row.key, "peak_bytes"), "{:.0f}", 1e-6),
         ]
         rest = [
-            _number(average(cells, row.key, name), "{:.2f}")
+            _number(estimate(cells, row.key, name), "{:.2f}")
             for name in ("attributes", "places_obeyed", "class_word")
         ]
         count = f"{like.num}" + (f" ({failed} went astray)" if failed else "")
@@ -172,7 +172,7 @@ def _table(cells: Cells, of: Table, costs: Cells) -> str:
     return "\n".join(lines) + f"\n\n![{of.title}](ablation-{of.key}.svg)\n"
 
 
-def _windows(cells: Cells) -> str:
+def _windows(cells: Results) -> str:
     """Table C, a column a window length: likeness of every split, what it changes to skip two blocks
     at the back instead of the front, and seconds."""
     likes, moved, seconds = [], [], []
@@ -182,7 +182,7 @@ def _windows(cells: Cells) -> str:
         )
         for (front, back), keys in zip(splits, (usual, other), strict=True):
             name = f"{percent} %: {front} + {back}"
-            likes.append([name, *(_interval(average(cells, key)) for key in keys)])
+            likes.append([name, *(_interval(estimate(cells, key)) for key in keys)])
             times = [median(cells, key, "seconds_per_draw") for key in keys]
             seconds.append([name, *(_number(time, "{:.4f}") for time in times)])
         apart = [difference(cells, *keys) for keys in zip(other, usual, strict=True)]
@@ -206,20 +206,20 @@ def _by_window(title: str, rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(markdown_table(head, [row for row in rows if any(row[1:])])) + "\n"
 
 
-def plotted(cells: Cells) -> dict[str, str]:
+def plot_files(cells: Results) -> dict[str, str]:
     """File name → SVG, one a table that was begun."""
     found = {}
     for table in tables().values():
-        if begun(cells, table):
+        if has_results(cells, table):
             plot = _curves(cells) if table.key == "C" else _dots(cells, table)
             found[f"ablation-{table.key}.svg"] = plot
     return found
 
 
-def _dots(cells: Cells, table: Table) -> str:
-    cells = of_table(cells, table)
-    rows = [(row, average(cells, row.key)) for row in table.rows]
-    mark = average(cells, table.rows[-1].against)
+def _dots(cells: Results, table: Table) -> str:
+    cells = for_table(cells, table)
+    rows = [(row, estimate(cells, row.key)) for row in table.variants]
+    mark = estimate(cells, table.variants[-1].baseline)
     return plots.dots(
         f"{table.key}. {table.title}",
         "likeness (demo world judge)",
@@ -229,9 +229,9 @@ def _dots(cells: Cells, table: Table) -> str:
     )
 
 
-def _curves(cells: Cells) -> str:
+def _curves(cells: Results) -> str:
     """Differences, pet by pet: pets differ by far more than windows do."""
-    curves, cells = [], of_table(cells, tables()["C"])
+    curves, cells = [], for_table(cells, tables()["C"])
     for percent, (front, back) in ((p, split) for p, splits in SPLITS.items() for split in splits):
         keys = {share: window_key(percent, (front, back), share) for share in WINDOWS}
         apart = {share: difference(cells, key, keys[100]) for share, key in keys.items()}
@@ -247,14 +247,14 @@ def _curves(cells: Cells) -> str:
     )
 
 
-def _interval(mean: Mean | None, signed: bool = False) -> str:
+def _interval(mean: Estimate | None, signed: bool = False) -> str:
     if mean is None:
         return ""
     sign = "+" if signed else ""
     return f"{mean.value:{sign}.3f} [{mean.low:{sign}.3f}, {mean.high:{sign}.3f}]"
 
 
-def _number(value: Mean | float | None, form: str, factor: float = 1.0) -> str:
+def _number(value: Estimate | float | None, form: str, factor: float = 1.0) -> str:
     if value is None:
         return ""
-    return form.format((value.value if isinstance(value, Mean) else value) * factor)
+    return form.format((value.value if isinstance(value, Estimate) else value) * factor)

@@ -10,15 +10,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from blockskip.lab.ablation.rows import Table
 from blockskip.lab.ablation.subjects import subjects
+from blockskip.lab.ablation.variants import Table
 from blockskip.lab.measuring.confidence import bootstrap
 
-Cells = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
+Results = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 
 
 @dataclass(frozen=True)
-class Mean:
+class Estimate:
     """Of `num` cells, with its 95 % interval."""
 
     value: float
@@ -29,10 +29,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Finding:
-    """words: what is claimed. better, worse: rows, said to be apart; or (`same`) not to be, or
+    """claim: what is claimed. better, worse: rows, said to be apart; or (`same`) not to be, or
     (`within`) by no more than that share of the better one's likeness."""
 
-    words: str
+    claim: str
     better: str
     worse: str
     same: bool = False
@@ -92,35 +92,35 @@ FINDINGS = (
 )
 
 
-def by_row(lines: Iterable[dict]) -> Cells:
+def by_variant(lines: Iterable[dict]) -> Results:
     """The latest line of every cell; steps are compared within one file, so the longest are taken."""
     lines = list(lines)
     steps = max((line["steps"] for line in lines), default=0)
-    found: Cells = {}
+    found: Results = {}
     for line in lines:
         if line["steps"] in (0, steps):  # 0: the untrained model
             found.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
     return found
 
 
-def of_table(cells: Cells, table: Table) -> Cells:
+def for_table(cells: Results, table: Table) -> Results:
     """Those of a table's pets and seeds; a row that two tables share may have more of them."""
-    pets = {pet.key for pet in subjects(table.subjects, table.chosen_on)}
+    pets = {pet.key for pet in subjects(table.subjects, table.for_tuning)}
     return {
         row: {key: line for key, line in lines.items() if key[0] in pets and key[1] < table.seeds}
         for row, lines in cells.items()
     }
 
 
-def average(cells: Cells, row: str, field: str = "identity") -> Mean | None:
+def estimate(cells: Results, row: str, field: str = "identity") -> Estimate | None:
     """Of a field over the cells of a row."""
     values = [
         (pet, line[field]) for (pet, _), line in sorted(cells.get(row, {}).items()) if field in line
     ]
-    return _mean(values)
+    return _bootstrapped(values)
 
 
-def difference(cells: Cells, row: str, other: str, field: str = "identity") -> Mean | None:
+def difference(cells: Results, row: str, other: str, field: str = "identity") -> Estimate | None:
     """Row minus other over the pets and seeds that both have."""
     one, two = cells.get(row, {}), cells.get(other, {})
     values = [
@@ -128,10 +128,10 @@ def difference(cells: Cells, row: str, other: str, field: str = "identity") -> M
         for key in sorted(one.keys() & two.keys())
         if field in one[key] and field in two[key]
     ]
-    return _mean(values)
+    return _bootstrapped(values)
 
 
-def _mean(found: Sequence[tuple[str, float]]) -> Mean | None:
+def _bootstrapped(found: Sequence[tuple[str, float]]) -> Estimate | None:
     """Of (pet, value); whole pets are resampled."""
     if not found:
         return None
@@ -140,16 +140,16 @@ def _mean(found: Sequence[tuple[str, float]]) -> Mean | None:
         by_pet.setdefault(pet, []).append(value)
     pets = by_pet.values()
     low, high = bootstrap([sum(values) for values in pets], [len(values) for values in pets])
-    return Mean(statistics.mean(value for _, value in found), low, high, len(found))
+    return Estimate(statistics.mean(value for _, value in found), low, high, len(found))
 
 
-def median(cells: Cells, row: str, field: str) -> float | None:
+def median(cells: Results, row: str, field: str) -> float | None:
     """Of a field over the cells of a row: other work on the machine makes some of them slow."""
     values = [line[field] for line in cells.get(row, {}).values() if field in line]
     return statistics.median(values) if values else None
 
 
-def verdict(finding: Finding, apart: Mean | None, better: Mean | None = None) -> str:
+def verdict(finding: Finding, apart: Estimate | None, better: Estimate | None = None) -> str:
     """What the cells say of a finding, in words. better: likeness of the better row."""
     if apart is None or better is None:
         return "not measured yet"

@@ -1,281 +1,84 @@
-"""The rows of the ablation's tables: what each is called, how it differs from the defaults, and what
-it is compared with.
-
-A row is a change of settings, and for some a trainer of baselines.py. Every row not said otherwise
-has the demo model's defaults (presets/training.toml) at the same number of steps.
-"""
+"""A row of the ablation's tables: how its settings differ from the defaults, and who trains it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from blockskip.core.errors import BadInput
-from blockskip.lab.ablation import baselines
-from blockskip.lab.ablation.rows import (
-    SANA_SPANS,
-    SPLITS,
-    WINDOWS,
-    Change,
-    Row,
-    Table,
-    hollow,
-    random_split,
-    setting,
-    skipped,
-    small,
-    window,
-)
+from blockskip.core.settings import Settings
 from blockskip.training.trainer import Trainer
 
-
-def _spans() -> list[Row]:
-    rows = [Row("lora", "LoRA on every block", skipped(0, 0), trainer=baselines.WholeTrainer)]
-    for percent, ((front, back), _) in SPLITS.items():
-        about = f"{percent} % skipped, chosen span {front} + {back}"
-        rows.append(Row(f"ours-{percent}", f"{about}, fresh residuals", skipped(front, back)))
-    for percent, ((front, back), _) in SPLITS.items():
-        about = f"{percent} % skipped, chosen span {front} + {back}, residuals once"
-        rows.append(Row(f"once-{percent}", about, skipped(front, back, refresh="once")))
-    half, (front, back) = sum(SPLITS[50][0]), SPLITS[50][0]
-    return [
-        *rows,
-        Row("front-50", "50 % skipped, all at the front", skipped(half, 0)),
-        Row("back-50", "50 % skipped, all at the back", skipped(0, half)),
-        Row("hollow-50", "50 % skipped, the centre", hollow(50), trainer=baselines.HollowTrainer),
-        Row(
-            "none-50",
-            f"50 % skipped, chosen span {front} + {back}, no residuals",
-            skipped(front, back),
-            trainer=baselines.NoResidualTrainer,
-        ),
-    ]
+Override = Callable[[Settings, str], Settings]  # settings, name of the cell → settings
+NUM_BLOCKS = 18  # of the demo model
+WINDOWS = (2, 5, 10, 20, 50, 100)  # percent of the run that one window serves; 100: computed once
+# two splits of what each ratio skips: the preset's, and one with more at the back
+SPLITS = {30: ((4, 1), (2, 3)), 40: ((6, 1), (4, 3)), 50: ((6, 3), (4, 5))}
+SANA_SPANS = {30: (4, 0), 40: (4, 1), 50: (5, 1)}  # of the demo SANA, the preset's
 
 
-def _patches() -> list[Row]:
+@dataclass(frozen=True)
+class Variant:
+    """key: in files. baseline: the row it is compared with, cell by cell. framed: every photo has
+    the proposed box around the pet. model: of presets/models.toml."""
+
+    key: str
+    title: str
+    override: Override
+    baseline: str = "lora"
+    trainer: type[Trainer] | None = Trainer  # None: nothing is trained
+    framed: bool = False
+    model: str = "demo"
+
+
+@dataclass(frozen=True)
+class Table:
+    """for_tuning: whether its subjects are those that settings are chosen on, not those reported."""
+
+    key: str
+    title: str
+    variants: tuple[Variant, ...]
+    subjects: int
+    seeds: int
+    for_tuning: bool = False
+
+
+def override(**fields: object) -> Override:
+    """A change of fields of Settings, whatever the cell."""
+    return lambda settings, cell: settings.changed(**fields)
+
+
+def skip_blocks(front: int, back: int, **fields: object) -> Override:
+    """So many blocks skipped at the front and at the back."""
+    return override(front=front, back=back, **fields)
+
+
+def with_window(front: int, back: int, percent: int) -> Override:
+    """One window serves so much of the run; all of it: residuals of the untrained model."""
+
+    def change(settings: Settings, cell: str) -> Settings:
+        steps = max(1, round(settings.steps * percent / 100))
+        return settings.changed(front=front, back=back, window_steps=steps)
+
+    return change
+
+
+def random_split(settings: Settings, cell: str) -> Settings:
+    """As many blocks as at 50 % skipped, shared out between the two ends at random, another way in
+    every cell; never as it was chosen."""
     front, back = SPLITS[50][0]
-    about = {
-        "dynamic": "dynamic: small crops at little noise",
-        "reversed": "reversed: small crops at much noise",
-        "random": "random sides",
-        "resize": "resize: whole pictures, shrunk",
-    }
-    return [
-        Row(name, words, skipped(front, back, patches=name, s_min_px=32), against="resize")
-        for name, words in about.items()
-    ]
+    num = front + back
+    drawn = random.Random(cell).choice([n for n in range(num + 1) if n != front])
+    return settings.changed(front=drawn, back=num - drawn)
 
 
-def _at_32(row: Row) -> Row:
-    """The row with dynamic patches at 32 px instead of whole pictures at 64 px."""
-    return replace(
-        row,
-        key=f"{row.key}@32",
-        title=f"{row.title}, 32 px",
-        against=f"{row.against}@32",
-        change=small(row.change),
-    )
+def middle_skipped(percent: int, **fields: object) -> Override:
+    """The two ends trained, the earlier one a block longer; `baselines.HollowTrainer`."""
+    ends = NUM_BLOCKS - sum(SPLITS[percent][0])
+    return skip_blocks(ends - ends // 2, ends // 2, **fields)
 
 
-def _windows() -> list[Row]:
-    """Those that are no other table's: at 10 % and 100 % the preset's splits are in table B32."""
-    found = []
-    for percent, splits in SPLITS.items():
-        for split in splits:
-            for share in WINDOWS:
-                key = window_key(percent, split, share)
-                if key.startswith("window"):
-                    title = f"{percent} % skipped as {split[0]} + {split[1]}, window {share} %"
-                    against = window_key(percent, split, 100)
-                    row = Row(key, title, window(*split, share), against)
-                    found.append(replace(row, change=small(row.change)))
-    return found
-
-
-def window_key(percent: int, split: tuple[int, int], share: int) -> str:
-    """The row at 32 px in which `percent` of the blocks are skipped as `split`, a window serving
-    `share` percent of the run."""
-    if split == SPLITS[percent][0] and share == 100:
-        return f"once-{percent}@32"
-    if split == SPLITS[percent][0] and share == 10:
-        return "dynamic" if percent == 50 else f"ours-{percent}@32"
-    return f"window-{percent}-{split[0]}-{split[1]}-{share}"
-
-
-def _others() -> list[Row]:
-    once = {"refresh": "once"}
-    whole, hollowed = baselines.WholeTrainer, baselines.HollowTrainer
-    return [
-        Row("random-50", "50 % skipped, split at random", random_split),
-        Row("qlora", "QLoRA: every block, NF4", skipped(0, 0, precision="nf4"), trainer=whole),
-        Row("lora-fa", "LoRA-FA", skipped(0, 0), trainer=baselines.LoraFATrainer),
-        Row("lisa", "LISA, two blocks at a time", skipped(0, 0), trainer=baselines.LisaTrainer),
-        Row("hollowed-30", "HollowedNet 30 %", hollow(30, **once), trainer=hollowed),
-        Row("hollowed-50", "HollowedNet 50 %", hollow(50, **once), trainer=hollowed),
-    ]
-
-
-def _causes() -> list[Row]:
-    """What skipping loses against LoRA on every block, its causes one by one: fewer blocks that learn
-    (nothing skipped, all gradients exact), fewer numbers, residuals that grow old."""
-    front, back = SPLITS[50][0]
-
-    def within(percent: int) -> Row:
-        words = f"LoRA on the middle of {percent} % skipped, but nothing skipped"
-        middle = skipped(*SPLITS[percent][0])
-        return Row(f"middle-{percent}", words, middle, trainer=baselines.WholeTrainer)
-
-    about = f"50 % skipped, chosen span {front} + {back}"
-    return [
-        within(30),
-        within(50),
-        Row("ours-50-rank-32", f"{about}, fresh, rank 32", skipped(front, back, rank=32)),
-        Row("ours-50-window-2", f"{about}, window 2 %", window(front, back, 2)),
-    ]
-
-
-def _choice(
-    key: str, title: str, trainer: type[Trainer] = Trainer, framed: bool = False, **fields: object
-) -> Row:
-    change = small(skipped(*SPLITS[50][0], **fields))
-    return Row(key, title, change, "dynamic", trainer, framed)
-
-
-def _plain(key: str, title: str, **fields: object) -> Row:
-    return _at_32(Row(key, title, skipped(0, 0, **fields), trainer=baselines.WholeTrainer))
-
-
-def _choices() -> list[Row]:
-    """One thing changed at a time, at 50 %; then plain LoRA's own learning rate."""
-    return [
-        _choice("dynamic", "the defaults at 50 %"),
-        _choice("rank-4", "rank 4", rank=4),
-        _choice("rank-8", "rank 8", rank=8),
-        _choice("rank-32", "rank 32", rank=32),
-        _choice("attention", "LoRA on attention only", targets="attention"),
-        _choice("t-uniform", "timesteps uniform", timesteps="uniform"),
-        _choice("t-shifted", "timesteps towards noise", timesteps="shifted_sigmoid"),
-        _choice("framed", "crops keep to a box around the pet", framed=True),
-        _choice("lr-1", "rate 1e-3", lr=1e-3),
-        _choice("lr-2", "rate 2e-3", lr=2e-3),
-        _choice("lr-5", "rate 5e-3", lr=5e-3),
-        _choice("prior-0", "no draws of the bare class word", prior=0.0),
-        _choice("prior-15", "15 % draws of the bare class word", prior=0.15),
-        _choice("prior-45", "45 % draws of the bare class word", prior=0.45),
-        _choice("class-images", "these draws show class images", baselines.ClassImagesTrainer),
-        _choice("reuse-2", "each draw used twice", reuse=2),
-        _choice("reuse-4", "each draw used four times", reuse=4),
-        _choice("reuse-8", "each draw used eight times", reuse=8),
-        _choice("rounded", "the residual in 8 bits", baselines.RoundedTrainer),
-        _choice("blocks-int8", "frozen blocks in 8 bits", precision="int8"),
-        _choice("blocks-nf4", "frozen blocks in 4 bits (NF4)", precision="nf4"),
-        _choice("text-16", "16 text tokens instead of 22", text_tokens=16),
-        _choice("text-32", "32 text tokens instead of 22", text_tokens=32),
-        _plain("lora", "plain LoRA"),
-        _plain("lora-lr-1", "plain LoRA, rate 1e-3", lr=1e-3),
-        _plain("lora-lr-2", "plain LoRA, rate 2e-3", lr=2e-3),
-        _plain("lora-lr-5", "plain LoRA, rate 5e-3", lr=5e-3),
-    ]
-
-
-def _splits() -> list[Row]:
-    """The ways to share out what is skipped, from all at the front to all at the back; with the
-    paper's residuals too, where the back has some. Then what table E found better, on whole pictures."""
-    found = []
-    for percent, backs in {50: (0, 3, 6, 9), 40: (0, 3, 5, 7), 30: (0, 1, 3, 5)}.items():
-        for back in backs:
-            front = sum(SPLITS[percent][0]) - back
-            key, about = f"split-{front}-{back}", f"{percent} % skipped as {front} + {back}"
-            found.append(Row(key, f"{about}, fresh", skipped(front, back)))
-            if back:
-                once = skipped(front, back, refresh="once")
-                found.append(Row(f"{key}-once", f"{about}, residuals once", once))
-    front, back = SPLITS[50][0]
-    better = (
-        ("reuse-2", "each draw used twice", {"reuse": 2}),
-        ("rank-32", "rank 32", {"rank": 32}),
-        ("lr-5", "rate 5e-3", {"lr": 5e-3}),
-    )
-    for key, told, fields in better:
-        title, change = f"50 % skipped as {front} + {back}, {told}", skipped(front, back, **fields)
-        found.append(Row(f"whole-{key}", title, change, against=f"split-{front}-{back}"))
-    return [
-        Row("lora", "LoRA on every block", skipped(0, 0), trainer=baselines.WholeTrainer),
-        *found,
-    ]
-
-
-def _sana() -> list[Row]:
-    """The paper's rows for SANA, and what residuals do, on the demo SANA."""
-    whole = baselines.WholeTrainer
-    percents = {percent: skipped(*span) for percent, span in SANA_SPANS.items()}
-    about = {p: f"{p} % skipped, span {n} + {m}" for p, (n, m) in SANA_SPANS.items()}
-    front, back = SANA_SPANS[50]
-    once = skipped(front, back, refresh="once")
-    nothing = baselines.NoResidualTrainer
-    middle = "Partial-LoRA on the middle of 50 %, none skipped"
-
-    def row(key: str, title: str, change: Change, trainer: type[Trainer] | None = Trainer) -> Row:
-        return Row(f"sana-{key}", title, change, "sana-lora", trainer, model="demo-sana")
-
-    return [
-        row("untrained", "the demo SANA as it comes", setting(), None),
-        row("lora", "LoRA on every block", skipped(0, 0), whole),
-        row("ours-30", f"{about[30]}, fresh residuals", percents[30]),
-        row("ours-50", f"{about[50]}, fresh residuals", percents[50]),
-        row("once-50", f"{about[50]}, residuals once", once),
-        row("front-50", "50 % skipped, all at the front", skipped(front + back, 0)),
-        row("back-50", "50 % skipped, all at the back", skipped(0, front + back)),
-        row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
-        row("middle-50", middle, percents[50], whole),
-        row("lora-rate-10", "LoRA on every block, rate 1e-2", skipped(0, 0, lr=1e-2), whole),
-        row("lisa", "LISA, two blocks at a time", skipped(0, 0), baselines.LisaTrainer),
-        row("lora-fa", "LoRA-FA", skipped(0, 0), baselines.LoraFATrainer),
-    ]
-
-
-def _sana_rates() -> list[Row]:
-    """Which learning rate suits the demo SANA: plain LoRA, and half of the blocks skipped."""
-    found, model = [], "demo-sana"
-    for key, title, span, trainer in (
-        ("rate", "plain LoRA", (0, 0), baselines.WholeTrainer),
-        ("ours-rate", "50 % skipped", SANA_SPANS[50], Trainer),
-    ):
-        for rate in (1, 3, 10):
-            told, change = f"{title}, rate {rate / 1000:g}", skipped(*span, lr=rate / 1000)
-            against = f"sana-{key}-3"
-            found.append(Row(f"sana-{key}-{rate}", told, change, against, trainer, model=model))
-    return found
-
-
-UNTRAINED = Row("untrained", "the model as it comes", setting(), trainer=None)
-
-
-def tables() -> dict[str, Table]:
-    """All tables by key."""
-    spans = _spans()
-    at_32 = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
-    at_32.insert(3, replace(_patches()[0], against="lora@32"))
-    found = [
-        Table("A", "Patches at 32 px, 50 % skipped", tuple(_patches()), 6, 2),
-        Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
-        Table("C", "How long a window serves, 32 px", tuple(_windows()), 4, 1),
-        Table("D", "Other methods, 64 px", tuple(_others()), 4, 1),
-        Table("F", "Where the loss of skipping comes from, 64 px", tuple(_causes()), 4, 1),
-        Table("E", "Choices, 32 px", tuple(_choices()), 4, 1, chosen_on=True),
-        Table("S", "Splits and choices, 64 px", tuple(_splits()), 4, 1, chosen_on=True),
-        Table("B32", "Spans, dynamic patches at 32 px", tuple(at_32), 4, 1),
-        Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
-        Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, chosen_on=True),
-    ]
-    return {table.key: table for table in found}
-
-
-def pick(table: Table, keys: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of a table with these keys; none named: all. Raises UserError for unknown ones."""
-    unknown = set(keys) - {row.key for known in tables().values() for row in known.rows}
-    if unknown:
-        raise BadInput(
-            f"There is no row “{sorted(unknown)[0]}”.", "See blockskip/lab/ablation/variants.py."
-        )
-    return tuple(row for row in table.rows if not keys or row.key in keys)
+def with_small_patches(change: Override) -> Override:
+    """A change, and dynamic patches at 32 px."""
+    patches = override(patches="dynamic", s_min_px=32)
+    return lambda settings, cell: patches(change(settings, cell), cell)

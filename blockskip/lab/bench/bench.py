@@ -20,14 +20,14 @@ from blockskip.core.units import GIB
 from blockskip.lab.bench.contenders import REFERENCE, Contender, Plan, contenders
 from blockskip.lab.bench.worker import Job
 from blockskip.lab.full_size.random_model import flux, write_checkpoint
-from blockskip.lab.measuring.subprocess_job import apart
+from blockskip.lab.measuring.subprocess_job import run_in_subprocess
 from blockskip.memory.placement import pick_device
 
 TRACED_STEPS = 10
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
-def bench(plan: Plan, say: Say = lambda line: None) -> dict:
+def run_bench(plan: Plan, say: LogFn = lambda line: None) -> dict:
     """Measure; gives a JSON-ready report (report.py makes a table of it).
 
     A contender that runs out of memory, or breaks, is reported as such. Raises UserError when the disk
@@ -62,7 +62,7 @@ def bench(plan: Plan, say: Say = lambda line: None) -> dict:
     return report
 
 
-def _rounds(plan: Plan, jobs: Sequence[Job], say: Say) -> list[list[dict]]:
+def _rounds(plan: Plan, jobs: Sequence[Job], say: LogFn) -> list[list[dict]]:
     """Every job once a round; in the first one they count."""
     total, rounds = len(jobs) * (plan.rounds + 1), []
     for n in range(plan.rounds + 1):
@@ -70,17 +70,17 @@ def _rounds(plan: Plan, jobs: Sequence[Job], say: Say) -> list[list[dict]]:
         for k, job in enumerate(jobs):
             what = f"round {n}/{plan.rounds}" if n else "counting"
             say(f"{n * len(jobs) + k + 1}/{total} {what}: {job.name}")
-            said.append(_done(replace(job, count=n == 0)))
+            said.append(_run_or_failure(replace(job, count=n == 0)))
         rounds.append(said)
     return rounds
 
 
-def _timeline(plan: Plan, jobs: Sequence[Job], say: Say) -> dict:
+def _timeline(plan: Plan, jobs: Sequence[Job], say: LogFn) -> dict:
     """One window and a few steps of the last contender that has windows, under the profiler."""
     job = next((job for job in reversed(jobs) if job.windows), jobs[-1])
     say(f"timeline of {job.name}")
     timeline = str(Path(plan.timeline).absolute())
-    traced = _done(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
+    traced = _run_or_failure(replace(job, timeline=timeline, most_steps=TRACED_STEPS))
     return {k: traced[k] for k in ("name", "stages", "failed") if k in traced}
 
 
@@ -97,7 +97,7 @@ def _job(plan: Plan, one: Contender, dtype: str, folder: Path) -> Job:
     )
 
 
-def _done(job: Job) -> dict:
+def _run_or_failure(job: Job) -> dict:
     """As `run_job`; one that breaks ends itself and not what others were measured for."""
     try:
         return run_job(job)
@@ -107,7 +107,7 @@ def _done(job: Job) -> dict:
 
 def run_job(job: Job) -> dict:
     """Do a job in a process of its own; gives its report. Raises UserError when it breaks."""
-    return apart("blockskip.lab.bench.worker", job, Path(job.folder) / "jobs", job.name)
+    return run_in_subprocess("blockskip.lab.bench.worker", job, Path(job.folder) / "jobs", job.name)
 
 
 def compare(
@@ -124,15 +124,15 @@ def compare(
         if failed:
             rows.append(row | {"failed": failed[0]})
             continue
-        row |= _measured(mine, counts[i]) | _against_plan(one, mine)
+        row |= _medians(mine, counts[i]) | _compare_to_plan(one, mine)
         beside = [said[at] for said in rounds] if at is not None else []
         if beside and not any("failed" in said for said in (counts[at], *beside)):
-            row |= _against(mine, counts[i], beside, counts[at])
+            row |= _compare_to_reference(mine, counts[i], beside, counts[at])
         rows.append(row)
     return rows
 
 
-def _measured(mine: Sequence[dict], count: dict) -> dict:
+def _medians(mine: Sequence[dict], count: dict) -> dict:
     seconds = [said["seconds_a_draw"] for said in mine]
     row = {
         "seconds_a_draw": statistics.median(seconds),
@@ -143,23 +143,23 @@ def _measured(mine: Sequence[dict], count: dict) -> dict:
         "step_tflop_a_draw": count["step_flops_a_draw"] / 1e12,
         "weight_bytes_a_draw": mine[0]["weight_bytes_a_draw"],
         "window_bytes_a_draw": mine[0]["window_bytes_a_draw"],
-        "peak_gib": max(_peak(said) for said in mine),
-        "before_gib": max(_before(said) for said in mine),
+        "peak_gib": max(_peak_gib(said) for said in mine),
+        "before_gib": max(_baseline_gib(said) for said in mine),
         "first_loss": mine[0]["losses"][0],
         "stages": mine[-1]["stages"],
     }
     return row | ({"storage_gib": count["storage_gib"]} if "storage_gib" in count else {})
 
 
-def _against(
+def _compare_to_reference(
     mine: Sequence[dict], count: dict, beside: Sequence[dict], its_count: dict
 ) -> dict[str, object]:
     """How many times faster than plain LoRA, how many times could be, how many times less memory."""
     times = [b["seconds_a_draw"] / a["seconds_a_draw"] for a, b in zip(mine, beside, strict=True)]
     ceiling = its_count["flops_a_draw"] / count["flops_a_draw"]
-    peaks = [max(_peak(said) for said in one) for one in (beside, mine)]
-    # a thousandth is what Watch rounds to
-    above = [max(1e-3, *(_peak(s) - _before(s) for s in one)) for one in (beside, mine)]
+    peaks = [max(_peak_gib(said) for said in one) for one in (beside, mine)]
+    # a thousandth is what MemoryWatch rounds to
+    above = [max(1e-3, *(_peak_gib(s) - _baseline_gib(s) for s in one)) for one in (beside, mine)]
     return {
         "times_faster": statistics.median(times),
         "times_spread": [min(times), max(times)],
@@ -170,19 +170,19 @@ def _against(
     }
 
 
-def _peak(said: dict) -> float:
+def _peak_gib(said: dict) -> float:
     """Of the card where there is one, else of this process in RAM, GiB."""
     card = [s["allocated_gib"] for s in said["stages"].values() if "allocated_gib" in s]
     return max(card) if card else said["memory"]["peak_gib"]
 
 
-def _before(said: dict) -> float:
+def _baseline_gib(said: dict) -> float:
     """Of that, what was there before the model: the program."""
     on_card = any("allocated_gib" in stage for stage in said["stages"].values())
     return 0.0 if on_card else said["memory"]["before_gib"]
 
 
-def _against_plan(one: Contender, mine: Sequence[dict]) -> dict:
+def _compare_to_plan(one: Contender, mine: Sequence[dict]) -> dict:
     """Where a plan said it: the most of the card in each stage beside the plan's GiB."""
     if not one.planned or "allocated_gib" not in mine[0]["stages"]["train"]:
         return {}

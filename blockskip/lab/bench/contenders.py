@@ -102,7 +102,9 @@ def contenders(plan: Plan) -> list[Contender]:
     if unknown:
         raise BadInput(f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}.")
     names = [name for name in CONTENDERS if not plan.contenders or name in plan.contenders]
-    return [_contender(plan, name) for name in names] + [_rung(plan, gib) for gib in plan.rungs]
+    return [_contender(plan, name) for name in names] + [
+        _budget_contender(plan, gib) for gib in plan.rungs
+    ]
 
 
 def _common(plan: Plan) -> Settings:
@@ -138,7 +140,7 @@ def _contender(plan: Plan, name: str) -> Contender:
     )
 
 
-def _rung(plan: Plan, gib: float) -> Contender:
+def _budget_contender(plan: Plan, gib: float) -> Contender:
     """Ours as the planner would have it for a budget; one window, and every step it serves."""
     if plan.size != "full":
         raise BadInput("Rungs are planned for FLUX's full size.", "Add --size full.")

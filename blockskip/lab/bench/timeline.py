@@ -19,7 +19,7 @@ Spans = Sequence[tuple[float, float]]
 
 
 @contextmanager
-def traced(path: Path, told: dict) -> Iterator[None]:
+def trace(path: Path, told: dict) -> Iterator[None]:
     """Write the timeline of what happens inside; on a card `told` then has copy_ms, copy_hidden (a
     share), idle (of the card, a share) and waits (by name, how often)."""
     from torch.profiler import ProfilerActivity, profile
@@ -31,19 +31,19 @@ def traced(path: Path, told: dict) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    told |= measured(events)
+    told |= overlap_stats(events)
 
 
-def measured(events: Sequence[dict]) -> dict:
-    """What `traced` tells, of a trace's events; {} where no card worked."""
-    copies, kernels = busy(events)
+def overlap_stats(events: Sequence[dict]) -> dict:
+    """What `trace` tells, of a trace's events; {} where no card worked."""
+    copies, kernels = gpu_spans(events)
     if not kernels:
         return {}
-    copying, working = length(copies), merged([*copies, *kernels])
+    copying, working = covered_length(copies), merge_spans([*copies, *kernels])
     return {
         "copy_ms": copying / 1000,
-        "copy_hidden": shared(copies, kernels) / copying if copies else 1.0,
-        "idle": 1 - length(kernels) / (working[-1][1] - working[0][0]),
+        "copy_hidden": overlap_length(copies, kernels) / copying if copies else 1.0,
+        "idle": 1 - covered_length(kernels) / (working[-1][1] - working[0][0]),
         "waits": dict(waits(events)),
     }
 
@@ -57,12 +57,12 @@ def waits(events: Sequence[dict]) -> Counter:
     )
 
 
-def length(spans: Spans) -> float:
+def covered_length(spans: Spans) -> float:
     """Of the time that they cover."""
-    return sum(b - a for a, b in merged(spans))
+    return sum(b - a for a, b in merge_spans(spans))
 
 
-def busy(events: Sequence[dict]) -> tuple[Spans, Spans]:
+def gpu_spans(events: Sequence[dict]) -> tuple[Spans, Spans]:
     """When the card was given bytes from RAM and when it computed, in µs, of a trace's events."""
 
     def spans(wanted: Callable[[dict], bool]) -> Spans:
@@ -74,7 +74,7 @@ def busy(events: Sequence[dict]) -> tuple[Spans, Spans]:
     )
 
 
-def merged(spans: Spans) -> list[tuple[float, float]]:
+def merge_spans(spans: Spans) -> list[tuple[float, float]]:
     """The same time in spans that do not overlap, in order."""
     found: list[tuple[float, float]] = []
     for start, stop in sorted(spans):
@@ -85,6 +85,6 @@ def merged(spans: Spans) -> list[tuple[float, float]]:
     return found
 
 
-def shared(one: Spans, other: Spans) -> float:
+def overlap_length(one: Spans, other: Spans) -> float:
     """For how long both go on."""
-    return length(one) + length(other) - length([*one, *other])
+    return covered_length(one) + covered_length(other) - covered_length([*one, *other])

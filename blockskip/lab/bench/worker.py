@@ -22,10 +22,10 @@ from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
-from blockskip.lab.bench.timeline import traced
+from blockskip.lab.bench.timeline import trace
 from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
-from blockskip.lab.measuring.process_memory import Watch, memory_now
+from blockskip.lab.measuring.process_memory import MemoryWatch, memory_now
 from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass
-class Bench:
+class BenchRun:
     """A trainer, where its weights come from, and what its stages took."""
 
     device: torch.device
@@ -80,22 +80,22 @@ class Bench:
             card.reset_peak_memory_stats()
         told: dict = {}
         path = Path(f"{self.job.timeline}-{name}.json")
-        with Watch() as watch, traced(path, told) if self.job.timeline else nullcontext():
+        with MemoryWatch() as watch, trace(path, told) if self.job.timeline else nullcontext():
             yield
-            self.wait()
-        told |= watch.told() | {"seconds": watch.seconds}
+            self.synchronize()
+        told |= watch.to_dict() | {"seconds": watch.seconds}
         if card:
             told["allocated_gib"] = card.max_memory_allocated() / GIB
             told["reserved_gib"] = card.max_memory_reserved() / GIB
         self.stages[name] = told
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         """Until the device has done all it was given."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 
 
-def opened(
+def open_streamed(
     job: Job, settings: Settings, device: torch.device
 ) -> tuple[torch.nn.Module, WeightStore]:
     """The transformer without weights, and the store that brings them; quantised if so set."""
@@ -147,17 +147,17 @@ def work(job: Job) -> dict:
         context = context_gib()
         if job.cap_gib:
             limit_vram(device, job.cap_gib)
-    model, store = opened(job, settings, device)
+    model, store = open_streamed(job, settings, device)
     before = sum(part for part in memory_now() if part > 0)
     report = {"name": job.name, "device": str(device), "context_gib": context}
     try:
         if job.count:
-            return report | _counted(job, settings, model, device)
-        with Watch() as watch:
+            return report | _count_flops(job, settings, model, device)
+        with MemoryWatch() as watch:
             trainer = make_trainer(job, settings, model, device)
-            bench = Bench(device, settings, trainer, store, job)
-        opening = watch.told()
-        timed = _timed(bench)
+            bench = BenchRun(device, settings, trainer, store, job)
+        opening = watch.to_dict()
+        timed = _time_stages(bench)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not is_out_of_memory(error):
             raise
@@ -168,7 +168,7 @@ def work(job: Job) -> dict:
     return report | timed | {"memory": memory, "stages": bench.stages}
 
 
-def _timed(bench: Bench) -> dict:
+def _time_stages(bench: BenchRun) -> dict:
     settings, trainer, moved = bench.settings, bench.trainer, bench.store.stats
     uses = settings.steps * settings.plan.draws_per_step
     if bench.device.type != "cpu":
@@ -180,7 +180,7 @@ def _timed(bench: Bench) -> dict:
     marks, losses = [time.perf_counter()], []
     with bench.stage("train"):
         for event in trainer.run():
-            bench.wait()
+            bench.synchronize()
             marks.append(time.perf_counter())
             losses.append(event.loss)
             if len(losses) == bench.job.most_steps:
@@ -201,7 +201,7 @@ def _timed(bench: Bench) -> dict:
     }
 
 
-def _counted(
+def _count_flops(
     job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
 ) -> dict[str, float]:
     """FLOPs a draw of the real window and its first step, and on the CPU the most bytes at once."""

@@ -55,7 +55,7 @@ def draw_parts(work: Path, count: int, seed: int, rank: int = 0, ranks: int = 1)
         for k in range(PART):
             pet, scene, _, detail = picture_facts(part * PART + k, seed)
             block[k] = render(pet, scene, MASTER, detail)
-        with parallel.written(path) as file:
+        with parallel.atomic_file(path) as file:
             np.save(file, block)
         log.info("drew %s", path.name)
     (folder / "world.json").write_text(json.dumps({"count": count, "seed": seed, "side": MASTER}))

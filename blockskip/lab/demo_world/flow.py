@@ -20,7 +20,7 @@ from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.latents import CAPTIONS, load_buckets
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
 TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
@@ -35,7 +35,7 @@ AVERAGE = 0.999
 CHECK_T = (0.1, 0.35, 0.6, 0.85)
 
 
-class Feeder:
+class BatchSampler:
     """Draws batches of one process."""
 
     def __init__(self, work: Path, kind: type[Demo], seed: int, rank: int) -> None:
@@ -44,7 +44,7 @@ class Feeder:
         self.buckets, ids = load_buckets(work), np.load(work / "captions.npz")
         self.ids = {key: torch.from_numpy(ids[key]).long() for key in ids.files}
         self.names = sorted(key.removeprefix("plain_") for key in self.ids if "plain" in key)
-        self.random = torch.Generator().manual_seed(seed * 1000 + rank)
+        self.rng = torch.Generator().manual_seed(seed * 1000 + rank)
         self.rows = {name: self._rows(data["index"]) for name, data in self.buckets.items()}
 
     def _rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,28 +56,28 @@ class Feeder:
         """Logit-normal t; for most of the crops, the t at which that crop side is used."""
         native = self.kind.NATIVE_PX
         mean = T_MEAN + (math.log(native / 64) if bucket == "full" else 0.0)
-        t = torch.sigmoid(mean + torch.randn(len(side), generator=self.random))
+        t = torch.sigmoid(mean + torch.randn(len(side), generator=self.rng))
         if bucket == "crop":
-            jitter = 0.25 * (torch.rand(len(side), generator=self.random) - 0.5)
+            jitter = 0.25 * (torch.rand(len(side), generator=self.rng) - 0.5)
             tied = ((2 * side - native) / native + jitter).clamp(0.01, 0.99)
-            t = torch.where(torch.rand(len(side), generator=self.random) < 0.8, tied, t)
+            t = torch.where(torch.rand(len(side), generator=self.rng) < 0.8, tied, t)
         return t
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
         """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
         rows, n = self.rows[bucket][0], self.kind.BATCH[bucket]
-        rows = rows[torch.randint(len(rows), (n,), generator=self.random)]
+        rows = rows[torch.randint(len(rows), (n,), generator=self.rng)]
         t = self._times(bucket, self.buckets[bucket]["side"][rows])
-        return self._noised(bucket, rows, t, self.random)
+        return self._noisy_batch(bucket, rows, t, self.rng)
 
     def check(self, bucket: str, n: int = 48) -> Iterator[dict[str, torch.Tensor]]:
         """The same ``n`` pictures that nothing is learnt from, with the same noise, once a t."""
         for k, t in enumerate(CHECK_T):
             rows = self.rows[bucket][1][:n]
             noise = torch.Generator().manual_seed(k)
-            yield self._noised(bucket, rows, torch.full((len(rows),), t), noise)
+            yield self._noisy_batch(bucket, rows, torch.full((len(rows),), t), noise)
 
-    def _noised(
+    def _noisy_batch(
         self, bucket: str, rows: torch.Tensor, t: torch.Tensor, random: torch.Generator
     ) -> dict[str, torch.Tensor]:
         data, native = self.buckets[bucket], self.kind.NATIVE_PX
@@ -154,7 +154,7 @@ class Pretraining:
         self.sums: dict = defaultdict(lambda: [0.0, 0])
         if saved:
             self.load(saved)
-        self.feeder = Feeder(work, kind, seed + 17 * self.step, rank)
+        self.feeder = BatchSampler(work, kind, seed + 17 * self.step, rank)
         self.bf16 = parallel.fast_bf16()
         self.choice = np.random.default_rng([seed, self.step])
 
@@ -204,7 +204,7 @@ class Pretraining:
             velocity = self.model(**batch)
         loss = (velocity.float() - target).square().mean()
         loss.backward()
-        parallel.average(p.grad for p in self.model.parameters())
+        parallel.all_reduce_mean(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -214,7 +214,7 @@ class Pretraining:
             optimiser.zero_grad(set_to_none=True)
         self.step, self.since = self.step + 1, self.since + 1
         self.samples += self.kind.BATCH[bucket] * ranks
-        self._follow()
+        self._update_average()
         self.sums[bucket][0] += loss.item()
         self.sums[bucket][1] += 1
 
@@ -223,7 +223,7 @@ class Pretraining:
         return min(1.0, (self.since + 1) / WARM_UP) * parallel.schedule(progress, FLAT, warmup=0)
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _update_average(self) -> None:
         """Move the running average towards the weights."""
         keep = min(AVERAGE, (1 + self.since) / (12 + self.since))
         ours, theirs = list(self.average.parameters()), list(self.model.parameters())
@@ -256,7 +256,7 @@ class Pretraining:
         self._log(row)
 
     def _log(self, row: dict) -> None:
-        append(self.log_path, row)
+        append_line(self.log_path, row)
         log.info("flow %s", row)
 
 
@@ -278,7 +278,7 @@ def train_flow(
     before = time.process_time() - job.seconds
     saved, sheet = time.monotonic(), int(job.seconds / 60 / sheet_minutes)
     while True:
-        job.seconds = parallel.agree(time.process_time() - before)
+        job.seconds = parallel.broadcast(time.process_time() - before)
         progress = parallel.progress_of(job.step, steps, job.seconds, minutes)
         if progress >= 1:
             break

@@ -26,7 +26,7 @@ from blockskip.lab.demo_world.subjects import draw_pet, pool
 from blockskip.lab.demo_world.world import EYES, FUR, WEAR, Pet, Scene, random_pet, striking_pet
 from blockskip.runs.demo_judge import HEADS, SIDE_PX
 
-FAMILY = 4  # look-alikes a family
+FAMILY_SIZE = 4  # look-alikes a family
 SPRITE = 96  # px, side of the layers before they are shrunk to 64
 POSE = Scene("meadow")
 KINDS = (
@@ -54,12 +54,12 @@ def judge_pool(pet: Pet) -> str:
     return "check" if zlib.crc32(repr(pet.signature).encode()) // 4 % 8 == 0 else "learn"
 
 
-def shows(pet: Pet) -> bool:
+def has_visible_marks(pet: Pet) -> bool:
     """False for marks in the colour of the coat: two different pets would look the same."""
     return not ((pet.blaze or pet.star or pet.socks) and pet.mark == pet.coat)
 
 
-def changed(pet: Pet, kind: str, rng: np.random.Generator) -> Pet:
+def mutate_pet(pet: Pet, kind: str, rng: np.random.Generator) -> Pet:
     """``pet`` with one attribute different, of the kind named (see KINDS)."""
 
     def other(names, *not_these: str) -> str:
@@ -91,25 +91,25 @@ def look_alike(pet: Pet, kind: str, rng: np.random.Generator, learnt: bool) -> P
     ``learnt``: one of those the judge may learn from, or else one of those that it may not.
     """
     for _ in range(24):
-        twin = changed(pet, kind, rng)
+        twin = mutate_pet(pet, kind, rng)
         fits = (judge_pool(twin) == "learn") == learnt
-        if fits and twin.signature != pet.signature and shows(twin):
+        if fits and twin.signature != pet.signature and has_visible_marks(twin):
             return twin
     return None
 
 
-def draw_judged(rng: np.random.Generator, role: str, draw: Callable) -> Pet:
+def draw_judge_pet(rng: np.random.Generator, role: str, draw: Callable) -> Pet:
     """A pet of the pool ``role`` whose marks can be seen."""
     while True:
         pet = draw_pet(rng, "judge", draw)
-        if judge_pool(pet) == role and shows(pet):
+        if judge_pool(pet) == role and has_visible_marks(pet):
             return pet
 
 
-def family(rng: np.random.Generator) -> list[Pet]:
+def lookalike_family(rng: np.random.Generator) -> list[Pet]:
     """FAMILY different pets to learn from; each differs from another one in 1 to 3 attributes."""
-    pets = [draw_judged(rng, "learn", striking_pet if rng.random() < 0.5 else random_pet)]
-    while len(pets) < FAMILY:
+    pets = [draw_judge_pet(rng, "learn", striking_pet if rng.random() < 0.5 else random_pet)]
+    while len(pets) < FAMILY_SIZE:
         twin = pets[int(rng.integers(len(pets)))]
         for _ in range(int(rng.choice((1, 2, 3), p=(0.65, 0.25, 0.1)))):
             kind = str(rng.choice(KINDS, p=KIND_ODDS / KIND_ODDS.sum()))
@@ -119,7 +119,7 @@ def family(rng: np.random.Generator) -> list[Pet]:
     return pets
 
 
-def answers(pet: Pet) -> list[int]:
+def attribute_labels(pet: Pet) -> list[int]:
     """Indices of the right answers about the pet (all HEADS but the last three); -1 = idle."""
     says = {
         "species": pet.species,
@@ -140,14 +140,14 @@ def answers(pet: Pet) -> list[int]:
     return [HEADS[name].index(word) if word else -1 for name, word in says.items()]
 
 
-def _on(level: float) -> Canvas:
+def _flat_canvas(level: float) -> Canvas:
     canvas = Canvas.blank(SPRITE, SPRITE)
     canvas.image[:] = level
     return canvas
 
 
-def _pet_on(level: float, pet: Pet) -> np.ndarray:
-    canvas = _on(level)
+def _render_pet(level: float, pet: Pet) -> np.ndarray:
+    canvas = _flat_canvas(level)
     paint_shadow(canvas, POSE.x, POSE.y, POSE.scale)
     PetPainter(canvas, pet, POSE).paint()
     return canvas.image
@@ -155,20 +155,20 @@ def _pet_on(level: float, pet: Pet) -> np.ndarray:
 
 def sprite(pet: Pet) -> np.ndarray:
     """The pet on black, which is its colour times its coverage: uint8 (96, 96, 3)."""
-    return (_pet_on(0.0, pet).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return (_render_pet(0.0, pet).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _coverage(species: str, socks: bool) -> np.ndarray:
     """Coverage (96, 96) of a pet with its shadow: it depends on nothing else."""
     pet = Pet(species, "grey", socks=socks)
-    return 1 - (_pet_on(1.0, pet) - _pet_on(0.0, pet)).mean(2)
+    return 1 - (_render_pet(1.0, pet) - _render_pet(0.0, pet)).mean(2)
 
 
 def _accessory(species: str, kind: str, wear: str) -> np.ndarray:
     """Premultiplied colour and coverage (4, 96, 96) of an accessory."""
     images = []
     for level in (0.0, 1.0):
-        canvas = _on(level)
+        canvas = _flat_canvas(level)
         painter = PetPainter(canvas, Pet(species, "grey"), POSE)
         paint_accessory(painter, kind, WEAR[wear])
         images.append(canvas.image)
@@ -181,7 +181,7 @@ class Layers:
     """All that pictures are put together from; see ``draw``."""
 
     sprites: np.ndarray  # uint8 (pets, 96, 96, 3)
-    answers: np.ndarray  # (pets, 11)
+    labels: np.ndarray  # (pets, 11)
     coverage: Tensor  # (species * 2, 96, 96)
     wear: Tensor  # (species * 18, 4, 96, 96)
     places: Tensor  # uint8 (6 * each, 3, 96, 96)
@@ -193,13 +193,13 @@ class Layers:
         wear = [_accessory(s, a, w) for s in SPECIES for a in ACCESSORIES[1:] for w in WEAR]
         places = []
         for k in range(each * len(BACKGROUNDS)):
-            canvas = _on(0.0)
+            canvas = _flat_canvas(0.0)
             tone = float(np.random.default_rng([17, k]).random())
             paint_background(canvas, BACKGROUNDS[k // each], k, tone)
             places.append((canvas.image.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1))
         return cls(
             sprites,
-            np.array([answers(p) for p in pets]),
+            np.array([attribute_labels(p) for p in pets]),
             torch.tensor(np.stack(cover), dtype=torch.float32),
             torch.tensor(np.stack(wear), dtype=torch.float32),
             torch.from_numpy(np.stack(places)),
@@ -208,7 +208,7 @@ class Layers:
     def draw(self, pets: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Pictures (B, 3, 64, 64) in [-1, 1] of the pets numbered, answers (B, heads)."""
         n = len(pets)
-        right = np.concatenate((self.answers[pets], np.zeros((n, 3), int)), 1)
+        right = np.concatenate((self.labels[pets], np.zeros((n, 3), int)), 1)
         layer = torch.empty(n, 4, SPRITE, SPRITE)
         layer[:, :3] = torch.from_numpy(self.sprites[pets]).permute(0, 3, 1, 2).float() / 255
         socks = right[:, list(HEADS).index("socks")]

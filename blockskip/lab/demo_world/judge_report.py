@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from blockskip.data.demo_vocabulary import BACKGROUNDS
-from blockskip.lab.demo_world.judge_data import KINDS, draw_judged, look_alike
+from blockskip.lab.demo_world.judge_data import KINDS, draw_judge_pet, look_alike
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import (
     DEMO_SUBJECTS,
@@ -57,7 +57,7 @@ def _photos(pet: Pet, rng: np.random.Generator) -> list[Image.Image]:
     return [_picture(pet, Scene(**{**s.__dict__, "mirror": False}), rng) for s in scenes]
 
 
-def truth(pet: Pet, scene: Scene) -> dict[str, str]:
+def true_attributes(pet: Pet, scene: Scene) -> dict[str, str]:
     """What `Judge.attributes` should say about a picture."""
     eyes = (pet.right, pet.eye) if scene.mirror else (pet.eye, pet.right)
     said = {
@@ -98,7 +98,7 @@ def _cases(judge: Judge, pets: list[Pet], rng: np.random.Generator) -> tuple[lis
         scenes = [random_scene(rng) for _ in range(QUERIES)]
         queries = [_picture(pet, scene, rng) for scene in scenes]
         images += queries
-        right += [truth(pet, scene) for scene in scenes]
+        right += [true_attributes(pet, scene) for scene in scenes]
         cases.append(Case(pet, judge.embed(_photos(pet, rng)), judge.embed(queries)))
     blurred = [soft(image) for image in images]
     answers = {
@@ -177,12 +177,12 @@ def _subjects(judge: Judge, rng: np.random.Generator) -> dict:
     return table
 
 
-def examine(judge: Judge, seed: int = 0, num_pets: int = 200, pairs: int = 80) -> dict:
+def evaluate_judge(judge: Judge, seed: int = 0, num_pets: int = 200, pairs: int = 80) -> dict:
     """All that is reported about the judge, JSON-ready; about two minutes."""
     rng = np.random.default_rng([seed, 99])
     drawn: dict[tuple, Pet] = {}
     while len(drawn) < num_pets:
-        pet = draw_judged(rng, "check", (random_pet, striking_pet)[len(drawn) % 2])
+        pet = draw_judge_pet(rng, "check", (random_pet, striking_pet)[len(drawn) % 2])
         drawn[pet.signature] = pet
     cases, seen = _cases(judge, list(drawn.values()), rng)
     look_alikes = _look_alikes(judge, cases, rng, pairs)

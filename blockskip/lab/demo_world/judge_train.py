@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from blockskip.core import files
 from blockskip.core.paths import ASSETS
 from blockskip.lab.demo_world import parallel
-from blockskip.lab.demo_world.judge_data import FAMILY, Layers, family, sprite
+from blockskip.lab.demo_world.judge_data import FAMILY_SIZE, Layers, lookalike_family, sprite
 from blockskip.lab.demo_world.world import Pet
 from blockskip.runs.demo_judge import DEFAULT_PATH, HEADS, Judge, JudgeNet, load_judge, save_judge
 
@@ -35,10 +35,10 @@ CHECKPOINT_S = 60.0  # wall clock
 EVIDENCE = ASSETS / "evidence" / "demo-judge.json"
 
 
-def learning_pets(seed: int, num_families: int = NUM_FAMILIES) -> list[Pet]:
+def training_pets(seed: int, num_families: int = NUM_FAMILIES) -> list[Pet]:
     """Families one after the other."""
     rng = np.random.default_rng([seed, 31])
-    return [pet for _ in range(num_families) for pet in family(rng)]
+    return [pet for _ in range(num_families) for pet in lookalike_family(rng)]
 
 
 def _sprites(work: Path, pets: list[Pet], seed: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def _sprites(work: Path, pets: list[Pet], seed: int) -> np.ndarray:
     path = work / f"sprites-{seed}-{len(pets)}.npy"
     if not path.exists():
         drawn = np.stack([sprite(pet) for pet in pets])
-        with parallel.written(path) as file:
+        with parallel.atomic_file(path) as file:
             np.save(file, drawn)
     return np.load(path, mmap_mode="r")
 
@@ -61,7 +61,7 @@ def contrastive_loss(embedding: Tensor, pets: Tensor) -> Tensor:
     return -(share * positive).sum(1).div(positive.sum(1)).mean()
 
 
-def answer_loss(logits: dict[str, Tensor], right: Tensor) -> Tensor:
+def attribute_loss(logits: dict[str, Tensor], right: Tensor) -> Tensor:
     """Mean cross-entropy over the questions; idle ones (-1) do not count."""
     losses = [
         F.cross_entropy(logits[name], right[:, k], ignore_index=-1, label_smoothing=0.02)
@@ -71,8 +71,8 @@ def answer_loss(logits: dict[str, Tensor], right: Tensor) -> Tensor:
 
 
 def _batch(layers: Layers, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    families = rng.choice(len(layers.answers) // FAMILY, FAMILIES_A_BATCH, replace=False)
-    pets = (families[:, None] * FAMILY + np.arange(FAMILY)).reshape(-1).repeat(VIEWS)
+    families = rng.choice(len(layers.labels) // FAMILY_SIZE, FAMILIES_A_BATCH, replace=False)
+    pets = (families[:, None] * FAMILY_SIZE + np.arange(FAMILY_SIZE)).reshape(-1).repeat(VIEWS)
     pictures, right = layers.draw(pets, rng)
     return pictures, right, torch.from_numpy(pets)
 
@@ -112,7 +112,7 @@ class Training:
                 group["lr"] = _rate(self.spent_s / seconds)
             pictures, right, pets = _batch(layers, np.random.default_rng([seed, 7, self.step]))
             embedding, logits = self.net(pictures.contiguous(memory_format=torch.channels_last))
-            apart, said = contrastive_loss(embedding, pets), answer_loss(logits, right)
+            apart, said = contrastive_loss(embedding, pets), attribute_loss(logits, right)
             self.optimizer.zero_grad(set_to_none=True)
             (apart + ANSWER_WEIGHT * said).backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
@@ -146,20 +146,20 @@ def train_judge(
     ``work`` keeps sprites and checkpoints; the examination's numbers go into the file's metadata
     and into the JSON file ``evidence``.
     """
-    from blockskip.lab.demo_world.judge_report import examine
+    from blockskip.lab.demo_world.judge_report import evaluate_judge
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        pets = learning_pets(seed)
+        pets = training_pets(seed)
         training = Training(work, seed)
         if training.spent_s < 60 * minutes:
             layers = Layers.paint(pets, _sprites(work, pets, seed))
             training.learn(layers, seed, 60 * minutes)
         made = {"minutes": minutes, "seed": seed, "steps": training.step, "pets": len(pets)}
         save_judge(training.net, made, out)
-        report = examine(load_judge(out))  # of the rounded weights, as they are shipped
+        report = evaluate_judge(load_judge(out))  # of the rounded weights, as they are shipped
         save_judge(training.net, {**made, **report}, out)
         files.write_json(evidence, {"command": "blockskip lab pretrain-demo", **made, **report})
         return load_judge(out)

@@ -19,7 +19,7 @@ from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.captions import training_captions
 from blockskip.lab.demo_world.data import MASTER, PART, load_masters, picture_facts
 from blockskip.lab.demo_world.model import Demo
-from blockskip.lab.demo_world.vae import crop_box, shrink, to_tensor
+from blockskip.lab.demo_world.vae import crop_box, downscale, to_tensor
 
 log = logging.getLogger(__name__)
 BUCKETS = ("full", "close", "half", "crop")
@@ -55,15 +55,18 @@ def _views(
 ) -> list[tuple[str, np.ndarray, int]]:
     """All (bucket, picture, crop side in pixels of the ``native`` picture) of one drawn picture."""
     half = native // 2
-    photo = shrink(master, (0, 0, MASTER, MASTER), native)
-    views = [("full", photo, native), ("half", shrink(photo, (0, 0, native, native), half), native)]
+    photo = downscale(master, (0, 0, MASTER, MASTER), native)
+    views = [
+        ("full", photo, native),
+        ("half", downscale(photo, (0, 0, native, native), half), native),
+    ]
     for share in rng.choice(CROP_SIDES, 2, replace=False):
         side = int(share * half)
         box = crop_box(rng, side, native, rng.random() < 0.35)
-        views.append(("crop", shrink(photo, tuple(map(round, box)), half), side))
+        views.append(("crop", downscale(photo, tuple(map(round, box)), half), side))
     if rng.random() < 0.8:
         box = crop_box(rng, rng.uniform(68, 80), MASTER, True, stray=0.03)
-        views.append(("close", shrink(master, box, CLOSE_PX), half))
+        views.append(("close", downscale(master, box, CLOSE_PX), half))
     return views
 
 
@@ -76,7 +79,7 @@ def encode_parts(rank: int, ranks: int, work: Path, kind: type[Demo], seed: int)
         if part % ranks != rank or path.exists():
             continue
         arrays = _encode_part(vae, kind, masters, part, seed)
-        with parallel.written(path) as file:
+        with parallel.atomic_file(path) as file:
             np.savez(file, **arrays)
         log.info("encoded %s", path.name)
 

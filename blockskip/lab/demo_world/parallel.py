@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 
-def start(rank: int, ranks: int, meeting: Path) -> None:
+def init_process(rank: int, ranks: int, meeting: Path) -> None:
     """Join ``ranks`` processes through the file ``meeting``; one thread each."""
     torch.set_num_threads(1)
     if ranks > 1:
@@ -31,7 +31,7 @@ def start(rank: int, ranks: int, meeting: Path) -> None:
         )
 
 
-def average(tensors: Iterable[torch.Tensor]) -> None:
+def all_reduce_mean(tensors: Iterable[torch.Tensor]) -> None:
     """Replace each tensor by its mean over the processes (one flat message)."""
     if not dist.is_initialized():
         return
@@ -45,7 +45,7 @@ def average(tensors: Iterable[torch.Tensor]) -> None:
         start_at += t.numel()
 
 
-def agree(value: float) -> float:
+def broadcast(value: float) -> float:
     """The first process's ``value``, on all of them."""
     if not dist.is_initialized():
         return value
@@ -56,12 +56,12 @@ def agree(value: float) -> float:
 
 def save(state: dict, path: Path) -> None:
     """Write a checkpoint."""
-    with written(path) as file:
+    with atomic_file(path) as file:
         torch.save(state, file)
 
 
 @contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file of which a reader sees the old one or the new one, never half of one."""
     partial = path.with_suffix(f".partial{os.getpid()}")
     with partial.open("wb") as file:
@@ -71,17 +71,17 @@ def written(path: Path) -> Iterator[BinaryIO]:
     partial.replace(path)
 
 
-def _die_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """End this process when the one that launched it is gone."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def _enter(rank: int, worker: Callable, ranks: int, meeting: Path, args: tuple) -> None:
+def _process_main(rank: int, worker: Callable, ranks: int, meeting: Path, args: tuple) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    start(rank, ranks, meeting)
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    init_process(rank, ranks, meeting)
     worker(rank, ranks, *args)
 
 
@@ -95,7 +95,7 @@ def launch(worker: Callable, ranks: int, *args) -> None:
             worker(0, 1, *args)
         else:
             torch.multiprocessing.start_processes(
-                _enter, (worker, ranks, meeting, args), nprocs=ranks, start_method="spawn"
+                _process_main, (worker, ranks, meeting, args), nprocs=ranks, start_method="spawn"
             )
 
 

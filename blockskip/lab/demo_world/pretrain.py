@@ -28,7 +28,7 @@ KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}
 FIRST = DemoFlux  # with it the judge of both is made
 
 
-def demo_of(folder: Path) -> type[Demo]:
+def demo_class_of(folder: Path) -> type[Demo]:
     """Which demo model a folder holds. Raises UserError for another model."""
     found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
     for demo in KINDS.values():

@@ -91,7 +91,7 @@ def grid(
     return sheet
 
 
-def drawn_examples(side_px: int) -> tuple[list[Image.Image], list[str]]:
+def rendered_examples(side_px: int) -> tuple[list[Image.Image], list[str]]:
     """What the named prompts should look like."""
     rng, pictures, labels = np.random.default_rng(5), [], []
     for name in list(named_pets())[:8]:
@@ -111,7 +111,7 @@ def write_sheet(work: Path, model: Demo, name: str) -> Path:
     for seed in range(3):
         pictures += sampler.draw(CLOSE, seed, CLOSE_PX)
         labels += list(CLOSE)
-    drawn, names = drawn_examples(native)
+    drawn, names = rendered_examples(native)
     path = work / "sheets" / f"{name}.webp"
     path.parent.mkdir(exist_ok=True)
     grid(pictures + drawn, labels + names).save(path, quality=88, method=6)

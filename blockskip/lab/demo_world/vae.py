@@ -19,7 +19,7 @@ from blockskip.lab.demo_world.muon import Muon
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import draw_pet
 from blockskip.lab.demo_world.world import random_pet, random_scene, striking_pet
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def shrink(master: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:
+def downscale(master: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:
     """The part ``box`` (left, top, right, bottom; pixels) of a picture, Lanczos to ``side`` px."""
     picture = Image.fromarray(master)
     return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS, box=box))
@@ -63,7 +63,7 @@ def _batch(
         master = masters[rng.integers(len(masters))][rng.integers(PART)]
         side = MASTER if rng.random() < whole else rng.uniform(64, 128)
         box = crop_box(rng, side, MASTER, rng.random() < 0.6)
-        picture = shrink(master, box, native // 2 if small else native)
+        picture = downscale(master, box, native // 2 if small else native)
         pictures.append(picture[..., rng.permutation(3)] if rng.random() < 0.25 else picture)
     return to_tensor(np.stack(pictures))
 
@@ -79,7 +79,7 @@ def vae_loss(vae: nn.Module, kind: type[Demo], x: torch.Tensor) -> torch.Tensor:
     return (y - x).abs().mean() + 0.3 * edges + means + (y - x).square().mean() + 1e-3 * kl
 
 
-def unseen_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray:
+def held_out_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray:
     """Pictures (n, size, size, 3) of the judge's pets, half ordinary and half striking."""
     rng = np.random.default_rng(seed)
     draw = (random_pet, striking_pet)
@@ -116,7 +116,7 @@ def _update(
     loss = vae_loss(vae, kind, x)
     vae.zero_grad(set_to_none=True)
     loss.backward()
-    parallel.average(p.grad for p in vae.parameters())
+    parallel.all_reduce_mean(p.grad for p in vae.parameters())
     torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.param_groups[0]["lr"] = rate
@@ -143,12 +143,12 @@ def train_vae(
         torch.optim.AdamW([p for p in vae.parameters() if p.ndim == 1], rate),
     ]
     step, spent = _restore(path, vae, optimisers)
-    masters, unseen = load_masters(work), unseen_pictures(64, kind.NATIVE_PX)
+    masters, unseen = load_masters(work), held_out_pictures(64, kind.NATIVE_PX)
     rng = np.random.default_rng([seed, rank, step])
     torch.manual_seed(seed * 1000 + rank * 100 + step)
     before, saved, losses, progress = time.process_time() - spent, time.monotonic(), [0.0], 0.0
     while progress < 1:
-        progress = parallel.agree(
+        progress = parallel.broadcast(
             parallel.progress_of(step, steps, time.process_time() - before, minutes)
         )
         if rank == 0 and (progress >= 1 or time.monotonic() - saved > 45):
@@ -182,5 +182,5 @@ def _report(
         "loss": round(float(np.mean(losses)), 4),
         "psnr_unseen": round(quality, 2),
     }
-    append(work / "vae.jsonl", row)
+    append_line(work / "vae.jsonl", row)
     log.info("vae %s", row)

@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from blockskip.core import files, presets
 from blockskip.lab.demo_world.captions import fresh_captions
-from blockskip.lab.demo_world.pretrain import demo_of
+from blockskip.lab.demo_world.pretrain import demo_class_of
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.sheets import Sampler
-from blockskip.lab.demo_world.vae import psnr, unseen_pictures
+from blockskip.lab.demo_world.vae import held_out_pictures, psnr
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.measuring.confidence import bootstrap
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, square
@@ -109,7 +109,7 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     return report
 
 
-def named(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
+def named_attributes(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
     """What the judge is asked of a picture of that caption: name → what it should see. Pattern and
     accessory only where the caption names them."""
     asked = {"species": pet.species, "coat": pet.coat, "background": scene.background}
@@ -121,13 +121,13 @@ def named(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
     return asked
 
 
-def obeyed(
+def prompt_accuracy(
     judge: Judge, images: Sequence[Image.Image], wanted: Sequence[tuple[str, Pet, Scene]]
 ) -> dict[str, float]:
     """Share of pictures in which the judge sees what the caption named; `all`: all of it."""
     hits: dict[str, list[bool]] = {}
     for said, caption in zip(judge.attributes(images), wanted, strict=True):
-        asked = named(*caption)
+        asked = named_attributes(*caption)
         for name, value in asked.items():
             hits.setdefault(name, []).append(said[name] == value)
         hits.setdefault("all", []).append(all(said[name] == value for name, value in asked.items()))
@@ -148,7 +148,7 @@ def evaluate_base(
     the renderer's own pictures of the same captions: the ceiling. JSON-ready.
     """
     disable_progress_bars()
-    judge, row, demo = load_judge(), presets.model_row("demo"), demo_of(folder)
+    judge, row, demo = load_judge(), presets.model_row("demo"), demo_class_of(folder)
     pipe = get_family(demo.FAMILY).load(folder, torch.float32)
     sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     facts = files.read_json(folder / "demo_model.json")
@@ -166,10 +166,10 @@ def evaluate_base(
         "seen_captions_left_out": len(seen),
         "steps": row.preview_steps,
         "guidance": row.preview_guidance,
-        "full": obeyed(judge, whole, wanted),
-        "half": obeyed(judge, half, wanted),
-        "drawn": obeyed(judge, drawn, wanted),
-        "vae_psnr_db": round(psnr(pipe.vae, demo, unseen_pictures(96, px)), 2),
+        "full": prompt_accuracy(judge, whole, wanted),
+        "half": prompt_accuracy(judge, half, wanted),
+        "drawn": prompt_accuracy(judge, drawn, wanted),
+        "vae_psnr_db": round(psnr(pipe.vae, demo, held_out_pictures(96, px)), 2),
         "sheet": str(target),
     }
 

@@ -59,9 +59,11 @@ def evaluate_real(
     if not step:
         raise WrongState(f"Run “{run.name}” has learnt nothing yet.", "Train it first.")
     texts, folder = PROMPTS[:prompts], run.folder / "evaluation"
-    rows = _painted(run, step[0], [_asked(text, settings) for text in texts], images, say)
+    rows = _sample_images(
+        run, step[0], [_prompt_for(text, settings) for text in texts], images, say
+    )
     plain = [text.format(settings.class_name) for text in texts]
-    each = _each(looks, reads, [image for row in rows for image in row], photos, plain)
+    each = _score_images(looks, reads, [image for row in rows for image in row], photos, plain)
     report = {
         "run": run.name,
         "protocol": "DreamBooth",
@@ -71,7 +73,7 @@ def evaluate_real(
         "photos": len(photos),
         "side_px": settings.preview_px,
         "networks": {"dino": looks.name, "clip": reads.name},
-        **_told(each, texts, images),
+        **_summary(each, texts, images),
         "sheet": str(folder / "sheet.webp"),
     }
     shown = [("photos", photos[:images]), *zip(plain, rows, strict=True)]
@@ -80,7 +82,7 @@ def evaluate_real(
     return report
 
 
-def _each(
+def _score_images(
     looks: Dino,
     reads: Clip,
     pictures: Sequence[Image.Image],
@@ -97,7 +99,7 @@ def _each(
     }
 
 
-def _told(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
+def _summary(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
     """Means with their intervals, and by prompt."""
     told = {}
     for name, figure in each.items():
@@ -111,11 +113,11 @@ def _told(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
     return told
 
 
-def _asked(text: str, settings: Settings) -> str:
+def _prompt_for(text: str, settings: Settings) -> str:
     return text.format(f"{settings.trigger} {settings.class_name}")
 
 
-def _painted(
+def _sample_images(
     run: Run, step: int, prompts: list[str], images: int, say: Callable[[str], None]
 ) -> list[list[Image.Image]]:
     """`images` pictures of each prompt; those that are there already are not made again."""

@@ -18,36 +18,36 @@ from blockskip.core.errors import BadFile
 
 DINO = "facebook/dino-vits16@refs/pr/1"  # DreamBooth's ViT-S/16; its main branch has a pickle only
 CLIP = "openai/clip-vit-base-patch32"
-TOGETHER = 16
-SAFE = {"use_safetensors": True}
+BATCH = 16
+SAFETENSORS_ONLY = {"use_safetensors": True}
 
 
-class _Eyes(ABC):
+class _Embedder(ABC):
     """A network that looks at pictures. Raises UserError when it cannot be loaded."""
 
     def __init__(self, kind: type, name: str, device: torch.device | str) -> None:
         from transformers import AutoImageProcessor
 
         self.name, self.device = name, torch.device(device)
-        self.model = _loaded(kind, name).to(self.device)
-        self.prepare = _loaded(AutoImageProcessor, name)
+        self.model = _load(kind, name).to(self.device)
+        self.prepare = _load(AutoImageProcessor, name)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
         """(n, D), of length 1, on the CPU."""
         parts = []
-        for start in range(0, len(images), TOGETHER):
-            some = [image.convert("RGB") for image in images[start : start + TOGETHER]]
+        for start in range(0, len(images), BATCH):
+            some = [image.convert("RGB") for image in images[start : start + BATCH]]
             pixels = self.prepare(some, return_tensors="pt")["pixel_values"]
-            parts.append(unit(self._seen(pixels.to(self.device))))
+            parts.append(normalised(self._features(pixels.to(self.device))))
         return torch.cat(parts)
 
     @abstractmethod
-    def _seen(self, pixels: Tensor) -> Tensor:
+    def _features(self, pixels: Tensor) -> Tensor:
         """(n, D) of pixels (n, 3, H, W)."""
 
 
-class Dino(_Eyes):
+class Dino(_Embedder):
     """The class token of a vision transformer."""
 
     def __init__(self, name: str = DINO, device: torch.device | str = "cpu") -> None:
@@ -55,38 +55,38 @@ class Dino(_Eyes):
 
         super().__init__(AutoModel, name, device)
 
-    def _seen(self, pixels: Tensor) -> Tensor:
+    def _features(self, pixels: Tensor) -> Tensor:
         return self.model(pixels).last_hidden_state[:, 0]
 
 
-class Clip(_Eyes):
+class Clip(_Embedder):
     """CLIP's pictures and texts, in one space."""
 
     def __init__(self, name: str = CLIP, device: torch.device | str = "cpu") -> None:
         from transformers import AutoTokenizer, CLIPModel
 
         super().__init__(CLIPModel, name, device)
-        self.tokens = _loaded(AutoTokenizer, name)
+        self.tokens = _load(AutoTokenizer, name)
 
-    def _seen(self, pixels: Tensor) -> Tensor:
+    def _features(self, pixels: Tensor) -> Tensor:
         return self.model.get_image_features(pixel_values=pixels).pooler_output
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """(n, D), of length 1, on the CPU; what is too long for CLIP is cut."""
         said = self.tokens(list(texts), padding=True, truncation=True, return_tensors="pt")
-        return unit(self.model.get_text_features(**said.to(self.device)).pooler_output)
+        return normalised(self.model.get_text_features(**said.to(self.device)).pooler_output)
 
 
-def unit(rows: Tensor) -> Tensor:
+def normalised(rows: Tensor) -> Tensor:
     """Rows (n, D) at length 1, float32, on the CPU."""
     return nn.functional.normalize(rows.float(), dim=-1).cpu()
 
 
-def _loaded(kind: type, name: str) -> object:
+def _load(kind: type, name: str) -> object:
     """From a folder, or from the hub at a revision."""
     place, _, revision = name.partition("@")
-    only = {} if "Processor" in kind.__name__ or "Tokenizer" in kind.__name__ else SAFE
+    only = {} if "Processor" in kind.__name__ or "Tokenizer" in kind.__name__ else SAFETENSORS_ONLY
     try:
         found = kind.from_pretrained(place, revision=revision or "main", **only)
     except (OSError, ValueError) as error:

@@ -23,7 +23,7 @@ from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.core.units import GIB
 from blockskip.lab.bench import worker
 from blockskip.lab.full_size import random_model
-from blockskip.lab.measuring.process_memory import Watch
+from blockskip.lab.measuring.process_memory import MemoryWatch
 from blockskip.memory.block_wrappers import per_caption_blocks
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.memory.streaming import offload
@@ -33,7 +33,7 @@ from blockskip.models.sources.tensor_reader import index_folder
 from blockskip.training.residuals import WindowInputs, full_velocity
 
 CPU = torch.device("cpu")
-Say = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,10 @@ class Job:
     rounds: int = 3  # of the comparison
 
 
-def fullsize(job: Job, say: Say = lambda line: None) -> dict:
+def run_full_size(job: Job, say: LogFn = lambda line: None) -> dict:
     """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
     folder = job.work / "transformer"
-    total = _written(random_model.flux(job.shape), folder, say)
+    total = _write_weights(random_model.flux(job.shape), folder, say)
     report = {
         "weights": "random",
         "torch": torch.__version__,
@@ -71,7 +71,7 @@ def fullsize(job: Job, say: Say = lambda line: None) -> dict:
     return report
 
 
-def _written(model: nn.Module, folder: Path, say: Say) -> int:
+def _write_weights(model: nn.Module, folder: Path, say: LogFn) -> int:
     return random_model.write_checkpoint(
         model,
         folder,
@@ -79,7 +79,7 @@ def _written(model: nn.Module, folder: Path, say: Say) -> int:
     )
 
 
-def _training(job: Job) -> tuple[worker.Job, Settings]:
+def _training_job(job: Job) -> tuple[worker.Job, Settings]:
     """The job as the bench's worker takes it."""
     per_window = job.draws // job.batch
     settings = Settings.of(
@@ -119,10 +119,10 @@ def _inputs(job: Job) -> WindowInputs:
     )
 
 
-def _train(job: Job, total: int, say: Say) -> dict:
+def _train(job: Job, total: int, say: LogFn) -> dict:
     """Windows, steps and a checkpoint, with what they read and what they took."""
-    training, settings = _training(job)
-    model, store = worker.opened(training, settings, CPU)
+    training, settings = _training_job(job)
+    model, store = worker.open_streamed(training, settings, CPU)
     steps, windows, before = [], [], Counter()
     window_seconds: list[float] = []
 
@@ -132,7 +132,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
         yield
         window_seconds.append(time.perf_counter() - began)
 
-    with Watch() as watch:
+    with MemoryWatch() as watch:
         trainer = worker.make_trainer(training, settings, model, CPU, stage=timed)
         read = 0
         for event in trainer.run():
@@ -148,7 +148,7 @@ def _train(job: Job, total: int, say: Say) -> dict:
             say(f"step {event.step}: loss {event.loss:.4f}, {event.seconds:.2f} s")
         trainer.save(job.work / "checkpoint.safetensors")
     return {
-        "peak": watch.told(),
+        "peak": watch.to_dict(),
         "windows": windows,
         "window_seconds": round(sum(window_seconds) / len(window_seconds), 2),
         "step_seconds": [round(s, 2) for s in steps],
@@ -157,11 +157,11 @@ def _train(job: Job, total: int, say: Say) -> dict:
     }
 
 
-def _compare(job: Job, folder: Path, say: Say) -> dict:
+def _compare(job: Job, folder: Path, say: LogFn) -> dict:
     """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
     block outputs, seconds a draw, peaks."""
     inputs = _inputs(job)
-    model, store = worker.opened(*_training(job), CPU)
+    model, store = worker.open_streamed(*_training_job(job), CPU)
     theirs = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
     given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
@@ -170,11 +170,11 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
         "diffusers": (theirs, job.work / "offload", lambda: theirs(**given)[0]),
     }
     outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
-    watches: dict[str, list[Watch]] = {name: [] for name in sides}
+    watches: dict[str, list[MemoryWatch]] = {name: [] for name in sides}
     for n in range(job.rounds):
         for name, (side, files, forward) in sides.items():
-            random_model.forget(files)
-            with _recording(side) as blocks, torch.no_grad(), Watch() as watch:
+            random_model.evict_page_cache(files)
+            with _recorded_outputs(side) as blocks, torch.no_grad(), MemoryWatch() as watch:
                 velocity = forward()
             outputs[name] = blocks | {"velocity": (velocity,)}
             watches[name].append(watch)
@@ -190,7 +190,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     faster = [b.seconds / a.seconds for a, b in zip(*watches.values(), strict=True)]
     return {
         "draws": job.draws,
-        **{name: _told(job, each) for name, each in watches.items()},
+        **{name: _watch_summary(job, each) for name, each in watches.items()},
         "times_faster": [round(times, 2) for times in faster],
         "ours_read_bytes": store.stats.read_bytes // job.rounds,
         "blocks_compared": len(apart),
@@ -199,7 +199,7 @@ def _compare(job: Job, folder: Path, say: Say) -> dict:
     }
 
 
-def _told(job: Job, watches: list[Watch]) -> dict:
+def _watch_summary(job: Job, watches: list[MemoryWatch]) -> dict:
     seconds = [watch.seconds / job.draws for watch in watches]
     return {
         "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
@@ -210,7 +210,7 @@ def _told(job: Job, watches: list[Watch]) -> dict:
 
 
 @contextmanager
-def _recording(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
+def _recorded_outputs(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
     """What every block gives inside, by its name."""
     outputs: dict[str, tuple[Tensor, ...]] = {}
     handles = [
@@ -244,19 +244,19 @@ def _group_offloaded(job: Job, folder: Path) -> nn.Module:
 
 @torch.no_grad()
 def fullsize_text(
-    work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: Say = lambda line: None
+    work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: LogFn = lambda line: None
 ) -> dict:
     """Encode captions with a text encoder of that shape, random weights; what it took."""
     folder = work / "text_encoder_2"
-    total = _written(random_model.t5(shape), folder, say)
-    random_model.forget(folder)
+    total = _write_weights(random_model.t5(shape), folder, say)
+    random_model.evict_page_cache(folder)
     model = random_model.t5(shape)
     store = offload(model, index_folder(folder))
     ids = torch.randint(
         0, shape["vocab_size"], (captions, tokens), generator=torch.Generator().manual_seed(0)
     )
     with (
-        Watch() as watch,
+        MemoryWatch() as watch,
         replace_modules(model, per_caption_blocks(model, CPU)),
         on_device(CPU, model),
     ):
@@ -269,5 +269,5 @@ def fullsize_text(
         "finite": bool(embeds.isfinite().all()),
         "read_bytes": store.stats.read_bytes,
         "most_often_read": max(store.stats.reads.values()),
-        "peak": watch.told(),
+        "peak": watch.to_dict(),
     }

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
-from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.models.families.base import Family, get_family
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
 
 
-def parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
+def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Part of the row's pipeline → (library, class); (None, None): there is none."""
     index = _config(row, "model_index")
     return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
@@ -37,14 +37,14 @@ def family_of(row: ModelRow) -> Family:
     return family
 
 
-def own_card(row: ModelRow) -> AbstractContextManager[None]:
+def fake_gpu_for(row: ModelRow) -> AbstractContextManager[None]:
     """A card without memory, on which modules are made in the row's own type."""
-    return fake_card(getattr(torch, row.dtype))
+    return fake_gpu(getattr(torch, row.dtype))
 
 
 def build(row: ModelRow, part: str) -> nn.Module:
     """A part of a row with its library's own configuration, in torch's default type and device."""
-    (library, kind), shape = parts(row)[part], _config(row, f"{part}/config")
+    (library, kind), shape = pipeline_parts(row)[part], _config(row, f"{part}/config")
     if library == "diffusers":
         return getattr(diffusers, kind).from_config(shape)
     return getattr(transformers, kind)(transformers.AutoConfig.for_model(**shape))
@@ -73,7 +73,7 @@ def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
     """What reads captions, by the name of the pipeline's part it is, or is in."""
     found = {
         part: build(row, part).requires_grad_(False).eval()
-        for part in parts(row)
+        for part in pipeline_parts(row)
         if part.startswith("text_encoder")
     }
     readers = get_family(row.family).text_encoders(SimpleNamespace(**found))
@@ -99,7 +99,7 @@ def weights(*modules: nn.Module) -> list[Tensor]:
     return [t for module in modules for t in (*module.parameters(), *module.buffers())]
 
 
-class Streamed:
+class StreamedBlocks:
     """Blocks of which the one that computes and the next one are on the card, no more.
 
     It follows the order blocks are entered in, so in a checkpointed backward pass, which enters
@@ -109,36 +109,36 @@ class Streamed:
     def __init__(
         self, meter: PeakMeter, blocks: Sequence[nn.Module], stay: Iterable[Tensor] = ()
     ) -> None:
-        self.meter, self.stay = meter, list(stay)  # kept alive here: what dies is not counted
-        kept = {id(tensor) for tensor in self.stay}
+        self.meter, self.resident = meter, list(stay)  # kept alive here: what dies is not counted
+        kept = {id(tensor) for tensor in self.resident}
         self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
-        self.here: set[int] = set()
+        self.on_gpu: set[int] = set()
         self.last = -1
-        meter.hold(self.stay)
+        meter.add(self.resident)
         for index, block in enumerate(blocks):
             block.register_forward_pre_hook(lambda *_, i=index: self._enter(i))
 
     def _enter(self, index: int) -> None:
         following = index + (1 if index > self.last else -1)
         wanted = {i for i in (index, following) if 0 <= i < len(self.parts)}
-        self._drop(self.here - wanted)
+        self._drop(self.on_gpu - wanted)
         for i in wanted:
-            self.meter.hold(self.parts[i])
-        self.here, self.last = wanted, index
+            self.meter.add(self.parts[i])
+        self.on_gpu, self.last = wanted, index
 
     @property
     def weight_bytes(self) -> int:
         """Of the weights that are on the card now."""
-        there = [*self.stay, *(t for i in self.here for t in self.parts[i])]
+        there = [*self.resident, *(t for i in self.on_gpu for t in self.parts[i])]
         return sum(
             {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values()
         )
 
-    def leave(self) -> None:
+    def evict(self) -> None:
         """All but what stays leaves the card."""
-        self._drop(self.here)
-        self.here = set()
+        self._drop(self.on_gpu)
+        self.on_gpu = set()
 
     def _drop(self, indices: Iterable[int]) -> None:
         for i in indices:
-            self.meter.drop(self.parts[i])
+            self.meter.remove(self.parts[i])

@@ -25,7 +25,7 @@ from blockskip.core.flow_matching import generator
 from blockskip.core.paths import ASSETS
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
-from blockskip.lab.full_size.meta_models import build, parts
+from blockskip.lab.full_size.meta_models import build, pipeline_parts
 from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.layouts import configs_folder
 
@@ -73,7 +73,7 @@ def write_model(
         target = folder / path.relative_to(configs)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    for part, (library, kind) in parts(row).items():
+    for part, (library, kind) in pipeline_parts(row).items():
         if part == "scheduler":
             _scheduler(folder / part, kind)
         elif part.startswith("tokenizer"):
@@ -155,7 +155,7 @@ def write_checkpoint(
     for n, names in enumerate(shards):
         file = f"{stem}-{n + 1:05d}-of-{len(shards):05d}.safetensors"
         size = sum(wanted[name].numel() * wanted[name].element_size() for name in names)
-        if not _is_there(folder / file, size):
+        if not _is_written(folder / file, size):
             tensors = {name: _random(name, wanted[name], seed, device) for name in names}
             safetensors_files.save_tensors(folder / file, tensors)
         where |= dict.fromkeys(names, file)
@@ -177,7 +177,7 @@ def _check_room(folder: Path, total: int) -> None:
         )
 
 
-def _is_there(file: Path, size: int) -> bool:
+def _is_written(file: Path, size: int) -> bool:
     """A shard is written whole or not at all; its head takes less than a thousandth of it."""
     return file.exists() and size <= file.stat().st_size <= size * 1.001 + 4096
 
@@ -206,7 +206,7 @@ def _random(name: str, like: Tensor, seed: int, device: torch.device) -> Tensor:
     return drawn.normal_(0, 0.02, generator=source).cpu()
 
 
-def forget(folder: Path) -> None:
+def evict_page_cache(folder: Path) -> None:
     """Ask the system to drop its copies of these files, so that the next reading is from the disk
     (Linux; elsewhere nothing happens)."""
     if not hasattr(os, "posix_fadvise"):

@@ -21,12 +21,12 @@ from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
-    Streamed,
+    StreamedBlocks,
     build_encoders,
     build_transformer,
     build_vae,
+    fake_gpu_for,
     family_of,
-    own_card,
     weights,
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
@@ -66,7 +66,7 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
     }
     peaks = {}
     for stage in stages:
-        with own_card(row):
+        with fake_gpu_for(row):
             for side in (settings.plan.side_px, settings.preview_px):
                 latent_shapes(row.name, side)
             meter = PeakMeter()
@@ -101,9 +101,9 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         )
         with meter:
             streamed = {id(t) for block in blocks for t in weights(block)}
-            meter.hold([t for t in weights(encoder) if id(t) not in streamed])
+            meter.add([t for t in weights(encoder) if id(t) not in streamed])
             if blocks:
-                Streamed(meter, blocks)
+                StreamedBlocks(meter, blocks)
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
@@ -119,11 +119,11 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """`encode_rows` crops of the training side through the VAE's encoder."""
     vae = build_vae(row, tiled=False)
     with meter:
-        meter.hold(weights(vae))
+        meter.add(weights(vae))
         meter.restart()
         size = (settings.plan.encode_batch, 3, settings.plan.side_px, settings.plan.side_px)
         pixels = torch.empty(size, dtype=torch.float32)
-        family_of(row).encode_images(Pipe(vae), pixels)
+        family_of(row).encode_images(VaePipe(vae), pixels)
 
 
 @torch.no_grad()
@@ -132,9 +132,9 @@ def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     family = family_of(row)
     model, _ = _streamed_model(settings, row, family, meter)
     streams, text = _streams(settings, row, family, model), []
-    if one := joined(family, model):
+    if one := first_joint_block(family, model):
         first = family.blocks(model)[0][0]
-        shape = said(settings, family, model, [first])[first][0].shape[1:]
+        shape = module_outputs(settings, family, model, [first])[first][0].shape[1:]
         one.register_forward_pre_hook(
             lambda *_: text.append(torch.empty(settings.plan.window_on_card, *shape))
         )
@@ -145,7 +145,7 @@ def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         del state
 
 
-def joined(family: Family, model: nn.Module) -> nn.Module | None:
+def first_joint_block(family: Family, model: nn.Module) -> nn.Module | None:
     """The first block that takes text and image as one sequence, if those before it take them apart:
     the text's own stays beside it from there on."""
     every = [(block, type(family.streams(block))) for _, block in family.blocks(model)]
@@ -153,12 +153,12 @@ def joined(family: Family, model: nn.Module) -> nn.Module | None:
 
 
 @torch.no_grad()
-def passing_bytes(settings: Settings) -> list[int]:
+def activation_bytes(settings: Settings) -> list[int]:
     """What passes through every block beside weights, at most, while `rows` draws go through the
     whole model."""
     row, peaks = model_row(settings.model), []
     family = family_of(row)
-    with own_card(row):
+    with fake_gpu_for(row):
         latent_shapes(row.name, settings.plan.side_px)
         meter = PeakMeter()
         model, streamed = _streamed_model(settings, row, family, meter)
@@ -187,8 +187,8 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         _forward(settings, row, family, model, settings.plan.preview_batch, settings.preview_px)
-        streamed.leave()
-        meter.hold(weights(vae))
+        streamed.evict()
+        meter.add(weights(vae))
         vae.decode(torch.empty(1, *shape), return_dict=False)
 
 
@@ -203,20 +203,25 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     middle = [family.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
     names = modulation_names(model, family, span)
     with torch.no_grad():
-        streams, told = _streams(settings, row, family, model), said(settings, family, model, names)
+        streams, told = (
+            _streams(settings, row, family, model),
+            module_outputs(settings, family, model, names),
+        )
     with skip_blocks(model, family, span, settings.plan.checkpointing) as step_inputs, meter:
         if settings.plan.middle == "streamed":
-            layers = [] if span.front else weights(*_layers(model, family))
-            Streamed(meter, middle, [*_around(model), *layers, *lora.values()])
+            layers = [] if span.front else weights(*_embedder_layers(model, family))
+            StreamedBlocks(meter, middle, [*_outside_blocks(model), *layers, *lora.values()])
         else:
-            meter.hold(weights(model))
+            meter.add(weights(model))
         _fill_state(adam, lora)
         meter.restart()
         window = _window(settings, row, family, streams) | {
             name: torch.empty(settings.plan.batch, *output.shape[1:])
             for name, output in told.items()
         }
-        text = text_for_middle(family, span, _text_of(family, model, settings, settings.plan.batch))
+        text = text_for_middle(
+            family, span, _dummy_text(family, model, settings, settings.plan.batch)
+        )
         if settings.plan.accumulation > 1:  # of the draws before
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
@@ -235,28 +240,28 @@ def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> N
 
 def _streamed_model(
     settings: Settings, row: ModelRow, family: Family, meter: PeakMeter
-) -> tuple[nn.Module, Streamed]:
+) -> tuple[nn.Module, StreamedBlocks]:
     """The whole model between two training steps: what is no block, the LoRA and its optimiser's
     state are on the card, the middle where it stays, and of the rest two blocks at a time."""
     span = Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
-    stay = [*_around(model), *lora, *state]
-    blocks = [*_layers(model, family), *(block for _, block in family.blocks(model))]
+    stay = [*_outside_blocks(model), *lora, *state]
+    blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
     if settings.plan.middle == "stays":
         modulation = modulation_names(model, family, span)
         left = {id(t) for name in modulation for t in weights(model.get_submodule(name))}
         middle = weights(*(family.blocks(model)[i][1] for i in span.middle(row.num_blocks)))
         stay += [tensor for tensor in middle if id(tensor) not in left]
-    return model, Streamed(meter, blocks, stay)
+    return model, StreamedBlocks(meter, blocks, stay)
 
 
-def _around(model: nn.Module) -> list[Tensor]:
+def _outside_blocks(model: nn.Module) -> list[Tensor]:
     return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
 
 
-def _layers(model: nn.Module, family: Family) -> list[nn.Module]:
+def _embedder_layers(model: nn.Module, family: Family) -> list[nn.Module]:
     """What comes before the blocks, one by one as they do."""
     return [layer for layers in listed_embedders(model, family).values() for layer in layers]
 
@@ -275,23 +280,23 @@ def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int,
 
     vae.encode = encode
     pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    ours = family_of(row).encode_images(Pipe(vae), pixels)
+    ours = family_of(row).encode_images(VaePipe(vae), pixels)
     return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
 
 
-def _noisy(row: ModelRow, side_px: int, rows: int) -> Tensor:
+def _dummy_latents(row: ModelRow, side_px: int, rows: int) -> Tensor:
     return torch.empty(rows, *latent_shapes(row.name, side_px)[0])
 
 
 def _forward(
     settings: Settings, row: ModelRow, family: Family, model: nn.Module, rows: int, side_px: int
 ) -> None:
-    noisy, t = _noisy(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
-    text = _text_of(family, model, settings, rows)
+    noisy, t = _dummy_latents(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
+    text = _dummy_text(family, model, settings, rows)
     model(**family.inputs(noisy, text, t, side_px, row.guidance_embedding))
 
 
-def _text_of(family: Family, model: nn.Module, settings: Settings, rows: int) -> Text:
+def _dummy_text(family: Family, model: nn.Module, settings: Settings, rows: int) -> Text:
     length, width, beside = family.caption_shape(model, settings.plan.text_tokens)
     return Text(torch.empty(rows, length, width), torch.ones(rows, beside))
 
@@ -301,11 +306,11 @@ def _streams(
 ) -> tuple[Tensor, ...]:
     """What goes from block to block where the front ends, one draw; of no front: after block 0."""
     name, _ = family.blocks(model)[max(0, settings.plan.front - 1)]
-    given = said(settings, family, model, [name])[name]
+    given = module_outputs(settings, family, model, [name])[name]
     return tuple(torch.empty_like(stream) for stream in as_tuple(given) if stream is not None)
 
 
-def said(
+def module_outputs(
     settings: Settings, family: Family, model: nn.Module, names: Sequence[str]
 ) -> dict[str, object]:
     """What these modules of the transformer give while one draw passes it, by their names."""
@@ -324,7 +329,10 @@ def _window(
     settings: Settings, row: ModelRow, family: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
     """What load_rows brings for one micro-step, but for the modulation."""
-    rows, noisy = settings.plan.batch, _noisy(row, settings.plan.side_px, settings.plan.batch)
+    rows, noisy = (
+        settings.plan.batch,
+        _dummy_latents(row, settings.plan.side_px, settings.plan.batch),
+    )
     window = {
         "noisy": noisy,
         "t": torch.empty(rows, dtype=torch.float32),
@@ -339,7 +347,7 @@ def _window(
     return window
 
 
-class Pipe:
+class VaePipe:
     """As much of a pipeline as encode_images asks for."""
 
     def __init__(self, vae: nn.Module) -> None:

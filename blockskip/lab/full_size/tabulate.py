@@ -20,16 +20,16 @@ from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
     build_vae,
+    fake_gpu_for,
     family_of,
-    own_card,
     weights,
 )
 from blockskip.lab.full_size.simulate import (
-    Pipe,
-    joined,
+    VaePipe,
+    activation_bytes,
+    first_joint_block,
     latent_shapes,
-    passing_bytes,
-    said,
+    module_outputs,
     simulate,
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
@@ -39,21 +39,21 @@ from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
 
-Say = Callable[[str], None]
-_OF_A_BLOCK = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
-UNKNOWN = dict.fromkeys([*_OF_A_BLOCK.split(), "forward_unpacked"], 0.0)  # until measured
+LogFn = Callable[[str], None]
+_BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
+UNMEASURED = dict.fromkeys([*_BLOCK_FIELDS.split(), "forward_unpacked"], 0.0)  # until measured
 
 
-def tabulate(row: ModelRow, say: Say) -> dict:
+def tabulate(row: ModelRow, say: LogFn) -> dict:
     """The entry of a row, TOML-ready."""
-    with own_card(row):
-        counted = _counted(row)
+    with fake_gpu_for(row):
+        counted = _count_weights(row)
     # what is counted stands in while activations are measured: planned less measured is theirs
     table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
-    return table | _measured(row, table, say)
+    return table | _measure_activations(row, table, say)
 
 
-def _counted(row: ModelRow) -> dict:
+def _count_weights(row: ModelRow) -> dict:
     family, model = family_of(row), build_transformer(row, "full")
     blocks = family.blocks(model)
     shared = [model.get_submodule(name) for name in family.shared_modulation]
@@ -61,13 +61,13 @@ def _counted(row: ModelRow) -> dict:
     embedders = sum(_size(model.get_submodule(name)) for name in family.embedders)
     embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
-    largest = max(_largest(family, block) for _, block in blocks)
+    largest = max(_largest_linear(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // family.pixel_multiple) ** 2
     asked = row.text_tokens
     length, text_width, _ = family.caption_shape(model, asked)
     settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
-    told = said(settings, family, model, family.shared_modulation).values()
+    told = module_outputs(settings, family, model, family.shared_modulation).values()
     return {
         "pixels_a_token": family.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
@@ -81,11 +81,11 @@ def _counted(row: ModelRow) -> dict:
         "told": sum(math.prod(output.shape[1:]) for output in told),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),
-        "joined": float(joined(family, model) is not None),
+        "joined": float(first_joint_block(family, model) is not None),
         "multiply_adds": 0,
         "kinds": _kinds(family, blocks),
-        "text": _text_counted(row, family),
-        "vae": _vae_counted(row),
+        "text": _count_text(row, family),
+        "vae": _count_vae(row),
     }
 
 
@@ -95,7 +95,7 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in saved.values())
 
 
-def _largest(family: Family, block: nn.Module) -> int:
+def _largest_linear(family: Family, block: nn.Module) -> int:
     """Of the weights that training needs of a block."""
     modulation = {id(block.get_submodule(name)) for name in family.modulation(block)}
     linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
@@ -135,12 +135,12 @@ def _block(family: Family, block: nn.Module) -> dict:
         "told": sum(m.out_features for m in modulation),
         "lora": widths("attention"),
         "lora_ff": widths("attention+ff") - widths("attention"),
-        "unpacked": _largest(family, block),
-        **UNKNOWN,
+        "unpacked": _largest_linear(family, block),
+        **UNMEASURED,
     }
 
 
-def _text_counted(row: ModelRow, family: Family) -> dict:
+def _count_text(row: ModelRow, family: Family) -> dict:
     resident, largest, small = 0, 0, 0
     for name, encoder in build_encoders(row).items():
         streamed = (
@@ -155,17 +155,17 @@ def _text_counted(row: ModelRow, family: Family) -> dict:
     )
 
 
-def _vae_counted(row: ModelRow) -> dict:
+def _count_vae(row: ModelRow) -> dict:
     return {"weights": _size(build_vae(row, tiled=False)), "encode": 0.0, "decode": 0.0}
 
 
-class _Ruler:
+class _Unplanned:
     """Measured bytes less what `table` explains, of a stage of some settings."""
 
-    def __init__(self, row: ModelRow, table: dict, say: Say) -> None:
+    def __init__(self, row: ModelRow, table: dict, say: LogFn) -> None:
         self.row, self.table, self.say = row, table, say
 
-    def rest(self, stage: str, settings: Settings) -> float:
+    def gap(self, stage: str, settings: Settings) -> float:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.override_stats(self.row.name, self.table):
             planned = requirements.stage_memory(self.row, settings)[stage].vram_gib
@@ -175,13 +175,11 @@ class _Ruler:
         return (measured - planned) * GIB
 
 
-def _measured(row: ModelRow, table: dict, say: Say) -> dict:
-    ruler = _Ruler(row, table, say)
+def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
+    ruler = _Unplanned(row, table, say)
     sizes = _sizes(row)
     base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)
-    kinds = [
-        told | _forward(ruler, base, first, told) for first, told in _with_kept(ruler, base, sizes)
-    ]
+    kinds = [told | _forward(ruler, base, first, told) for first, told in _kept(ruler, base, sizes)]
     ruler.table = table | {"kinds": kinds}
     # blocks of every kind: what the kept numbers get wrong adds up over them
     front, back = min(row.spans.values(), key=sum)
@@ -190,7 +188,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     more = [
-        ruler.rest("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
+        ruler.gap("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
         for side, text in sizes
     ]
     found["passing_unpacked"] = round(max(0.0, *more), 3)
@@ -199,7 +197,7 @@ def _measured(row: ModelRow, table: dict, say: Say) -> dict:
     return found | {"text": _text(ruler, base), "vae": vae}
 
 
-def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str, float]:
+def _forward(ruler: _Unplanned, base: Settings, first: int, told: dict) -> dict[str, float]:
     """What passes through a block of a kind, of which `first` is the first, without gradients: at
     most 2 % less than was measured."""
     row, blocks = ruler.row, min(2, told["count"])
@@ -210,7 +208,7 @@ def _forward(ruler: _Ruler, base: Settings, first: int, told: dict) -> dict[str,
 
     def most(**other: str) -> np.ndarray:
         tried = [_sized(window.changed(**other), px, n) for px, n in sizes]
-        return np.array([max(passing_bytes(one)[first : first + blocks]) for one in tried])
+        return np.array([max(activation_bytes(one)[first : first + blocks]) for one in tried])
 
     plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
     more = ruler.table["more_tokens"]
@@ -268,19 +266,22 @@ def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
 
 def _fit(
     row: ModelRow,
-    ruler: _Ruler,
+    ruler: _Unplanned,
     stage: str,
     settings: Settings,
     sizes: Sequence[tuple[int, int]],
     rows: int = 1,
 ) -> tuple[float, float]:
     """(numbers an image token, numbers a text token) that explain what is left of a stage."""
-    left = [ruler.rest(stage, _sized(settings, side, text)) for side, text in sizes]
+    left = [ruler.gap(stage, _sized(settings, side, text)) for side, text in sizes]
     return _solve(row, ruler, sizes, [amount / rows for amount in left])
 
 
 def _solve(
-    row: ModelRow, ruler: _Ruler, sizes: Sequence[tuple[int, int]], amounts: Sequence[float]
+    row: ModelRow,
+    ruler: _Unplanned,
+    sizes: Sequence[tuple[int, int]],
+    amounts: Sequence[float],
 ) -> tuple[float, float]:
     more = ruler.table["more_tokens"]
     of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
@@ -288,8 +289,8 @@ def _solve(
     return tuple(round(max(0.0, float(x)), 3) for x in answer)
 
 
-def _with_kept(
-    ruler: _Ruler, base: Settings, sizes: Sequence[tuple[int, int]]
+def _kept(
+    ruler: _Unplanned, base: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, dict]]:
     """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
     row, first, kinds = ruler.row, 0, []
@@ -299,7 +300,7 @@ def _with_kept(
         def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
             settings = _sized(base.changed(targets=targets), *size)
             one, all_ = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
-            return (ruler.rest("train", all_) - ruler.rest("train", one)) / max(1, many - few)
+            return (ruler.gap("train", all_) - ruler.gap("train", one)) / max(1, many - few)
 
         amounts = [more(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)
@@ -313,10 +314,10 @@ def _with_kept(
     return kinds
 
 
-def _text(ruler: _Ruler, base: Settings) -> dict:
+def _text(ruler: _Unplanned, base: Settings) -> dict:
     """A polynomial of the number of tokens through three measurements."""
     counts = np.array([64, 256, 512])
-    left = [ruler.rest("text", base.changed(text_tokens=int(n))) for n in counts]
+    left = [ruler.gap("text", base.changed(text_tokens=int(n))) for n in counts]
     scores, token, fixed = np.polyfit(counts, np.array(left), 2)
     made = {"scores": scores, "token": token, "fixed": fixed}
     return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
@@ -325,11 +326,11 @@ def _text(ruler: _Ruler, base: Settings) -> dict:
 def _vae(row: ModelRow, size: int) -> dict:
     """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
     side, tile = row.s_min_px, min(TILE_PX, row.native_px)
-    with own_card(row), torch.no_grad():
+    with fake_gpu_for(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
         vae, family = build_vae(row, tiled=False), family_of(row)
-        encode = _peak(vae, lambda: family.encode_images(Pipe(vae), pixels), pixels) / side**2
+        encode = _peak(vae, lambda: family.encode_images(VaePipe(vae), pixels), pixels) / side**2
         waits = torch.empty(1, *latent)
         whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
         vae = build_vae(row, tiled=True)
@@ -341,8 +342,8 @@ def _vae(row: ModelRow, size: int) -> dict:
 def _peak(vae: nn.Module, work: Callable[[], object], given: Tensor) -> int:
     """Bytes that `work` takes beside the weights, with what it is given."""
     with PeakMeter() as meter:
-        meter.hold(weights(vae))
+        meter.add(weights(vae))
         meter.restart()
-        meter.hold([given])
+        meter.add([given])
         work()
     return meter.peak_bytes - meter.held_bytes

@@ -15,18 +15,18 @@ from blockskip.core.errors import BadInput, UserError
 from blockskip.lab.bench import bench
 from blockskip.lab.bench.contenders import Plan
 from blockskip.lab.gpu import predict, quantisation, sampling, smoke, stages
-from blockskip.lab.measuring.subprocess_job import apart
+from blockskip.lab.measuring.subprocess_job import run_in_subprocess
 
-RUNGS = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
+BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
 RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
 CAPPED = ("qlora-checkpointed", "swap-28", "ours-int8")
-Say = Callable[[str], None]
-Keep = Callable[[dict], None]  # what is there of a report, after each part of a long one
+LogFn = Callable[[str], None]
+SavePartial = Callable[[dict], None]  # what is there of a report, after each part of a long one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class GpuJob:
     """budgets: in GiB, (): the line's own. models: (): the line's own. share: of a card's published
     rate that was measured, 0: not. rounds: of rivals beside each other. tiny: on small models."""
 
@@ -40,50 +40,56 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Line:
+class Measurement:
     """about: what it shows. do: measures; gives a JSON-ready report."""
 
     about: str
-    do: Callable[[Visit, Say, Keep], dict]
+    run: Callable[[GpuJob, LogFn, SavePartial], dict]
 
 
-def visit(name: str, plan: Visit, say: Say, keep: Keep = lambda report: None) -> dict:
+def measure(name: str, plan: GpuJob, say: LogFn, keep: SavePartial = lambda report: None) -> dict:
     """Measure a line. Raises UserError for an unknown one, a full disk, or when a part breaks."""
-    if name not in LINES:
-        raise BadInput(f"There is no “{name}” to be measured.", f"Known: {', '.join(LINES)}.")
-    return LINES[name].do(plan, say, keep)
+    if name not in MEASUREMENTS:
+        raise BadInput(
+            f"There is no “{name}” to be measured.", f"Known: {', '.join(MEASUREMENTS)}."
+        )
+    return MEASUREMENTS[name].run(plan, say, keep)
 
 
-def _child(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
+def _run_subprocess(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
     say(name)
     job = job if isinstance(job, dict) else asdict(job)
     job = {"what": what, "job": job}
-    return apart("blockskip.lab.gpu.worker", job, plan.work / "jobs", name, plan.work / "data")
+    return run_in_subprocess(
+        "blockskip.lab.gpu.worker", job, plan.work / "jobs", name, plan.work / "data"
+    )
 
 
-def _run(plan: Visit, name: str, what: str, job: object, say: Say) -> dict:
+def _run_or_failure(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
     """One of several: if it breaks, that is what is told of it."""
     known = {"name": job.name, "model": job.model, "budget_gib": job.budget_gib}
     try:
-        return known | _child(plan, name, what, job, say)
+        return known | _run_subprocess(plan, name, what, job, say)
     except UserError as error:
         return known | {"failed": error.title}
 
 
-def _rates(plan: Visit, say: Say) -> dict:
+def _rates(plan: GpuJob, say: LogFn) -> dict:
     job = {"device": plan.device, "tiny": plan.tiny}
-    return _child(plan, "rates", "rates", job, say)
+    return _run_subprocess(plan, "rates", "rates", job, say)
 
 
-def _model(plan: Visit, name: str, say: Say) -> str:
+def _model(plan: GpuJob, name: str, say: LogFn) -> str:
     """The folder of a model with random weights, written if it is not there."""
     folder = str((plan.work / "models" / name).absolute())
     job = {"model": name, "folder": folder, "device": plan.device}
-    _child(plan, f"weights-{name}", "model", job, say)
+    _run_subprocess(plan, f"weights-{name}", "model", job, say)
     return folder
 
 
-def _caps(plan: Visit, say: Say, keep: Keep, default: tuple[str, ...] = ("flux-dev",)) -> dict:
+def _caps(
+    plan: GpuJob, say: LogFn, keep: SavePartial, default: tuple[str, ...] = ("flux-dev",)
+) -> dict:
     runs = []
     for model in plan.models or (("demo",) if plan.tiny else default):
         try:
@@ -91,7 +97,7 @@ def _caps(plan: Visit, say: Say, keep: Keep, default: tuple[str, ...] = ("flux-d
         except UserError as error:  # no room for it, say; others may be smaller
             runs.append({"name": model, "model": model, "budget_gib": 0, "failed": error.title})
             continue
-        for budget in plan.budgets or ((8.0,) if plan.tiny else RUNGS):
+        for budget in plan.budgets or ((8.0,) if plan.tiny else BUDGETS_GIB):
             job = stages.Job(
                 name=f"{model}-{budget:g}",
                 model=model,
@@ -101,16 +107,16 @@ def _caps(plan: Visit, say: Say, keep: Keep, default: tuple[str, ...] = ("flux-d
                 steps=4 if plan.tiny else 0,
                 picture_steps=2 if plan.tiny else 0,
             )
-            runs.append(_run(plan, f"caps-{job.name}", "stages", job, say))
+            runs.append(_run_or_failure(plan, f"caps-{job.name}", "stages", job, say))
             keep({"runs": runs})
     return {"runs": runs}
 
 
-def _families(plan: Visit, say: Say, keep: Keep) -> dict:
+def _families(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     return _caps(plan, say, keep, FAMILIES)
 
 
-def _spill(plan: Visit, say: Say, keep: Keep) -> dict:
+def _spill(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     """Planned for half as much again as there is, so that memory must run out."""
     model = (plan.models or (("demo",) if plan.tiny else ("flux-dev",)))[0]
     folder, runs = _model(plan, model, say), []
@@ -125,12 +131,12 @@ def _spill(plan: Visit, say: Say, keep: Keep) -> dict:
             steps=4 if plan.tiny else 20,
             picture_steps=2,
         )
-        runs.append(_run(plan, f"spill-{job.name}", "stages", job, say))
+        runs.append(_run_or_failure(plan, f"spill-{job.name}", "stages", job, say))
         keep({"runs": runs})
     return {"runs": runs}
 
 
-def _pictures(plan: Visit, say: Say, keep: Keep) -> dict:
+def _pictures(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     model = (plan.models or (("demo",) if plan.tiny else ("flux-dev",)))[0]
     folder, runs = _model(plan, model, say), []
     for budget in plan.budgets or ((8.0,) if plan.tiny else (4.0, 8.0, 12.0)):
@@ -141,12 +147,12 @@ def _pictures(plan: Visit, say: Say, keep: Keep) -> dict:
             folder=folder,
             steps=6 if plan.tiny else 0,
         )
-        runs.append(_run(plan, f"previews-{job.name}", "pictures", job, say))
+        runs.append(_run_or_failure(plan, f"previews-{job.name}", "pictures", job, say))
         keep({"runs": runs})
     return {"runs": runs}
 
 
-def _bench(plan: Visit, **more: object) -> Plan:
+def _bench(plan: GpuJob, **more: object) -> Plan:
     small = {"size": "tiny", "side_px": 64, "text_tokens": 8, "draws": 4, "baseline_draws": 2}
     small |= {"rounds": 1, "threads": 1, "contenders": ("lora", "ours-together")}
     full = {"size": "full", "draws": 64, "baseline_draws": 6, "rounds": plan.rounds}
@@ -156,58 +162,60 @@ def _bench(plan: Visit, **more: object) -> Plan:
     )
 
 
-def _weights(plan: Visit, say: Say) -> dict[str, Path]:
+def _weights_folder(plan: GpuJob, say: LogFn) -> dict[str, Path]:
     """Those that other lines use, too: twice as many would not fit on every disk."""
     return {} if plan.tiny else {"folder": Path(_model(plan, "flux-dev", say))}
 
 
-def _speed(plan: Visit, say: Say, keep: Keep) -> dict:
+def _speed(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     """Without a cap, and asked-for rungs as planned; then under one cap of 8 GiB."""
-    weights, capped = _weights(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
+    weights, capped = _weights_folder(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
     report = {"rates": _rates(plan, say)}
     keep(report)
-    report["free"] = bench.bench(_bench(plan, rungs=plan.budgets, **weights), say)
+    report["free"] = bench.run_bench(_bench(plan, rungs=plan.budgets, **weights), say)
     keep(report)
     more = {"cap_gib": 8.0, "contenders": capped}
-    report["capped"] = bench.bench(_bench(plan, **more, **weights), say)
+    report["capped"] = bench.run_bench(_bench(plan, **more, **weights), say)
     return report
 
 
-def _overlap(plan: Visit, say: Say, keep: Keep) -> dict:
+def _overlap(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     rungs = () if plan.tiny else plan.budgets[:1] or (8.0,)
     more = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
-    report = bench.bench(_bench(plan, **more, **_weights(plan, say)), say)
+    report = bench.run_bench(_bench(plan, **more, **_weights_folder(plan, say)), say)
     return {"rates": _rates(plan, say), "contenders": report["contenders"]} | {
         "timeline": report["timeline"]
     }
 
 
-def _alone(name: str, kind: type) -> Callable[[Visit, Say, Keep], dict]:
+def _single_job(name: str, kind: type) -> Callable[[GpuJob, LogFn, SavePartial], dict]:
     """A line that is one job of that kind."""
 
-    def do(plan: Visit, say: Say, keep: Keep) -> dict:
+    def do(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
         job = kind(work=str(plan.work.absolute()), device=plan.device, tiny=plan.tiny)
-        return _child(plan, name, name, job, say)
+        return _run_subprocess(plan, name, name, job, say)
 
     return do
 
 
-def _predict(plan: Visit, say: Say, keep: Keep) -> dict:
+def _predict(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     say("counting")
     model = (plan.models or ("flux-dev",))[0]
     return predict.work(model, plan.share)
 
 
-LINES = {
-    "smoke": Line(
-        "the demo model trains on the card as on the processor", _alone("smoke", smoke.Job)
+MEASUREMENTS = {
+    "smoke": Measurement(
+        "the demo model trains on the card as on the processor", _single_job("smoke", smoke.Job)
     ),
-    "caps": Line("no stage takes more than its budget, and as much as planned", _caps),
-    "speed": Line("seconds a draw beside the rivals, in parts of what the card can do", _speed),
-    "overlap": Line("how much of the copying hides behind computing", _overlap),
-    "quant": Line("8 and 4 bits on the card", _alone("quant", quantisation.Job)),
-    "families": Line("as caps, of other models", _families),
-    "previews": Line("seconds a sample picture under caps", _pictures),
-    "spill": Line("what happens when memory runs out", _spill),
-    "predict": Line("minutes on cards that nobody measured here; takes no card", _predict),
+    "caps": Measurement("no stage takes more than its budget, and as much as planned", _caps),
+    "speed": Measurement(
+        "seconds a draw beside the rivals, in parts of what the card can do", _speed
+    ),
+    "overlap": Measurement("how much of the copying hides behind computing", _overlap),
+    "quant": Measurement("8 and 4 bits on the card", _single_job("quant", quantisation.Job)),
+    "families": Measurement("as caps, of other models", _families),
+    "previews": Measurement("seconds a sample picture under caps", _pictures),
+    "spill": Measurement("what happens when memory runs out", _spill),
+    "predict": Measurement("minutes on cards that nobody measured here; takes no card", _predict),
 }

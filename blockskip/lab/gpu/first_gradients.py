@@ -9,7 +9,7 @@ from blockskip.training.lora import restore
 from blockskip.training.trainer import Trainer
 
 
-def begin(trainer: Trainer, scale: float, seed: int) -> dict[str, Tensor]:
+def first_gradients(trainer: Trainer, scale: float, seed: int) -> dict[str, Tensor]:
     """Let its LoRA not begin at zero, or half of it would have no gradients; gives what will hold the
     gradients of its first step, in float32 on the CPU."""
     source = torch.Generator().manual_seed(seed)

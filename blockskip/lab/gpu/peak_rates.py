@@ -23,7 +23,7 @@ def work(job: dict) -> dict:
     side = 512 if job["tiny"] else 8192
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     a, b = torch.randn(2, side, side, device=device).to(dtype)
-    seconds = _each(lambda: a @ b, device)
+    seconds = _rates(lambda: a @ b, device)
     found = {
         "dtype": str(dtype).removeprefix("torch."),
         "side": side,
@@ -32,12 +32,12 @@ def work(job: dict) -> dict:
     size = (1 << 20) if job["tiny"] else GIB
     here = host_empty((size,), torch.uint8, device.type == "cuda")
     there = torch.empty(size, dtype=torch.uint8, device=device)
-    found["to_card_gbs"] = size / _each(lambda: there.copy_(here, non_blocking=True), device) / 1e9
-    found["from_card_gbs"] = size / _each(lambda: here.copy_(there), device) / 1e9
+    found["to_card_gbs"] = size / _rates(lambda: there.copy_(here, non_blocking=True), device) / 1e9
+    found["from_card_gbs"] = size / _rates(lambda: here.copy_(there), device) / 1e9
     return found
 
 
-def _each(do: Callable[[], object], device: torch.device) -> float:
+def _rates(do: Callable[[], object], device: torch.device) -> float:
     """Median seconds of one."""
     taken = []
     for n in range(WARM + TIMED):

@@ -17,7 +17,7 @@ from blockskip.core import stages
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
-from blockskip.lab.previews.costs import passes
+from blockskip.lab.previews.costs import pass_costs
 from blockskip.memory.planning.model_stats import model_bytes, model_stats, weight_bytes
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import (
@@ -31,11 +31,14 @@ DRAWS = 2000
 # bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
 UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
-WAYS = {"as planned": {}, "quick": {"skip": "0.5"}}  # quick: half of the blocks, the smallest side
+PLAN_OPTIONS = {
+    "as planned": {},
+    "quick": {"skip": "0.5"},
+}  # quick: half of the blocks, the smallest side
 
 
 @dataclass(frozen=True)
-class Card:
+class GpuSpec:
     """tflops: of products in bf16 that add up in fp32, dense; memory_gbs: of its own memory; bus_gbs:
     of its PCIe 4.0 lanes."""
 
@@ -46,12 +49,12 @@ class Card:
 
 
 # As published by NVIDIA: bf16 with fp32 sums is twice what they publish as fp32 for these two families.
-CARDS = {
-    "RTX 3060 12 GB": Card(12, 2 * 12.74, 360, 31.5),
-    "RTX 4060 8 GB": Card(8, 2 * 15.11, 272, 15.75),
-    "RTX 4070 12 GB": Card(12, 2 * 29.15, 504, 31.5),
-    "RTX 3090 24 GB": Card(24, 2 * 35.58, 936, 31.5),
-    "RTX 4090 24 GB": Card(24, 2 * 82.58, 1008, 31.5),
+GPU_SPECS = {
+    "RTX 3060 12 GB": GpuSpec(12, 2 * 12.74, 360, 31.5),
+    "RTX 4060 8 GB": GpuSpec(8, 2 * 15.11, 272, 15.75),
+    "RTX 4070 12 GB": GpuSpec(12, 2 * 29.15, 504, 31.5),
+    "RTX 3090 24 GB": GpuSpec(24, 2 * 35.58, 936, 31.5),
+    "RTX 4090 24 GB": GpuSpec(24, 2 * 82.58, 1008, 31.5),
 }
 
 
@@ -60,19 +63,19 @@ def work(model: str = "flux-dev", share: float = 0.0) -> dict:
     shares = [share] if share else [1.0, 0.5]
     rows = [
         _row(model_row(model), name, card, way, shares)
-        for way in WAYS
-        for name, card in CARDS.items()
+        for way in PLAN_OPTIONS
+        for name, card in GPU_SPECS.items()
     ]
     return {"model": model, "draws": DRAWS, "share_measured": bool(share), "rows": rows}
 
 
-def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) -> dict:
-    asked = WAYS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
+def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float]) -> dict:
+    asked = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
     plan = make_plan(
         model=row.name, budget_gib=card.gib, system="Windows", free_gib=float("inf"), **asked
     )
     settings = plan.settings
-    counted = _counted(row, settings)
+    counted = _work_counts(row, settings)
     return {
         "card": name,
         **asdict(card),
@@ -88,15 +91,15 @@ def _row(row: ModelRow, name: str, card: Card, way: str, shares: list[float]) ->
 
 
 @cache
-def _of_a_pass(settings: Settings) -> dict[str, float]:
+def _tflop_per_pass(settings: Settings) -> dict[str, float]:
     """TFLOP of what passes at once in each stage."""
     return {name: peak.tflop for name, peak in simulate(settings, STAGES).items()}
 
 
-def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
+def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB that unpacking moves on
     the card; and the TFLOP of one sample picture, every step computed."""
-    plan, tflop = settings.plan, _of_a_pass(settings)
+    plan, tflop = settings.plan, _tflop_per_pass(settings)
     fresh = DRAWS / settings.reuse
     seen = fresh * (1 + settings.prior)  # draws of the bare class word pass twice
     windows = math.ceil(fresh / settings.window_draws)
@@ -115,18 +118,18 @@ def _counted(row: ModelRow, settings: Settings) -> dict[str, float]:
         "steps_tflop": steps * tflop["train"],
         "windows_bus_gb": windows * crossing / 1e9,
         # a window that waits in RAM goes to and fro at every block, and nothing is computed meanwhile
-        "windows_state_gb": 2 * row.num_blocks * seen * _state(row, settings) / 1e9,
+        "windows_state_gb": 2 * row.num_blocks * seen * _state_bytes(row, settings) / 1e9,
         "steps_bus_gb": steps * 2 * middle * (plan.middle == "streamed") / 1e9,
         "windows_unpacked_gb": unpacked["windows"] * moved / 1e9,
         "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
         "picture_tflop": settings.preview_steps
         * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
-        * passes(row.name)[1].flops
+        * pass_costs(row.name)[1].flops
         / 1e12,
     }
 
 
-def _state(row: ModelRow, settings: Settings) -> float:
+def _state_bytes(row: ModelRow, settings: Settings) -> float:
     """Bytes of a draw between two blocks, where they wait in RAM."""
     count = (
         image_tokens(row, settings.plan.side_px)
@@ -135,7 +138,7 @@ def _state(row: ModelRow, settings: Settings) -> float:
     return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)
 
 
-def _minutes(card: Card, counted: dict[str, float], share: float) -> dict[str, float]:
+def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str, float]:
     rate = card.tflops * share
 
     def of(name: str) -> float:

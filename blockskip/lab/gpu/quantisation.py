@@ -20,7 +20,7 @@ from blockskip.core.units import GIB
 from blockskip.lab.bench import worker as bench_child
 from blockskip.lab.bench.contenders import SIZES
 from blockskip.lab.full_size.random_model import FLUX_DEV, flux, write_checkpoint
-from blockskip.lab.gpu.first_gradients import begin
+from blockskip.lab.gpu.first_gradients import first_gradients
 from blockskip.memory import monitor
 from blockskip.memory.placement import pick_device
 from blockskip.models.families.flux import Flux
@@ -49,19 +49,19 @@ def work(job: Job) -> dict:
     shape = FLUX_DEV | (SIZES["tiny"] if job.tiny else {}) | BLOCKS
     folder = Path(job.work) / f"quant-{'tiny' if job.tiny else 'full'}-{str(dtype)[6:]}"
     write_checkpoint(flux(shape, dtype), folder / "transformer", device=device)
-    rows = {name: _measured(name, shape, folder, dtype, device, job) for name in PRECISIONS}
+    rows = {name: _measure(name, shape, folder, dtype, device, job) for name in PRECISIONS}
     exact = rows["full"]
     for row in rows.values():
-        row["output_off"] = _off(exact["output"], row["output"])
+        row["output_off"] = _relative_error(exact["output"], row["output"])
         row["gradients_off"] = max(
-            _off(grad, row["gradients"][n]) for n, grad in exact["gradients"].items()
+            _relative_error(grad, row["gradients"][n]) for n, grad in exact["gradients"].items()
         )
     for row in rows.values():
         del row["output"], row["gradients"]
     return {"shape": shape, "precisions": rows, "adamw": _optimisers(device, job.tiny)}
 
 
-def _measured(
+def _measure(
     precision: str, shape: dict, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
 ) -> dict:
     """Output of the whole, first gradients of a step on the middle, seconds and peak of a step."""
@@ -74,9 +74,9 @@ def _measured(
         dtype=str(dtype)[6:],
         folder=str(folder),
     )
-    model, _ = bench_child.opened(one, settings, device)
+    model, _ = bench_child.open_streamed(one, settings, device)
     trainer = bench_child.make_trainer(one, settings, model, device)
-    gradients = begin(trainer, 0.02, 3)
+    gradients = first_gradients(trainer, 0.02, 3)
     output = full_velocity(model, Flux(), trainer.inputs(range(2)), 1, device).float()
     trainer.window_lora = snapshot(trainer.lora)  # or the loop would make another window
     trainer.make_window(0)
@@ -137,7 +137,7 @@ def _optimisers(device: torch.device, tiny: bool) -> dict:
             "moved": next(iter(lora.values())).detach().float().cpu(),
         }
     moved = [row.pop("moved") for row in found.values()]
-    return found | {"off": _off(*moved)}
+    return found | {"off": _relative_error(*moved)}
 
 
 def _eight_bit(lora: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -157,6 +157,6 @@ def _state_bytes(of: torch.optim.Optimizer) -> int:
     )
 
 
-def _off(a: Tensor, b: Tensor) -> float:
+def _relative_error(a: Tensor, b: Tensor) -> float:
     """Norm of the difference in parts of the norm."""
     return float((a - b).norm() / a.norm().clamp_min(1e-12))

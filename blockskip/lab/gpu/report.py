@@ -9,11 +9,13 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.lab.bench.report import machine
 from blockskip.lab.bench.report import table as bench_table
-from blockskip.lab.gpu.commands import LINES
-from blockskip.lab.measuring.pages import markdown_table, write_below
+from blockskip.lab.gpu.commands import MEASUREMENTS
+from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 
 TITLE = "On a card: memory, speed, overlap"
-DRY = "**A dry run on small models: it shows that this works, and no figure in it means anything.**"
+DRY_RUN_NOTE = (
+    "**A dry run on small models: it shows that this works, and no figure in it means anything.**"
+)
 
 
 def record(path: Path, name: str, report: dict, command: str, tiny: bool) -> None:
@@ -22,12 +24,12 @@ def record(path: Path, name: str, report: dict, command: str, tiny: bool) -> Non
     kept = path.with_suffix(".json")
     known = files.read_json(kept) if kept.exists() else {}
     entry = {"command": command, "machine": machine(), "dry": tiny, "report": report}
-    known[name] = _beside(known.get(name), entry)
+    known[name] = _merge_runs(known.get(name), entry)
     files.write_json(kept, known)
-    write_below(path, TITLE, markdown(known))
+    write_below_marker(path, TITLE, markdown(known))
 
 
-def _beside(old: dict | None, new: dict) -> dict:
+def _merge_runs(old: dict | None, new: dict) -> dict:
     alike = old and old["dry"] == new["dry"]
     alike = alike and old["machine"].get("card") == new["machine"].get("card")
     if not alike or "runs" not in new["report"]:
@@ -38,15 +40,18 @@ def _beside(old: dict | None, new: dict) -> dict:
 
 def markdown(known: dict) -> str:
     """The page below what a hand wrote."""
-    body = [[f"`{name}`", line.about, _measured(known.get(name))] for name, line in LINES.items()]
+    body = [
+        [f"`{name}`", line.about, _measured_on(known.get(name))]
+        for name, line in MEASUREMENTS.items()
+    ]
     lines = markdown_table("line|what it is to show|measured", body)
-    for name in LINES:
+    for name in MEASUREMENTS:
         if name in known:
             lines += ["", f"## {name}", "", *_section(name, known[name])]
     return "\n".join(lines) + "\n"
 
 
-def _measured(entry: dict | None) -> str:
+def _measured_on(entry: dict | None) -> str:
     if entry is None:
         return "no"
     said = entry["machine"]
@@ -66,7 +71,7 @@ def _section(name: str, entry: dict) -> Iterator[str]:
     computer = f"{said['processor']}, {said['cores']} cores, {said['ram_gib']} GiB of RAM"
     yield f"{card}{computer}, {said['system']}; {versions}; {said['date']}."
     if entry["dry"]:
-        yield from ("", DRY)
+        yield from ("", DRY_RUN_NOTE)
     yield ""
     if "failed" in entry["report"]:
         yield f"It failed: {entry['report']['failed']}"

@@ -16,14 +16,14 @@ import torch
 
 from blockskip.core import presets
 from blockskip.lab.measuring.model_session import ModelSession
-from blockskip.lab.previews.ways import all_of
+from blockskip.lab.previews.sampling_methods import constant_schedule
 from blockskip.memory import monitor
 from blockskip.memory.placement import pin_on_device
 from blockskip.models import sources
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.key_steps import KeySteps
 
-KEPT = {"key steps, 11 of 16": 11 / 16, "key steps, 8 of 16": 8 / 16}  # the demo model's
+KEY_STEP_SHARES = {"key steps, 11 of 16": 11 / 16, "key steps, 8 of 16": 8 / 16}  # the demo model's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ def work(job: Job) -> dict:
     steps = job.steps or session.settings.preview_steps
     session.settings = session.settings.changed(preview_steps=steps)
     text, rows = session.encode(["a photo of a cat", ""]), []
-    _stay(session)
-    for name, how in _ways(session, steps):
+    _pin_middle(session)
+    for name, how in _sampling_options(session, steps):
         monitor.reset_card_peaks()
         began = time.perf_counter()
         session.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
@@ -69,7 +69,7 @@ def work(job: Job) -> dict:
     }
 
 
-def _stay(session: ModelSession) -> None:
+def _pin_middle(session: ModelSession) -> None:
     """The blocks that a run of that budget would have on the card all the time, are."""
     settings, blocks = session.settings, session.family.blocks(session.transformer)
     if settings.plan.middle == "stays":
@@ -77,10 +77,10 @@ def _stay(session: ModelSession) -> None:
         pin_on_device(session.device, *(block for _, block in some))
 
 
-def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
+def _sampling_options(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
     yield "the first, untimed", {}  # kernels are loaded, weights come to RAM
     yield "exact", {}
-    for name, share in KEPT.items():
+    for name, share in KEY_STEP_SHARES.items():
         num = max(2, round(share * steps))
         keys = frozenset(round(k * (steps - 1) / (num - 1)) for k in range(num))
         yield name, {"cache": KeySteps(keys)}
@@ -96,7 +96,7 @@ def _ways(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
             for f in patch_adapters.FACTORS
         }
     for factor in sorted(patch_adapters.FACTORS):
-        schedule = all_of(factor, max(2, steps // 6))
+        schedule = constant_schedule(factor, max(2, steps // 6))
         dynamic = dynamic_patches.PatchScheduler(
             session.transformer, session.family, adapters, schedule
         )

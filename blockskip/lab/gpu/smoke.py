@@ -16,7 +16,7 @@ from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
-from blockskip.lab.gpu.first_gradients import begin
+from blockskip.lab.gpu.first_gradients import first_gradients
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import on_device, pick_device
 from blockskip.memory.planning.planner import choose_settings
@@ -28,7 +28,7 @@ from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 STEPS = 5
-SECONDS = 590.0  # for the whole way
+TIMEOUT_S = 590.0  # for the whole way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +44,24 @@ class Job:
 def work(job: Job) -> dict:
     """JSON-ready: how far the device is from the processor, and the whole way on both."""
     device = pick_device(job.device)
-    here, there = (_five(job, one) for one in (CPU, device))
+    here, there = (_first_steps(job, one) for one in (CPU, device))
     found = {
         "device": str(device),
-        "text_off": _off(here["text"], there["text"]),
-        "latents_off": _off(here["latents"], there["latents"]),
+        "text_off": _relative_error(here["text"], there["text"]),
+        "latents_off": _relative_error(here["latents"], there["latents"]),
         "gradients_off": max(
-            _off(grad, there["gradients"][n]) for n, grad in here["gradients"].items()
+            _relative_error(grad, there["gradients"][n]) for n, grad in here["gradients"].items()
         ),
         "losses": [here["losses"], there["losses"]],
-        "losses_off": _off(torch.tensor(here["losses"]), torch.tensor(there["losses"])),
+        "losses_off": _relative_error(torch.tensor(here["losses"]), torch.tensor(there["losses"])),
         "whole_way": {},
     }
     for one in dict.fromkeys(("cpu", device.type)):
-        found["whole_way"][one] = _whole_way(job, one)
+        found["whole_way"][one] = _end_to_end(job, one)
     return found
 
 
-def _five(job: Job, device: torch.device) -> dict:
+def _first_steps(job: Job, device: torch.device) -> dict:
     """What the captions, the first draws, the first step and the losses of five are on a device.
     Training starts from the processor's draws on both, so that a difference is training's own."""
     settings = choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3).changed(
@@ -91,12 +91,12 @@ def _five(job: Job, device: torch.device) -> dict:
     text, latents = said["cpu"]
     data = TrainingData(draws, latents, text, [0] * len(photos), 1)
     window = Path(job.work) / f"smoke-{device.type}"
-    gradients, losses = _trained(family, settings, data, device, pipe.transformer, window)
+    gradients, losses = _train(family, settings, data, device, pipe.transformer, window)
     text, latents = said[device.type]
     return {"text": text.embeds, "latents": latents, "gradients": gradients, "losses": losses}
 
 
-def _trained(
+def _train(
     family: Family,
     settings: Settings,
     data: TrainingData,
@@ -106,24 +106,24 @@ def _trained(
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The LoRA's gradients in the first step, and the losses."""
     trainer = Trainer(model, family, settings, data, device, window, f"smoke {device}")
-    gradients = begin(trainer, 0.05, 5)
+    gradients = first_gradients(trainer, 0.05, 5)
     return gradients, [event.loss for event in trainer.run()]
 
 
-def _off(a: torch.Tensor, b: torch.Tensor) -> float:
+def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest difference in parts of the largest number."""
     return float((a - b.cpu()).abs().max() / a.abs().max().clamp_min(1e-12))
 
 
-def _whole_way(job: Job, device: str) -> dict:
+def _end_to_end(job: Job, device: str) -> dict:
     """Seconds from launch to LoRA, and what the judge says."""
     name = f"smoke-{device}-{time.time_ns()}"
     more = ["--steps", "4", "--preview-every", "0"] if job.tiny else []
     words = ["train", "--demo", "--device", device, "--out", name, *more, "--json"]
     began = time.perf_counter()
-    trained = _asked(words)
+    trained = _run_json(words)
     seconds = time.perf_counter() - began
-    judged = _asked(["lab", "evaluate", name, "--images", "1" if job.tiny else "8", "--json"])
+    judged = _run_json(["lab", "evaluate", name, "--images", "1" if job.tiny else "8", "--json"])
     tuned = judged["tuned"]
     return {
         "seconds": round(seconds, 1),
@@ -134,8 +134,8 @@ def _whole_way(job: Job, device: str) -> dict:
     }
 
 
-def _asked(words: list[str]) -> dict:
-    said = processes.run_for_output("blockskip", words, seconds=SECONDS)
+def _run_json(words: list[str]) -> dict:
+    said = processes.run_for_output("blockskip", words, seconds=TIMEOUT_S)
     try:
         answer = json.loads(said)
     except ValueError:

@@ -19,7 +19,7 @@ from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.data.photos import find_photos
 from blockskip.lab.measuring.model_session import ModelSession
-from blockskip.lab.measuring.process_memory import Polling
+from blockskip.lab.measuring.process_memory import Poller
 from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.planner import make_plan, planned_memory
@@ -28,7 +28,7 @@ from blockskip.models import sources
 from blockskip.runs import worker_process
 from blockskip.runs.run import Run, create_run
 
-LEAST_STEPS = 20
+MIN_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +46,21 @@ class Job:
     picture_steps: int = 0  # 0: the model's
 
 
-class Driver(Polling):
+class DriverMemory(Poller):
     """The most of the card that all programs together used, in GiB, while it was entered; -1: no card."""
 
     EVERY_S = 0.01
 
     def __init__(self) -> None:
-        self.most_gib = self.before_gib = monitor.usage().vram_used_gib
+        self.peak_gib = self.before_gib = monitor.usage().vram_used_gib
 
     @property
-    def ours_gib(self) -> float:
+    def process_gib(self) -> float:
         """Of that, what came after it began: this process."""
-        return self.most_gib - self.before_gib if self.before_gib >= 0 else -1.0
+        return self.peak_gib - self.before_gib if self.before_gib >= 0 else -1.0
 
-    def look(self) -> None:
-        self.most_gib = max(self.most_gib, monitor.usage().vram_used_gib)
+    def sample(self) -> None:
+        self.peak_gib = max(self.peak_gib, monitor.usage().vram_used_gib)
 
 
 def work(job: Job) -> dict:
@@ -69,27 +69,27 @@ def work(job: Job) -> dict:
     row = presets.model_row(job.model)
     if job.folder:
         sources.select_model(row, [Path(job.folder)])
-    settings, driver = settings_of(job), Driver()
+    settings, driver = settings_of(job), DriverMemory()
     pet = min((ASSETS / "demo-photos").glob("*/"))
     run = create_run(settings, find_photos([pet]), f"{job.name}-{time.time_ns()}")
     with driver:
-        failed = _done(run)
+        failed = _work_until_end(run)
         said = run.events()[0]
         stages = _stages(said, run)
         if not failed and not job.planned_gib:
-            stages["preview-half"] = _half(job, run.settings())
+            stages["preview-half"] = _half_size_preview(job, run.settings())
     taken = next((event for event in said if isinstance(event, Done)), None)
     eased = [event.text for event in said if isinstance(event, Note) and event.level == "warning"]
     return {
         "name": job.name,
         "model": job.model,
         "budget_gib": job.budget_gib,
-        "settings": _told(settings),
+        "settings": _settings_dict(settings),
         "stages": stages,
-        "process_gib": driver.ours_gib,
-        "within_cap": driver.ours_gib <= job.budget_gib if driver.ours_gib >= 0 else None,
+        "process_gib": driver.process_gib,
+        "within_cap": driver.process_gib <= job.budget_gib if driver.process_gib >= 0 else None,
         "eased": eased,
-        "after": _told(run.settings()),
+        "after": _settings_dict(run.settings()),
         **({"failed": failed} if failed else {"seconds": taken.seconds, "loss": taken.final_loss}),
     }
 
@@ -103,7 +103,7 @@ def settings_of(job: Job) -> Settings:
         preview_images=1,
     )
     settings = plan.settings.changed(budget_gib=job.budget_gib)
-    steps = job.steps or max(LEAST_STEPS, settings.plan.window_steps)
+    steps = job.steps or max(MIN_STEPS, settings.plan.window_steps)
     return settings.changed(
         steps=steps,
         window_steps=min(steps, settings.plan.window_steps),
@@ -113,7 +113,7 @@ def settings_of(job: Job) -> Settings:
     )
 
 
-def _done(run: Run) -> str:
+def _work_until_end(run: Run) -> str:
     """Work on the run; gives why it failed, or ""."""
     try:
         worker_process.work(run)
@@ -128,7 +128,7 @@ def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
     done = next((event for event in said if isinstance(event, Done)), None)
     found = {}
     for peak in (event for event in said if isinstance(event, Peak)):
-        found[peak.stage] = _against(peak.planned_vram_gib, peak.vram_gib, peak.held_gib) | {
+        found[peak.stage] = _compare(peak.planned_vram_gib, peak.vram_gib, peak.held_gib) | {
             "ram_gib": peak.ram_gib,
             "planned_ram_gib": peak.planned_ram_gib,
         }
@@ -137,7 +137,7 @@ def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
     return found
 
 
-def _half(job: Job, settings: Settings) -> dict:
+def _half_size_preview(job: Job, settings: Settings) -> dict:
     """One picture of half the side, under the same cap."""
     free_memory()
     session = ModelSession(job.model, job.budget_gib)
@@ -152,16 +152,16 @@ def _half(job: Job, settings: Settings) -> dict:
     # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
     alone = session.settings.changed(middle="leaves")
     plan = planned_memory(alone)["preview"].vram_gib - 12 * lora_params(session.row, alone) / GIB
-    return _against(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
+    return _compare(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 
-def _against(planned_gib: float, used_gib: float, held_gib: float) -> dict:
+def _compare(planned_gib: float, used_gib: float, held_gib: float) -> dict:
     """off: by what share the plan is above what was used; None without a card."""
     off = planned_gib / used_gib - 1 if used_gib > 0 else None
     return {"planned_gib": planned_gib, "used_gib": used_gib, "held_gib": held_gib, "off": off}
 
 
-def _told(s: Settings) -> dict:
+def _settings_dict(s: Settings) -> dict:
     """What of the settings decides memory and time."""
     return {
         "skip": [s.plan.front, s.plan.back],

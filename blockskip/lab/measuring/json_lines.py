@@ -11,7 +11,7 @@ from typing import BinaryIO
 log = logging.getLogger(__name__)
 
 
-def lines(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[dict]:
     """All whole lines of a file, or the list in one that ends in .json; a line that was cut off
     in the middle is left out."""
     if not path.exists():
@@ -27,18 +27,18 @@ def lines(path: Path) -> list[dict]:
     return found
 
 
-def append(path: Path, line: dict) -> None:
+def append_line(path: Path, line: dict) -> None:
     """Add a line, safely on the disk before this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
-        if file.tell() and not _ends_whole(file):
+        if file.tell() and not _ends_with_newline(file):
             file.write(b"\n")
         file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _ends_whole(file: BinaryIO) -> bool:
+def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, os.SEEK_END)
     whole = file.read(1) == b"\n"
     file.seek(0, os.SEEK_END)

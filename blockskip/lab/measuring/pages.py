@@ -7,15 +7,15 @@ from pathlib import Path
 
 from blockskip.core import files
 
-MARK = "<!-- from here on made by the command -->"
+MARKER = "<!-- from here on made by the command -->"
 
 
-def write_below(path: Path, title: str, made: str) -> None:
+def write_below_marker(path: Path, title: str, made: str) -> None:
     """Put `made` below what a hand wrote on the page, which begins with its title and is kept."""
     words = f"# {title}\n\n"
     if path.exists():
-        words = path.read_text(encoding="utf-8").split(MARK)[0]
-    files.write_text(path, f"{words}{MARK}\n\n{made}")
+        words = path.read_text(encoding="utf-8").split(MARKER)[0]
+    files.write_text(path, f"{words}{MARKER}\n\n{made}")
 
 
 def markdown_table(head: str, body: Iterable[Sequence[object]]) -> list[str]:

@@ -60,19 +60,19 @@ class PeakMeter(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._track(tensor)
         if self.now_bytes > self.peak_bytes:
-            self._believe()
+            self._raise_peak()
         count = FLOPS.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=output)
         return output
 
-    def hold(self, tensors: Iterable[Tensor]) -> None:
+    def add(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were made elsewhere: they are brought to the card now."""
         for tensor in tensors:
             self._track(tensor)
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
-    def drop(self, tensors: Iterable[Tensor]) -> None:
+    def remove(self, tensors: Iterable[Tensor]) -> None:
         """Count these no longer: they leave the card."""
         for tensor in tensors:
             self.now_bytes -= self._live.pop(tensor.untyped_storage()._cdata, 0)
@@ -90,9 +90,9 @@ class PeakMeter(TorchDispatchMode):
             return
         self._live[key] = storage.nbytes()
         self.now_bytes += storage.nbytes()
-        weakref.finalize(storage, self._forget, key)
+        weakref.finalize(storage, self._untrack, key)
 
-    def _believe(self) -> None:
+    def _raise_peak(self) -> None:
         """Take a new peak, but never one that garbage made.
 
         This counter's own Python frames form reference cycles with checkpointed graphs; without
@@ -103,7 +103,7 @@ class PeakMeter(TorchDispatchMode):
             self._swept_at = self.now_bytes
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
-    def _forget(self, key: int) -> None:
+    def _untrack(self, key: int) -> None:
         self.now_bytes -= self._live.pop(key, 0)
 
 
@@ -135,11 +135,11 @@ class _QuantisedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, layer: QuantisedLinear) -> Tensor:
         ctx.layer = layer
-        return nn.functional.linear(x, layer.unpacked(x.dtype), layer.bias)
+        return nn.functional.linear(x, layer.dequantised(x.dtype), layer.bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad @ ctx.layer.unpacked(grad.dtype), None
+        return grad @ ctx.layer.dequantised(grad.dtype), None
 
 
 class QuantisedLinear(nn.Linear):
@@ -163,7 +163,7 @@ class QuantisedLinear(nn.Linear):
         for name, length in parts.items():
             setattr(self, name, _buffer(length, torch.uint8))
 
-    def unpacked(self, dtype: torch.dtype) -> Tensor:
+    def dequantised(self, dtype: torch.dtype) -> Tensor:
         """The weight (out, in) as the product needs it; NF4 unpacks its block scales first."""
         there = self.weight.device
         scales = torch.empty(self.blocks, dtype=torch.float32, device=there)
@@ -189,14 +189,14 @@ def quantise(module: nn.Module, precision: str) -> None:
 
 
 @contextmanager
-def fake_card(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+def fake_gpu(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
     """Everything made inside has a shape and a type but no memory; modules are made in `dtype`."""
-    with torch.device("meta"), card_kernels(dtype):
+    with torch.device("meta"), gpu_kernels(dtype):
         yield
 
 
 @contextmanager
-def card_kernels(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+def gpu_kernels(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
     """Inside, `dtype` is the default and attention and RMS norm keep what a card's kernels keep."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -15,8 +15,8 @@ import psutil
 from blockskip.core.units import GIB
 
 
-class Polling(ABC):
-    """Calls `look` every `EVERY_S` seconds, in a thread of its own, while it is entered."""
+class Poller(ABC):
+    """Calls `sample` every `EVERY_S` seconds, in a thread of its own, while it is entered."""
 
     EVERY_S = 0.02
 
@@ -31,18 +31,18 @@ class Polling(ABC):
         self._thread.join()
 
     @abstractmethod
-    def look(self) -> None:
+    def sample(self) -> None:
         """Ask once."""
 
     def _poll(self) -> None:
         while True:
-            self.look()
+            self.sample()
             if self._over.wait(self.EVERY_S):
                 return
 
 
 @dataclass
-class Watch(Polling):
+class MemoryWatch(Poller):
     """Peaks of this process's memory in GiB while it is entered.
 
     anon_gib: ours alone. file_gib: pages of files, which the system may drop; -1 where it does not
@@ -61,11 +61,11 @@ class Watch(Polling):
         self.seconds = time.perf_counter() - self._began
         super().__exit__(*error)
 
-    def look(self) -> None:
+    def sample(self) -> None:
         anon, file = memory_now()
         self.anon_gib, self.file_gib = max(self.anon_gib, anon), max(self.file_gib, file)
 
-    def told(self) -> dict:
+    def to_dict(self) -> dict:
         """anon_gib, file_gib, seconds, rounded."""
         told = ("anon_gib", "file_gib", "seconds")
         return {name: round(getattr(self, name), 3) for name in told}

@@ -43,7 +43,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
-def strip(images: Sequence[Image.Image]) -> Image.Image:
+def make_strip(images: Sequence[Image.Image]) -> Image.Image:
     """Pictures of one size in a line."""
     line = Image.new("RGB", (sum(image.width for image in images), images[0].height))
     for k, image in enumerate(images):
@@ -51,7 +51,7 @@ def strip(images: Sequence[Image.Image]) -> Image.Image:
     return line
 
 
-def cut(path: Path) -> list[Image.Image]:
+def split_strip(path: Path) -> list[Image.Image]:
     """The square pictures of a strip's file."""
     with Image.open(path) as line:
         side = line.height

@@ -17,7 +17,9 @@ from blockskip.core.paths import ROOT
 KILLED = "out of memory: killed by the system"
 
 
-def apart(module: str, job: object, folder: Path, name: str, data: Path | None = None) -> dict:
+def run_in_subprocess(
+    module: str, job: object, folder: Path, name: str, data: Path | None = None
+) -> dict:
     """`python -m module JOB REPORT`; gives the report, or {"name", "failed"} when the system killed it.
 
     job: a dataclass or a dict. folder: where both files are. data: the data folder, else the user's.

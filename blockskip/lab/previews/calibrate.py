@@ -17,32 +17,50 @@ from blockskip.core import files
 from blockskip.core.paths import PRESETS, adapter_file
 from blockskip.core.settings import PREVIEW_SPEEDS
 from blockskip.lab.previews import report as tradeoff_report
+from blockskip.lab.previews.sampling_methods import (
+    BOTH,
+    CACHE,
+    EXACT,
+    KEYS,
+    SamplingMethod,
+    constant_schedule,
+    key_step_method,
+    max_holds,
+    tau_thresholds,
+)
 from blockskip.lab.previews.tradeoff import Plan, Sampler, measure
-from blockskip.lab.previews.ways import BOTH, CACHE, EXACT, KEYS, Way, all_of, holds, key_way, taus
 from blockskip.sampling import patch_adapters
 from blockskip.sampling.dynamic_patches import PatchSchedule
 
 SPEEDS = [speed for speed, change in PREVIEW_SPEEDS.items() if change]
-LIMITS = {
-    speed: Way(f"step cache, {speed}", CACHE, first=PREVIEW_SPEEDS[speed]) for speed in SPEEDS
+CACHE_METHODS = {
+    speed: SamplingMethod(
+        f"step cache, {speed}", CACHE, first_block_threshold=PREVIEW_SPEEDS[speed]
+    )
+    for speed in SPEEDS
 }
 
 
 class Candidates(Sampler):
     """The step cache at each speed, so many key steps, and each schedule with a step cache."""
 
-    def ways(self, steps: int) -> list[Way]:
-        found = [EXACT, *LIMITS.values()]
-        found += [key_way(num) for num in range(max(3, steps // 8), steps)]
+    def methods(self, steps: int) -> list[SamplingMethod]:
+        found = [EXACT, *CACHE_METHODS.values()]
+        found += [key_step_method(num) for num in range(max(3, steps // 8), steps)]
         if not self.adapters:
             return found
-        short, long, _ = holds(steps)
-        schedules = [all_of(factor, hold) for factor in (2, 4) for hold in (short, long)]
-        schedules += [PatchSchedule({4: tau, 2: tau}, hold=long) for tau in taus(steps)]
+        short, long, _ = max_holds(steps)
+        schedules = [constant_schedule(factor, hold) for factor in (2, 4) for hold in (short, long)]
+        schedules += [PatchSchedule({4: tau, 2: tau}, hold=long) for tau in tau_thresholds(steps)]
         return found + [
-            Way(f"schedule {k}, cache {PREVIEW_SPEEDS[speed]:g}", BOTH, schedule, first=limit.first)
+            SamplingMethod(
+                f"schedule {k}, cache {PREVIEW_SPEEDS[speed]:g}",
+                BOTH,
+                schedule,
+                first_block_threshold=limit.first_block_threshold,
+            )
             for k, schedule in enumerate(schedules)
-            for speed, limit in LIMITS.items()
+            for speed, limit in CACHE_METHODS.items()
         ]
 
 
@@ -51,17 +69,17 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
     steps or [], and `schedule`: of larger patches, or None. Raises UserError."""
     sampler, (steps,) = Candidates(plan), plan.steps
     measure(plan, sampler, say)
-    lines = tradeoff_report.lines(plan, sampler, steps)
-    ways = {way.name: way for way in sampler.ways(steps)}
+    lines = tradeoff_report.method_lines(plan, sampler, steps)
+    ways = {way.name: way for way in sampler.methods(steps)}
     keys = {
-        speed: list(sampler.keys(steps, ways[name].keys))
+        speed: list(sampler.key_steps(steps, ways[name].num_key_steps))
         for speed in SPEEDS
-        if (name := best(lines, speed, KEYS))
+        if (name := best_method(lines, speed, KEYS))
     }
     write_keys(PRESETS / "keysteps.toml", plan.model, steps, keys)
     schedule = None
     if sampler.adapters:
-        name = best(lines, "fastest", BOTH)
+        name = best_method(lines, "fastest", BOTH)
         schedule = _schedule(steps, ways[name]) if name else None
         path = plan.adapters or adapter_file(plan.model)
         adapters, facts = patch_adapters.load(path, sampler.transformer, sampler.family)
@@ -70,22 +88,22 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
     return {"keys": {speed: keys.get(speed, []) for speed in SPEEDS}, "schedule": schedule}
 
 
-def _schedule(steps: int, way: Way) -> dict:
-    chosen = way.patches
+def _schedule(steps: int, way: SamplingMethod) -> dict:
+    chosen = way.schedule
     return {
         "steps": steps,
         "taus": dict(chosen.taus),
         "rho": chosen.rho,
         "hold": chosen.hold,
-        "cache": way.first,
+        "cache": way.first_block_threshold,
     }
 
 
-def best(lines: Sequence[dict], speed: str, kind: str) -> str | None:
+def best_method(lines: Sequence[dict], speed: str, kind: str) -> str | None:
     """The name of the quickest way that is not further off than the step cache at that speed, if it is
     of that kind; None: another is the quickest. Larger patches, which “fastest” alone may have, count by
     their seconds: more is done around their short passes."""
-    limit = next(line for line in lines if line["way"] == LIMITS[speed].name)
+    limit = next(line for line in lines if line["way"] == CACHE_METHODS[speed].name)
     near = [
         line
         for line in lines

@@ -19,17 +19,17 @@ from blockskip.sampling import patch_adapters
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassCost:
     """One forward of one picture. tokens: of the image. flops: as the library's forward makes them;
     resting: of a forward in which all blocks rest but the first."""
 
     tokens: int
     flops: int
-    resting: int
+    cached_flops: int
 
 
 @cache
-def passes(model: str) -> dict[int, Pass]:
+def pass_costs(model: str) -> dict[int, PassCost]:
     """By factor of the patches, 1 for the model's own; at the side and the captions of its row."""
     row = presets.model_row(model)
     family = get_family(row.family)
@@ -44,7 +44,7 @@ def passes(model: str) -> dict[int, Pass]:
         guided = bool(getattr(transformer.config, "guidance_embeds", False))
         given = family.inputs(x, told, t, row.native_px, guided)
         found = {}
-        for factor, counter in _each_size(transformer, family, given, t):
+        for factor, counter in _cost_at_each_size(transformer, family, given, t):
             counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
             blocks = [
                 counts.get(f"{type(transformer).__name__}.{name}", 0)
@@ -52,11 +52,11 @@ def passes(model: str) -> dict[int, Pass]:
             ]
             total = counter.get_total_flops()
             rest = total - sum(blocks[1:])
-            found[factor] = Pass(cells**2 // factor**2, total, rest)
+            found[factor] = PassCost(cells**2 // factor**2, total, rest)
     return found
 
 
-def _each_size(
+def _cost_at_each_size(
     transformer: nn.Module, family: Family, given: dict, t: torch.Tensor
 ) -> Iterator[tuple[int, FlopCounterMode]]:
     linears = dict(patch_adapters.feed_forward(transformer, family))
@@ -73,18 +73,20 @@ def _each_size(
         yield factor, counter
 
 
-def quicker(costs: dict[int, Pass], factors: Sequence[int], passes: Sequence[int] = ()) -> float:
+def speedup(
+    costs: dict[int, PassCost], factors: Sequence[int], passes: Sequence[int] = ()
+) -> float:
     """How much fewer operations a sampling takes than with the model's own patches in every step.
     factors: of its steps. passes: through all blocks in each of them; 0: all rest but the first, 2:
     one of them for the step before (sampling/dynamic_patches.py); (): one each."""
     steps = zip(factors, passes or [1] * len(factors), strict=True)
-    spent = sum(num * costs[f].flops if num else costs[f].resting for f, num in steps)
+    spent = sum(num * costs[f].flops if num else costs[f].cached_flops for f, num in steps)
     return costs[1].flops * len(factors) / spent
 
 
 def bus_bytes(model: str, precision: str, passes: Sequence[int], forwards: int = 1) -> float:
     """Bytes of blocks that cross the bus in a sampling whose blocks are all streamed, whatever the
-    number of pictures that are sampled together. passes: see `quicker`. forwards: of the model a step
+    number of pictures that are sampled together. passes: see `speedup`. forwards: of the model a step
     (2 with guidance by two calls)."""
     row = presets.model_row(model)
     blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]

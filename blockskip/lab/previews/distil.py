@@ -28,7 +28,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.flow_matching import generator
 from blockskip.core.presets import ModelRow
 from blockskip.lab.demo_world.parallel import save as save_state
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 from blockskip.lab.measuring.model_session import ModelSession
 from blockskip.memory.layerwise import layerwise
 from blockskip.memory.placement import on_device, replace_modules
@@ -37,8 +37,8 @@ from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import SAMPLE_BATCH
 from blockskip.training.skipping import streamed_blocks
 
-SILENT = 0.25  # of the draws have no caption: guidance asks for that velocity, too
-KEPT_EVERY = 60.0  # seconds
+UNCONDITIONAL_SHARE = 0.25  # of the draws have no caption: guidance asks for that velocity, too
+SAVE_EVERY_S = 60.0  # seconds
 SUBJECTS = (*"cat dog rabbit horse parrot woman man car house".split(), "bowl of fruit")
 PLACES = (
     *("", " on the beach", " in the snow", " in a city at night", " in a forest", " on a table"),
@@ -64,7 +64,7 @@ class Plan:
     minutes: float = 0.0
 
 
-class Distilling(ModelSession):
+class Distillation(ModelSession):
     """The model, open. Raises UserError when it is not there, or cannot work on merged patches."""
 
     def __init__(self, plan: Plan) -> None:
@@ -79,7 +79,7 @@ class Distilling(ModelSession):
         self.rank = patch_adapters.rank_for(self.transformer, self.family)
         self.text = self.encode([*captions(self.row, plan.prompts, plan.seed), ""])
 
-    def paths(self) -> list[Path]:
+    def latent_files(self) -> list[Path]:
         """Files of latents, SAMPLE_BATCH pictures each."""
         num = math.ceil(self.plan.prompts / SAMPLE_BATCH)
         return [self.plan.work / f"latents-{i:03d}.safetensors" for i in range(num)]
@@ -105,27 +105,27 @@ class Distilling(ModelSession):
             del self.transformer.forward
         times = torch.tensor(list(kept)) / max(kept)
         tensors = {"latents": torch.stack(list(kept.values())), "times": times}
-        safetensors_files.save_tensors(self.paths()[index], tensors)
+        safetensors_files.save_tensors(self.latent_files()[index], tensors)
 
     def draws(self, step: int, factor: int) -> tuple[Tensor, Text, Tensor]:
         """Latents (B, …), captions and t (B,) of a step of learning: anywhere on the recorded paths,
         which are straight between two steps. The same at every call."""
         source = generator(self.plan.seed, f"distil-{factor}-{step}")
-        number = int(torch.randint(len(self.paths()), (), generator=source))
-        saved = load_file(self.paths()[number])
+        number = int(torch.randint(len(self.latent_files()), (), generator=source))
+        saved = load_file(self.latent_files()[number])
         steps, num = saved["latents"].shape[:2]
         size = (self.plan.batch,)
         rows = torch.randint(num, size, generator=source)
         at = torch.randint(steps - 1, size, generator=source)
         part = torch.rand(size, generator=source)
-        silent = torch.rand(size, generator=source) < SILENT
+        silent = torch.rand(size, generator=source) < UNCONDITIONAL_SHARE
         both = (saved["latents"][at + i, rows].float() for i in (0, 1))
         latents = torch.lerp(*both, part.reshape(-1, *[1] * (saved["latents"].dim() - 2)))
         t = torch.lerp(saved["times"][at], saved["times"][at + 1], part)
         texts = torch.where(silent, self.plan.prompts, number * SAMPLE_BATCH + rows).tolist()
         return latents.to(getattr(torch, self.row.dtype)), self.text.rows(texts), t
 
-    def given(self, latents: Tensor, text: Text, t: Tensor) -> dict:
+    def model_inputs(self, latents: Tensor, text: Text, t: Tensor) -> dict:
         """Arguments of the model's forward, as previews have them."""
         s, config_ = self.settings, self.transformer.config
         guided = bool(getattr(config_, "guidance_embeds", False))
@@ -136,7 +136,7 @@ class Distilling(ModelSession):
         return given
 
     @contextmanager
-    def teaching(self) -> Iterator[None]:
+    def as_teacher(self) -> Iterator[None]:
         """Inside, the model gives what it always gives."""
         if self.device.type == "cpu":
             yield
@@ -147,7 +147,7 @@ class Distilling(ModelSession):
             yield
 
     @contextmanager
-    def learning(self, adapter: patch_adapters.PatchAdapter) -> Iterator[None]:
+    def as_student(self, adapter: patch_adapters.PatchAdapter) -> Iterator[None]:
         """Inside, it works on larger patches, forward and backward."""
         with patch_adapters.adapter_installed(self.transformer, self.family, adapter, self.linears):
             if self.device.type == "cpu":
@@ -163,10 +163,10 @@ class Distilling(ModelSession):
         """(squared error, mean square of what it should be) of a step's draws; the first with
         gradients for the adapter."""
         latents, text, t = self.draws(step, adapter.factor)
-        given = self.given(latents, text, t)
-        with torch.no_grad(), self.teaching():
+        given = self.model_inputs(latents, text, t)
+        with torch.no_grad(), self.as_teacher():
             right = self.family.velocity(self.transformer(**given)).float()
-        with self.learning(adapter):
+        with self.as_student(adapter):
             found = patch_adapters.velocity(self.family, adapter, self.transformer, given, t)
             loss = (found.float() - right).square().mean()
             if torch.is_grad_enabled():
@@ -182,8 +182,8 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
         return bool(plan.minutes) and time.perf_counter() - began > plan.minutes * 60
 
     plan.work.mkdir(parents=True, exist_ok=True)
-    job = Distilling(plan)
-    for index, path in enumerate(job.paths()):
+    job = Distillation(plan)
+    for index, path in enumerate(job.latent_files()):
         if not path.exists():
             job.record(index)
             say(f"sampled {min((index + 1) * SAMPLE_BATCH, plan.prompts)}/{plan.prompts} pictures")
@@ -192,10 +192,10 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
     made, errors = {}, {}
     with on_device(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
         for factor in patch_adapters.FACTORS:
-            adapter = learn(job, factor, say, late)
+            adapter = train_adapter(job, factor, say, late)
             if adapter is None:
                 return False
-            made[factor], errors[factor] = adapter, unseen(job, adapter)
+            made[factor], errors[factor] = adapter, held_out_error(job, adapter)
             say(f"size {factor}: {errors[factor]:.4f} of the velocity's square is missed")
     facts = {
         "model": plan.model,
@@ -209,8 +209,8 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
     return True
 
 
-def learn(
-    job: Distilling, factor: int, say: Callable[[str], None], late: Callable[[], bool]
+def train_adapter(
+    job: Distillation, factor: int, say: Callable[[str], None], late: Callable[[], bool]
 ) -> patch_adapters.PatchAdapter | None:
     """The adapter of a size; None when the time is up. Every step depends on the seed and its number
     alone, so one that was stopped comes to the same weights."""
@@ -236,10 +236,10 @@ def learn(
         optimiser.zero_grad(set_to_none=True)
         step, missed, whole = step + 1, missed + float(loss), whole + float(size)
         done, stop = step == plan.steps, late()
-        if done or stop or time.perf_counter() - saved > KEPT_EVERY:
+        if done or stop or time.perf_counter() - saved > SAVE_EVERY_S:
             left = (time.perf_counter() - before) / (step - said) * (plan.steps - step)
             row = {"factor": factor, "step": step, "missed": round(missed / whole, 5)}
-            append(plan.work / "log.jsonl", row)
+            append_line(plan.work / "log.jsonl", row)
             told = f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}"
             say(f"{told}, {left:.0f} s left")
             state = {"adapter": adapter.state_dict(), "optimiser": optimiser.state_dict()}
@@ -257,7 +257,7 @@ def _rate(plan: Plan, step: int) -> float:
 
 
 @torch.no_grad()
-def unseen(job: Distilling, adapter: patch_adapters.PatchAdapter, num: int = 16) -> float:
+def held_out_error(job: Distillation, adapter: patch_adapters.PatchAdapter, num: int = 16) -> float:
     """What an adapter misses, in parts of the velocity's mean square, at places that no step used."""
     found = [job.error(adapter, -1 - i) for i in range(num)]
     return float(sum(loss for loss, _ in found) / sum(size for _, size in found))

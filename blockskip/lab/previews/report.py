@@ -12,11 +12,11 @@ from blockskip.core.presets import model_row
 from blockskip.lab.bench.report import machine
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.confidence import bootstrap
-from blockskip.lab.measuring.pages import markdown_table, write_below
+from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet
 from blockskip.lab.previews import costs as preview_costs
-from blockskip.lab.previews.tradeoff import Plan, Sampler, pictures, told
-from blockskip.lab.previews.ways import EXACT, Way
+from blockskip.lab.previews.sampling_methods import EXACT, SamplingMethod
+from blockskip.lab.previews.tradeoff import Plan, Sampler, measurements, pictures
 from blockskip.sampling.sample import SAMPLE_BATCH
 
 HEAD = (
@@ -29,15 +29,15 @@ SIZES_HEAD = "a pass|image tokens|TFLOP|times fewer|TFLOP with all blocks restin
 WAYS_HEAD = "way|operations, times fewer|GB over the bus in bf16|in {precision}|times fewer"
 
 
-def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
+def method_lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
     """A line a way: how much quicker than exact, and how far from it. pixels_off: mean absolute
     difference, of 255. judged: what the sampler's judge tells of pictures, if it has one; difference: from
     the exact sampler's, picture by picture, with its 95 % interval."""
     whole = [np.asarray(image, np.float32) for image in pictures(plan, EXACT, steps)]
-    exact, seen = told(plan, EXACT, steps), sampler.judge(pictures(plan, EXACT, steps))
+    exact, seen = measurements(plan, EXACT, steps), sampler.judge(pictures(plan, EXACT, steps))
     found = []
-    for way in sampler.ways(steps):
-        measured = told(plan, way, steps)
+    for way in sampler.methods(steps):
+        measured = measurements(plan, way, steps)
         off = [
             float(np.abs(np.asarray(image, np.float32) - right).mean())
             for image, right in zip(pictures(plan, way, steps), whole, strict=True)
@@ -45,7 +45,7 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
         sizes = [factor for batch in measured for factor in batch["factors"]]
         line = {
             "way": way.name,
-            "kind": way.kind,
+            "kind": way.group,
             "quicker_flops": round(exact[0]["flops"] / measured[0]["flops"], 3),
             "quicker_seconds": round(_seconds(exact) / _seconds(measured), 3),
             "seconds_per_image": round(_seconds(measured) / len(whole), 4),
@@ -53,8 +53,8 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
             "pixels_off_95": bootstrap(np.float32(off)),
             "steps_by_size": {size: round(sizes.count(size) / len(sizes), 4) for size in (1, 2, 4)},
         }
-        if way.patches and not way.first:
-            line["ceiling"] = round(ceiling(sampler, way, steps), 3)
+        if way.schedule and not way.first_block_threshold:
+            line["ceiling"] = round(speedup_ceiling(sampler, way, steps), 3)
         if seen is not None:
             now = sampler.judge(pictures(plan, way, steps))
             line["judged"] = round(float(now.mean()), 4)
@@ -64,12 +64,12 @@ def lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
     return found
 
 
-def ceiling(sampler: Sampler, way: Way, steps: int) -> float:
+def speedup_ceiling(sampler: Sampler, way: SamplingMethod, steps: int) -> float:
     """Of a schedule: three fine steps, all others of its largest patches; tokens of image and text are
     all that counts."""
     side = sampler.row.native_px // sampler.family.pixel_multiple
     image, text = side**2, sampler.settings.plan.text_tokens
-    return steps / (3 + (steps - 3) * (image // way.largest**2 + text) / (image + text))
+    return steps / (3 + (steps - 3) * (image // way.largest_patches**2 + text) / (image + text))
 
 
 def _seconds(batches: Sequence[dict]) -> float:
@@ -94,11 +94,11 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
     """A JSON file, and for each number of steps a plot and a contact sheet; a page shows them. Their
     names begin with `previews`, of a run `previews-of-a-pet`."""
     stem = "previews-of-a-pet" if plan.run else "previews"
-    measured = {steps: lines(plan, sampler, steps) for steps in plan.steps}
+    measured = {steps: method_lines(plan, sampler, steps) for steps in plan.steps}
     said = {
         "model": plan.model,
         "run": plan.run and plan.run.name,
-        "judged": sampler.judged,
+        "judged": sampler.judge_metric,
         "prompts": len(sampler.prompts),
         "together": SAMPLE_BATCH,
         "machine": machine(),
@@ -110,20 +110,24 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
     for steps, found in measured.items():
         plotted, sheet = out / f"{stem}-{steps}.svg", out / f"{stem}-{steps}.webp"
         files.write_text(plotted, plot(steps, found))
-        rows = [(_plain(way.name), pictures(plan, way, steps)[:12]) for way in sampler.ways(steps)]
+        rows = [
+            (_ascii(way.name), pictures(plan, way, steps)[:12]) for way in sampler.methods(steps)
+        ]
         save_sheet(contact_sheet(rows, 64), sheet)
         written += [plotted, sheet]
     rest = "" if plan.run else f"\n{full_size(plan, sampler)}"
-    write_below(path, "Previews: speed against what it costs", page(said, stem) + rest)
+    write_below_marker(
+        path, "Previews: speed against what it costs", markdown_page(said, stem) + rest
+    )
     return written
 
 
-def _plain(name: str) -> str:
+def _ascii(name: str) -> str:
     """In letters that the sheet's font has."""
     return name.replace("τ", "tau").replace("ρ", "rho")
 
 
-def page(said: dict, stem: str) -> str:
+def markdown_page(said: dict, stem: str) -> str:
     """The page's tables; what follows from them is written by hand above them."""
     of = f" with the LoRA of run “{said['run']}”" if said["run"] else ""
     parts = [
@@ -158,25 +162,25 @@ def _row(line: dict) -> list[str]:
 def full_size(plan: Plan, sampler: Sampler) -> str:
     """What the steps that were measured would take at FLUX's size: operations, and bytes that cross the
     bus where every block is streamed."""
-    costs, row, steps = preview_costs.passes(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
+    costs, row, steps = preview_costs.pass_costs(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
     sizes = [
         [
             f"{'' if factor == 1 else factor}p",
             one.tokens,
             f"{one.flops / 1e12:.1f}",
             f"{costs[1].flops / one.flops:.2f}",
-            f"{one.resting / 1e12:.2f}",
+            f"{one.cached_flops / 1e12:.2f}",
         ]
         for factor, one in costs.items()
     ]
     plain, ways = preview_costs.bus_bytes(FULL_SIZE, "full", [1] * steps), []
-    for way in sampler.ways(steps):
-        measured = told(plan, way, steps)[0]
+    for way in sampler.methods(steps):
+        measured = measurements(plan, way, steps)[0]
         whole, small = (
             preview_costs.bus_bytes(FULL_SIZE, precision, measured["passes"])
             for precision in ("full", PRECISION)
         )
-        quicker = preview_costs.quicker(costs, measured["factors"], measured["passes"])
+        quicker = preview_costs.speedup(costs, measured["factors"], measured["passes"])
         ways.append([way.name, f"{quicker:.2f}", f"{whole / 1e9:.0f}", f"{small / 1e9:.0f}"])
         ways[-1].append(f"{plain / whole:.2f}")
     lines = [

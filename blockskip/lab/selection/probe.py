@@ -37,11 +37,11 @@ from torch import nn
 from blockskip.core import presets
 from blockskip.core.errors import BadInput, WrongState
 from blockskip.data.photos import find_photos
-from blockskip.lab.ablation.cell import save_photos
+from blockskip.lab.ablation.experiment import save_photos
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.evaluation.demo_judge import PLACES
 from blockskip.lab.evaluation.embedders import DINO, Dino
-from blockskip.lab.measuring.json_lines import append, lines
+from blockskip.lab.measuring.json_lines import append_line, read_lines
 from blockskip.lab.selection.text_masking import text_hidden
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs.image_session import ImageSession
@@ -52,7 +52,7 @@ FIRST_SEED = 1000  # of the noise of pictures
 PROBES = ("lora", "text")
 
 
-class Eyes(Protocol):
+class ImageEmbedder(Protocol):
     """What compares pictures."""
 
     def embed(self, images: list[Image.Image]) -> torch.Tensor:
@@ -107,48 +107,48 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
     """Measure what is missing; whether all is there. Raises UserError."""
     began, path = time.perf_counter(), plan.work / "probe.jsonl"
     spans = probe_spans(presets.model_row(plan.model).num_blocks)
-    eyes = _eyes(plan)
+    eyes = _open_embedder(plan)
 
     def late() -> bool:
         return bool(plan.minutes) and time.perf_counter() - began > plan.minutes * 60
 
     for pet in _pets(plan):
-        run = tuned(plan, pet)
-        stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": eyes_name(plan)}
-        known = {probed(line) for line in lines(path) if stamp.items() <= line.items()}
+        run = tuned_run(plan, pet)
+        stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": embedder_name(plan)}
+        known = {probe_key(line) for line in read_lines(path) if stamp.items() <= line.items()}
         missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
         if not missing:
             continue
         session = ImageSession(run, exact=True)
         whole = eyes.embed(_pictures(plan, session))
         for number, (what, name, span) in enumerate(missing, 1):
-            with _without(what, session, span):
+            with _span_ablated(what, session, span):
                 seen = eyes.embed(_pictures(plan, session))
             each = (1 - (seen * whole).sum(1)).tolist()
             told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
-            append(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
+            append_line(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
             say(f"{pet.key} {what} {name}: {mean(each):.3f} ({number}/{len(missing)})")
             if late():
                 return False
     return True
 
 
-def probed(line: dict) -> tuple[str, str]:
+def probe_key(line: dict) -> tuple[str, str]:
     """What a line is about: probe and span."""
     return line["probe"], line["span"]
 
 
-def _without(what: str, session: ImageSession, span: range) -> AbstractContextManager:
+def _span_ablated(what: str, session: ImageSession, span: range) -> AbstractContextManager:
     """Inside, the blocks of `span` have no LoRA, or their image sees no text."""
     blocks = session.family.blocks(session.transformer)
     if what == "lora":
-        return lora_off([blocks[i][1] for i in span])
+        return lora_disabled([blocks[i][1] for i in span])
     image = (session.settings.preview_px // session.family.pixel_multiple) ** 2
     return text_hidden(session.family, blocks, span, image)
 
 
 @contextmanager
-def lora_off(blocks: Sequence[nn.Module]) -> Iterator[None]:
+def lora_disabled(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """Inside, these blocks work as if they had no LoRA."""
     layers = [m for block in blocks for m in block.modules() if isinstance(m, BaseTunerLayer)]
     for layer in layers:
@@ -160,7 +160,7 @@ def lora_off(blocks: Sequence[nn.Module]) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def _eyes(plan: Plan) -> Eyes:
+def _open_embedder(plan: Plan) -> ImageEmbedder:
     if presets.model_row(plan.model).demo:
         from blockskip.runs.demo_judge import load_judge
 
@@ -168,7 +168,7 @@ def _eyes(plan: Plan) -> Eyes:
     return Dino(plan.dino)
 
 
-def eyes_name(plan: Plan) -> str:
+def embedder_name(plan: Plan) -> str:
     """Whose embeddings are compared."""
     return "demo world judge" if presets.model_row(plan.model).demo else plan.dino
 
@@ -180,7 +180,7 @@ def _pets(plan: Plan) -> list[Pet]:
                 f"{plan.model} must be tuned on photos of several pets.",
                 "Name a folder with a folder a pet, such as cat-mia: --photos FOLDER",
             )
-        chosen = subjects(plan.subjects, chosen_on=True)
+        chosen = subjects(plan.subjects, for_tuning=True)
         return [Pet(s.key, s.pet.species, save_photos(s, plan.work)) for s in chosen]
     folders = sorted(folder for folder in plan.photos.iterdir() if folder.is_dir())
     named = [(folder, re.match(r"[^\W\d_]+", folder.name)) for folder in folders]
@@ -193,7 +193,7 @@ def _pets(plan: Plan) -> list[Pet]:
     return pets[: plan.subjects]
 
 
-def tuned(plan: Plan, pet: Pet) -> Run:
+def tuned_run(plan: Plan, pet: Pet) -> Run:
     """The pet's run that skips nothing, done. Raises UserError when it was stopped or failed."""
     folder = plan.work / "runs" / pet.key
     if (folder / "run.toml").exists():

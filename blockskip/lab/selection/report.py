@@ -11,13 +11,13 @@ from blockskip.core import presets
 from blockskip.core.errors import WrongState, command
 from blockskip.lab.measuring import plots
 from blockskip.lab.measuring.confidence import bootstrap
-from blockskip.lab.measuring.json_lines import lines
+from blockskip.lab.measuring.json_lines import read_lines
 from blockskip.lab.selection.probe import (
     PROBES,
     Plan,
-    eyes_name,
+    embedder_name,
+    probe_key,
     probe_spans,
-    probed,
     sliding_width,
 )
 from blockskip.runs.run import Run
@@ -25,7 +25,7 @@ from blockskip.runs.run import Run
 RATIOS = (0.3, 0.4, 0.5)
 
 
-def choose(distance: Mapping[str, float], num_blocks: int, ratio: float) -> tuple[int, int]:
+def choose_spans(distance: Mapping[str, float], num_blocks: int, ratio: float) -> tuple[int, int]:
     """(n*, m*) for a ratio of skipped blocks; of equals the one that skips more at the front,
     whose residual is exact. distance: D by the names of `probe_spans`."""
     num = round(ratio * num_blocks)
@@ -43,9 +43,9 @@ def summary(plan: Plan) -> dict:
     row = presets.model_row(plan.model)
     names = [name for name, _ in probe_spans(row.num_blocks)]
     by_pet: dict[str, dict[tuple[str, str], dict]] = {}
-    for line in lines(plan.work / "probe.jsonl"):
-        if (line["images"], line["eyes"]) == (plan.images, eyes_name(plan)):
-            by_pet.setdefault(line["subject"], {})[probed(line)] = line
+    for line in read_lines(plan.work / "probe.jsonl"):
+        if (line["images"], line["eyes"]) == (plan.images, embedder_name(plan)):
+            by_pet.setdefault(line["subject"], {})[probe_key(line)] = line
     wanted = {(probe, name) for probe in PROBES for name in names}
     whole = {pet: told for pet, told in by_pet.items() if told.keys() >= wanted}
     if not whole:
@@ -55,7 +55,7 @@ def summary(plan: Plan) -> dict:
     return {
         "model": plan.model,
         "fingerprint": run.info()["model_fingerprint"],
-        "eyes": eyes_name(plan),
+        "eyes": embedder_name(plan),
         "subjects": sorted(whole),
         "seed": settings.seed,
         "steps": settings.steps,
@@ -64,15 +64,17 @@ def summary(plan: Plan) -> dict:
         "images": 3 * plan.images,
         "blocks": row.num_blocks,
         "preset": {key: list(pair) for key, pair in row.spans.items()},
-        "probes": {probe: _told(whole, probe, names, row.num_blocks) for probe in PROBES},
+        "probes": {probe: _probe_summary(whole, probe, names, row.num_blocks) for probe in PROBES},
     }
 
 
-def _told(whole: Mapping[str, dict], probe: str, names: Sequence[str], num_blocks: int) -> dict:
+def _probe_summary(
+    whole: Mapping[str, dict], probe: str, names: Sequence[str], num_blocks: int
+) -> dict:
     """Of one probe: D, its interval, the spans of all pets together and of each."""
 
     def spans(measured: Mapping[str, float]) -> dict[str, tuple[int, int]]:
-        return {f"{r:g}": choose(measured, num_blocks, r) for r in RATIOS}
+        return {f"{r:g}": choose_spans(measured, num_blocks, r) for r in RATIOS}
 
     def of(pet: str) -> dict[str, float]:
         return {name: whole[pet][probe, name]["distance"] for name in names}

@@ -23,7 +23,7 @@ from blockskip.models.families.base import Family
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 
-class _Masked(TorchFunctionMode):
+class _TextMask(TorchFunctionMode):
     """Inside, attention over text and image together leaves text keys out for image queries.
     text(total): where text is among so many tokens."""
 
@@ -39,14 +39,14 @@ class _Masked(TorchFunctionMode):
         given = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
         query, own = given["query"], given.get("attn_mask")
         total = query.shape[-2]
-        mask = seen(total, self.text(total)).to(query.device)
+        mask = visible_keys(total, self.text(total)).to(query.device)
         if own is not None:  # the model's own, as yes and no or as a sum to the scores
             mask = own & mask if own.dtype == torch.bool else own.masked_fill(~mask, -torch.inf)
         self.used = True
         return func(**given | {"attn_mask": mask})
 
 
-def seen(total: int, text: slice) -> Tensor:
+def visible_keys(total: int, text: slice) -> Tensor:
     """(total, total) of bool: which key a query sees; not a text key, if it is of the image."""
     is_text = torch.zeros(total, dtype=torch.bool)
     is_text[text] = True
@@ -64,10 +64,10 @@ def text_hidden(
     """
     blind = {}
     for _, block in (blocks[i] for i in span):
-        attention = _reads_text(block)
+        attention = _text_attention(block)
         crossed = getattr(attention, "is_cross_attention", False)
         text = None if crossed else partial(family.streams(block).text_slice, tokens=tokens)
-        blind[attention] = _nothing if crossed else _without_text(attention.forward, text)
+        blind[attention] = _zero_output if crossed else _masked_forward(attention.forward, text)
     for attention, forward in blind.items():
         attention.forward = forward
     try:
@@ -77,7 +77,7 @@ def text_hidden(
             del attention.forward  # the class has its own
 
 
-def _reads_text(block: nn.Module) -> nn.Module:
+def _text_attention(block: nn.Module) -> nn.Module:
     """The attention by which a block reads text: its cross attention if it has one, else the joint
     one. SD3.5's second attention is of the image with itself."""
     second = getattr(block, "attn2", None)
@@ -86,16 +86,16 @@ def _reads_text(block: nn.Module) -> nn.Module:
     return block.attn if hasattr(block, "attn") else block.attention
 
 
-def _nothing(hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+def _zero_output(hidden_states: Tensor, *_: object, **__: object) -> Tensor:
     """What comes of a cross attention without keys."""
     return torch.zeros_like(hidden_states)
 
 
-def _without_text(forward: Callable, text: Callable[[int], slice]) -> Callable:
+def _masked_forward(forward: Callable, text: Callable[[int], slice]) -> Callable:
     """The forward of a joint attention, masked."""
 
     def masked(*given: object, **named: object) -> Tensor | tuple[Tensor, Tensor]:
-        with _Masked(text) as mask:
+        with _TextMask(text) as mask:
             outputs = forward(*given, **named)
         if not mask.used:
             raise ValueError("this attention is not torch's, and cannot be masked here")

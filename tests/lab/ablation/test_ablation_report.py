@@ -10,11 +10,11 @@ from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.lab.ablation import report as ablation_report
 from blockskip.lab.ablation import statistics
-from blockskip.lab.ablation.statistics import Finding, by_row, difference, verdict
+from blockskip.lab.ablation.statistics import Finding, by_variant, difference, verdict
 from blockskip.lab.ablation.subjects import subjects
-from blockskip.lab.ablation.variants import tables
+from blockskip.lab.ablation.tables import tables
 from blockskip.lab.bench import report as bench_report
-from blockskip.lab.measuring.json_lines import append
+from blockskip.lab.measuring.json_lines import append_line
 from blockskip.lab.measuring.sheets import contact_sheet
 
 PETS = [one.key for one in subjects(6)]
@@ -43,11 +43,11 @@ def made(rows=tuple(TRUE), pets=PETS) -> list[dict]:
 
 
 def test_pets_that_are_hard_cancel_out():
-    cells = by_row(made())
+    cells = by_variant(made())
     apart = difference(cells, "lora", "ours-50")
     assert apart.num == 12 and apart.value == pytest.approx(0.02, abs=0.006)
     assert apart.high - apart.low < 0.02, "although pets differ by .25"
-    mixed = by_row(made(("lora",)) + made(("ours-50",), PETS[:2]))
+    mixed = by_variant(made(("lora",)) + made(("ours-50",), PETS[:2]))
     assert difference(mixed, "lora", "ours-50").num == 4, "only pets that both have"
 
 
@@ -59,17 +59,17 @@ def test_a_second_seed_that_says_the_same_makes_nothing_surer():
         )
         line["identity"] = first["identity"]
     once = [line for line in twice if line["seed"] == 0]
-    apart, alone = (difference(by_row(lines), "lora", "ours-50") for lines in (twice, once))
+    apart, alone = (difference(by_variant(lines), "lora", "ours-50") for lines in (twice, once))
     assert (apart.low, apart.high) == (alone.low, alone.high) and apart.num == 2 * alone.num
     assert apart.low < apart.value < apart.high
 
 
 def test_findings_are_told_as_they_are():
-    cells = by_row(made())
+    cells = by_variant(made())
 
     def told(**words):
         finding = Finding("", **words)
-        better = statistics.average(cells, finding.better, "identity")
+        better = statistics.estimate(cells, finding.better, "identity")
         return verdict(finding, difference(cells, finding.better, finding.worse), better)
 
     assert told(better="once-50", worse="none-50") == "reproduces"
@@ -86,8 +86,8 @@ def test_the_page_is_written_from_whatever_is_there(tmp_path):
     with pytest.raises(UserError, match="no cells"):
         ablation_report.write([tmp_path], tmp_path / "out")
     for line in [*made(pets=PETS[:2]), {**made(("lora",))[0], "steps": 2, "identity": -1.0}]:
-        append(tmp_path / "cells.jsonl", line)
-    append(
+        append_line(tmp_path / "cells.jsonl", line)
+    append_line(
         tmp_path / "cells.jsonl",
         {"row": "lr-5", "subject": "pink-rabbit", "seed": 0, "steps": 300, "failed": "astray"},
     )
@@ -116,7 +116,7 @@ def test_pictures_of_one_pet_are_shown_where_they_were_kept(tmp_path):
     (tmp_path / "pictures").mkdir()
     for name in (f"lora {PETS[0]}-0 300", f"lora {PETS[1]}-0 300", f"dynamic {PETS[0]}-1 300"):
         Image.new("RGB", (4 * 64, 64), "red").save(tmp_path / "pictures" / f"{name}.png")
-    append(tmp_path / "cells.jsonl", made(("lora",), PETS[:1])[0])
+    append_line(tmp_path / "cells.jsonl", made(("lora",), PETS[:1])[0])
     written = ablation_report.write([tmp_path], tmp_path / "out")
     assert written[-1].suffix == ".webp" and "What that looks like" in written[-2].read_text(
         "utf-8"
@@ -126,10 +126,10 @@ def test_pictures_of_one_pet_are_shown_where_they_were_kept(tmp_path):
 
 
 def test_seconds_are_those_of_the_run_for_costs_in_tables_that_it_has_whole(tmp_path):
-    rows = [row.key for row in tables()["A"].rows]
+    rows = [row.key for row in tables()["A"].variants]
     for name, seconds in (("cells", 0.5), ("costs", 0.0625)):
         for line in made(rows, PETS[:1]):
-            append(tmp_path / name / "cells.jsonl", line | {"seconds_per_draw": seconds})
+            append_line(tmp_path / name / "cells.jsonl", line | {"seconds_per_draw": seconds})
     files.write_json(tmp_path / "costs" / "machine.json", bench_report.machine())
     ablation_report.write([tmp_path / "cells"], tmp_path / "out", tmp_path / "costs")
     page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
@@ -138,5 +138,5 @@ def test_seconds_are_those_of_the_run_for_costs_in_tables_that_it_has_whole(tmp_
 
 
 def test_every_finding_names_rows_that_are_made():
-    known = {row.key for table in tables().values() for row in table.rows}
+    known = {row.key for table in tables().values() for row in table.variants}
     assert {r for f in statistics.FINDINGS for r in (f.better, f.worse)} <= known

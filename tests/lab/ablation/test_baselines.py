@@ -128,9 +128,9 @@ def test_lisa_cut_off_goes_on_with_the_same_blocks(tmp_path):
 
 
 def test_eight_bits_keep_a_residual_to_one_part_in_254_of_its_greatest():
-    x = torch.randn(5, 3, 2 * baselines.ROUNDED_AT_ONCE) * torch.logspace(-3, 3, 5).view(5, 1, 1)
-    parts = x.unflatten(-1, (-1, baselines.ROUNDED_AT_ONCE))
-    off = (baselines.rounded(x) - x).abs().unflatten(-1, (-1, baselines.ROUNDED_AT_ONCE))
+    x = torch.randn(5, 3, 2 * baselines.SCALE_GROUP) * torch.logspace(-3, 3, 5).view(5, 1, 1)
+    parts = x.unflatten(-1, (-1, baselines.SCALE_GROUP))
+    off = (baselines.round_to_8_bits(x) - x).abs().unflatten(-1, (-1, baselines.SCALE_GROUP))
     assert (off <= parts.abs().amax(-1, keepdim=True) / 254 * 1.001).all()
     assert off.max() > 0
 

@@ -13,8 +13,8 @@ from blockskip.lab.bench import bench as lab_bench
 from blockskip.lab.bench.bench import compare
 from blockskip.lab.bench.contenders import CONTENDERS, SIZES, Contender, Plan, contenders
 from blockskip.lab.bench.report import command, machine, markdown
-from blockskip.lab.bench.timeline import busy, measured, merged, shared
-from blockskip.lab.bench.worker import Job, make_trainer, opened, work
+from blockskip.lab.bench.timeline import gpu_spans, merge_spans, overlap_length, overlap_stats
+from blockskip.lab.bench.worker import Job, make_trainer, open_streamed, work
 from blockskip.lab.full_size.random_model import FLUX_DEV, flux, write_checkpoint
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import snapshot
@@ -63,7 +63,7 @@ def job(folder: Path, name: str = "lora", windows: bool = False, count: bool = F
 
 
 def trained(one: Job, settings: Settings):
-    model, _ = opened(one, settings, CPU)
+    model, _ = open_streamed(one, settings, CPU)
     trainer = make_trainer(one, settings, model, CPU)
     return [event.loss for event in trainer.run()], snapshot(trainer.lora)
 
@@ -242,7 +242,9 @@ def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):
         timeline=str(tmp_path / "trace"),
     )
     lines = []
-    report = {"command": command(plan), "machine": machine()} | lab_bench.bench(plan, lines.append)
+    report = {"command": command(plan), "machine": machine()} | lab_bench.run_bench(
+        plan, lines.append
+    )
     assert [line for line in lines if line.startswith("4/4 ")] == ["4/4 round 1/1: ours"]
     lora, ours = json.loads(json.dumps(report))["contenders"]
     assert ours["ceiling"] == lora["tflop_a_draw"] / ours["tflop_a_draw"] > 1
@@ -273,11 +275,11 @@ def test_hidden_copying_is_what_both_do_at_once():
         {"cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 99},
         {"name": "a mark without a length", "ts": 3},
     ]
-    copies, kernels = busy(events)
-    assert merged(kernels) == [(5, 24)]
-    assert shared(copies, kernels) == 5 + 4
+    copies, kernels = gpu_spans(events)
+    assert merge_spans(kernels) == [(5, 24)]
+    assert overlap_length(copies, kernels) == 5 + 4
     events.append({"cat": "cuda_runtime", "name": "cudaStreamSynchronize", "ts": 1, "dur": 1})
-    said = measured(events)
+    said = overlap_stats(events)
     assert said["copy_ms"] == 0.02 and said["copy_hidden"] == 9 / 20
     assert said["idle"] == pytest.approx(1 - 19 / 30), "of what lies between the first and the last"
-    assert said["waits"] == {"cudaStreamSynchronize": 1} and measured(events[5:]) == {}
+    assert said["waits"] == {"cudaStreamSynchronize": 1} and overlap_stats(events[5:]) == {}

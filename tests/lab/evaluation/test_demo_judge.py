@@ -77,9 +77,9 @@ def test_a_run_on_another_model_is_refused(run):
 def test_obedience_counts_only_what_is_named_and_finds_disobedience():
     judge, wanted = demo_judge.load_judge(), fresh_captions(24, 3)
     drawn = [Image.fromarray(render(pet, scene, 64, k)) for k, (_, pet, scene) in enumerate(wanted)]
-    right = demo_judge.obeyed(judge, drawn, wanted)
+    right = demo_judge.prompt_accuracy(judge, drawn, wanted)
     assert min(right[name] for name in ("species", "coat", "background")) > 0.85
-    wrong = demo_judge.obeyed(judge, drawn[1:] + drawn[:1], wanted)
+    wrong = demo_judge.prompt_accuracy(judge, drawn[1:] + drawn[:1], wanted)
     assert wrong["all"] < 0.2 < right["all"]
 
 

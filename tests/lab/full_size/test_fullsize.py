@@ -4,9 +4,9 @@ import dataclasses
 
 import torch
 
-from blockskip.lab.full_size.fullsize import Job, fullsize, fullsize_text
+from blockskip.lab.full_size.fullsize import Job, fullsize_text, run_full_size
 from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL, flux, write_checkpoint
-from blockskip.lab.measuring.process_memory import Watch
+from blockskip.lab.measuring.process_memory import MemoryWatch
 
 SHAPE = FLUX_DEV | {
     "num_layers": 2,
@@ -20,7 +20,7 @@ SHAPE = FLUX_DEV | {
 def test_the_report_counts_every_weight_once_a_window(tmp_path):
     job = Job(work=tmp_path, shape=SHAPE, skip=(1, 1), draws=4, batch=2, side_px=32, text_tokens=5)
     said = []
-    report = fullsize(job, said.append)
+    report = run_full_size(job, said.append)
     first, second = report["training"]["windows"]
     assert first["read_bytes"] == report["checkpoint_bytes"]
     assert second["read_bytes"] < first["read_bytes"], "the middle stays"
@@ -33,7 +33,7 @@ def test_the_report_counts_every_weight_once_a_window(tmp_path):
     assert beside["largest_difference_of_a_block"] == 0
     assert beside["largest_difference_of_the_output"] == 0
     streamed = dataclasses.replace(job, middle="streamed", precision="nf4", compare=False)
-    assert fullsize(streamed)["training"]["step_seconds"]
+    assert run_full_size(streamed)["training"]["step_seconds"]
 
 
 def test_a_text_encoder_is_read_once_for_its_captions(tmp_path):
@@ -61,7 +61,7 @@ def test_a_random_checkpoint_is_written_in_shards_once_and_goes_on(tmp_path):
 
 
 def test_memory_that_was_used_is_seen():
-    with Watch() as watch:
+    with MemoryWatch() as watch:
         used = torch.ones(64 << 20, dtype=torch.uint8)
         del used
     assert watch.anon_gib > 0.06 and watch.seconds > 0

@@ -10,7 +10,7 @@ from torch import nn
 
 from blockskip.core.presets import model_row
 from blockskip.lab.full_size.simulate import report, simulate
-from blockskip.lab.measuring.peak_memory import PeakMeter, fake_card, quantise
+from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.training.lora import _CastLinear
 
@@ -22,7 +22,7 @@ def of(tensor_bytes: int) -> float:
 
 
 def test_a_meter_counts_storages_once_and_forgets_the_dead():
-    with fake_card(), PeakMeter() as meter:
+    with fake_gpu(), PeakMeter() as meter:
         one = torch.empty(1024, 512)  # 1 MiB in bf16
         view = one.t()[:7]
         assert of(meter.now_bytes) == 1
@@ -37,18 +37,18 @@ def test_a_meter_counts_storages_once_and_forgets_the_dead():
 
 
 def test_a_meter_counts_flops_of_products():
-    with fake_card(), PeakMeter() as meter:
+    with fake_gpu(), PeakMeter() as meter:
         torch.empty(3, 4) @ torch.empty(4, 5)
     assert meter.flops == 2 * 3 * 4 * 5
 
 
 @pytest.mark.parametrize("precision, a_weight", [("int8", 1 + 1 / 64), ("nf4", 0.5 + 0.0159)])
 def test_a_quantised_linear_holds_few_bytes_and_unpacks_one_weight(precision, a_weight):
-    with fake_card():
+    with fake_gpu():
         model = nn.Sequential(nn.Linear(1024, 1024, bias=False))
         quantise(model, precision)
         meter = PeakMeter()
-        meter.hold(model.parameters())
+        meter.add(model.parameters())
         assert meter.now_bytes / 1024**2 == pytest.approx(a_weight, rel=0.01)
         with meter:
             x = torch.empty(8, 1024, requires_grad=True)
@@ -62,7 +62,7 @@ def test_a_quantised_linear_holds_few_bytes_and_unpacks_one_weight(precision, a_
 
 def test_a_lora_widens_nothing():
     """The trap this simulation found: peft keeps an fp32 copy of the input for each of q, k, v."""
-    with fake_card(), PeakMeter() as meter:
+    with fake_gpu(), PeakMeter() as meter:
         matrix = _CastLinear(nn.Linear(1024, 16, bias=False))
         assert matrix.weight.dtype == torch.float32
         x = torch.empty(1, 4096, 1024, requires_grad=True)
@@ -87,15 +87,15 @@ PROMISES = [
 @pytest.mark.parametrize("front, back, precision, checkpointing, limit", PROMISES)
 def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, limit):
     way = {"precision": precision, "checkpointing": checkpointing}
-    settings = make_simulated.USUAL.changed(front=front, back=back, **way)
+    settings = make_simulated.DEFAULT_SETTINGS.changed(front=front, back=back, **way)
     assert stage_memory(model_row("flux-dev"), settings)["train"].vram_gib <= limit
 
 
 @pytest.mark.parametrize(
     "settings, limit",
     [
-        (make_simulated.USUAL, 8.1),
-        (make_simulated.USUAL.changed(precision="nf4", checkpointing=True), 2.3),
+        (make_simulated.DEFAULT_SETTINGS, 8.1),
+        (make_simulated.DEFAULT_SETTINGS.changed(precision="nf4", checkpointing=True), 2.3),
     ],
     ids=["bf16", "nf4 checkpointed"],
 )
@@ -127,6 +127,6 @@ def test_every_rungs_plan_was_simulated():
 
 
 def test_a_report_says_both():
-    said = report(make_simulated.USUAL, ["latents"])["stages"]["latents"]
+    said = report(make_simulated.DEFAULT_SETTINGS, ["latents"])["stages"]["latents"]
     assert close(said["planned_gib"], said["vram_gib"])
     assert said["tflop"] > 0

@@ -5,7 +5,7 @@ import pytest
 from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size import tabulate
-from blockskip.lab.full_size.meta_models import own_card
+from blockskip.lab.full_size.meta_models import fake_gpu_for
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.memory.planning.requirements import stage_memory
 
@@ -16,14 +16,14 @@ QUICK = [
 
 @pytest.mark.parametrize("row", presets.model_rows().values(), ids=lambda row: row.name)
 def test_counted_numbers_are_those_of_the_librarys_model(row):
-    with own_card(row):
-        counted = tabulate._counted(row)
+    with fake_gpu_for(row):
+        counted = tabulate._count_weights(row)
     table = presets.byte_table()[row.name]
     table = presets.byte_table()[table] if isinstance(table, str) else table
     for name, value in counted.items():
         if name == "kinds":
             for ours, told in zip(value, table["kinds"], strict=True):
-                for key in ours.keys() - tabulate.UNKNOWN.keys():
+                for key in ours.keys() - tabulate.UNMEASURED.keys():
                     assert told[key] == ours[key], (name, key)
         elif name in ("text", "vae"):
             for key in value.keys() & {"resident", "block", "ram", "weights"}:

@@ -14,7 +14,7 @@ from blockskip.lab.full_size.random_model import write_model
 from blockskip.lab.gpu import commands, predict
 from blockskip.lab.gpu import report as page
 from blockskip.lab.gpu import worker as child
-from blockskip.lab.gpu.commands import LINES, Visit
+from blockskip.lab.gpu.commands import MEASUREMENTS, GpuJob
 from blockskip.memory.monitor import Usage
 from blockskip.models.sources import Source, check_model
 
@@ -24,8 +24,10 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A dry run whose parts work in this process. lines: what was said."""
-    monkeypatch.setattr(commands, "apart", lambda _, job, *__: child.PARTS[job["what"]](job["job"]))
-    return Visit(work=tmp_path / "wörk", device="cpu", tiny=True)
+    monkeypatch.setattr(
+        commands, "run_in_subprocess", lambda _, job, *__: child.PARTS[job["what"]](job["job"])
+    )
+    return GpuJob(work=tmp_path / "wörk", device="cpu", tiny=True)
 
 
 def test_a_random_model_is_whole_and_written_once(tmp_path, monkeypatch):
@@ -41,7 +43,7 @@ def test_a_random_model_is_whole_and_written_once(tmp_path, monkeypatch):
 
 def test_a_run_at_a_cap_from_plan_to_page(tiny, tmp_path):
     kept = []
-    report = commands.visit("caps", tiny, lambda line: None, kept.append)
+    report = commands.measure("caps", tiny, lambda line: None, kept.append)
     assert kept[-1] == json.loads(json.dumps(report)), "it can be kept after each run"
     (run,) = report["runs"]
     assert "failed" not in run and run["loss"] > 0 and run["eased"] == []
@@ -60,7 +62,7 @@ def test_a_run_at_a_cap_from_plan_to_page(tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["quant", "previews"])
 def test_a_part_makes_its_page(tiny, tmp_path, name):
-    report = commands.visit(name, tiny, lambda line: None)
+    report = commands.measure(name, tiny, lambda line: None)
     page.record(tmp_path / "gpu.md", name, report, "blockskip lab bench", True)
     assert f"## {name}" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
     if name == "quant":
@@ -75,25 +77,25 @@ def test_the_whole_process_is_what_the_driver_says(monkeypatch):
     monkeypatch.setattr(
         "blockskip.memory.monitor.usage", lambda: Usage(1, 8, 16, next(used, 2.0), 24.0)
     )
-    from blockskip.lab.gpu.stages import Driver
+    from blockskip.lab.gpu.stages import DriverMemory
 
-    driver = Driver()
-    driver.look()
-    driver.look()
-    assert driver.ours_gib == 5.0
+    driver = DriverMemory()
+    driver.sample()
+    driver.sample()
+    assert driver.process_gib == 5.0
 
 
 def test_a_part_that_breaks_does_not_end_the_others(tiny, monkeypatch):
     def broken(*_):
         raise UserError("caps-demo-8 broke: no word")
 
-    real = commands.apart
+    real = commands.run_in_subprocess
     monkeypatch.setattr(
         commands,
-        "apart",
+        "run_in_subprocess",
         lambda m, job, *a: (broken if job["what"] == "stages" else real)(m, job, *a),
     )
-    report = commands.visit("caps", tiny, lambda line: None)
+    report = commands.measure("caps", tiny, lambda line: None)
     assert "broke" in report["runs"][0]["failed"]
     page.markdown(
         {"caps": {"command": "", "machine": page.machine(), "dry": True, "report": report}}
@@ -101,14 +103,14 @@ def test_a_part_that_breaks_does_not_end_the_others(tiny, monkeypatch):
 
 
 def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
-    monkeypatch.setattr(predict, "_of_a_pass", lambda _: dict.fromkeys(predict.STAGES, 10.0))
+    monkeypatch.setattr(predict, "_tflop_per_pass", lambda _: dict.fromkeys(predict.STAGES, 10.0))
     found = predict.work()
-    assert not found["share_measured"] and len(found["rows"]) == 2 * len(predict.CARDS)
+    assert not found["share_measured"] and len(found["rows"]) == 2 * len(predict.GPU_SPECS)
     for row in found["rows"]:
         all_of_it, half = (row["minutes"][share]["all"] for share in ("100%", "50%"))
         assert all_of_it < half <= 2 * all_of_it
     row = found["rows"][0]
-    card = predict.CARDS[row["card"]]
+    card = predict.GPU_SPECS[row["card"]]
     assert row["steps_tflop"] == predict.DRAWS / row["batch"] * 10
     unpacking = row["steps_unpacked_gb"] / card.memory_gbs
     seconds = row["steps_tflop"] / card.tflops + unpacking
@@ -129,5 +131,5 @@ def test_without_a_card_only_a_dry_run_and_arithmetic_are_possible(tmp_path):
         refused = CliRunner().invoke(app, ["lab", *asked])
         assert isinstance(refused.exception, UserError) or "no graphics card" in refused.output
     with pytest.raises(UserError, match="no “kaps”"):
-        commands.visit("kaps", Visit(work=tmp_path), print)
-    assert list(LINES)[:5] == ["smoke", "caps", "speed", "overlap", "quant"]
+        commands.measure("kaps", GpuJob(work=tmp_path), print)
+    assert list(MEASUREMENTS)[:5] == ["smoke", "caps", "speed", "overlap", "quant"]

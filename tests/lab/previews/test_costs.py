@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from blockskip.lab.previews.costs import Pass, bus_bytes, passes, quicker
+from blockskip.lab.previews.costs import PassCost, bus_bytes, pass_costs, speedup
 
 
 def test_passes_of_full_size_cost_less_as_patches_grow():
-    costs = passes("sana-1.6b")
+    costs = pass_costs("sana-1.6b")
     assert [costs[factor].tokens for factor in (1, 2, 4)] == [1024, 256, 64]
     fine, coarse = costs[1], costs[2]
     # linear attention: what is not the caption's goes with the number of tokens
     assert 3 < fine.flops / coarse.flops < 4 < fine.flops / costs[4].flops < 16
-    assert all(0 < one.resting < one.flops / 10 for one in costs.values())
+    assert all(0 < one.cached_flops < one.flops / 10 for one in costs.values())
 
 
 def test_a_schedule_costs_the_sum_of_its_steps():
-    costs = {1: Pass(16, 100, 10), 2: Pass(4, 30, 5)}
-    assert quicker(costs, [1, 1]) == 1
-    assert quicker(costs, [1, 2, 2]) == 300 / 160
-    assert quicker(costs, [1, 1, 2], [1, 0, 0]) == 300 / 115
-    assert quicker(costs, [1, 2], [1, 2]) == 200 / 160
+    costs = {1: PassCost(16, 100, 10), 2: PassCost(4, 30, 5)}
+    assert speedup(costs, [1, 1]) == 1
+    assert speedup(costs, [1, 2, 2]) == 300 / 160
+    assert speedup(costs, [1, 1, 2], [1, 0, 0]) == 300 / 115
+    assert speedup(costs, [1, 2], [1, 2]) == 200 / 160
 
 
 def test_a_block_that_rests_does_not_cross_the_bus():

@@ -12,7 +12,7 @@ import torch
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.lab.previews import distil
-from blockskip.lab.previews.distil import Distilling, Plan
+from blockskip.lab.previews.distil import Distillation, Plan
 from blockskip.sampling import patch_adapters
 
 
@@ -22,7 +22,7 @@ def recorded(tmp_path_factory):
     work = tmp_path_factory.mktemp("dïstil") / "work"
     plan = Plan(work=work, model="demo", out=work / "a.safetensors", prompts=8, steps=4, batch=2)
     work.mkdir(parents=True)
-    Distilling(plan).record(0)
+    Distillation(plan).record(0)
     return plan
 
 
@@ -35,12 +35,12 @@ def fresh(plan, folder):
 
 
 def test_stopped_at_any_step_it_comes_to_the_same_bytes(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr(distil, "unseen", lambda job, adapter: 0.5)
+    monkeypatch.setattr(distil, "held_out_error", lambda job, adapter: 0.5)
     whole, cut = fresh(recorded, tmp_path / "whole"), fresh(recorded, tmp_path / "cut")
     assert distil.distil(whole, lambda line: None)
-    job = Distilling(cut)
+    job = Distillation(cut)
     steps = iter([False, True])
-    assert distil.learn(job, 4, lambda line: None, lambda: next(steps)) is None
+    assert distil.train_adapter(job, 4, lambda line: None, lambda: next(steps)) is None
     lines = (cut.work / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(lines[-1])["step"] == 2
     assert distil.distil(cut, lambda line: None)
@@ -48,12 +48,12 @@ def test_stopped_at_any_step_it_comes_to_the_same_bytes(recorded, tmp_path, monk
 
 
 def test_what_is_missed_grows_less_and_the_model_stays(recorded, tmp_path):
-    job = Distilling(dataclasses.replace(fresh(recorded, tmp_path / "work"), steps=12, batch=4))
+    job = Distillation(dataclasses.replace(fresh(recorded, tmp_path / "work"), steps=12, batch=4))
     before = {name: tensor.clone() for name, tensor in job.transformer.state_dict().items()}
     new = patch_adapters.PatchAdapter(job.transformer, job.family, 2)
-    begins = distil.unseen(job, new, 2)
-    learnt = distil.learn(job, 2, lambda line: None, lambda: False)
-    assert distil.unseen(job, learnt, 2) < 0.95 * begins
+    begins = distil.held_out_error(job, new, 2)
+    learnt = distil.train_adapter(job, 2, lambda line: None, lambda: False)
+    assert distil.held_out_error(job, learnt, 2) < 0.95 * begins
     after = job.transformer.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not any(parameter.requires_grad for parameter in job.transformer.parameters())
@@ -66,14 +66,14 @@ def test_a_model_that_is_asked_by_position_is_recorded(tmp_path):
     plan = Plan(
         work=work, model="demo-sana", out=work / "a.safetensors", prompts=8, steps=2, batch=2
     )
-    Distilling(plan).record(0)
+    Distillation(plan).record(0)
     assert list(work.glob("latents-*"))
 
 
 def test_models_whose_patches_cannot_be_merged_say_so(tmp_path):
     plan = Plan(work=tmp_path, model="qwen-image", out=tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="larger patches"):
-        Distilling(plan)
+        Distillation(plan)
 
 
 def test_prompts_differ_and_are_the_same_each_time():

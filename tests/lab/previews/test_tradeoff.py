@@ -16,30 +16,35 @@ from blockskip.core.paths import PRESETS
 from blockskip.lab.measuring import pages, plots
 from blockskip.lab.previews import calibrate, tradeoff
 from blockskip.lab.previews import report as tradeoff_report
-from blockskip.lab.previews.tradeoff import Plan
-from blockskip.lab.previews.ways import (
-    ALONE,
+from blockskip.lab.previews.sampling_methods import (
     BOTH,
     BY_TAU,
     CACHE,
     EXACT,
     KEYS,
     MAGNITUDE,
-    Way,
-    key_way,
-    slug,
-    ways,
+    UNCORRECTED,
+    SamplingMethod,
+    file_stem,
+    key_step_method,
+    sampling_methods,
 )
+from blockskip.lab.previews.tradeoff import Plan
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.sampling import dynamic_patches, patch_adapters
 
 STEPS = 6
 WAYS = [
-    Way("rests always", CACHE, first=9.0),
-    Way("by magnitude", MAGNITUDE, magnitude=0.1),
-    key_way(2),
-    Way("all 4p", "all 4p", dynamic_patches.PatchSchedule({4: float("inf")}, hold=2)),
-    Way("alone", ALONE, dynamic_patches.PatchSchedule({4: float("inf")}, hold=6), carried=False),
+    SamplingMethod("rests always", CACHE, first_block_threshold=9.0),
+    SamplingMethod("by magnitude", MAGNITUDE, mag_threshold=0.1),
+    key_step_method(2),
+    SamplingMethod("all 4p", "all 4p", dynamic_patches.PatchSchedule({4: float("inf")}, hold=2)),
+    SamplingMethod(
+        "alone",
+        UNCORRECTED,
+        dynamic_patches.PatchSchedule({4: float("inf")}, hold=6),
+        with_correction=False,
+    ),
 ]
 
 
@@ -47,7 +52,7 @@ WAYS = [
 def measured(tmp_path_factory):
     """Two pictures of the demo model by every way, adapters as they begin."""
     folder, patch = tmp_path_factory.mktemp("frontier"), pytest.MonkeyPatch()
-    patch.setattr(tradeoff, "ways", lambda steps, patches: WAYS)
+    patch.setattr(tradeoff, "sampling_methods", lambda steps, patches: WAYS)
     plan = Plan(work=folder / "work", adapters=folder / "a.safetensors", prompts=2, steps=(6,))
     opened = tradeoff.ModelSession("demo", 8.0)
     made = {
@@ -63,22 +68,22 @@ def measured(tmp_path_factory):
 
 def test_every_way_is_told_as_it_was(measured, tmp_path, monkeypatch):
     plan, sampler = measured
-    exact, rests, _, keys, patches, alone = tradeoff_report.lines(plan, sampler, STEPS)
+    exact, rests, _, keys, patches, alone = tradeoff_report.method_lines(plan, sampler, STEPS)
     assert exact["pixels_off"] == 0 and exact["quicker_flops"] == 1 and exact["difference"] == 0
     assert exact["quicker_seconds"] == 1
     assert rests["quicker_flops"] > 3 and rests["pixels_off"] > 1
-    assert tradeoff.told(plan, WAYS[0], STEPS)[0]["passes"] == [1, 0, 0, 0, 0, 0]
-    assert sorted(tradeoff.told(plan, WAYS[2], STEPS)[0]["passes"]) == [0, 0, 0, 0, 1, 1]
+    assert tradeoff.measurements(plan, WAYS[0], STEPS)[0]["passes"] == [1, 0, 0, 0, 0, 0]
+    assert sorted(tradeoff.measurements(plan, WAYS[2], STEPS)[0]["passes"]) == [0, 0, 0, 0, 1, 1]
     assert 2.5 < keys["quicker_flops"] < 3 and keys["pixels_off"] > 0  # what decodes counts, too
-    told = tradeoff.told(plan, WAYS[3], STEPS)[0]
+    told = tradeoff.measurements(plan, WAYS[3], STEPS)[0]
     assert told["factors"] == [1, 1, 1, 4, 4, 1] and told["passes"] == [1, 1, 1, 2, 1, 1]
     assert patches["steps_by_size"] == {1: 0.6667, 2: 0.0, 4: 0.3333}
     # 86 tokens, or 26 in the three steps after the first three
     assert patches["ceiling"] == pytest.approx(6 / (3 + 3 * (4 + 22) / (64 + 22)), abs=1e-3)
-    assert tradeoff.told(plan, WAYS[4], STEPS)[0]["passes"] == [1] * 6
+    assert tradeoff.measurements(plan, WAYS[4], STEPS)[0]["passes"] == [1] * 6
     assert alone["steps_by_size"][4] == 0.5 and alone["pixels_off"] > patches["pixels_off"]
     # nothing is measured twice, nor mixed with what was measured on something else
-    monkeypatch.setattr(tradeoff, "_measured", None)
+    monkeypatch.setattr(tradeoff, "_measure_batch", None)
     tradeoff.measure(plan, sampler, lambda line: None)
     monkeypatch.setattr(sampler, "prompts", ["a cat", "another cat"])
     with pytest.raises(UserError, match="another model, adapters or prompts"):
@@ -95,15 +100,20 @@ def test_the_page_keeps_what_was_written_above_its_tables(measured, tmp_path):
     files.write_text(out / "previews.md", "# Found\n\nWords.\n" + page[page.index("<!--") :])
     tradeoff_report.write(plan, sampler, out)
     again = (out / "previews.md").read_text(encoding="utf-8")
-    assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARK) == 1
+    assert again.startswith("# Found\n\nWords.\n") and again.count(pages.MARKER) == 1
     assert json.loads((out / "previews.json").read_text(encoding="utf-8"))["prompts"] == 2
 
 
 def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch):
     plan, _ = measured
-    both = Way("patches too", BOTH, dynamic_patches.PatchSchedule({4: 1.5}, 0.25, 2), first=0.1)
-    every = [EXACT, *calibrate.LIMITS.values(), key_way(2), both]
-    monkeypatch.setattr(calibrate.Candidates, "ways", lambda self, steps: every)
+    both = SamplingMethod(
+        "patches too",
+        BOTH,
+        dynamic_patches.PatchSchedule({4: 1.5}, 0.25, 2),
+        first_block_threshold=0.1,
+    )
+    every = [EXACT, *calibrate.CACHE_METHODS.values(), key_step_method(2), both]
+    monkeypatch.setattr(calibrate.Candidates, "methods", lambda self, steps: every)
     adapters = plan.adapters.with_name("calibrated.safetensors")
     adapters.write_bytes(plan.adapters.read_bytes())
     plan = replace(plan, work=plan.work / "calibrated", adapters=adapters)
@@ -120,7 +130,7 @@ def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch)
         for name, (off, q, kind) in told.items()
     ]
     monkeypatch.setattr(calibrate, "measure", lambda *_: None)
-    monkeypatch.setattr(calibrate.tradeoff_report, "lines", lambda *_: lines)
+    monkeypatch.setattr(calibrate.tradeoff_report, "method_lines", lambda *_: lines)
     monkeypatch.setattr(dynamic_patches, "adapter_file", lambda model: plan.adapters)
     before = load_file(plan.adapters)
     found = calibrate.calibrate(plan, lambda line: None)
@@ -156,10 +166,10 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
     plan = replace(plan, run=run, work=tmp_path / "work", prompts=2)
     tuned = tradeoff.open_sampler(plan)
     assert tuned.prompts == [settings.subject_caption, f"{settings.subject_caption} on the beach"]
-    monkeypatch.setattr(tradeoff, "ways", lambda steps, patches: WAYS[:1])
+    monkeypatch.setattr(tradeoff, "sampling_methods", lambda steps, patches: WAYS[:1])
     tradeoff.measure(plan, tuned, lambda line: None)
-    before = tradeoff_report.lines(plan, tuned, STEPS)[0]
-    assert tuned.measured_on() != sampler.measured_on()
+    before = tradeoff_report.method_lines(plan, tuned, STEPS)[0]
+    assert tuned.provenance() != sampler.provenance()
     with torch.no_grad():
         for name, tensor in learnt.items():
             tensor += 0.3 * ("lora_B" in name)
@@ -167,7 +177,7 @@ def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_pat
         tradeoff.measure(plan, tuned, lambda line: None)  # it has learnt more since
     plan = replace(plan, work=tmp_path / "again")
     tradeoff.measure(plan, tuned, lambda line: None)
-    after = tradeoff_report.lines(plan, tuned, STEPS)[0]
+    after = tradeoff_report.method_lines(plan, tuned, STEPS)[0]
     assert before["judged"] != after["judged"]  # the LoRA is at work, and photos are what counts
     tradeoff_report.write(plan, tuned, tmp_path)
     page = (tmp_path / "previews-of-a-pet.md").read_text(encoding="utf-8")
@@ -185,20 +195,20 @@ def test_a_run_is_drawn_on_its_own_model_only(measured, monkeypatch):
 def test_passes_are_counted_whatever_goes_through_a_block_at_once(measured, monkeypatch):
     plan, sampler = measured
     monkeypatch.setattr(sampler, "settings", sampler.settings.changed(preview_batch=1))
-    told = tradeoff.told(plan, WAYS[3], STEPS)[0]
-    assert sampler.go(WAYS[3], range(2), STEPS)[2] == told["passes"]
+    told = tradeoff.measurements(plan, WAYS[3], STEPS)[0]
+    assert sampler.run(WAYS[3], range(2), STEPS)[2] == told["passes"]
 
 
 def test_no_more_key_steps_than_steps_are_tried():
-    assert not [way for way in ways(6, False) if way.keys]
-    assert [way.keys for way in ways(8, False) if way.keys] == [7, 6]
+    assert not [way for way in sampling_methods(6, False) if way.num_key_steps]
+    assert [way.num_key_steps for way in sampling_methods(8, False) if way.num_key_steps] == [7, 6]
 
 
 def test_a_step_cache_of_every_way_is_the_librarys():
     for steps in (50, 12):
-        found = ways(steps, True)
-        assert len({slug(way) for way in found}) == len(found)
+        found = sampling_methods(steps, True)
+        assert len({file_stem(way) for way in found}) == len(found)
         kinds = {CACHE, MAGNITUDE, KEYS, "all 2p", "all 4p", BY_TAU, BOTH}
-        assert {way.kind for way in found} == kinds | {ALONE}
+        assert {way.group for way in found} == kinds | {UNCORRECTED}
         assert len(kinds) + 1 <= len(plots.COLOURS), "each has a curve"
-        assert all(way.largest == 1 for way in ways(steps, False))
+        assert all(way.largest_patches == 1 for way in sampling_methods(steps, False))

@@ -11,11 +11,11 @@ from helpers.tiny import randomise, tiny_draws, tiny_flux
 
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.lab.measuring.json_lines import append, lines
+from blockskip.lab.measuring.json_lines import append_line, read_lines
 from blockskip.lab.selection import probe as selection
 from blockskip.lab.selection import report as selection_report
 from blockskip.lab.selection.probe import Plan
-from blockskip.lab.selection.report import choose
+from blockskip.lab.selection.report import choose_spans
 from blockskip.models.families.flux import Flux
 from blockskip.runs import worker_process
 from blockskip.runs.run import Run
@@ -34,14 +34,14 @@ def distances(front: list[float], back: list[float]) -> dict[str, float]:
 def test_the_span_chosen_is_the_least_sum():
     # the front hurts little up to 3 blocks, the back up to 2: of 10 blocks half are skipped
     found = distances([0.1, 0.1, 0.1] + [0.9] * 7, [0.05, 0.05] + [0.8] * 7)
-    assert choose(found, 10, 0.5) == (3, 2)
-    assert choose(found, 10, 0.2) == (0, 2)
+    assert choose_spans(found, 10, 0.5) == (3, 2)
+    assert choose_spans(found, 10, 0.2) == (0, 2)
     mirrored = distances([0.05, 0.05] + [0.8] * 8, [0.1, 0.1, 0.1] + [0.9] * 6)
-    assert choose(mirrored, 10, 0.5) == (2, 3)
+    assert choose_spans(mirrored, 10, 0.5) == (2, 3)
 
 
 def test_of_equals_the_one_that_is_exact():
-    assert choose(distances([0.2] * 10, [0.2] * 9), 10, 0.3) == (3, 0)
+    assert choose_spans(distances([0.2] * 10, [0.2] * 9), 10, 0.3) == (3, 0)
 
 
 def test_every_span_a_ratio_may_need_is_probed():
@@ -50,7 +50,7 @@ def test_every_span_a_ratio_may_need_is_probed():
     assert named["front-7"] == range(7) and named["back-7"] == range(11, 18)
     assert {len(span) for name, span in named.items() if name.startswith("sliding")} == {4}
     zero = dict.fromkeys(named, 0.0)
-    assert all(sum(choose(zero, 18, r)) == round(18 * r) for r in (0.3, 0.4, 0.5))
+    assert all(sum(choose_spans(zero, 18, r)) == round(18 * r) for r in (0.3, 0.4, 0.5))
 
 
 def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeypatch):
@@ -65,9 +65,9 @@ def test_a_probe_that_was_stopped_goes_on_without_tuning_again(tmp_path, monkeyp
     (run,) = (Run(folder) for folder in (plan.work / "runs").iterdir())
     assert run.state() == "done" and (run.settings().plan.front, run.settings().plan.back) == (0, 0)
     plan = replace(plan, train=lambda run: pytest.fail("tuned again"))
-    assert [line["span"] for line in lines(plan.work / "probe.jsonl")] == ["front-1"]
+    assert [line["span"] for line in read_lines(plan.work / "probe.jsonl")] == ["front-1"]
     assert selection.probe(plan, print)
-    found = lines(plan.work / "probe.jsonl")
+    found = read_lines(plan.work / "probe.jsonl")
     assert [(line["probe"], line["span"]) for line in found] == [
         *(("lora", "front-1"), ("lora", "front-18"), ("text", "front-1"), ("text", "front-18"))
     ]
@@ -115,7 +115,7 @@ def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
             for probe, far in (("lora", distance), ("text", 0.8 - distance)):
                 line = {"subject": pet, "probe": probe, "span": name, "images": 1}
                 line |= {"eyes": "demo world judge", "distance": far, "each": [far] * 3}
-                append(tmp_path / "probe.jsonl", line)
+                append_line(tmp_path / "probe.jsonl", line)
     said = selection_report.summary(plan)
     assert said["subjects"] == ["a"] and said["probes"]["lora"]["spans"]["0.5"] == (7, 2)
     assert said["probes"]["text"]["spans"]["0.5"] != (7, 2)
@@ -135,9 +135,9 @@ def test_lora_off_in_a_span_is_the_model_with_zeros_there():
     randomise(lora)
     tuned = full_velocity(model, family, draws, 5, CPU)
     blocks = [block for _, block in family.blocks(model)]
-    with selection.lora_off(blocks):
+    with selection.lora_disabled(blocks):
         assert torch.equal(full_velocity(model, family, draws, 5, CPU), plain)
-    with selection.lora_off(blocks[2:4]):
+    with selection.lora_disabled(blocks[2:4]):
         some = full_velocity(model, family, draws, 5, CPU)
     assert torch.equal(full_velocity(model, family, draws, 5, CPU), tuned), "on again afterwards"
     with torch.no_grad():

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from helpers.make_simulated import USUAL
+from helpers.make_simulated import DEFAULT_SETTINGS
 
 from blockskip.cli import app
 from blockskip.core.errors import UserError
@@ -298,7 +298,7 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
 
 @pytest.mark.parametrize("precision", ["full", "nf4"])
 def test_a_middle_that_stays_does_not_wait_in_ram_as_well(precision):
-    stays = USUAL.changed(precision=precision, offload="pinned")
+    stays = DEFAULT_SETTINGS.changed(precision=precision, offload="pinned")
     leaves = stays.changed(middle="leaves")
     ram = [stage_memory(FLUX, c)["residuals"].ram_gib for c in (stays, leaves)]
     assert ram[1] - ram[0] == pytest.approx(middle_bytes(FLUX, stays) / GIB)

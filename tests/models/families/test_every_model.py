@@ -4,7 +4,7 @@ import pytest
 
 from blockskip.core import presets
 from blockskip.lab.full_size.meta_models import build_transformer
-from blockskip.lab.measuring.peak_memory import fake_card
+from blockskip.lab.measuring.peak_memory import fake_gpu
 from blockskip.models.families.base import get_family
 
 BIG = [row for row in presets.model_rows().values() if not row.demo]
@@ -13,7 +13,7 @@ BIG = [row for row in presets.model_rows().values() if not row.demo]
 @pytest.mark.parametrize("row", BIG, ids=lambda row: row.name)
 def test_every_layer_that_learns_is_known_to_comfyui(row):
     family = get_family(row.family)
-    with fake_card():
+    with fake_gpu():
         model = build_transformer(row, "bf16")
     layers = [
         f"{name}.{linear}"

@@ -27,9 +27,9 @@ from blockskip.data.photos import Photo, find_photos, open_photo, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.data.subject_boxes import propose_box
 from blockskip.lab.ablation.baselines import ClassImagesTrainer
-from blockskip.lab.ablation.rows import Row
-from blockskip.lab.ablation.subjects import OF_PETS
-from blockskip.lab.demo_world.judge_report import truth
+from blockskip.lab.ablation.subjects import PET_ATTRIBUTES
+from blockskip.lab.ablation.variants import Variant
+from blockskip.lab.demo_world.judge_report import true_attributes
 from blockskip.lab.demo_world.subjects import Subject, demo_photos
 from blockskip.lab.demo_world.world import Pet, Scene
 from blockskip.lab.evaluation.demo_judge import PLACES, photo_likeness
@@ -44,14 +44,14 @@ from blockskip.training.trainer import Trainer
 NUM_PHOTOS = 5
 NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has
 FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
-KEPT_LATENTS = 4  # sets of draws
+MAX_CACHED_LATENTS = 4  # sets of draws
 
 
 @dataclass(frozen=True)
-class Cell:
+class Experiment:
     """What is made: a row for a pet and a seed, trained so many steps."""
 
-    row: Row
+    variant: Variant
     subject: Subject
     seed: int
     steps: int
@@ -64,95 +64,104 @@ class Cell:
     def settings(self) -> Settings:
         """The demo model's defaults, changed as the row says."""
         default = choose_settings(
-            model=self.row.model,
+            model=self.variant.model,
             class_name=self.subject.pet.species,
             seed=self.seed,
             steps=self.steps,
         )
-        return self.row.change(default, self.name)
+        return self.variant.override(default, self.name)
 
 
-class Kitchen:
+class ExperimentRunner:
     """Where cells of a model are made. work: for photos and windows. images: pictures a prompt."""
 
     def __init__(self, work: Path, images: int = 8, model: str = "demo") -> None:
         self.work, self.images = work, images
         self.source = sources.find_model(presets.model_row(model))
         self.judge = load_judge()
-        self.mark = self.source.fingerprint()
+        self.model_hash = self.source.fingerprint()
         self._latents: dict[str, Tensor] = {}
         self._peaks: dict[str, dict] = {}
 
-    def recipe(self, cell: Cell) -> str:
+    def config_hash(self, experiment: Experiment) -> str:
         """A fingerprint of all that a cell's figures depend on, but not of the code."""
-        trainer = cell.row.trainer.__name__ if cell.row.trainer else "none"
-        boxed = ("framed",) if cell.row.framed else ()
-        settings, images = settings_to_dict(cell.settings()), self.images
-        return files.fingerprint(settings, trainer, self.mark, repr(cell.subject), images, *boxed)
+        trainer = experiment.variant.trainer.__name__ if experiment.variant.trainer else "none"
+        boxed = ("framed",) if experiment.variant.framed else ()
+        settings, images = settings_to_dict(experiment.settings()), self.images
+        return files.fingerprint(
+            settings, trainer, self.model_hash, repr(experiment.subject), images, *boxed
+        )
 
-    def make(self, cell: Cell) -> dict:
+    def run(self, experiment: Experiment) -> dict:
         """The figures of a cell, JSON-ready. A training that goes astray is a result: `failed`."""
-        settings, began = cell.settings(), time.perf_counter()
+        settings, began = experiment.settings(), time.perf_counter()
         torch.set_num_threads(settings.threads or 1)
         made = {
-            "row": cell.row.key,
-            "subject": cell.subject.key,
-            "seed": cell.seed,
-            "steps": cell.steps if cell.row.trainer else 0,
+            "row": experiment.variant.key,
+            "subject": experiment.subject.key,
+            "seed": experiment.seed,
+            "steps": experiment.steps if experiment.variant.trainer else 0,
             "front": settings.plan.front,
             "back": settings.plan.back,
-            "recipe": self.recipe(cell),
+            "recipe": self.config_hash(experiment),
         }
-        photos = self.photos(cell.subject)
-        if cell.row.framed:
+        photos = self.photos(experiment.subject)
+        if experiment.variant.framed:
             photos = [replace(photo, box=propose_box(open_photo(photo.path))) for photo in photos]
         try:
-            model, taken = self._trained(cell, settings, photos)
+            model, taken = self._train(experiment, settings, photos)
         except UserError as error:
             return made | {"failed": error.title}
-        made |= taken | self._judged(cell, settings, photos, model)
+        made |= taken | self._judge(experiment, settings, photos, model)
         return made | {"wall_seconds": round(time.perf_counter() - began, 1)}
 
-    def _trained(
-        self, cell: Cell, settings: Settings, photos: Sequence[Photo]
+    def _train(
+        self, experiment: Experiment, settings: Settings, photos: Sequence[Photo]
     ) -> tuple[LoadedModel, dict]:
         """The model with what was learnt, and what that took. Raises UserError."""
-        if cell.row.trainer is None:
-            return self.open(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
-        data = self.data(settings, photos)
-        if issubclass(cell.row.trainer, ClassImagesTrainer):
+        if experiment.variant.trainer is None:
+            return self.open_model(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
+        data = self.training_data(settings, photos)
+        if issubclass(experiment.variant.trainer, ClassImagesTrainer):
             data = self._with_class_images(settings, data)
-        if cell.row.key not in self._peaks:
-            self._peaks[cell.row.key] = self._peak(cell, settings, data)
-        model, folder = self.open(settings), self.empty("window")
+        if experiment.variant.key not in self._peaks:
+            self._peaks[experiment.variant.key] = self._peak_memory(experiment, settings, data)
+        model, folder = self.open_model(settings), self.cleared_folder("window")
         began, losses = time.process_time(), []
-        trainer = self._trainer(cell, settings, data, model, folder)
+        trainer = self._trainer(experiment, settings, data, model, folder)
         losses = [event.loss for event in trainer.run()]
         seconds = time.process_time() - began
         uses = settings.steps * settings.plan.draws_per_step
         return model, {
             "seconds_per_draw": round(seconds / uses, 5),
-            **self._peaks[cell.row.key],
+            **self._peaks[experiment.variant.key],
             "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 5),
         }
 
-    def open(self, settings: Settings) -> LoadedModel:
+    def open_model(self, settings: Settings) -> LoadedModel:
         """The model, fresh, on the CPU."""
         return LoadedModel(settings.changed(device="cpu"), self.source)
 
     def _trainer(
-        self, cell: Cell, settings: Settings, data: TrainingData, model: LoadedModel, folder: Path
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        data: TrainingData,
+        model: LoadedModel,
+        folder: Path,
     ) -> Trainer:
         transformer, device = model.transformer, model.device
-        return cell.row.trainer(transformer, model.family, settings, data, device, folder, "cell")
+        return experiment.variant.trainer(
+            transformer, model.family, settings, data, device, folder, "cell"
+        )
 
-    def _peak(self, cell: Cell, settings: Settings, data: TrainingData) -> dict:
+    def _peak_memory(self, experiment: Experiment, settings: Settings, data: TrainingData) -> dict:
         """Bytes in use at once in a training step, weights included, and while a window of draws
         is computed; of one window and one step. Weights that wait are in their file."""
         settings = settings.changed(offload="mapped")
-        model, folder = self.open(settings), self.empty("peak")
+        model, folder = self.open_model(settings), self.cleared_folder("peak")
         with PeakMeter() as meter:
-            trainer = self._trainer(cell, settings, data, model, folder)
+            trainer = self._trainer(experiment, settings, data, model, folder)
             meter.restart()
             trainer.make_window(0)
             window = meter.peak_bytes
@@ -160,14 +169,18 @@ class Kitchen:
             next(iter(trainer.run()))
         return {"peak_bytes": meter.peak_bytes, "window_peak_bytes": window}
 
-    def _judged(
-        self, cell: Cell, settings: Settings, photos: Sequence[Photo], model: LoadedModel
+    def _judge(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        photos: Sequence[Photo],
+        model: LoadedModel,
     ) -> dict:
         """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
-        subject, pet = settings.subject_caption, cell.subject.pet
+        subject, pet = settings.subject_caption, experiment.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
-        pictures = self.pictures(model, prompts | {"class_word": settings.class_caption})
-        self._keep(cell, [image for name in pictures for image in pictures[name][:4]])
+        pictures = self.sample_prompts(model, prompts | {"class_word": settings.class_caption})
+        self._save_strip(experiment, [image for name in pictures for image in pictures[name][:4]])
         real = [open_photo(photo.path) for photo in photos]
         each = {
             name: [round(float(x), 4) for x in self.judge.identity(images, real)]
@@ -178,24 +191,30 @@ class Kitchen:
         places = [one["background"] == place for place in PLACES for one in said[place]]
         return {
             "identity": round(sum(asked) / len(asked), 4),
-            "attributes": _mean([_right(pet, one) for name in prompts for one in said[name]]),
+            "attributes": _mean(
+                [_attribute_accuracy(pet, one) for name in prompts for one in said[name]]
+            ),
             "places_obeyed": _mean(places),
             "class_word": _mean(each["class_word"]),
             "photos_identity": photo_likeness(self.judge, real),
             "each": each,
         }
 
-    def _keep(self, cell: Cell, images: Sequence[Image.Image]) -> None:
+    def _save_strip(self, experiment: Experiment, images: Sequence[Image.Image]) -> None:
         """The first pictures of each prompt, side by side, to be looked at."""
         side = images[0].width
         strip = Image.new("RGB", (side * len(images), side))
         for k, image in enumerate(images):
             strip.paste(image, (side * k, 0))
-        path = self.work / "pictures" / f"{cell.row.key} {cell.name} {cell.steps}.png"
+        path = (
+            self.work
+            / "pictures"
+            / f"{experiment.variant.key} {experiment.name} {experiment.steps}.png"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         strip.save(path)
 
-    def pictures(
+    def sample_prompts(
         self, model: LoadedModel, prompts: dict[str, str], first_seed: int = FIRST_SEED
     ) -> dict[str, list[Image.Image]]:
         """Of each prompt, from the same noise in every cell."""
@@ -206,16 +225,16 @@ class Kitchen:
         n = self.images
         return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
 
-    def data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
+    def training_data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
         """Draws and what they look like, encoded."""
-        model = self.open(settings)
+        model = self.open_model(settings)
         text = model.encode([settings.subject_caption, settings.class_caption])
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
         key = files.fingerprint(shas, crops, settings.plan.side_px, settings.plan.s_max_px)
         if key not in self._latents:
-            while len(self._latents) >= KEPT_LATENTS:
+            while len(self._latents) >= MAX_CACHED_LATENTS:
                 del self._latents[next(iter(self._latents))]
             self._latents[key] = model.encode_draws(photos, draws)
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
@@ -226,7 +245,7 @@ class Kitchen:
         if not folder.exists():
             self._save_class_images(settings, folder)
         made, _ = read_photos(find_photos([folder]), settings.class_caption)
-        model = self.open(settings)
+        model = self.open_model(settings)
         draws = build_schedule(made, settings, model.family.pixel_multiple)
         rows = [draw.index for draw in data.draws if draw.prior]
         shown = [draws[i] for i in rows]
@@ -235,11 +254,11 @@ class Kitchen:
         return replace(data, latents=latents)
 
     def _save_class_images(self, settings: Settings, folder: Path) -> None:
-        partial, model = self.empty("class-images-partial"), self.open(settings)
+        partial, model = self.cleared_folder("class-images-partial"), self.open_model(settings)
         partial.mkdir(parents=True)
         for start in range(0, NUM_CLASS_IMAGES, self.images):
             prompts = {"class": settings.class_caption}
-            images = self.pictures(model, prompts, CLASS_SEED + start)["class"]
+            images = self.sample_prompts(model, prompts, CLASS_SEED + start)["class"]
             for k, image in enumerate(images, start):
                 image.save(partial / f"{k:02}.png")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +270,7 @@ class Kitchen:
         good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
         return good
 
-    def empty(self, name: str) -> Path:
+    def cleared_folder(self, name: str) -> Path:
         """The path of a folder that is not there."""
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
@@ -271,11 +290,13 @@ def save_photos(subject: Subject, work: Path) -> Path:
     return folder
 
 
-def _right(pet: Pet, said: dict[str, str]) -> float:
+def _attribute_accuracy(pet: Pet, said: dict[str, str]) -> float:
     """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
     return max(
-        sum(said[name] == true[name] for name in OF_PETS) / len(OF_PETS)
-        for true in (truth(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True))
+        sum(said[name] == true[name] for name in PET_ATTRIBUTES) / len(PET_ATTRIBUTES)
+        for true in (
+            true_attributes(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True)
+        )
     )
 
 
