@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Pinned RAM is planned to the byte; torch would round it up to the next power of two and keep it.
 # It reads this when it is imported. The two numbers must be equal: torch takes a cached piece of a
