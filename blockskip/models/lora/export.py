@@ -116,7 +116,7 @@ def verify(
     """Reopen a file and check it: keys complete and paired, shapes fitting, values finite, at least
     one update not zero.
 
-    modules: exactly the linears it must adapt. called: the file's name in messages. Raises
+    modules: exactly the linears it must adapt. display_name: the file's name in messages. Raises
     UserError.
     """
     from safetensors import SafetensorError

@@ -1,7 +1,7 @@
 """Names of FLUX.1's linear layers in diffusers (also read by ComfyUI) and in kohya's sd-scripts.
 
-Kohya's names are those of Black Forest Labs' own model, which fuses q, k and v, and in single blocks
-also the first layer of the MLP. alpha = rank everywhere, so the scale is 1 in every program.
+Kohya's names are those of Black Forest Labs' own model, which fuses q, k and v, and in single
+blocks also the first layer of the MLP. alpha = rank everywhere, so the scale is 1 in every program.
 
 Sources: ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
 `loaders/lora_conversion_utils.py`, which undoes the fusion (for FLUX's true width only).

@@ -40,7 +40,7 @@ def metadata(
     phrase = f"{settings.trigger} {settings.class_name}"
     names, size = get_family(row.family).lora_names, f"rank {settings.rank}, {num_photos} photos"
     comment = f"BlockSkip Studio {__version__}, {step} steps, {size}"
-    limitation = (
+    limits = (
         " It fits this studio's small demo model only; no real model can use it."
         if row.demo
         else ""
@@ -52,7 +52,7 @@ def metadata(
         "modelspec.implementation": names.IMPLEMENTATION,
         "modelspec.title": f"{phrase} – {row.title}",
         "modelspec.date": started,
-        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {comment}.{limitation}",
+        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {comment}.{limits}",
         "modelspec.trigger_phrase": phrase,
         "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
@@ -108,8 +108,8 @@ def content_hash(data: bytes) -> str:
 def data_uri(image: Image.Image) -> str:
     """Return a JPEG thumbnail as a data URI: sides of at most 256 pixels, < 200 kB, because ComfyUI
     does not read headers above 1 MiB."""
-    thumbnail = image.convert("RGB")
-    thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
-    thumbnail.save(jpeg, "JPEG", quality=85)
+    small.save(jpeg, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode('ascii')}"

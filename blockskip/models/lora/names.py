@@ -1,8 +1,8 @@
 """Layer names of LoRAs for other programs, shared by all families. Imports torch only for tensors.
 
-Other programs' models often fuse several layers of diffusers into one, such as q, k and v. The LoRAs
-of its parts become one LoRA of the fused layer: the A are stacked and the B form a block diagonal,
-so every part keeps exactly its own update. Parts without a LoRA get rows of zeros.
+Other programs' models often fuse several layers of diffusers into one, such as q, k and v. The
+LoRAs of its parts become one LoRA of the fused layer: the A are stacked and the B form a block
+diagonal, so every part keeps exactly its own update. Parts without a LoRA get rows of zeros.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fuse_lora(
 
     lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1;
     ranks may differ. place(linear): (layer, index of its part). heights(layer): output rows of each
-    part, () for a layer that is not fused. Raises KeyError if half of a pair is missing.
+    part, () for a layer that is not fused. Raises KeyError for an A without its B.
     """
     down, up = ".lora_A.weight", ".lora_B.weight"
     parts_by_layer: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
