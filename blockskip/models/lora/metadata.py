@@ -52,7 +52,8 @@ def metadata(
         "modelspec.implementation": names.IMPLEMENTATION,
         "modelspec.title": f"{phrase} – {row.title}",
         "modelspec.date": started,
-        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {comment}.{limits}",
+        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. "
+        f"{comment}.{limits}",
         "modelspec.trigger_phrase": phrase,
         "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",

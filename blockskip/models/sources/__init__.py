@@ -47,8 +47,8 @@ __all__ += ["select_comfyui_in_subprocess"]
 
 
 def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
-    """Download the missing files of a model. progress: called with bytes present, bytes in total and
-    the current file's name. Raises UserError, also if the repository holds another model.
+    """Download the missing files of a model. progress: called with bytes present, bytes in total
+    and the current file's name. Raises UserError, also if the repository holds another model.
 
     Only one process at a time may download a model, which `download_process.start` ensures.
     """
@@ -89,14 +89,14 @@ def select_comfyui(*folders: Path) -> list[Source]:
             selected.append(select_model(row, folders))
         except UserError as error:
             problems[row.name] = error
-    if not selected:  # an error about the demo model would help nobody
+    if not selected:  # the demo model is never expected in ComfyUI
         raise next(error for name, error in problems.items() if not presets.model_row(name).demo)
     return selected
 
 
 def select_comfyui_in_subprocess(*folders: Path) -> None:
-    """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the studio's
-    process never loads. Takes some seconds. Raises UserError."""
+    """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
+    studio's process never loads. Takes some seconds. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -132,8 +132,8 @@ def _precision_note(entries: set[TensorEntry]) -> str:
     if not gguf_name:
         return ""
     return (
-        f"{gguf_name} is a GGUF of {bits_per_weight(entries):.1f} bits a weight: what is learnt on it "
-        "starts from these rounded weights and is as good as they are. The processor unpacks them each time "
-        "they pass: training, once a window; previews, once a step, unless NF4, int8 or RAM keeps "
-        "them."
+        f"{gguf_name} is a GGUF of {bits_per_weight(entries):.1f} bits a weight: what is learnt on "
+        "it starts from these rounded weights and is as good as they are. The processor unpacks "
+        "them each time they pass: training, once a window; previews, once a step, unless NF4, "
+        "int8 or RAM keeps them."
     )

@@ -38,8 +38,8 @@ _SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
 
 
 def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
-    """Return the model in these files and folders. A file in `paths` takes precedence over one found
-    in a folder.
+    """Return the model in these files and folders. A file in `paths` takes precedence over one
+    found in a folder.
 
     Raises UserError with the missing part and its usual place.
     """
@@ -50,8 +50,8 @@ def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
     if isinstance(layout, DiffusersFiles):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
-            f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
-            "layout, one with a model_index.json.",
+            f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in "
+            "diffusers' layout, one with a model_index.json.",
         )
     folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
     given_files = [path for path in paths if path.is_file()]
@@ -68,7 +68,8 @@ def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
     for path in given_files:
         if path not in part_files.values():
             raise BadFile(
-                f"{path.name} holds no part of {row.title} that another file does not hold already.",
+                f"{path.name} holds no part of {row.title} that another file does not hold "
+                "already.",
                 "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
             )
     return Source(row, source.folder, part_files, _tokenizers(layout, [*folders, source.folder]))
@@ -119,19 +120,19 @@ def weight_files(root: Path) -> Iterator[Path]:
         yield from (p for p in sorted(root.iterdir()) if p.suffix.lower() in _SUFFIXES)
         return
     for folder in _model_folders(root):
-        for folder_path, subfolders, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(folder_path) in visited:
+        for current, subfolders, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(current) in visited:
                 subfolders.clear()  # a link to a parent would recurse for ever
                 continue
-            visited.add(os.path.realpath(folder_path))
+            visited.add(os.path.realpath(current))
             for name in sorted(names):
                 if name.lower().endswith(_SUFFIXES):
-                    yield Path(folder_path, name)
+                    yield Path(current, name)
 
 
 def base_folders(folder: Path) -> list[Path]:
-    """Return ComfyUI's root folders for a root, its `models` folder or its parent folder. A root may
-    lack `models` if it holds the program."""
+    """Return ComfyUI's root folders for a root, its `models` folder or its parent folder. A root
+    may lack `models` if it holds the program."""
     nearby = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
     roots = [root for root in nearby if (root / "models").is_dir() or (root / "comfy").is_dir()]
     return list(dict.fromkeys(roots)) or [folder]
@@ -232,8 +233,8 @@ def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, 
         if not holders:
             raise ModelMissing(
                 f"The text encoders' vocabulary is missing ({subfolder}).",
-                "ComfyUI's program brings it. Where its models lie apart from the program, name both "
-                "folders, the one with `models` in it and the one with main.py in it: "
+                "ComfyUI's program brings it. Where its models lie apart from the program, name "
+                "both folders, the one with `models` in it and the one with main.py in it: "
                 f"{command('models use-comfyui')} FOLDER FOLDER",
             )
         tokenizers[name] = holders[0]
@@ -243,8 +244,8 @@ def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, 
 def _folders_holding(
     folders: Sequence[Path], subfolders: Sequence[str], files: Sequence[str]
 ) -> list[Path]:
-    candidates_ = [folder / sub for folder in folders for sub in subfolders]
-    return [p for p in candidates_ if any((p / file).exists() for file in files)]
+    locations = [folder / sub for folder in folders for sub in subfolders]
+    return [p for p in locations if any((p / file).exists() for file in files)]
 
 
 def _problem(path: Path) -> str:

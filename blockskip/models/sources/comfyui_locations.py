@@ -15,7 +15,7 @@ from blockskip.core import files
 from blockskip.core.paths import ROOT
 
 _MAX_ENTRIES = 20_000  # entries read per folder
-_MAX_DEPTH = 4  # nested folders with matching names: an unpacked zip puts ComfyUI at the third
+_MAX_DEPTH = 4  # nested folders with matching names, such as those of an unpacked zip
 _MODEL_FOLDERS = ("checkpoints", "diffusion_models", "unet", "loras")
 _INSTALLERS = ("stabilitymatrix", "stability matrix", "pinokio")
 _INTERMEDIATE_FOLDERS = ("app", "api", "contents", "data", "packages", "resources")
