@@ -1,5 +1,5 @@
-"""Download a model in a separate process, which outlives the studio and can be killed at any moment.
-The next start resumes from the bytes on disk.
+"""Download a model in a separate process, which outlives the studio and can be killed at any
+moment. The next start resumes from the bytes on disk.
 
 Only this process writes `downloads/MODEL.json` in the data folder, the status shown to users. It
 holds `MODEL.lock` while it runs, so two processes never download the same model.
@@ -170,12 +170,12 @@ class _StatusWriter:
 
 def _download(row: ModelRow) -> int:
     """Run the download; the caller holds the lock. Return the exit code."""
-    status = _StatusWriter(row)
-    status.write()
+    writer = _StatusWriter(row)
+    writer.write()
     print("begun", flush=True)  # `start` waits for this
     try:
         with keep_awake():
-            sources.fetch(row, status.update)
+            sources.fetch(row, writer.update)
     except UserError as error:
         log.exception("failed")
         failure = error
@@ -184,10 +184,10 @@ def _download(row: ModelRow) -> int:
         title = f"The download of {row.title} broke off ({type(error).__name__})."
         failure = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
     else:
-        status.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
+        writer.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
         return 0
     details = {"title": failure.title, "remedy": failure.remedy, "kind": failure.kind}
-    status.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **details)
+    writer.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **details)
     return 1
 
 
@@ -196,8 +196,8 @@ def main(words: list[str]) -> int:
     from huggingface_hub import constants
 
     if words[0] == "--token":
-        error = hub_token.token_error(presets.model_row(words[1]), sys.stdin.read())
-        print(json.dumps(error))
+        answer = hub_token.token_error(presets.model_row(words[1]), sys.stdin.read())
+        print(json.dumps(answer))
         return 0
     # only warnings of other packages: URLs in their messages may be signed for this user
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")

@@ -219,7 +219,8 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
 
 
 def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-    """Map diffusers' names to the original tensors by running diffusers' conversion on meta tensors.
+    """Map diffusers' names to the original tensors by running diffusers' conversion on meta
+    tensors.
 
     The conversion only renames tensors, or drops trailing axes of 1 (attention is stored as 1 x 1
     convolutions), which makes a view of the original.
