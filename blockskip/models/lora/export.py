@@ -197,7 +197,7 @@ def _check_keys(
     names: LoraNames,
     display_name: str,
 ) -> None:
-    """Raises UserError unless the keys are exactly those that the format expects."""
+    """Raise UserError unless the keys are exactly those that the format expects."""
     suffixes = (*_suffixes(format), ".alpha") if format == "kohya" else _suffixes(format)
     layers = names.exported_layers(format, modules)
     expected = {layer + suffix for layer in layers for suffix in suffixes}

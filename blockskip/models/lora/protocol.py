@@ -1,6 +1,6 @@
 """Interface of the layer names in a family's LoRA files."""
 
-# ruff: noqa: N802 (properties, since nobody sets them; of modules they are constants)
+# ruff: noqa: N802 (read-only properties, which modules define as constants)
 
 from __future__ import annotations
 

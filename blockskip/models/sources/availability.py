@@ -99,7 +99,7 @@ def _locate(row: ModelRow) -> tuple[str, str, UserError | None]:
 
 
 def _check_heads(source: Source) -> None:
-    """Raises UserError if a file is missing or truncated. Headers are cached until a file changes;
+    """Raise UserError if a file is missing or truncated. Headers are cached until a file changes;
     `check_model` looks for every weight when a model is selected."""
     for part, (part_title, *_) in layout_of(source.row).PARTS.items():
         paths = source.paths(part)

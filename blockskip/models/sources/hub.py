@@ -179,7 +179,7 @@ def _remove_stale_parts(folder: Path, missing: list[RemoteFile]) -> None:
 
 
 def _check_disk(row: ModelRow, folder: Path, wanted: list[RemoteFile]) -> None:
-    """Raises UserError if the missing files do not fit on the disk."""
+    """Raise UserError if the missing files do not fit on the disk."""
     missing, free = _remaining_bytes(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + RESERVED_BYTES > free:
         raise DiskFull(
