@@ -80,9 +80,7 @@ def _graph(table: dict[str, Node]) -> dict:
             links.append([len(links) + 1, ids[source], 0, ids[kind], slot, table[source][1]])
             node_inputs.append({"name": name, "type": table[source][1], "link": len(links)})
             nodes[source]["outputs"][0]["links"].append(len(links))
-        node_outputs = (
-            [{"name": output, "type": output, "slot_index": 0, "links": []}] if output else []
-        )
+        outputs = [{"name": output, "type": output, "slot_index": 0, "links": []}] if output else []
         nodes[kind] = {
             "id": ids[kind],
             "type": kind,
@@ -92,7 +90,7 @@ def _graph(table: dict[str, Node]) -> dict:
             "order": ids[kind] - 1,
             "mode": 0,
             "inputs": node_inputs,
-            "outputs": node_outputs,
+            "outputs": outputs,
             "properties": {"Node name for S&R": kind},
             "widgets_values": widgets,
         }

@@ -31,16 +31,13 @@ def metadata(
     step: int,
     output: str,
 ) -> dict[str, str]:
-    """Return the header for model managers: ModelSpec 1.0.1 and the `ss_` keys of sd-scripts.
-
-    started: ISO date. output: name of the file without its suffix.
-    """
+    """Return the header for model managers: ModelSpec 1.0.1 and the `ss_` keys of sd-scripts."""
     from safetensors.torch import save
 
     phrase = f"{settings.trigger} {settings.class_name}"
     names, size = get_family(row.family).lora_names, f"rank {settings.rank}, {num_photos} photos"
     comment = f"BlockSkip Studio {__version__}, {step} steps, {size}"
-    limits = (
+    note = (
         " It fits this studio's small demo model only; no real model can use it."
         if row.demo
         else ""
@@ -52,8 +49,7 @@ def metadata(
         "modelspec.implementation": names.IMPLEMENTATION,
         "modelspec.title": f"{phrase} – {row.title}",
         "modelspec.date": started,
-        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. "
-        f"{comment}.{limits}",
+        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {comment}.{note}",
         "modelspec.trigger_phrase": phrase,
         "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
