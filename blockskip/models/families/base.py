@@ -1,9 +1,9 @@
-"""What a family of diffusion transformers must answer; everything else is written once for all.
+"""The interface of a family of diffusion transformers; all other code is shared between families.
 
-To add a family: a class with these members, of which diffusers_family.py answers what most have in common, in
-a file of its own that calls it FAMILY, and a row in presets/models.toml. Shapes: B draws, T image
-tokens, S text tokens, C latent channels, D width. A latent is what the library's transformer takes:
-(B, T, C) packed, or (B, C, H, W); packed where it takes lists.
+To add a family, write a module with a subclass (usually of DiffusersFamily, which implements the
+common members), assign the class to FAMILY, and add a row to presets/models.toml. Shapes: B draws,
+T image tokens, S text tokens, C latent channels, D width. Latents have the shape that the diffusers
+transformer takes: (B, T, C) packed, or (B, C, H, W). Where it takes lists, they are packed.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions. embeds: (B, S, ·) per token. pooled_or_mask: (B, ·), what else the model is
-    told of a caption: FLUX's pooled vector, SANA's mask of tokens that count; (B, 0) for nothing."""
+    """Encoded captions. embeds: (B, S, ·) per token. pooled_or_mask: (B, ·), the model's other text
+    input: FLUX's pooled vector, SANA's mask of valid tokens, or (B, 0) for none."""
 
     embeds: Tensor
     pooled_or_mask: Tensor
 
     def rows(self, rows: Sequence[int]) -> Text:
-        """The captions of these rows, (len(rows), …)."""
+        """Return the captions of these rows, (len(rows), …)."""
         return Text(self.embeds[list(rows)], self.pooled_or_mask[list(rows)])
 
-    def to(self, place: torch.device | torch.dtype) -> Text:
-        """The same on a device, or in another type."""
-        return Text(self.embeds.to(place), self.pooled_or_mask.to(place))
+    def to(self, target: torch.device | torch.dtype) -> Text:
+        """Return a copy on that device, or in that dtype."""
+        return Text(self.embeds.to(target), self.pooled_or_mask.to(target))
 
     @staticmethod
     def cat(texts: Sequence[Text]) -> Text:
-        """All rows one after another."""
+        """Concatenate the rows."""
         return Text(
             torch.cat([t.embeds for t in texts]), torch.cat([t.pooled_or_mask for t in texts])
         )
@@ -55,8 +55,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a preview is made. side_px: of the square picture. guidance: as the model row means
-    it."""
+    """Settings of a preview. side_px: side of the square picture, pixels. guidance: in the model
+    row's sense (embedded or classifier-free)."""
 
     side_px: int
     steps: int
@@ -64,81 +64,85 @@ class Sampling:
 
 
 class Family(ABC):
-    """All that differs between models."""
+    """Everything that differs between models."""
 
     pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
-    per_sample_args: tuple[str, ...]  # arguments of blocks with one row a draw
-    # modules before the first block that are not needed when blocks are skipped at the front; a list
-    # among them is of layers with the blocks' arguments
+    per_sample_args: tuple[str, ...]  # block arguments with one row per draw
+    # modules before the first block that are unused when front blocks are skipped; the layers of a
+    # ModuleList among them take the blocks' arguments
     embedders: tuple[str, ...]
-    # whether every block reads the caption, not only the text stream it is given
+    # whether every block reads the caption itself, in addition to the streams
     text_cross_attention: bool
-    shared_modulation: tuple[str, ...]  # modules beside the blocks that see what `modulation`'s see
-    workflow: Callable[..., dict] | None  # for ComfyUI, beside an exported LoRA
-    lora_names: LoraNames  # what other programs call the layers of a LoRA
-    patch_size: int  # cells of the VAE to a side of a token
-    # modules that make a token of a patch and a patch of a token; None: sampling/dynamic_patches.py cannot merge patches here
+    shared_modulation: tuple[str, ...]  # modules outside the blocks with `modulation`'s inputs
+    workflow: Callable[..., dict] | None  # builds the ComfyUI workflow of an exported LoRA
+    lora_names: LoraNames  # layer names in other programs' LoRA files
+    patch_size: int  # side of a token, VAE cells
+    # modules that map patches to tokens and tokens to patches; None: patches cannot be merged
+    # (sampling/dynamic_patches.py)
     patch_modules: tuple[str, str] | None
-    latents_arg: str  # the forward's argument that is x_t
-    # parts of the pipeline that `open` leaves empty for placement to fill
+    latents_arg: str  # name of the forward's argument x_t
+    # pipeline parts that `open` leaves without weights, for placement to load
     streamed_parts: tuple[str, ...]
 
     @abstractmethod
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
-        """The library's pipeline, frozen, whole in RAM. A path is a folder in diffusers' layout."""
+        """Load the diffusers pipeline into RAM, frozen. A path is a folder in diffusers' layout."""
 
     @abstractmethod
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
-        """As `load`, but the large parts have no weights yet: they wait to be parked
-        (memory/streaming.py)."""
+        """Load the pipeline with its `streamed_parts` still without weights, which
+        memory/streaming.py loads."""
 
     @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
-        """The text encoders, all of them."""
+        """Return all text encoders."""
 
     @abstractmethod
     def blocks(self, transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-        """(name, block) of all stacks as one sequence of N blocks."""
+        """Return (name, block) of all stacks as one sequence of N blocks."""
 
     @abstractmethod
     def streams(self, block: nn.Module) -> Streams:
-        """How a block takes and gives what it works on."""
+        """Return how the block takes and returns its streams."""
 
     @abstractmethod
     def modulation(self, block: nn.Module) -> tuple[str, ...]:
-        """Names inside `block` of the linears that see only t, pooled text and guidance."""
+        """Return the names inside `block` of linears with only t, pooled text and guidance as
+        input."""
 
     @abstractmethod
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        """Names inside `block` of the linears LoRA adapts. targets: attention | attention+ff."""
+        """Return the names inside `block` of the linears that LoRA adapts. targets: attention |
+        attention+ff."""
 
     @abstractmethod
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
-        """Captions → text inputs, on the encoders' device."""
+        """Encode captions into text inputs on the encoders' device. tokens: length in tokens."""
 
     @abstractmethod
     def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:
-        """(S, width, numbers beside) of a caption that is encoded with so many tokens."""
+        """Return (S, width of embeds, width of pooled_or_mask) of a caption encoded with that many
+        tokens."""
 
     @abstractmethod
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) in [-1, 1] → normalised latents as `inputs` takes them: packed
-        (B, T, C), or (B, C, h, w) where the transformer packs."""
+        """Encode pixels (B, 3, H, W) in [-1, 1] into normalised latents for `inputs`: packed
+        (B, T, C), or (B, C, h, w) where the transformer packs them itself."""
 
     @abstractmethod
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
-        """Arguments of the transformer's forward. noisy: x_t, latents of B draws; t: (B,). Where
-        blocks are skipped at the front, of `noisy` only the shape counts, and of `text.embeds`, whose
-        last axis may be short, unless the family has `text_cross_attention`."""
+        """Return the arguments of the transformer's forward. noisy: x_t, latents of B draws; t:
+        (B,). If front blocks are skipped, only the shape of `noisy` matters; without
+        `text_cross_attention` the same holds for `text.embeds`, and its last axis may be short."""
 
     @abstractmethod
-    def merge_patches(self, given: dict, factor: int) -> dict:
-        """Arguments of the transformer's forward with factor x factor tokens as one: `latents`, and
-        what says where tokens are (patches.py)."""
+    def merge_patches(self, forward_kwargs: dict, factor: int) -> dict:
+        """Return the arguments of the transformer's forward with factor x factor tokens merged into
+        one: the latents and the token positions change (patches.py)."""
 
     @abstractmethod
     def velocity(self, output: tuple) -> Tensor:
-        """v = ε - x_0, shaped as latents, from what the transformer's forward gives."""
+        """Return v = ε - x_0, shaped like latents, from the output of the transformer's forward."""
 
     @abstractmethod
     def sample(
@@ -149,9 +153,9 @@ class Family(ABC):
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        """One picture a row of `text`, from the whole model with whatever LoRA is active."""
+        """Sample one picture per row of `text` with the whole model and the active LoRA."""
 
 
 def get_family(name: str) -> Family:
-    """The family of that name (presets/models.toml, key `family`): FAMILY of the module so named."""
+    """Return an instance of FAMILY of the module `name` (presets/models.toml, key `family`)."""
     return import_module(f"blockskip.models.families.{name}").FAMILY()

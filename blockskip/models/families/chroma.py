@@ -1,13 +1,15 @@
-"""Chroma: FLUX.1's blocks without modulation of their own; single blocks over text and image as one
-sequence; T5 alone.
+"""Chroma: FLUX.1's blocks without their own modulation. Single blocks run over text and image as
+one sequence. T5 is the only text encoder.
 
-Facts read from diffusers 0.42.1: `distilled_guidance_layer` makes the modulation of all blocks of t
-alone, (B, rows, D), of which the forward hands each block its rows; so a window stores it whole.
-Text goes first and is masked but for the first token of padding. The library's mask is 1 and 0 and
-meant as true and false (its issue 12116), but its pipeline still hands it on as numbers, which
-attention adds to the scores: here it is true and false. The model's own gradient checkpointing drops
-the mask in single blocks; ours (training/skipping.py) wraps blocks and does not. True guidance by the empty
-prompt.
+Facts read from diffusers 0.42.1:
+- `distilled_guidance_layer` computes the modulation of all blocks from t alone, (B, rows, D). The
+  forward passes each block its rows, so a window stores the whole tensor.
+- Text comes first. Its padding is masked except for the first padding token.
+- The mask is 1 and 0 and meant as booleans (diffusers issue 12116), but the pipeline still passes
+  it as numbers, which attention adds to the scores. We pass booleans.
+- The model's own gradient checkpointing drops the mask in single blocks. Ours
+  (training/skipping.py) wraps whole blocks and keeps it.
+- Sampling uses true classifier-free guidance with the empty prompt.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from blockskip.models.lora.names import DiffusersNames
 
 
 class Chroma(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The Chroma family; models/families/base.py documents the members."""
 
     pipeline, transformer, encoder = ChromaPipeline, ChromaTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")
@@ -39,7 +41,7 @@ class Chroma(DiffusersFamily):
     per_sample_args = ("hidden_states", "encoder_hidden_states", "temb", "attention_mask")
     embedders = ("x_embedder", "context_embedder")
     shared_modulation = ("distilled_guidance_layer",)
-    # sd-scripts' spelling in the header; in ComfyUI it is a kind of FLUX.1, with its names
+    # the header uses sd-scripts' spelling; ComfyUI treats Chroma as a FLUX.1, with FLUX.1's names
     lora_names = DiffusersNames(
         "chroma/lora",
         "https://huggingface.co/lodestones/Chroma",
@@ -72,23 +74,28 @@ class Chroma(DiffusersFamily):
 
     def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
         cells = side_px // self.pixel_multiple
-        place = noisy.device
-        ids = ChromaPipeline._prepare_latent_image_ids(1, cells, cells, place, torch.float32)
-        reads = text.pooled_or_mask.bool()
+        device = noisy.device
+        ids = ChromaPipeline._prepare_latent_image_ids(1, cells, cells, device, torch.float32)
+        text_mask = text.pooled_or_mask.bool()
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
             "timestep": t,
             "img_ids": ids,
-            "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=place),
-            "attention_mask": torch.cat([reads, reads.new_ones(noisy.shape[:2])], 1),
+            "txt_ids": torch.zeros(text.embeds.shape[1], 3, device=device),
+            "attention_mask": torch.cat([text_mask, text_mask.new_ones(noisy.shape[:2])], 1),
             "return_dict": False,
         }
 
-    def merge_patches(self, given: dict, factor: int) -> dict:
-        """The mask is of text, then image: all of the image counts."""
-        new, tokens = super().merge_patches(given, factor), given["hidden_states"].shape[1]
-        return new | {"attention_mask": given["attention_mask"][:, : tokens // factor**2 - tokens]}
+    def merge_patches(self, forward_kwargs: dict, factor: int) -> dict:
+        """Merge patches; the mask covers text, then image, and every image token is valid."""
+        merged, tokens = (
+            super().merge_patches(forward_kwargs, factor),
+            forward_kwargs["hidden_states"].shape[1],
+        )
+        return merged | {
+            "attention_mask": forward_kwargs["attention_mask"][:, : tokens // factor**2 - tokens]
+        }
 
     def sampling_kwargs(
         self, pipe: ChromaPipeline, text: Text, negative: Text, guidance: float

@@ -1,7 +1,7 @@
-"""What families share whose model is a pipeline of the library's: a folder a part.
+"""The members that families with a diffusers pipeline (one folder per part) have in common.
 
-A family names the library's classes and the layers of its blocks; what it answers in another way, it
-answers itself.
+A subclass names the diffusers and transformers classes and the layers of its blocks, and overrides
+the members that differ.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import build_empty
 
-# of blocks where text and image attend to each other
+# linears of blocks with joint attention of text and image
 JOINT_ATTENTION = (
     *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
     *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
 )
-_SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # parts that sample encoded captions
+_SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # enough once captions are encoded
 
 
 class DiffusersFamily(Family):
-    """See models/families/base.py for what the other members mean.
+    """A family with a diffusers pipeline; models/families/base.py documents the other members.
 
-    pipeline, transformer: the library's classes. encoder: the class of the text encoder that is among
-    `streamed_parts`. stacks: lists of blocks inside the transformer, in their order. patch_size:
-    cells of the VAE that a token has to a side. patch_modules: see base.py; what has positions of
-    image tokens has them as `img_ids`. attention, feed_forward: linears of a block; one that has not
-    all of them adapts those it has.
+    pipeline, transformer: diffusers classes. encoder: class of the text encoder in
+    `streamed_parts`. stacks: names of the transformer's lists of blocks, in order. patch_modules: a
+    model with positions of image tokens takes them as `img_ids`. attention, feed_forward: linears
+    of a block; a block without some of them adapts the others.
     """
 
     pipeline: type[DiffusionPipeline]
@@ -76,7 +75,7 @@ class DiffusersFamily(Family):
         )
 
     def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        """The pipeline, frozen; from now on the family knows its VAE's factor."""
+        """Freeze the pipeline, and set `pixel_multiple` from its VAE. Return the pipeline."""
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
@@ -98,20 +97,20 @@ class DiffusersFamily(Family):
         return ()
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        more = () if targets == "attention" else self.feed_forward
-        return existing_modules(block, self.attention + more)
+        feed_forward = () if targets == "attention" else self.feed_forward
+        return existing_modules(block, self.attention + feed_forward)
 
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:
-        """(B, C, H, W), not packed."""
+        """Return latents (B, C, H, W), not packed."""
         config = pipe.vae.config
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent_dist.mode()
         return (latent - config.shift_factor) * config.scaling_factor
 
-    def merge_patches(self, given: dict, factor: int) -> dict:
-        new = {self.latents_arg: merge(given[self.latents_arg], factor)}
-        if "img_ids" in given:
-            new["img_ids"] = mean_positions(given["img_ids"], factor)
-        return given | new
+    def merge_patches(self, forward_kwargs: dict, factor: int) -> dict:
+        merged = {self.latents_arg: merge(forward_kwargs[self.latents_arg], factor)}
+        if "img_ids" in forward_kwargs:
+            merged["img_ids"] = mean_positions(forward_kwargs["img_ids"], factor)
+        return forward_kwargs | merged
 
     def velocity(self, output: tuple) -> Tensor:
         return output[0]
@@ -120,7 +119,7 @@ class DiffusersFamily(Family):
     def sampling_kwargs(
         self, pipe: DiffusionPipeline, text: Text, negative: Text, guidance: float
     ) -> dict[str, object]:
-        """Arguments of the pipeline's call for pictures of `text`, beside sides, steps and noise."""
+        """Return the pipeline call's arguments for `text`, except size, steps and generators."""
 
     def sample(
         self,
@@ -130,16 +129,19 @@ class DiffusersFamily(Family):
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        """Sample by diffusers' own pipeline, on the device of `text`. The transformer may be on
-        another one: the pipeline would ask its weights where to work."""
-        here = {"_execution_device": property(lambda _: text.embeds.device)}
+        """Sample with the diffusers pipeline on the device of `text`.
+
+        `_execution_device` is overridden because the pipeline derives it from the weights, which
+        may be on another device.
+        """
+        overrides = {"_execution_device": property(lambda _: text.embeds.device)}
         parts = {
             name: part if name in _SAMPLING_PARTS else None
             for name, part in pipe.components.items()
         }
-        images = type(self.pipeline.__name__, (self.pipeline,), here)(**parts)
-        images.set_progress_bar_config(disable=True)
-        return images(
+        sampler = type(self.pipeline.__name__, (self.pipeline,), overrides)(**parts)
+        sampler.set_progress_bar_config(disable=True)
+        return sampler(
             height=sampling.side_px,
             width=sampling.side_px,
             num_inference_steps=sampling.steps,
@@ -149,6 +151,6 @@ class DiffusersFamily(Family):
 
 
 def existing_modules(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names that modules inside the block have."""
-    inside = {name for name, _ in block.named_modules()}
-    return tuple(name for name in names if name in inside)
+    """Return the names that exist as modules inside the block."""
+    existing = {name for name, _ in block.named_modules()}
+    return tuple(name for name in names if name in existing)

@@ -1,8 +1,8 @@
-"""FLUX.1: 19 double and 38 single blocks in the big one; text and image run as two streams through
-both.
+"""FLUX.1: 19 double and 38 single blocks in the full-size model. Text and image are two streams in
+both kinds.
 
 Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states, temb) and
-returns (text, image); the head reads image tokens only; text tokens have position 0.
+returns (text, image). The head reads image tokens only. Text tokens have position 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
 
 class Flux(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The FLUX.1 family; models/families/base.py documents the members."""
 
     pipeline, transformer, encoder = FluxPipeline, FluxTransformer2DModel, T5EncoderModel
     stacks = ("transformer_blocks", "single_transformer_blocks")

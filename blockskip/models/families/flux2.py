@@ -1,10 +1,13 @@
-"""FLUX.2 klein: double blocks, then single blocks over text and image as one sequence; Qwen3.
+"""FLUX.2 klein: double blocks, then single blocks over text and image as one sequence. Qwen3
+encodes captions.
 
-Facts read from diffusers 0.42.1: all blocks of a kind share one modulation, made beside them of t alone
-(klein has no guidance embedding); text goes first and nothing masks its padding; a token's embedding
-is the hidden states of three of the text encoder's layers, one after the other; a latent's statistics
-are those of the VAE's batch norm, over 2 x 2 patches. The base model is guided by the empty prompt,
-the distilled one is not.
+Facts read from diffusers 0.42.1:
+- All blocks of a kind share one modulation, computed outside them from t alone (klein has no
+  guidance embedding).
+- Text comes first, and its padding is not masked.
+- The embedding of a token concatenates the hidden states of three layers of the text encoder.
+- Latents are normalised with the statistics of the VAE's batch norm, over 2 x 2 patches.
+- The base model uses guidance with the empty prompt, the distilled model uses none.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import DoubleStream, SingleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
 
-# attention and feed-forward of a single block share their linears: no choice there
+# in a single block attention and feed-forward share linears, so `targets` makes no difference
 _SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
-_LAYERS = (9, 18, 27)  # of Qwen3: those after which the library's pipeline takes hidden states
+_LAYERS = (9, 18, 27)  # layers of Qwen3 that the diffusers pipeline takes hidden states from
 
 
 class Flux2(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The FLUX.2 klein family; models/families/base.py documents the members."""
 
     pipeline, transformer = Flux2KleinPipeline, Flux2Transformer2DModel
     encoder = Qwen3ForCausalLM
@@ -64,7 +67,7 @@ class Flux2(DiffusersFamily):
     )
 
     def text_encoders(self, pipe: Flux2KleinPipeline) -> list[PreTrainedModel]:
-        """Without its head over the vocabulary, which nobody asks."""
+        """Return the text encoder without its language-model head, which is unused."""
         return [pipe.text_encoder.model]
 
     def streams(self, block: nn.Module) -> Streams:
@@ -127,21 +130,21 @@ class Flux2(DiffusersFamily):
 
 
 class _StopForward(Exception):
-    """The layers after the last one that is wanted need not work."""
+    """Raised after the last wanted layer to end the forward pass early."""
 
 
 class _HiddenStatesEncoder(nn.Module):
-    """A text encoder that gives the hidden states after `_LAYERS`, by number.
+    """A text encoder that returns the hidden states after `_LAYERS`, by layer number.
 
-    transformers itself would listen to the blocks, which are inside wrappers here and work on one
-    caption at a time; this listens to whatever stands in their places.
+    The hooks of transformers are on the original layers, which run inside wrappers on one caption
+    at a time (memory/layerwise.py). This class hooks the modules now in the layer list.
     """
 
     def __init__(self, encoder: Qwen3Model) -> None:
         super().__init__()
         self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
 
-    def forward(self, output_hidden_states: bool, **given: Any) -> SimpleNamespace:
+    def forward(self, output_hidden_states: bool, **encoder_kwargs: Any) -> SimpleNamespace:
         states: dict[int, Tensor] = {}
 
         def keep(number: int, output: Tensor) -> None:
@@ -152,11 +155,11 @@ class _HiddenStatesEncoder(nn.Module):
         with ExitStack() as stack:
             for number in _LAYERS:
                 handle = self.encoder.layers[number - 1].register_forward_hook(
-                    lambda _module, _given, output, number=number: keep(number, output)
+                    lambda _module, _args, output, number=number: keep(number, output)
                 )
                 stack.callback(handle.remove)
             with suppress(_StopForward):
-                self.encoder(**given)
+                self.encoder(**encoder_kwargs)
         return SimpleNamespace(hidden_states=states)
 
 

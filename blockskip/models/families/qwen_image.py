@@ -1,10 +1,12 @@
-"""Qwen-Image: 60 double blocks, Qwen2.5-VL for text, a video VAE that sees one frame.
+"""Qwen-Image: 60 double blocks, Qwen2.5-VL as text encoder, a video VAE used on one frame.
 
-Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states,
-encoder_hidden_states_mask, temb) and gives (text, image); the head reads image tokens only. A
-caption stands in a system's and a user's turn, and the states of the first 34 tokens, which say what
-to describe, are dropped. There is no embedded guidance: pictures are made with true classifier-free
-guidance, and nothing is said by a space.
+Facts read from diffusers 0.42.1:
+- Every block takes (hidden_states, encoder_hidden_states, encoder_hidden_states_mask, temb) and
+  returns (text, image). The head reads image tokens only.
+- The prompt template has a system turn and a user turn with the caption. The states of the first 34
+  tokens, the instruction, are dropped.
+- There is no embedded guidance. Sampling uses true classifier-free guidance, with a space as the
+  empty prompt.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from blockskip.models.lora.names import DiffusersNames
 
 
 class QwenImage(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The Qwen-Image family; models/families/base.py documents the members."""
 
     pipeline, transformer = QwenImagePipeline, QwenImageTransformer2DModel
     encoder = Qwen2_5_VLForConditionalGeneration
@@ -38,7 +40,7 @@ class QwenImage(DiffusersFamily):
         "temb",
     )
     embedders = ("img_in", "txt_norm", "txt_in")
-    # OneTrainer's and musubi-tuner's spelling in the header
+    # the header uses OneTrainer's and musubi-tuner's spelling
     lora_names = DiffusersNames(
         "Qwen-Image/lora",
         "https://github.com/QwenLM/Qwen-Image",
@@ -49,7 +51,7 @@ class QwenImage(DiffusersFamily):
     )
 
     def text_encoders(self, pipe: QwenImagePipeline) -> list[PreTrainedModel]:
-        """What reads words; what sees, and what would speak, is never brought."""
+        """Return the language model; the vision tower and the language-model head are unused."""
         return [pipe.text_encoder.model.language_model]
 
     def streams(self, block: nn.Module) -> Streams:
@@ -61,7 +63,7 @@ class QwenImage(DiffusersFamily):
     def encode_text(self, pipe: QwenImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         (encoder,) = self.text_encoders(pipe)
         template, dropped = pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx
-        given = pipe.tokenizer(
+        batch = pipe.tokenizer(
             [template.format(caption or " ") for caption in captions],
             padding="max_length",
             padding_side="right",
@@ -69,10 +71,10 @@ class QwenImage(DiffusersFamily):
             truncation=True,
             return_tensors="pt",
         ).to(encoder.device)
-        # one row for all captions, as their blocks see them one by one; the same in three axes
-        places = torch.arange(dropped + tokens, device=encoder.device).expand(3, 1, -1)
-        states = encoder(given.input_ids, given.attention_mask, places, use_cache=False)[0]
-        mask = given.attention_mask[:, dropped:].to(states.dtype)
+        # a single row, because the layers run on one caption at a time; equal on all three axes
+        positions = torch.arange(dropped + tokens, device=encoder.device).expand(3, 1, -1)
+        states = encoder(batch.input_ids, batch.attention_mask, positions, use_cache=False)[0]
+        mask = batch.attention_mask[:, dropped:].to(states.dtype)
         return Text(states[:, dropped:] * mask[:, :, None], mask)
 
     def caption_shape(

@@ -1,9 +1,11 @@
-"""SANA: linear attention, text by cross attention, a VAE of 32 pixels a cell, Gemma-2.
+"""SANA: linear attention, cross attention to text, a VAE with 32 pixels per cell, Gemma-2.
 
-Facts read from diffusers 0.42.1: a block takes everything by position and gives image tokens; every
-block reads the projected caption, so the projection works in every step; modulation is one linear for
-all blocks. The model predicts velocity at timesteps 0 … 1000. A caption gets the instruction that the
-pipeline gives it, the empty one none.
+Facts read from diffusers 0.42.1:
+- A block takes all arguments by position and returns image tokens.
+- Every block reads the projected caption, so the projection runs in every step.
+- One linear computes the modulation of all blocks.
+- The model predicts velocity at timesteps 0 … 1000.
+- Captions get the pipeline's instruction as a prefix, the empty caption gets none.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from blockskip.models.lora import sana_names
 
 
 class Sana(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The SANA family; models/families/base.py documents the members."""
 
     pipeline, transformer, encoder = SanaPipeline, SanaTransformer2DModel, Gemma2Model
     patch_size = 1
@@ -32,7 +34,7 @@ class Sana(DiffusersFamily):
         *("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
         *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
     )
-    # of convolutions, which tools that load LoRAs of SANA do not all know
+    # it consists of convolutions, which some programs that load SANA LoRAs do not support
     feed_forward = ()
     pixel_multiple = 32
     per_sample_args = (
@@ -55,22 +57,23 @@ class Sana(DiffusersFamily):
         return ImageOnly()
 
     def encode_text(self, pipe: SanaPipeline, captions: Sequence[str], tokens: int) -> Text:
-        pipe.text_encoder.config.use_cache = (
-            False  # captions go through a block one by one, and would share it
-        )
+        # captions pass through a layer one by one, and would share the cache
+        pipe.text_encoder.config.use_cache = False
         instruction = _instruction(pipe)
-        read: dict[str, Text] = {}
-        for asked in (True, False):  # the instruction goes before all captions of a call or none
-            if some := sorted({caption for caption in captions if bool(caption) == asked}):
+        encoded: dict[str, Text] = {}
+        for instructed in (True, False):  # one call prefixes all of its captions or none
+            if batch := sorted({caption for caption in captions if bool(caption) == instructed}):
                 embeds, mask, *_ = pipe.encode_prompt(
-                    some,
+                    batch,
                     do_classifier_free_guidance=False,
                     device=pipe.text_encoder.device,
                     max_sequence_length=tokens,
-                    complex_human_instruction=instruction if asked else None,
+                    complex_human_instruction=instruction if instructed else None,
                 )
-                read |= {caption: Text(embeds, mask).rows([i]) for i, caption in enumerate(some)}
-        return Text.cat([read[caption] for caption in captions])
+                encoded |= {
+                    caption: Text(embeds, mask).rows([i]) for i, caption in enumerate(batch)
+                }
+        return Text.cat([encoded[caption] for caption in captions])
 
     def caption_shape(
         self, transformer: SanaTransformer2DModel, tokens: int
@@ -114,12 +117,12 @@ class Sana(DiffusersFamily):
     ) -> list[Image.Image]:
         try:
             return super().sample(pipe, text, negative, sampling, seeds)
-        except UnboundLocalError as error:  # all that the library makes of a VAE without room
+        except UnboundLocalError as error:  # diffusers' symptom of out of memory in the VAE
             raise torch.OutOfMemoryError("The VAE had no room for the picture.") from error
 
 
 def _instruction(pipe: SanaPipeline) -> list[str]:
-    """What the library's own pipeline puts before every caption."""
+    """Return the instruction that the diffusers pipeline puts before every caption."""
     import inspect
 
     return inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"].default

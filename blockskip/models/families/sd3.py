@@ -1,10 +1,14 @@
-"""Stable Diffusion 3.5, medium and large: 24 and 38 joint blocks; CLIP-L, CLIP-G and T5 read captions.
+"""Stable Diffusion 3.5, medium and large: 24 and 38 joint blocks. CLIP-L, CLIP-G and T5 encode
+captions.
 
-Facts read from diffusers 0.42.1: every block takes (hidden_states, encoder_hidden_states, temb) and
-returns (text, image), the last one None for text. In medium the first 13 blocks have a second
-attention, of the image with itself. In attention the image stands before the text. Positions are a
-table that the image embedder adds. The model predicts velocity at timesteps 0 … 1000. The text is
-CLIP's tokens (77), and behind them T5's.
+Facts read from diffusers 0.42.1:
+- Every block takes (hidden_states, encoder_hidden_states, temb) and returns (text, image). The last
+  block returns None for text.
+- In medium the first 13 blocks have an additional self-attention of the image.
+- In joint attention the image comes before the text.
+- The image embedder adds positions from a table.
+- The model predicts velocity at timesteps 0 … 1000.
+- The text is CLIP's 77 tokens, followed by T5's.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from blockskip.models.families.diffusers_family import JOINT_ATTENTION, Diffuser
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
 
-CLIP_TOKENS = 77  # that both of its tokenizers make
+CLIP_TOKENS = 77  # tokens of a caption from either CLIP tokenizer
 _TEXT_ONLY_LINEARS = ("attn.add_q_proj",)
 
 
 class StableDiffusion3(DiffusersFamily):
-    """See models/families/base.py for what each member means."""
+    """The Stable Diffusion 3.5 family; models/families/base.py documents the members."""
 
     pipeline, transformer = StableDiffusion3Pipeline, SD3Transformer2DModel
     encoder = T5EncoderModel
@@ -55,14 +59,15 @@ class StableDiffusion3(DiffusersFamily):
         return "norm1.linear", "norm1_context.linear"
 
     def lora_targets(self, block: nn.Module, targets: str) -> tuple[str, ...]:
-        """The last block gives no text: what asks for it there could learn nothing."""
+        """Leave out the text queries of the last block: it returns no text, so they get no
+        gradient."""
         names = super().lora_targets(block, targets)
         return tuple(n for n in names if n not in _TEXT_ONLY_LINEARS or not block.context_pre_only)
 
     def encode_text(
         self, pipe: StableDiffusion3Pipeline, captions: Sequence[str], tokens: int
     ) -> Text:
-        """tokens: T5's; CLIP's, as many as its tokenizer has (77), stand before them."""
+        """Encode captions. tokens: the number of T5 tokens; CLIP's 77 come before them."""
         embeds, _, pooled, _ = pipe.encode_prompt(
             list(captions),
             None,

@@ -1,11 +1,13 @@
 """Z-Image: one sequence of image and text from the first block on, Qwen3, FLUX.1's VAE.
 
-Facts read from diffusers 0.42.1: the forward takes lists, an image (C, 1, H, W) and a caption (S', ·)
-a draw, of as many tokens as the caption has. Image and caption are each padded to a multiple of 32 by
-learnt tokens that count, pass refiners of their own, and are joined, image first; what is still
-shorter than the longest draw of the batch is masked. Positions of image tokens begin after the padded
-caption. Time runs the other way: the model is told 1 - t and gives -v. A caption is a user's turn of
-Qwen3's chat, and what is read is the state before its last layer.
+Facts read from diffusers 0.42.1:
+- The forward takes lists: per draw an image (C, 1, H, W) and a caption (S', ·) without padding.
+- Image and caption are each padded to a multiple of 32 with learnt tokens, which are not masked.
+  They pass separate refiners and are joined, image first. Draws shorter than the longest of the
+  batch are masked at the end.
+- Positions of image tokens begin after the padded caption.
+- Time runs backwards: the model takes 1 - t and returns -v.
+- A caption is a user turn of Qwen3's chat. Its embedding is the input of the last layer.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import SingleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
 
-_PATCH = 2  # the library's default; the released models have no other
+_PATCH = 2  # diffusers' default, which all released models use
 
 
 class ZImage(DiffusersFamily):
-    """See models/families/base.py for what each member means. A latent is packed here, (B, T, 4·C)."""
+    """The Z-Image family; models/families/base.py documents the members. Latents are packed,
+    (B, T, 4·C)."""
 
     pipeline, transformer, encoder = ZImagePipeline, ZImageTransformer2DModel, Qwen3Model
     stacks = ("layers",)
@@ -37,7 +40,7 @@ class ZImage(DiffusersFamily):
     feed_forward = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
     per_sample_args = ("x", "attn_mask", "freqs_cis", "adaln_input")
     embedders = ("all_x_embedder.2-1", "cap_embedder", "noise_refiner", "context_refiner")
-    # OneTrainer's and musubi-tuner's spelling in the header
+    # the header uses OneTrainer's and musubi-tuner's spelling
     lora_names = DiffusersNames(
         "Z-Image/lora",
         "https://github.com/Tongyi-MAI/Z-Image",
@@ -52,8 +55,8 @@ class ZImage(DiffusersFamily):
         return ("adaLN_modulation.0",)
 
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
-        encoder, kept = pipe.text_encoder, []
-        given = pipe.tokenizer(
+        encoder, states = pipe.text_encoder, []
+        batch = pipe.tokenizer(
             [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
             padding="max_length",
             padding_side="right",
@@ -61,14 +64,16 @@ class ZImage(DiffusersFamily):
             truncation=True,
             return_tensors="pt",
         ).to(encoder.device)
-        # the library's own list of states knows nothing of what stands in a layer's place
-        seen = encoder.layers[-1].register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+        # output_hidden_states of transformers misses modules put in a layer's place
+        handle = encoder.layers[-1].register_forward_pre_hook(
+            lambda _, args: states.append(args[0])
+        )
         try:
-            encoder(given.input_ids, given.attention_mask.bool(), use_cache=False)
+            encoder(batch.input_ids, batch.attention_mask.bool(), use_cache=False)
         finally:
-            seen.remove()
-        mask = given.attention_mask.to(kept[0].dtype)
-        return Text(kept[0] * mask[:, :, None], mask)
+            handle.remove()
+        mask = batch.attention_mask.to(states[0].dtype)
+        return Text(states[0] * mask[:, :, None], mask)
 
     def caption_shape(
         self, transformer: ZImageTransformer2DModel, tokens: int
@@ -102,7 +107,7 @@ class ZImage(DiffusersFamily):
 
 
 def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
-    """A caption as the library's pipeline puts it to the text encoder."""
+    """Return the caption in the chat template that the diffusers pipeline uses."""
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": caption}],
         tokenize=False,
@@ -112,13 +117,13 @@ def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
 
 
 def _pack_latents(latent: Tensor) -> Tensor:
-    """(B, C, H, W) → (B, T, 4·C), a token every 2 x 2 cells."""
+    """Pack (B, C, H, W) into (B, T, 4·C), one token per 2 x 2 cells."""
     return pixel_unshuffle(latent, _PATCH).flatten(2).mT
 
 
 def _caption_list(text: Text) -> list[Tensor]:
-    """Captions (S', ·), each of its own length; `pooled_or_mask` is 1 for tokens that count, (B, S).
-    Without memory (lab/full_size/simulate.py) all of them count."""
+    """Return the captions (S', ·) without padding. `pooled_or_mask` is (B, S), 1 for valid tokens;
+    on the meta device (lab/full_size/simulate.py) all tokens count as valid."""
     if text.pooled_or_mask.is_meta:
         return list(text.embeds)
     lengths = (sum(value > 0 for value in row) for row in text.pooled_or_mask.tolist())

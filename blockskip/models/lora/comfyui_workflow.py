@@ -1,7 +1,7 @@
 """A ComfyUI workflow for a FLUX.1 LoRA: open it (or drop it on the canvas) and press Run.
 
-Stock nodes only, in the JSON that ComfyUI's own canvas saves (LiteGraph, version 0.4). Values stand
-in each node's own widget order; KSampler's second one is the canvas's own “control after generate”.
+It uses stock nodes only, in the JSON that ComfyUI's canvas saves (LiteGraph, version 0.4). Values
+follow each node's widget order. KSampler's second one is the canvas's “control after generate”.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from blockskip.core.presets import ModelRow
 
-# inputs from which node, its one output, widget values in the node's own order
+# input name → source node, type of the output ("" without), widget values in the node's order
 Node = tuple[dict[str, str], str, list]
 
 
 def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> dict:
-    """A ComfyUI workflow of stock nodes that uses the LoRA, in the form its canvas opens.
+    """Return a ComfyUI workflow of stock nodes with the LoRA.
 
-    demo: the LoRA is one of the demo model, which ComfyUI cannot load; the note says so.
+    demo: whether the LoRA belongs to the demo model, which ComfyUI cannot load, as the note says.
     """
-    # BFL's own file names
+    # file names as Black Forest Labs publishes them
     side, name = (
         (1024, "flux1-dev") if demo else (row.native_px, row.name.replace("flux-", "flux1-"))
     )
@@ -65,8 +65,8 @@ def _nodes(name: str, lora_file: str, prompt: str, side: int) -> dict[str, Node]
 
 
 def _graph(table: dict[str, Node]) -> dict:
-    """LiteGraph's JSON of nodes with at most one output each, laid out in columns from left to
-    right."""
+    """Return LiteGraph's JSON of nodes with at most one output each, laid out in columns from left
+    to right."""
     ids = {kind: index for index, kind in enumerate(table, start=1)}
     links: list[list[int | str]] = []
     column: dict[str, int] = {}
@@ -75,12 +75,12 @@ def _graph(table: dict[str, Node]) -> dict:
     for kind, (inputs, output, widgets) in table.items():
         column[kind] = 1 + max((column[source] for source in inputs.values()), default=-1)
         row = rows[column[kind]] = rows.get(column[kind], -1) + 1
-        taken = []
+        node_inputs = []
         for slot, (name, source) in enumerate(inputs.items()):
             links.append([len(links) + 1, ids[source], 0, ids[kind], slot, table[source][1]])
-            taken.append({"name": name, "type": table[source][1], "link": len(links)})
+            node_inputs.append({"name": name, "type": table[source][1], "link": len(links)})
             nodes[source]["outputs"][0]["links"].append(len(links))
-        given = [{"name": output, "type": output, "slot_index": 0, "links": []}] if output else []
+        outputs = [{"name": output, "type": output, "slot_index": 0, "links": []}] if output else []
         nodes[kind] = {
             "id": ids[kind],
             "type": kind,
@@ -89,8 +89,8 @@ def _graph(table: dict[str, Node]) -> dict:
             "flags": {},
             "order": ids[kind] - 1,
             "mode": 0,
-            "inputs": taken,
-            "outputs": given,
+            "inputs": node_inputs,
+            "outputs": outputs,
             "properties": {"Node name for S&R": kind},
             "widgets_values": widgets,
         }

@@ -1,16 +1,15 @@
-"""Trained LoRA → a .safetensors file for ComfyUI, diffusers or kohya's tools; reopened and checked.
+"""Export a trained LoRA to a .safetensors file for ComfyUI, diffusers or kohya's tools.
 
-    comfyui    diffusers' names, nothing about scale anywhere; ComfyUI and diffusers both load it
-    diffusers  the same tensors, with the LoRA's settings in the header, as diffusers itself writes
-    them
+    comfyui    diffusers' names and no scale; ComfyUI and diffusers both load it
+    diffusers  the same tensors, with the LoRA's config in the header as diffusers writes it
     kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, ComfyUI
-    native     the names of the model's makers, q/k/v fused; for ComfyUI's custom nodes
+    native     names of the original model, q/k/v fused; for ComfyUI's custom nodes
 
-Which of them a model has, its names say (models/families/base.py). alpha = rank in all of them: ComfyUI
-never reads the scale in a header, and diffusers refuses a file that states it twice. Numbers are
-float32 for a float32 model; else float16, eight times finer than bfloat16, unless a tensor's values
-are too small for it. A file is written under another name and gets its own only after `verify` has
-reopened it; an older export stays until then.
+LoraNames.FORMATS (models/lora/protocol.py) lists the formats of a model. alpha = rank in all of
+them, because ComfyUI never reads the scale in a header and diffusers rejects a file that states it
+twice. Values are float32 for a float32 model. For other models they are float16, eight times finer
+than bfloat16, unless a tensor's values are too small for it. A file is written under a temporary
+name and renamed only after `verify` has reopened it, so an older export stays until then.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ from blockskip.models.lora.metadata import (
 from blockskip.models.lora.names import PREFIX
 from blockskip.models.lora.protocol import LoraNames
 
-_SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # A, B; else diffusers':
+_SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # (A, B); default: DIFFUSERS
 
 
 @dataclass(frozen=True)
 class ExportedLora:
-    """A checked file. keys: tensors in it. modules: linear layers adapted. workflow: for
-    ComfyUI."""
+    """A verified file. keys: number of tensors. modules: number of adapted linears. workflow:
+    ComfyUI workflow beside the file."""
 
     path: Path
     format: str
@@ -67,12 +66,11 @@ def export_lora(
     step: int,
     thumbnail: Image.Image | None = None,
 ) -> ExportedLora:
-    """Write a LoRA and check what was written; equal arguments give equal bytes.
+    """Write a LoRA and verify the file. Equal arguments give equal bytes.
 
     lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), trained at
-    alpha = rank. out: a file, or a folder to put one in. started: ISO date of the run's start.
-    Raises UserError, and then `out` is what it was before; a file that fails the check is kept as
-    *.bad.
+    alpha = rank. out: a file, or a folder for it. started: ISO date of the run's start. Raises
+    UserError and leaves `out` unchanged; a file that fails the check is kept as *.bad.
     """
     names = get_family(row.family).lora_names
     if format not in names.FORMATS:
@@ -98,12 +96,12 @@ def export_lora(
 def _write_checked(
     out: Path, tensors: dict[str, Tensor], header: dict[str, str], check: Callable[..., None]
 ) -> None:
-    """Write `out` under another name and let it take its place once `check` has passed."""
+    """Write `out` under a temporary name and rename it once `check` has passed."""
     unchecked = out.with_name(f"{out.stem}.unchecked{out.suffix}")
     safetensors_files.save_tensors(unchecked, tensors, header)
     try:
         try:
-            check(unchecked, called=out.name)
+            check(unchecked, display_name=out.name)
         except UserError:
             files.replace(unchecked, out.with_name(f"{out.name}.bad"))
             raise
@@ -113,41 +111,46 @@ def _write_checked(
 
 
 def verify(
-    path: Path, modules: Collection[str], *, format: str, names: LoraNames, called: str = ""
+    path: Path, modules: Collection[str], *, format: str, names: LoraNames, display_name: str = ""
 ) -> None:
-    """Reopen a file: all keys known and paired, shapes fit, numbers finite, some update not zero.
+    """Reopen a file and check it: keys complete and paired, shapes fitting, values finite, at least
+    one update not zero.
 
-    modules: the linears it must adapt, all and only these. called: its name in messages. Raises
+    modules: exactly the linears it must adapt. display_name: the file's name in messages. Raises
     UserError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    called = called or path.name
+    display_name = display_name or path.name
     try:
         data = path.read_bytes()  # not mapped: Windows could not rename a mapped file
         tensors = load(data)
     except (OSError, SafetensorError) as error:
-        raise _broken(called, "it cannot be read back") from error
+        raise _broken(display_name, "it cannot be read back") from error
     stated = safetensors_files.read_metadata(path).get("modelspec.hash_sha256")
     if stated is not None and stated != content_hash(data):
-        raise _broken(called, "its content is not what was written")
-    _check_keys(tensors, modules, format, names, called)
+        raise _broken(display_name, "its content is not what was written")
+    _check_keys(tensors, modules, format, names, display_name)
     down, up = _suffixes(format)
     layers = [name.removesuffix(down) for name in tensors if name.endswith(down)]
     for layer in layers:
         _check_pair(
-            tensors[layer + down], tensors[layer + up], tensors.get(f"{layer}.alpha"), layer, called
+            tensors[layer + down],
+            tensors[layer + up],
+            tensors.get(f"{layer}.alpha"),
+            layer,
+            display_name,
         )
     if not any(_is_nonzero(tensors[layer + down], tensors[layer + up]) for layer in layers):
         raise WrongState(
-            f"{called} would change nothing: nothing has been learnt yet.",
+            f"{display_name} would change nothing: nothing has been learnt yet.",
             "Let it train for some steps, then export again.",
         )
 
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
-    """<name>.workflow.json beside the LoRA; for the demo model its note says what it cannot do."""
+    """Write <name>.workflow.json beside the LoRA, with a note for the demo model."""
     workflow = get_family(row.family).workflow
     if format == "diffusers" or workflow is None:
         return None
@@ -157,8 +160,7 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
 
 
 def _to_saved_dtype(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tensor]:
-    """The tensors as they are saved, sorted by name (see the module's text for the kind of
-    number)."""
+    """Return the tensors sorted by name, in the dtype of the file (see the module docstring)."""
     full = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
     if row.dtype == "float32" or not all(_fits_half(tensor) for tensor in full.values()):
         return full
@@ -168,24 +170,24 @@ def _to_saved_dtype(tensors: dict[str, Tensor], row: ModelRow) -> dict[str, Tens
 
 
 def _fits_half(tensor: Tensor) -> bool:
-    """Whether float16 moves no value by more than a thousandth of the tensor's largest."""
+    """Return whether float16 moves no value by more than 1/1024 of the tensor's largest."""
     return bool((tensor - tensor.half().float()).abs().max() <= tensor.abs().max() / 1024)
 
 
-def _adapted_modules(lora: dict[str, Tensor], names: LoraNames, called: str) -> list[str]:
-    """The linears a LoRA adapts. Raises UserError unless it is whole and the family knows them
-    all."""
-    found: dict[str, int] = {}
+def _adapted_modules(lora: dict[str, Tensor], names: LoraNames, display_name: str) -> list[str]:
+    """Return the linears that a LoRA adapts. Raises UserError for an incomplete pair or a linear
+    unknown to the family."""
+    counts: dict[str, int] = {}
     for key in lora:
         suffix = next((s for s in DIFFUSERS if key.endswith(s)), "")
         module = key.removeprefix(PREFIX).removesuffix(suffix)
         if not suffix or not key.startswith(PREFIX) or not names.is_comfy_key(module):
-            raise _broken(called, f"no program would know the part “{key}”")
-        found[module] = found.get(module, 0) + 1
-    for module, count in found.items():
+            raise _broken(display_name, f"no program would know the part “{key}”")
+        counts[module] = counts.get(module, 0) + 1
+    for module, count in counts.items():
         if count != 2:
-            raise _broken(called, f"half of the pair is missing in {module}")
-    return sorted(found)
+            raise _broken(display_name, f"half of the pair is missing in {module}")
+    return sorted(counts)
 
 
 def _check_keys(
@@ -193,32 +195,34 @@ def _check_keys(
     modules: Collection[str],
     format: str,
     names: LoraNames,
-    called: str,
+    display_name: str,
 ) -> None:
-    """Exactly the keys that programs look for, no more and no fewer."""
+    """Raise UserError unless the keys are exactly those that the format expects."""
     suffixes = (*_suffixes(format), ".alpha") if format == "kohya" else _suffixes(format)
     layers = names.exported_layers(format, modules)
     expected = {layer + suffix for layer in layers for suffix in suffixes}
     if missing := sorted(expected - tensors.keys()):
-        raise _broken(called, f"{missing[0]} is missing")
+        raise _broken(display_name, f"{missing[0]} is missing")
     if stray := sorted(tensors.keys() - expected):
-        raise _broken(called, f"no program would know the part “{stray[0]}”")
+        raise _broken(display_name, f"no program would know the part “{stray[0]}”")
 
 
-def _check_pair(down: Tensor, up: Tensor, alpha: Tensor | None, layer: str, called: str) -> None:
+def _check_pair(
+    down: Tensor, up: Tensor, alpha: Tensor | None, layer: str, display_name: str
+) -> None:
     if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1] or not down.shape[0]:
-        raise _broken(called, f"the shapes of {layer} do not fit together")
+        raise _broken(display_name, f"the shapes of {layer} do not fit together")
     if alpha is not None and float(alpha) != down.shape[0]:
-        raise _broken(called, f"the scale of {layer} is not 1")
+        raise _broken(display_name, f"the scale of {layer} is not 1")
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise UserError(
-            f"{called} holds numbers that are not finite ({layer}).",
+            f"{display_name} holds numbers that are not finite ({layer}).",
             "The training ran away; train again with a lower learning rate.",
         )
 
 
 def _is_nonzero(down: Tensor, up: Tensor) -> bool:
-    """Whether B·A is not zero: its squared norm is the trace of (BᵀB)(AAᵀ), two small matrices."""
+    """Return whether B·A is not zero. Its squared norm is the trace of (BᵀB)(AAᵀ), both (r, r)."""
     down, up = down.double(), up.double()
     return bool(((up.T @ up) * (down @ down.T)).sum() > 0)
 
@@ -233,8 +237,8 @@ def _suffixes(format: str) -> tuple[str, str]:
     return _SUFFIXES.get(format, DIFFUSERS)
 
 
-def _broken(called: str, what: str) -> UserError:
+def _broken(display_name: str, problem: str) -> UserError:
     return BadFile(
-        f"{called} is not a whole LoRA: {what}.",
+        f"{display_name} is not a whole LoRA: {problem}.",
         "Export it again; if this comes back, tell us and attach the doctor's report.",
     )

@@ -1,9 +1,9 @@
-"""Names of FLUX.1's linear layers: diffusers' (which ComfyUI reads too) and kohya's sd-scripts'.
+"""Names of FLUX.1's linear layers in diffusers (also read by ComfyUI) and in kohya's sd-scripts.
 
-Kohya's names are those of Black Forest Labs' own model, where q, k and v (in single blocks also the
-first layer of the MLP) are one layer. alpha = rank everywhere, so the scale is 1 in every program.
+Kohya's names are those of Black Forest Labs' own model, which fuses q, k and v, and in single
+blocks also the first layer of the MLP. alpha = rank everywhere, so the scale is 1 in every program.
 
-Read from ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
+Sources: ComfyUI's `comfy/utils.py: flux_to_diffusers` and diffusers 0.42.1
 `loaders/lora_conversion_utils.py`, which undoes the fusion (for FLUX's true width only).
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from blockskip.models.lora.names import diffusers_modules, fuse_lora
 
-if TYPE_CHECKING:  # names alone open at once
+if TYPE_CHECKING:  # importing names must not load torch
     from torch import Tensor
 
-# what a LoRA's header says of the model, in sd-scripts' spelling (ModelSpec itself lists no FLUX)
+# header values in sd-scripts' spelling (ModelSpec itself lists no FLUX)
 ARCHITECTURE = "flux-1-dev/lora"
 IMPLEMENTATION = "https://github.com/black-forest-labs/flux"
 BASE_MODEL = "flux1"  # ss_base_model_version of sd-scripts
@@ -26,10 +26,10 @@ FORMATS = ("comfyui", "diffusers", "kohya")
 IN_COMFYUI = True
 KOHYA_MODULE = "networks.lora_flux"  # ss_network_module
 
-_MLP = 4  # FLUX's MLP is four times as wide as its stream; ComfyUI assumes it too
+_MLP = 4  # width of the MLP in stream widths, which ComfyUI assumes too
 _BLOCK = re.compile(r"(transformer_blocks|single_transformer_blocks)\.([0-9]+)\.(.+)")
 
-# layer of a block → its name in sd-scripts, with its part where that is a fused layer
+# layer of a block → its name in sd-scripts, with the index of its part if that layer is fused
 _Layers = dict[str, str | tuple[str, int]]
 _DOUBLE: _Layers = {
     "norm1.linear": "img_mod_lin",
@@ -70,7 +70,7 @@ _OUTSIDE_BLOCKS: _Layers = {
 
 
 def linears(double: int, single: int, guidance: bool) -> list[str]:
-    """Every linear layer of a FLUX.1 with that many blocks, by diffusers' name."""
+    """Return diffusers' names of all linear layers of a FLUX.1 with that many blocks."""
     outside = [name for name in _OUTSIDE_BLOCKS if guidance or "guidance" not in name]
     return [
         *outside,
@@ -80,21 +80,21 @@ def linears(double: int, single: int, guidance: bool) -> list[str]:
 
 
 def is_comfy_key(name: str) -> bool:
-    """Whether ComfyUI loads a LoRA of this layer under `transformer.<name>`: every linear of
-    FLUX.1."""
+    """Return whether ComfyUI loads a LoRA of this layer as `transformer.<name>`: true for every
+    linear of FLUX.1."""
     return _kohya(name) is not None
 
 
 def exported_layers(format: str, modules: Collection[str]) -> set[str]:
-    """See base.LoraNames. Kohya: `lora_unet_…`."""
+    """See protocol.LoraNames. Kohya: `lora_unet_…`."""
     if format != "kohya":
         return diffusers_modules(modules)
     return {fused_layer(module)[0] for module in modules}
 
 
 def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-    """See base.LoraNames. Kohya: `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
-    width: FLUX's (3072)."""
+    """See protocol.LoraNames. Kohya: `lora_unet_<layer>.{lora_down.weight, lora_up.weight, alpha}`.
+    width: 3072 for FLUX.1."""
     if format != "kohya":
         return lora
     import torch
@@ -103,7 +103,7 @@ def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[s
     layers = fuse_lora(lora, fused_layer, lambda layer: fused_rows(layer, width))
     for layer, (down, up) in layers.items():
         if layer == "lora_unet_final_layer_adaLN_modulation_1":
-            up = torch.cat(up.chunk(2)[::-1])  # diffusers: (scale, shift), here: (shift, scale)
+            up = torch.cat(up.chunk(2)[::-1])  # diffusers: (scale, shift), kohya: (shift, scale)
         out[f"{layer}.lora_down.weight"] = down
         out[f"{layer}.lora_up.weight"] = up
         out[f"{layer}.alpha"] = torch.tensor(float(down.shape[0]))
@@ -111,7 +111,7 @@ def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[s
 
 
 def fused_rows(layer: str, width: int) -> tuple[int, ...]:
-    """Output rows of the parts of a fused layer; () for one that is not fused."""
+    """Return the output rows of each part of a fused layer, () for a layer that is not fused."""
     qkv = (width,) * 3
     if layer.endswith("_linear1"):
         return (*qkv, _MLP * width)
@@ -119,11 +119,11 @@ def fused_rows(layer: str, width: int) -> tuple[int, ...]:
 
 
 def fused_layer(module: str) -> tuple[str, int]:
-    """(kohya's layer, part in it). Raises KeyError for a layer FLUX does not have."""
-    found = _kohya(module)
-    if found is None:
+    """Return (kohya's layer, index of the part). Raises KeyError for a layer FLUX does not have."""
+    layer = _kohya(module)
+    if layer is None:
         raise KeyError(module)
-    return found
+    return layer
 
 
 def _kohya(module: str) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""What the header of a LoRA file says: for model managers, for diffusers, and of its own content."""
+"""Header of a LoRA file: fields for model managers and diffusers, and a hash of the content."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def metadata(
     step: int,
     output: str,
 ) -> dict[str, str]:
-    """The header that model managers read: ModelSpec 1.0.1, and the `ss_` keys of sd-scripts."""
+    """Return the header for model managers: ModelSpec 1.0.1 and the `ss_` keys of sd-scripts."""
     from safetensors.torch import save
 
     phrase = f"{settings.trigger} {settings.class_name}"
     names, size = get_family(row.family).lora_names, f"rank {settings.rank}, {num_photos} photos"
-    made = f"BlockSkip Studio {__version__}, {step} steps, {size}"
-    only = (
+    comment = f"BlockSkip Studio {__version__}, {step} steps, {size}"
+    note = (
         " It fits this studio's small demo model only; no real model can use it."
         if row.demo
         else ""
@@ -49,7 +49,7 @@ def metadata(
         "modelspec.implementation": names.IMPLEMENTATION,
         "modelspec.title": f"{phrase} – {row.title}",
         "modelspec.date": started,
-        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {made}.{only}",
+        "modelspec.description": f"A LoRA that knows “{phrase}”, for {row.title}. {comment}.{note}",
         "modelspec.trigger_phrase": phrase,
         "modelspec.usage_hint": f"Write “{settings.subject_caption}” in the prompt; strength 1.",
         "modelspec.tags": f"{settings.class_name}, {settings.trigger}",
@@ -57,16 +57,16 @@ def metadata(
         "modelspec.hash_sha256": digest,
         "sshs_model_hash": digest.removeprefix("0x"),
     }
-    header |= _kohya_keys(settings, row, num_photos, step, made, output)
+    header |= _kohya_keys(settings, row, num_photos, step, comment, output)
     if format == "kohya":
         header |= {"ss_network_module": names.KOHYA_MODULE, "ss_v2": "False"}
     return header
 
 
 def _kohya_keys(
-    settings: Settings, row: ModelRow, num_photos: int, step: int, made: str, output: str
+    settings: Settings, row: ModelRow, num_photos: int, step: int, comment: str, output: str
 ) -> dict[str, str]:
-    """What sd-scripts writes and model managers look for. made: a sentence about the training."""
+    """Return the keys of sd-scripts that model managers read. comment: describes the training."""
     rank, phrase = str(settings.rank), f"{settings.trigger} {settings.class_name}"
     names = get_family(row.family).lora_names
     return {
@@ -76,14 +76,17 @@ def _kohya_keys(
         "ss_network_alpha": rank,
         "ss_steps": str(step),
         "ss_num_train_images": str(num_photos),
-        "ss_training_comment": made,
+        "ss_training_comment": comment,
         "ss_tag_frequency": json.dumps({"photos": {phrase: num_photos}}, ensure_ascii=False),
     }
 
 
 def adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[str, str]:
-    """What diffusers' own `save_lora_weights` writes. Left out when ranks differ: diffusers then
-    reads each layer's rank from its tensors, with the same scale of 1."""
+    """Return the header field that diffusers' `save_lora_weights` writes.
+
+    Return {} if ranks differ: diffusers then reads each layer's rank from its tensors, with the
+    same scale of 1.
+    """
     ranks = {lora[f"{PREFIX}{module}{DIFFUSERS[0]}"].shape[0] for module in modules}
     if len(ranks) > 1:
         return {}
@@ -94,15 +97,16 @@ def adapter_metadata(lora: dict[str, Tensor], modules: Collection[str]) -> dict[
 
 
 def content_hash(data: bytes) -> str:
-    """ModelSpec's hash_sha256: over a safetensors file's content, the header left out."""
+    """Return ModelSpec's hash_sha256 of a safetensors file: of all bytes after the header."""
     start = 8 + int.from_bytes(data[:8], "little")
     return f"0x{hashlib.sha256(data[start:]).hexdigest()}"
 
 
 def data_uri(image: Image.Image) -> str:
-    """At most 256 pixels a side, < 200 kB: ComfyUI reads no header above 1 MiB."""
+    """Return a JPEG thumbnail as a data URI: sides of at most 256 pixels, < 200 kB, because ComfyUI
+    does not read headers above 1 MiB."""
     small = image.convert("RGB")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    jpeg = io.BytesIO()
+    small.save(jpeg, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode('ascii')}"

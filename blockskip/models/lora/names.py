@@ -1,8 +1,8 @@
-"""Names of a LoRA's layers for other programs: what families share. No torch until tensors are made.
+"""Layer names of LoRAs for other programs, shared by all families. Imports torch only for tensors.
 
-In other programs' models several of the library's layers are often one: q, k and v. LoRAs trained on
-its parts become one LoRA of the fused layer: the A are stacked, the B stand on a block diagonal, so
-every part keeps exactly its own update. Parts without a LoRA get rows of zeros.
+Other programs' models often fuse several layers of diffusers into one, such as q, k and v. The
+LoRAs of its parts become one LoRA of the fused layer: the A are stacked and the B form a block
+diagonal, so every part keeps exactly its own update. Parts without a LoRA get rows of zeros.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from blockskip.models.lora.protocol import LoraNames
 
-PREFIX = "transformer."  # of the library's names
+PREFIX = "transformer."  # of layer names in diffusers' LoRA files
 
 
 @dataclass(frozen=True)
 class DiffusersNames:
-    """For a model whose LoRAs have the library's names everywhere (protocol.LoraNames).
+    """protocol.LoraNames of a model with diffusers' layer names in all programs.
 
-    comfy: a pattern of the layers that ComfyUI loads. Others have a file of their own for their
-    names, `<family>_names.py`.
+    comfy: a regular expression for the layers that ComfyUI loads. Other models have a module
+    `<family>_names.py`.
     """
 
     ARCHITECTURE: str
@@ -51,13 +51,13 @@ class DiffusersNames:
 
 
 def lora_names_of(family: str) -> LoraNames | type[DiffusersNames]:
-    """FORMATS and IN_COMFYUI of a family, without its libraries."""
-    own = f"blockskip.models.lora.{family}_names"
-    return import_module(own) if find_spec(own) else DiffusersNames
+    """Return FORMATS and IN_COMFYUI of a family without importing diffusers."""
+    module = f"blockskip.models.lora.{family}_names"
+    return import_module(module) if find_spec(module) else DiffusersNames
 
 
 def diffusers_modules(modules: Collection[str]) -> set[str]:
-    """The layers of a file that has the library's names."""
+    """Return the layers of a file with diffusers' names."""
     return {PREFIX + module for module in modules}
 
 
@@ -66,27 +66,27 @@ def fuse_lora(
     place: Callable[[str], tuple[str, int]],
     heights: Callable[[str], tuple[int, ...]],
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """A LoRA by another program's layers: layer → (A, B), scale 1.
+    """Convert a LoRA to another program's layers. Return layer → (A, B), scale 1.
 
-    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1; ranks
-    may differ. place(linear): (layer, part in it). heights(layer): output rows of its parts, () for
-    one that is not fused. Raises KeyError for half a pair.
+    lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r), scale 1;
+    ranks may differ. place(linear): (layer, index of its part). heights(layer): output rows of each
+    part, () for a layer that is not fused. Raises KeyError for an A without its B.
     """
     down, up = ".lora_A.weight", ".lora_B.weight"
-    found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    parts_by_layer: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for stem in sorted(name.removesuffix(down) for name in lora if name.endswith(down)):
         layer, part = place(stem.removeprefix(PREFIX))
-        found.setdefault(layer, {})[part] = lora[stem + down], lora[stem + up]
+        parts_by_layer.setdefault(layer, {})[part] = lora[stem + down], lora[stem + up]
     return {
         layer: _fused(parts, heights(layer)) if heights(layer) else parts[0]
-        for layer, parts in found.items()
+        for layer, parts in parts_by_layer.items()
     }
 
 
 def _fused(
     parts: dict[int, tuple[Tensor, Tensor]], heights: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """LoRAs of the parts of a layer → one of the layer: A (Σr, in), B (Σ heights, Σr)."""
+    """Fuse the LoRAs of a layer's parts into one: A (Σr, in), B (Σ heights, Σr)."""
     import torch
 
     present = sorted(parts)
@@ -94,8 +94,8 @@ def _fused(
     up = down.new_zeros(sum(heights), down.shape[0])
     column = 0
     for part in present:
-        own = parts[part][1]  # (height, r)
+        part_up = parts[part][1]  # (height, r)
         row = sum(heights[:part])
-        up[row : row + heights[part], column : column + own.shape[1]] = own
-        column += own.shape[1]
+        up[row : row + heights[part], column : column + part_up.shape[1]] = part_up
+        column += part_up.shape[1]
     return down, up

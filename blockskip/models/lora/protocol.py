@@ -1,6 +1,6 @@
-"""What a family answers about the names in LoRA files."""
+"""Interface of the layer names in a family's LoRA files."""
 
-# ruff: noqa: N802 (properties, since nobody sets them; of modules they are constants)
+# ruff: noqa: N802 (read-only properties, which modules define as constants)
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class LoraNames(Protocol):
-    """Names of layers in LoRA files: an object (names.py) or a module of functions (flux_names.py)."""
+    """Names of layers in LoRA files: an object (names.py) or a module (flux_names.py)."""
 
     @property
     def ARCHITECTURE(self) -> str:
-        """For the header, as the next two."""
+        """Value for the file's header, like the next two."""
 
     @property
     def IMPLEMENTATION(self) -> str: ...
@@ -25,25 +25,29 @@ class LoraNames(Protocol):
 
     @property
     def KOHYA_MODULE(self) -> str:
-        """For the header of kohya's format; "" where FORMATS has none."""
+        """Value for the header of kohya's format; "" if FORMATS lacks it."""
 
     @property
     def FORMATS(self) -> tuple[str, ...]:
-        """Of files that can be written: see models/lora/export.py."""
+        """File formats that can be written (models/lora/export.py)."""
 
     @property
     def IN_COMFYUI(self) -> bool:
-        """Whether ComfyUI knows the model by itself."""
+        """Whether ComfyUI supports the model without custom nodes."""
 
     def is_comfy_key(self, name: str) -> bool:
-        """Whether ComfyUI, or else the library, loads a LoRA of this layer under
-        `transformer.<name>`."""
+        """Return whether ComfyUI, or diffusers if ComfyUI lacks the model, loads a LoRA of this
+        layer as `transformer.<name>`."""
 
     def exported_layers(self, format: str, modules: Collection[str]) -> set[str]:
-        """The layers of a file in that format that hold LoRAs of these. Raises KeyError."""
+        """Return the layers that hold the LoRAs of `modules` in a file of that format. Raises
+        KeyError for an unknown module."""
 
     def exported_tensors(
         self, format: str, lora: dict[str, Tensor], width: int
     ) -> dict[str, Tensor]:
-        """The LoRA as that format names its tensors. lora: `transformer.<linear>.lora_A.weight`
-        (r, in) and `….lora_B.weight` (out, r). width: of the model. Raises KeyError."""
+        """Return the LoRA's tensors by their names in that format.
+
+        lora: `transformer.<linear>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r). width:
+        of the model's stream. Raises KeyError for an unknown linear.
+        """

@@ -1,9 +1,9 @@
-"""Names of SANA's linear layers: diffusers', and those of its makers' own model (native).
+"""Names of SANA's linear layers in diffusers and in NVIDIA's original model (native).
 
-Stock ComfyUI has no SANA. A custom node for it has the makers' model, and ComfyUI's own LoRA loader
-then knows the makers' names only, in which q, k and v (for text: k and v) are one layer.
+Stock ComfyUI does not support SANA. A custom node runs the original model, so ComfyUI's LoRA loader
+accepts only the original names. That model fuses q, k and v (k and v in cross attention).
 
-Read from diffusers' `scripts/convert_sana_to_diffusers.py`, ComfyUI_ExtraModels' `Sana/` and
+Sources: diffusers' `scripts/convert_sana_to_diffusers.py`, ComfyUI_ExtraModels' `Sana/` and
 ComfyUI's `comfy/lora.py`.
 """
 
@@ -26,7 +26,7 @@ FORMATS = ("comfyui", "diffusers", "native")
 IN_COMFYUI = False
 
 _BLOCK = re.compile(r"transformer_blocks\.([0-9]+)\.(.+)")
-# layer of a block → (its name in the makers' model, part of it)
+# layer of a block → (its name in the original model, index of the part)
 _NATIVE = {
     "attn1.to_q": ("attn.qkv", 0),
     "attn1.to_k": ("attn.qkv", 1),
@@ -41,20 +41,20 @@ _PARTS = {"attn.qkv": 3, "cross_attn.kv_linear": 2}
 
 
 def is_comfy_key(name: str) -> bool:
-    """Whether both names of this layer are known."""
+    """Return whether this layer has a native name."""
     match = _BLOCK.fullmatch(name)
     return match is not None and match[2] in _NATIVE
 
 
 def exported_layers(format: str, modules: Collection[str]) -> set[str]:
-    """See base.LoraNames."""
+    """See protocol.LoraNames."""
     if format != "native":
         return diffusers_modules(modules)
     return {_native(module)[0] for module in modules}
 
 
 def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-    """See base.LoraNames. Native: `diffusion_model.<layer>.{lora_A, lora_B}.weight`."""
+    """See protocol.LoraNames. Native: `diffusion_model.<layer>.{lora_A, lora_B}.weight`."""
     if format != "native":
         return lora
     out: dict[str, Tensor] = {}
@@ -66,7 +66,7 @@ def exported_tensors(format: str, lora: dict[str, Tensor], width: int) -> dict[s
 
 
 def _native(module: str) -> tuple[str, int]:
-    """(the makers' layer, part in it). Raises KeyError for a layer that is not in the table."""
+    """Return (native layer, index of the part). Raises KeyError for a layer not in the table."""
     match = _BLOCK.fullmatch(module)
     if match is None:
         raise KeyError(module)
@@ -75,5 +75,5 @@ def _native(module: str) -> tuple[str, int]:
 
 
 def _fused_rows(layer: str, width: int) -> tuple[int, ...]:
-    """Output rows of the parts of a fused layer."""
+    """Return the output rows of each part of a fused layer, () for a layer that is not fused."""
     return (width,) * _PARTS.get(layer.split(".", 3)[3], 0)

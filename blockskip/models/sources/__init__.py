@@ -1,8 +1,8 @@
-"""Where a model's weights come from: a folder in diffusers' layout (the demo model is one), a
-ComfyUI folder, single files, or the hub.
+"""Sources of a model's weights: a folder in diffusers' layout (such as the demo model), a ComfyUI
+folder, single files, or the hub.
 
-What was chosen is remembered in `models.json` in the data folder. Caches and runs are keyed by what
-the weights are (`Source.fingerprint`), never by a name.
+The user's selection is stored in `models.json` in the data folder. Caches and runs are keyed by the
+content of the weights (`Source.fingerprint`), never by a name.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ __all__ += ["select_comfyui_in_subprocess"]
 
 
 def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
-    """Download a model, or what is still missing of it. progress: told bytes here, bytes in all and
-    the file it is at. Raises UserError, also when what came is another model.
+    """Download the missing files of a model. progress: called with bytes present, bytes in total
+    and the current file's name. Raises UserError, also if the repository holds another model.
 
-    Nobody else may do so at the same time: `downloads.start` sees to that.
+    Only one process at a time may download a model, which `download_process.start` ensures.
     """
     if (ROOT / row.source).exists():
         return Source(row, ROOT / row.source)
     source = Source(row, hub.fetch(row, lambda folder: check_model(Source(row, folder)), progress))
-    registry.save_selection(row, None)  # what was just asked for wins over what was chosen before
+    registry.save_selection(row, None)  # the new download replaces an earlier selection
     return source
 
 
 def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
-    """Take a model from a folder in diffusers' layout, a ComfyUI folder or single files, from now
-    on. Raises UserError when a part is missing."""
+    """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
+    Raises UserError if a part is missing."""
     paths = [Path(path).expanduser().resolve() for path in paths]
     if len(paths) == 1 and (paths[0] / "model_index.json").exists():
         source = Source(row, paths[0])
@@ -73,30 +73,30 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
 
 
 def select_comfyui(*folders: Path) -> list[Source]:
-    """Take every model that these ComfyUI folders hold whole from there, from now on: one folder,
-    or that of the models and that of the program, where they are apart.
+    """Select these ComfyUI folders as the source of every model that they hold completely.
 
-    Raises UserError, about the first real model, when they hold none.
+    folders: one folder, or separate folders of the models and the program. Raises UserError about
+    the first real model if they hold none.
     """
     folders = tuple(folder.expanduser().resolve() for folder in folders)
-    if any(comfyui.is_comfyui(base) for folder in folders for base in comfyui.base_folders(folder)):
-        registry.save_comfyui_folders(folders)  # LoRAs go there, whatever models it has
-    found, problems = [], {}
+    if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
+        registry.save_comfyui_folders(folders)  # LoRAs go there even if it holds no model
+    selected, problems = [], {}
     for row in presets.model_rows().values():
         if row.parts:
             continue
         try:
-            found.append(select_model(row, folders))
+            selected.append(select_model(row, folders))
         except UserError as error:
             problems[row.name] = error
-    if not found:  # nobody looks for the demo model there
+    if not selected:  # the demo model is never expected in ComfyUI
         raise next(error for name, error in problems.items() if not presets.model_row(name).demo)
-    return found
+    return selected
 
 
 def select_comfyui_in_subprocess(*folders: Path) -> None:
-    """As `select_comfyui`, in a process of its own: looking at every weight takes torch, which the
-    studio's own process never loads. Takes some seconds. Raises UserError."""
+    """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
+    studio's process never loads. Takes some seconds. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -107,32 +107,33 @@ def select_comfyui_in_subprocess(*folders: Path) -> None:
 
 
 def check_model(source: Source) -> dict[str, dict]:
-    """Read every file's header and find every weight: part → {files, gib, precision, bits, note}.
+    """Read every file's header and locate every weight. Return part → {files, gib, precision, bits,
+    note}.
 
-    bits: of a weight on average, scales and all. note: what its user should know of a packed GGUF,
-    else "". Raises UserError when a file is missing, cut short or of another model.
+    bits: average per weight, including scales. note: advice for users of a quantised GGUF, else "".
+    Raises UserError if a file is missing, truncated or of another model.
     """
-    said = {}
+    summary = {}
     for part in layout_of(source.row).PARTS:
         weights = source.weights(part).values()
-        stored = {weight.entry for weight in weights}
-        said[part] = {
-            "files": sorted({str(tensor.path) for tensor in stored}),
-            "gib": round(sum(tensor.nbytes for tensor in stored) / GIB, 3),
-            "precision": "+".join(sorted({tensor.dtype.lower() for tensor in stored})),
-            "bits": round(bits_per_weight(stored), 2),
-            "note": _precision_note(stored),
+        entries = {weight.entry for weight in weights}
+        summary[part] = {
+            "files": sorted({str(entry.path) for entry in entries}),
+            "gib": round(sum(entry.nbytes for entry in entries) / GIB, 3),
+            "precision": "+".join(sorted({entry.dtype.lower() for entry in entries})),
+            "bits": round(bits_per_weight(entries), 2),
+            "note": _precision_note(entries),
         }
-    return said
+    return summary
 
 
-def _precision_note(stored: set[TensorEntry]) -> str:
-    packed = next((tensor.path.name for tensor in stored if tensor.is_quantised), "")
-    if not packed:
+def _precision_note(entries: set[TensorEntry]) -> str:
+    gguf_name = next((entry.path.name for entry in entries if entry.is_quantised), "")
+    if not gguf_name:
         return ""
     return (
-        f"{packed} is a GGUF of {bits_per_weight(stored):.1f} bits a weight: what is learnt on it "
-        "starts from these rounded weights and is as good as they are. The processor unpacks them each time "
-        "they pass: training, once a window; previews, once a step, unless NF4, int8 or RAM keeps "
-        "them."
+        f"{gguf_name} is a GGUF of {bits_per_weight(entries):.1f} bits a weight: what is learnt on "
+        "it starts from these rounded weights and is as good as they are. The processor unpacks "
+        "them each time they pass: training, once a window; previews, once a step, unless NF4, "
+        "int8 or RAM keeps them."
     )

@@ -1,4 +1,4 @@
-"""What the models page and `models list` say of every model: here, half here, or what it takes."""
+"""Status of every model for the models page and `models list`, from ready to missing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from blockskip.models.sources.tensors import tensor_table
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStatus:
-    """A model as it can be had on this machine.
+    """Availability of a model on this machine.
 
-    state: ready | partial (its download was begun) | missing | broken. where: folder or file, ""
-    unless ready. download_gib: what must still come; the size that presets/models.toml tells until
-    the hub was asked. free_gib: of the drive of the data folder. fits: whether that is enough.
-    problem: in words, when broken. page: where a gated model's licence is accepted. common: what
-    people usually want.
+    state: ready | partial (download begun) | missing | broken. where: folder or file, "" unless
+    ready. download_gib: GiB still to download; the size in presets/models.toml until the hub's list
+    of files is known. free_gib: GiB free on the data folder's drive. fits: whether that is enough.
+    problem: error message, "" unless broken. page: page of a gated model's licence. common: whether
+    it is a usual choice.
     """
 
     model: str
@@ -43,28 +43,28 @@ class ModelStatus:
 
 
 def list_models() -> list[ModelStatus]:
-    """One for each row of presets/models.toml. Nothing but heads of files is read, each once."""
+    """Return the status of each row of presets/models.toml. Reads only file headers, each once."""
     return [_status(row)[0] for row in presets.model_rows().values()]
 
 
 def status_dict(row: ModelRow) -> dict:
-    """For `models list --json`: an offer with ready, and with the problem also of a model that is
-    not here or not whole."""
-    offer, error = _status(row)
+    """Return the status for `models list --json`: with `ready`, and with the problem also of a
+    missing or partial model."""
+    status, error = _status(row)
     problem = f"{error.title} {error.remedy}" if error else ""
-    return {**asdict(offer), "ready": offer.state == "ready", "problem": problem}
+    return {**asdict(status), "ready": status.state == "ready", "problem": problem}
 
 
 def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
-    at, where, error = _locate(row)
-    missing = 0 if at == "ready" or row.demo else hub.missing_bytes(row)
+    state, where, error = _locate(row)
+    missing = 0 if state == "ready" or row.demo else hub.missing_bytes(row)
     if missing is None:
         missing = round(row.download_gib * GIB)
     try:
         free = files.free_bytes(hub.download_folder(row))
-    except UserError as gone:  # the drive of the data folder is not there
-        free, error = 0, error or gone
-    offer = ModelStatus(
+    except UserError as drive_error:  # the data folder's drive is missing
+        free, error = 0, error or drive_error
+    status = ModelStatus(
         model=row.name,
         title=row.title,
         about=row.about,
@@ -72,20 +72,20 @@ def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
         licence_url=row.licence_url,
         page=hub.model_page(row) if row.gated else "",
         gated=row.gated,
-        state=at,
+        state=state,
         where=where,
         download_gib=round(missing / GIB, 2),
         free_gib=round(free / GIB, 1),
         fits=missing == 0 or missing + hub.RESERVED_BYTES <= free,
-        problem=f"{error.title} {error.remedy}" if error and at == "broken" else "",
+        problem=f"{error.title} {error.remedy}" if error and state == "broken" else "",
         demo=row.demo,
         common=row.common,
     )
-    return offer, error
+    return status, error
 
 
 def _locate(row: ModelRow) -> tuple[str, str, UserError | None]:
-    """(state, where, what is wrong)."""
+    """Return (state, where, error)."""
     try:
         source = registry.find_model(row)
         _check_heads(source)
@@ -99,13 +99,13 @@ def _locate(row: ModelRow) -> tuple[str, str, UserError | None]:
 
 
 def _check_heads(source: Source) -> None:
-    """Raises UserError when a file is missing or cut short. Heads are remembered until a file
-    changes; whether every weight is there is `check`'s business, when a model is chosen."""
-    for part, (what, *_) in layout_of(source.row).PARTS.items():
+    """Raise UserError if a file is missing or truncated. Headers are cached until a file changes;
+    `check_model` looks for every weight when a model is selected."""
+    for part, (part_title, *_) in layout_of(source.row).PARTS.items():
         paths = source.paths(part)
         if not paths:
             raise BadFile(
-                f"{source.row.title}'s {what} is missing in {source.location}.",
+                f"{source.row.title}'s {part_title} is missing in {source.location}.",
                 "Put it back, or choose or download the model again.",
             )
         tensor_table(paths)

@@ -1,7 +1,7 @@
-"""A model out of files that are already there: a ComfyUI folder, or single files by path.
+"""Models from existing files: a ComfyUI folder, or single files by path.
 
-What a file is, its own tensors tell (models/sources/flux_checkpoint.py); names only choose between several
-files of the same shape. Nothing is downloaded, nothing is written into those folders.
+Files are identified by their tensors (models/sources/flux_checkpoint.py); names only choose between
+files of the same shape. Nothing is downloaded or written into those folders.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
 
 
 def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
-    """The model from these files and folders. A file named here wins over one found in a folder.
+    """Return the model in these files and folders. A file in `paths` takes precedence over one
+    found in a folder.
 
-    Raises UserError saying which part is missing and where it would lie.
+    Raises UserError with the missing part and its usual place.
     """
     for path in paths:
         if not path.exists():
@@ -49,37 +50,38 @@ def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
     if isinstance(layout, DiffusersFiles):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
-            f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in diffusers' "
-            "layout, one with a model_index.json.",
+            f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in "
+            "diffusers' layout, one with a model_index.json.",
         )
-    folders = [base for path in paths if path.is_dir() for base in base_folders(path)]
-    named = [path for path in paths if path.is_file()]
-    found: dict[str, Path] = {}
+    folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
+    given_files = [path for path in paths if path.is_file()]
+    part_files: dict[str, Path] = {}
     source = Source(row, configs_folder(row))
-    around = [path for base in folders for path in weight_files(base)]
+    folder_files = [path for root in folders for path in weight_files(root)]
     for part in layout.PARTS:
         best = partial(_best_file, source, layout, part)
-        if choice := best(named, asked=True) or best(around, asked=False):
-            found[part] = choice
-    missing = [part for part in layout.PARTS if part not in found]
+        if choice := best(given_files, explicit=True) or best(folder_files, explicit=False):
+            part_files[part] = choice
+    missing = [part for part in layout.PARTS if part not in part_files]
     if missing:
-        raise _missing_part_error(row, layout, missing[0], paths, [*named, *around])
-    for path in named:
-        if path not in found.values():
+        raise _missing_part_error(row, layout, missing[0], paths, [*given_files, *folder_files])
+    for path in given_files:
+        if path not in part_files.values():
             raise BadFile(
-                f"{path.name} holds no part of {row.title} that another file does not hold already.",
+                f"{path.name} holds no part of {row.title} that another file does not hold "
+                "already.",
                 "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
             )
-    return Source(row, source.folder, found, _tokenizers(layout, [*folders, source.folder]))
+    return Source(row, source.folder, part_files, _tokenizers(layout, [*folders, source.folder]))
 
 
 def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
-    """ComfyUI folders of this machine that hold a usable set of this model's files, each with a note
-    for people: the transformer's file and how much it is rounded.
+    """Return this machine's ComfyUI folders with all files of the model, each with a note on the
+    transformer's file and its precision.
 
-    The head of every model file there is read: seconds where there are hundreds.
+    Reads the header of every model file, which takes seconds for hundreds of files.
     """
-    found = []
+    matches = []
     for folder in dict.fromkeys([*registry.comfyui_folders(), *candidates()]):
         try:
             source = source_from_files(row, [folder])
@@ -87,64 +89,64 @@ def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
         except UserError as error:
             log.info("%s is passed over: %s", folder, error.title)
             continue
-        found.append((folder, note))
-    return found
+        matches.append((folder, note))
+    return matches
 
 
 def _precision_note(source: Source) -> str:
-    """Raises UserError when a file is packed in a way that cannot be read."""
+    """Return the transformer's file and precision. Raises UserError for an unsupported format."""
     layout, tables = layout_of(source.row), {}
     for part, path in source.files.items():
         tables[part] = layout.part_tensors(part, tensor_table([path]), source.config(part)) or {}
         for key, tensor in tables[part].items():
-            plain = (
+            supported = (
                 readable(tensor.dtype)
                 if tensor.is_gguf
                 else tensor.dtype in FLOAT_DTYPES + FP8_DTYPES
             )
-            if key.endswith(".weight") and not plain:
+            if key.endswith(".weight") and not supported:
                 raise BadFile(f"{path.name} is packed ({tensor.dtype}).")
-    first, own = next(iter(tables.items()))
-    width = bits_per_weight(own.values())
-    rounded = ", rounded: what is learnt is as good as that" if width < 15 else ""
-    return f"{source.files[first].name}, {width:.0f} bits a weight{rounded}"
+    first, tensors = next(iter(tables.items()))
+    bits = bits_per_weight(tensors.values())
+    rounded = ", rounded: what is learnt is as good as that" if bits < 15 else ""
+    return f"{source.files[first].name}, {bits:.0f} bits a weight{rounded}"
 
 
-def weight_files(base: Path) -> Iterator[Path]:
-    """Files with weights where ComfyUI looks for models, links followed, each once; in a folder
-    that is no ComfyUI, those right in it."""
-    seen: set[str] = set()
-    if not (base / "models").is_dir():
-        yield from (p for p in sorted(base.iterdir()) if p.suffix.lower() in _SUFFIXES)
+def weight_files(root: Path) -> Iterator[Path]:
+    """Yield the weight files in ComfyUI's model folders once each, following links. For another
+    folder, yield the weight files directly in it."""
+    visited: set[str] = set()
+    if not (root / "models").is_dir():
+        yield from (p for p in sorted(root.iterdir()) if p.suffix.lower() in _SUFFIXES)
         return
-    for folder in _model_folders(base):
-        for here, inside, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(here) in seen:  # a link back up
-                inside.clear()
+    for folder in _model_folders(root):
+        for current, subfolders, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(current) in visited:
+                subfolders.clear()  # a link to a parent would recurse for ever
                 continue
-            seen.add(os.path.realpath(here))
+            visited.add(os.path.realpath(current))
             for name in sorted(names):
                 if name.lower().endswith(_SUFFIXES):
-                    yield Path(here, name)
+                    yield Path(current, name)
 
 
 def base_folders(folder: Path) -> list[Path]:
-    """ComfyUI's own folder, also when its `models` or the folder around it is given; the one with
-    the program need have no `models`."""
-    near = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
-    bases = [base for base in near if (base / "models").is_dir() or (base / "comfy").is_dir()]
-    return list(dict.fromkeys(bases)) or [folder]
+    """Return ComfyUI's root folders for a root, its `models` folder or its parent folder. A root
+    may lack `models` if it holds the program."""
+    nearby = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
+    roots = [root for root in nearby if (root / "models").is_dir() or (root / "comfy").is_dir()]
+    return list(dict.fromkeys(roots)) or [folder]
 
 
-def _model_folders(base: Path) -> list[Path]:
-    """Below `models`, and where `extra_model_paths.yaml` sends ComfyUI."""
-    folders = [base / "models" / kind for kind in MODEL_FOLDERS] + list(extra_folders(base))
+def _model_folders(root: Path) -> list[Path]:
+    """Return the model folders below `models` and those in `extra_model_paths.yaml`."""
+    folders = [root / "models" / kind for kind in MODEL_FOLDERS] + list(extra_folders(root))
     return [folder for folder in folders if folder.is_dir()]
 
 
 def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[Path]:
-    """Where `extra_model_paths.yaml` keeps models of these kinds. Raises UserError when it cannot be
-    read."""
+    """Yield the folders of these kinds in `extra_model_paths.yaml`. Raises UserError if the file
+    cannot be read."""
     import yaml
 
     path = base / "extra_model_paths.yaml"
@@ -165,47 +167,54 @@ def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[
 
 
 def _best_file(
-    source: Source, layout: SingleFileLayout, part: str, files: Sequence[Path], asked: bool
+    source: Source, layout: SingleFileLayout, part: str, files: Sequence[Path], explicit: bool
 ) -> Path | None:
-    """The file of a part. asked: the user named these files, so a namesake will do.
+    """Return the best file of a part, or None. explicit: whether the user named the files, which
+    allows namesakes.
 
-    The least rounded first, then a file of its own before one that holds several parts.
+    Files with the usual name come first, then the highest precision, then files of this part alone.
     """
     config, ranked = source.config(part), []
-    usual = source.row.file if part == "transformer" else layout.PREFERRED[part]
+    usual_name = source.row.file if part == "transformer" else layout.PREFERRED[part]
     for path in files:
         name = path.name.lower()
-        if not asked and _is_namesake(source.row, layout, part, name):
+        if not explicit and _is_namesake(source.row, layout, part, name):
             continue
         try:
-            everything = tensor_table([path])
+            file_tensors = tensor_table([path])
         except UserError as error:
-            if asked:
+            if explicit:
                 raise
             log.info("%s is passed over: %s", path, error.title)
             continue
-        own = layout.part_tensors(part, everything, config)
-        if own is None:
+        tensors = layout.part_tensors(part, file_tensors, config)
+        if tensors is None:
             continue
-        known = name.startswith(usual)
+        has_usual_name = name.startswith(usual_name)
         ranked.append(
-            (not known, _precision_rank(own), len(everything) > len(own), str(path), path)
+            (
+                not has_usual_name,
+                _precision_rank(tensors),
+                len(file_tensors) > len(tensors),
+                str(path),
+                path,
+            )
         )
     return min(ranked)[-1] if ranked else None
 
 
 def _is_namesake(row: ModelRow, layout: SingleFileLayout, part: str, name: str) -> bool:
-    """Whether a file of this name is of another model of the same shape."""
+    """Return whether the name belongs to another model of the same shape."""
     for word in layout.NAMESAKES:
-        own = part == "transformer" and word in row.file
-        if (word in name) != own:
+        expected = part == "transformer" and word in row.file
+        if (word in name) != expected:
             return True
     return False
 
 
 def _precision_rank(tensors: dict[str, TensorEntry]) -> tuple[int, float]:
-    """Less is better: bf16 and fp16 safetensors, such a GGUF, fp8, a packed GGUF by its bits, one
-    that cannot be read."""
+    """Return a sort key, best first: bf16 and fp16 safetensors, a bf16 or fp16 GGUF, fp8, quantised
+    GGUFs by bits per weight, unsupported formats."""
     full = all(tensor.dtype in FLOAT_DTYPES for tensor in tensors.values())
     if not any(tensor.is_gguf for tensor in tensors.values()):
         return (0 if full else 2, 0)
@@ -215,32 +224,32 @@ def _precision_rank(tensors: dict[str, TensorEntry]) -> tuple[int, float]:
 
 
 def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, Path]:
-    """Folder of each vocabulary. Raises UserError when none of `folders` has it."""
-    found = {}
-    for name, (inside, files) in layout.TOKENIZERS.items():
-        holding = _folders_holding(folders, (name, inside), files)
-        # the vocabulary is the same in every ComfyUI: where its models lie apart from the program
-        holding = holding or _folders_holding(candidates(), (inside,), files)
-        if not holding:
+    """Return the folder of each vocabulary. Raises UserError if no folder has it."""
+    tokenizers = {}
+    for name, (subfolder, files) in layout.TOKENIZERS.items():
+        holders = _folders_holding(folders, (name, subfolder), files)
+        # models may be in a folder without the program, and all ComfyUIs share the vocabulary
+        holders = holders or _folders_holding(candidates(), (subfolder,), files)
+        if not holders:
             raise ModelMissing(
-                f"The text encoders' vocabulary is missing ({inside}).",
-                "ComfyUI's program brings it. Where its models lie apart from the program, name both "
-                "folders, the one with `models` in it and the one with main.py in it: "
+                f"The text encoders' vocabulary is missing ({subfolder}).",
+                "ComfyUI's program brings it. Where its models lie apart from the program, name "
+                "both folders, the one with `models` in it and the one with main.py in it: "
                 f"{command('models use-comfyui')} FOLDER FOLDER",
             )
-        found[name] = holding[0]
-    return found
+        tokenizers[name] = holders[0]
+    return tokenizers
 
 
 def _folders_holding(
-    folders: Sequence[Path], inside: Sequence[str], files: Sequence[str]
+    folders: Sequence[Path], subfolders: Sequence[str], files: Sequence[str]
 ) -> list[Path]:
-    places = [folder / sub for folder in folders for sub in inside]
-    return [p for p in places if any((p / file).exists() for file in files)]
+    locations = [folder / sub for folder in folders for sub in subfolders]
+    return [p for p in locations if any((p / file).exists() for file in files)]
 
 
 def _problem(path: Path) -> str:
-    """Why a file was passed over, "" when it can be read."""
+    """Return why a file was skipped, "" if it can be read."""
     try:
         tensor_table([path])
     except UserError as error:
@@ -251,12 +260,12 @@ def _problem(path: Path) -> str:
 def _missing_part_error(
     row: ModelRow, layout: SingleFileLayout, part: str, paths: Sequence[Path], files: list[Path]
 ) -> UserError:
-    what, file, kind = layout.PARTS[part]
+    part_title, file, kind = layout.PARTS[part]
     file = file.format(transformer=row.file)
-    places = ", ".join(str(path) for path in paths)
+    locations = ", ".join(str(path) for path in paths)
     problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
     return ModelMissing(
-        f"{row.title}'s {what} was not found in {places}.{problems}",
+        f"{row.title}'s {part_title} was not found in {locations}.{problems}",
         f"Put {file} into ComfyUI's models/{kind}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",
     )

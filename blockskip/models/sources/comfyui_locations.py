@@ -1,5 +1,5 @@
-"""Where ComfyUI is likely to lie on this machine: what its installers wrote down, and folders of
-that name in the usual places. Some dozens of folders are listed, none of them deeply."""
+"""Search this machine for ComfyUI: in its installers' settings, and by folder name in the usual
+places. Lists some dozens of folders, none of them deeply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import psutil
 from blockskip.core import files
 from blockskip.core.paths import ROOT
 
-_MAX_ENTRIES = 20_000  # names looked at in one folder
-_MAX_DEPTH = (
-    4  # folders of telling names inside each other: the zip, its folder, its folder, ComfyUI
-)
+_MAX_ENTRIES = 20_000  # entries read per folder
+_MAX_DEPTH = 4  # nested folders with matching names, such as those of an unpacked zip
 _MODEL_FOLDERS = ("checkpoints", "diffusion_models", "unet", "loras")
 _INSTALLERS = ("stabilitymatrix", "stability matrix", "pinokio")
 _INTERMEDIATE_FOLDERS = ("app", "api", "contents", "data", "packages", "resources")
@@ -37,23 +35,23 @@ _COMMON_FOLDERS = (
 
 
 def candidates() -> list[Path]:
-    """ComfyUI folders, those with models first; each once, all of them there."""
-    found: dict[str, Path] = {}
+    """Return the existing ComfyUI folders without duplicates, those with models first."""
+    folders: dict[str, Path] = {}
     for start in (*_configured_folders(), *_folders_by_name()):
         for folder in _comfyui_below(start, _MAX_DEPTH):
-            found.setdefault(os.path.realpath(folder), folder)
-    return sorted(found.values(), key=lambda folder: not (folder / "models").is_dir())
+            folders.setdefault(os.path.realpath(folder), folder)
+    return sorted(folders.values(), key=lambda folder: not (folder / "models").is_dir())
 
 
 def is_comfyui(folder: Path) -> bool:
-    """Whether it is ComfyUI's own folder: that of its models, of the program, or of both."""
+    """Return whether the folder is a root of ComfyUI, with its models, its program or both."""
     return (folder / "comfy").is_dir() or any(
-        (folder / "models" / k).is_dir() for k in _MODEL_FOLDERS
+        (folder / "models" / kind).is_dir() for kind in _MODEL_FOLDERS
     )
 
 
 def _configured_folders() -> Iterator[Path]:
-    """Folders that ComfyUI Desktop and Stability Matrix note in their settings."""
+    """Yield the folders in the settings of ComfyUI Desktop and Stability Matrix."""
     for program, file, key, below in (
         ("ComfyUI", "config.json", "basePath", ""),
         ("StabilityMatrix", "library.json", "LibraryPath", "Packages"),
@@ -66,44 +64,47 @@ def _configured_folders() -> Iterator[Path]:
 
 
 def _folders_by_name() -> Iterator[Path]:
-    for place in dict.fromkeys(_common_places()):
-        yield from _matching_folders(place, _INSTALLERS)
+    for folder in dict.fromkeys(_common_places()):
+        yield from _matching_folders(folder, _INSTALLERS)
 
 
 def _common_places() -> Iterator[Path]:
-    """Whose folders are looked at: ours, the user's, programs', the drives'."""
+    """Yield the folders to search: around this program, in the home folder, of programs, and of
+    drives."""
     yield ROOT.parent
-    for shelf in _COMMON_FOLDERS:
-        yield Path.home() / shelf
-    for folder in ("documents", "desktop", "downloads"):  # wherever Windows has moved them to
+    for name in _COMMON_FOLDERS:
+        yield Path.home() / name
+    for folder in ("documents", "desktop", "downloads"):  # Windows may have moved them
         yield Path(getattr(platformdirs, f"user_{folder}_dir")())
     if os.name == "nt":
         yield Path(os.environ.get("LOCALAPPDATA", Path.home()), "Programs")
     else:
         yield from map(Path, ("/opt", "/srv", "/workspace", "/Applications"))
-    for drive in psutil.disk_partitions(all=False):  # no network drives: they may be asleep
+    for drive in psutil.disk_partitions(all=False):  # network drives may not respond
         if os.name != "nt" or "fixed" in drive.opts:
-            for shelf in _COMMON_FOLDERS[:5]:
-                yield Path(drive.mountpoint) / shelf
+            for name in _COMMON_FOLDERS[:5]:
+                yield Path(drive.mountpoint) / name
 
 
-def _comfyui_below(folder: Path, deep: int) -> Iterator[Path]:
+def _comfyui_below(folder: Path, depth: int) -> Iterator[Path]:
     if is_comfyui(folder):
         yield folder
-    elif deep:
-        for sub in _matching_folders(folder, _INTERMEDIATE_FOLDERS):
-            yield from _comfyui_below(sub, deep - 1)
+    elif depth:
+        for subfolder in _matching_folders(folder, _INTERMEDIATE_FOLDERS):
+            yield from _comfyui_below(subfolder, depth - 1)
 
 
-def _matching_folders(place: Path, names: tuple[str, ...]) -> list[Path]:
-    """Folders right in it, links followed, with “comfy” in their name or called one of `names`; []
-    for what cannot be listed."""
+def _matching_folders(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Return the direct subfolders, following links, with “comfy” in their name or named one of
+    `names`. Return [] for an unreadable folder."""
     try:
-        with os.scandir(place) as entries:
-            telling = [
-                e for e in islice(entries, _MAX_ENTRIES) if _name_matches(e.name.lower(), names)
+        with os.scandir(folder) as entries:
+            matches = [
+                entry
+                for entry in islice(entries, _MAX_ENTRIES)
+                if _name_matches(entry.name.lower(), names)
             ]
-            return sorted(Path(e.path) for e in telling if e.is_dir())
+            return sorted(Path(entry.path) for entry in matches if entry.is_dir())
     except OSError:
         return []
 

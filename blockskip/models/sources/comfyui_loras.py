@@ -1,4 +1,4 @@
-"""Where LoRAs go so that ComfyUI finds them, and putting one there."""
+"""Find ComfyUI's folder for LoRAs and copy files into it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from blockskip.models.sources.comfyui import base_folders, extra_folders
 
 
 def comfyui_root() -> Path | None:
-    """The ComfyUI folder with the models that was last chosen (`select_comfyui`), if it is still
-    there."""
-    found = [base for folder in registry.comfyui_folders() for base in base_folders(folder)]
-    return next((base for base in found if (base / "models").is_dir()), None)
+    """Return the last selected ComfyUI folder with models (`select_comfyui`), or None if it is
+    gone."""
+    roots = [root for folder in registry.comfyui_folders() for root in base_folders(folder)]
+    return next((root for root in roots if (root / "models").is_dir()), None)
 
 
 def loras_dir() -> Path | None:
-    """Where that ComfyUI looks for LoRAs: what its `extra_model_paths.yaml` names, if it is there,
-    else models/loras. None when no ComfyUI is known."""
+    """Return that ComfyUI's folder for LoRAs: the first existing one in `extra_model_paths.yaml`,
+    else models/loras. Return None if no ComfyUI is known."""
     root = comfyui_root()
     if root is None:
         return None
     try:
-        named = [folder for folder in extra_folders(root, ("loras",)) if folder.is_dir()]
-    except UserError:  # ComfyUI cannot read it either
-        named = []
-    return named[0] if named else root / "models" / "loras"
+        folders = [folder for folder in extra_folders(root, ("loras",)) if folder.is_dir()]
+    except UserError:  # ComfyUI cannot read the file either
+        folders = []
+    return folders[0] if folders else root / "models" / "loras"
 
 
 def copy_to_comfyui(file: Path, name: str) -> Path:
-    """Copy an exported LoRA to where ComfyUI finds it, as `name` or, where another file has that
-    name, with a number added; nothing there is ever overwritten. Returns where it lies now.
+    """Copy an exported LoRA into ComfyUI's folder for LoRAs as `name`, with a number added if
+    another file has that name. Never overwrites a file. Return the path of the copy.
 
-    Raises UserError when no ComfyUI is known, or its folder cannot be written to.
+    Raises UserError if no ComfyUI is known, or its folder is not writable.
     """
     folder = loras_dir()
     if folder is None:
@@ -59,11 +59,11 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
         shutil.copyfile(file, temporary)
         files.replace(temporary, target)
     except OSError as error:
-        with contextlib.suppress(OSError):  # not even that can be looked for
+        with contextlib.suppress(OSError):  # the folder itself may be inaccessible
             temporary.unlink()
         raise files.disk_error(target, error) from error
     return target
 
 
-def _same(one: Path, other: Path) -> bool:
-    return files.fingerprint(one) == files.fingerprint(other)
+def _same(first: Path, second: Path) -> bool:
+    return files.fingerprint(first) == files.fingerprint(second)

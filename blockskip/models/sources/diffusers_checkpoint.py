@@ -1,6 +1,6 @@
-"""Weights of a model that we read in the library's own layout only: a folder a part. No torch.
+"""Layout of models that are read only in diffusers' layout, one folder per part. No torch.
 
-What each family's file layout answers is written in flux_checkpoint.py, which knows ComfyUI's too.
+flux_checkpoint.py has the same interface and also reads ComfyUI's files.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from blockskip.core.presets import ModelRow
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.tensors import WeightIndex, find_weight
 
-_WHAT = {"transformer": "transformer", "vae": "VAE"}  # else a text encoder
+_TITLES = {"transformer": "transformer", "vae": "VAE"}  # all other parts are text encoders
 
 
 class DiffusersFiles:
-    """parts: of the model that have weights."""
+    """File layout of a model with `row.parts`, its parts with weights."""
 
     def __init__(self, row: ModelRow) -> None:
-        self.PARTS = {part: (_WHAT.get(part, "text encoder"),) for part in row.parts}
+        self.PARTS = {part: (_TITLES.get(part, "text encoder"),) for part in row.parts}
 
     def part_tensors(
         self, part: str, tensors: dict[str, TensorEntry], config: dict
     ) -> dict[str, TensorEntry] | None:
-        """All tensors, where there are any."""
+        """Return all tensors, None if there are none."""
         return tensors or None
 
     def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-        """The library's parameter name → where it lies, with and without the prefixes that the
-        libraries' classes for one and the same text encoder do not agree about."""
-        found = {}
+        """Return parameter name → stored weight. Text encoders are listed with and without the
+        prefixes on which the classes of transformers differ."""
+        weights = {}
         for key, entry in tensors.items():
             if entry.dtype == "I64":
-                continue  # what a batch norm has counted is no weight
-            found[key] = find_weight(tensors, key)
+                continue  # the batch counter of a batch norm
+            weights[key] = find_weight(tensors, key)
             if part.startswith("text_encoder"):
                 bare = key.removeprefix("model.")
-                found[bare] = found[f"model.{key}"] = found[key]
-                found[f"model.language_model.{bare}"] = found[key]
-        return found
+                weights[bare] = weights[f"model.{key}"] = weights[key]
+                weights[f"model.language_model.{bare}"] = weights[key]
+        return weights

@@ -1,10 +1,10 @@
-"""A model's download as a process of its own, which outlives the studio and can be ended at any
-moment: what came is kept, and the next start goes on from there.
+"""Download a model in a separate process, which outlives the studio and can be killed at any
+moment. The next start resumes from the bytes on disk.
 
-The process alone writes `downloads/MODEL.json` in the data folder (what everybody shows) and holds
-`MODEL.lock` while it lives, so that one model is never downloaded twice at once.
-`python -m blockskip.models.sources.download_process MODEL` is that process; with `--token` before the model, it tests the
-token on its stdin instead (models/sources/hub_token.py).
+Only this process writes `downloads/MODEL.json` in the data folder, the status shown to users. It
+holds `MODEL.lock` while it runs, so two processes never download the same model.
+`python -m blockskip.models.sources.download_process MODEL` is that process. With `--token` before
+MODEL it instead tests the token on its stdin (models/sources/hub_token.py).
 """
 
 from __future__ import annotations
@@ -29,21 +29,19 @@ from blockskip.models import sources
 from blockskip.models.sources import hub_token
 
 log = logging.getLogger(__name__)
-INTERVAL_S = 1.0  # seconds from one report to the next
-_SPEED_WINDOW_S = 15.0  # seconds over which the speed is taken
-_CHUNK_BYTES = (
-    1 << 20
-)  # bytes written at a time: what a killed process loses, and how fine progress is
+INTERVAL_S = 1.0  # seconds between two writes of the status
+_SPEED_WINDOW_S = 15.0  # seconds over which the speed is averaged
+_CHUNK_BYTES = 1 << 20  # bytes per write, so also the loss when killed and the progress step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """How far a download is.
+    """Status of a download.
 
-    state: running | stopped | failed | done. bytes_*: of the whole model, also what was here before.
-    bytes_per_s: of the last seconds. eta_s: seconds left, < 0 when unknown. file: the one it is at;
-    “checking NAME” while its digest is computed. title, remedy, kind (of
-    error): why it failed, else "".
+    state: running | stopped | failed | done. bytes_*: of the whole model, including earlier
+    downloads. bytes_per_s: average of the last seconds. eta_s: seconds left, < 0 if unknown. file:
+    current file, “checking NAME” while its digest is computed. title, remedy, kind: the error if it
+    failed, else "".
     """
 
     model: str
@@ -59,53 +57,54 @@ class Download:
 
 
 def start(row: ModelRow) -> None:
-    """Begin a download, or go on with it, in a process of its own; nothing when one is under way.
+    """Start or resume a download in a separate process. Does nothing if one is running.
 
-    Returns when the process has spoken: `progress` tells of it from then on. Raises UserError when
-    no process can be started.
+    Returns once the process has written its status, so that `progress` can read it. Raises
+    UserError if the process cannot be started.
     """
     if (process := _process(row)) is not None:
-        now = progress(row)
-        if now is None or now.state == "running":
+        download = progress(row)
+        if download is None or download.state == "running":
             return
-        process.wait(timeout=10)  # it has said its last word
-    said = _status_file(row, "log")
+        process.wait(timeout=10)  # it has written its final status and is about to exit
+    log_file = _status_file(row, "log")
     child = processes.start(
-        "blockskip.models.sources.download_process", [row.name], said, online=True, speaks=True
+        "blockskip.models.sources.download_process", [row.name], log_file, online=True, speaks=True
     )
-    assert child.stdout is not None  # it speaks
+    assert child.stdout is not None
     with child.stdout:
-        spoken = child.stdout.readline()
-    if not spoken and child.wait() != 0:
-        raise Unexpected(f"The download of {row.title} could not be started.", f"Details: {said}")
+        first_line = child.stdout.readline()
+    if not first_line and child.wait() != 0:
+        raise Unexpected(
+            f"The download of {row.title} could not be started.", f"Details: {log_file}"
+        )
 
 
 def stop(row: ModelRow) -> None:
-    """End a download; what came is kept. Nothing when none is under way."""
+    """Kill a running download, if any, and keep its files."""
     process = _process(row)
     if process is None:
         return
     try:
-        process.kill()  # its files are good at any moment
+        process.kill()  # its files are consistent at any moment
         process.wait(timeout=10)
     except psutil.NoSuchProcess:
         pass
 
 
 def progress(row: ModelRow) -> Download | None:
-    """How far the last download of this model is or came; None when there was none."""
-    said = _read_status(row)
-    if said is None or said["state"] != "running":
-        return _parse_status(said) if said else None
+    """Return the status of the model's last download, None if there was none."""
+    status = _read_status(row)
+    if status is None or status["state"] != "running":
+        return _parse_status(status) if status else None
     if _process(row) is None:
-        said = _read_status(row) or said  # its last word may have come just now
-        ended = said | {"state": "stopped"} if said["state"] == "running" else said
+        status = _read_status(row) or status  # it may have written its final status meanwhile
+        ended = status | {"state": "stopped"} if status["state"] == "running" else status
         return replace(_parse_status(ended), bytes_per_s=0.0, eta_s=-1.0)
-    if (
-        time.time() - said.get("time", 0) > _SPEED_WINDOW_S
-    ):  # nothing comes: the connection is retried
-        return replace(_parse_status(said), bytes_per_s=0.0, eta_s=-1.0)
-    return _parse_status(said)
+    # no status for that long: the connection is being retried
+    if time.time() - status.get("time", 0) > _SPEED_WINDOW_S:
+        return replace(_parse_status(status), bytes_per_s=0.0, eta_s=-1.0)
+    return _parse_status(status)
 
 
 def _status_file(row: ModelRow, ending: str) -> Path:
@@ -117,12 +116,14 @@ def _process(row: ModelRow) -> psutil.Process | None:
 
 
 def _read_status(row: ModelRow) -> dict | None:
-    """What the process says; None when there is nothing to read. On Windows a file cannot be opened
-    while it is replaced."""
+    """Return the process's status file, None if there is none. Retries on PermissionError, because
+    Windows cannot open a file while it is replaced."""
     for _ in range(5):
         try:
-            said = files.read_json(_status_file(row, "json"))
-            return said if isinstance(said, dict) and {"model", "state"} <= set(said) else None
+            status = files.read_json(_status_file(row, "json"))
+            return (
+                status if isinstance(status, dict) and {"model", "state"} <= set(status) else None
+            )
         except PermissionError:
             time.sleep(0.02)
         except (OSError, ValueError):
@@ -130,31 +131,31 @@ def _read_status(row: ModelRow) -> dict | None:
     return None
 
 
-def _parse_status(said: dict) -> Download:
+def _parse_status(status: dict) -> Download:
     known = {field.name for field in fields(Download)}
-    return Download(**{name: value for name, value in said.items() if name in known})
+    return Download(**{name: value for name, value in status.items() if name in known})
 
 
 class _StatusWriter:
-    """What the process says of itself, once a second."""
+    """Writes the process's status file, at most once a second during a file."""
 
     def __init__(self, row: ModelRow) -> None:
         self.path = _status_file(row, "json")
-        self.said = {"model": row.name, "state": "running", **processes.identity(os.getpid())}
+        self.status = {"model": row.name, "state": "running", **processes.identity(os.getpid())}
         self.recent: deque[tuple[float, int]] = deque()
-        self.written = 0.0
+        self.written_at = 0.0
 
-    def write(self, **news: str | float) -> None:
-        self.said |= news | {"time": time.time()}
-        files.write_json(self.path, self.said)
-        self.written = time.monotonic()
+    def write(self, **changes: str | float) -> None:
+        self.status |= changes | {"time": time.time()}
+        files.write_json(self.path, self.status)
+        self.written_at = time.monotonic()
 
     def update(self, done: int, total: int, file: str) -> None:
-        """As sources.fetch tells it."""
+        """Record progress, as the callback of `sources.fetch`."""
         now = time.monotonic()
-        if file != self.said.get("file"):  # the time a digest takes says nothing of the connection
+        if file != self.status.get("file"):  # the time of a digest must not count as download time
             self.recent.clear()
-        elif now - self.written < INTERVAL_S and done < total:
+        elif now - self.written_at < INTERVAL_S and done < total:
             return
         self.recent.append((now, done))
         while now - self.recent[0][0] > _SPEED_WINDOW_S:
@@ -168,43 +169,43 @@ class _StatusWriter:
 
 
 def _download(row: ModelRow) -> int:
-    """The download, in its own process, which holds the lock. Returns the exit code."""
-    report = _StatusWriter(row)
-    report.write()
+    """Run the download; the caller holds the lock. Return the exit code."""
+    writer = _StatusWriter(row)
+    writer.write()
     print("begun", flush=True)  # `start` waits for this
     try:
         with keep_awake():
-            sources.fetch(row, report.update)
+            sources.fetch(row, writer.update)
     except UserError as error:
         log.exception("failed")
-        failed = error
+        failure = error
     except Exception as error:
         log.exception("failed")
         title = f"The download of {row.title} broke off ({type(error).__name__})."
-        failed = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
+        failure = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
     else:
-        report.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
+        writer.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
         return 0
-    why = {"title": failed.title, "remedy": failed.remedy, "kind": failed.kind}
-    report.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **why)
+    details = {"title": failure.title, "remedy": failure.remedy, "kind": failure.kind}
+    writer.write(state="failed", bytes_per_s=0.0, eta_s=-1.0, **details)
     return 1
 
 
 def main(words: list[str]) -> int:
-    """See the top. 0 also when another process downloads this model."""
+    """Run the command of the module docstring. Return 0 also if another process has the lock."""
     from huggingface_hub import constants
 
     if words[0] == "--token":
-        said = hub_token.token_error(presets.model_row(words[1]), sys.stdin.read())
-        print(json.dumps(said))
+        answer = hub_token.token_error(presets.model_row(words[1]), sys.stdin.read())
+        print(json.dumps(answer))
         return 0
-    # of others only warnings: addresses of files may be signed for this user
+    # only warnings of other packages: URLs in their messages may be signed for this user
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("blockskip").setLevel(logging.INFO)
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
     row = presets.model_row(words[0])
-    with processes.locked(_status_file(row, "lock")) as ours:
-        if ours:
+    with processes.locked(_status_file(row, "lock")) as acquired:
+        if acquired:
             return _download(row)
         log.info("%s is being downloaded by another process", row.name)
         return 0

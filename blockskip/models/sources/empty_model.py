@@ -1,4 +1,4 @@
-"""Models with shapes and no weights."""
+"""Build models with shapes but without weights."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 def build_empty(
     build: Callable[[], ModelMixin | PreTrainedModel], dtype: torch.dtype
 ) -> ModelMixin | PreTrainedModel:
-    """A frozen model without weights: its parameters have shapes and `dtype`, and no bytes.
+    """Build a frozen model on the meta device: parameters have shapes and `dtype`, but no memory.
 
-    Buffers that no file holds (frequencies of positions) are there as they were made, which is how
-    the libraries load them: rounded to bfloat16, positions far into a text would be others.
+    Non-persistent buffers (position frequencies) keep memory and dtype, as when diffusers and
+    transformers load them: rounded to bfloat16, later positions in a text would change.
     """
     from accelerate import init_empty_weights
 
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # as the libraries do: it decides what they make
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # from_pretrained does the same, and it sets buffers' dtypes
     try:
         with init_empty_weights(include_buffers=False):
             model = build()
     finally:
-        torch.set_default_dtype(usual)
-    if hasattr(model, "tie_weights"):  # making it empty parted what is one tensor
+        torch.set_default_dtype(default_dtype)
+    if hasattr(model, "tie_weights"):  # init_empty_weights separates tied weights
         model.tie_weights()
     saved = model.state_dict(keep_vars=True).values()
     for tensor in (*model.parameters(), *(t for t in saved if t.is_floating_point())):

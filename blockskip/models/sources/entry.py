@@ -1,4 +1,4 @@
-"""A tensor in a file: where it lies and how it is stored."""
+"""Location and storage format of a tensor in a file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FP8_DTYPES = ("F8_E4M3", "F8_E5M2")
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor in a file, its bytes [start, stop). dtype: safetensors' name of it (BF16,
-    F8_E4M3 …), in a GGUF file ggml's (BF16, Q4_K …)."""
+    """A tensor at bytes [start, stop) of a file. dtype: safetensors' name (BF16, F8_E4M3 …), or
+    ggml's in a GGUF file (BF16, Q4_K …)."""
 
     path: Path
     key: str
@@ -24,15 +24,15 @@ class TensorEntry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes in the file."""
+        """Size in the file, bytes."""
         return self.stop - self.start
 
     @property
     def is_gguf(self) -> bool:
-        """Whether the file is a GGUF, which nothing but models/sources/gguf.py reads."""
+        """Whether the file is a GGUF, which only models/sources/gguf.py reads."""
         return self.path.suffix.lower() == GGUF_SUFFIX
 
     @property
     def is_quantised(self) -> bool:
-        """Whether it is in blocks that share scales."""
+        """Whether weights are stored in blocks with shared scales."""
         return self.is_gguf and self.dtype not in FLOAT_DTYPES

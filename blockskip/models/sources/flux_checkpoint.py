@@ -1,11 +1,10 @@
-"""FLUX.1's weights as files hold them: which file holds which part, and what its tensors are called.
+"""FLUX.1's weight files: identify the part in a file and map its tensors to diffusers' names.
 
-Two layouts: the library's (diffusers, transformers) and the original one that ComfyUI uses, where
-q, k and v (in single blocks also the first layer of the MLP) are one layer and the last modulation
-keeps (shift, scale) in the other order. Layers are named by flux_names.py; the VAE's names come
-from diffusers' own conversion, T5's in a GGUF from t5_gguf_names.py. Files are recognised by what is in
-them, never by their names, but for models of the same shape as FLUX.1-dev, which only their names
-tell apart.
+There are two layouts, that of diffusers and transformers and the original one, which ComfyUI uses.
+The original layout fuses q, k and v, in single blocks also the first layer of the MLP, and stores
+the last modulation as (shift, scale) instead of (scale, shift). flux_names.py names the layers,
+diffusers' conversion the VAE's tensors, and t5_gguf_names.py those of T5 in a GGUF. Files are
+identified by their tensors. Only models with the same shapes as FLUX.1-dev are told apart by name.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from blockskip.models.sources import Source
 
-# part → what it is, a file that ComfyUI's users have, where it lies there
+# part → title, usual file in ComfyUI, ComfyUI's folder for it
 PARTS = {
     "transformer": (
         "transformer",
@@ -41,18 +40,18 @@ PARTS = {
     ),
     "vae": ("VAE", "ae.safetensors", "vae"),
 }
-# part → ComfyUI's own folder of its vocabulary, and the files one of which makes a folder one
+# part → ComfyUI's folder of its vocabulary, and files of which such a folder has at least one
 TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tokenizer": ("comfy/sd1_tokenizer", ("vocab.json", "tokenizer.json")),
     "tokenizer_2": ("comfy/text_encoders/t5_tokenizer", ("tokenizer.json", "spiece.model")),
 }
-# how its usual file's name begins, which is taken before others of the same shape …
+# prefix of the usual file name, preferred to other files with the same shapes
 PREFERRED: dict[str, str | tuple[str, ...]] = {
     "text_encoder": "clip_l",
     "text_encoder_2": ("t5xxl", "t5-v1_1-xxl"),
     "vae": "ae",
 }
-# … and words in names of other models of exactly that shape, which are not taken unasked
+# words in names of other models with the same shapes, used only if the user names the file
 NAMESAKES: tuple[str, ...] = ("kontext", "krea", "schnell", "flan", "sd3")
 
 _PREFIXES = {
@@ -61,7 +60,7 @@ _PREFIXES = {
     "text_encoder_2": ("", "text_encoders.t5xxl.transformer."),
     "vae": ("", "vae.", "first_stage_model."),
 }
-# part → tensors of which every file that holds it has one
+# part → tensors that identify it, one per layout
 _MARKER_KEYS = {
     "transformer": ("double_blocks.0.img_attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"),
     "text_encoder": ("embeddings.token_embedding.weight",),
@@ -75,28 +74,30 @@ _ADDED_NORMS = {"attn.norm_added_q": "query_norm", "attn.norm_added_k": "key_nor
 def part_tensors(
     part: str, tensors: dict[str, TensorEntry], config: dict
 ) -> dict[str, TensorEntry] | None:
-    """The tensors of `part` in a file, without their prefix; None when the file does not hold it.
+    """Return the tensors of `part` in a file without their prefix, None if the file lacks it.
 
-    config: of the part, as the library writes it. The sizes must be the model's: a CLIP-G, or a
-    transformer with other inputs (FLUX.1 Fill), is not taken for one.
+    config: diffusers' or transformers' config of the part. Its sizes must match, which excludes a
+    CLIP-G, or a transformer with other inputs (FLUX.1 Fill).
     """
     if part == "text_encoder_2":
         tensors = t5_gguf_names.diffusers_names(tensors)
     for prefix in _PREFIXES[part]:
-        if any(prefix + mark in tensors for mark in _MARKER_KEYS[part]):
-            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if any(prefix + marker in tensors for marker in _MARKER_KEYS[part]):
+            stripped = {
+                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+            }
             fits = all(
-                name not in own or own[name].shape == shape
+                name not in stripped or stripped[name].shape == shape
                 for name, shape in _expected_shapes(part, config).items()
             )
-            return own if fits and _has_expected_depth(own, part, config) else None
+            return stripped if fits and _has_expected_depth(stripped, part, config) else None
     return None
 
 
 def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-    """The library's parameter name → where it lies. tensors: as `part_tensors` gives them.
+    """Return parameter name → stored weight. tensors: from `part_tensors`.
 
-    Raises UserError when one is missing or packed in a way that cannot be read.
+    Raises UserError if a tensor is missing or its format is unsupported.
     """
     original = {
         "transformer": "double_blocks.0.img_attn.qkv.weight",
@@ -104,7 +105,7 @@ def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> We
     }.get(part)
     if original in tensors:
         return (_transformer if part == "transformer" else _vae)(tensors, config)
-    if part == "text_encoder":  # the pipeline uses neither the projection nor the picture half
+    if part == "text_encoder":  # the pipeline needs neither the projection nor the vision model
         used = [key for key in tensors if key.startswith(("embeddings.", "encoder.", "final_"))]
         return {key: find_weight(tensors, key) for key in used if not key.endswith("position_ids")}
     if part == "text_encoder_2":
@@ -120,10 +121,10 @@ def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> We
 def assemble(
     source: Source, dtype: torch.dtype, without_weights: Collection[str] = ()
 ) -> FluxPipeline:
-    """The library's pipeline from single files, on the CPU; nothing is asked of the hub.
+    """Build the diffusers pipeline from single files, on the CPU and without network.
 
-    without_weights: parts on the meta device, in `dtype`: `source.weights(part)` says where their
-    weights lie. Raises UserError.
+    without_weights: parts to leave on the meta device in `dtype`; load them later with
+    `source.weights(part)`. Raises UserError.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
     from transformers import CLIPTokenizer, T5Tokenizer
@@ -140,7 +141,7 @@ def assemble(
         weights = {name: weight.read(dtype, reader) for name, weight in stored.items()}
         module.load_state_dict(weights, assign=True)
         if part == "text_encoder_2":
-            module.tie_weights()  # one embedding under two names
+            module.tie_weights()  # the embedding has two names
     clip, t5 = source.tokenizers["tokenizer"], source.tokenizers["tokenizer_2"]
     length = configs["text_encoder"]["max_position_embeddings"]  # ComfyUI's says 8192
     return FluxPipeline(
@@ -154,7 +155,7 @@ def assemble(
 def _empty_modules(
     configs: dict[str, dict], dtype: torch.dtype
 ) -> dict[str, ModelMixin | PreTrainedModel]:
-    """The library's modules of all parts, without weights."""
+    """Return the modules of all parts, without weights."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -170,37 +171,41 @@ def _empty_modules(
 
 
 def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-    """Original names → diffusers': fused layers become rows of them, the last one is swapped."""
-    there = {key.rpartition(".")[0].replace(".", "_"): key.rpartition(".")[0] for key in tensors}
-    found: WeightIndex = {}
+    """Map diffusers' names to the original tensors: to rows of fused layers, and to swapped halves
+    for the last modulation."""
+    layer_keys = {
+        key.rpartition(".")[0].replace(".", "_"): key.rpartition(".")[0] for key in tensors
+    }
+    weights: WeightIndex = {}
     blocks = config["num_layers"], config["num_single_layers"]
     for module in flux_names.linears(*blocks, config["guidance_embeds"]):
         layer, part = flux_names.fused_layer(module)
-        own = there.get(layer.removeprefix("lora_unet_"), layer)
+        layer_key = layer_keys.get(layer.removeprefix("lora_unet_"), layer)
         for suffix in ("weight", "bias"):
-            rows = _fused_rows(tensors, own, layer, part)
+            rows = _fused_rows(tensors, layer_key, layer, part)
             halves_swapped = module == "norm_out.linear"
-            found[f"{module}.{suffix}"] = find_weight(
-                tensors, f"{own}.{suffix}", rows, halves_swapped
+            weights[f"{module}.{suffix}"] = find_weight(
+                tensors, f"{layer_key}.{suffix}", rows, halves_swapped
             )
-    for module, own in _norms(*blocks):
-        key = f"{own}.scale" if f"{own}.scale" in tensors else f"{own}.weight"
-        found[f"{module}.weight"] = find_weight(tensors, key)
-    return found
+    for module, layer_key in _norms(*blocks):
+        key = f"{layer_key}.scale" if f"{layer_key}.scale" in tensors else f"{layer_key}.weight"
+        weights[f"{module}.weight"] = find_weight(tensors, key)
+    return weights
 
 
 def _fused_rows(
-    tensors: dict[str, TensorEntry], own: str, layer: str, part: int
+    tensors: dict[str, TensorEntry], layer_key: str, layer: str, part: int
 ) -> tuple[int, int] | None:
-    """Which rows of the fused layer `own` are its part number `part`; None if it is not fused."""
-    if not layer.endswith(("_qkv", "_linear1")) or f"{own}.weight" not in tensors:
+    """Return the rows [first, end) of part number `part` in the fused layer, None if not fused.
+    layer_key: the layer's name in the file."""
+    if not layer.endswith(("_qkv", "_linear1")) or f"{layer_key}.weight" not in tensors:
         return None
-    heights = flux_names.fused_rows(layer, tensors[f"{own}.weight"].shape[1])
+    heights = flux_names.fused_rows(layer, tensors[f"{layer_key}.weight"].shape[1])
     return sum(heights[:part]), sum(heights[: part + 1])
 
 
 def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
-    """(diffusers' name, original name) of the norms of queries and keys."""
+    """Yield (diffusers' name, original name) of the norms of queries and keys."""
     for i in range(double):
         for stream, names in (("img", _NORMS), ("txt", _ADDED_NORMS)):
             for module, norm in names.items():
@@ -214,25 +219,26 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
 
 
 def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-    """Original names → diffusers', by its own conversion, run on tensors without memory.
+    """Map diffusers' names to the original tensors by running diffusers' conversion on meta
+    tensors.
 
-    The conversion only hands tensors on, or drops trailing axes of 1 (attention is stored as 1 x 1
-    convolutions): a view of the original.
+    The conversion only renames tensors, or drops trailing axes of 1 (attention is stored as 1 x 1
+    convolutions), which makes a view of the original.
     """
     import torch
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    blank = {key: torch.empty(own.shape, device="meta") for key, own in tensors.items()}
-    keys = {id(tensor): key for key, tensor in blank.items()}
-    found: WeightIndex = {}
-    for name, tensor in convert_ldm_vae_checkpoint(blank, config).items():
+    meta_tensors = {key: torch.empty(entry.shape, device="meta") for key, entry in tensors.items()}
+    keys = {id(tensor): key for key, tensor in meta_tensors.items()}
+    weights: WeightIndex = {}
+    for name, tensor in convert_ldm_vae_checkpoint(meta_tensors, config).items():
         key = keys[id(tensor if tensor._base is None else tensor._base)]
-        found[name] = find_weight(tensors, key, shape=tuple(tensor.shape))
-    return found
+        weights[name] = find_weight(tensors, key, shape=tuple(tensor.shape))
+    return weights
 
 
 def _expected_shapes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
-    """Shapes that tell this model's part from another model's."""
+    """Return shapes that distinguish this model's part from another model's."""
     if part == "transformer":
         width = config["num_attention_heads"] * config["attention_head_dim"]
         inputs, text = (width, config["in_channels"]), (width, config["joint_attention_dim"])
@@ -252,11 +258,11 @@ def _expected_shapes(part: str, config: dict) -> dict[str, tuple[int, ...]]:
 
 
 def _has_expected_depth(tensors: dict[str, TensorEntry], part: str, config: dict) -> bool:
-    """Whether the last block is there, no further one is, and guidance as the model has it."""
+    """Return whether the number of blocks and the presence of guidance match the config."""
     if part == "vae":
         return "quant_conv.weight" not in tensors
     if part == "transformer":
-        ends = {
+        last_layers = {
             "single_blocks.{}.linear2.weight": config["num_single_layers"],
             "single_transformer_blocks.{}.proj_out.weight": config["num_single_layers"],
         }
@@ -264,16 +270,16 @@ def _has_expected_depth(tensors: dict[str, TensorEntry], part: str, config: dict
         if guided != config["guidance_embeds"]:
             return False
     elif part == "text_encoder":
-        ends = {"encoder.layers.{}.mlp.fc1.weight": config["num_hidden_layers"]}
+        last_layers = {"encoder.layers.{}.mlp.fc1.weight": config["num_hidden_layers"]}
     else:
-        ends = {"encoder.block.{}.layer.0.SelfAttention.q.weight": config["num_layers"]}
+        last_layers = {"encoder.block.{}.layer.0.SelfAttention.q.weight": config["num_layers"]}
     return any(
         name.format(count - 1) in tensors and name.format(count) not in tensors
-        for name, count in ends.items()
+        for name, count in last_layers.items()
     )
 
 
 def _is_scale(key: str) -> bool:
-    """Whether a tensor only says how another is stored."""
+    """Return whether the tensor only describes the storage of another."""
     last = key.rpartition(".")[2]
     return last.startswith(("scale_", "input_scale", "weight_scale", "comfy_", "scaled_"))

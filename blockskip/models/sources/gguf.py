@@ -1,10 +1,9 @@
-"""GGUF files: which tensors they hold, and how those become numbers again.
+"""GGUF files: read their table of tensors and dequantise them.
 
-A GGUF keeps a tensor in blocks of 32 or 256 weights that share scales, a row being a whole number
-of blocks, so rows can be cut out of the bytes as they lie. The arithmetic of every kind of block is
-that of the `gguf` package. The table at a file's head is read here, since the package's own reader
-maps the whole file, makes objects of every word of a vocabulary (a second for T5's), and says
-nothing that a user could understand about a file that is cut short.
+A GGUF stores a tensor in blocks of 32 or 256 weights with shared scales. A row is a whole number of
+blocks, so rows can be read on their own. The `gguf` package dequantises every type of block. The
+table is read here, because the package's reader maps the whole file, makes objects of every word of
+a vocabulary (a second for T5's), and has no clear error for a truncated file.
 
 The format as llama.cpp writes it (versions 2 and 3, little-endian): magic, version, number of
 tensors, number of settings, the settings, the table; then the tensors, each at a multiple of
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blockskip.core.errors import BadFile, UserError
 
-if TYPE_CHECKING:  # as in models/sources/tensors.py: listing models wants no torch
+if TYPE_CHECKING:  # as in models/sources/tensors.py: listing models must not load torch
     import torch
     from torch import Tensor
 
@@ -32,12 +31,10 @@ OTHER_FILE_REMEDY = (
     "Use a Q8_0, Q6_K, Q5_K, Q4_K or bf16 GGUF of the same model, or its safetensors file."
 )
 _FLOAT_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_CHUNK_WEIGHTS = (
-    4 << 20
-)  # weights unpacked at a time: the package makes several float copies of them
-_MAX_NAME_BYTES = 65535  # bytes, by the format
-_MAX_AXES = 4  # of a tensor, by the format
-_UINT32, _STRING, _ARRAY = 4, 8, 9  # kinds of settings: a number of 4 bytes, a string, an array
+_CHUNK_WEIGHTS = 4 << 20  # weights per call of the package, which makes several float copies
+_MAX_NAME_BYTES = 65535  # limit of the format, bytes
+_MAX_AXES = 4  # limit of the format
+_UINT32, _STRING, _ARRAY = 4, 8, 9  # type codes of settings
 _SCALAR_BYTES = {
     0: 1,
     1: 1,
@@ -50,16 +47,15 @@ _SCALAR_BYTES = {
     10: 8,
     11: 8,
     12: 8,
-}  # kind → bytes
+}  # type code of a setting → bytes
 
 
 def read_table(path: Path) -> dict[str, dict]:
-    """The tensors of a GGUF file by key, as `files.read_table` gives a safetensors file's: dtype
-    (ggml's name of it: F32, Q8_0, Q4_K …), shape (rows first, as torch has it; the file has them
-    last) and the bytes [start, stop) of the file. Nothing but the file's head is read.
+    """Read the table of a GGUF file, in the form of `safetensors_files.read_table`: key → dtype
+    (ggml's name: F32, Q8_0, Q4_K …), shape (in torch's order, the reverse of the file's) and the
+    bytes [start, stop) in the file. Only the head of the file is read.
 
-    Raises UserError when it is no GGUF file, is shorter than its table says, or holds a type that
-    is not known here.
+    Raises UserError if it is not a GGUF file, is truncated, or holds an unknown type.
     """
     try:
         with open(path, "rb") as file:
@@ -78,7 +74,7 @@ def read_table(path: Path) -> dict[str, dict]:
 
 
 def readable(dtype: str) -> bool:
-    """Whether tensors of ggml's type of that name can be unpacked here."""
+    """Return whether tensors of ggml's type `dtype` can be dequantised."""
     return dtype in _FLOAT_TYPES or _can_dequantise(dtype)
 
 
@@ -88,31 +84,32 @@ def unpack(
     rows: tuple[int, int] | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Rows [first, end) of a stored tensor, or all of it, on the CPU: (rows, …) in `dtype`.
+    """Dequantise rows [first, end) of a stored tensor, or all of it, on the CPU: (rows, …) in
+    `dtype`.
 
-    read: (start, stop) → those bytes of the file, (stop - start,) uint8. They are read and unpacked
-    some rows at a time: besides the result never more than some 50 MB are in memory.
+    read: (start, stop) → those bytes of the file, (stop - start,) uint8. Works in chunks of rows,
+    which take some 50 MB in addition to the result.
     """
     import torch
 
     shape = entry.shape
-    if len(shape) < 2:  # a row is then not a whole number of blocks
-        whole = _dequantise(read(entry.start, entry.stop), entry.dtype).to(dtype).reshape(shape)
-        return whole if rows is None else whole[slice(*rows)].clone()
+    if len(shape) < 2:  # its rows are single weights, not whole blocks
+        tensor = _dequantise(read(entry.start, entry.stop), entry.dtype).to(dtype).reshape(shape)
+        return tensor if rows is None else tensor[slice(*rows)].clone()
     first, end = rows or (0, shape[0])
     row_bytes = entry.nbytes // shape[0]
     step = max(1, _CHUNK_WEIGHTS // math.prod(shape[1:]))
     out = torch.empty((end - first, *shape[1:]), dtype=dtype)
-    for at in range(first, end, step):
-        stop = min(at + step, end)
-        data = read(entry.start + at * row_bytes, entry.start + stop * row_bytes)
-        some = out[at - first : stop - first]
-        some.copy_(_dequantise(data.reshape(stop - at, -1), entry.dtype).reshape(some.shape))
+    for row in range(first, end, step):
+        stop = min(row + step, end)
+        data = read(entry.start + row * row_bytes, entry.start + stop * row_bytes)
+        chunk = out[row - first : stop - first]
+        chunk.copy_(_dequantise(data.reshape(stop - row, -1), entry.dtype).reshape(chunk.shape))
     return out
 
 
 def _dequantise(data: Tensor, dtype: str) -> Tensor:
-    """Bytes (…, bytes of whole blocks) uint8 → numbers (…, weights of them) in float."""
+    """Dequantise whole blocks: (…, bytes) uint8 → (…, weights) in float."""
     import torch
 
     if dtype in _FLOAT_TYPES:
@@ -125,24 +122,24 @@ def _dequantise(data: Tensor, dtype: str) -> Tensor:
 
 @lru_cache
 def _can_dequantise(dtype: str) -> bool:
-    """Asks the package, by one block of zeros."""
+    """Return whether the package can dequantise the type, tested on a block of zeros."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
 
-    if dtype == "NVFP4":  # has a further scale in another tensor, which the package does not take
+    if dtype == "NVFP4":  # a second scale is in another tensor, which the package ignores
         return False
     try:
-        kind = GGMLQuantizationType[dtype]
-        dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-    except (KeyError, NotImplementedError):  # a type it does not know, or cannot unpack
+        block_type = GGMLQuantizationType[dtype]
+        dequantize(np.zeros((1, GGML_QUANT_SIZES[block_type][1]), np.uint8), block_type)
+    except (KeyError, NotImplementedError):  # unknown to the package, or not dequantisable
         return False
     return True
 
 
 def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
-    """What follows magic and version. Raises ValueError, struct.error … for a broken file,
-    UserError for a type that is not known."""
+    """Read everything after magic and version. Raises ValueError, struct.error … for a broken file,
+    UserError for an unknown type."""
     tensors, settings = _read_struct(file, "QQ")
     alignment = _read_alignment(file, settings)
     table: dict[str, dict] = {}
@@ -159,7 +156,7 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
 
 
 def _read_alignment(file: BinaryIO, settings: int) -> int:
-    """Passes over all settings; gives the one that matters."""
+    """Skip all settings and return `general.alignment`, bytes."""
     alignment = 32
     for _ in range(settings):
         name, (kind,) = _read_name(file), _read_struct(file, "I")
@@ -173,30 +170,32 @@ def _read_alignment(file: BinaryIO, settings: int) -> int:
 
 
 def _read_entry(file: BinaryIO, path: Path) -> dict:
-    """One line of the table; start and stop count from where the tensors begin."""
+    """Read one entry of the table. start and stop are relative to the first tensor."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     (axes,) = _read_struct(file, "I")
     if axes > _MAX_AXES:
         raise ValueError(axes)
     columns_first = _read_struct(file, f"{axes}Q")
-    number, start = _read_struct(file, "IQ")
-    kind = next((kind for kind in GGMLQuantizationType if kind == number), None)
-    if kind is None:
+    type_code, start = _read_struct(file, "IQ")
+    block_type = next(
+        (block_type for block_type in GGMLQuantizationType if block_type == type_code), None
+    )
+    if block_type is None:
         raise BadFile(
-            f"{path.name} is packed in a way that cannot be read here (ggml's type {number}).",
+            f"{path.name} is packed in a way that cannot be read here (ggml's type {type_code}).",
             OTHER_FILE_REMEDY,
         )
-    weights, num_bytes = GGML_QUANT_SIZES[kind]
+    weights, num_bytes = GGML_QUANT_SIZES[block_type]
     if (columns_first[0] if axes else 1) % weights:
         raise ValueError(columns_first)
     stop = start + math.prod(columns_first) // weights * num_bytes
-    return {"dtype": kind.name, "shape": columns_first[::-1], "start": start, "stop": stop}
+    return {"dtype": block_type.name, "shape": columns_first[::-1], "start": start, "stop": stop}
 
 
-def _read_struct(file: BinaryIO, numbers: str) -> tuple[int, ...]:
-    size = struct.calcsize(f"<{numbers}")
-    return struct.unpack(f"<{numbers}", file.read(size))
+def _read_struct(file: BinaryIO, format: str) -> tuple[int, ...]:
+    size = struct.calcsize(f"<{format}")
+    return struct.unpack(f"<{format}", file.read(size))
 
 
 def _read_name(file: BinaryIO) -> str:
@@ -207,7 +206,7 @@ def _read_name(file: BinaryIO) -> str:
 
 
 def _skip_value(file: BinaryIO, kind: int) -> None:
-    """Pass over a setting's value; a file that ends before it does is noticed at the next one."""
+    """Skip a setting's value. A truncated value makes the next read fail."""
     if kind == _STRING:
         (length,) = _read_struct(file, "Q")
         file.seek(length, 1)

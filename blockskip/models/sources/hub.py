@@ -1,9 +1,9 @@
-"""Models from the hub: gated ones with a token, the disk checked first, interrupted downloads
-resumed, offline ever after.
+"""Download models from the hub: check the disk first, resume interrupted downloads, and use the
+files offline afterwards. Gated models need a token.
 
-huggingface_hub 2.4 throws a half-downloaded file away when its process ends; for files of 10 GB we
-keep it (`<file>.part`, with the version of the file it belongs to) and ask for the rest of it.
-Tokens are huggingface_hub's own affair (models/sources/hub_token.py).
+huggingface_hub 2.4 discards a partial file when its process ends. Because files reach 10 GB, we
+keep it (`<file>.part`, with the file's version in its name) and resume it. huggingface_hub manages
+tokens (models/sources/hub_token.py).
 """
 
 from __future__ import annotations
@@ -39,46 +39,47 @@ __all__ = [
 ]
 __all__ += ["token_state", "try_token"]
 
-RESERVED_BYTES = 2 << 30  # bytes a disk keeps free for the system
-Progress = Callable[[int, int, str], None]  # bytes here, bytes in all, the file it is at
+RESERVED_BYTES = 2 << 30  # bytes left free on the disk for the system
+Progress = Callable[[int, int, str], None]  # bytes present, bytes in total, current file
 
 
 class IncompleteDownload(ModelMissing):
-    """A download of ours that was begun and is to go on."""
+    """A download by `fetch` that was begun and can be resumed."""
 
 
 def download_folder(row: ModelRow) -> Path:
-    """Where `fetch` puts a model: on the drive of the data folder, never elsewhere unasked."""
+    """Return the folder that `fetch` downloads a model to, always inside the data folder."""
     return data_dir() / "models" / row.name
 
 
 def downloaded(row: ModelRow) -> Path | None:
-    """The whole model, if `fetch` or another program of the hub's brought it; asks no network.
+    """Return the folder of a complete model, downloaded by `fetch` or to huggingface_hub's cache,
+    else None. Uses no network.
 
-    Raises IncompleteDownload for a download of ours that was not finished, BadFile for one of which
-    files are gone, or that was of another model.
+    Raises IncompleteDownload for an unfinished download by `fetch`, BadFile if one has lost files
+    or was of another model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     folder = download_folder(row)
-    noted = _read_manifest(folder)
-    lacking = [r.name for r in _remote_files(noted) if _size(folder / r.name) != r.size]
-    if noted.get("whole") and not lacking:
+    manifest = _read_manifest(folder)
+    missing = [r.name for r in _remote_files(manifest) if _size(folder / r.name) != r.size]
+    if manifest.get("whole") and not missing:
         return folder
     try:
-        shared = Path(
+        cached = Path(
             snapshot_download(row.source, local_files_only=True, allow_patterns=FILE_PATTERNS)
         )
-        if _is_complete(row, shared):
-            return shared
+        if _is_complete(row, cached):
+            return cached
     except (LocalEntryNotFoundError, ValueError):
         pass
-    if problem := noted.get("problem"):
+    if problem := manifest.get("problem"):
         raise BadFile(problem, f"If its repository is right by now: {retry_command(row)}")
-    if noted.get("whole"):
+    if manifest.get("whole"):
         raise BadFile(
-            f"{folder / lacking[0]}, of {row.title}, is missing or cut short.",
+            f"{folder / missing[0]}, of {row.title}, is missing or cut short.",
             f"Fetch it again: {retry_command(row)}",
         )
     if folder.exists():
@@ -92,68 +93,72 @@ def downloaded(row: ModelRow) -> Path | None:
 def fetch(
     row: ModelRow, check: Callable[[Path], object], progress: Progress = lambda *_: None
 ) -> Path:
-    """Bring a model, or the rest of it; returns its folder.
+    """Download a model's missing files. Return its folder.
 
-    check: looks at the folder when all has come, and raises UserError for what is not the model:
-    only what passes is remembered as whole. progress: told with every piece that came. Raises
-    UserError also when the licence is not accepted, the disk too small, or the connection missing
-    or lost. One process at a time may do this: blockskip/models/sources/download_process.py sees to it.
+    check: validates the complete folder and raises UserError if it holds another model; only then
+    is the download recorded as whole. progress: called after every chunk. Raises UserError also if
+    the licence is not accepted, the disk is too small or the connection fails. Only one process at
+    a time may call this, which download_process.py ensures.
     """
     import httpx2
 
     folder = download_folder(row)
     try:
-        note = _download_all(row, folder, progress)
+        manifest = _download_all(row, folder, progress)
     except (httpx2.HTTPError, OSError) as error:
         raise to_user_error(row, folder, error) from error
     try:
         check(folder)
     except UserError as error:
-        _write_manifest(folder, note | {"problem": error.title})
+        _write_manifest(folder, manifest | {"problem": error.title})
         raise
-    _write_manifest(folder, note | {"whole": True})
+    _write_manifest(folder, manifest | {"whole": True})
     return folder
 
 
 def missing_bytes(row: ModelRow) -> int | None:
-    """What `fetch` has still to bring; None when the hub was never asked for its list of files."""
+    """Return the bytes that `fetch` has still to download, None before the first list of files."""
     folder = download_folder(row)
-    noted = _read_manifest(folder)
-    missing = [r for r in _remote_files(noted) if not _is_downloaded(folder, r, noted["files"])]
-    return _remaining_bytes(folder, missing) if _remote_files(noted) else None
+    manifest = _read_manifest(folder)
+    missing = [
+        r for r in _remote_files(manifest) if not _is_downloaded(folder, r, manifest["files"])
+    ]
+    return _remaining_bytes(folder, missing) if _remote_files(manifest) else None
 
 
 def _download_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
-    """Returns what `fetched.json` is to say, but for whether it is the right model."""
+    """Download all missing files. Return the manifest, with the model still unchecked."""
     commit, wanted = list_files(row)
     check_access(row, commit, wanted)
-    here = _read_manifest(folder).get("files", {})
-    missing = [remote for remote in wanted if not _is_downloaded(folder, remote, here)]
+    versions = _read_manifest(folder).get("files", {})
+    missing = [remote for remote in wanted if not _is_downloaded(folder, remote, versions)]
     _remove_stale_parts(folder, missing)
     _check_disk(row, folder, missing)
-    note = {"repository": row.source, "commit": commit, "whole": False, "problem": ""}
-    note |= {"files": here, "listed": [[r.name, r.size, r.version] for r in wanted]}
+    manifest = {"repository": row.source, "commit": commit, "whole": False, "problem": ""}
+    manifest |= {"files": versions, "listed": [[r.name, r.size, r.version] for r in wanted]}
     total = sum(remote.size for remote in wanted)
     done = total - sum(remote.size for remote in missing)
 
-    def tell(here: int, what: str) -> None:
-        progress(done + here, total, what)
+    def report(file_bytes: int, label: str) -> None:
+        progress(done + file_bytes, total, label)
 
-    tell(0, "")
+    report(0, "")
     for remote in missing:
-        _write_manifest(folder, note)
-        _download_file(row, commit, remote, folder, tell)
-        here[remote.name] = remote.version
+        _write_manifest(folder, manifest)
+        _download_file(row, commit, remote, folder, report)
+        versions[remote.name] = remote.version
         done += remote.size
-    return note
+    return manifest
 
 
-def _is_downloaded(folder: Path, remote: RemoteFile, noted: dict[str, str]) -> bool:
-    return noted.get(remote.name) == remote.version and _size(folder / remote.name) == remote.size
+def _is_downloaded(folder: Path, remote: RemoteFile, versions: dict[str, str]) -> bool:
+    return (
+        versions.get(remote.name) == remote.version and _size(folder / remote.name) == remote.size
+    )
 
 
 def _size(path: Path) -> int:
-    """In bytes, -1 where there is no file."""
+    """Return a file's size in bytes, -1 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -161,12 +166,12 @@ def _size(path: Path) -> int:
 
 
 def _remaining_bytes(folder: Path, missing: list[RemoteFile]) -> int:
-    """Bytes of these files that have not come yet."""
+    """Return the bytes of these files that are not on disk yet."""
     return sum(r.size - max(0, _size(_part_file(folder, r))) for r in missing)
 
 
 def _remove_stale_parts(folder: Path, missing: list[RemoteFile]) -> None:
-    """Halves that nothing will be made of: of other versions, or longer than the file."""
+    """Delete useless partial files: of other versions, or longer than the complete file."""
     useful = {_part_file(folder, r) for r in missing if _size(_part_file(folder, r)) <= r.size}
     for path in [*folder.rglob("*.part"), *folder.rglob("*.tmp")]:
         if path not in useful:
@@ -174,21 +179,21 @@ def _remove_stale_parts(folder: Path, missing: list[RemoteFile]) -> None:
 
 
 def _check_disk(row: ModelRow, folder: Path, wanted: list[RemoteFile]) -> None:
-    """Raises UserError, before anything is downloaded, when it would not fit."""
+    """Raise UserError if the missing files do not fit on the disk."""
     missing, free = _remaining_bytes(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + RESERVED_BYTES > free:
         raise DiskFull(
             f"{row.title} needs {missing / GIB:.1f} GiB, and the drive of {folder} has "
             f"{free / GIB:.1f} GiB free ({RESERVED_BYTES / GIB:.0f} GiB of them are left alone).",
-            "Free some space, or keep models and runs on another drive: choose it in the studio, or set "
-            "the environment variable BLOCKSKIP_DATA to a folder there.",
+            "Free some space, or keep models and runs on another drive: choose it in the studio, "
+            "or set the environment variable BLOCKSKIP_DATA to a folder there.",
         )
 
 
 def _download_file(
-    row: ModelRow, commit: str, remote: RemoteFile, folder: Path, tell: Callable[[int, str], None]
+    row: ModelRow, commit: str, remote: RemoteFile, folder: Path, report: Callable[[int, str], None]
 ) -> None:
-    """One file: under its own name only when it is whole and its digest is right."""
+    """Download one file. It gets its final name only once it is complete and its digest matches."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -196,8 +201,8 @@ def _download_file(
     target, part = folder / remote.name, _part_file(folder, remote)
     target.parent.mkdir(parents=True, exist_ok=True)
     if remote.sha256 and _size(target) == remote.size and _sha256(target) == remote.sha256:
-        return  # came, but the process was ended before that was noted
-    # a small text, whose digest nobody tells, is never put together from two halves
+        return  # the process was killed before it recorded the file
+    # without a digest (small texts) a resumed file could not be checked, so it starts anew
     with open(part, "ab" if remote.sha256 else "wb") as file:
         http_get(
             hf_hub_url(row.source, remote.name, revision=commit),
@@ -206,11 +211,13 @@ def _download_file(
             headers=build_hf_headers(),
             expected_size=remote.size,
             displayed_filename=remote.name,
-            # a class, says the library, and only calls it
-            tqdm_class=lambda initial, **_: _ProgressBar(initial, lambda n: tell(n, remote.name)),  # type: ignore[arg-type]
+            # http_get is typed for a class, but only calls it
+            tqdm_class=lambda initial, **_: _ProgressBar(  # type: ignore[arg-type]
+                initial, lambda n: report(n, remote.name)
+            ),
         )
     if remote.sha256:
-        tell(remote.size, f"checking {remote.name}")
+        report(remote.size, f"checking {remote.name}")
         if _sha256(part) != remote.sha256:
             part.unlink()
             raise BadFile(
@@ -221,11 +228,11 @@ def _download_file(
 
 
 class _ProgressBar:
-    """As much of a progress bar as http_get uses."""
+    """The subset of a progress bar that http_get uses."""
 
-    def __init__(self, here: int, tell: Callable[[int], None]) -> None:
-        self.here, self.tell = here, tell
-        tell(here)
+    def __init__(self, num_bytes: int, report: Callable[[int], None]) -> None:
+        self.num_bytes, self.report = num_bytes, report
+        report(num_bytes)
 
     def __enter__(self) -> _ProgressBar:
         return self
@@ -234,8 +241,8 @@ class _ProgressBar:
         pass
 
     def update(self, n: int) -> None:
-        self.here += n
-        self.tell(self.here)
+        self.num_bytes += n
+        self.report(self.num_bytes)
 
 
 def _sha256(path: Path) -> str:
@@ -244,29 +251,31 @@ def _sha256(path: Path) -> str:
 
 
 def _part_file(folder: Path, remote: RemoteFile) -> Path:
-    """The unfinished file, named after its content, so that halves of two versions never meet."""
+    """Return the path of a partial file, with the version in its name to keep versions apart."""
     return folder / f"{remote.name}.{remote.version[:12]}.part"
 
 
 def _read_manifest(folder: Path) -> dict:
-    """What `fetch` brought so far: {repository, commit, files: name → version, listed: [name,
-    bytes, version] of every file there is, whole, problem}."""
+    """Return the record of a download: {repository, commit, files: name → version of finished
+    files, listed: [name, bytes, version] of all files, whole, problem}. Return {} without a valid
+    one."""
     try:
-        said = files.read_json(folder / "fetched.json")
-        _remote_files(said), said["files"].get("")
+        manifest = files.read_json(folder / "fetched.json")
+        _remote_files(manifest), manifest["files"].get("")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return said
+    return manifest
 
 
-def _remote_files(noted: dict) -> list[RemoteFile]:
+def _remote_files(manifest: dict) -> list[RemoteFile]:
     return [
-        RemoteFile(name, int(size), version, "") for name, size, version in noted.get("listed", [])
+        RemoteFile(name, int(size), version, "")
+        for name, size, version in manifest.get("listed", [])
     ]
 
 
-def _write_manifest(folder: Path, note: dict) -> None:
-    files.write_json(folder / "fetched.json", note)
+def _write_manifest(folder: Path, manifest: dict) -> None:
+    files.write_json(folder / "fetched.json", manifest)
 
 
 def _is_complete(row: ModelRow, folder: Path) -> bool:

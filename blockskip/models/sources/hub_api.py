@@ -1,5 +1,4 @@
-"""What the hub says of a model: which files it is made of, whether we are let in, and what its
-errors mean. Nothing is downloaded here."""
+"""Query the hub about a model: list its files, check access and explain errors. No downloads."""
 
 from __future__ import annotations
 
@@ -10,14 +9,10 @@ from blockskip.core import files
 from blockskip.core.errors import BadFile, ModelMissing, Unreachable, UserError, command
 from blockskip.core.presets import ModelRow
 
-TEXT_SUFFIXES = (
-    ".json",
-    ".txt",
-    ".model",
-    ".jinja",
-)  # configurations, vocabularies, chat templates
-# the parts' weights, whole or in shards; not the same a second time beside them, in the original
-# layout, in folders of single files, or as fp16
+# configs, vocabularies, chat templates
+TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+# the parts' weights, single or sharded, without the copies that many repositories add: in the
+# original layout, as single files, or as fp16
 _WEIGHTS = [
     f"*/{name}{shard}.safetensors"
     for name in ("diffusion_pytorch_model", "model")
@@ -29,7 +24,7 @@ FILE_PATTERNS = ["model_index.json", *(f"*/*{ending}" for ending in TEXT_SUFFIXE
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of a repository. size: bytes. version: changes with the content. sha256: of the
-    content, "" where the hub does not tell (small texts)."""
+    content, "" for small texts, which the hub lists without one."""
 
     name: str
     size: int
@@ -38,25 +33,26 @@ class RemoteFile:
 
 
 def model_page(row: ModelRow) -> str:
-    """Where people read about a model and accept its licence."""
+    """Return the URL of a model's page, where users accept its licence."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/{row.source}"
 
 
 def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[RemoteFile]]:
-    """(commit, files we want, the small ones first). token: instead of the one that is kept."""
+    """Return (commit, needed files by ascending size). token: overrides the saved one. Raises
+    BadFile if the repository is not in diffusers' layout."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi(token=token).model_info(row.source, files_metadata=True)
-    found = filter_repo_objects(
+    siblings = filter_repo_objects(
         info.siblings or [], allow_patterns=FILE_PATTERNS, key=lambda sibling: sibling.rfilename
     )
     wanted = []
-    for file in found:
+    for file in siblings:
         if ".." in file.rfilename or "\\" in file.rfilename:
-            continue  # a name that would leave our folder
+            continue  # the path could leave the download folder
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(
             RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)
@@ -69,7 +65,7 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
 def check_access(
     row: ModelRow, commit: str, wanted: list[RemoteFile], token: str | None = None
 ) -> None:
-    """Ask for one weight file's head: a gated model says here whether it lets us in."""
+    """Request the metadata of one weight file, which raises GatedRepoError without access."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(row.source, wanted[-1].name, revision=commit)
@@ -77,23 +73,23 @@ def check_access(
 
 
 def retry_command(row: ModelRow) -> str:
-    """What to type to go on with a download."""
+    """Return the command that resumes a download."""
     return command(f"models fetch {row.name}")
 
 
 def to_user_error(row: ModelRow, folder: Path, error: Exception) -> UserError:
-    """What the hub's, the network's or the disk's error means for people."""
+    """Convert an error of the hub, the network or the disk to a UserError."""
     import httpx2
     from huggingface_hub import errors
 
-    go_on = retry_command(row)
+    retry = retry_command(row)
     if isinstance(error, errors.GatedRepoError):
         return gated_error(row)
     if isinstance(error, errors.RepositoryNotFoundError):
         return ModelMissing(
             f"The hub does not know {row.source}, or does not let you see it.",
-            "If you have a token, it may be wrong or too old: set the environment variable HF_TOKEN "
-            "to a new one.",
+            "If you have a token, it may be wrong or too old: set the environment variable "
+            "HF_TOKEN to a new one.",
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return Unreachable(
@@ -105,24 +101,26 @@ def to_user_error(row: ModelRow, folder: Path, error: Exception) -> UserError:
             "Make a new read token in your settings there.",
         )
     if isinstance(error, errors.HfHubHTTPError):
-        said = error.response.status_code
-        return Unreachable(f"The hub answered with an error ({said}).", f"Try again later: {go_on}")
+        status = error.response.status_code
+        return Unreachable(
+            f"The hub answered with an error ({status}).", f"Try again later: {retry}"
+        )
     if isinstance(error, httpx2.ConnectError):
         return Unreachable(
             f"The hub ({model_page(row)}) cannot be reached.",
-            f"Check the connection; what is here already is kept: {go_on}",
+            f"Check the connection; what is here already is kept: {retry}",
         )
-    network = isinstance(error, ConnectionError)
-    if isinstance(error, OSError) and error.errno is not None and not network:
+    is_network_error = isinstance(error, ConnectionError)
+    if isinstance(error, OSError) and error.errno is not None and not is_network_error:
         return files.disk_error(folder, error)
     return Unreachable(
         f"The download of {row.title} was interrupted ({type(error).__name__}).",
-        f"It goes on where it stopped: {go_on}",
+        f"It goes on where it stopped: {retry}",
     )
 
 
 def gated_error(row: ModelRow) -> UserError:
-    """What to do to be let in."""
+    """Return an error that explains how to get access to a gated model."""
     from huggingface_hub import get_token
 
     accept = f"accept its licence ({row.licence}) at {model_page(row)}"

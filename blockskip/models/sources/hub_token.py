@@ -1,9 +1,8 @@
-"""The token of a gated model: tested with the hub before anything is downloaded, and kept only if
-it opens the door.
+"""Test the token for a gated model before any download, and save it only if it gives access.
 
-Tokens are huggingface_hub's own affair ($HF_TOKEN, or the file where all programs of the hub's keep
-one): it saves and reads them. Ours are no file and no log with a token in it, and the test runs in
-a process of its own, since the studio's may not ask the hub, with the token on its stdin.
+huggingface_hub saves and reads tokens ($HF_TOKEN, or its token file, which other programs share).
+We never write a token to a file or log. The test runs in a subprocess, because the studio's process
+may not use the network, and gets the token on its stdin.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ from blockskip.core.errors import (
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub_api
 
-_TIMEOUT_S = 120  # seconds the hub may take to answer
+_TIMEOUT_S = 120  # seconds to wait for the hub
 
 
 def token_state() -> str:
-    """ "kept" when a download would bring a token along, else "none". Asks no network."""
+    """Return "kept" if a download would use a saved token, else "none". Uses no network."""
     from huggingface_hub import get_token
 
     return "kept" if get_token() else "none"
 
 
 def try_token(row: ModelRow, token: str) -> None:
-    """Ask the hub whether this token may fetch this model, and keep it for all programs of the
-    hub's if so. Takes some seconds.
+    """Test whether the token gives access to the model, and if so save it for huggingface_hub.
+    Takes some seconds.
 
-    Raises UserError, and keeps nothing, when the token is wrong, its account is not let in yet, or
-    the hub cannot be reached.
+    Raises UserError without saving if the token is wrong, its account has no access, or the hub
+    cannot be reached.
     """
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
         raise BadInput("This is no token.", "A token is one word that begins with hf_.")
     words = ["--token", row.name]
-    said = processes.run_for_output(
+    output = processes.run_for_output(
         "blockskip.models.sources.download_process",
         words,
         said=token,
@@ -54,7 +53,7 @@ def try_token(row: ModelRow, token: str) -> None:
         online=True,
     )
     try:
-        answer = json.loads(said)
+        answer = json.loads(output)
     except ValueError:
         raise Unexpected("The token could not be tested.", "Try again.") from None
     if "error" in answer:
@@ -62,8 +61,8 @@ def try_token(row: ModelRow, token: str) -> None:
 
 
 def token_error(row: ModelRow, token: str) -> dict[str, str]:
-    """In the process that `try_token` starts: {} when the token opens the door and is kept, else
-    what is wrong: error, remedy, kind."""
+    """Test and save the token in the subprocess of `try_token`. Return {} on success, else {error,
+    remedy, kind}."""
     try:
         _test_and_save(row, token)
     except UserError as error:
@@ -88,8 +87,8 @@ def _test_and_save(row: ModelRow, token: str) -> None:
     except errors.GatedRepoError as error:
         raise ModelMissing(
             f"The token is right, but its account is not let in to {row.title} yet.",
-            f"With that account, accept the licence ({row.licence}) at {hub_api.model_page(row)}, then "
-            "try again. The token must be of the kind “read”, or may read gated repositories.",
+            f"With that account, accept the licence ({row.licence}) at {hub_api.model_page(row)}, "
+            "then try again. The token must be of the kind “read”, or may read gated repositories.",
         ) from error
     except (httpx2.TransportError, ConnectionError) as error:
         raise Unreachable(

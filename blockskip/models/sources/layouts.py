@@ -1,4 +1,4 @@
-"""How a model lies in files that are not in the diffusers layout."""
+"""File layouts of models, and the folders of their configs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockskip.models.sources.tensors import WeightIndex
 
 
 class SingleFileLayout(Protocol):
-    """What a module answers of a model that ComfyUI's single files hold: see flux_checkpoint.py."""
+    """Interface of a layout of single files, as ComfyUI has them; see flux_checkpoint.py."""
 
     PARTS: dict[str, tuple[str, str, str]]
     TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]]
@@ -24,18 +24,18 @@ class SingleFileLayout(Protocol):
     def part_tensors(
         self, part: str, tensors: dict[str, TensorEntry], config: dict
     ) -> dict[str, TensorEntry] | None:
-        """The tensors of `part` in a file; None when the file does not hold it."""
+        """Return the tensors of `part` in a file, None if the file lacks it."""
 
     def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-        """The library's parameter name → where it lies. Raises UserError."""
+        """Return parameter name → stored weight. Raises UserError."""
 
 
 def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:
-    """What knows how a model's files look."""
+    """Return the layout of a model's files."""
     return DiffusersFiles(row) if row.parts else flux_checkpoint
 
 
 def configs_folder(row: ModelRow) -> Path:
-    """Configurations of a model without its weights: shipped, or the model's own folder."""
+    """Return the folder of a model's configs: the shipped one, else the model's own."""
     shipped = PRESETS / row.name
     return shipped if (shipped / "model_index.json").exists() else ROOT / row.source

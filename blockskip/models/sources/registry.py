@@ -1,5 +1,5 @@
-"""Which models are on this machine: what was chosen, shipped or downloaded. `models.json` in the data
-folder remembers what was chosen, `comfyui.json` where ComfyUI lies."""
+"""Find the models on this machine: selected, shipped or downloaded. In the data folder,
+`models.json` stores the selections and `comfyui.json` ComfyUI's folders."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from blockskip.models.sources.source import Source
 
 
 def find_model(row: ModelRow) -> Source:
-    """The model, where it was chosen, shipped or downloaded. Raises hub.IncompleteDownload when
-    a part of it is on this machine, ModelMissing when nothing is, BadFile when something is wrong."""
+    """Return the source of a selected, shipped or downloaded model. Raises hub.IncompleteDownload
+    for a partial download, ModelMissing if there is nothing, BadFile for damaged files."""
     if (choice := selections().get(row.name)) is not None:
         return _restore_source(row, choice)
-    folder = ROOT / row.source  # an absolute source stays what it is
+    folder = ROOT / row.source  # an absolute source stays absolute
     if (folder / "model_index.json").exists():
         return Source(row, folder)
     if row.demo:
@@ -46,67 +46,69 @@ def _models_file() -> Path:
 
 
 def selections() -> dict:
-    """Row → where its parts lie. Raises UserError when the file cannot be read."""
+    """Return the selections: row name → paths of its parts. Raises UserError if the file cannot be
+    read."""
     if not _models_file().exists():
         return {}
     try:
-        known = files.read_json(_models_file())
-        if not all(map(_well_formed, known.values())):
-            raise ValueError(known)
+        table = files.read_json(_models_file())
+        if not all(map(_well_formed, table.values())):
+            raise ValueError(table)
     except (OSError, ValueError, AttributeError) as error:
         raise BadFile(
             f"{_models_file()} cannot be read.", "Delete it and choose your models again."
         ) from error
-    return known
+    return table
 
 
-def _well_formed(chosen: object) -> bool:
-    """Whether it is what `save_selection` writes of a model."""
-    if not isinstance(chosen, dict) or not isinstance(chosen.get("folder"), str):
+def _well_formed(selection: object) -> bool:
+    """Return whether the value has the form that `save_selection` writes."""
+    if not isinstance(selection, dict) or not isinstance(selection.get("folder"), str):
         return False
-    tables = chosen.get("files"), chosen.get("tokenizers")
+    tables = selection.get("files"), selection.get("tokenizers")
     return all(isinstance(t, dict) and all(isinstance(p, str) for p in t.values()) for t in tables)
 
 
 def save_selection(row: ModelRow, source: Source | None) -> None:
-    """From now on `find_model` gives this one; None forgets."""
-    known = {name: place for name, place in selections().items() if name != row.name}
+    """Make `find_model` return this source. None removes the selection."""
+    table = {name: selection for name, selection in selections().items() if name != row.name}
     if source is not None:
-        known[row.name] = {
+        table[row.name] = {
             "folder": str(source.folder) if source.is_folder else "",
             "files": {part: str(path) for part, path in source.files.items()},
             "tokenizers": {name: str(path) for name, path in source.tokenizers.items()},
         }
-    files.write_json(_models_file(), known)
+    files.write_json(_models_file(), table)
 
 
-def _restore_source(row: ModelRow, chosen: dict) -> Source:
-    """Configurations are those of this version of the program, even if it was moved."""
-    own = {part: Path(path) for part, path in chosen["files"].items()}
-    texts = {name: Path(path) for name, path in chosen["tokenizers"].items()}
-    folder = Path(chosen["folder"]) if chosen["folder"] else configs_folder(row)
-    for path in (*own.values(), *texts.values(), folder):
+def _restore_source(row: ModelRow, selection: dict) -> Source:
+    """Return the selected source, with the configs shipped in this version of the program. Raises
+    BadFile if a path is missing."""
+    part_files = {part: Path(path) for part, path in selection["files"].items()}
+    tokenizers = {name: Path(path) for name, path in selection["tokenizers"].items()}
+    folder = Path(selection["folder"]) if selection["folder"] else configs_folder(row)
+    for path in (*part_files.values(), *tokenizers.values(), folder):
         if not path.exists():
             raise BadFile(
                 f"{row.title} is no longer where it was: {path} is missing.",
                 "Put it back or attach its drive, or choose again: "
                 f"{command('models use-comfyui')} FOLDER, or {command('models use')} {row.name} …",
             )
-    return Source(row, folder, own, texts)
+    return Source(row, folder, part_files, tokenizers)
 
 
 def save_comfyui_folders(folders: Sequence[Path]) -> None:
-    """ComfyUI is there: one folder, or that of its models and that of the program."""
+    """Store ComfyUI's folder, or its separate folders of models and program."""
     files.write_json(_comfyui_file(), {"folders": [str(folder) for folder in folders]})
 
 
 def comfyui_folders() -> list[Path]:
-    """Where ComfyUI was last said to be; [] when never, or when it is gone."""
+    """Return the stored folders of ComfyUI that still exist."""
     try:
-        said = [Path(folder) for folder in files.read_json(_comfyui_file())["folders"]]
+        folders = [Path(folder) for folder in files.read_json(_comfyui_file())["folders"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [folder for folder in said if folder.is_dir()]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _comfyui_file() -> Path:

@@ -1,4 +1,4 @@
-"""A model that is on this machine: where its configurations, weights and vocabularies lie."""
+"""A model on this machine: the paths of its configs, weights and vocabularies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from blockskip.models.sources.hub_api import TEXT_SUFFIXES
 from blockskip.models.sources.layouts import configs_folder, layout_of
 from blockskip.models.sources.tensors import WeightIndex, part_files, tensor_table
 
-SMALL_FILE_BYTES = 16 << 20  # bytes; a bigger file's digest is remembered
+SMALL_FILE_BYTES = 16 << 20  # bytes; digests of bigger files are cached
 
 
 @dataclass(frozen=True)
 class Source:
-    """folder: in diffusers' layout, with the weights unless `files` (part → file) says where they
-    lie. tokenizers: part → folder, when they are not in `folder`."""
+    """Paths of a model. folder: in diffusers' layout, with the weights unless `files` (part → file)
+    has them. tokenizers: part → folder, if not in `folder`."""
 
     row: ModelRow
     folder: Path
@@ -31,46 +31,47 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether `folder` is all of it, as `from_pretrained` wants it."""
+        """Whether `folder` holds everything, so that `from_pretrained` can load it."""
         return not self.files
 
     @property
     def location(self) -> str:
-        """For people: the folder, or the transformer's file."""
+        """The folder, or the transformer's file, for display."""
         return str(next(iter(self.files.values()), self.folder))
 
     def config(self, part: str) -> dict:
-        """The library's configuration of a part (transformer, vae, text_encoder …)."""
+        """Return the config.json of a part (transformer, vae, text_encoder …)."""
         return json.loads((self.folder / part / "config.json").read_text(encoding="utf-8"))
 
     def paths(self, part: str) -> list[Path]:
-        """The files a part's weights lie in; [] when one is missing."""
+        """Return the files with a part's weights, [] if one is missing."""
         return [self.files[part]] if self.files else part_files(self.folder / part)
 
     def weights(self, part: str) -> WeightIndex:
-        """The library's parameter name → where it lies; nothing but file headers is read.
+        """Return parameter name → stored weight. Reads only file headers.
 
-        Raises UserError when the files are missing, broken, or do not hold the whole part.
+        Raises UserError if files are missing, broken, or lack a tensor of the part.
         """
-        family = layout_of(self.row)
-        # the sizes this model must have, whatever the folder's own configuration says
-        known = configs_folder(self.row)
-        wanted = replace(self, folder=known if known.is_dir() else self.folder).config(part)
-        own = family.part_tensors(part, tensor_table(self.paths(part)), wanted)
-        if own is None:
+        layout = layout_of(self.row)
+        # check against this model's sizes, not those in the folder's own config
+        configs = configs_folder(self.row)
+        config = replace(self, folder=configs if configs.is_dir() else self.folder).config(part)
+        tensors = layout.part_tensors(part, tensor_table(self.paths(part)), config)
+        if tensors is None:
             raise BadFile(
                 f"{self.location} does not hold the whole of {self.row.title}'s "
-                f"{family.PARTS[part][0]}.",
+                f"{layout.PARTS[part][0]}.",
                 f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
             )
-        return family.weight_index(part, own, wanted)
+        return layout.weight_index(part, tensors, config)
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
-        """16 hex digits of every weight, configuration and vocabulary in use.
+        """Return 16 hex digits that identify every weight, config and vocabulary in use.
 
-        Never of names, so it keys every cache: other weights have another one. The same weights in
-        another layout may have another, too. progress: called with bytes done and bytes in all
-        while big files are read for the first time (a digest is remembered until the file changes).
+        It depends on content, never on the model's name, so caches are keyed by it. The same
+        weights in another layout may have another fingerprint. progress: called with bytes done and
+        bytes in total while big files are read for the first time (digests are cached until a file
+        changes).
         """
         if self.is_folder:
             return _folder_fingerprint(self.folder, progress)
@@ -85,12 +86,13 @@ class Source:
 
 
 def _folder_fingerprint(folder: Path, progress: Callable[[int, int], None] | None) -> str:
-    """All that `from_pretrained` may read: weights and texts, but no weights beside the parts."""
+    """Return the fingerprint of what `from_pretrained` may read: texts, and the weights inside part
+    folders, but not those directly in `folder`."""
     parts: list[object] = []
-    found = sorted(path for path in folder.rglob("*") if not _is_hidden(path, folder))
-    heavy = [p for p in found if p.suffix == ".safetensors" and p.parent != folder]
-    digests = _digests(heavy, progress)
-    for path in found:
+    paths = sorted(path for path in folder.rglob("*") if not _is_hidden(path, folder))
+    weight_files = [p for p in paths if p.suffix == ".safetensors" and p.parent != folder]
+    digests = _digests(weight_files, progress)
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         if path in digests:
             parts += [name, path.stat().st_size, digests[path]]
@@ -116,35 +118,36 @@ def _canonical_content(path: Path) -> bytes | str:
 def _digests(
     paths: list[Path], progress: Callable[[int, int], None] | None
 ) -> dict[Path, bytes | str]:
-    """What tells one file's content from another's: small ones whole, of big ones the SHA-256."""
-    store = data_dir() / "fingerprints.json"
+    """Return what identifies each file's content: all bytes of small files, the SHA-256 of big
+    ones."""
+    cache_file = data_dir() / "fingerprints.json"
     try:
-        known = files.read_json(store)
+        cache = files.read_json(cache_file)
     except (OSError, ValueError):
-        known = {}
-    found: dict[Path, bytes | str] = {}
-    fresh: dict[str, list] = {}
+        cache = {}
+    digests: dict[Path, bytes | str] = {}
+    updates: dict[str, list] = {}
     total, done = sum(path.stat().st_size for path in paths), 0
 
-    def tell(read: int) -> None:
+    def report(num_read: int) -> None:
         if progress:
-            progress(done + read, total)
+            progress(done + num_read, total)
 
     for path in paths:
         stat = path.stat()
         if stat.st_size <= SMALL_FILE_BYTES:
-            found[path] = path.read_bytes()
+            digests[path] = path.read_bytes()
         else:
-            # all that a file system notes when a file is written or replaced
-            mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-            old = known.get(str(path.resolve()))
-            if not old or old[:-1] != mark:
-                old = fresh[str(path.resolve())] = [*mark, _sha256(path, tell)]
-            found[path] = old[-1]
+            # every attribute that changes when a file is written or replaced
+            signature = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            cached = cache.get(str(path.resolve()))
+            if not cached or cached[:-1] != signature:
+                cached = updates[str(path.resolve())] = [*signature, _sha256(path, report)]
+            digests[path] = cached[-1]
         done += stat.st_size
-    if fresh:
-        files.write_json(store, known | fresh)
-    return found
+    if updates:
+        files.write_json(cache_file, cache | updates)
+    return digests
 
 
 def _sha256(path: Path, progress: Callable[[int], None]) -> str:

@@ -1,7 +1,7 @@
-"""T5 encoders as llama.cpp names their layers, which is how GGUF files hold them.
+"""Map llama.cpp's names of T5 encoder layers, as in GGUF files, to those of transformers.
 
-Names are those of llama.cpp's architectures `t5` and `t5encoder` (gguf 0.19.0, `tensor_mapping`).
-Tensors are as the library has them: nothing is turned or reordered.
+The names are those of llama.cpp's architectures `t5` and `t5encoder` (gguf 0.19.0,
+`tensor_mapping`). Tensors have the same layout in both, not transposed or reordered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"enc\.blk\.(\d+)\.(\w+)\.weight")
 
 
 def diffusers_names(tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
-    """The same tensors by transformers' names of T5's encoder; other names stay as they are."""
+    """Rename the tensors of T5's encoder to transformers' names. Keep all other names."""
     if "enc.blk.0.attn_q.weight" not in tensors:
         return tensors
     return {_diffusers_name(name): tensor for name, tensor in tensors.items()}

@@ -1,9 +1,9 @@
-"""Where weights lie on disk, and how one is read: an index {parameter: StoredTensor}, and a reader.
+"""Read single tensors from safetensors files: an index {parameter: StoredTensor} and a reader.
 
-A tensor is read straight into the memory it is to live in (or into a staging buffer), so the file is
-never mapped: none of its pages count as ours, nothing is read twice, and Windows may still replace
-it. The library's own reader maps the whole file and keeps touched pages in the process, which on a
-24 GB checkpoint is what must not happen (docs/method.md §1.4).
+A tensor is read directly into its final memory (or a staging buffer). The file is never mapped, so
+its pages do not count as the process's memory, nothing is read twice, and Windows can still replace
+it. The safetensors reader maps the whole file and keeps touched pages in the process, which a 24 GB
+checkpoint does not allow (docs/method.md §1.4).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from blockskip.core.errors import BadFile, UserError
 from blockskip.core.safetensors_files import DTYPES
 
 _NUM_THREADS = 4  # pieces of a tensor that are read at the same time
-_MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller ones are not worth a thread
+_MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller pieces are not worth a thread
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where one parameter lies: tensor `key` of the safetensors file `path`.
+    """Location of a parameter: tensor `key` of the safetensors file `path`.
 
-    rows: only rows [start, stop) of it, for parameters that a file keeps joined. make: for what is
-    not stored as it is wanted (scaled, packed, turned); takes the reader and this, and returns the
-    parameter on the CPU. It may read further tensors, in other kinds of files too.
+    rows: only rows [start, stop) of it, for parameters that a file stores fused. make: converts a
+    tensor stored in another form (scaled, quantised, swapped); takes the reader and this object,
+    and returns the parameter on the CPU. It may read other tensors, also from other file formats.
     """
 
     path: Path
@@ -54,9 +54,9 @@ class TensorExtent:
 
 
 def index_folder(folder: Path) -> dict[str, StoredTensor]:
-    """The index of a model's folder as diffusers and transformers save it, sharded or not.
+    """Return the index of a model folder as diffusers and transformers save it, sharded or not.
 
-    Raises UserError when there are no safetensors files, or a shard is missing.
+    Raises UserError if there are no safetensors files, or a shard is missing.
     """
     shards = sorted(folder.glob("*.safetensors"))
     wanted = {
@@ -76,79 +76,85 @@ def index_folder(folder: Path) -> dict[str, StoredTensor]:
 
 
 class Reader:
-    """Reads tensors of safetensors files; remembers headers and counts the bytes read."""
+    """A reader of tensors in safetensors files that caches headers and counts the bytes read."""
 
     def __init__(self) -> None:
         self._headers: dict[Path, dict[str, TensorExtent]] = {}
         self.bytes_read = 0
 
     def header(self, path: Path) -> dict[str, TensorExtent]:
-        """Every tensor of a file by its key. Raises UserError for a broken or foreign file."""
+        """Return every tensor of a file by key. Raises UserError for a broken or unsupported
+        file."""
         if path not in self._headers:
             self._headers[path] = read_header(path)
         return self._headers[path]
 
     def extent(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> TensorExtent:
-        """Where a tensor, or some rows of it, lies. Raises UserError when the file lacks it."""
+        """Return the extent of a tensor or of its rows [first, last). Raises UserError if the file
+        lacks it."""
         try:
-            whole = self.header(path)[key]
+            extent = self.header(path)[key]
         except KeyError:
             raise BadFile(
                 f"{path.name} lacks the tensor {key}.",
                 "It is another model's file, or was cut short; fetch it again.",
             ) from None
         if rows is None:
-            return whole
+            return extent
         first, last = rows
-        row_bytes = (whole.stop - whole.start) // whole.shape[0]
+        row_bytes = (extent.stop - extent.start) // extent.shape[0]
         return TensorExtent(
-            whole.dtype,
-            (last - first, *whole.shape[1:]),
-            whole.start + first * row_bytes,
-            whole.start + last * row_bytes,
+            extent.dtype,
+            (last - first, *extent.shape[1:]),
+            extent.start + first * row_bytes,
+            extent.start + last * row_bytes,
         )
 
     def tensor(self, path: Path, key: str, rows: tuple[int, int] | None = None) -> Tensor:
-        """A tensor in memory of its own, as it is stored."""
+        """Read a tensor into new memory, in its stored dtype."""
         extent = self.extent(path, key, rows)
         out = torch.empty(extent.shape, dtype=extent.dtype)
         self._fill(path, extent, out)
         return out
 
     def raw(self, path: Path, start: int, stop: int) -> Tensor:
-        """Bytes [start, stop) of any file, (stop - start,) uint8. Raises UserError past its end."""
+        """Read bytes [start, stop) of any file, (stop - start,) uint8. Raises UserError past its
+        end."""
         out = torch.empty(stop - start, dtype=torch.uint8)
         self._fill(path, TensorExtent(out.dtype, tuple(out.shape), start, stop), out)
         return out
 
     def read(self, stored: StoredTensor, out: Tensor) -> None:
-        """Write a parameter into `out` (contiguous, on the CPU), in out's dtype.
+        """Read a parameter into `out` (contiguous, on the CPU), in out's dtype.
 
-        Raises UserError when the shape is another one or the file is cut short.
+        Raises UserError if the shapes differ or the file is truncated.
         """
         if stored.make is None:
             extent = self.extent(stored.path, stored.key, stored.rows)
             if extent.dtype == out.dtype and extent.shape == tuple(out.shape):
                 self._fill(stored.path, extent, out)
                 return
-        made = (stored.make or _as_stored)(self, stored)
-        if made.shape != out.shape:
+        tensor = (stored.make or _as_stored)(self, stored)
+        if tensor.shape != out.shape:
             raise BadFile(
-                f"{stored.path.name}: {stored.key} has shape {tuple(made.shape)}, "
+                f"{stored.path.name}: {stored.key} has shape {tuple(tensor.shape)}, "
                 f"wanted is {tuple(out.shape)}.",
                 "It is another model's file; choose the right one.",
             )
-        out.copy_(made)
+        out.copy_(tensor)
 
     def _fill(self, path: Path, extent: TensorExtent, out: Tensor) -> None:
         view = out.reshape(-1).view(torch.uint8).numpy().data
         piece = max(_MIN_CHUNK_BYTES, -(-len(view) // _NUM_THREADS))
         starts = range(0, len(view), piece)
-        if len(starts) > 1:  # a disk that is asked for one piece at a time gives half of its speed
+        if len(starts) > 1:  # sequential requests reach half of a disk's speed
             with ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="read") as pool:
-                parts = [(path, extent.start + at, view[at : at + piece]) for at in starts]
-                for done in [pool.submit(_read_into, *part) for part in parts]:
-                    done.result()
+                parts = [
+                    (path, extent.start + offset, view[offset : offset + piece])
+                    for offset in starts
+                ]
+                for future in [pool.submit(_read_into, *part) for part in parts]:
+                    future.result()
         else:
             _read_into(path, extent.start, view)
         self.bytes_read += len(view)
@@ -159,10 +165,10 @@ def _read_into(path: Path, start: int, view: memoryview) -> None:
         file.seek(start)
         done = 0
         while done < len(view):
-            got = file.readinto(view[done:])
-            if not got:
+            num_read = file.readinto(view[done:])
+            if not num_read:
                 raise _cut_short(path)
-            done += got
+            done += num_read
 
 
 def _as_stored(reader: Reader, stored: StoredTensor) -> Tensor:
@@ -170,7 +176,7 @@ def _as_stored(reader: Reader, stored: StoredTensor) -> Tensor:
 
 
 def read_header(path: Path) -> dict[str, TensorExtent]:
-    """Every tensor of a safetensors file. Raises UserError when it cannot be read."""
+    """Return every tensor of a safetensors file by key. Raises UserError if it cannot be read."""
     table = safetensors_files.read_table(path)
     unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
     if unknown:

@@ -1,11 +1,10 @@
-"""Weights where they lie: safetensors and GGUF files, read tensor by tensor.
+"""Locate and read the weights in safetensors and GGUF files, tensor by tensor.
 
-A `WeightIndex` says for every parameter of a model which tensor of which file it is (or which rows
-of one, where the file keeps several layers as one), with its shape known before a byte is read.
-Files are read, never mapped: Windows would not let ComfyUI replace a file that is mapped here. A
-GGUF is unpacked by models/sources/gguf.py.
+A `WeightIndex` maps every parameter of a model to a tensor of a file, or to rows of a fused one.
+Its shape is known before data is read. Files are never mapped, because Windows would not let
+ComfyUI replace a mapped file. models/sources/gguf.py dequantises GGUF tensors.
 
-8-bit floats as ComfyUI keeps them: `<layer>.weight` in float8 and, beside it, `<layer>.scale_weight`
+ComfyUI stores 8-bit floats as `<layer>.weight` in float8, with a scale `<layer>.scale_weight`
 (older files) or `<layer>.weight_scale`; the weight is their product. Without a scale it is a plain
 cast.
 """
@@ -25,7 +24,7 @@ from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
 from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, GGUF_SUFFIX, TensorEntry
 
-if TYPE_CHECKING:  # torch only where a weight is really read: `blockskip models` opens at once
+if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip models` starts fast
     import torch
     from torch import Tensor
 
@@ -37,11 +36,11 @@ _PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter of a model and how it is read. shape: of the parameter.
+    """A parameter of a model and how to read it. shape: of the parameter.
 
-    rows: (first, end) of the stored tensor's first axis, for a layer that is part of a fused one.
-    halves_swapped: the two halves of the first axis change places (FLUX's last modulation).
-    scale: key of the scale tensor beside it, "" without.
+    rows: (first, end) on the stored tensor's first axis, for part of a fused layer. halves_swapped:
+    swap the two halves of the first axis (FLUX's last modulation). scale: key of the scale tensor,
+    "" if there is none.
     """
 
     entry: TensorEntry
@@ -56,7 +55,7 @@ class Weight:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What `read()` gives: the stored precision, bfloat16 for what is packed."""
+        """Default dtype of `read()`: the stored one, bfloat16 for fp8 and quantised tensors."""
         import torch
 
         names = {"F64": "float64", "F32": "float32", "F16": "float16"}
@@ -64,15 +63,15 @@ class Weight:
 
     @property
     def is_plain(self) -> bool:
-        """Whether rows of a safetensors file are the parameter: nothing to multiply or swap."""
-        kept = self.entry.dtype in FLOAT_DTYPES and not self.entry.is_gguf
-        return kept and not self.halves_swapped and not self.scale
+        """Whether rows of a safetensors file are the parameter, without scaling or swapping."""
+        is_float = self.entry.dtype in FLOAT_DTYPES and not self.entry.is_gguf
+        return is_float and not self.halves_swapped and not self.scale
 
     def read(self, dtype: torch.dtype | None = None, reader: Reader | None = None) -> Tensor:
-        """The parameter, `shape`, in memory of its own on the CPU; nothing else of the file is.
+        """Read the parameter (`shape`) into new memory on the CPU, and nothing else of the file.
 
-        dtype: None = `self.dtype`. reader: brings and counts the bytes, and knows the headers of
-        files that it has seen. Raises UserError when the file is cut short.
+        dtype: None means `self.dtype`. reader: counts the bytes and caches headers; a new one by
+        default. Raises UserError if the file is truncated.
         """
         import torch
 
@@ -96,21 +95,22 @@ WeightIndex = dict[str, Weight]
 
 
 def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
-    """Every tensor of these files by key. Raises UserError for a broken or unfinished file."""
-    found: dict[str, TensorEntry] = {}
+    """Return every tensor of these files by key. Raises UserError for a broken or truncated
+    file."""
+    table: dict[str, TensorEntry] = {}
     for path in paths:
         try:
             stat = path.stat()
         except OSError as error:
             raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
         for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
-            place = entry["start"], entry["stop"]
-            found[key] = TensorEntry(path, key, entry["dtype"], tuple(entry["shape"]), *place)
-    return found
+            extent = entry["start"], entry["stop"]
+            table[key] = TensorEntry(path, key, entry["dtype"], tuple(entry["shape"]), *extent)
+    return table
 
 
 def bits_per_weight(tensors: Iterable[TensorEntry]) -> float:
-    """Bits a weight takes on average, scales and all."""
+    """Return the average bits per weight, including scales."""
     tensors = list(tensors)
     weights = sum(math.prod(tensor.shape) for tensor in tensors)
     return 8 * sum(tensor.nbytes for tensor in tensors) / max(1, weights)
@@ -123,11 +123,10 @@ def find_weight(
     halves_swapped: bool = False,
     shape: tuple[int, ...] | None = None,
 ) -> Weight:
-    """The parameter stored under `key`, with its scale if there is one. shape: as the library has
-    it, where only axes of 1 differ.
+    """Return the parameter stored under `key`, with its scale if there is one. shape: that of the
+    model's parameter, if it differs by axes of 1.
 
-    Raises UserError for a missing tensor and for packed formats (NVFP4, int8 …), which cannot be
-    read here.
+    Raises UserError for a missing tensor and for unsupported formats (NVFP4, int8 …).
     """
     if key not in tensors:
         file = next(iter(tensors.values())).path.name if tensors else "The file"
@@ -140,26 +139,27 @@ def find_weight(
     base = key.removesuffix(".weight")
     scales = [base + name for name in _SCALES if base + name in tensors]
     size = math.prod(tensors[scales[0]].shape) if scales else 1
-    plain = (
+    supported = (
         entry.is_gguf or entry.dtype in FLOAT_DTYPES + FP8_DTYPES and size in (1, *entry.shape[:1])
     )
-    if not plain or f"{base}.weight_scale_2" in tensors:
+    if not supported or f"{base}.weight_scale_2" in tensors:
         raise _unreadable(entry, "Use the bf16, fp16 or fp8 file of the same model.")
-    taken = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
-    # in a file of several parts the scale's own key has a prefix that `tensors` have not
+    stored_shape = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
+    # in a file of several parts the scale's key has a prefix, which `tensors` omits
     scale = tensors[scales[0]].key if scales else ""
-    return Weight(entry, shape or taken, rows, halves_swapped, scale)
+    return Weight(entry, shape or stored_shape, rows, halves_swapped, scale)
 
 
 def part_files(folder: Path) -> list[Path]:
-    """The safetensors files of a part in diffusers' layout, [] when there are none or one lacks."""
+    """Return the safetensors files of a part in diffusers' layout, [] if there are none or a shard
+    is missing."""
     for name in ("diffusion_pytorch_model", "model"):
-        listing, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
-        if listing.exists():
+        index, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
+        if index.exists():
             try:
-                table = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
+                table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
                 shards = [folder / shard for shard in sorted(set(table.values()))]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a broken listing
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a broken index
                 return []
             return shards if all(shard.exists() for shard in shards) else []
         if single.exists():
@@ -168,7 +168,8 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def _scaled(tensor: Tensor, scale: Tensor, rows: tuple[int, int] | None) -> Tensor:
-    """float32 product; scale: one number, or one a row of the whole stored tensor."""
+    """Return the product in float32. scale: one value, or one per row of the stored tensor, which
+    `rows` selects from."""
     scale = scale.float().reshape(-1)
     if len(scale) > 1:
         scale = scale[slice(*rows)] if rows else scale
@@ -184,11 +185,11 @@ def _unreadable(entry: TensorEntry, remedy: str) -> UserError:
 
 @lru_cache(maxsize=256)
 def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
-    """The table at the file's head, remembered until the file changes."""
+    """Return the table at the file's head. size and changed_ns are cache keys."""
     if path.suffix.lower() in _PICKLES:
         raise BadFile(
             f"{path.name} can hold programs and is never opened.",
             "Take the .safetensors file of the same model.",
         )
-    packed = path.suffix.lower() == GGUF_SUFFIX
-    return (gguf_files if packed else safetensors_files).read_table(path)
+    is_gguf = path.suffix.lower() == GGUF_SUFFIX
+    return (gguf_files if is_gguf else safetensors_files).read_table(path)
