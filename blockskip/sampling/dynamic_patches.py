@@ -243,7 +243,7 @@ class PatchScheduler:
 
 
 def calibrated_schedule(model: str, steps: int) -> tuple[PatchSchedule, float] | None:
-    """Return `lab calibrate`'s schedule for previews of `steps` steps, and its step-cache threshold.
+    """Return `lab calibrate`'s schedule for previews of `steps` steps, and its cache threshold.
 
     None if there is no schedule that pays off. Raises UserError for a broken file.
     """

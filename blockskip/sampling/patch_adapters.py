@@ -46,7 +46,7 @@ def upsampling(factor: int, patch: int) -> Tensor:
 
 
 def _order(factor: int, patch: int) -> Tensor:
-    """Return the row-major indices of a larger patch's cells in `merge`'s order, (patch² · factor²).
+    """Return row-major indices of a larger patch's cells in `merge`'s order, (patch² · factor²).
 
     `merge` orders cells by their position inside a patch, then by patch.
     """

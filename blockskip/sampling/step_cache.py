@@ -144,8 +144,8 @@ class _ImageBlock(nn.Module):
 class CacheState:
     """The position within sampling, and the tensors that key steps cache.
 
-    Steps count from 0, the calls of a step from 1. before: the first block's image input. added: the
-    blocks' total change (B, T, D) in each call of the last key step.
+    Steps count from 0, calls from 1. before: the first block's image input. added: the blocks'
+    total change (B, T, D) in each call of the last key step.
     """
 
     step: int = 0

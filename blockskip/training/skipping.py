@@ -1,4 +1,4 @@
-"""Reduce a transformer to its trainable middle, inside diffusers' model (docs/method.md §1.3).
+"""Reduce a transformer to its trained middle inside diffusers' model (docs/method.md §1.3, §1.4b).
 
 Stateless replay modules replace the skipped blocks in the model's block lists. Block indices and
 parameter names therefore never shift, and diffusers' forward runs unchanged. `StepInputs` holds
@@ -8,7 +8,7 @@ the stored tensors of the current step. The two forwards, written out for N doub
     def window_forward(x, text, t):                  # compute_window: W draws, no gradients
         stored = {"noisy": x, "t": t}
         img, txt, vec = img_in(x), txt_in(text), time_in(t, text)
-        for block in blocks[:front]:                 # Layerwise: each is loaded once for all draws
+        for block in blocks[:front]:                 # Layerwise, as all blocks here: loaded once
             txt, img = block(img, txt, block.mod(vec))
         stored["front.0"], stored["front.1"] = txt, img        # _recording_blocks: f_n
         for block in blocks[front : N - back]:       # with the current LoRA
@@ -18,10 +18,11 @@ the stored tensors of the current step. The two forwards, written out for N doub
         for block in blocks[N - back :]:
             txt, img = block(img, txt, block.mod(vec))
         stored["back"] = img - before                          # _recording_blocks: Δ
-        return stored                                # _StopForward: no final layer
+        return stored                                # _StopForward: only a PriorPass runs the head
 
-    def step_forward(stored, text):                  # velocity, called by micro_step: B draws
-        img, txt, vec = 0, 0, time_in(stored["t"], text)       # ZeroEmbedder
+    def step_forward(stored, text):                  # velocity, in micro_step: B draws (load_rows)
+        img, txt = 0, 0                                        # ZeroEmbedder
+        vec = time_in(stored["t"], text)             # text: from text_for_middle
         for block in blocks[: front - 1]:
             pass                                               # IdentityBlock
         txt, img = stored["front.0"], stored["front.1"]        # ReplayFront at front - 1
@@ -32,7 +33,8 @@ the stored tensors of the current step. The two forwards, written out for N doub
             pass                                               # IdentityBlock
         return final_layer(img, vec)                 # v, for flow_matching.loss
 
-Without a front the embedders run as usual. Without a back nothing is added.
+Without a front the embedders run as usual. Without a back nothing is added. ReplayFront trims the
+text to the batch's length, since the window pads it to its longest caption.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ def _zero_embedder(embedder: nn.Module, step_inputs: StepInputs) -> nn.Module:
 class ReplayFront(IdentityBlock):
     """The last skipped block of the front, which replays the stored front output.
 
-    The output is trimmed to this batch's caption length: the window was padded to its longest.
+    The output is trimmed to this batch's caption length.
     """
 
     def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
@@ -159,9 +161,8 @@ def skip_blocks(
 ) -> Iterator[StepInputs]:
     """Context manager in which `model` runs only its middle. Yields the steps' StepInputs.
 
-    streamed_to: copy each middle block to this device for its forward and again for its backward
-    (implies checkpointing), instead of keeping it there. Raises ValueError if the span leaves no
-    middle.
+    streamed_to: wrap the middle in `streamed_blocks` (implies checkpointing) for this device.
+    Raises ValueError if the span leaves no middle.
     """
     step_inputs, blocks = StepInputs(), family.blocks(model)
     middle = span.middle(len(blocks))
@@ -186,9 +187,8 @@ def skip_blocks(
     with ExitStack() as stack:
         stack.enter_context(replace_modules(model, skipped | modulation))
         if streamed_to is not None:
-            stack.enter_context(
-                replace_modules(model, streamed_blocks(blocks, middle, streamed_to))
-            )
+            streamed = streamed_blocks(blocks, middle, streamed_to)
+            stack.enter_context(replace_modules(model, streamed))
         elif checkpointing:
             stack.enter_context(replace_modules(model, checkpointed_blocks(blocks, middle)))
         yield step_inputs

@@ -224,10 +224,7 @@ class Trainer:
         return target
 
     def train_step(self, path: Path, first: int) -> float:
-        """Run one optimiser step and return its mean loss.
-
-        Raises UserError on a non-finite loss or gradient norm.
-        """
+        """Run one optimiser step and return its mean loss. Raises UserError if it diverges."""
         settings = self.settings
         shares = []
         draws = self.window_rows(first)

@@ -49,4 +49,5 @@ def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[s
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_slice(name)[start:stop].to(device) for name in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        return {name: file.get_slice(name)[start:stop].to(device) for name in names}
