@@ -1,1 +1,1 @@
-"""Pictures: sampling, step caches, key steps, larger patches."""
+"""Sample images, with step caches, key steps and larger patches."""

@@ -1,7 +1,7 @@
-"""DDiT: steps of sampling that add no fine detail are made with larger patches (docs/method.md §2).
+"""DDiT: sample steps that add no fine detail with larger patches (docs/method.md §2).
 
-The last velocities say how much detail a step adds: where they change alike all over larger patches,
-those will do. What makes a model work on them stands in sampling/patch_adapters.py.
+The last velocities show how much detail a step adds. If they change uniformly within larger
+patches, those suffice. The layers for larger patches are in sampling/patch_adapters.py.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from blockskip.sampling.step_cache import StepCache
 
 RHO = 0.4  # the quantile over patches that must be below τ [paper]
-STEPS = 50  # uniform ones, for which the paper says τ
-HOLD = 10  # coarse steps, at most, between two fine ones
+STEPS = 50  # uniform steps, for which the paper gives τ
+HOLD = 10  # maximum number of coarse steps between two fine ones
 
 
 def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Tensor:
-    """Δ³ of the last four latents, as it would be in 50 uniform steps: from the velocities (any
-    shape, alike) between them, which is the same.
+    """Compute Δ³ of the last four latents, scaled to 50 uniform steps, from the last 3 velocities.
 
-    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: in [0, 1], at which the
-    last three velocities were asked for. Divided differences of velocities (ours) make it the same
-    for any number of steps and for shifted ones: a straight path has none, a cubic one a constant
-    one. Nor is it drowned by rounding, which in bfloat16 moves latents by more than τ.
+    In uniform steps of 1/50 it is z₀ - 3 z₁ + 3 z₂ - z₃ [paper]. times: of the velocities, in
+    [0, 1]. velocities: of any one shape, which is the result's. Divided differences of velocities
+    (ours) give the same value for any number of steps and any shift: zero on a straight path,
+    constant on a cubic one. They also avoid rounding error, which in bfloat16 moves latents by more
+    than τ.
     """
     (a, b, c), (x, y, z) = times[-3:], velocities[-3:]
     bend = ((z - y) / (c - b) - (y - x) / (b - a)) / (c - a)
@@ -50,36 +50,41 @@ def third_difference(times: Sequence[float], velocities: Sequence[Tensor]) -> Te
 
 
 def deviations(change: Tensor, side: int) -> Tensor:
-    """How much `change` (B, C, h, w) varies inside patches of `side` cells: (B, patches), the root
-    mean square over channels of the standard deviation over places."""
+    """Return how much `change` (B, C, h, w) varies inside patches of `side` cells, (B, patches).
+
+    The root mean square over channels of the standard deviation over positions.
+    """
     b, c, h, w = change.shape
     patches = change.reshape(b, c, h // side, side, w // side, side)
     return patches.var((3, 5), unbiased=False).mean(1).sqrt().flatten(1)
 
 
 def choose_factor(change: Tensor, patch: int, taus: Mapping[int, float], rho: float = RHO) -> int:
-    """The largest factor whose patches hardly vary: 4, 2, or 1 where not even 2 will do.
+    """Return the largest patch factor with little variation inside patches: 4, 2 or 1.
 
-    patch: cells to a side of the model's own patch. taus: τ by factor (the paper has one for all:
-    where a latent is all detail, as in small pictures, sizes vary alike and differ in what they
-    cost). For each picture of `change` (B, C, h, w) the ρ-th quantile over its patches must be below
-    τ, so it refines where a share of 1 - ρ is busy. Pictures that are sampled together take the
-    finest size that one of them asks for.
+    For each image of `change` (B, C, h, w), the ρ-quantile over its patches must be below τ; a
+    share of 1 - ρ with detail therefore forces finer patches. Images sampled together use the
+    finest factor that any of them needs. patch: side of the model's patch in cells. taus: τ by
+    factor. The paper has a single τ, but in small images, which are all detail, factors vary alike
+    and differ in cost.
     """
     for factor, tau in sorted(taus.items(), reverse=True):
         side = factor * patch
         if any(length % side for length in change.shape[-2:]):
             continue
-        found = deviations(change.float(), side)
-        if (found.quantile(rho, 1, interpolation="higher") < tau).all():
+        variation = deviations(change.float(), side)
+        if (variation.quantile(rho, 1, interpolation="higher") < tau).all():
             return factor
     return 1
 
 
 @dataclass(frozen=True)
 class PatchSchedule:
-    """When patches are larger. taus, rho: see `choose_factor`; of some factors or all. hold: coarse steps, at
-    most, between two fine ones."""
+    """The thresholds for larger patches.
+
+    taus, rho: see `choose_factor`; factors without a τ are not used. hold: maximum number of coarse
+    steps between two fine ones.
+    """
 
     taus: Mapping[int, float]
     rho: float = RHO
@@ -88,9 +93,10 @@ class PatchSchedule:
 
 @dataclass(frozen=True)
 class _ForwardRecord:
-    """A forward of the last step: its arguments, t, factor and velocity. correction: what is added to
-    coarse velocities; beside a fine one: what was added before it. Tensors of the picture's size wait
-    in RAM."""
+    """One forward of the last step. Its tensors of the image's size are in RAM.
+
+    correction: the term added to coarse velocities; for a fine forward, the one added before it.
+    """
 
     arguments: dict
     time: float
@@ -100,14 +106,14 @@ class _ForwardRecord:
 
 
 class PatchScheduler:
-    """A model that chooses the size of its patches in every step of sampling.
+    """Chooses a model's patch size in every sampling step.
 
-    What larger patches miss is carried on (ours): the first coarse step also asks for the coarse
-    velocity of the step before, and the difference from what that step had is added from there on.
-    It changes slowly; after some steps a fine one finds it anew.
+    The error of larger patches is corrected (ours). The first coarse step also computes the coarse
+    velocity of the step before, and adds the difference from that step's fine velocity from then
+    on. The difference changes slowly. After `hold` coarse steps a fine step renews it.
 
-    adapters: by factor. Make it before anything stands in the places of blocks. cache: a step cache
-    that works at the same time. factors: those of the steps so far.
+    adapters: by factor. Create the scheduler before blocks are wrapped or replaced. cache: a step
+    cache in use at the same time. factors: the factors of the steps so far.
     """
 
     def __init__(
@@ -124,66 +130,73 @@ class PatchScheduler:
         self.reset()
 
     def reset(self) -> None:
-        """Another sampling begins."""
+        """Start a new sampling."""
         self.first, self.call, self.resume_factor = 1.0, 0, 0
         self.last_time: float | None = None
         self.times: list[float] = []
         self.velocities: list[Tensor] = []
         self.factors: list[int] = []
-        self.last_forwards: dict[int, _ForwardRecord] = {}  # by call: guidance may need two a step
+        self.last_forwards: dict[
+            int, _ForwardRecord
+        ] = {}  # by call: guidance may need two per step
 
     @contextmanager
     def installed(self, cache: StepCache | None = None) -> Iterator[None]:
-        """Inside, the model works so."""
+        """Context manager in which the model's forward chooses its patch size."""
         self.cache = cache
-        own, plain = vars(self.model).get("forward"), self.model.forward
+        patched, model_forward = vars(self.model).get("forward"), self.model.forward
         names = list(inspect.signature(type(self.model).forward).parameters)[1:]
 
-        def forward(*given: Any, **named: Any) -> Any:
-            return self.forward(plain, dict(zip(names, given, strict=False)) | named)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return self.forward(model_forward, dict(zip(names, args, strict=False)) | kwargs)
 
         self.reset()
         self.model.forward = forward
         try:
             yield
         finally:
-            self.last_forwards, self.velocities = {}, []  # `factors` is looked at
+            self.last_forwards, self.velocities = {}, []  # `factors` is read afterwards
             del self.model.forward
-            if own is not None:
-                self.model.forward = own
+            if patched is not None:
+                self.model.forward = patched
 
-    def forward(self, plain: Callable[..., tuple], given: dict) -> tuple:
-        """A forward of the library's, with patches of the size that the step needs. given: its
-        arguments."""
-        time = float(given["timestep"].flatten()[0])
+    def forward(self, model_forward: Callable[..., tuple], model_kwargs: dict) -> tuple:
+        """Run diffusers' forward with the patch size that the step needs.
+
+        A new timestep begins a step, and a larger one a new sampling.
+        """
+        time = float(model_kwargs["timestep"].flatten()[0])
         if self.last_time is None or time > self.last_time:
             self.reset()
             self.first = time
-        anew, self.last_time = time != self.last_time, time
+        new_step, self.last_time = time != self.last_time, time
         time /= self.first
-        if anew:
+        if new_step:
             self._begin_step()
-        self.call = 0 if anew else self.call + 1
+        self.call = 0 if new_step else self.call + 1
         factor, correction = self.factors[-1], None
         if factor == 1:
-            output = plain(**given)
-            found = self.family.velocity(output).float().cpu()
+            output = model_forward(**model_kwargs)
+            velocity = self.family.velocity(output).float().cpu()
             if self.resume_factor:
                 correction = self.last_forwards[self.call].correction
         else:
-            correction = self._correction(plain, given, factor)
-            seen = self.coarse_velocity(plain, given, time, factor)
-            found = seen.float().cpu() + correction
-            output = (found.to(seen),)
-        waiting = given | {self.family.latents_arg: given[self.family.latents_arg].cpu()}
-        self.last_forwards[self.call] = _ForwardRecord(waiting, time, factor, found, correction)
-        if anew:
+            correction = self.correction(model_forward, model_kwargs, factor)
+            coarse = self.coarse_velocity(model_forward, model_kwargs, time, factor)
+            velocity = coarse.float().cpu() + correction
+            output = (velocity.to(coarse),)
+        name = self.family.latents_arg
+        stored_kwargs = model_kwargs | {name: model_kwargs[name].cpu()}
+        self.last_forwards[self.call] = _ForwardRecord(
+            stored_kwargs, time, factor, velocity, correction
+        )
+        if new_step:
             self.times = [*self.times[-2:], time]
-            self.velocities = [*self.velocities[-2:], found]
+            self.velocities = [*self.velocities[-2:], velocity]
         return output
 
     def _begin_step(self) -> None:
-        """The size of a step that begins; the first three are fine."""
+        """Choose the factor of the step that begins. The first three steps are fine."""
         last = self.factors[-1] if self.factors else 1
         if self.resume_factor:
             factor, self.resume_factor = self.resume_factor, 0
@@ -191,51 +204,55 @@ class PatchScheduler:
             factor = 1
         else:
             change, patch = third_difference(self.times, self.velocities), self.family.patch_size
-            wanted = self.schedule
-            factor = choose_factor(to_vae_cells(change, patch), patch, wanted.taus, wanted.rho)
-            if factor > 1 and min(self.factors[-wanted.hold :]) > 1:
+            schedule = self.schedule
+            factor = choose_factor(to_vae_cells(change, patch), patch, schedule.taus, schedule.rho)
+            if factor > 1 and min(self.factors[-schedule.hold :]) > 1:
                 factor, self.resume_factor = 1, factor
         if self.cache and factor != last:
             self.cache.reset()
         self.factors.append(factor)
 
-    def _correction(self, plain: Callable[..., tuple], given: dict, factor: int) -> Tensor:
-        """What coarse velocities of this size miss, as it was in the step before."""
+    def correction(
+        self, model_forward: Callable[..., tuple], model_kwargs: dict, factor: int
+    ) -> Tensor:
+        """Return the error of coarse velocities with this factor, as of the step before."""
         before = self.last_forwards[self.call]
         if before.factor == factor and before.correction is not None:
             return before.correction
         name = self.family.latents_arg
-        was = before.arguments | {name: before.arguments[name].to(given[name].device)}
-        found = (
-            before.velocity - self.coarse_velocity(plain, was, before.time, factor).float().cpu()
-        )
+        device = model_kwargs[name].device
+        before_kwargs = before.arguments | {name: before.arguments[name].to(device)}
+        coarse = self.coarse_velocity(model_forward, before_kwargs, before.time, factor)
+        correction = before.velocity - coarse.float().cpu()
         if self.cache:
             self.cache.repeat_call()
         if before.correction is not None and before.factor == 1 and self.call == 0:
-            # so that the velocities before the fine one go on without a jump
-            moved = [one + found - before.correction for one in self.velocities[:-1]]
-            self.velocities = [*moved, self.velocities[-1]]
-        return found
+            # shift the velocities before the fine one by the new correction, or they would jump
+            shifted = [v + correction - before.correction for v in self.velocities[:-1]]
+            self.velocities = [*shifted, self.velocities[-1]]
+        return correction
 
     def coarse_velocity(
-        self, plain: Callable[..., tuple], given: dict, time: float, factor: int
+        self, model_forward: Callable[..., tuple], model_kwargs: dict, time: float, factor: int
     ) -> Tensor:
-        """Velocity, shaped as the latents in `given`, of a pass over larger patches at t = time."""
+        """Compute the velocity at t = `time` with larger patches, shaped like the latents."""
         adapter = self.adapters[factor]
         with adapter_installed(self.model, self.family, adapter, self.linears):
-            times = torch.full((len(given[self.family.latents_arg]),), time)
-            return velocity(self.family, adapter, plain, given, times)
+            times = torch.full((len(model_kwargs[self.family.latents_arg]),), time)
+            return velocity(self.family, adapter, model_forward, model_kwargs, times)
 
 
 def calibrated_schedule(model: str, steps: int) -> tuple[PatchSchedule, float] | None:
-    """The schedule that `lab calibrate` found to earn its place in previews of so many steps, and the
-    step cache's threshold beside it; None: there is none. Raises UserError for a broken file."""
+    """Return `lab calibrate`'s schedule for previews of `steps` steps, and its cache threshold.
+
+    None if there is no schedule that pays off. Raises UserError for a broken file.
+    """
     path = adapter_file(model)
     facts = (
         json.loads(safetensors_files.read_metadata(path).get("ddit", "{}")) if path.exists() else {}
     )
-    found = facts.get("schedule")
-    if not found or found["steps"] != steps:
+    schedule = facts.get("schedule")
+    if not schedule or schedule["steps"] != steps:
         return None
-    taus = {int(factor): tau for factor, tau in found["taus"].items()}
-    return PatchSchedule(taus, found["rho"], found["hold"]), found["cache"]
+    taus = {int(factor): tau for factor, tau in schedule["taus"].items()}
+    return PatchSchedule(taus, schedule["rho"], schedule["hold"]), schedule["cache"]

@@ -1,10 +1,11 @@
-"""Key steps: which sampling steps are computed, chosen once for a model and a number of steps. In the
-others the blocks rest, and what they did in the last key step is added again (docs/method.md §2; choosing by
-dynamic programming is DPCache's idea, the measure of loss is ours).
+"""Key steps: the sampling steps that are computed, chosen once per model and number of steps.
 
-A step cache decides while it samples, on what the first block does; key steps are known before: no block
-is brought where they rest, and few steps are spent where little happens. But they have to be measured on
-the model (`lab calibrate`); where they were not, a step cache is used.
+In the other steps the blocks are skipped and their change in the last key step is added again
+(docs/method.md §2). The choice by dynamic programming is DPCache's, the measure of loss is ours.
+
+A step cache decides during sampling, from the first block's change. Key steps are known beforehand:
+a skipped step loads no block, and few steps are spent where little changes. They have to be
+measured on the model (`lab calibrate`). Models without that measurement use a step cache.
 """
 
 from __future__ import annotations
@@ -15,35 +16,38 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-MEASURED_TOKENS = 64  # tokens of a picture on which losses are measured
-EARLY = 0.2  # the higher, the less early steps count for more than late ones
+MEASURED_TOKENS = 64  # tokens per image used to measure losses
+EARLY = 0.2  # the higher, the smaller the extra weight of early steps
 
 
 @dataclass(frozen=True)
 class KeySteps:
-    """What step_cache_installed samples with. steps: those that are computed, the first among them; None: all,
-    and `deltas` records what the blocks added in each call, (B, at most MEASURED_TOKENS, D) in float32 in RAM."""
+    """A configuration of step_cache_installed.
+
+    steps: the computed steps, always including the first. None computes all and records the
+    blocks' change per call in `deltas`, (B, ≤ MEASURED_TOKENS, D), float32 on the CPU.
+    """
 
     steps: frozenset[int] | None
     deltas: list[Tensor] = field(default_factory=list)
 
     def is_cached_step(self, step: int) -> bool:
-        """Whether the blocks rest in that step, counted from 0."""
+        """Return whether the blocks are skipped in `step`, counted from 0."""
         return self.steps is not None and step not in self.steps
 
     def record(self, added: Tensor) -> None:
-        """What all blocks together added to the image in a call, (B, T, D)."""
+        """Record the total change of the image stream in a call, (B, T, D), if `steps` is None."""
         if self.steps is None:
             stride = max(1, added.shape[1] // MEASURED_TOKENS)
             self.deltas.append(added[:, ::stride][:, :MEASURED_TOKENS].float().cpu())
 
 
 def skip_losses(deltas: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
-    """What is lost where steps rest, (N, N + 1): at i, j by all steps after i and before j, which do again
-    what step i did. deltas: of N sampled steps, call after call; sigmas: the N + 1 noise levels.
+    """Compute the loss of skipping steps, (N, N + 1): [i, j] covers steps i + 1 … j - 1 (ours).
 
-    A step's loss is the relative error of what is added, times the way that the step goes, times what an
-    error counts that later steps are built on: the more noise there was, the more.
+    The skipped steps repeat the change of step i. deltas: of N sampled steps, call by call. sigmas:
+    the N + 1 noise levels. A step's loss is the relative error of its change, times the step's
+    length, times a weight that grows with noise, since later steps build on an early error.
     """
     num = len(sigmas) - 1
     calls = len(deltas) // num
@@ -52,27 +56,30 @@ def skip_losses(deltas: Sequence[Tensor], sigmas: Sequence[float]) -> Tensor:
     for i in range(num):
         for k in range(i + 1, num):
             error = (steps[k] - steps[i]).square().mean().sqrt() / steps[k].square().mean().sqrt()
-            way = (sigmas[k] - sigmas[k + 1]) * (EARLY + sigmas[k])
-            lost[i, k + 1] = lost[i, k] + way * error.double()
+            weight = (sigmas[k] - sigmas[k + 1]) * (EARLY + sigmas[k])
+            lost[i, k + 1] = lost[i, k] + weight * error.double()
     return lost
 
 
 def choose_key_steps(lost: Tensor, num: int) -> tuple[int, ...]:
-    """The `num` key steps, the first step among them, by which least is lost in all; of `skip_losses`.
-    Dynamic programming over the last key step; O(num · N²). Raises ValueError for more than N."""
+    """Return the `num` key steps with the least total loss, always including the first step.
+
+    lost: from `skip_losses`. Dynamic programming over the last key step, O(num · N²) (DPCache).
+    Raises ValueError unless 1 ≤ num ≤ N.
+    """
     steps = len(lost)
     if not 1 <= num <= steps:
         raise ValueError(f"{num} key steps of {steps}")
     best = torch.full((steps,), float("inf"), dtype=torch.float64)
-    best[0], before = 0.0, []  # with one key step, the first
+    best[0], predecessors = 0.0, []  # a single key step is the first
     for _ in range(1, num):
-        # to j from each i < j
+        # from each i < j to j
         through = best[:, None] + lost[:, :steps]
         through = through.masked_fill(torch.ones_like(through).tril().bool(), float("inf"))
-        best, came = through.min(0)
-        before.append(came)
+        best, predecessor = through.min(0)
+        predecessors.append(predecessor)
     last = int((best + lost[:, steps]).argmin())
-    found = [last]
-    for came in reversed(before):
-        found.append(int(came[found[-1]]))
-    return tuple(reversed(found))
+    steps_backwards = [last]
+    for predecessor in reversed(predecessors):
+        steps_backwards.append(int(predecessor[steps_backwards[-1]]))
+    return tuple(reversed(steps_backwards))

@@ -1,4 +1,4 @@
-"""An open model: what training, previews, pictures of a finished run and measurements share."""
+"""An open model, shared by training, previews, image requests and measurements."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from blockskip.training.residuals import Span
 
 
 class LoadedModel:
-    """A model's pipeline, opened on the device and below the memory budget of `settings`.
+    """A model's pipeline, opened on the device and within the memory budget of `settings`.
 
-    source: where its weights are; None: looked up. progress(n, total): blocks quantised. Whoever has
-    to sample in less memory replaces `settings`. Raises UserError when weights are missing or broken,
-    the card is too small, or the disk is full.
+    source: the location of the weights; None looks it up. progress(n, total): blocks quantised. To
+    sample in less memory, replace `settings`. Raises UserError if weights are missing or broken,
+    VRAM is too small, or the disk is full.
     """
 
     def __init__(
@@ -49,12 +49,11 @@ class LoadedModel:
 
     @property
     def transformer(self) -> ModelMixin:
-        """The part of the pipeline that is trained."""
+        """The pipeline's transformer, the part that is trained."""
         return self.pipe.transformer
 
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
-        """Install the LoRA of a run with these settings, as it is before training; returns its
-        parameters by name."""
+        """Add the untrained LoRA of a run with these settings; return its parameters by name."""
         span = Span(settings.plan.front, settings.plan.back)
         lora = add_lora(
             self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
@@ -68,13 +67,13 @@ class LoadedModel:
         return encode.encode_captions(self.family, self.pipe, captions, tokens, self.device)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
-        """As `encode`, but encode each prompt only once: the text encoder may be large."""
+        """Encode prompts, one row each, on the CPU, each only once: encoders may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
             self.cache_text(new, self.encode(new))
         return Text.cat([self._texts[prompt] for prompt in prompts])
 
     def cache_text(self, prompts: Sequence[str], text: Text) -> None:
-        """Let `encode_prompts` take row i of `text` for prompt i."""
+        """Make `encode_prompts` use row i of `text` for prompt i."""
         self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
 
     def encode_draws(
@@ -98,9 +97,9 @@ class LoadedModel:
         cache: CacheConfig | None = None,
         dynamic: PatchScheduler | None = None,
     ) -> list[Image.Image]:
-        """Sample one picture per row of `text`, at the size and guidance of previews.
+        """Sample one image per row of `text`, at the size and guidance of previews.
 
-        negative: one row. steps: 0 = those of previews. cache, dynamic: see sampling/sample.py.
+        negative: one row. steps: 0 uses `preview_steps`. cache, dynamic: see sampling/sample.py.
         """
         s = self.settings
         return sample(
@@ -120,7 +119,7 @@ class LoadedModel:
     def sample_prompts(
         self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0
     ) -> list[Image.Image]:
-        """Sample one picture per prompt, at the preview speed of the settings. steps: see `sample`."""
+        """Sample one image per prompt at the settings' preview speed. steps: see `sample`."""
         text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
         num_steps = steps or self.settings.preview_steps
         acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)

@@ -1,4 +1,4 @@
-"""Adapter → sample images, from the full model with the LoRA as it is now."""
+"""Sample images from the full model with its current LoRA."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blockskip.sampling.step_cache import CacheConfig, cache_config, step_cache_
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
-SAMPLE_BATCH = 8  # pictures that are sampled at the same time
+SAMPLE_BATCH = 8  # images sampled at the same time
 TILE_PX = 512
 
 
@@ -41,28 +41,29 @@ def sample(
     cache: CacheConfig | None = None,
     dynamic: dynamic_patches.PatchScheduler | None = None,
 ) -> list[Image.Image]:
-    """One picture a row of `text` (B, S, ·); negative: one row, used where the model needs it.
+    """Sample one image per row of `text` (B, S, ·).
 
-    Several pictures are made together; each sampling step brings every block that is not there
-    once. rows: of them on `device` at a time, where the others wait in RAM. tiled: the VAE decodes
-    them in tiles. cache: see step_cache.step_cache_installed; dynamic: chooses the size of patches in every step. Both
-    are made of the model as it is.
+    Up to SAMPLE_BATCH images are sampled together. Each step copies every block that is not on
+    `device` there once. negative: one row, used if the model needs it. rows: images on `device` at
+    a time; if fewer than SAMPLE_BATCH, streams wait in RAM. tiled: decode in VAE tiles. cache: see
+    `step_cache_installed`. dynamic: chooses the patch size of every step. It must be created from
+    the unwrapped model.
     """
     images: list[Image.Image] = []
-    waits = device if rows >= SAMPLE_BATCH else CPU
+    latents_device = device if rows >= SAMPLE_BATCH else CPU
     with _layer_by_layer(pipe, family, device, rows), decoding(pipe.vae, device, rows, tiled):
         for start in range(0, len(seeds), SAMPLE_BATCH):
-            some = range(start, min(start + SAMPLE_BATCH, len(seeds)))
+            batch = range(start, min(start + SAMPLE_BATCH, len(seeds)))
             with (
-                step_cache_installed(pipe, family, cache) as resting,
-                dynamic.installed(resting) if dynamic else nullcontext(),
+                step_cache_installed(pipe, family, cache) as step_cache,
+                dynamic.installed(step_cache) if dynamic else nullcontext(),
             ):
                 images += family.sample(
                     pipe,
-                    text.rows(some).to(waits),
-                    negative_rows(negative, len(some), waits),
+                    text.rows(batch).to(latents_device),
+                    negative_rows(negative, len(batch), latents_device),
                     sampling,
-                    [seeds[i] for i in some],
+                    [seeds[i] for i in batch],
                 )
     return images
 
@@ -71,8 +72,8 @@ def sample(
 def _layer_by_layer(
     pipe: DiffusionPipeline, family: Family, device: torch.device, rows: int
 ) -> Iterator[None]:
-    """Inside, the transformer works on `device`, one block after the other, on `rows` pictures at a
-    time."""
+    """Context manager in which the transformer runs block by block on `device`, `rows` images at
+    a time."""
     model = pipe.transformer
     with ExitStack() as stack:
         stack.enter_context(replace_modules(model, layerwise(model, family, rows, device)))
@@ -85,15 +86,16 @@ def _layer_by_layer(
 def preview_acceleration(
     settings: Settings, steps: int, family: Family, model: nn.Module
 ) -> dict[str, Any]:
-    """`cache` and `dynamic` of `sample`, as a run's preview speed asks for so many steps."""
+    """Return `sample`'s `cache` and `dynamic` for a run's preview speed and number of steps."""
     cached = {"cache": cache_config(settings.model, settings.plan.preview_speed, steps)}
     try:
-        found = settings.plan.preview_speed == "fastest" and dynamic_patches.calibrated_schedule(
-            settings.model, steps
+        calibrated = (
+            settings.plan.preview_speed == "fastest"
+            and dynamic_patches.calibrated_schedule(settings.model, steps)
         )
-        if not found:
+        if not calibrated:
             return cached
-        schedule, threshold = found
+        schedule, threshold = calibrated
         adapters, _ = patch_adapters.load(adapter_file(settings.model), model, family)
     except UserError:
         log.exception("pictures are sampled without larger patches")
@@ -104,22 +106,26 @@ def preview_acceleration(
 
 @contextmanager
 def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
-    """Inside, the VAE decodes on `device`: there all the time where there is room for SAMPLE_BATCH
-    pictures, else only while it decodes, one picture after the other."""
+    """Context manager in which the VAE decodes on `device`.
+
+    If `rows` ≥ SAMPLE_BATCH, it stays there. Otherwise it is there only while decoding, one image
+    at a time. tiled: decode in tiles of TILE_PX.
+    """
     before = tile(vae) if tiled else {}
     try:
         if rows >= SAMPLE_BATCH:
             with on_device(device, vae):
                 yield
             return
-        whole = vae.decode
+        decode_batch = vae.decode
 
-        def decode(latents: Tensor, **how: bool) -> tuple[Tensor]:
+        def decode(latents: Tensor, **_: bool) -> tuple[Tensor]:
             with on_device(device, vae):
-                parts = [
-                    whole(one.to(device), return_dict=False)[0].cpu() for one in latents.split(1)
+                images = [
+                    decode_batch(latent.to(device), return_dict=False)[0].cpu()
+                    for latent in latents.split(1)
                 ]
-            return (torch.cat(parts),)
+            return (torch.cat(images),)
 
         vae.decode = decode
         try:
@@ -132,8 +138,10 @@ def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> I
 
 
 def tile(vae: ModelMixin) -> dict[str, int]:
-    """Let the VAE work in tiles of TILE_PX; gives what was set before. Every class of VAE has its
-    own names for the sizes of tiles."""
+    """Make the VAE decode in tiles of TILE_PX pixels, and return the previous attributes.
+
+    The names of the tile sizes differ between VAE classes.
+    """
     names = ("use_tiling", "tile_sample_", "tile_latent_")
     before = {name: value for name, value in vars(vae).items() if name.startswith(names)}
     side = next(value for name, value in before.items() if name.startswith("tile_sample_min"))
@@ -143,5 +151,5 @@ def tile(vae: ModelMixin) -> dict[str, int]:
 
 
 def negative_rows(negative: Text, rows: int, device: torch.device) -> Text:
-    """The one row of `negative` repeated."""
+    """Repeat the single row of `negative`, on `device`."""
     return negative.rows([0] * rows).to(device)

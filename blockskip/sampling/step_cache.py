@@ -1,12 +1,12 @@
-"""Step caches while pictures are sampled: where a step changes little, the blocks rest and what they
-did in an earlier step is added again (docs/method.md §2).
+"""Step caches for sampling: skip the blocks in steps that change little (docs/method.md §2).
 
-The caches are the library's (diffusers 0.42.1). It hangs them on blocks, of which it must know how
-each kind takes and gives its streams, and it cannot follow a model that goes from two streams to one
-(FLUX.2, Chroma). So here they hang on stand-ins through which nothing but the image's tokens go, a
-stand-in a block: that is one kind for all families, text after the last block is read by nobody, and
-nothing of ours hangs on the model. A block whose stand-in does not ask for it is not brought to the
-card either. What is kept is where pictures wait: in RAM, or on a card that holds all of them at once
+A skipped step adds the blocks' change from an earlier step again. The caches are diffusers'
+(0.42.1). Diffusers hooks them onto the model's blocks. It must know how each block type passes its
+streams, and it does not support models that go from two streams to one (FLUX.2, Chroma). Here the
+hooks sit on one placeholder per block, which sees only the image tokens. One placeholder class
+therefore serves all families, and the model itself carries no hooks. Text after the last block is
+unused, so it need not be cached. A block is copied to the device only if its placeholder calls it.
+Cached tensors stay where the streams are: in RAM, or on a device that holds all images at once
 (small models: kilobytes).
 """
 
@@ -30,13 +30,16 @@ from blockskip.models.families.base import Family
 from blockskip.models.families.streams import Outputs, as_tuple
 from blockskip.sampling.key_steps import KeySteps
 
-# the library's caches that hang on blocks, and ours
+# diffusers' caches that hook into blocks, and our key steps
 CacheConfig: TypeAlias = FirstBlockCacheConfig | MagCacheConfig | KeySteps
 
 
 def cache_config(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | None:
-    """What makes previews of a model with so many sampling steps that quick: its key steps where they
-    were measured, else the library's step cache; None: every step is computed."""
+    """Return the cache for previews of a model at this speed and number of steps.
+
+    The model's key steps if they were measured, else diffusers' FirstBlockCache; None computes
+    every step.
+    """
     if keys := key_steps(model, speed, steps):
         return KeySteps(frozenset(keys))
     threshold = preview_threshold(speed, steps)
@@ -47,13 +50,12 @@ def cache_config(model: str, speed: PreviewSpeed, steps: int) -> CacheConfig | N
 def step_cache_installed(
     pipe: DiffusionPipeline, family: Family, config: CacheConfig | None
 ) -> Iterator[StepCache | None]:
-    """Inside, `pipe` samples one batch of pictures with a step cache; its transformer's blocks must
-    be `Layerwise`.
+    """Context manager in which `pipe` samples one batch of images with a step cache.
 
-    Without a `config` nothing changes. All pictures of the batch rest together, or none. What is kept
-    waits where the streams wait: of FirstBlockCache three tensors of the image stream's size for
-    each of the calls that a step makes (guidance may need two), of key steps one, and another one
-    while a step works.
+    The transformer's blocks must be `Layerwise`. Without a `config` nothing changes. All images of
+    the batch skip a step together, or none. Cached tensors stay where the streams are. Per model
+    call of a step (guidance may need two), FirstBlockCache stores three tensors of the image
+    stream's size. Key steps store one, and another one during a computed step.
     """
     if config is None:
         yield None
@@ -62,28 +64,28 @@ def step_cache_installed(
     names, blocks = zip(*family.blocks(model), strict=True)
     cache = StepCache(blocks, config)
     with ExitStack() as stack:
-        stack.callback(cache.reset)  # so much memory does not wait for the garbage collector
+        stack.callback(cache.reset)  # free large tensors before the garbage collector does
         stack.enter_context(replace_modules(model, dict(zip(names, cache.proxies, strict=True))))
         stack.enter_context(_patched_attr(model, "forward", cache.wrap_forward(model.forward)))
         stack.enter_context(
             _patched_attr(pipe.scheduler, "step", cache.wrap_step(pipe.scheduler.step))
         )
-        # the block after the first may not be needed; fetched in vain, it would stay on the card
+        # block 1 may be skipped; prefetched in vain, it would stay on the device
         stack.enter_context(_patched_attr(blocks[0], "_next_block", (None,)))
         yield cache
 
 
 class StepCache(nn.Module, CacheMixin):
-    """The stand-ins of a model's blocks, on which the library's hooks hang, and what drives them."""
+    """The placeholders that carry diffusers' cache hooks, and the state that drives them."""
 
-    enable_cache: Callable[[FirstBlockCacheConfig | MagCacheConfig], None]  # these are CacheMixin's
+    enable_cache: Callable[[FirstBlockCacheConfig | MagCacheConfig], None]  # from CacheMixin
     cache_context: Callable[[str], AbstractContextManager[None]]
     _reset_stateful_cache: Callable[[], None]
 
     def __init__(self, blocks: tuple[Layerwise, ...], config: CacheConfig) -> None:
         super().__init__()
         self.state, last = CacheState(), len(blocks) - 1
-        self.blocks = nn.ModuleList(  # a name that the library looks for
+        self.blocks = nn.ModuleList(  # the name that diffusers looks for
             _CachedBlock(config, self.state, i == 0, i == last)
             if isinstance(config, KeySteps)
             else _ImageBlock()
@@ -92,41 +94,47 @@ class StepCache(nn.Module, CacheMixin):
         if not isinstance(config, KeySteps):
             self.enable_cache(config)
         self.proxies = [_BlockProxy(block, i, self) for i, block in enumerate(blocks)]
-        self.tokens = 0  # of the image, as the first block sees it
+        self.tokens = 0  # T, from the first block's image stream
 
     def reset(self) -> None:
-        """Forget what earlier steps were like; to be called between two steps where the next one has
-        another patch size, and so another number of tokens. Key steps go by one size alone."""
+        """Clear the cached tensors of earlier steps.
+
+        Call it between two steps if the patch size changes, which changes the number of tokens. Key
+        steps do not support such a change.
+        """
         self._reset_stateful_cache()
         self.state.added.clear()
 
     def repeat_call(self) -> None:
-        """The next call goes on with what the one before it did: it is no further one of its step."""
+        """Count the next call as a repeat of the previous one, not as a new call of the step."""
         self.state.call -= 1
 
     def wrap_forward(self, forward: Callable) -> Callable:
-        """The model's forward, which one step may call more than once (for guidance): the first call
-        is compared with the first ones of other steps, and so on. Not every pipeline says which."""
+        """Wrap the model's forward to count its calls within a step.
 
-        def call(*given: Any, **more: Any) -> Any:
+        Guidance may need several. The n-th call of a step is compared with the n-th of other steps,
+        since not every pipeline labels its calls.
+        """
+
+        def counted_forward(*args: Any, **kwargs: Any) -> Any:
             self.state.call += 1
             with self.cache_context(f"call {self.state.call}"):
-                return forward(*given, **more)
+                return forward(*args, **kwargs)
 
-        return call
+        return counted_forward
 
     def wrap_step(self, step: Callable) -> Callable:
-        """The scheduler's step, after which calls are counted anew."""
+        """Wrap the scheduler's step to advance the step counter and reset the call counter."""
 
-        def after(*given: Any, **more: Any) -> Any:
+        def counted_step(*args: Any, **kwargs: Any) -> Any:
             self.state.step, self.state.call = self.state.step + 1, 0
-            return step(*given, **more)
+            return step(*args, **kwargs)
 
-        return after
+        return counted_step
 
 
 class _ImageBlock(nn.Module):
-    """A block as the library's caches see it: image tokens in, image tokens out."""
+    """A block as diffusers' caches see it: image tokens (B, T, D) in and out."""
 
     def forward(self, hidden_states: Tensor, work: Callable[[], Tensor]) -> Tensor:
         return work()
@@ -134,8 +142,11 @@ class _ImageBlock(nn.Module):
 
 @dataclass
 class CacheState:
-    """Where sampling is, from step 0 and its call 1 on; and of key steps: the image as the first block was
-    given it, and what all blocks added in each call of the last one."""
+    """The position within sampling, and the tensors that key steps cache.
+
+    Steps count from 0, calls from 1. before: the first block's image input. added: the blocks'
+    total change (B, T, D) in each call of the last key step.
+    """
 
     step: int = 0
     call: int = 0
@@ -144,7 +155,7 @@ class CacheState:
 
 
 class _CachedBlock(nn.Module):
-    """A block as key steps see it: where all rest, the first one adds what all of them added."""
+    """A block as key steps see it. In a skipped step the first one adds the total cached change."""
 
     def __init__(self, keys: KeySteps, state: CacheState, first: bool, last: bool) -> None:
         super().__init__()
@@ -158,7 +169,7 @@ class _CachedBlock(nn.Module):
             state.before = hidden_states
         after = work()
         if self.last:
-            assert state.before is not None, "the first block has worked"
+            assert state.before is not None, "the first block ran before the last"
             state.added[state.call] = after - state.before
             self.keys.record(state.added[state.call])
             state.before = None
@@ -172,44 +183,47 @@ TransformerBlockRegistry.register(
 
 
 class _BlockProxy(NamedArgsBlock):
-    """Stands where a block stood, and lets it work if its stand-in asks for it."""
+    """Replaces a block in the model, and runs it if its placeholder calls it."""
 
     def __init__(self, block: Layerwise, index: int, cache: StepCache) -> None:
         super().__init__(block)
         self.block, self.index = block, index
-        self._cache = (cache,)  # in a tuple: no part of this one
+        self._cache = (cache,)  # in a tuple, so that it is not registered as a submodule
 
-    def run(self, given: dict) -> Outputs:
+    def run(self, block_kwargs: dict) -> Outputs:
         (cache,), streams = self._cache, self.block.streams
-        passed = streams.identity_output(given)
-        if self.index == 0:  # one sequence of image and text from here on counts as image
-            cache.tokens = as_tuple(passed)[-1].shape[1]
-        outputs: Outputs = passed
+        unchanged = streams.identity_output(block_kwargs)
+        if self.index == 0:  # a joint sequence of image and text counts as image
+            cache.tokens = as_tuple(unchanged)[-1].shape[1]
+        outputs: Outputs = unchanged
         image = streams.image(outputs, cache.tokens)
 
         def work() -> Tensor:
             nonlocal outputs, image
-            outputs = self.block.run(given | self._copies(given))
+            outputs = self.block.run(block_kwargs | self._copies(block_kwargs))
             image = streams.image(outputs, cache.tokens)
             return image
 
         after = cache.blocks[self.index](hidden_states=image, work=work)
         return outputs if after is image else streams.with_image(outputs, after)
 
-    def _copies(self, given: dict) -> dict[str, Tensor]:
-        """Blocks write over what they are given, and the caches keep what the first block is given and
-        gives until the last one is through."""
+    def _copies(self, block_kwargs: dict) -> dict[str, Tensor]:
+        """Copy the streams for the first two blocks.
+
+        Blocks overwrite their inputs, and the caches keep the first block's input and output until
+        the last block is done.
+        """
         names = self.block.streams.names if self.index < 2 else ()
-        return {name: given[name].clone() for name in names}
+        return {name: block_kwargs[name].clone() for name in names}
 
 
 @contextmanager
-def _patched_attr(thing: object, name: str, new: object) -> Iterator[None]:
-    """Inside, that attribute of one object is another."""
+def _patched_attr(instance: object, name: str, new: object) -> Iterator[None]:
+    """Context manager in which the instance's attribute `name` is `new`."""
     missing = object()
-    before = vars(thing).get(name, missing)
-    setattr(thing, name, new)
+    before = vars(instance).get(name, missing)
+    setattr(instance, name, new)
     try:
         yield
     finally:
-        delattr(thing, name) if before is missing else setattr(thing, name, before)
+        delattr(instance, name) if before is missing else setattr(instance, name, before)

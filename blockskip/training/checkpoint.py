@@ -1,4 +1,4 @@
-"""Checkpoints: one file of tensors in three parts, the LoRA, the LoRA of the current window, AdamW."""
+"""Checkpoints: one file with three parts, the LoRA, the current window's LoRA and AdamW's state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PARTS = ("lora", "window", "adam")
 def save_checkpoint(
     path: Path, parts: Mapping[str, Mapping[str, Tensor]], step: int, fingerprint: str
 ) -> None:
-    """Write PARTS by name, with the step they belong to. Raises UserError when the disk is full."""
+    """Write PARTS by name and their step. Raises UserError if the disk is full."""
     tensors = {f"{part}.{name}": t for part in PARTS for name, t in parts[part].items()}
     header = {"step": str(step), "fingerprint": fingerprint}
     safetensors_files.save_tensors(path, tensors, header)
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> tuple[int, dict[str, dict[str, Tensor]]]:
-    """(step, PARTS by name) on the CPU. Raises UserError for another run's checkpoint."""
+    """Return (step, PARTS by name), on the CPU. Raises BadFile for another run's checkpoint."""
     metadata = safetensors_files.read_metadata(path)
     if metadata.get("fingerprint") != fingerprint:
         raise BadFile(
@@ -35,17 +35,17 @@ def read_checkpoint(path: Path, fingerprint: str) -> tuple[int, dict[str, dict[s
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, on the CPU."""
+    """Return all tensors of a checkpoint, on the CPU."""
     from safetensors.torch import load
 
-    return load(path.read_bytes())  # not mapped: Windows may not replace a mapped file
+    return load(path.read_bytes())  # not mapped: Windows cannot replace a mapped file
 
 
 def checkpoint_lora(path: Path) -> dict[str, Tensor]:
-    """The LoRA in a checkpoint, `transformer.<linear>.lora_A.weight` → (r, in) and so on."""
+    """Return a checkpoint's LoRA, named like `transformer.<linear>.lora_A.weight`, (r, in)."""
     return with_prefix(load_checkpoint(path), "lora.")
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with ``prefix``, named without it."""
+    """Return the tensors under `prefix`, which is removed from their names."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""All draws of a run, encoded: what a window and its steps are made of."""
+"""A run's encoded draws, the data of its windows and training steps."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from blockskip.models.families.base import Text
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows are numbers of draws.
+    """The draws of a run with their latents and captions. `rows` are indices into `draws`.
 
-    latents: x_0 (num_draws, T, C) or (num_draws, C, h, w) on the CPU. text: a row a caption.
+    latents: x_0, (num_draws, T, C) or (num_draws, C, h, w), on the CPU. text: one row per caption.
     """
 
     draws: Sequence[Draw]
@@ -27,30 +27,30 @@ class TrainingData:
     class_caption: int  # row of `text` for the bare class word
 
     def timesteps(self, rows: Sequence[int]) -> Tensor:
-        """t of each draw, (B,) float32."""
+        """Return t of each draw, (B,) float32."""
         return torch.tensor([self.draws[i].t for i in rows], dtype=torch.float32)
 
     def noise(self, rows: Sequence[int]) -> Tensor:
-        """ε of each draw, of the latents' shape."""
+        """Return ε of each draw, (B, T, C) or (B, C, h, w)."""
         shape = tuple(self.latents.shape[1:])
         return torch.stack([flow_matching.noise(shape, self.draws[i].noise_seed) for i in rows])
 
     def noisy(self, rows: Sequence[int]) -> Tensor:
-        """x_t of each draw."""
+        """Return x_t of each draw, shaped like `noise`."""
         latents = self.latents[list(rows)]
         return flow_matching.add_noise(latents, self.noise(rows), self.timesteps(rows))
 
     def velocity(self, rows: Sequence[int]) -> Tensor:
-        """ε - x_0 of each draw."""
+        """Return ε - x_0 of each draw, shaped like `noise`."""
         return flow_matching.velocity(self.latents[list(rows)], self.noise(rows))
 
     def texts(self, rows: Sequence[int]) -> Text:
-        """The caption of each draw, a row each."""
+        """Return the draws' captions, one row per draw."""
         drawn = (self.draws[i] for i in rows)
         return self.text.rows(
             [self.class_caption if draw.prior else self.captions[draw.photo] for draw in drawn]
         )
 
     def prior_rows(self, rows: Sequence[int]) -> list[int]:
-        """Those of the rows that are of the bare class word."""
+        """Return the rows of prior-preservation draws, captioned with the bare class word."""
         return [i for i in rows if self.draws[i].prior]

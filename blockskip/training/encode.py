@@ -1,4 +1,4 @@
-"""Draws → what the model eats: text embeddings once a caption, a VAE latent a draw."""
+"""Encode the model's inputs: text embeddings once per caption, one VAE latent per draw."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def encode_captions(
     device: torch.device = CPU,
     batch: int = 16,
 ) -> Text:
-    """Text inputs on the CPU, one row a caption, its digits those of the caption encoded alone.
+    """Encode captions, one row each, on the CPU. Each is bit-equal to encoding it alone.
 
-    The encoders run block by block: one block's weights are there, `batch` captions go through it
-    one by one, the next block is fetched meanwhile; so an encoder is read once for `batch` captions
-    and never whole.
+    The encoders run block by block. Each block is copied to `device`, processes `batch` captions
+    one by one, and the next block is fetched meanwhile. The weights are thus read once per `batch`
+    captions, and `device` never holds a whole encoder.
     """
     with ExitStack() as stack:
         for encoder in family.text_encoders(pipe):
@@ -62,7 +62,10 @@ def encode_draws(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> Tensor:
-    """Latents x_0 of the draws, a row each, as the family has them, on the CPU."""
+    """Encode draws as latents x_0, (num_draws, T, C) or (num_draws, C, h, w), float32, on the CPU.
+
+    progress(n, total) is called after each batch.
+    """
     side, batch = settings.plan.side_px, settings.plan.encode_batch
 
     @lru_cache(maxsize=16)
@@ -71,14 +74,14 @@ def encode_draws(
 
     latents = []
     for start in range(0, len(draws), batch):
-        some = draws[start : start + batch]
+        batch_draws = draws[start : start + batch]
         crops = np.stack(
             [
                 np.asarray(crop_image(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
-                for d in some
+                for d in batch_draws
             ]
         )
         pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device) / 127.5 - 1
         latents.append(family.encode_images(pipe, pixels).float().cpu())
-        progress(start + len(some), len(draws))
+        progress(start + len(batch_draws), len(draws))
     return torch.cat(latents)

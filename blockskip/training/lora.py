@@ -1,4 +1,4 @@
-"""The LoRA on the middle: made by peft, kept in fp32, saved and restored in place."""
+"""The LoRA on the middle blocks: created by peft, kept in fp32, saved and restored in place."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def add_lora(
     model: ModelMixin, family: Family, span: Span, rank: int, targets: str, seed: int
 ) -> dict[str, nn.Parameter]:
-    """Give the middle a LoRA (alpha = rank, B = 0) through peft.
+    """Add a LoRA (alpha = rank, B = 0) to the middle with peft, and return its parameters.
 
-    Its parameters are fp32 whatever the model is, and are used in the type of their input.
-    Returns them under the full model's names, `transformer.<linear>.lora_A.weight` (r, in) and
+    The parameters are fp32 whatever the model's dtype, and are cast to their input's dtype when
+    used. They carry the full model's names, `transformer.<linear>.lora_A.weight` (r, in) and
     `….lora_B.weight` (out, r).
     """
     from peft import LoraConfig
@@ -48,10 +48,10 @@ def add_lora(
 
 
 class _CastLinear(nn.Linear):
-    """A LoRA matrix kept in fp32 and rounded to its input's type when used.
+    """A LoRA matrix kept in fp32 and cast to its input's dtype when used.
 
-    peft instead widens the input to fp32 and keeps a copy of it for each of q, k, v: at FLUX's size
-    4 GiB of the card. Rounding the small matrix costs nothing; in fp32 both are the same bytes.
+    peft instead casts the input to fp32 and keeps one copy each for q, k and v, which takes 4 GiB
+    of VRAM at FLUX's size. Casting the small matrix costs nothing. In fp32 both are bit-equal.
     """
 
     def __init__(self, matrix: nn.Linear) -> None:
@@ -65,7 +65,7 @@ class _CastLinear(nn.Linear):
 
 
 def _keep_in_fp32(layer: LoraLayer) -> None:
-    """The LoRA of a peft layer in fp32 (AdamW's small steps vanish in bf16), used as _CastLinear."""
+    """Convert a peft layer's LoRA to fp32 `_CastLinear`s. AdamW's small steps vanish in bf16."""
     layer.cast_input_dtype_enabled = False
     for part in (layer.lora_A, layer.lora_B):
         for name, matrix in part.items():
@@ -73,13 +73,13 @@ def _keep_in_fp32(layer: LoraLayer) -> None:
 
 
 def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A copy of the LoRA's tensors, on the CPU: the card has none to spare."""
+    """Copy the LoRA's tensors to the CPU, which spares VRAM."""
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in lora.items()}
 
 
 @torch.no_grad()
 def restore(lora: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
-    """Set the LoRA's tensors in place. Raises KeyError when names differ."""
+    """Set the LoRA's tensors in place. Raises KeyError if names differ."""
     if lora.keys() != state.keys():
         raise KeyError(f"LoRA names differ: {sorted(lora.keys() ^ state.keys())[:3]}")
     for name, parameter in lora.items():

@@ -1,4 +1,4 @@
-"""AdamW over the LoRA: its rate by step, and its state as tensors for checkpoints."""
+"""AdamW for the LoRA: the learning-rate schedule, and the state as tensors for checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blockskip.core.settings import Settings
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """Linear warm-up over 5 % of the steps, then a cosine down to a tenth (ours)."""
+    """Return the rate at `step`: 5 % linear warm-up, then a cosine decay to a tenth (ours)."""
     warm = max(1, settings.steps // 20)
     if step < warm:
         return settings.lr * (step + 1) / warm
@@ -21,17 +21,18 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 
 def make(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """AdamW over a LoRA: two fp32 numbers a parameter, and the gradient.
+    """Create AdamW for a LoRA, with two fp32 values per parameter beside the gradient.
 
-    Not in 8 bits: a LoRA is small, fp32 is what is planned, and bitsandbytes waits for the card after
-    every parameter. On CUDA all parameters move in one kernel.
+    8-bit AdamW would save little, since a LoRA is small, and bitsandbytes synchronises with the
+    GPU after every parameter. The memory plan counts on fp32. On CUDA one fused kernel updates all
+    parameters.
     """
     fused = next(iter(lora.values())).is_cuda or None
     return torch.optim.AdamW(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
 
 
 def snapshot(adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Everything the optimiser remembers, as `<what>.<name in the LoRA>` → a copy on the CPU."""
+    """Copy the optimiser's state to the CPU, as `<state key>.<parameter name>` → tensor."""
     return {
         f"{key}.{name}": value.detach().to("cpu", copy=True)
         for name, parameter in lora.items()
@@ -42,11 +43,11 @@ def snapshot(adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> d
 def restore(
     adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
 ) -> None:
-    """Take over a snapshot, which may be another device's."""
+    """Load a snapshot, which may come from another device."""
     for entry, value in state.items():
         key, name = entry.split(".", 1)
         parameter = lora[name]
-        # steps are counted in RAM, but where one kernel moves all
+        # AdamW keeps its step counters in RAM unless it is fused
         if key != "step" or adam.defaults["fused"]:
             value = value.to(parameter.device)
         adam.state[parameter][key] = value

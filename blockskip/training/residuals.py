@@ -1,8 +1,10 @@
-"""A window of draws → what the skipped blocks would have computed (docs/method.md §1.3, §1.4).
+"""Compute the skipped blocks' features for a window of draws (docs/method.md §1.3, §1.4).
 
-The whole window goes through the full model once, layer by layer, with the current LoRA active, so
-that the back's residual is fresh and every weight is brought once. Stored for each draw: f_n
-(exact), Δ of the back's image stream, and the middle's modulation vectors.
+The whole window passes through the full model once, layer by layer, with the current LoRA active.
+The back's residual is therefore fresh, and every weight is copied to the device once. Stored per
+draw: f_n (exact), Δ of the back's image stream, and the middle's modulation vectors.
+
+Shapes: W draws per window, B per micro-step, P prior-preservation draws, T image tokens, width D.
 """
 
 from __future__ import annotations
@@ -27,18 +29,19 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Span:
-    """Blocks [0, front) and [N - back, N) are skipped, the middle is trained."""
+    """The division of N blocks: [0, front) and [N - back, N) are skipped, the middle is trained."""
 
     front: int
     back: int
 
     def middle(self, num_blocks: int) -> range:
+        """Return the indices of the trained blocks; N = `num_blocks`."""
         return range(self.front, num_blocks - self.back)
 
 
 @dataclass(frozen=True)
 class WindowInputs:
-    """What a window's draws are made of: x_t, latents of W draws; their captions, W rows; t (W,)."""
+    """The model's inputs for W draws: x_t (latents, W rows), their captions (W rows) and t (W,)."""
 
     noisy: Tensor
     text: Text
@@ -50,7 +53,7 @@ class WindowInputs:
         return len(self.t)
 
     def __add__(self, others: WindowInputs) -> WindowInputs:
-        """These draws and then the others."""
+        """Concatenate these draws and `others`."""
         return WindowInputs(
             torch.cat([self.noisy, others.noisy]),
             Text.cat([self.text, others.text]),
@@ -61,8 +64,7 @@ class WindowInputs:
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
-    """Full names of the middle's modulation layers; under these names windows store their
-    outputs."""
+    """Return the full names of the middle's modulation layers, the keys of their stored outputs."""
     blocks = family.blocks(model)
     return [
         f"{name}.{linear}"
@@ -72,25 +74,25 @@ def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
 
 
 class _RecordingBlock(NamedArgsBlock):
-    """A block that tells what it gives, on its way through the window."""
+    """A block that passes its outputs to the callback `after`."""
 
     def __init__(self, module: nn.Module, after: Callable[[Outputs], None]) -> None:
         super().__init__(module)
         self.module, self.after = module, after
 
-    def run(self, given: dict) -> Outputs:
-        outputs = self.module(**given)
+    def run(self, block_kwargs: dict) -> Outputs:
+        outputs = self.module(**block_kwargs)
         self.after(outputs)
         return outputs
 
 
 class PriorPass:
-    """Draws that go through every block while a window has it here, under another LoRA.
+    """Prior-preservation samples, run through each block while it is on the device.
 
-    So what the untrained model says of them costs no second reading of the weights (docs/method.md §1.4);
-    the digits are those of `full_velocity`. lora_context(name): a context in which the LoRA of the
-    block of that name is the other one. velocity: latents of P draws on the CPU, once the window is
-    computed.
+    They use the untrained LoRA and need no second reading of the weights (docs/method.md §1.4).
+    `velocity` holds the result once the window is computed: latents of P draws, on the CPU,
+    bit-equal to `full_velocity`. lora_context(name): context manager that sets the untrained LoRA
+    in block `name`.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class PriorPass:
 
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
-        """Inside, these draws pass block `name`, which is here."""
+        """Context manager in which these draws pass block `name`, which is on the device."""
         self.active = True
         try:
             with self.lora_context(name):
@@ -112,7 +114,7 @@ class PriorPass:
             self.active = False
 
     def store_outputs(self, outputs: Outputs) -> None:
-        """The last block's outputs for a window's draws and then these."""
+        """Store the last P rows of the last block's outputs; the rows before are the window's."""
         num = len(self.inputs)
         self._last = tuple(
             None if stream is None else stream[-num:].to("cpu", copy=True)
@@ -120,13 +122,13 @@ class PriorPass:
         )
 
     def finish(self, model: nn.Module, family: Family, layers: dict[str, Layerwise]) -> None:
-        """Let the library's forward finish from what the last of `layers` gave."""
+        """Compute `velocity`: run diffusers' forward from the last layer's stored outputs."""
         last, layer = list(layers.items())[-1]
         stops: dict[str, nn.Module] = {
             name: IdentityBlock(other, other.streams) for name, other in layers.items()
         }
         stops[last] = _ConstantBlock(layer, self._last)
-        # nobody reads theirs
+        # their outputs are unused
         stops |= {name: nn.ModuleList() for name in listed_embedders(model, family)}
         with (
             replace_modules(model, stops),
@@ -137,29 +139,31 @@ class PriorPass:
 
 
 class _StopForward(Exception):
-    """The rest of the library's forward is not wanted: what the head makes of a window is nobody's,
-    and takes as much room as an image stream."""
+    """Raised to stop diffusers' forward early.
+
+    The head's output is unused and as large as the image stream.
+    """
 
 
 class IdentityBlock(NamedArgsBlock):
-    """A skipped block: every stream goes on as it came."""
+    """A skipped block: returns every stream unchanged."""
 
     def __init__(self, block: nn.Module, streams: Streams) -> None:
         super().__init__(block)
         self.streams = streams
 
-    def run(self, given: dict) -> Outputs:
-        return self.streams.identity_output(given)
+    def run(self, block_kwargs: dict) -> Outputs:
+        return self.streams.identity_output(block_kwargs)
 
 
 class _ConstantBlock(NamedArgsBlock):
-    """Stands for a block: gives the streams that are known."""
+    """Replaces a block and returns stored streams."""
 
-    def __init__(self, block: nn.Module, known: tuple[Tensor | None, ...]) -> None:
+    def __init__(self, block: nn.Module, outputs: tuple[Tensor | None, ...]) -> None:
         super().__init__(block)
-        self.outputs = known
+        self.outputs = outputs
 
-    def run(self, given: dict) -> Outputs:
+    def run(self, block_kwargs: dict) -> Outputs:
         return from_tuple(self.outputs)
 
 
@@ -175,13 +179,13 @@ def compute_window(
     prior_pass: PriorPass | None = None,
     on_card: bool = True,
 ) -> dict[str, Tensor]:
-    """Features of every draw of a window, on the CPU; W rows each.
+    """Compute the features of every draw of a window, on the CPU, W rows each.
 
-    Returns `noisy` (x_t), `t`; `front.0`, … (what the last block of the front gives) when span.front >
-    0; `back` (W, T, D) when span.back > 0; and what each modulation layer of the middle gives,
-    (W, …), under its name. Captions are not in it. progress(n, total) is called after each block.
-    prior_pass: draws that pass on the same occasion. on_card: what the draws are between two blocks
-    waits on `device`, else in RAM.
+    Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block) if
+    span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output (W, …) of each of the
+    middle's modulation layers under the layer's name. Captions are not included.
+    progress(n, total) is called after each block. prior_pass: draws that share the pass. on_card:
+    keep the streams between two blocks on `device` instead of in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
     wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
@@ -212,12 +216,12 @@ def _recording_blocks(
     progress: Callable[[int, int], None],
     prior_pass: PriorPass | None,
 ) -> dict[str, nn.Module]:
-    """The blocks, which write what training needs of their streams into `window` as it passes."""
+    """Wrap the blocks so that they record the features a training step needs in `window`."""
     middle, rows = span.middle(len(layers)), len(window["t"])
     streams = [layer.streams for layer in layers.values()]
 
     def record_front(outputs: Outputs) -> None:
-        # copies: the blocks that follow write over what they are given, and only the last ends any
+        # copies, since later blocks overwrite their inputs; only the last block may end a stream
         for i, stream in enumerate(as_tuple(outputs)):
             window[f"front.{i}"] = cast(Tensor, stream)[:rows].to("cpu", copy=True)
 
@@ -225,15 +229,15 @@ def _recording_blocks(
         return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]
 
     def after(n: int, outputs: Outputs) -> None:
-        """n blocks are done."""
+        """Record the outputs of block n, counted from 1."""
         if n == span.front:
             record_front(outputs)
         if n == middle.stop and span.back:
             window["back"] = image(n, outputs).to("cpu", copy=True)
         if n == len(layers) and span.back:
-            # draw by draw: in float32 a whole window would take twice the room that is planned
-            for row, end in zip(window["back"], image(n, outputs), strict=True):
-                row.copy_(end.cpu().float() - row.float())
+            # draw by draw: a whole window in float32 would take twice the planned memory
+            for before, end in zip(window["back"], image(n, outputs), strict=True):
+                before.copy_(end.cpu().float() - before.float())
         progress(n, len(layers))
         if n == len(layers):
             if prior_pass:
@@ -247,8 +251,10 @@ def _recording_blocks(
 
 
 def _image_tokens(noisy: Tensor) -> int:
-    """T of packed latents (B, T, C). Of (B, C, H, W) nobody asks: their models have no text tokens
-    in the same stream."""
+    """Return T of packed latents (B, T, C).
+
+    Unused for (B, C, H, W): those models have no text tokens in the image stream.
+    """
     return noisy.shape[1]
 
 
@@ -256,7 +262,7 @@ def _image_tokens(noisy: Tensor) -> int:
 def full_velocity(
     model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
 ) -> Tensor:
-    """v of the full model with the LoRA as it is now, layer-major, latents on the CPU."""
+    """Compute v with the full model and its current LoRA, layer by layer. Latents on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
     with (
         replace_modules(model, wrapped),
@@ -267,22 +273,24 @@ def full_velocity(
 
 
 def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
-    """One forward of the library's model, whatever stands in it now."""
-    given = family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
-    return family.velocity(model(**given))
+    """Run diffusers' forward once, with the wrappers that are installed in `model`."""
+    model_kwargs = family.inputs(
+        inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance
+    )
+    return family.velocity(model(**model_kwargs))
 
 
 def _record_modulation(
     stack: ExitStack, model: nn.Module, family: Family, span: Span, prior_pass: PriorPass | None
 ) -> dict[str, list[Tensor]]:
-    """Hooks that keep, micro-batch by micro-batch, what the middle's modulation layers give."""
-    kept: dict[str, list[Tensor]] = {}
+    """Register hooks that store the middle's modulation outputs, one tensor per micro-batch."""
+    outputs: dict[str, list[Tensor]] = {}
     for name in modulation_names(model, family, span):
-        kept[name] = []
+        outputs[name] = []
         handle = model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, parts=kept[name]: (
+            lambda _m, _i, output, parts=outputs[name]: (
                 None if prior_pass and prior_pass.active else parts.append(output.cpu())
             )
         )
         stack.callback(handle.remove)
-    return kept
+    return outputs

@@ -1,12 +1,40 @@
-"""Full transformer → its trainable middle, inside the library's own model (docs/method.md §1.3, §1.4b).
+"""Reduce a transformer to its trained middle inside diffusers' model (docs/method.md §1.3, §1.4b).
 
-Stateless replay modules stand in the model's block lists at the skipped indices, so that indices
-and parameter names never shift and the library's forward is used as it is. A step hands them its
-tensors through `StepInputs`:
+Stateless replay modules replace the skipped blocks in the model's block lists. Block indices and
+parameter names therefore never shift, and diffusers' forward runs unchanged. `StepInputs` holds
+the stored tensors of the current step. The two forwards, written out for N double-stream blocks
+(`block.mod` stands for a block's modulation layers):
 
-    front   embedders and blocks pass on zeros; its last block gives f_n itself
-    middle  its modulation layers are replaced by what they said when the window was computed
-    back    the first skipped block adds Δ to the image stream, the others pass it on
+    def window_forward(x, text, t):                  # compute_window: W draws, no gradients
+        stored = {"noisy": x, "t": t}
+        img, txt, vec = img_in(x), txt_in(text), time_in(t, text)
+        for block in blocks[:front]:                 # Layerwise, as all blocks here: loaded once
+            txt, img = block(img, txt, block.mod(vec))
+        stored["front.0"], stored["front.1"] = txt, img        # _recording_blocks: f_n
+        for block in blocks[front : N - back]:       # with the current LoRA
+            stored[block.mod] = block.mod(vec)                 # _record_modulation
+            txt, img = block(img, txt, stored[block.mod])
+        before = img
+        for block in blocks[N - back :]:
+            txt, img = block(img, txt, block.mod(vec))
+        stored["back"] = img - before                          # _recording_blocks: Δ
+        return stored                                # _StopForward: only a PriorPass runs the head
+
+    def step_forward(stored, text):                  # velocity, in micro_step: B draws (load_rows)
+        img, txt = 0, 0                                        # ZeroEmbedder
+        vec = time_in(stored["t"], text)             # text: from text_for_middle
+        for block in blocks[: front - 1]:
+            pass                                               # IdentityBlock
+        txt, img = stored["front.0"], stored["front.1"]        # ReplayFront at front - 1
+        for block in blocks[front : N - back]:       # trained; CheckpointedBlock or StreamedBlock
+            txt, img = block(img, txt, stored[block.mod])      # ReplayModulation
+        img = img + stored["back"]                             # AddResidual at N - back
+        for block in blocks[N - back + 1 :]:
+            pass                                               # IdentityBlock
+        return final_layer(img, vec)                 # v, for flow_matching.loss
+
+Without a front the embedders run as usual. Without a back nothing is added. ReplayFront trims the
+text to the batch's length, since the window pads it to its longest caption.
 """
 
 from __future__ import annotations
@@ -26,7 +54,7 @@ from blockskip.training.residuals import IdentityBlock, Span, modulation_names
 
 
 class StepInputs:
-    """The tensors of the step being computed, by name; empty outside `bind`."""
+    """The tensors of the current micro-step by name; empty outside `bind`."""
 
     def __init__(self) -> None:
         self._tensors: dict[str, Tensor] = {}
@@ -35,13 +63,13 @@ class StepInputs:
         return self._tensors[name]
 
     def by_prefix(self, prefix: str) -> tuple[Tensor, ...]:
-        """Those whose names are the prefix and 0, 1, …, in order."""
+        """Return the tensors named `prefix` + 0, 1, …, in order."""
         names = sorted(name for name in self._tensors if name.startswith(prefix))
         return tuple(self._tensors[name] for name in names)
 
     @contextmanager
     def bind(self, tensors: dict[str, Tensor]) -> Iterator[None]:
-        """Forward and backward of one micro-step happen inside (checkpointing recomputes there)."""
+        """Context manager for one micro-step's forward and backward, which recomputes blocks."""
         self._tensors = tensors
         try:
             yield
@@ -50,57 +78,58 @@ class StepInputs:
 
 
 class ZeroEmbedder(nn.Module):
-    """Stands for an embedder whose answer nobody reads: zeros of its shape that take no room."""
+    """Replaces an embedder with unused output: returns zeros of its shape that occupy no memory."""
 
     def __init__(self, step_inputs: StepInputs) -> None:
         super().__init__()
         self.step_inputs = step_inputs
 
-    def forward(self, given: Tensor, *_: object, **__: object) -> Tensor:
-        known = self.step_inputs.by_prefix("front.")[
-            -1
-        ]  # the image's, where each stream is by itself
-        shape = (*given.shape[:-1], known.shape[-1]) if given.dim() < 4 else known.shape
-        return known.new_zeros(()).expand(shape)
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
+        # the last stream is the image's if text and image are separate
+        front = self.step_inputs.by_prefix("front.")[-1]
+        shape = (*x.shape[:-1], front.shape[-1]) if x.dim() < 4 else front.shape
+        return front.new_zeros(()).expand(shape)
 
 
 def _zero_embedder(embedder: nn.Module, step_inputs: StepInputs) -> nn.Module:
-    """What stands for an embedder; of layers in a list none need be there."""
+    """Return an embedder's replacement: an empty list for a list of layers, else a ZeroEmbedder."""
     return nn.ModuleList() if isinstance(embedder, nn.ModuleList) else ZeroEmbedder(step_inputs)
 
 
 class ReplayFront(IdentityBlock):
-    """The last skipped block of the front: gives what it gave when the window was computed, of as
-    many tokens as this step's draws have; beside longer captions they were padded further."""
+    """The last skipped block of the front, which replays the stored front output.
+
+    The output is trimmed to this batch's caption length.
+    """
 
     def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
         super().__init__(block, streams)
         self.step_inputs = step_inputs
 
-    def run(self, given: dict) -> Outputs:
-        both = zip(
+    def run(self, block_kwargs: dict) -> Outputs:
+        streams = zip(
             self.step_inputs.by_prefix("front."),
-            as_tuple(self.streams.identity_output(given)),
+            as_tuple(self.streams.identity_output(block_kwargs)),
             strict=True,
         )
-        return from_tuple([known[:, : blank.shape[1]] for known, blank in both])
+        return from_tuple([stored[:, : blank.shape[1]] for stored, blank in streams])
 
 
 class AddResidual(IdentityBlock):
-    """The first skipped block of the back: image + Δ, text unchanged; gradient is the identity."""
+    """The first skipped block of the back: image + Δ, text unchanged, gradient the identity."""
 
     def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
         super().__init__(block, streams)
         self.step_inputs = step_inputs
 
-    def run(self, given: dict) -> Outputs:
-        passed, change = super().run(given), self.step_inputs["back"]
-        image = self.streams.image(passed, change.shape[1]) + change
-        return self.streams.with_image(passed, image)
+    def run(self, block_kwargs: dict) -> Outputs:
+        outputs, residual = super().run(block_kwargs), self.step_inputs["back"]
+        image = self.streams.image(outputs, residual.shape[1]) + residual
+        return self.streams.with_image(outputs, image)
 
 
 class ReplayModulation(nn.Module):
-    """Stands for a modulation layer: gives what it gave when the window was computed, (B, …)."""
+    """Replaces a modulation layer and replays its stored output, (B, …)."""
 
     def __init__(self, step_inputs: StepInputs, name: str) -> None:
         super().__init__()
@@ -111,15 +140,15 @@ class ReplayModulation(nn.Module):
 
 
 class CheckpointedBlock(NamedArgsBlock):
-    """A block whose activations are computed again in the backward pass."""
+    """A block with activation checkpointing: the backward pass recomputes its activations."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__(block)
         self.block = block
 
-    def run(self, given: dict) -> Outputs:
-        # nothing in a block is drawn at random
-        return checkpoint(self.block, use_reentrant=False, preserve_rng_state=False, **given)
+    def run(self, block_kwargs: dict) -> Outputs:
+        # blocks use no random numbers
+        return checkpoint(self.block, use_reentrant=False, preserve_rng_state=False, **block_kwargs)
 
 
 @contextmanager
@@ -130,10 +159,10 @@ def skip_blocks(
     checkpointing: bool = False,
     streamed_to: torch.device | None = None,
 ) -> Iterator[StepInputs]:
-    """`model` runs only its middle inside; tensors for each step go through the StepInputs it gives.
+    """Context manager in which `model` runs only its middle. Yields the steps' StepInputs.
 
-    streamed_to: the middle does not stay there; each block is brought for its forward and again for
-    its backward (which implies checkpointing). Raises ValueError when the span leaves no middle.
+    streamed_to: wrap the middle in `streamed_blocks` (implies checkpointing) for this device.
+    Raises ValueError if the span leaves no middle.
     """
     step_inputs, blocks = StepInputs(), family.blocks(model)
     middle = span.middle(len(blocks))
@@ -158,9 +187,8 @@ def skip_blocks(
     with ExitStack() as stack:
         stack.enter_context(replace_modules(model, skipped | modulation))
         if streamed_to is not None:
-            stack.enter_context(
-                replace_modules(model, streamed_blocks(blocks, middle, streamed_to))
-            )
+            streamed = streamed_blocks(blocks, middle, streamed_to)
+            stack.enter_context(replace_modules(model, streamed))
         elif checkpointing:
             stack.enter_context(replace_modules(model, checkpointed_blocks(blocks, middle)))
         yield step_inputs
@@ -169,26 +197,31 @@ def skip_blocks(
 def checkpointed_blocks(
     blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int]
 ) -> dict[str, nn.Module]:
-    """The blocks of `middle` by name, their activations computed again in the backward pass."""
+    """Return the blocks of `middle` by name, wrapped in CheckpointedBlock."""
     return {blocks[i][0]: CheckpointedBlock(blocks[i][1]) for i in middle}
 
 
 def streamed_blocks(
     blocks: Sequence[tuple[str, nn.Module]], middle: Sequence[int], device: torch.device
 ) -> dict[str, nn.Module]:
-    """As `checkpointed_blocks`, and each is on `device` only for its forward and again for its
-    backward."""
-    coming = [blocks[i][1] for i in middle]
-    before, after = [None, *coming[:-1]], [*coming[1:], None]
+    """Return the blocks of `middle` by name, wrapped in StreamedBlock.
+
+    Each is on `device` only for its forward and again for its backward, which recomputes its
+    activations.
+    """
+    trained = [blocks[i][1] for i in middle]
+    before, after = [None, *trained[:-1]], [*trained[1:], None]
     return {
         blocks[i][0]: StreamedBlock(block, device, *neighbours)
-        for i, block, *neighbours in zip(middle, coming, before, after, strict=True)
+        for i, block, *neighbours in zip(middle, trained, before, after, strict=True)
     }
 
 
 def text_for_middle(family: Family, span: Span, text: Text) -> Text:
-    """Captions as a step needs them: whole where the middle reads them, else one number a token, for
-    their shape."""
+    """Return the captions as a step needs them, (B, S, ·).
+
+    They are complete if the middle reads them, else cut to one value per token, for their shape.
+    """
     if family.text_cross_attention or not span.front:
         return text
     return Text(text.embeds[..., :1], text.pooled_or_mask)
@@ -203,8 +236,10 @@ def velocity(
     side_px: int,
     guidance: bool,
 ) -> Tensor:
-    """v of the skipping model for the draws of `window` (compute_window), whose tensors have B rows:
-    latents. text: their captions, as `text_for_middle` gives them. Must run inside
-    `step_inputs.bind`."""
-    given = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
-    return family.velocity(model(**given))
+    """Compute v of B draws with the skipping model, shaped like the latents.
+
+    window: B rows of `compute_window`'s tensors. text: their captions from `text_for_middle`. Must
+    run inside `step_inputs.bind`.
+    """
+    model_kwargs = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
+    return family.velocity(model(**model_kwargs))

@@ -1,9 +1,8 @@
-"""The loop: window of residuals → steps on the middle → next window, with the current LoRA each
-time.
+"""The training loop: compute a window of residuals with the current LoRA, train on it, repeat.
 
-Between two steps the model is whole (previews may use it); inside a step it is only its middle. The
-state that a checkpoint holds is everything the next step depends on, so a resumed run gives the
-same bytes on a processor (and on a card but for its kernels: attention's backward adds in any order).
+Between two steps the model is complete, so that previews can use it. Inside a step only its middle
+runs. A checkpoint holds everything the next step depends on. A resumed run is therefore bit-equal
+on a CPU; on a GPU, attention's backward adds in no fixed order.
 """
 
 from __future__ import annotations
@@ -47,8 +46,10 @@ def micro_step(
     guidance: bool,
     accumulation: int,
 ) -> Tensor:
-    """Forward and backward of the B draws of `window`, whose captions are `text` (`text_for_middle`);
-    gives their share of the step's loss."""
+    """Run forward and backward for the B draws of `window` and return their share of the loss, ().
+
+    text: their captions, from `text_for_middle`. accumulation: micro-steps per optimiser step.
+    """
     with step_inputs.bind(window):
         prediction = velocity(model, family, step_inputs, window, text, side_px, guidance)
         loss = flow_matching.loss(prediction, window["target"]) / accumulation
@@ -57,23 +58,23 @@ def micro_step(
 
 
 class Trainer:
-    """LoRA on the middle of `model`; `run` yields events, one Loss a step.
+    """Trains a LoRA on the middle of `model`. `run` yields one Loss event per step.
 
-    model: the library's transformer, frozen. window_dir: where residual windows are kept.
-    fingerprint: of the run; files of another run are refused. progress(n, total): blocks of a
-    window. stage(name): entered around each window ("residuals").
+    model: diffusers' transformer, frozen. window_dir: folder of the residual windows. fingerprint:
+    identifies the run; checkpoints of other runs are refused. progress(n, total): blocks done in a
+    window. stage(name): context manager entered around each window ("residuals").
 
-    Another method of training is a subclass that overrides some of these (lab/ablation/baselines.py):
+    Other training methods are subclasses (lab/ablation/baselines.py) that override some of:
 
-        span_type           which blocks are trained
-        make_window         when a window is made anew, and where it is
-        window_features     what a window holds of its draws
-        prior_pass          draws that the untrained model answers in the same pass
-        step_model          the model as a step runs it
-        step_text           what a step reads of captions
-        train_step          one step of the optimiser
+        span_type           the choice of trained blocks
+        make_window         when a window is recomputed, and its file
+        window_features     the tensors stored per draw
+        prior_pass          draws run through the untrained model in the same pass
+        step_model          the model that a step runs
+        step_text           the caption embeddings that a step reads
+        train_step          one optimiser step
 
-    They have `window_rows`, `inputs`, `text` and `targets` of draws to work with.
+    `window_rows`, `inputs`, `text` and `targets` give them the data of draws.
     """
 
     span_type = Span
@@ -105,19 +106,21 @@ class Trainer:
         self.step = 0
         self.untrained_lora = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
-        self._held: list[ParamSite] = []  # what is on the card for the steps of one window
-        # what stays is brought once, before the first window passes the same blocks
+        self._held: list[ParamSite] = []  # weights on the device for the steps of one window
+        # weights that stay are copied before the first window streams the same blocks
         with self.step_model(without_middle=settings.plan.middle != "stays"):
             pin_on_device(device, model)
 
     def offload_middle(self) -> None:
-        """Make room for windows and previews: what need not stay leaves until the next step."""
+        """Free memory for windows and previews: release the weights pinned for steps."""
         release(self._held)
         self._held = []
 
     def step_model(self, without_middle: bool = False) -> AbstractContextManager[StepInputs]:
-        """Enter the model as a training step runs it. without_middle: the middle's weights are
-        nowhere among the model's."""
+        """Context manager in which the model runs as in a training step.
+
+        without_middle: hide the middle's weights from the model's modules.
+        """
         settings = self.settings
         streamed_to = self.device if without_middle or settings.plan.middle == "streamed" else None
         return skip_blocks(
@@ -125,7 +128,7 @@ class Trainer:
         )
 
     def run(self) -> Iterator[Loss]:
-        """Train up to the last step. A consumer may stop between any two events and checkpoint."""
+        """Train up to the last step. The caller may stop and checkpoint between any two events."""
         settings = self.settings
         while self.step < settings.steps:
             first = self.step - self.step % settings.plan.window_steps
@@ -142,7 +145,7 @@ class Trainer:
             path.unlink(missing_ok=True)
 
     def make_window(self, first: int) -> Path:
-        """Make sure the window that starts at step `first` is on disk; gives its path."""
+        """Return the path of the window that starts at step `first`; compute it if needed."""
         settings = self.settings
         number, rows = first // settings.plan.window_steps, self.window_rows(first)
         stamp = self.windows.stamp(settings.plan.precision, rows, self.window_lora)
@@ -162,7 +165,7 @@ class Trainer:
         return path
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
-        """What the steps of a window need of its draws, with the LoRA as it is now."""
+        """Compute the tensors that steps need of a window's draws, with the current LoRA."""
         settings = self.settings
         return compute_window(
             self.model,
@@ -177,28 +180,28 @@ class Trainer:
         )
 
     def window_rows(self, first: int) -> range:
-        """The draws of the window that starts at step `first`; each is used `reuse` times."""
+        """Return the draws of the window from step `first` on. Each is used `reuse` times."""
         settings = self.settings
         num_steps = min(settings.plan.window_steps, settings.steps - first)
         start = first // settings.plan.window_steps * settings.window_draws
         return range(start, start + settings.fresh_steps(num_steps) * settings.plan.draws_per_step)
 
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
-        """What the model is given of draws."""
+        """Return the model's inputs for these draws, in the model's dtype."""
         noisy, t = self.data.noisy(rows), self.data.timesteps(rows)
         dtype = next(self.model.parameters()).dtype
         return WindowInputs(noisy.to(dtype), self.text(rows), t, self.side_px, self.guidance)
 
     def text(self, rows: Sequence[int]) -> Text:
-        """The draws' captions, a row each, in the model's type."""
+        """Return the draws' captions, one row per draw, in the model's dtype."""
         return self.data.texts(rows).to(next(self.model.parameters()).dtype)
 
     def step_text(self, rows: Sequence[int]) -> Text:
-        """As `text`, of which only what a training step reads."""
+        """Return `text`, reduced to what the middle blocks read."""
         return text_for_middle(self.family, self.span, self.text(rows))
 
     def prior_pass(self, rows: range) -> PriorPass | None:
-        """The draws of the bare class word, asked of the untrained model with the window's."""
+        """Return the PriorPass for the window's prior-preservation draws; None if it has none."""
         prior = self.data.prior_rows(rows)
         return PriorPass(self.inputs(prior), self._untrained_lora) if prior else None
 
@@ -213,7 +216,7 @@ class Trainer:
             restore(lora, current)
 
     def targets(self, rows: range, prior_pass: PriorPass | None) -> Tensor:
-        """ε - x_0, a row a draw; for draws of the bare class word, what the untrained model says."""
+        """Return the target ε - x_0 per draw; prior draws get the untrained model's velocity."""
         target = self.data.velocity(rows)
         if prior_pass:
             prior = [i - rows.start for i in self.data.prior_rows(rows)]
@@ -221,7 +224,7 @@ class Trainer:
         return target
 
     def train_step(self, path: Path, first: int) -> float:
-        """One optimiser step; returns its mean loss. Raises UserError when numbers go astray."""
+        """Run one optimiser step and return its mean loss. Raises UserError if it diverges."""
         settings = self.settings
         shares = []
         draws = self.window_rows(first)
@@ -244,13 +247,13 @@ class Trainer:
                 )
                 shares.append(share.float())
         gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
-        # together: the program waits for the card
+        # one copy, since each makes the CPU wait for the GPU
         *losses, norm = torch.stack([*shares, gradients]).tolist()
         loss = sum(losses)
         if not math.isfinite(loss) or not math.isfinite(norm):
-            what = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
+            event = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
             raise UserError(
-                f"The {what} at step {self.step + 1}: training went astray.",
+                f"The {event} at step {self.step + 1}: training went astray.",
                 f"Lower the learning rate (it is {settings.lr:g}) and train again.",
             )
         for group in self.optimizer.param_groups:
@@ -260,7 +263,7 @@ class Trainer:
         return loss
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: LoRA, optimiser, position, and the LoRA of the current window."""
+        """Write a checkpoint: LoRA, optimiser state, step, and the current window's LoRA."""
         adam = optimizer.snapshot(self.optimizer, self.lora)
         parts: dict[str, Mapping[str, Tensor]] = {
             "lora": self.lora,
@@ -270,7 +273,7 @@ class Trainer:
         save_checkpoint(path, parts, self.step, self.fingerprint)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint, on whatever device. Raises UserError when it is another run's."""
+        """Restore a checkpoint from any device. Raises BadFile if it belongs to another run."""
         step, parts = read_checkpoint(path, self.fingerprint)
         restore(self.lora, parts["lora"])
         self.window_lora = parts["window"]

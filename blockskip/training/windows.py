@@ -1,4 +1,4 @@
-"""Windows of residuals on disk: one file of tensors a window, known by what it was made of."""
+"""Residual windows on disk: one file of tensors per window, stamped with a hash of its inputs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from blockskip.core import files, safetensors_files
 
 
 class WindowStore:
-    """The windows of a run in `folder`. fingerprint: of the run, in every window's header."""
+    """A run's windows in `folder`. The run's `fingerprint` enters every window's stamp."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint
 
     def path(self, number: int) -> Path:
-        """Where window `number` is kept."""
+        """Return the file of window `number`."""
         return self.folder / f"window-{number:04d}.safetensors"
 
     def stamp(self, precision: str, rows: range, lora: Mapping[str, Tensor]) -> str:
-        """What a window depends on beside the run: its draws, the LoRA it was made with, and the
-        precision of the frozen blocks, which may change while a run goes on. `rows` ends later than
-        before when a run's old end had cut the window short."""
-        # by name: a checkpoint has another order, and its window is this window
+        """Hash a window's inputs: the run, the draws, the LoRA and the frozen blocks' precision.
+
+        The precision may change during a run. Extending a run may lengthen its last window and
+        therefore `rows`.
+        """
+        # sorted, because a checkpoint lists the same tensors in another order
         tensors = (tensor.cpu().numpy().tobytes() for _, tensor in sorted(lora.items()))
         return files.fingerprint(self.fingerprint, precision, rows.start, rows.stop, *tensors)
 
     def has(self, number: int, stamp: str) -> bool:
-        """Whether window `number` is there and was made of just this."""
+        """Return whether window `number` exists and has this stamp."""
         path = self.path(number)
         if not path.exists():
             return False
@@ -38,13 +40,14 @@ class WindowStore:
 
 
 def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
-    """Write a window in its compute dtype. Raises UserError when the disk is full."""
+    """Write a window's tensors in their dtypes. Raises UserError if the disk is full."""
     safetensors_files.save_tensors(path, window, {"fingerprint": fingerprint})
 
 
 def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
-    """Rows [start, stop) of every tensor of a stored window; nothing else is read."""
+    """Read only rows [start, stop) of every tensor of a stored window, onto `device`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_slice(name)[start:stop].to(device) for name in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        return {name: file.get_slice(name)[start:stop].to(device) for name in names}

@@ -63,7 +63,7 @@ class Plan:
 class UncorrectedPatches(dynamic_patches.PatchScheduler):
     """As in the paper: coarse velocities as they are."""
 
-    def _correction(self, *_: object) -> Tensor:
+    def correction(self, *_: object) -> Tensor:
         return torch.zeros(())
 
 

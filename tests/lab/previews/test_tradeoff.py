@@ -199,6 +199,14 @@ def test_passes_are_counted_whatever_goes_through_a_block_at_once(measured, monk
     assert sampler.run(WAYS[3], range(2), STEPS)[2] == told["passes"]
 
 
+def test_only_the_correction_takes_a_second_pass(measured):
+    _, sampler = measured
+    for with_correction, most in ((False, 1), (True, 2)):
+        method = replace(WAYS[-1], with_correction=with_correction)
+        _, factors, passes = sampler.run(method, range(1), STEPS)
+        assert max(factors) == 4 and max(passes) == most
+
+
 def test_no_more_key_steps_than_steps_are_tried():
     assert not [way for way in sampling_methods(6, False) if way.num_key_steps]
     assert [way.num_key_steps for way in sampling_methods(8, False) if way.num_key_steps] == [7, 6]
