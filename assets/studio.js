@@ -1,5 +1,5 @@
 // What the page does by itself: presses, dialogs, the line between before and after. Every word shown
-// comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
+// comes from the server (blockskip/studio/strings). Each function below gets one drawn part of the page.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
   const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css holds
