@@ -155,10 +155,9 @@ def train(
 ) -> str:
     """Create and start a run from the draft's photos (API: from `uploads`). Return its name.
 
-    model: a row of presets/models.toml, "" = the studio's choice. budget: GiB of graphics memory.
-    steps, seed, rank: None = the studio's choice. speed: of sample pictures. anyway: train the demo
-    model on the user's own photos. Raises UserError if an answer, the photos or the model are missing,
-    or if a training is running.
+    model: a row of presets/models.toml, "" = the studio's choice. budget: GiB. steps, seed, rank:
+    None = the studio's choice. anyway: train the demo model on the user's own photos. Raises
+    UserError if an answer, the photos or the model are missing, or if a training is running.
     """
     with _train_lock:
         _require_idle()

@@ -52,9 +52,8 @@ def main(
 ) -> int:
     """Serve the studio until Ctrl-C, or until its window is closed, and return the exit code.
 
-    port: 0 = USUAL_PORT; if it is taken, the next free one is used. data_dir: where runs are kept.
-    window: open a separate window if the package pywebview is installed, else the browser.
-    Raises UserError if the data folder cannot be created.
+    port: 0 = USUAL_PORT or the next free one. window: use pywebview's, if it is installed. Raises
+    UserError if data_dir cannot be created.
     """
     if data_dir is not None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
@@ -69,8 +68,7 @@ def main(
             )
         raise problem from error
     _start_log(data)
-    open_url = running_url(data)
-    if open_url:
+    if open_url := running_url(data):
         log.info(strings.ALREADY_OPEN, strings.APP, open_url)
         if not (window and _show_window(open_url)) and browser:
             webbrowser.open(open_url)

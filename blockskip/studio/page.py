@@ -24,9 +24,7 @@ UNQUEUED = PRIVATE | {"queue": False}
 # queued: Gradio does not show the errors of unqueued events
 QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
-CLICKABLE_PARTS = (
-    "nav list photos models plan own_words busy hero compare pictures".split()
-)  # send clicks
+CLICKABLE_PARTS = "nav list photos models plan own_words busy hero compare pictures".split()
 
 
 def build() -> gr.Blocks:
@@ -190,7 +188,7 @@ def train_again(run: str) -> list:
 
 
 def form_values() -> list:
-    """Return the values of the FORM_FIELDS widgets, and the same as JSON for `sent`.
+    """Return the values of the FORM_FIELDS widgets, then the same as JSON for `sent`.
 
     Unanswered fields get their default or stay empty. The model stays empty until it is chosen,
     because the user's own photos may suggest another one.

@@ -31,7 +31,7 @@ PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left for other programs."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES = "This will take about {time}, judging by earlier trainings on this computer."
-PLAN_MINUTES_UNKNOWN = "How long this will take is not known for this computer yet."
+PLAN_MINUTES_UNKNOWN = "How long this will take on this computer is not known yet."
 PLAN_CROPS_TITLE = "What training looks at"
 PLAN_CROPS = {
     "dynamic": "the whole pet first, fur and eyes last",

@@ -33,7 +33,7 @@ PHOTO_OPEN = "Open {name}"
 PHOTO_TWICE = "it has already been added"
 PHOTO_BOXED = "The pet is marked"
 PHOTO_HINT = (
-    "Click a photo to draw a frame around the pet, change the caption and see what the model will "
+    "Click a photo to draw a frame around the pet, change its caption and see what the model will "
     "learn from it."
 )
 PHOTOS_BOX_ALL = "Mark the pet on every photo"
@@ -154,7 +154,7 @@ MODEL_MISSING_REMEDY = "Download it, or choose its files under “Model to teach
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = (
     "How much graphics memory may training use? With more, training is faster or the likeness "
-    "better."
+    "is better."
 )
 BUDGET_LABEL = "Graphics memory, GB"
 NO_CARD = "This computer has no usable NVIDIA card."
