@@ -1,10 +1,10 @@
-// What the page does by itself: presses, dialogs, the line between before and after. Every word shown
-// comes from the server (blockskip/studio/texts.py). Each function below gets one drawn part of the page.
+// The page's own behaviour: clicks, dialogs, the line between before and after. All text comes from the
+// server (blockskip/studio/strings). Each function below gets one drawn part of the page.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
-  const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css holds
+  const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css applies
 
-  // A dialog that goes away when it is closed, and gives the focus back.
+  // A dialog that is removed when it is closed, and returns the focus.
   const dialog = (className, label, back) => {
     const box = make('dialog', className);
     box.setAttribute('aria-label', label);
@@ -17,7 +17,7 @@ window.blockskip = (() => {
     one.addEventListener('click', press);
     return one;
   };
-  // A question with one answer (text to type, or yes): then `done` gets it.
+  // A question with one answer (typed text, or true), which is passed to `done`.
   const ask = (from, question, value, done) => {
     const box = dialog('ask', question, from), typed = value === undefined ? null : make('input', '', {value, maxLength: 40});
     box.append(make('p', '', {textContent: question}));
@@ -33,7 +33,7 @@ window.blockskip = (() => {
     (typed || row.lastChild).focus();
   };
 
-  // A press on anything with data-do is told to the server, with all its data and what its field holds.
+  // A click on anything with data-do is sent to the server with its data and the value of its field.
   let last = '';
   const presses = ({element, trigger}) => element.addEventListener('click', event => {
     const pressed = event.target.closest('[data-do], [data-budget]');
@@ -42,7 +42,7 @@ window.blockskip = (() => {
     const same = JSON.stringify(said);
     if (event.detail > 1 && same === last) return;  // the second of a double click
     last = same;
-    if (said.slow) {  // a process is asked: seconds, in which nobody presses twice
+    if (said.slow) {  // starts a process: block further clicks for some seconds
       pressed.disabled = true;
       setTimeout(() => { pressed.disabled = false; }, 8000);
     }
@@ -51,7 +51,7 @@ window.blockskip = (() => {
       said.value = field.value;
       if (field.type === 'password') {
         field.value = '';
-        field.dispatchEvent(new Event('input', {bubbles: true}));  // or what was typed comes back with the part
+        field.dispatchEvent(new Event('input', {bubbles: true}));  // otherwise `keep` would restore the typed text
       }
     }
     if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
@@ -59,13 +59,13 @@ window.blockskip = (() => {
     else trigger('click', said);
   });
 
-  // Who comes back to this tab finds what was answered in another one.
+  // Returning to this tab loads answers given in another one.
   const nav = part => {
     presses(part);
     document.addEventListener('visibilitychange', () => { if (!document.hidden) part.trigger('click', {do: 'here'}); });
   };
 
-  // Typed text, open folds and the keyboard's place outlive a part that is drawn anew.
+  // Keep typed text, open folds and the focus when a part is redrawn.
   const keep = ({element, watch}) => {
     const typed = {};
     let open = new Set(), focus = '';
@@ -87,7 +87,7 @@ window.blockskip = (() => {
   };
   const models = part => { presses(part); keep(part); };
 
-  // A press on a picture shows it large; any press closes it.
+  // A click on a picture shows it large; any click closes it.
   const zoomable = element => element.addEventListener('click', event => {
     const small = event.target.closest('.zoom');
     if (!small) return;
@@ -98,7 +98,7 @@ window.blockskip = (() => {
     box.showModal();
   });
   const zoom = ({element, watch}) => {
-    const newest = () => {  // the newest column is scrolled into view
+    const newest = () => {  // scroll the newest column into view
       const box = element.querySelector('.scroll'), shown = element.querySelectorAll('tbody tr:first-child .zoom');
       const last = shown[shown.length - 1];
       if (last) box.scrollLeft += last.getBoundingClientRect().right + 16 - box.getBoundingClientRect().right;
@@ -122,7 +122,7 @@ window.blockskip = (() => {
   const compare = part => {
     presses(part);
     const {element, watch} = part;
-    let mine = null;  // what was chosen here outlives a picture drawn anew, unless it is of another training
+    let mine = null;  // the choices made here, kept across redraws of the same training
     const show = event => {
       const box = element.querySelector('.compare');
       if (!box) return;
@@ -146,17 +146,17 @@ window.blockskip = (() => {
     show();
   };
 
-  // The photos: a dialog with the pet's frame, the caption, and what the trainer will see.
+  // The photos: a dialog with the pet's frame, the caption and the crops used in training.
   const photos = part => {
     presses(part);
     const {element, trigger, watch} = part;
-    let demo = false;  // the demo's button goes when its photos come: the keyboard goes on at the first one
+    let demo = false;  // the demo button disappears when its photos come: move the focus to the first photo
     document.addEventListener('click', event => { if (event.target.closest('#demo')) demo = true; });
     watch('value', () => {
       const first = element.querySelector('.open');
       if (!demo || !first) return;
       demo = false;
-      const now = document.activeElement;  // whoever is typing elsewhere already is left alone
+      const now = document.activeElement;  // do not take the focus from another field
       if (now === document.body || now.closest('#demo')) first.focus({preventScroll: true});
     });
     element.addEventListener('click', event => {
@@ -203,7 +203,7 @@ window.blockskip = (() => {
     const save = () => {
       const photo = all[at];
       const said = {do: 'photo', file: photo.file, box: edges};
-      // else left out: it may have been described since this was opened
+      // sent only if changed: the captioner may have written one since the dialog opened
       if (caption.value !== photo.caption) said.caption = caption.value;
       if (changed || 'caption' in said) {
         Object.assign(photo, {caption: caption.value, box: edges});
@@ -233,7 +233,7 @@ window.blockskip = (() => {
     if (words.can_describe) foot.append(button(words.describe, 'press link', () => { save(); trigger('click', {do: 'describe'}); }));
     foot.append(button(words.close, 'press primary', () => box.close()));
 
-    // the mouse (or a finger) draws a frame; keys move it
+    // the mouse or a finger draws a frame, keys move it
     const where = event => {
       const area = image.getBoundingClientRect();
       return [(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height].map(x => Math.min(1, Math.max(0, x)));

@@ -1,5 +1,7 @@
-"""What the buttons and the API do with the draft and with trainings. No widget in here: values in, a
-run's name out, or a `UserError`."""
+"""Actions of the buttons and the API on the draft and on trainings.
+
+There are no widgets here. Functions take values, and return a run's name or raise `UserError`.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,10 @@ def log_path() -> Path:
 
 
 def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
-    """Problems become one message in plain words; what nobody expected is written to the log.
+    """Wrap fn so that an error becomes one gr.Error in plain words. Unexpected errors are logged.
 
-    programs: of those that the API answers, the message's title is the kind (core/errors.py); on the
-    page it stays Gradio's own.
+    programs: for API endpoints, the title is the error's kind (core/errors.py). On the page it is
+    Gradio's own.
     """
 
     @functools.wraps(fn)
@@ -74,29 +76,29 @@ def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
 
 
 def trigger_word(name: str | None) -> str:
-    """The word that calls the pet: the name's letters without accents, "Größe 2" → "grosse"."""
+    """Return the trigger word: the name's letters without accents, "Größe 2" → "grosse"."""
     plain = unicodedata.normalize("NFKD", (name or "").casefold())
     return re.sub(r"[^a-z]", "", plain)[:24]
 
 
 def class_word(kind: str | None) -> str:
-    """The kind of animal as it stands in captions: one line, lower case."""
+    """Return the kind of animal as captions write it: one line, lower case."""
     return " ".join(re.sub(r"[^\w '-]", " ", (kind or "").lower()).split())[:40]
 
 
 def current_answers() -> dict:
-    """The answers kept, with the studio's own choice where one is needed."""
-    kept: dict = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
-    kept |= dict.fromkeys(("budget", "steps", "rank", "seed"))
-    given = draft.load().answers
-    kept |= {key: value for key, value in given.items() if _is_valid_answer(key, value)}
-    kept["model"] = kept.get("model") or suitable_model()
-    kept["budget"] = kept["budget"] or plans.default_budget()
-    return kept
+    """Return the saved answers, with the studio's own choice where one is needed."""
+    answers: dict = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
+    answers |= dict.fromkeys(("budget", "steps", "rank", "seed"))
+    saved = draft.load().answers
+    answers |= {key: value for key, value in saved.items() if _is_valid_answer(key, value)}
+    answers["model"] = answers.get("model") or suitable_model()
+    answers["budget"] = answers["budget"] or plans.default_budget()
+    return answers
 
 
 def _is_valid_answer(key: str, value: object) -> bool:
-    """Whether an answer means something; one kept by another version, or by hand, may not."""
+    """Return whether an answer is valid. One saved by another version, or by hand, may not be."""
     match key:
         case "kind" | "name":
             return isinstance(value, str)
@@ -110,7 +112,7 @@ def _is_valid_answer(key: str, value: object) -> bool:
 
 
 def suitable_model() -> str:
-    """For the user's own photos a model of real pictures that is here; else the demo model."""
+    """Return an available model of real pictures for the user's own photos, else the demo model."""
     if draft.load().own_photos:
         ready = [o.model for o in sources.list_models() if o.state == "ready" and not o.demo]
         if ready:
@@ -118,25 +120,25 @@ def suitable_model() -> str:
     return DEMO_MODEL
 
 
-def plan_for_answers(given: dict, photos_count: int) -> Plan | plans.NoPlan:
-    """The plan for answers, whether or not the pet has a name by now."""
-    kind = class_word(given["kind"]) or "pet"
-    return plans.plan_for(given, trigger_word(given["name"]) or "pet", kind, photos_count)
+def plan_for_answers(answers: dict, photos_count: int) -> Plan | plans.NoPlan:
+    """Return the plan for the answers, even if the pet has no name yet."""
+    kind = class_word(answers["kind"]) or "pet"
+    return plans.plan_for(answers, trigger_word(answers["name"]) or "pet", kind, photos_count)
 
 
-def settings_for_answers(given: dict, photos_count: int) -> Settings:
-    """Settings from the answers. Raises UserError for what is missing or cannot work."""
-    trigger, class_name = trigger_word(given["name"]), class_word(given["kind"])
+def settings_for_answers(answers: dict, photos_count: int) -> Settings:
+    """Return settings for the answers. Raises UserError if one is missing or nothing fits."""
+    trigger, class_name = trigger_word(answers["name"]), class_word(answers["kind"])
     if not class_name:
         raise BadInput(strings.NO_KIND, strings.NO_KIND_REMEDY)
     if not trigger:
         raise BadInput(strings.NO_NAME, strings.NO_NAME_REMEDY)
     if trigger == class_name:
         raise BadInput(strings.WORDING_SAME, strings.NO_NAME_REMEDY)
-    found = plans.plan_for(given, trigger, class_name, photos_count)
-    if isinstance(found, plans.NoPlan):
-        raise found.error
-    return found.settings
+    planned = plans.plan_for(answers, trigger, class_name, photos_count)
+    if isinstance(planned, plans.NoPlan):
+        raise planned.error
+    return planned.settings
 
 
 def train(
@@ -151,19 +153,19 @@ def train(
     speed: PreviewSpeed,
     anyway: bool,
 ) -> str:
-    """Make a run from the photos of the draft (or, over the API, from `uploads`) and start it.
+    """Create and start a run from the draft's photos (API: from `uploads`). Return its name.
 
-    model: a row of presets/models.toml, "" = the studio's choice. budget: GB of graphics memory.
-    steps, seed, rank: nothing = the studio's choice. speed: of sample pictures. anyway: the demo
-    model on photos of one's own. Returns the run's name. Raises UserError when something is missing or a training is running.
+    model: a row of presets/models.toml, "" = the studio's choice. budget: GiB. steps, seed, rank:
+    None = the studio's choice. anyway: train the demo model on the user's own photos. Raises
+    UserError if an answer, the photos or the model are missing, or if a training is running.
     """
     with _train_lock:
         _require_idle()
-        now, own = draft.load(), bool(uploads) or draft.load().own_photos
-        given: dict = {"kind": kind, "name": name, "model": model or suitable_model()}
-        given |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
-        settings = settings_for_answers(given, len(uploads or now.photos))
-        if not uploads and not now.photos:
+        saved, own = draft.load(), bool(uploads) or draft.load().own_photos
+        answers: dict = {"kind": kind, "name": name, "model": model or suitable_model()}
+        answers |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
+        settings = settings_for_answers(answers, len(uploads or saved.photos))
+        if not uploads and not saved.photos:
             raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
         if presets.model_row(settings.model).demo and own and not anyway:
             raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
@@ -182,15 +184,17 @@ def train(
 
 
 def training_caption(text: str, settings: Settings) -> str:
-    """What is said of a photo, with the pet's name in it: “lying on a sofa” → “a photo of momo cat,
-    lying on a sofa”; a caption that has the name stays as it is."""
+    """Return a caption with the pet's name.
+
+    “lying on a sofa” → “a photo of momo cat, lying on a sofa”. A caption that contains the name is returned unchanged.
+    """
     if settings.trigger in re.findall(r"\w+", text.lower()):
         return text
     return captions.add_subject(text, settings.trigger, settings.class_name)
 
 
 def stop(run: str) -> str:
-    """Stop a training; what was learnt so far is kept and can be gone on with."""
+    """Stop a training. It keeps what was learnt and can be resumed."""
     find_run(run).send_command("stop")
     return run
 
@@ -202,7 +206,7 @@ def pause(run: str) -> str:
 
 
 def resume(run: str) -> str:
-    """Go on with a training that was paused, stopped, cut off or failed."""
+    """Resume a training that was paused, stopped, interrupted or failed."""
     with _train_lock:
         _require_idle()
         run_state.start(find_run(run))
@@ -210,27 +214,32 @@ def resume(run: str) -> str:
 
 
 def request_previews(run: str) -> str:
-    """Sample pictures now, between two steps."""
+    """Request sample pictures after the current step."""
     find_run(run).send_command("preview")
     return run
 
 
 def extend(run: str, steps: int) -> str:
-    """Let a training that is over learn until `steps` steps in all."""
+    """Continue a finished training up to `steps` steps in total.
+
+    Raises UserError if that is not more than it has.
+    """
     with _train_lock:
         _require_idle()
-        found = find_run(run)
-        done = run_state.read(found).step
+        extended = find_run(run)
+        done = run_state.read(extended).step
         if not steps or int(steps) <= done:
             raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
-        found.set_total_steps(int(steps))
-        run_state.start(found)
+        extended.set_total_steps(int(steps))
+        run_state.start(extended)
     return run
 
 
 def status(run: str = "") -> dict:
-    """How a training goes: run, state, stage, step, steps, percent, loss, exported. "" = the
-    newest."""
+    """Return run, state, stage, step, steps, percent, loss and exported of a training.
+
+    run: its name, "" = the newest.
+    """
     latest = list_runs()[:1]
     if not run and not latest:
         return {"run": "", "state": "none"}
@@ -249,28 +258,29 @@ def status(run: str = "") -> dict:
 
 
 def plan(model: str = DEMO_MODEL, budget: float = 8.0, photos: int = 5, steps: int = 0) -> dict:
-    """What a training would take, stage by stage, without doing it; what `plan --json` says.
+    """Return what a training would need, stage by stage, as `plan --json` prints it.
 
-    budget: GB of graphics memory. photos: how many. steps: 0 = the studio's choice.
+    budget: GiB of graphics memory. photos: how many. steps: 0 = the studio's choice. Raises
+    UserError if nothing fits.
     """
-    given: dict = {"model": model, "budget": budget, "steps": steps}
-    given |= dict.fromkeys(("rank", "seed", "speed"))
-    found = plans.plan_for(given, "pet", "pet", photos)
-    if isinstance(found, plans.NoPlan):
-        raise found.error
-    return found.to_dict()
+    answers: dict = {"model": model, "budget": budget, "steps": steps}
+    answers |= dict.fromkeys(("rank", "seed", "speed"))
+    planned = plans.plan_for(answers, "pet", "pet", photos)
+    if isinstance(planned, plans.NoPlan):
+        raise planned.error
+    return planned.to_dict()
 
 
 def find_run(name: str) -> Run:
-    """A run by its name; paths are not accepted here. Raises UserError when there is none."""
-    found = next((run for run in list_runs() if run.name == name), None)
-    if found is None:
+    """Return the run of that name; paths are not accepted. Raises NotFound if there is none."""
+    run = next((run for run in list_runs() if run.name == name), None)
+    if run is None:
         raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
-    return found
+    return run
 
 
 def load_demo() -> None:
-    """Put the demo pet's photos into the draft, and its kind and name into the answers."""
+    """Put the demo pet's photos in the draft, and its kind and name in the answers."""
     from blockskip.data.demo_photos import demo_pet
 
     folder, kind = demo_pet()
@@ -280,7 +290,7 @@ def load_demo() -> None:
 
 
 def copy_to_draft(run: str) -> None:
-    """Put a run's photos and answers back into the draft, to train once more."""
+    """Put a run's photos and answers back in the draft, to train again."""
     old = find_run(run)
     settings = old.settings()
     draft.clear()

@@ -1,8 +1,8 @@
-"""Opens the studio: a web page on the loopback address, for this computer only.
+"""Serve the studio: a web page on the loopback address, for this computer only.
 
 Nothing is done at import. `main` sets the environment before Gradio is imported, so that starting
-it connects to nothing outside; one studio serves a data folder, a second start opens the first in
-the browser.
+it opens no outside connection. One studio serves a data folder. A second start opens the running
+one in the browser.
 """
 
 from __future__ import annotations
@@ -50,11 +50,10 @@ def main(
     data_dir: str | Path | None = None,
     window: bool = False,
 ) -> int:
-    """Open the studio and serve it until Ctrl-C, or until its window is closed. Returns the exit
-    code.
+    """Serve the studio until Ctrl-C, or until its window is closed, and return the exit code.
 
-    port: 0 = the usual one; the next free one when it is taken. data_dir: where runs are kept.
-    window: in a window of its own where the package pywebview is installed, else in the browser.
+    port: 0 = USUAL_PORT or the next free one. window: use pywebview's, if it is installed. Raises
+    UserError if data_dir cannot be created.
     """
     if data_dir is not None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
@@ -62,16 +61,17 @@ def main(
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        told = files.disk_error(data, error)
-        if (chosen := paths.location_file()).exists():  # the way back must not need the page
-            told = from_kind(told.kind, told.title, strings.DATA_GONE.format(memo=chosen))
-        raise told from error
+        problem = files.disk_error(data, error)
+        if (chosen := paths.location_file()).exists():  # the page cannot be opened to undo this
+            problem = from_kind(
+                problem.kind, problem.title, strings.DATA_GONE.format(location_file=chosen)
+            )
+        raise problem from error
     _start_log(data)
-    open_already = running_url(data)
-    if open_already:
-        log.info(strings.ALREADY_OPEN, strings.APP, open_already)
-        if not (window and _show_window(open_already)) and browser:
-            webbrowser.open(open_already)
+    if open_url := running_url(data):
+        log.info(strings.ALREADY_OPEN, strings.APP, open_url)
+        if not (window and _show_window(open_url)) and browser:
+            webbrowser.open(open_url)
         return 0
     page, url = launch(free_port(port or USUAL_PORT), data)
     log.info(strings.OPEN_AT, strings.APP, url)
@@ -87,17 +87,17 @@ def main(
 
 
 def _show_until_closed(url: str, browser: bool, window: bool) -> None:
-    """Show the page; come back when its window is closed. Raises KeyboardInterrupt at Ctrl-C."""
+    """Show the page and wait until its window is closed. Raises KeyboardInterrupt on Ctrl-C."""
     if window and _show_window(url):
         return
     if browser:
         webbrowser.open(url)
-    while True:  # in naps, so that Ctrl-C is heard on Windows too
+    while True:  # short sleeps, so that Ctrl-C works on Windows too
         time.sleep(1)
 
 
 def _show_window(url: str) -> bool:
-    """Show the page in a window until it is closed; False where that cannot be had."""
+    """Show the page in a window until it is closed. Return False if none can be opened."""
     try:
         import webview
     except ImportError:
@@ -106,7 +106,7 @@ def _show_window(url: str) -> bool:
     try:
         webview.create_window(strings.APP, url, width=1280, height=900)
         webview.start()
-    except Exception as error:  # no browser engine of the system's that it could use
+    except Exception as error:  # the system has no browser engine that it can use
         log.info(strings.NO_WINDOW)
         log.warning("no window: %s", error)
         return False
@@ -114,7 +114,7 @@ def _show_window(url: str) -> bool:
 
 
 def launch(port: int, data: Path) -> tuple[gr.Blocks, str]:
-    """Serve the page in a thread of its own. Returns it and its address."""
+    """Serve the page in a background thread. Return the page and its URL."""
     os.environ.update(ENVIRONMENT | {"GRADIO_TEMP_DIR": str(data / "gradio")})
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -156,20 +156,20 @@ def launch(port: int, data: Path) -> tuple[gr.Blocks, str]:
 
 
 def running_url(data: Path) -> str:
-    """The address of a studio that serves this data folder now; "" when there is none."""
+    """Return the URL of a studio already serving this data folder, "" if there is none."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         url = files.read_json(data / "studio.json")["url"]
         if not url.startswith(f"http://{HOST}:"):
             return ""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url.rstrip("/") + HELLO, timeout=3) as answer:
-            if json.load(answer)["data"] == _identity(data)["data"]:
+        with direct.open(url.rstrip("/") + HELLO, timeout=3) as response:
+            if json.load(response)["data"] == _identity(data)["data"]:
                 return url
     return ""
 
 
 def free_port(wanted: int) -> int:
-    """`wanted`, or the next free port within 50; then any."""
+    """Return `wanted`, else the next free port of the following 50, else any free port."""
     for port in [*range(wanted, min(wanted + 50, 65536)), 0]:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             if os.name != "nt":  # a port in TIME_WAIT counts as free, as it does for the server
@@ -189,8 +189,7 @@ def _identity(data: Path) -> dict[str, str]:
 
 
 def _start_log(data: Path) -> None:
-    """Our own messages go to the terminal; warnings of everything go to studio.log in the data
-    folder."""
+    """Log our own messages to the terminal, and all warnings to studio.log in the data folder."""
     handler = RotatingFileHandler(
         data / "studio.log", maxBytes=1 << 20, backupCount=1, encoding="utf-8"
     )

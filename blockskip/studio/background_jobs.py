@@ -1,7 +1,7 @@
-"""Work that needs torch, done in processes of its own: the studio never loads it.
+"""Jobs that need torch, run in child processes, because the studio never imports torch.
 
-Each task has a key; one that is running is not started again. Tasks end with the studio: they are
-short, and begun again when they are asked for again.
+Each job has a key. A running job is not started again. Jobs are short and end with the studio; the
+next request starts them again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _errors: dict[tuple, UserError] = {}
 
 
 def submit(key: tuple, args: Sequence[str], on_success: Callable[[], object] | None = None) -> None:
-    """Start `python -m args…` unless it is running; `on_success` is called when it went well."""
+    """Start `python -m args…` unless it is running. `on_success` is called if it exits with 0."""
     with _lock:
         if key in _running:
             return
@@ -37,7 +37,7 @@ def submit(key: tuple, args: Sequence[str], on_success: Callable[[], object] | N
 
 
 def wait(key: tuple) -> None:
-    """Until a task that was begun is over."""
+    """Wait for a submitted job to end. Return at once if there is none."""
     with _lock:
         thread = _threads.get(key)
     if thread is not None:
@@ -45,13 +45,13 @@ def wait(key: tuple) -> None:
 
 
 def running(key: tuple) -> bool:
-    """Whether a task is being worked on."""
+    """Return whether a job is running."""
     with _lock:
         return key in _running
 
 
 def error(key: tuple) -> UserError | None:
-    """Why the last attempt failed; None when it did not, or was never made."""
+    """Return the error of the last attempt, None if it succeeded or was never made."""
     with _lock:
         return _errors.get(key)
 
@@ -90,9 +90,9 @@ def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | Non
 
 
 def _parse_error(output: str, args: list[str]) -> UserError:
-    """What a command says of its failure with --json."""
+    """Return the error that a failed command printed with --json."""
     try:
-        told = json.loads(output.strip().splitlines()[-1])
-        return from_kind(told["kind"], told["error"], told["remedy"])
+        data = json.loads(output.strip().splitlines()[-1])
+        return from_kind(data["kind"], data["error"], data["remedy"])
     except (ValueError, KeyError, IndexError):
         return Unexpected(f"{args[0]} ended with an error.", "Details are in studio.log.")

@@ -1,7 +1,7 @@
-"""Small charts as SVG made here: no library, no script, colours from the page's style sheet.
+"""Small charts as hand-made SVG, without a plotting package or scripts, coloured by studio.css.
 
-Lines are stretched with the box and keep their width; numbers stand beside the drawing as HTML, so
-that they stay readable on a phone. All sizes are GiB, called GB as people do.
+Lines stretch with the box and keep their width. Numbers are HTML beside the drawing, so that they
+stay readable on a phone. All sizes are GiB, labelled GB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """key: of its colour in the style sheet. name: in the legend, "" for none."""
+    """A line of a chart. key: its colour in studio.css. name: in the legend, "" = none."""
 
     key: str
     name: str
@@ -28,7 +28,7 @@ class Line:
 
 
 def loss_chart(losses: Series, steps: int) -> str:
-    """The loss of each step, thin, and its running mean, bold."""
+    """Return a chart of each step's loss, thin, and its running mean, bold."""
     raw, mean = losses.means(), losses.smooth()
     lines = [Line("raw", strings.LOSS_RAW, raw), Line("loss", strings.LOSS_MEAN, mean)]
     last = f"{mean[-1][1]:.3f}" if mean else strings.CHART_EMPTY
@@ -39,9 +39,10 @@ def loss_chart(losses: Series, steps: int) -> str:
 def memory_charts(
     memory: Mapping[str, Series], now: Memory | None, budget: float, seconds: float
 ) -> str:
-    """Graphics memory with the budget as a line, RAM, and disk, over time.
+    """Return charts of graphics memory (with the budget as a line), RAM and disk over time.
 
-    memory: field of `events.Memory` → its curve over seconds of work. budget: GiB.
+    memory: field of `events.Memory` → its curve over seconds of work. budget: GiB. seconds: end
+    of the time axis.
     """
     if now is None:
         return ""
@@ -74,7 +75,7 @@ def memory_charts(
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds of work: 2:05 min."""
+    """Return seconds as minutes and seconds: 2:05 min."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
 
 
@@ -87,9 +88,9 @@ def _figure(
     about: str,
     mark: tuple[float, str] | None = None,
 ) -> str:
-    """One chart: title and legend, the drawing, and the numbers at its edges.
+    """Return one chart: title and legend, the drawing, and the numbers at its edges.
 
-    mark: (height of a dashed line, its words).
+    mark: (height of a dashed line, its label).
     """
     heights = [y for line in lines for _, y in line.points] + ([mark[0] * 1.08] if mark else [])
     top = _ceiling(max([*heights, 0.1]) if heights else 1.0)
@@ -104,12 +105,12 @@ def _figure(
         marked = f'<span class="mark" style="top:{height:.1f}%"><span>{html.escape(mark[1])}</span></span>'
     drawn = any(len(line.points) > 1 for line in lines)
     empty = "" if drawn else f'<span class="empty">{html.escape(strings.CHART_EMPTY)}</span>'
-    said = html.escape(f"{title}: {', '.join(line.name for line in lines if line.name)} {label}")
+    label = html.escape(f"{title}: {', '.join(line.name for line in lines if line.name)} {label}")
     return (
         f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>'
         f"<small>{html.escape(about)}</small>{keys}</figcaption>"
         f'<div class="plot"><span class="top">{top:g} {unit}</span><span class="zero">0</span>'
-        f"{marked}{empty}{_svg(said, lines, top)}</div>"
+        f"{marked}{empty}{_svg(label, lines, top)}</div>"
         f'<div class="axis">{html.escape(end)}&nbsp;</div></figure>'
     )
 
@@ -122,10 +123,10 @@ def _svg(label: str, lines: list[Line], top: float) -> str:
     for line in lines:
         if len(line.points) < 2:
             continue
-        where = " ".join(
+        points = " ".join(
             f"{(x - start) / span * WIDTH:.0f},{HEIGHT * (1 - y / top):.1f}" for x, y in line.points
         )
-        paths.append(f'<polyline class="{line.key}" points="{where}"/>')
+        paths.append(f'<polyline class="{line.key}" points="{points}"/>')
     grid = "".join(
         f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
         for y in (0, HEIGHT / 2, HEIGHT)
@@ -137,7 +138,7 @@ def _svg(label: str, lines: list[Line], top: float) -> str:
 
 
 def _ceiling(value: float) -> float:
-    """The next round number above: 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten."""
+    """Return the next round number above: 1, 1.5, 2, 3, 4, 5, 6, 8 or 10 times a power of ten."""
     power = 1e-6
     while power * 10 < value:
         power *= 10

@@ -1,4 +1,4 @@
-"""Presses inside the drawn parts of the page: their name → what is done, and where it leads."""
+"""Handlers of clicks inside the drawn parts of the page, by the name that a button sends."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from blockskip.studio import actions, draft, model_catalog, result_actions
 
 @dataclass(frozen=True)
 class Navigation:
-    """view: what the tab shows next. refills_form: the answers' widgets are filled anew."""
+    """Where a click leads. view: the tab's next view. refills_form: reload the saved answers."""
 
     view: str
     refills_form: bool = False
 
 
 def handle_click(view: str, payload: dict) -> Navigation | None:
-    """payload: `do` and what else the pressed button carries. None: the tab stays where it is.
+    """Handle a click. Return where it leads, None to stay.
 
-    Raises UserError. What no button of ours says is not done.
+    payload: `do` and the other data of the clicked button. An unknown `do` is ignored. Raises the
+    handler's UserError.
     """
-    what = CLICK_HANDLERS.get(str(payload.get("do", "")))
-    return what(view, payload) if what else None
+    handler = CLICK_HANDLERS.get(str(payload.get("do", "")))
+    return handler(view, payload) if handler else None
 
 
 def _text_field(payload: dict, key: str, longest: int = 2000) -> str:
@@ -31,7 +32,7 @@ def _text_field(payload: dict, key: str, longest: int = 2000) -> str:
 
 
 def _without_navigation(fn: Callable[[str, dict], object]) -> Callable[[str, dict], None]:
-    """Do it, and stay."""
+    """Wrap fn to stay on the same view."""
 
     def stays(view: str, payload: dict) -> None:
         fn(view, payload)
@@ -40,7 +41,7 @@ def _without_navigation(fn: Callable[[str, dict], object]) -> Callable[[str, dic
 
 
 def _photo(view: str, payload: dict) -> None:
-    """Caption, if one is said, and frame of one photo."""
+    """Save the frame of one photo, and its caption if one was sent."""
     box = payload.get("box")
     edges = tuple(min(1.0, max(0.0, float(edge))) for edge in box) if box else None
     good = edges is None or (len(edges) == 4 and edges[0] < edges[2] and edges[1] < edges[3])

@@ -1,8 +1,8 @@
-"""The photo set being put together, kept on disk so that a reload or a restart loses nothing.
+"""The photo set being prepared, kept on disk so that a reload or a restart loses nothing.
 
-`draft/` in the data folder: `photos/` holds clean copies (upright, without the place they were
-taken) with captions and the pet's frame beside them, as a run wants them; `draft.json` the answers
-and what is known of each photo. All tabs share it.
+`draft/photos/` in the data folder holds clean copies (upright, without the location) with captions
+and the pet's frame beside them, as a run expects them. `draft/draft.json` holds the answers and the
+facts about each photo. All tabs share one draft.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from blockskip.studio import strings
 
 _lock = threading.RLock()
 _reading_progress: tuple[int, int] | None = None
-MAX_PHOTOS = 200  # photos
+MAX_PHOTOS = 200
 
 
 @dataclass(frozen=True)
 class PreparedPhoto:
-    """A photo of the draft. file: in `photos/`. name: what the user called it. demo: a drawn one.
+    """A photo of the draft.
 
-    caption: what is said of it; “a photo of momo cat” is added when it is trained. box: the pet's frame; proposal: one found by itself, never used
-    unasked; both (left, top, right, bottom) in shares of the photo.
+    file: name in `photos/`. name: the user's file name. demo: a drawn pet. caption: without “a
+    photo of momo cat”, which training adds. box: the pet's frame. proposal: a detected frame, used only
+    when the user asks. Both are (left, top, right, bottom) as fractions of the photo.
     """
 
     file: str
@@ -46,8 +47,10 @@ class PreparedPhoto:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is kept. answers: component name → value. rejected: (name, reason) of the last
-    addition."""
+    """The photos and answers. rejected: (name, reason) of each photo left out of the last addition.
+
+    answers: component name → value.
+    """
 
     photos: tuple[PreparedPhoto, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
@@ -59,7 +62,7 @@ class Draft:
 
     @property
     def own_photos(self) -> bool:
-        """Whether photos other than the demo pet's are among them."""
+        """Whether it has photos other than the demo pet's."""
         return any(not photo.demo for photo in self.photos)
 
 
@@ -68,13 +71,13 @@ def photos_dir() -> Path:
 
 
 def load() -> Draft:
-    """The draft on disk; an empty one where there is none or it cannot be read."""
+    """Return the draft on disk, an empty one if there is none or it cannot be read."""
     with _lock:
         try:
             data = files.read_json(_draft_path())
-            kept = tuple(_photo_from_json(photo) for photo in data["photos"])
+            saved = tuple(_photo_from_json(photo) for photo in data["photos"])
             return Draft(
-                tuple(k for k in kept if (photos_dir() / k.file).is_file()),
+                tuple(photo for photo in saved if (photos_dir() / photo.file).is_file()),
                 tuple((name, reason) for name, reason in data["rejected"]),
                 data["answers"],
             )
@@ -83,12 +86,12 @@ def load() -> Draft:
 
 
 def features(file: str) -> photo_features.Features:
-    """What was measured on a photo. Raises UserError when it is gone."""
+    """Return the measured features of a photo. Raises UserError if the file is gone."""
     return photo_features.features(photos_dir() / file, photos_dir().parent / "features")
 
 
 def save_answers(**answers: str | float | None) -> None:
-    """Keep what was chosen on the page."""
+    """Save answers from the page, beside those saved earlier."""
     with _lock:
         old = load()
         if old.answers != old.answers | answers:
@@ -96,51 +99,54 @@ def save_answers(**answers: str | float | None) -> None:
 
 
 def add(paths: list[Path], demo: bool = False) -> Draft:
-    """Add photos, each as soon as it is read; those that cannot be used are named with the reason.
-    A .txt is the caption of the photo of its name. Raises UserError (disk full)."""
+    """Add photos, each as soon as it is read, and return the draft.
+
+    Unusable photos go to `rejected` with the reason. A .txt file is the caption of the photo with
+    the same name. Raises UserError if the disk is full.
+    """
     global _reading_progress
     with _lock:
         _save(replace(load(), rejected=()))
     captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
     _update_photos(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
     try:
-        found = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
+        photo_paths = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
     except UserError as error:
         return load() if captions else _reject("", error.title)
     done = 0
-    _reading_progress = (done, len(found))
+    _reading_progress = (done, len(photo_paths))
     try:
-        # decoding lets other threads run; big photos take half a second each
+        # decoding releases the GIL; a big photo takes half a second
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for made in pool.map(lambda path: _prepare(path, captions, demo), found):
-                _add_photo(made)
+            for result in pool.map(lambda path: _prepare(path, captions, demo), photo_paths):
+                _add_photo(result)
                 done += 1
-                _reading_progress = (done, len(found))
+                _reading_progress = (done, len(photo_paths))
     finally:
         _reading_progress = None
     return load()
 
 
 def reading_progress() -> tuple[int, int] | None:
-    """(photos read, photos dropped) while some are being added."""
+    """Return (photos read, photos being added), None if none are being added."""
     return _reading_progress
 
 
-def _add_photo(made: PreparedPhoto | tuple[str, str]) -> None:
-    """A prepared photo into the draft, or the (name, reason) of one that cannot be used."""
-    if isinstance(made, tuple):
-        _reject(*made)
+def _add_photo(result: PreparedPhoto | tuple[str, str]) -> None:
+    """Add a prepared photo to the draft, or reject the (name, reason) of an unusable one."""
+    if isinstance(result, tuple):
+        _reject(*result)
         return
     with _lock:
         old = load()
-        if any(kept.sha == made.sha for kept in old.photos):
-            _reject(made.name, strings.PHOTO_TWICE)
+        if any(photo.sha == result.sha for photo in old.photos):
+            _reject(result.name, strings.PHOTO_TWICE)
         elif len(old.photos) >= MAX_PHOTOS:
-            (photos_dir() / made.file).unlink(missing_ok=True)
-            _reject(made.name, strings.PHOTOS_MOST.format(most=MAX_PHOTOS))
+            (photos_dir() / result.file).unlink(missing_ok=True)
+            _reject(result.name, strings.PHOTOS_MOST.format(most=MAX_PHOTOS))
         else:
-            _write_box(made)
-            _save(replace(old, photos=(*old.photos, made)))
+            _write_box(result)
+            _save(replace(old, photos=(*old.photos, result)))
 
 
 def _reject(name: str, reason: str) -> Draft:
@@ -150,57 +156,61 @@ def _reject(name: str, reason: str) -> Draft:
 
 
 def edit_photo(file: str, caption: str | None, box: tuple[float, ...] | None) -> Draft:
-    """What the user says of one photo; caption None: as it was. A name that is not in the draft changes
-    nothing."""
+    """Set the caption and the frame of one photo; caption None = unchanged.
 
-    def said(photo: PreparedPhoto) -> PreparedPhoto:
+    A file that is not in the draft changes nothing.
+    """
+
+    def edited(photo: PreparedPhoto) -> PreparedPhoto:
         if photo.file != file:
             return photo
         return replace(photo, caption=photo.caption if caption is None else caption, box=box)
 
-    return _update_photos(said)
+    return _update_photos(edited)
 
 
 def add_captions(captions: dict[str, str]) -> Draft:
-    """Captions of several photos, file → text; those that have one keep it."""
+    """Add captions (file → text) to the photos that have none."""
     return _update_photos(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
 
 
 def write_photo_files(caption: Callable[[str], str]) -> list[Path]:
-    """The photos' files, with captions beside them as a run wants them. caption: of what the user
-    or the captioner said of a photo."""
-    now = load()
-    for photo in now.photos:
+    """Write the captions beside the photos and return the photos' paths.
+
+    caption: turns the caption of the user or the captioner into the training caption.
+    """
+    draft = load()
+    for photo in draft.photos:
         path = (photos_dir() / photo.file).with_suffix(".txt")
         if photo.caption:
             files.write_text(path, caption(photo.caption) + "\n")
         else:
             path.unlink(missing_ok=True)
-    return now.paths
+    return draft.paths
 
 
 def mark_all() -> Draft:
-    """Frame the pet where it seems to be, on every photo without a frame."""
+    """Use the proposed frame on every photo without a frame."""
     return _update_photos(lambda k: replace(k, box=k.box or k.proposal))
 
 
 def unmark_all() -> Draft:
-    """No frames."""
+    """Remove all frames."""
     return _update_photos(lambda k: replace(k, box=None))
 
 
-def _update_photos(how: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
+def _update_photos(edit: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
     with _lock:
         old = load()
-        changed = tuple(map(how, old.photos))
-        for before, now in zip(old.photos, changed, strict=True):
-            if now != before:
-                _write_box(now)
+        changed = tuple(map(edit, old.photos))
+        for before, after in zip(old.photos, changed, strict=True):
+            if after != before:
+                _write_box(after)
         return _save(replace(old, photos=changed))
 
 
 def remove(file: str) -> Draft:
-    """Take one photo out; a name that is not in the draft changes nothing."""
+    """Remove one photo. A file that is not in the draft changes nothing."""
     with _lock:
         old = load()
         for photo in old.photos:
@@ -212,7 +222,7 @@ def remove(file: str) -> Draft:
 
 
 def clear() -> Draft:
-    """Take all photos out and forget the pet's name; the other answers stay."""
+    """Remove all photos and the pet's name; keep the other answers."""
     with _lock:
         old = load()
         for folder in (photos_dir(), photos_dir().parent / "features"):
@@ -221,8 +231,10 @@ def clear() -> Draft:
 
 
 def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
-    """A clean copy of a photo and all that is known of it, or (name, reason). Small pictures are
-    kept without loss. Raises UserError (disk full)."""
+    """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
+
+    Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
+    """
     try:
         photo = photos.read_photo(path, "")
     except photos.UnusablePhoto as error:
@@ -242,9 +254,9 @@ def _box_edges(box: Box | None) -> tuple[float, ...] | None:
     return None if box is None else (box.left, box.top, box.right, box.bottom)
 
 
-def _write_box(kept: PreparedPhoto) -> None:
-    """The frame where a run looks for it."""
-    subject_boxes.write_box(photos_dir() / kept.file, Box(*kept.box) if kept.box else None)
+def _write_box(photo: PreparedPhoto) -> None:
+    """Write the frame beside the photo, where a run reads it."""
+    subject_boxes.write_box(photos_dir() / photo.file, Box(*photo.box) if photo.box else None)
 
 
 def _photo_from_json(data: dict) -> PreparedPhoto:

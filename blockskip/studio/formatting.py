@@ -1,4 +1,4 @@
-"""Small things that every part of the page says the same way: escaping, times, sizes, boxes."""
+"""Formatting shared by all parts of the page: escaping, times, sizes, boxes and buttons."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ e = html.escape
 
 
 def note(title: str, text: str, level: str) -> str:
-    """A message box. level: info | warning | error."""
+    """Return a message box. level: info | warning | error."""
     strong = f"<b>{e(title)}</b> " if title else ""
     return f'<div class="note {level}">{strong}{e(text)}</div>'
 
 
 def json_attribute(value: object) -> str:
-    """JSON for an attribute in double quotes."""
+    """Return JSON for an attribute in double quotes."""
     return e(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def action_button(action: str, label: str, style: str = "", **data: str | int | Path) -> str:
-    """A button inside a drawn part; a press sends `action` and `data` to
-    click_handlers.CLICK_HANDLERS.
+    """Return a button inside a drawn part. A click sends `action` and `data` to CLICK_HANDLERS.
 
     style: "" | primary | link | danger.
     """
@@ -42,7 +41,7 @@ def count_photos(count: int) -> str:
 
 
 def clock(iso: str) -> str:
-    """A start time as people write it: 14:05 today, 21 Nov 14:05 otherwise."""
+    """Return a start time in plain form: 14:05 today, 21 Nov 14:05 otherwise."""
     try:
         when = datetime.datetime.fromisoformat(iso).astimezone()
     except ValueError:
@@ -52,7 +51,7 @@ def clock(iso: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 3 min, 1 h 20 min."""
+    """Return seconds in plain form: 40 s, 3 min, 1 h 20 min."""
     seconds = max(0.0, seconds)
     if seconds < 90:
         return f"{max(1, round(seconds / 5) * 5)} s" if seconds > 5 else "a few seconds"
@@ -61,6 +60,6 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people write them: 340 MB, 2.1 GB."""
+    """Return bytes in plain form: 340 MB, 2.1 GB (computed as MiB and GiB)."""
     mib = num_bytes / 2**20
     return f"{mib:.0f} MB" if mib < 1000 else f"{mib / 1024:.1f} GB"

@@ -1,7 +1,7 @@
-"""Who may talk to the studio: this computer's own browser tab and local programs, nobody else.
+"""Middleware that accepts requests only from the studio's own page and from local programs.
 
-The studio listens on the loopback address, but any web page the user visits may send requests
-there, and a foreign host name may be made to point there (DNS rebinding). Gradio checks neither.
+The studio listens on the loopback address, but any web page the user visits can send requests
+there, and a foreign host name can be made to point there (DNS rebinding). Gradio checks neither.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
-OUTWARD = ("file=http:", "file=https:", "/proxy=")  # Gradio would fetch these from elsewhere
+OUTWARD = ("file=http:", "file=https:", "/proxy=")  # Gradio would fetch these from other servers
 HEADERS = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
@@ -23,10 +23,9 @@ HEADERS = {
 
 
 class SameOrigin:
-    """Refuses requests that a page of another origin makes, and keeps pages from framing the
-    studio.
+    """Middleware that refuses requests from pages of other origins and forbids framing the studio.
 
-    Programs that are no browser (gradio_client) send neither Origin nor Sec-Fetch-Site and pass.
+    Programs that are not browsers (gradio_client) send neither Origin nor Sec-Fetch-Site and pass.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,7 +55,7 @@ class SameOrigin:
 
 
 def allowed(headers: Headers) -> bool:
-    """Whether a request comes from the studio's own page, the address bar, or no browser at all."""
+    """Return whether a request comes from the studio's page, the address bar or a program."""
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{headers.get('host', '')}":
         return False
@@ -68,5 +67,5 @@ def allowed(headers: Headers) -> bool:
 
 
 def middleware() -> list[Middleware]:
-    """The two guards, in the order they act."""
+    """Return the two guards, in the order in which they act."""
     return [Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)), Middleware(SameOrigin)]

@@ -1,4 +1,4 @@
-"""All trainings: open, rename, use again, delete."""
+"""The list of all trainings, with buttons to open, rename, reuse and delete them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockskip.studio.formatting import action_button, clock, e, size
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One training of the list. picture: address of a small picture of it, "" = none."""
+    """One training of the list. picture: URL of a small picture, "" = none."""
 
     run: str
     pet: str
@@ -25,7 +25,7 @@ class RunSummary:
 
 
 def trainings(listed: Sequence[RunSummary]) -> str:
-    """A card a training, newest first."""
+    """Return one card per training, newest first."""
     if not listed:
         return f'<section class="card"><h2>{strings.LIST_TITLE}</h2><p class="hint">{strings.LIST_EMPTY}</p></section>'
     rows = "".join(map(_row, listed))
@@ -35,32 +35,42 @@ def trainings(listed: Sequence[RunSummary]) -> str:
     )
 
 
-def _row(one: RunSummary) -> str:
+def _row(summary: RunSummary) -> str:
     facts = strings.LIST_FACTS.format(
-        state=strings.STATES[one.state],
-        step=one.step,
-        steps=one.steps,
-        model=one.model,
-        size=size(one.bytes),
-        started=clock(one.started),
+        state=strings.STATES[summary.state],
+        step=summary.step,
+        steps=summary.steps,
+        model=summary.model,
+        size=size(summary.bytes),
+        started=clock(summary.started),
     )
-    image = f'<img src="{one.picture}" alt="">' if one.picture else '<span class="blank"></span>'
-    buttons = action_button("open", strings.LIST_OPEN, "primary", run=one.run)
-    buttons += action_button("again", strings.LIST_AGAIN, run=one.run)
-    if one.state != "running":
+    image = (
+        f'<img src="{summary.picture}" alt="">'
+        if summary.picture
+        else '<span class="blank"></span>'
+    )
+    buttons = action_button("open", strings.LIST_OPEN, "primary", run=summary.run)
+    buttons += action_button("again", strings.LIST_AGAIN, run=summary.run)
+    if summary.state != "running":
         buttons += action_button(
-            "rename", strings.LIST_RENAME, run=one.run, ask=strings.LIST_RENAME_ASK, value=one.pet
+            "rename",
+            strings.LIST_RENAME,
+            run=summary.run,
+            ask=strings.LIST_RENAME_ASK,
+            value=summary.pet,
         )
-        ask = strings.LIST_DELETE_ASK.format(name=one.pet, size=size(one.bytes))
-        buttons += action_button("delete", strings.LIST_DELETE, "danger", run=one.run, confirm=ask)
+        ask = strings.LIST_DELETE_ASK.format(name=summary.pet, size=size(summary.bytes))
+        buttons += action_button(
+            "delete", strings.LIST_DELETE, "danger", run=summary.run, confirm=ask
+        )
     return (
-        f'<li>{image}<div><h3>{e(one.pet)}</h3><p class="hint">{e(facts)}</p>'
+        f'<li>{image}<div><h3>{e(summary.pet)}</h3><p class="hint">{e(facts)}</p>'
         f'<p class="presses">{buttons}</p></div></li>'
     )
 
 
 def newest_picture(run: str, previews: Sequence[str], photos: Sequence[str]) -> str:
-    """The address of a picture that shows what a training is about; file names are relative."""
+    """Return the URL of the newest preview, else of the first photo, else ""."""
     if previews:
         return pictures.url("previews", run, previews[-1])
     return pictures.url("photos", run, photos[0]) if photos else ""

@@ -1,4 +1,4 @@
-"""What the page knows of models and of the data folder, and what can be done about them."""
+"""The state of models and of the data folder for the page, and the actions on them."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ _describing: subprocess.Popen | None = None
 
 
 def snapshot() -> ModelCatalog:
-    """The models as they are now; looked at anew every few seconds, downloads each time."""
+    """Return the catalog: files as of the last REFRESH_S seconds, downloads as of now."""
     global _cached
     with _lock:
         if _cached is None or time.monotonic() - _cached[0] > REFRESH_S:
             _cached = time.monotonic(), _read_catalog()
-        old = _cached[1]
-    going = {
+        cached = _cached[1]
+    downloads = {
         offer.model: download_process.progress(presets.model_row(offer.model))
-        for offer in old.list_models
+        for offer in cached.list_models
     }
     return ModelCatalog(
-        old.list_models,
-        going,
-        old.comfyui_folders,
-        old.usage,
-        old.folder,
-        old.token_saved,
+        cached.list_models,
+        downloads,
+        cached.comfyui_folders,
+        cached.usage,
+        cached.folder,
+        cached.token_saved,
         dict(_messages),
     )
 
 
 def refresh() -> None:
-    """Look anew the next time."""
+    """Discard the cached catalog."""
     global _cached
     with _lock:
         _cached = None
@@ -60,7 +60,7 @@ def _read_catalog() -> ModelCatalog:
     for offer in list_models:
         if offer.state != "ready" and offer.model not in _comfyui_folders:
             row = presets.model_row(offer.model)
-            _comfyui_folders[offer.model] = [place for place, _ in sources.find_in_comfyui(row)]
+            _comfyui_folders[offer.model] = [folder for folder, _ in sources.find_in_comfyui(row)]
     return ModelCatalog(
         list_models,
         {},
@@ -72,33 +72,33 @@ def _read_catalog() -> ModelCatalog:
 
 
 def use_comfyui(folder: str) -> None:
-    """Take models from a ComfyUI folder the user named."""
+    """Use the models of a ComfyUI folder that the user named."""
     path = Path(folder.strip().strip('"')).expanduser()
     try:
         sources.select_comfyui_in_subprocess(path)
-        here = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
-        _messages["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in here)
-        if here:
-            draft.save_answers(model=here[0].model)
+        ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
+        _messages["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
+        if ready:
+            draft.save_answers(model=ready[0].model)
     except UserError as error:
         _messages["comfyui"] = f"{error.title} {error.remedy}"
     refresh()
 
 
 def fetch(model: str) -> None:
-    """Begin or go on with a download."""
+    """Start or resume a download."""
     download_process.start(presets.model_row(model))
     refresh()
 
 
 def fetch_stop(model: str) -> None:
-    """Pause a download; what came is kept."""
+    """Pause a download. The part already downloaded is kept."""
     download_process.stop(presets.model_row(model))
     refresh()
 
 
 def try_token(model: str, token: str) -> None:
-    """Test a token with the hub, and keep it if it opens the model."""
+    """Test a token with the hub and save it if it gives access to the model."""
     try:
         hub.try_token(presets.model_row(model), token.strip())
         _messages["token"] = strings.MODEL_TOKEN_GOOD
@@ -115,7 +115,7 @@ def clean() -> None:
 
 
 def move_data(folder: str) -> None:
-    """Keep everything elsewhere from the next start on."""
+    """Use another data folder from the next start."""
     try:
         path = Path(folder.strip().strip('"')).expanduser()
         set_data_dir(path)
@@ -125,12 +125,12 @@ def move_data(folder: str) -> None:
 
 
 def can_describe() -> bool:
-    """Whether there is a model that describes photos."""
+    """Return whether a captioner is installed."""
     return captions.find_captioner() is not None
 
 
 def describe_photos() -> None:
-    """Let the captioner write captions for the photos that have none; they appear one by one."""
+    """Start the captioner on the draft's photos. Captions appear one by one."""
     global _describing
     model = captions.find_captioner()
     if model is not None and not describing():
@@ -140,13 +140,13 @@ def describe_photos() -> None:
 
 
 def describing() -> bool:
-    """Whether photos are being described; what was said so far is taken into the draft."""
+    """Return whether photos are being described, after adding finished captions to the draft."""
     global _describing
     if _describing is None:
         return False
     working = _describing.poll() is None
-    found = captions.read_results(draft.photos_dir().parent / "described.jsonl")
-    draft.add_captions({file: text for file, text in found.items() if text})
+    described = captions.read_results(draft.photos_dir().parent / "described.jsonl")
+    draft.add_captions({file: text for file, text in described.items() if text})
     if not working:
         _describing = None
     return working

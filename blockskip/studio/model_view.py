@@ -1,4 +1,4 @@
-"""The models to choose from: what each is, whether it is here, and how it gets here."""
+"""The models to choose from: what each is, whether it is available, and how to get it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from blockskip.studio.formatting import action_button, duration, e
 
 @dataclass(frozen=True)
 class ModelCatalog:
-    """What is known of all models now. comfyui_folders: model → folders of ComfyUI that hold it."""
+    """The state of all models and of the data folder.
+
+    comfyui_folders: model → ComfyUI folders that contain it.
+    """
 
     list_models: Sequence[ModelStatus]
     downloads: Mapping[str, Download | None]
@@ -24,22 +27,22 @@ class ModelCatalog:
     usage: Usage
     folder: Path
     token_saved: bool = False
-    messages: Mapping[str, str] = field(default_factory=dict)  # what came of the last press
+    messages: Mapping[str, str] = field(default_factory=dict)  # result of the last click, by topic
 
 
 def models(catalog: ModelCatalog, chosen: str) -> str:
-    """One row a model, the chosen one with what it needs; below, where everything is kept."""
-    first: list[str] = []
-    more: list[str] = []
+    """Return one row per model, the chosen one with what it needs, then the data folder."""
+    listed: list[str] = []
+    folded: list[str] = []
     for offer in catalog.list_models:
         begun = offer.state != "missing" or catalog.downloads.get(offer.model) is not None
-        begun = begun and not offer.demo  # those are here from the start
+        begun = begun and not offer.demo  # demo models are always available
         known = offer.common or begun or offer.model == chosen
-        (first if known else more).append(_row(offer, catalog, offer.model == chosen))
-    rest = f"<details><summary>{strings.MODEL_MORE}</summary>{''.join(more)}</details>"
-    rest = rest if more else ""
+        (listed if known else folded).append(_row(offer, catalog, offer.model == chosen))
+    details = f"<details><summary>{strings.MODEL_MORE}</summary>{''.join(folded)}</details>"
+    details = details if folded else ""
     return (
-        f'<div class="models" role="radiogroup" aria-label="{strings.MODEL_TITLE}">{"".join(first)}{rest}'
+        f'<div class="models" role="radiogroup" aria-label="{strings.MODEL_TITLE}">{"".join(listed)}{details}'
         f"</div>{_comfyui(catalog)}{_data_folder(catalog)}"
     )
 
@@ -48,18 +51,18 @@ def _row(offer: ModelStatus, catalog: ModelCatalog, chosen: bool) -> str:
     download = catalog.downloads.get(offer.model)
     bar = _progress(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
-    more = _needs(offer, catalog, download) if chosen else ""
+    needs = _needs(offer, catalog, download) if chosen else ""
     return (
         f'<div class="model{" chosen" if chosen else ""}">'
         f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
         f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}</b>'
         f'<span class="pill {offer.state}">{e(state)}</span></button>'
-        f"{bar}{more}</div>"
+        f"{bar}{needs}</div>"
     )
 
 
 def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None) -> str:
-    """What the chosen model is, and what must be done before it can be trained."""
+    """Return what the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
     about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
@@ -96,7 +99,7 @@ def _download(offer: ModelStatus, catalog: ModelCatalog, download: Download | No
 
 
 def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
-    said = catalog.messages.get("token", "")
+    message = catalog.messages.get("token", "")
     ask = _field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
     ask += action_button(
         "token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1
@@ -104,8 +107,8 @@ def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
     if catalog.token_saved:
         ask = f"<details><summary>{strings.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
     about = strings.MODEL_TOKEN_KEPT if catalog.token_saved else strings.MODEL_GATED
-    told = f'<p class="hint" role="status">{e(said)}</p>' if said else ""
-    return f'<p class="hint">{about}</p>{ask}{told}'
+    status = f'<p class="hint" role="status">{e(message)}</p>' if message else ""
+    return f'<p class="hint">{about}</p>{ask}{status}'
 
 
 def _licence(offer: ModelStatus) -> str:
@@ -130,19 +133,19 @@ def _progress(download: Download) -> str:
 
 
 def _comfyui(catalog: ModelCatalog) -> str:
-    """A way to name ComfyUI's folder, for those who have one."""
-    said = catalog.messages.get("comfyui", "")
+    """Return a field for the user's ComfyUI folder."""
+    message = catalog.messages.get("comfyui", "")
     return (
         f"<details><summary>{strings.COMFYUI_FOLDER}</summary>"
         f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
         f"{_field('comfyui', strings.COMFYUI_FOLDER)}"
         f"{action_button('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
-        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
+        f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
 
 
 def _data_folder(catalog: ModelCatalog) -> str:
-    """Where models and trainings are kept, what they take, and a button that frees caches."""
+    """Return where models and trainings are kept, their sizes, and a button that frees caches."""
     usage = catalog.usage
     about = strings.DATA_ABOUT.format(
         folder=catalog.folder,
@@ -154,20 +157,19 @@ def _data_folder(catalog: ModelCatalog) -> str:
     clean = ""
     if usage.caches_gib >= 0.05:
         clean = action_button("clean", strings.DATA_CLEAN.format(caches=usage.caches_gib))
-    said = catalog.messages.get("data", "")
+    message = catalog.messages.get("data", "")
     return (
         f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
         f"{_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
         f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}"
-        f"{f'<p class=hint role=status>{e(said)}</p>' if said else ''}</details>"
+        f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
 
 
-def _field(name: str, label: str, secret: bool = False, **more: str) -> str:
-    """A line to type in; studio.js sends what it holds with the press of the button named after
-    it."""
+def _field(name: str, label: str, secret: bool = False, **data: str) -> str:
+    """Return a text field. studio.js sends its value with a click on the button that names it."""
     kind = "password" if secret else "text"
-    extra = "".join(f' data-{key}="{e(value)}"' for key, value in more.items())
+    extra = "".join(f' data-{key}="{e(value)}"' for key, value in data.items())
     return (
         f'<label class="field">{e(label)}<input type="{kind}" name="{name}" autocomplete="off" '
         f'spellcheck="false"{extra}></label>'

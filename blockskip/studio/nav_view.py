@@ -1,4 +1,4 @@
-"""The header's way through: where one is, and the doors to other trainings and a new one."""
+"""The header's navigation: the current step, and links to other trainings and a new one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from blockskip.studio import strings
 from blockskip.studio.formatting import action_button
 
 
-def navigation(where: str, trainings: int, away: bool) -> str:
-    """where: the step one is at, a key of STEPS_NAV (or "list"). trainings: how many there are.
-    away: not setting up a new one, so that there is a door to that."""
+def navigation(current: str, num_trainings: int, can_start_new: bool) -> str:
+    """Return the navigation as HTML.
+
+    current: the current step, a key of STEPS_NAV, or "list". can_start_new: show the link to a new
+    training.
+    """
     names = list(strings.STEPS_NAV)
-    here = names.index(where) if where in names else -1
+    current_index = names.index(current) if current in names else -1
     items = []
-    for place, (name, words) in enumerate(strings.STEPS_NAV.items()):
-        state = "done" if place < here else "now" if place == here else "next"
-        current = ' aria-current="step"' if name == where else ""
-        items.append(f'<li class="{state}"{current}><span>{place + 1}</span>{words}</li>')
-    doors = ""
-    if trainings and where != "list":
-        doors += action_button("list", strings.LIST_COUNT.format(count=trainings))
-    if away:
-        doors += action_button("new", strings.NEW)
+    for index, (name, label) in enumerate(strings.STEPS_NAV.items()):
+        state = "done" if index < current_index else "now" if index == current_index else "next"
+        marker = ' aria-current="step"' if name == current else ""
+        items.append(f'<li class="{state}"{marker}><span>{index + 1}</span>{label}</li>')
+    links = ""
+    if num_trainings and current != "list":
+        links += action_button("list", strings.LIST_COUNT.format(count=num_trainings))
+    if can_start_new:
+        links += action_button("new", strings.NEW)
     return (
         f'<div class="nav" data-cancel="{strings.NO}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
-        f'<p class="presses">{doors}</p></div>'
+        f'<p class="presses">{links}</p></div>'
     )

@@ -1,8 +1,8 @@
-"""The widgets of the page, panel by panel; what they do is wired in page.py.
+"""The widgets of the page, panel by panel. Their events are wired in page.py.
 
 Each function adds one panel to the surrounding `gr.Blocks` and returns its widgets by name. Parts
-that only show things are `gr.HTML`, drawn by the view modules; a press inside one becomes an event
-that carries the data attributes of what was pressed (assets/studio.js).
+that only display are `gr.HTML`, drawn by the view modules. A click inside one becomes an event with
+the data attributes of the clicked element (assets/studio.js).
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ ICON = (
 
 
 def hidden() -> Widgets:
-    """What a tab remembers for itself: what it shows (run, "" = setting up, "*" = the list) and
-    what it has already got. Never gr.State, which would hold a connection per tab open, and
-    browsers allow only six."""
+    """Add a tab's own state: its view (run, "" = setup, "*" = the list) and what it has received.
+
+    Not gr.State, which keeps one connection per tab open; browsers allow only six.
+    """
     return {
         "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
         "tokens": gr.Textbox(visible="hidden", label="tokens"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
-        "sent": gr.Textbox(visible="hidden", label="answers told"),
+        "sent": gr.Textbox(visible="hidden", label="answers sent"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
 
 
 def header() -> Widgets:
-    """Name of the app, the four steps, and the way to other trainings."""
+    """Add the name of the app, the four steps, and the link to other trainings."""
     with gr.Row(elem_id="header"):
         html(
             f'<div class="brand">{ICON}<div><h1>{strings.APP}</h1><p>{strings.TAGLINE}</p></div></div>',
@@ -54,7 +55,7 @@ def header() -> Widgets:
 
 
 def setup() -> Widgets:
-    """Photos, the two questions, the model, the budget, and Train."""
+    """Add photos, the two questions, the model, the budget and Train."""
     with gr.Column(visible=False, elem_id="setup") as column:
         with gr.Row(elem_classes="two"):
             with gr.Column(elem_classes="card wide", min_width=320):
@@ -125,7 +126,7 @@ def _budget() -> Widgets:
 
 
 def _advanced() -> Widgets:
-    """What hardly anybody needs to change; an empty field means the studio's own choice."""
+    """Add settings that few users need. An empty field means the studio's own choice."""
     fields = (
         ("steps", strings.STEPS, strings.STEPS_INFO, 1, 20000),
         ("rank", strings.RANK, strings.RANK_INFO, 1, 256),
@@ -172,7 +173,7 @@ def _train_button() -> Widgets:
 
 
 def run_view() -> Widgets:
-    """One training: how it goes, what came out, its pictures and its curves."""
+    """Add one training: its status, results, pictures and curves."""
     with gr.Column(visible=False, elem_id="run") as column:
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"status": html(js="title", elem_id="status")}
@@ -192,7 +193,7 @@ def run_view() -> Widgets:
 
 
 def _results() -> Widgets:
-    """What was learnt: download, compare, own pictures, go on."""
+    """Add the results: download, compare, own pictures, continue."""
     with gr.Column(visible=False, elem_id="results") as column:
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"hero": html(elem_id="hero", js="presses")}
@@ -208,7 +209,7 @@ def _results() -> Widgets:
 
 
 def _files() -> Widgets:
-    """The LoRA in a format, a copy for ComfyUI, a workflow."""
+    """Add the LoRA's file format and download, the copy to ComfyUI and the workflow."""
     with gr.Row(elem_id="export"):
         return {
             "format": gr.Dropdown(
@@ -302,9 +303,9 @@ def _extend_training() -> Widgets:
 
 
 def html(value: str = "", js: str | None = None, **options: Any) -> gr.HTML:
-    """A part drawn by a view: styled by studio.css alone, and deaf to clicks unless `js` says so.
+    """Add a part drawn by a view, styled by studio.css alone. Clicks need `js`.
 
-    js: the name of a function of studio.js, or a statement.
+    js: the name of a function in studio.js, or a statement.
     """
     if js and js.isidentifier():
         js = f"blockskip.{js}({{element, trigger, watch, props}})"

@@ -1,4 +1,4 @@
-"""The photos chosen so far: tiles, what is worth knowing of them, and what the dialog needs."""
+"""The photos chosen so far: tiles, findings and advice, and the data of the photo dialog."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from blockskip.studio.formatting import action_button, count_photos, e, json_att
 
 
 def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
-    """Tiles with a button to remove each, what could not be used, findings and advice.
+    """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
-    settings: of the plan, for the crops shown and for what is too small.
+    settings: the plan's, for the crops shown and the smallest useful size.
     """
     bad = _rejected(now) + _reading_bar()
     if not now.photos:
@@ -25,8 +25,8 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
         tuple((p.file, p.name, p.box) for p in now.photos), settings.plan.s_max_px
     )
     tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
-    said = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
-    hint = f'<ul class="advice">{said}</ul>' if said else ""
+    items = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
+    hint = f'<ul class="advice">{items}</ul>' if items else ""
     foot = (
         f'<div class="tiles-foot"><span>{count_photos(len(now.photos))}</span>'
         f"{action_button('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
@@ -40,7 +40,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
 
 
 def _reading_bar() -> str:
-    """How far the photos dropped are read."""
+    """Return a progress bar while photos are being read."""
     if (adding := draft.reading_progress()) is None:
         return ""
     words = strings.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
@@ -62,11 +62,11 @@ def _rejected(now: Draft) -> str:
 
 def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str:
     source = pictures.url(pictures.DRAFT, "", photo.file, version=photo.sha[:8])
-    said = "; ".join(finding.text for finding in findings)
-    badges = f'<span class="badge warn" title="{e(said)}">!</span>' if findings else ""
+    problems = "; ".join(finding.text for finding in findings)
+    badges = f'<span class="badge warn" title="{e(problems)}">!</span>' if findings else ""
     if photo.box:
         badges += f'<span class="badge" title="{strings.PHOTO_BOXED}">▣</span>'
-    opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {said}" if said else "")
+    opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
@@ -77,28 +77,30 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str
 
 
 def _box_buttons(now: Draft) -> str:
-    """Frames around the pet: offered, and counted."""
+    """Return buttons that mark or unmark the pet, with the number of marked photos."""
     boxed = sum(photo.box is not None for photo in now.photos)
-    open_ones = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
-    buttons = action_button("mark_all", strings.PHOTOS_BOX_ALL) if open_ones else ""
+    unmarked = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
+    buttons = action_button("mark_all", strings.PHOTOS_BOX_ALL) if unmarked else ""
     buttons += action_button("unmark_all", strings.PHOTOS_BOX_NONE, "link") if boxed else ""
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
 
 
-def _caption_button(can: bool, working: bool) -> str:
-    """The captioner, where there is one."""
-    if working:
+def _caption_button(can_describe: bool, describing: bool) -> str:
+    """Return a button that starts the captioner, if one is installed."""
+    if describing:
         return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
     return (
-        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>' if can else ""
+        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>'
+        if can_describe
+        else ""
     )
 
 
 @lru_cache(maxsize=4)
 def _check_photos(key: tuple, least_px: int) -> tuple[dict, list[str]]:
-    """(findings of each photo by file, advice on all of them). key: (file, name, frame) of each."""
+    """Return ({file: findings}, advice on the set). key: (file, name, frame) of each photo."""
     features = {file: draft.features(file) for file, _, _ in key}
     frames = {file: Box(*box) if box else None for file, _, box in key}
     names = {file: name for file, name, _ in key}
@@ -109,7 +111,7 @@ def _check_photos(key: tuple, least_px: int) -> tuple[dict, list[str]]:
 def _for_dialog(
     now: Draft, settings: Settings, findings: Mapping[str, Sequence[photo_checks.Finding]]
 ) -> list[dict]:
-    """What the dialog shows of each photo."""
+    """Return the dialog's data for each photo."""
     automatic = captions.default_caption(settings.trigger, settings.class_name)
     return [
         {

@@ -1,8 +1,7 @@
-"""Serves the pictures the page shows: photos of the draft, crops of them, photos and pictures of a
-run, nothing else.
+"""HTTP routes for the page's pictures: draft photos, their crops, a run's photos and pictures.
 
-Gradio could only show files from folders opened to the browser as a whole. Here a picture is named
-by run and file, looked up below its one folder, read as an image and sent as a fresh one.
+Gradio can only serve files from folders that are opened to the browser as a whole. Here a picture
+is named by run and file, looked up in one folder, decoded as an image and encoded again.
 """
 
 from __future__ import annotations
@@ -34,15 +33,16 @@ CROPS_URL = "/blockskip/crops"
 DRAFT = "draft"
 SIZES = (320, 1024)
 MAX_PX = 2048  # side of a crop
-NOISE = (0.9, 0.5, 0.1)  # of the crops shown, much to little
+NOISE = (0.9, 0.5, 0.1)  # of the crops shown, high to low
 
 
 def url(
     kind: str, run: str, file: str, size: int = SIZES[0], version: str = "", escape: bool = True
 ) -> str:
-    """The address of a picture, for an attribute unless `escape` is off.
+    """Return the URL of a picture, escaped for an attribute unless `escape` is False.
 
-    kind: draft | photos | previews | pictures. version: changes when the file does.
+    kind: draft | photos | previews | pictures. size: longest side in pixels, one of SIZES. version:
+    changes when the file does.
     """
     address = (
         f"{ROOT_URL}/{kind}/{quote(run or '-', safe='')}/{quote(file)}"
@@ -52,7 +52,7 @@ def url(
 
 
 def routes() -> list[Route]:
-    """The routes to add to the web app."""
+    """Return the routes to add to the web app."""
     return [
         Route(f"{ROOT_URL}/{{kind}}/{{run}}/{{file:path}}", _serve, methods=["GET"]),
         Route(f"{CROPS_URL}/{{file}}", _serve_crops, methods=["GET"]),
@@ -60,14 +60,14 @@ def routes() -> list[Route]:
 
 
 def find(kind: str, run: str, file: str) -> Path | None:
-    """The picture's file, None for anything that is no picture of the studio."""
+    """Return the path of a picture, None for anything that is not one of the studio's pictures."""
     if kind == DRAFT:
         folder = draft.photos_dir()
     else:
-        found = next((r for r in list_runs() if r.name == run), None)
-        if found is None or kind not in ("photos", "previews", "pictures"):
+        owner = next((r for r in list_runs() if r.name == run), None)
+        if owner is None or kind not in ("photos", "previews", "pictures"):
             return None
-        folder = found.folder / kind
+        folder = owner.folder / kind
     path = (folder / file).resolve()
     inside = path.is_relative_to(folder.resolve()) and path.is_file()
     return path if inside else None
@@ -93,17 +93,16 @@ async def _serve_crops(request: Request) -> Response:
 
 
 def _crops(request: Request) -> Response:
-    """What the trainer would see of a photo of the draft, with the frame and the crops given: one
-    picture of NOISE's crops, side by side."""
-    asked = request.query_params
+    """Return the crops that training would use of a draft photo at each of NOISE, side by side."""
+    query = request.query_params
     path = find(DRAFT, "", request.path_params["file"])
     try:
-        box = Box(*map(float, asked["box"].split(","))) if asked.get("box") else None
-        low, high, seed = (int(asked[name]) for name in ("low", "high", "seed"))
+        box = Box(*map(float, query["box"].split(","))) if query.get("box") else None
+        low, high, seed = (int(query[name]) for name in ("low", "high", "seed"))
         if path is None or not 0 < low <= high <= MAX_PX or seed < 0:
             return Response(status_code=404)
         settings = Settings.of(
-            patches=asked["patches"], s_min_px=low, s_max_px=high, model=asked["model"]
+            patches=query["patches"], s_min_px=low, s_max_px=high, model=query["model"]
         )
         return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, seed))
     except (UserError, OSError, ValueError, KeyError, TypeError):
@@ -114,26 +113,28 @@ def _crops(request: Request) -> Response:
 def _strip(
     path: Path, changed: int, box: Box | None, settings: Settings, seed: int
 ) -> tuple[bytes, str]:
-    """The crops as one picture. changed: the photo's time."""
+    """Return the crops as one picture. changed: the photo's modification time, for the cache."""
     photo = Photo(path, "", *open_photo(path).size, "", box)
     step = _step_px(model_row(settings.model))
     shown = [image for _, image in crops.crops_at(photo, settings, step, NOISE, seed)]
     side = min(320, max(192, shown[0].width))
     strip = Image.new("RGB", (side * len(shown), side))
-    for place, image in enumerate(shown):
-        strip.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * side, 0))
+    for index, image in enumerate(shown):
+        strip.paste(image.resize((side, side), Image.Resampling.LANCZOS), (index * side, 0))
     return _encoded(strip)
 
 
 def _step_px(row: ModelRow) -> int:
-    """Between sides of crops."""
+    """Return the step between crop sides in pixels."""
     return model_stats(row.name).pixels_a_token
 
 
 @lru_cache(maxsize=256)
 def _picture(path: Path, changed: int, size: int) -> tuple[bytes, str]:
-    """The picture as bytes, at most `size` pixels a side; small ones lose nothing. changed: its
-    time."""
+    """Return (bytes, media type) of a picture, at most `size` pixels a side.
+
+    Pictures up to 256 pixels are lossless. changed: the file's modification time, for the cache.
+    """
     image = open_photo(path).convert("RGB")
     small = max(image.size) <= 256
     image.thumbnail((size, size))

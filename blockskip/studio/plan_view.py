@@ -1,8 +1,8 @@
-"""A plan, drawn: the model's blocks, memory of every stage under the budget, crops, and the price.
+"""A plan, drawn: the model's blocks, memory per stage under the budget, crops and trade-offs.
 
-Pure functions from a plan to HTML without a script; studio.css (“the plan”) gives shapes and
-colours. Whatever a figure shows stands in words beside it. Sizes come in GiB and are written as
-people write them, in GB with one decimal.
+Pure functions from a plan to HTML without scripts; shapes and colours are in studio.css (“the
+plan”). Every figure is repeated in words beside it. Sizes are GiB, shown to the user as GB with one
+decimal.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ e = html.escape
 def plan_figure(
     plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | None = None
 ) -> str:
-    """Everything a plan says, as one section.
+    """Return the whole plan as one section.
 
-    minutes: expected for the whole run, None when nobody knows. disk_gib: free on the disk.
+    minutes: expected for the whole run, None if unknown. disk_gib: free disk space.
     """
-    verdict, *rest = [reason_text(reason) for reason in plan.reasons]
+    verdict, *reasons = [reason_text(reason) for reason in plan.reasons]
     return (
         f'<section class="plan" aria-label="{strings.PLAN_LABEL}">'
         f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
         f"{_blocks(plan.settings, row)}"
         f'<div class="plan-two"><div>{_stages(plan, row)}{_ram_and_disk(plan, row, disk_gib)}</div>'
-        f"<div>{_crops(plan.settings)}{_tradeoffs(plan, row)}</div></div>{_reasons(rest)}</section>"
+        f"<div>{_crops(plan.settings)}{_tradeoffs(plan, row)}</div></div>{_reasons(reasons)}</section>"
     )
 
 
 def refusal(error: UserError, smallest_gib: float | None) -> str:
-    """Why a budget cannot work, with a button for the smallest that does (rounded up), if any."""
+    """Return why a budget cannot work, with a button for the smallest that does (rounded up)."""
     button = ""
     if smallest_gib is not None:
         least = math.ceil(smallest_gib * 10 - 1e-9) / 10
-        said = strings.PLAN_USE.format(size=gb(least))
-        button = f'<button type="button" data-budget="{least:g}">{said}</button>'
+        label = strings.PLAN_USE.format(size=gb(least))
+        button = f'<button type="button" data-budget="{least:g}">{label}</button>'
     title, remedy = refusal_text(error)
     return (
         f'<section class="plan refused" aria-label="{strings.PLAN_LABEL}"><p>'
@@ -74,8 +74,10 @@ def budget_marks(
     others_gib: float | None,
     free_gib: float | None,
 ) -> str:
-    """A strip to lie under a slider from low to high: budgets that are free now, that other
-    programs stand in the way of, and that the card does not have. None or less than 0: not known.
+    """Return a strip below the budget slider, which runs from low to high GiB.
+
+    It marks budgets that are free now, in use by other programs, and beyond the card's memory. None
+    or a negative size means unknown.
     """
     if total_gib is None or total_gib <= 0:
         return f'<p class="plan-marks hint">{strings.PLAN_MARKS_NO_CARD}</p>'
@@ -84,8 +86,8 @@ def budget_marks(
         total_gib - free if others_gib is None or others_gib < 0 else min(others_gib, total_gib)
     )
     free = total_gib if others < 0.05 else free
-    said = strings.PLAN_MARKS if others >= 0.05 else strings.PLAN_MARKS_ALONE
-    said = said.format(total=gb(total_gib), others=gb(others), free=gb(free))
+    text = strings.PLAN_MARKS if others >= 0.05 else strings.PLAN_MARKS_ALONE
+    text = text.format(total=gb(total_gib), others=gb(others), free=gb(free))
     edges = [low, *(min(max(gib, low), high) for gib in (free, total_gib)), high]
     parts = (
         ("free", strings.PLAN_MARKS_FREE),
@@ -100,31 +102,31 @@ def budget_marks(
             legend += f'<li class="{key}">{words}</li>'
     return (
         f'<div class="plan-marks"><div class="plan-scale" aria-hidden="true">{strip}</div>'
-        f'<p class="hint">{said}</p><ul class="plan-legend">{legend}</ul></div>'
+        f'<p class="hint">{text}</p><ul class="plan-legend">{legend}</ul></div>'
     )
 
 
 def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settings) -> float | None:
-    """Minutes a run should take, from finished runs on this machine: (settings, seconds) each.
+    """Estimate a run's minutes from finished runs on this machine, (settings, seconds) each.
 
-    Only runs that worked the same way on the same device count; of those the one nearest in size is
-    scaled by its work. None when there is none.
+    Only runs with the same device and execution plan count. Of those, the one nearest in size is
+    scaled by its work. Return None if there is none.
     """
     wanted = _work(settings)
-    alike = [
+    comparable = [
         (_work(s), seconds) for s, seconds in history if _comparable(s) == _comparable(settings)
     ]
-    alike = [(work, seconds) for work, seconds in alike if seconds > 0]
-    if not alike:
+    comparable = [(work, seconds) for work, seconds in comparable if seconds > 0]
+    if not comparable:
         return None
-    work, seconds = min(alike, key=lambda past: abs(math.log(past[0] / wanted)))
+    work, seconds = min(comparable, key=lambda past: abs(math.log(past[0] / wanted)))
     return seconds * wanted / work / 60
 
 
 def _comparable(s: Settings) -> tuple:
-    """What changes the time of a draw in ways only a measurement tells."""
+    """Return the settings whose effect on the time per draw can only be measured."""
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    where = (
+    machine = (
         s.model,
         s.device,
         s.threads,
@@ -133,15 +135,15 @@ def _comparable(s: Settings) -> tuple:
         s.plan.offload,
         s.refresh,
     )
-    return (*where, side, s.plan.batch, s.plan.text_tokens, s.preview_px, s.plan.preview_speed)
+    return (*machine, side, s.plan.batch, s.plan.text_tokens, s.preview_px, s.plan.preview_speed)
 
 
 def _work(s: Settings) -> float:
-    """Blocks that tokens pass, forward or backward, in a whole run.
+    """Count block passes, forward or backward, in a whole run.
 
-    A draw passes every block when its window is computed (those with the bare class word twice),
-    and the trained ones forward and backward; a picture passes all in each of its steps, twice
-    where guidance needs the empty prompt as well. Startup is in the time that is scaled.
+    A draw passes every block when its window is computed (prior-preservation draws twice), and the
+    trained ones forward and backward. A picture passes all blocks in each sampling step, twice if
+    guidance needs the empty prompt. The scaled time includes startup.
     """
     row = model_row(s.model)
     middle = row.num_blocks - s.plan.front - s.plan.back
@@ -149,21 +151,21 @@ def _work(s: Settings) -> float:
     steps = s.steps * s.plan.draws_per_step * (3 + s.plan.checkpointing) * middle
     passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    one = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
+    passes_per_picture = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
     times = 1 + (-(-s.steps // s.preview_every) if s.preview_every else 1)
     pictures = times * len(s.preview_prompts) * s.preview_images
-    return windows + steps + pictures * one
+    return windows + steps + pictures * passes_per_picture
 
 
 def _time(minutes: float | None) -> str:
-    """What the whole run takes, as far as anybody knows."""
+    """Return a sentence with the expected duration, or that it is unknown."""
     if minutes is None:
         return strings.PLAN_MINUTES_UNKNOWN
     return strings.PLAN_MINUTES.format(time=duration(60 * minutes))
 
 
 def _blocks(s: Settings, row: ModelRow) -> str:
-    """One cell a block in the model's order, its stacks apart, and what the cells mean."""
+    """Return one cell per block in model order, separated by stack, and a legend."""
     trained = row.num_blocks - s.plan.front - s.plan.back
     kind = "streamed" if s.plan.middle == "streamed" else "trained"
     kinds = ["skipped"] * s.plan.front + [kind] * trained + ["skipped"] * s.plan.back
@@ -172,28 +174,28 @@ def _blocks(s: Settings, row: ModelRow) -> str:
         cells = "".join(f'<i class="{kind}"></i>' for kind in kinds[start : start + count])
         stacks, start = f'{stacks}<span style="flex-grow:{count}">{cells}</span>', start + count
     learn = strings.PLAN_STREAMED if kind == "streamed" else strings.PLAN_TRAINED
-    said = [(kind, learn.format(count=trained))]
+    legend = [(kind, learn.format(count=trained))]
     if s.plan.front + s.plan.back:
-        said.append(("skipped", strings.PLAN_SKIPPED.format(count=s.plan.front + s.plan.back)))
+        legend.append(("skipped", strings.PLAN_SKIPPED.format(count=s.plan.front + s.plan.back)))
     title = strings.PLAN_BLOCKS.format(count=row.num_blocks)
-    label = f"{row.title}. {title}: {'; '.join(words for _, words in said)}"
+    label = f"{row.title}. {title}: {'; '.join(words for _, words in legend)}"
     return (
         f'<figure class="plan-blocks"><figcaption><b>{title}</b></figcaption>'
         f'<div class="plan-strip" role="img" aria-label="{e(label)}">{stacks}</div>'
-        f"{_legend(said)}</figure>"
+        f"{_legend(legend)}</figure>"
     )
 
 
-def _legend(said: list[tuple[str, str]]) -> str:
+def _legend(entries: list[tuple[str, str]]) -> str:
     return (
         '<ul class="plan-legend">'
-        + "".join(f'<li class="{key}">{e(words)}</li>' for key, words in said)
+        + "".join(f'<li class="{key}">{e(words)}</li>' for key, words in entries)
         + "</ul>"
     )
 
 
 def _stages(plan: Plan, row: ModelRow) -> str:
-    """A bar a stage on the scale of the budget, with what cannot be used of it hatched."""
+    """Return one bar per stage, scaled to the budget, with its unusable part hatched."""
     budget = plan.settings.budget_gib
     skips = plan.settings.plan.front + plan.settings.plan.back > 0
     names = strings.PLAN_STAGES if skips else strings.PLAN_STAGES | strings.PLAN_STAGES_UNSKIPPED
@@ -205,30 +207,30 @@ def _stages(plan: Plan, row: ModelRow) -> str:
         rows += _row(name, bars, gb(held + passing), "most" * (name == most))
     reserved = plan.usable_gib + plan.reserve_gib
     taken = max(0.0, budget - reserved)
-    said = [("held", strings.PLAN_HELD)] if any(held for held, _ in needs.values()) else []
-    said += [("passing", strings.PLAN_PASSING)] if said else []
+    legend = [("held", strings.PLAN_HELD)] if any(held for held, _ in needs.values()) else []
+    legend += [("passing", strings.PLAN_PASSING)] if legend else []
     if plan.reserve_gib:
-        said.append(("reserve", strings.PLAN_RESERVE.format(size=gb(plan.reserve_gib))))
+        legend.append(("reserve", strings.PLAN_RESERVE.format(size=gb(plan.reserve_gib))))
     if taken >= 0.05:
-        said.append(("taken", strings.PLAN_TAKEN.format(size=gb(taken))))
-    said.append(("budget", strings.PLAN_BUDGET.format(size=gb(budget))))
+        legend.append(("taken", strings.PLAN_TAKEN.format(size=gb(taken))))
+    legend.append(("budget", strings.PLAN_BUDGET.format(size=gb(budget))))
     edges = f"--usable:{_percent(plan.usable_gib, budget)};--reserved:{_percent(reserved, budget)}"
     return (
         f'<figure class="plan-stages" style="{edges}"><figcaption><b>{strings.PLAN_STAGES_TITLE}</b>'
         f"<span>{strings.PLAN_STAGES_ABOUT.format(size=gb(plan.peak_vram_gib), stage=most)}</span>"
         "</figcaption>"
-        f'<ul class="plan-bars">{rows}</ul>{_legend(said)}</figure>'
+        f'<ul class="plan-bars">{rows}</ul>{_legend(legend)}</figure>'
     )
 
 
 def _parts(plan: Plan, row: ModelRow, stage: str) -> tuple[float, float]:
-    """(trained blocks that lie on the card, everything else) of a stage, in GiB."""
+    """Return a stage's (trained blocks on the card, everything else) in GiB."""
     total, middle = plan.stages[stage].vram_gib, plan.settings.plan.middle
-    there = {
+    stages_with_middle = {
         "stays": (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW),
         "leaves": (stages.TRAIN,),
     }.get(middle, ())
-    if stage not in there:
+    if stage not in stages_with_middle:
         return 0.0, total
     held = min(total, middle_bytes(row, plan.settings) / GIB)
     return held, total - held
@@ -239,16 +241,16 @@ def _row(name: str, bars: str, size: str, key: str = "") -> str:
     return f'<li class="{key}"><span>{name}</span>{track}<span>{size}</span></li>'
 
 
-def _bar(key: str, gib: float, whole: float) -> str:
-    return f'<i class="{key}" style="width:{_percent(gib, whole)}"></i>' if gib > 0 else ""
+def _bar(key: str, gib: float, total_gib: float) -> str:
+    return f'<i class="{key}" style="width:{_percent(gib, total_gib)}"></i>' if gib > 0 else ""
 
 
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * min(1.0, max(0.0, part / whole)):.2f}%"
+def _percent(part: float, total: float) -> str:
+    return f"{100 * min(1.0, max(0.0, part / total)):.2f}%"
 
 
 def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
-    """RAM and disk against what is there."""
+    """Return the RAM and disk needed beside what this computer has."""
     total = plan.settings.ram_gib
     ram = strings.PLAN_RAM_OF.format(size=amount(plan.ram_gib), total=gb(total))
     rows = _row(strings.PLAN_RAM, _bar("ram", plan.ram_gib, total), ram, "kept")
@@ -266,10 +268,10 @@ def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
 
 
 def _crops(s: Settings) -> str:
-    """Crop side over noise: three squares to scale in the frame of the whole photo, and a line."""
-    found, high = sides(s), s.plan.s_max_px
+    """Draw crop side over noise: three squares to scale in the whole photo, joined by a line."""
+    crop_sides, high = sides(s), s.plan.s_max_px
     drawn, line = "", []
-    for column, (low, top) in enumerate(found):
+    for column, (low, top) in enumerate(crop_sides):
         x, frame = 100 * column, 'width="84" height="84"'
         side, inner = 84 * top / high, 84 * low / high
         if top < high:
@@ -281,11 +283,11 @@ def _crops(s: Settings) -> str:
             )
         line.append(f"{x + 50},{90 - side:.1f}")
     path = f'<polyline points="{" ".join(line)}"/>' if s.plan.patches != "random" else ""
-    said = crop_words(s)
-    spoken = ", ".join(f"{word} {px}".strip() for word, px in said)
+    captions = crop_words(s)
+    spoken = ", ".join(f"{word} {px}".strip() for word, px in captions)
     ends = "".join(f"<span>{words}</span>" for words in strings.PLAN_NOISE)
     label = f"{strings.PLAN_CROPS_TITLE}, {' … '.join(strings.PLAN_NOISE)}: {spoken}"
-    words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in said)
+    words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in captions)
     same = "" if s.plan.patches == "full" else f"{strings.PLAN_SHRUNK.format(side=s.plan.s_min_px)}"
     return (
         f'<figure class="plan-crops"><figcaption><b>{strings.PLAN_CROPS_TITLE}</b>'
@@ -297,18 +299,18 @@ def _crops(s: Settings) -> str:
 
 
 def _tradeoffs(plan: Plan, row: ModelRow) -> str:
-    """What is given up, and what more memory would bring."""
+    """Return what the plan gives up, and what more memory would bring."""
     given_up = costs(plan.settings, row)[:3] or [strings.PLAN_GIVES_NOTHING]
     listed = "".join(f"<li>{e(cost)}</li>" for cost in given_up)
-    more = gain_text(plan.one_more_gib)
+    gain = gain_text(plan.one_more_gib)
     return (
         f'<div class="plan-words"><h3>{strings.PLAN_GIVES_UP}</h3><ul>{listed}</ul></div>'
-        f'<div class="plan-words"><h3>{strings.PLAN_MORE}</h3><p>{e(more)}</p></div>'
+        f'<div class="plan-words"><h3>{strings.PLAN_MORE}</h3><p>{e(gain)}</p></div>'
     )
 
 
 def _reasons(reasons: list[str]) -> str:
-    """All the planner says, folded up."""
+    """Return all of the planner's reasons, folded up."""
     if not reasons:
         return ""
     listed = "".join(f"<li>{e(reason)}</li>" for reason in reasons)

@@ -1,4 +1,4 @@
-"""The plan that the page shows for the answers given so far; made once for equal answers."""
+"""The plan shown for the current answers, cached for equal answers."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from blockskip.studio import strings
 DEMO_MODEL = "demo"
 DEFAULT_BUDGET = 8.0
 STEP_GIB = 0.5  # of the slider
-PHOTOS_OF_PRESET = 5  # the presets' steps are meant for so many
+PHOTOS_OF_PRESET = 5  # number of photos that the presets' steps are meant for
 
 
 @dataclass(frozen=True)
 class NoPlan:
-    """Why there is no plan, and the least budget that would work (GiB, None: none)."""
+    """The reason there is no plan, and the smallest budget that would work (GiB, None = none)."""
 
     error: UserError
     smallest_gib: float | None = None
 
 
 def budget_range() -> tuple[float, float]:
-    """(smallest, largest) budget of the slider, GiB: as far as the card goes, if that is more."""
+    """Return the slider's (smallest, largest) budget in GiB, at least up to the card's memory."""
     most = max(tier.gib for tier in presets.budget_tiers())
     return 2.0, max(most, math.floor(monitor.usage().vram_total_gib))
 
 
 def default_budget() -> float:
-    """The most that fits into what the card has free now; 8 GB without a card."""
+    """Return the largest budget that fits in the card's free memory, 8 GB without a card."""
     free, (low, high) = monitor.usage().vram_free_gib, budget_range()
     if free < 0:
         return DEFAULT_BUDGET
@@ -45,20 +45,26 @@ def default_budget() -> float:
 
 
 def default_steps(model: str, photos: int) -> int:
-    """More photos need more steps to be seen as often, but show the pet better: the root of their
-    number (ours; between two thirds and twice the preset's)."""
+    """Return the preset's steps scaled by the square root of the number of photos.
+
+    More photos need more steps to be seen as often, but also show the pet better (ours). The scale
+    is limited to between 2/3 and 2.
+    """
     share = math.sqrt((photos or PHOTOS_OF_PRESET) / PHOTOS_OF_PRESET)
     return round(presets.training_preset(model)["steps"] * min(2.0, max(2 / 3, share)) / 10) * 10
 
 
 def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Plan | NoPlan:
-    """answers: model, budget (GiB), steps, rank, seed, speed; None means the studio's own choice."""
+    """Return the plan for answers, or why there is none.
+
+    answers: model, budget (GiB), steps, rank, seed, speed; None = the studio's choice.
+    """
     model = answers["model"]
     steps = int(answers["steps"] or default_steps(model, photos))
     budget = float(answers["budget"] or default_budget())
     if not math.isfinite(budget):
         return NoPlan(BadInput(strings.BUDGET_NO_NUMBER, strings.BUDGET_NO_NUMBER_REMEDY))
-    room = storage.available_memory()
+    available = storage.available_memory()
     return _plan(
         model,
         budget,
@@ -68,9 +74,9 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         answers["speed"] or ExecutionPlan.preview_speed,
         trigger,
         class_name,
-        room["ram_gib"],
-        float(math.floor(room["disk_gib"])),
-        round(monitor.usage().vram_free_gib * 2) / 2,  # only so that a changed card is planned anew
+        available["ram_gib"],
+        float(math.floor(available["disk_gib"])),
+        round(monitor.usage().vram_free_gib * 2) / 2,  # part of the cache key only
     )
 
 
@@ -110,11 +116,11 @@ def _plan(
 
 
 def _smallest_budget(at: Callable[[float], Plan], budget: float) -> float | None:
-    """The smallest budget of the slider above `budget` that works, by halving; None: none does."""
+    """Return the slider's smallest working budget above `budget` (by bisection), None if none."""
 
-    def works(place: int) -> bool:
+    def works(position: int) -> bool:
         try:
-            at(place * STEP_GIB)
+            at(position * STEP_GIB)
             return True
         except UserError:
             return False

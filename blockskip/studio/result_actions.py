@@ -1,4 +1,4 @@
-"""What can be done with a training that has learnt something: files, own pictures, tidying up."""
+"""Actions on a training with results: exporting, own pictures, renaming and deleting."""
 
 from __future__ import annotations
 
@@ -27,42 +27,45 @@ _requested_at: dict[str, float] = {}
 
 
 def last_message(run: Run) -> str:
-    """What came of the last press, for the page."""
+    """Return the result of the last click, for the page."""
     return _messages.get(run.name, "")
 
 
 def chosen_step(run: Run, last: int) -> int:
-    """The step whose LoRA is handed out: the one the user chose, else the last."""
+    """Return the step of the LoRA to download: the user's choice, else the last."""
     step = run_preferences.load(run).get("step")
     return step if isinstance(step, int) and step in checkpoints.saved_steps(run) else last
 
 
 def lora_names(run: Run) -> LoraNames | type[DiffusersNames]:
-    """What is known of files that hold LoRAs of the run's model."""
+    """Return the LoRA file formats of the run's model."""
     return lora_names_of(presets.model_row(run.settings().model).family)
 
 
 def file_format(run: Run) -> str:
-    """As chosen: one of the model's."""
+    """Return the chosen file format, “comfyui” unless the model has the chosen one."""
     chosen = run_preferences.load(run).get("format")
     return chosen if chosen in lora_names(run).FORMATS else "comfyui"
 
 
 def lora_path(run: Run, format: str, step: int, last: int) -> Path:
-    """Where the LoRA of a step is, or will be. Only the file that training itself writes has no step
-    in its name: it is replaced when more is learnt, the others are not."""
+    """Return where the LoRA of a step is, or will be.
+
+    Only the file that training itself writes has no step in its name. Further training replaces only
+    that file.
+    """
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == last and format == "comfyui" else f"-step{step}"
     return run.exports_dir / f"{run.name}{suffix}.safetensors"
 
 
 def is_exporting(run: Run, format: str, step: int) -> bool:
-    """Whether that file is being written."""
+    """Return whether that file is being written."""
     return background_jobs.running(("export", run.name, format, step))
 
 
 def start_export(run: Run, format: str, step: int, last: int) -> Path:
-    """Write the LoRA of a step in a format, unless it is there; returns where it will be."""
+    """Start writing the LoRA of a step in a format, unless the file exists. Return its path."""
     path = lora_path(run, format, step, last)
     if not path.exists():
         words = ["blockskip", "export", str(run.folder), "--format", format, "--json"]
@@ -73,23 +76,23 @@ def start_export(run: Run, format: str, step: int, last: int) -> Path:
 
 
 def export_error(run: Run, format: str, step: int) -> UserError | None:
-    """Why writing that file failed."""
+    """Return why writing that file failed, None if it did not."""
     return background_jobs.error(("export", run.name, format, step))
 
 
 def choose_step(run: str, step: int) -> None:
-    """Hand out the LoRA of that step, and write its file if there is none yet. Raises UserError."""
-    found = find_run(run)
-    if step not in checkpoints.saved_steps(found):
+    """Choose the step to download, and write its file if there is none yet. Raises UserError."""
+    trained = find_run(run)
+    if step not in checkpoints.saved_steps(trained):
         raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
-    _save_choice(found, step=step)
+    _save_choice(trained, step=step)
 
 
 def choose_format(run: str, format: str) -> None:
-    """Hand out the LoRA in that format, and write its file if there is none yet. Raises UserError."""
-    found = find_run(run)
-    _check_format(found, format)
-    _save_choice(found, format=format)
+    """Choose the format to download, and write its file if there is none yet. Raises UserError."""
+    trained = find_run(run)
+    _check_format(trained, format)
+    _save_choice(trained, format=format)
 
 
 def _save_choice(run: Run, **chosen: int | str) -> None:
@@ -99,47 +102,47 @@ def _save_choice(run: Run, **chosen: int | str) -> None:
 
 
 def _check_format(run: Run, format: str) -> None:
-    """Raises UserError for one that the run's model has not."""
+    """Raise BadInput if the run's model does not have that format."""
     formats = lora_names(run).FORMATS
     if format not in formats:
         raise BadInput(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
 
 
 def export(run: str, format: str = "comfyui", step: int = 0) -> str:
-    """Write a training's LoRA as a file and say where it is. step: 0 = the last.
+    """Write a training's LoRA to a file, reopen and check it, and return its path.
 
-    It is reopened and checked before this returns. Raises UserError.
+    step: 0 = the last. Raises UserError.
     """
-    found = find_run(run)
-    _check_format(found, format)
-    last = _last_step(found)
+    trained = find_run(run)
+    _check_format(trained, format)
+    last = _last_step(trained)
     step = int(step) or last
-    path = start_export(found, format, step, last)
-    background_jobs.wait(("export", found.name, format, step))
-    if error := export_error(found, format, step):
+    path = start_export(trained, format, step, last)
+    background_jobs.wait(("export", trained.name, format, step))
+    if error := export_error(trained, format, step):
         raise error
     return str(path)
 
 
 def copy_to_comfyui(run: str) -> None:
-    """Copy the chosen file, its workflow and a picture of it into ComfyUI's folders."""
-    found = find_run(run)
-    last = _last_step(found)
-    path = lora_path(found, "comfyui", chosen_step(found, last), last)
+    """Copy the chosen LoRA, its workflow and a preview into ComfyUI's folders. Raises UserError."""
+    trained = find_run(run)
+    last = _last_step(trained)
+    path = lora_path(trained, "comfyui", chosen_step(trained, last), last)
     if not path.exists():
         raise WrongState(
-            "The file for ComfyUI is not written yet.", "Choose ComfyUI as its format."
+            "The file for ComfyUI has not been written yet.", "Choose ComfyUI as its format."
         )
-    target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(found)}.safetensors")
-    picture = _preview_image(found, chosen_step(found, last))
-    if picture is not None:  # model managers show it beside the file
+    target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(trained)}.safetensors")
+    picture = _preview_image(trained, chosen_step(trained, last))
+    if picture is not None:  # ComfyUI model managers show it beside the file
         files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
     _copy_workflow(path, target)
-    _messages[found.name] = strings.COPIED.format(path=target)
+    _messages[trained.name] = strings.COPIED.format(path=target)
 
 
 def _copy_workflow(path: Path, target: Path) -> None:
-    """The workflow that uses the LoRA, under the name it has there, to ComfyUI's own workflows."""
+    """Copy the LoRA's workflow to ComfyUI's workflows, with the LoRA's new file name in it."""
     root, workflow = sources.comfyui_root(), path.with_name(f"{path.stem}.workflow.json")
     if root is None or not (root / "user" / "default").is_dir() or not workflow.exists():
         return
@@ -150,26 +153,26 @@ def _copy_workflow(path: Path, target: Path) -> None:
 
 
 def has_comfyui() -> bool:
-    """Whether there is a ComfyUI folder that LoRAs can go to."""
+    """Return whether there is a ComfyUI folder for LoRAs."""
     return sources.loras_dir() is not None
 
 
 def request_images(run: str, prompt: str, seed: float | None, strength: float) -> None:
-    """Ask for a picture without and with what was learnt."""
-    found = find_run(run)
+    """Queue a picture of a prompt without and with the LoRA. seed: None = random."""
+    trained = find_run(run)
     prompt = " ".join((prompt or "").split())
     if not prompt:
         raise BadInput(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
     chosen = random.randrange(2**31) if seed is None else int(seed)
-    last = _last_step(found)
-    _requested_at[found.name] = time.monotonic()
-    image_requests.submit(found, prompt, chosen, float(strength), chosen_step(found, last))
+    last = _last_step(trained)
+    _requested_at[trained.name] = time.monotonic()
+    image_requests.submit(trained, prompt, chosen, float(strength), chosen_step(trained, last))
 
 
 def ensure_image_worker(run: Run) -> None:
-    """What waits is painted, even if its process was killed; tried again after half a minute."""
-    waits = image_requests.pending(run)
-    if not waits or run.image_worker() is not None or run_state.running() is not None:
+    """Start the image process if requests are queued without one; retry after 30 seconds."""
+    pending = image_requests.pending(run)
+    if not pending or run.image_worker() is not None or run_state.running() is not None:
         return
     if time.monotonic() - _requested_at.get(run.name, -math.inf) > 30:
         _requested_at[run.name] = time.monotonic()
@@ -177,32 +180,34 @@ def ensure_image_worker(run: Run) -> None:
 
 
 def rename(run: str, name: str) -> None:
-    """Call the pet otherwise on this page; the word in prompts stays."""
+    """Rename the pet on the page. The trigger word does not change."""
     name = " ".join(name.split())[:40]
     if name:
         run_preferences.save(find_run(run), pet=name)
 
 
 def delete(run: str) -> None:
-    """Delete a training with everything in it. Raises UserError when it is running."""
+    """Delete a training with all its files. Raises UserError if it is running."""
     storage.delete(find_run(run).name)
 
 
 def measure_likeness(run: Run) -> None:
-    """Judge the pictures of a training, once for what it has learnt now; the figures come to the
-    page when they are there."""
-    now = run.name, run.step()
+    """Start measuring the likeness of a training's pictures, once per step it has reached.
+
+    The page shows the figures when they exist.
+    """
+    key = run.name, run.step()
     if (
-        now not in _likeness_started
+        key not in _likeness_started
         and not likeness.is_running(run)
         and run_state.running() is None
     ):
-        _likeness_started.add(now)
+        _likeness_started.add(key)
         likeness.start(run)
 
 
 def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str:
-    """The LoRA in words, a blank line between paragraphs."""
+    """Return a description of the LoRA, with a blank line between paragraphs."""
     settings, row = run.settings(), presets.model_row(run.settings().model)
     pet = run_preferences.pet_name(run)
     parts = [
@@ -219,13 +224,13 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
         )
     parts.append(
         "It knows this one animal from these photos; other animals, people and places are the base "
-        f"model’s. The base model’s licence holds for what you make with it: {row.licence}."
+        f"model’s. The base model’s licence applies to what you make with it: {row.licence}."
     )
     return "\n\n".join(parts)
 
 
 def _last_step(run: Run) -> int:
-    """The step of the file that training wrote; of a run that wrote none, the last one kept."""
+    """Return the step of the file that training wrote, else the last saved step."""
     state = run_state.read(run)
     return (
         state.exported.step
@@ -235,5 +240,5 @@ def _last_step(run: Run) -> int:
 
 
 def _preview_image(run: Run, step: int) -> Path | None:
-    found = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
-    return found[0] if found else None
+    paths = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
+    return paths[0] if paths else None

@@ -1,4 +1,4 @@
-"""What came out of a training: the file, before and after, likeness, own pictures, in words."""
+"""The results of a training: the file, before and after, likeness, own pictures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
 
 
 def hero(
-    state: RunState, settings: Settings, name: str, row: ModelRow, in_comfyui: bool, said: str = ""
+    state: RunState,
+    settings: Settings,
+    name: str,
+    row: ModelRow,
+    in_comfyui: bool,
+    message: str = "",
 ) -> str:
-    """That there is a file, and how to use it. in_comfyui: whether that has the model by itself.
-    said: what came of the last press."""
+    """Return that the LoRA is ready, and how to use it.
+
+    in_comfyui: whether ComfyUI supports the model by itself. message: result of the last click.
+    """
     exported = state.exported
     if isinstance(state.end, Done):
         peak = state.end.peak_vram_gib if state.end.peak_vram_gib > 0 else state.end.peak_rss_gib
@@ -30,18 +37,18 @@ def hero(
         title = strings.STOPPED_READY.format(name=name)
         step = exported.step if exported else state.step
         about = strings.STOPPED_READY_ABOUT.format(step=step, total=state.steps)
-    how = strings.HOW_TO if in_comfyui else strings.HOW_TO_NODE
-    how = strings.HOW_TO_DEMO if row.demo else how
+    usage = strings.HOW_TO if in_comfyui else strings.HOW_TO_NODE
+    usage = strings.HOW_TO_DEMO if row.demo else usage
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
-    how = how.format(**words)
-    more = f'<p class="said" role="status">{e(said)}</p>' if said else ""
-    return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{how}</p>{more}</div>'
+    usage = usage.format(**words)
+    status = f'<p class="said" role="status">{e(message)}</p>' if message else ""
+    return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{usage}</p>{status}</div>'
 
 
 def card(row: ModelRow, words: str) -> str:
-    """The model card in words, folded; the base model's licence always in sight.
+    """Return the model card, folded, with the base model's licence always visible.
 
-    words: the card as plain text, a blank line between paragraphs.
+    words: the card as plain text, with a blank line between paragraphs.
     """
     paragraphs = "".join(f"<p>{e(part)}</p>" for part in words.split("\n\n"))
     licence = strings.CARD_LICENCE.format(licence=row.licence)
@@ -54,17 +61,17 @@ def card(row: ModelRow, words: str) -> str:
 def compare(
     state: RunState, settings: Settings, kept: int, steps: Sequence[int], likeness: Mapping | None
 ) -> str:
-    """The untrained model's picture and a step's, one over the other, with a line to move.
+    """Return the untrained model's picture over a step's, with a line to move between them.
 
-    steps: those whose LoRA can be had. kept: the one that is downloaded. likeness: see
-    lab.likeness, None while it is not known.
+    steps: those with a LoRA. kept: the step to download. likeness: as in runs.likeness, None while
+    it is not known.
     """
-    everything = preview_prompts(settings)
-    prompts = list(dict.fromkeys(everything))
+    all_prompts = preview_prompts(settings)
+    prompts = list(dict.fromkeys(all_prompts))
     shown = [s for s in steps if (s, 0) in state.images]
     if not shown or (0, 0) not in state.images:
         return ""
-    first = [everything.index(prompt) for prompt in prompts]
+    first = [all_prompts.index(prompt) for prompt in prompts]
     images = {
         step: [picture_urls(state, step, i)[1] if (step, i) in state.images else "" for i in first]
         for step in (0, *shown)
@@ -92,24 +99,26 @@ def compare(
 
 
 def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
-    """Figures step by step, and the advice in one sentence."""
+    """Return the likeness of each step, and the advice in one sentence."""
     if likeness is None:
         return f'<p class="hint">{strings.LIKENESS_MEASURING}</p>'
     steps, best = likeness.get("by_step") or {}, likeness.get("best_step")
     keep = ""
     if best and best != kept:
         keep = action_button("keep", strings.COMPARE_KEEP.format(step=best), step=best)
-    said = likeness.get("advice")
-    advice = f'<div class="advice"><p>{e(said)}</p>{keep}</div>' if said else ""
-    known = [(int(step), said) for step, said in steps.items() if said.get("subject") is not None]
+    sentence = likeness.get("advice")
+    advice = f'<div class="advice"><p>{e(sentence)}</p>{keep}</div>' if sentence else ""
+    known = [
+        (int(step), scores) for step, scores in steps.items() if scores.get("subject") is not None
+    ]
     if not known:
         return advice
     rows = "".join(
         f'<tr class="{"best" if step == best else ""}"><th scope="row">{step_label(step)}'
         f"{f' <em>{strings.LIKENESS_BEST}</em>' if step == best else ''}</th>"
-        f"<td>{said['subject']:.2f}</td><td>{_share_cell(said.get('class_word'))}</td>"
-        f"<td>{_places(said.get('places_obeyed'))}</td></tr>"
-        for step, said in sorted(known)
+        f"<td>{scores['subject']:.2f}</td><td>{_share_cell(scores.get('class_word'))}</td>"
+        f"<td>{_places(scores.get('places_obeyed'))}</td></tr>"
+        for step, scores in sorted(known)
     )
     any_kind = strings.LIKENESS_CLASS.format(kind=e(settings.class_name))
     about = strings.LIKENESS_ABOUT.format(kind=e(settings.class_name))
@@ -129,29 +138,31 @@ def _places(value: Sequence[int] | None) -> str:
     return f"{value[0]}/{value[1]}" if value and value[1] else "–"
 
 
-def own_pictures(painted: Sequence[ImageRequest], run: str) -> str:
-    """The user's own prompts, each without and with what was learnt."""
-    if not painted:
+def own_pictures(requests: Sequence[ImageRequest], run: str) -> str:
+    """Return the pictures of the user's own prompts, each without and with the LoRA."""
+    if not requests:
         return f'<p class="hint">{strings.OWN_EMPTY}</p>'
-    busy = any(one.state in ("waiting", "working") for one in painted)
+    busy = any(request.state in ("waiting", "working") for request in requests)
     stop = action_button("paint_stop", strings.OWN_STOP) if busy else ""
-    tiles = "".join(_request_card(one, run) for one in painted[:MAX_SHOWN])
+    tiles = "".join(_request_card(request, run) for request in requests[:MAX_SHOWN])
     return f'{stop}<ul class="painted">{tiles}</ul>'
 
 
 MAX_SHOWN = 24  # own pictures shown
 
 
-def _request_card(one: ImageRequest, run: str) -> str:
-    facts = strings.OWN_FACTS.format(step=one.step, strength=one.strength, seed=one.seed)
+def _request_card(request: ImageRequest, run: str) -> str:
+    facts = strings.OWN_FACTS.format(
+        step=request.step, strength=request.strength, seed=request.seed
+    )
     delete = (
-        f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(one.id)}" '
+        f'<button type="button" class="remove" data-do="paint_delete" data-id="{e(request.id)}" '
         f'aria-label="{strings.OWN_DELETE}" title="{strings.OWN_DELETE}">×</button>'
     )
-    if one.state == "done":
+    if request.state == "done":
         pair = "".join(
-            f'<figure><button type="button" class="zoom" data-large="{_image_url(run, one, kind, 1)}">'
-            f'<img src="{_image_url(run, one, kind, 0)}" alt="{e(f"{one.prompt}, {words}")}" loading="lazy"></button>'
+            f'<figure><button type="button" class="zoom" data-large="{_image_url(run, request, kind, 1)}">'
+            f'<img src="{_image_url(run, request, kind, 0)}" alt="{e(f"{request.prompt}, {words}")}" loading="lazy"></button>'
             f"<figcaption>{words}</figcaption></figure>"
             for kind, words in (
                 ("base", strings.COMPARE["before"]),
@@ -160,11 +171,13 @@ def _request_card(one: ImageRequest, run: str) -> str:
         )
         body = f'<div class="pair">{pair}</div>'
     else:
-        words = strings.OWN_STATES[one.state].format(n=one.n, total=one.total)
-        why = f"{one.title} {one.remedy}" if one.state == "failed" else ""
+        words = strings.OWN_STATES[request.state].format(n=request.n, total=request.total)
+        why = f"{request.title} {request.remedy}" if request.state == "failed" else ""
         body = f'<div class="pair empty"><p>{e(words)} {e(why)}</p></div>'
-    return f'<li>{body}<p>{e(one.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
+    return f'<li>{body}<p>{e(request.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
 
 
-def _image_url(run: str, one: ImageRequest, kind: str, size: int) -> str:
-    return pictures.url("pictures", run, f"{one.id}/{kind}.png", pictures.SIZES[size], one.id)
+def _image_url(run: str, request: ImageRequest, kind: str, size: int) -> str:
+    return pictures.url(
+        "pictures", run, f"{request.id}/{kind}.png", pictures.SIZES[size], request.id
+    )

@@ -1,6 +1,6 @@
-"""What was chosen on the page about a training that exists: `studio.json` in its folder.
+"""Choices made on the page for an existing training, in `studio.json` in its folder.
 
-Beside run.toml, which the worker may be writing.
+They are separate from run.toml, which the worker may be writing.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from blockskip.runs.run import Run
 
 
 def load(run: Run) -> dict:
-    """pet: its name. drawn: a demo pet. step: whose LoRA is kept. format: of the file."""
+    """Return the choices: pet (its name), drawn (demo pet), step and format of the LoRA."""
     try:
-        now = files.read_json(run.folder / "studio.json")
+        choices = files.read_json(run.folder / "studio.json")
     except (OSError, ValueError):
-        now = {}
-    return now if isinstance(now, dict) else {}
+        choices = {}
+    return choices if isinstance(choices, dict) else {}
 
 
 def save(run: Run, **chosen: int | str) -> None:
-    """Keep choices, beside those made earlier."""
+    """Save choices, beside those made earlier."""
     files.write_json(run.folder / "studio.json", load(run) | chosen)
 
 
 def pet_name(run: Run) -> str:
-    """What the user called the pet; a run of the terminal has only its trigger word."""
+    """Return the pet's name, or the trigger word of a run started in the terminal."""
     return load(run).get("pet") or run.settings().trigger.capitalize()

@@ -1,4 +1,4 @@
-"""What is shown of a training: how it goes, and what came out; see screen.py."""
+"""Widget updates for one training, its progress and its results; see screen.py."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ PARTS = (
 
 
 def parts(view: str) -> tuple[dict[str, dict], str]:
-    """Everything about the run on show; one that cannot be read says so instead."""
+    """Return the updates of PARTS for the run shown, and the current step of the navigation.
+
+    An unreadable run shows only its error.
+    """
     run = next((run for run in list_runs() if run.name == view), None)
     try:
         if run is None:
@@ -65,9 +68,9 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
         return _parts_of(run)
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-        gone = {name: HIDDEN for name in PARTS if name not in ("status", "spoken", "messages")}
-        said: dict = {"value": note(title, remedy, "error"), "visible": True}
-        return {"messages": said, "status": {"value": ""}} | gone, "train"
+        hidden = {name: HIDDEN for name in PARTS if name not in ("status", "spoken", "messages")}
+        message: dict = {"value": note(title, remedy, "error"), "visible": True}
+        return {"messages": message, "status": {"value": ""}} | hidden, "train"
 
 
 def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
@@ -112,11 +115,11 @@ def _result_parts(
     if judged is None:
         result_actions.measure_likeness(run)
     result_actions.ensure_image_worker(run)
-    wrong, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
-    said = f"{wrong.title} {wrong.remedy}" if wrong else result_actions.last_message(run)
+    error, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
+    message = f"{error.title} {error.remedy}" if error else result_actions.last_message(run)
     return {
         "results": {"visible": True},
-        "hero": {"value": result_view.hero(state, settings, name, row, names.IN_COMFYUI, said)},
+        "hero": {"value": result_view.hero(state, settings, name, row, names.IN_COMFYUI, message)},
         **_file_parts(run, row, format, step, last),
         "card": {
             "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
@@ -135,16 +138,16 @@ def _result_parts(
 def _file_parts(
     run: Run, row: presets.ModelRow, format: str, step: int, last: int
 ) -> dict[str, dict]:
-    """The buttons about the LoRA's file and its workflow."""
+    """Return the updates of the buttons for the LoRA's file and its workflow."""
     lora = _download(run, result_actions.lora_path(run, format, step, last))
     making, names = result_actions.is_exporting(run, format, step), result_actions.lora_names(run)
-    known = result_actions.has_comfyui() and not row.demo and names.IN_COMFYUI
+    can_copy = result_actions.has_comfyui() and not row.demo and names.IN_COMFYUI
     workflow = None if row.demo else _workflow(run)
     words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
     return {
         "format": {
             "value": format,
-            "choices": [(strings.FORMATS[one], one) for one in names.FORMATS],
+            "choices": [(strings.FORMATS[key], key) for key in names.FORMATS],
         },
         "lora": {"visible": lora is not None, "value": lora, "label": words},
         "make": {
@@ -152,13 +155,13 @@ def _file_parts(
             "interactive": not making,
             "value": strings.PREPARING if making else strings.MAKE,
         },
-        "to_comfyui": {"visible": known and format == "comfyui" and lora is not None},
+        "to_comfyui": {"visible": can_copy and format == "comfyui" and lora is not None},
         "workflow": {"visible": workflow is not None, "value": workflow},
     }
 
 
 def _steps(run: Run, state: run_state.RunState) -> list[int]:
-    """Steps that have both pictures and a LoRA; of old runs only the last."""
+    """Return the steps that have both pictures and a LoRA; old runs have only the last."""
     shown = {step for step, _ in state.images}
     return [step for step in checkpoints.saved_steps(run) if step in shown and step > 0]
 
@@ -190,13 +193,15 @@ def _photo_files(run: Run) -> list[str]:
 
 
 def _workflow(run: Run) -> str | None:
-    found = sorted(run.exports_dir.glob("*.workflow.json"))
-    return _download(run, found[0]) if found else None
+    paths = sorted(run.exports_dir.glob("*.workflow.json"))
+    return _download(run, paths[0]) if paths else None
 
 
 def _download(run: Run, source: Path) -> str | None:
-    """A path that Gradio may hand out: a second name for the file in its own folder, not a second
-    copy. None while there is no such file."""
+    """Return a path that Gradio may serve: a hard link to the file in Gradio's own folder.
+
+    Returns None while there is no such file.
+    """
     target = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads" / run.name / source.name
     try:
         with _download_lock:

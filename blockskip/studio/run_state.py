@@ -1,8 +1,7 @@
-"""A run as the page shows it, folded from its events as they arrive.
+"""A run's state for the page, folded from its events as they arrive.
 
-Many tabs ask once a second; each run's events are parsed once in this process and kept in one
-table. Nothing here is the truth: the run folder is, and the table is rebuilt from it after a
-restart.
+Many tabs ask once a second, so each event is parsed once and the states are cached in this process.
+The run folder is the source of truth; after a restart the cache is rebuilt from it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from blockskip.runs.run import Run, list_runs
 from blockskip.studio.series import Series
 
 CURVES = ("vram_gib", "vram_used_gib", "rss_gib", "ram_used_gib", "disk_run_gib")  # of Memory
-GAP_S = 15.0  # a longer silence is a pause; charts do not show it
+GAP_S = 15.0  # a longer silence counts as a pause, which charts leave out
 _lock = threading.Lock()
 _states: dict[str, RunState] = {}
 _sizes: dict[str, tuple[tuple, int]] = {}
@@ -42,10 +41,10 @@ _children: list[subprocess.Popen] = []
 
 @dataclass
 class RunState:
-    """What a run's events say up to byte `offset`."""
+    """The state of a run after its events up to byte `offset`."""
 
     run: Run
-    head: bytes = b""  # how events.jsonl begins; another run of that name begins otherwise
+    head: bytes = b""  # start of events.jsonl; differs if another run reuses the name
     offset: int = 0
     steps: int = 0
     device: str = ""
@@ -53,14 +52,14 @@ class RunState:
     stage_done: int = 0
     stage_total: int = 0
     eta_s: float = -1.0
-    active_s: float = 0.0  # time worked, pauses not counted
+    active_s: float = 0.0  # seconds of work, without pauses
     last_time: float = 0.0
-    step: int = 0  # the last step learnt
-    loss: float = -1.0  # its error
-    stages: list[str] = field(default_factory=list)  # begun, in order, each once
+    step: int = 0  # the last step trained
+    loss: float = -1.0  # of that step
+    stages: list[str] = field(default_factory=list)  # started, in order, each once
     losses: Series = field(default_factory=Series)  # over steps
     memory: dict[str, Series] = field(default_factory=dict)  # over active seconds, see CURVES
-    latest_memory: Memory | None = None  # the newest
+    latest_memory: Memory | None = None
     images: dict[tuple[int, int], Image] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     exports: list[Saved] = field(default_factory=list)
@@ -70,11 +69,11 @@ class RunState:
 
     @property
     def exported(self) -> Saved | None:
-        """The newest LoRA file made for the user."""
+        """The newest LoRA file exported for the user."""
         return self.exports[-1] if self.exports else None
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Apply one event."""
         if self.last_time and 0 < event.time - self.last_time < GAP_S:
             self.active_s += event.time - self.last_time
         self.last_time = event.time
@@ -101,7 +100,7 @@ class RunState:
                 self.end = event
 
     def _begin(self, event: Started) -> None:
-        """A worker began: what was learnt after the checkpoint it goes on from is learnt again."""
+        """Reset to the checkpoint from which a worker resumes; later steps are trained again."""
         self.started, self.steps, self.device, self.end = True, event.steps, event.device, None
         self.stage, self.eta_s, self.stages = "", -1.0, []
         if self.step > event.resumed_from:
@@ -117,9 +116,9 @@ class RunState:
 
 
 def read(run: Run) -> RunState:
-    """The state of a run up to now, as a copy of the caller's own."""
+    """Return a copy of a run's current state."""
     with _lock:
-        alive = run.worker() is not None  # asked before reading, so that no last word is missed
+        alive = run.worker() is not None  # before reading, so that the last event is not missed
         state, head = _states.get(str(run.folder)), _head(run)
         if state is None or (state.offset and state.head != head):
             state = _states[str(run.folder)] = RunState(run)
@@ -140,12 +139,12 @@ def read(run: Run) -> RunState:
 
 
 def running() -> Run | None:
-    """The run that is being worked on now, if any."""
+    """Return the run in progress, if any."""
     return next((run for run in list_runs() if run.worker() is not None), None)
 
 
 def finished_runs() -> list[tuple[Settings, float]]:
-    """(settings, seconds of work) of the trainings that went well, newest first."""
+    """Return (settings, seconds of work) of finished runs among the 20 newest, newest first."""
     done = []
     for run in list_runs()[:20]:
         state = read(run)
@@ -156,23 +155,23 @@ def finished_runs() -> list[tuple[Settings, float]]:
 
 
 def size_bytes(run: Run) -> int:
-    """What a run takes on disk; measured anew after it said something, or after a minute."""
+    """Return a run's size on disk in bytes. It is measured again after a new event or a minute."""
     key = (run.events_path.stat().st_mtime_ns if run.events_path.exists() else 0, time.time() // 60)
-    known = _sizes.get(str(run.folder))
-    if known is None or known[0] != key:
-        known = _sizes[str(run.folder)] = (key, run.size_bytes())
-    return known[1]
+    cached = _sizes.get(str(run.folder))
+    if cached is None or cached[0] != key:
+        cached = _sizes[str(run.folder)] = (key, run.size_bytes())
+    return cached[1]
 
 
 def start(run: Run) -> None:
-    """Start or go on with a run, and remember its process so that it is reaped when it ends."""
+    """Start or resume a run, and keep its process so that it is reaped when it ends."""
     process = run.start()
     with _lock:
         _children[:] = [child for child in _children if child.poll() is None] + [process]
 
 
 def pending_command(run: Run) -> str:
-    """The command the worker has not taken yet: pause, stop, preview, or ""."""
+    """Return the command that the worker has not taken yet: pause, stop, preview or ""."""
     try:
         return str(files.read_json(run.folder / "control.json").get("command", ""))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How a training goes: status, stages, messages, pictures. Everything from outside is escaped."""
+"""A training in progress: status, stages, messages, pictures. Outside text is escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blockskip.studio.run_state import RunState, pending_command
 
 
 def status(state: RunState, settings: Settings, name: str, started: str, num_photos: int) -> str:
-    """Name, state, facts and progress of a run. data-title is what the browser tab shows."""
+    """Return a run's name, state, facts and progress. data-title becomes the tab's title."""
     share = percent(state)
     facts = strings.FACTS.format(
         kind=settings.class_name,
@@ -38,26 +38,26 @@ def status(state: RunState, settings: Settings, name: str, started: str, num_pho
 
 
 def _stages(state: RunState) -> str:
-    """The stages as a line of words: done, being worked on, still to come."""
+    """Return the stages as a row of words, each marked done, now or next."""
     names = list(strings.STAGE_LINE)
     over = state.status == "done"
     last = max((names.index(s) for s in state.stages if s in names), default=-1)
     items = []
-    for place, words in enumerate(strings.STAGE_LINE.values()):
-        marker = "done" if over or place < last else "now" if place == last else "next"
+    for index, words in enumerate(strings.STAGE_LINE.values()):
+        marker = "done" if over or index < last else "now" if index == last else "next"
         current = ' aria-current="step"' if marker == "now" and state.status == "running" else ""
         items.append(f'<li class="{marker}"{current}>{words}</li>')
     return f'<ol class="stages">{"".join(items)}</ol>'
 
 
 def screen_reader_text(state: RunState, name: str) -> str:
-    """What a screen reader hears: state and stage, not every step."""
+    """Return the text for screen readers: state and stage, not every step."""
     stage = strings.STAGES.get(state.stage, strings.STARTING) if state.status == "running" else ""
     return e(f"{name}: {strings.STATES[state.status]}. {stage}")
 
 
 def _activity(state: RunState) -> tuple[str, str]:
-    """(what happens now, how long it takes) under the progress bar."""
+    """Return (current activity, time left) for the line under the progress bar."""
     step = strings.STEP_OF.format(n=state.step, total=state.steps) if state.steps else ""
     if state.status != "running":
         return step, ""
@@ -74,7 +74,7 @@ def _activity(state: RunState) -> tuple[str, str]:
 
 
 def percent(state: RunState) -> int:
-    """How much of the whole run is done, 0 to 100; never runs back while windows alternate."""
+    """Return the progress of the whole run, 0 to 100. It does not fall while stages alternate."""
     if state.status == "done":
         return 100
     if state.step:
@@ -92,7 +92,7 @@ def percent(state: RunState) -> int:
 
 
 def messages(state: RunState) -> str:
-    """How the run ended if it did not end well, in plain words."""
+    """Return how the run ended, unless it finished or is running."""
     parts = []
     match state.end if state.status != "running" else None:
         case Failed(title=title, remedy=remedy):
@@ -108,15 +108,17 @@ def messages(state: RunState) -> str:
 
 
 def notes(state: RunState) -> str:
-    """What the run said while it worked: photos left out, pictures that failed, warnings."""
+    """Return the run's latest six notes: photos left out, failed pictures, warnings."""
     return "".join(
         note("", n.text, "warning" if n.level == "warning" else "info") for n in state.notes[-6:]
     )
 
 
 def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) -> str:
-    """The user's photos, and a grid: a row a prompt, a column a step; places for those still to
-    come."""
+    """Return the user's photos and a grid of previews: prompts as rows, steps as columns.
+
+    Previews still to come are blank cells.
+    """
     strip = "".join(
         f'<img src="{pictures.url("photos", state.run.name, file)}" alt="">'
         for file in photo_files[:8]
@@ -138,7 +140,7 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
 
 
 def preview_prompts(settings: Settings) -> list[str]:
-    """One prompt a row of pictures."""
+    """Return the prompt of each row of pictures."""
     return [p for p in settings.preview_prompts for _ in range(settings.preview_images)]
 
 
@@ -146,13 +148,15 @@ MOST_COLUMNS = 12  # steps shown side by side
 
 
 def _columns(state: RunState, settings: Settings) -> list[int]:
-    """The steps that have or will have pictures, the latest ones of many; a stopped run promises no
-    more."""
+    """Return at most MOST_COLUMNS steps that have or will have pictures: the first and the latest.
+
+    A stopped run will have no more.
+    """
     shown = {step for step, _ in state.images}
     if state.status in ("running", "paused", "new"):
         every = settings.preview_every
-        nexts = state.step // every * every + every if every else settings.steps
-        shown |= {0, settings.steps, min(nexts, settings.steps)}
+        next_step = state.step // every * every + every if every else settings.steps
+        shown |= {0, settings.steps, min(next_step, settings.steps)}
         if every and settings.steps // every < MOST_COLUMNS:
             shown |= set(range(0, settings.steps + 1, every))
     ordered = sorted(shown)
@@ -172,7 +176,7 @@ def _cell(state: RunState, step: int, index: int, prompt: str) -> str:
 
 
 def picture_urls(state: RunState, step: int, index: int) -> tuple[str, str]:
-    """Addresses of a preview picture, small and large, not escaped."""
+    """Return the URLs of a preview picture, small and large, not escaped."""
     image = state.images[step, index]
     file, version = image.path.removeprefix("previews/"), str(int(image.time))
     small, large = (

@@ -1,8 +1,8 @@
-"""What the page shows now, computed from disk alone: a dict of widget updates per part of the page.
+"""Widget updates for each part of the page, computed from disk alone.
 
-A tab sends the fingerprints of what it shows; only parts that changed are sent back. So a reload, a
-second tab and a restarted studio all end up at the same picture. Many tabs that ask at once share
-one look.
+A tab sends the fingerprints of what it shows, and only changed parts are sent back. A reload, a
+second tab and a restarted studio therefore all show the same. Tabs that ask at the same time share
+one computation.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from blockskip.studio import draft, list_view, nav_view, run_screen, run_state, 
 PARTS = ("setup", "run", "nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST_VIEW = "*"
 MAX_LISTED = 60
-CACHE_S = 0.5  # ticks of several tabs within this time get the same look
+CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
 _cache_lock = threading.Lock()
 _parts_cache: dict[str, tuple[float, dict]] = {}
 
 
 def initial_view() -> str:
-    """What a fresh tab shows: the running training; else the latest, unless photos are being
-    chosen."""
+    """Return a new tab's view: the running training, else setup, else the latest training.
+
+    Setup is shown if the draft has photos, or if there is no training yet.
+    """
     busy = run_state.running()
     if busy is not None:
         return busy.name
@@ -36,10 +38,10 @@ def initial_view() -> str:
 
 
 def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
-    """Updates of all PARTS, then the new tokens.
+    """Return the updates of all PARTS, followed by the new tokens.
 
-    view: name of the run on show, "" = setting up, "*" = the list. fresh: look now, not at what
-    another tab was shown a moment ago.
+    view: name of the run shown, "" = setup, "*" = the list. tokens: JSON of the fingerprints that
+    the tab has. fresh: bypass the cache that tabs share.
     """
     parts = _cached_parts(view, fresh)
     old = json.loads(tokens) if tokens else {}
@@ -75,13 +77,13 @@ def _parts(view: str) -> dict[str, dict]:
                 [run_screen.run_summary(run) for run in listed[:MAX_LISTED]]
             )
         }
-    where = "list" if view == LIST_VIEW else "photos"
+    step = "list" if view == LIST_VIEW else "photos"
     if not view:
-        made, now = setup_screen.parts()
-        parts |= made
-        where = "budget" if now.photos else "photos"
+        setup, saved = setup_screen.parts()
+        parts |= setup
+        step = "budget" if saved.photos else "photos"
     elif is_run:
-        made, where = run_screen.parts(view)
-        parts |= made
-    parts["nav"] = {"value": nav_view.navigation(where, len(listed), bool(view))}
+        run, step = run_screen.parts(view)
+        parts |= run
+    parts["nav"] = {"value": nav_view.navigation(step, len(listed), bool(view))}
     return parts

@@ -1,4 +1,4 @@
-"""What the column shows where a training is put together; see screen.py."""
+"""Widget updates of the setup column, where a training is prepared; see screen.py."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "tr
 
 
 def parts() -> tuple[dict[str, dict], draft.Draft]:
-    """The column where a training is put together."""
+    """Return the updates of PARTS, and the draft that they show."""
     describing = model_catalog.describing()
-    now, given, busy = draft.load(), actions.current_answers(), run_state.running()
-    found, models = actions.plan_for_answers(given, len(now.photos)), model_catalog.snapshot()
-    row = presets.model_row(given["model"])
-    settings = found.settings if isinstance(found, Plan) else Settings(model=row.name)
-    trigger, kind = actions.trigger_word(given["name"]), actions.class_word(given["kind"])
-    own = now.own_photos and row.demo
+    saved, answers, busy = draft.load(), actions.current_answers(), run_state.running()
+    planned, models = actions.plan_for_answers(answers, len(saved.photos)), model_catalog.snapshot()
+    row = presets.model_row(answers["model"])
+    settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
+    trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
+    own = saved.own_photos and row.demo
     train = strings.TRAIN
-    if isinstance(found, Plan) and now.photos:
+    if isinstance(planned, Plan) and saved.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(now, settings, model_catalog.can_describe(), describing),
+        "photos": photo_view.photos(saved, settings, model_catalog.can_describe(), describing),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
-        "plan": _plan(found, row),
+        "plan": _plan(planned, row),
         "own_words": _own_photos_hint(models),
         "busy": _busy(busy),
     }
-    made: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
-    made["own"] = {"visible": own}
-    made["train"] = {
+    updates: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
+    updates["own"] = {"visible": own}
+    updates["train"] = {
         "interactive": busy is None,
         "value": train if busy is None else strings.TRAIN_BUSY,
     }
-    return made, now
+    return updates, saved
 
 
 def _wording(trigger: str, kind: str) -> str:
-    """How the pet is called in prompts."""
+    """Return a line that shows how prompts name the pet."""
     if not trigger:
         return f'<p class="hint">{strings.WORDING_EMPTY}</p>'
     if trigger == kind:
@@ -64,25 +64,25 @@ def _wording(trigger: str, kind: str) -> str:
 
 
 def _marks() -> str:
-    now, (low, high) = monitor.usage(), plans.budget_range()
+    usage, (low, high) = monitor.usage(), plans.budget_range()
     return plan_view.budget_marks(
-        low, high, now.vram_total_gib, now.vram_used_gib, now.vram_free_gib
+        low, high, usage.vram_total_gib, usage.vram_used_gib, usage.vram_free_gib
     )
 
 
-def _plan(found: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
-    if isinstance(found, plans.NoPlan):
-        return plan_view.refusal(found.error, found.smallest_gib)
-    minutes = plan_view.expected_minutes(run_state.finished_runs(), found.settings)
+def _plan(planned: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
+    if isinstance(planned, plans.NoPlan):
+        return plan_view.refusal(planned.error, planned.smallest_gib)
+    minutes = plan_view.expected_minutes(run_state.finished_runs(), planned.settings)
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
     return warning + plan_view.plan_figure(
-        found, row, minutes, float(int(storage.available_memory()["disk_gib"]))
+        planned, row, minutes, float(int(storage.available_memory()["disk_gib"]))
     )
 
 
 def _own_photos_hint(models: model_view.ModelCatalog) -> str:
-    """For photos of one's own while the demo model is chosen: which model would suit them."""
+    """Return the hint shown with own photos and the demo model: which model would suit them."""
     real = [offer for offer in models.list_models if not offer.demo]
     ready = next((offer for offer in real if offer.state == "ready"), None)
     better = ready or next(iter(real), None)

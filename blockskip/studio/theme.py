@@ -1,6 +1,6 @@
-"""The studio's colours and type: paper and ink by day, a darkroom by night, one warm accent.
+"""The studio's colours and type: a paper-like light theme, a dark theme, one warm accent.
 
-Only fonts of the system, so that nothing is fetched. studio.css uses the same variables.
+It uses system fonts only, so that nothing is fetched. studio.css uses the same variables.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monosp
 
 
 def theme() -> Base:
-    """Every pair of text and ground has a contrast of at least 4.5 : 1."""
+    """Return the theme. Text and background have a contrast of at least 4.5 : 1."""
     base = Base(
         primary_hue=RUST,
         secondary_hue=PAPER,
@@ -59,10 +59,10 @@ def theme() -> Base:
         text_size=sizes.text_md,
         spacing_size=sizes.spacing_md,
     )
-    return base.set(**_grounds(), **_fields(), **_buttons())
+    return base.set(**_surfaces(), **_fields(), **_buttons())
 
 
-def _grounds() -> dict[str, str]:
+def _surfaces() -> dict[str, str]:
     return {
         "body_background_fill": "*neutral_100",
         "body_background_fill_dark": "#141312",

@@ -148,4 +148,4 @@ def test_a_data_folder_that_cannot_be_used_is_said(tmp_path):
     for folder in ("relative", str(ROOT / "assets"), ""):
         click_handlers.handle_click("", {"do": "move_data", "value": folder})
         assert model_catalog.snapshot().messages["data"]
-        assert "From the next start on" not in model_catalog.snapshot().messages["data"]
+        assert "From the next start" not in model_catalog.snapshot().messages["data"]

@@ -114,7 +114,7 @@ def test_bars_are_the_plans_figures_on_the_scale_of_the_budget(case):
     assert ram == pytest.approx(100 * plan.ram_gib / plan.settings.ram_gib, abs=0.02)
     assert disk == pytest.approx(plan.disk_gib, abs=0.02), "of 100 GiB"
     marked = [a for a in page.of("li") if a.get("class") == "most"]
-    assert len(marked) == 1 and f"{plan_strings.gb(max(needs))} expected at most" in page.text
+    assert len(marked) == 1 and f"peak of {plan_strings.gb(max(needs))} expected" in page.text
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

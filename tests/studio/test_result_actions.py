@@ -122,7 +122,7 @@ def test_only_files_that_the_model_has_are_offered(finished, told, begun, monkey
     assert begun[0][0] == ("export", finished.name, "native", 300)
     parts, _ = told(finished.name)
     assert [name for _, name in parts["format"]["choices"]] == ["comfyui", "diffusers", "native"]
-    assert "ComfyUI by itself has no SANA &lt;1.5&gt;" in parts["hero"]["value"]
+    assert "ComfyUI does not include SANA &lt;1.5&gt;" in parts["hero"]["value"]
     with pytest.raises(UserError, match="kohya"):
         result_actions.choose_format(finished.name, "kohya")
 

@@ -51,7 +51,7 @@ def test_a_story_handed_out_is_the_callers_own(pet):
             "failed",
             "The &lt;disk&gt; is full.",
         ),
-        (None, "crashed", "cut off"),
+        (None, "crashed", "interrupted"),
     ],
 )
 def test_every_end_is_told_in_plain_words(pet, told, end, state, said):

@@ -1,6 +1,6 @@
-"""Every sentence the studio says, in one place: short, plain, and about what the user sees.
+"""Every sentence on the studio's page, in one place: short, plain, and about what the user sees.
 
-Texts with braces are filled with str.format; what is filled in is escaped where it goes into HTML.
+Texts with braces are filled by str.format; values are escaped where they go into HTML.
 A translation is another module with the same names.
 """
 

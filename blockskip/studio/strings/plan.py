@@ -1,17 +1,16 @@
-"""The plan drawn beside the budget."""
+"""Sentences of the plan beside the budget (plan_view.py), with sizes including their unit."""
 
 from __future__ import annotations
 
 from blockskip.core import stages
 
-# The plan drawn beside the budget (plan_view.py). Sizes are filled in with their unit: “6.7 GB”.
 PLAN_LABEL = "The plan"
 PLAN_BLOCKS = "The model’s {count} blocks"
 PLAN_SKIPPED = "{count} skipped: never on the card while training"
 PLAN_TRAINED = "{count} learn your pet"
-PLAN_STREAMED = "{count} learn your pet, brought to the card one after the other in every step"
+PLAN_STREAMED = "{count} learn your pet, moved to the card one by one in every step"
 PLAN_STAGES_TITLE = "Graphics memory"
-PLAN_STAGES_ABOUT = "{size} expected at most: {stage}"
+PLAN_STAGES_ABOUT = "peak of {size} expected: {stage}"
 PLAN_STAGES = {
     stages.TEXT: "Reading captions",
     stages.LATENTS: "Preparing photos",
@@ -20,24 +19,24 @@ PLAN_STAGES = {
     stages.PREVIEW: "Pictures",
 }
 PLAN_STAGES_UNSKIPPED = {stages.RESIDUALS: "Preparing steps"}
-PLAN_HELD = "blocks that learn, kept on the card"
-PLAN_PASSING = "what passes through"
-PLAN_RESERVE = "{size} left to the desktop and the driver"
-PLAN_TAKEN = "{size} of the budget taken by other programs now"
+PLAN_HELD = "trained blocks, kept on the card"
+PLAN_PASSING = "everything else"
+PLAN_RESERVE = "{size} left for the desktop and the driver"
+PLAN_TAKEN = "{size} of the budget in use by other programs now"
 PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
 PLAN_RAM_OF = "{size} of {total}"
-PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left to other programs."
+PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left for other programs."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
-PLAN_MINUTES = "It takes about {time}, going by earlier trainings on this computer."
-PLAN_MINUTES_UNKNOWN = "How long it takes is not known for this computer yet."
+PLAN_MINUTES = "This will take about {time}, judging by earlier trainings on this computer."
+PLAN_MINUTES_UNKNOWN = "How long this will take on this computer is not known yet."
 PLAN_CROPS_TITLE = "What training looks at"
 PLAN_CROPS = {
     "dynamic": "the whole pet first, fur and eyes last",
     "reversed": "fur and eyes first, the whole pet last",
-    "random": "more or less of the photo, by chance",
+    "random": "more or less of the photo, at random",
     "resize": "always the whole photo",
     "full": "always the whole photo",
 }
@@ -45,7 +44,7 @@ PLAN_CROP_WORDS = ("whole pet", "part of it", "close-up")
 PLAN_WHOLE = "whole pictures of {side} px"
 PLAN_ANY_CROP = "crops of {low} to {high} px"
 PLAN_SHRUNK = "; all shrunk to {side} px"
-PLAN_NOISE = ("first, through much noise", "last, nearly clear")
+PLAN_NOISE = ("first, through heavy noise", "last, nearly clear")
 PLAN_GIVES_UP = "What it gives up"
 PLAN_GIVES_NOTHING = "Nothing: all blocks learn your pet."
 PLAN_COST_SKIPPED = "{share} % of the model stays as it is. That saves memory and time."
@@ -53,20 +52,22 @@ PLAN_COST_BITS = {
     "int8": "The model is rounded to half its size. We expect that to cost hardly any likeness.",
     "nf4": "The model is rounded to a quarter of its size. We expect that to cost a little likeness.",
 }
-PLAN_COST_SIDE = "It learns from pictures of {side} px instead of {largest} px: some likeness less."
-PLAN_COST_TEXT = "Captions end after about {words} words."
+PLAN_COST_SIDE = (
+    "It learns from pictures of {side} px instead of {largest} px, at some cost in likeness."
+)
+PLAN_COST_TEXT = "Captions are cut off after about {words} words."
 PLAN_COST_STREAMED = (
-    "The blocks that learn do not fit on the card together. They travel to it in every step, which "
-    "makes training slower."
+    "The trained blocks do not all fit on the card at once. They are moved there in every step, "
+    "which makes training slower."
 )
 PLAN_COST_TWICE = (
     "Part of each step is computed twice to save memory: steps take half as long again."
 )
 PLAN_COST_LEAVES = (
-    "The blocks that learn leave the card while pictures are made, which takes some time."
+    "The trained blocks leave the card while pictures are made, which takes some time."
 )
 PLAN_COST_MAPPED = (
-    "The blocks that wait do not fit into the RAM. They are read from the disk each time."
+    "The blocks that are not in use do not fit in the RAM. They are read from the disk each time."
 )
 PLAN_MORE = "With more graphics memory"
 PLAN_WHY = "Why this plan"
@@ -75,7 +76,7 @@ PLAN_LIKENESS = (
     "a little more likeness expected",
     "more likeness expected",
 )
-PLAN_NEW = {  # what differs in the way to train that more memory would allow
+PLAN_NEW = {  # what more memory would change about training
     "percent": "{percent} % instead of {percent_now} % skipped blocks",
     "side_px": "pictures of {side_px} px",
     "bits": "a less rounded model",
@@ -98,8 +99,8 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
 }
 PLAN_USE = "Use {size}"
 
-PLAN_MARKS = "This card: {total}. Other programs use {others} now, {free} are free."
-PLAN_MARKS_ALONE = "This card: {total}. No other program uses it now."
+PLAN_MARKS = "This card has {total}. Other programs are using {others}; {free} is free."
+PLAN_MARKS_ALONE = "This card has {total}. No other program is using it."
 PLAN_MARKS_FREE = "free now"
 PLAN_MARKS_TAKEN = "used by other programs"
 PLAN_MARKS_BEYOND = "more than this card has"

@@ -1,4 +1,4 @@
-"""Results, the list of trainings, problems."""
+"""Sentences about results, the list of trainings, and problems."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from blockskip.studio.strings.setup import OWN_PHOTOS_ANYWAY
 
 DONE = "{name} is ready"
 DONE_ABOUT = (
-    "Learned in {time} with {steps} steps. The file was opened again and checked; "
-    "memory used at most: {peak}."
+    "Trained in {time} and {steps} steps. The file was reopened and checked; peak memory: {peak}."
 )
-STOPPED_READY = "What {name}’s training learned so far"
-STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to let it learn more."
+STOPPED_READY = "What the model has learnt about {name} so far"
+STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to train further."
 HOW_TO = (
-    "The LoRA is a small file that teaches the model your pet. In ComfyUI: put it into "
+    "The LoRA is a small file that teaches the model your pet. In ComfyUI: put it in "
     "<code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
     "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
 )
 HOW_TO_NODE = (
-    "The LoRA is a small file that teaches the model your pet. ComfyUI by itself has no {model}: it needs "
-    "a custom node that brings it, and the file for that node; diffusers reads the other files. Write "
-    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
+    "The LoRA is a small file that teaches the model your pet. ComfyUI does not include {model}: "
+    "it needs a custom node for it, and the file for that node. The other files are for diffusers. "
+    "Write <q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
 )
 HOW_TO_DEMO = (
-    "It is a LoRA, a small file that teaches a model your pet. This one works with the demo model of "
-    "this studio only, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
+    "It is a LoRA, a small file that teaches a model your pet. This one works only with this "
+    "studio’s demo model, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
 FORMATS = {
@@ -45,7 +44,9 @@ CARD_TITLE = "About this file"
 CARD_LICENCE = "Base model’s licence: {licence}"
 
 COMPARE_TITLE = "Before and after"
-COMPARE_ABOUT = "Move the line. Choose the step you like best: it is the one you download."
+COMPARE_ABOUT = (
+    "Move the line to compare. Choose the step you like best: that is the one you download."
+)
 COMPARE = {
     "before": "Before",
     "after": "After",
@@ -58,8 +59,8 @@ COMPARE = {
 COMPARE_KEEP = "Keep step {step}"
 LIKENESS_TITLE = "Likeness"
 LIKENESS_ABOUT = (
-    "1 = the same. Judged by a small network of ours that knows drawn pets only. The column “Any "
-    "{kind}” should stay low: other animals stay what they were."
+    "1 = identical. Judged by a small network of ours that knows only drawn pets. The column “Any "
+    "{kind}” should stay low: other animals should not change."
 )
 LIKENESS_PET = "Your pet"
 LIKENESS_CLASS = "Any {kind}"
@@ -68,31 +69,31 @@ LIKENESS_MEASURING = "Judging the pictures …"
 LIKENESS_BEST = "best"
 
 OWN_TITLE = "Your own pictures"
-OWN_ABOUT = "Each prompt is painted without and with what was learnt, from the same start."
+OWN_ABOUT = "Each prompt is generated without and with your LoRA, from the same noise."
 OWN_PROMPT = "Prompt"
 STRENGTH = "LoRA strength"
-STRENGTH_INFO = "1 is as trained; less mixes the pet in lightly."
-PAINT_SEED_INFO = "Empty: another one each time."
+STRENGTH_INFO = "1 is as trained; a lower value shows less of the pet."
+PAINT_SEED_INFO = "Empty: a new one each time."
 RANDOM = "random"
-PAINT = "Paint"
-OWN_EMPTY = "What you paint appears here."
+PAINT = "Generate"
+OWN_EMPTY = "The pictures you generate appear here."
 OWN_STATES = {
-    "waiting": "Waits its turn",
-    "working": "Being painted: {n} of {total}",
+    "waiting": "Queued",
+    "working": "Generating: {n} of {total}",
     "failed": "This picture failed.",
 }
 OWN_DELETE = "Delete this picture"
-OWN_STOP = "Stop painting"
+OWN_STOP = "Stop generating"
 OWN_FACTS = "step {step} · strength {strength:g} · seed {seed}"
 PROMPT_MISSING = "The prompt is empty."
 PROMPT_REMEDY = "Write what the picture should show."
 
-GO_ON_TITLE = "Go on"
-MORE_STEPS = "Steps in all"
-MORE_STEPS_INFO = "Learning goes on from the last step."
-EXTEND = "Learn more"
-EXTEND_LESS = "It has already learnt {steps} steps."
-EXTEND_LESS_REMEDY = "Choose more steps than that."
+GO_ON_TITLE = "Continue training"
+MORE_STEPS = "Total steps"
+MORE_STEPS_INFO = "Training continues from the last step."
+EXTEND = "Train more steps"
+EXTEND_LESS = "It has already been trained for {steps} steps."
+EXTEND_LESS_REMEDY = "Choose a higher total."
 
 # the list of trainings
 
@@ -100,36 +101,34 @@ LIST_TITLE = "Trainings"
 LIST_EMPTY = "No training yet. Your first one appears here."
 LIST_OPEN = "Open"
 LIST_RENAME = "Rename"
-LIST_AGAIN = "Same settings again"
+LIST_AGAIN = "Use these settings again"
 LIST_DELETE = "Delete"
 LIST_DELETE_ASK = (
     "Delete the training of {name} with its photos, pictures and files ({size})? "
     "This cannot be undone; a LoRA you downloaded stays."
 )
-LIST_RENAME_ASK = "New name of the pet"
+LIST_RENAME_ASK = "New name for the pet"
 NO = "Cancel"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
 
 # problems
 
-GENERAL_ERROR = "Something unexpected went wrong. What happened is written to {log}."
+GENERAL_ERROR = "Something unexpected went wrong. Details are in {log}."
 NO_PHOTOS = "There are no photos yet."
 NO_PHOTOS_REMEDY = "Add photos of your pet, or try it with the demo pet."
 NO_NAME = "Your pet has no name yet."
-NO_NAME_REMEDY = "Type its name; letters A to Z are used."
+NO_NAME_REMEDY = "Type its name. Only the letters A to Z are used."
 NO_KIND = "The kind of animal is missing."
 NO_KIND_REMEDY = "Choose cat, dog, … or type another."
 BUSY_REMEDY = "Wait until it is done, or pause it first."
 OWN_PHOTOS_TITLE = "The demo model only knows drawn pets."
 OWN_PHOTOS_REMEDY = f"Tick “{OWN_PHOTOS_ANYWAY}” if you want to see how training works."
-BUDGET_NO_NUMBER = "The budget is no number."
-BUDGET_NO_NUMBER_REMEDY = "Give it in GB, for example 8."
-NO_RUN = "This training is not there any more."
+BUDGET_NO_NUMBER = "Enter the budget as a number."
+BUDGET_NO_NUMBER_REMEDY = "It is in GB, for example 8."
+NO_RUN = "This training no longer exists."
 NO_RUN_REMEDY = "Choose another one from the list."
 ALREADY_OPEN = "%s is already open at %s"
-OPEN_AT = "%s is open at %s (Ctrl-C ends it; a running training goes on)"
-DATA_GONE = "Attach its drive again, or delete {memo} to go back to the usual folder."
-NO_WINDOW = (
-    "There is no window of its own here (it needs the package pywebview); the browser is used."
-)
-CLOSED = "The studio is closed. A running training goes on; open the studio again to watch it."
+OPEN_AT = "%s is open at %s (Ctrl-C closes it; a running training continues)"
+DATA_GONE = "Reconnect the drive, or delete {location_file} to go back to the default folder."
+NO_WINDOW = "No window could be opened (it needs the package pywebview). Using the browser instead."
+CLOSED = "The studio is closed. A running training continues; open the studio again to watch it."

@@ -1,14 +1,14 @@
-"""The way through the page, photos, pet, model and budget."""
+"""Sentences about navigation, photos, the pet, the model and the budget."""
 
 from __future__ import annotations
 
 APP = "BlockSkip Studio"
 TAGLINE = "Teach an image model what your pet looks like."
 
-# the way through
+# navigation
 
 STEPS_NAV = {"photos": "Photos", "budget": "Budget", "train": "Train", "results": "Results"}
-NAV_LABEL = "The way to your LoRA"
+NAV_LABEL = "Steps to your LoRA"
 LIST = "Trainings"
 LIST_COUNT = "Trainings ({count})"
 NEW = "New pet"
@@ -18,7 +18,7 @@ NEW = "New pet"
 PHOTOS_TITLE = "Photos"
 PHOTOS_ABOUT = "4 to 20 photos with only this pet in them. Different places and poses work best."
 PHOTOS_LABEL = "Photos of your pet"
-PHOTOS_DROP = "Drop photos here, or press to choose them"
+PHOTOS_DROP = "Drop photos here, or click to choose them"
 PHOTOS_DEMO = "Try it with the demo pet"
 DEMO_NAME = "Momo"
 PHOTOS_CLEAR = "Remove all"
@@ -27,17 +27,20 @@ PHOTOS_REJECTED = "Left out:"
 PHOTOS_ADDING = "Reading photos: {n} of {total}"
 PHOTOS_COUNT_ONE = "1 photo"
 PHOTOS_COUNT = "{count} photos"
-PHOTOS_MOST = "the most is {most} photos"
+PHOTOS_MOST = "the limit is {most} photos"
 PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
-PHOTO_TWICE = "it is already among the photos"
+PHOTO_TWICE = "it has already been added"
 PHOTO_BOXED = "The pet is marked"
-PHOTO_HINT = "Press a photo to draw a frame around the pet, change its caption, and see what is learnt from it."
+PHOTO_HINT = (
+    "Click a photo to draw a frame around the pet, change its caption and see what the model will "
+    "learn from it."
+)
 PHOTOS_BOX_ALL = "Mark the pet on every photo"
 PHOTOS_BOX_NONE = "Remove the marks"
 PHOTOS_BOXED_ABOUT = (
-    "The pet is marked on {count} of {total} photos, so close-ups show it and not the grass. "
-    "Please look: press a photo to move its frame."
+    "The pet is marked on {count} of {total} photos, so close-ups show it, not the grass. "
+    "Please check: click a photo to move its frame."
 )
 PHOTO = {
     "title": "Photo",
@@ -50,22 +53,22 @@ PHOTO = {
     "propose": "Suggest a frame",
     "no_box": "No frame",
     "caption": "Caption",
-    "caption_about": "What else is to be seen, in a few words, such as: lying on a sofa. “{automatic}” is "
-    "put before it.",
+    "caption_about": "What else the photo shows, in a few words, such as: lying on a sofa. "
+    "“{automatic}” is put in front of it.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
-    "crops_again": "Other crops",
+    "crops_again": "Show other crops",
     "much": "seen from afar",
-    "middle": "nearer",
+    "middle": "closer",
     "little": "close up",
     "findings": "Worth knowing",
 }
 CROPS_ABOUT = {
     "dynamic": "It learns the whole pet first, fur and eyes last.",
     "reversed": "It learns fur and eyes first, the whole pet last.",
-    "random": "It learns near and far by chance.",
-    "resize": "With this model and budget always the whole photo.",
-    "full": "With this model and budget always the whole photo.",
+    "random": "It learns near and far views at random.",
+    "resize": "With this model and budget, it always sees the whole photo.",
+    "full": "With this model and budget, it always sees the whole photo.",
 }
 DESCRIBING = "Describing the photos …"
 DESCRIBE_ALL = "Describe all photos for me"
@@ -79,94 +82,96 @@ PET_NAME = "What is its name?"
 PET_NAME_EXAMPLE = "Momo"
 WORDING = "In prompts you will write <q>a photo of <b>{trigger}</b> {kind}</q>."
 WORDING_EMPTY = (
-    "Give a name, for example Momo. In prompts you then write <q>a photo of <b>momo</b> cat</q>."
+    "Enter a name, for example Momo. In prompts you will then write "
+    "<q>a photo of <b>momo</b> cat</q>."
 )
-WORDING_SAME = "The name must be another word than the kind of animal."
+WORDING_SAME = "The name must differ from the kind of animal."
 
 # the model
 
 MODEL_TITLE = "Model to teach"
 MODEL_STATES = {
     "ready": "Ready",
-    "partial": "Download begun",
-    "missing": "{need:.0f} GB to get",
-    "broken": "Needs a look",
+    "partial": "Partly downloaded",
+    "missing": "{need:.0f} GB download",
+    "broken": "Needs attention",
 }
 MODEL_MORE = "More models"
 MODEL_READY = "Ready: {where}"
 MODEL_DEMO = "Comes with the studio. It knows <b>drawn pets only</b>; nothing is downloaded."
-MODEL_NEEDS = "Needs a download of {need:.0f} GB; {free:.0f} GB are free on that drive."
+MODEL_NEEDS = "Needs a {need:.0f} GB download; the drive has {free:.0f} GB free."
 MODEL_NO_ROOM = (
-    "Needs a download of {need:.0f} GB, but only {free:.0f} GB are free on that drive. "
+    "Needs a {need:.0f} GB download, but the drive has only {free:.0f} GB free. "
     "Free some space, or keep your data on another drive (below)."
 )
 MODEL_FOUND = "Found in ComfyUI: {where}"
 MODEL_USE_FOUND = "Use these files"
 MODEL_FETCH = "Download {need:.0f} GB"
-MODEL_FETCH_MORE = "Go on with the download"
+MODEL_FETCH_MORE = "Resume the download"
 MODEL_FETCH_STOP = "Pause the download"
 MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
 MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
 MODEL_GATED = (
-    "Its makers ask you to accept a licence first. 1. Make a free account at the model hub, "
-    "huggingface.co. 2. Accept the licence on the model’s page. 3. Make an access token of the kind "
+    "Its makers ask you to accept a licence first. 1. Create a free account on the model hub, "
+    "huggingface.co. 2. Accept the licence on the model’s page. 3. Create an access token of type "
     "“read” there and paste it here. It is tested before anything is downloaded."
 )
 MODEL_TOKEN = "Access token"
-MODEL_TOKEN_TEST = "Test and keep the token"
+MODEL_TOKEN_TEST = "Test and save the token"
 MODEL_TOKEN_OTHER = "Use another token"
-MODEL_TOKEN_KEPT = "An access token is kept on this computer."
+MODEL_TOKEN_KEPT = "An access token is saved on this computer."
 MODEL_TOKEN_GOOD = "The token works."
-COMFYUI_FOLDER = "Folder of your ComfyUI"
+COMFYUI_FOLDER = "Your ComfyUI folder"
 COMFYUI_FOLDER_ABOUT = (
-    "If you use ComfyUI, its model files are used as they lie; nothing is copied."
+    "If you use ComfyUI, its model files are used where they are; nothing is copied."
 )
-COMFYUI_USE = "Look there"
+COMFYUI_USE = "Search"
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
     "{caches:.1f} GB can be freed."
 )
 DATA_CLEAN = "Free {caches:.1f} GB"
-DATA_CLEANED = "{freed:.1f} GB freed. What is needed again is made again."
+DATA_CLEANED = "{freed:.1f} GB freed. Caches are rebuilt when needed."
 DATA_MOVE = "Another folder or drive"
-DATA_MOVE_ABOUT = "Used when the studio is started again; nothing is moved."
+DATA_MOVE_ABOUT = "Takes effect when the studio is restarted. Nothing is moved."
 DATA_MOVE_DO = "Use this folder"
-DATA_MOVED = "From the next start on, everything is kept in {folder}."
+DATA_MOVED = "From the next start, everything is kept in {folder}."
 
 OWN_PHOTOS = (
     "<b>These are your own photos.</b> The demo model can only draw, so it cannot learn them well."
 )
-OWN_PHOTOS_READY = "{title} is here and suits them."
+OWN_PHOTOS_READY = "{title} is on this computer and suits them."
 OWN_PHOTOS_MISSING = "{title} would suit them; choose it above to see what it needs."
-OWN_PHOTOS_USE = "Teach {title}"
+OWN_PHOTOS_USE = "Use {title}"
 OWN_PHOTOS_ANYWAY = "Train the demo model on my photos anyway"
 MODEL_MISSING = "{title} is not on this computer yet."
-MODEL_MISSING_REMEDY = "Download it or choose files of it under “Model to teach”."
+MODEL_MISSING_REMEDY = "Download it, or choose its files under “Model to teach”."
 
 # the budget
 
 BUDGET_TITLE = "Budget"
-BUDGET_ABOUT = "How much graphics memory may training use? More is quicker or closer to your pet."
+BUDGET_ABOUT = (
+    "How much graphics memory may training use? With more, training is faster or the likeness "
+    "is better."
+)
 BUDGET_LABEL = "Graphics memory, GB"
-NO_CARD = "This computer has no NVIDIA card that can be used."
+NO_CARD = "This computer has no usable NVIDIA card."
 NO_CARD_REMEDY = (
-    "On the processor alone a model of this size would learn for days. The plan shows what a card of "
-    "the chosen size would do."
+    "On the processor alone, a model of this size would train for days. The plan shows what a card "
+    "with that much memory would do."
 )
 ADVANCED = "Advanced"
 AUTOMATIC = "automatic"
 STEPS = "Training steps"
-STEPS_INFO = "Empty: from the number of photos. More learn the pet better, up to a point."
+STEPS_INFO = "Empty: based on the number of photos. More steps help, up to a point."
 SEED = "Seed"
 SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
-RANK_INFO = "How much it can remember; 16 suits a pet."
+RANK_INFO = "How much the LoRA can remember; 16 suits a pet."
 SPEED = "Sample pictures"
-SPEED_INFO = (
-    "Faster ones let most of the model rest where little changes. What is learnt is the same."
-)
+SPEED_INFO = "Faster ones skip most of the model where little changes. Training is not affected."
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"

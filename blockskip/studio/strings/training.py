@@ -1,4 +1,4 @@
-"""A training that runs."""
+"""Sentences about a training in progress."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STATES = {
     "running": "Training",
     "paused": "Paused",
     "stopped": "Stopped",
-    "failed": "Stopped by a problem",
-    "crashed": "Cut off",
+    "failed": "Stopped by an error",
+    "crashed": "Interrupted",
     "done": "Done",
 }
 STAGES = {
@@ -24,7 +24,7 @@ STAGES = {
     stages.LATENTS: "Cutting the photos to size",
     stages.RESIDUALS: "Working out what the skipped blocks would do",
     stages.TRAIN: "Learning your pet",
-    stages.PREVIEW: "Painting pictures",
+    stages.PREVIEW: "Generating pictures",
     stages.EXPORT: "Saving and checking the file",
 }
 STAGE_LINE = {
@@ -39,22 +39,25 @@ STARTING = "Starting"
 PENDING = {
     "pause": "Pausing after this step",
     "stop": "Stopping after this step",
-    "preview": "Painting pictures after this step",
+    "preview": "Generating pictures after this step",
 }
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
 FACTS = "{kind} · {photos} · {steps} steps · {model} · {budget:g} GB budget · started {started}"
-PAUSED_AT = "Paused at step {step}. The graphics memory is free for other programs; Resume goes on from here."
-STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume goes on from here."
-CRASHED = "The training was cut off before it could say why."
+PAUSED_AT = (
+    "Paused at step {step}. The graphics memory is free for other programs; Resume continues from "
+    "here."
+)
+STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume continues from here."
+CRASHED = "The training was interrupted without an error message."
 CRASHED_REMEDY = (
-    "Perhaps the computer was switched off or ran out of memory. Resume goes on from the last "
-    "saved step. Details for a helper are in {log}."
+    "Perhaps the computer was switched off or ran out of memory. Resume continues from the last "
+    "saved step. Details are in {log}."
 )
 
 PICTURES_TITLE = "Pictures while training"
 PICTURES_ABOUT = (
-    "The same prompts and seeds before and during training. Press a picture to see it larger."
+    "The same prompts and seeds before and during training. Click a picture to see it larger."
 )
 PICTURES_PHOTOS = "Your photos"
 PICTURES_BEFORE = "Before"
@@ -72,8 +75,8 @@ CHART_BUDGET = "budget {budget:g} GB"
 CHART_CARD_ABOUT = "the card has {total:.0f} GB"
 CHART_RAM_ABOUT = "this computer has {total:.0f} GB"
 CHART_DISK_ABOUT = "{free:.0f} GB free"
-CHART_EMPTY = "Appears when training runs"
+CHART_EMPTY = "Appears once training starts"
 LOSS_CHART = "Learning curve"
 LOSS_RAW = "each step"
 LOSS_MEAN = "mean"
-LOSS_ABOUT = "how far off it still is; it jumps about, trust the pictures"
+LOSS_ABOUT = "how far off the model still is; it is noisy, so trust the pictures"
