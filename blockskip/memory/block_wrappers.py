@@ -82,7 +82,7 @@ class Layerwise(NamedArgsBlock):
         return from_tuple(outputs)
 
     def _output(self, stream: Tensor | None) -> Tensor | None:
-        """Return the stream itself, to be overwritten, if it is on the right device; else a buffer."""
+        """Return the stream, to be overwritten, if it is on the output device; else a buffer."""
         if (
             stream is None
             or self.output_device is None
@@ -110,7 +110,7 @@ class Layerwise(NamedArgsBlock):
 
 
 class RowChunked(nn.Module):
-    """A module beside the blocks that processes a few rows at a time and returns its outputs in RAM.
+    """A module beside the blocks that processes a few rows at a time and returns outputs in RAM.
 
     A window's inputs are thus never on `device` all at once. Tensor arguments (no parameters) are
     split if their first size equals that of the first one. Returns a tensor or a tuple of tensors.

@@ -198,7 +198,7 @@ def _device(nvml: ModuleType) -> object:
 
 @cache
 def _handle(nvml: ModuleType, uuid: str) -> object:
-    """Return the NVML device of a UUID. uuid "": the first in CUDA_VISIBLE_DEVICES, or the largest."""
+    """Return the NVML device of a UUID; "": the first in CUDA_VISIBLE_DEVICES, or the largest."""
     if uuid:
         return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()

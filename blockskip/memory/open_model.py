@@ -1,8 +1,8 @@
-"""Opens a model's source as a ready-to-use pipeline; the weights of large parts stay in their files.
+"""Opens a model's source as a ready-to-use pipeline; weights of large parts stay in their files.
 
-The small parts (VAE, CLIP) are loaded. The transformer and the large text encoder are empty modules:
-memory/streaming.py loads their weights when they run. The transformer is quantised first if the
-settings ask for it.
+The small parts (VAE, CLIP) are loaded. The transformer and the large text encoder are empty
+modules: memory/streaming.py loads their weights when they run. The transformer is quantised first
+if the settings ask for it.
 """
 
 from __future__ import annotations

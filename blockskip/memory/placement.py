@@ -76,7 +76,7 @@ def on_device(device: torch.device, *modules: nn.Module) -> Iterator[None]:
 def streamed_block(
     device: torch.device, block: nn.Module, next_block: nn.Module | None = None
 ) -> Iterator[None]:
-    """Context manager like `on_device` for one block; fetches the weights of `next_block` meanwhile."""
+    """Context manager like `on_device` for one block, while `next_block` is fetched."""
     passing = not torch.is_grad_enabled()  # a backward pass still needs them after the forward
     with ExitStack() as stack:
         stack.callback(_restore, _borrow([block], device))
@@ -113,7 +113,7 @@ def release(sites: Sequence[ParamSite]) -> None:
 
 
 def _borrow(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Copy tensors of other devices to `device`, to be read only; return (tensor, original memory)."""
+    """Copy tensors from elsewhere to `device`, read-only; return (tensor, original memory)."""
     lent: list[tuple[Tensor, Tensor]] = []
     try:
         for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):

@@ -1,10 +1,10 @@
 """Frozen weights in 8 or 4 bits: quantised once, cached on disk, identical in every stage.
 
 bitsandbytes does the arithmetic: NF4 in blocks of 64 with quantised scales (QLoRA, arXiv
-2305.14314), int8 with one scale a row. The layer is our own. bitsandbytes' layers use different code
-paths in training, in sampling and on the CPU, so the residuals would belong to slightly different
-weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised. Norms,
-biases, embedders and the head are not.
+2305.14314), int8 with one scale a row. The layer is our own. bitsandbytes' layers use different
+code paths in training, in sampling and on the CPU, so the residuals would belong to slightly
+different weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised.
+Norms, biases, embedders and the head are not.
 
 The whole model is never in memory: tensors are read and quantised one at a time, and the cache has
 one file a block.
@@ -125,7 +125,7 @@ def dequantise(
 
 
 class _QuantisedMatmul(torch.autograd.Function):
-    """Computes x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
+    """The product x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
 
     @staticmethod
     def forward(
@@ -198,7 +198,7 @@ def quantise_blocks(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> dict[str, StoredTensor]:
-    """Replace the linears of an empty model's blocks by quantised ones; return the index to offload it.
+    """Replace the linears of an empty model's blocks by quantised ones; return the new index.
 
     folder: the cache of this model at this precision, a file a block. device: where NF4 is
     quantised. progress(n, total): blocks. Raises UserError if the disk is full or a cached file

@@ -1,4 +1,4 @@
-"""Streams weights from files: a block's are loaded just before it runs, while the next block's are read.
+"""Streams weights from files: while a block runs, those of the next one are loaded.
 
 `offload` attaches to every layer of an empty model (on torch's meta device) the location of its
 weights, so wrappers around layers do not matter. A `WeightStore` loads them:
@@ -31,7 +31,7 @@ ALIGNED = 256  # bytes: fast vector loads, and results do not depend on a tensor
 
 @dataclass(frozen=True, eq=False)
 class OffloadedParam:
-    """An offloaded parameter. placeholder: the meta parameter (no bytes) that replaces it meanwhile."""
+    """An offloaded parameter. placeholder: the meta parameter (no bytes) in its place."""
 
     store: WeightStore
     name: str
@@ -66,7 +66,7 @@ class Transfer:
 
 
 class _Staging:
-    """One of the two host buffers. Grows to the largest block; pinned if a device copies from it."""
+    """One of two host buffers. It grows to the largest block; pinned if a device copies from it."""
 
     def __init__(self) -> None:
         self.buffer = torch.empty(0, dtype=torch.uint8)
@@ -237,9 +237,9 @@ class WeightStore:
 def offload(model: nn.Module, index: TensorIndex, cache_bytes: float = 0) -> WeightStore:
     """Attach to every absent parameter of `model` its location; return the store that loads them.
 
-    cache_bytes: RAM for weights that are loaded repeatedly (0: read from the file each time). A tied
-    parameter is located through any of its names. Buffers in the files are read at once. Raises
-    UserError if the index lacks a parameter.
+    cache_bytes: RAM for weights that are loaded repeatedly (0: read from the file each time). A
+    tied parameter is located through any of its names. Buffers in the files are read at once.
+    Raises UserError if the index lacks a parameter.
     """
     vars(model)["_store"] = store = WeightStore(cache_bytes)
     reader, saved = Reader(), model.state_dict()

@@ -59,7 +59,7 @@ class Peaks:
             _reset()
 
     def sample(self, ram_gib: float | None = None) -> None:
-        """Record the peaks since the last call for the innermost stage. ram_gib None: measure it."""
+        """Record the peaks since the last call for the innermost stage. ram_gib None: measure."""
         if not self._open:
             return
         used, held = monitor.card_peaks_gib()
@@ -76,7 +76,7 @@ def _reset() -> None:
 
 @dataclass
 class SpillDetector:
-    """Detects steps many times slower than the first ones while the GPU is full.
+    """A detector of steps many times slower than the first ones while the GPU is full.
 
     In that case the driver moves memory to RAM (Windows calls it shared memory) instead of failing.
     The baseline is the first PROBE steps after one warm-up step. The thresholds are ours and
@@ -93,7 +93,7 @@ class SpillDetector:
     warned: bool = False
 
     def check(self, seconds: float) -> str:
-        """Record a step's duration; return a warning, once, if the driver seems to spill, else ""."""
+        """Record a step's duration; return a warning, once, if the driver seems to spill, or ""."""
         self.seconds.append(seconds)
         if self.warned or len(self.seconds) <= self.PROBE + 1:
             return ""
@@ -127,7 +127,7 @@ class SpillDetector:
 
 @dataclass
 class ThermalMonitor:
-    """Detects a GPU that stays close to its throttling temperature.
+    """A detector of a GPU that stays close to its throttling temperature.
 
     slowdown_celsius: that temperature; -1: unknown, and no warning is given.
     """
@@ -155,7 +155,7 @@ class ThermalMonitor:
 
 @dataclass
 class DiskMonitor:
-    """Detects a drive without room for the rest of a run and SPARE_GIB more.
+    """A detector of a drive without room for the rest of a run and SPARE_GIB more.
 
     needs_gib: the size of the finished run.
     """

@@ -1,4 +1,4 @@
-"""Enforces the budget as a hard limit on torch's GPU memory, even where the plan was too optimistic."""
+"""Enforces the budget as a hard limit on torch's GPU memory, even if the plan was optimistic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTEXT_GIB = (0.15, 2.0)
 
 
 def limit_vram(device: torch.device, budget_gib: float) -> float:
-    """Limit this process to the budget, or to the free memory less the desktop's reserve if smaller.
+    """Limit this process to the budget or, if smaller, the free memory less the desktop's reserve.
 
     Return torch's allocator limit in GiB, inf without CUDA. The allocator does not count CUDA's
     context, so the context is measured and subtracted first. Call this before anything else
@@ -51,9 +51,9 @@ def limit_vram(device: torch.device, budget_gib: float) -> float:
 def set_torch_backends() -> None:
     """Select GPU kernels that match the planned memory and the CPU's results.
 
-    cuDNN attention is disabled: newer data-centre GPUs prefer it, the plan did not count it, and its
-    backward has returned NaN where a text's padding attends to nothing. TF32 is disabled for float32
-    convolutions.
+    cuDNN attention is disabled: newer data-centre GPUs prefer it, the plan did not count it, and
+    its backward has returned NaN where a text's padding attends to nothing. TF32 is disabled for
+    float32 convolutions.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.allow_tf32 = False
@@ -98,7 +98,7 @@ def _card_gib(index: int) -> tuple[float, float, float]:
 
 
 def old_card_warning(device: torch.device) -> str:
-    """Return a warning for GPUs on which torch's attention takes more memory than planned, else ""."""
+    """Return a warning for GPUs whose torch attention takes more memory than planned, or ""."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0):
         return ""
     name = torch.cuda.get_device_name(device)

@@ -122,7 +122,7 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
 
 
 def _room_for_all(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
-    """Return with how many more GiB (0: now) skipping nothing would fit and lose less."""
+    """Return the extra GiB (0: none) with which skipping nothing would fit and lose less."""
     for extra_gib in (0, 1, 2, 4, 8, 16) if "front" not in request.fixed else ():
         other = best_plan(row, _wider(request, extra_gib).with_fixed(front=0, back=0))
         if other and other.settings.plan.middle != "streamed" and other.loss < fit.loss:

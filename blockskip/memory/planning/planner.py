@@ -138,8 +138,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. system: Windows, Linux, …
-    ("": this one). Raises UserError if nothing works, with the least that would.
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. system: Windows, Linux,
+    … ("": this one). Raises UserError if nothing works, with the least that would.
     """
     row = model_row(model)
     chosen = {key: value for key, value in overrides.items() if value is not None}

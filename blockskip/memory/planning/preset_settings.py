@@ -20,7 +20,7 @@ def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
     preset = training_preset(row.name)
     steps = chosen.get("steps", preset["steps"])
     fields = {
-        # recorded, since rounding depends on the number of threads and a resumed run must not differ
+        # recorded, since rounding depends on it and a resumed run must not differ
         "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
         "s_min_px": row.s_min_px,
         "s_max_px": row.s_max_px,

@@ -1,4 +1,4 @@
-"""The reasons for a plan, as data. wording.py has the English, studio/plan_strings.py the page's text."""
+"""The reasons for a plan, as data, worded by wording.py and, for the page, studio/plan_strings.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Values = dict[str, Value]
 class Reason:
     """One statement about a plan or a refusal.
 
-    kind: its template in a table such as wording.TEMPLATES. values: the template's fields. Sizes are
-    in GiB; clauses are Reasons themselves (None: omitted; a tuple: joined by “and”).
+    kind: its template in a table such as wording.TEMPLATES. values: the template's fields. Sizes
+    are in GiB; clauses are Reasons themselves (None: omitted; a tuple: joined by “and”).
     """
 
     kind: str

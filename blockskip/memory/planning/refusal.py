@@ -51,7 +51,7 @@ def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
         for way in options(row, request)
         for streamed in (False, True)
     ]
-    single = {}  # limits that would suffice if raised alone, with the least demanding option of each
+    single = {}  # limits that would suffice if raised alone, each with its least demanding option
     for name in limits(request):
         candidates = [needs for needs in ways if exceeded_limits(request, needs) == [name]]
         if candidates:

@@ -268,7 +268,7 @@ def _text_card(row: ModelRow, settings: Settings) -> float:
 
 
 def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
-    """Return a window's bytes: f_n, Δ, the middle's modulation, x_t, its target (method.md §1.3)."""
+    """Return a window's bytes: f_n, Δ, middle modulation, x_t, its target (docs/method.md §1.3)."""
     stats, image = model_stats(row.name), image_tokens(row, settings.plan.side_px)
     modulation = stats.told + sum(stats.block_type(i).told for i in _middle(row, settings))
     a_draw = (
@@ -335,7 +335,7 @@ def _adapters(settings: Settings) -> float:
 
 
 def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
-    """Return the bytes that a run writes; quantised blocks are cached once for all runs of a model."""
+    """Return the bytes that a run writes; a model's runs share the cache of quantised blocks."""
     text_width = model_stats(row.name).text_width
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0

@@ -3,9 +3,10 @@
 Options are tried in the order of their losses in presets/budgets.toml. Losses of skipped blocks and
 of the training side are published; those of 8 and 4 bits and of shorter captions are our
 assumptions. Measures that cost only time come before any loss: checkpointing, a middle that leaves
-the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles. Streaming
-the middle is the last resort, since its weights then cross the bus in every step. Skipping nothing
-is considered only on request: it is as good, and slower (explanations.py reports where it would fit).
+the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles.
+Streaming the middle is the last resort, since its weights then cross the bus in every step.
+Skipping nothing is considered only on request: it is as good, and slower (explanations.py reports
+where it would fit).
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
 
 
 def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
-    """Decide all fields that cost only time: return the fastest plan that fits, None if none does."""
+    """Decide all fields that cost only time. Return the fastest fit, None if nothing fits."""
     if exceeded_limits(request, least_memory(row, option, streamed)):
         return None
     for checkpointing, middle in _time_costs(streamed):
@@ -195,7 +196,7 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
     asked = request.settings
 
     def first_fitting(settings: Settings, **values: Sequence) -> Settings:
-        """Set the first of these values that fits; the last one is known to."""
+        """Set the first of these values that fits; the last is known to."""
         rows = (dict(zip(values, each, strict=True)) for each in zip(*values.values(), strict=True))
         candidates = (settings.changed(**changes) for changes in rows)
         return next(

@@ -18,7 +18,7 @@ Template = str | Callable[..., str]
 
 
 class Wording(string.Formatter):
-    """Renders reasons with a table of templates. size: formats (GiB, format spec) with a unit."""
+    """A formatter of reasons by a table of templates. size: formats (GiB, spec) with a unit."""
 
     def __init__(
         self, templates: Mapping[str, Template], size: Callable[[float, str], str]
