@@ -1,1 +1,1 @@
-"""What fits (planner), where weights are (placement), what is used now (monitor)."""
+"""Memory: planning what fits, placing and streaming weights, monitoring what is in use."""

@@ -1,8 +1,8 @@
-"""How blocks take their turns: each is brought once, everything there is goes through it, it leaves.
+"""Wrappers that load a block once, run the whole batch through it and release it.
 
-`Layerwise` is docs/method.md §1.4b: the library's forward runs once with a whole window as its batch,
-and each block, wrapped by it, is brought once and loops over micro-batches of draws. What the draws
-are between two blocks waits on the device or, where the budget is small, in RAM.
+`Layerwise` implements docs/method.md §1.4b. diffusers' forward runs once with a whole window as its
+batch; each wrapped block is loaded once and loops over micro-batches of draws. Between two blocks
+the draws' hidden states wait on the device or, where the budget is small, in RAM.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ from blockskip.memory.placement import streamed_block
 from blockskip.memory.streaming import host_empty
 from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
-CHUNK_ROWS = 4096  # rows of a matrix that pass a module beside the blocks at a time
+CHUNK_ROWS = 4096  # rows of a matrix that a module beside the blocks takes at a time
 
 
 class NamedArgsBlock(nn.Module, ABC):
-    """A module in the place of a block: `run` gets the block's arguments by name, whether the
-    library gives them by name or by position."""
+    """A replacement for a block. `run` receives the block's arguments by name, however diffusers
+    passes them."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        own = tuple(inspect.signature(block.forward).parameters)
-        self.names: tuple[str, ...] = block.names if isinstance(block, NamedArgsBlock) else own
+        names = tuple(inspect.signature(block.forward).parameters)
+        self.names: tuple[str, ...] = block.names if isinstance(block, NamedArgsBlock) else names
 
-    def forward(self, *given: Any, **more: Any) -> Outputs:
-        return self.run(dict(zip(self.names, given, strict=False)) | more)
+    def forward(self, *args: Any, **kwargs: Any) -> Outputs:
+        return self.run(dict(zip(self.names, args, strict=False)) | kwargs)
 
     @abstractmethod
-    def run(self, given: dict) -> Outputs:
-        """What the block would give for its arguments."""
+    def run(self, block_kwargs: dict) -> Outputs:
+        """Return the block's outputs for its arguments."""
 
 
 class Layerwise(NamedArgsBlock):
-    """A block that is brought to `device` once and takes its batch a few draws at a time.
+    """A block that is loaded to `device` once and processes its batch a few draws at a time.
 
-    batched: names of arguments with one row a draw (…, rows first); others are passed whole.
-    streams: those of them that the block gives anew; they are written over, so that a window is
-    there only once. output_device: where they are afterwards, on `device` or in RAM; None: where
-    they are given. next_block: the block that works next. tail_context: (how many, context): the
-    last so many draws pass by themselves, inside the context. A block in a wrapper of this module
-    is not among the wrapper's parts: `on_device` and `pin_on_device` of the model around it leave
-    its weights where they are.
+    batched: names of arguments with one row a draw (rows first); others are passed whole. streams:
+    the arguments that the block updates. They are overwritten, so that a window exists only once.
+    output_device: the outputs' device, `device` or RAM; None: that of the inputs. next_block: the
+    block that runs next. tail_context: (count, context): the last `count` draws run separately,
+    inside the context.
+
+    The block is no submodule of its wrapper, here and below, so `on_device` and `pin_on_device` of
+    the model do not move its weights.
     """
 
     def __init__(
@@ -64,24 +65,24 @@ class Layerwise(NamedArgsBlock):
         output_device: torch.device | None = None,
     ) -> None:
         super().__init__(block)
-        self._block, self._next_block = (block,), (next_block,)  # in tuples: no parts of this one
+        self._block, self._next_block = (block,), (next_block,)  # in tuples: no submodules
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
         self.streams, self.output_device = streams, output_device
         self.tail_context: tuple[int, Callable[[], AbstractContextManager]] | None = None
 
-    def run(self, given: dict) -> Outputs:
-        (block,), streams = self._block, as_tuple(self.streams.identity_output(given))
-        kept: list[Tensor | None] = [self._room(stream) for stream in streams]
+    def run(self, block_kwargs: dict) -> Outputs:
+        (block,), streams = self._block, as_tuple(self.streams.identity_output(block_kwargs))
+        outputs: list[Tensor | None] = [self._output(stream) for stream in streams]
         total, num = len(streams[-1]), self.tail_context[0] if self.tail_context else 0
         with streamed_block(self.device, block, *self._next_block):
-            self._through(given, kept, range(total - num))
+            self._run_draws(block_kwargs, outputs, range(total - num))
             if self.tail_context:
                 with self.tail_context[1]():
-                    self._through(given, kept, range(total - num, total))
-        return from_tuple(kept)
+                    self._run_draws(block_kwargs, outputs, range(total - num, total))
+        return from_tuple(outputs)
 
-    def _room(self, stream: Tensor | None) -> Tensor | None:
-        """Where a stream is written to: over itself, if it is where it is to wait."""
+    def _output(self, stream: Tensor | None) -> Tensor | None:
+        """Return the stream, to be overwritten, if it is on the output device; else a buffer."""
         if (
             stream is None
             or self.output_device is None
@@ -90,77 +91,79 @@ class Layerwise(NamedArgsBlock):
             return stream
         return torch.empty_like(stream, device=self.output_device)
 
-    def _through(self, given: dict, kept: list[Tensor | None], rows: range) -> None:
-        """Draws `rows` through the block; a stream that it ends is None in `kept` from then on."""
+    def _run_draws(self, block_kwargs: dict, outputs: list[Tensor | None], draws: range) -> None:
+        """Run `draws` through the block into `outputs`; a stream that ends here becomes None."""
         (block,) = self._block
-        alike = {n for n in self.batched if isinstance(given.get(n), Tensor)}
-        whole = {n: _on(self.device, v) for n, v in given.items() if n not in alike}
-        for start in range(rows.start, rows.stop, self.micro_batch):
-            some = slice(start, min(start + self.micro_batch, rows.stop))
-            parts = as_tuple(block(**{n: _on(self.device, given[n][some]) for n in alike}, **whole))
-            for i, (into, part) in enumerate(zip(kept, parts, strict=True)):
-                if into is None or part is None:
-                    kept[i] = None
+        split = {n for n in self.batched if isinstance(block_kwargs.get(n), Tensor)}
+        shared = {n: _on(self.device, v) for n, v in block_kwargs.items() if n not in split}
+        for start in range(draws.start, draws.stop, self.micro_batch):
+            rows = slice(start, min(start + self.micro_batch, draws.stop))
+            parts = as_tuple(
+                block(**{n: _on(self.device, block_kwargs[n][rows]) for n in split}, **shared)
+            )
+            for i, (output, part) in enumerate(zip(outputs, parts, strict=True)):
+                if output is None or part is None:
+                    outputs[i] = None
                 else:
-                    into[some] = part
-            del parts, part  # or they would stay while the next ones are made
+                    output[rows] = part
+            del parts, part  # frees them before the next micro-batch
 
 
 class RowChunked(nn.Module):
-    """A module beside the blocks, some rows at a time; what it gives waits in RAM.
+    """A module beside the blocks that processes a few rows at a time and returns outputs in RAM.
 
-    So a window's inputs are never on `device` all at once. Every tensor given (weights aside) whose
-    first size is that of the first one is taken apart; it gives a tensor or several.
+    A window's inputs are thus never on `device` all at once. Tensor arguments (no parameters) are
+    split if their first size equals that of the first one. Returns a tensor or a tuple of tensors.
     """
 
     def __init__(self, module: nn.Module, micro_batch: int, device: torch.device) -> None:
         super().__init__()
         self.module, self.micro_batch, self.device = module, micro_batch, device
 
-    def forward(self, *given: Any, **more: Any) -> Tensor | tuple[Tensor, ...]:
-        total = len(given[0])
-        whole: tuple[Tensor, ...] = ()
-        # a matrix has a token a row, of all draws one after another (Z-Image), or a vector a draw
-        together = CHUNK_ROWS if given[0].dim() == 2 else self.micro_batch
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, ...]:
+        total = len(args[0])
+        buffers: tuple[Tensor, ...] = ()
+        # a matrix has one row a token of all draws, concatenated (Z-Image), or one row a draw
+        chunk = CHUNK_ROWS if args[0].dim() == 2 else self.micro_batch
 
-        def rows(value: Any, some: slice) -> Any:
-            alike = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
-            alike = alike and value.dim() and len(value) == total
-            return _on(self.device, value[some] if alike else value)
+        def select(value: Any, rows: slice) -> Any:
+            split = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+            split = split and value.dim() and len(value) == total
+            return _on(self.device, value[rows] if split else value)
 
-        for start in range(0, total, together):
-            some = slice(start, start + together)
-            made = self.module(
-                *(rows(value, some) for value in given),
-                **{name: rows(value, some) for name, value in more.items()},
+        for start in range(0, total, chunk):
+            rows = slice(start, start + chunk)
+            output = self.module(
+                *(select(value, rows) for value in args),
+                **{name: select(value, rows) for name, value in kwargs.items()},
             )
-            parts = as_tuple(made)
-            whole = whole or tuple(self._room(total, part) for part in parts)
-            for out, part in zip(whole, parts, strict=True):
-                out[some] = part
-        return whole if isinstance(made, tuple) else whole[0]
+            parts = as_tuple(output)
+            buffers = buffers or tuple(self._buffer(total, part) for part in parts)
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer[rows] = part
+        return buffers if isinstance(output, tuple) else buffers[0]
 
-    def _room(self, total: int, part: Tensor) -> Tensor:
-        # it may go to and fro with every block
+    def _buffer(self, total: int, part: Tensor) -> Tensor:
+        # pinned, since every block may copy it to the device and back
         return host_empty((total, *part.shape[1:]), part.dtype, self.device.type == "cuda")
 
 
 def _on(device: torch.device, value: Any) -> Any:
-    """A tensor, or a tuple of tensors, on `device`; anything else as it is."""
+    """Move a tensor, or a tuple of tensors, to `device`; return anything else unchanged."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, tuple):
-        return tuple(_on(device, one) for one in value)
+        return tuple(_on(device, item) for item in value)
     return value
 
 
 class PerCaptionBlock(nn.Module):
-    """A block of a text encoder, brought once; every caption goes through it alone, so that its
-    digits are those of the caption encoded by itself.
+    """A text-encoder block that is loaded once and processes one caption at a time.
 
-    Every tensor given whose first size is the number of captions is taken apart. What the block
-    gives is the stream, or a tuple that begins with it; whatever else is in it depends on lengths
-    only (T5's position bias) and is taken from the first caption.
+    The results thus equal those of captions encoded one by one. Tensor arguments are split if their
+    first size is the number of captions. The block returns the hidden states (B, T, D), or a tuple
+    that begins with them; its other items depend on lengths only (T5's position bias) and are taken
+    from the first caption.
     """
 
     def __init__(
@@ -168,34 +171,36 @@ class PerCaptionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self._block, self.device, self._next_block = (block,), device, (next_block,)
-        # whoever collects what the block gives (its model, of hidden states) wants all captions of it
+        # hooks (transformers collects hidden states with them) must see all captions at once
         self._forward_hooks = block._forward_hooks
 
-    def forward(self, hidden: Tensor, *more: Any, **named: Any) -> Any:
-        (block,), rows = self._block, hidden.shape[0]
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        (block,), num = self._block, hidden.shape[0]
 
-        def row(value: Any, i: int) -> Any:
-            whole = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != rows
-            return value if whole else value[i : i + 1]
+        def caption(value: Any, i: int) -> Any:
+            shared = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != num
+            return value if shared else value[i : i + 1]
 
         with streamed_block(self.device, block, *self._next_block):
-            parts, rest = [], None
-            for i in range(rows):
-                made = block.forward(
+            parts, extras = [], None
+            for i in range(num):
+                output = block.forward(
                     hidden[i : i + 1],
-                    *(row(value, i) for value in more),
-                    **{name: row(value, i) for name, value in named.items()},
+                    *(caption(value, i) for value in args),
+                    **{name: caption(value, i) for name, value in kwargs.items()},
                 )
-                if isinstance(made, tuple):  # of the others' rest nothing is kept: it may be large
-                    made, rest = made[0], made[1:] if rest is None else rest
-                parts.append(made)
-                del made
-        return torch.cat(parts) if rest is None else (torch.cat(parts), *rest)
+                if isinstance(output, tuple):  # extras may be large: only the first are kept
+                    output, extras = output[0], output[1:] if extras is None else extras
+                parts.append(output)
+                del output
+        return torch.cat(parts) if extras is None else (torch.cat(parts), *extras)
 
 
 class StreamedBlock(NamedArgsBlock):
-    """A block of the middle that does not stay: brought for its forward and again for its backward,
-    where its activations are computed anew. before, after: its neighbours, fetched meanwhile."""
+    """A middle block that is loaded for its forward and again for its backward (checkpointed).
+
+    before, after: its neighbours, prefetched meanwhile.
+    """
 
     def __init__(
         self,
@@ -208,34 +213,34 @@ class StreamedBlock(NamedArgsBlock):
         self._block, self.device = (block,), device
         self._before, self._after = (before,), (after,)
 
-    def run(self, given: dict) -> Outputs:
+    def run(self, block_kwargs: dict) -> Outputs:
         (block,) = self._block
         return checkpoint(
             block,
             use_reentrant=False,
-            preserve_rng_state=False,  # nothing in a block is drawn at random
+            preserve_rng_state=False,  # blocks use no random numbers
             context_fn=lambda: (
                 streamed_block(self.device, block, *self._after),
                 streamed_block(self.device, block, *self._before),
             ),
-            **given,
+            **block_kwargs,
         )
 
 
 def outer_blocks(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(name, block) of a text encoder's repeated blocks: its outermost module lists."""
+    """Return (name, block) of a text encoder's repeated blocks: its outermost module lists."""
     lists = {n: part for n, part in encoder.named_modules() if isinstance(part, nn.ModuleList)}
     outer = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
     return [(f"{name}.{i}", block) for name in outer for i, block in enumerate(lists[name])]
 
 
 def per_caption_blocks(encoder: nn.Module, device: torch.device) -> dict[str, nn.Module]:
-    """The repeated blocks of a text encoder by name, each wrapped."""
+    """Wrap the repeated blocks of a text encoder; return the wrappers by name."""
     from transformers import PreTrainedModel
     from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
     for part in encoder.modules():
-        if isinstance(part, PreTrainedModel):  # later it would not find its blocks in the wrappers
+        if isinstance(part, PreTrainedModel):  # once wrapped, its blocks are hidden from it
             maybe_install_capturing_hooks(part)
     blocks = outer_blocks(encoder)
     following = [block for _, block in blocks[1:]] + [None]

@@ -1,7 +1,7 @@
-"""What stands in the library's model while one forward takes a whole window through it, layer by layer.
+"""Wrappers that let one diffusers forward stream a whole window through the model, layer by layer.
 
-Blocks, and layers before them, are brought one after the other (`layerwise`). What else has weights
-is on the device all the time, and works there on some draws at a time (`offload_side_modules`).
+Blocks, and layers before them, are loaded one after the other (`layerwise`). All other modules with
+weights stay on the device and process a few draws at a time (`offload_side_modules`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ def layerwise(
     device: torch.device,
     output_device: torch.device | None = None,
 ) -> dict[str, Layerwise]:
-    """Every block by its name, and the layers of embedders that are lists, wrapped so that each is
-    brought once, `micro_batch` draws at a time go through it, and the next is fetched meanwhile.
+    """Wrap every block, and every layer of a listed embedder; return the wrappers by name.
 
-    output_device: where what blocks give is from the first one on; None: where that one is given it.
+    A wrapper loads its layer once, runs `micro_batch` draws at a time through it and prefetches the
+    next layer meanwhile. output_device: the device of the blocks' outputs; None: that of the first
+    block's input.
     """
     before = [
         (f"{name}.{i}", layer)
         for name, layers in listed_embedders(model, family).items()
         for i, layer in enumerate(layers)
     ]
-    every = before + family.blocks(model)
-    following = [layer for _, layer in every[1:]] + [None]
+    wrapped = before + family.blocks(model)
+    following = [layer for _, layer in wrapped[1:]] + [None]
     return {
         name: Layerwise(
             layer,
@@ -48,51 +49,52 @@ def layerwise(
             next_block,
             output_device if i >= len(before) else None,
         )
-        for i, ((name, layer), next_block) in enumerate(zip(every, following, strict=True))
+        for i, ((name, layer), next_block) in enumerate(zip(wrapped, following, strict=True))
     }
 
 
 def listed_embedders(model: nn.Module, family: Family) -> dict[str, nn.ModuleList]:
-    """Embedders by name that are lists of layers of the blocks' kind (Z-Image's refiners)."""
-    every = {name: model.get_submodule(name) for name in family.embedders}
-    return {name: one for name, one in every.items() if isinstance(one, nn.ModuleList)}
+    """Return the embedders that are lists of block-like layers (Z-Image's refiners), by name."""
+    embedders = {name: model.get_submodule(name) for name in family.embedders}
+    return {name: part for name, part in embedders.items() if isinstance(part, nn.ModuleList)}
 
 
 @contextmanager
 def offload_side_modules(
     model: nn.Module, micro_batch: int, device: torch.device
 ) -> Iterator[None]:
-    """As `in_host_memory`; on the CPU, where all is RAM, nothing changes."""
+    """Context manager that applies `in_host_memory`; does nothing on the CPU."""
     with nullcontext() if device.type == "cpu" else in_host_memory(model, micro_batch, device):
         yield
 
 
 @contextmanager
 def in_host_memory(model: nn.Module, micro_batch: int, device: torch.device) -> Iterator[None]:
-    """Inside, all that the library's forward does between modules happens in RAM.
+    """Context manager that keeps in RAM everything diffusers computes between modules.
 
-    What has weights and is no block takes inputs from there, `micro_batch` draws at a time, and gives
-    there; the model's own parameters are there, too. Its weights must be on `device` already.
+    Modules beside the blocks read their inputs from RAM, `micro_batch` draws at a time, and write
+    their outputs to RAM. Parameters held by the model itself move to RAM too. The modules' weights
+    must already be on `device`.
     """
     parts = {
         name: RowChunked(module, micro_batch, device)
         for name, module in _side_modules(model)
         if next(module.parameters(), None) is not None
     }
-    own = {name: one for name, one in model._parameters.items() if one is not None}
-    for name, one in own.items():
-        model._parameters[name] = nn.Parameter(one.to(CPU), requires_grad=False)
+    parameters = {name: value for name, value in model._parameters.items() if value is not None}
+    for name, value in parameters.items():
+        model._parameters[name] = nn.Parameter(value.to(CPU), requires_grad=False)
     try:
         with replace_modules(model, parts):
             yield
     finally:
-        model._parameters.update(own)
+        model._parameters.update(parameters)
 
 
 def _side_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of what the library's forward calls besides layers of lists."""
+    """Yield (name, module) of the model's children: members of module dicts, no module lists."""
     for name, module in model.named_children():
         if isinstance(module, nn.ModuleDict):
-            yield from ((f"{name}.{key}", one) for key, one in module.items())
+            yield from ((f"{name}.{key}", part) for key, part in module.items())
         elif not isinstance(module, nn.ModuleList):
             yield name, module

@@ -1,7 +1,7 @@
-"""What is used now: RAM from psutil, the whole graphics card from NVML, our share of it from torch.
+"""Memory in use: RAM from psutil, the whole GPU from NVML, this process's share of it from torch.
 
-Nothing here imports torch. The studio asks `usage` and never loads it; the worker has loaded it,
-and then `memory_event` finds it in `sys.modules`. Whatever cannot be known is -1, never a guess.
+This module never imports torch. The studio calls `usage` and does not load torch. In the worker,
+which does, `memory_event` takes it from `sys.modules`. Unknown values are -1, never a guess.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNKNOWN = -1.0
 
 @dataclass(frozen=True)
 class Usage:
-    """Memory in GiB: of one process, of this machine, of the graphics card (all programs)."""
+    """Memory of one process, of this machine and of the GPU (all programs), in GiB."""
 
     rss_gib: float
     ram_used_gib: float
@@ -36,13 +36,13 @@ class Usage:
 
     @property
     def vram_free_gib(self) -> float:
-        """Graphics memory no program uses, -1 without a card."""
+        """Unused GPU memory, in GiB; -1 without a GPU."""
         known = self.vram_total_gib > 0
         return self.vram_total_gib - self.vram_used_gib if known else UNKNOWN
 
 
 def usage(pid: int | None = None) -> Usage:
-    """What is used now. pid: the process whose RAM is asked for; None means this one."""
+    """Return the memory in use. pid: the process to report the RAM of; None means this one."""
     ram = psutil.virtual_memory()
     used, total = _card()
     return Usage(
@@ -55,18 +55,21 @@ def usage(pid: int | None = None) -> Usage:
 
 
 def memory_event(folder: Path | None = None, run_gib: float = UNKNOWN) -> Memory:
-    """The worker's memory now. vram_gib is what torch holds of the card, its reserve included.
-    folder: the run's, whose drive is looked at. run_gib: what it takes, which takes long to ask."""
+    """Return the worker's memory as an event. vram_gib includes the allocator's unused blocks.
+
+    folder: the run's folder, to report the free space of its drive. run_gib: the size of that
+    folder, passed in because it is slow to measure.
+    """
     torch, (used, total) = _cuda(), _card()
     now = usage()
-    ours = torch.cuda.memory_reserved() / GIB if torch else UNKNOWN
+    reserved = torch.cuda.memory_reserved() / GIB if torch else UNKNOWN
     if torch and total < 0:
-        free, everything = torch.cuda.mem_get_info()
-        used, total = (everything - free) / GIB, everything / GIB
+        free_bytes, total_bytes = torch.cuda.mem_get_info()
+        used, total = (total_bytes - free_bytes) / GIB, total_bytes / GIB
     return Memory(
         rss_gib=now.rss_gib,
         ram_used_gib=now.ram_used_gib,
-        vram_gib=ours,
+        vram_gib=reserved,
         ram_total_gib=now.ram_total_gib,
         vram_used_gib=used,
         vram_total_gib=total,
@@ -77,7 +80,7 @@ def memory_event(folder: Path | None = None, run_gib: float = UNKNOWN) -> Memory
 
 
 def disk_free_gib(folder: Path) -> float:
-    """Room on the drive that a folder is on."""
+    """Return the free space on a folder's drive, in GiB; -1 if unknown."""
     try:
         return shutil.disk_usage(folder).free / GIB
     except OSError:
@@ -85,42 +88,44 @@ def disk_free_gib(folder: Path) -> float:
 
 
 def card_name() -> str:
-    """Of the card that `usage` tells of, "" without one."""
+    """Return the name of the GPU that `usage` reports on, "" without one."""
     nvml = _nvml()
     return str(nvml.nvmlDeviceGetName(_device(nvml))) if nvml else ""
 
 
 def driver_version() -> str:
-    """The version of NVIDIA's driver, "" without one."""
+    """Return the version of NVIDIA's driver, "" without one."""
     nvml = _nvml()
     return str(nvml.nvmlSystemGetDriverVersion()) if nvml else ""
 
 
 def card_celsius() -> float:
-    """The card's temperature now."""
+    """Return the GPU's temperature, in °C; -1 if unknown."""
     return _temperature("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
 
 
 def slowdown_celsius() -> float:
-    """The temperature at which the card slows itself down."""
+    """Return the temperature at which the GPU throttles, in °C; -1 if unknown."""
     return _temperature("nvmlDeviceGetTemperatureThreshold", "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN")
 
 
-def _temperature(question: str, which: str) -> float:
+def _temperature(function: str, constant: str) -> float:
     nvml = _nvml()
     if nvml is None:
         return UNKNOWN
     try:
-        degrees = getattr(nvml, question)(_device(nvml), getattr(nvml, which))
+        degrees = getattr(nvml, function)(_device(nvml), getattr(nvml, constant))
         return float(degrees) if degrees > 0 else UNKNOWN
-    except (nvml.NVMLError, AttributeError) as error:  # a card, or a version, that does not tell
-        log.debug("NVML does not tell a temperature: %s", error)
+    except (nvml.NVMLError, AttributeError) as error:  # not every GPU and version reports it
+        log.debug("NVML reports no temperature: %s", error)
         return UNKNOWN
 
 
 def card_peaks_gib() -> tuple[float, float]:
-    """The most the card held since `reset_card_peaks`: of tensors, and of all that torch keeps
-    for them; (-1, -1) without a card."""
+    """Return the peak (allocated, reserved) by torch since `reset_card_peaks`, in GiB.
+
+    (-1, -1) without a GPU in use.
+    """
     torch = _cuda()
     if torch is None:
         return UNKNOWN, UNKNOWN
@@ -128,14 +133,14 @@ def card_peaks_gib() -> tuple[float, float]:
 
 
 def reset_card_peaks() -> None:
-    """Forget the card's peaks, not what is there."""
+    """Reset torch's peak counters; current usage stays."""
     torch = _cuda()
     if torch is not None:
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_rss_gib() -> float:
-    """The most RAM this process has used."""
+    """Return the peak RAM of this process, in GiB."""
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return info.peak_wset / GIB
@@ -153,13 +158,13 @@ def _rss(pid: int | None) -> float:
 
 
 def _cuda() -> ModuleType | None:
-    """torch, if this process has already woken its CUDA; asking must not wake it."""
+    """Return torch if this process has already initialised CUDA. The check never initialises it."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _card() -> tuple[float, float]:
-    """(used, total) of the card that torch would take first; (-1, -1) without one."""
+    """Return (used, total) of torch's default GPU, in GiB; (-1, -1) without one."""
     nvml = _nvml()
     if nvml is None:
         return UNKNOWN, UNKNOWN
@@ -167,7 +172,7 @@ def _card() -> tuple[float, float]:
         info = nvml.nvmlDeviceGetMemoryInfo(_device(nvml))
         return info.used / GIB, info.total / GIB
     except nvml.NVMLError as error:
-        log.debug("NVML does not tell the memory: %s", error)
+        log.debug("NVML reports no memory: %s", error)
         return UNKNOWN, UNKNOWN
 
 
@@ -178,15 +183,13 @@ def _nvml() -> ModuleType | None:
 
         pynvml.nvmlInit()
         return pynvml if pynvml.nvmlDeviceGetCount() > 0 else None
-    except (
-        Exception
-    ) as error:  # no package, no driver, or a driver in a bad state: all mean "unknown"
-        log.debug("NVML is not there: %s", error)
+    except Exception as error:  # no package, no driver, or a broken driver: all mean "unknown"
+        log.debug("NVML is not available: %s", error)
         return None
 
 
 def _device(nvml: ModuleType) -> object:
-    """The NVML device that torch works on, or would."""
+    """Return the NVML device that torch uses, or would use."""
     torch = _cuda()
     if torch is None:
         return _handle(nvml, "")
@@ -195,7 +198,7 @@ def _device(nvml: ModuleType) -> object:
 
 @cache
 def _handle(nvml: ModuleType, uuid: str) -> object:
-    """The NVML device of a UUID; of the user's choice in CUDA_VISIBLE_DEVICES; or the largest."""
+    """Return the NVML device of a UUID; "": the first in CUDA_VISIBLE_DEVICES, or the largest."""
     if uuid:
         return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()

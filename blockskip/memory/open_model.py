@@ -1,7 +1,8 @@
-"""A model's source → its pipeline, ready to be used: the large parts wait in their files.
+"""Opens a model's source as a ready-to-use pipeline; weights of large parts stay in their files.
 
-The small parts (VAE, CLIP) are loaded; the transformer and the large text encoder are shells whose
-weights memory/streaming.py brings when they work, quantised first where the settings say so.
+The small parts (VAE, CLIP) are loaded. The transformer and the large text encoder are empty
+modules: memory/streaming.py loads their weights when they run. The transformer is quantised first
+if the settings ask for it.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def open_model(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> diffusers.DiffusionPipeline:
-    """The library's pipeline of a model, frozen; progress(n, total) while quantising.
+    """Return the frozen diffusers pipeline of a model.
 
-    Raises UserError when weights are missing, broken, or the disk is full.
+    progress(n, total): blocks quantised. Raises UserError if weights are missing or broken, or the
+    disk is full.
     """
     dtype = getattr(torch, row.dtype)
     disable_progress_bars()
@@ -55,21 +57,21 @@ def open_model(
 
 
 def disable_progress_bars() -> None:
-    """No bars of the libraries while a model is opened: they run in less than a second."""
+    """Disable the progress bars of diffusers and transformers: opening takes less than a second."""
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
 
 
 def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, StoredTensor]:
-    """Where placement finds the weights of a part, whatever layout the files are in.
+    """Return where a part's weights are stored, whatever the layout of the files.
 
-    Raises UserError when they are missing, broken, or another model's.
+    Raises UserError if they are missing, broken or another model's.
     """
     return {name: _stored(weight, dtype) for name, weight in source.weights(part).items()}
 
 
 def _stored(weight: Weight, dtype: torch.dtype) -> StoredTensor:
-    """What lies there as it is wanted is read in place; the rest is made of what lies there."""
+    """Read a weight in place if it is stored as needed; otherwise convert it while reading."""
     if weight.is_plain and weight.shape[1:] == weight.entry.shape[1:]:
         return StoredTensor(weight.path, weight.entry.key, weight.rows)
 
@@ -88,8 +90,8 @@ def _quantised(
     device: torch.device,
     progress: Callable[[int, int], None],
 ) -> TensorIndex:
-    mark = source.fingerprint()
-    cache = cache_folder(data_dir(), mark, precision)
+    fingerprint = source.fingerprint()
+    cache = cache_folder(data_dir(), fingerprint, precision)
     return quantise_blocks(
-        model, family.blocks(model), index, precision, cache, mark, device, progress
+        model, family.blocks(model), index, precision, cache, fingerprint, device, progress
     )

@@ -1,10 +1,11 @@
-"""The only code that moves weights: which device, and what is there now.
+"""Moves weights between devices; no other module does.
 
-Whether a weight waits on another device, in RAM or in a file (memory/streaming.py) is decided when a
-model is opened; what is written here treats them alike:
+Opening a model decides whether a weight waits on another device, in RAM or in a file
+(memory/streaming.py). The functions below treat all three alike:
 
-    on_device        here inside, where they were before afterwards       pin_on_device     here until let go
-    streamed_block   as on_device, for one block of many; the next one is fetched meanwhile
+    on_device        on the device inside the context, moved back afterwards
+    pin_on_device    on the device until `release`
+    streamed_block   as on_device, for one block of many, while the next one is fetched
 """
 
 from __future__ import annotations
@@ -19,56 +20,55 @@ from torch import Tensor, nn
 from blockskip.core.errors import BadInput
 from blockskip.memory.streaming import ParamSite, by_store, offloaded_params, weight_stores
 
-LOAD_CHUNK_BYTES = 256 << 20  # bytes brought together when weights come to stay
+LOAD_CHUNK_BYTES = 256 << 20  # bytes that `pin_on_device` loads at a time
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device a run works on. name: auto | cpu | cuda | mps | xpu. Raises UserError if
-    absent."""
-    found = torch.accelerator.current_accelerator(check_available=True)
+    """Return a run's device. name: auto | cpu | cuda | mps | xpu. Raises UserError if absent."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     if name == "auto":
-        return found or torch.device("cpu")
-    if name == "cpu" or (found is not None and found.type == name):
+        return accelerator or torch.device("cpu")
+    if name == "cpu" or (accelerator is not None and accelerator.type == name):
         return torch.device(name)
     raise BadInput(
         f"This machine has no working device “{name}”.",
-        f"Use --device auto; it would take {found.type if found else 'cpu'}.",
+        f"Use --device auto; it would take {accelerator.type if accelerator else 'cpu'}.",
     )
 
 
 def pin_on_device(device: torch.device, *modules: nn.Module, keep: bool = False) -> list[ParamSite]:
-    """Bring weights to a device to stay; gives what `release` takes back to where it waited.
+    """Move weights to a device until `release`; return the sites to pass to it.
 
-    What is trained keeps its identity, so optimisers go on. keep: they will be let go and come
-    again, so RAM may keep a copy.
+    Trained parameters keep their identity, so an optimiser remains valid. keep: the weights will be
+    released and loaded again, so RAM may keep a copy.
     """
     for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
         for tensor in tensors:
             if _elsewhere(tensor, device):
                 tensor.data = tensor.data.to(device)
-    held, found, size = [], [], 0
-    for entry in [entry for module in modules for entry in offloaded_params(module)]:
-        found.append(entry)
-        size += entry[2].num_bytes
+    loaded, chunk, size = [], [], 0
+    for site in [site for module in modules for site in offloaded_params(module)]:
+        chunk.append(site)
+        size += site[2].num_bytes
         if size > LOAD_CHUNK_BYTES:
-            held += _load(found, device, passing=False, keep=keep)
-            found, size = [], 0
-    held += _load(found, device, passing=False, keep=keep)
-    for store in by_store(held):
+            loaded += _load(chunk, device, passing=False, keep=keep)
+            chunk, size = [], 0
+    loaded += _load(chunk, device, passing=False, keep=keep)
+    for store in by_store(loaded):
         store.release_buffers()
-    return held
+    return loaded
 
 
 @contextmanager
 def on_device(device: torch.device, *modules: nn.Module) -> Iterator[None]:
-    """Weights are on `device` inside, and where they were before afterwards."""
+    """Context manager that has weights on `device` inside and moves them back afterwards."""
     with ExitStack() as stack:
-        found = [entry for module in modules for entry in offloaded_params(module)]
-        # a parked model's store may be fetching blocks of a wrapper, which are not among `found`
-        for store in {*by_store(found), *weight_stores(modules)}:
+        sites = [site for module in modules for site in offloaded_params(module)]
+        # an offloaded model's store may be fetching blocks inside wrappers, which `sites` lacks
+        for store in {*by_store(sites), *weight_stores(modules)}:
             stack.callback(store.release_buffers)
         stack.callback(_restore, _borrow(modules, device))
-        stack.callback(release, _load(found, device, passing=False))
+        stack.callback(release, _load(sites, device, passing=False))
         yield
 
 
@@ -76,44 +76,44 @@ def on_device(device: torch.device, *modules: nn.Module) -> Iterator[None]:
 def streamed_block(
     device: torch.device, block: nn.Module, next_block: nn.Module | None = None
 ) -> Iterator[None]:
-    """As `on_device` for one block of a traversal; meanwhile the weights of `next_block` are fetched."""
-    once = not torch.is_grad_enabled()  # a backward pass needs them after the block has worked
+    """Context manager like `on_device` for one block, while `next_block` is fetched."""
+    passing = not torch.is_grad_enabled()  # a backward pass still needs them after the forward
     with ExitStack() as stack:
         stack.callback(_restore, _borrow([block], device))
-        stack.callback(release, _load(offloaded_params(block), device, once))
+        stack.callback(release, _load(offloaded_params(block), device, passing))
         if next_block is not None:
-            # without room for it now, it comes when this block is gone
+            # without room for it now, it is loaded when this block has left
             with suppress(torch.OutOfMemoryError):
                 for store, slots in by_store(offloaded_params(next_block)).items():
-                    store.prefetch(slots, device, once)
+                    store.prefetch(slots, device, passing)
         yield
 
 
 def _load(
-    found: Sequence[ParamSite], device: torch.device, passing: bool, keep: bool = True
+    sites: Sequence[ParamSite], device: torch.device, passing: bool, keep: bool = True
 ) -> list[ParamSite]:
-    """Put weights in their place; gives those that must leave again (not what RAM may keep)."""
-    here: dict[int, nn.Parameter] = {}
+    """Load weights into their modules; return the sites to release later (not those RAM keeps)."""
+    parameters: dict[int, nn.Parameter] = {}
     leaving = set()
-    for store, slots in by_store(found).items():
+    for store, slots in by_store(sites).items():
         transfer = store.take(slots, device, passing, keep)
         for slot in slots:
-            here[id(slot)] = nn.Parameter(transfer.tensors[slot.name], requires_grad=False)
+            parameters[id(slot)] = nn.Parameter(transfer.tensors[slot.name], requires_grad=False)
         if not transfer.cached:
             leaving.add(store)
-    for leaf, key, slot in found:
-        leaf._parameters[key] = here[id(slot)]
-    return [entry for entry in found if entry[2].store in leaving]
+    for leaf, key, slot in sites:
+        leaf._parameters[key] = parameters[id(slot)]
+    return [site for site in sites if site[2].store in leaving]
 
 
-def release(found: Sequence[ParamSite]) -> None:
-    """Weights go back to where they wait."""
-    for leaf, key, slot in found:
+def release(sites: Sequence[ParamSite]) -> None:
+    """Put the placeholders back, which frees the weights."""
+    for leaf, key, slot in sites:
         leaf._parameters[key] = slot.placeholder
 
 
 def _borrow(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Copy to `device` what is elsewhere, to be read only; gives (tensor, its own memory)."""
+    """Copy tensors from elsewhere to `device`, read-only; return (tensor, original memory)."""
     lent: list[tuple[Tensor, Tensor]] = []
     try:
         for tensors in (m for module in modules for m in (module.parameters(), module.buffers())):
@@ -122,7 +122,7 @@ def _borrow(modules: Sequence[nn.Module], device: torch.device) -> list[tuple[Te
                     lent.append((tensor, tensor.data))
                     tensor.data = tensor.data.to(device)
     except BaseException:
-        _restore(lent)  # what there was room for
+        _restore(lent)  # those already copied
         raise
     return lent
 
@@ -132,12 +132,12 @@ def _elsewhere(tensor: Tensor, device: torch.device) -> bool:
 
 
 def _restore(lent: Sequence[tuple[Tensor, Tensor]]) -> None:
-    for tensor, own in lent:
-        tensor.data = own
+    for tensor, original in lent:
+        tensor.data = original
 
 
 def free_memory() -> None:
-    """Give back what nothing uses any more to the device's other programs."""
+    """Return unused cached memory to the device's other programs."""
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
@@ -145,22 +145,25 @@ def free_memory() -> None:
 
 @contextmanager
 def placeholder_weights(model: nn.Module) -> Iterator[None]:
-    """Absent weights look present inside (one number repeated, on the CPU), for libraries that ask
-    a layer for its device before they add to it. Nothing may be computed with them."""
-    found = offloaded_params(model)
-    for leaf, key, slot in found:
+    """Context manager that replaces absent weights by zeros on the CPU (one number, expanded).
+
+    For libraries that read a layer's device before they add to it. Nothing may be computed with
+    the zeros.
+    """
+    sites = offloaded_params(model)
+    for leaf, key, slot in sites:
         shape, dtype = slot.placeholder.shape, slot.placeholder.dtype
-        stand_in = torch.zeros((), dtype=dtype).expand(shape)
-        leaf._parameters[key] = nn.Parameter(stand_in, requires_grad=False)
+        zeros = torch.zeros((), dtype=dtype).expand(shape)
+        leaf._parameters[key] = nn.Parameter(zeros, requires_grad=False)
     try:
         yield
     finally:
-        release(found)
+        release(sites)
 
 
 @contextmanager
 def replace_modules(model: nn.Module, new: Mapping[str, nn.Module]) -> Iterator[None]:
-    """`model` with the modules of these names replaced inside, and restored afterwards."""
+    """Context manager that replaces the named modules of `model` and restores them afterwards."""
     old = {name: model.get_submodule(name) for name in new}
     for name, module in new.items():
         model.set_submodule(name, module)
@@ -172,6 +175,6 @@ def replace_modules(model: nn.Module, new: Mapping[str, nn.Module]) -> Iterator[
 
 
 def move_trainable(device: torch.device, trained: Iterable[nn.Parameter]) -> None:
-    """Bring what is trained to the device it is trained on."""
+    """Move trained parameters to the device of training, keeping their identity."""
     for parameter in trained:
         parameter.data = parameter.data.to(device)

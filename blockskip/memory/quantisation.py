@@ -1,11 +1,13 @@
-"""Frozen weights in 8 or 4 bits: quantised on the way in, kept on disk, the same in every stage.
+"""Frozen weights in 8 or 4 bits: quantised once, cached on disk, identical in every stage.
 
-The arithmetic is bitsandbytes': NF4 in blocks of 64 with quantised scales (QLoRA, arXiv 2305.14314),
-int8 with one scale a row. The layer is ours, since theirs takes other roads while training, while
-sampling and on a CPU: residuals would then belong to slightly different weights than the middle's
-(docs/method.md §1.4b). All linears of all blocks are quantised; norms, biases, embedders and the head stay.
+bitsandbytes does the arithmetic: NF4 in blocks of 64 with quantised scales (QLoRA, arXiv
+2305.14314), int8 with one scale a row. The layer is our own. bitsandbytes' layers use different
+code paths in training, in sampling and on the CPU, so the residuals would belong to slightly
+different weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised.
+Norms, biases, embedders and the head are not.
 
-Nothing is ever held whole: a tensor is read, quantised, written; a block is a file of the cache.
+The whole model is never in memory: tensors are read and quantised one at a time, and the cache has
+one file a block.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from blockskip.core.paths import QUANTISED_CACHE
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 NF4_BLOCK = 64  # weights that share a scale
-NF4_SCALES = 256  # scales that share a scale of their own
-_CHUNK_WEIGHTS = 4 << 20  # weights quantised at a time: bitsandbytes makes float copies of them
+NF4_SCALES = 256  # scales that share a second-level scale
+_CHUNK_WEIGHTS = 4 << 20  # weights quantised at a time, since bitsandbytes copies them to float
 
 
 @lru_cache
@@ -36,7 +38,10 @@ def _scale_code(device: torch.device) -> Tensor:
 
 
 def part_shapes(shape: Sequence[int], precision: str) -> dict[str, tuple[torch.dtype, tuple]]:
-    """Tensors that stand for a weight (out, in) at a precision (nf4 | int8): name → (dtype, shape)."""
+    """Return name → (dtype, shape) of the tensors that encode a weight (out, in).
+
+    precision: nf4 | int8.
+    """
     rows, columns = shape
     if precision == "int8":
         return {"weight": (torch.int8, (rows, columns)), "scale": (torch.float32, (rows,))}
@@ -50,21 +55,21 @@ def part_shapes(shape: Sequence[int], precision: str) -> dict[str, tuple[torch.d
 
 
 def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
-    """The parts of `part_shapes` for a weight (out, in), made on the weight's device."""
+    """Return the tensors of `part_shapes` for a weight (out, in), on the weight's device."""
     import bitsandbytes.functional as bnb
 
     if precision == "int8":
-        parts = [bnb.int8_vectorwise_quant(some.contiguous())[:2] for some in _rows(weight)]
+        parts = [bnb.int8_vectorwise_quant(rows.contiguous())[:2] for rows in _rows(weight)]
         return {
             "weight": torch.cat([part[0] for part in parts]),
             "scale": torch.cat([part[1].flatten() for part in parts]),
         }
     flat = weight.reshape(-1)
     packed, scales = [], []
-    # a multiple of a block: the parts are those of the whole
-    for some in flat.split(_CHUNK_WEIGHTS):
+    # chunks are multiples of NF4_BLOCK, so the result is that of the whole weight
+    for chunk in flat.split(_CHUNK_WEIGHTS):
         part, state = bnb.quantize_4bit(
-            some.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4", compress_statistics=False
+            chunk.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4", compress_statistics=False
         )
         packed.append(part.reshape(-1, 1))
         scales.append(state.absmax)
@@ -92,18 +97,18 @@ def _num_rows(weight: Tensor) -> int:
 def dequantise(
     parts: dict[str, Tensor], shape: Sequence[int], precision: str, dtype: torch.dtype
 ) -> Tensor:
-    """The weight (out, in) that the parts stand for, in `dtype`."""
+    """Return the weight (out, in) that the parts encode, in `dtype`."""
     import bitsandbytes.functional as bnb
 
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
-        # bitsandbytes' digits (in 16 bits), which makes two float32 copies: a card multiplies and rounds in one
-        # kernel; the CPU takes copies to it, so there some rows at a time
+        # the same values as bitsandbytes (in 16 bits), without its two float32 copies: a GPU
+        # multiplies and rounds in one kernel; the CPU copies too, so it takes a few rows at a time
         out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
         num = _num_rows(weight) if weight.device.type == "cpu" else len(weight)
         pieces = weight.split(num), (scale / 127)[:, None].split(num), out.split(num)
-        for some, by, into in zip(*pieces, strict=True):
-            torch.mul(some, by, out=into)
+        for rows, factors, target in zip(*pieces, strict=True):
+            torch.mul(rows, factors, out=target)
         return out
     code = _scale_code(weight.device)
     absmax = bnb.dequantize_blockwise(
@@ -120,7 +125,7 @@ def dequantise(
 
 
 class _QuantisedMatmul(torch.autograd.Function):
-    """x Wᵀ + b with a W that is unpacked when needed and never kept, forward and backward alike."""
+    """The product x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
 
     @staticmethod
     def forward(
@@ -132,7 +137,7 @@ class _QuantisedMatmul(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        parts = ctx.saved_tensors  # asked for once: under checkpointing they are gone afterwards
+        parts = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
         return grad @ _dequantised(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
 
 
@@ -144,10 +149,10 @@ def _dequantised(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> T
 
 
 class QuantisedLinear(nn.Linear):
-    """A frozen linear whose weight is quantised; made on the meta device, filled by placement.
+    """A frozen linear with a quantised weight, created on the meta device and filled by placement.
 
-    x: (…, in_features) in any float dtype; the product is computed in x's dtype. A linear to peft,
-    so that LoRA attaches as to any other.
+    x: (…, in_features) in any float dtype; the product is computed in x's dtype. A subclass of
+    nn.Linear, so that peft attaches LoRA to it as usual.
     """
 
     def __init__(self, linear: nn.Linear, precision: str) -> None:
@@ -164,7 +169,7 @@ class QuantisedLinear(nn.Linear):
         return self.out_features, self.in_features
 
     def description(self) -> tuple:
-        """(shape, precision): what unpacking needs besides the parts."""
+        """Return (shape, precision), which unpacking needs besides the parts."""
         return self._shape, self.precision
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,7 +179,7 @@ class QuantisedLinear(nn.Linear):
 
 
 def block_linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
-    """Every linear of the blocks by its full name."""
+    """Return every linear of the blocks by its full name."""
     return {
         f"{name}.{inner}": layer
         for name, block in blocks
@@ -193,14 +198,14 @@ def quantise_blocks(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
 ) -> dict[str, StoredTensor]:
-    """Make the linears of an empty model's blocks quantised ones; gives the index to park it with.
+    """Replace the linears of an empty model's blocks by quantised ones; return the new index.
 
-    folder: the cache of this model at this precision, a file a block; files of another fingerprint
-    are refused. device: where NF4 is made. progress(n, total): blocks. Raises UserError when the
-    disk is full or a cached file is another model's.
+    folder: the cache of this model at this precision, a file a block. device: where NF4 is
+    quantised. progress(n, total): blocks. Raises UserError if the disk is full or a cached file
+    has another fingerprint.
     """
     stamp = {"fingerprint": files.fingerprint(fingerprint, precision, NF4_BLOCK, NF4_SCALES)}
-    reader, own = Reader(), dict(index)
+    reader, quantised_index = Reader(), dict(index)
     for n, (name, block) in enumerate(blocks):
         path = folder / f"{name}.safetensors"
         if not path.exists():
@@ -211,11 +216,11 @@ def quantise_blocks(
                 f"{path.name} in {folder} was made from another model's weights.",
                 f"Delete the folder {folder}; it is made again.",
             )
-        own |= {key: StoredTensor(path, key) for key in reader.header(path)}
+        quantised_index |= {key: StoredTensor(path, key) for key in reader.header(path)}
         progress(n + 1, len(blocks))
     for name, layer in block_linears(blocks).items():
         model.set_submodule(name, QuantisedLinear(layer, precision))
-    return own
+    return quantised_index
 
 
 def _block_parts(
@@ -226,23 +231,23 @@ def _block_parts(
     precision: str,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Everything a block's file holds, read and quantised one tensor at a time."""
+    """Return the tensors of a block's cache file, read and quantised one at a time."""
     weights = {f"{inner}.weight" for inner in block_linears([(name, block)])}
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, parameter in block.named_parameters():
         full = f"{name}.{key}"
         tensor = torch.empty(parameter.shape, dtype=parameter.dtype)
         reader.read(index[full], tensor)
         if full not in weights:
-            made[full] = tensor
+            tensors[full] = tensor
             continue
-        # bitsandbytes' int8 kernel for cards takes float16 only; on the CPU it takes what there is
+        # bitsandbytes' int8 kernel for GPUs takes float16 only; the CPU one takes any float dtype
         parts = quantise(tensor.to(device) if precision == "nf4" else tensor, precision)
         stem = full.removesuffix("weight")
-        made |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}
-    return made
+        tensors |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}
+    return tensors
 
 
 def cache_folder(data_dir: Path, fingerprint: str, precision: str) -> Path:
-    """Where the quantised blocks of a model wait: <data>/cache/quantised/<fingerprint>-<precision>."""
+    """Return the cache folder of a model: <data>/cache/quantised/<fingerprint>-<precision>."""
     return data_dir / QUANTISED_CACHE / f"{fingerprint}-{precision}"

@@ -1,13 +1,13 @@
-"""Weights that wait outside: each is read when its block is about to work, the next block meanwhile.
+"""Streams weights from files: while a block runs, those of the next one are loaded.
 
-`offload` gives a model without weights (on torch's meta device) an index of where they lie; each layer
-then knows its own, whatever is wrapped around it. A `WeightStore` brings them:
+`offload` attaches to every layer of an empty model (on torch's meta device) the location of its
+weights, so wrappers around layers do not matter. A `WeightStore` loads them:
 
-    files → two host buffers in turn → device     a thread reads ahead, a copy stream carries
-    files → two host buffers in turn              on the CPU: the buffer is the destination itself
+    files → two alternating host buffers → device    one thread reads ahead, a CUDA stream copies
+    files → two alternating host buffers             on the CPU the buffer is the destination
 
-Under autograd every block gets memory of its own, since the backward pass reads it again. Bytes
-are counted where they are read and where they arrive (docs/method.md §1.4: once a window).
+Under autograd every block gets separate memory, since the backward pass reads it again. Bytes are
+counted where they are read and where they arrive (docs/method.md §1.4: once a window).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from blockskip.core.errors import BadFile
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 log = logging.getLogger(__name__)
-ALIGNED = 256  # bytes; vector loads and copies like it, and digits do not depend on the neighbours
+ALIGNED = 256  # bytes: fast vector loads, and results do not depend on a tensor's neighbours
 
 
 @dataclass(frozen=True, eq=False)
 class OffloadedParam:
-    """One parameter that waits: what stands in its place meanwhile is `placeholder` (meta, no bytes)."""
+    """An offloaded parameter. placeholder: the meta parameter (no bytes) in its place."""
 
     store: WeightStore
     name: str
@@ -45,17 +45,19 @@ class OffloadedParam:
 
 @dataclass
 class TransferStats:
-    """What a store has moved so far, in bytes, and how often each parameter was read."""
+    """Bytes that a store has moved so far, and how often it has read each parameter."""
 
     read_bytes: int = 0  # from files
-    transferred_bytes: int = 0  # to where they work: over the bus, or into RAM on the CPU
+    transferred_bytes: int = 0  # over the bus to a GPU, or into RAM on the CPU
     reads: Counter = field(default_factory=Counter)
 
 
 @dataclass(eq=False)
 class Transfer:
-    """Weights on their way. done gives an event of the device, or None on the CPU.
-    cached: they are in RAM, their home, and need not leave when their block has worked."""
+    """Weights being loaded. done: resolves to a device event, or None on the CPU.
+
+    cached: the weights stay in RAM and need not be released after their block has run.
+    """
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
@@ -64,11 +66,11 @@ class Transfer:
 
 
 class _Staging:
-    """One of the two host buffers; grows to the largest block, pinned when a device copies from it."""
+    """One of two host buffers. It grows to the largest block; pinned if a device copies from it."""
 
     def __init__(self) -> None:
         self.buffer = torch.empty(0, dtype=torch.uint8)
-        # after which the device no longer reads it
+        # recorded after the device's last copy from the buffer
         self.copied: torch.cuda.Event | None = None
 
     def reserve(self, num_bytes: int, pinned: bool) -> Tensor:
@@ -82,17 +84,17 @@ class _Staging:
 
 
 class WeightStore:
-    """The waiting weights of one model. cache_bytes: how much may stay in RAM once it was read."""
+    """The offloaded weights of one model. cache_bytes: how much may stay in RAM once read."""
 
     def __init__(self, cache_bytes: float = 0) -> None:
         self.stats, self.cache_bytes = TransferStats(), cache_bytes
         self._reader = Reader()
         self._staging, self._turn = [_Staging(), _Staging()], 0
-        # weight by weight: blocks come in more than one company
+        # one entry a weight: the same block can be requested in different groups
         self._cache: dict[str, Tensor] = {}
         self._transfer: Transfer | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
-        # made when a device first needs it
+        # created when a device first needs it
         self._copying: torch.cuda.Stream | None = None
 
     def prefetch(
@@ -102,13 +104,15 @@ class WeightStore:
         passing: bool,
         keep: bool = True,
     ) -> None:
-        """Start bringing weights; `take` hands them over. passing: their block works once, without
-        gradients, and no more than one other's weights are in use when it does. keep: they may stay
-        in RAM if there is room."""
+        """Start loading weights; `take` returns them.
+
+        passing: the block runs once, without gradients, while at most one other block's weights are
+        in use. keep: the weights may stay in RAM if there is room.
+        """
         names = tuple(slot.name for slot in slots)
         if self._transfer is not None and self._transfer.names == names:
             return
-        self._finish_transfer()  # what was fetched in vain is dropped
+        self._finish_transfer()  # drops weights that were prefetched but not used
         self._transfer = self._start(names, list(slots), device, passing, keep)
 
     def take(
@@ -118,19 +122,19 @@ class WeightStore:
         passing: bool,
         keep: bool = True,
     ) -> Transfer:
-        """The weights of these slots, on `device`. Raises UserError when a file is broken."""
+        """Return the weights of these slots on `device`. Raises UserError if a file is broken."""
         self.prefetch(slots, device, passing, keep)
         transfer = self._finish_transfer()
         assert transfer is not None, "`prefetch` has just started one"
         return transfer
 
     def release_buffers(self) -> None:
-        """Give the host buffers back; called when a traversal is over."""
+        """Free the host buffers; called at the end of a traversal."""
         self._finish_transfer()
         self._staging = [_Staging(), _Staging()]
 
     def release_cache(self) -> None:
-        """Give back also what was kept in RAM."""
+        """Free the host buffers and the weights kept in RAM."""
         self.release_buffers()
         self._cache.clear()
 
@@ -139,7 +143,7 @@ class WeightStore:
         if transfer is not None:
             event = transfer.done.result()
             if event is not None:
-                event.wait()  # the work that follows on this stream, not this thread
+                event.wait()  # blocks later work on this stream, not this thread
         return transfer
 
     def _start(
@@ -152,26 +156,26 @@ class WeightStore:
     ) -> Transfer:
         offsets, size = _layout(slots)
         fresh = [slot for slot in slots if slot.name not in self._cache]
-        _, more = _layout(fresh)
-        keep = keep and 0 < more <= self.cache_bytes
-        there = None
+        _, fresh_bytes = _layout(fresh)
+        keep = keep and 0 < fresh_bytes <= self.cache_bytes
+        target = None
         if device.type != "cpu":
-            there = torch.empty(size, dtype=torch.uint8, device=device)
-        # from here on nothing fails
+            target = torch.empty(size, dtype=torch.uint8, device=device)
+        # counted only now, since the allocation above may fail
         self.stats.transferred_bytes += sum(slot.num_bytes for slot in slots)
         if keep:
-            self.cache_bytes -= more
-        if there is None:
+            self.cache_bytes -= fresh_bytes
+        if target is None:
             staged = passing and not keep
             host = self._next_staging().reserve(size, False) if staged else _empty_bytes(size)
             views = _views(host, slots, offsets)
             return Transfer(
                 names, views, self._thread.submit(self._read, slots, offsets, host), cached=keep
             )
-        ready = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
-        views = _views(there, slots, offsets)
-        landed = self._thread.submit(self._carry, fresh, views, there, ready, keep)
-        return Transfer(names, views, landed)
+        ready = torch.cuda.current_stream(device).record_event() if target.is_cuda else None
+        views = _views(target, slots, offsets)
+        done = self._thread.submit(self._copy, fresh, views, target, ready, keep)
+        return Transfer(names, views, done)
 
     def _next_staging(self) -> _Staging:
         self._turn = 1 - self._turn
@@ -183,47 +187,47 @@ class WeightStore:
         offsets: list[int],
         host: Tensor,
     ) -> None:
-        """In the reading thread: fill `host` from files."""
+        """Fill `host` from files, in the reading thread."""
         before = self._reader.bytes_read
         for slot, view in zip(slots, _views(host, slots, offsets).values(), strict=True):
             self._reader.read(slot.stored, view)
             self.stats.reads[slot.name] += 1
         self.stats.read_bytes += self._reader.bytes_read - before
 
-    def _carry(
+    def _copy(
         self,
         fresh: list[OffloadedParam],
         views: dict[str, Tensor],
-        there: Tensor,
+        target: Tensor,
         ready: torch.cuda.Event | None,
         keep: bool,
     ) -> torch.cuda.Event | None:
-        """In the reading thread: files → pinned buffer → device, on the copy stream.
+        """Copy files → pinned buffer → device, in the reading thread and on the copy stream.
 
-        fresh: those of `views`, parts of `there`, that are not in RAM yet. ready: the event before
-        which `there` may still be in use by work already queued; None: no CUDA.
+        views: the weights as parts of `target`. fresh: those not in RAM yet. ready: `target` may be
+        in use by queued work until this event; None: no CUDA.
         """
         offsets, size = _layout(fresh)
         staging = self._next_staging() if fresh and not keep else None
         if staging is not None:
-            host = staging.reserve(size, there.is_cuda)
+            host = staging.reserve(size, target.is_cuda)
         else:
-            host = host_empty((size,), torch.uint8, there.is_cuda and size > 0)
+            host = host_empty((size,), torch.uint8, target.is_cuda and size > 0)
         self._read(fresh, offsets, host)
         read = _views(host, fresh, offsets)
         if keep:
             self._cache |= read
-        waiting = {name: read[name] if name in read else self._cache[name] for name in views}
-        if ready is None:  # untried devices: correct first
+        sources = {name: read[name] if name in read else self._cache[name] for name in views}
+        if ready is None:  # synchronous on devices not tested yet
             for name, view in views.items():
-                view.copy_(waiting[name])
+                view.copy_(sources[name])
             return None
         if self._copying is None:
-            self._copying = torch.cuda.Stream(there.device)
+            self._copying = torch.cuda.Stream(target.device)
         with torch.cuda.stream(self._copying):
             self._copying.wait_event(ready)
             for name, view in views.items():
-                view.copy_(waiting[name], non_blocking=True)
+                view.copy_(sources[name], non_blocking=True)
             copied = self._copying.record_event()
         if staging is not None:
             staging.copied = copied
@@ -231,11 +235,11 @@ class WeightStore:
 
 
 def offload(model: nn.Module, index: TensorIndex, cache_bytes: float = 0) -> WeightStore:
-    """Let every absent parameter of `model` know where it lies; gives the store that brings them.
+    """Attach to every absent parameter of `model` its location; return the store that loads them.
 
-    cache_bytes: RAM for weights that pass again and again (0: each time from the file). Parameters
-    that share memory with an indexed one are found through it. Buffers that the files hold are read
-    at once. Raises UserError when the index lacks a parameter.
+    cache_bytes: RAM for weights that are loaded repeatedly (0: read from the file each time). A
+    tied parameter is located through any of its names. Buffers in the files are read at once.
+    Raises UserError if the index lacks a parameter.
     """
     vars(model)["_store"] = store = WeightStore(cache_bytes)
     reader, saved = Reader(), model.state_dict()
@@ -251,28 +255,28 @@ def offload(model: nn.Module, index: TensorIndex, cache_bytes: float = 0) -> Wei
             if absent is None or not absent.is_meta:
                 continue
             if id(absent) not in slots:
-                known = [name for name in names[id(absent)] if name in index]
-                if not known:
+                indexed = [name for name in names[id(absent)] if name in index]
+                if not indexed:
                     raise BadFile(
                         f"The weights of {names[id(absent)][0]} are not in the model's files.",
                         "The model is not complete, or another kind; fetch it again.",
                     )
-                slots[id(absent)] = OffloadedParam(store, known[0], index[known[0]], absent)
+                slots[id(absent)] = OffloadedParam(store, indexed[0], index[indexed[0]], absent)
             vars(leaf).setdefault("_offloaded", {})[key] = slots[id(absent)]
     return store
 
 
 def weight_stores(modules: Iterable[nn.Module]) -> list[WeightStore]:
-    """The stores of those of the modules that were parked."""
+    """Return the stores of the offloaded models among `modules`."""
     return [vars(module)["_store"] for module in modules if "_store" in vars(module)]
 
 
-# a layer, the parameter's name in it, where it waits
+# a layer, the parameter's name in it, the offloaded parameter
 ParamSite = tuple[nn.Module, str, OffloadedParam]
 
 
 def offloaded_params(module: nn.Module) -> list[ParamSite]:
-    """Everything in `module` that is not here now."""
+    """Return the sites of all parameters in `module` that are not loaded now."""
     return [
         (leaf, key, slot)
         for leaf in module.modules()
@@ -281,17 +285,19 @@ def offloaded_params(module: nn.Module) -> list[ParamSite]:
     ]
 
 
-def by_store(found: Sequence[ParamSite]) -> dict[WeightStore, list[OffloadedParam]]:
-    """Slots of `offloaded_params` by store, each once, in order."""
+def by_store(sites: Sequence[ParamSite]) -> dict[WeightStore, list[OffloadedParam]]:
+    """Group the slots of `offloaded_params` by store, each once, in order."""
     stores: dict[WeightStore, dict[str, OffloadedParam]] = {}
-    for _, _, slot in found:
+    for _, _, slot in sites:
         stores.setdefault(slot.store, {})[slot.name] = slot
     return {store: list(slots.values()) for store, slots in stores.items()}
 
 
 def host_empty(shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> Tensor:
-    """Memory of this PC, pinned if wanted and if the system has so much of that kind: a card copies
-    from other memory as rightly, only slower."""
+    """Return an uninitialised tensor in RAM, pinned if asked for and if the system has enough.
+
+    Copies from pageable memory are correct too, only slower.
+    """
     if pinned:
         try:
             return torch.empty(*shape, dtype=dtype, pin_memory=True)
@@ -305,7 +311,7 @@ def _empty_bytes(size: int) -> Tensor:
 
 
 def _layout(slots: Sequence[OffloadedParam]) -> tuple[list[int], int]:
-    """Where each slot begins in one buffer, and the buffer's size in bytes."""
+    """Return the slots' offsets in one buffer and the buffer's size, in bytes."""
     offsets, size = [], 0
     for slot in slots:
         offsets.append(size)

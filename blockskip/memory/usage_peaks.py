@@ -1,5 +1,5 @@
-"""Measured beside planned: the peak of every stage; and what people should be warned of: steps that
-slow down on a full card, a hot card, a disk that gets full."""
+"""Records the peak memory of every stage, to compare with the plan, and warns of three conditions:
+steps that slow down on a full GPU, a hot GPU, and a nearly full disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _OpenStage:
-    """A stage that has not ended: the most seen so far, in GiB."""
+    """A running stage with its peaks so far, in GiB."""
 
     name: str
     used_gib: float = -1.0
@@ -28,11 +28,10 @@ class _OpenStage:
 
 @dataclass
 class Peaks:
-    """The most memory of each stage in GiB. A stage inside another counts for itself alone.
+    """Peak memory of each stage, in GiB. A nested stage is not counted in the outer one.
 
-    used_gib: tensors on the card, which is what is planned. held_gib: with the allocator's gaps,
-    which is what the budget limits. ram_gib: this process, as often as `sample` was called. -1: not
-    known (no card).
+    used_gib: tensors on the GPU, the planned figure. held_gib: the same with the allocator's gaps,
+    limited by the budget. ram_gib: this process, at the moments of `sample`. -1: unknown (no GPU).
     """
 
     used_gib: dict[str, float] = field(default_factory=dict)
@@ -42,7 +41,7 @@ class Peaks:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What is used inside counts for `name`."""
+        """Context manager that counts memory used inside for stage `name`."""
         self.sample()
         self._open.append(_OpenStage(name))
         _reset()
@@ -60,7 +59,7 @@ class Peaks:
             _reset()
 
     def sample(self, ram_gib: float | None = None) -> None:
-        """Note what has been used since the last look, for the innermost stage."""
+        """Record the peaks since the last call for the innermost stage. ram_gib None: measure."""
         if not self._open:
             return
         used, held = monitor.card_peaks_gib()
@@ -77,11 +76,11 @@ def _reset() -> None:
 
 @dataclass
 class SpillDetector:
-    """Steps many times slower than the first ones while the card is full: the driver moves memory
-    to RAM (Windows calls it shared memory) instead of failing.
+    """A detector of steps many times slower than the first ones while the GPU is full.
 
-    The first PROBE steps after a warm-up one are what is compared with. Thresholds are ours, and
-    await a card that spills.
+    In that case the driver moves memory to RAM (Windows calls it shared memory) instead of failing.
+    The baseline is the first PROBE steps after one warm-up step. The thresholds are ours and
+    untested on a GPU that spills.
     """
 
     PROBE = 5
@@ -94,19 +93,19 @@ class SpillDetector:
     warned: bool = False
 
     def check(self, seconds: float) -> str:
-        """A step took so long; gives a warning, once, when the driver seems to spill."""
+        """Record a step's duration; return a warning, once, if the driver seems to spill, or ""."""
         self.seconds.append(seconds)
         if self.warned or len(self.seconds) <= self.PROBE + 1:
             return ""
-        usual = statistics.median(self.seconds[1 : self.PROBE + 1])
-        if seconds < self.SLOWER * usual or not self._full():
+        baseline = statistics.median(self.seconds[1 : self.PROBE + 1])
+        if seconds < self.SLOWER * baseline or not self._full():
             self.slow = 0
             return ""
         self.slow += 1
         if self.slow < self.IN_A_ROW:
             return ""
         self.warned = True
-        return self._warning(seconds / usual)
+        return self._warning(seconds / baseline)
 
     def _full(self) -> bool:
         now = monitor.usage()
@@ -128,9 +127,9 @@ class SpillDetector:
 
 @dataclass
 class ThermalMonitor:
-    """A card that stays close to the temperature at which it slows itself down.
+    """A detector of a GPU that stays close to its throttling temperature.
 
-    slowdown_celsius: that temperature, -1: not known, and then nothing is said.
+    slowdown_celsius: that temperature; -1: unknown, and no warning is given.
     """
 
     CLOSE = 5.0  # °C
@@ -140,7 +139,7 @@ class ThermalMonitor:
     since_s: float = math.inf  # when it became hot
 
     def check(self, celsius: float, now_s: float) -> str:
-        """The card's temperature at a time, in seconds since anything; gives a warning or ""."""
+        """Record the GPU's temperature; return a warning or "". now_s: seconds of any one clock."""
         if self.slowdown_celsius < 0 or celsius < self.slowdown_celsius - self.CLOSE:
             self.since_s = math.inf
             return ""
@@ -156,17 +155,22 @@ class ThermalMonitor:
 
 @dataclass
 class DiskMonitor:
-    """A drive with less room than a run still needs, and a little. needs_gib: what the run takes
-    when it ends."""
+    """A detector of a drive without room for the rest of a run and SPARE_GIB more.
+
+    needs_gib: the size of the finished run.
+    """
 
     SPARE_GIB = 1.0
 
     needs_gib: float = 0.0
 
     def check(self, free_gib: float, run_gib: float) -> str:
-        """Free on the drive and taken by the run, -1: not known; gives a warning or ""."""
-        still = max(0.0, self.needs_gib - max(0.0, run_gib))
-        if free_gib < 0 or free_gib >= still + self.SPARE_GIB:
+        """Return a warning or "".
+
+        free_gib: free on the drive. run_gib: the run's size so far. -1: unknown.
+        """
+        remaining = max(0.0, self.needs_gib - max(0.0, run_gib))
+        if free_gib < 0 or free_gib >= remaining + self.SPARE_GIB:
             return ""
         return (
             "The disk is nearly full: there may not be enough room for what this run still writes. "

@@ -1,4 +1,4 @@
-"""The budget as a hard limit: torch may not take more of the card, whatever the plan hoped."""
+"""Enforces the budget as a hard limit on torch's GPU memory, even if the plan was optimistic."""
 
 from __future__ import annotations
 
@@ -17,82 +17,88 @@ from blockskip.memory.placement import free_memory as free_unused
 from blockskip.memory.planning.search import desktop_gib
 
 log = logging.getLogger(__name__)
-CONTEXT_GIB = (0.15, 2.0)  # what a CUDA context can take; other programs move the figure meanwhile
+# plausible sizes of a CUDA context: other programs change the free memory during the measurement
+CONTEXT_GIB = (0.15, 2.0)
 
 
 def limit_vram(device: torch.device, budget_gib: float) -> float:
-    """Limit this process to the budget, or to what is free less the desktop's reserve; gives the
-    allocator's limit in GiB, inf where there is none to set (no CUDA).
+    """Limit this process to the budget or, if smaller, the free memory less the desktop's reserve.
 
-    The limit is on what torch holds, so CUDA's own context, measured here, is taken off first.
-    Its first call must be what wakes the card. Raises UserError when nothing is left to use.
+    Return torch's allocator limit in GiB, inf without CUDA. The allocator does not count CUDA's
+    context, so the context is measured and subtracted first. Call this before anything else
+    initialises CUDA. Raises UserError if nothing is left to use.
     """
     if device.type != "cuda":
         return math.inf
     set_torch_backends()
-    index = device.index or 0  # torch's setter, unlike its getters, wants a number
+    index = device.index or 0  # torch's setter, unlike its getters, does not accept None
     context = context_gib(index)
     free, total, held = _card_gib(index)
-    ours = free + held + context
-    limit = allowed_gib(budget_gib, ours, context)
+    available = free + held + context
+    limit = allowed_gib(budget_gib, available, context)
     if limit <= 0:
         raise OutOfMemory(
-            f"Only {ours:.1f} GiB of the graphics card are free, which is too little.",
+            f"Only {available:.1f} GiB of the graphics card are free, which is too little.",
             "Close other programs that use the card, then resume.",
         )
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), index)
-    log.info("card: %.2f GiB free of %.2f, context %.2f, limit %.2f", ours, total, context, limit)
+    log.info(
+        "card: %.2f GiB free of %.2f, context %.2f, limit %.2f", available, total, context, limit
+    )
     return limit
 
 
 def set_torch_backends() -> None:
-    """Let cards compute what was planned, and what the processor computes.
+    """Select GPU kernels that match the planned memory and the CPU's results.
 
-    Attention by the kernels that were counted: newer data-centre cards would take cuDNN's, whose backward
-    has given NaN where a text's padding attends to nothing. Convolutions of float32 in float32.
+    cuDNN attention is disabled: newer data-centre GPUs prefer it, the plan did not count it, and
+    its backward has returned NaN where a text's padding attends to nothing. TF32 is disabled for
+    float32 convolutions.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.allow_tf32 = False
 
 
-@cache  # once a process: afterwards the context is there already
+@cache  # it can be measured only once a process, as the context appears
 def context_gib(index: int = 0) -> float:
-    """What CUDA and its libraries take of the card beside torch's own memory, measured as this process
-    wakes it; assumed where the driver does not tell, or tells of another card."""
-    before = monitor.usage().vram_free_gib  # from NVML, which does not wake the card
+    """Return the size of CUDA's context, libraries included, in GiB.
+
+    It is measured while this process initialises CUDA. The value of presets/budgets.toml is used if
+    NVML reports nothing, or a different GPU.
+    """
+    before = monitor.usage().vram_free_gib  # from NVML, which does not initialise CUDA
     _warm_up(torch.device("cuda", index))
     free_unused()
     free, _, held = _card_gib(index)
     context = before - free - held
-    log.info("card: %.2f GiB free before it was woken, %.2f now, %.2f held", before, free, held)
+    log.info("card: %.2f GiB free before CUDA's start, %.2f now, %.2f held", before, free, held)
     if before < 0 or context < CONTEXT_GIB[0]:
         return reserve_table()["context"]
     return min(context, CONTEXT_GIB[1])
 
 
 def _warm_up(device: torch.device) -> None:
-    """Load what training will load: kernels come to the card when they are first asked for, and the
-    libraries take room for their work."""
+    """Load the kernels and library workspaces that training will use: CUDA loads them lazily."""
     zeros = partial(torch.zeros, device=device, dtype=torch.bfloat16, requires_grad=True)
     linear, picture = zeros((512, 512)), zeros((1, 128, 64, 64))
     x = zeros((1, 8, 256, 64))
     x = nn.functional.layer_norm(nn.functional.scaled_dot_product_attention(x, x, x), (64,))
-    made = nn.functional.linear(x.transpose(1, 2).flatten(2), linear, linear[0])
+    tokens = nn.functional.linear(x.transpose(1, 2).flatten(2), linear, linear[0])
     picture = nn.functional.group_norm(picture, 32)
     picture = nn.functional.conv2d(picture, zeros((128, 128, 3, 3)), padding=1)
-    (made.float().sum() + picture.float().sum()).backward()
+    (tokens.float().sum() + picture.float().sum()).backward()
     torch.optim.AdamW([linear], fused=True).step()
     torch.cuda.synchronize(device)
 
 
 def _card_gib(index: int) -> tuple[float, float, float]:
-    """(free, total, held by torch) in GiB."""
+    """Return (free, total, held by torch) in GiB."""
     free, total = torch.cuda.mem_get_info(index)
     return free / GIB, total / GIB, torch.cuda.memory_reserved(index) / GIB
 
 
 def old_card_warning(device: torch.device) -> str:
-    """A warning for cards on which torch has no attention that is as small as planned, else ""."""
+    """Return a warning for GPUs whose torch attention takes more memory than planned, or ""."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0):
         return ""
     name = torch.cuda.get_device_name(device)
@@ -103,9 +109,9 @@ def old_card_warning(device: torch.device) -> str:
 
 
 def allowed_gib(budget_gib: float, free_gib: float, context_gib: float, system: str = "") -> float:
-    """What torch may hold: min(budget, free − the desktop's share) − CUDA's context.
+    """Return the limit of torch's memory: min(budget, free − desktop's share) − CUDA's context.
 
-    system: Windows, Linux, … ("": this one).
+    All sizes in GiB. system: Windows, Linux, … ("": this one).
     """
     desktop = desktop_gib(budget_gib, system)
     return min(budget_gib, free_gib - desktop) - context_gib

@@ -1,1 +1,1 @@
-"""From a budget to a plan, by arithmetic on tables; no torch."""
+"""Plan a run for a memory budget by arithmetic on tables, without torch."""

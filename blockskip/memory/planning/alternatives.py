@@ -1,4 +1,4 @@
-"""What would be better than a plan: what stands in its way, and what more memory would bring."""
+"""Finds better options than a plan, the limits they exceed, and the benefit of more memory."""
 
 from __future__ import annotations
 
@@ -24,55 +24,60 @@ from blockskip.memory.planning.search import (
 
 
 def one_more_gib(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason:
-    """What the next GiB would bring, or how many it takes until something changes."""
-    for more in (1, 2, 4, 8, 16):
-        then = best_plan(row, _wider(request, more))
+    """Return the benefit of one more GiB, or of the fewest GiB that change something."""
+    for extra_gib in (1, 2, 4, 8, 16):
+        then = best_plan(row, _wider(request, extra_gib))
         change = _change(row, fit, then) if then else None
         if change:
-            kind = "more_next" if more == 1 else "more_later"
-            return Reason(kind, {"more_gib": more, "change": change})
+            kind = "more_next" if extra_gib == 1 else "more_later"
+            return Reason(kind, {"more_gib": extra_gib, "change": change})
     return Reason("more_nothing", {"room": _room_for_all(row, request, fit)})
 
 
-Limits = tuple[str, ...]  # of card, ram, disk
+Limits = tuple[str, ...]  # names among card, ram, disk
 
 
 def better_options(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits, Option]:
-    """The best of what would lose less, by what it fails by if not streamed; only those that fail
-    by one thing, if there are any: with more of it they would be taken."""
-    found: dict[Limits, Option] = {}
+    """Return the best options with a smaller loss than `fit`, by the limits they exceed unstreamed.
+
+    Options that exceed a single limit are preferred, since raising it would suffice. If there are
+    none, the best other option is returned.
+    """
+    best: dict[Limits, Option] = {}
     for way in options(row, request):
         if way.loss < fit.loss:
-            found.setdefault(tuple(exceeded_limits(request, least_memory(row, way))), way)
-    alone: dict[Limits, Option] = {names: way for names, way in found.items() if len(names) == 1}
-    return alone or dict(list(found.items())[:1])
+            best.setdefault(tuple(exceeded_limits(request, least_memory(row, way))), way)
+    single: dict[Limits, Option] = {names: way for names, way in best.items() if len(names) == 1}
+    return single or dict(list(best.items())[:1])
 
 
 def explain_option(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason:
-    """What would be better, and what it fails by."""
+    """Describe a better option and the limits it exceeds."""
     least = least_memory(row, way)
-    needs, there = totals(least), limits(request)
+    needs, available = totals(least), limits(request)
     lacks = []
     for name in exceeded_limits(request, least):
-        sizes = {"needs_gib": needs[name], "there_gib": there[name]}
+        sizes = {"needs_gib": needs[name], "there_gib": available[name]}
         lacks.append(Reason("better_lacks", sizes | {"limit": Reason(f"limit_{name}")}))
     streamed = None
     if not exceeded_limits(request, least_memory(row, way, streamed=True)):
         size = middle_bytes(row, smallest_settings(way, True, "streamed")) / GIB
-        mine = middle_bytes(row, fit.settings) / GIB
+        current = middle_bytes(row, fit.settings) / GIB
         kind = (
             "better_streams_more"
             if fit.settings.plan.middle == "streamed"
             else "better_would_stream"
         )
-        streamed = Reason(kind, {"size_gib": size, "mine_gib": mine})
+        streamed = Reason(kind, {"size_gib": size, "mine_gib": current})
     values: Values = {"way": _way(way.settings, row), "lacks": tuple(lacks), "streamed": streamed}
     return Reason("better", values)
 
 
 def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
-    """Skipping nothing where that would fit too and lose less: what it would bring and cost. None if
-    not, or if the user decided."""
+    """Describe the gain and cost of skipping nothing, if that would fit unstreamed and lose less.
+
+    None otherwise, or if the user decided the span.
+    """
     other = (
         best_plan(row, request.with_fixed(front=0, back=0))
         if "front" not in request.fixed
@@ -83,7 +88,7 @@ def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None
     if other.loss >= fit.loss:  # it would take fewer bits or smaller crops
         return None
     left = row.num_blocks - fit.settings.plan.front - fit.settings.plan.back
-    # forward and backward through frozen weights take as long, checkpointed: forward once more
+    # forward and backward through frozen weights cost the same; checkpointing adds a forward
     passes = (2 + fit.settings.plan.checkpointing) / (2 + other.settings.plan.checkpointing)
     return Reason(
         "unskipped",
@@ -95,9 +100,9 @@ def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None
     )
 
 
-def _wider(request: PlanRequest, more_gib: float) -> PlanRequest:
-    settings = request.settings.changed(budget_gib=request.budget_gib + more_gib)
-    return replace(request, settings=settings, free_gib=request.free_gib + more_gib)
+def _wider(request: PlanRequest, extra_gib: float) -> PlanRequest:
+    settings = request.settings.changed(budget_gib=request.budget_gib + extra_gib)
+    return replace(request, settings=settings, free_gib=request.free_gib + extra_gib)
 
 
 def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
@@ -117,26 +122,26 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
 
 
 def _room_for_all(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None:
-    """When there is, or would be, room to skip nothing and lose less."""
-    for more in (0, 1, 2, 4, 8, 16) if "front" not in request.fixed else ():
-        other = best_plan(row, _wider(request, more).with_fixed(front=0, back=0))
+    """Return the extra GiB (0: none) with which skipping nothing would fit and lose less."""
+    for extra_gib in (0, 1, 2, 4, 8, 16) if "front" not in request.fixed else ():
+        other = best_plan(row, _wider(request, extra_gib).with_fixed(front=0, back=0))
         if other and other.settings.plan.middle != "streamed" and other.loss < fit.loss:
-            gain = _difference(fit.loss - other.loss)
-            return Reason("room_later" if more else "room_now", {"more_gib": more, "gain": gain})
+            values: Values = {"more_gib": extra_gib, "gain": _difference(fit.loss - other.loss)}
+            return Reason("room_later" if extra_gib else "room_now", values)
     return None
 
 
 def _difference(gain: float) -> Reason:
-    """How much more likeness (0 or more), and whether that is more than such figures vary."""
+    """Describe a gain of likeness (0 or more) and whether it exceeds the figures' variation."""
     if gain < 5e-5:
         return Reason("likeness_same")
-    # published: skipping more blocks came out better by so much, so it is no more than chance
+    # skipping more blocks was published as better by this much, so it is no more than chance
     chance = Reason("likeness_chance") if gain <= quality_table()["chance"] + 5e-5 else None
     return Reason("likeness_more", {"likeness": round(gain, 4), "chance": chance})
 
 
 def _way(settings: Settings, row: ModelRow) -> Reason:
-    """“40 % of the blocks skipped, 512 px, 8 bits”."""
+    """Describe an option: “40 % of the blocks skipped, 512 px, 8 bits”."""
     plan = settings.plan
     percent = round(100 * (plan.front + plan.back) / row.num_blocks)
     captions = None

@@ -1,7 +1,7 @@
-"""Why a plan is as it is, as data; wording.py has the words.
+"""Builds the reasons for a plan, as data; wording.py has the text.
 
-The first reason is for everybody, the rest for whoever wants to know. Every figure says whose it
-is: published (by way of notes), assumed by us, or counted from shapes.
+The first reason is a summary, the others are details. Every figure states its source: published (by
+way of notes), assumed by us, or counted from shapes.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
 
 
 def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
-    """Why the plan is as it is."""
+    """Return the reasons for the plan, the summary first."""
     settings = fit.settings
     asked = request.settings
     ways = better_options(row, request, fit)
-    found: list[Reason | None] = [
+    parts: list[Reason | None] = [
         _in_short(request, fit, list(ways)),
         _usable(request),
         _skipping(row, settings),
     ]
-    found += [_pictures(row, request, settings), _precision(row, settings)]
-    found += [explain_option(row, request, fit, way) for way in ways.values()]
-    found += [skip_nothing(row, request, fit), *_prices(row, settings)]
-    found += [_together(settings), _waiting(row, request, settings), _window(settings)]
-    found += sampling(
+    parts += [_pictures(row, request, settings), _precision(row, settings)]
+    parts += [explain_option(row, request, fit, way) for way in ways.values()]
+    parts += [skip_nothing(row, request, fit), *_prices(row, settings)]
+    parts += [_together(settings), _waiting(row, request, settings), _window(settings)]
+    parts += sampling(
         row.name,
         asked.plan.preview_speed,
         asked.preview_steps,
         settings.plan.preview_speed != "exact",
     )
-    return [reason for reason in found if reason]
+    return [reason for reason in parts if reason]
 
 
 def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> list[Reason]:
-    """Which step cache sample pictures are made with, and why. room: whether RAM has some for it."""
+    """Return the choice of step cache for sample pictures. room: whether RAM has room for one."""
     change = preview_threshold(speed, steps)
     if speed == "exact":
         return []
@@ -60,15 +60,17 @@ def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> 
 
 
 def _in_short(request: PlanRequest, fit: Fit, failed: list[Limits]) -> Reason:
-    """Does it fit, what limits it, what comes of it: for people who own cats. failed: by what each
-    better way does."""
+    """Summarise for end users: does it fit, what limits it, the expected result.
+
+    failed: the limits that each better option exceeds.
+    """
     fits = Reason("fits_card", {"budget_gib": request.budget_gib})
     if request.free_gib < request.budget_gib:
         fits = Reason("fits_free", {"free_gib": request.free_gib})
     plan = fit.settings.plan
     if failed:
-        which = dict.fromkeys(name for names in failed for name in names)
-        limit = Reason("limited", {"limits": tuple(Reason(f"limit_{name}") for name in which)})
+        unique = dict.fromkeys(name for names in failed for name in names)
+        limit = Reason("limited", {"limits": tuple(Reason(f"limit_{name}") for name in unique)})
     elif plan.checkpointing or plan.middle != "stays" or plan.accumulation > 1:
         limit = Reason("limits_speed")
     else:
@@ -79,13 +81,13 @@ def _in_short(request: PlanRequest, fit: Fit, failed: list[Limits]) -> Reason:
 
 
 def _usable(request: PlanRequest) -> Reason:
-    whole = Reason("usable_budget", {"budget_gib": request.budget_gib})
+    available = Reason("usable_budget", {"budget_gib": request.budget_gib})
     if request.free_gib < request.budget_gib:
-        whole = Reason(
+        available = Reason(
             "usable_free", {"budget_gib": request.budget_gib, "free_gib": request.free_gib}
         )
     sizes = {"usable_gib": request.usable_gib, "reserve_gib": request.reserve_gib}
-    return Reason("usable", {**sizes, "whole": whole})
+    return Reason("usable", {**sizes, "whole": available})
 
 
 def _skipping(row: ModelRow, settings: Settings) -> Reason:
@@ -93,10 +95,10 @@ def _skipping(row: ModelRow, settings: Settings) -> Reason:
     ratio = (plan.front + plan.back) / row.num_blocks
     sides = row.s_min_px, 2 * row.s_min_px
     plain = not ratio and plan.side_px == sides[1]
-    known = (plan.front, plan.back) in row.spans.values() and plan.side_px in sides
-    whose = "whose_published" if known or plain else "whose_between"
+    published = (plan.front, plan.back) in row.spans.values() and plan.side_px in sides
+    source = "whose_published" if published or plain else "whose_between"
     if row.provenance.startswith("unverified"):
-        whose = "whose_other_model"
+        source = "whose_other_model"
     return Reason(
         "skips_none" if plain else "skips",
         {
@@ -104,7 +106,7 @@ def _skipping(row: ModelRow, settings: Settings) -> Reason:
             "back": plan.back,
             "num_blocks": row.num_blocks,
             "side_px": plan.side_px,
-            "whose": Reason(whose),
+            "whose": Reason(source),
             "likeness": expected_likeness(row, ratio, plan.side_px),
             "reference": quality_table()["lora"],
         },
@@ -112,7 +114,7 @@ def _skipping(row: ModelRow, settings: Settings) -> Reason:
 
 
 def _pictures(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason:
-    """What the model sees of the photos, what is known of that, and what it costs."""
+    """Describe the crops, their published effect and their cost."""
     plan = settings.plan
     side, schedule, largest = plan.side_px, plan.patches, plan.s_max_px
     enlarged = cost = None
@@ -130,12 +132,12 @@ def _pictures(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason
             "crops": larger,
         }
         cost = Reason("pictures_cost", values)
-    seen = _seen(row, schedule, side, largest)
-    return Reason("pictures", {"seen": seen, "enlarged": enlarged, "cost": cost})
+    crops = _crops(row, schedule, side, largest)
+    return Reason("pictures", {"seen": crops, "enlarged": enlarged, "cost": cost})
 
 
-def _seen(row: ModelRow, schedule: str, side: int, largest: int) -> Reason:
-    """Crops or whole pictures, and the published figure of them."""
+def _crops(row: ModelRow, schedule: str, side: int, largest: int) -> Reason:
+    """Describe crops or whole pictures, and their published likeness."""
     table = quality_table()["patches"]
     values: Values = {"side_px": side, "largest_px": largest, "schedule": schedule}
     if schedule == "dynamic":
@@ -167,19 +169,19 @@ def _precision(row: ModelRow, settings: Settings) -> Reason:
 
 
 def _prices(row: ModelRow, settings: Settings) -> list[Reason]:
-    plan, found = settings.plan, []
+    plan, prices = settings.plan, []
     if plan.checkpointing:
-        found.append(Reason("checkpointing"))
+        prices.append(Reason("checkpointing"))
     if plan.middle in ("leaves", "streamed"):
-        found.append(Reason(plan.middle))
+        prices.append(Reason(plan.middle))
     if plan.text_tokens < row.text_tokens:
         tokens = {"text_tokens": plan.text_tokens, "full_tokens": row.text_tokens}
-        found.append(Reason("captions", tokens))
-    return found
+        prices.append(Reason("captions", tokens))
+    return prices
 
 
 def _together(settings: Settings) -> Reason | None:
-    """How many of a step's draws pass the trained blocks at once."""
+    """Describe how many of a step's draws pass the trained blocks at once."""
     plan = settings.plan
     if plan.batch == 1:
         return None
@@ -202,13 +204,13 @@ def _waiting(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason:
 
 
 def _window(settings: Settings) -> Reason:
-    """How often weights cross the bus; what the middle does stands in _prices."""
+    """Describe how often weights cross the bus; `_prices` covers the middle's."""
     plan, steps, reuse = settings.plan, settings.plan.window_steps, settings.reuse
-    which = "off_card" if plan.middle == "stays" else "skipped"
+    weights = "off_card" if plan.middle == "stays" else "skipped"
     crossing = None
     if plan.middle == "stays" or plan.front + plan.back:
         kind = "window_one_step" if steps == 1 else "window_steps"
-        crossing = Reason(kind, {"which": Reason(f"weights_{which}"), "steps": steps})
+        crossing = Reason(kind, {"which": Reason(f"weights_{weights}"), "steps": steps})
     return Reason(
         "window",
         {

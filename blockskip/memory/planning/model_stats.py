@@ -1,4 +1,4 @@
-"""A model's own numbers, as presets/bytes.toml explains them: weights, and what a token takes."""
+"""Sizes of a model's weights and activations, read from presets/bytes.toml, which explains them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic.dataclasses import dataclass
 
 from blockskip.core.presets import STRICT, ModelRow, byte_table
 
-# bytes a weight: int8 with an fp32 scale a block of 256 (memory/quantisation.py has one a row: up to
-# 1.5 % less); NF4 with a byte a block of 64 and an fp32
-# for 256 such blocks (double quantisation as bitsandbytes does)
+# bytes a weight. int8: an fp32 scale per 256 weights (memory/quantisation.py has one a row, up to
+# 1.5 % less). NF4: a byte per block of 64 and an fp32 per 256 such blocks (double quantisation, as
+# in bitsandbytes).
 PACKED_BYTES = {"int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BlockType:
-    """`count` blocks alike, in numbers (presets/bytes.toml)."""
+    """Sizes of one type of block; the model has `count` in a row (presets/bytes.toml)."""
 
     count: int
     linear: int
@@ -41,7 +41,7 @@ class BlockType:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TextStats:
-    """What encoding captions takes: weights, and bytes."""
+    """Weights of the text encoders; bytes of their activations."""
 
     resident: int
     block: int
@@ -53,7 +53,7 @@ class TextStats:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VaeStats:
-    """Weights of a VAE; bytes a pixel while it works."""
+    """Weights of a VAE; bytes a pixel of its activations."""
 
     weights: int
     encode: float
@@ -62,7 +62,7 @@ class VaeStats:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelStats:
-    """A model's numbers in presets/bytes.toml, where each is explained."""
+    """A model's entry in presets/bytes.toml, which explains every field."""
 
     pixels_a_token: int
     latent_width: int
@@ -86,7 +86,7 @@ class ModelStats:
     kinds: tuple[BlockType, ...]
 
     def block_type(self, index: int) -> BlockType:
-        """Of block `index`."""
+        """Return the type of block `index`. Raises IndexError if there is no such block."""
         for kind in self.kinds:
             if index < kind.count:
                 return kind
@@ -98,20 +98,20 @@ _overrides: dict[str, ModelStats] = {}
 
 
 def model_stats(model: str) -> ModelStats:
-    """The numbers of a model of full size. Raises KeyError for one that has none."""
+    """Return the sizes of a full-size model. Raises KeyError if the table lacks it."""
     return _overrides.get(model) or _from_table(model)
 
 
 @cache
 def _from_table(model: str) -> ModelStats:
     table = byte_table()
-    found = table[model]
-    return ModelStats(**(table[found] if isinstance(found, str) else found))
+    entry = table[model]
+    return ModelStats(**(table[entry] if isinstance(entry, str) else entry))
 
 
 @contextmanager
 def override_stats(model: str, data: dict) -> Iterator[None]:
-    """Inside, a model has these numbers: some of them are being measured."""
+    """Context manager that overrides a model's sizes while they are being measured."""
     _overrides[model] = ModelStats(**data)
     try:
         yield
@@ -120,7 +120,7 @@ def override_stats(model: str, data: dict) -> Iterator[None]:
 
 
 def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:
-    """Bytes of a block on the card; biases and norms keep the model's type."""
+    """Return the bytes of a block on the GPU; biases and norms keep the model's dtype."""
     kind = model_stats(row.name).block_type(index)
     linear = kind.linear + kind.modulation * modulation
     small = kind.small + kind.small_modulation * modulation
@@ -128,17 +128,17 @@ def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> 
 
 
 def weight_bytes(row: ModelRow, precision: str) -> float:
-    """Bytes of a weight of a linear."""
+    """Return the bytes of one weight of a linear."""
     return PACKED_BYTES.get(precision, row.number_bytes)
 
 
 def model_bytes(row: ModelRow, precision: str) -> float:
-    """All blocks of the transformer in that precision."""
+    """Return the bytes of all blocks of the transformer."""
     return sum(block_bytes(row, i, precision, True) for i in range(row.num_blocks))
 
 
 def block_multiply_adds(row: ModelRow, side_px: int, text_tokens: int) -> float:
-    """Arithmetic of one draw in any block, in multiply-adds: linears and attention."""
-    own = model_stats(row.name)
-    count = (side_px // own.pixels_a_token) ** 2 + text_tokens
-    return count * (own.multiply_adds + 2.0 * count * row.width)
+    """Return the multiply-adds of one draw in one block: linears and attention."""
+    stats = model_stats(row.name)
+    count = (side_px // stats.pixels_a_token) ** 2 + text_tokens
+    return count * (stats.multiply_adds + 2.0 * count * row.width)

@@ -1,7 +1,7 @@
-"""Memory ran out: the next smaller way to do a stage (docs/method.md §1.4b).
+"""Finds settings with less memory for a stage that ran out of it (docs/method.md §1.4b).
 
-What costs only time goes first – fewer draws at a time, checkpointing, streaming, the window's
-place – then precision. Blocks skipped, rank and crops are never touched: they decide what is learnt.
+Changes that cost only time come first (fewer draws at a time, checkpointing, streaming, the window
+in RAM), then precision. Skipped blocks, rank and crops never change, since they affect the result.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from blockskip.core import stages
 from blockskip.core.settings import Settings
 
-# What the libraries make of a card without room, where they do not let torch say it: cuDNN looks for a
-# smaller way and finds none; what they allocate themselves is beyond torch's cap.
+# Out-of-memory errors that do not come from torch's allocator: cuDNN finds no algorithm that fits,
+# and allocations by CUDA's libraries are outside torch's limit.
 _OUT_OF_MEMORY = (
     "unable to find an engine",
     "CUDA error: out of memory",
@@ -21,24 +21,25 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# draws at a time; with fewer, a window waits in RAM first: it may be the larger part
+# draws at a time; from here down the window moves to RAM first, since it may be the larger part
 SMALL_MICRO_BATCH = 4
 _FEWER_BITS = {"full": "int8", "int8": "nf4"}
 _BITS = {"int8": "8", "nf4": "4"}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it means that the card has too little memory."""
+    """Return whether an error means that the GPU has too little memory."""
     import torch
 
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
-    return said or isinstance(error, torch.OutOfMemoryError)
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def next_fallback(settings: Settings, stage: str) -> tuple[Settings, str] | None:
-    """Settings with which `stage` takes less memory, and what changed, in words.
+    """Return settings with which `stage` takes less memory, and a description of the change.
 
-    stage: latents | residuals | train | preview. None when there is nothing left to give up.
+    stage: latents | residuals | train | preview. None if nothing is left to reduce.
     """
     return next(_fallbacks(settings, stage), None)
 

@@ -1,4 +1,4 @@
-"""A plan, or what the simulation found, as a table for people."""
+"""Tables of a plan and of a simulation for the terminal."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _STAGE_TITLES = {
 
 
 def plan_table(plan: Plan) -> Table:
-    """One line a stage, all sizes in GiB."""
-    said = plan.to_dict()
-    span = said["span"]
+    """Return the plan as a table: one row a stage, all sizes in GiB."""
+    data = plan.to_dict()
+    span = data["span"]
     table = Table(
-        title=f"{said['model']}: {plan.settings.budget_gib:g} GiB of graphics memory, "
+        title=f"{data['model']}: {plan.settings.budget_gib:g} GiB of graphics memory, "
         f"{plan.settings.ram_gib:g} GiB of RAM",
         caption=f"{span['front']} + {span['back']} blocks skipped ({span['ratio']:.0%}) · "
-        f"{said['precision']} · {_crops(**said['patches'])} · {said['text_tokens']} text tokens · "
-        f"{said['window_draws']} draws a window",
+        f"{data['precision']} · {_crops(**data['patches'])} · {data['text_tokens']} text tokens · "
+        f"{data['window_draws']} draws a window",
     )
     table.add_column("stage")
     for name in ("graphics memory", "RAM", "disk"):
@@ -44,7 +44,7 @@ def plan_table(plan: Plan) -> Table:
 
 
 def _crops(schedule: str, s_min: int, s_max: int) -> str:
-    """“dynamic crops of 256 to 512 px, trained at 256”; sides in pixels."""
+    """Describe the crops: “dynamic crops of 256 to 512 px, trained at 256”; sides in pixels."""
     if schedule == "full":
         return f"whole pictures of {s_max} px"
     sides = f"{s_max}" if schedule == "resize" else f"{s_min} to {s_max}"
@@ -52,17 +52,17 @@ def _crops(schedule: str, s_min: int, s_max: int) -> str:
 
 
 def peaks_table(report: dict) -> Table:
-    """What `lab simulate` reports: simulated and planned GiB side by side."""
+    """Return the report of `lab simulate` as a table: simulated beside planned GiB."""
     table = Table(title=f"{report['model']}, simulated as meta tensors")
     table.add_column("stage")
     for name in ("simulated GiB", "planned GiB", "difference", "TFLOP"):
         table.add_column(name, justify="right")
-    for name, said in report["stages"].items():
+    for name, stage in report["stages"].items():
         table.add_row(
             _STAGE_TITLES[name],
-            f"{said['vram_gib']:.3f}",
-            f"{said['planned_gib']:.3f}",
-            f"{said['planner_off']:+.2%}",
-            f"{said['tflop']:.2f}",
+            f"{stage['vram_gib']:.3f}",
+            f"{stage['planned_gib']:.3f}",
+            f"{stage['planner_off']:+.2%}",
+            f"{stage['tflop']:.2f}",
         )
     return table

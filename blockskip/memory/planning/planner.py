@@ -1,7 +1,7 @@
-"""What a run will be, before it is: settings and a plan from what the user said, without torch.
+"""Plans a run before it starts: settings and a plan from the user's options, without torch.
 
-What fits is searched for (search.py, from the byte tables of requirements.py) and explained
-(explanations.py, in words by wording.py).
+search.py finds the plan, with the byte counts of requirements.py. explanations.py gives the reasons
+and wording.py their text.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _TYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What would happen under a budget. All sizes in GiB; stages: a StageMemory each of text, latents,
-    residuals, train, preview."""
+    """The plan of a run under a budget. All sizes in GiB.
+
+    stages: a StageMemory each for text, latents, residuals, train and preview.
+    """
 
     settings: Settings
     usable_gib: float
@@ -39,21 +41,21 @@ class Plan:
 
     @property
     def peak_vram_gib(self) -> float:
-        """Of the stage that takes the most of the card."""
+        """GPU memory of the stage that needs the most, in GiB."""
         return max(need.vram_gib for need in self.stages.values())
 
     @property
     def ram_gib(self) -> float:
-        """Of the stage that takes the most RAM."""
+        """RAM of the stage that needs the most, in GiB."""
         return max(need.ram_gib for need in self.stages.values())
 
     @property
     def disk_gib(self) -> float:
-        """Of all stages together: what one wrote stays until the end."""
+        """Disk space of all stages together, in GiB: files stay until the end."""
         return sum(need.disk_gib for need in self.stages.values())
 
     def to_dict(self) -> dict:
-        """The contract of `plan --json` (DESIGN.md §3)."""
+        """Return the JSON of `plan --json` (DESIGN.md §3)."""
         s, row = self.settings, model_row(self.settings.model)
         full = _TYPES[row.dtype]
         return {
@@ -86,7 +88,7 @@ class Plan:
             "peak_vram_gib": round(self.peak_vram_gib, 3),
             "ram_gib": round(self.ram_gib, 3),
             "disk_gib": round(self.disk_gib, 3),
-            "fits": True,  # what does not fit is refused in words
+            "fits": True,  # otherwise planning raises DoesNotFit
             "reasons": [ENGLISH.render(reason) for reason in self.reasons],
             "one_more_gib": ENGLISH.render(self.one_more_gib),
         }
@@ -103,10 +105,10 @@ def choose_settings(
     skip: str = "",
     **overrides: Any,
 ) -> Settings:
-    """Settings of a run from what the user said; everything unsaid comes from the presets.
+    """Return a run's settings from the user's options and, for the others, the presets.
 
     disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
-    as "19,10". overrides: fields of Settings; None means unsaid. Raises UserError for an unknown
+    as "19,10". overrides: fields of Settings; None means unset. Raises UserError for an unknown
     model, a span that leaves no middle, or a budget that cannot work.
     """
     return make_plan(
@@ -134,20 +136,20 @@ def make_plan(
     skip: str = "",
     **overrides: Any,
 ) -> Plan:
-    """The plan of a run; see choose_settings.
+    """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the card; None asks it. system: Windows, Linux, …
-    ("": this one). Raises UserError for what cannot work, with the least that would.
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. system: Windows, Linux,
+    … ("": this one). Raises UserError if nothing works, with the least that would.
     """
     row = model_row(model)
-    said = {key: value for key, value in overrides.items() if value is not None}
-    if said.get("precision") == _TYPES[row.dtype]:
-        said["precision"] = "full"
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    if chosen.get("precision") == _TYPES[row.dtype]:
+        chosen["precision"] = "full"
     span = span_of(row, skip, budget_gib) if skip or row.demo else (0, 0)
     fixed = {"trigger": trigger, "class_name": class_name, "front": span[0], "back": span[1]}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
-    settings = preset_settings(row, said, fixed)
-    decided = _fixed(row, settings, said, bool(skip))
+    settings = preset_settings(row, chosen, fixed)
+    decided = _fixed(row, settings, chosen, bool(skip))
     if "batch" not in decided and not row.demo:
         settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
     free = _free_gib() if free_gib is None else free_gib
@@ -176,23 +178,23 @@ def _free_gib() -> float:
     return free if free >= 0 else math.inf
 
 
-def _fixed(row: ModelRow, settings: Settings, said: dict, skips: bool) -> frozenset[str]:
-    """What of the plan the user decided."""
-    fixed = said.keys() & {"precision", "s_min_px", "s_max_px", "text_tokens"}
+def _fixed(row: ModelRow, settings: Settings, chosen: dict, skips: bool) -> frozenset[str]:
+    """Return the names of the plan's fields that the user decided."""
+    fixed = chosen.keys() & {"precision", "s_min_px", "s_max_px", "text_tokens"}
     if skips:
         fixed |= {"front"}
-    if said.keys() & {"batch", "accumulation"}:
+    if chosen.keys() & {"batch", "accumulation"}:
         fixed |= {"batch"}
-    # another patch schedule than the usual one is asked for to compare with what was published, so
-    # it has the published sides
+    # a patch schedule other than the preset's serves comparisons with published figures, so it
+    # keeps the published sides
     if settings.plan.patches != training_preset(row.name)["patches"]:
         fixed |= {"s_min_px"}
     return frozenset(fixed)
 
 
 def _demo(row: ModelRow, request: PlanRequest) -> Plan:
-    """A demo model fits everywhere, so nothing is searched for: the rung of the budget says how much is
-    skipped, as an example of what it says of other models."""
+    """Plan a demo model. It fits everywhere, so there is no search: the budget's tier sets the
+    skipped share, as an illustration. Raises MemoryTooSmall if it does not fit."""
     asked = request.settings
     settings = asked.changed(window_on_card=asked.window_draws)
     needs = planned_memory(settings)
@@ -213,5 +215,5 @@ def _demo(row: ModelRow, request: PlanRequest) -> Plan:
 
 
 def planned_memory(settings: Settings) -> dict[str, StageMemory]:
-    """What each stage of a run with these settings needs, whether it was planned so or eased."""
+    """Return the memory that each stage of a run needs, with planned or fallback settings."""
     return stage_memory(model_row(settings.model), settings)

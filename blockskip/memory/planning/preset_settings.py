@@ -1,4 +1,4 @@
-"""Settings from what the user said and the presets, before anything is planned."""
+"""Combines the user's options with the presets into settings, before planning."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from blockskip.core.settings import Settings
 _FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
 
 
-def preset_settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
-    """Settings with everything unsaid from the presets."""
+def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
+    """Return settings from the user's options; the presets supply the others.
+
+    chosen: options that the user may leave out. fixed: fields that are always set. Raises UserError
+    for an invalid value.
+    """
     preset = training_preset(row.name)
-    steps = said.get("steps", preset["steps"])
+    steps = chosen.get("steps", preset["steps"])
     fields = {
-        # recorded, since another number of threads rounds differently and a resumed run must not
+        # recorded, since rounding depends on it and a resumed run must not differ
         "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
         "s_min_px": row.s_min_px,
         "s_max_px": row.s_max_px,
@@ -27,7 +31,7 @@ def preset_settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
         "steps": steps,
         "window_steps": max(1, steps // preset["windows"]),
         **{k: preset[k] for k in _FROM_PRESET},
-        **said,
+        **chosen,
     }
     try:
         settings = Settings.of(model=row.name, **fixed, **fields)
@@ -39,6 +43,10 @@ def preset_settings(row: ModelRow, said: dict, fixed: dict) -> Settings:
 
 
 def span_of(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
+    """Return (front, back) of `skip`, or of the budget's tier if it is "".
+
+    Raises UserError for an invalid `skip`.
+    """
     if skip:
         return parse_span(row, skip)
     fitting = [tier for tier in budget_tiers() if tier.gib <= budget_gib] or budget_tiers()[:1]
@@ -46,7 +54,7 @@ def span_of(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:
 
 
 def parse_span(row: ModelRow, skip: str) -> tuple[int, int]:
-    """(front, back) of "0.5" or "19,10". Raises UserError for anything else."""
+    """Return (front, back) of "0.5" or "19,10". Raises UserError for anything else."""
     try:
         if "," in skip:
             front, back = (int(part) for part in skip.split(","))

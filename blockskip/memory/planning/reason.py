@@ -1,4 +1,4 @@
-"""Why a plan is as it is, as data; wording.py says it in English, studio/plan_strings.py to owners."""
+"""The reasons for a plan, as data, worded by wording.py and, for the page, studio/plan_strings.py."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Values = dict[str, Value]
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that a plan or a refusal tells.
+    """One statement about a plan or a refusal.
 
-    kind: the name of its template in a table such as wording.TEMPLATES. values: what is filled in;
-    sizes are GiB, clauses are Reasons themselves (None: left out; a tuple: an enumeration).
+    kind: its template in a table such as wording.TEMPLATES. values: the template's fields. Sizes
+    are in GiB; clauses are Reasons themselves (None: omitted; a tuple: joined by “and”).
     """
 
     kind: str

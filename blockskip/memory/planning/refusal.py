@@ -1,4 +1,4 @@
-"""Why nothing fits, and the least that would."""
+"""Refusals: which limit is too small for any plan, and the least that would work."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from blockskip.memory.planning.wording import ENGLISH
 
 
 class DoesNotFit(UserError):
-    """Nothing works with so much graphics memory, RAM or disk.
+    """No plan works with the given GPU memory, RAM or disk.
 
-    problem, least: what was too small, and the least that works, as data (title and remedy say the
-    same in English). least.values has least_gib, and the stage that takes the most where one does.
+    problem, least: the limit that is too small and the least that works, as data; title and remedy
+    are the same in English. least.values has least_gib and, for GPU memory and disk, the stage that
+    needs the most.
     """
 
     def __init__(self, problem: Reason, least: Reason) -> None:
@@ -36,37 +37,37 @@ class DoesNotFit(UserError):
 
 
 class MemoryTooSmall(DoesNotFit, OutOfMemory):
-    """It is graphics memory or RAM that is too small."""
+    """GPU memory or RAM is too small."""
 
 
 class DiskTooSmall(DoesNotFit, DiskFull):
-    """It is the disk."""
+    """The disk is too small."""
 
 
 def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
-    """Why nothing fits, and the least that would."""
+    """Return an error with the limit that is too small and the least that would work."""
     ways = [
         least_memory(row, way, streamed)
         for way in options(row, request)
         for streamed in (False, True)
     ]
-    alone = {}  # what could be enlarged alone, and the way that asks for the least of it
+    single = {}  # limits that would suffice if raised alone, each with its least demanding option
     for name in limits(request):
-        others = [needs for needs in ways if exceeded_limits(request, needs) == [name]]
-        if others:
-            alone[name] = min(others, key=lambda needs: totals(needs)[name])
-    if alone:
-        name = min(alone, key=lambda n: totals(alone[n])[n] / max(limits(request)[n], 1e-9))
-        return _too_small(row, request, name, alone[name])
+        candidates = [needs for needs in ways if exceeded_limits(request, needs) == [name]]
+        if candidates:
+            single[name] = min(candidates, key=lambda needs: totals(needs)[name])
+    if single:
+        name = min(single, key=lambda n: totals(single[n])[n] / max(limits(request)[n], 1e-9))
+        return _too_small(row, request, name, single[name])
     least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(request)}
     name = next((n for n in ("ram", "disk") if n in exceeded_limits(request, least[n])), "card")
     return _too_small(row, request, name, least[name])
 
 
 def demo_refusal(row: ModelRow, request: PlanRequest, settings: Settings) -> MemoryTooSmall:
-    """By how much a demo model does not fit as planned, and the least that works."""
+    """Return an error with the memory that a demo model's plan needs and the least that works."""
     front, back = row.span(max(float(key) for key in row.spans))
-    fewer = settings.changed(front=front, back=back)  # as the lowest rung skips
+    fewer = settings.changed(front=front, back=back)  # the largest span, as at the lowest tier
     problem: Values = {
         "budget_gib": request.budget_gib,
         "model": row.title,
@@ -110,12 +111,12 @@ def _too_small(
 
 
 def _budget_for(request: PlanRequest, needs_gib: float) -> float:
-    """The budget of which so much can be used."""
+    """Return the budget that leaves `needs_gib` usable."""
     gaps = reserve_table()["allocator"]
     fixed = request.reserve_gib - gaps * min(request.budget_gib, request.free_gib)
     return (needs_gib + fixed) / (1 - gaps)
 
 
 def _round_up(gib: float) -> float:
-    """Rounded up to a tenth, so that what is promised works."""
+    """Round up to a tenth, so that the promised size suffices."""
     return math.ceil(gib * 10 - 1e-9) / 10

@@ -1,11 +1,12 @@
-"""Budget → plan: of all that fits, what loses the least likeness, then what takes the least time.
+"""Searches the best plan for a budget: the least loss of likeness, then the least time. No torch.
 
-Losses are tried in the order of presets/budgets.toml: published figures for how many blocks are
-skipped and the side trained at, assumptions of ours for 8 and 4 bits and shorter captions. Before
-anything is lost, all that costs only time is tried: checkpointing, the middle leaving the card
-while windows and previews are made, fewer draws at a time, smaller windows, tiles. Streaming the
-middle, which crosses the bus in every step, is the last resort. Skipping nothing is no candidate
-unless it is asked for: it is as good, and slower (explanations.py says where it would fit). No torch.
+Options are tried in the order of their losses in presets/budgets.toml. Losses of skipped blocks and
+of the training side are published; those of 8 and 4 bits and of shorter captions are our
+assumptions. Measures that cost only time come before any loss: checkpointing, a middle that leaves
+the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles.
+Streaming the middle is the last resort, since its weights then cross the bus in every step.
+Skipping nothing is considered only on request: it is as good, and slower (explanations.py reports
+where it would fit).
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ from blockskip.core.presets import ModelRow, preview_threshold, quality_table, r
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.requirements import StageMemory, stage_memory
 
-RAM_FOR_SYSTEM = 0.25  # of the PC's RAM stays the system's: 12 of 16 GiB are planned with
+RAM_FOR_SYSTEM = 0.25  # share of RAM left to the system: 12 of 16 GiB are planned with
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """What is asked of the planner.
+    """A request to the planner.
 
-    settings: those of the user and the presets. fixed: names of the plan's fields that the user
-    decided (“front” stands for “back” as well); the others are the planner's. disk_gib: free on the
-    disk. free_gib: what the card has free now (inf: not known). system: Windows, Linux, … ("": this
-    one).
+    settings: from the user and the presets. fixed: names of the plan's fields that the user decided
+    (“front” includes “back”); the planner decides the others. disk_gib: free on the disk. free_gib:
+    free on the GPU now (inf: unknown). system: Windows, Linux, … ("": this one).
     """
 
     settings: Settings
@@ -41,38 +41,40 @@ class PlanRequest:
     system: str = ""
 
     def with_fixed(self, **fields: Any) -> PlanRequest:
-        """The same with these fields of the plan decided."""
+        """Return a copy with these fields of the plan decided."""
         return replace(
             self, settings=self.settings.changed(**fields), fixed=self.fixed | fields.keys()
         )
 
     @property
     def budget_gib(self) -> float:
-        """Graphics memory that a run may use in all."""
+        """GPU memory that a run may use in total, in GiB."""
         return self.settings.budget_gib
 
     @property
     def reserve_gib(self) -> float:
-        """What is never planned with: the desktop's share, CUDA's context, the allocator's gaps."""
+        """GiB never planned with: the desktop's share, CUDA's context, the allocator's gaps."""
         table, desktop = reserve_table(), desktop_gib(self.budget_gib, self.system)
         gaps = table["allocator"] * min(self.budget_gib, self.free_gib)
         return desktop + table["context"] + gaps
 
     @property
     def usable_gib(self) -> float:
-        """What stages may take of the card, in GiB: budget or free memory, less the reserve."""
+        """GiB of the GPU that stages may use: budget or free memory, less the reserve."""
         return min(self.budget_gib, self.free_gib) - self.reserve_gib
 
     @property
     def usable_ram_gib(self) -> float:
-        """What a run may take of RAM, in GiB; the rest is the system's."""
+        """GiB of RAM that a run may use; the rest is left to the system."""
         return self.settings.ram_gib * (1 - RAM_FOR_SYSTEM)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to train: what it loses of DINO likeness against plain LoRA at 512 px, and settings
-    that say what is skipped, at which side, in which precision, with how many text tokens."""
+    """One way to train: settings with the span, side, precision and number of text tokens decided.
+
+    loss: expected DINO likeness lost against plain LoRA at 512 px.
+    """
 
     loss: float
     settings: Settings
@@ -80,7 +82,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Fit:
-    """An option with everything else settled as well, and what its stages need."""
+    """An option with all other fields decided too, and the memory its stages need."""
 
     loss: float
     settings: Settings
@@ -88,42 +90,42 @@ class Fit:
 
 
 def desktop_gib(budget_gib: float, system: str = "") -> float:
-    """Graphics memory left to the desktop. system: Windows, Linux, … ("": this one)."""
+    """Return the GiB of the GPU left to the desktop. system: Windows, Linux, … ("": this one)."""
     table = reserve_table()
     share = "windows" if (system or platform.system()) == "Windows" else "other"
     return table[share + "_big" if budget_gib >= table["big_from"] else share]
 
 
 def best_plan(row: ModelRow, request: PlanRequest) -> Fit | None:
-    """The best that fits, None when nothing does."""
+    """Return the best plan that fits, None if nothing does."""
     ways = options(row, request)
-    found = (fit_option(row, request, way, streamed=False) for way in ways)
-    fit = next((fit for fit in found if fit), None)
-    if fit is None:
-        # Streamed is what the smallest card that need not stream would train: little crosses the
-        # bus, and nobody loses likeness by allowing more memory.
+    fits = (fit_option(row, request, way, streamed=False) for way in ways)
+    best = next((fit for fit in fits if fit), None)
+    if best is None:
+        # Stream the option that needs the least memory unstreamed: little crosses the bus, and a
+        # larger budget never loses likeness.
         ways.sort(key=lambda way: peak_gib(least_memory(row, way)))
-        found = (fit_option(row, request, way, streamed=True) for way in ways)
-        fit = next((fit for fit in found if fit), None)
-    return fit
+        fits = (fit_option(row, request, way, streamed=True) for way in ways)
+        best = next((fit for fit in fits if fit), None)
+    return best
 
 
 def options(row: ModelRow, request: PlanRequest) -> list[Option]:
-    """All ways that the request leaves open, least loss first, then least work."""
+    """Return all options that the request leaves open, least loss first, then least work."""
     table, asked, fixed = quality_table(), request.settings.plan, request.fixed
     spans = [(asked.front, asked.back)] if "front" in fixed else list(row.spans.values())
-    every = [round(times * row.s_min_px) for times in table["sides"]]
-    largest = asked.s_max_px if "s_max_px" in fixed else max(every)
-    sides = [side for side in every if side <= largest]
+    all_sides = [round(times * row.s_min_px) for times in table["sides"]]
+    largest = asked.s_max_px if "s_max_px" in fixed else max(all_sides)
+    sides = [side for side in all_sides if side <= largest]
     if "s_min_px" in fixed or asked.patches == "full":
         sides = [asked.side_px]
     precisions = [asked.precision] if "precision" in fixed else ["full", "int8", "nf4"]
-    whole = row.text_tokens
-    texts = {whole: 0.0, whole // 2: table["loss"]["text_half"]}
-    texts |= {whole // 4: table["loss"]["text_quarter"]}
+    tokens = row.text_tokens
+    texts = {tokens: 0.0, tokens // 2: table["loss"]["text_half"]}
+    texts |= {tokens // 4: table["loss"]["text_quarter"]}
     if "text_tokens" in fixed:
         texts = {asked.text_tokens: texts.get(asked.text_tokens, 0.0)}
-    found = []
+    ways = []
     for (front, back), side in itertools.product(spans, sides):
         patches, s_max_px = crop_sizes(row, request, side)
         likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
@@ -138,8 +140,8 @@ def options(row: ModelRow, request: PlanRequest) -> list[Option]:
                 precision=precision,
                 text_tokens=text,
             )
-            found.append(Option(round(loss, 5), settings))
-    return sorted(found, key=_loss_and_work)
+            ways.append(Option(round(loss, 5), settings))
+    return sorted(ways, key=_loss_and_work)
 
 
 def _loss_and_work(option: Option) -> tuple[float, int, int]:
@@ -148,12 +150,11 @@ def _loss_and_work(option: Option) -> tuple[float, int, int]:
 
 
 def crop_sizes(row: ModelRow, request: PlanRequest, side_px: int) -> tuple[str, int]:
-    """(patch schedule, side of the largest crop) when training at `side_px`; the smallest crop has
-    that side.
+    """Return (patch schedule, side of the largest crop) for training at `side_px`.
 
-    Published pairs are 256 → 512 px (FLUX) and 512 → 1024 px (SANA): the largest crop is twice the
-    side trained at. It is shrunk before it is encoded, so growing it takes no graphics memory.
-    Where no crop would be larger, whole pictures are meant, and are called so.
+    The smallest crop has that side. The largest is twice as large, as in the published pairs 256 →
+    512 px (FLUX) and 512 → 1024 px (SANA). Crops are shrunk before they are encoded, so larger
+    crops take no GPU memory. Where no crop would be larger than `side_px`, the schedule is “full”.
     """
     asked = request.settings.plan
     if asked.patches == "full":
@@ -164,19 +165,21 @@ def crop_sizes(row: ModelRow, request: PlanRequest, side_px: int) -> tuple[str, 
 
 
 def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
-    """Published DINO for that share of skipped blocks and side, straight lines in between. Of FLUX:
-    for another model its smallest crop stands for 256 px, twice that for 512."""
+    """Return the published DINO likeness for a share of skipped blocks and a side, interpolated.
+
+    The figures are FLUX's. For another model its smallest crop counts as 256 px, twice that as 512.
+    """
     table = sorted((float(key), at) for key, at in quality_table()["likeness"].items())
     share = min(1.0, max(0.0, side_px / row.s_min_px - 1))
     points = [(x, at["256"] + share * (at["512"] - at["256"])) for x, at in table]
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        if ratio <= x1 + 0.015:  # 29 of 57 blocks are the published 50 %
+        if ratio <= x1 + 0.015:  # 29 of 57 blocks count as the published 50 %
             return y0 + (y1 - y0) * min(1.0, max(0.0, (ratio - x0) / (x1 - x0)))
-    return points[-1][1] - (ratio - points[-1][0])  # beyond: “drops clearly” (paper)
+    return points[-1][1] - (ratio - points[-1][0])  # beyond, likeness “drops clearly” (paper)
 
 
 def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
-    """Everything that costs only time, the quickest that fits; None when nothing does."""
+    """Decide all fields that cost only time. Return the fastest fit, None if nothing fits."""
     if exceeded_limits(request, least_memory(row, option, streamed)):
         return None
     for checkpointing, middle in _time_costs(streamed):
@@ -189,15 +192,15 @@ def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bo
 
 
 def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
-    """`least` with each field as large as there is room for, one after the other."""
+    """Enlarge the fields of `least` one after the other, each as far as it fits."""
     asked = request.settings
 
     def first_fitting(settings: Settings, **values: Sequence) -> Settings:
-        """With the first of these values that fits; the last one is known to."""
+        """Set the first of these values that fits; the last is known to."""
         rows = (dict(zip(values, each, strict=True)) for each in zip(*values.values(), strict=True))
-        tries = (settings.changed(**changes) for changes in rows)
+        candidates = (settings.changed(**changes) for changes in rows)
         return next(
-            tried for tried in tries if not exceeded_limits(request, stage_memory(row, tried))
+            tried for tried in candidates if not exceeded_limits(request, stage_memory(row, tried))
         )
 
     fresh = asked.fresh_steps(asked.plan.window_steps)
@@ -209,7 +212,7 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
     settings = first_fitting(settings, encode_batch=(8, 4, 2, 1))
     settings = first_fitting(settings, preview_tiled=(False, True))
     settings = first_fitting(settings, batch=batches, accumulation=[draws // b for b in batches])
-    # all of a window on the card, or none; what is there leaves RAM to weights that wait
+    # all of a window on the GPU, or none: a window on the GPU leaves RAM to offloaded weights
     settings = first_fitting(settings, window_on_card=(settings.window_draws, 0))
     settings = first_fitting(settings, offload=("pinned", "mapped"))
     cached = preview_threshold(asked.plan.preview_speed, asked.preview_steps) > 0
@@ -219,7 +222,7 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
 
 
 def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Settings:
-    """The way to train an option that needs the least of card and RAM."""
+    """Return an option's settings with the least need of GPU memory and RAM."""
     return option.settings.changed(
         checkpointing=checkpointing,
         middle=middle,
@@ -227,7 +230,7 @@ def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Setti
         window_on_card=0,
         micro_batch=1,
         encode_batch=1,
-        preview_batch=1,  # what the tables count
+        preview_batch=1,  # the value that requirements.py assumes
         preview_tiled=True,
         preview_speed="exact",
         offload="mapped",
@@ -235,29 +238,29 @@ def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Setti
 
 
 def least_memory(row: ModelRow, option: Option, streamed: bool = False) -> dict[str, StageMemory]:
-    """What the stages need when everything is done to need little."""
+    """Return the stages' memory under `smallest_settings`."""
     return stage_memory(row, smallest_settings(option, True, "streamed" if streamed else "leaves"))
 
 
 def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
-    """(checkpointing, middle), the quickest first; only checkpointed steps stream."""
+    """Return (checkpointing, middle) pairs, fastest first; only checkpointed steps can stream."""
     if streamed:
         return [(True, "streamed")]
     return [(c, middle) for c in (False, True) for middle in ("stays", "leaves")]
 
 
 def divisors(num: int) -> list[int]:
-    """Of a number, the largest first: parts of a step that are all of one size."""
+    """Return the divisors of a number, largest first: the batches that divide a step evenly."""
     return [part for part in range(num, 0, -1) if num % part == 0]
 
 
 def peak_gib(needs: dict[str, StageMemory]) -> float:
-    """The most graphics memory any stage takes."""
+    """Return the largest GPU memory of any stage, in GiB."""
     return max(need.vram_gib for need in needs.values())
 
 
 def totals(needs: dict[str, StageMemory]) -> dict[str, float]:
-    """GiB of graphics memory and RAM at the worst stage, of the disk in all."""
+    """Return the GiB of GPU memory and RAM at the worst stage, and of the disk in total."""
     return {
         "card": peak_gib(needs),
         "ram": max(need.ram_gib for need in needs.values()),
@@ -266,11 +269,11 @@ def totals(needs: dict[str, StageMemory]) -> dict[str, float]:
 
 
 def limits(request: PlanRequest) -> dict[str, float]:
-    """GiB that can be planned with, under the same names."""
+    """Return the GiB that can be planned with, under the names of `totals`."""
     return {"card": request.usable_gib, "ram": request.usable_ram_gib, "disk": request.disk_gib}
 
 
 def exceeded_limits(request: PlanRequest, needs: dict[str, StageMemory]) -> list[str]:
-    """Which of card, ram, disk are too small."""
-    most = limits(request)
-    return [name for name, gib in totals(needs).items() if gib > most[name]]
+    """Return the names among card, ram and disk that are too small."""
+    available = limits(request)
+    return [name for name, gib in totals(needs).items() if gib > available[name]]

@@ -1,7 +1,7 @@
-"""What plans and refusals tell, in English: one table of templates and how sizes are written.
+"""The English text of plans and refusals: a table of templates, and the format of sizes.
 
-A translation is another table of the same names. `{size:.1f GiB}` in a template is a size and how
-many digits it deserves; whoever words a reason decides how sizes look (the studio's page: GB).
+A translation is another table with the same names. `{size:.1f GiB}` in a template marks a size and
+its digits; the Wording decides the unit shown (the studio's page: GB).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from blockskip.core import stages
 from blockskip.memory.planning.reason import Reason
 
-# A template, or a function of the same values where words depend on more than themselves.
+# A format string, or a function of the same values where the text depends on them.
 Template = str | Callable[..., str]
 
 
 class Wording(string.Formatter):
-    """Says reasons with a table of templates. size: writes (GiB, format) with its unit."""
+    """A formatter of reasons by a table of templates. size: formats (GiB, spec) with a unit."""
 
     def __init__(
         self, templates: Mapping[str, Template], size: Callable[[float, str], str]
@@ -26,14 +26,14 @@ class Wording(string.Formatter):
         self.templates, self.size = templates, size
 
     def render(self, reason: Reason) -> str:
-        """The reason in words. Raises KeyError for a kind or value that is not there."""
+        """Return the reason as text. Raises KeyError for an unknown kind or a missing value."""
         template = self.templates[reason.kind]
         if callable(template):
             return template(**reason.values)
         return self.format(template, **reason.values)
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Says clauses within a sentence, writes sizes; anything else as Python does."""
+        """Render clauses and sizes; format other values as Python does."""
         if value is None:
             return ""
         if isinstance(value, Reason):
@@ -57,7 +57,7 @@ def _fits_card(budget_gib: float) -> str:
 
 TEMPLATES: dict[str, Template] = {
     "and": " and ",
-    # the first sentence: does it fit, what limits it, what comes of it
+    # the summary: does it fit, what limits it, the expected result
     "in_short": "{fits} {limit} {result}",
     "fits_card": _fits_card,
     "fits_free": "This fits into the {free_gib:.1f GiB} that are free on the card now.",
@@ -80,14 +80,14 @@ TEMPLATES: dict[str, Template] = {
     "bits_full": "16 bits",
     "bits_int8": "8 bits",
     "bits_nf4": "4 bits (NF4)",
-    # what can be planned with
+    # usable memory
     "usable": (
         "{usable_gib:.2f GiB} can be planned with: {whole} less {reserve_gib:.2f GiB} for the "
         "desktop and for CUDA itself."
     ),
     "usable_budget": "{budget_gib:g GiB}",
     "usable_free": "the {free_gib:.1f GiB} that are free now (of {budget_gib:g} allowed)",
-    # which blocks are skipped, and what is known of that
+    # skipped blocks, and the published likeness
     "skips": (
         "Skips {front} + {back} of {num_blocks} blocks and trains at {side_px} px: likeness (DINO) "
         "{whose} {likeness:.4f}, plain LoRA {reference:.4f} (DiT-BlockSkip, by way of notes)."
@@ -103,7 +103,7 @@ TEMPLATES: dict[str, Template] = {
         "Skips {front} + {back} of {num_blocks} blocks ({ratio:.0%}). The model is small: "
         "{needs_gib:.1f GiB} are enough for every stage (counted from shapes)."
     ),
-    # what it sees of the photos
+    # crops
     "pictures": "{seen}{enlarged}{cost}",
     "pictures_whole": "It sees whole pictures at {side_px} px, no close-ups.",
     "pictures_whole_published": (
@@ -127,13 +127,13 @@ TEMPLATES: dict[str, Template] = {
         " {side_px} px instead of {least_px} px cost {times:.1f} times the computing{crops}."
     ),
     "pictures_cost_crops": "; larger crops alone cost none",
-    # bits
+    # precision
     "unquantised": "The trained blocks stay unquantised: {size_gib:.1f GiB}.",
     "quantised": (
         "The frozen weights are kept in {bits}: {size_gib:.1f} instead of {full_gib:.1f GiB}. Its "
         "loss of {loss:g} is our assumption, not measured yet."
     ),
-    # what would be better
+    # better options
     "better": ("Better by the order of losses would be {way}: it would take {lacks}.{streamed}"),
     "better_lacks": (
         "{needs_gib:.1f GiB} of {limit} at the least ({there_gib:.1f} can be planned with)"
@@ -152,7 +152,7 @@ TEMPLATES: dict[str, Template] = {
     "likeness_same": "as much likeness expected",
     "likeness_more": "{likeness:.4f} more likeness expected{chance}",
     "likeness_chance": ", no more than such figures vary",
-    # what costs time, and captions
+    # costs in time, and shorter captions
     "checkpointing": (
         "Activations are computed twice (checkpointing): steps take half as long again, no loss."
     ),
@@ -174,7 +174,7 @@ TEMPLATES: dict[str, Template] = {
     ),
     "together_unpacked": ", weights unpacked less often",
     "together_crossing": " and crossing the bus less often",
-    # where weights wait and how often they cross the bus
+    # offloaded weights, and how often they cross the bus
     "waits_in_ram": "Weights that are not on the card wait in RAM: {size_gib:.1f GiB}.",
     "waits_in_file": (
         "Weights that are not on the card are read from their file each time: {size_gib:.1f GiB} "
@@ -194,7 +194,7 @@ TEMPLATES: dict[str, Template] = {
     ),
     "weights_off_card": "that are not on the card",
     "weights_skipped": "of the skipped blocks",
-    # how sample pictures are made
+    # sample pictures
     "samples_few_steps": (
         "Sample pictures take only {steps} steps, so every block works in each: a step cache would "
         "save nothing."
@@ -212,7 +212,7 @@ TEMPLATES: dict[str, Template] = {
         "than {percent} %, the others rest and their weights are not brought (the library's "
         "FirstBlockCache, which needs no numbers of the model's own)."
     ),
-    # what more graphics memory would bring
+    # the benefit of more GPU memory
     "more_next": "One more GiB would give {change}.",
     "more_later": (
         "One more GiB would not change what is trained. {more_gib:g} more GiB would give {change}."
