@@ -43,11 +43,11 @@ def set_data_dir(path: Path | str) -> Path:
     folder = Path(path).expanduser()
     if os.environ.get("BLOCKSKIP_DATA"):
         raise BadInput(
-            "The environment variable BLOCKSKIP_DATA says where data lives, and wins.",
+            "The environment variable BLOCKSKIP_DATA sets the data folder and takes precedence.",
             "Remove it, or set it to the folder you want.",
         )
     if not folder.is_absolute():
-        raise BadInput(f"“{path}” is no whole path.", "Give it from the drive on.")
+        raise BadInput(f"“{path}” is not an absolute path.", "Enter it from the drive letter or / on.")
     folder = folder.resolve()
     if folder == ROOT or ROOT in folder.parents:
         raise BadInput(
