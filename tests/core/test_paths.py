@@ -50,7 +50,7 @@ def test_a_folder_that_cannot_hold_data_is_refused_and_nothing_changes(
 ):
     (tmp_path / "a file").write_bytes(b"")
     for folder, why in (
-        ("runs here", "no whole path"),
+        ("runs here", "not an absolute path"),
         (ROOT / "data", "program's own folder"),
         (tmp_path / "a file" / "data", "could not be written"),
     ):

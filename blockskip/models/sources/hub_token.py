@@ -76,7 +76,7 @@ def _test_and_save(row: ModelRow, token: str) -> None:
 
     if (os.environ.get("HF_TOKEN") or token) != token:
         raise BadInput(
-            "The environment variable HF_TOKEN holds another token, and wins.",
+            "The environment variable HF_TOKEN holds another token and takes precedence.",
             "Remove it, or set it to this token, and start again.",
         )
     try:
