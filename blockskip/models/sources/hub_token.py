@@ -49,7 +49,7 @@ def try_token(row: ModelRow, token: str) -> None:
     said = processes.run_for_output(
         "blockskip.models.sources.download_process",
         words,
-        said=token,
+        stdin=token,
         seconds=_TIMEOUT_S,
         online=True,
     )
