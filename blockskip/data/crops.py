@@ -1,13 +1,14 @@
-"""Square crops of photos (docs/method.md §1.2). The trainer and the studio use the same functions, so
-this module does not import torch.
+"""Cut square crops from photos (docs/method.md §1.2).
 
-The photo is scaled to a short side of s_max. The crop's side follows t. Its position is uniform over
-the photo or, given a box around the pet, over the positions that respect the box: along each axis
-the crop lies inside the box or contains it. A crop of side s then covers min(s, w) × min(s, h) pixels
-of a w × h box. This is the share min(1, s/w) · min(1, s/h), the most that a square of that side can
-cover. A box no larger than the crop is always covered completely, and a box that fits into s_max ×
-s_max is covered by at least (s_min / s_max)². A box cannot enlarge a pet that is small in its photo:
-at most w·h/s² of a crop of side s shows such a pet.
+The trainer and the studio use the same functions, so this module does not import torch.
+
+The photo is scaled to a short side of s_max. The crop's side follows t. Its position is uniform
+over the photo or, given a box around the pet, over the positions that respect the box: along each
+axis the crop lies inside the box or contains it. A crop of side s then covers min(s, w) × min(s, h)
+pixels of a w × h box. This is the share min(1, s/w) · min(1, s/h), the most that a square of that
+side can cover. A box no larger than the crop is always covered completely, and a box that fits into
+s_max × s_max is covered to at least (s_min / s_max)². A box cannot enlarge a pet that is small in
+its photo: at most w·h/s² of a crop of side s shows such a pet.
 """
 
 from __future__ import annotations

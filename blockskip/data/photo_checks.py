@@ -188,8 +188,8 @@ def _shape(photo: Features, box: Box | None, least_px: int) -> Finding | None:
             return None
         return Finding(
             "strip",
-            f"Very {'wide' if photo.width > photo.height else 'high'}: the squares that are trained "
-            "would cut the pet or miss it. Draw a box around the pet, or crop the photo.",
+            f"Very {'wide' if photo.width > photo.height else 'high'}: the squares that are "
+            "trained would cut the pet or miss it. Draw a box around the pet, or crop the photo.",
         )
     long_px = max((box.right - box.left) * photo.width, (box.bottom - box.top) * photo.height)
     if long_px <= _WIDE * photo.short_px:

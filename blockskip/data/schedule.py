@@ -1,10 +1,10 @@
 """The schedule of a run: every draw from photos, settings and a seed (docs/method.md §1.1, §1.2).
 
-A draw is one training example of one micro-step: photo, mirroring, t, crop, noise seed, caption. The
-schedule is a pure function, and nothing random happens after it. data/crops.py places the crops:
-high noise shows the whole pet, low noise a close-up. A box around the pet moves the crops of its
-photo and changes nothing else, because every number consumes the random stream equally, whatever
-its range.
+A draw is one training example of one micro-step: photo, mirroring, t, crop, noise seed, caption.
+The schedule is a pure function, and nothing random happens after it. data/crops.py places the
+crops: high noise shows the whole pet, low noise a close-up. A box around the pet moves the crops of
+its photo and changes nothing else, because every number consumes the random stream equally,
+whatever its range.
 
 Prior-preservation draws use the bare class word, with the untrained model's prediction as target
 (ours, after "differential output preservation" in other trainers), so that “a photo of a cat” does

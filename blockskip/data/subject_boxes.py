@@ -124,7 +124,7 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def _contrast(lab: np.ndarray) -> np.ndarray:
-    """Return (H, W): summed distances from the colours of three photo edges, without the nearest."""
+    """Return (H, W): summed distances from the colours of three photo edges, not the nearest."""
     height, width, _ = lab.shape
     deep = max(1, round(0.08 * min(height, width)))
     strips = (lab[:deep], lab[-deep:], lab[:, :deep], lab[:, -deep:])
@@ -138,9 +138,10 @@ def _contrast(lab: np.ndarray) -> np.ndarray:
 
 
 def _barrier(lab: np.ndarray) -> np.ndarray:
-    """Return (H, W): the smallest range of values on any path from the border, summed over channels.
+    """Return (H, W): the smallest range of values on any path from the border, over all channels.
 
-    Computes the minimum barrier distance (Zhang et al., ICCV 2015) by sweeps along rows and columns.
+    Computes the minimum barrier distance (Zhang et al., ICCV 2015), summed over the channels, by
+    sweeps along rows and columns.
     """
     cost = np.full(lab.shape, np.inf, np.float32)
     cost[0] = cost[-1] = cost[:, 0] = cost[:, -1] = 0
