@@ -132,8 +132,8 @@ class Settings:
 
     def flat(self) -> dict[str, Any]:
         """Return all fields of both dataclasses by name."""
-        outer = [f.name for f in dataclasses.fields(self) if f.name != "plan"]
-        return {name: getattr(self, name) for name in outer} | dataclasses.asdict(self.plan)
+        names = [f.name for f in dataclasses.fields(self) if f.name != "plan"]
+        return {name: getattr(self, name) for name in names} | dataclasses.asdict(self.plan)
 
     def fresh_steps(self, steps: int) -> int:
         """Return how many of a window's `steps` steps use draws for the first time."""

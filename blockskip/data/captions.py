@@ -45,7 +45,7 @@ _THERE = re.compile(r"^(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+", 
 # words that end a noun phrase: “a cat sitting”, “a cat and a ball”, “a cat that is”
 _ENDS = r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|\w{2,}ing)\b"
 _NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog bed is no dog
-# “with green eyes” describes the pet's looks, “with its eyes closed” what it does
+# remove “with green eyes”, which describes the pet's looks, but not “with its eyes closed”
 _LOOKS = re.compile(
     r"\bwith\s+(?:an?\s+)?(?!its\b|his\b|her\b)(?:[\w-]+\s+){1,3}"
     r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b(?!\s+(?:closed|open))",

@@ -60,7 +60,7 @@ class Previewer:
     def sample_user_prompts(
         self, step: int, prompts: Sequence[str], lora: dict, untrained: dict
     ) -> None:
-        """Sample pairs of pictures of users' prompts (runs/image_requests.py), with the seeds of the
+        """Sample picture pairs of users' prompts (runs/image_requests.py), with the seeds of the
         run's previews. lora: the model's current parameters. untrained: their initial values."""
         requests: list[image_requests.ImageRequest] = []
 
@@ -89,9 +89,7 @@ class Previewer:
                 self._warn_skipped(step, "the card has too little memory")
         free_memory()
         self.reporter.failed_stage = ""  # the failure is handled
-        if (
-            smaller is not None
-        ):  # outside of `except`, so that the failed attempt's tensors are freed
+        if smaller is not None:  # after `except`, where the failed attempt's tensors are freed
             self.model.settings, words = smaller
             self.run.apply_fallback(self.model.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."

@@ -200,11 +200,11 @@ class Run:
         """
         if self.worker() is not None:
             raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
-        learnt = self.step()
-        if steps <= learnt:
+        done = self.step()
+        if steps <= done:
             raise BadInput(
-                f"Run “{self.name}” has learnt {learnt} steps already.",
-                f"Choose more than {learnt} steps in all.",
+                f"Run “{self.name}” has already trained for {done} steps.",
+                f"Choose more than {done} steps in all.",
             )
         self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
@@ -262,7 +262,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     if folder.exists():
         raise BadInput(
             f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or go on with it: {command('resume')} {folder.name}",
+            f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
         )
     run = Run(folder)
     try:
@@ -306,7 +306,7 @@ def list_runs() -> list[Run]:
     """Return all runs in the data folder, newest first."""
     if not runs_dir().exists():
         return []
-    paths = list(runs_dir().glob("*/run.toml"))
+    paths = runs_dir().glob("*/run.toml")
     return [Run(p.parent) for p in sorted(paths, key=lambda p: p.stat().st_ctime, reverse=True)]
 
 

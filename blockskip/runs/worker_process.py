@@ -69,8 +69,8 @@ def _apply_fallback(run: Run, stage: str) -> None:
     run.append(
         Note(
             level="warning",
-            text=f"Graphics memory ran out while {doing}. It goes on from {at}, in a smaller way: "
-            f"{words}.",
+            text=f"Graphics memory ran out while {doing}. Training continues from {at} with less "
+            f"memory: {words}.",
         )
     )
 
@@ -83,7 +83,7 @@ def _as_user_error(run: Run, error: Exception) -> UserError:
         )
     return Unexpected(
         f"Training stopped on an unexpected error ({type(error).__name__}).",
-        f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+        f"Nothing saved is lost; resume to continue. Details: {run.folder / 'worker.log'}",
     )
 
 
