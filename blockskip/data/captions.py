@@ -48,7 +48,8 @@ _NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog
 # remove “with green eyes”, which describes the pet's looks, but not “with its eyes closed”
 _LOOKS = re.compile(
     r"\bwith\s+(?:an?\s+)?(?!its\b|his\b|her\b)(?:[\w-]+\s+){1,3}"
-    r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b(?!\s+(?:closed|open))",
+    r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b"
+    r"(?!\s+(?:closed|open))",
     re.IGNORECASE,
 )
 

@@ -124,9 +124,7 @@ def test_the_child_describes_every_photo_and_only_the_child_knows_torch(tmp_path
     with open(out, "ab") as file:
         file.write(b'{"file": "d.png", "te')
     assert len(captions.read_results(out)) == 3, "half a line is not there yet"
-    code = (
-        "import sys, blockskip.data.captions as c; c.captioner(); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, blockskip.data.captions as c; c.find_captioner(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
