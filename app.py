@@ -1,5 +1,4 @@
-"""Opens BlockSkip Studio. `./launch.sh` (or launch.bat) does the same and sets everything up
-first."""
+"""Open BlockSkip Studio. `./launch.sh` (or launch.bat) first sets up the environment."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m blockskip …` is the command line."""
+"""Run the command line with `python -m blockskip …`."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""The commands, thin."""
+"""Thin command line interface to the other folders."""

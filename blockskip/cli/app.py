@@ -1,7 +1,7 @@
-"""The command line: thin; everything it does is done by the modules below it.
+"""The main commands. They only parse options and call other modules.
 
 Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by the user. With
---json one JSON object stands on stdout and nothing else.
+--json, stdout has one JSON object and nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ app.add_typer(lab, name="lab")
 
 console = Console(stderr=True)
 CheckpointStep = Annotated[
-    int | None, typer.Option(min=1, help="As learnt at this step; else the last.")
+    int | None, typer.Option(min=1, help="Use the LoRA of this step; default: the last.")
 ]
 RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
@@ -62,7 +62,7 @@ def train(
     lr: options.LearningRate = None,
     targets: options.Targets = None,
     prior: options.Prior = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
@@ -71,11 +71,11 @@ def train(
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Photos in, a LoRA for ComfyUI out."""
-    found, demo_class = _chosen_photos(photos, demo)
+    """Train a LoRA for ComfyUI on your photos."""
+    paths, demo_class = _chosen_photos(photos, demo)
     if not demo and presets.model_row(model).demo:
         console.print(
-            "[yellow]The demo model only knows drawn pets. For real photos name another one, "
+            "[yellow]The demo model only knows drawn pets. For real photos choose another model, "
             "such as --model flux2-klein-4b.[/]"
         )
     settings = planner.choose_settings(
@@ -100,11 +100,11 @@ def train(
         preview_speed=preview_speed,
         device=device,
     )
-    raise typer.Exit(_train(settings, found, out, as_json))
+    raise typer.Exit(_train(settings, paths, out, as_json))
 
 
 def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], str]:
-    """(photo files, class of the demo pet or ""). Raises BadParameter, UserError."""
+    """Return (photo files, class of the demo pet or ""). Raises BadParameter, UserError."""
     from blockskip.data.photos import find_photos
 
     if demo and photos:
@@ -120,17 +120,19 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(settings: Settings, found: list[Path], out: str, as_json: bool) -> int:
-    """Make a run and follow it; gives the exit code. Problems are said before a run is made."""
+def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> int:
+    """Create a run, start it and show its progress. Returns the exit code.
+
+    Raises UserError before creating a run if the model or the photos are unusable.
+    """
     from blockskip.cli.progress import watch_run
     from blockskip.data.photos import read_photos
 
     sources.find_model(presets.model_row(settings.model))
-    good, bad = read_photos(found, settings.subject_caption)
+    good, bad = read_photos(paths, settings.subject_caption)
     for rejected in bad:
-        console.print(
-            f"[yellow]{_escape_markup(rejected.name)} is left out: {_escape_markup(rejected.reason)}.[/]"
-        )
+        line = _escape_markup(f"{rejected.name} is left out: {rejected.reason}.")
+        console.print(f"[yellow]{line}[/]")
     run = create_run(settings, [photo.path for photo in good], out)
     return watch_run(run, start=True, as_json=as_json)
 
@@ -138,29 +140,27 @@ def _train(settings: Settings, found: list[Path], out: str, as_json: bool) -> in
 @app.command()
 def resume(
     run: RunName,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Train until so many steps in all.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="New total number of steps.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was paused, stopped or cut off; with --steps also a finished one."""
+    """Continue a run that was paused, stopped or interrupted; with --steps also a finished one."""
     from blockskip.cli.progress import watch_run
 
-    found = find_run(run)
+    resumed = find_run(run)
     if steps is not None:
-        found.set_total_steps(steps)
-    raise typer.Exit(watch_run(found, start=True, as_json=as_json))
+        resumed.set_total_steps(steps)
+    raise typer.Exit(watch_run(resumed, start=True, as_json=as_json))
 
 
 @app.command()
 def pause(run: RunName) -> None:
-    """Save a checkpoint and give the card back; `resume` goes on."""
+    """Save a checkpoint and free the graphics card; `resume` continues the run."""
     find_run(run).send_command("pause")
 
 
 @app.command()
 def stop(run: RunName) -> None:
-    """Save a checkpoint and export what was learnt so far."""
+    """Save a checkpoint and export the LoRA trained so far."""
     find_run(run).send_command("stop")
 
 
@@ -206,7 +206,7 @@ def preview(
     step: CheckpointStep = None,
     strength: Annotated[float, typer.Option(min=0.0, max=2.0, help="Factor of the LoRA.")] = 1.0,
 ) -> None:
-    """A picture from what a run has learnt."""
+    """Sample a picture with a run's LoRA."""
     from blockskip.runs import results
 
     (image,) = results.generate_images(
@@ -220,21 +220,21 @@ def preview(
 def export(
     run: RunName,
     format: Annotated[
-        str, typer.Option(help="comfyui | diffusers, and where the model has it kohya | native")
+        str, typer.Option(help="comfyui | diffusers; for some models also kohya | native")
     ] = "comfyui",
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
     step: CheckpointStep = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's LoRA as a file; it is reopened and checked before “done” is said."""
+    """Write a run's LoRA to a file, then reopen and check it."""
     from blockskip.models.lora.names import lora_names_of
     from blockskip.runs import results
 
-    found = find_run(run)
-    formats = lora_names_of(presets.model_row(found.settings().model).family).FORMATS
+    source = find_run(run)
+    formats = lora_names_of(presets.model_row(source.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
-    exported = results.export_run(found, format, out, step)
+    exported = results.export_run(source, format, out, step)
     print_result(
         as_json,
         {"exported": str(exported.path), "format": format, "keys": exported.keys},
@@ -248,8 +248,8 @@ app.command()(plan)
 
 @app.command()
 def clean(as_json: Json = False) -> None:
-    """Free the caches of all runs that are not working, and models' quantised blocks; they are
-    rebuilt identically when needed."""
+    """Delete the caches of all idle runs, and models' quantised blocks; they are rebuilt
+    identically when needed."""
     freed = storage.clean_all()
     print_result(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
 
@@ -258,11 +258,11 @@ def clean(as_json: Json = False) -> None:
 def doctor(
     report: Annotated[
         Path | None,
-        typer.Option(help="Write one text file for whoever helps you: no photos, no tokens."),
+        typer.Option(help="Write a text file for support requests: no photos, no tokens."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that this machine can train, and say what is missing."""
+    """Check that this machine can train, and list what is missing."""
     from blockskip.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(report, as_json))
@@ -270,7 +270,7 @@ def doctor(
 
 @app.command()
 def studio(
-    port: Annotated[int, typer.Option(help="0 = the usual one, or the next free.")] = 0,
+    port: Annotated[int, typer.Option(help="0 = the usual port, or the next free one.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
     window: Annotated[
         bool, typer.Option("--window", help="In a window of its own (needs pywebview).")
@@ -283,7 +283,8 @@ def studio(
 
 
 def main() -> int:
-    """Run the command line; problems become one plain sentence and a remedy."""
+    """Run the command line and return the exit code. Errors become a plain sentence and a
+    remedy."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -291,14 +292,15 @@ def main() -> int:
         app(prog_name=command())
     except UserError as error:
         return _print_error(error)
-    except OSError as error:  # what nobody foresaw: a drive that went, a file that may not be read
+    except OSError as error:  # unexpected, such as a removed drive or an unreadable file
         return _print_error(files.read_error(error))
     except SystemExit as end:
-        wrong = end.__context__  # typer has shown it to people
-        if isinstance(wrong, TyperException) and "--json" in sys.argv:
-            context = getattr(wrong, "ctx", None)
-            asked = context.command_path if context else command()
-            _print_json_error(BadInput(wrong.format_message(), f"What is possible: {asked} --help"))
+        usage_error = end.__context__  # typer has already printed it
+        if isinstance(usage_error, TyperException) and "--json" in sys.argv:
+            context = getattr(usage_error, "ctx", None)
+            path = context.command_path if context else command()
+            remedy = f"See the options: {path} --help"
+            _print_json_error(BadInput(usage_error.format_message(), remedy))
         return int(end.code or 0)
     return 0
 

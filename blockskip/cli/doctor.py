@@ -1,10 +1,10 @@
-"""Says what this computer offers BlockSkip Studio and what stands in its way, each with a remedy.
+"""Check this computer for BlockSkip Studio, with a remedy for each problem.
 
-The launchers ask it too, before and when an environment fails: so it imports only the standard
-library at the top and runs as a plain file, `python -I blockskip/cli/doctor.py [fits [EXTRA] | card |
---report FILE]`.
+The launchers also run it, before an environment exists and when it fails. Therefore it imports only
+the standard library at the top, and runs as a plain file: `python -I blockskip/cli/doctor.py [fits
+[EXTRA] | card | --report FILE]`.
 
-A report holds no photos, no tokens, no environment variables, and `~` for the home folder.
+A report has no photos, tokens or environment variables, and shows the home folder as `~`.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 OK, WARNING, PROBLEM = "OK", "warning", "problem"
-GIB = 2**30  # core/units.py again: as a plain file this finds no package
+GIB = 2**30  # as in core/units.py, which cannot be imported from a plain file
 AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
 UNPACK = "Unpack BlockSkip Studio again from its download."
 SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."
@@ -32,13 +32,12 @@ MOVE = (
 RUNTIME = "Install Microsoft's Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
 BUILD = (
     "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
-    "torch "
-    "yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
+    "torch yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
 )
 
 
 class Line(NamedTuple):
-    """One finding. remedy: what to do unless it is OK."""
+    """One finding. remedy: how to solve it unless it is OK."""
 
     name: str
     state: str
@@ -60,38 +59,36 @@ class Report(NamedTuple):
         for x in self.lines:
             rows.append(f"{x.state:8} {x.name:14} {x.text}")
             rows += [f"{'':23} -> {x.remedy}"] if x.remedy else []
-        return "\n".join([*rows, "", f"Altogether: {self.state}."])
+        return "\n".join([*rows, "", f"Overall: {self.state}."])
 
 
 def run_doctor(report: Path | None = None, as_json: bool = False) -> int:
-    """Print the findings, write them to `report` too; 1 when one of them is a problem."""
-    found = doctor()
-    data = {"state": found.state, "lines": [x._asdict() for x in found.lines]}
-    print(json.dumps(data) if as_json else found.text())
+    """Print the findings and write them to `report`. Returns 1 if any is a problem, else 0."""
+    findings = doctor()
+    data = {"state": findings.state, "lines": [x._asdict() for x in findings.lines]}
+    print(json.dumps(data) if as_json else findings.text())
     try:
         if report:
-            report.write_text(found.text() + "\n", encoding="utf-8")
+            report.write_text(findings.text() + "\n", encoding="utf-8")
     except OSError as error:
         print(f"{report} could not be written: {error.strerror}.", file=sys.stderr)
         return 1
-    return int(found.state == PROBLEM)
+    return int(findings.state == PROBLEM)
 
 
 def doctor() -> Report:
-    """Look at everything; never raises, takes a few seconds (torch is tried in a process of its
-    own)."""
+    """Run all checks in a few seconds (torch in its own process). Never raises."""
     lines = []
     for look in (_system, _folder, _packages, _graphics_card, _memory, _data, _demo):
         try:
             lines += look()
-        except Exception as error:  # a doctor that falls ill is no help: say so and look on
-            lines.append(Line(look.__name__[1:], WARNING, f"could not be looked at: {error!r}"))
+        except Exception as error:  # report a failed check and continue with the others
+            lines.append(Line(look.__name__[1:], WARNING, f"could not be checked: {error!r}"))
     return Report([Line(n, s, redact(text), cure if s != OK else "") for n, s, text, cure in lines])
 
 
 def redact(text: str) -> str:
-    """Take out what a stranger need not know: the home folder, access tokens, passwords in
-    addresses."""
+    """Remove private data: the home folder, access tokens, passwords in URLs."""
     home = str(Path.home())
     for spelling in {home, home.replace("\\", "/"), home.replace("\\", "\\\\")} - {"/"}:
         text = re.sub(re.escape(spelling) + r"(?![\w-])", "~", text, flags=re.IGNORECASE)
@@ -99,26 +96,26 @@ def redact(text: str) -> str:
 
 
 def pins(extra: str = "") -> dict[str, str]:
-    """Package -> the version that pyproject.toml pins for this system."""
-    project, found = _project(), {}
+    """Return the version of each package that pyproject.toml pins for this system."""
+    project, versions = _project(), {}
     for line in project["optional-dependencies"][extra] if extra else project["dependencies"]:
         name, version, marker = re.split(r"\s*(?:==|;)\s*", f"{line};")[:3]
-        if platform.system() != "Darwin" or "Darwin" not in marker:  # the only marker there is
-            found[name] = version
-    return found
+        if platform.system() != "Darwin" or "Darwin" not in marker:  # the only marker in use
+            versions[name] = version
+    return versions
 
 
 def version_mismatches(extra: str = "") -> list[str]:
-    """The pins that the environment of this Python does not meet, in words."""
-    found = []
+    """Describe the pins that this Python's environment does not meet."""
+    mismatches = []
     for name, wanted in pins(extra).items():
         try:
             have = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             have = "none"
         if have.partition("+")[0] != wanted:  # 2.13.0+cu126 is a build of 2.13.0
-            found.append(f"{name} {wanted} wanted, {have} found")
-    return found
+            mismatches.append(f"{name} {wanted} wanted, {have} found")
+    return mismatches
 
 
 def _project() -> dict:
@@ -137,7 +134,8 @@ def _folder() -> list[Line]:
         return [Line("folder", PROBLEM, f"{path} has '{os.pathsep}' in it", "Rename that folder.")]
     if "onedrive" in path.lower():
         return [Line("folder", WARNING, f"{path}: OneDrive would upload gigabytes", SHORT)]
-    if windows and (len(path) > 60 or not path.isascii()):  # torch's names take 199 of the 260
+    # torch's paths take 199 of Windows' 260 characters
+    if windows and (len(path) > 60 or not path.isascii()):
         return [Line("folder", WARNING, f"{path}: long or special names may fail", SHORT)]
     return [Line("folder", OK, path)]
 
@@ -159,12 +157,12 @@ def _graphics_card() -> list[Line]:
 
 
 def _nvidia() -> list[str]:
-    """Each NVIDIA card in words, as its driver tells; nothing where there is no driver."""
+    """Describe each NVIDIA card by its driver's data; [] without a driver."""
     try:
         import pynvml as nvml
 
         nvml.nvmlInit()
-    except Exception:  # no package yet, no driver, no card: all the same here
+    except Exception:  # no package yet, no driver or no card
         return []
     driver, texts = nvml.nvmlSystemGetDriverVersion(), []
     for card in map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())):
@@ -175,7 +173,7 @@ def _nvidia() -> list[str]:
 
 
 def _try_torch() -> tuple[bool, str, str, str]:
-    """What `card` says, asked in another process: a bad driver may hang or kill whoever asks."""
+    """Run the `card` command in another process, since a bad driver may hang or kill it."""
     command = [sys.executable, "-I", str(Path(__file__).resolve()), "card"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=180)
@@ -185,19 +183,19 @@ def _try_torch() -> tuple[bool, str, str, str]:
 
 
 def _multiply() -> tuple[bool, str, str, str]:
-    """Multiply on the best device and compare with the CPU: works, device, what happened,
-    remedy."""
+    """Multiply on the best device and compare with the CPU. Returns (works, device, text,
+    remedy)."""
     try:
         import torch
 
         device = torch.accelerator.current_accelerator(True) or torch.device("cpu")
-        # small whole numbers: every precision a card may choose gives exactly the same sums
+        # sums of small integers are exact in every precision that a card may choose
         a, b = torch.randint(-4, 5, (2, 256, 256), generator=torch.manual_seed(0)).float()
         exact = torch.equal((a.to(device) @ b.to(device)).cpu(), a @ b)
-    except (ImportError, OSError) as error:  # on Windows c10.dll, or one that it needs, is missing
+    except (ImportError, OSError) as error:  # on Windows also if c10.dll or a dependency is missing
         damaged = os.name != "nt" or isinstance(error, ModuleNotFoundError)
         return False, "", f"torch does not start: {error}", AGAIN if damaged else RUNTIME
-    except Exception as error:  # whatever a driver may throw
+    except Exception as error:  # a driver may raise anything
         return False, "", f"the card does not compute: {str(error).partition(chr(10))[0]}", BUILD
     verdict = "computes" if exact else "computes WRONGLY"
     return exact, device.type, f"{torch.__version__} {verdict} on {device.type}", BUILD
@@ -218,10 +216,10 @@ def _data() -> list[Line]:
 
     folder = data_dir().absolute()
     try:
-        there, free = files.existing_parent(folder), files.free_bytes(folder) / GIB
+        parent, free = files.existing_parent(folder), files.free_bytes(folder) / GIB
     except UserError as error:
         return [Line("data folder", PROBLEM, error.title, error.remedy)]
-    if not os.access(there, os.W_OK):
+    if not os.access(parent, os.W_OK):
         return [Line("data folder", PROBLEM, f"{folder} may not be written to", MOVE)]
     state = OK if free > 40 else WARNING if free > 2 else PROBLEM
     return [Line("data folder", state, f"{folder}: {free:.0f} GiB free", f"FLUX wants 40. {MOVE}")]
@@ -244,12 +242,12 @@ def _demo() -> list[Line]:
 
 
 def _main(words: list[str]) -> int:
-    """What the launchers may ask (see the top), answered by the exit code."""
+    """Run a command of the launchers (see the module docstring), and return its exit code."""
     if words[:1] == ["fits"]:
         return len(version_mismatches(*words[1:]))
     if words[:1] == ["card"]:
         works, device, text, _ = tried = _multiply()
-        print(text, file=sys.stderr)  # for whoever watches the launcher
+        print(text, file=sys.stderr)  # shown by the launcher
         print(json.dumps(tried))
         return int(not works or device == "cpu")
     sys.path.insert(0, str(ROOT))

@@ -1,4 +1,4 @@
-"""The commands of `blockskip lab`; thin, like cli/app.py."""
+"""The commands of `blockskip lab`. Like cli/app.py, they only parse options."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import typer
 from rich.console import Console
 
 from blockskip.cli import lab_bench, lab_evidence, options
-from blockskip.cli.lab_evidence import (
-    aside,
-)
+from blockskip.cli.lab_evidence import aside
 from blockskip.core import presets
 from blockskip.core.errors import BadInput
 from blockskip.core.output import Json, print_result
@@ -25,14 +23,14 @@ from blockskip.memory.planning import planner
 from blockskip.memory.planning.preset_settings import parse_span
 from blockskip.runs.run import find_run
 
-MiddleOption = Annotated[Middle, typer.Option(help="Where trained blocks wait.")]
-# what a budget's plan settles, so that it cannot be asked for beside it
+MiddleOption = Annotated[Middle, typer.Option(help="Placement of the trained blocks.")]
+# options decided by a budget's plan, so that they cannot be combined with --budget
 _PLANNED = "skip side text precision checkpointing targets middle".split()
 
 lab = typer.Typer(
     cls=lab_bench.LabGroup,
     no_args_is_help=True,
-    help="For the science: the demo model, measurements.",
+    help="Research commands: the demo model, measurements.",
 )
 for _command in (
     *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
@@ -43,25 +41,25 @@ for _command in (
 
 @lab.command("pretrain-demo")
 def pretrain_demo(
-    work: Annotated[Path, typer.Option(help="Where data and checkpoints are kept.")],
+    work: Annotated[Path, typer.Option(help="Folder of data and checkpoints.")],
     family: Annotated[
-        str, typer.Option(help="flux or sana: which of the two demo models.")
+        str, typer.Option(help="Which of the two demo models: flux or sana.")
     ] = "flux",
-    out: Annotated[Path | None, typer.Option(help="Where the model goes; default: assets.")] = None,
-    minutes: Annotated[float, typer.Option(help="For the transformer, of each process.")] = 80.0,
+    out: Annotated[Path | None, typer.Option(help="The model's folder; default: assets.")] = None,
+    minutes: Annotated[float, typer.Option(help="For the transformer, per process.")] = 80.0,
     vae_minutes: Annotated[
-        float | None, typer.Option(help="For the VAE; default: 12, none with --start-from.")
+        float | None, typer.Option(help="For the VAE; default: 12, or none with --start-from.")
     ] = None,
     judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
     start_from: Annotated[
-        Path | None, typer.Option(help="Go on from this model when --work is empty.")
+        Path | None, typer.Option(help="Start from this model if --work is empty.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 7,
-    pictures: Annotated[int, typer.Option(help="How many are drawn to learn from.")] = 16000,
+    pictures: Annotated[int, typer.Option(help="Number of training pictures to draw.")] = 16000,
     processes: Annotated[int, typer.Option(min=1, help="One core each.")] = 2,
 ) -> None:
-    """Make a demo model from nothing, and with the first one their judge; stopped at any time, it goes
-    on again."""
+    """Train a demo model from scratch, and with the first one the judge of both; it can be stopped
+    and resumed at any time."""
     from blockskip.lab.demo_world.judge_train import train_judge
     from blockskip.lab.demo_world.pretrain import FIRST, KINDS, pretrain
 
@@ -88,34 +86,35 @@ def pretrain_demo(
 def evaluate(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")],
     images: Annotated[
-        int, typer.Option(min=0, help="Pictures a prompt; 0: 8 on the demo model, else 4.")
+        int, typer.Option(min=0, help="Pictures per prompt; 0: 8 on the demo model, else 4.")
     ] = 0,
     prompts: Annotated[
-        int, typer.Option(min=1, max=25, help="Of DreamBooth's 25, the first so many.")
+        int, typer.Option(min=1, max=25, help="Number of DreamBooth's 25 prompts to use.")
     ] = 25,
     dino: Annotated[str, typer.Option(help="DINO: a folder or a hub id; default: ViT-S/16.")] = "",
     clip: Annotated[str, typer.Option(help="CLIP: a folder or a hub id; default: ViT-B/32.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Judge a run. On the demo model: likeness, places obeyed, the bare class word, by its own judge.
-    On others: DINO, CLIP-I and CLIP-T by DreamBooth's protocol; stopped, it goes on again."""
-    found = find_run(run)
-    if presets.model_row(found.settings().model).demo:
+    """Evaluate a run. On the demo model: likeness, places obeyed and the bare class word, by its
+    own judge. On others: DINO, CLIP-I and CLIP-T by DreamBooth's protocol; it can be stopped and
+    resumed."""
+    target = find_run(run)
+    if presets.model_row(target.settings().model).demo:
         from blockskip.lab.evaluation.demo_judge import evaluate_run
 
-        report = evaluate_run(found, images or 8)
+        report = evaluate_run(target, images or 8)
         lines = [
-            f"{name:16} likeness {said['identity']:6.3f}  {said['identity_95']}"
-            + (f"  place obeyed {said['place_obeyed']:.2f}" if "place_obeyed" in said else "")
-            for name, said in report.items()
-            if isinstance(said, dict)
+            f"{name:16} likeness {row['identity']:6.3f}  {row['identity_95']}"
+            + (f"  place obeyed {row['place_obeyed']:.2f}" if "place_obeyed" in row else "")
+            for name, row in report.items()
+            if isinstance(row, dict)
         ]
     else:
         from blockskip.lab.evaluation.dreambooth import evaluate_real
         from blockskip.lab.evaluation.embedders import CLIP, DINO
 
-        telling = aside(quiet=as_json)
-        report = evaluate_real(found, images or 4, dino or DINO, clip or CLIP, prompts, telling)
+        log = aside(quiet=as_json)
+        report = evaluate_real(target, images or 4, dino or DINO, clip or CLIP, prompts, log)
         lines = [
             f"{title:7} {report[key]:.4f}  {report[f'{key}_95']}"
             for key, title in {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}.items()
@@ -125,8 +124,8 @@ def evaluate(
 
 @lab.command("evaluate-base")
 def evaluate_base_(
-    model: Annotated[Path, typer.Option(help="Its folder.")] = ASSETS / "demo-model",
-    num: Annotated[int, typer.Option(help="Captions.")] = 48,
+    model: Annotated[Path, typer.Option(help="The model's folder.")] = ASSETS / "demo-model",
+    num: Annotated[int, typer.Option(help="Number of captions.")] = 48,
     seed: Annotated[int, typer.Option()] = 0,
     seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
     sheet: Annotated[
@@ -134,7 +133,7 @@ def evaluate_base_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the demo model itself on captions it was not trained on."""
+    """Evaluate the demo model itself on captions it was not trained on."""
     from blockskip.lab.evaluation.demo_judge import evaluate_base
 
     known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
@@ -147,7 +146,7 @@ def evaluate_base_(
     )
 
 
-def _whole_patches(side: int) -> int:
+def _multiple_of_16(side: int) -> int:
     if side < 16 or side % 16:
         raise typer.BadParameter(f"{side} is not possible: give a multiple of 16, such as 256.")
     return side
@@ -161,46 +160,54 @@ def _parse_pair(text: str) -> str:
 
 @lab.command()
 def tabulate(
-    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")],
+    model: Annotated[str, typer.Option(help="A full-size model of presets/models.toml.")],
     as_json: Json = False,
 ) -> None:
-    """Measure what planning counts of a model, without the memory: its entry in presets/bytes.toml."""
+    """Compute a model's entry in presets/bytes.toml for planning, without loading the model."""
     import tomli_w
 
     from blockskip.lab.full_size.tabulate import tabulate as measure
 
-    found = measure(presets.model_row(model), aside(quiet=as_json))
-    print_result(as_json, {model: found}, [tomli_w.dumps({model: found})])
+    entry = measure(presets.model_row(model), aside(quiet=as_json))
+    print_result(as_json, {model: entry}, [tomli_w.dumps({model: entry})])
 
 
 @lab.command()
 def simulate(
     ctx: typer.Context,
-    model: Annotated[str, typer.Option(help="A big row of presets/models.toml.")] = "flux-dev",
+    model: Annotated[
+        str, typer.Option(help="A full-size model of presets/models.toml.")
+    ] = "flux-dev",
     skip: options.Skip = "19,10",
     side: Annotated[
-        int, typer.Option(help="Side of a training crop, pixels.", callback=_whole_patches)
+        int, typer.Option(help="Side of a training crop, pixels.", callback=_multiple_of_16)
     ] = 256,
     text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
     precision: Annotated[Precision, typer.Option()] = "full",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
     targets: Annotated[Targets, typer.Option()] = "attention",
     middle: MiddleOption = "stays",
-    stage: Annotated[Literal[*PLANNED, "all"] | None, typer.Option(help="Else: train.")] = None,  # type: ignore[valid-type]
+    stage: Annotated[
+        Literal[*PLANNED, "all"] | None,  # type: ignore[valid-type]
+        typer.Option(help="Default: train."),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(
-            help="GiB: simulate every stage of its plan instead.", callback=options.positive
+            help="GiB; simulate every stage of this budget's plan.", callback=options.positive
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Peak memory and FLOPs of every stage at a model's full size, without the memory."""
+    """Compute peak memory and FLOPs of every stage at a model's full size, without using as much
+    memory."""
     if budget is not None:
         sources = {name: ctx.get_parameter_source(name) for name in _PLANNED}
-        said = [name for name, how in sources.items() if how and how.name == "COMMANDLINE"]
-        if said:
-            raise typer.BadParameter(f"--{said[0]} is settled by --budget's plan: leave one out.")
+        explicit = [name for name, src in sources.items() if src and src.name == "COMMANDLINE"]
+        if explicit:
+            raise typer.BadParameter(
+                f"--{explicit[0]} is settled by --budget's plan: leave one out."
+            )
         settings = planner.make_plan(model=model, budget_gib=budget).settings
     else:
         front, back = parse_span(presets.model_row(model), skip)
@@ -221,16 +228,16 @@ def simulate(
 
     stage = stage or (TRAIN if budget is None else "all")
     stages = PLANNED if stage == "all" else (stage,)
-    found = report(settings, stages)
+    peaks = report(settings, stages)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        typer.echo(json.dumps(peaks, ensure_ascii=False))
     else:
-        Console().print(peaks_table(found))
+        Console().print(peaks_table(peaks))
 
 
 @lab.command()
 def fullsize(
-    work: Annotated[Path, typer.Option(help="Where the checkpoint is written (24 GB, twice).")],
+    work: Annotated[Path, typer.Option(help="Folder for the checkpoint (24 GB, twice).")],
     part: Annotated[Literal["transformer", "text"], typer.Option()] = "transformer",
     blocks: Annotated[
         str, typer.Option(help="Double,single blocks.", callback=_parse_pair)
@@ -242,10 +249,10 @@ def fullsize(
     draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
     precision: Annotated[Precision, typer.Option()] = "full",
     middle: MiddleOption = "stays",
-    compare: Annotated[bool, typer.Option(help="Beside diffusers' group offloading.")] = True,
+    compare: Annotated[bool, typer.Option(help="Also run diffusers' group offloading.")] = True,
     as_json: Json = False,
 ) -> None:
-    """FLUX.1-dev's true size with random weights on this machine: memory, bytes, seconds."""
+    """Measure memory, bytes and seconds of full-size FLUX.1-dev with random weights here."""
     (double, single), (front, back) = (map(int, two.split(",")) for two in (blocks, skip))
     if part == "transformer" and front + back >= double + single:
         raise typer.BadParameter(f"--skip {skip} leaves none of --blocks {blocks} to train.")
@@ -254,7 +261,7 @@ def fullsize(
     from blockskip.lab.full_size.random_model import FLUX_DEV, T5_XXL
 
     if part == "text":
-        found = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside())
+        report = lab_fullsize.fullsize_text(work, T5_XXL, draws, say=aside())
     else:
         size = {"num_layers": double, "num_single_layers": single, "num_attention_heads": heads}
         job = lab_fullsize.Job(
@@ -267,5 +274,5 @@ def fullsize(
             middle=middle,
             compare=compare,
         )
-        found = lab_fullsize.run_full_size(job, aside())
-    print_result(as_json, found, [json.dumps(found, indent=1)])
+        report = lab_fullsize.run_full_size(job, aside())
+    print_result(as_json, report, [json.dumps(report, indent=1)])

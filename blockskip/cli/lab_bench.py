@@ -1,4 +1,5 @@
-"""`blockskip lab bench`: side by side on this machine; `lab gpu`: what only a graphics card shows."""
+"""Commands `blockskip lab bench` (methods side by side on this machine) and `lab gpu`
+(measurements that need a graphics card)."""
 
 from __future__ import annotations
 
@@ -18,35 +19,35 @@ from blockskip.memory.planning.preset_settings import parse_span
 
 
 def bench(
-    work: Annotated[Path, typer.Option(help="Where random weights are kept (3 GB; full: 24).")],
+    work: Annotated[Path, typer.Option(help="Folder of random weights (3 GB; full: 24).")],
     size: Annotated[
         Literal["tiny", "small", "full"], typer.Option(help="small: 0.75 B parameters.")
     ] = "small",
     contenders: Annotated[
-        str, typer.Option(help="Names, comma between them; empty: all but the rungs.")
+        str, typer.Option(help="Names, separated by commas; empty: all but the rungs.")
     ] = "",
     rungs: Annotated[
-        str, typer.Option(help="Ours as planned for these budgets in GiB, such as 4,8 (full size).")
+        str, typer.Option(help="Also ours as planned for budgets in GiB, such as 4,8 (full size).")
     ] = "",
-    side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours is half of it.")] = 512,
+    side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours uses half.")] = 512,
     text: Annotated[int, typer.Option(help="Text tokens.")] = 128,
     skip: options.Skip = "19,10",
     draws: Annotated[int, typer.Option(help="Draws of a residual window.")] = 16,
-    baseline_draws: Annotated[int, typer.Option(help="Draws a round of those without one.")] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help="Every contender once in each.")] = 3,
-    rows: Annotated[int, typer.Option(help="Draws at a time while a window is computed.")] = 16,
+    baseline_draws: Annotated[int, typer.Option(help="Draws per round without a window.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Each contender runs once per round.")] = 3,
+    rows: Annotated[int, typer.Option(help="Micro-batch while a window is computed.")] = 16,
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     device: options.Device = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
     cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
     timeline: Annotated[
-        str, typer.Option(help="Begins the names of profiles of a window and steps.")
+        str, typer.Option(help="Name prefix for profiles of a window and steps.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Plain LoRA, QLoRA, block swap and ours side by side here: seconds, memory, bytes. What only a card
-    shows is another command: `bench --gpu NAME` is `gpu NAME`."""
+    """Compare plain LoRA, QLoRA, block swap and ours on this machine: seconds, memory, bytes.
+    `bench --gpu NAME` runs `gpu NAME` instead, the measurements that need a card."""
     from blockskip.lab.bench import bench as lab_bench  # imports torch
     from blockskip.lab.bench import report as bench_report
     from blockskip.lab.bench.contenders import Plan  # imports torch
@@ -69,8 +70,8 @@ def bench(
         cap_gib=cap,
         timeline=timeline,
     )
-    said = {"command": bench_report.command(plan), "machine": bench_report.machine()}
-    report = said | lab_bench.run_bench(plan, aside())
+    header = {"command": bench_report.command(plan), "machine": bench_report.machine()}
+    report = header | lab_bench.run_bench(plan, aside())
     page = bench_report.markdown(report)
     if out is not None:
         files.write_text(out, page)
@@ -79,19 +80,21 @@ def bench(
 
 def gpu(
     name: Annotated[str, typer.Argument(help="A line of gpu.md, such as caps.", metavar="NAME")],
-    work: Annotated[Path, typer.Option(help="Where random weights are kept.")],
+    work: Annotated[Path, typer.Option(help="Folder of random weights.")],
     rungs: Annotated[str, typer.Option(help="Budgets in GiB; empty: the line's own.")] = "",
-    models: Annotated[str, typer.Option(help="Which, comma between them.")] = "",
+    models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "",
     device: options.Device = "auto",
     share: Annotated[
-        float, typer.Option(help="Of predict: of a card's published rate, as measured.")
+        float, typer.Option(help="For predict: measured share of a card's published rate.")
     ] = 0.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Of speed: every contender once in each.")] = 3,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A dry run, small models.")] = False,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="For speed: each contender runs once per round.")
+    ] = 3,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Dry run with small models.")] = False,
     out: Annotated[Path | None, typer.Option(help="The page; default: gpu.md in --work.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What only a card shows: a line of assets/evidence/gpu.md, on this card."""
+    """Measure a line of assets/evidence/gpu.md, which needs a graphics card."""
     from blockskip.lab.gpu import report as page
     from blockskip.lab.gpu.commands import GpuJob, measure
     from blockskip.memory.placement import pick_device
@@ -109,20 +112,20 @@ def gpu(
         rounds=rounds,
         tiny=tiny,
     )
-    said = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
-    said |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
-    asked = [f"{key} {value}" if value is not True else key for key, value in said.items() if value]
-    said_as = command(" ".join(["lab bench --work DIR --gpu", name, *asked]))
-    kept = out or work / "gpu.md"
-    report = measure(name, plan, aside(), lambda part: page.record(kept, name, part, said_as, tiny))
-    page.record(kept, name, report, said_as, tiny)
-    print_result(as_json, report, [f"Written to {kept}."])
+    values = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
+    values |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
+    flags = [key if value is True else f"{key} {value}" for key, value in values.items() if value]
+    typed = command(" ".join(["lab bench --work DIR --gpu", name, *flags]))
+    path = out or work / "gpu.md"
+    report = measure(name, plan, aside(), lambda part: page.record(path, name, part, typed, tiny))
+    page.record(path, name, report, typed, tiny)
+    print_result(as_json, report, [f"Written to {path}."])
 
 
 class LabGroup(TyperGroup):
-    """`lab`, in which `bench … --gpu NAME …` is `gpu NAME …`."""
+    """The `lab` command group, which runs `bench … --gpu NAME …` as `gpu NAME …`."""
 
-    # typer hides the base of Context that its own method takes
+    # typer does not export the base class of Context that its method takes
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple:  # type: ignore[override]
         if args[0] == "bench" and any(word.partition("=")[0] == "--gpu" for word in args):
             args = ["gpu", *(w.removeprefix("--gpu=") for w in args[1:] if w != "--gpu")]

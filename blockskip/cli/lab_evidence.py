@@ -1,4 +1,4 @@
-"""The commands of `blockskip lab` that make the evidence: which blocks can be skipped, and the tables."""
+"""The commands of `blockskip lab` for the evidence: ablations, block selection, previews."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from blockskip.runs.run import find_run
 
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
 Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.positive)]
-Minutes = Annotated[float, typer.Option(help="Stop after so many; 0: work through.")]
+Minutes = Annotated[float, typer.Option(help="Time limit in minutes; 0: none.")]
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas."""
+    """Split a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def aside(quiet: bool = False) -> Callable[[str], None]:
-    """What says how far a command is: on stderr, so that stdout is the answer's own."""
+    """Return a function that prints progress to stderr, since stdout is for the result."""
     return partial(Console(stderr=True, quiet=quiet).print, highlight=False)
 
 
 def ablate(
-    work: Annotated[Path, typer.Option(help="Where cells.jsonl is kept and gone on with.")],
+    work: Annotated[Path, typer.Option(help="Folder of cells.jsonl, which is continued.")],
     table: Annotated[
-        str, typer.Option(help="Tables one after another; with + between them: together.")
+        str, typer.Option(help="Tables, in sequence; tables joined by + are interleaved.")
     ] = "A+B,C,D,F,E",
-    rows: Annotated[str, typer.Option(help="Only these rows, comma between them.")] = "",
-    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: as the table says.")] = 0,
-    seeds: Annotated[int, typer.Option(min=0, help="Seeds a pet; 0: as the table says.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Of every training; 0: 300.")] = 0,
-    images: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 8,
+    rows: Annotated[str, typer.Option(help="Only these rows, separated by commas.")] = "",
+    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: the table's number.")] = 0,
+    seeds: Annotated[int, typer.Option(min=0, help="Seeds per pet; 0: the table's number.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps per training; 0: 300.")] = 0,
+    images: Annotated[int, typer.Option(min=1, help="Pictures per prompt.")] = 8,
     known: Annotated[
         Path | None,
-        typer.Option(exists=True, help="An ablation.json, whose cells are not made again."),
+        typer.Option(exists=True, help="An ablation.json with cells to reuse."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and judge rows × pets × seeds on the demo model, at low priority; stopped at any time,
-    it goes on again."""
+    """Train and judge rows × pets × seeds on the demo model at low priority; it can be stopped and
+    resumed at any time."""
     from blockskip.lab.ablation import ablate as lab_ablate
 
     lab_ablate.lower_priority()
@@ -63,22 +63,20 @@ def ablate(
         images=images,
         known=known,
     )
-    made = list(lab_ablate.ablate(plan, aside()))
-    print_result(
-        as_json, {"made": len(made), "cells": str(work / "cells.jsonl")}, [f"{len(made)} cells"]
-    )
+    count = len(list(lab_ablate.ablate(plan, aside())))
+    print_result(as_json, {"made": count, "cells": str(work / "cells.jsonl")}, [f"{count} cells"])
 
 
 def select(
-    work: Annotated[Path, typer.Option(help="Where measurements are kept and gone on with.")],
+    work: Annotated[Path, typer.Option(help="Folder of measurements, which are continued.")],
     model: Model = "demo",
     photos: Annotated[
         Path | None,
-        typer.Option(help="Folder with a folder a pet (cat-mia, dog-2); the demo has its own."),
+        typer.Option(help="Folder with one folder per pet (cat-mia, dog-2); the demo has its own."),
     ] = None,
-    subjects: Annotated[int, typer.Option(min=1, help="Pets it is tuned on.")] = 4,
+    subjects: Annotated[int, typer.Option(min=1, help="Number of pets to train on.")] = 4,
     images: Annotated[int, typer.Option(min=1, help="Pictures of each of three prompts.")] = 4,
-    steps: Annotated[int, typer.Option(min=0, help="Of every tuning; 0: the preset's.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps per training; 0: the preset's.")] = 0,
     budget: Budget = 24.0,
     minutes: Minutes = 0.0,
     dino: Annotated[
@@ -86,7 +84,7 @@ def select(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Find the blocks that can be skipped: span by span, take the LoRA or the text from them."""
+    """Find the blocks that can be skipped, by removing the LoRA or the text span by span."""
     from blockskip.lab.ablation import ablate as lab_ablate
     from blockskip.lab.evaluation.embedders import DINO
     from blockskip.lab.selection import probe as selection
@@ -105,36 +103,34 @@ def select(
         minutes=minutes,
         dino=dino or DINO,
     )
-    whole = selection.probe(plan, aside())
-    if not whole:
-        aside()("Time is up: run it again to go on. What is known so far:")
-    said = selection_report.summary(plan)
-    files.write_json(work / "selection.json", said)
+    if not selection.probe(plan, aside()):
+        aside()("Time is up: run it again to continue. Results so far:")
+    summary = selection_report.summary(plan)
+    files.write_json(work / "selection.json", summary)
     plots = [work / f"selection-{probe}.svg" for probe in selection.PROBES]
     for probe, path in zip(selection.PROBES, plots, strict=True):
-        files.write_text(path, selection_report.profile(said, probe))
-    told = [f"{probe}: {said['probes'][probe]['spans']}" for probe in selection.PROBES]
-    print_result(
-        as_json, said, [*told, selection_report.preset_row(said), f"Plots: {plots[0]}, {plots[1]}"]
-    )
+        files.write_text(path, selection_report.profile(summary, probe))
+    lines = [f"{probe}: {summary['probes'][probe]['spans']}" for probe in selection.PROBES]
+    lines += [selection_report.preset_row(summary), f"Plots: {plots[0]}, {plots[1]}"]
+    print_result(as_json, summary, lines)
 
 
 def ablation_report(
     work: Annotated[
         list[Path],
         typer.Option(
-            exists=True, help="Where `lab ablate` keeps cells, or an ablation.json; more than once."
+            exists=True, help="Folder of `lab ablate`, or an ablation.json; may be repeated."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
         ASSETS / "evidence"
     ),
     costs: Annotated[
-        Path | None, typer.Option(help="Cells of one short run: seconds and memory from these.")
+        Path | None, typer.Option(help="Cells of a short run, for seconds and memory.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tables, plots and findings from the cells that are there."""
+    """Write tables, plots and findings from the existing cells."""
     from blockskip.lab.ablation import report as page
 
     written = page.write(work, out, costs)
@@ -143,20 +139,22 @@ def ablation_report(
 
 def distil(
     work: Annotated[
-        Path, typer.Option(help="Where pictures and weights are kept and gone on with.")
+        Path, typer.Option(help="Folder of pictures and weights, which are continued.")
     ],
     model: Model = "demo",
-    out: Annotated[Path | None, typer.Option(help="The adapter; default: where runs look.")] = None,
-    prompts: Annotated[int, typer.Option(min=8, help="Pictures to learn from.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Of learning, for each of two sizes.")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="Draws a step.")] = 8,
+    out: Annotated[
+        Path | None, typer.Option(help="The adapter; default: the file that runs use.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=8, help="Number of training pictures.")] = 256,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps for each of two sizes.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Draws per step.")] = 8,
     budget: Budget = 24.0,
     minutes: Minutes = 0.0,
     seed: Annotated[int, typer.Option()] = 0,
     as_json: Json = False,
 ) -> None:
-    """Teach a model to sample with larger patches where detail is not needed (DDiT); stopped at any
-    time, it goes on again."""
+    """Train a model to sample with larger patches where detail is not needed (DDiT); it can be
+    stopped and resumed at any time."""
     from blockskip.core.paths import adapter_file
     from blockskip.lab.previews import distil as lab_distil
 
@@ -173,29 +171,30 @@ def distil(
     )
     done = lab_distil.distil(plan, aside())
     if not done:
-        aside()("Time is up: run it again to go on.")
+        aside()("Time is up: run it again to continue.")
     print_result(as_json, {"done": done, "adapter": str(plan.out)}, [str(plan.out)] if done else [])
 
 
 def previews(
-    work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
+    work: Annotated[Path, typer.Option(help="Folder of pictures, which are continued.")],
     model: Model = "demo",
     run: Annotated[
-        str, typer.Option(help="A run on the demo model, whose pet is drawn with its LoRA.")
+        str, typer.Option(help="A run on the demo model: draw its pet with its LoRA.")
     ] = "",
     adapters: Annotated[
-        Path | None, typer.Option(exists=True, help="Of larger patches; default: where runs look.")
+        Path | None,
+        typer.Option(exists=True, help="For larger patches; default: the file that runs use."),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=8, help="Pictures of every way.")] = 64,
-    steps: Annotated[str, typer.Option(help="Of sampling, comma between them.")] = "50,12",
+    prompts: Annotated[int, typer.Option(min=8, help="Pictures per method.")] = 64,
+    steps: Annotated[str, typer.Option(help="Sampling steps, separated by commas.")] = "50,12",
     out: Annotated[Path, typer.Option(help="Folder for the page, plots and sheets.")] = (
         ASSETS / "evidence"
     ),
     budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:
-    """Measure every quick way of sampling against the exact one, on the same prompts and noise; stopped
-    at any time, it goes on again."""
+    """Compare every fast sampling method with exact sampling, on the same prompts and noise; it can
+    be stopped and resumed at any time."""
     from blockskip.lab.previews import report as tradeoff_report
     from blockskip.lab.previews import tradeoff
 
@@ -215,23 +214,24 @@ def previews(
 
 
 def calibrate(
-    work: Annotated[Path, typer.Option(help="Where pictures are kept and gone on with.")],
+    work: Annotated[Path, typer.Option(help="Folder of pictures, which are continued.")],
     model: Model = "demo",
-    prompts: Annotated[int, typer.Option(min=8, help="Pictures of every schedule.")] = 32,
+    prompts: Annotated[int, typer.Option(min=8, help="Pictures per schedule.")] = 32,
     budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:
-    """Find what makes previews quickest and no worse than a step cache: which steps are computed (kept in
-    presets/keysteps.toml), and a schedule of larger patches (beside the adapters of `lab distil`)."""
+    """Find the fastest previews that are no worse than with a step cache: the steps to compute
+    (stored in presets/keysteps.toml), and a schedule of larger patches (stored beside the adapters
+    of `lab distil`)."""
     from blockskip.lab.previews import calibrate as lab_calibrate
     from blockskip.lab.previews import tradeoff
 
     steps = presets.model_row(model).preview_steps
     plan = tradeoff.Plan(work=work, model=model, prompts=prompts, steps=(steps,), budget_gib=budget)
-    found = lab_calibrate.calibrate(plan, aside())
-    told = [
+    report = lab_calibrate.calibrate(plan, aside())
+    lines = [
         f"{speed}: " + (f"{len(keys)} of {steps} steps: {keys}" if keys else "the step cache")
-        for speed, keys in found["keys"].items()
+        for speed, keys in report["keys"].items()
     ]
-    told.append(f"Larger patches: {found['schedule'] or 'not used'}")
-    print_result(as_json, found, told)
+    lines.append(f"Larger patches: {report['schedule'] or 'not used'}")
+    print_result(as_json, report, lines)

@@ -1,4 +1,4 @@
-"""The commands that come before a training: which models are here, and what a plan would take."""
+"""The commands before training: manage models, and plan memory."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Which models are here; download one, or use the files that ComfyUI already has."""
+    """List, check and download models, or use the files that ComfyUI already has."""
     words = words or []
     if action == "list" and not words:
         rows = [sources.status_dict(row) for row in presets.model_rows().values()]
         print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
     elif action == "use-comfyui" and words:
-        found = sources.select_comfyui(*map(Path, words))
-        said = {"models": [sources.status_dict(source.row) for source in found]}
-        notes = [p["note"] for s in found for p in sources.check_model(s).values() if p["note"]]
-        print_result(as_json, said, [*(f"{s.row.title}: {s.location}" for s in found), *notes])
+        selected = sources.select_comfyui(*map(Path, words))
+        data = {"models": [sources.status_dict(source.row) for source in selected]}
+        notes = [p["note"] for s in selected for p in sources.check_model(s).values() if p["note"]]
+        print_result(as_json, data, [*(f"{s.row.title}: {s.location}" for s in selected), *notes])
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
@@ -56,11 +56,11 @@ def models(
 
 
 def _offer_line(row: dict) -> str:
-    size = f"{row['download_gib']:.1f} GiB to come" if row["download_gib"] else ""
+    size = f"{row['download_gib']:.1f} GiB download" if row["download_gib"] else ""
     line = f"{row['model']:14} {row['state']:8} {size:17} {row['licence']}"
-    # what is to be done about one that was never here is the same for all: said once, below
-    rest = "" if row["state"] == "missing" else row["where"] or row["problem"]
-    return f"{line}\n{'':14} {rest}" if rest else line
+    # the remedy for missing models is the same for all, so `_download_hints` prints it once
+    detail = "" if row["state"] == "missing" else row["where"] or row["problem"]
+    return f"{line}\n{'':14} {detail}" if detail else line
 
 
 def _download_hints(rows: list[dict]) -> list[str]:
@@ -71,7 +71,7 @@ def _download_hints(rows: list[dict]) -> list[str]:
     return [
         "",
         f"Download one: {command('models fetch')} NAME",
-        f"Of FLUX.1, ComfyUI's own files will do: {command('models use-comfyui')} FOLDER",
+        f"For FLUX.1, ComfyUI's own files also work: {command('models use-comfyui')} FOLDER",
         *(
             ["The licences of these must be accepted first, on their pages:", *pages]
             if pages
@@ -81,7 +81,7 @@ def _download_hints(rows: list[dict]) -> list[str]:
 
 
 def _fetch(row: presets.ModelRow, as_json: bool) -> None:
-    """Download in a process of its own and show how far it is; Ctrl-C ends it, what came is kept."""
+    """Download in another process and show the progress. Ctrl-C stops it, keeping partial files."""
     if not (ROOT / row.source).exists():
         download_process.start(row)
         try:
@@ -95,8 +95,8 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
             raise from_kind(now.kind, now.title, now.remedy)
         if now is None or now.state == "stopped":
             error = ModelMissing(
-                f"The download of {row.title} was stopped; what came is kept.",
-                f"Go on with: {command('models fetch')} {row.name}",
+                f"The download of {row.title} was stopped; partial files are kept.",
+                f"Continue with: {command('models fetch')} {row.name}",
             )
             print_result(as_json, error.to_dict(), [str(error)])
             raise typer.Exit(130)
@@ -124,15 +124,15 @@ def _speed_text(now: download_process.Download) -> str:
 
 
 def _print_model(as_json: bool, source: sources.Source) -> None:
-    """Every part of a model, all its weights found, and what its caches are keyed by."""
+    """Print every part of a model, after checking all weights, and the key of its caches."""
     parts = sources.check_model(source)
     with Console(stderr=True).status("Reading every weight once …"):
         fingerprint = source.fingerprint()
-    said = {"model": source.row.name, "where": source.location, "parts": parts}
+    data = {"model": source.row.name, "where": source.location, "parts": parts}
     lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
     lines += [p["note"] for p in parts.values() if p["note"]]
     print_result(
-        as_json, {**said, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"]
+        as_json, {**data, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"]
     )
 
 
@@ -150,10 +150,10 @@ def plan(
     preview_speed: options.PreviewSpeed = None,
     as_json: Json = False,
 ) -> None:
-    """What a training would take of card, RAM and disk, stage by stage, without doing it."""
+    """Show the memory and disk space that a training would need, stage by stage."""
     from blockskip.memory.planning.plan_table import plan_table
 
-    said = planner.make_plan(
+    result = planner.make_plan(
         model=model,
         budget_gib=budget,
         **storage.available_memory(ram, math.inf if disk == 0 else disk),
@@ -166,8 +166,8 @@ def plan(
         preview_speed=preview_speed,
     )
     if not as_json:
-        Console().print(plan_table(said))
-    contract = said.to_dict()
+        Console().print(plan_table(result))
+    contract = result.to_dict()
     print_result(
         as_json, contract, [f"- {r}" for r in (*contract["reasons"], contract["one_more_gib"])]
     )

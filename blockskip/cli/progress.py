@@ -1,5 +1,4 @@
-"""A terminal: what commands say there, and how it watches a run: stage, n/N, loss, memory, ETA; Ctrl-C
-asks the run to stop."""
+"""Show a run's progress in the terminal: stage, n/N, loss, memory, ETA. Ctrl-C stops the run."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ STAGES = {
 
 
 def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
-    """Start the run and show its events until its process ends. Returns the exit code."""
+    """Show a run's events until its process ends. Returns the exit code. start: start it first."""
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = run.start() if start else None
     console = Console(stderr=True, quiet=as_json)
@@ -65,7 +64,7 @@ def _wait(process: subprocess.Popen | None) -> None:
 
 
 class RunDisplay:
-    """Turns events into progress bars and lines."""
+    """Progress bars and lines for events."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
         self.console = console
@@ -116,7 +115,7 @@ class RunDisplay:
 
 
 def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console) -> int:
-    """Say how the run ended. Returns the command's exit code."""
+    """Print the result of the run. Returns the command's exit code."""
     last = screen.last
     if isinstance(last, events.Done):
         report, code = _result_json(run, last, screen.resumed), 0
@@ -134,14 +133,14 @@ def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console)
 
 
 def _run_error(run: Run, last: Event | None) -> UserError:
-    """last: Stopped or Failed; None: the run's process went without a word."""
+    """Return why the run is not done. last: Stopped or Failed, None if it ended without either."""
     if isinstance(last, events.Stopped):
-        what = f"Run “{run.name}” is {last.reason} at step {last.step}."
-        return WrongState(what, f"Go on with: {command('resume')} {run.name}")
+        title = f"Run “{run.name}” is {last.reason} at step {last.step}."
+        return WrongState(title, f"Continue with: {command('resume')} {run.name}")
     if isinstance(last, events.Failed):
         return from_kind(last.kind, last.title, last.remedy)
     log = run.folder / "worker.log"
-    return Unexpected(f"Run “{run.name}” ended without a word.", f"What it wrote last: {log}.")
+    return Unexpected(f"Run “{run.name}” ended without an error message.", f"See its log: {log}.")
 
 
 def _result_json(run: Run, done: events.Done, resumed: bool) -> dict:

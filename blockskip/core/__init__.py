@@ -1,1 +1,1 @@
-"""Settings, presets, events, errors, files, processes: what every other folder may use."""
+"""Settings, presets, events, errors, files and processes. Every other folder may import them."""

@@ -1,19 +1,19 @@
-"""Errors meant for people: what happened, to which file or setting, and what to do.
+"""Errors meant for people. They state what happened, to which file or setting, and what to do.
 
-People read `title` and `remedy`. Programs tell errors apart by `kind`, the name of a class here,
-which `--json`, the events of a run and the studio's API carry:
+People read `title` and `remedy`. Programs distinguish errors by `kind`, the name of one of the
+classes below. It appears in `--json` output, in a run's events and in the studio's API:
 
     UserError
-    ├── BadInput       a setting, an option or a name that cannot be
-    ├── BadPhoto       no photos, or photos that cannot be used
-    ├── BadFile        a file that is gone, broken, another's, or may not be read or written
+    ├── BadInput       an invalid setting, option or name
+    ├── BadPhoto       no photos, or unusable photos
+    ├── BadFile        a missing, broken, foreign or inaccessible file
     ├── NotFound       no model, run, step, picture or path of that name
-    ├── ModelMissing   a model to be fetched or chosen first; a licence or a token is wanted
-    ├── Unreachable    the network, or who should answer there
-    ├── DiskFull       a disk with too little room
-    ├── OutOfMemory    a graphics card or RAM too small for the plan or the work
-    ├── WrongState     not possible as things stand: a run is busy, over, or has learnt nothing yet
-    └── Unexpected     a fault of ours, or one that nobody foresaw
+    ├── ModelMissing   a model not yet downloaded or chosen, or lacking a licence or token
+    ├── Unreachable    no network, or no answer from a server
+    ├── DiskFull       too little disk space
+    ├── OutOfMemory    too little graphics memory or RAM for the plan or the work
+    ├── WrongState     not possible now: a run is busy, finished or has no trained steps yet
+    └── Unexpected     a bug, or an error that was not anticipated
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import os
 
 
 class UserError(Exception):
-    """A problem the user can solve, of none of the kinds below when raised as it is.
+    """A problem that the user can solve. Raised directly if no subclass below fits.
 
-    title: one plain sentence naming the file or setting. remedy: what to do about it.
+    title: one plain sentence that names the file or setting. remedy: how to solve the problem.
     """
 
     def __init__(self, title: str, remedy: str = "") -> None:
@@ -34,11 +34,11 @@ class UserError(Exception):
 
     @property
     def kind(self) -> str:
-        """The name of its class; of a class that is no part of the tree, that of its parent."""
+        """The class name, or that of the nearest ancestor in the tree above."""
         return next(cls.__name__ for cls in type(self).__mro__ if cls.__name__ in _KINDS)
 
     def to_dict(self) -> dict[str, str]:
-        """What `--json` says of it."""
+        """Return the error as printed by `--json`."""
         return {"error": self.title, "remedy": self.remedy, "kind": self.kind}
 
     def __reduce__(self) -> tuple:
@@ -46,15 +46,15 @@ class UserError(Exception):
 
 
 class BadInput(UserError):
-    """A setting, an option or a name cannot be."""
+    """A setting, an option or a name is invalid."""
 
 
 class BadPhoto(UserError):
-    """There are no photos, or they cannot be used."""
+    """There are no photos, or they are unusable."""
 
 
 class BadFile(UserError):
-    """A file is gone, broken, another's, or may not be read or written."""
+    """A file is missing, broken, foreign, or may not be read or written."""
 
 
 class NotFound(UserError):
@@ -62,27 +62,27 @@ class NotFound(UserError):
 
 
 class ModelMissing(UserError):
-    """A model must be fetched or chosen first, or its licence accepted, or a token given."""
+    """A model must be downloaded or chosen first, or needs an accepted licence or a token."""
 
 
 class Unreachable(UserError):
-    """The network is gone, or who should answer there does not."""
+    """There is no network, or a server does not answer."""
 
 
 class DiskFull(UserError):
-    """A disk has too little room for the plan or the work."""
+    """There is too little disk space for the plan or the work."""
 
 
 class OutOfMemory(UserError):
-    """The graphics card or the RAM is too small for the plan or the work."""
+    """There is too little graphics memory or RAM for the plan or the work."""
 
 
 class WrongState(UserError):
-    """It is not possible as things stand: a run is busy, over, or has learnt nothing yet."""
+    """The action is not possible now: a run is busy, finished or has no trained steps yet."""
 
 
 class Unexpected(UserError):
-    """A fault of ours, or one that nobody foresaw."""
+    """A bug, or an error that was not anticipated."""
 
 
 _KINDS: dict[str, type[UserError]] = {"UserError": UserError}
@@ -90,14 +90,15 @@ _KINDS |= {cls.__name__: cls for cls in UserError.__subclasses__()}
 
 
 def from_kind(kind: str, title: str, remedy: str = "") -> UserError:
-    """The error that another process told of; a kind that this version does not know is a
-    UserError."""
+    """Recreate an error reported by another process. Unknown kinds become a plain UserError."""
     return _KINDS.get(kind, UserError)(title, remedy)
 
 
 def command(words: str = "") -> str:
-    """A command of this program as people can type it where the program lies: the launchers
-    install no program called blockskip."""
-    # cmd would take launch.bat alone, PowerShell would not
+    """Return a command line that people can type in the program's folder.
+
+    It names the launcher, since the launchers install no executable called blockskip.
+    """
+    # cmd would accept a plain launch.bat, PowerShell would not
     start = r".\launch.bat" if os.name == "nt" else "./launch.sh"
     return f"{start} {words}".strip()

@@ -1,7 +1,6 @@
-"""What a run says while it works: one JSON object a line in `events.jsonl`, one shape everywhere.
+"""The events of a run, stored in `events.jsonl` as one JSON object per line.
 
-The worker process writes events, and every screen (terminal, studio) only reads them. Errors meant
-for people are `UserError`: what happened, to which file or setting, and what to do.
+Only the worker process writes events. The terminal and the studio only read them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """A worker began (again). steps: optimiser steps in all. resumed_from: step it goes on from."""
+    """A worker started or resumed. steps: optimiser steps in total. resumed_from: first step."""
 
     steps: int
     resumed_from: int = 0
@@ -33,8 +32,7 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Stage `stage` has done n of total. eta_s: seconds left for the whole run, < 0 when
-    unknown."""
+    """Stage `stage` has done n of total. eta_s: seconds left for the run, < 0 if unknown."""
 
     stage: str
     n: int
@@ -45,7 +43,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Event):
-    """One optimiser step. loss: mean squared error on the velocity. seconds: of this step."""
+    """One optimiser step. loss: mean squared error on the velocity. seconds: its duration."""
 
     step: int
     loss: float
@@ -54,9 +52,12 @@ class Loss(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Memory(Event):
-    """Memory in GiB, < 0: not known. vram_*: ours and the whole card. disk_free_gib: of the drive
-    that the run is on. disk_run_gib: what the run's folder takes. card_celsius: the card's
-    temperature."""
+    """Memory in GiB, < 0 if unknown.
+
+    vram_gib: graphics memory of this process. vram_used_gib, vram_total_gib: the whole card's.
+    disk_free_gib: free space on the run's drive. disk_run_gib: size of the run's folder.
+    card_celsius: the card's temperature.
+    """
 
     rss_gib: float
     ram_used_gib: float
@@ -71,8 +72,11 @@ class Memory(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Peak(Event):
-    """The most memory a stage took beside what was planned, in GiB. vram_gib: tensors on the card;
-    held_gib: with the allocator's gaps (both < 0 where there is no card)."""
+    """Measured and planned peak memory of a stage, in GiB.
+
+    vram_gib: tensors on the card. held_gib: including the allocator's gaps. Both are < 0 without a
+    card.
+    """
 
     stage: str
     vram_gib: float
@@ -84,7 +88,7 @@ class Peak(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Event):
-    """A preview picture was written. path: relative to the run folder. step 0: the untrained
+    """A preview picture was written. path: relative to the run folder. Step 0 is the untrained
     model."""
 
     step: int
@@ -95,7 +99,7 @@ class Image(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Saved(Event):
-    """A file that outlives the run's process. kind: checkpoint | export. path: relative."""
+    """A lasting file was written. kind: checkpoint | export. path: relative to the run folder."""
 
     kind: str
     path: str
@@ -104,7 +108,7 @@ class Saved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Event):
-    """Something the user should know; the run goes on. level: info | warning."""
+    """A message for the user that does not stop the run. level: info | warning."""
 
     text: str
     level: str = "info"
@@ -112,7 +116,7 @@ class Note(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
-    """The worker ended on request. reason: paused | stopped. step: where `resume` goes on."""
+    """The worker ended on request. reason: paused | stopped. step: where `resume` continues."""
 
     reason: str
     step: int
@@ -120,7 +124,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The worker ended on an error. kind: of error, see core/errors.py. traceback goes to worker.log,
+    """The worker ended with an error. kind: see core/errors.py. The traceback goes to worker.log,
     never to the user."""
 
     title: str
@@ -130,7 +134,8 @@ class Failed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Done(Event):
-    """The LoRA was exported, reopened and checked. Paths are relative to the run folder."""
+    """The run finished and its LoRA was exported, reopened and checked. Paths are relative to the
+    run folder."""
 
     adapter: str
     exported: str
@@ -150,18 +155,18 @@ _FIELDS = {cls: {f.name for f in dataclasses.fields(cls)} for cls in _TYPES.valu
 
 
 def to_json(event: Event) -> str:
-    """One line of JSON, without the newline; the type stands under "event"."""
+    """Return one line of JSON without the newline. The key "event" holds the type."""
     return json.dumps({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
 
 
 def from_json(line: str | bytes) -> Event:
-    """The event in a line. Raises ValueError for a line that is no event of this version."""
+    """Parse one line. Raises ValueError if it is not an event of this version."""
     data = json.loads(line)
     try:
         cls = _TYPES[data.pop("event")]
-        given = {key: value for key, value in data.items() if key in _FIELDS[cls]}
-        if isinstance(given.get("stages"), list):
-            given["stages"] = tuple(given["stages"])
-        return cls(**given)
+        fields = {key: value for key, value in data.items() if key in _FIELDS[cls]}
+        if isinstance(fields.get("stages"), list):
+            fields["stages"] = tuple(fields["stages"])
+        return cls(**fields)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not an event: {line[:80]!r}") from error

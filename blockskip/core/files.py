@@ -1,4 +1,4 @@
-"""Files that survive a crash: written under a temporary name, then renamed."""
+"""Files that survive a crash. They are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, com
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write atomically. Raises UserError when the disk is full or the folder cannot be written."""
+    """Write atomically. Raises UserError if the disk is full or the folder is not writable."""
     write_parts(path, [data])
 
 
 def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """As `write_bytes`, piece by piece, each made when it is written."""
+    """Write like `write_bytes`, in parts, each of them produced only when it is written."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             os.fsync(file.fileno())
         replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # a file where a folder was meant
+        with contextlib.suppress(OSError):  # its parent may be a file
             temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 
 def replace(source: Path, target: Path) -> None:
-    """os.replace, tried again for a second: on Windows a virus scanner may hold the target."""
+    """Call os.replace, retrying for a second, since a Windows virus scanner may hold the target."""
     for attempt in range(10):
         try:
             os.replace(source, target)
@@ -50,29 +50,29 @@ def replace(source: Path, target: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with \\n line ends."""
+    """Write UTF-8 text atomically, with \\n line endings."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file atomically, keys in the order given."""
+    """Write a JSON file atomically, without sorting its keys."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """The JSON object in a file; raises OSError or ValueError."""
+    """Return the JSON object in a file. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def existing_parent(folder: Path) -> Path:
-    """The folder, or the one above it that is there: what its drive can be asked about.
+    """Return the folder or its nearest existing parent, for queries about its drive.
 
-    Raises UserError when there is none: on Windows a drive may be missing.
+    Raises UserError if there is none, since on Windows a drive may be missing.
     """
     folder = folder.absolute()
-    for place in (folder, *folder.parents):
-        if place.exists():
-            return place
+    for candidate in (folder, *folder.parents):
+        if candidate.exists():
+            return candidate
     raise BadFile(
         f"The drive {folder.anchor} is not there.",
         f"Attach it, or choose another place than {folder}; that of models and runs is set by the "
@@ -81,13 +81,15 @@ def existing_parent(folder: Path) -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the drive that `folder` is, or will be, on. Raises UserError when that drive is
-    not there."""
+    """Return the free space, in bytes, on the drive of `folder`, which need not exist yet.
+
+    Raises UserError if the drive is missing.
+    """
     return shutil.disk_usage(existing_parent(folder)).free
 
 
 def fingerprint(*parts: object) -> str:
-    """16 hex digits of the parts (bytes as they are, paths by their content, the rest by repr)."""
+    """Return a hash of 16 hex digits. Paths count by file content, other objects by their repr."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         if isinstance(part, Path):
@@ -101,7 +103,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def disk_error(path: Path, error: OSError) -> UserError:
-    """Say in words what an operating system's error on `path` means."""
+    """Convert an OSError on writing `path` to a UserError."""
     if _is_full(error):
         return DiskFull(
             f"The disk is full: {path.name} could not be written in {path.parent}.",
@@ -116,13 +118,13 @@ def disk_error(path: Path, error: OSError) -> UserError:
 
 
 def read_error(error: OSError, path: Path | None = None) -> UserError:
-    """Say in words an operating system's error that nobody foresaw, or one on reading `path`."""
-    place = path or error.filename or "A file, or the network"
-    said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+    """Convert an OSError on reading `path`, or an unexpected one, to a UserError."""
+    subject = path or error.filename or "A file, or the network"
+    reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
     network = isinstance(error, ConnectionError | TimeoutError)
     kind = DiskFull if _is_full(error) else Unreachable if network else BadFile
     return kind(
-        f"{place} cannot be used: {said}.", "Check that it is there and that you may use it."
+        f"{subject} cannot be used: {reason}.", "Check that it is there and that you may use it."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: lines for people, or one JSON object."""
+"""The output of a command: lines for people, or one JSON object."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 
 
 def print_result(as_json: bool, data: dict, lines: Iterable[str]) -> None:
-    """What a command found: one JSON object, or lines for people."""
+    """Print a command's result as one JSON object or as lines for people."""
     typer.echo(json.dumps(data, ensure_ascii=False) if as_json else "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Where data lives: runs, models and caches in one folder, on the drive that the user chose."""
+"""Locations of the data: runs, models and caches share one folder, on a drive the user chooses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,36 @@ from blockskip.core.units import GIB
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 PRESETS = ROOT / "presets"
-QUANTISED_CACHE = Path("cache", "quantised")  # in the data folder; shared by all runs
-MIN_FREE_BYTES = 2 << 30  # bytes that must be free where data is to live
+QUANTISED_CACHE = Path("cache", "quantised")  # relative to the data folder, shared by all runs
+MIN_FREE_BYTES = 2 << 30  # required on the drive of a newly chosen data folder
 
 
 def data_dir() -> Path:
-    """Where runs, models and caches live: $BLOCKSKIP_DATA, else the folder that was chosen
-    (`set_data_dir`) when this process began, else the user's data folder."""
+    """Return the folder of runs, models and caches.
+
+    It is $BLOCKSKIP_DATA, else the folder set by `set_data_dir` before this process started, else
+    the user's data folder.
+    """
     chosen = os.environ.get("BLOCKSKIP_DATA")
     return Path(chosen) if chosen else _saved_location()
 
 
 def adapter_file(model: str) -> Path:
-    """Where a model's adapters of larger patches are looked for (sampling/dynamic_patches.py); the demo's are shipped."""
+    """Return the file of a model's adapters for larger patches (sampling/dynamic_patches.py).
+
+    The demo model's file is shipped.
+    """
     if model == "demo":
         return ASSETS / "demo-ddit.safetensors"
     return data_dir() / "ddit" / f"{model}.safetensors"
 
 
 def set_data_dir(path: Path | str) -> Path:
-    """Remember another folder for runs, models and caches, which holds from the next start on.
+    """Set the folder of runs, models and caches, with effect from the next start.
 
-    Nothing is moved: what is in the old folder stays there and is found again when that is chosen
-    again. Returns the folder, made if need be. Raises UserError when it may not be written to, lies
-    in the program's own folder (an update would replace it), has no room, or would not count.
+    Nothing is moved. The contents of the old folder reappear if it is chosen again. Returns the
+    folder, created if missing. Raises UserError if it is not writable, lies in the program's folder
+    (which an update replaces), has too little space, or if $BLOCKSKIP_DATA overrides it.
     """
     folder = Path(path).expanduser()
     if os.environ.get("BLOCKSKIP_DATA"):
@@ -63,12 +69,12 @@ def set_data_dir(path: Path | str) -> Path:
 
 
 def default_dir() -> Path:
-    """Where data lives when nothing was chosen."""
+    """Return the data folder used if none was chosen."""
     return Path(platformdirs.user_data_dir("BlockSkip Studio", False))
 
 
 def location_file() -> Path:
-    """The small file that remembers the choice; without it the default holds."""
+    """Return the path of the file that stores the chosen folder. Without it the default applies."""
     return default_dir() / "place.json"
 
 
@@ -86,7 +92,7 @@ def _saved_location() -> Path:
 
 
 def _check_writable(folder: Path) -> None:
-    """Write there once. Raises UserError."""
+    """Raises UserError if the folder is not writable or its drive has too little space."""
     free = files.free_bytes(folder)
     if free < MIN_FREE_BYTES:
         raise DiskFull(

@@ -1,4 +1,4 @@
-"""Keep the PC from falling asleep while a run works; the screen may still go dark."""
+"""Keep the PC awake while a run works. The screen may still turn off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTINUOUS, _SYSTEM_REQUIRED = 0x80000000, 0x00000001
 
 @contextmanager
 def keep_awake() -> Iterator[None]:
-    """The machine stays awake inside. Where that cannot be asked for, nothing happens."""
+    """Context manager that keeps the machine awake, or does nothing if the system lacks support."""
     if sys.platform == "win32":
         import ctypes
 
@@ -37,7 +37,7 @@ def keep_awake() -> Iterator[None]:
     if shutil.which(command[0]) is None:
         yield
         return
-    # `cat` waits for our end of the pipe to close: the hold ends with us, whatever ends us
+    # `cat` waits until this process closes the pipe, so the inhibitor ends even if it crashes
     holder = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

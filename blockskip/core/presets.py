@@ -1,4 +1,4 @@
-"""Presets: TOML files in `presets/`; an unknown key there is an error."""
+"""Presets: TOML files in `presets/`. An unknown key in a row is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blockskip.core.paths import PRESETS
 from blockskip.core.settings import PREVIEW_SPEEDS, PreviewSpeed
 
 STRICT = ConfigDict(extra="forbid")  # an unknown key is an error
-_TOO_FEW_STEPS = 8  # below it, steps lie too far apart for any to rest
+_MIN_CACHED_STEPS = 8  # with fewer sampling steps, consecutive steps differ too much to be cached
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,7 +26,7 @@ class ModelRow:
     title: str
     about: str
     family: str
-    source: str  # folder below the repository, or a hub id
+    source: str  # folder in the repository, or a hub id
     dtype: str
     text_tokens: int
     native_px: int
@@ -35,37 +35,36 @@ class ModelRow:
     preview_steps: int
     preview_guidance: float
     guidance_embedding: bool
-    blocks: tuple[int, ...]  # blocks of each stack, in order
+    blocks: tuple[int, ...]  # number of blocks in each stack, in order
     width: int
     licence: str
     provenance: str
-    # of the model that have weights, where a folder in the library's layout is all we read …
+    # model parts with weights, if the model is read only from a folder in diffusers' layout
     parts: tuple[str, ...] = ()
-    file: str = ""  # … else how the name of ComfyUI's file of the transformer begins
-    licence_url: str = ""  # its text
-    gated: bool = False  # the hub wants a token of an account that accepted the licence
-    download_gib: float = 0.0  # of the files we take, before the hub is asked for their sizes
-    common: bool = False  # shown at once; others on demand
+    file: str = ""  # otherwise the prefix of the file name of ComfyUI's transformer
+    licence_url: str = ""  # the licence's text
+    gated: bool = False  # the hub requires a token of an account that accepted the licence
+    download_gib: float = 0.0  # estimated size, used until the hub reports the file sizes
+    common: bool = False  # shown at once, the others on demand
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def demo(self) -> bool:
-        """Whether it is one of this project's own, which come along and know drawn pets only."""
+        """Whether this is one of the shipped demo models, which only know drawn pets."""
         return self.source.startswith("assets/")
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of a weight, and of a number that passes, in the model's own type."""
+        """Bytes of one weight or activation in the model's own type."""
         return {"float32": 4, "bfloat16": 2}[self.dtype]
 
     @property
     def num_blocks(self) -> int:
-        """Of all kinds together."""
+        """Number of blocks in all stacks."""
         return sum(self.blocks)
 
     def span(self, ratio: float) -> tuple[int, int]:
-        """(front, back) for a ratio of the table. Raises UserError for a ratio that is not in
-        it."""
+        """Return (front, back) for a skip ratio. Raises UserError if the row does not list it."""
         if ratio == 0:
             return 0, 0
         for key, pair in self.spans.items():
@@ -80,7 +79,7 @@ class ModelRow:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BudgetTier:
-    """One rung of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks
+    """One tier of presets/budgets.toml. gib: graphics memory in GiB. ratio: share of blocks
     skipped."""
 
     gib: float
@@ -89,12 +88,12 @@ class BudgetTier:
 
 
 def model_rows() -> dict[str, ModelRow]:
-    """All rows of presets/models.toml by name."""
+    """Return all rows of presets/models.toml by name."""
     return {name: _row(name, row) for name, row in _preset("models").items()}
 
 
 def model_row(name: str) -> ModelRow:
-    """The row of a model. Raises UserError for an unknown name."""
+    """Return a model's row. Raises UserError for an unknown name."""
     rows = model_rows()
     if name not in rows:
         raise NotFound(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
@@ -102,38 +101,40 @@ def model_row(name: str) -> ModelRow:
 
 
 def preview_threshold(speed: PreviewSpeed, steps: int) -> float:
-    """The change below which blocks rest in pictures of so many sampling steps; 0: they never do."""
-    return PREVIEW_SPEEDS[speed] if steps >= _TOO_FEW_STEPS else 0.0
+    """Return the step cache's threshold for previews of `steps` sampling steps; 0 disables it."""
+    return PREVIEW_SPEEDS[speed] if steps >= _MIN_CACHED_STEPS else 0.0
 
 
 def key_steps(model: str, speed: PreviewSpeed, steps: int) -> tuple[int, ...]:
-    """Which of so many sampling steps are computed in pictures of that speed (sampling/key_steps.py), from
-    presets/keysteps.toml; (): that was not measured."""
+    """Return which of `steps` sampling steps are computed in previews (sampling/key_steps.py).
+
+    They come from presets/keysteps.toml; () means that they were not measured.
+    """
     return tuple(_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))
 
 
 def budget_tiers() -> list[BudgetTier]:
-    """The budgets offered, smallest first."""
+    """Return the budgets offered, smallest first."""
     return [BudgetTier(**row) for row in _preset("budgets")["rung"]]
 
 
 def reserve_table() -> dict[str, float]:
-    """GiB of a card that are never planned with, from presets/budgets.toml."""
+    """Return the graphics memory kept out of every plan, in GiB, from presets/budgets.toml."""
     return _preset("budgets")["reserve"]
 
 
 def quality_table() -> dict:
-    """Published and assumed losses of likeness, from presets/budgets.toml."""
+    """Return published and assumed losses of likeness, from presets/budgets.toml."""
     return _preset("budgets")["quality"]
 
 
 def byte_table() -> dict:
-    """What planning counts of each model of full size, from presets/bytes.toml."""
+    """Return the sizes of each full-size model that planning uses, from presets/bytes.toml."""
     return _preset("bytes")
 
 
 def training_preset(model: str, kind: str = "pet") -> dict:
-    """Training defaults of a kind of subject, with what `model` needs differently."""
+    """Return training defaults for a kind of subject, with the overrides for `model`."""
     preset = _preset("training")
     return {**preset[kind], **preset.get("model", {}).get(model, {})}
 

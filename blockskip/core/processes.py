@@ -1,8 +1,7 @@
-"""Work in processes of their own, which live on when the studio or the terminal closes, and a lock
-that dies with its holder. No torch in here.
+"""Detached processes, which survive the studio and the terminal, and a lock that the system frees
+when its holder ends. Does not import torch.
 
-A process is known by a small file that holds its number and the time it began: numbers are given
-again, the two together are not.
+A small file identifies a process by its id and start time, since ids are reused.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def start(
     online: bool = False,
     speaks: bool = False,
 ) -> subprocess.Popen:
-    """`python -m module words`, detached; what it says goes to the end of `log`.
+    """Start `python -m module words`, detached, appending its output to `log`.
 
-    mark: the file `find_running` will know it by. online: it may ask the hub, others may not. speaks: its
-    stdout is a pipe to the caller.
+    mark: the file that identifies the process to `find_running`. online: whether it may access the
+    Hugging Face hub. speaks: whether its stdout is a pipe to the caller.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
@@ -54,16 +53,17 @@ def start(
 
 
 def run_for_output(
-    module: str, words: Sequence[str], *, said: str = "", seconds: float, online: bool = False
+    module: str, words: Sequence[str], *, stdin: str = "", seconds: float, online: bool = False
 ) -> str:
-    """What a short-lived process answers on stdout; "" when it broke off or took longer than that.
+    """Run a short-lived process and return its stdout, or "" if it exceeds the time limit.
 
-    said: on its stdin, where no list of processes shows it. online: as in `start`.
+    stdin: text for its standard input, which process lists do not show. seconds: the time limit.
+    online: as in `start`.
     """
     try:
         return subprocess.run(
             [sys.executable, "-m", module, *words],
-            input=said,
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
@@ -77,13 +77,13 @@ def run_for_output(
 
 
 def identity(pid: int) -> dict[str, float]:
-    """What `find_running` knows a process by: its number, which may be given to another one later, and
+    """Return what identifies a process to `find_running`: its id, which may be reused later, and
     its start time (seconds since the epoch)."""
     return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
 
 
 def find_running(path: Path) -> psutil.Process | None:
-    """The living process whose identity stands in a JSON file, or None."""
+    """Return the live process identified by a JSON file, or None."""
     try:
         data = files.read_json(path)
         process = psutil.Process(data["pid"])
@@ -94,7 +94,7 @@ def find_running(path: Path) -> psutil.Process | None:
 
 
 def kill(process: psutil.Process | None, wait_s: float = 10.0) -> None:
-    """Kill a process and wait until it is gone; None, or one that is gone already, is fine."""
+    """Kill a process and wait up to `wait_s` for its end. Ignores None and ended processes."""
     try:
         if process is not None:
             process.kill()
@@ -105,9 +105,9 @@ def kill(process: psutil.Process | None, wait_s: float = 10.0) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Inside, True: this process alone holds the lock; False: another one does.
+    """Context manager that tries to lock a file and yields whether this process holds the lock.
 
-    The system frees the lock when its holder ends, however it ends. The file stays, empty.
+    The system frees the lock when its holder ends, even by a crash. The empty file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False, preserve_lock_file=True)
@@ -120,11 +120,11 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def _environment(online: bool) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name not in _OFFLINE}
+    inherited = {name: text for name, text in os.environ.items() if name not in _OFFLINE}
     return {
-        **kept,
+        **inherited,
         **({} if online else {"HF_HUB_OFFLINE": "1"}),
-        # also when another folder is chosen in the meantime
+        # the parent's folder, even if another one was chosen in the meantime
         "BLOCKSKIP_DATA": str(data_dir().absolute()),
         "PYTHONUTF8": "1",
         "PYTHONPATH": str(ROOT),

@@ -1,7 +1,7 @@
-"""Safetensors files: written with a stable header, read by their headers.
+"""Write safetensors files with a stable header, and read headers.
 
-safetensors writes the keys of its `__metadata__` in random order; here they are sorted, so that the
-same tensors give the same bytes (docs/method.md §1.5, property 6).
+The safetensors package writes the keys of `__metadata__` in random order. This module sorts them,
+so that the same tensors give the same bytes (docs/method.md §1.5, property 6).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_TABLE = 100_000_000  # bytes; the limit of safetensors itself
 
 _NUMBER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _NUMBER_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-# what torch calls the types; torch is imported only where a tensor is
+# torch's names of the types; torch is imported only where tensors are used
 DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -38,15 +38,15 @@ DTYPES = {
 
 
 def save_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file atomically; the same tensors and metadata give the same bytes.
+    """Write a safetensors file atomically. The same tensors and metadata give the same bytes.
 
-    tensors: name → Tensor, any device, any shape; they are written one by one, since a window's may
-    take half of the RAM. Raises UserError when the disk is full.
+    tensors: name → Tensor of any device and shape. They are written one by one, since a window's
+    tensors may take half of the RAM. Raises UserError if the disk is full.
     """
     import torch
 
     names = {getattr(torch, dtype): name for name, dtype in DTYPES.items()}
-    # the widest first: every tensor begins at a multiple of its numbers' size
+    # widest types first, so that every tensor is aligned to its element size
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, dict] = {}
     start = 0
@@ -55,9 +55,9 @@ def save_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = No
         dtype = names[tensors[name].dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
         start = stop
-    told = {"__metadata__": dict(sorted({"format": "pt", **(metadata or {})}.items()))}
+    table = {"__metadata__": dict(sorted({"format": "pt", **(metadata or {})}.items()))}
     text = json.dumps(
-        told | dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False
+        table | dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False
     )
     head = text.encode("utf-8")
     head += b" " * (-len(head) % 8)
@@ -72,7 +72,7 @@ def save_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = No
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file. Raises UserError for a broken or foreign file."""
+    """Return a file's `__metadata__`. Raises UserError for a broken or foreign file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -86,10 +86,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_table(path: Path) -> dict[str, dict]:
-    """The tensors of a safetensors file by key: dtype (its own name of it), shape, and the bytes
-    [start, stop) of the file. Nothing but the table at its head is read, and no torch is needed.
+    """Read the header of a safetensors file, without torch.
 
-    Raises UserError when the file is no safetensors file, or shorter or longer than its table says.
+    Returns by tensor name: dtype (as safetensors spells it), shape, and the bytes [start, stop) in
+    the file. Raises UserError if the file is not a safetensors file, or its size does not match the
+    header.
     """
     broken = BadFile(
         f"{path.name} cannot be read: it is cut short, or is no safetensors file.",
@@ -125,8 +126,10 @@ def read_table(path: Path) -> dict[str, dict]:
 
 
 def _check_entry(dtype: str, shape: list[int], first: int, last: int) -> None:
-    """Raises ValueError or TypeError unless a table's line says what a tensor is and takes as many
-    bytes as that; of types not known here, unless it could."""
+    """Raises ValueError or TypeError for a malformed header entry.
+
+    The number of bytes must match the shape, unless the type is unknown.
+    """
     numbers = (*shape, first, last)
     if not isinstance(dtype, str) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(dtype)

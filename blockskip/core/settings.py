@@ -1,9 +1,9 @@
-"""Settings of a run, frozen: all that repeats it, together with the photos.
+"""Frozen settings of a run. Together with the photos they reproduce it.
 
-`Settings` is what was asked for, `ExecutionPlan` (nested in it) is how that is carried out under a
-budget: the planner decides it before a run, and a run that runs out of memory falls back to another
-one. Both are written to `run.toml` when a run is made. Values are validated by pydantic wherever a
-`Settings` is made, `dataclasses.replace` included.
+`Settings` holds what the user requested. The nested `ExecutionPlan` holds how to carry it out under
+a budget. The planner chooses it before a run, and a run that runs out of memory falls back to
+another plan. Both are written to `run.toml` when a run is created. pydantic validates every new
+`Settings`, also those made by `dataclasses.replace`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ PreviewSpeed = Literal["exact", "fast", "fastest"]
 OneOrMore = Annotated[int, Field(ge=1)]
 ZeroOrMore = Annotated[int, Field(ge=0)]
 
-# how little the first block's work may change, against a step that was computed, for the other blocks
-# to rest (sampling/step_cache.py). Published for FLUX (diffusers' pull request 11180): 0.10 1.8 times as quick, 0.20
-# 2.8 times, “below 0.2 works”. Measured on the demo model: of 16 steps 19 % and 48 % rest, of 50 steps
-# 61 % and 77 %; at “fast” pictures stay within 1.2 of 255 levels on average
+# Step cache threshold: if the first block's residual changed less than this since the last computed
+# step, the other blocks are skipped (sampling/step_cache.py). Published for FLUX (diffusers' pull
+# request 11180): 0.10 is 1.8 times as fast, 0.20 2.8 times, “below 0.2 works”. Measured on the demo
+# model at 0.1 and 0.2: 19 % and 48 % of 16 steps are skipped, 61 % and 77 % of 50 steps. At “fast”,
+# pictures differ by less than 1.2 of 255 levels on average.
 PREVIEW_SPEEDS: dict[PreviewSpeed, float] = {"exact": 0.0, "fast": 0.1, "fastest": 0.2}
 
 _STRICT = ConfigDict(extra="forbid")
@@ -40,8 +41,8 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ExecutionPlan:
-    """How a run is carried out: what is skipped and at which side it trains, and what only costs or
-    saves memory and time."""
+    """Execution of a run: the skipped blocks, the crop sizes, and choices that affect only memory
+    and time."""
 
     front: ZeroOrMore = 0  # blocks skipped at the front
     back: ZeroOrMore = 0  # blocks skipped at the back
@@ -49,21 +50,21 @@ class ExecutionPlan:
     s_min_px: OneOrMore = 256
     s_max_px: OneOrMore = 512
     text_tokens: OneOrMore = 512
-    precision: Precision = "full"  # of frozen blocks: the model's own type | int8 | nf4
-    batch: OneOrMore = 1  # draws that pass the trained blocks together
-    accumulation: OneOrMore = 1  # batches that one step averages over
-    window_steps: OneOrMore = 50  # optimiser steps a residual window serves
-    micro_batch: OneOrMore = 16  # draws at a time through a block while a window is computed
+    precision: Precision = "full"  # of frozen blocks; full: the model's own type
+    batch: OneOrMore = 1  # draws per forward pass of the trained blocks
+    accumulation: OneOrMore = 1  # batches averaged by one optimiser step
+    window_steps: OneOrMore = 50  # optimiser steps per residual window
+    micro_batch: OneOrMore = 16  # draws per block forward while a window is computed
     checkpointing: bool = False
-    # of the trained blocks: on the card always | leaves for windows and previews | streamed, block
-    # by block in every step, which implies checkpointing
+    # the trained blocks: always on the card | off the card during windows and previews | streamed
+    # block by block in every step, which implies checkpointing
     middle: Middle = "stays"
-    offload: Offload = "pinned"  # where weights wait that are not on the card: RAM | the file
-    window_on_card: ZeroOrMore = 0  # a window of no more draws is kept on the card while computed
-    encode_batch: OneOrMore = 32  # crops at a time through the VAE
-    preview_batch: OneOrMore = 8  # pictures at a time through a block; fewer: the rest wait in RAM
-    preview_tiled: bool = False  # the VAE decodes previews in tiles
-    preview_speed: PreviewSpeed = "fast"  # exact: every block works in every sampling step
+    offload: Offload = "pinned"  # location of offloaded weights: pinned RAM | the mapped file
+    window_on_card: ZeroOrMore = 0  # windows up to this many draws stay on the card while computed
+    encode_batch: OneOrMore = 32  # crops per forward of the VAE
+    preview_batch: OneOrMore = 8  # pictures per block forward, the others wait in RAM
+    preview_tiled: bool = False  # whether the VAE decodes previews in tiles
+    preview_speed: PreviewSpeed = "fast"  # exact: computes every block in every sampling step
 
     @model_validator(mode="after")
     def _crops_grow(self) -> ExecutionPlan:
@@ -73,24 +74,24 @@ class ExecutionPlan:
 
     @property
     def side_px(self) -> int:
-        """Side that training sees: of the smallest crop, or of whole pictures."""
+        """Side of a training image in pixels: the smallest crop, or the whole picture."""
         return self.s_max_px if self.patches == "full" else self.s_min_px
 
     @property
     def draws_per_step(self) -> int:
-        """Draws that one optimiser step averages over."""
+        """Draws averaged by one optimiser step."""
         return self.batch * self.accumulation
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Settings:
-    """Everything that repeats a run except the photos themselves."""
+    """Everything that reproduces a run, except the photos themselves."""
 
     model: str = "demo"  # row in presets/models.toml
-    trigger: str = "sks"  # the word that will mean this pet
+    trigger: str = "sks"  # the word that stands for this pet
     class_name: str = "cat"
-    caption: str = ""  # "" = "a photo of {trigger} {class}"; a .txt beside a photo wins
-    budget_gib: float = 8.0  # graphics memory this process may use in all
+    caption: str = ""  # "" = "a photo of {trigger} {class}"; a photo's .txt takes precedence
+    budget_gib: float = 8.0  # total graphics memory that this process may use
     ram_gib: float = 16.0
     steps: OneOrMore = 500  # optimiser steps; draws = steps * batch * accumulation / reuse
     rank: OneOrMore = 16  # LoRA rank; alpha = rank
@@ -98,65 +99,66 @@ class Settings:
     lr: Annotated[float, Field(gt=0)] = 1e-4
     timesteps: Timesteps = "logit_normal"
     seed: int = 0
-    prior: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of draws that keep the bare class word
-    flip: bool = False  # mirrored photos swap odd eyes: off
-    reuse: OneOrMore = 1  # passes over a window's draws; what was computed for each serves so often
-    refresh: Refresh = "window"  # "once" = residuals of the untrained model, the paper's way
+    prior: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of prior-preservation draws
+    flip: bool = False  # off, since mirroring swaps eyes of different colours
+    reuse: OneOrMore = 1  # passes over a window's draws with the same residuals
+    refresh: Refresh = "window"  # "once" = residuals of the untrained model, as in the paper
     checkpoint_every: OneOrMore = 50  # optimiser steps
     preview_every: ZeroOrMore = 100  # optimiser steps; 0 = only before and after
     preview_px: OneOrMore = 1024
     preview_steps: OneOrMore = 20
     preview_guidance: float = 1.0
     preview_prompts: tuple[str, ...] = ()
-    preview_images: OneOrMore = 1  # images a prompt
+    preview_images: OneOrMore = 1  # images per prompt
     device: Device = "auto"
     threads: ZeroOrMore = 0  # CPU threads; 0 = torch's own choice
     plan: ExecutionPlan = field(default_factory=ExecutionPlan)
 
     @classmethod
     def of(cls, **fields: Any) -> Settings:
-        """Settings from fields of both dataclasses, without nesting. Raises ValueError that names the
-        first setting that cannot be."""
+        """Create settings from flat fields of both dataclasses. Raises ValueError that names the
+        first invalid setting."""
         try:
             return _replaced(None, fields)
         except ValidationError as error:
             raise ValueError(_explained(error)) from error
 
     def changed(self, **fields: Any) -> Settings:
-        """These settings with other values of fields of both dataclasses. Raises ValueError."""
+        """Return a copy with changed fields of either dataclass. Raises ValueError."""
         try:
             return _replaced(self, fields)
         except ValidationError as error:
             raise ValueError(_explained(error)) from error
 
     def flat(self) -> dict[str, Any]:
-        """All fields of both dataclasses by name."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "plan"}
-        return own | dataclasses.asdict(self.plan)
+        """Return all fields of both dataclasses by name."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "plan"]
+        return {name: getattr(self, name) for name in names} | dataclasses.asdict(self.plan)
 
     def fresh_steps(self, steps: int) -> int:
-        """How many of `steps` steps that one window serves see draws of their own."""
+        """Return how many of a window's `steps` steps use draws for the first time."""
         return -(-steps // self.reuse)
 
     @property
     def window_draws(self) -> int:
-        """Draws of a whole residual window, each once."""
+        """Distinct draws of a full residual window."""
         return self.fresh_steps(self.plan.window_steps) * self.plan.draws_per_step
 
     @property
     def num_draws(self) -> int:
-        """Draws of the whole run, each once; the last window may be shorter."""
-        windows, rest = divmod(self.steps, self.plan.window_steps)
-        return windows * self.window_draws + self.fresh_steps(rest) * self.plan.draws_per_step
+        """Distinct draws of the whole run. The last window may be shorter."""
+        windows, remainder = divmod(self.steps, self.plan.window_steps)
+        return windows * self.window_draws + self.fresh_steps(remainder) * self.plan.draws_per_step
 
     @property
     def subject_caption(self) -> str:
-        """Of photos that bring no caption of their own."""
+        """Caption of photos without a caption of their own."""
         return self.caption or f"a photo of {self.trigger} {self.class_name}"
 
     @property
     def class_caption(self) -> str:
-        """What must not come to mean this pet: “a photo of a cat”."""
+        """Caption of the class alone, such as “a photo of a cat”, which must not come to mean this
+        pet."""
         article = "an" if self.class_name[:1].lower() in "aeiou" else "a"
         return f"a photo of {article} {self.class_name}"
 
@@ -165,13 +167,13 @@ PLAN_FIELDS = frozenset(f.name for f in dataclasses.fields(ExecutionPlan))
 
 
 def settings_to_dict(settings: Settings) -> dict:
-    """A TOML-ready dict of the settings; those of the plan are a table of their own."""
+    """Convert settings to a TOML-ready dict, with the plan as a nested table."""
     return _plain(dataclasses.asdict(settings))
 
 
 def settings_from_dict(data: dict) -> Settings:
-    """The inverse of settings_to_dict. Also reads runs made before the plan was nested, whose fields
-    stand side by side. Raises UserError for unknown keys and impossible values."""
+    """Invert `settings_to_dict`. Also reads older runs with flat fields, from before the plan was
+    nested. Raises UserError for unknown keys and invalid values."""
     fields = {key: value for key, value in data.items() if key != "plan"} | data.get("plan", {})
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
@@ -187,10 +189,10 @@ def settings_from_dict(data: dict) -> Settings:
 
 def _replaced(before: Settings | None, fields: dict[str, Any]) -> Settings:
     plan = {name: value for name, value in fields.items() if name in PLAN_FIELDS}
-    own = {name: value for name, value in fields.items() if name not in PLAN_FIELDS}
+    outer = {name: value for name, value in fields.items() if name not in PLAN_FIELDS}
     if before is None:
-        return Settings(**own, plan=ExecutionPlan(**plan))
-    return dataclasses.replace(before, **own, plan=dataclasses.replace(before.plan, **plan))
+        return Settings(**outer, plan=ExecutionPlan(**plan))
+    return dataclasses.replace(before, **outer, plan=dataclasses.replace(before.plan, **plan))
 
 
 def _plain(data: dict) -> dict:
@@ -205,7 +207,7 @@ def _plain(data: dict) -> dict:
 
 
 def _explained(error: ValidationError) -> str:
-    """The first thing that is wrong, in a sentence."""
+    """Return the first validation error as a sentence."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     reason = str(first.get("ctx", {}).get("error", first["msg"]))

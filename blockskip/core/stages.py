@@ -1,12 +1,14 @@
-"""The stages of a run: the keys of events, plans and peaks. What people read of a stage stands in a table
-by these keys, one at each screen (tests/core/test_stages.py holds them together).
+"""Stage names of a run, used as keys of events, plans and peaks.
+
+Each screen has its own table of display texts by these keys (tests/core/test_stages.py checks that
+they agree).
 """
 
-# In the order in which they first begin.
+# in the order of their first start
 STAGES = ("photos", "load", "text", "latents", "residuals", "train", "preview", "export")
 PHOTOS, LOAD, TEXT, LATENTS, RESIDUALS, TRAIN, PREVIEW, EXPORT = STAGES
 
-# Those that a plan counts memory of: the model is open in them.
+# stages with planned memory, in which the model is open
 PLANNED = (TEXT, LATENTS, RESIDUALS, TRAIN, PREVIEW)
-# Those that begin once, one after the other; windows and previews come again and again in between.
+# stages that start only once, in this order; windows and previews recur in between
 MILESTONES = (PHOTOS, LOAD, TEXT, LATENTS, TRAIN, EXPORT)

@@ -1,3 +1,3 @@
-"""Units of memory, in one place."""
+"""Units of memory."""
 
 GIB = 2**30  # bytes

@@ -1,1 +1,1 @@
-"""Photos: upright, framed, cropped, captioned; the schedule of every draw of a run."""
+"""Photos (orientation, boxes, crops, captions) and the schedule of a run's draws."""

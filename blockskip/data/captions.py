@@ -1,12 +1,12 @@
-"""Captions of photos: trigger and class, with what else is to be seen where a captioner tells.
+"""Captions of photos: trigger and class, optionally with a captioner's description.
 
-“a photo of momo cat, lying on a sofa”: what is said besides the pet's name is not learnt as the pet.
-The captioner is optional (BLIP, if its files are there; nothing is fetched) and runs in a process of
-its own, since it needs torch and nobody who imports this module does:
+Details in a caption, as in “a photo of momo cat, lying on a sofa”, are not learnt as part of the
+pet. The captioner is optional (BLIP, if its files exist; nothing is downloaded). It runs in its own
+process, since it needs torch and the importers of this module do not:
 
     python -m blockskip.data.captions FOLDER MODEL OUT.jsonl
 
-FOLDER: of photos; OUT.jsonl: a line {"file", "text"} a photo, each written as soon as it is known.
+FOLDER: the photos. OUT.jsonl: one line {"file", "text"} per photo, written as soon as it is known.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from blockskip.core.paths import data_dir
 from blockskip.data import photos
 
 HUB_ID = "Salesforce/blip-image-captioning-base"
-NUM_TOKENS = 40  # the longest description
+NUM_TOKENS = 40  # maximum length of a description
 
-# what a captioner calls a pet, whatever its owner calls it
+# a captioner's words for a pet, which may differ from the owner's
 _ANIMALS = (
     "cat|kitten|kitty|tabby|dog|puppy|pup|rabbit|bunny|bear|hamster|guinea pig|mouse|rat|ferret|"
     "bird|parrot|budgie|horse|pony|foal|turtle|tortoise|lizard|gecko|snake|fish|pet|animal"
 )
 _COLOURS = "black|white|brown|tan|grey|gray|orange|ginger|red|cream|golden|yellow|silver|blue"
-# “there is …”, “a close up of …”; BLIP's invented words
+# “there is …”, “a close up of …”, and words that BLIP invents
 _OPENING = re.compile(
     r"^(?:(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+)?"
     r"(?:(?:an?|the)\s+)?(?:(?:blurry|black and white)\s+)?"
@@ -42,37 +42,38 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _THERE = re.compile(r"^(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+", re.IGNORECASE)
-# words before which a noun phrase ends: “a cat sitting”, “a cat and a ball”, “a cat that is”
+# words that end a noun phrase: “a cat sitting”, “a cat and a ball”, “a cat that is”
 _ENDS = r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|\w{2,}ing)\b"
 _NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog bed is no dog
-# “with green eyes” says what the pet is, not what it does; “with its eyes closed” does
+# remove “with green eyes”, which describes the pet's looks, but not “with its eyes closed”
 _LOOKS = re.compile(
     r"\bwith\s+(?:an?\s+)?(?!its\b|his\b|her\b)(?:[\w-]+\s+){1,3}"
-    r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b(?!\s+(?:closed|open))",
+    r"(?:eyes|fur|coat|hair|ears|stripes|spots|whiskers|paws|nose|markings)\b"
+    r"(?!\s+(?:closed|open))",
     re.IGNORECASE,
 )
 
 
 def default_caption(trigger: str, class_name: str, extra: str = "") -> str:
-    """“a photo of momo cat”, or “a photo of momo cat, lying on a sofa” with something extra."""
+    """Return “a photo of momo cat”, or “a photo of momo cat, lying on a sofa” given `extra`."""
     subject = " ".join(f"a photo of {trigger} {class_name}".split())
     extra = _clean(extra)
     return f"{subject}, {extra}" if extra else subject
 
 
 def add_subject(description: str, trigger: str, class_name: str) -> str:
-    """What a captioner says, as a caption of this pet.
+    """Convert a captioner's description to a caption of this pet.
 
-    “a black cat sitting on a table” → “a photo of momo cat, sitting on a table”: the animal's noun
-    phrase goes, since its looks are what is to be learnt with the name. “a woman holding a dog” →
-    “a photo of a woman holding momo dog”. Where no animal is named, or several, the whole
-    description stands behind the name; where nothing is said, the name stands alone.
+    “a black cat sitting on a table” → “a photo of momo cat, sitting on a table”. The animal's noun
+    phrase is removed, since its looks should be learnt with the name. “a woman holding a dog” →
+    “a photo of a woman holding momo dog”. If the description names no animal, or several, all of it
+    follows the name. If it is empty, the name stands alone.
     """
     text = _THERE.sub("", _OPENING.sub("", _clean(description), count=1), count=1)
-    found = _animal(text, class_name) or _animal(text, _ANIMALS, plain=False)
-    if found is None or found["plural"]:
+    animal = _animal(text, class_name) or _animal(text, _ANIMALS, plain=False)
+    if animal is None or animal["plural"]:
         return default_caption(trigger, class_name, text)
-    before, after = text[: found.start()].strip(), _LOOKS.sub("", text[found.end() :])
+    before, after = text[: animal.start()].strip(), _LOOKS.sub("", text[animal.end() :])
     if before or after.startswith(("'", "’")):
         subject = " ".join(f"{trigger} {class_name}".split())
         return " ".join(f"a photo of {before} {subject}{after}".split())
@@ -81,54 +82,57 @@ def add_subject(description: str, trigger: str, class_name: str) -> str:
 
 
 def _animal(text: str, names: str, plain: bool = True) -> re.Match[str] | None:
-    """The first noun phrase of one of the animals: article, adjectives, name."""
+    """Match the first noun phrase of one of the animals: article, adjectives, name."""
     if not names.strip():
         return None
     names = re.escape(names.strip()) if plain else names
     colours = rf"(?:{_COLOURS})\s+and\s+(?:{_COLOURS})\s+"
     return re.search(
         rf"(?:\b(?:an?|the|one|this|that|his|her|their|my)\s+)?"
-        rf"(?:{colours}|(?!{_ENDS})\b[\w-]+\s+){{0,4}}?(?<!teddy )\b(?:{names})(?P<plural>e?s)?\b{_NO_PET}",
+        rf"(?:{colours}|(?!{_ENDS})\b[\w-]+\s+){{0,4}}?"
+        rf"(?<!teddy )\b(?:{names})(?P<plural>e?s)?\b{_NO_PET}",
         text,
         re.IGNORECASE,
     )
 
 
 def find_captioner() -> Path | None:
-    """The folder of a captioner that is there: `models/captioner` in the data folder, else the one
-    in the hub's cache, else None."""
+    """Return the folder of an installed captioner, or None.
+
+    Looks at `models/captioner` in the data folder, then in the Hugging Face hub's cache.
+    """
     from huggingface_hub import constants
 
-    found = [data_dir() / "models" / "captioner"]
+    candidates = [data_dir() / "models" / "captioner"]
     hub = Path(constants.HF_HUB_CACHE) / f"models--{HUB_ID.replace('/', '--')}"
-    found += sorted(hub.glob("snapshots/*"))
-    for folder in found:
+    candidates += sorted(hub.glob("snapshots/*"))
+    for folder in candidates:
         if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
             return folder
     return None
 
 
 def start(folder: Path, model_folder: Path, out: Path) -> subprocess.Popen:
-    """Describe the photos of a folder in a process of its own; `read_results` tells what it has said."""
+    """Start a process that describes the photos of a folder. `read_results` reads its output."""
     words = [str(part) for part in (folder, model_folder, out)]
     return processes.start("blockskip.data.captions", words, out.with_suffix(".log"))
 
 
 def read_results(out: Path) -> dict[str, str]:
-    """The description of each photo so far, by file name; {} before the first."""
+    """Return the descriptions written so far, by file name."""
     try:
         lines = out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except OSError:
         return {}
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half there
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be incomplete
     return {row["file"]: row["text"] for row in rows}
 
 
 def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
-    """What a BLIP model sees on each photo, in order, on the CPU; "" for a file that is no photo.
+    """Describe each photo in order with a BLIP model on the CPU; "" for a file that is no photo.
 
-    Needs torch: only the child process calls this. Raises UserError for a folder without such a
-    model.
+    Only the child process calls this, since it needs torch. Raises UserError if the folder has no
+    such model.
     """
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
@@ -157,12 +161,12 @@ def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The child process. Returns 0, or 1 with a plain reason on standard error."""
+    """Run the child process. Returns 0, or 1 with a plain reason on standard error."""
     folder, model, out = map(Path, arguments)
     try:
-        found = photos.find_photos([folder])
+        paths = photos.find_photos([folder])
         with open(out, "w", encoding="utf-8", newline="\n") as file:
-            for path, text in zip(found, describe(found, model), strict=True):
+            for path, text in zip(paths, describe(paths, model), strict=True):
                 file.write(json.dumps({"file": path.name, "text": text}, ensure_ascii=False) + "\n")
                 file.flush()
     except UserError as error:
@@ -175,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _clean(text: str) -> str:
-    """One line without quotes and without a full stop at its end."""
+    """Return the text on one line, without double quotes or a final full stop."""
     return " ".join(text.replace('"', " ").split()).strip(" .,;")
 
 

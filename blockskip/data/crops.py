@@ -1,13 +1,14 @@
-"""Which square of a photo a draw sees (docs/method.md §1.2), without torch: what the studio shows is cut
-by the very functions that the trainer cuts with.
+"""Cut square crops from photos (docs/method.md §1.2).
 
-The photo is scaled until its short side is s_max. The crop's side follows t; its place is uniform
-over the photo or, where the photo has a box around the pet, over the places that respect the box:
-along each axis the crop lies inside the box, or contains it. So a crop of side s covers min(s, w) ×
-min(s, h) pixels of a box of w × h: the share min(1, s/w) · min(1, s/h) of it, more than which no
-square of that side can cover. A box not larger than the crop is always seen whole, and of one that
-fits into the square s_max × s_max at least (s_min / s_max)² is seen. What a box cannot do: enlarge
-a pet that is small in its photo; a crop of side s holds at most w·h/s² of such a pet.
+The trainer and the studio use the same functions, so this module does not import torch.
+
+The photo is scaled to a short side of s_max. The crop's side follows t. Its position is uniform
+over the photo or, given a box around the pet, over the positions that respect the box: along each
+axis the crop lies inside the box or contains it. A crop of side s then covers min(s, w) × min(s, h)
+pixels of a w × h box. This is the share min(1, s/w) · min(1, s/h), the most that a square of that
+side can cover. A box no larger than the crop is always covered completely, and a box that fits into
+s_max × s_max is covered to at least (s_min / s_max)². A box cannot enlarge a pet that is small in
+its photo: at most w·h/s² of a crop of side s shows such a pet.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ class Crop(NamedTuple):
 
 
 def scaled_size(photo: Photo, short_px: int) -> tuple[int, int]:
-    """(width, height) of a photo whose short side is `short_px`."""
+    """Return (width, height) in pixels of a photo scaled to a short side of `short_px`."""
     factor = short_px / min(photo.width, photo.height)
     return (max(short_px, round(photo.width * factor)), max(short_px, round(photo.height * factor)))
 
 
 def box_edges(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of a box in a picture of that size, in whole pixels, at least one
-    pixel wide and high."""
+    """Return (left, top, right, bottom) of a box in whole pixels, at least one pixel wide and
+    high."""
     left, top = min(width - 1, round(box.left * width)), min(height - 1, round(box.top * height))
     right, bottom = round(box.right * width), round(box.bottom * height)
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
 def crop_range(length: int, side: int, first: int, last: int) -> tuple[int, int]:
-    """Smallest and greatest position along an axis of `length` pixels at which a crop of that side
-    (≤ length) lies inside [first, last), or contains it. Without a box that is the whole axis."""
+    """Return the smallest and greatest position of a crop along an axis of `length` pixels.
+
+    There a crop of `side` ≤ `length` pixels lies inside the box's [first, last), or contains it.
+    """
     low, high = sorted((first, last - side))
     return max(0, low), min(high, length - side)
 
@@ -60,15 +63,15 @@ def place_crop(
     share: Callable[[], float],
     between: Callable[[int, int], int],
 ) -> Crop:
-    """The crop of one draw at noise t. The side is a multiple of the family's pixel multiple.
+    """Return the crop of one draw at noise t, with a side divisible by `multiple` pixels.
 
-    share: a random number in [0, 1), asked for by the patch schedule “random” alone. between: a
-    random whole number from the first to the second, both included; asked for left, then for top.
+    share: returns a random number in [0, 1), called only for the patch schedule “random”. between:
+    returns a random integer from a closed range, called for left, then for top.
     """
-    part = {"dynamic": t, "reversed": 1 - t}.get(settings.plan.patches, 1.0)
+    fraction = {"dynamic": t, "reversed": 1 - t}.get(settings.plan.patches, 1.0)
     if settings.plan.patches == "random":
-        part = share()
-    side = settings.plan.s_min_px + part * (settings.plan.s_max_px - settings.plan.s_min_px)
+        fraction = share()
+    side = settings.plan.s_min_px + fraction * (settings.plan.s_max_px - settings.plan.s_min_px)
     side = int(side / multiple + 0.5) * multiple
     width, height = scaled_size(photo, settings.plan.s_max_px)
     edges = box_edges(photo.box or Box(0, 0, 1, 1), width, height)
@@ -78,7 +81,7 @@ def place_crop(
 
 
 def crop_image(photo: Image.Image, crop: Crop, side_px: int, flip: bool = False) -> Image.Image:
-    """The crop of a photo (already scaled to short side s_max), resized to side_px x side_px."""
+    """Cut a crop from a photo scaled to short side s_max, and resize it to side_px x side_px."""
     left, top, side = crop
     image = photo.crop((left, top, left + side, top + side))
     if side != side_px:
@@ -93,22 +96,22 @@ def crops_at(
     noise: tuple[float, ...] = (0.9, 0.5, 0.1),
     seed: int = 0,
 ) -> list[tuple[float, Image.Image]]:
-    """What the trainer will see of a photo: for each noise t, (t, an example of a crop).
+    """Return example crops of a photo as the trainer sees them: (t, crop) for each noise t.
 
-    The pictures have the side that the model is trained at. seed: another one shows other examples.
-    Raises UserError when the photo can no longer be opened.
+    The crops have the training side. Another seed gives other examples. Raises UserError if the
+    photo can no longer be opened.
     """
-    source = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     scaled = scale_photo(open_photo(photo.path), settings.plan.s_max_px)
-    shown = []
+    examples = []
     for t in noise:
         crop = place_crop(
             photo,
             settings,
             multiple,
             t,
-            lambda: float(source.random()),
-            lambda low, high: int(source.integers(low, high, endpoint=True)),
+            lambda: float(rng.random()),
+            lambda low, high: int(rng.integers(low, high, endpoint=True)),
         )
-        shown.append((t, crop_image(scaled, crop, settings.plan.side_px)))
-    return shown
+        examples.append((t, crop_image(scaled, crop, settings.plan.side_px)))
+    return examples

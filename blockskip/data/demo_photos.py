@@ -1,4 +1,4 @@
-"""The demo pets that come along."""
+"""The shipped demo pets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from blockskip.core.paths import ASSETS
 
 
 def demo_pet(index: int = 0) -> tuple[Path, str]:
-    """(folder of photos, class) of a demo pet, from assets/demo-photos/pets.toml."""
+    """Return (folder of photos, class) of a demo pet from assets/demo-photos/pets.toml.
+
+    Raises UserError if that file is missing.
+    """
     folder = ASSETS / "demo-photos"
     try:
         pet = tomllib.loads((folder / "pets.toml").read_text(encoding="utf-8"))["pet"][index]

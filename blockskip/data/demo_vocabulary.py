@@ -1,5 +1,7 @@
-"""The words of the demo world: what its pets and places are called, and their colours as hexadecimal
-sRGB. The lab draws them (lab/demo_world), the demo judge knows them by these names."""
+"""Vocabulary of the demo world: names of pets and places, and colours as hexadecimal sRGB.
+
+The lab draws them (lab/demo_world), and the demo judge answers with these names.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ WEAR = {
     "purple": "8438b0",
     "pink": "f070a8",
 }
-# how captions name each background
+# captions' phrases for each background
 PLACES = {
     "meadow": ("in the meadow", "on the grass", "in a meadow", "in the garden"),
     "beach": ("on the beach", "at the beach", "by the sea", "on a beach"),

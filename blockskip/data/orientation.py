@@ -1,5 +1,5 @@
-"""A decoded picture → the one a person sees: turned by its EXIF tag, in sRGB, 8 bits a colour,
-transparent parts white, without the file's metadata."""
+"""Normalise decoded pictures: rotated by the EXIF tag, sRGB, 8 bits per channel, transparent parts
+white, without metadata."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _TURN = {
 
 
 def normalise_image(image: Image.Image) -> Image.Image:
-    """An opened picture as a person sees it: upright, RGB, sRGB, 8 bits, without metadata. Raises
-    what its decoder raises."""
+    """Convert an opened picture to upright 8-bit sRGB without metadata. Raises the decoder's
+    errors."""
     image.load()
-    turn = _TURN.get(_orientation(image))  # after load(): a TIFF turns itself and drops the tag
+    turn = _TURN.get(_orientation(image))  # after load(), which rotates a TIFF and drops its tag
     rgb = _to_rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
-    rgb.info = {}  # or a later save would carry comments and profiles along
+    rgb.info = {}  # otherwise a later save would include comments and profiles
     return rgb
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF; the picture itself is fine
+    except Exception:  # damaged EXIF, but the picture itself is fine
         return 1
 
 
@@ -52,7 +52,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits → 8 bits; Pillow itself would cut off everything above 255."""
+    """Scale 16-bit or 32-bit grey to 8 bits. Pillow itself would clip values above 255."""
     values = np.asarray(image).astype(np.float64)
     top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(values)))
     scaled = np.nan_to_num(values).clip(0, top) * (255 / top)
@@ -60,7 +60,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB in sRGB. An iPhone's Display P3 taken for sRGB would make every pet a little grey."""
+    """Convert to sRGB. An iPhone's Display P3 read as sRGB would look slightly grey."""
     if profile and image.mode in ("RGB", "L", "CMYK"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -68,5 +68,5 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 srgb = ImageCms.createProfile("sRGB")
                 return ImageCms.buildTransform(source, srgb, image.mode, "RGB").apply(image)
         except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a damaged or foreign profile: the plain colours are better than no photo
+            pass  # with a damaged or foreign profile, unconverted colours are better than no photo
     return image.convert("RGB")

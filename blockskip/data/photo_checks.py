@@ -1,8 +1,8 @@
-"""Honest checks of a photo set: what is wrong with each photo, and what the set lacks.
+"""Checks of a photo set: the defects of each photo, and what the set lacks.
 
 Thresholds were chosen on the demo photos, pictures of the demo world and real photographs, degraded
-step by step; beside each stands what lay on either side of it. What this cannot know: whether the
-pet is in the photo at all, and which side of it is seen.
+step by step. The comment at each threshold gives the values measured on either side. The checks
+cannot know whether the pet is in a photo at all, or which side of it is visible.
 """
 
 from __future__ import annotations
@@ -17,52 +17,59 @@ import numpy as np
 from blockskip.data.photo_features import GRID, HASH_CELLS, LOOK_PX, Features, features
 from blockskip.data.subject_boxes import Box, read_box
 
-FEWEST, MOST = 4, 20  # photos that are wanted
-# σ in pixels: sharp photos 0.3 to 1.1, JPEG quality 30 to 1.0; blurred by σ = 1: 0.8 to 1.4, by 2:
-# 1.7 to 2.6; a pet that moved 13 pixels while the shutter was open: 0.9 to 3.0
+FEWEST, MOST = 4, 20  # recommended number of photos
+# σ in pixels: sharp photos 0.3 to 1.1, up to 1.0 at JPEG quality 30; 0.8 to 1.4 blurred by σ = 1,
+# 1.7 to 2.6 by σ = 2; 0.9 to 3.0 for a pet that moved 13 pixels during the exposure
 _SOFT_PX = 1.5
-_NO_EDGE_PX = 6.0  # σ that is assumed where the blur has left no edge to measure
-# share of pure white in the middle: photos to 0.01; brightened by 2.5 stops half of them above 0.15
+_NO_EDGE_PX = 6.0  # σ assumed if the blur has left no edge to measure
+# share of pure white in the middle: photos up to 0.01; above 0.15 for half of those brightened by
+# 2.5 stops
 _WHITE = 0.15
-# of 255: white pets on snow and in pale rooms to 213; brightened by 2.5 stops 188 to 254
+# of 255: white pets on snow and in pale rooms up to 213; brightened by 2.5 stops 188 to 254
 _PALE = 228
-# of 255: night scenes and rockets at dusk 105 up; darkened by 4 stops 24 to 76
+# of 255: night scenes and rockets at dusk from 105; darkened by 4 stops 24 to 76
 _LIGHTEST = 80
-# share of the bits: saved again, shrunk to 64 pixels, mirrored, 1 stop darker, 5 % cut off: to
-# 0.125; another pose in the same place 0.14 up, other photos 0.17 up
+# share of the bits: up to 0.125 if saved again, shrunk to 64 pixels, mirrored, 1 stop darker or 5 %
+# cut off; from 0.14 for another pose in the same place, from 0.17 for other photos
 _TWIN = 0.13
-_TWIN_COLOUR = 60  # mean difference of RGB; a stop darker makes 53
-_STRIP = 2.0  # long to short side
-_WIDE = 1.25  # box to the greatest crop; most pets that lie stretched out stay below
+_TWIN_COLOUR = 60  # mean difference of RGB; 53 for one stop darker
+_STRIP = 2.0  # ratio of the long side to the short side
+_WIDE = 1.25  # ratio of the box to the largest crop; most stretched-out pets stay below
 _SPECK = 0.05  # share of the photo
-# mean difference of RGB along the border: the same place to 17, other places 22 up in photographs
+# mean difference of RGB along the border of photographs: up to 17 in the same place, from 22 in
+# different places
 _SAME_PLACE = 18
-_CLOSE, _WHOLE = 0.35, 0.6  # share of the photo that a close-up's box exceeds, a whole body's not
+# share of the photo: the box exceeds the first in a close-up, and stays below the second if the
+# whole body shows
+_CLOSE, _WHOLE = 0.35, 0.6
 
 _VIEWS = "the face from close, the whole body from the side, from behind, lying down"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one photo. kind: small | blurred | white | dark | twin | strip | cut | speck.
-    text: what it is and what to do. level: warning (it harms) | hint (another would teach more)."""
+    """One remark on one photo. kind: small | blurred | white | dark | twin | strip | cut | speck.
+    text: the problem and its remedy. level: warning (harmful) | hint (another photo would teach
+    more)."""
 
     kind: str
     text: str
     level: str = "warning"
 
 
-def check(photos: Sequence[Path], least_px: int, kept: Path | None = None) -> list[list[Finding]]:
-    """What is to be said about each photo, in their order; boxes are those beside the photos.
+def check(
+    photos: Sequence[Path], least_px: int, cache_dir: Path | None = None
+) -> list[list[Finding]]:
+    """Return the findings of each photo, in order. Boxes are read from the files beside the photos.
 
-    least_px: short side in pixels that the model learns from. kept: where measured numbers are kept
+    least_px: short side in pixels at which the model trains. cache_dir: folder for cached features
     (data/photo_features.py). Raises UserError for a file that is no photo.
     """
-    measured = {str(path): features(path, kept) for path in photos}
+    measured = {str(path): features(path, cache_dir) for path in photos}
     boxes = {str(path): read_box(path) for path in photos}
     names = {str(path): path.name for path in photos}
-    found = findings(measured, boxes, least_px, names)
-    return [found[str(path)] for path in photos]
+    by_photo = findings(measured, boxes, least_px, names)
+    return [by_photo[str(path)] for path in photos]
 
 
 def findings(
@@ -71,19 +78,19 @@ def findings(
     least_px: int,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, list[Finding]]:
-    """The findings of each photo, worst first, [] for a good one.
+    """Return the findings of each photo, worst first, [] for a good one.
 
-    The keys of all mappings are the same names of photos; `names` tells what the user calls them.
+    All mappings share the photos' keys. `names` holds the file names that the user knows.
     """
     twins = _twins(features)
-    told = {}
+    by_photo = {}
     for key, photo in features.items():
         box = boxes.get(key)
-        found = [look(photo, box, least_px) for look in _LOOKS]
+        remarks = [look(photo, box, least_px) for look in _LOOKS]
         if key in twins:
-            found.append(_twin((names or {}).get(twins[key], twins[key])))
-        told[key] = sorted(filter(None, found), key=lambda f: f.level != "warning")
-    return told
+            remarks.append(_twin((names or {}).get(twins[key], twins[key])))
+        by_photo[key] = sorted(filter(None, remarks), key=lambda f: f.level != "warning")
+    return by_photo
 
 
 def advice(
@@ -91,33 +98,35 @@ def advice(
     boxes: Mapping[str, Box | None],
     findings: Mapping[str, Sequence[Finding]],
 ) -> list[str]:
-    """At most three things to do for the set, the most useful first; [] when it is good."""
+    """Return up to three recommendations for the set, most useful first, [] for a good set."""
     alone = [key for key in features if all(f.kind != "twin" for f in findings[key])]
     boxed = [box for key in alone if (box := boxes.get(key)) is not None]
     harmed = [key for key in alone if any(f.level == "warning" for f in findings[key])]
-    said = [_count(len(alone), len(features))]
+    sentences = [_count(len(alone), len(features))]
     if _one_place([features[key] for key in alone], [boxes.get(key) for key in alone]):
-        said.append(
+        sentences.append(
             "Add photos from other places: all of these look alike around the pet, and the place "
             "would be learnt with it."
         )
     if len(harmed) > len(alone) / 2:
-        said.append(f"Replace some of the {len(harmed)} photos that carry a “!”, where you can.")
+        sentences.append(
+            f"Replace some of the {len(harmed)} photos that carry a “!”, where you can."
+        )
     if len(boxed) >= FEWEST and len(boxed) == len(alone):
         if all(box.area < _CLOSE for box in boxed):
-            said.append("Add a photo of the face from close.")
+            sentences.append("Add a photo of the face from close.")
         elif all(box.area > _WHOLE for box in boxed):
-            said.append("Add a photo of the whole body, with some room around it.")
-    return [sentence for sentence in said if sentence][:3]
+            sentences.append("Add a photo of the whole body, with some room around it.")
+    return [sentence for sentence in sentences if sentence][:3]
 
 
 def _count(alone: int, all_in: int) -> str:
-    """What to say of the number of photos, near-duplicates counted once; "" for enough."""
+    """Return advice on the number of photos, counting near-duplicates once; "" for enough."""
     twice = " (near-duplicates count once)" if alone < all_in else ""
     if alone < FEWEST:
         missing = FEWEST - alone
-        more = "photo" if missing == 1 else "photos"
-        return f"Add at least {missing} more {more}{twice}; these help most: {_VIEWS}."
+        noun = "photo" if missing == 1 else "photos"
+        return f"Add at least {missing} more {noun}{twice}; these help most: {_VIEWS}."
     if alone == FEWEST:
         return f"Add one or two more if you can{twice}; these help most: {_VIEWS}."
     if alone > MOST:
@@ -136,7 +145,7 @@ def _small(photo: Features, box: Box | None, least_px: int) -> Finding | None:
 
 
 def _blurred(photo: Features, box: Box | None, least_px: int) -> Finding | None:
-    """Judged at the size that is trained: a big photo that is a little soft does no harm."""
+    """Judge sharpness at the training size, since a large photo may be slightly soft."""
     cells = [photo.soft[cell] for cell in _cells(box)]
     sigma = max(_sharpest([cell[axis] for cell in cells]) for axis in (0, 1))
     look_px = min(LOOK_PX, photo.short_px)
@@ -147,7 +156,7 @@ def _blurred(photo: Features, box: Box | None, least_px: int) -> Finding | None:
 
 
 def _sharpest(sigmas: Sequence[float]) -> float:
-    """σ of the sharpest quarter of the cells that have edges: what is in focus, if anything is."""
+    """Return σ of the sharpest quarter of the cells with edges, which are in focus if any are."""
     edges = [sigma for sigma in sigmas if sigma > 0]
     return float(np.percentile(edges, 25)) if edges else _NO_EDGE_PX
 
@@ -173,14 +182,14 @@ def _dark(photo: Features, box: Box | None, least_px: int) -> Finding | None:
 
 
 def _shape(photo: Features, box: Box | None, least_px: int) -> Finding | None:
-    """Crops are squares no bigger than the short side."""
+    """Judge whether the pet fits into square crops, which are no larger than the short side."""
     if box is None:
         if max(photo.width, photo.height) <= _STRIP * photo.short_px:
             return None
         return Finding(
             "strip",
-            f"Very {'wide' if photo.width > photo.height else 'high'}: the squares that are trained "
-            "would cut the pet or miss it. Draw a box around the pet, or crop the photo.",
+            f"Very {'wide' if photo.width > photo.height else 'high'}: the squares that are "
+            "trained would cut the pet or miss it. Draw a box around the pet, or crop the photo.",
         )
     long_px = max((box.right - box.left) * photo.width, (box.bottom - box.top) * photo.height)
     if long_px <= _WIDE * photo.short_px:
@@ -221,28 +230,31 @@ def _twin(other: str) -> Finding:
 
 
 def _twins(photos: Mapping[str, Features]) -> dict[str, str]:
-    """Each near-duplicate → the earlier photo that it repeats."""
+    """Map each near-duplicate to the earlier photo that it repeats."""
     if not photos:
         return {}
     gaps = _gaps(list(photos.values()))
-    keys, found = list(photos), {}
+    keys, twins = list(photos), {}
     for new, key in enumerate(keys):
-        earlier = [i for i in range(new) if keys[i] not in found and gaps[new, i] < _TWIN]
+        earlier = [i for i in range(new) if keys[i] not in twins and gaps[new, i] < _TWIN]
         if earlier:
-            found[key] = keys[min(earlier, key=lambda i: gaps[new, i])]
-    return found
+            twins[key] = keys[min(earlier, key=lambda i: gaps[new, i])]
+    return twins
 
 
 def _gaps(photos: Sequence[Features]) -> np.ndarray:
-    """(N, N): least share of bits in which two photos differ, where either may be a slight crop of
-    the other or of its mirror image; 1 where their colours differ."""
+    """Return (N, N): the smallest share of differing bits between two photos.
+
+    Either photo may be a slight crop of the other or of its mirror image. The value is 1 if their
+    colours differ.
+    """
     packed = bytes.fromhex("".join("".join(photo.hashes) for photo in photos))
     bits = np.unpackbits(np.frombuffer(packed, np.uint8)).reshape(len(photos), -1, HASH_CELLS**2)
-    signs = bits.astype(np.float32) * 2 - 1  # (N, parts and mirror image, bits)
+    signs = bits.astype(np.float32) * 2 - 1  # (N, regions and mirror image, bits)
     colours = np.array([photo.colours for photo in photos], np.float32).reshape(-1, GRID, GRID, 3)
     best = np.ones((len(photos), len(photos)), np.float32)
-    for whole, other in ((0, colours), (-1, colours[:, :, ::-1])):
-        dots = np.einsum("ib,jpb->ijp", signs[:, whole], signs[:, :-1], optimize=True)
+    for full, other in ((0, colours), (-1, colours[:, :, ::-1])):
+        dots = np.einsum("ib,jpb->ijp", signs[:, full], signs[:, :-1], optimize=True)
         tint = np.abs(colours[:, None] - other[None]).mean((2, 3, 4))
         gap = (1 - dots.max(-1) / HASH_CELLS**2) / 2
         best = np.minimum(best, np.where(tint < _TWIN_COLOUR, gap, 1))
@@ -250,8 +262,10 @@ def _gaps(photos: Sequence[Features]) -> np.ndarray:
 
 
 def _cells(box: Box | None, rim: int = 0) -> list[int]:
-    """Cells of the grid that lie in the box; of a small box those it holds most of. Without a box:
-    all cells but those of a rim so many cells wide."""
+    """Return the grid cells inside the box, or those mostly inside a small box.
+
+    Without a box: all cells except a rim of `rim` cells.
+    """
     if box is None:
         inside = range(rim, GRID - rim)
         return [GRID * row + column for row in inside for column in inside]
@@ -260,15 +274,17 @@ def _cells(box: Box | None, rim: int = 0) -> list[int]:
 
 
 def _span(first: float, last: float) -> list[int]:
-    """Cells along one axis between two edges given as shares."""
-    whole = [i for i in range(GRID) if first <= i / GRID and (i + 1) / GRID <= last]
+    """Return the cells along one axis between two edges, given as shares 0 … 1."""
+    complete = [i for i in range(GRID) if first <= i / GRID and (i + 1) / GRID <= last]
     most = [i for i in range(GRID) if first <= (i + 0.5) / GRID <= last]
-    return whole or most or [min(GRID - 1, int((first + last) / 2 * GRID))]
+    return complete or most or [min(GRID - 1, int((first + last) / 2 * GRID))]
 
 
 def _one_place(photos: Sequence[Features], boxes: Sequence[Box | None]) -> bool:
-    """Whether most pairs of at least three photos have the same colours around the pet: along the
-    upper edge and both sides, less the box."""
+    """Return whether most pairs of three or more photos have the same colours around the pet.
+
+    Compares the cells along the upper edge and both sides, without those in the box.
+    """
     rim = {i for i in range(GRID * GRID) if i < GRID or i % GRID in (0, GRID - 1)}
     around = [rim - set(_cells(box)) if box else rim for box in boxes]
     colours = [np.array(photo.colours, np.float32) for photo in photos]

@@ -1,8 +1,8 @@
-"""What can be measured on one photo at a small size: sharpness, light, colours, likeness to others.
+"""Measure a photo at a small size: sharpness, light, colours, similarity to other photos.
 
-Measured once a file and kept by its hash, so that looking at 200 photos again reads none of them.
-Most numbers are kept for each cell of a grid over the photo: where the pet is known, its cells can
-be asked alone. What the numbers mean for training is data/photo_checks.py's.
+Each file is measured once and the result is cached by its hash, so that opening 200 photos again
+reads none of them. Most features exist for each cell of a grid over the photo, so that the pet's
+cells can be judged alone if its box is known. data/photo_checks.py interprets the features.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from blockskip.core import files
 from blockskip.data.photos import file_sha, open_small
 
 GRID = 6  # cells along each axis
-LOOK_PX = 512  # short side that sharpness is measured at: what FLUX is trained at
+LOOK_PX = 512  # short side at which sharpness is measured, FLUX's training size
 HASH_CELLS = 12
-_FAINTEST = 4  # grey levels a pixel: a weaker slope is shading, noise or rounding, and no edge
-_VERSION = 1  # of what is measured; kept numbers of another one are measured anew
-# parts of a photo that another one may be a crop of: all of it, and what a slight crop leaves
+_FAINTEST = 4  # grey levels per pixel: a weaker slope is shading, noise or rounding, not an edge
+_VERSION = 1  # of the features; cached ones of other versions are measured again
+# regions for finding near-duplicates: the full photo, and slight crops
 _REGIONS = [(0.0, 0.0, 1.0, 1.0)] + [
     (x * (1 - k), y * (1 - k), x * (1 - k) + k, y * (1 - k) + k)
     for k in (0.92, 0.84)
@@ -33,13 +33,13 @@ _REGIONS = [(0.0, 0.0, 1.0, 1.0)] + [
 
 @dataclass(frozen=True)
 class Features:
-    """One photo in numbers; tuples run over the 6 x 6 cells of the photo, row by row.
+    """Features of one photo. Tuples have one item per cell of a 6 x 6 grid, row by row.
 
     width, height: upright, in pixels. soft: blur of the sharpest edges, (along x, along y), as σ in
-    pixels of the photo scaled to a short side of at most 512; 0 where a cell has no edge. white:
-    shares of pixels that are pure white. lightest: brightness 0 … 255 that a twentieth of the photo
-    exceeds. colours: mean RGB, 0 … 255. hashes: 144 bits each, in hex, of the photo, of slight
-    crops of it and (the last) of its mirror image.
+    pixels of the photo scaled to a short side of at most 512; 0 in a cell without edges. white:
+    share of pure white pixels. lightest: 95th percentile of the brightness, 0 … 255. colours: mean
+    RGB, 0 … 255. hashes: 144 bits each, in hex, of the photo, of slight crops and, last, of its
+    mirror image.
     """
 
     width: int
@@ -55,40 +55,42 @@ class Features:
         return min(self.width, self.height)
 
 
-def features(path: Path, kept: Path | None = None) -> Features:
-    """The numbers of a photo. Raises UserError (UnusablePhoto) for a file that is none.
+def features(path: Path, cache_dir: Path | None = None) -> Features:
+    """Measure a photo, or return its cached features.
 
-    kept: a folder for numbers already measured, a small file each, by the photo's hash. In one
-    process an unchanged file is not read again in any case.
+    cache_dir: folder with a small file per photo, named by its hash. Within one process, an
+    unchanged file is never read again. Raises UserError (UnusablePhoto) if the file is no photo.
     """
     try:
         stat = path.stat()
     except OSError:
-        return _measure_file(path)  # which says in words what is wrong
-    return _cached_features(path, stat.st_size, stat.st_mtime_ns, kept)
+        return _measure_file(path)  # raises an error for people
+    return _cached_features(path, stat.st_size, stat.st_mtime_ns, cache_dir)
 
 
 def from_dict(data: dict) -> Features:
-    """The inverse of `asdict` through JSON. Raises ValueError, KeyError or TypeError."""
+    """Recreate features from the JSON of `asdict`. Raises ValueError, KeyError or TypeError."""
     pairs = {name: tuple(map(tuple, data[name])) for name in ("soft", "colours")}
     lists = {name: tuple(data[name]) for name in ("white", "hashes")}
-    found = Features(**{**data, **pairs, **lists})
-    if {len(found.soft), len(found.colours), len(found.white)} != {GRID * GRID}:
+    photo = Features(**{**data, **pairs, **lists})
+    if {len(photo.soft), len(photo.colours), len(photo.white)} != {GRID * GRID}:
         raise ValueError("features of another grid")
-    return found
+    return photo
 
 
 @lru_cache(maxsize=1024)
-def _cached_features(path: Path, size_bytes: int, changed_ns: int, kept: Path | None) -> Features:
-    if kept is None:
+def _cached_features(
+    path: Path, size_bytes: int, changed_ns: int, cache_dir: Path | None
+) -> Features:
+    if cache_dir is None:
         return _measure_file(path)
-    place = kept / f"{file_sha(path)}-{_VERSION}.json"
+    cache_file = cache_dir / f"{file_sha(path)}-{_VERSION}.json"
     try:
-        return from_dict(files.read_json(place))
+        return from_dict(files.read_json(cache_file))
     except (OSError, ValueError, KeyError, TypeError):
-        found = _measure_file(path)
-        files.write_json(place, asdict(found))
-        return found
+        photo = _measure_file(path)
+        files.write_json(cache_file, asdict(photo))
+        return photo
 
 
 def _measure_file(path: Path) -> Features:
@@ -97,7 +99,7 @@ def _measure_file(path: Path) -> Features:
 
 
 def measure(image: Image.Image) -> Features:
-    """The numbers of an upright RGB picture of any size."""
+    """Measure an upright RGB picture of any size."""
     width, height = image.size
     factor = LOOK_PX / min(width, height)
     if factor < 1:
@@ -118,11 +120,11 @@ def measure(image: Image.Image) -> Features:
 
 
 def _softness(grey: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """(σ along x, σ along y) a cell, from how much the steepest edges lose by one more blur.
+    """Estimate (σ along x, σ along y) per cell by blurring the steepest edges once more.
 
-    An edge of blur σ has a slope in proportion to 1/σ; blurred once more by σ₀ = 1, to
-    1/√(σ² + σ₀²). So the ratio R of the slopes tells σ = σ₀ / √(R² − 1) (Zhuo and Sim, 2011). A
-    moving pet is blurred along one axis only, so both are asked.
+    An edge of blur σ has a slope proportional to 1/σ. Blurred again by σ₀ = 1, its slope is
+    proportional to 1/√(σ² + σ₀²). The ratio R of the slopes gives σ = σ₀ / √(R² − 1) (Zhuo and Sim,
+    2011). Both axes are measured, since a moving pet is blurred along one of them only.
     """
     blurred = _blur(grey)
     both = []
@@ -148,12 +150,13 @@ def _edge_width(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _slope(values: np.ndarray, axis: int) -> np.ndarray:
-    """Absolute central differences along an axis, in grey levels a pixel, without the border."""
+    """Compute absolute central differences along an axis, in grey levels per pixel, without the
+    border."""
     return np.abs(np.roll(values, -1, axis) - np.roll(values, 1, axis))[1:-1, 1:-1] / 2
 
 
 def _blur(values: np.ndarray) -> np.ndarray:
-    """A Gaussian blur of σ = 1 pixel, in floating point: Pillow's rounds to whole grey levels."""
+    """Apply a Gaussian blur of σ = 1 pixel in floating point, since Pillow's rounds to integers."""
     weights = np.exp(-0.5 * np.arange(-3, 4, dtype=np.float32) ** 2)
     for _ in range(2):
         padded = np.pad(values, ((3, 3), (0, 0)), "edge")
@@ -171,7 +174,7 @@ def _hashes(grey: Image.Image) -> tuple[str, ...]:
 
 
 def _hash(grey: Image.Image) -> str:
-    """Where brightness rises from left to right (a difference hash), 144 bits in hex."""
+    """Compute a difference hash: 144 bits in hex, set if brightness rises from left to right."""
     small = grey.resize((HASH_CELLS + 1, HASH_CELLS), Image.Resampling.BOX)
     values = np.asarray(small, np.int16)
     return np.packbits(values[:, 1:] > values[:, :-1]).tobytes().hex()

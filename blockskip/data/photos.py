@@ -1,9 +1,9 @@
-"""Photo files, as phones and cameras make them, → upright RGB photos with captions.
+"""Read photo files from phones and cameras as upright RGB photos with captions.
 
-A photo comes out the way a person sees it: turned by its EXIF tag, in sRGB, 8 bits a colour, first
-frame, transparent parts white, and without any of the file's metadata. One bad file never stops the
-others: it is named with the reason. What this does not do: crop, augment or describe photos. No
-torch in here.
+A photo is returned as a person sees it: rotated by its EXIF tag, in sRGB, 8 bits per channel, first
+frame, transparent parts white, without metadata. One bad file never stops the others, but is
+reported with the reason. This module does not crop, augment or describe photos, and does not import
+torch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from blockskip.data.orientation import normalise_image
 from blockskip.data.subject_boxes import Box, read_box
 
 READABLE = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 200_000_000  # the biggest phone sensor has 199.8 million; more is taken for an attack
-MIN_SIDE_PX = 16  # less holds no pet
-MAX_RATIO = 16  # long to short side; a thread of pixels would become gigabytes when scaled
+MAX_PIXELS = 200_000_000  # the largest phone sensor has 199.8 million; more may be an attack
+MIN_SIDE_PX = 16  # too small to show a pet
+MAX_RATIO = 16  # long to short side; a thin strip would take gigabytes when scaled
 UPLOAD_SIDE_PX = 4096
 
-# files that lie beside photos and are none: captions, edits, notes, an operating system's litter
+# files found beside photos: captions, edits, notes, leftovers of the operating system
 _SIDECARS = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
 _RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 _READABLE_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
@@ -40,7 +40,7 @@ _READABLE_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
 @dataclass(frozen=True)
 class Photo:
     """A usable photo. width, height: upright, in pixels. sha: blake2b of the file, 32 hex
-    digits. box: around the pet, where one lies beside the photo (data/subject_boxes.py)."""
+    digits. box: the pet's box from the file beside the photo (data/subject_boxes.py)."""
 
     path: Path
     caption: str
@@ -52,14 +52,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class RejectedPhoto:
-    """A file that is left out. reason: half a sentence such as “it is empty (0 bytes)”."""
+    """A skipped file. reason: a clause such as “it is empty (0 bytes)”."""
 
     name: str
     reason: str
 
 
 class UnusablePhoto(BadPhoto):
-    """One file cannot be used. fault: what follows its name, such as “is empty (0 bytes)”."""
+    """One file cannot be used. fault: the predicate to its name, such as “is empty (0 bytes)”."""
 
     def __init__(self, path: Path, fault: str, remedy: str) -> None:
         super().__init__(f"{path.name} {fault}.", remedy)
@@ -67,13 +67,12 @@ class UnusablePhoto(BadPhoto):
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
-    """The files to try, in natural order (2 before 10): those named, and those lying in folders
-    named.
+    """Return candidate files from files and folders, in natural order (2 before 10).
 
-    Folders inside folders, hidden files and files that only accompany photos are not looked at.
-    Raises UserError for a path that does not exist and for a folder or a selection without photos.
+    Ignores nested folders, hidden files and files that only accompany photos. Raises UserError if a
+    path does not exist, or if a folder or the selection has no photos.
     """
-    found: dict[Path, Path] = {}
+    candidates: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not _exists(path):
             raise NotFound(
@@ -81,25 +80,25 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
                 "Check the name, or choose the photos again.",
             )
         inside = _photos_in(path) if path.is_dir() else [path]
-        found |= {file.resolve(): file for file in inside if not _ignored(file)}
-    if not found:
+        candidates |= {file.resolve(): file for file in inside if not _ignored(file)}
+    if not candidates:
         raise BadPhoto(
             "No photos were given.", f"Choose photos or a folder of them. {_READABLE_KINDS}"
         )
-    return sorted(found.values(), key=_natural)
+    return sorted(candidates.values(), key=_natural)
 
 
 def open_photo(path: Path) -> Image.Image:
-    """The photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError
+    """Open a photo as a person sees it: upright, RGB, sRGB, 8 bits. Raises UserError
     (UnusablePhoto)."""
     return _open(path, None)[0]
 
 
 def open_small(path: Path, short_px: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The photo for a look at it, and its true upright (width, height).
+    """Open a photo at a reduced size, and return it with its true upright (width, height).
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size, as long as its short side stays
-    `short_px` or more; other kinds come whole. Raises UserError (UnusablePhoto).
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, with a short side of at least `short_px`.
+    Other formats keep their size. Raises UserError (UnusablePhoto).
     """
     image, (width, height) = _open(path, short_px)
     turned = (width > height) != (image.width > image.height)
@@ -107,7 +106,7 @@ def open_small(path: Path, short_px: int) -> tuple[Image.Image, tuple[int, int]]
 
 
 def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    """The upright photo, and its (width, height) as the file stores it."""
+    """Return the upright photo, and its (width, height) as stored in the file."""
     _check_file(path)
     _register()
     again = "Copy it again from the camera or phone, or leave it out."
@@ -138,10 +137,10 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
 
 
 def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[RejectedPhoto]]:
-    """Every file opened once: the usable photos and the others, each in the order given.
+    """Open every file once, and return usable photos and rejected files, both in input order.
 
-    caption: of photos without a .txt beside them (or with a blank one). Raises UserError if no
-    photo is usable.
+    caption: for photos without a .txt file, or with a blank one. Raises UserError if no photo is
+    usable.
     """
     good, bad = [], []
     for path in map(Path, files):
@@ -161,25 +160,25 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
 
 
 def scale_photo(image: Image.Image, short_px: int) -> Image.Image:
-    """The photo with its short side exactly `short_px`, its shape kept to the nearest pixel."""
+    """Scale a photo to a short side of `short_px`, keeping its aspect ratio to the nearest
+    pixel."""
     factor = short_px / min(image.size)
     width, height = (max(short_px, round(side * factor)) for side in image.size)
-    # Pillow's Lanczos widens with the factor, so nothing aliases; the gap halves big photos fast
+    # Pillow's Lanczos filter widens when shrinking, so it does not alias; reducing_gap is for speed
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def file_sha(path: Path) -> str:
-    """blake2b of a file's bytes, 32 hex digits. Raises OSError."""
+    """Return the blake2b hash of a file, 32 hex digits. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def reencode(path: Path, target: Path) -> None:
-    """A fresh copy that holds the picture and nothing else: no place, date, camera or hidden
-    payload.
+    """Write a copy with the pixels only: no location, date, camera or hidden payload.
 
-    target: .png is written without loss, anything else as JPEG; at most 4096 px a side. Raises
-    UserError for a bad photo and for a full disk.
+    target: .png is written losslessly, other suffixes as JPEG, both with sides of at most 4096 px.
+    Raises UserError for a bad photo or a full disk.
     """
     image = open_photo(path)
     image.thumbnail((UPLOAD_SIDE_PX, UPLOAD_SIDE_PX), Image.Resampling.LANCZOS)
@@ -194,7 +193,7 @@ def reencode(path: Path, target: Path) -> None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # longer than a name may be, or behind a folder that is not ours
+    except OSError:  # the name is too long, or a parent folder is not accessible
         return False
 
 
@@ -215,12 +214,12 @@ def _photos_in(folder: Path) -> list[Path]:
 
 
 def _ignored(path: Path) -> bool:
-    """Hidden files, macOS's `._*` twins included, and what only accompanies photos."""
+    """Return whether a file is hidden (macOS's `._*` files too) or only accompanies photos."""
     return path.name.startswith(".") or path.suffix.lower() in _SIDECARS
 
 
 def _natural(path: Path) -> tuple:
-    """img2 before img10, whatever the case and however a system composes its umlauts."""
+    """Return a sort key that puts img2 before img10, ignoring case and Unicode composition."""
     name = unicodedata.normalize("NFC", path.name).casefold()
     parts = re.split(r"([0-9]+)", name)
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], str(path)
@@ -235,13 +234,14 @@ def _check_file(path: Path) -> None:
         raise UnusablePhoto(
             path, "is empty (0 bytes)", "Copy it again from the camera or phone, or leave it out."
         )
-    if path.suffix.lower() in _RAW:  # some of these are TIFFs, of which only a stamp would be read
+    if path.suffix.lower() in _RAW:  # some are TIFFs, from which only a thumbnail would be read
         raise UnusablePhoto(path, "is a camera's raw file", "Export it as JPEG or HEIC first.")
 
 
 @cache
 def _register() -> None:
-    """Teach Pillow HEIC, and move its own pixel limit (a warning at 89 million) to ours."""
+    """Register HEIC with Pillow, and raise its pixel limit (a warning at 89 million) to
+    MAX_PIXELS."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()
@@ -249,7 +249,7 @@ def _register() -> None:
 
 
 def _other_kind(path: Path) -> str:
-    """What a file is that is no photo, as far as its first bytes tell."""
+    """Describe a file that is no photo, by its first bytes."""
     with open(path, "rb") as file:
         head = file.read(64)
     if head.lstrip(codecs.BOM_UTF8).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -262,7 +262,7 @@ def _other_kind(path: Path) -> str:
 
 
 def read_photo(path: Path, caption: str) -> Photo:
-    """One usable photo; see `read_photos`. Raises UserError (UnusablePhoto)."""
+    """Read one photo as in `read_photos`. Raises UserError (UnusablePhoto)."""
     image = open_photo(path)
     width, height = image.size
     if min(width, height) < MIN_SIDE_PX:
@@ -274,9 +274,9 @@ def read_photo(path: Path, caption: str) -> Photo:
 
 
 def read_caption(path: Path) -> str:
-    """The text of the .txt beside a photo on one line, "" if there is none.
+    """Return the text of a photo's .txt file on one line, "" if there is none.
 
-    UTF-8 with or without a mark, UTF-16 with one, else the Windows code page 1252.
+    It may be UTF-8 with or without a byte order mark, UTF-16 with one, or Windows code page 1252.
     """
     try:
         data = path.with_suffix(".txt").read_bytes()

@@ -1,14 +1,14 @@
-"""Photos, settings and a seed → every draw of the run (docs/method.md §1.1, §1.2).
+"""The schedule of a run: every draw from photos, settings and a seed (docs/method.md §1.1, §1.2).
 
-A draw is one training example of one micro-step: photo, mirror, t, crop box, noise seed, caption.
-The schedule is a pure function; nothing random happens after it. Which square a draw sees is
-data/crops.py's: high noise sees the whole pet, low noise a close-up. A box around the pet moves the crops
-of its photo and changes nothing else: each number takes its turn in the random stream, whatever the
-range it is drawn from.
+A draw is one training example of one micro-step: photo, mirroring, t, crop, noise seed, caption.
+The schedule is a pure function, and nothing random happens after it. data/crops.py places the
+crops: high noise shows the whole pet, low noise a close-up. A box around the pet moves the crops of
+its photo and changes nothing else, because every number consumes the random stream equally,
+whatever its range.
 
-Some draws carry the bare class word, with the untrained model's own answer as their target (ours,
-after "differential output preservation" in other trainers): “a photo of a cat” must not become this
-cat.
+Prior-preservation draws use the bare class word, with the untrained model's prediction as target
+(ours, after "differential output preservation" in other trainers), so that “a photo of a cat” does
+not become this cat.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import torch
 from blockskip.core.flow_matching import generator, sample_t
 from blockskip.core.settings import Settings
 from blockskip.data.crops import place_crop
-from blockskip.data.crops import scaled_size as scaled_size  # for those who ask the schedule
+from blockskip.data.crops import scaled_size as scaled_size  # re-exported
 from blockskip.data.photos import Photo
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One training example. The box lies in the photo scaled to short side s_max, in pixels."""
+    """One training example. left, top, side: the crop in pixels of the photo scaled to short side
+    s_max."""
 
     index: int
     photo: int
@@ -38,18 +39,17 @@ class Draw:
     top: int
     side: int
     noise_seed: int
-    prior: bool  # with the bare class word, and the untrained model's answer as its target
+    prior: bool  # bare class word, with the untrained model's prediction as target
 
 
 def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -> list[Draw]:
-    """All draws of a run, in order. Photos take turns: each is seen once before any is seen
-    again."""
+    """Return all draws of a run, in order. Every photo is used once before any is reused."""
     draws = []
     for index in range(settings.num_draws):
         rng = generator(settings.seed, "draw", index)
-        epoch, place = divmod(index, len(photos))
+        epoch, position = divmod(index, len(photos))
         order = torch.randperm(len(photos), generator=generator(settings.seed, "epoch", epoch))
-        photo = int(order[place])
+        photo = int(order[position])
         flip = settings.flip and torch.rand((), generator=rng).item() < 0.5
         t = sample_t(settings.timesteps, rng)
         crop = place_crop(

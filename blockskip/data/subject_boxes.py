@@ -1,8 +1,8 @@
-"""The box around the pet: where in a photo the crops must look; kept, and proposed.
+"""Store and propose the box around the pet, which guides the crops of a photo.
 
-A box is kept beside its photo as `<name of the photo without its ending>.box.json`, so it goes
-where the photo goes, and people who use commands may write one by hand:
-`{"left": 0.2, "top": 0.1, "right": 0.8, "bottom": 0.9}`. How crops respect it is data/crops.py's.
+A box is stored beside its photo as `<stem of the photo>.box.json`, so that it moves with the photo
+and can be written by hand: `{"left": 0.2, "top": 0.1, "right": 0.8, "bottom": 0.9}`. data/crops.py
+describes how crops respect it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL import Image, ImageFilter
 
 from blockskip.core import files
 
-_LONG_PX = 96  # enough to tell a pet from its place
+_LONG_PX = 96  # enough to distinguish a pet from its background
 _SWEEPS = 3
-_FAINT = 0.15  # steps in colour that grass, gravel or noise have too: 0.10 to 0.15; pets 0.19 up
+_FAINT = 0.15  # colour steps: grass, gravel or noise reach 0.10 to 0.15, pets 0.19 or more
 _LEAST, _MOST = 0.01, 0.75  # share of the photo: less is a speck, more needs no box
-_MARGIN = 0.02  # whiskers
+_MARGIN = 0.02  # for whiskers
 # linear RGB → cone responses → lightness and two colour axes: OKLab (Björn Ottosson, 2020)
 _LMS = np.array(
     [[0.41222, 0.21190, 0.08830], [0.53633, 0.68070, 0.28172], [0.05145, 0.10740, 0.62998]],
@@ -34,8 +34,10 @@ _OKLAB = np.array(
 
 @dataclass(frozen=True)
 class Box:
-    """Edges as shares 0 … 1 of the upright photo's width and height. Raises ValueError for a box
-    that is empty, not finite or reaches outside the photo."""
+    """A box, with edges as shares 0 … 1 of the upright photo's width and height.
+
+    Raises ValueError if it is empty, not finite or extends beyond the photo.
+    """
 
     left: float
     top: float
@@ -44,24 +46,26 @@ class Box:
 
     def __post_init__(self) -> None:
         edges = (self.left, self.top, self.right, self.bottom)
-        known = all(type(edge) in (int, float) and math.isfinite(edge) for edge in edges)
-        if not known or not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
+        finite = all(type(edge) in (int, float) and math.isfinite(edge) for edge in edges)
+        if not finite or not (
+            0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1
+        ):
             raise ValueError(f"a box with edges {edges} is not possible")
 
     @property
     def area(self) -> float:
-        """Share of the photo, more than 0, up to 1."""
+        """Share of the photo, above 0 and up to 1."""
         return (self.right - self.left) * (self.bottom - self.top)
 
 
 def box_path(photo: Path) -> Path:
-    """Where the box of a photo is kept, whether or not there is one."""
+    """Return the path of a photo's box file, which need not exist."""
     return photo.with_name(f"{photo.stem}.box.json")
 
 
 def read_box(photo: Path) -> Box | None:
-    """The box beside a photo. None where there is no such file, and where it cannot be read as a
-    box: a photo is never refused for its box."""
+    """Read a photo's box. Returns None if its file is missing or invalid, since a bad box must not
+    reject the photo."""
     try:
         data = files.read_json(box_path(photo))
         return Box(data["left"], data["top"], data["right"], data["bottom"])
@@ -70,7 +74,7 @@ def read_box(photo: Path) -> Box | None:
 
 
 def write_box(photo: Path, box: Box | None) -> None:
-    """Keep a box beside its photo, or take it away. Raises UserError when the disk is full."""
+    """Write a photo's box file, or delete it if `box` is None. Raises UserError on a disk error."""
     if box is None:
         try:
             box_path(photo).unlink(missing_ok=True)
@@ -81,14 +85,15 @@ def write_box(photo: Path, box: Box | None) -> None:
 
 
 def propose_box(image: Image.Image) -> Box | None:
-    """A box around what stands out from the photo's border; None when nothing does, or when it
-    fills the photo anyway. image: upright, RGB, of any size (fastest shrunk to 160 px).
+    """Propose a box around whatever stands out from the photo's border.
 
-    Two signs are multiplied, with a mild preference for the middle. Contrast: how far a colour is
-    from those of the border, which mostly show the place and not the pet. Barrier: how great a step
-    in colour every path from the border to the pixel must take: little on a sky that only fades,
-    much behind the outline of an animal. The box is the rectangle that gathers the most of it. It
-    knows colours, not animals: to be offered, never used unasked.
+    Returns None if nothing stands out, or if it fills most of the photo. image: upright RGB of any
+    size (fastest at 160 px). Salience is the product of two measures, with a mild preference for
+    the middle. Contrast is the distance from the border's colours, which mostly belong to the
+    background. Barrier is the colour range that every path from the border to the pixel must
+    cross: small in a fading sky, large inside the outline of an animal. The box is the rectangle
+    with the most salience. It depends on colours and does not recognise animals, so it should only
+    be offered as a suggestion.
     """
     small = image.convert("RGB")
     small.thumbnail((_LONG_PX, _LONG_PX), Image.Resampling.BOX)
@@ -113,13 +118,13 @@ def propose_box(image: Image.Image) -> Box | None:
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) in 0 … 1 → lightness and two colour axes, about as far apart as they look."""
+    """Convert RGB (H, W, 3) in 0 … 1 to OKLab, in which distances match perceived differences."""
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     return np.cbrt(linear @ _LMS) @ _OKLAB
 
 
 def _contrast(lab: np.ndarray) -> np.ndarray:
-    """(H, W): distance from the colours of each of the four edges, the nearest edge left out."""
+    """Return (H, W): summed distances from the colours of three photo edges, not the nearest."""
     height, width, _ = lab.shape
     deep = max(1, round(0.08 * min(height, width)))
     strips = (lab[:deep], lab[-deep:], lab[:, :deep], lab[:, -deep:])
@@ -133,13 +138,14 @@ def _contrast(lab: np.ndarray) -> np.ndarray:
 
 
 def _barrier(lab: np.ndarray) -> np.ndarray:
-    """(H, W): the smallest range of values on any path from the border, summed over the channels.
+    """Return (H, W): the smallest range of values on any path from the border, over all channels.
 
-    The minimum barrier distance (Zhang et al., ICCV 2015), by sweeps along rows and columns.
+    Computes the minimum barrier distance (Zhang et al., ICCV 2015), summed over the channels, by
+    sweeps along rows and columns.
     """
     cost = np.full(lab.shape, np.inf, np.float32)
     cost[0] = cost[-1] = cost[:, 0] = cost[:, -1] = 0
-    high, low = lab.copy(), lab.copy()  # of the best path to each pixel so far
+    high, low = lab.copy(), lab.copy()  # extremes on the best path to each pixel so far
     for _ in range(_SWEEPS):
         for axis in (0, 1):
             lines = [np.swapaxes(values, 0, axis) for values in (cost, high, low, lab)]
@@ -154,7 +160,7 @@ def _barrier(lab: np.ndarray) -> np.ndarray:
 def _relax(
     line: int, before: int, cost: np.ndarray, high: np.ndarray, low: np.ndarray, value: np.ndarray
 ) -> None:
-    """Let the paths to `line` come from the line `before` where that is better."""
+    """Update the pixels of `line` that are reached at lower cost from the line `before`."""
     top, bottom = np.maximum(high[before], value[line]), np.minimum(low[before], value[line])
     better = top - bottom < cost[line]
     np.copyto(cost[line], top - bottom, where=better)
@@ -163,7 +169,7 @@ def _relax(
 
 
 def _middle(height: int, width: int) -> np.ndarray:
-    """(H, W): 1 in the middle of the picture, 0 from its inscribed ellipse outwards."""
+    """Return (H, W): 1 in the middle of the picture, 0 on and outside its inscribed ellipse."""
     y = np.abs(np.linspace(-1, 1, height))[:, None]
     x = np.abs(np.linspace(-1, 1, width))[None]
     return 1 - np.minimum(1, np.hypot(x, y)) ** 2
@@ -185,7 +191,7 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def _best_rectangle(gain: np.ndarray) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the rectangle with the greatest sum."""
+    """Return (left, top, right, bottom) of the rectangle with the greatest sum."""
     height, width = gain.shape
     down = np.vstack([np.zeros((1, width)), gain.cumsum(0)])
     first, last = np.triu_indices(height + 1, 1)

@@ -1,1 +1,1 @@
-"""A run: a folder and a process; its worker, pictures, results."""
+"""Runs: their folders, processes, pictures and results."""

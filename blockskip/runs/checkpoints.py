@@ -1,7 +1,8 @@
-"""Which steps of a run can still be looked at, continued and exported: the files they are in.
+"""Checkpoints and adapters of a run: the steps that can be viewed, resumed and exported.
 
-A checkpoint is all that training goes on from, and only the newest two are kept; an adapter is the
-LoRA alone, small, kept of every step that has pictures, and of the last. No torch in here.
+A checkpoint holds everything needed to resume training, and only the newest two are kept. An
+adapter is the small LoRA alone, kept for the last step and every step with pictures. Does not
+import torch.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from blockskip.runs.run import Run, step_of
 
 
 def list_checkpoints(run: Run) -> list[Path]:
-    """The checkpoints kept, oldest first."""
+    """Return the checkpoints kept, oldest first."""
     return sorted(run.checkpoints_dir.glob("step-*.safetensors"), key=step_of)
 
 
 def newest_checkpoint(run: Run) -> Path:
-    """Raises UserError when nothing has been learnt yet."""
-    found = list_checkpoints(run)
-    if not found:
+    """Return the newest checkpoint. Raises UserError if there is none yet."""
+    paths = list_checkpoints(run)
+    if not paths:
         raise _no_checkpoint(run)
-    return found[-1]
+    return paths[-1]
 
 
 def adapter_path(run: Run, step: int) -> Path:
-    """Where the LoRA of a step is kept."""
+    """Return the path of a step's adapter."""
     return run.adapters_dir / f"step-{step:05d}.safetensors"
 
 
 def saved_steps(run: Run) -> list[int]:
-    """The steps whose LoRA is there, in order."""
-    found = [*run.adapters_dir.glob("step-*.safetensors"), *list_checkpoints(run)[-1:]]
-    return sorted({step_of(path) for path in found})
+    """Return the steps with a saved LoRA, in order."""
+    paths = [*run.adapters_dir.glob("step-*.safetensors"), *list_checkpoints(run)[-1:]]
+    return sorted({step_of(path) for path in paths})
 
 
 def lora_file(run: Run, step: int | None = None) -> Path:
-    """The file with the LoRA of a step, None: the last. Raises UserError when it is not kept."""
+    """Return the file with a step's LoRA; None is the last step. Raises UserError if not kept."""
     known = saved_steps(run)
     if not known:
         raise _no_checkpoint(run)

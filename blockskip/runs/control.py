@@ -1,6 +1,6 @@
-"""`control.json`: what people ask of a run's worker, one order at a time; the worker takes it away.
+"""`control.json`: one pending command for a run's worker, which deletes the file when it reads it.
 
-No torch in here.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ MAX_PROMPT = 500  # characters
 
 
 def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
-    """Leave an order. Prompts of a preview that still waits are kept. Raises UserError when the
-    worker was told to end, or for a prompt that cannot be used."""
+    """Write a command. A preview keeps the prompts of one that is still pending.
+
+    Raises UserError if the worker was already asked to end, or for an invalid prompt.
+    """
     if word not in COMMANDS:
         raise ValueError(f"command {word!r} is not one of {COMMANDS}")
     wanted = [checked_prompt(prompt) for prompt in prompts]
@@ -31,20 +33,20 @@ def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
 
 
 def take(path: Path, words: Sequence[str]) -> dict:
-    """The waiting order, `command` and `prompts`, if its command is one of `words`; else {}."""
+    """Remove and return the pending `command` and `prompts` if it is one of `words`, else {}."""
     waiting = _read(path)
     if waiting.get("command") not in words:
         return {}
     try:
         path.unlink()
-    except OSError:  # being replaced this moment: next time
+    except OSError:  # it is being replaced right now, so try again next time
         return {}
     return waiting
 
 
 def checked_prompt(prompt: str) -> str:
-    """A prompt as it can be sampled. Raises UserError for none, for too long a one, and for one
-    with characters that cannot be seen."""
+    """Return a prompt without surrounding blanks. Raises UserError if it is empty, too long or has
+    invisible characters."""
     prompt = prompt.strip()
     if not prompt:
         raise BadInput("The picture has no description.", "Write what it should show.")

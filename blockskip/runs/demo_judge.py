@@ -1,10 +1,10 @@
-"""The judge: the only measure of quality of the demo model (docs/method.md §4).
+"""The judge, the only measure of quality for the demo model (docs/method.md §4).
 
-A small convolutional net, trained on the demo world by `judge_train.py` and shipped with it, looks
-at a 64 px picture as a whole and once more at the head, where the eyes are. It answers two
-questions: is this *that* pet (a unit-length embedding in which background and accessories do not
-matter), and what is in the picture (species, coat, place, …). It knows nothing but the demo world.
-Its numbers are its own: they are neither DINO nor CLIP scores and never called so.
+A small convolutional network, trained on the demo world by `judge_train.py` and shipped, looks at a
+64 px picture and separately at the region of the head, where the eyes are. It outputs a pet's
+identity (a unit-length embedding in which background and accessories do not matter) and the
+picture's attributes (species, coat, place, …). It only works for the demo world. Its scores are
+neither DINO nor CLIP scores, and are never called so.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from blockskip.data.photos import find_photos, open_photo
 from blockskip.runs.run import Run
 
 SIDE_PX = 64  # px, the demo model's own size
-HEAD_CROP = (slice(6, 42), slice(14, 50))  # rows, columns of a 64 px picture where heads are
+HEAD_CROP = (slice(6, 42), slice(14, 50))  # rows, columns of the head's region in 64 px pictures
 EMBEDDING_DIM = 128
 NO_YES = ("no", "yes")
-# what the net is asked; eyes are those on the left and right of the picture, mirrored or not
+# attributes and their values; left and right eye refer to the picture, mirrored or not
 HEADS: dict[str, tuple[str, ...]] = {
     "species": SPECIES,
     "coat": tuple(FUR),
@@ -68,7 +68,10 @@ def _block(width_in: int, width_out: int, stride: int) -> nn.Sequential:
 
 
 def _branch(plan: Sequence[tuple[int, int]], flat: int, features: int) -> nn.Sequential:
-    """Blocks of (width, stride), then a linear layer: places stay apart, since pets sit still."""
+    """Build blocks of (width, stride) and a linear layer.
+
+    Positions are not pooled, since pets sit in the same place.
+    """
     layers, width = [], 3
     for after, stride in plan:
         layers.append(_block(width, after, stride))
@@ -77,13 +80,14 @@ def _branch(plan: Sequence[tuple[int, int]], flat: int, features: int) -> nn.Seq
 
 
 class JudgeNet(nn.Module):
-    """Pictures (B, 3, 64, 64) in [-1, 1] → embedding (B, 128) and logits {head: (B, choices)}."""
+    """Network from pictures (B, 3, 64, 64) in [-1, 1] to embedding (B, 128) and logits
+    {attribute: (B, choices)}."""
 
     def __init__(self, features: int = 160) -> None:
         super().__init__()
-        whole = ((24, 2), (48, 2), (64, 1), (96, 2), (96, 1), (96, 2))  # 64 → 4 px
+        picture = ((24, 2), (48, 2), (64, 1), (96, 2), (96, 1), (96, 2))  # 64 → 4 px
         head = ((16, 1), (32, 2), (48, 1), (96, 2), (64, 2))  # 36 → 5 px
-        self.whole = _branch(whole, 96 * 4 * 4, features)
+        self.whole = _branch(picture, 96 * 4 * 4, features)
         self.head = _branch(head, 64 * 5 * 5, features)
         self.norm = nn.BatchNorm1d(2 * features)
         self.identity = nn.Linear(2 * features, EMBEDDING_DIM)
@@ -92,7 +96,7 @@ class JudgeNet(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The embedding has unit length."""
+        """Return the unit-length embedding and the logits by attribute."""
         rows, columns = HEAD_CROP
         parts = self.whole(pictures), self.head(pictures[:, :, rows, columns])
         features = F.relu(self.norm(torch.cat(parts, 1)))  # (B, 320)
@@ -101,7 +105,7 @@ class JudgeNet(nn.Module):
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """The middle square of a picture at 64 px: uint8 (64, 64, 3)."""
+    """Crop a picture to its central square and scale it to 64 px: uint8 (64, 64, 3)."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.convert("RGB").crop((left, top, left + side, top + side))
@@ -111,10 +115,10 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 
 class Judge:
-    """The trained judge. Everything it does is deterministic and runs on the CPU."""
+    """The trained judge. It is deterministic and runs on the CPU."""
 
     def __init__(self, net: JudgeNet, facts: dict) -> None:
-        """facts: what is known about it (how it was trained, how it does on held-out pets)."""
+        """facts: metadata such as its training and its accuracy on held-out pets."""
         self.net, self.facts = net.eval().requires_grad_(False), facts
 
     @torch.no_grad()
@@ -123,24 +127,25 @@ class Judge:
             raise ValueError("the judge was given no picture")
         pixels = torch.from_numpy(np.stack([to_pixels(image) for image in images]))
         pictures = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-        seen = [self.net(chunk) for chunk in pictures.split(64)]
-        logits = {name: torch.cat([part[1][name] for part in seen]) for name in HEADS}
-        return torch.cat([part[0] for part in seen]), logits
+        outputs = [self.net(chunk) for chunk in pictures.split(64)]
+        logits = {name: torch.cat([part[1][name] for part in outputs]) for name in HEADS}
+        return torch.cat([part[0] for part in outputs]), logits
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Identity embeddings (B, 128) of unit length."""
+        """Compute identity embeddings (B, 128) of unit length."""
         return self._predict(images)[0]
 
     def identity(self, images: Sequence[Image.Image], photos: Sequence[Image.Image]) -> Tensor:
-        """Mean cosine (B,) between each picture and the photos of a pet."""
+        """Compute the mean cosine (B,) between each picture and the photos of a pet."""
         return (self.embed(images) @ self.embed(photos).T).mean(1)
 
     def probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Question → probabilities (B, choices) in the order of `HEADS`."""
+        """Compute probabilities (B, choices) by attribute, in the order of `HEADS`."""
         return {name: logits.softmax(1) for name, logits in self._predict(images)[1].items()}
 
     def attributes(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        """What each picture shows, in the words of world.py; "none" where a question is idle."""
+        """Return each picture's attributes in the vocabulary of the demo world; "none" if one does
+        not apply."""
         best = {name: p.argmax(1).tolist() for name, p in self.probabilities(images).items()}
         return [
             _blank_unused({name: HEADS[name][best[name][k]] for name in HEADS})
@@ -148,18 +153,18 @@ class Judge:
         ]
 
 
-def _blank_unused(said: dict[str, str]) -> dict[str, str]:
-    if said["accessory"] == "none":
-        said["wear"] = "none"
-    if said["pattern"] == "solid" and said["patch"] == "no":
-        said["second"] = "none"
-    if (said["blaze"], said["star"], said["socks"]) == ("no", "no", "no"):
-        said["mark"] = "none"
-    return said
+def _blank_unused(attributes: dict[str, str]) -> dict[str, str]:
+    if attributes["accessory"] == "none":
+        attributes["wear"] = "none"
+    if attributes["pattern"] == "solid" and attributes["patch"] == "no":
+        attributes["second"] = "none"
+    if (attributes["blaze"], attributes["star"], attributes["socks"]) == ("no", "no", "no"):
+        attributes["mark"] = "none"
+    return attributes
 
 
 def save_judge(net: JudgeNet, facts: dict, path: Path) -> None:
-    """Write weights in half precision (2 MB), with everything known about them."""
+    """Write weights in half precision (2 MB), with `facts` as metadata."""
     state = {
         name: value.half() if value.is_floating_point() else value
         for name, value in net.state_dict().items()
@@ -168,7 +173,7 @@ def save_judge(net: JudgeNet, facts: dict, path: Path) -> None:
 
 
 def load_judge(path: Path = DEFAULT_PATH) -> Judge:
-    """The shipped judge (or another). Raises UserError when the file is missing or foreign."""
+    """Load the shipped judge or another one. Raises UserError if the file is missing or foreign."""
     from safetensors.torch import load_file
 
     if not path.exists():
@@ -190,7 +195,7 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
 
 
 def judge_and_photos(run: Run) -> tuple[Judge, list[Image.Image]]:
-    """The judge and a run's photos. Raises UserError for a run on a model that it cannot judge."""
+    """Return the judge and a run's photos. Raises UserError if the run is not on the demo model."""
     if not model_row(run.settings().model).demo:
         raise BadInput(
             f"Run “{run.name}” trains {run.settings().model}, which the demo judge cannot judge.",
@@ -200,7 +205,7 @@ def judge_and_photos(run: Run) -> tuple[Judge, list[Image.Image]]:
     for path in find_photos([run.photos_dir]):
         try:
             photos.append(open_photo(path))
-        except UserError:  # named when the run began
+        except UserError:  # reported when the run started
             continue
     if not photos:
         raise BadPhoto(

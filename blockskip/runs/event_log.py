@@ -1,6 +1,6 @@
-"""`events.jsonl`: one writer adds lines at its end, many read. No torch in here.
+"""`events.jsonl`: one writer appends lines, many readers read them. Does not import torch.
 
-A killed writer leaves half a line; every way of reading passes over it.
+A killed writer leaves an incomplete line, which all readers skip.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _CHUNK = 1 << 14  # bytes
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Events from byte `offset` up to the last whole line, and the offset to go on from."""
+    """Return the events from byte `offset` to the last complete line, and the next offset."""
     if not path.exists():
         return [], offset
     with open(path, "rb") as file:
         file.seek(offset)
         data = file.read()
-    whole = data[: data.rfind(b"\n") + 1]
-    found = (_event(line) for line in whole.splitlines())
-    return [event for event in found if event is not None], offset + len(whole)
+    complete = data[: data.rfind(b"\n") + 1]
+    parsed = (_event(line) for line in complete.splitlines())
+    return [event for event in parsed if event is not None], offset + len(complete)
 
 
 def append(path: Path, event: Event) -> None:
-    """Add an event, on a line of its own even when half a line stands before it."""
+    """Append an event on a line of its own, even after an incomplete line."""
     with open(path, "ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -39,8 +39,10 @@ def append(path: Path, event: Event) -> None:
 
 
 def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
-    """The last event of these kinds, read from the end: a long log costs no more than what was
-    said since."""
+    """Return the last event of these types.
+
+    Reads from the end, so that the cost does not depend on the length of the log.
+    """
     try:
         for lines in _chunks_from_end(path):
             for line in reversed(lines.splitlines()):
@@ -53,25 +55,25 @@ def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
 
 
 def _chunks_from_end(path: Path) -> Iterator[bytes]:
-    """The whole lines of a file in chunks, the last chunk first."""
+    """Yield the complete lines of a file in chunks, last chunk first."""
     with open(path, "rb") as file:
         start = file.seek(0, os.SEEK_END)
-        rest = b""  # begins in the middle of a line that ends in a later chunk
-        torn = True  # what stands behind the last line end is no line yet
+        remainder = b""  # the end of a line that begins in an earlier chunk
+        torn = True  # anything after the last newline is not a complete line
         while start > 0:
             size = min(_CHUNK, start)
             start -= size
             file.seek(start)
-            data = file.read(size) + rest
+            data = file.read(size) + remainder
             if torn:
                 data, torn = data[: data.rfind(b"\n") + 1], b"\n" not in data
             cut = (data.find(b"\n") + 1 or len(data)) if start else 0
-            rest, whole = data[:cut], data[cut:]
-            yield whole
+            remainder, complete = data[:cut], data[cut:]
+            yield complete
 
 
 def _event(line: bytes) -> Event | None:
     try:
         return events.from_json(line)
-    except ValueError:  # half a line of a killed worker, or a newer version's event
+    except ValueError:  # an incomplete line of a killed worker, or an event of a newer version
         return None

@@ -1,7 +1,8 @@
-"""The process that makes the pictures people ask of a run (runs/image_requests.py), and ends when none waits.
+"""The process that generates requested pictures of a run (runs/image_requests.py) until none is
+pending.
 
-Started as `python -m blockskip.runs.image_process RUNFOLDER`. The model is opened once; up to SAMPLE_BATCH requests
-are sampled at the same time.
+Started as `python -m blockskip.runs.image_process RUNFOLDER`. The model is opened once, and up to
+SAMPLE_BATCH requests are sampled together.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def work(run: Run) -> None:
-    """Everything that waits, unless a run trains: then it goes on waiting."""
+    """Process pending requests. While any run is training, leave them pending."""
     session = None
     while requests := image_requests.pending(run)[:SAMPLE_BATCH]:
         if any(other.worker() is not None for other in [run, *list_runs()]):
@@ -47,7 +48,7 @@ def _as_user_error(run: Run, error: Exception) -> UserError:
 
 
 def main(folder: str) -> int:
-    """Work unless another process does."""
+    """Process requests unless another process already does. Returns 0."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     if threads := run.settings().threads:
@@ -58,7 +59,7 @@ def main(folder: str) -> int:
                 return 0
             work(run)
             left = {picture.id for picture in image_requests.pending(run)}
-        # asked for after the last look, by one who saw the lock still taken
+        # a request may have been submitted after the last check, while the lock was still held
         if {picture.id for picture in image_requests.pending(run)} <= left:
             return 0
 

@@ -1,12 +1,13 @@
-"""Own pictures: what people ask to see of a run, one folder a request, and who makes them.
+"""A queue of requested pictures of a run, one folder per request.
 
     pictures/<id>/request.json   prompt, seed, strength, step, time, state, title, remedy, n, total
-    pictures/<id>/base.png       of the untrained model
-    pictures/<id>/tuned.png      of the same noise, with the LoRA
+    pictures/<id>/base.png       from the untrained model
+    pictures/<id>/tuned.png      from the same noise, with the LoRA
 
-A child process (runs/image_process.py) works through what waits and ends; killed at any moment, the next one
-goes on. While a run trains it makes pictures itself (`Run.send_command("preview", prompts)`): there is
-room for one model on a card. No torch in here.
+A child process (runs/image_process.py) works through pending requests and ends. If it is killed,
+the next one continues. During training, the run generates pictures itself
+(`Run.send_command("preview", prompts)`), since a card has room for only one model. Does not import
+torch.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ MAX_STRENGTH = 2.0
 MAX_SEED = 2**32 - 1
 PENDING_STATES = ("waiting", "working")
 _ID = re.compile(r"\d{13}-[0-9a-f]{4}")
-# (prompts, seeds, step, strength) → pictures; strength 0 is the untrained model
+# (prompts, seeds, step, strength) → pictures; strength 0 means the untrained model
 GenerateFn = Callable[[list[str], list[int], int, float], list[Image.Image]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """A request. state: waiting | working | done | failed. title, remedy: why it failed. n of
-    total pictures are made, the untrained model's first. time: seconds since the epoch."""
+    """A request for two pictures. state: waiting | working | done | failed. title, remedy: reason
+    of a failure. n: finished pictures of total, the untrained model's first. time: seconds since
+    the epoch."""
 
     prompt: str
     seed: int
@@ -61,21 +63,23 @@ class ImageRequest:
 
     @property
     def base_path(self) -> Path | None:
-        """The untrained model's picture, None as long as it is not made."""
+        """The untrained model's picture, None until it exists."""
         return self.folder / "base.png" if self.n > 0 else None
 
     @property
     def tuned_path(self) -> Path | None:
-        """The picture with the LoRA, None as long as it is not made."""
+        """The picture with the LoRA, None until it exists."""
         return self.folder / "tuned.png" if self.n > 1 else None
 
 
 def submit(
     run: Run, prompt: str, seed: int = 0, strength: float = 1.0, step: int | None = None
 ) -> str:
-    """Ask for a pair of pictures; gives the request's id. strength: of the LoRA, 0 to 2. step: one
-    of those kept, None: the last. Raises UserError while a run trains or another one's pictures are
-    made, and for what cannot be sampled."""
+    """Submit a request for a pair of pictures and return its id.
+
+    strength: factor of the LoRA, 0 to 2. step: a saved step, None for the last. Raises UserError
+    for invalid values, while a run is training, or while pictures of another run are generated.
+    """
     for other in [run, *list_runs()]:
         if other.worker() is not None:
             raise WrongState(
@@ -94,7 +98,7 @@ def submit(
 
 
 def enqueue(run: Run, prompt: str, seed: int, strength: float, step: int) -> ImageRequest:
-    """Put a request down, whoever fulfils it. Raises UserError for what cannot be sampled."""
+    """Store a request without starting a worker. Raises UserError for invalid values."""
     prompt = control.checked_prompt(prompt)
     if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
         raise BadInput(
@@ -104,7 +108,7 @@ def enqueue(run: Run, prompt: str, seed: int, strength: float, step: int) -> Ima
         raise BadInput(f"The seed {seed} cannot be used.", f"Choose 0 to {MAX_SEED}.")
     now = time.time()
     last = max((int(folder.name[:13]) for folder in _folders(run)), default=0)
-    # names tell the order, also where clocks are coarse
+    # names keep the order even if the clock is coarse
     number = max(int(now * 1000), last + 1)
     folder = run.pictures_dir / f"{number:013d}-{secrets.token_hex(2)}"
     request = ImageRequest(
@@ -115,8 +119,10 @@ def enqueue(run: Run, prompt: str, seed: int, strength: float, step: int) -> Ima
 
 
 def ensure_worker(run: Run) -> None:
-    """Let a process work on what waits, if there is any and nobody does. Who holds the lock looks
-    once more after giving it back, so that nothing asked meanwhile is forgotten."""
+    """Start a worker if requests are pending and none is running.
+
+    A worker checks again after releasing the lock, so that no request is missed.
+    """
     if not pending(run):
         return
     with processes.locked(lock(run)) as free:
@@ -129,26 +135,27 @@ def ensure_worker(run: Run) -> None:
 
 
 def lock(run: Run) -> Path:
-    """The file that is locked by who makes the pictures of a run."""
+    """Return the lock file held by the worker that generates a run's pictures."""
     return run.pictures_dir / "lock"
 
 
 def pending(run: Run) -> Sequence[ImageRequest]:
-    """Requests that are not fulfilled, oldest first."""
+    """Return unfinished requests, oldest first."""
     return [picture for picture in reversed(all_requests(run)) if picture.state in PENDING_STATES]
 
 
 def cancel(run: Run) -> int:
-    """Make no more pictures: what waits is forgotten, what is done stays. Gives how many."""
+    """Stop the worker and delete pending requests. Returns their number. Finished ones remain."""
     processes.kill(run.image_worker())
-    found = pending(run)
-    for picture in found:
+    cancelled = pending(run)
+    for picture in cancelled:
         shutil.rmtree(picture.folder, ignore_errors=True)
-    return len(found)
+    return len(cancelled)
 
 
 def delete(run: Run, id: str) -> None:
-    """Delete a request and its pictures; one that is gone already is fine. Raises UserError."""
+    """Delete a request and its pictures, if it still exists. Raises UserError for an invalid id or
+    a file in use."""
     if not _ID.fullmatch(id):
         raise NotFound(f"There is no picture called “{id}”.", "Choose one of those shown.")
     try:
@@ -163,17 +170,19 @@ def delete(run: Run, id: str) -> None:
 
 
 def process(run: Run, requests: Sequence[ImageRequest], generate: GenerateFn) -> None:
-    """Make the pictures of requests: as many as possible together, a pair's from one noise. Raises
-    what `paint` raises; what is done by then stays done."""
+    """Generate the pictures of requests, as many as possible together, each pair from one noise.
+
+    Raises the errors of `generate`, after which finished pictures remain.
+    """
     for request in requests:
         _update(request, state="working")
-    asked = {(p.prompt, p.seed): p for p in requests}
+    by_noise = {(p.prompt, p.seed): p for p in requests}
     bases = {
         (p.prompt, p.seed): p.base_path.read_bytes()
         for p in all_requests(run)
-        if (p.prompt, p.seed) in asked and p.base_path is not None and p.base_path.exists()
+        if (p.prompt, p.seed) in by_noise and p.base_path is not None and p.base_path.exists()
     }
-    wanted = [p for key, p in asked.items() if key not in bases]
+    wanted = [p for key, p in by_noise.items() if key not in bases]
     if wanted:
         images = generate([p.prompt for p in wanted], [p.seed for p in wanted], wanted[0].step, 0.0)
         for p, image in zip(wanted, images, strict=True):
@@ -182,15 +191,15 @@ def process(run: Run, requests: Sequence[ImageRequest], generate: GenerateFn) ->
         _write_image(p, "base.png", bases[p.prompt, p.seed])
         _update(p, state="working", n=1)
     for step, strength in sorted({(p.step, p.strength) for p in requests}):
-        some = [p for p in requests if (p.step, p.strength) == (step, strength)]
-        images = generate([p.prompt for p in some], [p.seed for p in some], step, strength)
-        for p, image in zip(some, images, strict=True):
+        batch = [p for p in requests if (p.step, p.strength) == (step, strength)]
+        images = generate([p.prompt for p in batch], [p.seed for p in batch], step, strength)
+        for p, image in zip(batch, images, strict=True):
             _write_image(p, "tuned.png", png_bytes(image, p.prompt, p.seed))
             _update(p, state="done", n=2)
 
 
 def mark_failed(run: Run, requests: Sequence[ImageRequest], error: UserError) -> None:
-    """Say why those of the requests that are not done cannot be made."""
+    """Mark the unfinished ones of the requests as failed, with the error."""
     ids = {request.id for request in requests}
     for picture in pending(run):
         if picture.id in ids:
@@ -198,7 +207,7 @@ def mark_failed(run: Run, requests: Sequence[ImageRequest], error: UserError) ->
 
 
 def png_bytes(image: Image.Image, prompt: str, seed: int) -> bytes:
-    """A picture as a PNG file, prompt and seed inside."""
+    """Encode a picture as PNG, with prompt and seed as metadata."""
     note, data = PngInfo(), io.BytesIO()
     note.add_itxt("prompt", prompt)
     note.add_text("seed", str(seed))
@@ -207,7 +216,7 @@ def png_bytes(image: Image.Image, prompt: str, seed: int) -> bytes:
 
 
 def _write_image(picture: ImageRequest, name: str, data: bytes) -> None:
-    if picture.folder.exists():  # deleted while it was made
+    if picture.folder.exists():  # it may have been deleted meanwhile
         files.write_bytes(picture.folder / name, data)
 
 
@@ -231,13 +240,13 @@ def _read(folder: Path) -> ImageRequest | None:
 
 
 def _folders(run: Run) -> Sequence[Path]:
-    """The requests' folders, newest first."""
+    """Return the requests' folders, newest first."""
     if not run.pictures_dir.exists():
         return []
-    found = (path for path in run.pictures_dir.iterdir() if _ID.fullmatch(path.name))
-    return sorted(found, reverse=True)
+    folders = (path for path in run.pictures_dir.iterdir() if _ID.fullmatch(path.name))
+    return sorted(folders, reverse=True)
 
 
 def all_requests(run: Run) -> Sequence[ImageRequest]:
-    """All requests of a run, newest first."""
+    """Return all requests of a run, newest first."""
     return [picture for picture in map(_read, _folders(run)) if picture is not None]

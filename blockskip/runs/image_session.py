@@ -1,4 +1,4 @@
-"""A run's model, open, with the LoRA of any step that is kept at any strength: pictures long after."""
+"""Generate pictures from a run's model, with the LoRA of any saved step at any strength."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from blockskip.training.lora import restore
 
 
 def load_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
-    """The LoRA of a step, None: the last. Raises UserError when it is not kept, or another run's."""
+    """Load a step's LoRA; None is the last step. Raises UserError if it is not kept or belongs to
+    another run."""
     path = checkpoints.lora_file(run, step)
     if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
         raise BadFile(
@@ -43,10 +44,11 @@ def _user_error_on_oom() -> Iterator[None]:
 
 
 class ImageSession(LoadedModel):
-    """The model of a run, open for pictures with the run's LoRA.
+    """The open model of a run, with the run's LoRA.
 
-    exact: every block works in every step, whatever the run's preview speed: for measurements. Raises
-    UserError, here and in `generate`, when the model is missing or the card is too small.
+    exact: compute every block in every step, regardless of the run's preview speed, for
+    measurements. The constructor and `generate` raise UserError if the model is missing or graphics
+    memory runs out.
     """
 
     def __init__(self, run: Run, exact: bool = False) -> None:
@@ -63,15 +65,15 @@ class ImageSession(LoadedModel):
         strength: float = 1.0,
         sampling_steps: int = 0,
     ) -> list[Image.Image]:
-        """Sample one picture per prompt. step: whose LoRA, None: the last. strength: factor of the
-        LoRA, 0: the untrained model. sampling_steps: 0 = the run's."""
+        """Sample one picture per prompt. step: the LoRA's step, None for the last. strength: factor
+        of the LoRA, 0 for the untrained model. sampling_steps: 0 for the run's."""
         restore(self.lora, self._scaled_lora(step, strength))
         with _user_error_on_oom():
             return self.sample_prompts(prompts, seeds, sampling_steps)
 
     def _scaled_lora(self, step: int | None, strength: float) -> dict[str, torch.Tensor]:
-        """A LoRA whose B·A is `strength` times the step's."""
-        if strength == 0:  # of no step: nothing may have been learnt yet
+        """Return the step's LoRA with B·A scaled by `strength`."""
+        if strength == 0:  # needs no saved step
             return {name: torch.zeros_like(tensor) for name, tensor in self.lora.items()}
         lora = load_lora(self.run, step)
         return {n: t * strength if n.endswith("lora_B.weight") else t for n, t in lora.items()}

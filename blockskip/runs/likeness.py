@@ -1,11 +1,11 @@
-"""Which step of a run to keep: how like the pet its pictures are, and whether more than the pet was
-learnt. `python -m blockskip.runs.likeness RUNFOLDER` writes likeness.json into the run's folder.
+"""Advise which step of a run to keep, by likeness to the pet and signs of overfitting.
 
-Figures exist for runs on the demo model alone, by its judge (likeness_measure.py); for other models
-the advice says what to look at. Reading and advising need no torch.
+`python -m blockskip.runs.likeness RUNFOLDER` writes likeness.json into the run's folder. Figures
+exist only for runs on the demo model, from its judge (likeness_measure.py). For other models the
+advice names the pictures to look at. Reading and advising do not import torch.
 
-On the judge's scale (assets/evidence/demo-model.md) a perfect copy of a pet has a likeness of .97, and
-another pet of its species .11.
+On the judge's scale (assets/evidence/demo-model.md) a perfect copy of a pet has a likeness of .97,
+and another pet of its species .11.
 """
 
 from __future__ import annotations
@@ -24,27 +24,30 @@ from blockskip.runs.checkpoints import saved_steps
 from blockskip.runs.likeness_types import THRESHOLD, StepLikeness, mean_of
 from blockskip.runs.run import Run
 
-MIN_VISIBLE_GAP = 0.02  # photos of one pet differ by more among each other
+MIN_VISIBLE_GAP = 0.02  # less than the difference between photos of the same pet
 
 
 def read(run: Run) -> dict | None:
-    """What is known of a run's steps: by_step {step: {subject, class_word, places_obeyed: [n, of]}},
-    best_step, overlearnt_from, advice. None as long as its newest step was not looked at."""
-    settings, kept = run.settings(), saved_steps(run)
-    if not kept:
+    """Return a run's likeness report, or None if its newest step is not measured yet.
+
+    Keys: by_step {step: {subject, class_word, places_obeyed: [n, total]}}, best_step,
+    overlearnt_from, advice.
+    """
+    settings, steps = run.settings(), saved_steps(run)
+    if not steps:
         return None
     if not model_row(settings.model).demo:
-        return _unmeasured(settings, kept)
+        return _unmeasured(settings, steps)
     try:
-        said = files.read_json(likeness_file(run))
-        said["by_step"] = {int(step): row for step, row in said["by_step"].items()}
+        report = files.read_json(likeness_file(run))
+        report["by_step"] = {int(step): row for step, row in report["by_step"].items()}
     except (OSError, ValueError, KeyError):
         return None
-    return said if kept[-1] in said["by_step"] else None
+    return report if steps[-1] in report["by_step"] else None
 
 
 def start(run: Run) -> subprocess.Popen:
-    """Look at a run in a process of its own."""
+    """Start a process that measures a run."""
     return processes.start(
         "blockskip.runs.likeness",
         [str(run.folder)],
@@ -54,17 +57,20 @@ def start(run: Run) -> subprocess.Popen:
 
 
 def is_running(run: Run) -> bool:
-    """Whether that process still looks."""
+    """Return whether the process started by `start` is running."""
     return processes.find_running(_pid_file(run)) is not None
 
 
 def likeness_file(run: Run) -> Path:
-    """The file with a run's figures."""
+    """Return the path of a run's likeness report."""
     return run.folder / "likeness.json"
 
 
 def report(looks: Mapping[int, StepLikeness], kept: Sequence[int]) -> dict:
-    """As `read` gives it. looks: by step, 0 the untrained model; kept: steps that can be chosen."""
+    """Compute the report that `read` returns.
+
+    looks: measurements by step, 0 for the untrained model. kept: saved steps, which can be chosen.
+    """
     steps = sorted(step for step in looks if step in kept)
     spoilt = [step for step in steps if looks[step].overfitted]
     since = next((s for s in steps if all(later in spoilt for later in steps if later >= s)), None)
@@ -78,19 +84,24 @@ def report(looks: Mapping[int, StepLikeness], kept: Sequence[int]) -> dict:
 
 
 def _best(looks: Mapping[int, StepLikeness], steps: Sequence[int]) -> int | None:
-    """The earliest step that is not surely worse than the best one: what is learnt after that costs
-    freedom and gains nothing that so few pictures can show."""
+    """Return the earliest step that is not significantly worse than the best one.
+
+    Later steps lose variety without an improvement that so few pictures can show.
+    """
     if not steps:
         return None
     top = max(steps, key=lambda step: mean_of(looks[step].subject) or 0.0)
     return next(step for step in steps if not _significantly_less(looks[step], looks[top]))
 
 
-def _significantly_less(one: StepLikeness, other: StepLikeness) -> bool:
-    """Whether `one` is less like the pet by more than can be seen, and by more than chance: twice
-    the standard error of the differences between pictures of the same prompt and noise."""
-    both = one.subject.keys() & other.subject.keys()
-    less = [other.subject[key] - one.subject[key] for key in both]
+def _significantly_less(step: StepLikeness, other: StepLikeness) -> bool:
+    """Return whether `step` is visibly and significantly less like the pet than `other`.
+
+    Significant means more than twice the standard error of the differences between pictures of the
+    same prompt and noise.
+    """
+    both = step.subject.keys() & other.subject.keys()
+    less = [other.subject[key] - step.subject[key] for key in both]
     if len(less) < 2:
         return False
     chance = 2 * statistics.stdev(less) / len(less) ** 0.5
@@ -140,18 +151,18 @@ def _unmeasured(settings: Settings, kept: Sequence[int]) -> dict:
 
 
 def main(folder: str) -> int:
-    """Look at a run's pictures and write down what is seen. Raises UserError."""
+    """Measure a run's pictures and write the report. Raises UserError."""
     run = Run(Path(folder))
     kept = saved_steps(run)
     if model_row(run.settings().model).demo:
         from blockskip.runs.likeness_measure import measure_steps  # imports torch
 
-        said = report(measure_steps(run, kept), kept)
+        result = report(measure_steps(run, kept), kept)
     else:
-        said = _unmeasured(run.settings(), kept)
-    if run.folder.exists():  # deleted meanwhile
-        files.write_json(likeness_file(run), said)
-    print(said["advice"])
+        result = _unmeasured(run.settings(), kept)
+    if run.folder.exists():  # it may have been deleted meanwhile
+        files.write_json(likeness_file(run), result)
+    print(result["advice"])
     return 0
 
 

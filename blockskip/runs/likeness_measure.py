@@ -1,7 +1,7 @@
-"""The judge's look at a demo run's pictures, by step (likeness.py says what follows from it).
+"""Measure the likeness of a demo run's pictures by step, for the advice of likeness.py.
 
-A step's previews are four pictures, too few to tell steps apart; so a few more are sampled from the
-kept LoRAs, the same noise for every step.
+The four preview pictures of a step are too few to compare steps, so more pictures are sampled from
+the saved LoRAs, with the same noise at every step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockskip.runs.image_session import ImageSession
 from blockskip.runs.likeness_types import ImageKey, StepLikeness
 from blockskip.runs.run import Run, step_of
 
-NUM_EXTRA = 24  # pictures sampled in all: about half a minute on one core
+NUM_EXTRA = 24  # total number of pictures sampled, in about half a minute on one core
 EXTRA_PER_PROMPT = 4
 FIRST_SEED = 2000
 
@@ -26,29 +26,31 @@ KeyedImages = dict[ImageKey, Image.Image]
 
 
 def measure_steps(run: Run, kept: Sequence[int]) -> dict[int, StepLikeness]:
-    """What the judge sees, by step. Raises UserError for a run that it cannot judge."""
+    """Return the judge's measurements by step. Raises UserError for a run it cannot judge."""
     judge, photos = judge_and_photos(run)
     settings = run.settings()
     pictures = _previews(run)
-    for step, more in _sample_extra(run, [step for step in kept if step in pictures]).items():
-        pictures[step] |= more
-    return {step: _measure_step(judge, photos, settings, found) for step, found in pictures.items()}
+    for step, extra in _sample_extra(run, [step for step in kept if step in pictures]).items():
+        pictures[step] |= extra
+    return {
+        step: _measure_step(judge, photos, settings, images) for step, images in pictures.items()
+    }
 
 
 def _previews(run: Run) -> dict[int, KeyedImages]:
-    """The pictures that the run made; the place in their row stands for the seed, the same at
-    every step."""
-    found: dict[int, KeyedImages] = {}
+    """Load the run's preview pictures by step. Their index serves as the seed in the key, since it
+    stands for the same noise at every step."""
+    by_step: dict[int, KeyedImages] = {}
     for folder in sorted(run.previews_dir.glob("step-*")):
-        pictures = found[step_of(folder)] = {}
+        pictures = by_step[step_of(folder)] = {}
         for path in sorted(folder.glob("*.png")):
             with Image.open(path) as image:
                 pictures[image.info["prompt"], int(path.stem)] = image.convert("RGB")
-    return found
+    return by_step
 
 
 def _sample_extra(run: Run, steps: Sequence[int]) -> dict[int, KeyedImages]:
-    """Some more of every prompt at every step."""
+    """Sample additional pictures of every prompt at every step."""
     settings = run.settings()
     prompts = list(dict.fromkeys(settings.preview_prompts))
     each = min(EXTRA_PER_PROMPT, NUM_EXTRA // max(1, len(prompts) * len(steps)))
@@ -66,23 +68,23 @@ def _sample_extra(run: Run, steps: Sequence[int]) -> dict[int, KeyedImages]:
 def _measure_step(
     judge: Judge, photos: Sequence[Image.Image], settings: Settings, pictures: KeyedImages
 ) -> StepLikeness:
-    seen = StepLikeness()
+    result = StepLikeness()
     if not pictures:
-        return seen
+        return result
     likeness = judge.identity(list(pictures.values()), photos).tolist()
-    said = judge.attributes(list(pictures.values()))
-    for (key, like), what in zip(zip(pictures, likeness, strict=True), said, strict=True):
+    attributes = judge.attributes(list(pictures.values()))
+    for key, like, values in zip(pictures, likeness, attributes, strict=True):
         words = key[0].replace(",", " ").split()
         if settings.trigger in words:
-            seen.subject[key] = like
+            result.subject[key] = like
             place = _place_in_prompt(key[0])
             if place:
-                seen.places[key] = what["background"] == place
+                result.places[key] = values["background"] == place
         elif settings.class_name in words:
-            seen.class_word[key] = like
-    return seen
+            result.class_word[key] = like
+    return result
 
 
 def _place_in_prompt(prompt: str) -> str:
-    """The place that a prompt names, "" for none."""
-    return next((p for p, said in PLACES.items() if any(words in prompt for words in said)), "")
+    """Return the place named in a prompt, "" for none."""
+    return next((p for p, phrases in PLACES.items() if any(x in prompt for x in phrases)), "")

@@ -1,4 +1,4 @@
-"""What the judge sees in the pictures of a step."""
+"""Types for the likeness of a run's pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# on the judge's scale: a perfect copy of a pet, another pet of its species
+# the judge's likeness of a perfect copy of a pet, and of another pet of its species
 SAME, OTHER = 0.97, 0.11
 THRESHOLD = (SAME + OTHER) / 2  # more like this pet than like another one
 
@@ -16,8 +16,11 @@ ImageKey = tuple[str, int]  # prompt, seed: the same picture at another step
 
 @dataclass(frozen=True)
 class StepLikeness:
-    """What the judge sees in the pictures of one step: likeness of those with the trigger word and
-    of those with the bare class word; whether a place that was asked for is there."""
+    """The judge's measurements of one step's pictures.
+
+    subject, class_word: likeness of pictures with the trigger word, and with the bare class word.
+    places: whether the place named in the prompt is in the picture.
+    """
 
     subject: dict[ImageKey, float] = field(default_factory=dict)
     class_word: dict[ImageKey, float] = field(default_factory=dict)
@@ -25,18 +28,18 @@ class StepLikeness:
 
     @property
     def num_images(self) -> int:
-        """Pictures looked at."""
+        """Number of pictures measured."""
         return len(self.subject) + len(self.class_word)
 
     @property
     def overfitted(self) -> bool:
-        """The bare class word gives this pet rather than another one, or most places asked for are
-        not drawn: then the photos are repeated, whatever is asked."""
+        """Whether the model repeats the photos regardless of the prompt: the bare class word shows
+        this pet, or most requested places are missing."""
         lost = self.places and sum(self.places.values()) * 2 < len(self.places)
         return bool(lost) or (mean_of(self.class_word) or 0.0) >= THRESHOLD
 
     def to_dict(self) -> dict:
-        """JSON-ready."""
+        """Return mean values, ready for JSON."""
         return {
             "subject": mean_of(self.subject),
             "class_word": mean_of(self.class_word),
@@ -45,5 +48,5 @@ class StepLikeness:
 
 
 def mean_of(values: Mapping[ImageKey, float]) -> float | None:
-    """None for no pictures."""
+    """Return the mean, rounded to 4 digits, or None without pictures."""
     return round(statistics.mean(values.values()), 4) if values else None

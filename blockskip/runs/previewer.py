@@ -1,4 +1,4 @@
-"""Preview pictures of a run, while it trains and afterwards."""
+"""Preview pictures of a run, during training and afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -24,14 +23,12 @@ from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.lora import restore, snapshot
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 
 def preview_seeds(settings: Settings, num: int) -> list[int]:
-    """Seeds of a run's previews: the same at every step, so that pictures can be compared."""
+    """Return the seeds of a run's previews, equal at every step so that pictures can be
+    compared."""
     rng = generator(settings.seed, "preview")
     return [int(torch.randint(0, 2**31, (), generator=rng)) for _ in range(num)]
 
@@ -39,7 +36,7 @@ def preview_seeds(settings: Settings, num: int) -> list[int]:
 def write_previews(
     images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], folder: Path
 ) -> Iterator[tuple[Path, str]]:
-    """Save pictures as NN.png with prompt and seed inside; gives (path, prompt) of each."""
+    """Save pictures as NN.png with prompt and seed as metadata, yielding (path, prompt) of each."""
     for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds, strict=True)):
         path = folder / f"{index:02d}.png"
         files.write_bytes(path, image_requests.png_bytes(image, prompt, seed))
@@ -47,24 +44,24 @@ def write_previews(
 
 
 class Previewer:
-    """Sample pictures of a run while it trains; whatever goes wrong is said and never stops it."""
+    """Sampler of pictures during training. It reports failures as warnings, and never raises."""
 
     def __init__(self, reporter: Reporter, model: LoadedModel) -> None:
         self.reporter, self.run, self.model = reporter, reporter.run, model
 
     def folder(self, step: int) -> Path:
-        """Where the pictures of a step are."""
+        """Return the folder of a step's pictures."""
         return self.run.previews_dir / f"step-{step:05d}"
 
     def sample_previews(self, step: int) -> None:
-        """The pictures of a step."""
+        """Sample the previews of a step."""
         self._run_with_fallback(step, lambda: self._sample_previews(step))
 
     def sample_user_prompts(
         self, step: int, prompts: Sequence[str], lora: dict, untrained: dict
     ) -> None:
-        """Pairs of pictures of people's own prompts (runs/image_requests.py), with the seeds of the run's
-        previews. lora: the model's parameters as they are now; untrained: what they began as."""
+        """Sample picture pairs of users' prompts (runs/image_requests.py), with the seeds of the
+        run's previews. lora: the model's current parameters. untrained: their initial values."""
         requests: list[image_requests.ImageRequest] = []
 
         def work() -> None:
@@ -75,12 +72,12 @@ class Previewer:
             self._sample_requests(requests, lora, untrained)
 
         self._run_with_fallback(step, work)
-        why = Unexpected("The picture could not be made.", "Training goes on; ask for it again.")
+        error = Unexpected("The picture could not be made.", "Training goes on; ask for it again.")
         with suppress(UserError):  # a full disk
-            image_requests.mark_failed(self.run, requests, why)
+            image_requests.mark_failed(self.run, requests, error)
 
     def _run_with_fallback(self, step: int, work: Callable[[], None]) -> None:
-        """Whatever goes wrong is said. If the card is too small, again in the next smaller way."""
+        """Report failures as warnings. On out-of-memory, retry with the next fallback."""
         smaller = None
         try:
             work()
@@ -91,16 +88,16 @@ class Previewer:
             elif (smaller := next_fallback(self.model.settings, stages.PREVIEW)) is None:
                 self._warn_skipped(step, "the card has too little memory")
         free_memory()
-        self.reporter.failed_stage = ""  # it is said or mended, and over
-        if smaller is not None:  # out here, where what failed is let go
+        self.reporter.failed_stage = ""  # the failure is handled
+        if smaller is not None:  # after `except`, where the failed attempt's tensors are freed
             self.model.settings, words = smaller
             self.run.apply_fallback(self.model.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."
             self.reporter.write(Note(level="warning", text=text))
             self._run_with_fallback(step, work)
 
-    def _warn_skipped(self, step: int, why: str) -> None:
-        text = f"No preview at step {step} ({why}); training goes on."
+    def _warn_skipped(self, step: int, reason: str) -> None:
+        text = f"No preview at step {step} ({reason}); training goes on."
         self.reporter.write(Note(level="warning", text=text))
 
     def _sample_previews(self, step: int) -> None:

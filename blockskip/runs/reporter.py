@@ -1,4 +1,4 @@
-"""What a worker says: events at the pace of people, memory once a second, each stage's cost."""
+"""Write a run's events (rate-limited), memory once a second and the cost of each stage."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from blockskip.memory.usage_peaks import DiskMonitor, Peaks, ThermalMonitor
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
-FOLDER_SIZE_INTERVAL_S = 10.0  # between two looks at what the run's folder takes
+FOLDER_SIZE_INTERVAL_S = 10.0  # seconds between measurements of the run folder's size
 
 
 @dataclass
 class Reporter:
-    """Writes events, not more often than people can read; keeps time and memory of each stage.
+    """Writer of events at a readable rate, and recorder of each stage's time and memory.
 
-    failed_stage: the innermost stage that an error ended, "" without one.
+    failed_stage: the innermost stage ended by an error, "" without one.
     """
 
     run: Run
@@ -46,7 +46,7 @@ class Reporter:
             self._sample_usage()
 
     def _sample_usage(self) -> None:
-        """Memory, room and heat now."""
+        """Record memory, disk space and temperature, with warnings."""
         if time.monotonic() - self._folder > FOLDER_SIZE_INTERVAL_S:
             self._folder, self._run_gib = time.monotonic(), self.run.size_bytes() / GIB
         now = monitor.memory_event(self.run.folder, self._run_gib)
@@ -56,7 +56,7 @@ class Reporter:
         self.warn(self.disk.check(now.disk_free_gib, now.disk_run_gib))
 
     def warn(self, text: str) -> None:
-        """Say a warning, once a run, whoever worked on it before; "" is none."""
+        """Write a warning once per run, even across workers. Ignores ""."""
         if not text:
             return
         if self._warned is None:
@@ -72,7 +72,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Seconds and memory spent inside count for `name`, and not for a stage around it."""
+        """Context manager that counts time and memory for `name`, not for an enclosing stage."""
         log.info("stage %s", name)
         started, before = time.perf_counter(), sum(self.seconds.values())
         try:
@@ -87,7 +87,7 @@ class Reporter:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def log_peaks(self, planned: Mapping[str, StageMemory]) -> None:
-        """Say how much each planned stage took, beside the plan."""
+        """Write measured and planned peak memory of each planned stage."""
         for name, need in planned.items():
             if name not in self.peaks.used_gib:
                 continue

@@ -1,5 +1,4 @@
-"""What a run has learnt, of any step that is kept → LoRA files and pictures. torch is loaded when one
-is made, not before."""
+"""Export LoRA files and generate pictures from any saved step of a run. Imports torch only then."""
 
 from __future__ import annotations
 
@@ -30,10 +29,11 @@ __all__ = [
 def export_run(
     run: Run, format: str = "comfyui", out: Path | None = None, step: int | None = None
 ) -> ExportedLora:
-    """Write the LoRA of a step as a file; it is reopened and checked before this returns.
+    """Write a step's LoRA to a file, then reopen and check the file.
 
-    step: one of `saved_steps`, None: the last. out: default exports/<run>[-format][-stepN].safetensors,
-    with the step when it is not the last. Raises UserError.
+    step: one of `saved_steps`, None for the last. out: by default
+    exports/<run>[-format][-stepN].safetensors, with the step if it is not the last. Raises
+    UserError.
     """
     from blockskip.models.lora.export import export_lora
     from blockskip.runs.image_session import load_lora
@@ -56,7 +56,7 @@ def export_run(
 
 
 def _thumbnail(photos: list[Path]) -> Image.Image | None:
-    for path in photos:  # the first photo that opens; a bad one was named when the run began
+    for path in photos:  # the first photo that opens; bad ones were reported when the run started
         try:
             return scale_photo(open_photo(path), 256)
         except UserError:
@@ -74,11 +74,11 @@ def generate_images(
     strength: float = 1.0,
     exact: bool = False,
 ) -> list[Image.Image]:
-    """Sample prompts with the LoRA of a step (or without, for comparison), one picture each.
+    """Sample one picture per prompt, with a step's LoRA or without it for comparison.
 
-    steps: sampling steps, 0 = the model row's. step: one of `saved_steps`, None: the last. strength:
-    factor of the LoRA, 0 = the untrained model. exact: see ImageSession. The run's budget holds here too.
-    Raises UserError.
+    steps: sampling steps, 0 for the run's. step: one of `saved_steps`, None for the last. strength:
+    factor of the LoRA, 0 for the untrained model. exact: see ImageSession. The run's budget applies
+    here too. Raises UserError.
     """
     from blockskip.runs.image_session import ImageSession
 

@@ -1,11 +1,11 @@
 """A run is a folder and a state machine: create, start, pause, stop, resume, list.
 
-No torch in here: the studio and `blockskip runs` must open at once. The work itself is done by a
-child process (runs/worker.py) that lives on when the studio or the terminal closes. It is the only
-writer of `events.jsonl`; everybody else reads that file and asks for things through `control.json`.
+A child process (runs/worker.py) does the work and survives the studio and the terminal. It is the
+only writer of `events.jsonl`. Other processes read that file and send commands through
+`control.json`. Does not import torch, so that the studio and `blockskip runs` open at once.
 
     new → running → done | failed | paused | stopped | crashed;  all but running can be resumed,
-    done when it was given more steps
+    done only after adding steps
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.runs import control, event_log
 
-# a worker says Started first, and these only while it works: no need to look back as far as that
+# written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
-# of a run folder: 1 has the fields of the execution plan among the settings (0e42927 and before)
+# of run.toml; in format 1 the execution plan's fields are flat settings (0e42927 and before)
 FORMAT = 2
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
@@ -45,7 +45,7 @@ def runs_dir() -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. All paths inside are fixed (DESIGN.md §3)."""
+    """One run's folder, with fixed paths inside (DESIGN.md §3)."""
 
     folder: Path
 
@@ -90,39 +90,43 @@ class Run:
         return self.folder / "exports"
 
     def info(self) -> dict:
-        """All of run.toml: format, settings, started, versions, photos. Raises UserError when it is
-        unreadable, or of a later version of this program."""
+        """Read run.toml: format, settings, started, versions, photos. Raises UserError if it is
+        unreadable or from a later version of this program."""
         try:
-            found = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
+            info = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise BadFile(
                 f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
             ) from error
-        if found.get("format", 1) > FORMAT:
+        if info.get("format", 1) > FORMAT:
             raise BadFile(
                 f"Run “{self.name}” was made by a later version of BlockSkip Studio.",
                 "Update BlockSkip Studio.",
             )
-        return found
+        return info
 
     def settings(self) -> Settings:
-        """As the user chose them, with what was eased since memory ran out, and the steps it was
-        given later."""
+        """Return the user's settings with later changes: out-of-memory fallbacks and added
+        steps."""
         info = self.info()
         changed = info.get("eased", {}) | info.get("lengthened", {})
         return settings_from_dict(info["settings"]).changed(**changed)
 
     def apply_fallback(self, settings: Settings) -> None:
-        """Go on with `settings` from now on. What the run was begun with stays on record: its
-        files are known by it."""
+        """Record `settings` for the rest of the run.
+
+        The original settings stay on record, since the fingerprint depends on them.
+        """
         info, now = self.info(), settings.flat()
-        begun = settings_from_dict(info["settings"]).flat()
-        eased = {k: v for k, v in now.items() if v != begun[k] and k != "steps"}
-        self.write_info(info | {"eased": eased})
+        original = settings_from_dict(info["settings"]).flat()
+        changed = {k: v for k, v in now.items() if v != original[k] and k != "steps"}
+        self.write_info(info | {"eased": changed})
 
     def fingerprint(self) -> str:
-        """Of what decides what is learnt: settings, photos, model; in the header of the run's files.
-        Known once its first start has looked at photos and model."""
+        """Return a hash of the settings, photos and model, as stored in the run's files.
+
+        It is available once the first start has recorded photos and model.
+        """
         info = self.info()
         identity = {key: info[key] for key in ("model_fingerprint", "photos")}
         return files.fingerprint(info["settings"], identity)
@@ -131,15 +135,15 @@ class Run:
         files.write_text(self.folder / "run.toml", tomli_w.dumps(info))
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
-        """Events from byte `offset` up to the last whole line, and the offset to go on from."""
+        """Return the events from byte `offset` to the last complete line, and the next offset."""
         return event_log.read(self.events_path, offset)
 
     def append(self, event: Event) -> None:
-        """Add an event. Only the worker calls this."""
+        """Append an event. Only the worker calls this."""
         event_log.append(self.events_path, event)
 
     def state(self) -> str:
-        """new | running | paused | stopped | failed | crashed | done."""
+        """Return new | running | paused | stopped | failed | crashed | done."""
         if self.worker() is not None:
             return "running"
         last = event_log.last_event(self.events_path, (*_WORKING, Stopped, Failed, Done))
@@ -150,22 +154,23 @@ class Run:
         return {Done: "done", Failed: "failed"}.get(type(last), "crashed")
 
     def worker(self) -> psutil.Process | None:
-        """The run's living process, or None."""
+        """Return the run's live process, or None."""
         return processes.find_running(self.folder / "worker.json")
 
     def image_worker(self) -> psutil.Process | None:
-        """The living process that makes pictures of this run (runs/image_process.py), or None."""
+        """Return the live process that generates this run's pictures (runs/image_process.py), or
+        None."""
         return processes.find_running(self.folder / "painter.json")
 
     def step(self) -> int:
-        """The step of the newest checkpoint: where the work goes on; 0 without one."""
+        """Return the step of the newest checkpoint, where training resumes, or 0 without one."""
         return max(map(step_of, self.checkpoints_dir.glob("step-*.safetensors")), default=0)
 
     def start(self) -> subprocess.Popen:
-        """Start (or go on with) the work in a process of its own that outlives this one.
+        """Start or resume the run in a detached process.
 
-        Pictures being made of any run give way: a card has room for one model. Raises UserError
-        when the run is being worked on, or is done.
+        Stops workers that generate pictures of any run, since a card has room for only one model.
+        Raises UserError if the run is running or done.
         """
         state = self.state()
         if state == "running":
@@ -187,32 +192,35 @@ class Run:
         )
 
     def set_total_steps(self, steps: int) -> None:
-        """From the next start on, train until `steps` steps in all. What the run was begun with
-        stays on record.
+        """Change the total number of steps, with effect from the next start.
 
-        The learning rate goes on as if the run had been that long from its beginning. Raises
-        UserError when it is being worked on, or has learnt as many steps already.
+        The original settings stay on record. The learning rate continues as if the run had been
+        that long from the start. Raises UserError if the run is running or has already trained for
+        as many steps.
         """
         if self.worker() is not None:
             raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
-        learnt = self.step()
-        if steps <= learnt:
+        done = self.step()
+        if steps <= done:
             raise BadInput(
-                f"Run “{self.name}” has learnt {learnt} steps already.",
-                f"Choose more than {learnt} steps in all.",
+                f"Run “{self.name}” has already trained for {done} steps.",
+                f"Choose more than {done} steps in all.",
             )
         self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
     def resume_until(self, steps: int) -> subprocess.Popen:
-        """Go on to `steps` steps in all from the newest checkpoint. Raises UserError as
-        `set_total_steps` and `start` do."""
+        """Resume from the newest checkpoint until `steps` steps in total. Raises UserError like
+        `set_total_steps` and `start`."""
         self.set_total_steps(steps)
         return self.start()
 
     def send_command(self, word: str, prompts: Sequence[str] = ()) -> None:
-        """Ask the worker for something: pause | stop | preview. prompts: for a preview of these
-        instead of the run's own. Raises UserError if nothing runs, it was told to end, or a prompt
-        cannot be used."""
+        """Send pause | stop | preview to the worker. prompts: for a preview, instead of the run's
+        own.
+
+        Raises UserError if the run is not running, was already asked to end, or a prompt is
+        invalid.
+        """
         if self.worker() is None:
             raise WrongState(
                 f"Run “{self.name}” is not running ({self.state()}).",
@@ -221,16 +229,15 @@ class Run:
         control.send(self.control_path, word, prompts)
 
     def take_command(self, words: Sequence[str] = control.COMMANDS) -> str:
-        """The command waiting for the worker if it is one of `words`, else "". It is taken away, so
-        that it is obeyed once."""
+        """Remove and return the pending command if it is one of `words`, else ""."""
         return self.take_request(words).get("command", "")
 
     def take_request(self, words: Sequence[str] = control.COMMANDS) -> dict:
-        """As `take_command`, with all that was said: command, prompts; {} for none."""
+        """Remove and return the pending request (command, prompts) like `take_command`, else {}."""
         return control.take(self.control_path, words)
 
     def size_bytes(self) -> int:
-        """What the run takes on disk; a file that goes meanwhile counts nothing."""
+        """Return the run's size on disk, ignoring files deleted meanwhile."""
         total = 0
         for folder, _, names in os.walk(self.folder):
             for name in names:
@@ -240,22 +247,22 @@ class Run:
 
 
 def step_of(path: Path) -> int:
-    """The optimiser step in the name of a checkpoint, an adapter or a folder of previews."""
+    """Return the optimiser step in the name of a checkpoint, an adapter or a preview folder."""
     return int(path.stem.split("-")[1])
 
 
 def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
-    """Make the folder of a new run and copy its photos (and their captions and boxes) into it.
+    """Create the folder of a new run, and copy its photos with their captions and boxes into it.
 
-    name: a plain name below the data folder, a path, or "" for one made from the trigger and date.
-    Raises UserError when the name is taken or the disk is full.
+    name: a name in the data folder, a path, or "" for a name from trigger, class and date. Raises
+    UserError if the name is taken or the disk is full.
     """
     started = datetime.datetime.now().astimezone()
     folder = run_folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
     if folder.exists():
         raise BadInput(
             f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or go on with it: {command('resume')} {folder.name}",
+            f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
         )
     run = Run(folder)
     try:
@@ -284,7 +291,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
 
 
 def find_run(name: str) -> Run:
-    """The run of that name or path. Raises UserError when there is none."""
+    """Return the run with a name or path. Raises UserError if there is none."""
     folder = run_folder(name)
     if not (folder / "run.toml").exists():
         known = ", ".join(run.name for run in list_runs()[:5])
@@ -296,17 +303,16 @@ def find_run(name: str) -> Run:
 
 
 def list_runs() -> list[Run]:
-    """All runs below the data folder, newest first."""
+    """Return all runs in the data folder, newest first."""
     if not runs_dir().exists():
         return []
-    found = [p.parent for p in runs_dir().glob("*/run.toml")]
-    return [
-        Run(p) for p in sorted(found, key=lambda p: (p / "run.toml").stat().st_ctime, reverse=True)
-    ]
+    paths = runs_dir().glob("*/run.toml")
+    return [Run(p.parent) for p in sorted(paths, key=lambda p: p.stat().st_ctime, reverse=True)]
 
 
 def run_folder(name: str) -> Path:
-    """Where the run of that name or path is, or would be. Raises UserError for no name at all."""
+    """Return the folder for a run's name or path, which need not exist. Raises UserError for an
+    invalid name."""
     path = Path(name).expanduser()
     if path.is_absolute() or len(path.parts) > 1:
         return path.resolve()
@@ -319,5 +325,5 @@ def run_folder(name: str) -> Path:
 
 
 def _safe(name: str) -> str:
-    """A file name that every system takes: word characters of any script, blank, dot, dash."""
+    """Return a file name valid on every system: word characters of any script, blank, dot, dash."""
     return re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]

@@ -1,5 +1,4 @@
-"""Runs as things that take room: rename, delete, free their caches; and the room there is. No torch
-in here."""
+"""Storage of runs: rename, delete, clear caches, measure sizes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 
 
 class AvailableMemory(TypedDict):
-    """What a plan may count on."""
+    """Memory that a plan may use, in GiB."""
 
     ram_gib: float
     disk_gib: float
@@ -27,9 +26,12 @@ class AvailableMemory(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What the data folder takes. drive: where it begins (D:\\, /, /mnt/big). free_gib, total_gib: of
-    that drive. models_gib: downloaded ones. caches_gib: of runs and models, what `clean_all` would
-    free; those of runs are part of runs_gib, too."""
+    """Sizes of the data folder, in GiB.
+
+    drive: mount point of its drive (D:\\, /, /mnt/big). free_gib, total_gib: space on that drive.
+    models_gib: downloaded models. caches_gib: caches of runs and models that `clean_all` would
+    free; runs_gib includes the runs' caches.
+    """
 
     drive: str
     free_gib: float
@@ -40,13 +42,13 @@ class Usage:
 
 
 def usage() -> Usage:
-    """Counted anew each time, file by file. Raises UserError when the drive is not there."""
-    there = files.existing_parent(data_dir())
-    drive = next((p for p in (there, *there.parents) if os.path.ismount(p)), Path(there.anchor))
-    disk, found = shutil.disk_usage(there), list_runs()
-    idle = [run for run in found if run.worker() is None]
+    """Measure the data folder, file by file. Raises UserError if its drive is missing."""
+    folder = files.existing_parent(data_dir())
+    drive = next((p for p in (folder, *folder.parents) if os.path.ismount(p)), Path(folder.anchor))
+    disk, runs = shutil.disk_usage(folder), list_runs()
+    idle = [run for run in runs if run.worker() is None]
     caches = sum(_size(run.cache_dir) for run in idle)
-    if len(idle) == len(found):
+    if len(idle) == len(runs):
         caches += _size(data_dir() / QUANTISED_CACHE)
     sizes = {
         "free_gib": disk.free,
@@ -61,9 +63,11 @@ def usage() -> Usage:
 def available_memory(
     ram_gib: float | None = None, disk_gib: float | None = None
 ) -> AvailableMemory:
-    """What was said, else this PC's RAM and what is free on the
-    drive where models and runs are kept, together with the quantised blocks that are there already:
-    the next run uses them again. Raises UserError when that drive is not there."""
+    """Return the given values, by default this PC's RAM and the free space on the data drive.
+
+    Free space includes existing quantised blocks, which the next run reuses. Raises UserError if
+    the drive is missing.
+    """
     if ram_gib is None:
         ram_gib = round(psutil.virtual_memory().total / GIB, 1)
     if disk_gib is None:
@@ -73,17 +77,19 @@ def available_memory(
 
 
 def clean_all() -> int:
-    """Free the caches of all runs that are not working and, when none is, the quantised blocks of
-    models, which all runs share. Everything is made again when needed. Returns the bytes freed."""
-    found = list_runs()
-    freed = sum(_clean(run) for run in found)
-    if any(run.worker() is not None for run in found):
+    """Delete the caches of all idle runs, and the shared quantised blocks if no run is running.
+
+    Caches are rebuilt when needed. Returns the bytes freed.
+    """
+    runs = list_runs()
+    freed = sum(_clean(run) for run in runs)
+    if any(run.worker() is not None for run in runs):
         return freed
     return freed + _remove(data_dir() / QUANTISED_CACHE)
 
 
 def rename(name: str, new_name: str) -> Run:
-    """Give a run another name. Raises UserError when it is running or the name is taken."""
+    """Rename a run. Raises UserError if it is running or the name is taken."""
     run, target = find_run(name), run_folder(new_name)
     if run.worker() is not None:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
@@ -95,8 +101,8 @@ def rename(name: str, new_name: str) -> Run:
 
 
 def delete(name: str) -> int:
-    """Delete a run with everything in it. Returns the bytes freed. Raises UserError when
-    running."""
+    """Delete a run with its whole folder. Returns the bytes freed. Raises UserError if it is
+    running or a file is in use."""
     run = find_run(name)
     if run.worker() is not None:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
@@ -113,12 +119,13 @@ def delete(name: str) -> int:
 
 
 def _clean(run: Run) -> int:
-    """Delete the cache (it is rebuilt identically when needed). Returns the bytes freed."""
+    """Delete an idle run's cache, which is rebuilt identically when needed. Returns the bytes
+    freed."""
     return _remove(run.cache_dir) if run.worker() is None else 0
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files in it; what goes while it is counted counts nothing."""
+    """Return the bytes of all files in a folder, ignoring files deleted meanwhile."""
     total, folders = 0, [str(folder)]
     while folders:
         try:

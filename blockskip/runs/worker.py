@@ -1,7 +1,7 @@
-"""A run being worked on: photos → schedule → encode → residuals → train → preview → export.
+"""Execute a run: photos → schedule → encode → residuals → train → preview → export.
 
-It looks at `control.json` between steps. Killed at any moment, it goes on from the newest
-checkpoint. The process it lives in is runs/worker_process.py's.
+Between steps the worker reads `control.json`. If killed, the run resumes from the newest
+checkpoint. The worker runs in the process of runs/worker_process.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -36,15 +35,12 @@ from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 MAX_CHECKPOINTS = 2
 
 
 class StopRequested(Exception):
-    """The user asked for a pause or a stop. reason: paused | stopped."""
+    """The user requested a pause or a stop. reason: paused | stopped."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -52,7 +48,7 @@ class StopRequested(Exception):
 
 
 class Worker:
-    """One run being worked on."""
+    """The execution of one run."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.info = run, run.info()
@@ -63,7 +59,7 @@ class Worker:
         self.started = time.perf_counter()
 
     def work(self) -> None:
-        """All stages. Raises UserError, StopRequested."""
+        """Execute all stages. Raises UserError, StopRequested."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         newest = checkpoints.list_checkpoints(self.run)[-1:]
@@ -111,7 +107,7 @@ class Worker:
                 self._save_checkpoint(trainer)
                 if stop.reason == "stopped":
                     self._save_adapter(trainer)
-                    self._export(trainer.step)  # what was learnt so far can be used
+                    self._export(trainer.step)  # the LoRA trained so far is usable
             raise
         self._finish(trainer)
 
@@ -119,7 +115,7 @@ class Worker:
         self.reporter.log_peaks(planned_memory(self.run.settings()))
 
     def _progress(self, stage: str, n: int, total: int) -> None:
-        """Say how far a stage is; raises StopRequested when the user wants to stop."""
+        """Report a stage's progress. Raises StopRequested at the user's request."""
         self.reporter.progress(stage, n, total)
         self._check_commands()
 
@@ -141,8 +137,11 @@ class Worker:
         return good
 
     def _fingerprint(self, photos: list[Photo], source: Source) -> str:
-        """The run's: settings, photos, model. Recorded at the first start, compared afterwards."""
-        # bytes of big files seen for the first time: minutes, on a slow disk
+        """Return the fingerprint of settings, photos and model.
+
+        The first start records photos and model. Later starts raise UserError if they changed.
+        """
+        # the first fingerprint of large files takes minutes on a slow disk
         model = source.fingerprint(lambda n, total: self._progress(stages.LOAD, n, total))
         identity = {
             "model_fingerprint": model,
@@ -150,9 +149,9 @@ class Worker:
         }
         recorded = {key: self.info[key] for key in identity if key in self.info}
         if recorded and recorded != identity:
-            what = "photos" if recorded["photos"] != identity["photos"] else "model"
+            changed = "photos" if recorded["photos"] != identity["photos"] else "model"
             raise BadFile(
-                f"The {what} of run “{self.run.name}” changed since it began.",
+                f"The {changed} of run “{self.run.name}” changed since it began.",
                 "Put them back as they were, or start a new run.",
             )
         if not recorded:
@@ -160,7 +159,7 @@ class Worker:
         return self.run.fingerprint()
 
     def _encode(self, model: LoadedModel, photos: list[Photo], fingerprint: str) -> TrainingData:
-        """Training data; the model remembers the preview prompts and the empty prompt."""
+        """Encode the training data, and cache preview prompts and the empty prompt in the model."""
         settings = self.settings
         captions = list(dict.fromkeys(photo.caption for photo in photos))
         prompts = [*dict.fromkeys(settings.preview_prompts), ""]
@@ -171,7 +170,7 @@ class Worker:
             self.reporter.progress(stages.TEXT, len(wanted), len(wanted))
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         path = self.run.cache_dir / "latents.safetensors"
-        stamp = files.fingerprint(fingerprint, len(draws))  # a run may be given more steps
+        stamp = files.fingerprint(fingerprint, len(draws))  # the number of steps may grow
         with self.reporter.stage(stages.LATENTS):
             if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
                 from safetensors.torch import load
@@ -204,7 +203,7 @@ class Worker:
         first, began, spill = trainer.step, time.perf_counter(), SpillDetector()
         with self.reporter.stage(stages.TRAIN):
             for loss in trainer.run():
-                each = (time.perf_counter() - began) / (loss.step - first)
+                step_s = (time.perf_counter() - began) / (loss.step - first)
                 self.reporter.write(loss)
                 self.reporter.warn(spill.check(loss.seconds))
                 done = (loss.step, settings.steps, loss.loss, loss.seconds)
@@ -217,7 +216,7 @@ class Worker:
                 if order := self.run.take_request(("preview",)):
                     preview(order.get("prompts", ()))
                 self.reporter.progress(
-                    stages.TRAIN, loss.step, settings.steps, each * (settings.steps - loss.step)
+                    stages.TRAIN, loss.step, settings.steps, step_s * (settings.steps - loss.step)
                 )
                 if not final:
                     self._check_commands()
@@ -240,7 +239,7 @@ class Worker:
         return path
 
     def _save_adapter(self, trainer: Trainer) -> None:
-        """Keep the LoRA alone: what has pictures can be chosen and exported later."""
+        """Save the LoRA alone, so that a step with pictures can be chosen and exported later."""
         if trainer.step:
             tensors = {f"lora.{name}": tensor for name, tensor in trainer.lora.items()}
             stamp = {"step": str(trainer.step), "fingerprint": trainer.fingerprint}
@@ -277,12 +276,16 @@ class Worker:
 
 
 def _identity(photo: Photo) -> dict:
-    """What of a photo the draws depend on; without a box as it was written before boxes."""
+    """Return the photo's data that draws depend on.
+
+    Without a box the key is missing, as in runs made before boxes existed.
+    """
     box = {"box": list(astuple(photo.box))} if photo.box else {}
     return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}
 
 
 def _planned_disk_gib(settings: Settings) -> float:
-    """What the run's folder will take; quantised weights are elsewhere, and there before training."""
+    """Return the planned size of the run's folder in GiB, without quantised weights, which are
+    stored elsewhere before training."""
     needs = planned_memory(settings.changed(precision="full"))
     return sum(need.disk_gib for need in needs.values())

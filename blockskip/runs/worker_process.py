@@ -1,6 +1,7 @@
-"""The process of a run: works on it, gives way when memory runs out, and says how it ended.
+"""The process of a run. It applies fallbacks when memory runs out, and records how the run ended.
 
-Started by `Run.start` as `python -m blockskip.runs.worker_process RUNFOLDER`. It alone writes the run's events.
+Started by `Run.start` as `python -m blockskip.runs.worker_process RUNFOLDER`. No other process
+writes the run's events.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ _ACTIVITIES = {
 
 
 def work(run: Run) -> None:
-    """All of a run; each time the card is too small, from the newest checkpoint in a smaller way.
+    """Execute a run, resuming with the next fallback each time graphics memory runs out.
 
-    Raises UserError when no smaller way is left, and what Worker.work raises.
+    Raises UserError if no fallback is left, and the errors of Worker.work.
     """
     while stage := _run_until_oom(run):
         free_memory()
@@ -39,8 +40,8 @@ def work(run: Run) -> None:
 
 
 def _run_until_oom(run: Run) -> str:
-    """The stage that ran out of graphics memory, "" when all is done. Nothing of the attempt is
-    alive when this returns."""
+    """Return the stage that ran out of graphics memory, "" if the run is done. All tensors of the
+    attempt are unreferenced afterwards."""
     worker = Worker(run)
     try:
         worker.work()
@@ -68,27 +69,27 @@ def _apply_fallback(run: Run, stage: str) -> None:
     run.append(
         Note(
             level="warning",
-            text=f"Graphics memory ran out while {doing}. It goes on from {at}, in a smaller way: "
-            f"{words}.",
+            text=f"Graphics memory ran out while {doing}. Training continues from {at} with less "
+            f"memory: {words}.",
         )
     )
 
 
 def _as_user_error(run: Run, error: Exception) -> UserError:
-    # torch says that RAM is out with a RuntimeError of its own
+    # torch raises a RuntimeError when RAM runs out
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return OutOfMemory(
             "There was not enough RAM for this run.", "Close other programs, then resume."
         )
     return Unexpected(
         f"Training stopped on an unexpected error ({type(error).__name__}).",
-        f"Nothing saved is lost; resume to go on. Details: {run.folder / 'worker.log'}",
+        f"Nothing saved is lost; resume to continue. Details: {run.folder / 'worker.log'}",
     )
 
 
 def main(folder: str) -> int:
-    """Work on a run; 0 done, 1 failed, 130 paused or stopped. Everything said goes to its
-    events."""
+    """Execute a run, recording its end in the events. Returns 0 done, 1 failed, 130 paused or
+    stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     try:

@@ -201,6 +201,6 @@ def test_it_runs_as_a_plain_file_where_no_package_is_installed(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr == ""
     text = (tmp_path / "report.txt").read_text(encoding="utf-8")
-    assert "torch 2.13.0 wanted, none found" in text and "Altogether: problem." in text
+    assert "torch 2.13.0 wanted, none found" in text and "Overall: problem." in text
     fits = subprocess.run([sys.executable, "-I", "-S", FILE, "fits"], timeout=60)
     assert fits.returncode > 0

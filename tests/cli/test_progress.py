@@ -36,13 +36,13 @@ def run(tmp_path):
         (
             Stopped(reason="paused", step=7),
             130,
-            f"Run “momo” is paused at step 7. Go on with: {command('resume')} momo",
+            f"Run “momo” is paused at step 7. Continue with: {command('resume')} momo",
         ),
         (Failed(title="The disk is full.", remedy="Free some."), 1, "The disk is full. Free some."),
         (
             None,
             1,
-            "Run “momo” ended without a word. What it wrote last: {folder}/worker.log.",
+            "Run “momo” ended without an error message. See its log: {folder}/worker.log.",
         ),
     ],
     ids=["done", "paused", "failed", "gone"],

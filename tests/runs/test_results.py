@@ -118,7 +118,7 @@ def test_own_pictures_afterwards_survive_a_kill(run):
 def test_training_takes_the_place_of_pictures_and_goes_on_longer(run):
     with pytest.raises(UserError, match="is done"):
         run.start()
-    with pytest.raises(UserError, match="6 steps already"):
+    with pytest.raises(UserError, match="already trained for 6 steps"):
         run.resume_until(6)
     image_requests.submit(run, OWN, 3)
     painter = run.image_worker()

@@ -48,7 +48,7 @@ def try_token(row: ModelRow, token: str) -> None:
     output = processes.run_for_output(
         "blockskip.models.sources.download_process",
         words,
-        said=token,
+        stdin=token,
         seconds=_TIMEOUT_S,
         online=True,
     )
