@@ -102,7 +102,7 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
             left = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
             outcome = line.get("failed") or f"likeness {line['identity']:.3f}"
             say(
-                f"{number}/{len(missing)} {experiment.variant.key} {experiment.name}: {told}; {left:.1f} h left"
+                f"{number}/{len(missing)} {experiment.variant.key} {experiment.name}: {outcome}; {left:.1f} h left"
             )
             yield line
 

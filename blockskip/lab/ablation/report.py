@@ -94,12 +94,12 @@ def _costs(folder: Path | None) -> tuple[Results, str]:
         raise NotFound(f"There are no cells in {folder}.", "Let its run make some first.")
     machine = files.read_json(folder / "machine.json")
     steps = max(line["steps"] for row in cells.values() for line in row.values())
-    where = f"{told['processor']}, torch {told['torch']}, {told['date']}"
+    where = f"{machine['processor']}, torch {machine['torch']}, {machine['date']}"
     keys = [t.key for t in tables().values() if {row.key for row in t.variants} <= cells.keys()]
     note = (
-        f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {place}"
+        f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {where}"
     )
-    return cells, f"; {told_of}; other tables: median of the cells, other work beside them"
+    return cells, f"; {note}; other tables: median of the cells, other work beside them"
 
 
 def markdown_page(

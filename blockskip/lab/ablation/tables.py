@@ -112,11 +112,11 @@ def window_key(percent: int, split: tuple[int, int], share: int) -> str:
 
 def _others() -> list[Variant]:
     once = {"refresh": "once"}
-    whole, hollow = baselines.WholeTrainer, baselines.HollowTrainer
+    plain_lora, hollow = baselines.WholeTrainer, baselines.HollowTrainer
     return [
         Variant("random-50", "50 % skipped, split at random", random_split),
         Variant(
-            "qlora", "QLoRA: every block, NF4", skip_blocks(0, 0, precision="nf4"), trainer=whole
+            "qlora", "QLoRA: every block, NF4", skip_blocks(0, 0, precision="nf4"), trainer=plain_lora
         ),
         Variant("lora-fa", "LoRA-FA", skip_blocks(0, 0), trainer=baselines.LoraFATrainer),
         Variant(
@@ -210,7 +210,7 @@ def _splits() -> list[Variant]:
     )
     for key, words, fields in better:
         title, change = (
-            f"50 % skipped as {front} + {back}, {told}",
+            f"50 % skipped as {front} + {back}, {words}",
             skip_blocks(front, back, **fields),
         )
         rows.append(Variant(f"whole-{key}", title, change, baseline=f"split-{front}-{back}"))
@@ -222,7 +222,7 @@ def _splits() -> list[Variant]:
 
 def _sana() -> list[Variant]:
     """Return the paper's rows for SANA and the rows that isolate residuals, on the demo SANA."""
-    whole = baselines.WholeTrainer
+    plain_lora = baselines.WholeTrainer
     percents = {percent: skip_blocks(*span) for percent, span in SANA_SPANS.items()}
     about = {p: f"{p} % skipped, span {n} + {m}" for p, (n, m) in SANA_SPANS.items()}
     front, back = SANA_SPANS[50]
@@ -237,15 +237,15 @@ def _sana() -> list[Variant]:
 
     return [
         row("untrained", "the demo SANA as it comes", override(), None),
-        row("lora", "LoRA on every block", skip_blocks(0, 0), whole),
+        row("lora", "LoRA on every block", skip_blocks(0, 0), plain_lora),
         row("ours-30", f"{about[30]}, fresh residuals", percents[30]),
         row("ours-50", f"{about[50]}, fresh residuals", percents[50]),
         row("once-50", f"{about[50]}, residuals once", once),
         row("front-50", "50 % skipped, all at the front", skip_blocks(front + back, 0)),
         row("back-50", "50 % skipped, all at the back", skip_blocks(0, front + back)),
         row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
-        row("middle-50", middle, percents[50], whole),
-        row("lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), whole),
+        row("middle-50", middle, percents[50], plain_lora),
+        row("lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), plain_lora),
         row("lisa", "LISA, two blocks at a time", skip_blocks(0, 0), baselines.LisaTrainer),
         row("lora-fa", "LoRA-FA", skip_blocks(0, 0), baselines.LoraFATrainer),
     ]
