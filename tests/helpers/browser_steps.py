@@ -15,7 +15,8 @@ def drop(page, paths) -> None:
 
 
 def wait_for_text(page, selector: str, text: str, timeout: float = MINUTE) -> None:
-    """Wait until that part shows that text. Raises AssertionError with what the page shows instead."""
+    """Wait until that part shows that text. Raises AssertionError with what the page shows
+    instead."""
     from playwright.sync_api import TimeoutError  # may be missing where these tests are skipped
 
     try:

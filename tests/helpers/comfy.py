@@ -1,6 +1,7 @@
 """Models of the library written as ComfyUI's users have them: original names, fused layers, fp8.
 
-Written from Black Forest Labs' and CompVis' own names, independently of models/sources/flux_checkpoint.py.
+Written from Black Forest Labs' and CompVis' own names, independently of
+models/sources/flux_checkpoint.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Every family's tiny random transformer and draws, of uneven sizes: what the properties of docs/method.md §1.5
-are shown on. A new family adds one entry."""
+"""Every family's tiny random transformer and draws, of uneven sizes: what the properties of
+docs/method.md §1.5 are shown on. A new family adds one entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What holds for every family's pipeline, on tiny random ones saved as folders in diffusers' layout."""
+"""What holds for every family's pipeline, on tiny random ones saved as folders in diffusers'
+layout."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def check_opened(row: ModelRow, folder: Path) -> None:
 
 
 def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
-    """Captions have the digits that they have alone, in a whole encoder or one brought block by block.
+    """Captions have the digits that they have alone, in a whole encoder or one brought block by
+    block.
 
     before: rows of embeddings that are none of `tokens`.
     """
@@ -120,7 +122,8 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
 
 
 def check_tables(row: ModelRow, folder: Path) -> None:
-    """Tables that are of no file (rotary ones) are the library's, also in the type that people train."""
+    """Tables that are of no file (rotary ones) are the library's, also in the type that people
+    train."""
     family, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
     encoders = zip(
         family.text_encoders(pipe),
@@ -142,8 +145,8 @@ def check_pictures(
     mend: Callable[[object], None] = lambda pipe: None,
     **call: object,
 ) -> None:
-    """Our pictures, sampled layer by layer, are those that the library makes of the same words; a step
-    cache may hang on its pipeline.
+    """Our pictures, sampled layer by layer, are those that the library makes of the same words; a
+    step cache may hang on its pipeline.
 
     mend: of the library's pipeline what is broken. call: what it is given besides prompt, sizes,
     steps and generators.
@@ -227,9 +230,9 @@ def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, sid
 
 
 def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
-    """The whole loop over draws of several noises, sizes and captions: what skipping stands for is the
-    whole model's as long as nothing was learnt, every number that is to learn does, and it is the same
-    however many draws of a step pass together."""
+    """The whole loop over draws of several noises, sizes and captions: what skipping stands for is
+    the whole model's as long as nothing was learnt, every number that is to learn does, and it is
+    the same however many draws of a step pass together."""
     for k in range(3):
         random = np.random.default_rng(k).integers(0, 255, (2 * side_px, 3 * side_px, 3), np.uint8)
         Image.fromarray(random).save(tmp_path / f"{k}.png")

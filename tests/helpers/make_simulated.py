@@ -1,7 +1,8 @@
-"""Keeps simulated.json whole: every rung's plan and training steps beside them; then prints the table
-of assets/evidence/simulated.md.
+"""Keeps simulated.json whole: every rung's plan and training steps beside them; then prints the
+table of assets/evidence/simulated.md.
 
-python tests/helpers/make_simulated.py    (minutes; empty the file first when a stage itself changes)
+python tests/helpers/make_simulated.py    (minutes; empty the file first when a stage itself
+changes)
 """
 
 import itertools
@@ -105,8 +106,8 @@ def write(found: list[dict]) -> None:
 
 
 def table(found: list[dict]) -> Iterator[str]:
-    """Simulated peaks of the other models, and by how many percent the plan is above them; the range
-    of that over all cases."""
+    """Simulated peaks of the other models, and by how many percent the plan is above them; the
+    range of that over all cases."""
     for model, budget, settings in other_models():
         told = []
         for stage in RELEVANT_SETTINGS:

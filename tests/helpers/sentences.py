@@ -9,7 +9,8 @@ FILE = Path(__file__).resolve().parent / "sentences.json"
 
 
 def sentences() -> list[tuple[Reason, str, str]]:
-    """(reason, English, what the studio's page shows) each; together they hold nearly every kind."""
+    """(reason, English, what the studio's page shows) each; together they hold nearly every
+    kind."""
     rows = json.loads(FILE.read_text(encoding="utf-8"))
     return [(_reason(r["reason"]), r["english"], r.get("page", r["english"])) for r in rows]
 

@@ -1,4 +1,5 @@
-"""On a graphics card nothing may meet what waits in RAM: windows and previews on a pretended one."""
+"""On a graphics card nothing may meet what waits in RAM: windows and previews on a pretended
+one."""
 
 from contextlib import nullcontext
 

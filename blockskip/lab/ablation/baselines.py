@@ -1,7 +1,9 @@
-"""The baselines BlockSkip is compared with, as small variations of one training loop (docs/method.md §3).
+"""The baselines BlockSkip is compared with, as small variations of one training loop
+(docs/method.md §3).
 
-Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of training/trainer.py. A
-trainer here changes the contents of a window, the blocks a step runs, or the LoRA weights it updates:
+Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of training/trainer.py.
+A trainer here changes the contents of a window, the blocks a step runs, or the LoRA weights it
+updates:
 
     WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
                         model), block swap (every block's weights loaded in every step)
@@ -44,12 +46,12 @@ SCALE_GROUP = 64  # elements per scale
 
 
 class WholeTrainer(Trainer):
-    """LoRA on every block of `model`. settings: front and back are 0, patches "full" means s_max_px,
-    middle "streamed" is block swap, `refresh` has no effect."""
+    """LoRA on every block of `model`. settings: front and back are 0, patches "full" means
+    s_max_px, middle "streamed" is block swap, `refresh` has no effect."""
 
     def make_window(self, first: int) -> Path:
-        """Write a window as `Trainer` does, but without copying or checking the LoRA: the window does
-        not depend on it, and the copy would count as this method's time."""
+        """Write a window as `Trainer` does, but without copying or checking the LoRA: the window
+        does not depend on it, and the copy would count as this method's time."""
         path, rows = self.windows.folder / f"draws-{first:04d}.safetensors", self.window_rows(first)
         prior_pass = self.prior_pass(rows)
         window = self.window_features(rows, prior_pass)
@@ -89,8 +91,8 @@ class WholeTrainer(Trainer):
 
 
 class SwapTrainer(WholeTrainer):
-    """Plain LoRA with activation checkpointing and block swap: `swapped` blocks, at most every other
-    one, are loaded for each forward and backward pass. The others stay on the device."""
+    """Plain LoRA with activation checkpointing and block swap: `swapped` blocks, at most every
+    other one, are loaded for each forward and backward pass. The others stay on the device."""
 
     def __init__(self, *args: object, swapped: int, **kwargs: object) -> None:
         self.swapped = swapped
@@ -118,7 +120,8 @@ class LoraFATrainer(WholeTrainer):
 
 
 class LisaTrainer(WholeTrainer):
-    """Plain LoRA that trains LISA_BLOCKS random blocks at a time, redrawn every LISA_STEPS steps."""
+    """Plain LoRA that trains LISA_BLOCKS random blocks at a time, redrawn every LISA_STEPS
+    steps."""
 
     def train_step(self, path: Path, first: int) -> float:
         blocks = [name for name, _ in self.family.blocks(self.model)]
@@ -145,8 +148,8 @@ class MiddleSkippedSpan(Span):
 
 
 class AddResiduals(IdentityBlock):
-    """The first skipped block of a hollow centre. Adds Δ to every stream, text included, since later
-    blocks read it."""
+    """The first skipped block of a hollow centre. Adds Δ to every stream, text included, since
+    later blocks read it."""
 
     def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
         super().__init__(block, streams)
@@ -181,7 +184,9 @@ class HollowTrainer(WholeTrainer):
             after_centre.append(_to_cpu(outputs))
 
         handles = [
-            first.register_forward_pre_hook(before, with_kwargs=True),  # layer-major: all are keywords
+            first.register_forward_pre_hook(
+                before, with_kwargs=True
+            ),  # layer-major: all are keywords
             last.register_forward_hook(after),
         ]
         try:
@@ -263,7 +268,8 @@ class _StopForward(Exception):
 
 
 class RoundedTrainer(Trainer):
-    """Rounds the back's residual to 8 bits, SCALE_GROUP elements per scale: a quarter of float32."""
+    """Rounds the back's residual to 8 bits, SCALE_GROUP elements per scale: a quarter of
+    float32."""
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)

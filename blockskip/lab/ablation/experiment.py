@@ -1,4 +1,5 @@
-"""Run a cell of the ablation: train one row on one pet with one seed, generate pictures, judge them.
+"""Run a cell of the ablation: train one row on one pet with one seed, generate pictures, judge
+them.
 
 All cells run in one process, since importing torch and diffusers takes longer than a tenth of a
 cell. Each opens the model afresh, which takes 0.1 s. Photos, and the latents of draws that several
@@ -94,7 +95,8 @@ class ExperimentRunner:
         )
 
     def run(self, experiment: Experiment) -> dict:
-        """Return the figures of a cell, JSON-ready. A training that fails is a result with `failed`."""
+        """Return the figures of a cell, JSON-ready. A training that fails is a result with
+        `failed`."""
         settings, began = experiment.settings(), time.perf_counter()
         torch.set_num_threads(settings.threads or 1)
         figures = {
@@ -119,7 +121,8 @@ class ExperimentRunner:
     def _train(
         self, experiment: Experiment, settings: Settings, photos: Sequence[Photo]
     ) -> tuple[LoadedModel, dict]:
-        """Return the trained model and the cost of training it. Raises UserError if training fails."""
+        """Return the trained model and the cost of training it. Raises UserError if training
+        fails."""
         if experiment.variant.trainer is None:
             return self.open_model(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
         data = self.training_data(settings, photos)
@@ -157,8 +160,8 @@ class ExperimentRunner:
         )
 
     def _peak_memory(self, experiment: Experiment, settings: Settings, data: TrainingData) -> dict:
-        """Return the peak bytes of one training step, weights included, and of computing one window.
-        Weights that are not in use stay in their memory-mapped file."""
+        """Return the peak bytes of one training step, weights included, and of computing one
+        window. Weights that are not in use stay in their memory-mapped file."""
         settings = settings.changed(offload="mapped")
         model, folder = self.open_model(settings), self.cleared_folder("peak")
         with PeakMeter() as meter:
@@ -177,7 +180,8 @@ class ExperimentRunner:
         photos: Sequence[Photo],
         model: LoadedModel,
     ) -> dict:
-        """Generate pictures for each prompt and return the judge's likeness, attributes and places."""
+        """Generate pictures for each prompt and return the judge's likeness, attributes and
+        places."""
         subject, pet = settings.subject_caption, experiment.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
         pictures = self.sample_prompts(model, prompts | {"class_word": settings.class_caption})
@@ -241,7 +245,8 @@ class ExperimentRunner:
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
-        """Replace the latents of bare-class-word draws by those of the untrained model's pictures."""
+        """Replace the latents of bare-class-word draws by those of the untrained model's
+        pictures."""
         folder = self.work / "class-images" / settings.model / settings.class_name
         if not folder.exists():
             self._save_class_images(settings, folder)

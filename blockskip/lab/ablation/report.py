@@ -1,4 +1,5 @@
-"""Write the ablation's page from its cells: assets/evidence/ablation.md, ablation.json and plots."""
+"""Write the ablation's page from its cells: assets/evidence/ablation.md, ablation.json and
+plots."""
 
 from __future__ import annotations
 
@@ -85,8 +86,8 @@ def results_json(cells: Results) -> str:
 
 
 def _costs(folder: Path | None) -> tuple[Results, str]:
-    """Return the cells of a separate short run and the note about them. Raises UserError if there are
-    none."""
+    """Return the cells of a separate short run and the note about them. Raises UserError if there
+    are none."""
     if folder is None:
         return {}, "; median of the cells, other work beside them"
     cells = by_variant(read_lines(folder / "cells.jsonl"))
@@ -96,17 +97,15 @@ def _costs(folder: Path | None) -> tuple[Results, str]:
     steps = max(line["steps"] for row in cells.values() for line in row.values())
     where = f"{machine['processor']}, torch {machine['torch']}, {machine['date']}"
     keys = [t.key for t in tables().values() if {row.key for row in t.variants} <= cells.keys()]
-    note = (
-        f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {where}"
-    )
+    note = f"{', '.join(keys)}: of runs of {steps} steps, one after another in one process, {where}"
     return cells, f"; {note}; other tables: median of the cells, other work beside them"
 
 
 def markdown_page(
     cells: Results, costs: Results | None = None, measured: str = "", pictured: Sequence[str] = ()
 ) -> str:
-    """Return the generated part of ablation.md. costs: cells used only for seconds. measured: the note
-    about them. pictured: names of the existing sheets."""
+    """Return the generated part of ablation.md. costs: cells used only for seconds. measured: the
+    note about them. pictured: names of the existing sheets."""
     every = [line for row in cells.values() for line in row.values()]
     ceiling = [line["photos_identity"] for line in every if "photos_identity" in line]
     floor = estimate(cells, "untrained")
@@ -120,7 +119,9 @@ def markdown_page(
     for table in tables().values():
         if has_results(cells, table):
             selected = for_table(cells, table)
-            parts.append(_windows(selected) if table.key == "C" else _table(selected, table, costs or {}))
+            parts.append(
+                _windows(selected) if table.key == "C" else _table(selected, table, costs or {})
+            )
     return "\n".join(parts)
 
 

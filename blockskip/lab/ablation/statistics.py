@@ -1,8 +1,8 @@
 """Turn the ablation's cells into means with intervals, differences, and verdicts on the paper's
 findings.
 
-Differences are paired by pet and seed, so that easy and hard pets cancel out. The 95 % intervals are
-bootstrapped over pets, because trainings on one pet are alike whatever their seed.
+Differences are paired by pet and seed, so that easy and hard pets cancel out. The 95 % intervals
+are bootstrapped over pets, because trainings on one pet are alike whatever their seed.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def by_variant(lines: Iterable[dict]) -> Results:
 
 
 def for_table(cells: Results, table: Table) -> Results:
-    """Return the cells of a table's pets and seeds. A row shared with another table may have more."""
+    """Return the cells of a table's pets and seeds. A row shared with another table may have
+    more."""
     pets = {pet.key for pet in subjects(table.subjects, table.for_tuning)}
     return {
         row: {key: line for key, line in lines.items() if key[0] in pets and key[1] < table.seeds}
@@ -123,7 +124,8 @@ def estimate(cells: Results, row: str, field: str = "identity") -> Estimate | No
 
 
 def difference(cells: Results, row: str, other: str, field: str = "identity") -> Estimate | None:
-    """Estimate row minus other over the pets and seeds they share. Returns None if there are none."""
+    """Estimate row minus other over the pets and seeds they share. Returns None if there are
+    none."""
     of_row, of_other = cells.get(row, {}), cells.get(other, {})
     values = [
         (key[0], of_row[key][field] - of_other[key][field])

@@ -86,7 +86,8 @@ def _at_32(row: Variant) -> Variant:
 
 
 def _windows() -> list[Variant]:
-    """Return the rows that no other table has. Table B32 has the preset's splits at 10 and 100 %."""
+    """Return the rows that no other table has. Table B32 has the preset's splits at 10 and 100
+    %."""
     rows = []
     for percent, splits in SPLITS.items():
         for split in splits:
@@ -101,8 +102,8 @@ def _windows() -> list[Variant]:
 
 
 def window_key(percent: int, split: tuple[int, int], share: int) -> str:
-    """Return the key of the row at 32 px that skips `percent` of the blocks as `split` (front, back),
-    with windows that serve `share` percent of the run."""
+    """Return the key of the row at 32 px that skips `percent` of the blocks as `split` (front,
+    back), with windows that serve `share` percent of the run."""
     if split == SPLITS[percent][0] and share == 100:
         return f"once-{percent}@32"
     if split == SPLITS[percent][0] and share == 10:
@@ -116,7 +117,10 @@ def _others() -> list[Variant]:
     return [
         Variant("random-50", "50 % skipped, split at random", random_split),
         Variant(
-            "qlora", "QLoRA: every block, NF4", skip_blocks(0, 0, precision="nf4"), trainer=plain_lora
+            "qlora",
+            "QLoRA: every block, NF4",
+            skip_blocks(0, 0, precision="nf4"),
+            trainer=plain_lora,
         ),
         Variant("lora-fa", "LoRA-FA", skip_blocks(0, 0), trainer=baselines.LoraFATrainer),
         Variant(
@@ -191,8 +195,9 @@ def _choices() -> list[Variant]:
 
 
 def _splits() -> list[Variant]:
-    """Return rows for the splits between all skipped at the front and half at the back, also with the
-    paper's residuals where the back has blocks. Then table E's better settings on whole pictures."""
+    """Return rows for the splits between all skipped at the front and half at the back, also with
+    the paper's residuals where the back has blocks. Then table E's better settings on whole
+    pictures."""
     rows = []
     for percent, backs in {50: (0, 3, 6, 9), 40: (0, 3, 5, 7), 30: (0, 1, 3, 5)}.items():
         for back in backs:
@@ -245,7 +250,9 @@ def _sana() -> list[Variant]:
         row("back-50", "50 % skipped, all at the back", skip_blocks(0, front + back)),
         row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
         row("middle-50", middle, percents[50], plain_lora),
-        row("lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), plain_lora),
+        row(
+            "lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), plain_lora
+        ),
         row("lisa", "LISA, two blocks at a time", skip_blocks(0, 0), baselines.LisaTrainer),
         row("lora-fa", "LoRA-FA", skip_blocks(0, 0), baselines.LoraFATrainer),
     ]

@@ -33,8 +33,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. for_tuning: whether its subjects are those that settings are tuned on instead of those
-    reported on."""
+    """A table. for_tuning: whether its subjects are those that settings are tuned on instead of
+    those reported on."""
 
     key: str
     title: str

@@ -59,8 +59,8 @@ def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True
     there.
 
     The VAE is taken as finished if ``vae_done``, else it goes on learning and its factors are
-    measured again; transformer and text encoders go on learning, with fresh optimisers. Counters come
-    from ``folder/demo_model.json``.
+    measured again; transformer and text encoders go on learning, with fresh optimisers. Counters
+    come from ``folder/demo_model.json``.
     """
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     facts = json.loads((folder / "demo_model.json").read_text())

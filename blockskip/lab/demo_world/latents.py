@@ -1,8 +1,8 @@
 """Encoding the drawn world once: four buckets of latents, and their captions as token ids.
 
 Buckets, for a model whose whole pictures are N px: ``full`` whole pictures at N px, ``close`` heads
-at 64 px, ``half`` whole pictures at N/2 px, ``crop`` squares of N/2 to N px of the picture, shrunk to
-N/2 px, which is what dynamic patch sampling feeds.
+at 64 px, ``half`` whole pictures at N/2 px, ``crop`` squares of N/2 to N px of the picture, shrunk
+to N/2 px, which is what dynamic patch sampling feeds.
 """
 
 from __future__ import annotations

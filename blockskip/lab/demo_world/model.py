@@ -16,9 +16,10 @@ TEXT_WIDTH = 96
 class Demo(nn.Module, ABC):
     """A demo model with fresh weights; its parts are named as in the library's pipeline.
 
-    SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text encoders.
-    FAMILY: of blockskip/models/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens of a caption.
-    NATIVE_PX: side of its whole pictures. BATCH: pictures of each bucket (latents.py) in a step.
+    SHALLOW, DEEP: numbers of blocks that training begins and ends with. ENCODERS: the text
+    encoders. FAMILY: of blockskip/models/families. FOLDER: in assets. MAX_SEQUENCE_LENGTH: tokens
+    of a caption. NATIVE_PX: side of its whole pictures. BATCH: pictures of each bucket (latents.py)
+    in a step.
     """
 
     SHALLOW: tuple[int, ...]
@@ -69,7 +70,8 @@ class Demo(nn.Module, ABC):
     @classmethod
     @torch.no_grad()
     def grown(cls, shallow: Self) -> Self:
-        """Twice as deep, the same function: behind each block comes a new one that does nothing yet.
+        """Twice as deep, the same function: behind each block comes a new one that does nothing
+        yet.
 
         What a fresh block adds is zero. Half of the training at half of the depth costs half as
         much, and the deep model starts from what the shallow one knows.

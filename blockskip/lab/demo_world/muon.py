@@ -1,7 +1,7 @@
 """Muon, its orthogonalisation shared out between the processes.
 
-torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware, and
-on one matrix after the other.
+torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware,
+and on one matrix after the other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The parts of the demo SANA, with fresh weights: a SANA like any other, only small.
 
-An AutoencoderDC of 8 pixels a cell, linear attention, cross attention to a Gemma-2 of two layers. The
-instruction that the library's pipeline puts before every caption is one token here: the tokenizer's
-normaliser replaces it, so that nothing is spent on three hundred words that never change.
+An AutoencoderDC of 8 pixels a cell, linear attention, cross attention to a Gemma-2 of two layers.
+The instruction that the library's pipeline puts before every caption is one token here: the
+tokenizer's normaliser replaces it, so that nothing is spent on three hundred words that never
+change.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class DemoSana(Demo):
 
     @staticmethod
     def bucket_shares(progress: float) -> dict[str, float]:
-        """Half size first, full size later; more crops and close-ups than whole pictures, since they
-        are the harder ones: a face is all detail."""
+        """Half size first, full size later; more crops and close-ups than whole pictures, since
+        they are the harder ones: a face is all detail."""
         large = 0.3 + 0.4 * min(progress / 0.1, 1.0)
         return {
             "full": 0.4 * large,
@@ -120,8 +121,9 @@ def build_ae() -> AutoencoderDC:
 
 
 def build_transformer(layers: int) -> SanaTransformer2DModel:
-    """160 wide. What a block adds to the stream starts at zero behind an open gate, so that it starts
-    as nothing: the modulation is every block's, and cannot close the gates of new ones alone."""
+    """160 wide. What a block adds to the stream starts at zero behind an open gate, so that it
+    starts as nothing: the modulation is every block's, and cannot close the gates of new ones
+    alone."""
     model = SanaTransformer2DModel(
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,

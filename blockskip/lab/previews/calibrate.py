@@ -42,7 +42,8 @@ CACHE_METHODS = {
 
 
 class Candidates(Sampler):
-    """The candidates: the step cache at each speed, key steps, and each schedule with a step cache."""
+    """The candidates: the step cache at each speed, key steps, and each schedule with a step
+    cache."""
 
     def methods(self, steps: int) -> list[SamplingMethod]:
         methods = [EXACT, *CACHE_METHODS.values()]
@@ -100,9 +101,9 @@ def _schedule(steps: int, method: SamplingMethod) -> dict:
 
 
 def best_method(lines: Sequence[dict], speed: str, kind: str) -> str | None:
-    """Return the name of the fastest method no further off than the step cache at that speed, or None
-    if it is of another kind. Larger patches, allowed for “fastest” only, are ranked by seconds, since
-    their short passes have a large overhead."""
+    """Return the name of the fastest method no further off than the step cache at that speed, or
+    None if it is of another kind. Larger patches, allowed for “fastest” only, are ranked by
+    seconds, since their short passes have a large overhead."""
     limit = next(line for line in lines if line["way"] == CACHE_METHODS[speed].name)
     near = [
         line

@@ -1,5 +1,5 @@
-"""Compute the cost of a preview at full size from the model's shapes alone: FLOPs per forward at each
-patch size, and bytes over the bus when blocks are streamed (docs/method.md §2)."""
+"""Compute the cost of a preview at full size from the model's shapes alone: FLOPs per forward at
+each patch size, and bytes over the bus when blocks are streamed (docs/method.md §2)."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def speedup(
     costs: dict[int, PassCost], factors: Sequence[int], passes: Sequence[int] = ()
 ) -> float:
     """Return how many times fewer FLOPs a sampling takes than one with the model's own patches in
-    every step. factors: the patch factor of each step. passes: full passes in each step, where 0 runs
-    the first block only and 2 redoes the step before (sampling/dynamic_patches.py); () means one
-    each."""
+    every step. factors: the patch factor of each step. passes: full passes in each step, where 0
+    runs the first block only and 2 redoes the step before (sampling/dynamic_patches.py); () means
+    one each."""
     steps = zip(factors, passes or [1] * len(factors), strict=True)
     spent = sum(num * costs[f].flops if num else costs[f].cached_flops for f, num in steps)
     return costs[1].flops * len(factors) / spent
@@ -88,8 +88,8 @@ def speedup(
 
 def bus_bytes(model: str, precision: str, passes: Sequence[int], forwards: int = 1) -> float:
     """Return the bytes of block weights that cross the bus in a sampling with all blocks streamed,
-    for any batch size. passes: see `speedup`. forwards: model calls per step, 2 with classifier-free
-    guidance."""
+    for any batch size. passes: see `speedup`. forwards: model calls per step, 2 with
+    classifier-free guidance."""
     row = presets.model_row(model)
     blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]
     return forwards * sum(num * sum(blocks) if num else blocks[0] for num in passes)

@@ -1,5 +1,5 @@
-"""Train the adapters for larger patches (sampling/dynamic_patches.py) to reproduce the velocity of the
-model's own patches.
+"""Train the adapters for larger patches (sampling/dynamic_patches.py) to reproduce the velocity of
+the model's own patches.
 
 There are two stages, and each resumes where it was stopped:
 
@@ -88,7 +88,8 @@ class Distillation(ModelSession):
         return [self.plan.work / f"latents-{i:03d}.safetensors" for i in range(num)]
 
     def record(self, index: int) -> None:
-        """Sample and write one file of latents: `latents` (steps, pictures, …), `times` (steps,)."""
+        """Sample and write one file of latents: `latents` (steps, pictures, …), `times`
+        (steps,)."""
         rows = range(index * SAMPLE_BATCH, min((index + 1) * SAMPLE_BATCH, self.plan.prompts))
         kept, plain = {}, self.transformer.forward
         names = list(inspect.signature(type(self.transformer).forward).parameters)[1:]
@@ -96,7 +97,9 @@ class Distillation(ModelSession):
         def forward(*positional: object, **named: object) -> object:
             model_inputs = dict(zip(names, positional, strict=False)) | named
             t = float(model_inputs["timestep"].flatten()[0])
-            kept.setdefault(t, model_inputs[self.family.latents_arg][-len(rows) :].detach().half().cpu())
+            kept.setdefault(
+                t, model_inputs[self.family.latents_arg][-len(rows) :].detach().half().cpu()
+            )
             return plain(**model_inputs)
 
         self.transformer.forward = forward
@@ -110,8 +113,9 @@ class Distillation(ModelSession):
         safetensors_files.save_tensors(self.latent_files()[index], tensors)
 
     def draws(self, step: int, factor: int) -> tuple[Tensor, Text, Tensor]:
-        """Return latents (B, …), captions and t (B,) of a training step: random points on the recorded
-        paths, interpolated linearly between two steps. Deterministic in seed, factor and step."""
+        """Return latents (B, …), captions and t (B,) of a training step: random points on the
+        recorded paths, interpolated linearly between two steps. Deterministic in seed, factor and
+        step."""
         source = generator(self.plan.seed, f"distil-{factor}-{step}")
         number = int(torch.randint(len(self.latent_files()), (), generator=source))
         saved = load_file(self.latent_files()[number])
@@ -169,7 +173,9 @@ class Distillation(ModelSession):
         with torch.no_grad(), self.as_teacher():
             target = self.family.velocity(self.transformer(**model_inputs)).float()
         with self.as_student(adapter):
-            velocity = patch_adapters.velocity(self.family, adapter, self.transformer, model_inputs, t)
+            velocity = patch_adapters.velocity(
+                self.family, adapter, self.transformer, model_inputs, t
+            )
             loss = (velocity.float() - target).square().mean()
             if torch.is_grad_enabled():
                 loss.backward()  # inside: checkpointed blocks run again
@@ -215,8 +221,8 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
 def train_adapter(
     job: Distillation, factor: int, say: Callable[[str], None], late: Callable[[], bool]
 ) -> patch_adapters.PatchAdapter | None:
-    """Train and return the adapter of a patch size, or None if the time is up. A step depends only on
-    the seed and its number, so a resumed training reaches the same weights."""
+    """Train and return the adapter of a patch size, or None if the time is up. A step depends only
+    on the seed and its number, so a resumed training reaches the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
     adapter = patch_adapters.PatchAdapter(job.transformer, job.family, factor, job.rank).to(

@@ -30,11 +30,15 @@ WAYS_HEAD = "way|operations, times fewer|GB over the bus in bf16|in {precision}|
 
 
 def method_lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
-    """Return a line per method: its speed-up over exact sampling and its distance from it. pixels_off:
-    mean absolute difference, of 255. judged: the mean score of the sampler's judge, if it has one.
-    difference: from the exact sampler's score, paired by picture, with its 95 % interval."""
+    """Return a line per method: its speed-up over exact sampling and its distance from it.
+    pixels_off: mean absolute difference, of 255. judged: the mean score of the sampler's judge, if
+    it has one. difference: from the exact sampler's score, paired by picture, with its 95 %
+    interval."""
     exact_images = [np.asarray(image, np.float32) for image in pictures(plan, EXACT, steps)]
-    exact, exact_scores = measurements(plan, EXACT, steps), sampler.judge(pictures(plan, EXACT, steps))
+    exact, exact_scores = (
+        measurements(plan, EXACT, steps),
+        sampler.judge(pictures(plan, EXACT, steps)),
+    )
     lines = []
     for method in sampler.methods(steps):
         measured = measurements(plan, method, steps)
@@ -65,8 +69,8 @@ def method_lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
 
 
 def speedup_ceiling(sampler: Sampler, method: SamplingMethod, steps: int) -> float:
-    """Return the highest speed-up a schedule could have: three fine steps and the rest with its largest
-    patches, at a cost proportional to image and text tokens."""
+    """Return the highest speed-up a schedule could have: three fine steps and the rest with its
+    largest patches, at a cost proportional to image and text tokens."""
     side = sampler.row.native_px // sampler.family.pixel_multiple
     image, text = side**2, sampler.settings.plan.text_tokens
     return steps / (3 + (steps - 3) * (image // method.largest_patches**2 + text) / (image + text))
@@ -91,8 +95,8 @@ def plot(steps: int, lines: Sequence[dict]) -> str:
 
 
 def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
-    """Write a JSON file, a plot and a contact sheet per number of steps, and the page that shows them.
-    Returns their paths. Names begin with `previews`, or `previews-of-a-pet` for a run."""
+    """Write a JSON file, a plot and a contact sheet per number of steps, and the page that shows
+    them. Returns their paths. Names begin with `previews`, or `previews-of-a-pet` for a run."""
     stem = "previews-of-a-pet" if plan.run else "previews"
     measured = {steps: method_lines(plan, sampler, steps) for steps in plan.steps}
     report = {
@@ -111,7 +115,8 @@ def write(plan: Plan, sampler: Sampler, out: Path) -> list[Path]:
         plotted, sheet = out / f"{stem}-{steps}.svg", out / f"{stem}-{steps}.webp"
         files.write_text(plotted, plot(steps, lines))
         rows = [
-            (_ascii(method.name), pictures(plan, method, steps)[:12]) for method in sampler.methods(steps)
+            (_ascii(method.name), pictures(plan, method, steps)[:12])
+            for method in sampler.methods(steps)
         ]
         save_sheet(contact_sheet(rows, 64), sheet)
         written += [plotted, sheet]
@@ -128,7 +133,8 @@ def _ascii(name: str) -> str:
 
 
 def markdown_page(report: dict, stem: str) -> str:
-    """Return the generated part of the page, its tables. The conclusions above them are hand-written."""
+    """Return the generated part of the page, its tables. The conclusions above them are
+    hand-written."""
     of = f" with the LoRA of run “{report['run']}”" if report["run"] else ""
     parts = [
         f"Model {report['model']}{of}, {report['prompts']} prompts, {report['together']} pictures together; "
@@ -160,8 +166,8 @@ def _row(line: dict) -> list[str]:
 
 
 def full_size(plan: Plan, sampler: Sampler) -> str:
-    """Return the section on FLUX's full size: the FLOPs of the measured steps there, and bytes over the
-    bus with every block streamed."""
+    """Return the section on FLUX's full size: the FLOPs of the measured steps there, and bytes over
+    the bus with every block streamed."""
     costs, row, steps = preview_costs.pass_costs(FULL_SIZE), model_row(FULL_SIZE), plan.steps[0]
     sizes = [
         [
@@ -181,7 +187,9 @@ def full_size(plan: Plan, sampler: Sampler) -> str:
             for precision in ("full", PRECISION)
         )
         quicker = preview_costs.speedup(costs, measured["factors"], measured["passes"])
-        rows.append([method.name, f"{quicker:.2f}", f"{unquantised / 1e9:.0f}", f"{quantised / 1e9:.0f}"])
+        rows.append(
+            [method.name, f"{quicker:.2f}", f"{unquantised / 1e9:.0f}", f"{quantised / 1e9:.0f}"]
+        )
         rows[-1].append(f"{baseline / unquantised:.2f}")
     lines = [
         f"## {row.title} at {row.native_px} px, counted on its shapes\n",

@@ -13,8 +13,8 @@ HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # maximum coarse steps between two 
 class SamplingMethod:
     """A way to sample pictures. group: its series in a plot. schedule: of larger patches.
     first_block_threshold, mag_threshold: for diffusers' FirstBlockCache and MagCache, 0 for none.
-    num_key_steps: computed steps, chosen beforehand, 0 for all. with_correction: whether the error of
-    larger patches is carried over to later steps."""
+    num_key_steps: computed steps, chosen beforehand, 0 for all. with_correction: whether the error
+    of larger patches is carried over to later steps."""
 
     name: str
     group: str
@@ -97,7 +97,12 @@ def combined_methods(steps: int) -> list[SamplingMethod]:
             constant_schedule(factor, hold),
             first_block_threshold=x,
         )
-        for factor, hold, x in ((2, medium, 0.1), (4, medium, 0.1), (4, medium, 0.2), (4, long, 0.2))
+        for factor, hold, x in (
+            (2, medium, 0.1),
+            (4, medium, 0.1),
+            (4, medium, 0.2),
+            (4, long, 0.2),
+        )
     ]
 
 

@@ -2,9 +2,10 @@
 noise.
 
 Quality is fidelity to the exact sampler's pictures: the mean pixel distance and, on the demo model,
-the share of the prompt that its judge sees. Speed is in counted FLOPs and in seconds relative to the
-exact sampler's. Methods take turns batch by batch in one process. On a CPU, seconds are process time,
-so that other work does not count. Measured batches are kept, so a stopped measurement resumes.
+the share of the prompt that its judge sees. Speed is in counted FLOPs and in seconds relative to
+the exact sampler's. Methods take turns batch by batch in one process. On a CPU, seconds are process
+time, so that other work does not count. Measured batches are kept, so a stopped measurement
+resumes.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class UncorrectedPatches(dynamic_patches.PatchScheduler):
 
 
 class Sampler(ModelSession):
-    """A model with its adapters and the prompts to sample. judge_metric: the name of `judge`'s score.
-    Raises UserError if the model is missing."""
+    """A model with its adapters and the prompts to sample. judge_metric: the name of `judge`'s
+    score. Raises UserError if the model is missing."""
 
     judge_metric = "as asked"
 
@@ -78,7 +79,9 @@ class Sampler(ModelSession):
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
         usable = path.exists() and self.family.patch_modules
-        self.adapters = patch_adapters.load(path, self.transformer, self.family)[0] if usable else {}
+        self.adapters = (
+            patch_adapters.load(path, self.transformer, self.family)[0] if usable else {}
+        )
         self.prompts = self.prompts_for(plan)
         self.text = self.encode([*self.prompts, ""])
         self._mag_ratios: dict[int, list[float]] = {}
@@ -93,12 +96,14 @@ class Sampler(ModelSession):
         )
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """Return, for one picture per prompt, the share (n,) of its caption's attributes that the demo
-        judge sees. Returns None without a judge."""
+        """Return, for one picture per prompt, the share (n,) of its caption's attributes that the
+        demo judge sees. Returns None without a judge."""
         if not self.scene_captions:
             return None
         shares = []
-        for answers, caption in zip(load_judge().attributes(images), self.scene_captions, strict=True):
+        for answers, caption in zip(
+            load_judge().attributes(images), self.scene_captions, strict=True
+        ):
             asked = named_attributes(*caption)
             shares.append(sum(answers[name] == value for name, value in asked.items()) / len(asked))
         return torch.tensor(shares)
@@ -110,18 +115,25 @@ class Sampler(ModelSession):
     def run(
         self, method: SamplingMethod, rows: range, steps: int
     ) -> tuple[list[Image.Image], list[int], list[int]]:
-        """Sample the prompts `rows`. Returns the pictures and, for each step, its patch factor and its
-        number of full passes (0: cached, 2: one redoes the step before; always 1 in the first)."""
+        """Sample the prompts `rows`. Returns the pictures and, for each step, its patch factor and
+        its number of full passes (0: cached, 2: one redoes the step before; always 1 in the
+        first)."""
         dynamic, cache = (
             None,
-            FirstBlockCacheConfig(method.first_block_threshold) if method.first_block_threshold else None,
+            FirstBlockCacheConfig(method.first_block_threshold)
+            if method.first_block_threshold
+            else None,
         )
         if method.schedule:
-            scheduler_type = dynamic_patches.PatchScheduler if method.with_correction else UncorrectedPatches
+            scheduler_type = (
+                dynamic_patches.PatchScheduler if method.with_correction else UncorrectedPatches
+            )
             dynamic = scheduler_type(self.transformer, self.family, self.adapters, method.schedule)
         if method.mag_threshold:
             ratios = self.mag_ratios(steps)
-            cache = MagCacheConfig(method.mag_threshold, num_inference_steps=steps, mag_ratios=ratios)
+            cache = MagCacheConfig(
+                method.mag_threshold, num_inference_steps=steps, mag_ratios=ratios
+            )
         if method.num_key_steps:
             cache = KeySteps(frozenset(self.key_steps(steps, method.num_key_steps)))
         seeds = [100_003 + row for row in rows]
@@ -156,7 +168,8 @@ class Sampler(ModelSession):
 
     @contextlib.contextmanager
     def _count_passes(self) -> Iterator[list[int]]:
-        """Context manager that yields a list: for every model call, how often its last block ran."""
+        """Context manager that yields a list: for every model call, how often its last block
+        ran."""
         passes: list[int] = []
 
         def count(*_: object) -> None:
@@ -268,9 +281,14 @@ def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
             if not missing:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            new = {method.name: _measure_batch(sampler, method, rows, steps, folder) for method in missing}
+            new = {
+                method.name: _measure_batch(sampler, method, rows, steps, folder)
+                for method in missing
+            }
             files.write_json(path, known | new)
-            say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(methods)} ways")
+            say(
+                f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(methods)} ways"
+            )
 
 
 def _measure_batch(
@@ -301,7 +319,8 @@ def pictures(plan: Plan, method: SamplingMethod, steps: int) -> list[Image.Image
 def measurements(plan: Plan, method: SamplingMethod, steps: int) -> list[dict]:
     """Return the figures of a method, batch by batch."""
     return [
-        files.read_json(folder / "measured.json")[method.name] for folder in batch_folders(plan, steps)
+        files.read_json(folder / "measured.json")[method.name]
+        for folder in batch_folders(plan, steps)
     ]
 
 
