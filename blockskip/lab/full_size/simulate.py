@@ -1,10 +1,9 @@
 """Simulate every stage of a run at a model's full size with meta tensors: peak memory and FLOPs.
 
 The training step is the real one (training/skipping.py, peft's LoRA, AdamW, diffusers'
-transformer), and encoders and VAE are those of transformers and diffusers. Placement follows
-memory/placement.py: only the computing block of a streamed model and the next one are on the GPU.
-The simulation checks memory/planning/planner.py, which computes the same numbers without torch
-(ours; docs/method.md §1.8).
+transformer). Placement follows memory/placement.py: only the computing block of a streamed model
+and the next one are on the GPU. The simulation checks memory/planning/planner.py, which computes
+the same numbers without torch (ours; docs/method.md §1.8).
 """
 
 from __future__ import annotations
@@ -53,11 +52,7 @@ class Peak:
 
 
 def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
-    """Return the peaks of the named stages (text, latents, residuals, train, preview), each by
-    itself.
-
-    Raises UserError for an unknown model.
-    """
+    """Return the peaks of the named stages. Raises UserError for an unknown model."""
     row = model_row(settings.model)
     run: dict[str, Callable[[Settings, ModelRow, PeakMeter], None]] = {
         "text": _text,
@@ -109,12 +104,10 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
-            fixed_length = (
+            fixed = (
                 encoder.config.max_position_embeddings if name not in family.streamed_parts else 0
-            )  # CLIP has a fixed length
-            embeds = encoder(
-                torch.zeros(1, fixed_length or settings.plan.text_tokens, dtype=torch.long)
-            )
+            )  # CLIP's
+            embeds = encoder(torch.zeros(1, fixed or settings.plan.text_tokens, dtype=torch.long))
             del embeds
 
 
@@ -158,8 +151,7 @@ def first_joint_block(family: Family, model: nn.Module) -> nn.Module | None:
 
 @torch.no_grad()
 def activation_bytes(settings: Settings) -> list[int]:
-    """Return each block's peak bytes besides weights while a micro-batch passes through the
-    model."""
+    """Return each block's peak bytes besides weights for a micro-batch through the model."""
     row, peaks = model_row(settings.model), []
     family = family_of(row)
     with fake_gpu_for(row):
@@ -245,9 +237,8 @@ def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> N
 def _streamed_model(
     settings: Settings, row: ModelRow, family: Family, meter: PeakMeter
 ) -> tuple[nn.Module, StreamedBlocks]:
-    """Return the model as it is between two training steps. Modules outside the blocks, the LoRA
-    and its optimiser state are on the GPU, as is a staying middle; other blocks are there two at a
-    time."""
+    """Return the model between two training steps: modules outside blocks, LoRA, optimiser state
+    and a staying middle are on the GPU, other blocks two at a time."""
     span = Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
@@ -273,8 +264,8 @@ def _embedder_layers(model: nn.Module, family: Family) -> list[nn.Module]:
 
 @cache
 def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return a picture's latent shapes, the family's and the VAE's own. The first call must not
-    fall into a measurement."""
+    """Return a picture's latent shapes, the family's and the VAE's. Not to be called for the first
+    time during a measurement."""
     row, latents = model_row(model), []
     vae = build_vae(row, tiled=False)
 

@@ -207,34 +207,28 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
     def peaks(**other: str) -> np.ndarray:
-        variants = [_sized(window.changed(**other), px, n) for px, n in sizes]
-        return np.array(
-            [max(activation_bytes(variant)[first : first + blocks]) for variant in variants]
-        )
+        sized = [_sized(window.changed(**other), px, n) for px, n in sizes]
+        return np.array([max(activation_bytes(s)[first : first + blocks]) for s in sized])
 
-    attention_only, wide, packed = peaks(), peaks(targets="attention+ff"), peaks(precision="int8")
+    plain, wide, packed = peaks(), peaks(targets="attention+ff"), peaks(precision="int8")
     extra_tokens = ruler.table["more_tokens"]
-    unit_bytes = _unit(row) * np.array([[_tokens(row, px, 0), n + extra_tokens] for px, n in sizes])
+    units = _unit(row) * np.array([[_tokens(row, px, 0), n + extra_tokens] for px, n in sizes])
 
     def fit(amounts: np.ndarray) -> tuple[float, float]:
-        solution, *_ = np.linalg.lstsq(
-            unit_bytes / amounts[:, None], np.ones(len(sizes)), rcond=None
-        )
-        solution = np.maximum(solution, 0.0)
-        solution *= 0.98 * (amounts / (unit_bytes @ solution)).max()
-        return round(float(solution[0]), 2), round(float(solution[1]), 2)
+        widths, *_ = np.linalg.lstsq(units / amounts[:, None], np.ones(len(sizes)), rcond=None)
+        widths = np.maximum(widths, 0.0)
+        widths *= 0.98 * (amounts / (units @ widths)).max()
+        return round(float(widths[0]), 2), round(float(widths[1]), 2)
 
-    (image, text), (wide_image, wide_text) = fit(attention_only), fit(wide)
-    unpacked = (packed - row.number_bytes * kind["unpacked"]) / unit_bytes.sum(1)
+    (image, text), (wide_image, wide_text) = fit(plain), fit(wide)
+    unpacked = (packed - row.number_bytes * kind["unpacked"]) / units.sum(1)
     ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
     return {
         "forward_image": image,
         "forward_text": text,
         "wide_image": wide_image,
         "wide_text": wide_text,
-        "forward_unpacked": round(
-            max(0.0, 0.0, *unpacked[packed > 1.02 * attention_only].tolist()), 2
-        ),
+        "forward_unpacked": round(max(0.0, 0.0, *unpacked[packed > 1.02 * plain].tolist()), 2),
     }
 
 
@@ -306,10 +300,8 @@ def _kept(
 
         def increase(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
             settings = _sized(base.changed(targets=targets), *size)
-            fewer, larger = (
-                settings.changed(**_span(row, first, blocks)) for blocks in (few, many)
-            )
-            return (ruler.gap("train", larger) - ruler.gap("train", fewer)) / max(1, many - few)
+            short, long = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
+            return (ruler.gap("train", long) - ruler.gap("train", short)) / max(1, many - few)
 
         amounts = [increase(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)

@@ -43,18 +43,18 @@ class Job:
 def work(job: Job) -> dict:
     """Return, JSON-ready, the device's deviations from the CPU, and the whole run on both."""
     device = pick_device(job.device)
-    on_cpu, on_device_ = (_first_steps(job, each) for each in (CPU, device))
+    on_cpu, on_target = (_first_steps(job, each) for each in (CPU, device))
     report = {
         "device": str(device),
-        "text_off": _relative_error(on_cpu["text"], on_device_["text"]),
-        "latents_off": _relative_error(on_cpu["latents"], on_device_["latents"]),
+        "text_off": _relative_error(on_cpu["text"], on_target["text"]),
+        "latents_off": _relative_error(on_cpu["latents"], on_target["latents"]),
         "gradients_off": max(
-            _relative_error(grad, on_device_["gradients"][n])
+            _relative_error(grad, on_target["gradients"][n])
             for n, grad in on_cpu["gradients"].items()
         ),
-        "losses": [on_cpu["losses"], on_device_["losses"]],
+        "losses": [on_cpu["losses"], on_target["losses"]],
         "losses_off": _relative_error(
-            torch.tensor(on_cpu["losses"]), torch.tensor(on_device_["losses"])
+            torch.tensor(on_cpu["losses"]), torch.tensor(on_target["losses"])
         ),
         "whole_way": {},
     }
