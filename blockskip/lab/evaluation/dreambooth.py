@@ -54,10 +54,7 @@ def evaluate_real(
     images: per prompt. prompts: how many, from the first. dino, clip: see embedders.py. Returns the
     report, JSON-ready, with 95 % intervals over pictures. Raises UserError.
     """
-    dino_model, clip_model = (
-        Dino(dino),
-        Clip(clip),
-    )  # fails before hours of sampling if one is missing
+    dino_net, clip_net = Dino(dino), Clip(clip)  # a missing one fails before hours of sampling
     photos = [open_photo(path) for path in find_photos([run.photos_dir])]
     settings, step = run.settings(), saved_steps(run)[-1:]
     if not step:
@@ -67,9 +64,7 @@ def evaluate_real(
         run, step[0], [_prompt_for(text, settings) for text in texts], images, say
     )
     plain = [text.format(settings.class_name) for text in texts]
-    each = _score_images(
-        dino_model, clip_model, [image for row in rows for image in row], photos, plain
-    )
+    each = _score_images(dino_net, clip_net, [x for row in rows for x in row], photos, plain)
     report = {
         "run": run.name,
         "protocol": "DreamBooth",
@@ -78,7 +73,7 @@ def evaluate_real(
         "images_per_prompt": images,
         "photos": len(photos),
         "side_px": settings.preview_px,
-        "networks": {"dino": dino_model.name, "clip": clip_model.name},
+        "networks": {"dino": dino_net.name, "clip": clip_net.name},
         **_summary(each, texts, images),
         "sheet": str(folder / "sheet.webp"),
     }
@@ -89,18 +84,18 @@ def evaluate_real(
 
 
 def _score_images(
-    dino_model: Dino,
-    clip_model: Clip,
+    dino: Dino,
+    clip: Clip,
     pictures: Sequence[Image.Image],
     photos: Sequence[Image.Image],
     prompts: Sequence[str],
 ) -> dict[str, Tensor]:
     """Return each figure (n,) of n pictures, equally many for each prompt."""
-    embeddings = clip_model.embed(pictures)
-    texts = clip_model.embed_text(prompts).repeat_interleave(len(pictures) // len(prompts), 0)
+    embeddings = clip.embed(pictures)
+    texts = clip.embed_text(prompts).repeat_interleave(len(pictures) // len(prompts), 0)
     return {
-        "dino": (dino_model.embed(pictures) @ dino_model.embed(photos).T).mean(1),
-        "clip_i": (embeddings @ clip_model.embed(photos).T).mean(1),
+        "dino": (dino.embed(pictures) @ dino.embed(photos).T).mean(1),
+        "clip_i": (embeddings @ clip.embed(photos).T).mean(1),
         "clip_t": (embeddings * texts).sum(1),
     }
 

@@ -162,17 +162,16 @@ def _train(job: Job, total: int, say: LogFn) -> dict:
 
 
 def _compare(job: Job, folder: Path, say: LogFn) -> dict:
-    """Run the full model on the same draws, by our streaming and by diffusers' in turn, with the
-    page cache evicted before each. Returns differences of block outputs, seconds per draw and
-    peaks."""
+    """Run the full model on the same draws, streamed by us and by diffusers in turn, each with the
+    page cache evicted. Returns differences of block outputs, seconds per draw and peaks."""
     inputs = _inputs(job)
     model, store = worker.open_streamed(*_training_job(job), CPU)
-    offloaded = _group_offloaded(job, folder)
+    other = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
     model_inputs = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
     sides = {
         "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),
-        "diffusers": (offloaded, job.work / "offload", lambda: offloaded(**model_inputs)[0]),
+        "diffusers": (other, job.work / "offload", lambda: other(**model_inputs)[0]),
     }
     outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
     watches: dict[str, list[MemoryWatch]] = {name: [] for name in sides}

@@ -65,7 +65,7 @@ class Plan:
 class UncorrectedPatches(dynamic_patches.PatchScheduler):
     """Larger patches without correction of the coarse velocities, as in the paper (DDiT)."""
 
-    def _missed(self, *_: object) -> Tensor:
+    def _correction(self, *_: object) -> Tensor:
         return torch.zeros(())
 
 
