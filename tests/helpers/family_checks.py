@@ -218,10 +218,10 @@ def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, sid
     model_inputs = family.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
     wanted = torch.stack(
         list(next(iter(model_inputs.values())))
-    )  # as the library's transformer takes them
+    )  # in the layout of diffusers' transformer
 
     class Still:
-        """A scheduler whose steps lead to where they are wanted."""
+        """A scheduler that returns `wanted` after every step."""
 
         def __init__(self, scheduler):
             self.scheduler = scheduler

@@ -98,11 +98,11 @@ def by_variant(lines: Iterable[dict]) -> Results:
     ones are dropped."""
     lines = list(lines)
     steps = max((line["steps"] for line in lines), default=0)
-    found: Results = {}
+    results: Results = {}
     for line in lines:
         if line["steps"] in (0, steps):  # 0: the untrained model
-            found.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
-    return found
+            results.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
+    return results
 
 
 def for_table(cells: Results, table: Table) -> Results:
