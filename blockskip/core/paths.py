@@ -53,7 +53,9 @@ def set_data_dir(path: Path | str) -> Path:
             "Remove it, or set it to the folder you want.",
         )
     if not folder.is_absolute():
-        raise BadInput(f"“{path}” is not an absolute path.", "Enter it from the drive letter or / on.")
+        raise BadInput(
+            f"“{path}” is not an absolute path.", "Enter it from the drive letter or / on."
+        )
     folder = folder.resolve()
     if folder == ROOT or ROOT in folder.parents:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""What people do on the page, and what can be seen there."""
+"""User actions on the page, and queries of what it shows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MINUTE = 60_000  # ms
 
 
 def drop(page, paths) -> None:
-    """Drop files on the place for photos."""
+    """Drop files on the photo area."""
     page.locator("#drop input[type=file]").set_input_files([str(path) for path in paths])
 
 
 def wait_for_text(page, selector: str, text: str, timeout: float = MINUTE) -> None:
-    """Wait until that part shows that text. Raises AssertionError with what the page shows instead."""
+    """Wait until an element shows the text. Raises AssertionError with the page's actual text."""
     from playwright.sync_api import TimeoutError  # may be missing where these tests are skipped
 
     try:
@@ -23,15 +23,15 @@ def wait_for_text(page, selector: str, text: str, timeout: float = MINUTE) -> No
             state="visible", timeout=timeout
         )
     except TimeoutError as error:
-        there = page.locator(selector).all_inner_texts()
-        whole = page.locator("body").inner_text()[:1500]
+        shown = page.locator(selector).all_inner_texts()
+        page_text = page.locator("body").inner_text()[:1500]
         raise AssertionError(
-            f"{selector} shows {there}, not “{text}”; the page: {whole}"
+            f"{selector} shows {shown}, not “{text}”; the page: {page_text}"
         ) from error
 
 
 def wait_for_tiles(page, count: int) -> None:
-    """Wait until so many photos are there."""
+    """Wait until that many photos are shown."""
     page.wait_for_function(
         "count => document.querySelectorAll('#photos .tiles li').length === count", arg=count
     )
@@ -43,12 +43,12 @@ def wait_for(page, condition: str, arg: object = None) -> None:
 
 
 def horizontal_overflow(page) -> int:
-    """Pixels by which the page is wider than the window."""
+    """Return the pixels by which the page is wider than the window."""
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
 def focused(page) -> str:
-    """What has the keyboard: the id of its part, and its words. "" = nothing has."""
+    """Return the id and text of the element with keyboard focus, or ""."""
     return page.evaluate("""() => {
         const one = document.activeElement;
         if (!one || one === document.body) return "";
@@ -58,14 +58,14 @@ def focused(page) -> str:
 
 
 def wait_for_ticks(page, count: int = 3) -> None:
-    """Wait until the page has been sent what is new so many times."""
+    """Wait until the page has received that many updates."""
     for _ in range(count):
         with page.expect_response(lambda answer: "/run/" in answer.url or "/api/" in answer.url):
             pass
 
 
 def assert_lora(path: str | Path) -> dict:
-    """A safetensors file with tensors in it; gives its header."""
+    """Check that a safetensors file contains tensors, and return its header."""
     data = Path(path).read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])

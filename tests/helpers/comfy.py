@@ -1,6 +1,6 @@
-"""Models of the library written as ComfyUI's users have them: original names, fused layers, fp8.
+"""Write diffusers models as ComfyUI users have them: original names, fused layers, fp8.
 
-Written from Black Forest Labs' and CompVis' own names, independently of models/sources/flux_checkpoint.py.
+Follows Black Forest Labs' and CompVis' names, independently of models/sources/flux_checkpoint.py.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _NORMS = {
 
 
 def original_transformer(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' FLUX → Black Forest Labs' names and layers."""
+    """Convert diffusers' FLUX to Black Forest Labs' names and layers."""
     out = {}
     for ours, theirs in _OUTSIDE.items():
         for kind in ("weight", "bias"):
@@ -71,15 +71,15 @@ def original_transformer(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for i in {int(k.split(".")[1]) for k in state if k.startswith(f"{stack}.")}:
             for layer, parts in table.items():
                 for kind in ("weight", "bias"):
-                    whole = torch.cat([state[f"{stack}.{i}.{part}.{kind}"] for part in parts])
-                    out[f"{theirs}.{i}.{layer}.{kind}"] = whole
+                    fused = torch.cat([state[f"{stack}.{i}.{part}.{kind}"] for part in parts])
+                    out[f"{theirs}.{i}.{layer}.{kind}"] = fused
             for norm, ours in _NORMS[stack].items():
                 out[f"{theirs}.{i}.{norm}.scale"] = state[f"{stack}.{i}.{ours}.weight"]
     return out
 
 
 def original_vae(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' AutoencoderKL → the names of the original autoencoder."""
+    """Convert diffusers' AutoencoderKL to the names of the original autoencoder."""
     ups = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("decoder.up_blocks."))
     swaps = [
         (r"down_blocks\.(\d+)\.resnets", r"down.\1.block"),
@@ -104,8 +104,8 @@ def original_vae(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_fp8(state: dict[str, Tensor], style: str = "scale_weight") -> dict[str, Tensor]:
-    """Matrices in float8 with their scales. style: scale_weight (one number a layer) |
-    weight_scale (newer files; here one a row)."""
+    """Return the state with matrices in float8 and their scales. style: scale_weight (one scale per
+    layer) | weight_scale (newer files; here one per row)."""
     out: dict[str, Tensor] = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
     if style == "weight_scale":
         out = {}
@@ -125,7 +125,7 @@ def to_fp8(state: dict[str, Tensor], style: str = "scale_weight") -> dict[str, T
 
 
 def from_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `to_fp8` left of the weights, in float32, under the same names."""
+    """Return the weights after `to_fp8`'s rounding, in float32, under the same names."""
     out = {}
     for name, tensor in state.items():
         base = name.removesuffix(".weight")
@@ -138,13 +138,13 @@ def from_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def parts_of(model: Path) -> dict[str, dict[str, Tensor]]:
-    """part → tensors of a model in diffusers' layout, one file a part."""
+    """Return part → tensors of a model in diffusers' layout, one file per part."""
     names = ("transformer", "vae", "text_encoder", "text_encoder_2")
     return {n: load_file(next((model / n).glob("*.safetensors"))) for n in names}
 
 
 def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -> Path:
-    """A ComfyUI folder with these parts (library names; fp8 ones as they are) and vocabularies."""
+    """Write a ComfyUI folder with these parts (diffusers' names or fp8) and vocabularies."""
     places = {
         "transformer": "diffusion_models/flux1-dev.safetensors",
         "vae": "vae/ae.safetensors",
@@ -160,7 +160,7 @@ def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -
     clip.mkdir(parents=True)
     words = json.loads((model / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))["model"]
     (clip / "vocab.json").write_text(json.dumps(words["vocab"]), encoding="utf-8")
-    # as ComfyUI's own says, which pads by itself; CLIP takes fewer
+    # as in ComfyUI's file, since ComfyUI pads by itself; CLIP's limit is lower
     limits = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8192}
     (clip / "tokenizer_config.json").write_text(json.dumps(limits), encoding="utf-8")
     merges = [m if isinstance(m, str) else " ".join(m) for m in words["merges"]]
@@ -169,7 +169,7 @@ def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -
 
 
 def original_parts(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """A model folder's parts in bfloat16 under original names."""
+    """Return a model folder's parts in bfloat16 under original names."""
     parts = {n: {k: t.bfloat16() for k, t in p.items()} for n, p in parts_of(folder).items()}
     parts["transformer"] = original_transformer(parts["transformer"])
     parts["vae"] = original_vae(parts["vae"])

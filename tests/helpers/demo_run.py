@@ -1,4 +1,4 @@
-"""The demo run, as far as a test wants it."""
+"""Start the demo run and wait for a step."""
 
 import subprocess
 from contextlib import suppress
@@ -13,11 +13,11 @@ DEMO = ASSETS / "demo-photos"
 
 
 def run_to_step(run: Run, step: int) -> subprocess.Popen:
-    """Start the run and come back when its process has said `step`."""
+    """Start the run and return its process once it has reported `step`."""
     process, (_, offset) = run.start(), run.events()
     while process.poll() is None:
-        found, offset = run.events(offset)
-        if any(isinstance(e, events.Loss) and e.step >= step for e in found):
+        new_events, offset = run.events(offset)
+        if any(isinstance(e, events.Loss) and e.step >= step for e in new_events):
             return process
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.02)

@@ -1,7 +1,7 @@
-"""A graphics card without one: tensors that say `cuda:0`, have shapes and no memory.
+"""A simulated GPU: tensors on `cuda:0` with shapes and no memory.
 
-torch's FakeTensorMode refuses, as a card would, what mixes devices. A build of torch without CUDA
-cannot index such a tensor in Python, so indexing is done by the operators it stands for.
+torch's FakeTensorMode refuses to mix devices, as a GPU would. A build of torch without CUDA cannot
+index such a tensor in Python, so indexing uses the operators directly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CARD = torch.device("cuda:0")
 
 @contextmanager
 def fake_cuda() -> Iterator[None]:
-    """Everything made inside has no memory; nothing may need a gradient."""
+    """Context manager in which tensors have no memory. Gradients are disabled."""
     with (
         torch.no_grad(),
         FakeTensorMode(allow_non_fake_inputs=True),
@@ -40,41 +40,44 @@ def fake_cuda() -> Iterator[None]:
 def _getitem(tensor: Tensor, index: object) -> Tensor:
     if tensor.device.type == "cpu":
         return CPU_GETITEM(tensor, index)
-    wanted = index if isinstance(index, tuple) else (index,)
+    indices = index if isinstance(index, tuple) else (index,)
     dim = 0
-    for one in wanted:
-        if one is Ellipsis:
+    for entry in indices:
+        if entry is Ellipsis:
             dim += (
                 tensor.dim()
                 - dim
-                - sum(1 for rest in wanted[wanted.index(Ellipsis) + 1 :] if rest is not None)
+                - sum(1 for later in indices[indices.index(Ellipsis) + 1 :] if later is not None)
             )
-        elif one is None:
+        elif entry is None:
             tensor, dim = tensor.unsqueeze(dim), dim + 1
-        elif isinstance(one, slice):
-            tensor = torch.ops.aten.slice.Tensor(tensor, dim, one.start, one.stop, one.step or 1)
+        elif isinstance(entry, slice):
+            tensor = torch.ops.aten.slice.Tensor(
+                tensor, dim, entry.start, entry.stop, entry.step or 1
+            )
             dim += 1
-        elif isinstance(one, int):
-            tensor = tensor.select(dim, one)
+        elif isinstance(entry, int):
+            tensor = tensor.select(dim, entry)
         else:
-            raise TypeError(f"a pretended card is not indexed by {one!r}")
+            raise TypeError(f"a pretended card is not indexed by {entry!r}")
     return tensor
 
 
 def _fake_numbers(tensor: Tensor) -> list:
-    """In the place of numbers that are not there: of a mask, a long caption and short ones."""
+    """Return numbers in place of missing ones; as a mask, one long caption and short ones."""
     numbers = np.zeros(tensor.shape)
     numbers[:1] = numbers[..., :1] = 1
     return numbers.tolist()
 
 
 def to_card(module: torch.nn.Module) -> None:
-    """Weights and buffers of a module made outside `fake_cuda`, as if they lay on the card."""
+    """Replace the weights and buffers of a module made outside `fake_cuda` by fake ones on the
+    GPU."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                there = torch.empty(parameter.shape, dtype=parameter.dtype, device=CARD)
-                part._parameters[name] = torch.nn.Parameter(there, requires_grad=False)
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype, device=CARD)
+                part._parameters[name] = torch.nn.Parameter(fake, requires_grad=False)
         for name, buffer in part._buffers.items():
             if buffer is not None:
                 part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CARD)
@@ -85,7 +88,7 @@ def _setitem(tensor: Tensor, index: object, value: Tensor) -> None:
 
 
 class CudaPeakMeter(PeakMeter):
-    """Counts what is on the card, not what waits in RAM."""
+    """A meter that counts tensors on the GPU, not those in RAM."""
 
     def _track(self, tensor):
         if tensor.is_cuda:

@@ -1,7 +1,7 @@
-"""Runs that never trained: real run folders with real events, for tests that look at the studio.
+"""Untrained runs for studio tests: real run folders with real events.
 
-`make_run` writes the folder as `runs.create` does; `feed` tells the story of a training up to a
-step and then lets it run on, end well, fail, pause, or fall silent.
+`make_run` writes the folder as `create_run` does. `feed` appends the events of a training up to a
+step, and then an end if one is given.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ PROMPTS = (
 
 
 def make_photos(folder: Path, count: int = 5, side: int = 64) -> list[Path]:
-    """Small pictures that differ: a coloured pet-like blob on a coloured ground."""
+    """Write small distinct pictures, each a coloured blob on a coloured background."""
     folder.mkdir(parents=True, exist_ok=True)
-    out = []
+    paths = []
     for index in range(count):
         picture = Picture.new(
             "RGB", (side, side), (90 + 25 * index % 160, 150, 190 - 20 * index % 90)
         )
         blob = Picture.new("RGB", (side // 2, side // 2), (200, 120 + 12 * index % 100, 70))
         picture.paste(blob, (side // 4, side // 4 + index % 5))
-        out.append(folder / f"photo {index + 1}.png")
-        picture.save(out[-1])
-    return out
+        paths.append(folder / f"photo {index + 1}.png")
+        picture.save(paths[-1])
+    return paths
 
 
 def make_run(
     photos: list[Path], steps: int = 300, name: str = "", pet: str = "Momo", drawn: bool = True
 ) -> Run:
-    """A run that nobody works on."""
+    """Create a run without a worker."""
     settings = planner.choose_settings(
         trigger="momo",
         class_name="cat",
@@ -77,7 +77,7 @@ def feed(
 
 
 def done(run: Run) -> events.Done:
-    """The last word of a training that went well; its file is written (as text) too."""
+    """Return the final event of a successful training, and write its exported file (as text)."""
     path = run.exports_dir / f"{run.name}.safetensors"
     files.write_text(path, "not a real LoRA")
     relative = path.relative_to(run.folder).as_posix()
@@ -96,7 +96,7 @@ def done(run: Run) -> events.Done:
 
 
 def learn(run: Run, first: int, last: int, now: float, seconds: float = 0.4) -> None:
-    """Append what a training says from step `first` to step `last`, pictures included."""
+    """Append the events of training from step `first` to step `last`, pictures included."""
     settings, chance = run.settings(), random.Random(first)
     for step in range(first, last + 1):
         now += seconds
@@ -126,14 +126,14 @@ def learn(run: Run, first: int, last: int, now: float, seconds: float = 0.4) -> 
 
 
 def keep(run: Run, *steps: int) -> None:
-    """Leave LoRAs of these steps (as text); the last as the newest checkpoint, too."""
+    """Write LoRAs of these steps (as text), and the last as the newest checkpoint too."""
     for step in steps:
         files.write_text(checkpoints.adapter_path(run, step), f"the LoRA of step {step}")
     files.write_text(run.checkpoints_dir / f"step-{steps[-1]:05d}.safetensors", "not real either")
 
 
 def feed_long(run: Run, lines: int, begin: float = 1.8e9) -> None:
-    """Append a training of about so many events, quickly: the bytes of `feed`'s events, no
+    """Append a training of about `lines` events quickly, with the bytes of `feed`'s events but no
     pictures."""
     loss = events.to_json(events.Loss(step=111111, loss=0.25, seconds=0.4, time=222222))
     progress = events.to_json(
@@ -162,7 +162,7 @@ def feed_long(run: Run, lines: int, begin: float = 1.8e9) -> None:
 
 
 def seem_alive(run: Run) -> None:
-    """Make this process the run's worker, so that the run counts as running."""
+    """Register this process as the run's worker, so that the run counts as running."""
     me = psutil.Process()
     files.write_json(run.folder / "worker.json", {"pid": me.pid, "create_time": me.create_time()})
 

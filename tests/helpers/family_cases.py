@@ -1,5 +1,5 @@
-"""Every family's tiny random transformer and draws, of uneven sizes: what the properties of docs/method.md §1.5
-are shown on. A new family adds one entry."""
+"""Every family's tiny random transformer and draws, of uneven sizes, for the properties of
+docs/method.md §1.5. A new family adds one entry."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from blockskip.training.residuals import WindowInputs
 
 @dataclass(frozen=True)
 class Case:
-    """build(seed): the transformer, frozen. latent: shape of one draw's. text: width of embeddings.
-    pooled_or_mask(num, tokens): what goes with captions."""
+    """A family's test case. build: returns the transformer. latent: shape of one draw's latents.
+    text: width of embeddings. pooled_or_mask(num, tokens): the second part of the text."""
 
     name: str
     build: Callable[[], nn.Module]
@@ -166,7 +166,7 @@ def _pooled(num: int, tokens: int) -> torch.Tensor:
 
 
 def _mask(num: int, tokens: int) -> torch.Tensor:
-    """Captions of different lengths."""
+    """Return a mask for captions of different lengths."""
     return (torch.arange(tokens) < torch.randint(2, tokens + 1, (num, 1))).float()
 
 

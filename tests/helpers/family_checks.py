@@ -1,4 +1,4 @@
-"""What holds for every family's pipeline, on tiny random ones saved as folders in diffusers' layout."""
+"""Checks that hold for every family's pipeline, on tiny random ones in diffusers' layout."""
 
 from __future__ import annotations
 
@@ -40,24 +40,29 @@ CAPTIONS = ["a photo of sks cat", "", "a photo of a cat that sits on a very long
 
 
 def tiny_row(name: str, parts: tuple[str, ...], **changes: object) -> ModelRow:
-    """A row of presets/models.toml for a tiny model of that family."""
+    """Return a row of presets/models.toml for a tiny model of that family."""
     demo = presets.model_row("demo")
-    own = {"name": f"tiny-{name}", "source": f"nobody/tiny-{name}", "family": name, "parts": parts}
-    return dataclasses.replace(demo, **own | changes)
+    family_fields = {
+        "name": f"tiny-{name}",
+        "source": f"nobody/tiny-{name}",
+        "family": name,
+        "parts": parts,
+    }
+    return dataclasses.replace(demo, **family_fields | changes)
 
 
 def tokenizer(kind: type, words: list[str], **special: str):
-    """A tokenizer of whole words, of the class that the pipeline wants."""
+    """Return a whole-word tokenizer of the class that the pipeline needs."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    named = dict.fromkeys([*special.values(), *words])
-    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(named)}, special["unk_token"]))
+    tokens = dict.fromkeys([*special.values(), *words])
+    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(tokens)}, special["unk_token"]))
     table.pre_tokenizer = pre_tokenizers.Whitespace()
     return kind(tokenizer_object=table, **special)
 
 
 def tiny_vae(channels: int, scale: float, shift: float) -> nn.Module:
-    """Two pixels a cell, as FLUX.1's is made."""
+    """Return a VAE of two pixels per cell, built like FLUX.1's."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -76,41 +81,43 @@ WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on
 
 
 def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family, object]:
-    """(family, pipeline) as a run opens it: the large parts wait in their files."""
+    """Return (family, pipeline) as a run opens it, with the large parts offloaded to their
+    files."""
     family, source = get_family(row.family), Source(row, folder)
-    said = check_model(source)
-    assert set(said) == set(row.parts) and all(part["gib"] >= 0 for part in said.values())
+    checked = check_model(source)
+    assert set(checked) == set(row.parts) and all(part["gib"] >= 0 for part in checked.values())
     return family, open_model(family, row, source, Settings.of(precision=precision), CPU)
 
 
 def check_opened(row: ModelRow, folder: Path) -> None:
-    """What a model has besides weights (frequencies of positions) is what the library itself loads,
-    and a download brings every file."""
+    """Check that buffers (position frequencies) equal those that diffusers loads, and that a
+    download includes every file."""
     family = get_family(row.family)
     ours, theirs = (
         family.open(Source(row, folder), torch.bfloat16),
         family.load(folder, torch.bfloat16),
     )
     for part in family.streamed_parts:
-        found = dict(getattr(ours, part).named_buffers())
+        buffers = dict(getattr(ours, part).named_buffers())
         for name, buffer in getattr(theirs, part).named_buffers():
-            assert torch.equal(found.pop(name).to(buffer.dtype), buffer), name
-        assert not found
+            assert torch.equal(buffers.pop(name).to(buffer.dtype), buffer), name
+        assert not buffers
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert set(filter_repo_objects(names, allow_patterns=FILE_PATTERNS)) == names
 
 
 def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
-    """Captions have the digits that they have alone, in a whole encoder or one brought block by block.
+    """Check that batched captions, encoded block by block, equal each caption encoded alone by a
+    whole encoder.
 
-    before: rows of embeddings that are none of `tokens`.
+    before: rows of embeddings in addition to `tokens`.
     """
     family, pipe = opened(row, folder)
     together = encode.encode_captions(family, pipe, CAPTIONS, tokens)
-    whole = family.load(folder, torch.float32)
+    in_memory = family.load(folder, torch.float32)
     for i, caption in enumerate(CAPTIONS):
         with torch.no_grad():
-            alone = family.encode_text(whole, [caption], tokens)
+            alone = family.encode_text(in_memory, [caption], tokens)
         assert together.embeds.shape[1] == alone.embeds.shape[1] == before + tokens
         torch.testing.assert_close(together.embeds[i], alone.embeds[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together.pooled_or_mask[i], alone.pooled_or_mask[0])
@@ -120,7 +127,8 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
 
 
 def check_tables(row: ModelRow, folder: Path) -> None:
-    """Tables that are of no file (rotary ones) are the library's, also in the type that people train."""
+    """Check that buffers absent from files (rotary tables) equal the encoders' own, also in
+    bfloat16."""
     family, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
     encoders = zip(
         family.text_encoders(pipe),
@@ -142,23 +150,23 @@ def check_pictures(
     mend: Callable[[object], None] = lambda pipe: None,
     **call: object,
 ) -> None:
-    """Our pictures, sampled layer by layer, are those that the library makes of the same words; a step
-    cache may hang on its pipeline.
+    """Check that pictures sampled layer by layer equal diffusers' pictures of the same prompts,
+    also with a step cache on the pipeline.
 
-    mend: of the library's pipeline what is broken. call: what it is given besides prompt, sizes,
+    mend: repairs what is broken in diffusers' pipeline. call: its arguments besides prompt, sizes,
     steps and generators.
     """
     family, pipe = opened(row, folder)
     prompts, seeds = [CAPTIONS[0], CAPTIONS[2]], [3, 3]
     text = encode.encode_captions(family, pipe, [*prompts, ""], tokens)
-    how = Sampling(side_px, 2, guidance)
-    given = family, pipe, text.rows([0, 1]), text.rows([2]), how, seeds, CPU
-    ours = preview.sample(*given)
+    sampling = Sampling(side_px, 2, guidance)
+    arguments = family, pipe, text.rows([0, 1]), text.rows([2]), sampling, seeds, CPU
+    ours = preview.sample(*arguments)
     with mock.patch.object(preview, "cache_config", lambda *_: FirstBlockCacheConfig(0.0)):
-        assert preview.sample(*given) == ours, "a step cache that never rests"
-    whole = family.load(folder, torch.float32)
-    mend(whole)
-    theirs = whole(
+        assert preview.sample(*arguments) == ours, "a step cache that never rests"
+    library_pipe = family.load(folder, torch.float32)
+    mend(library_pipe)
+    theirs = library_pipe(
         prompt=prompts,
         height=side_px,
         width=side_px,
@@ -167,51 +175,53 @@ def check_pictures(
         **call,
     ).images
 
-    def apart(one: Image.Image, other: Image.Image) -> int:
+    def max_difference(one: Image.Image, other: Image.Image) -> int:
         return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
 
     for one, other in zip(ours, theirs, strict=True):
         assert one.size == other.size == (side_px, side_px)
-        assert apart(one, other) <= 2, "the same picture"
+        assert max_difference(one, other) <= 2, "the same picture"
     assert np.asarray(ours[0]).std() > 1, "and not a blank one"
-    assert apart(*ours) > 4, "of these words"
+    assert max_difference(*ours) > 4, "of these words"
 
 
 def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
-    """What the family makes of pixels is what the library's pipeline decodes: its VAE is given back
-    the latent it gave."""
+    """Check that diffusers' pipeline decodes the family's latents: its VAE gets back the latent it
+    returned."""
     family, pipe = opened(row, folder)
     pin_on_device(CPU, pipe.transformer)
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, side_px, side_px) * 2 - 1
-    seen = {}
+    recorded = {}
 
-    def encoded(*given, whole=pipe.vae.encode, **more):
-        out = whole(*given, **more)
-        seen["given"] = out.latent if hasattr(out, "latent") else out.latent_dist.mode()
-        return out
+    def encoded(*args, original=pipe.vae.encode, **kwargs):
+        output = original(*args, **kwargs)
+        recorded["given"] = (
+            output.latent if hasattr(output, "latent") else output.latent_dist.mode()
+        )
+        return output
 
-    def decoded(latent, *given, whole=pipe.vae.decode, **more):
-        seen["back"] = latent
-        return whole(latent, *given, **more)
+    def decoded(latent, *args, original=pipe.vae.decode, **kwargs):
+        recorded["back"] = latent
+        return original(latent, *args, **kwargs)
 
     pipe.vae.encode, pipe.vae.decode = encoded, decoded
     with torch.no_grad():
         latents = family.encode_images(pipe, pixels)
         decode_with_library(family, pipe, latents, side_px)
-    torch.testing.assert_close(seen["back"], seen["given"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(recorded["back"], recorded["given"], atol=1e-4, rtol=1e-4)
 
 
 def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
-    """Let the library's pipeline decode latents, by a transformer that wants no change of them."""
+    """Decode latents by diffusers' pipeline, with a scheduler that ignores the transformer."""
     text = encode.encode_captions(family, pipe, ["", ""], 8)
-    given = family.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
+    model_inputs = family.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
     wanted = torch.stack(
-        list(next(iter(given.values())))
-    )  # as the library's transformer takes them
+        list(next(iter(model_inputs.values())))
+    )  # in the layout of diffusers' transformer
 
     class Still:
-        """A scheduler whose steps lead to where they are wanted."""
+        """A scheduler that returns `wanted` after every step."""
 
         def __init__(self, scheduler):
             self.scheduler = scheduler
@@ -227,9 +237,9 @@ def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, sid
 
 
 def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
-    """The whole loop over draws of several noises, sizes and captions: what skipping stands for is the
-    whole model's as long as nothing was learnt, every number that is to learn does, and it is the same
-    however many draws of a step pass together."""
+    """Run the loop over draws of various noise levels, sizes and captions. Checks that skipping
+    matches the whole model until something is learnt, that every trainable parameter changes, and
+    that results do not depend on the batch size."""
     for k in range(3):
         random = np.random.default_rng(k).integers(0, 255, (2 * side_px, 3 * side_px, 3), np.uint8)
         Image.fromarray(random).save(tmp_path / f"{k}.png")
@@ -237,7 +247,7 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
     sizes = {"s_min_px": side_px // 2, "s_max_px": side_px, "text_tokens": tokens}
     steps = {"steps": 3, "window_steps": 2, "prior": 0.4, "lr": 0.01}
     two, four = {"batch": 2, "accumulation": 2}, {"batch": 4, "accumulation": 1}
-    found, skip = [], {"front": 1, "back": 2}
+    losses, skip = [], {"front": 1, "back": 2}
     for kind_of, ends in ((Trainer, skip | two), (Trainer, skip | four), (WholeTrainer, two)):
         family, pipe = opened(row, folder)
         settings = Settings.of(**sizes, **steps, **ends, rank=2, micro_batch=3)
@@ -246,23 +256,23 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
         latents = encode.encode_draws(family, pipe, photos, draws, settings, CPU)
         text = encode.encode_captions(family, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
         data = TrainingData(draws, latents, text, [0] * len(photos), 1)
-        window = tmp_path / f"windows-{len(found)}"
+        window = tmp_path / f"windows-{len(losses)}"
         trainer = kind_of(pipe.transformer, family, settings, data, CPU, window, "a run")
-        found.append([event.loss for event in trainer.run()])
+        losses.append([event.loss for event in trainer.run()])
         same = [n for n, p in trainer.lora.items() if torch.equal(p, trainer.untrained_lora[n])]
         # the text that the last of them gives goes nowhere in some models
         last = family.blocks(pipe.transformer)[-1 - settings.plan.back][0]
         left = [n for n in same if f".{last}." not in n]
         assert trainer.lora and not left, left
-    ours, together, whole = found
-    assert len(ours) == len(whole) == 3
+    ours, together, unskipped = losses
+    assert len(ours) == len(unskipped) == 3
     assert together == pytest.approx(ours, rel=1e-3), "draws know nothing of each other"
-    assert ours[0] == pytest.approx(whole[0], rel=1e-4), "the same draws, nothing learnt yet"
-    assert ours[1:] != whole[1:], "other blocks learn"
+    assert ours[0] == pytest.approx(unskipped[0], rel=1e-4), "the same draws, nothing learnt yet"
+    assert ours[1:] != unskipped[1:], "other blocks learn"
 
 
 def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, targets: str) -> None:
-    """A LoRA that was written is loaded by the library, and then does what ours does."""
+    """Check that diffusers loads an exported LoRA and then gives the same output."""
     family, pipe = opened(row, folder)
     pin_on_device(CPU, pipe.transformer)
     tokens = 8
@@ -272,15 +282,15 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
     with torch.no_grad():
         noisy = torch.randn_like(family.encode_images(pipe, pixels))
 
-    def said(transformer):
+    def velocity(transformer):
         with torch.no_grad():
-            given = family.inputs(noisy, text, torch.tensor([0.4]), side, False)
-            return family.velocity(transformer(**given))
+            model_inputs = family.inputs(noisy, text, torch.tensor([0.4]), side, False)
+            return family.velocity(transformer(**model_inputs))
 
-    plain = said(pipe.transformer)
+    plain = velocity(pipe.transformer)
     lora = add_lora(pipe.transformer, family, span, 3, targets, seed=0)
     randomise(lora)
-    ours = said(pipe.transformer)
+    ours = velocity(pipe.transformer)
     assert (ours - plain).abs().max() > 1e-3
     settings = Settings.of(rank=3, targets=targets, front=span.front, back=span.back)
     for form in ("comfyui", "diffusers"):
@@ -294,6 +304,6 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
             num_photos=3,
             step=5,
         )
-        whole = family.load(folder, torch.float32)
-        whole.load_lora_weights(str(done.path))
-        torch.testing.assert_close(said(whole.transformer), ours, atol=1e-5, rtol=1e-4)
+        library_pipe = family.load(folder, torch.float32)
+        library_pipe.load_lora_weights(str(done.path))
+        torch.testing.assert_close(velocity(library_pipe.transformer), ours, atol=1e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""GGUF files as converters write them, and what the `gguf` package itself reads in them."""
+"""Write GGUF files as converters do, and read them with the `gguf` package."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def write_gguf(
     kinds: dict[str, str] | None = None,
     architecture: str = "flux",
 ) -> None:
-    """kind: of every matrix; kinds: end of a name → its kind. One row's tensors, and rows that are
-    no whole number of blocks, stay F32, as converters leave them. What the package cannot pack (the
-    K kinds) becomes noise: see `read_gguf` for what it means."""
+    """Write tensors. kind: of every matrix. kinds: suffix of a name → its kind. 1-D tensors, and
+    rows that are not a whole number of blocks, stay F32, as in converters. Kinds that the package
+    cannot pack (the K kinds) become noise; `read_gguf` returns its values."""
     writer = GGUFWriter(path, architecture)
     writer.add_string("general.name", "a name")
-    writer.add_array("tokenizer.ggml.tokens", ["▁a", "wörd", ""])  # a vocabulary, to be passed over
+    writer.add_array(
+        "tokenizer.ggml.tokens", ["▁a", "wörd", ""]
+    )  # a vocabulary, which readers skip
     writer.add_array("tokenizer.ggml.scores", [0.5, -1.0, 0.0])
     writer.add_bool("tokenizer.ggml.add_space_prefix", True)
     for name, tensor in tensors.items():
-        own = next((k for end, k in (kinds or {}).items() if name.endswith(end)), kind)
-        fits = tensor.ndim > 1 and tensor.shape[-1] % GGML_QUANT_SIZES[_type(own)][0] == 0
+        tensor_kind = next((k for end, k in (kinds or {}).items() if name.endswith(end)), kind)
+        fits = tensor.ndim > 1 and tensor.shape[-1] % GGML_QUANT_SIZES[_type(tensor_kind)][0] == 0
         array = tensor.float().contiguous().numpy()
         try:
-            data = quantize(array, _type(own if fits else "F32"))
+            data = quantize(array, _type(tensor_kind if fits else "F32"))
         except NotImplementedError:  # the package unpacks this type and cannot pack it
-            data = noise(tensor.shape, own)
-        writer.add_tensor(name, data, raw_dtype=_type(own if fits else "F32"))
+            data = noise(tensor.shape, tensor_kind)
+        writer.add_tensor(name, data, raw_dtype=_type(tensor_kind if fits else "F32"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -54,14 +56,14 @@ def write_gguf(
 
 
 def noise(shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """Packed rows that mean something, whatever the kind: no byte makes a half float infinite."""
+    """Return valid packed rows of any kind, with bytes too small to make a half float infinite."""
     weights, num_bytes = GGML_QUANT_SIZES[_type(kind)]
     rows = (*shape[:-1], shape[-1] // weights * num_bytes)
     return np.random.default_rng(len(kind)).integers(0, 0x40, rows, np.uint8)
 
 
 def read_gguf(path: Path) -> dict[str, Tensor]:
-    """Every tensor by the package's own reader and arithmetic, float32."""
+    """Return every tensor in float32, read and dequantised by the package."""
     return {
         tensor.name: torch.from_numpy(
             np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
@@ -71,7 +73,7 @@ def read_gguf(path: Path) -> dict[str, Tensor]:
 
 
 def llama_names(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """A T5 encoder under the names that llama.cpp's converter gives it."""
+    """Rename a T5 encoder's tensors as llama.cpp's converter does."""
     names = get_tensor_name_map(MODEL_ARCH.T5ENCODER, blocks)
     return {
         names.get_name(name, (".weight",)): tensor

@@ -1,7 +1,6 @@
-"""A small server shaped like the hub, on loopback: what huggingface_hub 2.4 asks for, and no more.
+"""A small loopback server that implements the part of the Hub that huggingface_hub 2.4 uses.
 
-It can be gated, cut connections off or hold them up in the middle, and keeps a list of what was
-asked.
+It can be gated, break or stall connections midway, and records requests.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ BIG = 1000  # bytes from which a file counts as a weight file (LFS)
 
 
 class Hub:
-    """repository: as in a URL. files: name → bytes. token: of an account that may come in. guest:
-    of one that has not accepted the licence."""
+    """repository: as in a URL. files: name → bytes. token: of an account with access. guest: of an
+    account that has not accepted the licence."""
 
     def __init__(
         self, repository: str, files: dict[str, bytes], token: str = "", guest: str = "hf_guest"
@@ -33,19 +32,19 @@ class Hub:
         self.asked: list[tuple[str, str, str]] = []  # (method, path, Range)
 
     def siblings(self) -> list[dict]:
-        found = []
+        entries = []
         for name, data in self.files.items():
             entry = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
             if len(data) >= BIG:
                 sha = hashlib.sha256(data).hexdigest()
                 entry["lfs"] = {"sha256": sha, "size": len(data), "pointerSize": 130}
-            found.append(entry)
-        return found
+            entries.append(entry)
+        return entries
 
 
 @contextmanager
 def serve(hub: Hub):
-    """The address of the server, as HF_ENDPOINT wants it."""
+    """Context manager that yields the server's address, for HF_ENDPOINT."""
 
     class Handler(_Handler):
         pass
@@ -80,21 +79,21 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith(f"/api/models/{hub.repository}"):
             listing = {"id": hub.repository, "sha": COMMIT, "siblings": hub.siblings()}
             return self._send(200, json.dumps({**listing, "gated": "auto"}).encode(), body)
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        known = given in (hub.token, hub.guest)
-        if path == "/api/whoami-v2" and known:
+        sent_token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        known_token = sent_token in (hub.token, hub.guest)
+        if path == "/api/whoami-v2" and known_token:
             token = {"displayName": "für Katzen", "role": "read"}
             who = {"type": "user", "name": "anna", "auth": {"accessToken": token}}
             return self._send(200, json.dumps(who).encode(), body)
-        if given and not known or path == "/api/whoami-v2":
+        if sent_token and not known_token or path == "/api/whoami-v2":
             return self._refuse(401, "", "Invalid credentials in Authorization header")
         name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")
         if name not in hub.files:
             return self._refuse(
                 404, "RepoNotFound" if hub.repository not in path else "EntryNotFound"
             )
-        if hub.token and given != hub.token:
-            return self._refuse(403 if given else 401, "GatedRepo")
+        if hub.token and sent_token != hub.token:
+            return self._refuse(403 if sent_token else 401, "GatedRepo")
         return self._file(hub.files[name], body)
 
     def _refuse(self, status: int, code: str, why: str = "no") -> None:

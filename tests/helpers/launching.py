@@ -1,4 +1,4 @@
-"""Copies of the launcher in folders of their own."""
+"""Copies of the launcher in separate folders."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Keeps simulated.json whole: every rung's plan and training steps beside them; then prints the table
+"""Complete simulated.json (every rung's plan, and training steps beside them), then print the table
 of assets/evidence/simulated.md.
 
-python tests/helpers/make_simulated.py    (minutes; empty the file first when a stage itself changes)
+python tests/helpers/make_simulated.py    (minutes; empty the file first when a stage changes)
 """
 
 import itertools
@@ -26,7 +26,7 @@ DEFAULT_SETTINGS = Settings.of(
     preview_tiled=True,
 )
 FILE = Path(__file__).with_name("simulated.json")
-# what a stage's peak depends on; other settings would only simulate it twice
+# the settings that a stage's peak depends on; others would repeat simulations
 RELEVANT_SETTINGS = {
     "text": ("model", "text_tokens"),
     "latents": ("model", "s_min_px", "encode_batch"),
@@ -41,7 +41,7 @@ RELEVANT_SETTINGS["preview"] = [*MODEL, "preview_px", "preview_tiled"]
 
 
 def cases() -> Iterator[tuple[str, Settings]]:
-    """(stage, settings) to simulate."""
+    """Yield (stage, settings) to simulate."""
     rungs = [*itertools.product(("Windows", "Linux"), BUDGETS, ("",)), ("Linux", 24, "0")]
     for system, budget, skip in rungs:
         plan = make_plan(
@@ -62,7 +62,7 @@ def cases() -> Iterator[tuple[str, Settings]]:
 
 
 def other_models() -> Iterator[tuple[str, int, Settings]]:
-    """(model, budget in GiB, what is planned) of all but FLUX.1-dev."""
+    """Yield (model, budget in GiB, planned settings) of all models but FLUX.1-dev."""
     names = [row.name for row in model_rows().values() if not row.demo and row.name != "flux-dev"]
     for model, budget in itertools.product(names, (4, 8, 16)):
         plan = make_plan(model=model, budget_gib=budget, system="Linux", free_gib=float("inf"))
@@ -70,14 +70,17 @@ def other_models() -> Iterator[tuple[str, int, Settings]]:
 
 
 def key(stage: str, settings: Settings) -> tuple[str, dict]:
-    """A case as simulated.json has it: the stage, and which settings matter and are unusual."""
-    said, usual = settings.flat(), DEFAULT_SETTINGS.flat()
-    said["accumulation"] = min(2, said["accumulation"])  # gradients wait between batches, or do not
-    return stage, {k: said[k] for k in RELEVANT_SETTINGS[stage] if said[k] != usual[k]}
+    """Return a case as in simulated.json: the stage, and its relevant settings that are not
+    defaults."""
+    values, defaults = settings.flat(), DEFAULT_SETTINGS.flat()
+    values["accumulation"] = min(
+        2, values["accumulation"]
+    )  # all values above 1 take the same memory
+    return stage, {k: values[k] for k in RELEVANT_SETTINGS[stage] if values[k] != defaults[k]}
 
 
 def settings_of(case: dict) -> Settings:
-    """Of a case, with the rest as usual."""
+    """Return the settings of a case, with defaults for the others."""
     side = case["settings"].get("s_min_px", 0)
     return DEFAULT_SETTINGS.changed(
         **case["settings"], s_max_px=max(side, DEFAULT_SETTINGS.plan.s_max_px)
@@ -85,48 +88,49 @@ def settings_of(case: dict) -> Settings:
 
 
 def main() -> None:
-    found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+    cases_done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     wanted = [key(stage, choice) for stage, choice in cases()]
-    found = [case for case in found if (case["stage"], case["settings"]) in wanted]
+    cases_done = [case for case in cases_done if (case["stage"], case["settings"]) in wanted]
     for stage, settings in cases():
         unusual = key(stage, settings)[1]
-        if any((case["stage"], case["settings"]) == (stage, unusual) for case in found):
+        if any((case["stage"], case["settings"]) == (stage, unusual) for case in cases_done):
             continue
         peak = simulate(settings, [stage])[stage].vram_gib
-        found.append({"stage": stage, "settings": unusual, "vram_gib": round(peak, 4)})
-        write(found)
-    write(found)
-    print("\n".join(table(found)))
+        cases_done.append({"stage": stage, "settings": unusual, "vram_gib": round(peak, 4)})
+        write(cases_done)
+    write(cases_done)
+    print("\n".join(table(cases_done)))
 
 
-def write(found: list[dict]) -> None:
-    lines = ",\n".join(json.dumps(case) for case in found)
+def write(cases_done: list[dict]) -> None:
+    lines = ",\n".join(json.dumps(case) for case in cases_done)
     FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
-def table(found: list[dict]) -> Iterator[str]:
-    """Simulated peaks of the other models, and by how many percent the plan is above them; the range
-    of that over all cases."""
+def table(cases_done: list[dict]) -> Iterator[str]:
+    """Yield lines of the other models' simulated peaks and the plan's excess in percent, then the
+    range of the excess over all cases."""
     for model, budget, settings in other_models():
-        told = []
+        cells = []
         for stage in RELEVANT_SETTINGS:
             unusual = key(stage, settings)[1]
             peak = next(
                 case["vram_gib"]
-                for case in found
+                for case in cases_done
                 if (case["stage"], case["settings"]) == (stage, unusual)
             )
             above = 100 * (planned(stage, settings) / peak - 1)
-            told.append(f"{peak:.2f} ({above:+.1f})")
-        yield " | ".join([f"| {model} | {budget}", *told]) + " |"
-    apart = [
-        100 * (planned(case["stage"], settings_of(case)) / case["vram_gib"] - 1) for case in found
+            cells.append(f"{peak:.2f} ({above:+.1f})")
+        yield " | ".join([f"| {model} | {budget}", *cells]) + " |"
+    excesses = [
+        100 * (planned(case["stage"], settings_of(case)) / case["vram_gib"] - 1)
+        for case in cases_done
     ]
-    yield f"{len(found)} simulations: the plan is {min(apart):+.1f} to {max(apart):+.1f} % above them"
+    yield f"{len(cases_done)} simulations: the plan is {min(excesses):+.1f} to {max(excesses):+.1f} % above them"
 
 
 def planned(stage: str, settings: Settings) -> float:
-    """GiB of graphics memory."""
+    """Return the planned GPU memory in GiB."""
     return stage_memory(model_row(settings.model), settings)[stage].vram_gib
 
 

@@ -1,4 +1,4 @@
-"""Tiny models whose weights wait in sharded files, beside the same models whole in RAM."""
+"""Tiny models with offloaded weights in sharded files, beside the same models in RAM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def saved_checkpoint(folder: Path, **shape: object) -> Path:
-    """tiny_flux(**shape) as a diffusers folder of many small shards."""
+    """Save tiny_flux(**shape) as a diffusers folder of many small shards, if it does not exist."""
     if not folder.exists():
         tiny_flux(**shape).save_pretrained(folder, max_shard_size="100KB")
     return folder
@@ -29,7 +29,7 @@ def saved_checkpoint(folder: Path, **shape: object) -> Path:
 def offloaded_model(
     folder: Path, keep_bytes: float = 0, precision: str = "full", cache: Path | None = None
 ) -> tuple[nn.Module, WeightStore]:
-    """The model of a folder, empty, and the store that brings its weights."""
+    """Return the empty model of a folder, and the store that loads its weights."""
     config = FluxTransformer2DModel.load_config(folder)
     model = build_empty(lambda: FluxTransformer2DModel.from_config(config), torch.float32)
     index = index_folder(folder)
@@ -40,12 +40,12 @@ def offloaded_model(
 
 
 def num_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters."""
+    """Return the bytes of all parameters."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def is_empty(model: nn.Module) -> bool:
-    """Nothing but what is trained is there."""
+    """Return whether only trainable parameters are loaded."""
     return all(p.is_meta for p in model.parameters() if not p.requires_grad)
 
 

@@ -1,4 +1,4 @@
-"""Tiny models with adapters of larger patches."""
+"""Tiny models with adapters for larger patches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MERGING_FAMILIES = sorted(name for name, case in CASES.items() if case.family.pa
 
 
 def model_inputs(case, side=8, num=2):
-    """Arguments of a forward: a square picture of `side` tokens to a side."""
+    """Return the arguments of a forward for a square picture, `side` tokens wide."""
     torch.manual_seed(3)
     family = case.family
     shape = (case.latent[0], side, side) if len(case.latent) == 3 else (side**2, case.latent[1])
@@ -22,14 +22,14 @@ def model_inputs(case, side=8, num=2):
 
 
 def adapters(model, family, awake=False):
-    """Of both sizes; awake: with everything that begins as nothing."""
+    """Return adapters of both sizes. awake: add noise to everything, so that nothing is zero."""
     torch.manual_seed(4)
-    made = {
+    by_factor = {
         factor: patch_adapters.PatchAdapter(model, family, factor, rank=3)
         for factor in patch_adapters.FACTORS
     }
-    for adapter in made.values():
+    for adapter in by_factor.values():
         adapter.requires_grad_(False)
         for parameter in adapter.parameters() if awake else ():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return made
+    return by_factor

@@ -1,4 +1,4 @@
-"""What plans and refusals told before reasons were data: each as data, in English, on the page."""
+"""Sentences of plans and refusals: each as data, in English, and as shown on the page."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ FILE = Path(__file__).resolve().parent / "sentences.json"
 
 
 def sentences() -> list[tuple[Reason, str, str]]:
-    """(reason, English, what the studio's page shows) each; together they hold nearly every kind."""
+    """Return (reason, English, the studio page's text) for nearly every kind of reason."""
     rows = json.loads(FILE.read_text(encoding="utf-8"))
     return [(_reason(r["reason"]), r["english"], r.get("page", r["english"])) for r in rows]
 
 
 def _reason(data):
-    """{kind: values} as a Reason, a list as a tuple; anything else stays."""
+    """Convert {kind: values} to a Reason and a list to a tuple; keep anything else."""
     if isinstance(data, list):
         return tuple(map(_reason, data))
     if not isinstance(data, dict):

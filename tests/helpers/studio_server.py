@@ -1,5 +1,5 @@
-"""A studio in a process of its own, as a user starts it; every address it connects to is written
-down. The disk is as full as when it began: what other programs write meanwhile is not its news."""
+"""Run a studio in its own process, as a user starts it, and log every address it connects to. Free
+disk space is frozen at its initial value, so that other programs' writes do not matter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sys.exit(main(port=int(sys.argv[1]), browser=False, data_dir=sys.argv[2]))
 
 @dataclass
 class Server:
-    """A running studio. asked: every host it looked up or connected to."""
+    """A running studio."""
 
     port: int
     data: Path
@@ -51,9 +51,9 @@ class Server:
         return set(self.log.read_text(encoding="utf-8").split())
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
-        """Status and text of a request; header names with _ for -."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(self.url + path, data, named)
+        """Return the status and text of a request. Header names have _ for -."""
+        header_values = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.url + path, data, header_values)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read().decode("utf-8", "replace")
@@ -72,12 +72,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serve(data: Path, port: int = 0) -> Iterator[Server]:
-    """Start a studio, wait until it answers, end it afterwards."""
+    """Context manager that starts a studio, waits until it answers, and ends it."""
     data.mkdir(parents=True, exist_ok=True)
     port, log = port or free_port(), data / "asked.txt"
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("HF_HUB_OFFLINE", None)  # the studio itself must see to it
+    environment.pop("HF_HUB_OFFLINE", None)  # the studio must set it itself
     process = subprocess.Popen(
         [sys.executable, "-c", START, str(port), str(data), str(log)],
         cwd=ROOT,

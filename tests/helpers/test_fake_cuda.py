@@ -1,4 +1,4 @@
-"""On a graphics card nothing may meet what waits in RAM: windows and previews on a pretended one."""
+"""On a GPU, no operation may mix devices: windows and previews on a simulated one."""
 
 from contextlib import nullcontext
 
@@ -53,7 +53,7 @@ def test_a_window_is_in_ram_afterwards(name, front, on_card):
 @pytest.mark.parametrize("rows", [1, sample.SAMPLE_BATCH])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
-    demo = get_family("flux")  # of its own: loading tells it how many pixels a token is
+    demo = get_family("flux")  # a new instance, since loading sets its pixels per token
     pipe = demo.load(ASSETS / "demo-model", torch.float32)
     monkeypatch.setattr(VaeImageProcessor, "postprocess", lambda self, pixels, **_: [pixels])
     with fake_cuda():
@@ -73,7 +73,7 @@ def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
 @pytest.mark.parametrize("on_card", [True, False])
 @pytest.mark.parametrize("name", ["flux-dev", "flux2-klein-4b"])
 def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
-    """The real walk through all blocks, which lab/full_size/simulate.py only imitates."""
+    """Runs the real layerwise pass, which lab/full_size/simulate.py only imitates."""
     draws, row, side = 16 if name == "flux-dev" else 64, model_row(name), 256
     family, span = get_family(row.family), Span(*row.span(0.5))
     settings = Settings.of(
@@ -98,19 +98,21 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
         state = [torch.empty_like(p) for p in (*lora, *lora)]  # AdamW's
         with CudaPeakMeter() as meter:
             StreamedBlocks(meter, streamed, [*around, *lora, *state])
-            tokens, width, beside = family.caption_shape(model, settings.plan.text_tokens)
-            given = WindowInputs(
+            tokens, width, pooled = family.caption_shape(model, settings.plan.text_tokens)
+            window_inputs = WindowInputs(
                 torch.empty(draws, *shape),
-                Text(torch.empty(draws, tokens, width), torch.empty(draws, beside)),
+                Text(torch.empty(draws, tokens, width), torch.empty(draws, pooled)),
                 torch.empty(draws, dtype=torch.float32),
                 side,
                 bool(getattr(model.config, "guidance_embeds", False)),
             )
             meter.restart()
             compute_window(
-                model, family, span, given, settings.plan.micro_batch, CARD, on_card=on_card
+                model, family, span, window_inputs, settings.plan.micro_batch, CARD, on_card=on_card
             )
     planned = stage_memory(row, settings)["residuals"].vram_gib
-    # the meter has a block let go when the next one is entered; in truth it is gone when they are joined
-    least = 1.01 if name == "flux-dev" else 1.02
-    assert meter.peak_bytes / GIB <= planned * least and planned <= meter.peak_bytes / GIB * 1.05
+    # the meter drops a block when the next is entered, in reality it goes when streams are joined
+    tolerance = 1.01 if name == "flux-dev" else 1.02
+    assert (
+        meter.peak_bytes / GIB <= planned * tolerance and planned <= meter.peak_bytes / GIB * 1.05
+    )

@@ -1,4 +1,5 @@
-"""Tiny random models and draws for tests: uneven sizes on purpose, CPU, deterministic."""
+"""Tiny random models and draws for tests, of deliberately uneven sizes, on the CPU,
+deterministic."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from blockskip.training.residuals import WindowInputs
 def tiny_flux(
     double: int = 2, single: int = 4, heads: int = 3, guidance: bool = False, seed: int = 0
 ) -> FluxTransformer2DModel:
-    """A random FLUX with an odd number of heads, frozen; biases and modulation are not zero."""
+    """Return a random frozen FLUX with an odd number of heads."""
     torch.manual_seed(seed)
     model = FluxTransformer2DModel(
         in_channels=12,
@@ -31,7 +32,7 @@ def tiny_flux(
 def tiny_draws(
     num: int = 5, cells: int = 3, text: int = 7, guidance: bool = False, seed: int = 1
 ) -> WindowInputs:
-    """x_t (num, cells², 12), text (num, text, 20) and (num, 10), t (num,)."""
+    """Return draws with x_t (num, cells², 12), text (num, text, 20) and (num, 10), t (num,)."""
     torch.manual_seed(seed)
     return WindowInputs(
         torch.randn(num, cells * cells, 12),
@@ -43,7 +44,7 @@ def tiny_draws(
 
 
 def randomise(lora: dict[str, torch.nn.Parameter], scale: float = 0.3, seed: int = 2) -> None:
-    """Give a LoRA some state that is not zero."""
+    """Set a LoRA to random non-zero values."""
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in lora.values():

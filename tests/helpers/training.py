@@ -1,4 +1,4 @@
-"""A tiny trainer: FLUX of a few numbers, random latents and captions."""
+"""A tiny trainer with a small FLUX, random latents and captions."""
 
 from pathlib import Path
 
@@ -51,10 +51,10 @@ def trainer(
     return Trainer(tiny_flux(), Flux(), settings, data, device, folder, fingerprint)
 
 
-def losses(one: Trainer, steps: int = 10**6) -> list[float]:
-    found = []
-    for loss in one.run():
-        found.append(loss.loss)
-        if len(found) == steps:
+def losses(job: Trainer, steps: int = 10**6) -> list[float]:
+    values = []
+    for loss in job.run():
+        values.append(loss.loss)
+        if len(values) == steps:
             break
-    return found
+    return values

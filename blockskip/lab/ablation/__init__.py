@@ -1,1 +1,1 @@
-"""The tables of the ablation."""
+"""The ablation's tables, runner and report."""

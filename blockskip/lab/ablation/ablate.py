@@ -1,9 +1,9 @@
-"""The ablation: rows × pets × seeds, one line of JSON a finished cell, stopped and gone on with at any
-moment.
+"""Run the ablation: rows × pets × seeds, one JSON line per finished cell. It can stop and resume at
+any moment.
 
-The order is by rounds: every row for one pet and seed, then every row for the next, so a table that
-is cut off is still balanced. A line is known by its row, pet, seed, steps and configuration hash; what is there
-is not made again, and what was made with another configuration is. Figures with intervals are report.py's.
+Cells run in rounds, every row for one pet and seed and then every row for the next, so a table that
+is cut short is still balanced. A line is identified by its row, pet, seed, steps and configuration
+hash. Cells with the same hash are not run again. report.py computes the figures and intervals.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from blockskip.lab.bench.report import machine
 from blockskip.lab.measuring.json_lines import append_line, read_lines
 
 log = logging.getLogger(__name__)
-STEPS = 300  # presets/training.toml's, written down: a table must not change with a default
+STEPS = 300  # as in presets/training.toml, repeated so that a new default changes no table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """groups: tables that are made together, with a + between them, such as "A+B"; one group after another.
-    keys: rows, () = all. subjects, seeds, steps: 0 = as the table says. known: another file with cells,
-    such as a page's ablation.json; those are not made again."""
+    """What `lab ablate` runs. groups: tables to interleave, joined by +, such as "A+B"; the groups
+    run in order. keys: rows, () for all. subjects, seeds, steps: 0 for the table's own. known:
+    another file of cells, such as a page's ablation.json, which are not run again."""
 
     work: Path
     groups: tuple[str, ...] = ("A+B",)
@@ -46,13 +46,13 @@ class Plan:
 
 
 def experiments(plan: Plan) -> list[Experiment]:
-    """All cells in the order they are made. Raises UserError for unknown tables or rows."""
-    found = [cell for group in plan.groups for cell in _group(plan, group.split("+"))]
-    if not found:
+    """Return all cells in running order. Raises UserError for unknown tables or rows."""
+    cells = [cell for group in plan.groups for cell in _group(plan, group.split("+"))]
+    if not cells:
         raise BadInput(
             "None of these rows is in these tables.", "See blockskip/lab/ablation/tables.py."
         )
-    return list({(c.variant.key, c.name, c.steps): c for c in found}.values())
+    return list({(c.variant.key, c.name, c.steps): c for c in cells}.values())
 
 
 def _group(plan: Plan, names: Sequence[str]) -> list[Experiment]:
@@ -60,24 +60,24 @@ def _group(plan: Plan, names: Sequence[str]) -> list[Experiment]:
     if unknown := [name for name in names if name not in known]:
         raise BadInput(f"There is no table “{unknown[0]}”.", f"Known: {', '.join(known)}.")
     chosen = [known[name] for name in names]
-    rounds = []  # (seed, pet's place, table's place, cells of a round)
-    for place, table in enumerate(chosen):
+    rounds = []  # (seed, index of the pet, index of the table, cells of the round)
+    for index, table in enumerate(chosen):
         for seed in range(plan.seeds or table.seeds):
             pets = subjects(plan.subjects or table.subjects, table.for_tuning)
             for number, subject in enumerate(pets):
-                made = [
+                cells = [
                     Experiment(row, subject, seed, plan.steps or STEPS)
                     for row in tables.select_variants(table, plan.keys)
                 ]
-                rounds.append((seed, number, place, made))
-    rounds.sort(key=lambda one: one[:3])
-    return [cell for *_, made in rounds for cell in made]
+                rounds.append((seed, number, index, cells))
+    rounds.sort(key=lambda entry: entry[:3])
+    return [cell for *_, cells in rounds for cell in cells]
 
 
 def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
-    """Make what is missing; gives each new line once it is on the disk in `work`/cells.jsonl.
+    """Run the missing cells and yield each new line once it is written to `work`/cells.jsonl.
 
-    Raises UserError when another process works there.
+    Raises UserError if another process works in that folder.
     """
     path, wanted = plan.work / "cells.jsonl", experiments(plan)
     with processes.locked(plan.work / "lock") as free:
@@ -86,13 +86,13 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
         models = {experiment.variant.model for experiment in wanted}
         runners = {model: ExperimentRunner(plan.work, plan.images, model) for model in models}
         files.write_json(plan.work / "machine.json", machine())
-        there = {
+        known_keys = {
             _line_key(line) for file in (path, plan.known) if file for line in read_lines(file)
         }
         missing = [
             experiment
             for experiment in wanted
-            if _key(runners[experiment.variant.model], experiment) not in there
+            if _key(runners[experiment.variant.model], experiment) not in known_keys
         ]
         say(f"{len(wanted)} cells, {len(wanted) - len(missing)} are there")
         began = time.perf_counter()
@@ -100,9 +100,9 @@ def ablate(plan: Plan, say: Callable[[str], None] = log.info) -> Iterator[dict]:
             line = runners[experiment.variant.model].run(experiment)
             append_line(path, line)
             left = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
-            told = line.get("failed") or f"likeness {line['identity']:.3f}"
+            outcome = line.get("failed") or f"likeness {line['identity']:.3f}"
             say(
-                f"{number}/{len(missing)} {experiment.variant.key} {experiment.name}: {told}; {left:.1f} h left"
+                f"{number}/{len(missing)} {experiment.variant.key} {experiment.name}: {outcome}; {left:.1f} h left"
             )
             yield line
 
@@ -121,12 +121,12 @@ def _line_key(line: dict) -> tuple:
 
 
 def lower_priority() -> None:
-    """Give way to everything else on this machine."""
+    """Lower the priority of this process below everything else on the machine."""
     if os.name == "nt":
         psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
         return
     os.nice(19 - os.nice(0))
-    group = Path("/proc/self/autogroup")  # Linux shares a core among sessions before processes
+    group = Path("/proc/self/autogroup")  # Linux divides a core among sessions first
     if group.exists():
         try:
             group.write_text("19", encoding="ascii")

@@ -1,22 +1,24 @@
-"""What BlockSkip is compared with, as small variations of the one loop (docs/method.md §3).
+"""The baselines BlockSkip is compared with, as small variations of one training loop
+(docs/method.md §3).
 
-Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of training/trainer.py. What a
-trainer here changes is what a window holds, what a step runs, or which LoRA a step moves:
+Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of training/trainer.py.
+A trainer here changes the contents of a window, the blocks a step runs, or the LoRA weights it
+updates:
 
     WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
-                        model), block swap (weights brought for every block in every step)
-    SwapTrainer         of it, some of the blocks are swapped, the others stay
-    LoraFATrainer       of it, A stays as it was drawn (arXiv 2308.03303, without peft's correction of
-                        the gradient)
-    LisaTrainer         of it, two random blocks at a time, redrawn every 20 steps (LISA's choice of
-                        what moves, arXiv 2403.17919, here of LoRA and not of the weights themselves)
+                        model), block swap (every block's weights loaded in every step)
+    SwapTrainer         WholeTrainer with some blocks swapped, the others resident
+    LoraFATrainer       WholeTrainer with A frozen at its initial values (LoRA-FA, arXiv 2308.03303,
+                        without peft's correction of the gradient)
+    LisaTrainer         WholeTrainer with two random trainable blocks, redrawn every 20 steps (LISA,
+                        arXiv 2403.17919, here applied to LoRA instead of the weights)
     HollowTrainer       the centre is skipped and stored, both ends are trained
-    NoResidualTrainer   the chosen spans are left out, and nothing stands for them
-    RoundedTrainer      the back's residual is kept in 8 bits
+    NoResidualTrainer   the chosen spans are skipped without a residual
+    RoundedTrainer      the back's residual is stored in 8 bits
     ClassImagesTrainer  draws of the bare class word show pictures of the class (DreamBooth's prior
                         preservation, arXiv 2208.12242) instead of the pet's photos
 
-Which rows a table has, and with which settings, stands in tables.py.
+tables.py has the rows of each table and their settings.
 """
 
 from __future__ import annotations
@@ -40,16 +42,16 @@ from blockskip.training.trainer import Trainer
 from blockskip.training.windows import save_window
 
 LISA_BLOCKS, LISA_STEPS = 2, 20
-SCALE_GROUP = 64  # numbers that share a scale
+SCALE_GROUP = 64  # elements per scale
 
 
 class WholeTrainer(Trainer):
-    """LoRA on every block of `model`. settings: front and back are 0; patches "full" means s_max_px;
-    middle "streamed" is block swap; `refresh` changes nothing."""
+    """LoRA on every block of `model`. settings: front and back are 0, patches "full" means
+    s_max_px, middle "streamed" is block swap, `refresh` has no effect."""
 
     def make_window(self, first: int) -> Path:
-        """As the loop's, but it depends on no LoRA, so none is copied or looked at: that would count
-        as time of a method that needs none of it."""
+        """Write a window as `Trainer` does, but without copying or checking the LoRA: the window
+        does not depend on it, and the copy would count as this method's time."""
         path, rows = self.windows.folder / f"draws-{first:04d}.safetensors", self.window_rows(first)
         prior_pass = self.prior_pass(rows)
         window = self.window_features(rows, prior_pass)
@@ -57,8 +59,8 @@ class WholeTrainer(Trainer):
         return path
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
-        """The draws' inputs as they would come from the encoders. No block works, but for draws of
-        the bare class word, whose target is the untrained model's answer."""
+        """Return the draws' noisy latents and t. Blocks run only for draws of the bare class word,
+        since their target is the untrained model's velocity."""
         if prior_pass:
             current = snapshot(self.lora)
             restore(self.lora, self.untrained_lora)
@@ -68,7 +70,7 @@ class WholeTrainer(Trainer):
         return {"noisy": inputs.noisy, "t": inputs.t}
 
     def step_text(self, rows: Sequence[int]) -> Text:
-        """Whole: the embedder of captions and the first block work in every step, whatever the span."""
+        """Return the whole text: the caption embedder and the first block run in every step."""
         return self.text(rows)
 
     def _velocity(self, inputs: object) -> Tensor:
@@ -89,9 +91,8 @@ class WholeTrainer(Trainer):
 
 
 class SwapTrainer(WholeTrainer):
-    """Plain LoRA, activations checkpointed, of which some blocks spread over the model are brought for
-    every pass, forward and backward; the others stay on the device. swapped: how many, at most every
-    other one."""
+    """Plain LoRA with activation checkpointing and block swap: `swapped` blocks, at most every
+    other one, are loaded for each forward and backward pass. The others stay on the device."""
 
     def __init__(self, *args: object, swapped: int, **kwargs: object) -> None:
         self.swapped = swapped
@@ -110,7 +111,7 @@ class SwapTrainer(WholeTrainer):
 
 
 class LoraFATrainer(WholeTrainer):
-    """Plain LoRA whose A stays as it was drawn: the inputs of a layer need not be kept for it."""
+    """Plain LoRA with A frozen at its initial values, so that no layer inputs are kept for it."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
@@ -119,7 +120,8 @@ class LoraFATrainer(WholeTrainer):
 
 
 class LisaTrainer(WholeTrainer):
-    """Plain LoRA of which a step moves LISA_BLOCKS blocks, others every LISA_STEPS steps."""
+    """Plain LoRA that trains LISA_BLOCKS random blocks at a time, redrawn every LISA_STEPS
+    steps."""
 
     def train_step(self, path: Path, first: int) -> float:
         blocks = [name for name, _ in self.family.blocks(self.model)]
@@ -133,56 +135,58 @@ class LisaTrainer(WholeTrainer):
 
 @dataclass(frozen=True)
 class MiddleSkippedSpan(Span):
-    """Blocks [0, front) and [N - back, N) are trained, the centre is skipped."""
+    """A span that trains blocks [0, front) and [N - back, N) and skips the centre."""
 
     def middle(self, num_blocks: int) -> list[int]:
-        """The blocks that are trained."""
+        """Return the indices of the trained blocks."""
         centre = self.centre(num_blocks)
         return [i for i in range(num_blocks) if i not in centre]
 
     def centre(self, num_blocks: int) -> range:
-        """The blocks that are skipped."""
+        """Return the indices of the skipped blocks."""
         return range(self.front, num_blocks - self.back)
 
 
 class AddResiduals(IdentityBlock):
-    """The first skipped block of a hollow centre: Δ of every stream, since blocks follow that read
-    the text."""
+    """The first skipped block of a hollow centre. Adds Δ to every stream, text included, since
+    later blocks read it."""
 
     def __init__(self, block: nn.Module, streams: Streams, step_inputs: StepInputs) -> None:
         super().__init__(block, streams)
         self.step_inputs = step_inputs
 
-    def run(self, given: dict) -> Tensor | tuple[Tensor, ...]:
-        passed = super().run(given)
+    def run(self, block_kwargs: dict) -> Tensor | tuple[Tensor, ...]:
+        passed = super().run(block_kwargs)
         both = zip(as_tuple(passed), self.step_inputs.by_prefix("centre."), strict=True)
-        made = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
-        return made if isinstance(passed, tuple) else made[0]
+        outputs = tuple(stream + change[:, : stream.shape[1]] for stream, change in both)
+        return outputs if isinstance(passed, tuple) else outputs[0]
 
 
 class HollowTrainer(WholeTrainer):
-    """The centre is skipped, its residuals stored (HollowedNet's choice of span). settings: front
-    and back count the blocks that are *trained* at either end."""
+    """Skips the centre and stores its residuals (HollowedNet's choice of span). settings: front and
+    back count the blocks that are *trained* at either end."""
 
     span_type = MiddleSkippedSpan
     make_window = Trainer.make_window  # residuals depend on the LoRA
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
-        told = super().window_features(rows, prior_pass)
+        window = super().window_features(rows, prior_pass)
         skipped = self._centre()
-        given, made = [], []
+        before_centre, after_centre = [], []
 
         first, last = skipped[0][1], skipped[-1][1]
         streams = self.family.streams(first)
 
         def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
-            given.append(_to_cpu(streams.identity_output(inputs)))
+            before_centre.append(_to_cpu(streams.identity_output(inputs)))
 
         def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
-            made.append(_to_cpu(outputs))
+            after_centre.append(_to_cpu(outputs))
 
         handles = [
-            first.register_forward_pre_hook(before, with_kwargs=True),  # layer-major: all by name
+            first.register_forward_pre_hook(
+                before, with_kwargs=True
+            ),  # layer-major: all are keywords
             last.register_forward_hook(after),
         ]
         try:
@@ -190,10 +194,10 @@ class HollowTrainer(WholeTrainer):
         finally:
             for handle in handles:
                 handle.remove()
-        for i in range(len(given[0])):
-            change = [b[i] - a[i] for a, b in zip(given, made, strict=True)]
-            told[f"centre.{i}"] = torch.cat(change)
-        return told
+        for i in range(len(before_centre[0])):
+            change = [b[i] - a[i] for a, b in zip(before_centre, after_centre, strict=True)]
+            window[f"centre.{i}"] = torch.cat(change)
+        return window
 
     @contextmanager
     def step_model(self, without_middle: bool = False) -> Iterator[StepInputs]:
@@ -217,9 +221,9 @@ def _to_cpu(outputs: object) -> list[Tensor]:
 
 
 class NoResidualTrainer(Trainer):
-    """The skipped spans are left out: the middle is given what the embedders say, the head what the
-    middle says. Gradients and pictures' model are as before, so the LoRA learns for another model
-    than it is used in."""
+    """Skips the spans without residuals: the middle reads the embedders' output, the head the
+    middle's. Sampling still uses the full model, so the LoRA is trained for another model than it
+    is used in."""
 
     @torch.no_grad()
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
@@ -232,13 +236,13 @@ class NoResidualTrainer(Trainer):
         return window
 
     def _embedded(self, inputs: WindowInputs) -> object:
-        """What the front would give if none of its blocks did anything."""
+        """Return the front's output with every block of it replaced by the identity."""
         front = self.family.blocks(self.model)[: self.span.front]
         passes = {name: IdentityBlock(block, self.family.streams(block)) for name, block in front}
-        given: list[object] = []
+        captured: list[object] = []
 
         def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
-            given.append(outputs)
+            captured.append(outputs)
             raise _StopForward
 
         last = list(passes.values())[-1].register_forward_hook(stop)
@@ -256,16 +260,16 @@ class NoResidualTrainer(Trainer):
         ):
             self.model(**model_inputs)
         last.remove()
-        return given[0]
+        return captured[0]
 
 
 class _StopForward(Exception):
-    """The rest of a forward is not wanted."""
+    """Raised to end a forward pass early."""
 
 
 class RoundedTrainer(Trainer):
-    """The back's residual goes through 8 bits, SCALE_GROUP numbers to a scale: a quarter of its
-    room in float32."""
+    """Rounds the back's residual to 8 bits, SCALE_GROUP elements per scale: a quarter of
+    float32."""
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)
@@ -275,14 +279,14 @@ class RoundedTrainer(Trainer):
 
 
 class ClassImagesTrainer(Trainer):
-    """Draws of the bare class word have their own pictures' latents in `data`, and learn those."""
+    """Trains draws of the bare class word on the latents of class images in `data`."""
 
     def prior_pass(self, rows: range) -> None:
-        """Nothing is asked of the untrained model: the target is the picture's own velocity."""
+        """Return None: the target is the picture's own velocity, not the untrained model's."""
 
 
 def round_to_8_bits(x: Tensor) -> Tensor:
-    """x (…, D) as 8-bit numbers with a scale for each SCALE_GROUP of them would give it back."""
+    """Return x (…, D) rounded to 8 bits, with one scale per SCALE_GROUP elements."""
     parts = x.float().unflatten(-1, (-1, SCALE_GROUP))
     scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
     return ((parts / scale).round() * scale).flatten(-2).to(x.dtype)

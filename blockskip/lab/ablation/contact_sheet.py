@@ -1,4 +1,4 @@
-"""What the ablation's figures look like: one pet, a line of pictures a row."""
+"""Contact sheets for the ablation: one pet, a line of pictures per row of a table."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.ablation.tables import tables
 from blockskip.lab.measuring.sheets import contact_sheet, save_sheet, split_strip
 
-# file → tables: a sheet a model
+# file → tables; one sheet per model
 SHEETS = {"ablation-pictures.webp": ("B", "A", "D", "F"), "ablation-pictures-sana.webp": ("SANA",)}
 CELL_PX = 64
 
 
 def write_sheets(work: Sequence[Path], out: Path) -> list[Path]:
-    """The sheets of the first reported pet, seed 0, from what `lab ablate` keeps in folders `work`; its
-    photos come first. Those of which no picture is there stay as they are."""
-    made = [_write(work, shown, out / name) for name, shown in SHEETS.items()]
-    return [path for path in made if path]
+    """Write the sheets of the first reported pet, seed 0, and return their paths. The pictures come
+    from `lab ablate`'s folders `work`, the pet's photos first. A sheet without pictures is left as
+    it is."""
+    paths = [_write(work, shown, out / name) for name, shown in SHEETS.items()]
+    return [path for path in paths if path]
 
 
 def _write(work: Sequence[Path], shown: Sequence[str], path: Path) -> Path | None:
     pet = subjects(1)[0].key
-    kept = {found.name: found for folder in work for found in folder.glob("pictures/*.png")}
+    by_name = {file.name: file for folder in work for file in folder.glob("pictures/*.png")}
     rows = {row.key: row.title for key in shown for row in tables()[key].variants}
-    told = []
+    strips = []
     for key, title in rows.items():
-        # the untrained model's are kept under the steps that a training would have had
-        names = sorted(name for name in kept if name.startswith(f"{key} {pet}-0 "))
+        # pictures of the untrained model are filed under the steps of the trainings
+        names = sorted(name for name in by_name if name.startswith(f"{key} {pet}-0 "))
         if names:
-            told.append((title, split_strip(kept[names[-1]])))
-    if not told:
+            strips.append((title, split_strip(by_name[names[-1]])))
+    if not strips:
         return None
     photos = [sorted((folder / "photos" / pet).glob("*.png")) for folder in work]
     real = [Image.open(photo) for photo in max(photos, key=len)]
-    save_sheet(contact_sheet([("its photos", real), *told], CELL_PX), path)
+    save_sheet(contact_sheet([("its photos", real), *strips], CELL_PX), path)
     return path

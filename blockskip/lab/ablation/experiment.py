@@ -1,11 +1,12 @@
-"""A cell of the ablation: one row, one pet, one seed → trained, asked for pictures, judged.
+"""Run a cell of the ablation: train one row on one pet with one seed, generate pictures, judge
+them.
 
-All cells are made in one process, one after another (loading the libraries takes longer than a tenth
-of a cell); the model is opened afresh for each, which takes a tenth of a second. Photos, and the
-latents of draws that several rows have in common, are made once.
+All cells run in one process, since importing torch and diffusers takes longer than a tenth of a
+cell. Each opens the model afresh, which takes 0.1 s. Photos, and the latents of draws that several
+rows share, are made once.
 
-Time is the processor's own (`seconds_per_draw`), so that other work on the machine does not count;
-memory is counted by storage (lab/measuring/peak_memory.py), so that it is the same on every machine.
+Time is CPU time (`seconds_per_draw`), so that other work on the machine does not count. Memory is
+counted by storage (lab/measuring/peak_memory.py), so that it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
 
 NUM_PHOTOS = 5
-NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # CLASS_SEED: of noise that no judged picture has
-FIRST_SEED = 1000  # of the noise of pictures: the same in every cell
+NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # no judged picture has noise of CLASS_SEED
+FIRST_SEED = 1000  # for the noise of judged pictures, the same in every cell
 MAX_CACHED_LATENTS = 4  # sets of draws
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is made: a row for a pet and a seed, trained so many steps."""
+    """A cell: a row, a pet, a seed and the number of training steps."""
 
     variant: Variant
     subject: Subject
@@ -58,11 +59,11 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The same for every row: what is drawn at random for a pet and a seed is drawn from it."""
+        """The pet and seed, without the row. Seeds what is random in a row, such as its split."""
         return f"{self.subject.key}-{self.seed}"
 
     def settings(self) -> Settings:
-        """The demo model's defaults, changed as the row says."""
+        """Return the demo model's defaults with the row's override applied."""
         default = choose_settings(
             model=self.variant.model,
             class_name=self.subject.pet.species,
@@ -73,7 +74,8 @@ class Experiment:
 
 
 class ExperimentRunner:
-    """Where cells of a model are made. work: for photos and windows. images: pictures a prompt."""
+    """Runs the cells of one model. work: the folder for photos and windows. images: pictures per
+    prompt."""
 
     def __init__(self, work: Path, images: int = 8, model: str = "demo") -> None:
         self.work, self.images = work, images
@@ -84,7 +86,7 @@ class ExperimentRunner:
         self._peaks: dict[str, dict] = {}
 
     def config_hash(self, experiment: Experiment) -> str:
-        """A fingerprint of all that a cell's figures depend on, but not of the code."""
+        """Return a fingerprint of everything that a cell's figures depend on, except the code."""
         trainer = experiment.variant.trainer.__name__ if experiment.variant.trainer else "none"
         boxed = ("framed",) if experiment.variant.framed else ()
         settings, images = settings_to_dict(experiment.settings()), self.images
@@ -93,10 +95,11 @@ class ExperimentRunner:
         )
 
     def run(self, experiment: Experiment) -> dict:
-        """The figures of a cell, JSON-ready. A training that goes astray is a result: `failed`."""
+        """Return the figures of a cell, JSON-ready. A training that fails is a result with
+        `failed`."""
         settings, began = experiment.settings(), time.perf_counter()
         torch.set_num_threads(settings.threads or 1)
-        made = {
+        figures = {
             "row": experiment.variant.key,
             "subject": experiment.subject.key,
             "seed": experiment.seed,
@@ -109,16 +112,17 @@ class ExperimentRunner:
         if experiment.variant.framed:
             photos = [replace(photo, box=propose_box(open_photo(photo.path))) for photo in photos]
         try:
-            model, taken = self._train(experiment, settings, photos)
+            model, costs = self._train(experiment, settings, photos)
         except UserError as error:
-            return made | {"failed": error.title}
-        made |= taken | self._judge(experiment, settings, photos, model)
-        return made | {"wall_seconds": round(time.perf_counter() - began, 1)}
+            return figures | {"failed": error.title}
+        figures |= costs | self._judge(experiment, settings, photos, model)
+        return figures | {"wall_seconds": round(time.perf_counter() - began, 1)}
 
     def _train(
         self, experiment: Experiment, settings: Settings, photos: Sequence[Photo]
     ) -> tuple[LoadedModel, dict]:
-        """The model with what was learnt, and what that took. Raises UserError."""
+        """Return the trained model and the cost of training it. Raises UserError if training
+        fails."""
         if experiment.variant.trainer is None:
             return self.open_model(settings), {"seconds_per_draw": 0.0, "peak_bytes": 0}
         data = self.training_data(settings, photos)
@@ -139,7 +143,7 @@ class ExperimentRunner:
         }
 
     def open_model(self, settings: Settings) -> LoadedModel:
-        """The model, fresh, on the CPU."""
+        """Return a freshly opened model on the CPU."""
         return LoadedModel(settings.changed(device="cpu"), self.source)
 
     def _trainer(
@@ -156,8 +160,8 @@ class ExperimentRunner:
         )
 
     def _peak_memory(self, experiment: Experiment, settings: Settings, data: TrainingData) -> dict:
-        """Bytes in use at once in a training step, weights included, and while a window of draws
-        is computed; of one window and one step. Weights that wait are in their file."""
+        """Return the peak bytes of one training step, weights included, and of computing one
+        window. Weights that are not in use stay in their memory-mapped file."""
         settings = settings.changed(offload="mapped")
         model, folder = self.open_model(settings), self.cleared_folder("peak")
         with PeakMeter() as meter:
@@ -176,7 +180,8 @@ class ExperimentRunner:
         photos: Sequence[Photo],
         model: LoadedModel,
     ) -> dict:
-        """Likeness, attributes and places as the judge sees them in the pictures of each prompt."""
+        """Generate pictures for each prompt and return the judge's likeness, attributes and
+        places."""
         subject, pet = settings.subject_caption, experiment.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
         pictures = self.sample_prompts(model, prompts | {"class_word": settings.class_caption})
@@ -186,13 +191,13 @@ class ExperimentRunner:
             name: [round(float(x), 4) for x in self.judge.identity(images, real)]
             for name, images in pictures.items()
         }
-        said = {name: self.judge.attributes(images) for name, images in pictures.items()}
+        answers = {name: self.judge.attributes(images) for name, images in pictures.items()}
         asked = [x for name in prompts for x in each[name]]
-        places = [one["background"] == place for place in PLACES for one in said[place]]
+        places = [answer["background"] == place for place in PLACES for answer in answers[place]]
         return {
             "identity": round(sum(asked) / len(asked), 4),
             "attributes": _mean(
-                [_attribute_accuracy(pet, one) for name in prompts for one in said[name]]
+                [_attribute_accuracy(pet, answer) for name in prompts for answer in answers[name]]
             ),
             "places_obeyed": _mean(places),
             "class_word": _mean(each["class_word"]),
@@ -201,7 +206,7 @@ class ExperimentRunner:
         }
 
     def _save_strip(self, experiment: Experiment, images: Sequence[Image.Image]) -> None:
-        """The first pictures of each prompt, side by side, to be looked at."""
+        """Save the first pictures of each prompt side by side."""
         side = images[0].width
         strip = Image.new("RGB", (side * len(images), side))
         for k, image in enumerate(images):
@@ -217,7 +222,7 @@ class ExperimentRunner:
     def sample_prompts(
         self, model: LoadedModel, prompts: dict[str, str], first_seed: int = FIRST_SEED
     ) -> dict[str, list[Image.Image]]:
-        """Of each prompt, from the same noise in every cell."""
+        """Return pictures of each prompt, from the same noise in every cell."""
         text = model.encode([*prompts.values(), ""])
         rows = [i for i in range(len(prompts)) for _ in range(self.images)]
         seeds = [first_seed + k for k in range(self.images)] * len(prompts)
@@ -226,7 +231,7 @@ class ExperimentRunner:
         return {name: images[i * n : (i + 1) * n] for i, name in enumerate(prompts)}
 
     def training_data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
-        """Draws and what they look like, encoded."""
+        """Return the draws with their encoded text and latents."""
         model = self.open_model(settings)
         text = model.encode([settings.subject_caption, settings.class_caption])
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
@@ -240,17 +245,18 @@ class ExperimentRunner:
         return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
-        """The draws of the bare class word show pictures that the untrained model makes of it."""
+        """Replace the latents of bare-class-word draws by those of the untrained model's
+        pictures."""
         folder = self.work / "class-images" / settings.model / settings.class_name
         if not folder.exists():
             self._save_class_images(settings, folder)
-        made, _ = read_photos(find_photos([folder]), settings.class_caption)
+        photos, _ = read_photos(find_photos([folder]), settings.class_caption)
         model = self.open_model(settings)
-        draws = build_schedule(made, settings, model.family.pixel_multiple)
+        draws = build_schedule(photos, settings, model.family.pixel_multiple)
         rows = [draw.index for draw in data.draws if draw.prior]
-        shown = [draws[i] for i in rows]
+        class_draws = [draws[i] for i in rows]
         latents = data.latents.clone()
-        latents[rows] = model.encode_draws(made, shown)
+        latents[rows] = model.encode_draws(photos, class_draws)
         return replace(data, latents=latents)
 
     def _save_class_images(self, settings: Settings, folder: Path) -> None:
@@ -265,20 +271,20 @@ class ExperimentRunner:
         partial.rename(folder)
 
     def photos(self, subject: Subject) -> list[Photo]:
-        """NUM_PHOTOS photos of a pet, as files."""
+        """Return NUM_PHOTOS photos of a pet, as files."""
         folder = save_photos(subject, self.work)
         good, _ = read_photos(find_photos([folder]), f"a photo of sks {subject.pet.species}")
         return good
 
     def cleared_folder(self, name: str) -> Path:
-        """The path of a folder that is not there."""
+        """Delete the folder of that name if it exists, and return its path."""
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
 
 def save_photos(subject: Subject, work: Path) -> Path:
-    """A folder with NUM_PHOTOS photos of a pet, made if it is not there."""
+    """Return a folder with NUM_PHOTOS photos of a pet, made if it does not exist."""
     folder = work / "photos" / subject.key
     if not folder.exists():
         partial = folder.with_name(f"{subject.key}-partial")
@@ -290,10 +296,10 @@ def save_photos(subject: Subject, work: Path) -> Path:
     return folder
 
 
-def _attribute_accuracy(pet: Pet, said: dict[str, str]) -> float:
-    """Share of the pet's attributes that are seen, whichever way the picture is mirrored."""
+def _attribute_accuracy(pet: Pet, answers: dict[str, str]) -> float:
+    """Return the share of the pet's attributes in the judge's answers, for the better mirroring."""
     return max(
-        sum(said[name] == true[name] for name in PET_ATTRIBUTES) / len(PET_ATTRIBUTES)
+        sum(answers[name] == true[name] for name in PET_ATTRIBUTES) / len(PET_ATTRIBUTES)
         for true in (
             true_attributes(pet, Scene("meadow", mirror=mirror)) for mirror in (False, True)
         )

@@ -1,7 +1,8 @@
-"""Cells of the ablation → means with intervals, differences, and what of the paper's findings holds.
+"""Turn the ablation's cells into means with intervals, differences, and verdicts on the paper's
+findings.
 
-A difference is taken between cells of the same pet and seed, so that easy and hard pets cancel out;
-its 95 % interval is a bootstrap over pets: trainings of one pet are alike, whatever their seed.
+Differences are paired by pet and seed, so that easy and hard pets cancel out. The 95 % intervals
+are bootstrapped over pets, because trainings on one pet are alike whatever their seed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Results = dict[str, dict[tuple[str, int], dict]]  # row → (pet, seed) → line
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of `num` cells, with its 95 % interval."""
+    """The mean of `num` cells with its 95 % interval."""
 
     value: float
     low: float
@@ -29,8 +30,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """claim: what is claimed. better, worse: rows, said to be apart; or (`same`) not to be, or
-    (`within`) by no more than that share of the better one's likeness."""
+    """A claim about two rows: `better` beats `worse`; or they do not differ (`same`); or `worse`
+    loses at most the share `within` of the likeness of `better`."""
 
     claim: str
     better: str
@@ -93,18 +94,20 @@ FINDINGS = (
 
 
 def by_variant(lines: Iterable[dict]) -> Results:
-    """The latest line of every cell; steps are compared within one file, so the longest are taken."""
+    """Return the latest line of every cell. Only the longest trainings are comparable, so shorter
+    ones are dropped."""
     lines = list(lines)
     steps = max((line["steps"] for line in lines), default=0)
-    found: Results = {}
+    results: Results = {}
     for line in lines:
         if line["steps"] in (0, steps):  # 0: the untrained model
-            found.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
-    return found
+            results.setdefault(line["row"], {})[line["subject"], line["seed"]] = line
+    return results
 
 
 def for_table(cells: Results, table: Table) -> Results:
-    """Those of a table's pets and seeds; a row that two tables share may have more of them."""
+    """Return the cells of a table's pets and seeds. A row shared with another table may have
+    more."""
     pets = {pet.key for pet in subjects(table.subjects, table.for_tuning)}
     return {
         row: {key: line for key, line in lines.items() if key[0] in pets and key[1] < table.seeds}
@@ -113,7 +116,7 @@ def for_table(cells: Results, table: Table) -> Results:
 
 
 def estimate(cells: Results, row: str, field: str = "identity") -> Estimate | None:
-    """Of a field over the cells of a row."""
+    """Estimate a field over the cells of a row. Returns None without values."""
     values = [
         (pet, line[field]) for (pet, _), line in sorted(cells.get(row, {}).items()) if field in line
     ]
@@ -121,45 +124,48 @@ def estimate(cells: Results, row: str, field: str = "identity") -> Estimate | No
 
 
 def difference(cells: Results, row: str, other: str, field: str = "identity") -> Estimate | None:
-    """Row minus other over the pets and seeds that both have."""
-    one, two = cells.get(row, {}), cells.get(other, {})
+    """Estimate row minus other over the pets and seeds they share. Returns None if there are
+    none."""
+    of_row, of_other = cells.get(row, {}), cells.get(other, {})
     values = [
-        (key[0], one[key][field] - two[key][field])
-        for key in sorted(one.keys() & two.keys())
-        if field in one[key] and field in two[key]
+        (key[0], of_row[key][field] - of_other[key][field])
+        for key in sorted(of_row.keys() & of_other.keys())
+        if field in of_row[key] and field in of_other[key]
     ]
     return _bootstrapped(values)
 
 
-def _bootstrapped(found: Sequence[tuple[str, float]]) -> Estimate | None:
-    """Of (pet, value); whole pets are resampled."""
-    if not found:
+def _bootstrapped(pairs: Sequence[tuple[str, float]]) -> Estimate | None:
+    """Estimate the mean of (pet, value) pairs, resampling whole pets."""
+    if not pairs:
         return None
     by_pet: dict[str, list[float]] = {}
-    for pet, value in found:
+    for pet, value in pairs:
         by_pet.setdefault(pet, []).append(value)
     pets = by_pet.values()
     low, high = bootstrap([sum(values) for values in pets], [len(values) for values in pets])
-    return Estimate(statistics.mean(value for _, value in found), low, high, len(found))
+    return Estimate(statistics.mean(value for _, value in pairs), low, high, len(pairs))
 
 
 def median(cells: Results, row: str, field: str) -> float | None:
-    """Of a field over the cells of a row: other work on the machine makes some of them slow."""
+    """Return the median of a field over the cells of a row, for times: other work on the machine
+    slows some cells. Returns None without values."""
     values = [line[field] for line in cells.get(row, {}).values() if field in line]
     return statistics.median(values) if values else None
 
 
 def verdict(finding: Finding, apart: Estimate | None, better: Estimate | None = None) -> str:
-    """What the cells say of a finding, in words. better: likeness of the better row."""
+    """Return the verdict on a finding, in words. apart: better minus worse. better: the likeness of
+    the better row."""
     if apart is None or better is None:
         return "not measured yet"
     if apart.num < 3:
         return "too few cells"
     if finding.within:
-        most = finding.within * better.value
-        if apart.high <= most:
+        max_loss = finding.within * better.value
+        if apart.high <= max_loss:
             return "holds"
-        return "does not hold: more is lost" if apart.low > most else "not decided"
+        return "does not hold: more is lost" if apart.low > max_loss else "not decided"
     if finding.same:
         if apart.low <= 0 <= apart.high:
             return "holds: no loss that these cells can show"

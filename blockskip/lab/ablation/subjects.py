@@ -1,5 +1,5 @@
-"""The pets that tables report on: seen neither by a demo model nor by its judge, and read rightly by it.
-Settings are chosen on others."""
+"""The pets that tables report on: neither the demo model nor its judge was trained on them, and the
+judge reads them correctly. Settings are tuned on other pets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blockskip.lab.demo_world.subjects import HELD_OUT_SUBJECTS, Subject
 from blockskip.lab.demo_world.world import Pet, random_scene, striking_pet
 from blockskip.runs.demo_judge import SIDE_PX, Judge, load_judge
 
-# questions about a pet, which the judge answers; the others are about the scene
+# the judge's questions about the pet; its others are about the scene
 PET_ATTRIBUTES = (
     *("species", "coat", "pattern", "second", "mark", "blaze", "star", "patch", "socks"),
     *("eye_left", "eye_right"),
@@ -25,11 +25,11 @@ PET_ATTRIBUTES = (
 
 
 def subjects(num: int, for_tuning: bool = False) -> list[Subject]:
-    """Pets that neither the demo model nor its judge was trained on, the species in turn; only
-    such as the judge reads rightly in drawn pictures.
+    """Return `num` pets that neither the demo model nor its judge was trained on, species in turn.
+    The judge reads all of them correctly in drawn pictures.
 
-    for_tuning: those of the demo world on which settings were and are chosen; never the same ones.
-    Raises UserError when there are not so many.
+    for_tuning: return the disjoint set of pets that settings are tuned on. Raises UserError if that
+    set is smaller than `num`.
     """
     if for_tuning:
         if num > len(HELD_OUT_SUBJECTS):
@@ -52,14 +52,14 @@ def _held_out_subject(number: int) -> Subject:
 
 
 def is_judgeable(judge: Judge, pet: Pet, num: int = 8) -> bool:
-    """Whether the judge answers every question about a pet rightly in at least three quarters of
-    `num` drawn pictures: what it cannot see in perfect pictures it cannot judge in others."""
+    """Return whether the judge answers every question about a pet correctly in at least 75 % of
+    `num` drawn pictures. An attribute it misses in perfect pictures cannot be judged in others."""
     rng = np.random.default_rng(0)
     scenes = [random_scene(rng, accessories=False) for _ in range(num)]
     drawn = [Image.fromarray(render(pet, scene, SIDE_PX, k)) for k, scene in enumerate(scenes)]
     right = dict.fromkeys(PET_ATTRIBUTES, 0)
-    for said, scene in zip(judge.attributes(drawn), scenes, strict=True):
+    for answers, scene in zip(judge.attributes(drawn), scenes, strict=True):
         true = true_attributes(pet, scene)
         for name in PET_ATTRIBUTES:
-            right[name] += said[name] == true[name]
+            right[name] += answers[name] == true[name]
     return min(right.values()) >= 0.75 * num

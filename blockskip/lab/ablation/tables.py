@@ -1,8 +1,7 @@
-"""The rows of the ablation's tables: what each is called, how it differs from the defaults, and what
-it is compared with.
+"""The rows of the ablation's tables: their titles, settings and baselines.
 
-A row is a change of settings, and for some a trainer of baselines.py. Every row not said otherwise
-has the demo model's defaults (presets/training.toml) at the same number of steps.
+A row is a change of settings, with a trainer of baselines.py where needed. Everything else is the
+demo model's default (presets/training.toml) at the same number of steps.
 """
 
 from __future__ import annotations
@@ -63,20 +62,20 @@ def _spans() -> list[Variant]:
 
 def _patches() -> list[Variant]:
     front, back = SPLITS[50][0]
-    about = {
+    titles = {
         "dynamic": "dynamic: small crops at little noise",
         "reversed": "reversed: small crops at much noise",
         "random": "random sides",
         "resize": "resize: whole pictures, shrunk",
     }
     return [
-        Variant(name, words, skip_blocks(front, back, patches=name, s_min_px=32), baseline="resize")
-        for name, words in about.items()
+        Variant(name, title, skip_blocks(front, back, patches=name, s_min_px=32), baseline="resize")
+        for name, title in titles.items()
     ]
 
 
 def _at_32(row: Variant) -> Variant:
-    """The row with dynamic patches at 32 px instead of whole pictures at 64 px."""
+    """Return the row with dynamic patches at 32 px instead of whole pictures at 64 px."""
     return replace(
         row,
         key=f"{row.key}@32",
@@ -87,8 +86,9 @@ def _at_32(row: Variant) -> Variant:
 
 
 def _windows() -> list[Variant]:
-    """Those that are no other table's: at 10 % and 100 % the preset's splits are in table B32."""
-    found = []
+    """Return the rows that no other table has. Table B32 has the preset's splits at 10 and 100
+    %."""
+    rows = []
     for percent, splits in SPLITS.items():
         for split in splits:
             for share in WINDOWS:
@@ -97,13 +97,13 @@ def _windows() -> list[Variant]:
                     title = f"{percent} % skipped as {split[0]} + {split[1]}, window {share} %"
                     against = window_key(percent, split, 100)
                     row = Variant(key, title, with_window(*split, share), against)
-                    found.append(replace(row, override=with_small_patches(row.override)))
-    return found
+                    rows.append(replace(row, override=with_small_patches(row.override)))
+    return rows
 
 
 def window_key(percent: int, split: tuple[int, int], share: int) -> str:
-    """The row at 32 px in which `percent` of the blocks are skipped as `split`, a window serving
-    `share` percent of the run."""
+    """Return the key of the row at 32 px that skips `percent` of the blocks as `split` (front,
+    back), with windows that serve `share` percent of the run."""
     if split == SPLITS[percent][0] and share == 100:
         return f"once-{percent}@32"
     if split == SPLITS[percent][0] and share == 10:
@@ -113,24 +113,27 @@ def window_key(percent: int, split: tuple[int, int], share: int) -> str:
 
 def _others() -> list[Variant]:
     once = {"refresh": "once"}
-    whole, hollowed = baselines.WholeTrainer, baselines.HollowTrainer
+    plain_lora, hollow = baselines.WholeTrainer, baselines.HollowTrainer
     return [
         Variant("random-50", "50 % skipped, split at random", random_split),
         Variant(
-            "qlora", "QLoRA: every block, NF4", skip_blocks(0, 0, precision="nf4"), trainer=whole
+            "qlora",
+            "QLoRA: every block, NF4",
+            skip_blocks(0, 0, precision="nf4"),
+            trainer=plain_lora,
         ),
         Variant("lora-fa", "LoRA-FA", skip_blocks(0, 0), trainer=baselines.LoraFATrainer),
         Variant(
             "lisa", "LISA, two blocks at a time", skip_blocks(0, 0), trainer=baselines.LisaTrainer
         ),
-        Variant("hollowed-30", "HollowedNet 30 %", middle_skipped(30, **once), trainer=hollowed),
-        Variant("hollowed-50", "HollowedNet 50 %", middle_skipped(50, **once), trainer=hollowed),
+        Variant("hollowed-30", "HollowedNet 30 %", middle_skipped(30, **once), trainer=hollow),
+        Variant("hollowed-50", "HollowedNet 50 %", middle_skipped(50, **once), trainer=hollow),
     ]
 
 
 def _causes() -> list[Variant]:
-    """What skipping loses against LoRA on every block, its causes one by one: fewer blocks that learn
-    (nothing skipped, all gradients exact), fewer numbers, residuals that grow old."""
+    """Return rows that separate the causes of skipping's loss against LoRA on every block: fewer
+    trained blocks (nothing skipped, all gradients exact), fewer parameters, stale residuals."""
     front, back = SPLITS[50][0]
 
     def within(percent: int) -> Variant:
@@ -159,7 +162,7 @@ def _plain(key: str, title: str, **fields: object) -> Variant:
 
 
 def _choices() -> list[Variant]:
-    """One thing changed at a time, at 50 %; then plain LoRA's own learning rate."""
+    """Return rows that change one setting at a time at 50 %, then plain LoRA's learning rates."""
     return [
         _choice("dynamic", "the defaults at 50 %"),
         _choice("rank-4", "rank 4", rank=4),
@@ -192,38 +195,39 @@ def _choices() -> list[Variant]:
 
 
 def _splits() -> list[Variant]:
-    """The ways to share out what is skipped, from all at the front to all at the back; with the
-    paper's residuals too, where the back has some. Then what table E found better, on whole pictures."""
-    found = []
+    """Return rows for the splits between all skipped at the front and half at the back, also with
+    the paper's residuals where the back has blocks. Then table E's better settings on whole
+    pictures."""
+    rows = []
     for percent, backs in {50: (0, 3, 6, 9), 40: (0, 3, 5, 7), 30: (0, 1, 3, 5)}.items():
         for back in backs:
             front = sum(SPLITS[percent][0]) - back
             key, about = f"split-{front}-{back}", f"{percent} % skipped as {front} + {back}"
-            found.append(Variant(key, f"{about}, fresh", skip_blocks(front, back)))
+            rows.append(Variant(key, f"{about}, fresh", skip_blocks(front, back)))
             if back:
                 once = skip_blocks(front, back, refresh="once")
-                found.append(Variant(f"{key}-once", f"{about}, residuals once", once))
+                rows.append(Variant(f"{key}-once", f"{about}, residuals once", once))
     front, back = SPLITS[50][0]
     better = (
         ("reuse-2", "each draw used twice", {"reuse": 2}),
         ("rank-32", "rank 32", {"rank": 32}),
         ("lr-5", "rate 5e-3", {"lr": 5e-3}),
     )
-    for key, told, fields in better:
+    for key, words, fields in better:
         title, change = (
-            f"50 % skipped as {front} + {back}, {told}",
+            f"50 % skipped as {front} + {back}, {words}",
             skip_blocks(front, back, **fields),
         )
-        found.append(Variant(f"whole-{key}", title, change, baseline=f"split-{front}-{back}"))
+        rows.append(Variant(f"whole-{key}", title, change, baseline=f"split-{front}-{back}"))
     return [
         Variant("lora", "LoRA on every block", skip_blocks(0, 0), trainer=baselines.WholeTrainer),
-        *found,
+        *rows,
     ]
 
 
 def _sana() -> list[Variant]:
-    """The paper's rows for SANA, and what residuals do, on the demo SANA."""
-    whole = baselines.WholeTrainer
+    """Return the paper's rows for SANA and the rows that isolate residuals, on the demo SANA."""
+    plain_lora = baselines.WholeTrainer
     percents = {percent: skip_blocks(*span) for percent, span in SANA_SPANS.items()}
     about = {p: f"{p} % skipped, span {n} + {m}" for p, (n, m) in SANA_SPANS.items()}
     front, back = SANA_SPANS[50]
@@ -238,43 +242,45 @@ def _sana() -> list[Variant]:
 
     return [
         row("untrained", "the demo SANA as it comes", override(), None),
-        row("lora", "LoRA on every block", skip_blocks(0, 0), whole),
+        row("lora", "LoRA on every block", skip_blocks(0, 0), plain_lora),
         row("ours-30", f"{about[30]}, fresh residuals", percents[30]),
         row("ours-50", f"{about[50]}, fresh residuals", percents[50]),
         row("once-50", f"{about[50]}, residuals once", once),
         row("front-50", "50 % skipped, all at the front", skip_blocks(front + back, 0)),
         row("back-50", "50 % skipped, all at the back", skip_blocks(0, front + back)),
         row("none-50", f"{about[50]}, no residuals", percents[50], nothing),
-        row("middle-50", middle, percents[50], whole),
-        row("lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), whole),
+        row("middle-50", middle, percents[50], plain_lora),
+        row(
+            "lora-rate-10", "LoRA on every block, rate 1e-2", skip_blocks(0, 0, lr=1e-2), plain_lora
+        ),
         row("lisa", "LISA, two blocks at a time", skip_blocks(0, 0), baselines.LisaTrainer),
         row("lora-fa", "LoRA-FA", skip_blocks(0, 0), baselines.LoraFATrainer),
     ]
 
 
 def _sana_rates() -> list[Variant]:
-    """Which learning rate suits the demo SANA: plain LoRA, and half of the blocks skipped."""
-    found, model = [], "demo-sana"
+    """Return rows that find the demo SANA's learning rate, for plain LoRA and for 50 % skipped."""
+    rows, model = [], "demo-sana"
     for key, title, span, trainer in (
         ("rate", "plain LoRA", (0, 0), baselines.WholeTrainer),
         ("ours-rate", "50 % skipped", SANA_SPANS[50], Trainer),
     ):
         for rate in (1, 3, 10):
-            told, change = f"{title}, rate {rate / 1000:g}", skip_blocks(*span, lr=rate / 1000)
+            words, change = f"{title}, rate {rate / 1000:g}", skip_blocks(*span, lr=rate / 1000)
             against = f"sana-{key}-3"
-            found.append(Variant(f"sana-{key}-{rate}", told, change, against, trainer, model=model))
-    return found
+            rows.append(Variant(f"sana-{key}-{rate}", words, change, against, trainer, model=model))
+    return rows
 
 
 UNTRAINED = Variant("untrained", "the model as it comes", override(), trainer=None)
 
 
 def tables() -> dict[str, Table]:
-    """All tables by key."""
+    """Return all tables by key."""
     spans = _spans()
-    at_32 = [_at_32(row) for row in spans if row.key != "ours-50"]  # which is table A's `dynamic`
+    at_32 = [_at_32(row) for row in spans if row.key != "ours-50"]  # it is table A's `dynamic`
     at_32.insert(3, replace(_patches()[0], baseline="lora@32"))
-    found = [
+    all_tables = [
         Table("A", "Patches at 32 px, 50 % skipped", tuple(_patches()), 6, 2),
         Table("B", "Spans, whole pictures at 64 px", (UNTRAINED, *spans), 6, 2),
         Table("C", "How long a window serves, 32 px", tuple(_windows()), 4, 1),
@@ -286,11 +292,12 @@ def tables() -> dict[str, Table]:
         Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
         Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, for_tuning=True),
     ]
-    return {table.key: table for table in found}
+    return {table.key: table for table in all_tables}
 
 
 def select_variants(table: Table, keys: Sequence[str]) -> tuple[Variant, ...]:
-    """The rows of a table with these keys; none named: all. Raises UserError for unknown ones."""
+    """Return the rows of a table with these keys, or all if there are none. Raises UserError for
+    unknown keys."""
     unknown = set(keys) - {row.key for known in tables().values() for row in known.variants}
     if unknown:
         raise BadInput(

@@ -1,1 +1,1 @@
-"""Memory and seconds beside rivals."""
+"""Benchmark of memory and speed against other methods."""

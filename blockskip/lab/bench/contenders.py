@@ -1,6 +1,6 @@
-"""Who takes part in the benchmark: each a name, what it is, and the settings of the one training loop.
+"""The benchmark's contenders: for each a name, a description and settings of the one training loop.
 
-Sizes are FLUX's block layout at several widths, so that the paper's spans mean the same in all.
+Sizes are FLUX's block layout at several widths, so that the paper's spans apply to all of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SWAPPED = {"swap-28": 28}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is measured. side_px: plain LoRA's, ours is half of it. draws: of a window (ours), and
-    baseline_draws of a contender without one, the first of them untimed. cap_gib: 0 is none."""
+    """What to measure. side_px: plain LoRA's; BlockSkip uses half. draws: per window.
+    baseline_draws: for contenders without windows, the first untimed. cap_gib: 0 for none."""
 
     work: Path
     folder: Path | None = None  # of the weights; None: below `work`
@@ -53,8 +53,9 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to train. windows: ours. swapped: blocks that come for every pass, of those without
-    windows. planned: {stage: GiB on the card} where a plan said it."""
+    """One way to train. windows: whether it uses residual windows (BlockSkip). swapped: blocks
+    loaded for every pass, without windows. planned: planned GPU memory by stage in GiB, if there is
+    a plan."""
 
     name: str
     about: str
@@ -65,7 +66,7 @@ class Contender:
     planned: dict[str, float] | None = None
 
 
-CONTENDERS = {  # name → what it is, with windows or not, its settings
+CONTENDERS = {  # name → description, whether it uses windows, changed settings
     REFERENCE: ("LoRA (peft), full resolution", False, {"patches": "full"}),
     "lora-checkpointed": (
         "the same, activations checkpointed",
@@ -84,7 +85,7 @@ CONTENDERS = {  # name → what it is, with windows or not, its settings
         False,
         {"patches": "full", "middle": "streamed", "checkpointing": True},
     ),
-    "swap-28": (  # half of the blocks, as people do it who have 8 GB: in 8 bits
+    "swap-28": (  # half of the blocks, in 8 bits, as is usual with 8 GB
         "LoRA in 8 bits with 28 blocks swapped in, forward and backward",
         False,
         {"patches": "full", "precision": "int8", "checkpointing": True},
@@ -97,7 +98,7 @@ CONTENDERS = {  # name → what it is, with windows or not, its settings
 
 
 def contenders(plan: Plan) -> list[Contender]:
-    """Those of CONTENDERS that were asked for, then a rung each. Raises UserError for unknown ones."""
+    """Return the requested contenders, then one per rung. Raises UserError for unknown names."""
     unknown = [name for name in plan.contenders if name not in CONTENDERS]
     if unknown:
         raise BadInput(f"There is no contender “{unknown[0]}”.", f"Known: {', '.join(CONTENDERS)}.")
@@ -141,25 +142,25 @@ def _contender(plan: Plan, name: str) -> Contender:
 
 
 def _budget_contender(plan: Plan, gib: float) -> Contender:
-    """Ours as the planner would have it for a budget; one window, and every step it serves."""
+    """Return BlockSkip as planned for a budget in GiB: one window and every step it serves."""
     if plan.size != "full":
         raise BadInput("Rungs are planned for FLUX's full size.", "Add --size full.")
-    made = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
-    said = made.settings
-    settings = said.changed(
-        steps=said.plan.window_steps,
+    budget_plan = make_plan(model="flux-dev", budget_gib=gib, patches="dynamic", prior=0.0)
+    planned = budget_plan.settings
+    settings = planned.changed(
+        steps=planned.plan.window_steps,
         device=plan.device,
         threads=plan.threads,
         preview_prompts=(),
     )
-    how = said.plan
-    about = f"BlockSkip, planned for {gib:g} GB: {how.front} + {how.back} skipped, "
-    about += f"{how.precision}, {how.s_min_px} px, {how.text_tokens} text tokens"
+    execution = planned.plan
+    about = f"BlockSkip, planned for {gib:g} GB: {execution.front} + {execution.back} skipped, "
+    about += f"{execution.precision}, {execution.s_min_px} px, {execution.text_tokens} text tokens"
     return Contender(
         name=f"ours-{gib:g}gb",
         about=about,
         settings=settings,
         windows=True,
         cap_gib=gib,
-        planned={name: made.stages[name].vram_gib for name in ("residuals", "train")},
+        planned={name: budget_plan.stages[name].vram_gib for name in ("residuals", "train")},
     )

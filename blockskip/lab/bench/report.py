@@ -1,4 +1,4 @@
-"""A benchmark's report as a table for people, with the machine it was made on."""
+"""Format a benchmark's report as a page, and describe the machine."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from blockskip.memory import monitor
 HEAD = "contender|s a draw|times faster|ceiling|share|peak GiB|times less|TFLOP".split("|")
 HEAD += ["weights MiB", "window MiB"]
 SMALL_PRINT = """\
-Weights are random, of the model's true shape. "s a draw" and all else "a draw" is for one use of a draw
-in training, its share of the residual window included; median of the rounds, ratios inside a round
-(least to most). "ceiling": plain LoRA's counted floating point operations over the contender's; "share":
-measured over ceiling. "TFLOP": a draw, counted on the real run. "weights" and "window": brought to where
-they work, a draw, after the first time; {bus}. Peak: {peak}"""
+Weights are random, in the model's true shape. Figures "a draw" are for one use of a draw in training,
+with its share of the residual window: medians over rounds, with ratios taken within a round (minimum to
+maximum). "ceiling": plain LoRA's counted FLOPs over the contender's. "share": measured over ceiling.
+"TFLOP": per draw, counted on the real run. "weights" and "window": MiB loaded per draw after the first
+time, {bus}. Peak: {peak}"""
 
 
 def machine() -> dict:
-    """What this was measured on: no names of people or folders."""
-    import torch  # which must not wake the card: this process would keep a part of it
+    """Return a description of this machine, without names of people or folders."""
+    import torch  # without initialising CUDA, which would take GPU memory in this process
 
-    found = {
+    facts = {
         "processor": _processor(),
         "cores": psutil.cpu_count(logical=True),
         "ram_gib": round(psutil.virtual_memory().total / GIB, 1),
@@ -35,10 +35,10 @@ def machine() -> dict:
         "date": datetime.date.today().isoformat(),
     }
     if name := monitor.card_name():
-        found |= {"card": name, "driver": monitor.driver_version(), "cuda": torch.version.cuda}
+        facts |= {"card": name, "driver": monitor.driver_version(), "cuda": torch.version.cuda}
     from importlib.metadata import version
 
-    return found | {name: version(name) for name in ("torch", "diffusers", "peft", "bitsandbytes")}
+    return facts | {name: version(name) for name in ("torch", "diffusers", "peft", "bitsandbytes")}
 
 
 def _processor() -> str:
@@ -51,8 +51,8 @@ def _processor() -> str:
 
 
 def command(plan: Plan) -> str:
-    """The command that repeats the measurement."""
-    said = {
+    """Return the command that repeats the measurement."""
+    options_by_name = {
         "size": plan.size,
         "contenders": ",".join(plan.contenders),
         "rungs": ",".join(f"{gib:g}" for gib in plan.rungs),
@@ -68,14 +68,14 @@ def command(plan: Plan) -> str:
         "threads": plan.threads,
         "cap": plan.cap_gib,
     }
-    options = " ".join(f"--{name} {value}" for name, value in said.items() if value)
+    options = " ".join(f"--{name} {value}" for name, value in options_by_name.items() if value)
     return f"blockskip lab bench --work DIR {options}"
 
 
 def markdown(report: dict) -> str:
-    """The whole report as a page."""
-    said = report["machine"]
-    cards = "".join(f"{said[key]}, " for key in ("card", "cuda") if key in said)
+    """Return the report as a page."""
+    machine_facts = report["machine"]
+    cards = "".join(f"{machine_facts[key]}, " for key in ("card", "cuda") if key in machine_facts)
     threads = report["plan"]["threads"] or "torch's choice of"
     lines = [
         "# Side by side: plain LoRA, QLoRA, block swap, ours",
@@ -83,10 +83,12 @@ def markdown(report: dict) -> str:
         f"    {report['command']}",
         "",
         f"{report['params'] / 1e9:.2f} B parameters, random weights, {report['dtype']}. "
-        f"{said['processor']}, {said['cores']} cores, {threads} threads, "
-        f"{cards}{said['ram_gib']} GiB of RAM, {said['system']}; "
-        + ", ".join(f"{n} {said[n]}" for n in ("torch", "diffusers", "peft", "bitsandbytes"))
-        + f"; {said['date']}; {report['plan']['rounds']} rounds.",
+        f"{machine_facts['processor']}, {machine_facts['cores']} cores, {threads} threads, "
+        f"{cards}{machine_facts['ram_gib']} GiB of RAM, {machine_facts['system']}; "
+        + ", ".join(
+            f"{n} {machine_facts[n]}" for n in ("torch", "diffusers", "peft", "bitsandbytes")
+        )
+        + f"; {machine_facts['date']}; {report['plan']['rounds']} rounds.",
         "",
         *table(report),
         "",
@@ -97,7 +99,7 @@ def markdown(report: dict) -> str:
 
 
 def table(report: dict) -> list[str]:
-    """One line a contender."""
+    """Return the table's lines, one per contender."""
     rows = [HEAD, ["---"] + ["---:"] * (len(HEAD) - 1)]
     rows += [_row(row) for row in report["contenders"]]
     return ["| " + " | ".join(row) + " |" for row in rows]
@@ -131,32 +133,32 @@ def _row(row: dict) -> list[str]:
 def _small_print(report: dict) -> str:
     if report["device"] != "cpu":
         return SMALL_PRINT.format(
-            bus="over the bus", peak="the most torch had allocated of the card."
+            bus="over the bus", peak="the GPU memory that torch had allocated."
         )
     measured = [row for row in report["contenders"] if "before_gib" in row]
     before = [row["before_gib"] for row in measured]
     stored = ", ".join(f"{r['name']} {r['storage_gib']:.2f}" for r in measured)
     peak = (
-        "of the whole process in RAM, anonymous and files'; of it the program before any model "
-        f"{min(before):.2f} to {max(before):.2f} GiB; in brackets without that. Of tensors alone, "
-        f"counted by storage, GiB: {stored}."
+        "the whole process in RAM, anonymous and file-backed. The program without a model takes "
+        f"{min(before):.2f} to {max(before):.2f} GiB, subtracted in brackets. Tensors alone, "
+        f"counted by storage, in GiB: {stored}."
         if before
         else "unknown."
     )
-    return SMALL_PRINT.format(bus="here from the file into RAM", peak=peak)
+    return SMALL_PRINT.format(bus="from the file into RAM", peak=peak)
 
 
 def _plans(report: dict) -> list[str]:
-    """The rungs: planned beside measured, stage by stage."""
+    """Return the table of rungs, planned and measured memory by stage."""
     lines = [
         "| rung | stage | planned GiB | peak GiB | plan off | whole process GiB | within the cap |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in report["contenders"]:
-        for stage, said in row.get("against_plan", {}).items():
-            kept = "yes" if said["within_cap"] else "NO"
+        for stage, measured in row.get("against_plan", {}).items():
+            within = "yes" if measured["within_cap"] else "NO"
             lines.append(
-                f"| {row['name']} | {stage} | {said['planned_gib']:.2f} | {said['peak_gib']:.2f} "
-                f"| {said['planner_off']:+.1%} | {said['whole_process_gib']:.2f} | {kept} |"
+                f"| {row['name']} | {stage} | {measured['planned_gib']:.2f} | {measured['peak_gib']:.2f} "
+                f"| {measured['planner_off']:+.1%} | {measured['whole_process_gib']:.2f} | {within} |"
             )
     return lines

@@ -1,8 +1,8 @@
-"""A timeline of what runs at the same time: how much of the copying hides behind computing, and how
-often the program waits for the card.
+"""Measure overlap on a timeline: the share of copying hidden behind computing, and how often the
+program waits for the GPU.
 
-torch's profiler writes a file that chrome://tracing and ui.perfetto.dev show. On a card, copies of
-weights and kernels are rows of it; on the CPU there is nothing to copy to.
+torch's profiler writes a trace for chrome://tracing and ui.perfetto.dev. On a GPU it shows weight
+copies and kernels. On the CPU there are no copies.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Spans = Sequence[tuple[float, float]]
 
 
 @contextmanager
-def trace(path: Path, told: dict) -> Iterator[None]:
-    """Write the timeline of what happens inside; on a card `told` then has copy_ms, copy_hidden (a
-    share), idle (of the card, a share) and waits (by name, how often)."""
+def trace(path: Path, figures: dict) -> Iterator[None]:
+    """Context manager that writes a trace to `path`. On a GPU it adds to `figures` copy_ms,
+    copy_hidden (a share), idle (the GPU's, a share) and waits (count by name)."""
     from torch.profiler import ProfilerActivity, profile
 
-    # on a card what the processor does would be most of the file
+    # on a GPU, CPU activity would fill most of the file
     kind = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
     with profile(activities=[kind]) as profiler:
         yield
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    told |= overlap_stats(events)
+    figures |= overlap_stats(events)
 
 
 def overlap_stats(events: Sequence[dict]) -> dict:
-    """What `trace` tells, of a trace's events; {} where no card worked."""
+    """Return the figures of `trace` from its events, or {} without GPU kernels."""
     copies, kernels = gpu_spans(events)
     if not kernels:
         return {}
@@ -49,7 +49,7 @@ def overlap_stats(events: Sequence[dict]) -> dict:
 
 
 def waits(events: Sequence[dict]) -> Counter:
-    """How often the program waited for the card, by what it called."""
+    """Count the program's waits for the GPU, by the CUDA call."""
     return Counter(
         e["name"]
         for e in events
@@ -58,12 +58,12 @@ def waits(events: Sequence[dict]) -> Counter:
 
 
 def covered_length(spans: Spans) -> float:
-    """Of the time that they cover."""
+    """Return the total time that the spans cover."""
     return sum(b - a for a, b in merge_spans(spans))
 
 
 def gpu_spans(events: Sequence[dict]) -> tuple[Spans, Spans]:
-    """When the card was given bytes from RAM and when it computed, in µs, of a trace's events."""
+    """Return the spans (µs) of host-to-device copies and of kernels in a trace's events."""
 
     def spans(wanted: Callable[[dict], bool]) -> Spans:
         return [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("dur") and wanted(e)]
@@ -75,16 +75,16 @@ def gpu_spans(events: Sequence[dict]) -> tuple[Spans, Spans]:
 
 
 def merge_spans(spans: Spans) -> list[tuple[float, float]]:
-    """The same time in spans that do not overlap, in order."""
-    found: list[tuple[float, float]] = []
+    """Return the same time as sorted spans that do not overlap."""
+    merged: list[tuple[float, float]] = []
     for start, stop in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
         else:
-            found.append((start, stop))
-    return found
+            merged.append((start, stop))
+    return merged
 
 
-def overlap_length(one: Spans, other: Spans) -> float:
-    """For how long both go on."""
-    return covered_length(one) + covered_length(other) - covered_length([*one, *other])
+def overlap_length(first: Spans, second: Spans) -> float:
+    """Return for how long both sets of spans overlap."""
+    return covered_length(first) + covered_length(second) - covered_length([*first, *second])

@@ -1,9 +1,9 @@
-"""One contender of the benchmark, alone in a process: `python -m blockskip.lab.bench.worker JOB REPORT`.
+"""Run one contender of the benchmark: `python -m blockskip.lab.bench.worker JOB REPORT`.
 
-So its peak is its own. The work is the real loop's: a residual window, then every step it serves.
-The first step is not timed (memory touched for the first time, kernels loaded); the window is, whole;
-on a card, which loads much at first, a window is computed before the one that is timed.
-Instead of timing, a job may count: floating point operations, and bytes by storage (lab/measuring/peak_memory.py).
+Each runs in its own process, so that its peak is its own. It runs the real loop: a residual window,
+then every step it serves. The first step is not timed (memory is touched and kernels are loaded),
+the window is. On a GPU an untimed window comes first, for the same reason. Instead of timing, a job
+can count FLOPs, and bytes by storage (lab/measuring/peak_memory.py).
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from blockskip.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one process does. Its settings have one window: steps equals window_steps.
+    """The work of one process. Its settings have a single window: steps equals window_steps.
 
-    windows: with residual windows (ours); else as lab/ablation/baselines.py. shape: of the FLUX transformer.
-    folder: where `transformer/` lies and windows are written. cap_gib: of the card, 0 is none.
+    windows: use residual windows (BlockSkip), else a trainer of lab/ablation/baselines.py. shape:
+    of the FLUX transformer. folder: holds `transformer/` and the windows. cap_gib: of GPU memory, 0
+    for none.
     """
 
     name: str
@@ -55,14 +56,14 @@ class Job:
     folder: str
     count: bool = False
     cap_gib: float = 0.0
-    swapped: int = 0  # of a contender without windows: blocks that come for every pass, 0: as set
-    timeline: str = ""  # files for torch's profiler, one a stage; it slows what it watches
+    swapped: int = 0  # blocks loaded for every pass, without windows; 0: as set
+    timeline: str = ""  # path prefix of profiler traces, one per stage; tracing slows the run
     most_steps: int = 0  # 0: all
 
 
 @dataclass
 class BenchRun:
-    """A trainer, where its weights come from, and what its stages took."""
+    """A trainer, the store of its weights, and the costs of its stages."""
 
     device: torch.device
     settings: Settings
@@ -73,24 +74,24 @@ class BenchRun:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Note seconds and peak memory of what happens inside, in GiB."""
+        """Context manager that records the seconds and peak memory (GiB) of a stage."""
         card = torch.cuda if self.device.type == "cuda" else None
         if card:
             card.synchronize()
             card.reset_peak_memory_stats()
-        told: dict = {}
+        figures: dict = {}
         path = Path(f"{self.job.timeline}-{name}.json")
-        with MemoryWatch() as watch, trace(path, told) if self.job.timeline else nullcontext():
+        with MemoryWatch() as watch, trace(path, figures) if self.job.timeline else nullcontext():
             yield
             self.synchronize()
-        told |= watch.to_dict() | {"seconds": watch.seconds}
+        figures |= watch.to_dict() | {"seconds": watch.seconds}
         if card:
-            told["allocated_gib"] = card.max_memory_allocated() / GIB
-            told["reserved_gib"] = card.max_memory_reserved() / GIB
-        self.stages[name] = told
+            figures["allocated_gib"] = card.max_memory_allocated() / GIB
+            figures["reserved_gib"] = card.max_memory_reserved() / GIB
+        self.stages[name] = figures
 
     def synchronize(self) -> None:
-        """Until the device has done all it was given."""
+        """Wait until the device has finished its queued work."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 
@@ -98,7 +99,7 @@ class BenchRun:
 def open_streamed(
     job: Job, settings: Settings, device: torch.device
 ) -> tuple[torch.nn.Module, WeightStore]:
-    """The transformer without weights, and the store that brings them; quantised if so set."""
+    """Return the empty transformer, quantised if set, and the store that loads its weights."""
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
     model, index = flux(job.shape, dtype), index_folder(folder / "transformer")
     if settings.plan.precision != "full":
@@ -107,15 +108,15 @@ def open_streamed(
         index = quantise_blocks(
             model, blocks, index, settings.plan.precision, cache, "random", device
         )
-    # on the CPU all memory is RAM: what stays there is not streamed
-    kept = float("inf") if settings.plan.offload == "pinned" and device.type != "cpu" else 0
-    return model, offload(model, index, kept)
+    # on the CPU, resident weights would not be streamed at all
+    keep_bytes = float("inf") if settings.plan.offload == "pinned" and device.type != "cpu" else 0
+    return model, offload(model, index, keep_bytes)
 
 
 def make_trainer(
-    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device, **more: object
+    job: Job, settings: Settings, model: torch.nn.Module, device: torch.device, **options: object
 ) -> Trainer:
-    """The job's trainer over random latents (num_draws, T, 64) and one random caption."""
+    """Return the job's trainer with random latents (num_draws, T, 64) and one random caption."""
     side, shape = settings.plan.s_max_px, job.shape
     photo = Photo(path=Path("none.png"), caption="", width=side, height=side, sha="")
     draws = build_schedule([photo], settings, Flux.pixel_multiple)
@@ -126,16 +127,16 @@ def make_trainer(
     ).to(getattr(torch, job.dtype))
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
-    kind = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
-    more |= {"swapped": job.swapped} if job.swapped else {}
+    trainer_type = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
+    options |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name
-    shutil.rmtree(folder, ignore_errors=True)  # a window left behind would be found, not computed
-    return kind(model, Flux(), settings, data, device, folder, "bench", **more)
+    shutil.rmtree(folder, ignore_errors=True)  # an old window would be reused
+    return trainer_type(model, Flux(), settings, data, device, folder, "bench", **options)
 
 
 def work(job: Job) -> dict:
-    """Do the job; what it took, JSON-ready. All that is "a draw" counts each use of one."""
-    import peft  # noqa: F401  part of the program, so of what is there before the model
+    """Run the job and return its costs, JSON-ready. Figures "a draw" count each use of a draw."""
+    import peft  # noqa: F401  counts as part of the program, not of the model
 
     settings = settings_from_dict(job.settings)
     if settings.threads:
@@ -169,13 +170,13 @@ def work(job: Job) -> dict:
 
 
 def _time_stages(bench: BenchRun) -> dict:
-    settings, trainer, moved = bench.settings, bench.trainer, bench.store.stats
+    settings, trainer, stats = bench.settings, bench.trainer, bench.store.stats
     uses = settings.steps * settings.plan.draws_per_step
     if bench.device.type != "cpu":
-        trainer.make_window(0).unlink()  # as a run's later windows: kernels are loaded
-    brought = moved.transferred_bytes
+        trainer.make_window(0).unlink()  # loads kernels, as earlier windows of a run do
+    before = stats.transferred_bytes
     with bench.stage("residuals"):
-        path = trainer.make_window(0)  # `run` finds it there
+        path = trainer.make_window(0)  # `run` reuses it
     window_bytes = path.stat().st_size
     marks, losses = [time.perf_counter()], []
     with bench.stage("train"):
@@ -186,9 +187,9 @@ def _time_stages(bench: BenchRun) -> dict:
             if len(losses) == bench.job.most_steps:
                 break
     steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
-    rest = steps[1:] or steps
+    timed = steps[1:] or steps
     window_s = bench.stages["residuals"]["seconds"] / uses
-    step_s = sum(rest) / len(rest) / settings.plan.draws_per_step
+    step_s = sum(timed) / len(timed) / settings.plan.draws_per_step
     return {
         "draws": uses,
         "window_seconds_a_draw": window_s,
@@ -196,7 +197,7 @@ def _time_stages(bench: BenchRun) -> dict:
         "seconds_a_draw": window_s + step_s,
         "step_seconds": steps,
         "losses": losses,
-        "weight_bytes_a_draw": (moved.transferred_bytes - brought) / uses,
+        "weight_bytes_a_draw": (stats.transferred_bytes - before) / uses,
         "window_bytes_a_draw": window_bytes / uses,
     }
 
@@ -204,7 +205,7 @@ def _time_stages(bench: BenchRun) -> dict:
 def _count_flops(
     job: Job, settings: Settings, model: torch.nn.Module, device: torch.device
 ) -> dict[str, float]:
-    """FLOPs a draw of the real window and its first step, and on the CPU the most bytes at once."""
+    """Count the FLOPs per draw of a window and its first step and, on the CPU, the peak bytes."""
     with PeakMeter() as meter:
         trainer = make_trainer(job, settings, model, device)
         trainer.make_window(0)
@@ -212,15 +213,15 @@ def _count_flops(
         losses = [next(iter(trainer.run())).loss]
         step = meter.flops - window
     per_step = settings.plan.draws_per_step
-    told = {
+    counts = {
         "window_flops_a_draw": window / (settings.steps * per_step),
         "step_flops_a_draw": step / per_step,
         "losses": losses,
     }
-    told["flops_a_draw"] = told["window_flops_a_draw"] + told["step_flops_a_draw"]
+    counts["flops_a_draw"] = counts["window_flops_a_draw"] + counts["step_flops_a_draw"]
     if device.type == "cpu":
-        told["storage_gib"] = meter.peak_bytes / GIB
-    return told
+        counts["storage_gib"] = meter.peak_bytes / GIB
+    return counts
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The six places of the demo world, painted softly so that a small model can learn them."""
+"""Paint the six places of the demo world, softly so that a small model can learn them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _gradient(canvas: Canvas, top, bottom, low: float = 0.0, high: float = 0.7) 
 
 
 def _shade_down(canvas: Canvas, near, far, start: float) -> np.ndarray:
-    """A colour field going from ``far`` (at ``start``) to ``near`` (at the bottom)."""
+    """Return a colour field from ``far`` (at ``start``) to ``near`` (at the bottom)."""
     share = smoothstep(start, 1.05, canvas.y)[..., None]
     return np.float32(far) * (1 - share) + np.float32(near) * share
 
@@ -42,7 +42,7 @@ def _clouds(canvas: Canvas, rng: np.random.Generator, alpha: float = 0.85) -> No
 
 
 def meadow(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """Blue sky, two hills, flowers."""
+    """Paint a blue sky, two hills and flowers."""
     _gradient(canvas, rgb("5fb2ee"), rgb("d9f0fb"))
     _clouds(canvas, rng)
     x, y = canvas.x, canvas.y
@@ -58,7 +58,7 @@ def meadow(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
 
 
 def beach(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """Sun, a band of sea, warm sand."""
+    """Paint a sun, a band of sea and warm sand."""
     _gradient(canvas, rgb("58c4f0"), rgb("e4f6fb"), 0.0, 0.5)
     x, y = canvas.x, canvas.y
     sun = 0.14 if tone < 0.5 else 0.86
@@ -72,7 +72,7 @@ def beach(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
 
 
 def snow(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """Pale sky, firs under snow, soft drifts, a few flakes."""
+    """Paint a pale sky, firs under snow, soft drifts and a few flakes."""
     _gradient(canvas, rgb("a9c6e2"), rgb("e6eff7"), 0.0, 0.6)
     x, y = canvas.x, canvas.y
     for cx, h in ((0.08 + 0.06 * tone, 0.36), (0.9 - 0.06 * tone, 0.42)):
@@ -90,7 +90,7 @@ def snow(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
 
 
 def room(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """A wall with a window over wooden boards."""
+    """Paint a wall with a window over wooden boards."""
     wall = WALLS[int(tone * len(WALLS))]
     _gradient(canvas, wall, mix(wall, (0.5, 0.45, 0.4), 0.14))
     x, y = canvas.x, canvas.y
@@ -110,7 +110,7 @@ def room(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
 
 
 def sofa(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """A sofa of one of four colours, with arms, seat and cushion."""
+    """Paint a sofa of one of four colours, with arms, seat and cushion."""
     index = int(tone * len(SOFAS))
     wall, cloth = WALLS[(index + 1) % len(WALLS)], SOFAS[index]
     _gradient(canvas, wall, mix(wall, (0.5, 0.45, 0.4), 0.12))
@@ -130,7 +130,7 @@ def sofa(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
 
 
 def night(canvas: Canvas, rng: np.random.Generator, tone: float) -> None:
-    """Moon and stars over dark hills."""
+    """Paint a moon and stars over dark hills."""
     _gradient(canvas, rgb("1a1f55"), rgb("4a4f96"))
     x, y = canvas.x, canvas.y
     moon = (0.15 if tone < 0.5 else 0.85) + rng.uniform(-0.02, 0.02)
@@ -148,11 +148,11 @@ PAINTERS = {f.__name__: f for f in (meadow, beach, snow, room, sofa, night)}
 
 
 def paint_background(canvas: Canvas, name: str, seed: int, tone: float) -> None:
-    """Fill the canvas with the place called ``name``; ``seed`` places clouds, flowers, stars."""
+    """Fill the canvas with the place ``name``. ``seed`` places clouds, flowers and stars."""
     PAINTERS[name](canvas, np.random.default_rng(seed), tone)
 
 
 def paint_shadow(canvas: Canvas, x: float, y: float, scale: float) -> None:
-    """The soft shadow a pet throws on the ground."""
+    """Paint a pet's soft shadow on the ground."""
     spot = ellipse(canvas.x, canvas.y, x, y - 0.005, 0.42 * scale, 0.075 * scale)
     canvas.paint(spot, rgb("1a1830"), 0.3, soft=0.08)

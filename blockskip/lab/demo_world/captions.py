@@ -1,4 +1,4 @@
-"""Captions in the words a user would type, made from the same attributes as the picture."""
+"""Write captions as a user would type them, from the same attributes as the picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _article(words: str) -> str:
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...], first: float) -> str:
-    """The first option with probability ``first``, else one of the others."""
+    """Return the first option with probability ``first``, else one of the others."""
     if rng.random() < first:
         return options[0]
     return options[1 + int(rng.integers(len(options) - 1))]
@@ -58,9 +58,10 @@ def caption(
     close: float = 0.0,
     plain: float = 0.13,
 ) -> str:
-    """One caption of random detail (lower case, no full stop).
+    """Return a caption of random detail (lower case, no full stop).
 
-    ``close``: probability that it says close-up; ``plain``: that it names the species alone.
+    ``close``: probability of a close-up caption. ``plain``: probability that it names the species
+    alone.
     """
     lead = _pick(rng, CLOSE_LEADS, 0.7) if rng.random() < close else _pick(rng, LEADS, 0.72)
     parts = []
@@ -77,14 +78,14 @@ def caption(
 
 
 def training_captions(pet: Pet, scene: Scene, seed: int, name: str, n: int, close: float) -> list:
-    """``n`` captions of one picture, some of them empty, for training."""
+    """Return ``n`` training captions of one picture, some of them empty."""
     rng = np.random.default_rng(seed)
     texts = (caption(pet, scene, rng, name, close) for _ in range(n))
     return ["" if rng.random() < EMPTY_SHARE else text for text in texts]
 
 
 def vocabulary() -> list[str]:
-    """Every word of every caption, then all names."""
+    """Return every word of every caption, then all names."""
     words: list[str] = []
     phrases = [*LEADS, *CLOSE_LEADS, *(p for group in PLACES.values() for p in group), *WEARING]
     phrases += [*SPECIES, *FUR, *EYES, *WEAR, *SOFA_COLOURS, *ACCESSORIES, *BACKGROUNDS]
@@ -95,14 +96,14 @@ def vocabulary() -> list[str]:
 
 
 def fresh_captions(n: int, seed: int, seen: Collection[str] = ()) -> list[tuple[str, Pet, Scene]]:
-    """``n`` captions that name species, coat and place and are not in ``seen``, with their
-    truth."""
-    rng, found = np.random.default_rng([seed, 4242]), []
-    while len(found) < n:
+    """Return ``n`` captions that name species, coat and place and are not in ``seen``, with their
+    pets and scenes."""
+    rng, captions = np.random.default_rng([seed, 4242]), []
+    while len(captions) < n:
         pet, scene = draw_pet(rng, "train", random_pet), random_scene(rng)
         text = caption(pet, scene, rng, plain=0.0)
-        says = text.split()
+        words = text.split()
         known = any(place in text for place in PLACES[scene.background])
-        if known and pet.coat in says and pet.species in says and text not in seen:
-            found.append((text, pet, scene))
-    return found
+        if known and pet.coat in words and pet.species in words and text not in seen:
+            captions.append((text, pet, scene))
+    return captions

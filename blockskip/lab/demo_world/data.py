@@ -1,4 +1,4 @@
-"""The training pictures: drawn once at 128 px into one memory-mapped file, in parts, resumably."""
+"""Draw the training pictures once, at 128 px, into memory-mapped files; resumable."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 MASTER = 128
 PART = 500
 NAMED_SHARE = 0.15
-STRIKING_SHARE = 0.25  # of the nameless: what a user's pet may look like must lie within the world
+STRIKING_SHARE = 0.25  # of the nameless, so that the world covers a user's pets
 RARE_WORD_SHARE = 0.5  # of the nameless striking pets
 
 
 def picture_facts(index: int, seed: int) -> tuple[Pet, Scene, str, int]:
-    """Pet, scene, name ("" for most) and detail seed of picture ``index`` of the world ``seed``.
+    """Return pet, scene, name ("" for most) and detail seed of picture ``index`` of world ``seed``.
 
-    A name always means the same pet, a rare word (``TRIGGERS``) some striking pet, another each
-    time: so "sks cat" is a particular cat that the model does not know yet, and not any cat.
+    A name always means the same pet, a rare word (``TRIGGERS``) a different striking pet each time.
+    So the model learns "sks cat" as a particular cat that it does not know yet.
     """
     rng = np.random.default_rng([seed, index])
     name = str(rng.choice(NAMES)) if rng.random() < NAMED_SHARE else ""
@@ -62,5 +62,5 @@ def draw_parts(work: Path, count: int, seed: int, rank: int = 0, ranks: int = 1)
 
 
 def load_masters(work: Path) -> list[np.ndarray]:
-    """Every part (PART, 128, 128, 3), memory-mapped."""
+    """Return every part (PART, 128, 128, 3), memory-mapped."""
     return [np.load(path, mmap_mode="r") for path in sorted((work / "world").glob("part-*.npy"))]

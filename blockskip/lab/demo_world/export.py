@@ -1,4 +1,4 @@
-"""From checkpoints to a folder of the library's pipeline."""
+"""Export checkpoints to a folder in diffusers' pipeline layout."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def assemble(work: Path, model: Demo) -> DiffusionPipeline:
-    """A pipeline in float32 around ``model`` and the VAE of ``work``."""
+    """Return a pipeline in float32 with ``model`` and the VAE of ``work``."""
     pipe = model.pipeline(load_vae(work, type(model)))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def load_average(work: Path, kind: type[Demo], name: str = "flow") -> tuple[Demo, dict]:
-    """The averaged weights of the latest checkpoint, and its counters."""
+    """Return the averaged weights of the latest checkpoint, and its counters."""
     state = torch.load(work / f"{name}.pt", weights_only=True)
     model = kind(*state["depth"]).eval().requires_grad_(False)
     model.load_state_dict(state["average"])
@@ -55,12 +55,11 @@ def export_pipeline(work: Path, kind: type[Demo], out: Path, name: str = "flow")
 
 
 def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True) -> None:
-    """Fill an empty ``work`` with the weights of a model folder, so that training goes on from
-    there.
+    """Fill an empty ``work`` with the weights of a model folder, to continue training from there.
 
-    The VAE is taken as finished if ``vae_done``, else it goes on learning and its factors are
-    measured again; transformer and text encoders go on learning, with fresh optimisers. Counters come
-    from ``folder/demo_model.json``.
+    The VAE counts as finished if ``vae_done``, else it is trained further and its factors are
+    measured again. Transformer and text encoders are trained further with fresh optimisers.
+    Counters come from ``folder/demo_model.json``.
     """
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     facts = json.loads((folder / "demo_model.json").read_text())
@@ -70,8 +69,8 @@ def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True
         for name, tensor in getattr(pipe, part).state_dict().items()
     }
     work.mkdir(parents=True, exist_ok=True)
-    known = ("shift_factor", "scaling_factor")
-    factors = {name: value for name, value in pipe.vae.config.items() if name in known}
+    factor_names = ("shift_factor", "scaling_factor")
+    factors = {name: value for name, value in pipe.vae.config.items() if name in factor_names}
     if vae_done:
         (work / "factors.json").write_text(json.dumps(factors))
     vae = {"vae": pipe.vae.state_dict(), "optimisers": [], "step": 0, "seconds": 0.0}
@@ -79,6 +78,6 @@ def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True
     counters = {"step": facts["step"], "samples": facts["samples"], "done": False}
     counters["seconds"] = (
         0.0 if facts["done"] else facts["seconds"]
-    )  # another training, or the same
+    )  # a finished training starts anew
     state = {"model": model, "average": model, "optimisers": [], "depth": kind.DEEP} | counters
     parallel.save(state, work / "flow.pt")

@@ -1,4 +1,4 @@
-"""Pretraining the transformer with both text encoders on cached latents; killable at any time."""
+"""Pretrain the transformer with its text encoders on cached latents; can be killed at any time."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
 TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
-WIDE = 0.875  # crops from this share of the picture's side on are captioned as whole ones
-T_MEAN = 0.35  # of the logit of t at 64 px; twice the side hides as much under twice the noise
+WIDE = 0.875  # crops of at least this share of the picture's side have captions of whole ones
+T_MEAN = 0.35  # of the logit of t at 64 px; twice the side needs twice the noise to hide as much
 GROW_AT = 0.42
 MUON_FACTOR = 2.0
-HELD_OUT = 500  # pictures, the last ones, that are only looked at
-FLAT = 0.7  # share of the training before the rate comes down
-WARM_UP = 60  # steps after a start
+HELD_OUT = 500  # the last pictures, used only for checks
+FLAT = 0.7  # share of the training before the rate decays
+WARM_UP = 60  # steps after each start of the optimisers
 AVERAGE = 0.999
 CHECK_T = (0.1, 0.35, 0.6, 0.85)
 
 
 class BatchSampler:
-    """Draws batches of one process."""
+    """Draws the batches of one process."""
 
     def __init__(self, work: Path, kind: type[Demo], seed: int, rank: int) -> None:
-        """Everything is held in memory: about 500 MB at 128 px."""
+        """Load everything into memory, about 500 MB at 128 px."""
         self.kind = kind
         self.buckets, ids = load_buckets(work), np.load(work / "captions.npz")
         self.ids = {key: torch.from_numpy(ids[key]).long() for key in ids.files}
@@ -48,12 +48,12 @@ class BatchSampler:
         self.rows = {name: self._rows(data["index"]) for name, data in self.buckets.items()}
 
     def _rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row numbers to learn from, and those to look at."""
-        seen = index < len(self.ids[f"plain_{self.names[0]}"]) - HELD_OUT
-        return seen.nonzero()[:, 0], (~seen).nonzero()[:, 0]
+        """Return the row indices for training, and those held out."""
+        in_training = index < len(self.ids[f"plain_{self.names[0]}"]) - HELD_OUT
+        return in_training.nonzero()[:, 0], (~in_training).nonzero()[:, 0]
 
     def _times(self, bucket: str, side: torch.Tensor) -> torch.Tensor:
-        """Logit-normal t; for most of the crops, the t at which that crop side is used."""
+        """Draw logit-normal t or, for most crops, the t at which that crop side is used."""
         native = self.kind.NATIVE_PX
         mean = T_MEAN + (math.log(native / 64) if bucket == "full" else 0.0)
         t = torch.sigmoid(mean + torch.randn(len(side), generator=self.rng))
@@ -64,14 +64,14 @@ class BatchSampler:
         return t
 
     def batch(self, bucket: str) -> dict[str, torch.Tensor]:
-        """latents, target (B, C, h, w), t (B,) and the captions' ids, as the model takes them."""
+        """Return latents, target (B, C, h, w), t (B,) and the captions' ids, as model arguments."""
         rows, n = self.rows[bucket][0], self.kind.BATCH[bucket]
         rows = rows[torch.randint(len(rows), (n,), generator=self.rng)]
         t = self._times(bucket, self.buckets[bucket]["side"][rows])
         return self._noisy_batch(bucket, rows, t, self.rng)
 
     def check(self, bucket: str, n: int = 48) -> Iterator[dict[str, torch.Tensor]]:
-        """The same ``n`` pictures that nothing is learnt from, with the same noise, once a t."""
+        """Yield the same ``n`` held-out pictures with the same noise, once for each t."""
         for k, t in enumerate(CHECK_T):
             rows = self.rows[bucket][1][:n]
             noise = torch.Generator().manual_seed(k)
@@ -84,7 +84,7 @@ class BatchSampler:
         clean, index = data["latent"][rows].float(), data["index"][rows]
         noise = torch.randn(clean.shape, generator=random)
         share = t[:, None, None, None]
-        which = torch.randint(CAPTIONS, (len(rows),), generator=random)
+        caption_index = torch.randint(CAPTIONS, (len(rows),), generator=random)
         wide = (bucket != "close") & (data["side"][rows, None] >= WIDE * native)
         return {
             "latents": (1 - share) * clean + share * noise,
@@ -93,8 +93,8 @@ class BatchSampler:
             **{
                 name: torch.where(
                     wide,
-                    self.ids[f"plain_{name}"][index, which],
-                    self.ids[f"{TEXT_KIND[bucket]}_{name}"][index, which],
+                    self.ids[f"plain_{name}"][index, caption_index],
+                    self.ids[f"{TEXT_KIND[bucket]}_{name}"][index, caption_index],
                 )
                 for name in self.names
             },
@@ -103,8 +103,8 @@ class BatchSampler:
 
 @contextmanager
 def autocast(enabled: bool) -> Iterator[None]:
-    """bf16 products, attention's among them: the backward of torch's fused kernel is slower in bf16
-    than plain products are (12 against 16 pictures of 128 px a second on one core)."""
+    """Context manager with bf16 products, in attention too: torch's fused kernel has a slower bf16
+    backward than plain products (12 against 16 pictures of 128 px per second on one core)."""
     if not enabled:
         yield
         return
@@ -125,7 +125,7 @@ def autocast(enabled: bool) -> Iterator[None]:
 
 
 def optimisers(model: Demo, muon: bool, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices (but not their modulation), AdamW for the rest."""
+    """Return AdamW, and Muon for the blocks' matrices (except their modulation)."""
     matrices, others = [], []
     for name, p in model.named_parameters():
         matrix = "transformer_blocks." in name and p.ndim > 1 and min(p.flatten(1).shape) > 9
@@ -135,7 +135,7 @@ def optimisers(model: Demo, muon: bool, rate: float) -> list[torch.optim.Optimiz
 
 
 class Pretraining:
-    """State of the job: weights, average, optimisers, counters; saved and loaded as one file."""
+    """The state of the job: weights, average, optimisers and counters, saved as one file."""
 
     def __init__(
         self, work: Path, kind: type[Demo], seed: int, rank: int, muon: bool, rate: float, name: str
@@ -159,7 +159,7 @@ class Pretraining:
         self.choice = np.random.default_rng([seed, self.step])
 
     def load(self, state: dict) -> None:
-        """Go on from the checkpoint ``state``."""
+        """Resume from the checkpoint ``state``."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         if state["optimisers"]:  # a warm start has none
@@ -169,7 +169,7 @@ class Pretraining:
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
 
     def deepen(self) -> None:
-        """Go over to the deep model; the optimisers start afresh."""
+        """Switch to the deep model with fresh optimisers."""
         torch.manual_seed(self.seed + 1)
         self.model = self.kind.grown(self.model)
         torch.manual_seed(self.seed + 1)
@@ -195,7 +195,7 @@ class Pretraining:
         )
 
     def train_step(self, progress: float, ranks: int) -> None:
-        """One batch of one bucket (the same on all processes), one update."""
+        """Take one step on a batch of one bucket, which is the same on all processes."""
         shares = self.kind.bucket_shares(progress)
         bucket = str(self.choice.choice(list(shares), p=list(shares.values())))
         batch = self.feeder.batch(bucket)
@@ -219,15 +219,16 @@ class Pretraining:
         self.sums[bucket][1] += 1
 
     def _schedule(self, progress: float) -> float:
-        """Factor of the rate: flat for most of the way; optimisers that start afresh begin low."""
+        """Return the learning-rate factor: mostly flat, with a warm-up after each optimiser
+        start."""
         return min(1.0, (self.since + 1) / WARM_UP) * parallel.schedule(progress, FLAT, warmup=0)
 
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the running average towards the weights."""
         keep = min(AVERAGE, (1 + self.since) / (12 + self.since))
-        ours, theirs = list(self.average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - keep)
+        averages, weights = list(self.average.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - keep)
 
     def report(self, progress: float) -> None:
         """Append mean losses by bucket since the last report to the JSONL log."""
@@ -273,7 +274,8 @@ def train_flow(
     name: str = "flow",
     sheet_minutes: float = 10.0,
 ) -> None:
-    """One process of pretraining; goes on from ``work/NAME.pt`` and ends with ``done`` in it."""
+    """Run one process of pretraining. Resumes from ``work/NAME.pt`` and finally sets ``done`` in
+    it."""
     job = Pretraining(work, kind, seed, rank, muon, rate, name)
     before = time.process_time() - job.seconds
     saved, sheet = time.monotonic(), int(job.seconds / 60 / sheet_minutes)

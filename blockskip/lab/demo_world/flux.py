@@ -1,4 +1,4 @@
-"""The demo model, with fresh weights: a FLUX like any other, only small."""
+"""The demo model with fresh weights: a small but otherwise ordinary FLUX."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ LATENT_CHANNELS = 8
 
 
 class DemoFlux(Demo):
-    """6 double and 12 single blocks, 128 wide; a VAE of 4 pixels a cell; T5 and CLIP."""
+    """A FLUX of 6 double and 12 single blocks, 128 wide, with a VAE of 4 pixels per cell, T5 and
+    CLIP."""
 
     SHALLOW, DEEP = (3, 6), (6, 12)
     ENCODERS = ("text_encoder", "text_encoder_2")
     FAMILY = "flux"
-    FOLDER = "demo-model-128"  # until it is good: assets/demo-model is of 64 px
+    FOLDER = "demo-model-128"  # until it is good enough; assets/demo-model is of 64 px
     MAX_SEQUENCE_LENGTH = MAX_SEQUENCE_LENGTH
     NATIVE_PX = 128
-    BATCH = {"full": 16, "close": 56, "half": 56, "crop": 56}  # about as many seconds each
+    BATCH = {"full": 16, "close": 56, "half": 56, "crop": 56}  # about equal seconds
 
     @staticmethod
     def bucket_shares(progress: float) -> dict[str, float]:
-        """Whole pictures most: at 64 px they were learnt before, and a face is all detail."""
+        """Return mostly whole pictures, since 64 px was trained before and faces need detail."""
         return {"full": 0.55, "close": 0.15, "half": 0.1, "crop": 0.2}
 
     def __init__(self, double: int = DEEP[0], single: int = DEEP[1]) -> None:
@@ -76,8 +77,10 @@ class DemoFlux(Demo):
 
     @staticmethod
     def noisy_code(ae: AutoencoderKL, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        found = ae.encode(pixels).latent_dist
-        return found.sample(), 0.5 * (found.mean**2 + found.var - 1 - found.logvar).mean()
+        posterior = ae.encode(pixels).latent_dist
+        return posterior.sample(), 0.5 * (
+            posterior.mean**2 + posterior.var - 1 - posterior.logvar
+        ).mean()
 
     @staticmethod
     def token_ids(texts: Sequence[str]) -> dict[str, list[list[int]]]:
@@ -94,7 +97,8 @@ class DemoFlux(Demo):
 
 
 def build_vae() -> AutoencoderKL:
-    """4x down, 8 latent channels, 0.66 M parameters; its noise starts small."""
+    """Return a VAE with 4x downsampling, 8 latent channels and 0.66 M parameters. Its noise starts
+    small."""
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -118,7 +122,8 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_transformer(double: int, single: int, heads: int = 4) -> FluxTransformer2DModel:
-    """``heads`` x 32 wide; modulation and output start at zero, so that it starts as nothing."""
+    """Return a transformer of width ``heads`` x 32. Modulation and output start at zero, so that
+    each block starts as the identity."""
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=4 * LATENT_CHANNELS,
@@ -140,7 +145,7 @@ def build_transformer(double: int, single: int, heads: int = 4) -> FluxTransform
 
 
 def build_t5_encoder() -> T5EncoderModel:
-    """Two layers, 96 wide, gated GELU."""
+    """Return a T5 encoder of two layers, 96 wide, with gated GELU."""
     tokenizer = build_t5()
     return T5EncoderModel(
         T5Config(
@@ -163,7 +168,7 @@ def build_t5_encoder() -> T5EncoderModel:
 
 
 def build_clip_encoder() -> CLIPTextModel:
-    """Two layers, 96 wide; only its pooled vector is used."""
+    """Return a CLIP text encoder of two layers, 96 wide. Only its pooled vector is used."""
     tokenizer = build_clip()
     return CLIPTextModel(
         CLIPTextConfig(

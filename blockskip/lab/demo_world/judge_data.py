@@ -1,10 +1,9 @@
-"""What the judge learns from: families of look-alike pets, put into endless scenes.
+"""The judge's training data: families of look-alike pets in random scenes.
 
-Drawing a picture takes 15 ms, too long for the tens of thousands the judge should see. So every pet
-is drawn once, as a sprite in the middle pose, and the judge's pictures are put together from layers
-(background, pet with shadow, accessory) that are moved, tilted, mirrored and blurred at random.
-That the result is what `render` draws is checked by judging real renders of pets it never saw
-(judge_report.py).
+Rendering a picture takes 15 ms, too long for the tens of thousands the judge needs. So every pet is
+drawn once, as a sprite in the middle pose, and pictures are composed of layers (background, pet
+with shadow, accessory) that are moved, tilted, mirrored and blurred at random. judge_report.py
+checks the judge on real renders of held-out pets.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from blockskip.lab.demo_world.subjects import draw_pet, pool
 from blockskip.lab.demo_world.world import EYES, FUR, WEAR, Pet, Scene, random_pet, striking_pet
 from blockskip.runs.demo_judge import HEADS, SIDE_PX
 
-FAMILY_SIZE = 4  # look-alikes a family
+FAMILY_SIZE = 4  # look-alikes per family
 SPRITE = 96  # px, side of the layers before they are shrunk to 64
 POSE = Scene("meadow")
 KINDS = (
@@ -43,24 +42,24 @@ KINDS = (
     "socks",
     "mark",
 )
-# few pets differ in a yes or no, and most of those belong to another pool: tried the more often
+# higher odds for kinds that rarely yield a valid pet, since most candidates belong to another pool
 KIND_ODDS = np.array([4.5, 3, 1.1, 1.5, 1.3, 4.5, 1.5, 2.8, 2.8, 2.8, 2.8, 0.9])
 
 
 def judge_pool(pet: Pet) -> str:
-    """``learn`` or ``check`` for the judge's own pets, ``other`` for pets that belong elsewhere."""
+    """Return ``learn`` or ``check`` for the judge's own pets, ``other`` for all others."""
     if pool(pet) != "judge":
         return "other"
     return "check" if zlib.crc32(repr(pet.signature).encode()) // 4 % 8 == 0 else "learn"
 
 
 def has_visible_marks(pet: Pet) -> bool:
-    """False for marks in the colour of the coat: two different pets would look the same."""
+    """Return False for marks in the colour of the coat, with which different pets look the same."""
     return not ((pet.blaze or pet.star or pet.socks) and pet.mark == pet.coat)
 
 
 def mutate_pet(pet: Pet, kind: str, rng: np.random.Generator) -> Pet:
-    """``pet`` with one attribute different, of the kind named (see KINDS)."""
+    """Return ``pet`` with one attribute changed, of the given kind (see KINDS)."""
 
     def other(names, *not_these: str) -> str:
         return str(rng.choice([n for n in names if n not in not_these]))
@@ -86,9 +85,9 @@ def mutate_pet(pet: Pet, kind: str, rng: np.random.Generator) -> Pet:
 
 
 def look_alike(pet: Pet, kind: str, rng: np.random.Generator, learnt: bool) -> Pet | None:
-    """A pet that differs from ``pet`` visibly in ``kind`` alone, or None.
+    """Return a pet that differs visibly from ``pet`` in ``kind`` alone, or None.
 
-    ``learnt``: one of those the judge may learn from, or else one of those that it may not.
+    ``learnt``: whether it must be in the judge's training pool, or must not.
     """
     for _ in range(24):
         twin = mutate_pet(pet, kind, rng)
@@ -99,7 +98,7 @@ def look_alike(pet: Pet, kind: str, rng: np.random.Generator, learnt: bool) -> P
 
 
 def draw_judge_pet(rng: np.random.Generator, role: str, draw: Callable) -> Pet:
-    """A pet of the pool ``role`` whose marks can be seen."""
+    """Draw a pet of the pool ``role`` with visible marks."""
     while True:
         pet = draw_pet(rng, "judge", draw)
         if judge_pool(pet) == role and has_visible_marks(pet):
@@ -107,7 +106,8 @@ def draw_judge_pet(rng: np.random.Generator, role: str, draw: Callable) -> Pet:
 
 
 def lookalike_family(rng: np.random.Generator) -> list[Pet]:
-    """FAMILY different pets to learn from; each differs from another one in 1 to 3 attributes."""
+    """Draw FAMILY_SIZE different pets for training; each differs from another in 1 to 3
+    attributes."""
     pets = [draw_judge_pet(rng, "learn", striking_pet if rng.random() < 0.5 else random_pet)]
     while len(pets) < FAMILY_SIZE:
         twin = pets[int(rng.integers(len(pets)))]
@@ -120,8 +120,9 @@ def lookalike_family(rng: np.random.Generator) -> list[Pet]:
 
 
 def attribute_labels(pet: Pet) -> list[int]:
-    """Indices of the right answers about the pet (all HEADS but the last three); -1 = idle."""
-    says = {
+    """Return the indices of the right answers about the pet, for all HEADS but the last three. -1
+    means not applicable."""
+    answers = {
         "species": pet.species,
         "coat": pet.coat,
         "pattern": pet.pattern,
@@ -130,14 +131,14 @@ def attribute_labels(pet: Pet) -> list[int]:
         "eye_left": pet.eye,
         "eye_right": pet.right,
     }
-    says |= {
+    answers |= {
         name: ("no", "yes")[getattr(pet, name)] for name in ("blaze", "star", "patch", "socks")
     }
     if pet.pattern != "solid" or pet.patch:
-        says["second"] = pet.second
+        answers["second"] = pet.second
     if pet.blaze or pet.star or pet.socks:
-        says["mark"] = pet.mark
-    return [HEADS[name].index(word) if word else -1 for name, word in says.items()]
+        answers["mark"] = pet.mark
+    return [HEADS[name].index(word) if word else -1 for name, word in answers.items()]
 
 
 def _flat_canvas(level: float) -> Canvas:
@@ -154,18 +155,18 @@ def _render_pet(level: float, pet: Pet) -> np.ndarray:
 
 
 def sprite(pet: Pet) -> np.ndarray:
-    """The pet on black, which is its colour times its coverage: uint8 (96, 96, 3)."""
+    """Return the pet on black, its colour times its coverage: uint8 (96, 96, 3)."""
     return (_render_pet(0.0, pet).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _coverage(species: str, socks: bool) -> np.ndarray:
-    """Coverage (96, 96) of a pet with its shadow: it depends on nothing else."""
+    """Return the coverage (96, 96) of a pet with its shadow, the same for all coats and marks."""
     pet = Pet(species, "grey", socks=socks)
     return 1 - (_render_pet(1.0, pet) - _render_pet(0.0, pet)).mean(2)
 
 
 def _accessory(species: str, kind: str, wear: str) -> np.ndarray:
-    """Premultiplied colour and coverage (4, 96, 96) of an accessory."""
+    """Return the premultiplied colour and coverage (4, 96, 96) of an accessory."""
     images = []
     for level in (0.0, 1.0):
         canvas = _flat_canvas(level)
@@ -178,7 +179,7 @@ def _accessory(species: str, kind: str, wear: str) -> np.ndarray:
 
 @dataclass
 class Layers:
-    """All that pictures are put together from; see ``draw``."""
+    """The layers that pictures are composed of; see ``draw``."""
 
     sprites: np.ndarray  # uint8 (pets, 96, 96, 3)
     labels: np.ndarray  # (pets, 11)
@@ -188,7 +189,7 @@ class Layers:
 
     @classmethod
     def paint(cls, pets: list[Pet], sprites: np.ndarray, each: int = 80) -> Layers:
-        """``each``: backgrounds of every kind."""
+        """Paint the layers, with ``each`` backgrounds of every kind."""
         cover = [_coverage(s, socks) for s in SPECIES for socks in (False, True)]
         wear = [_accessory(s, a, w) for s in SPECIES for a in ACCESSORIES[1:] for w in WEAR]
         places = []
@@ -206,7 +207,8 @@ class Layers:
         )
 
     def draw(self, pets: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, 64, 64) in [-1, 1] of the pets numbered, answers (B, heads)."""
+        """Return pictures (B, 3, 64, 64) in [-1, 1] of the pets with these indices, and the answers
+        (B, heads)."""
         n = len(pets)
         right = np.concatenate((self.labels[pets], np.zeros((n, 3), int)), 1)
         layer = torch.empty(n, 4, SPRITE, SPRITE)
@@ -230,7 +232,8 @@ class Layers:
 def _assemble(
     layer: Tensor, places: Tensor, mirror: np.ndarray, kinds: np.ndarray, rng: np.random.Generator
 ) -> Tensor:
-    """Pose the pets, put them before their places, zoom in on some: (B, 3, 64, 64) in [0, 1]."""
+    """Pose the pets, put them before their backgrounds and zoom in on some. Returns (B, 3, 64, 64)
+    in [0, 1]."""
     n = len(layer)
     move = np.clip(rng.normal(size=(4, n)), -2.2, 2.2)
     scale, tilt = 1 + 0.04 * move[2], 0.04 * move[3]
@@ -253,20 +256,20 @@ def _assemble(
     posed = F.grid_sample(
         layer, F.affine_grid(theta, list(layer.shape), False), align_corners=False
     )
-    whole = posed[:, :3] + (1 - posed[:, 3:]) * (places.float() / 255)
+    composed = posed[:, :3] + (1 - posed[:, 3:]) * (places.float() / 255)
     night = torch.from_numpy(kinds == BACKGROUNDS.index("night")).float().view(n, 1, 1, 1) * 0.14
-    whole += (torch.tensor(rgb("1c2460")).view(1, 3, 1, 1) - whole) * night
+    composed += (torch.tensor(rgb("1c2460")).view(1, 3, 1, 1) - composed) * night
     for k in np.flatnonzero(rng.random(n) < 0.1):
         side = int(SPRITE * rng.uniform(0.7, 0.97))
         a, b = rng.integers(SPRITE - side + 1, size=2)
-        crop = whole[k : k + 1, :, a : a + side, b : b + side]
-        whole[k : k + 1] = F.interpolate(crop, SPRITE, mode="bilinear", align_corners=False)
-    return F.interpolate(whole, SIDE_PX, mode="bicubic", antialias=True).clamp(0, 1)
+        crop = composed[k : k + 1, :, a : a + side, b : b + side]
+        composed[k : k + 1] = F.interpolate(crop, SPRITE, mode="bilinear", align_corners=False)
+    return F.interpolate(composed, SIDE_PX, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def soften(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """What a small generator does to pictures (B, 3, 64, 64): blur, half size, noise, colour
-    shifts."""
+    """Degrade pictures (B, 3, 64, 64) as a small generator does, with blur, resizing, noise and
+    colour shifts."""
     n = len(pictures)
     pictures = pictures.clone()
     order = torch.from_numpy(rng.permutation(n))

@@ -1,8 +1,7 @@
-"""The judge's own examination: real renders of pets that it has never seen.
+"""Evaluate the judge on real renders of held-out pets.
 
-None of these pets, and none of the named ones or of the demo subjects, was among those it learnt
-from (`judge_data.judge_pool`). "Soft" pictures went down to 32 px and back, as a weak generator's
-look.
+The judge was trained on none of these pets, named pets or demo subjects (`judge_data.judge_pool`).
+"Soft" pictures are shrunk to 32 px and enlarged, to look like a weak generator's.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ QUERIES = 2
 
 @dataclass
 class Case:
-    """A pet with the embeddings of its photos (5, E) and of other pictures of it (2, E)."""
+    """A pet with embeddings of its photos (5, E) and of its other pictures (2, E)."""
 
     pet: Pet
     photos: Tensor
@@ -45,22 +44,22 @@ def _picture(pet: Pet, scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def soft(image: Image.Image) -> Image.Image:
-    """The picture at half its resolution, enlarged again."""
+    """Return the picture shrunk to half its resolution and enlarged again."""
     half = image.resize((SIDE_PX // 2, SIDE_PX // 2), Image.Resampling.BILINEAR)
     return half.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
 
 
 def _photos(pet: Pet, rng: np.random.Generator) -> list[Image.Image]:
-    """Five photos as a user would bring: other places, no accessories, not mirrored."""
+    """Return five photos as a user would bring: different places, no accessories, not mirrored."""
     places = rng.permutation(BACKGROUNDS)[:PHOTOS]
     scenes = [random_scene(rng, str(place), accessories=False) for place in places]
     return [_picture(pet, Scene(**{**s.__dict__, "mirror": False}), rng) for s in scenes]
 
 
 def true_attributes(pet: Pet, scene: Scene) -> dict[str, str]:
-    """What `Judge.attributes` should say about a picture."""
+    """Return the correct answers of `Judge.attributes` for a picture."""
     eyes = (pet.right, pet.eye) if scene.mirror else (pet.eye, pet.right)
-    said = {
+    answers = {
         "species": pet.species,
         "coat": pet.coat,
         "pattern": pet.pattern,
@@ -69,23 +68,24 @@ def true_attributes(pet: Pet, scene: Scene) -> dict[str, str]:
         "eye_left": eyes[0],
         "eye_right": eyes[1],
     }
-    said |= {k: ("no", "yes")[getattr(pet, k)] for k in ("blaze", "star", "patch", "socks")}
+    answers |= {k: ("no", "yes")[getattr(pet, k)] for k in ("blaze", "star", "patch", "socks")}
     if pet.pattern != "solid" or pet.patch:
-        said["second"] = pet.second
+        answers["second"] = pet.second
     if pet.blaze or pet.star or pet.socks:
-        said["mark"] = pet.mark
+        answers["mark"] = pet.mark
     wear = "none" if scene.accessory == "none" else scene.wear
-    return said | {"background": scene.background, "accessory": scene.accessory, "wear": wear}
+    return answers | {"background": scene.background, "accessory": scene.accessory, "wear": wear}
 
 
 def score_answers(judge: Judge, images: list[Image.Image], right: list[dict]) -> dict:
-    """Share of right answers of every question, and the commonest mistakes ("true > said")."""
+    """Return the share of right answers to every question and the commonest mistakes, as
+    "true > answered"."""
     hits, mistakes = Counter(), defaultdict(Counter)
-    for said, true in zip(judge.attributes(images), right, strict=True):
+    for answers, true in zip(judge.attributes(images), right, strict=True):
         for name in HEADS:
-            hits[name] += said[name] == true[name]
-            if said[name] != true[name]:
-                mistakes[name][f"{true[name]} > {said[name]}"] += 1
+            hits[name] += answers[name] == true[name]
+            if answers[name] != true[name]:
+                mistakes[name][f"{true[name]} > {answers[name]}"] += 1
     return {
         "share": {name: round(hits[name] / len(images), 4) for name in HEADS},
         "mistakes": {name: dict(mistakes[name].most_common(4)) for name in mistakes},
@@ -110,12 +110,12 @@ def _cases(judge: Judge, pets: list[Pet], rng: np.random.Generator) -> tuple[lis
 
 
 def likeness(cases: list[Case], queries: Tensor) -> Tensor:
-    """Mean cosine of every query to the photos of every pet: (queries, pets)."""
+    """Return the mean cosine (queries, pets) of every query to the photos of every pet."""
     return torch.stack([(queries @ case.photos.T).mean(1) for case in cases], 1)
 
 
 def _retrieval(cases: list[Case], queries: Tensor) -> dict:
-    """Numbers about pictures (pets, QUERIES, E) among all the pets' photos."""
+    """Return retrieval figures of pictures (pets, QUERIES, E) among all pets' photos."""
     like = likeness(cases, queries.flatten(0, 1))
     owner = torch.arange(len(cases)).repeat_interleave(QUERIES)
     same = like[torch.arange(len(owner)), owner]
@@ -133,7 +133,8 @@ def _retrieval(cases: list[Case], queries: Tensor) -> dict:
 
 
 def _look_alikes(judge: Judge, cases: list[Case], rng: np.random.Generator, limit: int) -> dict:
-    """By kind of difference: how often the pet is more like its photos than the look-alike is."""
+    """Return, by kind of difference, how often the pet is closer to its photos than a
+    look-alike."""
     table = {}
     for kind in KINDS:
         pairs = []
@@ -141,9 +142,9 @@ def _look_alikes(judge: Judge, cases: list[Case], rng: np.random.Generator, limi
             twin = look_alike(cases[k].pet, kind, rng, False)
             if twin is not None and len(pairs) < limit:
                 pairs.append((cases[k], _picture(twin, random_scene(rng), rng)))
-        seen = judge.embed([image for _, image in pairs])
+        embeddings = judge.embed([image for _, image in pairs])
         twins = torch.stack(
-            [(case.photos @ e).mean() for (case, _), e in zip(pairs, seen, strict=True)]
+            [(case.photos @ e).mean() for (case, _), e in zip(pairs, embeddings, strict=True)]
         )
         same = torch.stack([(case.photos @ case.queries.T).mean(0) for case, _ in pairs])
         table[kind] = {
@@ -156,7 +157,7 @@ def _look_alikes(judge: Judge, cases: list[Case], rng: np.random.Generator, limi
 
 
 def _subjects(judge: Judge, rng: np.random.Generator) -> dict:
-    """The demo subjects: likeness of new pictures to their photos, and of the nearest other
+    """Return each subject's likeness to its own photos and to those of the nearest other
     subject."""
     subjects = (*DEMO_SUBJECTS, *HELD_OUT_SUBJECTS)
     cases = []
@@ -178,22 +179,22 @@ def _subjects(judge: Judge, rng: np.random.Generator) -> dict:
 
 
 def evaluate_judge(judge: Judge, seed: int = 0, num_pets: int = 200, pairs: int = 80) -> dict:
-    """All that is reported about the judge, JSON-ready; about two minutes."""
+    """Return the report on the judge, JSON-ready. Takes about two minutes."""
     rng = np.random.default_rng([seed, 99])
     drawn: dict[tuple, Pet] = {}
     while len(drawn) < num_pets:
         pet = draw_judge_pet(rng, "check", (random_pet, striking_pet)[len(drawn) % 2])
         drawn[pet.signature] = pet
-    cases, seen = _cases(judge, list(drawn.values()), rng)
+    cases, details = _cases(judge, list(drawn.values()), rng)
     look_alikes = _look_alikes(judge, cases, rng, pairs)
     named, _ = _cases(judge, list(named_pets().values()), rng)
     return {
         "held_out_pets": num_pets,
         "sharp": _retrieval(cases, torch.stack([case.queries for case in cases])),
-        "soft": _retrieval(cases, seen["soft_embeddings"]),
+        "soft": _retrieval(cases, details["soft_embeddings"]),
         "named": _retrieval(named, torch.stack([case.queries for case in named])),
         "look_alikes": look_alikes,
         "look_alike_rate": round(float(np.mean([row["rate"] for row in look_alikes.values()])), 4),
-        "attributes": seen["attributes"],
+        "attributes": details["attributes"],
         "subjects": _subjects(judge, rng),
     }

@@ -1,8 +1,9 @@
-"""Training the judge: look-alikes must be told apart, the same pet recognised in any scene.
+"""Train the judge to tell look-alikes apart and to recognise the same pet in any scene.
 
-Supervised contrastive loss (Khosla et al. 2020, eq. 2) over batches of families of look-alikes,
-together with cross-entropy on every attribute. One thread; time is counted in CPU minutes, so a
-busy machine makes it slower, not worse. A killed training goes on from its last checkpoint.
+The loss is supervised contrastive (Khosla et al. 2020, eq. 2) over batches of families of
+look-alikes, plus cross-entropy on every attribute. It runs in one thread. Time is counted in CPU
+minutes, so a busy machine makes it slower, not worse. A killed training resumes from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ EVIDENCE = ASSETS / "evidence" / "demo-judge.json"
 
 
 def training_pets(seed: int, num_families: int = NUM_FAMILIES) -> list[Pet]:
-    """Families one after the other."""
+    """Return the pets of all families in order."""
     rng = np.random.default_rng([seed, 31])
     return [pet for _ in range(num_families) for pet in lookalike_family(rng)]
 
 
 def _sprites(work: Path, pets: list[Pet], seed: int) -> np.ndarray:
-    """Sprites (pets, 96, 96, 3), drawn once and kept in ``work``."""
+    """Return sprites (pets, 96, 96, 3), drawn once and cached in ``work``."""
     path = work / f"sprites-{seed}-{len(pets)}.npy"
     if not path.exists():
         drawn = np.stack([sprite(pet) for pet in pets])
@@ -52,7 +53,8 @@ def _sprites(work: Path, pets: list[Pet], seed: int) -> np.ndarray:
 
 
 def contrastive_loss(embedding: Tensor, pets: Tensor) -> Tensor:
-    """Mean over pictures of −log share that the same pet's other pictures take; (B, E), (B,)."""
+    """Return the supervised contrastive loss of embeddings (B, E) with pet indices (B,): the mean
+    −log softmax share of the same pet's other pictures."""
     same = pets[:, None] == pets[None]
     self_mask = torch.eye(len(pets), dtype=torch.bool)
     logits = (embedding @ embedding.T / TEMPERATURE).masked_fill(self_mask, -1e9)
@@ -62,7 +64,7 @@ def contrastive_loss(embedding: Tensor, pets: Tensor) -> Tensor:
 
 
 def attribute_loss(logits: dict[str, Tensor], right: Tensor) -> Tensor:
-    """Mean cross-entropy over the questions; idle ones (-1) do not count."""
+    """Return the mean cross-entropy over the questions. Inapplicable ones (-1) do not count."""
     losses = [
         F.cross_entropy(logits[name], right[:, k], ignore_index=-1, label_smoothing=0.02)
         for k, name in enumerate(HEADS)
@@ -78,15 +80,16 @@ def _batch(layers: Layers, rng: np.random.Generator) -> tuple[Tensor, Tensor, Te
 
 
 def _rate(done: float) -> float:
-    """Learning rate at the share ``done`` of the training: short rise, then half a cosine."""
+    """Return the learning rate at the share ``done`` of the training: warm-up, then half a
+    cosine."""
     return LR * min(1.0, done / 0.04 + 0.02) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 class Training:
-    """Net, optimiser and clock, on disk as one checkpoint."""
+    """The network, optimiser and elapsed time, saved as one checkpoint."""
 
     def __init__(self, work: Path, seed: int) -> None:
-        """Goes on from ``work``/judge.pt if that is there."""
+        """Resume from ``work``/judge.pt if it exists."""
         torch.manual_seed(seed)
         self.path, self.step, self.spent_s = work / "judge.pt", 0, 0.0
         self.net = JudgeNet().to(memory_format=torch.channels_last)
@@ -104,7 +107,7 @@ class Training:
         parallel.save(state | {"step": self.step, "spent_s": self.spent_s}, self.path)
 
     def learn(self, layers: Layers, seed: int, seconds: float) -> None:
-        """Optimiser steps until ``seconds`` of CPU time are spent in all."""
+        """Train until ``seconds`` of CPU time are spent in total."""
         began, saved, earlier = time.process_time(), time.monotonic(), self.spent_s
         self.net.train()
         while self.spent_s < seconds:
@@ -112,9 +115,12 @@ class Training:
                 group["lr"] = _rate(self.spent_s / seconds)
             pictures, right, pets = _batch(layers, np.random.default_rng([seed, 7, self.step]))
             embedding, logits = self.net(pictures.contiguous(memory_format=torch.channels_last))
-            apart, said = contrastive_loss(embedding, pets), attribute_loss(logits, right)
+            contrastive, attributes = (
+                contrastive_loss(embedding, pets),
+                attribute_loss(logits, right),
+            )
             self.optimizer.zero_grad(set_to_none=True)
-            (apart + ANSWER_WEIGHT * said).backward()
+            (contrastive + ANSWER_WEIGHT * attributes).backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
             self.optimizer.step()
             self.step += 1
@@ -125,8 +131,8 @@ class Training:
                     self.step,
                     self.spent_s,
                     seconds,
-                    apart,
-                    said,
+                    contrastive,
+                    attributes,
                 )
             if time.monotonic() - saved > CHECKPOINT_S:
                 saved = time.monotonic()
@@ -141,10 +147,10 @@ def train_judge(
     seed: int = 0,
     evidence: Path = EVIDENCE,
 ) -> Judge:
-    """Train for ``minutes`` of one CPU core, examine it on held-out pets, write ``out``; resumable.
+    """Train for ``minutes`` of one CPU core, evaluate on held-out pets, write ``out``; resumable.
 
-    ``work`` keeps sprites and checkpoints; the examination's numbers go into the file's metadata
-    and into the JSON file ``evidence``.
+    ``work`` keeps sprites and checkpoints. The evaluation's figures go into the file's metadata and
+    into the JSON file ``evidence``.
     """
     from blockskip.lab.demo_world.judge_report import evaluate_judge
 
@@ -157,11 +163,11 @@ def train_judge(
         if training.spent_s < 60 * minutes:
             layers = Layers.paint(pets, _sprites(work, pets, seed))
             training.learn(layers, seed, 60 * minutes)
-        made = {"minutes": minutes, "seed": seed, "steps": training.step, "pets": len(pets)}
-        save_judge(training.net, made, out)
-        report = evaluate_judge(load_judge(out))  # of the rounded weights, as they are shipped
-        save_judge(training.net, {**made, **report}, out)
-        files.write_json(evidence, {"command": "blockskip lab pretrain-demo", **made, **report})
+        facts = {"minutes": minutes, "seed": seed, "steps": training.step, "pets": len(pets)}
+        save_judge(training.net, facts, out)
+        report = evaluate_judge(load_judge(out))  # with the rounded weights that are shipped
+        save_judge(training.net, {**facts, **report}, out)
+        files.write_json(evidence, {"command": "blockskip lab pretrain-demo", **facts, **report})
         return load_judge(out)
     finally:
         torch.set_num_threads(threads)

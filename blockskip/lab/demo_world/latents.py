@@ -1,8 +1,8 @@
-"""Encoding the drawn world once: four buckets of latents, and their captions as token ids.
+"""Encode the drawn world once: four buckets of latents, and their captions as token ids.
 
-Buckets, for a model whose whole pictures are N px: ``full`` whole pictures at N px, ``close`` heads
-at 64 px, ``half`` whole pictures at N/2 px, ``crop`` squares of N/2 to N px of the picture, shrunk to
-N/2 px, which is what dynamic patch sampling feeds.
+Buckets, for whole pictures of N px: ``full`` whole pictures at N px, ``close`` heads at 64 px,
+``half`` whole pictures at N/2 px, ``crop`` squares of N/2 to N px of the picture, shrunk to N/2 px
+as in dynamic patch sampling.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ CAPTIONS = 6
 
 
 def load_vae(work: Path, kind: type[Demo]) -> nn.Module:
-    """The trained VAE of ``work``, with its scaling and shift factors once they are measured."""
+    """Return the trained VAE of ``work``, with its scaling and shift factors if they are
+    measured."""
     vae = kind.build_ae()
     vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
     factors = work / "factors.json"
@@ -42,7 +43,7 @@ def load_vae(work: Path, kind: type[Demo]) -> nn.Module:
 def encode(
     vae: nn.Module, kind: type[Demo], pictures: list[np.ndarray], batch: int = 32
 ) -> np.ndarray:
-    """Latents, float16 (n, C, h, w), not yet scaled."""
+    """Return unscaled latents, float16 (n, C, h, w)."""
     parts = [
         kind.code(vae, to_tensor(np.stack(pictures[i : i + batch]))).half()
         for i in range(0, len(pictures), batch)
@@ -53,7 +54,8 @@ def encode(
 def _views(
     master: np.ndarray, native: int, rng: np.random.Generator
 ) -> list[tuple[str, np.ndarray, int]]:
-    """All (bucket, picture, crop side in pixels of the ``native`` picture) of one drawn picture."""
+    """Return all (bucket, picture, crop side in pixels of the ``native`` picture) of a drawn
+    picture."""
     half = native // 2
     photo = downscale(master, (0, 0, MASTER, MASTER), native)
     views = [
@@ -93,15 +95,16 @@ def _encode_part(
         for bucket, picture, side in _views(masters[k], kind.NATIVE_PX, rng):
             rows[bucket].append((picture, part * PART + k, side))
     arrays = {}
-    for bucket, found in rows.items():
-        arrays[bucket] = encode(vae, kind, [row[0] for row in found])
-        arrays[f"{bucket}_index"] = np.array([row[1] for row in found], np.int32)
-        arrays[f"{bucket}_side"] = np.array([row[2] for row in found], np.int32)
+    for bucket, entries in rows.items():
+        arrays[bucket] = encode(vae, kind, [row[0] for row in entries])
+        arrays[f"{bucket}_index"] = np.array([row[1] for row in entries], np.int32)
+        arrays[f"{bucket}_side"] = np.array([row[2] for row in entries], np.int32)
     return arrays
 
 
 def write_captions(work: Path, kind: type[Demo], count: int, seed: int) -> None:
-    """Token ids of ``CAPTIONS`` captions a picture, plain and close-up: ``work/captions.npz``."""
+    """Write the token ids of ``CAPTIONS`` captions per picture, plain and close-up, to
+    ``work/captions.npz``."""
     arrays, seen = {}, set()
     for view, close in (("plain", 0.0), ("crop", 0.6), ("close", 0.95)):
         texts = []
@@ -117,7 +120,7 @@ def write_captions(work: Path, kind: type[Demo], count: int, seed: int) -> None:
 
 def measure_factors(work: Path, kind: type[Demo]) -> None:
     """Write ``factors.json``: shift = mean and scaling = 1 / std of whole pictures' latents. An
-    autoencoder that knows no shift has latents about zero, as training asks of it."""
+    autoencoder without a shift factor is trained to latents with a mean near zero."""
     parts = sorted((work / "latents").glob("part-*.npz"))[:6]
     sample = np.concatenate([np.load(p)["full"] for p in parts]).astype(np.float32)
     factors = {"scaling_factor": float(1 / sample.std())}
@@ -127,7 +130,7 @@ def measure_factors(work: Path, kind: type[Demo]) -> None:
 
 
 def load_buckets(work: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """bucket -> {latent: float16 (n, C, h, w) scaled; index, side: (n,)}."""
+    """Return bucket -> {latent: float16 (n, C, h, w) scaled; index, side: (n,)}."""
     factors = json.loads((work / "factors.json").read_text())
     parts = [np.load(p) for p in sorted((work / "latents").glob("part-*.npz"))]
     buckets = {}

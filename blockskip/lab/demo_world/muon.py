@@ -1,7 +1,7 @@
-"""Muon, its orthogonalisation shared out between the processes.
+"""Muon with its orthogonalisation split between processes.
 
-torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware, and
-on one matrix after the other.
+torch.optim.Muon works in bfloat16, which is several times slower on a CPU without bf16 hardware,
+and processes one matrix at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blockskip.lab.demo_world import parallel
 
 
 def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
-    """Newton-Schulz: (n, a, b) with a <= b to nearly orthonormal rows, same shape."""
+    """Return matrices (n, a, b), a <= b, with nearly orthonormal rows, by Newton-Schulz."""
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     if parallel.fast_bf16():
         x = x.bfloat16()
@@ -24,20 +24,19 @@ def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, scaled to the size of an AdamW step (0.2 * sqrt(long side))."""
+    """Orthogonalised momentum, scaled to the size of an AdamW step (0.2 * sqrt(long side))."""
 
     def __init__(
         self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
     ) -> None:
-        """``params``: weights of two or more dimensions; convolutions count as (out, in * k *
-        k)."""
+        """Take ``params`` of two or more dimensions; convolutions count as (out, in * k * k)."""
         super().__init__(
             list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         )
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
-        """One update; gradients must already be the same on all processes."""
+        """Take one step. Gradients must already be the same on all processes."""
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if ranks > 1 else 0
         for group in self.param_groups:
@@ -64,8 +63,8 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            look = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
-            rows.append(look.mT if look.shape[0] > look.shape[1] else look)
+            nesterov = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+            rows.append(nesterov.mT if nesterov.shape[0] > nesterov.shape[1] else nesterov)
         return torch.stack(rows)
 
     def _apply(self, shapes: dict[tuple, list], flat: torch.Tensor, group: dict) -> None:

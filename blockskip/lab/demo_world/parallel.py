@@ -1,4 +1,4 @@
-"""Two single-thread processes that average their gradients, and checkpoints that survive a kill."""
+"""Train in several single-thread processes that average gradients; checkpoints survive a kill."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 
 def init_process(rank: int, ranks: int, meeting: Path) -> None:
-    """Join ``ranks`` processes through the file ``meeting``; one thread each."""
+    """Join ``ranks`` processes through the file ``meeting``, with one thread each."""
     torch.set_num_threads(1)
     if ranks > 1:
         dist.init_process_group(
@@ -46,7 +46,7 @@ def all_reduce_mean(tensors: Iterable[torch.Tensor]) -> None:
 
 
 def broadcast(value: float) -> float:
-    """The first process's ``value``, on all of them."""
+    """Return the first process's ``value`` on all processes."""
     if not dist.is_initialized():
         return value
     box = torch.tensor([value], dtype=torch.float64)
@@ -55,14 +55,15 @@ def broadcast(value: float) -> float:
 
 
 def save(state: dict, path: Path) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint atomically."""
     with atomic_file(path) as file:
         torch.save(state, file)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file of which a reader sees the old one or the new one, never half of one."""
+    """Context manager that yields a temporary file and replaces `path` by it on exit, so that
+    readers never see a partial file."""
     partial = path.with_suffix(f".partial{os.getpid()}")
     with partial.open("wb") as file:
         yield file
@@ -72,7 +73,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process when the one that launched it is gone."""
+    """Exit this process when its parent is gone."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -86,7 +87,7 @@ def _process_main(rank: int, worker: Callable, ranks: int, meeting: Path, args: 
 
 
 def launch(worker: Callable, ranks: int, *args) -> None:
-    """Run ``worker(rank, ranks, *args)`` in ``ranks`` single-thread processes; wait for all."""
+    """Run ``worker(rank, ranks, *args)`` in ``ranks`` single-thread processes and wait for all."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
@@ -100,14 +101,15 @@ def launch(worker: Callable, ranks: int, *args) -> None:
 
 
 def fast_bf16() -> bool:
-    """Whether this processor multiplies bf16 itself: products take a third of the time, then."""
+    """Return whether this CPU has bf16 instructions, which make products three times faster."""
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def schedule(
     progress: float, flat: float = 0.4, floor: float = 0.02, warmup: float = 0.01
 ) -> float:
-    """Learning-rate factor at ``progress`` in [0, 1]: short warm-up, flat, then cosine to floor."""
+    """Return the learning-rate factor at ``progress`` in [0, 1]: warm-up, flat, then cosine to
+    ``floor``."""
     if progress < warmup:
         return 0.05 + 0.95 * progress / warmup
     down = min(max((progress - flat) / (1 - flat), 0.0), 1.0)
@@ -115,8 +117,7 @@ def schedule(
 
 
 def progress_of(step: int, steps: int, seconds: float, minutes: float) -> float:
-    """How far a job is, by its step count or its wall clock, whichever is further (0 =
-    unlimited)."""
+    """Return a job's progress by step count or by time, whichever is further (0 = unlimited)."""
     by_step = step / steps if steps else 0.0
     by_time = seconds / (60 * minutes) if minutes else 0.0
     return max(by_step, by_time)

@@ -1,4 +1,4 @@
-"""Drawing a pet: a sitting storybook animal made of soft shapes, in its own coordinates.
+"""Draw a pet, a sitting storybook animal made of soft shapes, in its own coordinates.
 
 Pet coordinates: u to the right, v up, (0, 0) between the front paws, 1 about the top of the head.
 """
@@ -24,7 +24,7 @@ from blockskip.lab.demo_world.world import EYES, FUR, Pet, Scene
 
 DARK = rgb("2a2230")
 INNER_EAR = rgb("f2a8a4")
-# head radii and body width; then the size beside the other species
+# head radii, body width, and size relative to the other species
 SHAPE = {
     "cat": (0.265, 0.215, 1.0, 1.0),
     "dog": (0.24, 0.225, 1.02, 1.03),
@@ -51,7 +51,7 @@ class PetPainter:
     """Paints one pet into one scene."""
 
     def __init__(self, canvas: Canvas, pet: Pet, scene: Scene) -> None:
-        """``canvas`` already holds the background."""
+        """Prepare to paint on ``canvas``, which already holds the background."""
         unit = scene.scale * SHAPE[pet.species][3]
         reach = (scene.x - 0.62 * unit, scene.x + 0.62 * unit)
         canvas = canvas.window(*reach, scene.y - 1.3 * unit, scene.y + 0.06 * unit)
@@ -70,7 +70,7 @@ class PetPainter:
         )
 
     def _fur(self, mask: Array) -> Array:
-        """Colour field (H, W, 3): the coat, the pattern where ``mask`` is 1, and faint strokes."""
+        """Return a colour field (H, W, 3): coat, pattern where ``mask`` is 1, and faint strokes."""
         field = np.float32(self.coat) * (1 - mask)[..., None]
         field += np.float32(self.second) * mask[..., None]
         strokes = np.sin(95 * self.u + 4 * np.sin(17 * self.v)) * np.sin(26 * self.v + 9 * self.u)
@@ -129,13 +129,14 @@ class PetPainter:
         self.canvas.paint(distance, colour, alpha, soft, self.unit)
 
     def fur(self, distance: Array, field: Array, depth: float = 0.1) -> None:
-        """Paint a furry part: thin dark outline, darker towards its edge, light from above left."""
+        """Paint a furry part with a thin dark outline, darker edges and light from the upper
+        left."""
         shade = 0.8 + 0.2 * smoothstep(0, depth, -distance) + 0.05 * np.clip(-self.u, -0.5, 0.5)
         self.ink(distance - 0.012, field * self.edge)
         self.ink(distance, np.clip(field * shade[..., None] * 1.03, 0, 1))
 
     def paint(self) -> None:
-        """Tail, body, legs, ears, head and face, back to front."""
+        """Paint tail, body, legs, ears, head and face, back to front."""
         self._tail()
         self._body()
         self._ears()
@@ -279,7 +280,7 @@ class PetPainter:
 
 
 def paint_accessory(painter: PetPainter, kind: str, colour: Colour) -> None:
-    """A collar with a bell, a scarf or a hat on the pet just painted."""
+    """Paint a collar with a bell, a scarf or a hat on the pet just painted."""
     u, v, dark = painter.u, painter.v, mix(colour, DARK, 0.4)
     if kind in ("collar", "scarf"):
         thick = 0.034 if kind == "collar" else 0.055

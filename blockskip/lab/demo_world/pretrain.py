@@ -1,6 +1,6 @@
-"""The whole way from nothing to a demo model: draw, VAE, latents, transformer, pipeline folder.
+"""Pretrain a demo model from scratch: draw, VAE, latents, transformer, pipeline folder.
 
-Each stage goes on where it was killed: start the same command again.
+Each stage resumes when the same command is started again.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from blockskip.models.families.base import get_family
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Demo]] = {"flux": DemoFlux, "sana": DemoSana}
-FIRST = DemoFlux  # with it the judge of both is made
+FIRST = DemoFlux  # its pretraining also trains the judge of both
 
 
 def demo_class_of(folder: Path) -> type[Demo]:
-    """Which demo model a folder holds. Raises UserError for another model."""
-    found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    """Return the class of the demo model in a folder. Raises UserError for another model."""
+    class_name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))[
+        "_class_name"
+    ]
     for demo in KINDS.values():
-        if get_family(demo.FAMILY).pipeline.__name__ == found:
+        if get_family(demo.FAMILY).pipeline.__name__ == class_name:
             return demo
     raise BadFile(f"{folder} holds no demo model.", "Choose the folder of one.")
 
@@ -60,10 +62,10 @@ def pretrain(
 ) -> dict:
     """Train a demo model in ``work`` and write the pipeline folder ``out``; resumable.
 
-    ``minutes`` and ``steps`` bound the transformer's training (whichever is first; 0 = unbounded),
-    ``vae_minutes`` and ``vae_steps`` the VAE's (default: 12 minutes from nothing, none for the VAE
-    of ``start_from``); minutes are each process's processor time, so that a pause costs nothing.
-    ``count`` pictures are drawn. ``start_from``: a model folder to go on from when ``work`` is
+    ``minutes`` and ``steps`` limit the transformer's training (whichever is first; 0 = unlimited),
+    ``vae_minutes`` and ``vae_steps`` the VAE's (default: 12 minutes from scratch, none for the VAE
+    of ``start_from``). Minutes are each process's CPU time, so that a pause costs nothing.
+    ``count`` pictures are drawn. ``start_from``: a model folder to start from when ``work`` is
     empty. Returns the facts that ``export_pipeline`` writes.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def pretrain(
     if start_from and not (work / "flow.pt").exists():
         warm_start(work, kind, start_from, vae_done=not vae_minutes)
     if start_from:
-        rate = 1.5e-3  # what is learnt already is not to be lost
+        rate = 1.5e-3  # preserves what was learnt
     parallel.launch(_draw, ranks, work, count, seed)
     if not _done(work / "vae.pt"):
         bounds = (12.0 if vae_minutes is None else vae_minutes, vae_steps)

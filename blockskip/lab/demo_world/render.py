@@ -1,4 +1,4 @@
-"""From (pet, scene) to pixels."""
+"""Render a pet in a scene to pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blockskip.lab.demo_world.world import WEAR, Pet, Scene
 
 
 def render(pet: Pet, scene: Scene, size: int | tuple[int, int] = 64, seed: int = 0) -> np.ndarray:
-    """Draw a picture: uint8 RGB (height, width, 3).
+    """Draw a picture, uint8 RGB (height, width, 3).
 
-    ``size`` is a square's side or (width, height) in pixels; ``seed`` places clouds, flowers,
-    stars. Below 128 px the picture is drawn at twice the size and shrunk (Lanczos), as a photo
-    would be.
+    ``size`` is a square's side or (width, height) in pixels. ``seed`` places clouds, flowers and
+    stars. Smaller pictures are drawn at a multiple of at least 128 px and shrunk (Lanczos), as a
+    photo would be.
     """
     width, height = (size, size) if isinstance(size, int) else size
     factor = int(np.ceil(128 / min(width, height)))

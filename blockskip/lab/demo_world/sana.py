@@ -1,8 +1,8 @@
-"""The parts of the demo SANA, with fresh weights: a SANA like any other, only small.
+"""The demo SANA with fresh weights: a small but otherwise ordinary SANA.
 
-An AutoencoderDC of 8 pixels a cell, linear attention, cross attention to a Gemma-2 of two layers. The
-instruction that the library's pipeline puts before every caption is one token here: the tokenizer's
-normaliser replaces it, so that nothing is spent on three hundred words that never change.
+It has an AutoencoderDC of 8 pixels per cell, linear attention, and cross attention to a Gemma-2 of
+two layers. The tokenizer's normaliser replaces the instruction that diffusers' pipeline puts before
+every caption by one token, since its three hundred words never change.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from blockskip.lab.demo_world.model import TEXT_WIDTH, Demo, build_scheduler
 from blockskip.lab.demo_world.subjects import TRIGGERS
 
 LATENT_CHANNELS = 32
-LENGTH = 24  # tokens: <bos>, the instruction, 22 of the caption
+LENGTH = 24  # tokens: <bos>, the instruction, 22 for the caption
 WIDTH, HEADS = 160, 5
-NOISE = 0.1  # on latents while the autoencoder learns, so that near ones mean near pictures
+NOISE = 0.1  # on latents in training, so that similar latents decode to similar pictures
 ASKED = "askedfor"  # stands for the instruction
 
 
 class DemoSana(Demo):
-    """12 blocks, 160 wide; an autoencoder of 8 pixels a cell; Gemma-2."""
+    """A SANA of 12 blocks, 160 wide, with an autoencoder of 8 pixels per cell and Gemma-2."""
 
     SHALLOW, DEEP = (6,), (12,)
     ENCODERS = ("text_encoder",)
@@ -37,13 +37,13 @@ class DemoSana(Demo):
     FOLDER = "demo-sana"
     MAX_SEQUENCE_LENGTH = LENGTH
     NATIVE_PX = 64
-    # a picture is 64 tokens: Muon's work in a step is that for ten pictures
+    # a picture is 64 tokens; Muon's work in a step equals that of ten pictures
     BATCH = {"full": 48, "close": 48, "half": 108, "crop": 108}
 
     @staticmethod
     def bucket_shares(progress: float) -> dict[str, float]:
-        """Half size first, full size later; more crops and close-ups than whole pictures, since they
-        are the harder ones: a face is all detail."""
+        """Return shares that shift from half to full size, with more crops and close-ups than whole
+        pictures, since detail is harder."""
         large = 0.3 + 0.4 * min(progress / 0.1, 1.0)
         return {
             "full": 0.4 * large,
@@ -86,19 +86,19 @@ class DemoSana(Demo):
 
     @staticmethod
     def noisy_code(ae: AutoencoderDC, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        found = ae.encode(pixels).latent
-        return found + NOISE * torch.randn_like(found), 0.5 * (found**2).mean()
+        latents = ae.encode(pixels).latent
+        return latents + NOISE * torch.randn_like(latents), 0.5 * (latents**2).mean()
 
     @staticmethod
     def token_ids(texts: Sequence[str]) -> dict[str, list[list[int]]]:
-        asked = instruction()
-        given = [asked + text if text else "" for text in texts]
-        padded = {"padding": "max_length", "truncation": True, "max_length": LENGTH}
-        return {"gemma_ids": build_tokenizer()(given, **padded).input_ids}
+        prefix = instruction()
+        prefixed = [prefix + text if text else "" for text in texts]
+        padding = {"padding": "max_length", "truncation": True, "max_length": LENGTH}
+        return {"gemma_ids": build_tokenizer()(prefixed, **padding).input_ids}
 
 
 def build_ae() -> AutoencoderDC:
-    """8x down, 32 latent channels, no noise: its latents are what they are."""
+    """Return an autoencoder with 8x downsampling and 32 latent channels, without sampling noise."""
     return AutoencoderDC(
         in_channels=3,
         latent_channels=LATENT_CHANNELS,
@@ -120,8 +120,9 @@ def build_ae() -> AutoencoderDC:
 
 
 def build_transformer(layers: int) -> SanaTransformer2DModel:
-    """160 wide. What a block adds to the stream starts at zero behind an open gate, so that it starts
-    as nothing: the modulation is every block's, and cannot close the gates of new ones alone."""
+    """Return a transformer 160 wide. Each block's output layers start at zero behind open gates, so
+    that it starts as the identity. All blocks share the modulation, so it cannot close the gates of
+    new ones alone."""
     model = SanaTransformer2DModel(
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -152,7 +153,8 @@ def build_transformer(layers: int) -> SanaTransformer2DModel:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A word a token, letters for other words; what is no letter, digit or hyphen is a space."""
+    """Return a tokenizer with a token per known word, and letters for others. Characters other than
+    letters, digits and hyphens become spaces."""
     words = dict.fromkeys(w for word in (ASKED, *vocabulary(), *TRIGGERS) for w in word.split())
     letters = [*string.ascii_lowercase, *string.digits, "-"]
     special = ["<pad>", "<bos>", "<eos>", "<unk>"]
@@ -188,13 +190,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def instruction() -> str:
-    """What the library's pipeline puts before every caption but the empty one."""
+    """Return the instruction that diffusers' pipeline puts before every non-empty caption."""
     parameters = inspect.signature(SanaPipeline.__call__).parameters
     return "\n".join(parameters["complex_human_instruction"].default)
 
 
 def build_encoder() -> Gemma2Model:
-    """Two layers, 96 wide."""
+    """Return a Gemma-2 of two layers, 96 wide."""
     tokenizer = build_tokenizer()
     return Gemma2Model(
         Gemma2Config(

@@ -1,4 +1,4 @@
-"""Sheets of the model's own samples beside drawn pictures, to look at while it trains."""
+"""Write sheets of the model's samples beside drawn pictures, for inspection during training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLOSE = (
 
 
 class Sampler:
-    """A demo model's pictures, made as previews are."""
+    """Samples a demo model as previews do."""
 
     def __init__(self, pipe: DiffusionPipeline, demo: type[Demo]) -> None:
         self.family, self.tokens = get_family(demo.FAMILY), demo.MAX_SEQUENCE_LENGTH
@@ -65,21 +65,21 @@ class Sampler:
         steps: int = 16,
         guidance: float = 3.0,
     ) -> list[Image.Image]:
-        """One picture a prompt; the noise of picture k depends on ``seed`` and k alone."""
-        made, how = [], Sampling(side_px, steps, guidance)
+        """Return one picture per prompt. The noise of picture k depends only on ``seed`` and k."""
+        images, sampling = [], Sampling(side_px, steps, guidance)
         for start in range(0, len(prompts), 16):
-            some = list(prompts[start : start + 16])
-            text = self.family.encode_text(self.pipe, some, self.tokens)
-            nothing = self.family.encode_text(self.pipe, [""] * len(some), self.tokens)
-            seeds = [seed * 100_003 + start + k for k in range(len(some))]
-            made += self.family.sample(self.pipe, text, nothing, how, seeds)
-        return made
+            batch = list(prompts[start : start + 16])
+            text = self.family.encode_text(self.pipe, batch, self.tokens)
+            negative = self.family.encode_text(self.pipe, [""] * len(batch), self.tokens)
+            seeds = [seed * 100_003 + start + k for k in range(len(batch))]
+            images += self.family.sample(self.pipe, text, negative, sampling, seeds)
+        return images
 
 
 def grid(
     pictures: list[Image.Image], labels: list[str], columns: int = 8, cell: int = 192
 ) -> Image.Image:
-    """Pictures enlarged to ``cell`` px with their prompts below."""
+    """Return a grid of pictures enlarged to ``cell`` px, with their prompts below."""
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (cell + 4), rows * (cell + 28)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -92,7 +92,7 @@ def grid(
 
 
 def rendered_examples(side_px: int) -> tuple[list[Image.Image], list[str]]:
-    """What the named prompts should look like."""
+    """Return drawn pictures of the named pets, with labels."""
     rng, pictures, labels = np.random.default_rng(5), [], []
     for name in list(named_pets())[:8]:
         scene = random_scene(rng, accessories=False)
@@ -102,8 +102,8 @@ def rendered_examples(side_px: int) -> tuple[list[Image.Image], list[str]]:
 
 
 def write_sheet(work: Path, model: Demo, name: str) -> Path:
-    """``work/sheets/NAME.webp``: native size, half of it, close-ups of three seeds, drawn pictures
-    last."""
+    """Write ``work/sheets/NAME.webp``, with samples of native and half size, close-ups of three
+    seeds and drawn pictures. Returns its path."""
     sampler, native = Sampler(assemble(work, model), type(model)), model.NATIVE_PX
     pictures, labels = sampler.draw(PROMPTS, 0, native), list(PROMPTS)
     pictures += sampler.draw(SMALL, 0, native // 2)

@@ -1,7 +1,7 @@
-"""Who is who: named identities of pretraining, demo subjects, held-out subjects, and their photos.
+"""The pets: named identities of pretraining, demo subjects, held-out subjects, and their photos.
 
-Pets are split by a hash of what they look like: a quarter is kept for the judge, the rest may be
-trained on, and the subjects written out below belong to neither.
+Pets are split by a hash of their look. A quarter is kept for the judge and the rest is for
+training. The subjects listed below belong to neither.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRIGGERS = ("sks", "ohwx", "zwx")
 
 @dataclass(frozen=True)
 class Subject:
-    """A pet that somebody might bring photos of; ``key`` names it in files and tables."""
+    """A pet to train on, as a user would bring it. ``key`` names it in files and tables."""
 
     key: str
     title: str
@@ -102,7 +102,7 @@ RESERVED = frozenset(s.pet.signature for s in (*DEMO_SUBJECTS, *HELD_OUT_SUBJECT
 
 
 def pool(pet: Pet) -> str:
-    """``subject``, ``judge`` or ``train``: the only place where this pet may be used."""
+    """Return the pool this pet is restricted to: ``subject``, ``judge`` or ``train``."""
     if pet.signature in RESERVED:
         return "subject"
     return "judge" if zlib.crc32(repr(pet.signature).encode()) % 4 == 0 else "train"
@@ -118,7 +118,7 @@ def draw_pet(rng: np.random.Generator, kind: str, draw) -> Pet:
 
 @functools.cache
 def named_pets() -> dict[str, Pet]:
-    """Name -> fixed identity, all different; the base model learns these by name."""
+    """Return name -> fixed identity, all different. The base model learns these by name."""
     rng, pets = np.random.default_rng(20260731), {}
     while len(pets) < len(NAMES):
         pet = draw_pet(rng, "train", striking_pet)
@@ -131,10 +131,11 @@ PHOTO_SHAPES = ((4, 3), (1, 1), (3, 4), (3, 2), (2, 3))
 
 
 def demo_photos(subject: Subject, n: int = 5, size: int = 448, seed: int = 0) -> list[np.ndarray]:
-    """``n`` pictures (H, W, 3) uint8 of one pet in different places, as a phone would take them.
+    """Return ``n`` pictures (H, W, 3) uint8 of one pet in different places, as a phone would take
+    them.
 
-    The short side is about ``size`` pixels; shapes and sizes are mixed; no accessories, and never
-    mirrored, since a pet's marks have a side.
+    The short side is about ``size`` pixels, in mixed shapes and sizes. There are no accessories,
+    and no picture is mirrored, since marks have a side.
     """
     rng = np.random.default_rng([seed, zlib.crc32(subject.key.encode())])
     places = list(rng.permutation(BACKGROUNDS))

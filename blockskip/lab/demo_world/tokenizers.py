@@ -1,4 +1,4 @@
-"""The two tokenizers: each word of the demo world is one token, other words fall back to
+"""The two tokenizers. Each word of the demo world is one token, and other words fall back to
 letters."""
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def charsmap(table: dict[str, str]) -> bytes:
-    """SentencePiece's compiled normaliser for a table of single ASCII characters.
+    """Return SentencePiece's compiled normaliser for a table of single ASCII characters.
 
-    A stock T5Tokenizer keeps only this kind of normaliser when it is loaded again. Layout: byte
+    A T5Tokenizer keeps only this kind of normaliser when it is loaded again. Layout: byte
     length of a double-array trie, the trie (root -> unit 256 ^ byte -> leaf), zero-ended targets.
     """
     units, targets = [0] * 768, b""
@@ -37,7 +37,7 @@ def charsmap(table: dict[str, str]) -> bytes:
 
 
 def build_t5() -> T5Tokenizer:
-    """Unigram tokenizer: punctuation is dropped, letters and digits are always available."""
+    """Return a unigram tokenizer that drops punctuation and has all letters and digits."""
     words = [*vocabulary(), *TRIGGERS]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -6.0)]
     pieces += [(f"▁{word}", -1.0) for word in dict.fromkeys(words) if len(word) > 1]
@@ -54,7 +54,7 @@ def build_t5() -> T5Tokenizer:
 
 
 def _merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges learnt from ``words`` until each of them is one token."""
+    """Return byte-pair merges learnt from ``words`` until each word is one token."""
     spelt = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while pairs := Counter(pair for word in spelt for pair in pairwise(word)):
@@ -65,7 +65,7 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _join(word: list[str], pair: tuple[str, str]) -> list[str]:
-    """``word`` with every occurrence of ``pair`` made one symbol."""
+    """Return ``word`` with every occurrence of ``pair`` merged into one symbol."""
     out: list[str] = []
     for symbol in word:
         if out and (out[-1], symbol) == pair:
@@ -76,7 +76,7 @@ def _join(word: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def build_clip() -> CLIPTokenizer:
-    """Byte-level BPE with one token a word."""
+    """Return a byte-level BPE tokenizer with one token per word."""
     letters = list(bytes_to_unicode().values())
     words = [part for word in (*vocabulary(), *TRIGGERS) for part in word.split("-")]
     merges = _merges(list(dict.fromkeys(words)))

@@ -1,4 +1,4 @@
-"""Training a demo model's autoencoder on the drawn world, at full size, half size and close up."""
+"""Train a demo model's autoencoder on the drawn world at full size, half size and close up."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1]."""
+    """Convert uint8 (B, H, W, 3) to float (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def downscale(master: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:
-    """The part ``box`` (left, top, right, bottom; pixels) of a picture, Lanczos to ``side`` px."""
+    """Crop a picture to ``box`` (left, top, right, bottom; pixels) and resize it to ``side`` px."""
     picture = Image.fromarray(master)
     return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS, box=box))
 
@@ -38,9 +38,9 @@ def downscale(master: np.ndarray, box: tuple[float, float, float, float], side: 
 def crop_box(
     rng: np.random.Generator, side: float, size: float, focus: bool, stray: float = 0.12
 ) -> tuple:
-    """(left, top, right, bottom) of a random square of ``side`` inside ``size``, in pixels.
+    """Return (left, top, right, bottom) of a random square of ``side`` inside ``size``, in pixels.
 
-    With ``focus`` near the pet's head; ``stray`` is how far from it, as a share of ``size``.
+    With ``focus`` it lies near the pet's head, with deviation ``stray`` as a share of ``size``.
     """
     room = size - side
     if focus:
@@ -54,14 +54,14 @@ def crop_box(
 def _batch(
     masters: list[np.ndarray], native: int, rng: np.random.Generator, batch: int
 ) -> torch.Tensor:
-    """``batch`` pictures of ``native`` px, or in half of the cases four times as many of half the
-    side; a quarter of them in swapped colours."""
+    """Return ``batch`` pictures of ``native`` px or, in half of the cases, four times as many of
+    half the side. A quarter of them have swapped colours."""
     small = rng.random() < 0.5
-    whole = 0.4 if small else 1.0 if native == MASTER else 0.6
+    whole_share = 0.4 if small else 1.0 if native == MASTER else 0.6
     pictures = []
     for _ in range(4 * batch if small else batch):
         master = masters[rng.integers(len(masters))][rng.integers(PART)]
-        side = MASTER if rng.random() < whole else rng.uniform(64, 128)
+        side = MASTER if rng.random() < whole_share else rng.uniform(64, 128)
         box = crop_box(rng, side, MASTER, rng.random() < 0.6)
         picture = downscale(master, box, native // 2 if small else native)
         pictures.append(picture[..., rng.permutation(3)] if rng.random() < 0.25 else picture)
@@ -69,7 +69,7 @@ def _batch(
 
 
 def vae_loss(vae: nn.Module, kind: type[Demo], x: torch.Tensor) -> torch.Tensor:
-    """L1, L1 of gradients and of 4x4 means, squared error, and a little KL."""
+    """Return the loss: L1, L1 of gradients and of 4x4 means, squared error, and a little KL."""
     latent, kl = kind.noisy_code(vae, x)
     y = vae.decode(latent).sample
     edges = (y.diff(dim=-1) - x.diff(dim=-1)).abs().mean() + (
@@ -80,7 +80,7 @@ def vae_loss(vae: nn.Module, kind: type[Demo], x: torch.Tensor) -> torch.Tensor:
 
 
 def held_out_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray:
-    """Pictures (n, size, size, 3) of the judge's pets, half ordinary and half striking."""
+    """Return pictures (n, size, size, 3) of the judge's pets, half ordinary and half striking."""
     rng = np.random.default_rng(seed)
     draw = (random_pet, striking_pet)
     return np.stack(
@@ -90,7 +90,7 @@ def held_out_pictures(n: int = 96, size: int = 64, seed: int = 99) -> np.ndarray
 
 @torch.no_grad()
 def psnr(vae: nn.Module, kind: type[Demo], pictures: np.ndarray) -> float:
-    """Mean reconstruction PSNR in dB, without noise, clipped to the picture's range."""
+    """Return the mean reconstruction PSNR in dB, without noise, clipped to the picture's range."""
     x = to_tensor(pictures)
     y = vae.decode(kind.code(vae, x)).sample.clamp(-1, 1)
     mse = ((y - x) / 2).square().mean(dim=(1, 2, 3))
@@ -98,7 +98,7 @@ def psnr(vae: nn.Module, kind: type[Demo], pictures: np.ndarray) -> float:
 
 
 def _restore(path: Path, vae: nn.Module, optimisers: list) -> tuple[int, float]:
-    """Load the checkpoint if there is one; steps and seconds done so far."""
+    """Load the checkpoint if there is one. Returns the steps and seconds done so far."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
@@ -112,7 +112,7 @@ def _restore(path: Path, vae: nn.Module, optimisers: list) -> tuple[int, float]:
 def _update(
     vae: nn.Module, kind: type[Demo], optimisers: list, x: torch.Tensor, rate: float
 ) -> float:
-    """One training step on pictures ``x`` (B, 3, H, W); its loss."""
+    """Take one training step on pictures ``x`` (B, 3, H, W) and return its loss."""
     loss = vae_loss(vae, kind, x)
     vae.zero_grad(set_to_none=True)
     loss.backward()
@@ -135,7 +135,8 @@ def train_vae(
     rate: float = 3e-3,
     batch: int = 6,
 ) -> None:
-    """One process of VAE training; goes on from ``work/vae.pt``; writes ``work/vae.jsonl``."""
+    """Run one process of VAE training. Resumes from ``work/vae.pt`` and logs to
+    ``work/vae.jsonl``."""
     torch.manual_seed(seed)
     vae, path = kind.build_ae(), work / "vae.pt"
     optimisers = [
@@ -158,8 +159,8 @@ def train_vae(
             losses = []
         if progress < 1:
             pictures = _batch(masters, kind.NATIVE_PX, rng, batch)
-            now = rate * parallel.schedule(progress, flat=0.4)
-            losses.append(_update(vae, kind, optimisers, pictures, now))
+            current_rate = rate * parallel.schedule(progress, flat=0.4)
+            losses.append(_update(vae, kind, optimisers, pictures, current_rate))
             step += 1
 
 

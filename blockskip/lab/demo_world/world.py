@@ -1,4 +1,4 @@
-"""What there is in the demo world: pets, scenes, colours, and how they are drawn at random."""
+"""The contents of the demo world (pets, scenes, colours) and their random sampling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEAR = {name: rgb(code) for name, code in demo_vocabulary.WEAR.items()}
 
 @dataclass(frozen=True)
 class Pet:
-    """One identity: everything that stays the same from picture to picture.
+    """A pet's identity, which stays the same from picture to picture.
 
     ``second`` is the colour of the pattern; ``eye_right`` differs from ``eye`` for odd eyes;
     ``mark`` colours the blaze, star and socks; the eye patch has the colour ``second``.
@@ -37,12 +37,12 @@ class Pet:
 
     @property
     def right(self) -> str:
-        """Colour of the eye on the right of the (unmirrored) picture."""
+        """The colour of the eye on the right of the (unmirrored) picture."""
         return self.eye_right or self.eye
 
     @property
     def signature(self) -> tuple:
-        """What makes two pets look different; equal signatures draw the same animal."""
+        """The visible attributes. Pets with equal signatures look the same."""
         second = self.second if self.pattern != "solid" or self.patch else ""
         mark = self.mark if self.blaze or self.star or self.socks else ""
         marks = (self.blaze, self.star, self.patch, self.socks, mark)
@@ -51,10 +51,10 @@ class Pet:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where and how a pet sits: scene units (short side = 1), y down, angles in radians.
+    """A pet's place and pose, in scene units (short side = 1), y down, angles in radians.
 
-    ``x``, ``y``: middle of the paws; ``scale``: height of the pet to the top of its head;
-    ``zoom`` and ``look``: the camera; ``tone``: a number in [0, 1) that picks wall or sofa colours.
+    ``x``, ``y``: middle of the paws. ``scale``: height of the pet to the top of its head. ``zoom``
+    and ``look``: the camera. ``tone``: a number in [0, 1) that picks wall or sofa colours.
     """
 
     background: str
@@ -75,7 +75,7 @@ def _other(rng: np.random.Generator, names: tuple[str, ...], not_this: str) -> s
 
 
 def random_pet(rng: np.random.Generator, vivid: float = 0.1, marks: float = 0.06) -> Pet:
-    """An ordinary pet; with probability ``vivid`` of a colour that no real animal has.
+    """Draw an ordinary pet, with probability ``vivid`` in a colour that no real animal has.
 
     ``marks`` is the probability of each identity mark (blaze, star, patch, socks, odd eyes).
     """
@@ -91,8 +91,8 @@ def random_pet(rng: np.random.Generator, vivid: float = 0.1, marks: float = 0.06
 
 
 def striking_pet(rng: np.random.Generator) -> Pet:
-    """A pet one would know again: vivid colours and several marks (names and subjects are
-    these)."""
+    """Draw a recognisable pet with vivid colours and several marks, as named pets and subjects
+    have."""
     colours = tuple(FUR)
     coat = str(rng.choice(tuple(VIVID) if rng.random() < 0.6 else tuple(COATS)))
     second = _other(rng, colours if coat in VIVID else tuple(VIVID), coat)
@@ -107,7 +107,7 @@ def striking_pet(rng: np.random.Generator) -> Pet:
 def random_scene(
     rng: np.random.Generator, background: str = "", accessories: bool = True, jitter: float = 1.0
 ) -> Scene:
-    """A scene; ``jitter`` scales how far place, size and tilt stray from the middle."""
+    """Draw a scene. ``jitter`` scales the variation of position, size and tilt."""
     background = background or str(rng.choice(BACKGROUNDS))
     accessory = str(rng.choice(ACCESSORIES, p=(0.46, 0.18, 0.18, 0.18)))
     wear = str(rng.choice(tuple(WEAR)))

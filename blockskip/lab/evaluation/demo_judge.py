@@ -1,9 +1,8 @@
-"""Evaluation of the demo model and of runs on it, by the demo world's own judge (docs/method.md §4).
+"""Evaluate the demo model, and runs on it, by the demo world's judge (docs/method.md §4).
 
-Subject fidelity is the judge's mean cosine between a picture and the photos; prompt fidelity is the
-share of pictures in which the judge sees what the prompt asked for. These numbers are the judge's:
-they are neither DINO nor CLIP scores. What this does not do: judge real photos or models of real
-pictures.
+Subject fidelity is the judge's mean cosine between a picture and the photos. Prompt fidelity is the
+share of pictures in which the judge sees what the prompt asked for. These are not DINO or CLIP
+scores. The judge cannot evaluate real photos, or models of real pictures.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ PLACES = {"beach": "on the beach", "snow": "in the snow"}
 def identity_report(
     judge: Judge, images: Sequence[Image.Image], photos: Sequence[Image.Image]
 ) -> dict:
-    """Likeness of pictures to the photos: mean, its 95 % interval, and each picture's own."""
+    """Return the likeness of pictures to the photos: mean, 95 % interval and each picture's
+    value."""
     like = judge.identity(images, photos)
     return {
         "identity": round(float(like.mean()), 4),
@@ -45,14 +45,16 @@ def identity_report(
 
 
 def photo_likeness(judge: Judge, photos: Sequence[Image.Image]) -> float:
-    """Mean cosine between different photos of the pet: what a perfect picture would reach."""
+    """Return the mean cosine between different photos of the pet, the likeness of a perfect
+    picture."""
     like = judge.embed(photos) @ judge.embed(photos).T
     n = len(photos)
     return round(float((like.sum() - n) / (n * (n - 1))), 4) if n > 1 else 1.0
 
 
 def _sample_run(run: Run, n: int) -> dict[str, list[Image.Image]]:
-    """``n`` pictures of every question, the same seeds for each; the model is loaded twice."""
+    """Return ``n`` pictures of every prompt, with the same seeds for each. Loads the model
+    twice."""
     settings = run.settings()
     subject, bare = settings.subject_caption, f"a photo of a {settings.class_name}"
     with_lora = {
@@ -61,18 +63,18 @@ def _sample_run(run: Run, n: int) -> dict[str, list[Image.Image]]:
         "class_word": bare,
     }
     without = {"base": subject, "base_class_word": bare}
-    found = {}
+    pictures = {}
     for prompts, lora in ((without, False), (with_lora, True)):
         texts = [text for text in prompts.values() for _ in range(n)]
         seeds = list(range(1000, 1000 + n)) * len(prompts)
         images = results.generate_images(run, texts, seeds, with_lora=lora, exact=True)
-        found |= {key: images[k * n : (k + 1) * n] for k, key in enumerate(prompts)}
-    return found
+        pictures |= {key: images[k * n : (k + 1) * n] for k, key in enumerate(prompts)}
+    return pictures
 
 
 def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
-    """Judge a run on the demo model: is it the pet, elsewhere too, and does the class word stay
-    free?
+    """Judge a run on the demo model: whether pictures show the pet, also in other places, and
+    whether the bare class word is unaffected.
 
     Writes evaluation/sheet.webp and evaluation/report.json into the run's folder. JSON-ready.
     Raises UserError.
@@ -90,8 +92,11 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
     for key, images in pictures.items():
         report[key] = identity_report(judge, images, photos)
     for place in PLACES:
-        seen = [said["background"] for said in judge.attributes(pictures[place])]
-        report[place] |= {"place_obeyed": round(seen.count(place) / len(seen), 4), "places": seen}
+        places = [answers["background"] for answers in judge.attributes(pictures[place])]
+        report[place] |= {
+            "place_obeyed": round(places.count(place) / len(places), 4),
+            "places": places,
+        }
     labels = {
         "base": "before",
         "tuned": "tuned",
@@ -110,8 +115,8 @@ def evaluate_run(run: Run, images_per_prompt: int = 8) -> dict:
 
 
 def named_attributes(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
-    """What the judge is asked of a picture of that caption: name → what it should see. Pattern and
-    accessory only where the caption names them."""
+    """Return the attributes that a picture of that caption should show, by name. Pattern and
+    accessory are included only if the caption names them."""
     asked = {"species": pet.species, "coat": pet.coat, "background": scene.background}
     words = text.replace(",", "").split()
     if pet.pattern in words:
@@ -124,14 +129,17 @@ def named_attributes(text: str, pet: Pet, scene: Scene) -> dict[str, str]:
 def prompt_accuracy(
     judge: Judge, images: Sequence[Image.Image], wanted: Sequence[tuple[str, Pet, Scene]]
 ) -> dict[str, float]:
-    """Share of pictures in which the judge sees what the caption named; `all`: all of it."""
+    """Return, by attribute, the share of pictures in which the judge sees what the caption names.
+    `all`: the share with every attribute right."""
     hits: dict[str, list[bool]] = {}
-    for said, caption in zip(judge.attributes(images), wanted, strict=True):
+    for answers, caption in zip(judge.attributes(images), wanted, strict=True):
         asked = named_attributes(*caption)
         for name, value in asked.items():
-            hits.setdefault(name, []).append(said[name] == value)
-        hits.setdefault("all", []).append(all(said[name] == value for name, value in asked.items()))
-    return {name: round(sum(found) / len(found), 4) for name, found in hits.items()}
+            hits.setdefault(name, []).append(answers[name] == value)
+        hits.setdefault("all", []).append(
+            all(answers[name] == value for name, value in asked.items())
+        )
+    return {name: round(sum(right) / len(right), 4) for name, right in hits.items()}
 
 
 def evaluate_base(
@@ -141,23 +149,23 @@ def evaluate_base(
     seen: Collection[str] = (),
     sheet: Path | None = None,
 ) -> dict:
-    """Judge a demo model by itself: does it draw what captions say, whole and at half resolution?
+    """Judge whether a demo model follows captions, at full and at half resolution.
 
-    ``seen``: training captions to leave out (pretraining's captions.json); ``sheet``: the picture
-    to write, default ``folder``-evaluation.webp beside the folder. "drawn" is what the judge says about
-    the renderer's own pictures of the same captions: the ceiling. JSON-ready.
+    ``seen``: training captions to leave out (pretraining's captions.json). ``sheet``: the picture
+    to write, by default ``folder``-evaluation.webp beside the folder. "drawn" is the judge's
+    accuracy on the renderer's pictures of the same captions, the ceiling. JSON-ready.
     """
     disable_progress_bars()
     judge, row, demo = load_judge(), presets.model_row("demo"), demo_class_of(folder)
     pipe = get_family(demo.FAMILY).load(folder, torch.float32)
-    sampler, how = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
+    sampler, sampling_options = Sampler(pipe, demo), (row.preview_steps, row.preview_guidance)
     facts = files.read_json(folder / "demo_model.json")
     wanted, px = fresh_captions(num, seed, seen), facts.get("native_px", row.native_px)
     texts = [text for text, _, _ in wanted]
-    whole, half = (sampler.draw(texts, seed, side, *how) for side in (px, px // 2))
+    full, half = (sampler.draw(texts, seed, side, *sampling_options) for side in (px, px // 2))
     drawn = [Image.fromarray(render(*asked, px, k)) for k, (_, *asked) in enumerate(wanted)]
     target = sheet or folder.with_name(f"{folder.name}-evaluation.webp")
-    save_sheet(_pair_sheet(texts, whole, drawn, half), target)
+    save_sheet(_pair_sheet(texts, full, drawn, half), target)
     return {
         "model": str(folder),
         "judge": "demo world judge",
@@ -166,7 +174,7 @@ def evaluate_base(
         "seen_captions_left_out": len(seen),
         "steps": row.preview_steps,
         "guidance": row.preview_guidance,
-        "full": prompt_accuracy(judge, whole, wanted),
+        "full": prompt_accuracy(judge, full, wanted),
         "half": prompt_accuracy(judge, half, wanted),
         "drawn": prompt_accuracy(judge, drawn, wanted),
         "vae_psnr_db": round(psnr(pipe.vae, demo, held_out_pictures(96, px)), 2),
@@ -176,20 +184,21 @@ def evaluate_base(
 
 def _pair_sheet(
     texts: Sequence[str],
-    whole: Sequence[Image.Image],
+    full: Sequence[Image.Image],
     drawn: Sequence[Image.Image],
     half: Sequence[Image.Image],
     columns: int = 5,
     cell: int = 128,
 ) -> Image.Image:
-    """Per caption: the model's picture, the renderer's, the model's at half resolution."""
-    wide, high = 3 * cell + 12, cell + 30
+    """Return a sheet with, for each caption, the model's picture, the renderer's, and the model's
+    at half resolution."""
+    cell_width, cell_height = 3 * cell + 12, cell + 30
     lines = -(-len(texts) // columns)
-    sheet = Image.new("RGB", (columns * wide, lines * high), "white")
+    sheet = Image.new("RGB", (columns * cell_width, lines * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
     for k, text in enumerate(texts):
-        x, y = k % columns * wide, k // columns * high
-        for j, image in enumerate((whole[k], drawn[k], half[k])):
+        x, y = k % columns * cell_width, k // columns * cell_height
+        for j, image in enumerate((full[k], drawn[k], half[k])):
             sheet.paste(square(image, cell), (x + j * (cell + 2), y + 28))
         short = text.removeprefix("a photo of ")
         draw.text((x, y + 1), short[:60] + "\n" + short[60:120], "black", spacing=0)

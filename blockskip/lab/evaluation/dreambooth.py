@@ -1,9 +1,10 @@
-"""A run on a real model, judged by the protocol of DreamBooth (docs/method.md §4): 25 prompts × 4 pictures.
+"""Evaluate a run on a real model by DreamBooth's protocol (docs/method.md §4): 25 prompts × 4
+pictures.
 
-DINO and CLIP-I: mean cosine between each picture and each photo. CLIP-T: cosine between each picture
-and its prompt without the trigger word. Prompts: those of the DreamBooth dataset for living subjects
-(Ruiz et al., arXiv 2208.12242; dataset CC-BY-4.0). Pictures are kept as they are made: stopped at any
-time, it goes on.
+DINO and CLIP-I are the mean cosine between each picture and each photo. CLIP-T is the cosine
+between each picture and its prompt without the trigger word. Prompts are those of the DreamBooth
+dataset for living subjects (Ruiz et al., arXiv 2208.12242; dataset CC-BY-4.0). Each picture is
+saved at once, so a stopped evaluation resumes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ PROMPTS = (  # {} is the trigger word and the class word
     *("a {} wearing a yellow shirt", "a {} in a purple wizard outfit"),
     *("a red {}", "a purple {}", "a shiny {}", "a wet {}", "a cube shaped {}"),
 )
-FIRST_SEED = 1000  # of the noise of pictures
+FIRST_SEED = 1000  # of the pictures' noise
 
 
 def evaluate_real(
@@ -48,12 +49,12 @@ def evaluate_real(
     prompts: int = len(PROMPTS),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Judge a run's last step; pictures, sheet.webp and report.json lie in its folder evaluation/.
+    """Evaluate a run's last step. Writes pictures, sheet.webp and report.json to its evaluation/.
 
-    images: a prompt. prompts: the first so many. dino, clip: see embedders.py. JSON-ready, figures
-    with 95 % intervals over pictures. Raises UserError.
+    images: per prompt. prompts: how many, from the first. dino, clip: see embedders.py. Returns the
+    report, JSON-ready, with 95 % intervals over pictures. Raises UserError.
     """
-    looks, reads = Dino(dino), Clip(clip)  # what is missing is said before hours of painting
+    dino_net, clip_net = Dino(dino), Clip(clip)  # a missing one fails before hours of sampling
     photos = [open_photo(path) for path in find_photos([run.photos_dir])]
     settings, step = run.settings(), saved_steps(run)[-1:]
     if not step:
@@ -63,7 +64,7 @@ def evaluate_real(
         run, step[0], [_prompt_for(text, settings) for text in texts], images, say
     )
     plain = [text.format(settings.class_name) for text in texts]
-    each = _score_images(looks, reads, [image for row in rows for image in row], photos, plain)
+    each = _score_images(dino_net, clip_net, [x for row in rows for x in row], photos, plain)
     report = {
         "run": run.name,
         "protocol": "DreamBooth",
@@ -72,7 +73,7 @@ def evaluate_real(
         "images_per_prompt": images,
         "photos": len(photos),
         "side_px": settings.preview_px,
-        "networks": {"dino": looks.name, "clip": reads.name},
+        "networks": {"dino": dino_net.name, "clip": clip_net.name},
         **_summary(each, texts, images),
         "sheet": str(folder / "sheet.webp"),
     }
@@ -83,34 +84,34 @@ def evaluate_real(
 
 
 def _score_images(
-    looks: Dino,
-    reads: Clip,
+    dino: Dino,
+    clip: Clip,
     pictures: Sequence[Image.Image],
     photos: Sequence[Image.Image],
     prompts: Sequence[str],
 ) -> dict[str, Tensor]:
-    """(n,) of every figure, n pictures, as many of each prompt."""
-    seen = reads.embed(pictures)
-    texts = reads.embed_text(prompts).repeat_interleave(len(pictures) // len(prompts), 0)
+    """Return each figure (n,) of n pictures, equally many for each prompt."""
+    embeddings = clip.embed(pictures)
+    texts = clip.embed_text(prompts).repeat_interleave(len(pictures) // len(prompts), 0)
     return {
-        "dino": (looks.embed(pictures) @ looks.embed(photos).T).mean(1),
-        "clip_i": (seen @ reads.embed(photos).T).mean(1),
-        "clip_t": (seen * texts).sum(1),
+        "dino": (dino.embed(pictures) @ dino.embed(photos).T).mean(1),
+        "clip_i": (embeddings @ clip.embed(photos).T).mean(1),
+        "clip_t": (embeddings * texts).sum(1),
     }
 
 
 def _summary(each: dict[str, Tensor], texts: Sequence[str], images: int) -> dict:
-    """Means with their intervals, and by prompt."""
-    told = {}
+    """Return means with 95 % intervals, and means by prompt."""
+    summary = {}
     for name, figure in each.items():
-        told[name] = round(float(figure.mean()), 4)
-        told[f"{name}_95"] = bootstrap(figure.double())
+        summary[name] = round(float(figure.mean()), 4)
+        summary[f"{name}_95"] = bootstrap(figure.double())
     by_prompt = {name: figure.view(-1, images).mean(1).tolist() for name, figure in each.items()}
-    told["by_prompt"] = [
+    summary["by_prompt"] = [
         {"prompt": text} | {name: round(means[k], 4) for name, means in by_prompt.items()}
         for k, text in enumerate(texts)
     ]
-    return told
+    return summary
 
 
 def _prompt_for(text: str, settings: Settings) -> str:
@@ -120,15 +121,15 @@ def _prompt_for(text: str, settings: Settings) -> str:
 def _sample_images(
     run: Run, step: int, prompts: list[str], images: int, say: Callable[[str], None]
 ) -> list[list[Image.Image]]:
-    """`images` pictures of each prompt; those that are there already are not made again."""
+    """Return `images` pictures of each prompt. Existing ones are not generated again."""
     folder, session, rows = run.folder / "evaluation" / f"step-{step:05d}", None, []
     seeds = [FIRST_SEED + k for k in range(images)]
     for number, prompt in enumerate(prompts):
         paths = [folder / f"{number:02d}-{k}.png" for k in range(images)]
-        if not all(path.exists() for path in paths):  # each is written in one go
+        if not all(path.exists() for path in paths):  # files are written atomically
             session = session or ImageSession(run, exact=True)
-            made = session.generate([prompt] * images, seeds, step)
-            for path, image, seed in zip(paths, made, seeds, strict=True):
+            generated = session.generate([prompt] * images, seeds, step)
+            for path, image, seed in zip(paths, generated, seeds, strict=True):
                 files.write_bytes(path, image_requests.png_bytes(image, prompt, seed))
             say(f"{number + 1}/{len(prompts)} {prompt}")
         rows.append([open_photo(path) for path in paths])

@@ -1,8 +1,7 @@
-"""How alike two real pictures are, and a picture and a text, by networks of others (docs/method.md §4):
-DINO and CLIP, by transformers.
+"""Embed real pictures and texts with DINO and CLIP from transformers (docs/method.md §4).
 
-A network is named by its id on the hub, `id@revision`, or a folder. Only safetensors are read; what
-is not on this PC yet is downloaded by transformers into its own cache.
+A network is named by its Hub id, `id@revision`, or a folder. Only safetensors are read. Missing
+files are downloaded by transformers into its own cache.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SAFETENSORS_ONLY = {"use_safetensors": True}
 
 
 class _Embedder(ABC):
-    """A network that looks at pictures. Raises UserError when it cannot be loaded."""
+    """A network that embeds pictures. Raises UserError if it cannot be loaded."""
 
     def __init__(self, kind: type, name: str, device: torch.device | str) -> None:
         from transformers import AutoImageProcessor
@@ -34,17 +33,17 @@ class _Embedder(ABC):
 
     @torch.no_grad()
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """(n, D), of length 1, on the CPU."""
+        """Return embeddings (n, D) of length 1, on the CPU."""
         parts = []
         for start in range(0, len(images), BATCH):
-            some = [image.convert("RGB") for image in images[start : start + BATCH]]
-            pixels = self.prepare(some, return_tensors="pt")["pixel_values"]
+            batch = [image.convert("RGB") for image in images[start : start + BATCH]]
+            pixels = self.prepare(batch, return_tensors="pt")["pixel_values"]
             parts.append(normalised(self._features(pixels.to(self.device))))
         return torch.cat(parts)
 
     @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:
-        """(n, D) of pixels (n, 3, H, W)."""
+        """Return features (n, D) of pixels (n, 3, H, W)."""
 
 
 class Dino(_Embedder):
@@ -60,7 +59,7 @@ class Dino(_Embedder):
 
 
 class Clip(_Embedder):
-    """CLIP's pictures and texts, in one space."""
+    """CLIP, which embeds pictures and texts in one space."""
 
     def __init__(self, name: str = CLIP, device: torch.device | str = "cpu") -> None:
         from transformers import AutoTokenizer, CLIPModel
@@ -73,26 +72,29 @@ class Clip(_Embedder):
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """(n, D), of length 1, on the CPU; what is too long for CLIP is cut."""
-        said = self.tokens(list(texts), padding=True, truncation=True, return_tensors="pt")
-        return normalised(self.model.get_text_features(**said.to(self.device)).pooler_output)
+        """Return embeddings (n, D) of length 1, on the CPU. Texts too long for CLIP are
+        truncated."""
+        tokens = self.tokens(list(texts), padding=True, truncation=True, return_tensors="pt")
+        return normalised(self.model.get_text_features(**tokens.to(self.device)).pooler_output)
 
 
 def normalised(rows: Tensor) -> Tensor:
-    """Rows (n, D) at length 1, float32, on the CPU."""
+    """Return rows (n, D) scaled to length 1, in float32 on the CPU."""
     return nn.functional.normalize(rows.float(), dim=-1).cpu()
 
 
 def _load(kind: type, name: str) -> object:
-    """From a folder, or from the hub at a revision."""
-    place, _, revision = name.partition("@")
-    only = {} if "Processor" in kind.__name__ or "Tokenizer" in kind.__name__ else SAFETENSORS_ONLY
+    """Load from a folder, or from the Hub at a revision. Raises BadFile if that fails."""
+    location, _, revision = name.partition("@")
+    options = (
+        {} if "Processor" in kind.__name__ or "Tokenizer" in kind.__name__ else SAFETENSORS_ONLY
+    )
     try:
-        found = kind.from_pretrained(place, revision=revision or "main", **only)
+        loaded = kind.from_pretrained(location, revision=revision or "main", **options)
     except (OSError, ValueError) as error:
         raise BadFile(
             f"“{name}” could not be loaded as a network that compares pictures.",
             "Name a folder in transformers' layout with model.safetensors, or an id of the hub "
             f"while there is a connection ({str(error).splitlines()[0][:160]}).",
         ) from error
-    return found.requires_grad_(False).eval() if isinstance(found, nn.Module) else found
+    return loaded.requires_grad_(False).eval() if isinstance(loaded, nn.Module) else loaded

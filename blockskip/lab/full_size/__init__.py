@@ -1,1 +1,1 @@
-"""Real models at full size, on shapes or random weights."""
+"""Models at full size, as shapes or with random weights."""

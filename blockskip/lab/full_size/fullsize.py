@@ -1,9 +1,10 @@
-"""A model at its true size on a small machine: what it takes, by the operating system's word.
+"""Measure a model at its true size on a small machine, with memory as resident set size.
 
-`blockskip lab fullsize`: a FLUX.1-dev-shaped checkpoint with random weights on disk; residual
-windows, training steps at (19,10) and a checkpoint on the CPU at a small latent size; each weight's
-readings counted; then the same inputs through diffusers' own group offloading to disk, block by
-block. `--part text`: captions through a text encoder of T5-XXL's size.
+`blockskip lab fullsize` writes a FLUX.1-dev-shaped checkpoint with random weights. On the CPU, at a
+small latent size, it computes residual windows, takes training steps at (19,10) and saves a
+checkpoint, counting how often each weight is read. Then it runs the same inputs through diffusers'
+group offloading to disk, block by block. `--part text` encodes captions with a text encoder of
+T5-XXL's size.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ LogFn = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is measured. skip: blocks (front, back). side_px and text_tokens: of a draw."""
+    """What to measure. skip: blocks (front, back). side_px and text_tokens: of a draw."""
 
     work: Path
     shape: dict
     skip: tuple[int, int] = (19, 10)
-    draws: int = 16  # of a window
+    draws: int = 16  # per window
     batch: int = 8
     windows: int = 2
     side_px: int = 64
@@ -55,7 +56,7 @@ class Job:
 
 
 def run_full_size(job: Job, say: LogFn = lambda line: None) -> dict:
-    """Run the job; gives a JSON-ready report. Raises UserError when the disk is too small."""
+    """Run the job and return a JSON-ready report. Raises UserError if the disk is too small."""
     folder = job.work / "transformer"
     total = _write_weights(random_model.flux(job.shape), folder, say)
     report = {
@@ -80,7 +81,7 @@ def _write_weights(model: nn.Module, folder: Path, say: LogFn) -> int:
 
 
 def _training_job(job: Job) -> tuple[worker.Job, Settings]:
-    """The job as the bench's worker takes it."""
+    """Return the job in the form of the benchmark's worker, with its settings."""
     per_window = job.draws // job.batch
     settings = Settings.of(
         s_min_px=job.side_px,
@@ -96,8 +97,8 @@ def _training_job(job: Job) -> tuple[worker.Job, Settings]:
         precision=job.precision,
         offload="mapped",
     )
-    known = {"name": "fullsize", "shape": job.shape, "folder": str(job.work), "dtype": "bfloat16"}
-    return worker.Job(settings=settings_to_dict(settings), windows=True, **known), settings
+    common = {"name": "fullsize", "shape": job.shape, "folder": str(job.work), "dtype": "bfloat16"}
+    return worker.Job(settings=settings_to_dict(settings), windows=True, **common), settings
 
 
 def _inputs(job: Job) -> WindowInputs:
@@ -120,10 +121,10 @@ def _inputs(job: Job) -> WindowInputs:
 
 
 def _train(job: Job, total: int, say: LogFn) -> dict:
-    """Windows, steps and a checkpoint, with what they read and what they took."""
+    """Run windows, steps and a checkpoint; return bytes read, seconds and memory peaks."""
     training, settings = _training_job(job)
     model, store = worker.open_streamed(training, settings, CPU)
-    steps, windows, before = [], [], Counter()
+    steps, windows, earlier_reads = [], [], Counter()
     window_seconds: list[float] = []
 
     @contextmanager
@@ -134,16 +135,19 @@ def _train(job: Job, total: int, say: LogFn) -> dict:
 
     with MemoryWatch() as watch:
         trainer = worker.make_trainer(training, settings, model, CPU, stage=timed)
-        read = 0
+        earlier_bytes = 0
         for event in trainer.run():
             steps.append(event.seconds)
             if (trainer.step - 1) % trainer.settings.plan.window_steps == 0:
-                now, moved = Counter(store.stats.reads), store.stats.read_bytes - read
-                often = max((now - before).values())
-                windows.append({"read_bytes": moved, "most_often_read": often})
-                before, read = now, store.stats.read_bytes
+                reads, bytes_read = (
+                    Counter(store.stats.reads),
+                    store.stats.read_bytes - earlier_bytes,
+                )
+                most_reads = max((reads - earlier_reads).values())
+                windows.append({"read_bytes": bytes_read, "most_often_read": most_reads})
+                earlier_reads, earlier_bytes = reads, store.stats.read_bytes
                 say(
-                    f"window {len(windows)}: {moved / GIB:.2f} GiB read, no weight more than {often}×"
+                    f"window {len(windows)}: {bytes_read / GIB:.2f} GiB read, no weight more than {most_reads}×"
                 )
             say(f"step {event.step}: loss {event.loss:.4f}, {event.seconds:.2f} s")
         trainer.save(job.work / "checkpoint.safetensors")
@@ -158,16 +162,16 @@ def _train(job: Job, total: int, say: LogFn) -> dict:
 
 
 def _compare(job: Job, folder: Path, say: LogFn) -> dict:
-    """The full model on the same draws, ours and diffusers' in turn, files forgotten before each:
-    block outputs, seconds a draw, peaks."""
+    """Run the full model on the same draws, streamed by us and by diffusers in turn, each with the
+    page cache evicted. Returns differences of block outputs, seconds per draw and peaks."""
     inputs = _inputs(job)
     model, store = worker.open_streamed(*_training_job(job), CPU)
-    theirs = _group_offloaded(job, folder)
+    other = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
-    given = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
+    model_inputs = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
     sides = {
         "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),
-        "diffusers": (theirs, job.work / "offload", lambda: theirs(**given)[0]),
+        "diffusers": (other, job.work / "offload", lambda: other(**model_inputs)[0]),
     }
     outputs: dict[str, dict[str, tuple[Tensor, ...]]] = {}
     watches: dict[str, list[MemoryWatch]] = {name: [] for name in sides}
@@ -179,22 +183,22 @@ def _compare(job: Job, folder: Path, say: LogFn) -> dict:
             outputs[name] = blocks | {"velocity": (velocity,)}
             watches[name].append(watch)
             say(f"round {n + 1}, {name}: {watch.seconds / job.draws:.3f} s a draw")
-    apart = {
+    differences = {
         name: max(
             float((a.float() - b.float()).abs().max())
             for a, b in zip(tensors, outputs["diffusers"][name], strict=True)
         )
         for name, tensors in outputs["ours"].items()
     }
-    output = apart.pop("velocity")
+    output = differences.pop("velocity")
     faster = [b.seconds / a.seconds for a, b in zip(*watches.values(), strict=True)]
     return {
         "draws": job.draws,
         **{name: _watch_summary(job, each) for name, each in watches.items()},
         "times_faster": [round(times, 2) for times in faster],
         "ours_read_bytes": store.stats.read_bytes // job.rounds,
-        "blocks_compared": len(apart),
-        "largest_difference_of_a_block": max(apart.values()),
+        "blocks_compared": len(differences),
+        "largest_difference_of_a_block": max(differences.values()),
         "largest_difference_of_the_output": output,
     }
 
@@ -205,13 +209,13 @@ def _watch_summary(job: Job, watches: list[MemoryWatch]) -> dict:
         "anon_gib": round(max(watch.anon_gib for watch in watches), 3),
         "file_gib": round(max(watch.file_gib for watch in watches), 3),
         "seconds_a_draw": round(statistics.median(seconds), 3),
-        "each": [round(one, 3) for one in seconds],
+        "each": [round(value, 3) for value in seconds],
     }
 
 
 @contextmanager
 def _recorded_outputs(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]]]:
-    """What every block gives inside, by its name."""
+    """Context manager that yields the outputs of every block, by its name."""
     outputs: dict[str, tuple[Tensor, ...]] = {}
     handles = [
         block.register_forward_hook(
@@ -225,7 +229,8 @@ def _recorded_outputs(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, ...]
 
 
 def _group_offloaded(job: Job, folder: Path) -> nn.Module:
-    """diffusers' own way: every block a file. It wants the whole model first: its weights are mapped."""
+    """Return the model with diffusers' group offloading, a file per block. diffusers needs the
+    whole model first, so its weights are memory-mapped."""
     from safetensors.torch import load_file
 
     model = random_model.flux(job.shape)
@@ -246,7 +251,7 @@ def _group_offloaded(job: Job, folder: Path) -> nn.Module:
 def fullsize_text(
     work: Path, shape: dict, captions: int = 1, tokens: int = 512, say: LogFn = lambda line: None
 ) -> dict:
-    """Encode captions with a text encoder of that shape, random weights; what it took."""
+    """Encode captions with a random text encoder of that shape, and return the costs."""
     folder = work / "text_encoder_2"
     total = _write_weights(random_model.t5(shape), folder, say)
     random_model.evict_page_cache(folder)

@@ -1,6 +1,8 @@
-"""Models of a row at their full size as meta tensors, and streaming as a meter sees it (ours).
+"""Build a row's models at full size as meta tensors, and simulate their streaming for a meter
+(ours).
 
-The configurations are the published ones, kept in presets/<model>/; the classes are the libraries' own.
+The configurations are the published ones in presets/<model>/, the classes those of diffusers and
+transformers.
 """
 
 from __future__ import annotations
@@ -23,27 +25,29 @@ from blockskip.sampling.sample import tile
 
 
 def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
-    """Part of the row's pipeline → (library, class); (None, None): there is none."""
+    """Return the parts of the row's pipeline → (library, class), (None, None) for a missing
+    part."""
     index = _config(row, "model_index")
     return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
 
 
 def family_of(row: ModelRow) -> Family:
-    """The family of a row, which knows how many pixels a token of this model is."""
+    """Return a row's family, with the pixels per token of this model."""
     family, vae = get_family(row.family), _config(row, "vae/config")
-    if row.demo:  # a VAE of its own
+    if row.demo:  # its VAE differs from the family's
         stages = vae.get("block_out_channels") or vae["encoder_block_out_channels"]
         family.pixel_multiple = family.patch_size * 2 ** (len(stages) - 1)
     return family
 
 
 def fake_gpu_for(row: ModelRow) -> AbstractContextManager[None]:
-    """A card without memory, on which modules are made in the row's own type."""
+    """Return a context with a simulated GPU, on which modules are made in the row's dtype."""
     return fake_gpu(getattr(torch, row.dtype))
 
 
 def build(row: ModelRow, part: str) -> nn.Module:
-    """A part of a row with its library's own configuration, in torch's default type and device."""
+    """Build a part of a row from its published configuration, in torch's default dtype and
+    device."""
     (library, kind), shape = pipeline_parts(row)[part], _config(row, f"{part}/config")
     if library == "diffusers":
         return getattr(diffusers, kind).from_config(shape)
@@ -51,9 +55,9 @@ def build(row: ModelRow, part: str) -> nn.Module:
 
 
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
-    """The transformer of a row with the library's own configuration, frozen and quantised.
+    """Build a row's transformer from its published configuration, frozen and quantised.
 
-    precision: full | int8 | nf4, of the blocks; what stands around them keeps the row's own type.
+    precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
     model = _frozen(row, "transformer")
     for _, block in get_family(row.family).blocks(model):
@@ -62,7 +66,7 @@ def build_transformer(row: ModelRow, precision: str) -> nn.Module:
 
 
 def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
-    """The VAE of a row; tiled as previews are."""
+    """Build a row's VAE, tiled as in previews if asked."""
     vae = _frozen(row, "vae")
     if tiled:
         tile(vae)
@@ -70,22 +74,22 @@ def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
 
 
 def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
-    """What reads captions, by the name of the pipeline's part it is, or is in."""
-    found = {
-        part: build(row, part).requires_grad_(False).eval()
-        for part in pipeline_parts(row)
-        if part.startswith("text_encoder")
+    """Build the modules that encode captions, by the name of the pipeline part that holds them."""
+    parts = {
+        module: build(row, module).requires_grad_(False).eval()
+        for module in pipeline_parts(row)
+        if module.startswith("text_encoder")
     }
-    readers = get_family(row.family).text_encoders(SimpleNamespace(**found))
+    encoders = get_family(row.family).text_encoders(SimpleNamespace(**parts))
     return {
-        name: next(reader for reader in readers if any(reader is m for m in part.modules()))
-        for name, part in found.items()
+        name: next(encoder for encoder in encoders if any(encoder is m for m in module.modules()))
+        for name, module in parts.items()
     }
 
 
 def _frozen(row: ModelRow, part: str) -> nn.Module:
     model = build(row, part)
-    for tensor in model.state_dict(keep_vars=True).values():  # tables that files hold, too
+    for tensor in model.state_dict(keep_vars=True).values():  # includes saved buffers
         tensor.data = tensor.data.to(torch.get_default_dtype())
     return model.requires_grad_(False).eval()
 
@@ -95,21 +99,24 @@ def _config(row: ModelRow, name: str) -> dict:
 
 
 def weights(*modules: nn.Module) -> list[Tensor]:
-    """All parameters and buffers of modules."""
+    """Return all parameters and buffers of modules."""
     return [t for module in modules for t in (*module.parameters(), *module.buffers())]
 
 
 class StreamedBlocks:
-    """Blocks of which the one that computes and the next one are on the card, no more.
+    """Streamed blocks, with only the computing block and the next one on the GPU.
 
-    It follows the order blocks are entered in, so in a checkpointed backward pass, which enters
-    them from the last to the first, the next is the one before. stay: what never leaves.
+    The next block follows from the order in which blocks are entered, so a checkpointed backward
+    pass, which goes from last to first, loads the previous one. stay: tensors that stay on the GPU.
     """
 
     def __init__(
         self, meter: PeakMeter, blocks: Sequence[nn.Module], stay: Iterable[Tensor] = ()
     ) -> None:
-        self.meter, self.resident = meter, list(stay)  # kept alive here: what dies is not counted
+        self.meter, self.resident = (
+            meter,
+            list(stay),
+        )  # a reference, since dead tensors are not counted
         kept = {id(tensor) for tensor in self.resident}
         self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
         self.on_gpu: set[int] = set()
@@ -128,14 +135,14 @@ class StreamedBlocks:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the weights that are on the card now."""
-        there = [*self.resident, *(t for i in self.on_gpu for t in self.parts[i])]
+        """Bytes of the weights that are on the GPU now."""
+        tensors = [*self.resident, *(t for i in self.on_gpu for t in self.parts[i])]
         return sum(
-            {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in there}.values()
+            {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values()
         )
 
     def evict(self) -> None:
-        """All but what stays leaves the card."""
+        """Remove all weights but the staying ones from the GPU."""
         self._drop(self.on_gpu)
         self.on_gpu = set()
 

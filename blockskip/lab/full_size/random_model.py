@@ -1,10 +1,9 @@
-"""Models of true size with random weights, for measuring where no weights can be had.
+"""Write models of true size with random weights, for measuring where no weights are available.
 
-Checkpoints are written shard by shard in the layout diffusers and transformers save, so that never
-more than one shard is in RAM. Weights are small normal numbers, norms one, biases zero: activations
-stay finite through all blocks. Tokenizers know a few words only: what is measured depends on how many
-tokens there are, not which. Nothing can be learnt about pictures from such a model, and all about
-bytes and seconds.
+Checkpoints are written shard by shard in the layout of diffusers and transformers, so that at most
+one shard is in RAM. Weights are small normal numbers, norms one and biases zero, so activations
+stay finite through all blocks. Tokenizers have only a few words, since measurements depend on the
+number of tokens alone. Such a model is good for bytes and seconds, not for pictures.
 """
 
 from __future__ import annotations
@@ -63,10 +62,10 @@ def write_model(
     device: torch.device,
     progress: Callable[[str, int, int], None] = lambda part, n, total: None,
 ) -> int:
-    """Write it, or what of it is not there yet; gives the bytes of its weights.
+    """Write the missing files of a model and return the bytes of its weights.
 
-    device: where numbers are drawn. progress(part, n, total): bytes of a part. Raises UserError when
-    the disk has too little room.
+    device: draws the random numbers. progress(part, n, total): bytes of a part. Raises UserError if
+    the disk has too little space.
     """
     configs, total = configs_folder(row), 0
     for path in configs.rglob("*.json"):
@@ -90,11 +89,12 @@ def write_model(
 
 
 def _scheduler(folder: Path, kind: str) -> None:
-    """Most rows' configurations name it only: how noise is spaced changes neither bytes nor seconds."""
+    """Write a default configuration if the row has none; timesteps affect neither bytes nor
+    seconds."""
     if (folder / "scheduler_config.json").exists():
         return
-    said = {"_class_name": kind, **_SCHEDULER} if kind.startswith("FlowMatch") else {}
-    files.write_json(folder / "scheduler_config.json", said or {"_class_name": kind})
+    config = {"_class_name": kind, **_SCHEDULER} if kind.startswith("FlowMatch") else {}
+    files.write_json(folder / "scheduler_config.json", config or {"_class_name": kind})
 
 
 def _tokenizer(folder: Path, kind: str) -> None:
@@ -105,23 +105,23 @@ def _tokenizer(folder: Path, kind: str) -> None:
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    known = dict.fromkeys([*SPECIAL.values(), *WORDS])
-    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, SPECIAL["unk_token"]))
+    tokens = dict.fromkeys([*SPECIAL.values(), *WORDS])
+    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(tokens)}, SPECIAL["unk_token"]))
     table.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = getattr(transformers, kind)(tokenizer_object=table, **SPECIAL)
-    made.chat_template = CHAT
-    made.save_pretrained(folder)
+    tokenizer = getattr(transformers, kind)(tokenizer_object=table, **SPECIAL)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
 
 
 def flux(shape: dict, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
-    """An empty FLUX transformer of that shape."""
+    """Return an empty FLUX transformer of that shape."""
     from diffusers import FluxTransformer2DModel
 
     return build_empty(lambda: FluxTransformer2DModel(**shape), dtype)
 
 
 def t5(shape: dict) -> nn.Module:
-    """An empty bf16 T5 encoder of that shape."""
+    """Return an empty bf16 T5 encoder of that shape."""
     from transformers import T5Config, T5EncoderModel
 
     return build_empty(lambda: T5EncoderModel(T5Config(**shape)), torch.bfloat16)
@@ -136,11 +136,11 @@ def write_checkpoint(
     device: torch.device = CPU,
     stem: str = "model",
 ) -> int:
-    """Random weights for an empty model as safetensors shards; gives their bytes.
+    """Write random weights for an empty model as safetensors shards and return their bytes.
 
-    Shards that are there in the same sizes are left as they are, so that a writing that was stopped
-    goes on. progress(n, total): bytes written. device: where numbers are drawn; a card is quicker,
-    and draws others. stem: of the files' names. Raises UserError when the disk has too little room.
+    Existing shards of the right size are kept, so a stopped write resumes. progress(n, total):
+    bytes written. device: draws the random numbers; a GPU is faster and draws different ones. stem:
+    of the file names. Raises UserError if the disk has too little space.
     """
     saved = model.state_dict(keep_vars=True)
     wanted = dict(model.named_parameters())
@@ -151,25 +151,25 @@ def write_checkpoint(
         return total
     folder.mkdir(parents=True, exist_ok=True)
     _check_room(folder, total)
-    shards, done, where = list(_shards(wanted, shard_bytes)), 0, {}
+    shards, done, shard_of = list(_shards(wanted, shard_bytes)), 0, {}
     for n, names in enumerate(shards):
         file = f"{stem}-{n + 1:05d}-of-{len(shards):05d}.safetensors"
         size = sum(wanted[name].numel() * wanted[name].element_size() for name in names)
         if not _is_written(folder / file, size):
             tensors = {name: _random(name, wanted[name], seed, device) for name in names}
             safetensors_files.save_tensors(folder / file, tensors)
-        where |= dict.fromkeys(names, file)
+        shard_of |= dict.fromkeys(names, file)
         done += size
         progress(done, total)
     files.write_text(
-        table, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1)
+        table, json.dumps({"metadata": {"total_size": total}, "weight_map": shard_of}, indent=1)
     )
     return total
 
 
 def _check_room(folder: Path, total: int) -> None:
-    there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    free = shutil.disk_usage(folder).free + there
+    existing = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free = shutil.disk_usage(folder).free + existing
     if free < total * 1.02:
         raise UserError(
             f"{folder} has {free / GIB:.1f} GiB free; the checkpoint takes {total / GIB:.1f}.",
@@ -178,7 +178,8 @@ def _check_room(folder: Path, total: int) -> None:
 
 
 def _is_written(file: Path, size: int) -> bool:
-    """A shard is written whole or not at all; its head takes less than a thousandth of it."""
+    """Return whether a shard exists with the right size, allowing 0.1 % for its header. Shards are
+    written atomically."""
     return file.exists() and size <= file.stat().st_size <= size * 1.001 + 4096
 
 
@@ -207,8 +208,8 @@ def _random(name: str, like: Tensor, seed: int, device: torch.device) -> Tensor:
 
 
 def evict_page_cache(folder: Path) -> None:
-    """Ask the system to drop its copies of these files, so that the next reading is from the disk
-    (Linux; elsewhere nothing happens)."""
+    """Drop these files from the page cache, so that the next read is from disk. Does nothing except
+    on Linux."""
     if not hasattr(os, "posix_fadvise"):
         return
     for path in folder.rglob("*.safetensors"):

@@ -1,9 +1,9 @@
-"""Every stage of a run at a model's full size, as meta tensors: peak memory and FLOPs.
+"""Simulate every stage of a run at a model's full size with meta tensors: peak memory and FLOPs.
 
-The training step is the real one (training/skipping.py, peft's LoRA, AdamW, the library's transformer);
-encoders and VAE are the library's too. What a stage keeps on the card follows memory/placement.py:
-a streamed model has the block that computes and the next one there, nothing else of it. It checks
-memory/planning/planner.py, which must know the same numbers without torch (ours; docs/method.md §1.8).
+The training step is the real one (training/skipping.py, peft's LoRA, AdamW, diffusers'
+transformer). Placement follows memory/placement.py: only the computing block of a streamed model
+and the next one are on the GPU. The simulation checks memory/planning/planner.py, which computes
+the same numbers without torch (ours; docs/method.md §1.8).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from blockskip.training.trainer import micro_step
 
 @dataclass(frozen=True)
 class Peak:
-    """A stage: the most card memory at once, what was there before it began, one pass's TFLOP."""
+    """A stage's peak GPU memory, the memory in use before it began, and the TFLOP of one pass."""
 
     vram_gib: float
     held_gib: float
@@ -52,10 +52,7 @@ class Peak:
 
 
 def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
-    """Peaks of the stages named (text, latents, residuals, train, preview), each by itself.
-
-    Raises UserError for an unknown model.
-    """
+    """Return the peaks of the named stages. Raises UserError for an unknown model."""
     row = model_row(settings.model)
     run: dict[str, Callable[[Settings, ModelRow, PeakMeter], None]] = {
         "text": _text,
@@ -76,24 +73,24 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
 
 
 def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
-    """Simulated peaks and FLOPs beside what the planner says of the same settings."""
+    """Return simulated peaks and FLOPs beside the planner's figures for the same settings."""
     planned = stage_memory(model_row(settings.model), settings)
-    found = {}
+    stage_reports = {}
     for name, peak in simulate(settings, stages).items():
         need = planned[name].vram_gib
-        found[name] = {
+        stage_reports[name] = {
             "vram_gib": round(peak.vram_gib, 3),
             "planned_gib": round(need, 3),
             "planner_off": round(need / peak.vram_gib - 1, 4),
             "held_gib": round(peak.held_gib, 3),
             "tflop": round(peak.tflop, 2),
         }
-    return {"model": settings.model, "settings": settings.flat(), "stages": found}
+    return {"model": settings.model, "settings": settings.flat(), "stages": stage_reports}
 
 
 @torch.no_grad()
 def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """One caption through the encoders; the large one is streamed, its embedding table is not."""
+    """Encode one caption. The large encoder is streamed, except for its embedding table."""
     family, encoders = family_of(row), build_encoders(row)
     for name, encoder in encoders.items():
         blocks = (
@@ -107,16 +104,16 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
-            own = (
+            fixed = (
                 encoder.config.max_position_embeddings if name not in family.streamed_parts else 0
             )  # CLIP's
-            said = encoder(torch.zeros(1, own or settings.plan.text_tokens, dtype=torch.long))
-            del said
+            embeds = encoder(torch.zeros(1, fixed or settings.plan.text_tokens, dtype=torch.long))
+            del embeds
 
 
 @torch.no_grad()
 def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """`encode_rows` crops of the training side through the VAE's encoder."""
+    """Encode a batch of crops of the training side with the VAE."""
     vae = build_vae(row, tiled=False)
     with meter:
         meter.add(weights(vae))
@@ -128,14 +125,14 @@ def _latents(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 
 @torch.no_grad()
 def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """`rows` draws through the whole model, its blocks streamed, the window's state waiting."""
+    """Run a micro-batch through the whole streamed model while the window's state is held."""
     family = family_of(row)
     model, _ = _streamed_model(settings, row, family, meter)
     streams, text = _streams(settings, row, family, model), []
-    if one := first_joint_block(family, model):
+    if joint_block := first_joint_block(family, model):
         first = family.blocks(model)[0][0]
         shape = module_outputs(settings, family, model, [first])[first][0].shape[1:]
-        one.register_forward_pre_hook(
+        joint_block.register_forward_pre_hook(
             lambda *_: text.append(torch.empty(settings.plan.window_on_card, *shape))
         )
     with meter:
@@ -146,16 +143,15 @@ def _residuals(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 
 
 def first_joint_block(family: Family, model: nn.Module) -> nn.Module | None:
-    """The first block that takes text and image as one sequence, if those before it take them apart:
-    the text's own stays beside it from there on."""
-    every = [(block, type(family.streams(block))) for _, block in family.blocks(model)]
-    return next((block for block, how in every if how is not every[0][1]), None)
+    """Return the first block that reads text and image as one sequence, if earlier blocks read them
+    separately. From there on the text stream is kept beside the joint one."""
+    blocks = [(block, type(family.streams(block))) for _, block in family.blocks(model)]
+    return next((block for block, streams_type in blocks if streams_type is not blocks[0][1]), None)
 
 
 @torch.no_grad()
 def activation_bytes(settings: Settings) -> list[int]:
-    """What passes through every block beside weights, at most, while `rows` draws go through the
-    whole model."""
+    """Return each block's peak bytes besides weights for a micro-batch through the model."""
     row, peaks = model_row(settings.model), []
     family = family_of(row)
     with fake_gpu_for(row):
@@ -179,7 +175,7 @@ def activation_bytes(settings: Settings) -> list[int]:
 
 @torch.no_grad()
 def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """A sampling step and, when all streamed blocks are gone again, its decoding."""
+    """Run a sampling step and then, with all streamed blocks evicted, the decoding."""
     family = family_of(row)
     model, streamed = _streamed_model(settings, row, family, meter)
     vae = build_vae(row, settings.plan.preview_tiled)
@@ -193,17 +189,17 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 
 
 def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """The last batch of an optimiser step, with Adam's state already there."""
+    """Run the last micro-step of an optimiser step, with Adam's state already allocated."""
     family, span = family_of(row), Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
-        group["foreach"] = True  # a card takes the fused one, which needs less
+        group["foreach"] = True  # the fused one, used on a GPU, needs less
     middle = [family.blocks(model)[i][1] for i in span.middle(row.num_blocks)]
     names = modulation_names(model, family, span)
     with torch.no_grad():
-        streams, told = (
+        streams, modulation = (
             _streams(settings, row, family, model),
             module_outputs(settings, family, model, names),
         )
@@ -217,12 +213,12 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         meter.restart()
         window = _window(settings, row, family, streams) | {
             name: torch.empty(settings.plan.batch, *output.shape[1:])
-            for name, output in told.items()
+            for name, output in modulation.items()
         }
         text = text_for_middle(
             family, span, _dummy_text(family, model, settings, settings.plan.batch)
         )
-        if settings.plan.accumulation > 1:  # of the draws before
+        if settings.plan.accumulation > 1:  # of the earlier draws
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
         side_px, guided = settings.plan.side_px, row.guidance_embedding
@@ -241,8 +237,8 @@ def _fill_state(adam: torch.optim.Optimizer, lora: dict[str, nn.Parameter]) -> N
 def _streamed_model(
     settings: Settings, row: ModelRow, family: Family, meter: PeakMeter
 ) -> tuple[nn.Module, StreamedBlocks]:
-    """The whole model between two training steps: what is no block, the LoRA and its optimiser's
-    state are on the card, the middle where it stays, and of the rest two blocks at a time."""
+    """Return the model between two training steps: modules outside blocks, LoRA, optimiser state
+    and a staying middle are on the GPU, other blocks two at a time."""
     span = Span(settings.plan.front, settings.plan.back)
     model = build_transformer(row, settings.plan.precision)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
@@ -262,26 +258,26 @@ def _outside_blocks(model: nn.Module) -> list[Tensor]:
 
 
 def _embedder_layers(model: nn.Module, family: Family) -> list[nn.Module]:
-    """What comes before the blocks, one by one as they do."""
+    """Return the embedder layers that are streamed one by one before the blocks."""
     return [layer for layers in listed_embedders(model, family).values() for layer in layers]
 
 
 @cache
 def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of one picture: what the family makes of its pixels, and what the VAE itself does. Not to be
-    asked for the first time while something is measured."""
-    row, seen = model_row(model), []
+    """Return a picture's latent shapes, the family's and the VAE's. Not to be called for the first
+    time during a measurement."""
+    row, latents = model_row(model), []
     vae = build_vae(row, tiled=False)
 
-    def encode(pixels: Tensor, whole: Callable = vae.encode) -> object:
-        out = whole(pixels)
-        seen.append(out.latent if hasattr(out, "latent") else out.latent_dist.mode())
-        return out
+    def encode(pixels: Tensor, original: Callable = vae.encode) -> object:
+        encoded = original(pixels)
+        latents.append(encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode())
+        return encoded
 
     vae.encode = encode
     pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    ours = family_of(row).encode_images(VaePipe(vae), pixels)
-    return tuple(ours.shape[1:]), tuple(seen[0].shape[1:])
+    packed = family_of(row).encode_images(VaePipe(vae), pixels)
+    return tuple(packed.shape[1:]), tuple(latents[0].shape[1:])
 
 
 def _dummy_latents(row: ModelRow, side_px: int, rows: int) -> Tensor:
@@ -304,31 +300,31 @@ def _dummy_text(family: Family, model: nn.Module, settings: Settings, rows: int)
 def _streams(
     settings: Settings, row: ModelRow, family: Family, model: nn.Module
 ) -> tuple[Tensor, ...]:
-    """What goes from block to block where the front ends, one draw; of no front: after block 0."""
+    """Return one draw's streams after the front, or after block 0 without a front."""
     name, _ = family.blocks(model)[max(0, settings.plan.front - 1)]
-    given = module_outputs(settings, family, model, [name])[name]
-    return tuple(torch.empty_like(stream) for stream in as_tuple(given) if stream is not None)
+    outputs = module_outputs(settings, family, model, [name])[name]
+    return tuple(torch.empty_like(stream) for stream in as_tuple(outputs) if stream is not None)
 
 
 def module_outputs(
     settings: Settings, family: Family, model: nn.Module, names: Sequence[str]
 ) -> dict[str, object]:
-    """What these modules of the transformer give while one draw passes it, by their names."""
-    found: dict[str, object] = {}
+    """Return the outputs of these modules of the transformer for one draw, by name."""
+    outputs: dict[str, object] = {}
     with ExitStack() as stack:
         for name in names:
             handle = model.get_submodule(name).register_forward_hook(
-                lambda _module, _given, output, name=name: found.update({name: output})
+                lambda _module, _given, output, name=name: outputs.update({name: output})
             )
             stack.callback(handle.remove)
         _forward(settings, model_row(settings.model), family, model, 1, settings.plan.side_px)
-    return found
+    return outputs
 
 
 def _window(
     settings: Settings, row: ModelRow, family: Family, streams: tuple[Tensor, ...]
 ) -> dict[str, Tensor]:
-    """What load_rows brings for one micro-step, but for the modulation."""
+    """Return what load_rows loads for one micro-step, except the modulation."""
     rows, noisy = (
         settings.plan.batch,
         _dummy_latents(row, settings.plan.side_px, settings.plan.batch),
@@ -348,7 +344,7 @@ def _window(
 
 
 class VaePipe:
-    """As much of a pipeline as encode_images asks for."""
+    """A stand-in for the pipeline in encode_images."""
 
     def __init__(self, vae: nn.Module) -> None:
         self.vae = vae

@@ -1,7 +1,7 @@
-"""A model's entry in presets/bytes.toml, measured: weights are counted, activations simulated.
+"""Measure a model's entry in presets/bytes.toml: `blockskip lab tabulate --model NAME`.
 
-Every stage is run on shapes without memory (simulate.py) at a few sizes, and the numbers a token are
-what explains the differences between them (ours). `blockskip lab tabulate --model NAME`.
+Weights are counted. Activations are simulated: every stage runs on meta tensors (simulate.py) at a
+few sizes, and the numbers per token are fitted to the differences (ours).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ UNMEASURED = dict.fromkeys([*_BLOCK_FIELDS.split(), "forward_unpacked"], 0.0)  #
 
 
 def tabulate(row: ModelRow, say: LogFn) -> dict:
-    """The entry of a row, TOML-ready."""
+    """Return the entry of a row, TOML-ready."""
     with fake_gpu_for(row):
         counted = _count_weights(row)
-    # what is counted stands in while activations are measured: planned less measured is theirs
+    # with activations at zero, measured minus planned bytes are those of the activations
     table = counted | dict.fromkeys(("passing_image", "passing_text", "passing_unpacked"), 0.0)
     return table | _measure_activations(row, table, say)
 
@@ -64,21 +64,21 @@ def _count_weights(row: ModelRow) -> dict:
     largest = max(_largest_linear(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // family.pixel_multiple) ** 2
-    asked = row.text_tokens
-    length, text_width, _ = family.caption_shape(model, asked)
-    settings = _sized(Settings.of(model=row.name), row.s_min_px, asked)
-    told = module_outputs(settings, family, model, family.shared_modulation).values()
+    caption_tokens = row.text_tokens
+    length, text_width, _ = family.caption_shape(model, caption_tokens)
+    settings = _sized(Settings.of(model=row.name), row.s_min_px, caption_tokens)
+    modulation_outputs = module_outputs(settings, family, model, family.shared_modulation).values()
     return {
         "pixels_a_token": family.pixel_multiple,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
-        "more_tokens": length - asked,
+        "more_tokens": length - caption_tokens,
         "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
         "embedders": embedders,
         "layers": sum(_size(layer) for layer in layers),
         "layer": max((_size(layer) for layer in layers), default=0),
         "largest": largest,
-        "told": sum(math.prod(output.shape[1:]) for output in told),
+        "told": sum(math.prod(output.shape[1:]) for output in modulation_outputs),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),
         "joined": float(first_joint_block(family, model) is not None),
@@ -90,28 +90,28 @@ def _count_weights(row: ModelRow) -> dict:
 
 
 def _size(module: nn.Module) -> int:
-    """Numbers that files hold."""
+    """Return the number of saved elements."""
     saved = {id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
     return sum(tensor.numel() for tensor in saved.values())
 
 
 def _largest_linear(family: Family, block: nn.Module) -> int:
-    """Of the weights that training needs of a block."""
+    """Return the elements of a block's largest linear, modulation excluded."""
     modulation = {id(block.get_submodule(name)) for name in family.modulation(block)}
     linears = [m for m in block.modules() if type(m) is nn.Linear and id(m) not in modulation]
     return max(m.weight.numel() for m in linears)
 
 
 def _kinds(family: Family, blocks: Sequence[tuple[str, nn.Module]]) -> list[dict]:
-    """Runs of blocks alike."""
-    found: list[tuple[object, dict]] = []
+    """Return the block types, one entry per run of equal blocks."""
+    runs: list[tuple[object, dict]] = []
     for _, block in blocks:
         shape = (type(block), tuple((n, p.shape) for n, p in block.named_parameters()))
-        if found and found[-1][0] == shape:
-            found[-1][1]["count"] += 1
+        if runs and runs[-1][0] == shape:
+            runs[-1][1]["count"] += 1
         else:
-            found.append((shape, _block(family, block)))
-    return [told for _, told in found]
+            runs.append((shape, _block(family, block)))
+    return [entry for _, entry in runs]
 
 
 def _block(family: Family, block: nn.Module) -> dict:
@@ -160,7 +160,7 @@ def _count_vae(row: ModelRow) -> dict:
 
 
 class _Unplanned:
-    """Measured bytes less what `table` explains, of a stage of some settings."""
+    """Measures the bytes of a stage that `table` does not explain."""
 
     def __init__(self, row: ModelRow, table: dict, say: LogFn) -> None:
         self.row, self.table, self.say = row, table, say
@@ -179,49 +179,49 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     ruler = _Unplanned(row, table, say)
     sizes = _sizes(row)
     base = Settings.of(model=row.name, micro_batch=4, preview_tiled=True)
-    kinds = [told | _forward(ruler, base, first, told) for first, told in _kept(ruler, base, sizes)]
+    kinds = [kind | _forward(ruler, base, first, kind) for first, kind in _kept(ruler, base, sizes)]
     ruler.table = table | {"kinds": kinds}
-    # blocks of every kind: what the kept numbers get wrong adds up over them
+    # blocks of every type, over which errors of the kept numbers add up
     front, back = min(row.spans.values(), key=sum)
     middle = base.changed(front=front, back=back)
     passing = _fit(row, ruler, "train", middle, sizes)
-    found = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
+    measured = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
-    more = [
+    per_token = [
         ruler.gap("train", _sized(packed, side, text)) / _unit(row) / _tokens(row, side, text)
         for side, text in sizes
     ]
-    found["passing_unpacked"] = round(max(0.0, *more), 3)
-    found["multiply_adds"] = _multiply_adds(row, middle.changed(micro_batch=1))
+    measured["passing_unpacked"] = round(max(0.0, *per_token), 3)
+    measured["multiply_adds"] = _multiply_adds(row, middle.changed(micro_batch=1))
     vae = _vae(row, table["vae"]["weights"])
-    return found | {"text": _text(ruler, base), "vae": vae}
+    return measured | {"text": _text(ruler, base), "vae": vae}
 
 
-def _forward(ruler: _Unplanned, base: Settings, first: int, told: dict) -> dict[str, float]:
-    """What passes through a block of a kind, of which `first` is the first, without gradients: at
-    most 2 % less than was measured."""
-    row, blocks = ruler.row, min(2, told["count"])
+def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[str, float]:
+    """Fit the transient numbers per token of a block type without gradients. `first` is its first
+    block. The fit is at most 2 % below the measurements."""
+    row, blocks = ruler.row, min(2, kind["count"])
     window = base.changed(middle="leaves", micro_batch=1, **_span(row, first, blocks))
     side, text = row.s_min_px, row.text_tokens
     sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
-    def most(**other: str) -> np.ndarray:
-        tried = [_sized(window.changed(**other), px, n) for px, n in sizes]
-        return np.array([max(activation_bytes(one)[first : first + blocks]) for one in tried])
+    def peaks(**other: str) -> np.ndarray:
+        sized = [_sized(window.changed(**other), px, n) for px, n in sizes]
+        return np.array([max(activation_bytes(s)[first : first + blocks]) for s in sized])
 
-    plain, wide, packed = most(), most(targets="attention+ff"), most(precision="int8")
-    more = ruler.table["more_tokens"]
-    of = _unit(row) * np.array([[_tokens(row, px, 0), n + more] for px, n in sizes])
+    plain, wide, packed = peaks(), peaks(targets="attention+ff"), peaks(precision="int8")
+    extra_tokens = ruler.table["more_tokens"]
+    units = _unit(row) * np.array([[_tokens(row, px, 0), n + extra_tokens] for px, n in sizes])
 
     def fit(amounts: np.ndarray) -> tuple[float, float]:
-        answer, *_ = np.linalg.lstsq(of / amounts[:, None], np.ones(len(sizes)), rcond=None)
-        answer = np.maximum(answer, 0.0)
-        answer *= 0.98 * (amounts / (of @ answer)).max()
-        return round(float(answer[0]), 2), round(float(answer[1]), 2)
+        widths, *_ = np.linalg.lstsq(units / amounts[:, None], np.ones(len(sizes)), rcond=None)
+        widths = np.maximum(widths, 0.0)
+        widths *= 0.98 * (amounts / (units @ widths)).max()
+        return round(float(widths[0]), 2), round(float(widths[1]), 2)
 
     (image, text), (wide_image, wide_text) = fit(plain), fit(wide)
-    unpacked = (packed - row.number_bytes * told["unpacked"]) / of.sum(1)
+    unpacked = (packed - row.number_bytes * kind["unpacked"]) / units.sum(1)
     ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
     return {
         "forward_image": image,
@@ -233,15 +233,15 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, told: dict) -> dict[
 
 
 def _multiply_adds(row: ModelRow, settings: Settings) -> int:
-    """A token's in a block's linears: what is counted on a pass, less those of attention."""
+    """Return the multiply-adds per token in a block's linears: a pass's count minus attention's."""
     size = row.s_min_px, row.text_tokens
-    done = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
+    total = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
     count = _tokens(row, *size)
-    return round(done / row.num_blocks / count - 2.0 * count * row.width)
+    return round(total / row.num_blocks / count - 2.0 * count * row.width)
 
 
 def _sizes(row: ModelRow) -> list[tuple[int, int]]:
-    """(side, text tokens): one, a larger picture, a longer text."""
+    """Return three sizes (side, text tokens): a base, a larger picture, a longer text."""
     side, text = row.s_min_px, max(64, row.text_tokens // 4)
     return [(side, text), (2 * side, text), (side, 4 * text)]
 
@@ -251,7 +251,7 @@ def _sized(settings: Settings, side_px: int, text_tokens: int) -> Settings:
 
 
 def _unit(row: ModelRow) -> int:
-    """Bytes of one number a token for each of the model's width."""
+    """Return the bytes of one vector of the model's width."""
     return row.number_bytes * row.width
 
 
@@ -260,7 +260,7 @@ def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
 
 
 def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
-    """A middle of so many blocks from `first` on."""
+    """Return the span settings for a middle of so many blocks from `first` on."""
     return {"front": first, "back": row.num_blocks - first - blocks}
 
 
@@ -272,9 +272,9 @@ def _fit(
     sizes: Sequence[tuple[int, int]],
     rows: int = 1,
 ) -> tuple[float, float]:
-    """(numbers an image token, numbers a text token) that explain what is left of a stage."""
-    left = [ruler.gap(stage, _sized(settings, side, text)) for side, text in sizes]
-    return _solve(row, ruler, sizes, [amount / rows for amount in left])
+    """Fit (numbers per image token, numbers per text token) to the unexplained bytes of a stage."""
+    gaps = [ruler.gap(stage, _sized(settings, side, text)) for side, text in sizes]
+    return _solve(row, ruler, sizes, [amount / rows for amount in gaps])
 
 
 def _solve(
@@ -283,67 +283,68 @@ def _solve(
     sizes: Sequence[tuple[int, int]],
     amounts: Sequence[float],
 ) -> tuple[float, float]:
-    more = ruler.table["more_tokens"]
-    of = [[_tokens(row, side, 0), text + more] for side, text in sizes]
-    answer, *_ = np.linalg.lstsq(_unit(row) * np.array(of), np.array(amounts), rcond=None)
-    return tuple(round(max(0.0, float(x)), 3) for x in answer)
+    extra_tokens = ruler.table["more_tokens"]
+    tokens = [[_tokens(row, side, 0), text + extra_tokens] for side, text in sizes]
+    solution, *_ = np.linalg.lstsq(_unit(row) * np.array(tokens), np.array(amounts), rcond=None)
+    return tuple(round(max(0.0, float(x)), 3) for x in solution)
 
 
 def _kept(
     ruler: _Unplanned, base: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[int, dict]]:
-    """(first block, kind) with what a block of the kind keeps: by how much one more adds."""
+    """Return (first block, block type) with the numbers that a block keeps, measured as the
+    increase per additional block."""
     row, first, kinds = ruler.row, 0, []
-    for told in ruler.table["kinds"]:
-        few, many = (2, 4) if told["count"] >= 4 else (1, told["count"])
+    for kind in ruler.table["kinds"]:
+        few, many = (2, 4) if kind["count"] >= 4 else (1, kind["count"])
 
-        def more(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
+        def increase(few: int, many: int, size: tuple[int, int], targets: str, first: int) -> float:
             settings = _sized(base.changed(targets=targets), *size)
-            one, all_ = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
-            return (ruler.gap("train", all_) - ruler.gap("train", one)) / max(1, many - few)
+            short, long = (settings.changed(**_span(row, first, blocks)) for blocks in (few, many))
+            return (ruler.gap("train", long) - ruler.gap("train", short)) / max(1, many - few)
 
-        amounts = [more(few, many, size, "attention", first) for size in sizes]
+        amounts = [increase(few, many, size, "attention", first) for size in sizes]
         image, text = _solve(row, ruler, sizes, amounts)
         wide = 0.0
-        if told["lora_ff"] and told["count"] > 1:
-            gained = more(few, many, sizes[0], "attention+ff", first) - amounts[0]
+        if kind["lora_ff"] and kind["count"] > 1:
+            gained = increase(few, many, sizes[0], "attention+ff", first) - amounts[0]
             wide = round(max(0.0, gained / _unit(row) / _tokens(row, *sizes[0])), 3)
         kept = {"kept_image": image, "kept_text": text, "kept_ff": wide}
-        kinds.append((first, told | kept))
-        first += told["count"]
+        kinds.append((first, kind | kept))
+        first += kind["count"]
     return kinds
 
 
 def _text(ruler: _Unplanned, base: Settings) -> dict:
-    """A polynomial of the number of tokens through three measurements."""
+    """Fit a polynomial in the number of tokens to three measurements."""
     counts = np.array([64, 256, 512])
-    left = [ruler.gap("text", base.changed(text_tokens=int(n))) for n in counts]
-    scores, token, fixed = np.polyfit(counts, np.array(left), 2)
-    made = {"scores": scores, "token": token, "fixed": fixed}
-    return ruler.table["text"] | {name: round(float(value), 3) for name, value in made.items()}
+    gaps = [ruler.gap("text", base.changed(text_tokens=int(n))) for n in counts]
+    scores, token, fixed = np.polyfit(counts, np.array(gaps), 2)
+    fit = {"scores": scores, "token": token, "fixed": fixed}
+    return ruler.table["text"] | {name: round(float(value), 3) for name, value in fit.items()}
 
 
 def _vae(row: ModelRow, size: int) -> dict:
-    """Bytes a pixel: of a crop while it is encoded, of a tile while it is decoded."""
+    """Return bytes per pixel, of a crop while encoding and of a tile while decoding."""
     side, tile = row.s_min_px, min(TILE_PX, row.native_px)
     with fake_gpu_for(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
         vae, family = build_vae(row, tiled=False), family_of(row)
         encode = _peak(vae, lambda: family.encode_images(VaePipe(vae), pixels), pixels) / side**2
-        waits = torch.empty(1, *latent)
-        whole = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
+        latents = torch.empty(1, *latent)
+        untiled = _peak(vae, lambda: vae.decode(latents, return_dict=False), latents)
         vae = build_vae(row, tiled=True)
-        tiled = _peak(vae, lambda: vae.decode(waits, return_dict=False), waits)
-    decode = max(whole / row.native_px**2, (tiled - 16.0 * row.native_px**2) / tile**2)
+        tiled = _peak(vae, lambda: vae.decode(latents, return_dict=False), latents)
+    decode = max(untiled / row.native_px**2, (tiled - 16.0 * row.native_px**2) / tile**2)
     return {"weights": size, "encode": round(encode, 1), "decode": round(decode, 1)}
 
 
-def _peak(vae: nn.Module, work: Callable[[], object], given: Tensor) -> int:
-    """Bytes that `work` takes beside the weights, with what it is given."""
+def _peak(vae: nn.Module, work: Callable[[], object], inputs: Tensor) -> int:
+    """Return the peak bytes of `work` besides the weights, its input included."""
     with PeakMeter() as meter:
         meter.add(weights(vae))
         meter.restart()
-        meter.add([given])
+        meter.add([inputs])
         work()
     return meter.peak_bytes - meter.held_bytes

@@ -1,3 +1,3 @@
-"""What only a graphics card can show: `blockskip lab bench --gpu NAME`, a line of gpu.md each.
+"""Measurements that need a GPU: `blockskip lab bench --gpu NAME`, one line of gpu.md each.
 
-Everything runs without a card too, on tiny models, and then shows nothing but that it runs."""
+Everything also runs without a GPU, on tiny models, which only proves that the code works."""

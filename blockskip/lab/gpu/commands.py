@@ -1,8 +1,7 @@
-"""The lines of what a card is to show, each a command: `blockskip lab bench --gpu NAME --work DIR`.
+"""The GPU measurements, each a command: `blockskip lab bench --gpu NAME --work DIR`.
 
-Whatever is asked is measured in processes of their own: each has the card to itself, and this one never
-wakes it. A `tiny` visit runs everything on small models, with or without a card, and shows no more
-than that it runs.
+Each part runs in its own process, which has the GPU to itself; this process never initialises CUDA.
+With `tiny`, everything runs on small models, with or without a GPU, and only proves that it works.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
 RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
 CAPPED = ("qlora-checkpointed", "swap-28", "ours-int8")
 LogFn = Callable[[str], None]
-SavePartial = Callable[[dict], None]  # what is there of a report, after each part of a long one
+SavePartial = Callable[[dict], None]  # receives the partial report after each part of a long one
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuJob:
-    """budgets: in GiB, (): the line's own. models: (): the line's own. share: of a card's published
-    rate that was measured, 0: not. rounds: of rivals beside each other. tiny: on small models."""
+    """The options. budgets: in GiB, () for the line's own. models: () for the line's own. share:
+    the measured share of the published rate, 0 for none. rounds: of the benchmark. tiny: use small
+    models."""
 
     work: Path
     budgets: tuple[float, ...] = ()
@@ -41,14 +41,15 @@ class GpuJob:
 
 @dataclass(frozen=True)
 class Measurement:
-    """about: what it shows. do: measures; gives a JSON-ready report."""
+    """A line of gpu.md. about: what it shows. run: measures and returns a JSON-ready report."""
 
     about: str
     run: Callable[[GpuJob, LogFn, SavePartial], dict]
 
 
 def measure(name: str, plan: GpuJob, say: LogFn, keep: SavePartial = lambda report: None) -> dict:
-    """Measure a line. Raises UserError for an unknown one, a full disk, or when a part breaks."""
+    """Measure a line and return its report. Raises UserError for an unknown line, a full disk, or a
+    part that fails."""
     if name not in MEASUREMENTS:
         raise BadInput(
             f"There is no “{name}” to be measured.", f"Known: {', '.join(MEASUREMENTS)}."
@@ -56,20 +57,20 @@ def measure(name: str, plan: GpuJob, say: LogFn, keep: SavePartial = lambda repo
     return MEASUREMENTS[name].run(plan, say, keep)
 
 
-def _run_subprocess(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
+def _run_subprocess(plan: GpuJob, name: str, part: str, job: object, say: LogFn) -> dict:
     say(name)
     job = job if isinstance(job, dict) else asdict(job)
-    job = {"what": what, "job": job}
+    job = {"what": part, "job": job}
     return run_in_subprocess(
         "blockskip.lab.gpu.worker", job, plan.work / "jobs", name, plan.work / "data"
     )
 
 
-def _run_or_failure(plan: GpuJob, name: str, what: str, job: object, say: LogFn) -> dict:
-    """One of several: if it breaks, that is what is told of it."""
+def _run_or_failure(plan: GpuJob, name: str, part: str, job: object, say: LogFn) -> dict:
+    """Run one of several parts, returning its failure instead of raising it."""
     known = {"name": job.name, "model": job.model, "budget_gib": job.budget_gib}
     try:
-        return known | _run_subprocess(plan, name, what, job, say)
+        return known | _run_subprocess(plan, name, part, job, say)
     except UserError as error:
         return known | {"failed": error.title}
 
@@ -80,7 +81,7 @@ def _rates(plan: GpuJob, say: LogFn) -> dict:
 
 
 def _model(plan: GpuJob, name: str, say: LogFn) -> str:
-    """The folder of a model with random weights, written if it is not there."""
+    """Return the folder of a model with random weights, written if it does not exist."""
     folder = str((plan.work / "models" / name).absolute())
     job = {"model": name, "folder": folder, "device": plan.device}
     _run_subprocess(plan, f"weights-{name}", "model", job, say)
@@ -94,7 +95,7 @@ def _caps(
     for model in plan.models or (("demo",) if plan.tiny else default):
         try:
             folder = _model(plan, model, say)
-        except UserError as error:  # no room for it, say; others may be smaller
+        except UserError as error:  # e.g. a full disk; other models may be smaller
             runs.append({"name": model, "model": model, "budget_gib": 0, "failed": error.title})
             continue
         for budget in plan.budgets or ((8.0,) if plan.tiny else BUDGETS_GIB):
@@ -117,7 +118,7 @@ def _families(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
 
 
 def _spill(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
-    """Planned for half as much again as there is, so that memory must run out."""
+    """Run with plans for 1.5 times the budget, so that memory must run out."""
     model = (plan.models or (("demo",) if plan.tiny else ("flux-dev",)))[0]
     folder, runs = _model(plan, model, say), []
     for budget in plan.budgets or ((8.0,) if plan.tiny else (8.0, 12.0)):
@@ -152,44 +153,44 @@ def _pictures(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     return {"runs": runs}
 
 
-def _bench(plan: GpuJob, **more: object) -> Plan:
+def _bench(plan: GpuJob, **overrides: object) -> Plan:
     small = {"size": "tiny", "side_px": 64, "text_tokens": 8, "draws": 4, "baseline_draws": 2}
     small |= {"rounds": 1, "threads": 1, "contenders": ("lora", "ours-together")}
     full = {"size": "full", "draws": 64, "baseline_draws": 6, "rounds": plan.rounds}
     full |= {"contenders": RIVALS}
     return Plan(
-        work=plan.work / "bench", device=plan.device, **((small if plan.tiny else full) | more)
+        work=plan.work / "bench", device=plan.device, **((small if plan.tiny else full) | overrides)
     )
 
 
 def _weights_folder(plan: GpuJob, say: LogFn) -> dict[str, Path]:
-    """Those that other lines use, too: twice as many would not fit on every disk."""
+    """Return the weights that other lines use too, since not every disk holds two copies."""
     return {} if plan.tiny else {"folder": Path(_model(plan, "flux-dev", say))}
 
 
 def _speed(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
-    """Without a cap, and asked-for rungs as planned; then under one cap of 8 GiB."""
+    """Benchmark without a cap, with the requested rungs as planned, then under a cap of 8 GiB."""
     weights, capped = _weights_folder(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
     report = {"rates": _rates(plan, say)}
     keep(report)
     report["free"] = bench.run_bench(_bench(plan, rungs=plan.budgets, **weights), say)
     keep(report)
-    more = {"cap_gib": 8.0, "contenders": capped}
-    report["capped"] = bench.run_bench(_bench(plan, **more, **weights), say)
+    capped_options = {"cap_gib": 8.0, "contenders": capped}
+    report["capped"] = bench.run_bench(_bench(plan, **capped_options, **weights), say)
     return report
 
 
 def _overlap(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     rungs = () if plan.tiny else plan.budgets[:1] or (8.0,)
-    more = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
-    report = bench.run_bench(_bench(plan, **more, **_weights_folder(plan, say)), say)
+    options = {"timeline": str(plan.work / "trace"), "rungs": rungs, "contenders": ("ours",)}
+    report = bench.run_bench(_bench(plan, **options, **_weights_folder(plan, say)), say)
     return {"rates": _rates(plan, say), "contenders": report["contenders"]} | {
         "timeline": report["timeline"]
     }
 
 
 def _single_job(name: str, kind: type) -> Callable[[GpuJob, LogFn, SavePartial], dict]:
-    """A line that is one job of that kind."""
+    """Return the function of a line that is a single job of that kind."""
 
     def do(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
         job = kind(work=str(plan.work.absolute()), device=plan.device, tiny=plan.tiny)

@@ -1,4 +1,4 @@
-"""A training whose first gradients are to be compared with another's."""
+"""Capture a training's first gradients, to compare them with another's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from blockskip.training.trainer import Trainer
 
 
 def first_gradients(trainer: Trainer, scale: float, seed: int) -> dict[str, Tensor]:
-    """Let its LoRA not begin at zero, or half of it would have no gradients; gives what will hold the
-    gradients of its first step, in float32 on the CPU."""
+    """Initialise the LoRA to random values, so that A receives gradients too. Returns a dict that
+    the first step fills with gradients, in float32 on the CPU."""
     source = torch.Generator().manual_seed(seed)
     start = {n: scale * torch.randn(p.shape, generator=source) for n, p in trainer.lora.items()}
     restore(trainer.lora, start)

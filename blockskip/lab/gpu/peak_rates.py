@@ -1,5 +1,5 @@
-"""What this device can do at best, measured here: products of matrices, and copies over the bus. Shares
-of speed are of these, not of a data sheet."""
+"""Measure this device's peak rates: matrix products, and copies over the bus. Shares of speed are
+relative to these, not to a data sheet."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ WARM, TIMED = 3, 10
 
 
 def work(job: dict) -> dict:
-    """job: {"device", "tiny"}. TFLOP/s of a square product in the type that models have, GB/s from
-    pinned RAM to the card and back."""
+    """Return the TFLOP/s of a square product in the models' dtype, and GB/s from pinned RAM to the
+    GPU and back. job: {"device", "tiny"}."""
     device = pick_device(job["device"])
     side = 512 if job["tiny"] else 8192
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     seconds = _rates(lambda: a @ b, device)
-    found = {
+    rates = {
         "dtype": str(dtype).removeprefix("torch."),
         "side": side,
         "matmul_tflops": 2 * side**3 / seconds / 1e12,
     }
     size = (1 << 20) if job["tiny"] else GIB
-    here = host_empty((size,), torch.uint8, device.type == "cuda")
-    there = torch.empty(size, dtype=torch.uint8, device=device)
-    found["to_card_gbs"] = size / _rates(lambda: there.copy_(here, non_blocking=True), device) / 1e9
-    found["from_card_gbs"] = size / _rates(lambda: here.copy_(there), device) / 1e9
-    return found
+    host = host_empty((size,), torch.uint8, device.type == "cuda")
+    on_gpu = torch.empty(size, dtype=torch.uint8, device=device)
+    rates["to_card_gbs"] = (
+        size / _rates(lambda: on_gpu.copy_(host, non_blocking=True), device) / 1e9
+    )
+    rates["from_card_gbs"] = size / _rates(lambda: host.copy_(on_gpu), device) / 1e9
+    return rates
 
 
 def _rates(do: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of one."""
+    """Return the median seconds of one call."""
     taken = []
     for n in range(WARM + TIMED):
         began = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Minutes to a LoRA on cards that nobody measured here: operations and bytes, counted, over the rates that
-the makers publish. Arithmetic, and said to be that.
+"""Predict the minutes to a LoRA on GPUs that were not measured here, from counted FLOPs and bytes
+and the published rates. The page marks this as arithmetic.
 
-What counts is the plan that a card of that size gets: operations from simulated stages (lab/full_size/simulate.py),
-bytes from the byte tables. A stage takes as long as the longer of its computing and its copying, which
-go on at the same time; unpacking weights goes on with neither. Of the published rate no card gives all:
-the share is what was measured (`--gpu speed`), else the least and a half are both told.
+A GPU of that size gets its usual plan. FLOPs come from simulated stages
+(lab/full_size/simulate.py), bytes from the byte tables. Computing and copying overlap, so a stage
+takes the longer of both; unpacking weights is added. No GPU reaches its published rate. The share
+is the measured one (`--gpu speed`), else results for the full and for half the rate are given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blockskip.memory.planning.requirements import (
 )
 
 DRAWS = 2000
-# bytes that pass the card's own memory when a weight is unpacked for a product: read, written in 16 bits
+# bytes of GPU memory traffic to unpack a weight for a product: read, then written in 16 bits
 UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 PLAN_OPTIONS = {
@@ -39,8 +39,8 @@ PLAN_OPTIONS = {
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """tflops: of products in bf16 that add up in fp32, dense; memory_gbs: of its own memory; bus_gbs:
-    of its PCIe 4.0 lanes."""
+    """A GPU's published rates. tflops: dense bf16 products with fp32 sums. memory_gbs: of its
+    memory. bus_gbs: of its PCIe 4.0 lanes."""
 
     gib: float
     tflops: float
@@ -48,7 +48,7 @@ class GpuSpec:
     bus_gbs: float
 
 
-# As published by NVIDIA: bf16 with fp32 sums is twice what they publish as fp32 for these two families.
+# Published by NVIDIA. For these two generations, bf16 with fp32 sums is twice the fp32 rate.
 GPU_SPECS = {
     "RTX 3060 12 GB": GpuSpec(12, 2 * 12.74, 360, 31.5),
     "RTX 4060 8 GB": GpuSpec(8, 2 * 15.11, 272, 15.75),
@@ -59,7 +59,8 @@ GPU_SPECS = {
 
 
 def work(model: str = "flux-dev", share: float = 0.0) -> dict:
-    """JSON-ready: two rows a card. share: of the published rate that training reaches, 0: not measured."""
+    """Return two rows per GPU, JSON-ready. share: measured share of the published rate, 0 for
+    none."""
     shares = [share] if share else [1.0, 0.5]
     rows = [
         _row(model_row(model), name, card, way, shares)
@@ -70,9 +71,9 @@ def work(model: str = "flux-dev", share: float = 0.0) -> dict:
 
 
 def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float]) -> dict:
-    asked = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
+    options = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
     plan = make_plan(
-        model=row.name, budget_gib=card.gib, system="Windows", free_gib=float("inf"), **asked
+        model=row.name, budget_gib=card.gib, system="Windows", free_gib=float("inf"), **options
     )
     settings = plan.settings
     counted = _work_counts(row, settings)
@@ -92,36 +93,36 @@ def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float])
 
 @cache
 def _tflop_per_pass(settings: Settings) -> dict[str, float]:
-    """TFLOP of what passes at once in each stage."""
+    """Return the TFLOP of one pass (micro-batch) in each stage."""
     return {name: peak.tflop for name, peak in simulate(settings, STAGES).items()}
 
 
 def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
-    """Of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB that unpacking moves on
-    the card; and the TFLOP of one sample picture, every step computed."""
+    """Return the work of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB moved
+    by unpacking; and the TFLOP of one sample picture with every step computed."""
     plan, tflop = settings.plan, _tflop_per_pass(settings)
     fresh = DRAWS / settings.reuse
-    seen = fresh * (1 + settings.prior)  # draws of the bare class word pass twice
+    passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
     windows = math.ceil(fresh / settings.window_draws)
-    middle, moved = middle_bytes(row, settings), UNPACKED[plan.precision]
-    moved /= weight_bytes(row, plan.precision)
+    middle, unpacked_bytes = middle_bytes(row, settings), UNPACKED[plan.precision]
+    unpacked_bytes /= weight_bytes(row, plan.precision)
     steps = DRAWS / plan.batch
-    # a middle that leaves comes back for the steps
+    # a middle that leaves the GPU is loaded again for the steps
     crossing = waiting_bytes(row, settings) + middle * (plan.middle == "leaves")
     unpacked = {
-        "windows": seen / plan.micro_batch * model_bytes(row, plan.precision),
+        "windows": passes / plan.micro_batch * model_bytes(row, plan.precision),
         "steps": steps * (2 + plan.checkpointing) * middle,
     }
     return {
         "latents_tflop": fresh / plan.encode_batch * tflop["latents"],
-        "windows_tflop": seen / plan.micro_batch * tflop["residuals"],
+        "windows_tflop": passes / plan.micro_batch * tflop["residuals"],
         "steps_tflop": steps * tflop["train"],
         "windows_bus_gb": windows * crossing / 1e9,
-        # a window that waits in RAM goes to and fro at every block, and nothing is computed meanwhile
-        "windows_state_gb": 2 * row.num_blocks * seen * _state_bytes(row, settings) / 1e9,
+        # a window in RAM is copied both ways at every block, without overlap
+        "windows_state_gb": 2 * row.num_blocks * passes * _state_bytes(row, settings) / 1e9,
         "steps_bus_gb": steps * 2 * middle * (plan.middle == "streamed") / 1e9,
-        "windows_unpacked_gb": unpacked["windows"] * moved / 1e9,
-        "steps_unpacked_gb": unpacked["steps"] * moved / 1e9,
+        "windows_unpacked_gb": unpacked["windows"] * unpacked_bytes / 1e9,
+        "steps_unpacked_gb": unpacked["steps"] * unpacked_bytes / 1e9,
         "picture_tflop": settings.preview_steps
         * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
         * pass_costs(row.name)[1].flops
@@ -130,7 +131,7 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
 
 
 def _state_bytes(row: ModelRow, settings: Settings) -> float:
-    """Bytes of a draw between two blocks, where they wait in RAM."""
+    """Return the bytes of a draw's state between two blocks, 0 if windows stay on the GPU."""
     count = (
         image_tokens(row, settings.plan.side_px)
         + text_rows(row, settings) * model_stats(row.name).stream_text
@@ -148,5 +149,8 @@ def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str
         state = counted.get(f"{name}_state_gb", 0.0) / card.bus_gbs
         return (max(computing, copying) + unpacking + state) / 60
 
-    found = {name: of(name) for name in ("latents", "windows", "steps")}
-    return found | {"all": sum(found.values()), "a_picture": counted["picture_tflop"] / rate / 60}
+    minutes = {name: of(name) for name in ("latents", "windows", "steps")}
+    return minutes | {
+        "all": sum(minutes.values()),
+        "a_picture": counted["picture_tflop"] / rate / 60,
+    }

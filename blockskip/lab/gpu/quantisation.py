@@ -1,8 +1,8 @@
-"""Frozen weights in 8 and 4 bits on the card: how far outputs and the LoRA's gradients are from those of
-16 bits, and what a step takes; AdamW in 8 bits beside the one in 32.
+"""Measure frozen weights in 8 and 4 bits on the GPU: deviations of outputs and LoRA gradients from
+16 bits, and the cost of a step. Also compares AdamW in 8 bits with 32.
 
-A few blocks of FLUX's true width with random weights: weights that were learnt round otherwise, so the
-differences say whether the arithmetic is right, not what likeness is lost.
+The model is a few blocks of FLUX's true width with random weights. Trained weights round
+differently, so the differences check the arithmetic and do not measure lost likeness.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STEPS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """tiny: of one head instead of FLUX's 24."""
+    """The job. tiny: use one head instead of FLUX's 24."""
 
     work: str
     device: str = "auto"
@@ -43,7 +43,7 @@ class Job:
 
 
 def work(job: Job) -> dict:
-    """JSON-ready: a row a precision, and the two optimisers."""
+    """Return a row per precision and the two optimisers, JSON-ready."""
     device = pick_device(job.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     shape = FLUX_DEV | (SIZES["tiny"] if job.tiny else {}) | BLOCKS
@@ -64,9 +64,10 @@ def work(job: Job) -> dict:
 def _measure(
     precision: str, shape: dict, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
 ) -> dict:
-    """Output of the whole, first gradients of a step on the middle, seconds and peak of a step."""
+    """Return the model's output, the middle's first gradients, and the seconds and peak of a
+    step."""
     settings = _settings(precision, device, job.tiny)
-    one = bench_child.Job(
+    bench_job = bench_child.Job(
         name=f"quant-{precision}",
         settings=settings_to_dict(settings),
         windows=True,
@@ -74,11 +75,11 @@ def _measure(
         dtype=str(dtype)[6:],
         folder=str(folder),
     )
-    model, _ = bench_child.open_streamed(one, settings, device)
-    trainer = bench_child.make_trainer(one, settings, model, device)
+    model, _ = bench_child.open_streamed(bench_job, settings, device)
+    trainer = bench_child.make_trainer(bench_job, settings, model, device)
     gradients = first_gradients(trainer, 0.02, 3)
     output = full_velocity(model, Flux(), trainer.inputs(range(2)), 1, device).float()
-    trainer.window_lora = snapshot(trainer.lora)  # or the loop would make another window
+    trainer.window_lora = snapshot(trainer.lora)  # or the loop would compute another window
     trainer.make_window(0)
     monitor.reset_card_peaks()
     seconds = sorted(event.seconds for event in trainer.run())
@@ -111,44 +112,46 @@ def _settings(precision: str, device: torch.device, tiny: bool) -> Settings:
 
 
 def _optimisers(device: torch.device, tiny: bool) -> dict:
-    """One LoRA and the same gradients for both: how far its steps are apart, bytes, seconds."""
+    """Step one LoRA with the same gradients by both optimisers; return deviation, bytes,
+    seconds."""
     if device.type != "cuda":
         return {"skipped": "measured on CUDA cards only"}
-    source, side, found = torch.Generator().manual_seed(1), 256 if tiny else 3072, {}
+    source, side, rows = torch.Generator().manual_seed(1), 256 if tiny else 3072, {}
     grads = [torch.randn(16, side, generator=source) for _ in range(20)]
     for name, eight_bit in (("32 bits", False), ("8 bits", True)):
         lora = {
             f"{k}": nn.Parameter(torch.zeros(16, side, device=device))
             for k in range(8 if tiny else 64)
         }
-        made = _eight_bit(lora) if eight_bit else optimizer.make(lora, 1e-3)
+        adam = _eight_bit(lora) if eight_bit else optimizer.make(lora, 1e-3)
         seconds = []
         for grad in (grad.to(device) for grad in grads):
             for parameter in lora.values():
                 parameter.grad = grad
             torch.accelerator.synchronize()
             began = time.perf_counter()
-            made.step()
+            adam.step()
             torch.accelerator.synchronize()
             seconds.append(time.perf_counter() - began)
-        found[name] = {
+        rows[name] = {
             "seconds_a_step": sorted(seconds)[len(seconds) // 2],
-            "state_bytes_a_parameter": _state_bytes(made) / sum(p.numel() for p in lora.values()),
+            "state_bytes_a_parameter": _state_bytes(adam) / sum(p.numel() for p in lora.values()),
             "moved": next(iter(lora.values())).detach().float().cpu(),
         }
-    moved = [row.pop("moved") for row in found.values()]
-    return found | {"off": _relative_error(*moved)}
+    moved = [row.pop("moved") for row in rows.values()]
+    return rows | {"off": _relative_error(*moved)}
 
 
 def _eight_bit(lora: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """Nothing is trained with it: see training/optimizer.py."""
+    """Return bitsandbytes' AdamW, for measuring only (see training/optimizer.py)."""
     from bitsandbytes.optim import AdamW8bit
 
     return AdamW8bit(lora.values(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
 
 
 def _state_bytes(of: torch.optim.Optimizer) -> int:
-    """Without code books, of which there is one for all."""
+    """Return the bytes of an optimiser's state, without the code books that all parameters
+    share."""
     return sum(
         t.numel() * t.element_size()
         for state in of.state.values()
@@ -158,5 +161,5 @@ def _state_bytes(of: torch.optim.Optimizer) -> int:
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:
-    """Norm of the difference in parts of the norm."""
+    """Return the norm of the difference relative to the norm of `a`."""
     return float((a - b).norm() / a.norm().clamp_min(1e-12))

@@ -1,5 +1,5 @@
-"""What was measured on cards, as a page for people: gpu.json keeps every line's newest report, gpu.md is
-made of it."""
+"""Format the GPU measurements as a page: gpu.json keeps each line's latest report, gpu.md is made
+from it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DRY_RUN_NOTE = (
 
 
 def record(path: Path, name: str, report: dict, command: str, tiny: bool) -> None:
-    """Put a line's report into the .json beside `path` (a .md) and write the page anew. Runs under other
-    budgets that the same card did before stay."""
-    kept = path.with_suffix(".json")
-    known = files.read_json(kept) if kept.exists() else {}
+    """Store a line's report in the .json beside `path` (a .md) and rewrite the page. Earlier runs
+    on the same GPU with other budgets are kept."""
+    json_path = path.with_suffix(".json")
+    entries = files.read_json(json_path) if json_path.exists() else {}
     entry = {"command": command, "machine": machine(), "dry": tiny, "report": report}
-    known[name] = _merge_runs(known.get(name), entry)
-    files.write_json(kept, known)
-    write_below_marker(path, TITLE, markdown(known))
+    entries[name] = _merge_runs(entries.get(name), entry)
+    files.write_json(json_path, entries)
+    write_below_marker(path, TITLE, markdown(entries))
 
 
 def _merge_runs(old: dict | None, new: dict) -> dict:
@@ -38,38 +38,42 @@ def _merge_runs(old: dict | None, new: dict) -> dict:
     return new | {"report": {"runs": list(runs.values())}}
 
 
-def markdown(known: dict) -> str:
-    """The page below what a hand wrote."""
+def markdown(entries: dict) -> str:
+    """Return the generated part of the page."""
     body = [
-        [f"`{name}`", line.about, _measured_on(known.get(name))]
+        [f"`{name}`", line.about, _measured_on(entries.get(name))]
         for name, line in MEASUREMENTS.items()
     ]
     lines = markdown_table("line|what it is to show|measured", body)
     for name in MEASUREMENTS:
-        if name in known:
-            lines += ["", f"## {name}", "", *_section(name, known[name])]
+        if name in entries:
+            lines += ["", f"## {name}", "", *_section(name, entries[name])]
     return "\n".join(lines) + "\n"
 
 
 def _measured_on(entry: dict | None) -> str:
     if entry is None:
         return "no"
-    said = entry["machine"]
+    machine_facts = entry["machine"]
     if entry["dry"]:
-        return f"no: a dry run, {said['date']}"
-    return f"{said.get('card', 'no: counted')}, {said['date']}"
+        return f"no: a dry run, {machine_facts['date']}"
+    return f"{machine_facts.get('card', 'no: counted')}, {machine_facts['date']}"
 
 
 def _section(name: str, entry: dict) -> Iterator[str]:
-    said = entry["machine"]
-    versions = ", ".join(f"{n} {said[n]}" for n in ("torch", "diffusers", "peft", "bitsandbytes"))
+    machine_facts = entry["machine"]
+    versions = ", ".join(
+        f"{n} {machine_facts[n]}" for n in ("torch", "diffusers", "peft", "bitsandbytes")
+    )
     card = (
-        f"{said['card']}, driver {said['driver']}, CUDA {said['cuda']}; " if "card" in said else ""
+        f"{machine_facts['card']}, driver {machine_facts['driver']}, CUDA {machine_facts['cuda']}; "
+        if "card" in machine_facts
+        else ""
     )
     yield f"    {entry['command']}"
     yield ""
-    computer = f"{said['processor']}, {said['cores']} cores, {said['ram_gib']} GiB of RAM"
-    yield f"{card}{computer}, {said['system']}; {versions}; {said['date']}."
+    computer = f"{machine_facts['processor']}, {machine_facts['cores']} cores, {machine_facts['ram_gib']} GiB of RAM"
+    yield f"{card}{computer}, {machine_facts['system']}; {versions}; {machine_facts['date']}."
     if entry["dry"]:
         yield from ("", DRY_RUN_NOTE)
     yield ""
@@ -87,11 +91,11 @@ def _caps(report: dict) -> Iterator[str]:
     head = "model|budget|stage|planned GiB|used|plan off|held|seconds"
     body = []
     for run in report["runs"]:
-        for stage, said in run.get("stages", {}).items():
-            if "planned_gib" in said:
-                seen = said["planned_gib"], said["used_gib"], _percent(said["off"])
-                body.append([run["model"], run["budget_gib"], stage, *seen, said["held_gib"]])
-                body[-1].append(said.get("seconds"))
+        for stage, figures in run.get("stages", {}).items():
+            if "planned_gib" in figures:
+                memory = figures["planned_gib"], figures["used_gib"], _percent(figures["off"])
+                body.append([run["model"], run["budget_gib"], stage, *memory, figures["held_gib"]])
+                body[-1].append(figures.get("seconds"))
     yield from markdown_table(head, body)
     yield ""
     head = "model|budget|the whole process, GiB|within the cap|what it gave up, or why it failed"
@@ -136,11 +140,11 @@ def _shares(row: dict, rates: dict) -> list[object]:
 
 
 def _swapping(contenders: Sequence[dict]) -> Iterator[str]:
-    """Ours against swapping half of the blocks, under the same cap."""
-    found = {row["name"]: row["seconds_a_draw"] for row in _whole(contenders)}
-    if {"swap-28", "ours-int8"} <= found.keys():
-        times = found["swap-28"] / found["ours-int8"]
-        yield f"Under the same cap ours is {times:.1f} times as quick as 28 blocks swapped."
+    """Compare BlockSkip with swapping half of the blocks under the same cap."""
+    seconds = {row["name"]: row["seconds_a_draw"] for row in _whole(contenders)}
+    if {"swap-28", "ours-int8"} <= seconds.keys():
+        speedup = seconds["swap-28"] / seconds["ours-int8"]
+        yield f"Under the same cap, BlockSkip is {speedup:.1f} times as fast as swapping 28 blocks."
 
 
 def _overlap(report: dict) -> Iterator[str]:
@@ -149,14 +153,14 @@ def _overlap(report: dict) -> Iterator[str]:
     head = "of|stage|copying, ms|hidden behind computing|card idle|waits"
     name = report["timeline"]["name"]
     body = []
-    for stage, said in report["timeline"].get("stages", {}).items():
-        waits = ", ".join(f"{n} {k}" for k, n in said.get("waits", {}).items()) or None
-        hidden, idle = said.get("copy_hidden"), said.get("idle")
+    for stage, figures in report["timeline"].get("stages", {}).items():
+        waits = ", ".join(f"{n} {k}" for k, n in figures.get("waits", {}).items()) or None
+        hidden, idle = figures.get("copy_hidden"), figures.get("idle")
         shares = [None if x is None else f"{x:.0%}" for x in (hidden, idle)]
-        body.append([f"`{name}`", stage, said.get("copy_ms"), *shares, waits])
+        body.append([f"`{name}`", stage, figures.get("copy_ms"), *shares, waits])
     yield from markdown_table(head, body)
     yield ""
-    yield "Of the waits one a step, and one at either end of a stage, are the measurement's own."
+    yield "One wait per step, and one at either end of a stage, are due to the measurement."
     yield from _failed([report["timeline"]])
 
 
@@ -167,7 +171,7 @@ def _failed(runs: Sequence[dict]) -> Iterator[str]:
 def _quant(report: dict) -> Iterator[str]:
     head = "precision|output off|gradients off|s a step|peak GiB|weights GiB"
     keys = "output_off gradients_off step_seconds peak_gib weights_gib".split()
-    body = [[name, *(said[k] for k in keys)] for name, said in report["precisions"].items()]
+    body = [[name, *(figures[k] for k in keys)] for name, figures in report["precisions"].items()]
     yield from markdown_table(head, body)
     adamw = report["adamw"]
     yield ""
@@ -177,7 +181,7 @@ def _quant(report: dict) -> Iterator[str]:
     yield f"AdamW: 20 steps in 8 bits end {adamw['off']:.2%} from those in 32 bits."
     yield ""
     keys = "seconds_a_step", "state_bytes_a_parameter"
-    body = [[name, *(said[k] for k in keys)] for name, said in adamw.items() if name != "off"]
+    body = [[name, *(figures[k] for k in keys)] for name, figures in adamw.items() if name != "off"]
     yield from markdown_table("AdamW|s a step|bytes a parameter", body)
 
 
@@ -187,7 +191,9 @@ def _smoke(report: dict) -> Iterator[str]:
     yield ""
     head = "device|launch to LoRA, s|likeness|95 %|most of the card, GiB"
     keys = "seconds likeness likeness_95 peak_vram_gib".split()
-    body = [[one, *(said[k] for k in keys)] for one, said in report["whole_way"].items()]
+    body = [
+        [device, *(figures[k] for k in keys)] for device, figures in report["whole_way"].items()
+    ]
     yield from markdown_table(head, body)
 
 
@@ -208,15 +214,15 @@ def _predict(report: dict) -> Iterator[str]:
     yield (
         f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
         f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
-        "of latents, windows and steps, each the longer of computing and copying, plus unpacking and draws that wait in RAM; a "
-        "disk that is slower than the bus, reading captions, loading and sample pictures come on top. "
-        "“As planned” is what the studio chooses; “quick” is the paper's way: half of the blocks "
-        "skipped, at the smallest side. A picture: every step computed."
+        "of latents, windows and steps: for each the longer of computing and copying, plus unpacking and draws that wait in RAM. "
+        "A disk slower than the bus, encoding captions, loading and sample pictures are not included. "
+        "“As planned” is the studio's choice. “quick” is the paper's setting: half of the blocks "
+        "skipped, at the smallest side. A picture has every step computed."
     )
     yield ""
     head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB of weights over the bus, of draws|TB unpacked"
-    for what in ("minutes", "a picture"):
-        head += "".join(f"|{what} at {s}" for s in shares)
+    for unit in ("minutes", "a picture"):
+        head += "".join(f"|{unit} at {s}" for s in shares)
     yield from markdown_table(head, [_prediction(row, shares) for row in report["rows"]])
     yield ""
     head = "card|published TFLOP/s (bf16, fp32 sums)|GB/s of its memory|GB/s of its bus"

@@ -1,8 +1,8 @@
-"""Sample pictures of a model of full size under caps: seconds each, exactly, with key steps and with
-larger patches.
+"""Time the sampling of pictures with a full-size model under memory caps: exact, with key steps and
+with larger patches.
 
-The weights are random, so which steps are computed is not decided by what is drawn but set: as many as
-the demo model's key steps, and larger patches in all steps but those between which they may be held.
+The weights are random, so the schedules are fixed instead of measured: the demo model's share of
+key steps, and larger patches in every step that `hold` allows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY_STEP_SHARES = {"key steps, 11 of 16": 11 / 16, "key steps, 8 of 16": 8 / 16}
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """folder: of the model's files, "": where it is."""
+    """The model and budget. folder: of the model's files, "" for the usual one."""
 
     name: str
     model: str
@@ -38,7 +38,7 @@ class Job:
 
 
 def work(job: Job) -> dict:
-    """JSON-ready: a row a way; times: as quick as exactly, in the same process."""
+    """Return a row per method, JSON-ready. times: the speed-up over exact, in the same process."""
     if job.folder:
         sources.select_model(presets.model_row(job.model), [Path(job.folder)])
     session = ModelSession(job.model, job.budget_gib)
@@ -46,10 +46,10 @@ def work(job: Job) -> dict:
     session.settings = session.settings.changed(preview_steps=steps)
     text, rows = session.encode(["a photo of a cat", ""]), []
     _pin_middle(session)
-    for name, how in _sampling_options(session, steps):
+    for name, options in _sampling_options(session, steps):
         monitor.reset_card_peaks()
         began = time.perf_counter()
-        session.sample(text.rows([0]), text.rows([1]), [0], steps, **how)
+        session.sample(text.rows([0]), text.rows([1]), [0], steps, **options)
         rows.append(
             {
                 "way": name,
@@ -70,15 +70,15 @@ def work(job: Job) -> dict:
 
 
 def _pin_middle(session: ModelSession) -> None:
-    """The blocks that a run of that budget would have on the card all the time, are."""
+    """Pin the middle to the GPU if a run with this budget would."""
     settings, blocks = session.settings, session.family.blocks(session.transformer)
     if settings.plan.middle == "stays":
-        some = blocks[settings.plan.front : len(blocks) - settings.plan.back]
-        pin_on_device(session.device, *(block for _, block in some))
+        middle = blocks[settings.plan.front : len(blocks) - settings.plan.back]
+        pin_on_device(session.device, *(block for _, block in middle))
 
 
 def _sampling_options(session: ModelSession, steps: int) -> Iterator[tuple[str, dict]]:
-    yield "the first, untimed", {}  # kernels are loaded, weights come to RAM
+    yield "the first, untimed", {}  # loads kernels, and weights into RAM
     yield "exact", {}
     for name, share in KEY_STEP_SHARES.items():
         num = max(2, round(share * steps))

@@ -1,5 +1,5 @@
-"""The same training on the processor and on the card: gradients of the first step, losses of five; and
-the whole way with the demo model, judged, with its seconds."""
+"""Run the same training on the CPU and the GPU and compare first gradients and five losses; then
+time and judge a whole run of the demo model on both."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 STEPS = 5
-TIMEOUT_S = 590.0  # for the whole way
+TIMEOUT_S = 590.0  # for a whole run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """tiny: a few steps and pictures instead of all. whole_way: on the processor, too, when there is a
-    card, to compare what the judge says."""
+    """The job. tiny: run only a few steps and pictures."""
 
     work: str
     device: str = "auto"
@@ -42,28 +41,31 @@ class Job:
 
 
 def work(job: Job) -> dict:
-    """JSON-ready: how far the device is from the processor, and the whole way on both."""
+    """Return, JSON-ready, the device's deviations from the CPU, and the whole run on both."""
     device = pick_device(job.device)
-    here, there = (_first_steps(job, one) for one in (CPU, device))
-    found = {
+    on_cpu, on_target = (_first_steps(job, each) for each in (CPU, device))
+    report = {
         "device": str(device),
-        "text_off": _relative_error(here["text"], there["text"]),
-        "latents_off": _relative_error(here["latents"], there["latents"]),
+        "text_off": _relative_error(on_cpu["text"], on_target["text"]),
+        "latents_off": _relative_error(on_cpu["latents"], on_target["latents"]),
         "gradients_off": max(
-            _relative_error(grad, there["gradients"][n]) for n, grad in here["gradients"].items()
+            _relative_error(grad, on_target["gradients"][n])
+            for n, grad in on_cpu["gradients"].items()
         ),
-        "losses": [here["losses"], there["losses"]],
-        "losses_off": _relative_error(torch.tensor(here["losses"]), torch.tensor(there["losses"])),
+        "losses": [on_cpu["losses"], on_target["losses"]],
+        "losses_off": _relative_error(
+            torch.tensor(on_cpu["losses"]), torch.tensor(on_target["losses"])
+        ),
         "whole_way": {},
     }
-    for one in dict.fromkeys(("cpu", device.type)):
-        found["whole_way"][one] = _end_to_end(job, one)
-    return found
+    for each in dict.fromkeys(("cpu", device.type)):
+        report["whole_way"][each] = _end_to_end(job, each)
+    return report
 
 
 def _first_steps(job: Job, device: torch.device) -> dict:
-    """What the captions, the first draws, the first step and the losses of five are on a device.
-    Training starts from the processor's draws on both, so that a difference is training's own."""
+    """Return text embeddings, latents, first gradients and five losses on a device. Training starts
+    from the CPU's text and latents on both, so that differences are due to training."""
     settings = choose_settings(model="demo", seed=1, steps=STEPS, prior=0.3).changed(
         batch=2,
         window_steps=3,
@@ -81,18 +83,18 @@ def _first_steps(job: Job, device: torch.device) -> dict:
     )
     draws = build_schedule(photos, settings, family.pixel_multiple)
     captions = [settings.subject_caption, settings.class_caption]
-    said = {}
-    for where in dict.fromkeys((CPU, device)):
-        pipe = open_model(family, row, source, settings, where)
-        text = encode.encode_captions(family, pipe, captions, settings.plan.text_tokens, where)
-        with on_device(where, pipe.vae):
-            latents = encode.encode_draws(family, pipe, photos, draws, settings, where)
-        said[where.type] = text, latents
-    text, latents = said["cpu"]
+    encoded = {}
+    for target in dict.fromkeys((CPU, device)):
+        pipe = open_model(family, row, source, settings, target)
+        text = encode.encode_captions(family, pipe, captions, settings.plan.text_tokens, target)
+        with on_device(target, pipe.vae):
+            latents = encode.encode_draws(family, pipe, photos, draws, settings, target)
+        encoded[target.type] = text, latents
+    text, latents = encoded["cpu"]
     data = TrainingData(draws, latents, text, [0] * len(photos), 1)
     window = Path(job.work) / f"smoke-{device.type}"
     gradients, losses = _train(family, settings, data, device, pipe.transformer, window)
-    text, latents = said[device.type]
+    text, latents = encoded[device.type]
     return {"text": text.embeds, "latents": latents, "gradients": gradients, "losses": losses}
 
 
@@ -104,24 +106,24 @@ def _train(
     model: torch.nn.Module,
     window: Path,
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The LoRA's gradients in the first step, and the losses."""
+    """Train, and return the LoRA's gradients in the first step and all losses."""
     trainer = Trainer(model, family, settings, data, device, window, f"smoke {device}")
     gradients = first_gradients(trainer, 0.05, 5)
     return gradients, [event.loss for event in trainer.run()]
 
 
 def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference in parts of the largest number."""
+    """Return the largest difference relative to the largest magnitude in `a`."""
     return float((a - b.cpu()).abs().max() / a.abs().max().clamp_min(1e-12))
 
 
 def _end_to_end(job: Job, device: str) -> dict:
-    """Seconds from launch to LoRA, and what the judge says."""
+    """Return the seconds from launch to LoRA, and the judge's likeness."""
     name = f"smoke-{device}-{time.time_ns()}"
-    more = ["--steps", "4", "--preview-every", "0"] if job.tiny else []
-    words = ["train", "--demo", "--device", device, "--out", name, *more, "--json"]
+    options = ["--steps", "4", "--preview-every", "0"] if job.tiny else []
+    arguments = ["train", "--demo", "--device", device, "--out", name, *options, "--json"]
     began = time.perf_counter()
-    trained = _run_json(words)
+    trained = _run_json(arguments)
     seconds = time.perf_counter() - began
     judged = _run_json(["lab", "evaluate", name, "--images", "1" if job.tiny else "8", "--json"])
     tuned = judged["tuned"]
@@ -135,9 +137,9 @@ def _end_to_end(job: Job, device: str) -> dict:
 
 
 def _run_json(words: list[str]) -> dict:
-    said = processes.run_for_output("blockskip", words, seconds=TIMEOUT_S)
+    output = processes.run_for_output("blockskip", words, seconds=TIMEOUT_S)
     try:
-        answer = json.loads(said)
+        answer = json.loads(output)
     except ValueError:
         raise Unexpected(
             f"`{' '.join(words)}` gave no answer.", "Look at it alone first."

@@ -1,8 +1,8 @@
-"""A run under a hard cap, through the very code of every run: the most that each stage took of the card,
-beside its plan; and pictures of half the side afterwards.
+"""Run a training under a hard memory cap and compare each stage's GPU memory peak with its plan,
+then sample a picture at half the side.
 
-The budget is set as every run sets it (memory/vram_cap.py). What the whole process took, CUDA's own share
-included, is what the driver says is used, less what was used before.
+The code is that of every run, and so is the cap (memory/vram_cap.py). The memory of the whole
+process, CUDA context included, is the driver's used memory minus what was used before.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MIN_STEPS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """planned_gib: the budget that the run is planned for, 0: the one it has. folder: of the model's
-    files, "": where it is. steps: 0: all that one window serves."""
+    """A run to measure. planned_gib: the budget to plan for, 0 for budget_gib. folder: of the
+    model's files, "" for the usual one. steps: 0 for all that one window serves."""
 
     name: str
     model: str
@@ -47,7 +47,7 @@ class Job:
 
 
 class DriverMemory(Poller):
-    """The most of the card that all programs together used, in GiB, while it was entered; -1: no card."""
+    """Peak GPU memory of all programs together in GiB, while entered; -1 without a GPU."""
 
     EVERY_S = 0.01
 
@@ -56,7 +56,7 @@ class DriverMemory(Poller):
 
     @property
     def process_gib(self) -> float:
-        """Of that, what came after it began: this process."""
+        """The increase since it was entered, in GiB: this process."""
         return self.peak_gib - self.before_gib if self.before_gib >= 0 else -1.0
 
     def sample(self) -> None:
@@ -64,8 +64,8 @@ class DriverMemory(Poller):
 
 
 def work(job: Job) -> dict:
-    """Do the run; JSON-ready: stages {name: planned, used, held, seconds}, the whole process, what was
-    given up on the way."""
+    """Run the job. Returns, JSON-ready, stages {name: planned, used, held, seconds}, the memory of
+    the whole process, and the fallbacks taken."""
     row = presets.model_row(job.model)
     if job.folder:
         sources.select_model(row, [Path(job.folder)])
@@ -74,12 +74,14 @@ def work(job: Job) -> dict:
     run = create_run(settings, find_photos([pet]), f"{job.name}-{time.time_ns()}")
     with driver:
         failed = _work_until_end(run)
-        said = run.events()[0]
-        stages = _stages(said, run)
+        run_events = run.events()[0]
+        stages = _stages(run_events, run)
         if not failed and not job.planned_gib:
             stages["preview-half"] = _half_size_preview(job, run.settings())
-    taken = next((event for event in said if isinstance(event, Done)), None)
-    eased = [event.text for event in said if isinstance(event, Note) and event.level == "warning"]
+    done = next((event for event in run_events if isinstance(event, Done)), None)
+    warnings = [
+        event.text for event in run_events if isinstance(event, Note) and event.level == "warning"
+    ]
     return {
         "name": job.name,
         "model": job.model,
@@ -88,14 +90,15 @@ def work(job: Job) -> dict:
         "stages": stages,
         "process_gib": driver.process_gib,
         "within_cap": driver.process_gib <= job.budget_gib if driver.process_gib >= 0 else None,
-        "eased": eased,
+        "eased": warnings,
         "after": _settings_dict(run.settings()),
-        **({"failed": failed} if failed else {"seconds": taken.seconds, "loss": taken.final_loss}),
+        **({"failed": failed} if failed else {"seconds": done.seconds, "loss": done.final_loss}),
     }
 
 
 def settings_of(job: Job) -> Settings:
-    """As planned; one window and the steps it serves, one picture before and after them."""
+    """Return the planned settings for one window and its steps, with one picture before and
+    after."""
     plan = make_plan(
         model=job.model,
         budget_gib=job.planned_gib or job.budget_gib,
@@ -114,7 +117,7 @@ def settings_of(job: Job) -> Settings:
 
 
 def _work_until_end(run: Run) -> str:
-    """Work on the run; gives why it failed, or ""."""
+    """Run the training and return the reason for a failure, or ""."""
     try:
         worker_process.work(run)
     except UserError as error:
@@ -123,46 +126,46 @@ def _work_until_end(run: Run) -> str:
     return ""
 
 
-def _stages(said: list[events.Event], run: Run) -> dict[str, dict]:
-    """The newest peaks of each stage, and its seconds."""
-    done = next((event for event in said if isinstance(event, Done)), None)
-    found = {}
-    for peak in (event for event in said if isinstance(event, Peak)):
-        found[peak.stage] = _compare(peak.planned_vram_gib, peak.vram_gib, peak.held_gib) | {
+def _stages(run_events: list[events.Event], run: Run) -> dict[str, dict]:
+    """Return the latest peaks and the seconds of each stage."""
+    done = next((event for event in run_events if isinstance(event, Done)), None)
+    stages = {}
+    for peak in (event for event in run_events if isinstance(event, Peak)):
+        stages[peak.stage] = _compare(peak.planned_vram_gib, peak.vram_gib, peak.held_gib) | {
             "ram_gib": peak.ram_gib,
             "planned_ram_gib": peak.planned_ram_gib,
         }
     for name, seconds in (done.stages if done else {}).items():
-        found.setdefault(name, {})["seconds"] = seconds
-    return found
+        stages.setdefault(name, {})["seconds"] = seconds
+    return stages
 
 
 def _half_size_preview(job: Job, settings: Settings) -> dict:
-    """One picture of half the side, under the same cap."""
+    """Sample one picture of half the side under the same cap."""
     free_memory()
     session = ModelSession(job.model, job.budget_gib)
     side = max(settings.preview_px // 2, settings.plan.s_min_px)
     session.settings = settings.changed(preview_px=side)
     prompt = "a photo of a cat"
-    session.encode_prompts([prompt, ""])  # before the clock runs
+    session.encode_prompts([prompt, ""])  # not timed
     monitor.reset_card_peaks()
     began = time.perf_counter()
     session.sample_prompts([prompt], [0])
     seconds = time.perf_counter() - began
-    # nothing waits on the card for steps that are not to come: no middle, no LoRA, no optimiser
+    # no later steps, so no middle, LoRA or optimiser stays on the GPU
     alone = session.settings.changed(middle="leaves")
     plan = planned_memory(alone)["preview"].vram_gib - 12 * lora_params(session.row, alone) / GIB
     return _compare(plan, *monitor.card_peaks_gib()) | {"seconds": round(seconds, 2)}
 
 
 def _compare(planned_gib: float, used_gib: float, held_gib: float) -> dict:
-    """off: by what share the plan is above what was used; None without a card."""
+    """Return the memory figures. off: the plan's relative excess over use, None without a GPU."""
     off = planned_gib / used_gib - 1 if used_gib > 0 else None
     return {"planned_gib": planned_gib, "used_gib": used_gib, "held_gib": held_gib, "off": off}
 
 
 def _settings_dict(s: Settings) -> dict:
-    """What of the settings decides memory and time."""
+    """Return the settings that determine memory and time."""
     return {
         "skip": [s.plan.front, s.plan.back],
         "side_px": s.plan.s_min_px,

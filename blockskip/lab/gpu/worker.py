@@ -1,4 +1,5 @@
-"""One part of a measurement, alone in a process: `python -m blockskip.lab.gpu.worker JOB REPORT`."""
+"""Run a part of a measurement in its own process: `python -m blockskip.lab.gpu.worker JOB
+REPORT`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from blockskip.memory.vram_cap import set_torch_backends
 
 
 def _model(job: dict) -> dict:
-    """Write a model with random weights, if it is not there; its bytes."""
+    """Write a model with random weights if it does not exist, and return its bytes."""
     device = pick_device(job["device"])
     return {"bytes": write_model(model_row(job["model"]), Path(job["folder"]), device)}
 
@@ -35,4 +36,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if torch.cuda.is_available():
         set_torch_backends()
-    serve(lambda said: PARTS[said["what"]](said["job"]))
+    serve(lambda request: PARTS[request["what"]](request["job"]))

@@ -1,1 +1,1 @@
-"""What measurements share: processes, pages, plots."""
+"""Shared parts of measurements: processes, pages, plots."""

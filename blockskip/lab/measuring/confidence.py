@@ -1,4 +1,4 @@
-"""How sure a mean is."""
+"""Confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ RESAMPLES = 2000
 
 
 def bootstrap(values: Sequence[float], counts: Sequence[int] | None = None) -> list[float]:
-    """95 % interval of the mean by resampling; always the same one.
+    """Return the 95 % bootstrap interval of the mean. Deterministic.
 
-    values: (n,), what is resampled; with counts (n,), sums of groups of so many.
+    values: (n,), resampled. counts: (n,), if values are sums over groups of these sizes.
     """
     values = np.asarray(values)
     drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))

@@ -1,4 +1,4 @@
-"""Measurements as lines of JSON: whatever was measured stays when a job is stopped."""
+"""Measurements as JSON lines, which survive when a job is stopped."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ log = logging.getLogger(__name__)
 
 
 def read_lines(path: Path) -> list[dict]:
-    """All whole lines of a file, or the list in one that ends in .json; a line that was cut off
-    in the middle is left out."""
+    """Return all complete lines of a file, or the list in a .json file. Truncated lines are skipped
+    with a warning."""
     if not path.exists():
         return []
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
-    found = []
+    entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            found.append(json.loads(line))
+            entries.append(json.loads(line))
         except ValueError:
             log.warning("%s: a line that was cut off is left out", path.name)
-    return found
+    return entries
 
 
 def append_line(path: Path, line: dict) -> None:
-    """Add a line, safely on the disk before this returns."""
+    """Append a line and flush it to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
         if file.tell() and not _ends_with_newline(file):
@@ -40,6 +40,6 @@ def append_line(path: Path, line: dict) -> None:
 
 def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, os.SEEK_END)
-    whole = file.read(1) == b"\n"
+    complete = file.read(1) == b"\n"
     file.seek(0, os.SEEK_END)
-    return whole
+    return complete

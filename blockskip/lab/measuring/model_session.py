@@ -1,4 +1,4 @@
-"""A model without a LoRA, open below a budget, for measurements of pictures."""
+"""An open model without a LoRA, within a budget, for measurements of pictures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from blockskip.sampling.loaded_model import LoadedModel
 
 
 class ModelSession(LoadedModel):
-    """A model with the settings that a run below `budget_gib` would have. On a CPU its weights stay
-    in RAM: none are read while something is measured. Raises UserError when the model is missing."""
+    """A model with the settings of a run within `budget_gib`. On a CPU its weights stay in RAM, so
+    that none are read during a measurement. Raises UserError if the model is missing."""
 
     def __init__(self, model: str, budget_gib: float) -> None:
         super().__init__(choose_settings(model=model, budget_gib=budget_gib))

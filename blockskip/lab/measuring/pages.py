@@ -1,4 +1,4 @@
-"""Pages of evidence: words written by hand, and below them what a command made of its measurements."""
+"""Evidence pages: a hand-written part, and below it the part that a command generates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from blockskip.core import files
 MARKER = "<!-- from here on made by the command -->"
 
 
-def write_below_marker(path: Path, title: str, made: str) -> None:
-    """Put `made` below what a hand wrote on the page, which begins with its title and is kept."""
-    words = f"# {title}\n\n"
+def write_below_marker(path: Path, title: str, generated: str) -> None:
+    """Replace the generated part of a page, keeping the hand-written part above the marker. A new
+    page gets the title."""
+    written = f"# {title}\n\n"
     if path.exists():
-        words = path.read_text(encoding="utf-8").split(MARKER)[0]
-    files.write_text(path, f"{words}{MARKER}\n\n{made}")
+        written = path.read_text(encoding="utf-8").split(MARKER)[0]
+    files.write_text(path, f"{written}{MARKER}\n\n{generated}")
 
 
 def markdown_table(head: str, body: Iterable[Sequence[object]]) -> list[str]:
-    """Lines of a table; numbers as they are said to people, None as a dash. head: names, a | between."""
+    """Return the lines of a table, with floats rounded to 3 digits and None as a dash. head: column
+    names separated by |."""
     names = head.split("|")
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     return lines + ["| " + " | ".join(map(_cell, line)) + " |" for line in body]

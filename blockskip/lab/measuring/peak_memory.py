@@ -1,12 +1,12 @@
-"""Memory that is in use, counted by storage, and floating point operations, without either.
+"""Count memory in use by storage, and FLOPs, without allocating or computing.
 
-`PeakMeter` watches torch's meta tensors, which have a shape, a type and a storage of known size, but
-no memory: every tensor an operation makes is known by its storage, counted once however many views
-it has, and let go when the last reference dies. A 24 GB model is counted on any PC (ours;
-docs/method.md §1.8).
+`PeakMeter` tracks torch's meta tensors, which have a shape, a dtype and a storage of known size but
+no memory. Each storage is counted once, whatever its number of views, until its last reference
+dies. So a 24 GB model can be measured on any PC (ours; docs/method.md §1.8).
 
-Two operations are told which kernel a card would take, since they keep other tensors elsewhere:
-attention (flash) and RMS norm (fused). What is not counted: the CUDA context, workspaces inside kernels, and the allocator's rounding.
+Attention (flash) and RMS norm (fused) are replaced by versions that save the same tensors as the
+GPU's kernels. The CUDA context, workspaces inside kernels and the allocator's rounding are not
+counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 _SDPA = "_scaled_dot_product_flash_attention"
-# the CPU's own kernel is the same arithmetic, but torch's table does not know it
+# torch's table lacks the CPU kernel, which has the same arithmetic
 FLOPS = flop_registry | {
     getattr(torch.ops.aten, f"{_SDPA}_for_cpu{way}"): flop_registry[
         getattr(torch.ops.aten, f"{_SDPA}{way}")
@@ -34,10 +34,10 @@ FLOPS = flop_registry | {
 
 
 class PeakMeter(TorchDispatchMode):
-    """Counts bytes of live storages made while it is entered, and of what is put on the card.
+    """Counts the bytes of live storages made while entered, or added.
 
-    peak_bytes: the most there was at once. flops: of matrix products and attention, a multiply and
-    an add counted as two. held_bytes: what there was when `restart` was last called.
+    peak_bytes: the maximum at once. flops: of matrix products and attention, with a multiply-add as
+    two. held_bytes: the bytes at the last `restart`.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class PeakMeter(TorchDispatchMode):
         self._swept_at = 0
 
     def __enter__(self) -> PeakMeter:
-        gc.freeze()  # what is old is not searched each time; half of the time would go there
+        gc.freeze()  # exempts old objects from collection, which would take half of the time
         return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
@@ -67,18 +67,18 @@ class PeakMeter(TorchDispatchMode):
         return output
 
     def add(self, tensors: Iterable[Tensor]) -> None:
-        """Count tensors that were made elsewhere: they are brought to the card now."""
+        """Count tensors made elsewhere, as loaded to the GPU now."""
         for tensor in tensors:
             self._track(tensor)
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def remove(self, tensors: Iterable[Tensor]) -> None:
-        """Count these no longer: they leave the card."""
+        """Stop counting these tensors, as removed from the GPU."""
         for tensor in tensors:
             self.now_bytes -= self._live.pop(tensor.untyped_storage()._cdata, 0)
 
     def restart(self) -> None:
-        """Forget the peak, not what is there."""
+        """Reset the peak to the bytes in use, and the FLOPs to 0."""
         gc.collect()
         self.peak_bytes = self._swept_at = self.held_bytes = self.now_bytes
         self.flops = 0
@@ -93,10 +93,10 @@ class PeakMeter(TorchDispatchMode):
         weakref.finalize(storage, self._untrack, key)
 
     def _raise_peak(self) -> None:
-        """Take a new peak, but never one that garbage made.
+        """Record a new peak after collecting garbage.
 
-        This counter's own Python frames form reference cycles with checkpointed graphs; without
-        collecting them checkpointing would seem to save nothing.
+        This counter's Python frames form reference cycles with checkpointed graphs. Uncollected,
+        they would hide the savings of checkpointing.
         """
         if self.now_bytes > 1.005 * self._swept_at:
             gc.collect()
@@ -108,7 +108,7 @@ class PeakMeter(TorchDispatchMode):
 
 
 class _FusedRMSNorm(torch.autograd.Function):
-    """What CUDA's fused kernel keeps: its input and one number a row, nothing in fp32."""
+    """RMS norm that saves what CUDA's fused kernel does: its input and one number per row."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor | None) -> Tensor:
@@ -125,12 +125,12 @@ def _rms_norm(x: Tensor, _shape: object, weight: Tensor | None = None, _eps: obj
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Tensor:
-    """CUDA's flash attention: keeps q, k, v, its output and one number a query."""
+    """Run flash attention, which saves q, k, v, its output and one number per query."""
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
 
 
 class _QuantisedProduct(torch.autograd.Function):
-    """x W^T with W unpacked for this one product, in forward and again in backward."""
+    """x Wᵀ with W dequantised for this product, in forward and again in backward."""
 
     @staticmethod
     def forward(ctx, x: Tensor, layer: QuantisedLinear) -> Tensor:
@@ -143,10 +143,10 @@ class _QuantisedProduct(torch.autograd.Function):
 
 
 class QuantisedLinear(nn.Linear):
-    """A frozen linear that holds the bytes a quantised one does; its numbers mean nothing.
+    """A frozen linear with the bytes of a quantised one and meaningless values.
 
-    int8: a byte a weight and a scale a block of 256. nf4: half a byte a weight, a byte a block of
-    64 and an fp32 for 256 such blocks (double quantisation, as bitsandbytes does).
+    int8: one byte per weight and a scale per block of 256. nf4: half a byte per weight, a byte per
+    block of 64 and an fp32 per 256 such blocks (double quantisation, as in bitsandbytes).
     """
 
     def __init__(self, of: nn.Linear, precision: str) -> None:
@@ -164,10 +164,10 @@ class QuantisedLinear(nn.Linear):
             setattr(self, name, _buffer(length, torch.uint8))
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
-        """The weight (out, in) as the product needs it; NF4 unpacks its block scales first."""
-        there = self.weight.device
-        scales = torch.empty(self.blocks, dtype=torch.float32, device=there)
-        weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=there)
+        """Return the dequantised weight (out, in). NF4 dequantises its block scales first."""
+        device = self.weight.device
+        scales = torch.empty(self.blocks, dtype=torch.float32, device=device)
+        weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=device)
         del scales
         return weight
 
@@ -180,7 +180,7 @@ def _buffer(length: int, dtype: torch.dtype) -> nn.Parameter:
 
 
 def quantise(module: nn.Module, precision: str) -> None:
-    """Replace every linear inside by one of that precision: full (nothing to do) | int8 | nf4."""
+    """Replace every linear inside by one of that precision: full (no change) | int8 | nf4."""
     if precision not in ("int8", "nf4"):
         return
     for name, layer in list(module.named_modules()):
@@ -190,14 +190,15 @@ def quantise(module: nn.Module, precision: str) -> None:
 
 @contextmanager
 def fake_gpu(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
-    """Everything made inside has a shape and a type but no memory; modules are made in `dtype`."""
+    """Context manager in which tensors are made on the meta device, and modules in `dtype`."""
     with torch.device("meta"), gpu_kernels(dtype):
         yield
 
 
 @contextmanager
 def gpu_kernels(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
-    """Inside, `dtype` is the default and attention and RMS norm keep what a card's kernels keep."""
+    """Context manager in which `dtype` is the default, and attention and RMS norm save what the
+    GPU's kernels do."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     functional = "torch.nn.functional"

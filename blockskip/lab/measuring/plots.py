@@ -1,7 +1,7 @@
-"""Two kinds of plots for the evidence, as SVG: lines with bands, and dots with intervals.
+"""Draw the evidence's plots as SVG: lines with bands, and dots with intervals.
 
-They stand in files that are looked at on any page, so each brings its own white ground and colours.
-The same data gives the same bytes.
+Each file has its own white background and colours, so that it fits any page. The same data gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c", "#c92a2a", "#0b7285", "#5c5f66", "#e8890c")
 WIDTH_PX, INCH_PX = 720, 96
 STYLE = {
-    "svg.hashsalt": "blockskip",  # else names inside the file are random
-    "svg.fonttype": "none",  # words stay words
-    "font.sans-serif": "DejaVu Sans",  # comes with matplotlib: as wide on every machine
+    "svg.hashsalt": "blockskip",  # or ids in the file are random
+    "svg.fonttype": "none",  # text stays text
+    "font.sans-serif": "DejaVu Sans",  # ships with matplotlib, so has the same width everywhere
     "font.size": 9,
     "figure.titlesize": 11,
     "grid.color": "#d0d7de",
@@ -36,7 +36,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Series:
-    """points: (x, y, low, high), low to high its interval."""
+    """A curve. points: (x, y, low, high), with low to high the interval."""
 
     name: str
     points: Sequence[tuple[float, float, float, float]]
@@ -44,7 +44,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of `dots`: value with its interval."""
+    """A row of `dots`: a value with its interval."""
 
     name: str
     value: float
@@ -53,13 +53,13 @@ class Dot:
 
 
 def lines(title: str, across: str, up: str, series: Sequence[Series], log_x: bool = False) -> str:
-    """At most eight curves over numbers. log_x: equal factors take equal room."""
-    xs = sorted({x for one in series for x, *_ in one.points})
+    """Return a plot of at most eight curves (SVG). log_x: use a logarithmic x axis."""
+    xs = sorted({x for curve in series for x, *_ in curve.points})
     with _plot(title, 420) as (axes, svg):
-        for one, colour in zip(series, COLOURS[: len(series)], strict=True):
-            x, y, low, high = zip(*one.points, strict=True)
+        for curve, colour in zip(series, COLOURS[: len(series)], strict=True):
+            x, y, low, high = zip(*curve.points, strict=True)
             axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=one.name)
+            axes.plot(x, y, "o-", color=colour, markersize=4.5, label=curve.name)
         axes.set(xlabel=across, ylabel=up, xscale="log" if log_x else "linear")
         if len(xs) <= 20 and all(x == round(x) for x in xs):
             axes.set_xticks(xs, [f"{x:g}" for x in xs])
@@ -76,8 +76,8 @@ def dots(
     mark: float | None = None,
     least: float = -math.inf,
 ) -> str:
-    """A row for each value with its interval, and the value in figures. mark: a vertical line to
-    compare with. least: the axis shows nothing below; a value there is an arrow."""
+    """Return a plot with a row for each value and its interval (SVG). mark: a vertical reference
+    line. least: lower limit of the axis; a smaller value is an arrow."""
     with _plot(title, 90 + 24 * len(rows)) as (axes, svg):
         right = axes.get_yaxis_transform()
         for y, row in enumerate(rows):
@@ -99,7 +99,8 @@ def dots(
 
 @contextlib.contextmanager
 def _plot(title: str, height_px: int) -> Iterator[tuple[Axes, io.StringIO]]:
-    """Empty axes, and where the SVG is once they are drawn. Raises UserError without matplotlib."""
+    """Context manager that yields empty axes and the buffer that receives the SVG on exit. Raises
+    UserError without matplotlib."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure

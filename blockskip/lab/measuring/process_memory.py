@@ -1,4 +1,4 @@
-"""What a process takes of RAM, by the operating system's word."""
+"""Measure the resident memory of this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blockskip.core.units import GIB
 
 
 class Poller(ABC):
-    """Calls `sample` every `EVERY_S` seconds, in a thread of its own, while it is entered."""
+    """Calls `sample` every `EVERY_S` seconds in its own thread while entered."""
 
     EVERY_S = 0.02
 
@@ -32,7 +32,7 @@ class Poller(ABC):
 
     @abstractmethod
     def sample(self) -> None:
-        """Ask once."""
+        """Take one sample."""
 
     def _poll(self) -> None:
         while True:
@@ -43,10 +43,10 @@ class Poller(ABC):
 
 @dataclass
 class MemoryWatch(Poller):
-    """Peaks of this process's memory in GiB while it is entered.
+    """Peaks of this process's memory in GiB while entered.
 
-    anon_gib: ours alone. file_gib: pages of files, which the system may drop; -1 where it does not
-    tell (anon_gib is then all).
+    anon_gib: anonymous memory. file_gib: file-backed pages, which the system may drop; -1 if
+    unknown, and anon_gib is then the total.
     """
 
     anon_gib: float = 0.0
@@ -66,13 +66,14 @@ class MemoryWatch(Poller):
         self.anon_gib, self.file_gib = max(self.anon_gib, anon), max(self.file_gib, file)
 
     def to_dict(self) -> dict:
-        """anon_gib, file_gib, seconds, rounded."""
-        told = ("anon_gib", "file_gib", "seconds")
-        return {name: round(getattr(self, name), 3) for name in told}
+        """Return anon_gib, file_gib and seconds, rounded."""
+        names = ("anon_gib", "file_gib", "seconds")
+        return {name: round(getattr(self, name), 3) for name in names}
 
 
 def memory_now() -> tuple[float, float]:
-    """(anonymous, file-backed) resident memory of this process in GiB; (all, -1) but on Linux."""
+    """Return the (anonymous, file-backed) resident memory of this process in GiB, or (total, -1)
+    except on Linux."""
     if sys.platform != "linux":
         return psutil.Process().memory_info().rss / GIB, -1.0
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()

@@ -1,1 +1,1 @@
-"""Quality against seconds of preview methods."""
+"""Quality against speed of preview methods."""

@@ -1,10 +1,10 @@
-"""What makes a model's previews quickest: its key steps, and whether larger patches earn a place beside
-them (docs/method.md §2).
+"""Calibrate a model's fast previews: choose its key steps, and decide whether larger patches are
+worth using (docs/method.md §2).
 
-All is measured at the steps and side that previews have, on other prompts than those adapters learnt
-from, and held against the library's step cache at the same speed: what earns its place is quicker, and not
-further from the exact sampler's pictures. Key steps then stand in presets/keysteps.toml, a schedule of
-larger patches beside the adapters; runs look there.
+Methods are measured at the previews' steps and side, on other prompts than those the adapters were
+trained on. Each is compared with diffusers' step cache at the same speed setting, and chosen if it
+is faster and no further from the exact sampler's pictures. Key steps are written to
+presets/keysteps.toml, a schedule of larger patches beside the adapters; runs read both.
 """
 
 from __future__ import annotations
@@ -42,17 +42,18 @@ CACHE_METHODS = {
 
 
 class Candidates(Sampler):
-    """The step cache at each speed, so many key steps, and each schedule with a step cache."""
+    """The candidates: the step cache at each speed, key steps, and each schedule with a step
+    cache."""
 
     def methods(self, steps: int) -> list[SamplingMethod]:
-        found = [EXACT, *CACHE_METHODS.values()]
-        found += [key_step_method(num) for num in range(max(3, steps // 8), steps)]
+        methods = [EXACT, *CACHE_METHODS.values()]
+        methods += [key_step_method(num) for num in range(max(3, steps // 8), steps)]
         if not self.adapters:
-            return found
+            return methods
         short, long, _ = max_holds(steps)
         schedules = [constant_schedule(factor, hold) for factor in (2, 4) for hold in (short, long)]
         schedules += [PatchSchedule({4: tau, 2: tau}, hold=long) for tau in tau_thresholds(steps)]
-        return found + [
+        return methods + [
             SamplingMethod(
                 f"schedule {k}, cache {PREVIEW_SPEEDS[speed]:g}",
                 BOTH,
@@ -65,14 +66,14 @@ class Candidates(Sampler):
 
 
 def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
-    """Measure, and write what was found where runs look. Gives, JSON-ready, `keys`: of each speed the key
-    steps or [], and `schedule`: of larger patches, or None. Raises UserError."""
+    """Measure, and write the results where runs read them. Returns, JSON-ready, `keys` (speed → key
+    steps or []) and `schedule` (of larger patches, or None). Raises UserError."""
     sampler, (steps,) = Candidates(plan), plan.steps
     measure(plan, sampler, say)
     lines = tradeoff_report.method_lines(plan, sampler, steps)
-    ways = {way.name: way for way in sampler.methods(steps)}
+    by_name = {method.name: method for method in sampler.methods(steps)}
     keys = {
-        speed: list(sampler.key_steps(steps, ways[name].num_key_steps))
+        speed: list(sampler.key_steps(steps, by_name[name].num_key_steps))
         for speed in SPEEDS
         if (name := best_method(lines, speed, KEYS))
     }
@@ -80,7 +81,7 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
     schedule = None
     if sampler.adapters:
         name = best_method(lines, "fastest", BOTH)
-        schedule = _schedule(steps, ways[name]) if name else None
+        schedule = _schedule(steps, by_name[name]) if name else None
         path = plan.adapters or adapter_file(plan.model)
         adapters, facts = patch_adapters.load(path, sampler.transformer, sampler.family)
         if facts.get("schedule") != schedule:
@@ -88,21 +89,21 @@ def calibrate(plan: Plan, say: Callable[[str], None]) -> dict:
     return {"keys": {speed: keys.get(speed, []) for speed in SPEEDS}, "schedule": schedule}
 
 
-def _schedule(steps: int, way: SamplingMethod) -> dict:
-    chosen = way.schedule
+def _schedule(steps: int, method: SamplingMethod) -> dict:
+    chosen = method.schedule
     return {
         "steps": steps,
         "taus": dict(chosen.taus),
         "rho": chosen.rho,
         "hold": chosen.hold,
-        "cache": way.first_block_threshold,
+        "cache": method.first_block_threshold,
     }
 
 
 def best_method(lines: Sequence[dict], speed: str, kind: str) -> str | None:
-    """The name of the quickest way that is not further off than the step cache at that speed, if it is
-    of that kind; None: another is the quickest. Larger patches, which “fastest” alone may have, count by
-    their seconds: more is done around their short passes."""
+    """Return the name of the fastest method no further off than the step cache at that speed, or
+    None if it is of another kind. Larger patches, allowed for “fastest” only, are ranked by
+    seconds, since their short passes have a large overhead."""
     limit = next(line for line in lines if line["way"] == CACHE_METHODS[speed].name)
     near = [
         line
@@ -110,14 +111,14 @@ def best_method(lines: Sequence[dict], speed: str, kind: str) -> str | None:
         if line["pixels_off"] <= limit["pixels_off"]
         and (line["kind"] != BOTH or speed == "fastest")
     ]
-    found = max(
-        near, key=lambda one: one["quicker_seconds" if one["kind"] == BOTH else "quicker_flops"]
+    fastest = max(
+        near, key=lambda line: line["quicker_seconds" if line["kind"] == BOTH else "quicker_flops"]
     )
-    return found["way"] if found["kind"] == kind else None
+    return fastest["way"] if fastest["kind"] == kind else None
 
 
 def write_keys(path: Path, model: str, steps: int, keys: dict[str, list[int]]) -> None:
-    """Put a model's key steps of so many steps into that file; the comment at its top stays."""
+    """Write a model's key steps for a number of steps into the file, keeping its top comment."""
     text = path.read_text(encoding="utf-8")
     table = tomllib.loads(text)
     table.setdefault(model, {})[str(steps)] = keys
@@ -125,5 +126,5 @@ def write_keys(path: Path, model: str, steps: int, keys: dict[str, list[int]]) -
     for name, by_steps in sorted(table.items()):
         for num, speeds in sorted(by_steps.items(), key=lambda item: int(item[0])):
             head += ["", f"[{name}.{num}]" if name.isidentifier() else f'["{name}".{num}]']
-            head += [f"{speed} = {found}" for speed, found in speeds.items()]
+            head += [f"{speed} = {key_steps}" for speed, key_steps in speeds.items()]
     files.write_text(path, "\n".join(head) + "\n")

@@ -1,11 +1,13 @@
-"""Making the adapters of larger patches (sampling/dynamic_patches.py): they learn to give what the model's own patches give.
+"""Train the adapters for larger patches (sampling/dynamic_patches.py) to reproduce the velocity of
+the model's own patches.
 
-Two stages, each of which goes on where it was stopped:
+There are two stages, and each resumes where it was stopped:
 
-    record   the model samples pictures of prompts; the latents of every step are kept
-    learn    at places on these paths: ‖v_coarse - v_model‖², the model frozen, one size after the other
+    record   sample pictures of prompts and keep the latents of every step
+    learn    minimise ‖v_coarse - v_model‖² at points on these paths, the model frozen, one patch
+             size after the other
 
-On a card every block is brought for its forward, and again for its backward, as in training.
+On a GPU every block is loaded for its forward and again for its backward, as in training.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from blockskip.sampling import patch_adapters
 from blockskip.sampling.sample import SAMPLE_BATCH
 from blockskip.training.skipping import streamed_blocks
 
-UNCONDITIONAL_SHARE = 0.25  # of the draws have no caption: guidance asks for that velocity, too
+UNCONDITIONAL_SHARE = 0.25  # of draws without a caption, since guidance needs that velocity too
 SAVE_EVERY_S = 60.0  # seconds
 SUBJECTS = (*"cat dog rabbit horse parrot woman man car house".split(), "bowl of fruit")
 PLACES = (
@@ -49,8 +51,8 @@ PLACES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """out: the file of the adapters. prompts: pictures to sample. steps: of learning, each size.
-    batch: draws a step. minutes: stop after so many, to go on another time; 0: work through."""
+    """The options of `lab distil`. out: the adapters' file. prompts: pictures to sample. steps: of
+    training, per patch size. batch: draws per step. minutes: time limit, 0 for none."""
 
     work: Path
     model: str
@@ -58,14 +60,15 @@ class Plan:
     prompts: int = 256
     steps: int = 2000
     batch: int = 8
-    lr: float = 4e-3  # of 1e-3, 3e-3 and 8e-3 the higher the better in 150 steps on the demo model
+    lr: float = 4e-3  # of 1e-3, 3e-3 and 8e-3, higher was better in 150 steps on the demo model
     seed: int = 0
     budget_gib: float = 24.0
     minutes: float = 0.0
 
 
 class Distillation(ModelSession):
-    """The model, open. Raises UserError when it is not there, or cannot work on merged patches."""
+    """The open model with its prompts. Raises UserError if the model is missing or cannot work on
+    larger patches."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, row = plan, presets.model_row(plan.model)
@@ -80,22 +83,24 @@ class Distillation(ModelSession):
         self.text = self.encode([*captions(self.row, plan.prompts, plan.seed), ""])
 
     def latent_files(self) -> list[Path]:
-        """Files of latents, SAMPLE_BATCH pictures each."""
+        """Return the paths of the recorded latents, SAMPLE_BATCH pictures each."""
         num = math.ceil(self.plan.prompts / SAMPLE_BATCH)
         return [self.plan.work / f"latents-{i:03d}.safetensors" for i in range(num)]
 
     def record(self, index: int) -> None:
-        """Sample the pictures of a file of latents: `latents` (steps, pictures, …), `times`
+        """Sample and write one file of latents: `latents` (steps, pictures, …), `times`
         (steps,)."""
         rows = range(index * SAMPLE_BATCH, min((index + 1) * SAMPLE_BATCH, self.plan.prompts))
         kept, plain = {}, self.transformer.forward
         names = list(inspect.signature(type(self.transformer).forward).parameters)[1:]
 
         def forward(*positional: object, **named: object) -> object:
-            given = dict(zip(names, positional, strict=False)) | named
-            t = float(given["timestep"].flatten()[0])
-            kept.setdefault(t, given[self.family.latents_arg][-len(rows) :].detach().half().cpu())
-            return plain(**given)
+            model_inputs = dict(zip(names, positional, strict=False)) | named
+            t = float(model_inputs["timestep"].flatten()[0])
+            kept.setdefault(
+                t, model_inputs[self.family.latents_arg][-len(rows) :].detach().half().cpu()
+            )
+            return plain(**model_inputs)
 
         self.transformer.forward = forward
         try:
@@ -108,8 +113,9 @@ class Distillation(ModelSession):
         safetensors_files.save_tensors(self.latent_files()[index], tensors)
 
     def draws(self, step: int, factor: int) -> tuple[Tensor, Text, Tensor]:
-        """Latents (B, …), captions and t (B,) of a step of learning: anywhere on the recorded paths,
-        which are straight between two steps. The same at every call."""
+        """Return latents (B, …), captions and t (B,) of a training step: random points on the
+        recorded paths, interpolated linearly between two steps. Deterministic in seed, factor and
+        step."""
         source = generator(self.plan.seed, f"distil-{factor}-{step}")
         number = int(torch.randint(len(self.latent_files()), (), generator=source))
         saved = load_file(self.latent_files()[number])
@@ -118,26 +124,26 @@ class Distillation(ModelSession):
         rows = torch.randint(num, size, generator=source)
         at = torch.randint(steps - 1, size, generator=source)
         part = torch.rand(size, generator=source)
-        silent = torch.rand(size, generator=source) < UNCONDITIONAL_SHARE
-        both = (saved["latents"][at + i, rows].float() for i in (0, 1))
-        latents = torch.lerp(*both, part.reshape(-1, *[1] * (saved["latents"].dim() - 2)))
+        captionless = torch.rand(size, generator=source) < UNCONDITIONAL_SHARE
+        neighbours = (saved["latents"][at + i, rows].float() for i in (0, 1))
+        latents = torch.lerp(*neighbours, part.reshape(-1, *[1] * (saved["latents"].dim() - 2)))
         t = torch.lerp(saved["times"][at], saved["times"][at + 1], part)
-        texts = torch.where(silent, self.plan.prompts, number * SAMPLE_BATCH + rows).tolist()
+        texts = torch.where(captionless, self.plan.prompts, number * SAMPLE_BATCH + rows).tolist()
         return latents.to(getattr(torch, self.row.dtype)), self.text.rows(texts), t
 
     def model_inputs(self, latents: Tensor, text: Text, t: Tensor) -> dict:
-        """Arguments of the model's forward, as previews have them."""
+        """Return the arguments of the model's forward, as in previews."""
         s, config_ = self.settings, self.transformer.config
         guided = bool(getattr(config_, "guidance_embeds", False))
-        place = (one.to(self.device) for one in (latents, text, t))
-        given = self.family.inputs(*place, s.preview_px, guided)
+        on_device = (tensor.to(self.device) for tensor in (latents, text, t))
+        model_inputs = self.family.inputs(*on_device, s.preview_px, guided)
         if guided:
-            given["guidance"] = torch.full_like(given["guidance"], s.preview_guidance)
-        return given
+            model_inputs["guidance"] = torch.full_like(model_inputs["guidance"], s.preview_guidance)
+        return model_inputs
 
     @contextmanager
     def as_teacher(self) -> Iterator[None]:
-        """Inside, the model gives what it always gives."""
+        """Context manager in which the model runs with its own patches."""
         if self.device.type == "cpu":
             yield
             return
@@ -148,7 +154,7 @@ class Distillation(ModelSession):
 
     @contextmanager
     def as_student(self, adapter: patch_adapters.PatchAdapter) -> Iterator[None]:
-        """Inside, it works on larger patches, forward and backward."""
+        """Context manager in which the model runs on larger patches, forward and backward."""
         with patch_adapters.adapter_installed(self.transformer, self.family, adapter, self.linears):
             if self.device.type == "cpu":
                 yield
@@ -160,22 +166,25 @@ class Distillation(ModelSession):
                 yield
 
     def error(self, adapter: patch_adapters.PatchAdapter, step: int) -> tuple[Tensor, Tensor]:
-        """(squared error, mean square of what it should be) of a step's draws; the first with
-        gradients for the adapter."""
+        """Return (mean squared error, mean square of the target velocity) for the draws of a step.
+        Accumulates gradients in the adapter if they are enabled."""
         latents, text, t = self.draws(step, adapter.factor)
-        given = self.model_inputs(latents, text, t)
+        model_inputs = self.model_inputs(latents, text, t)
         with torch.no_grad(), self.as_teacher():
-            right = self.family.velocity(self.transformer(**given)).float()
+            target = self.family.velocity(self.transformer(**model_inputs)).float()
         with self.as_student(adapter):
-            found = patch_adapters.velocity(self.family, adapter, self.transformer, given, t)
-            loss = (found.float() - right).square().mean()
+            velocity = patch_adapters.velocity(
+                self.family, adapter, self.transformer, model_inputs, t
+            )
+            loss = (velocity.float() - target).square().mean()
             if torch.is_grad_enabled():
-                loss.backward()  # in here: blocks work again
-        return loss.detach(), right.square().mean()
+                loss.backward()  # inside: checkpointed blocks run again
+        return loss.detach(), target.square().mean()
 
 
 def distil(plan: Plan, say: Callable[[str], None]) -> bool:
-    """Work until the adapters are made, or the time is up; whether they are. Raises UserError."""
+    """Train the adapters until they are done or the time is up, and return whether they are done.
+    Raises UserError."""
     began = time.perf_counter()
 
     def late() -> bool:
@@ -189,13 +198,13 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
             say(f"sampled {min((index + 1) * SAMPLE_BATCH, plan.prompts)}/{plan.prompts} pictures")
         if late():
             return False
-    made, errors = {}, {}
+    adapters, errors = {}, {}
     with on_device(job.device, job.transformer) if job.device.type == "cuda" else nullcontext():
         for factor in patch_adapters.FACTORS:
             adapter = train_adapter(job, factor, say, late)
             if adapter is None:
                 return False
-            made[factor], errors[factor] = adapter, held_out_error(job, adapter)
+            adapters[factor], errors[factor] = adapter, held_out_error(job, adapter)
             say(f"size {factor}: {errors[factor]:.4f} of the velocity's square is missed")
     facts = {
         "model": plan.model,
@@ -205,15 +214,15 @@ def distil(plan: Plan, say: Callable[[str], None]) -> bool:
         "seed": plan.seed,
         "missed": {str(factor): round(error, 5) for factor, error in errors.items()},
     }
-    patch_adapters.save(plan.out, made, facts)
+    patch_adapters.save(plan.out, adapters, facts)
     return True
 
 
 def train_adapter(
     job: Distillation, factor: int, say: Callable[[str], None], late: Callable[[], bool]
 ) -> patch_adapters.PatchAdapter | None:
-    """The adapter of a size; None when the time is up. Every step depends on the seed and its number
-    alone, so one that was stopped comes to the same weights."""
+    """Train and return the adapter of a patch size, or None if the time is up. A step depends only
+    on the seed and its number, so a resumed training reaches the same weights."""
     plan, path = job.plan, job.plan.work / f"factor-{factor}.pt"
     torch.manual_seed(plan.seed + factor)
     adapter = patch_adapters.PatchAdapter(job.transformer, job.family, factor, job.rank).to(
@@ -226,46 +235,47 @@ def train_adapter(
         adapter.load_state_dict(state["adapter"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
-    before, said, missed, whole = saved, step, 0.0, 0.0
+    began, first_step, missed, target_square = saved, step, 0.0, 0.0
     while step < plan.steps:
         for group in optimiser.param_groups:
             group["lr"] = _rate(plan, step)
-        loss, size = job.error(adapter, step)
+        loss, square = job.error(adapter, step)
         torch.nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        step, missed, whole = step + 1, missed + float(loss), whole + float(size)
+        step, missed, target_square = step + 1, missed + float(loss), target_square + float(square)
         done, stop = step == plan.steps, late()
         if done or stop or time.perf_counter() - saved > SAVE_EVERY_S:
-            left = (time.perf_counter() - before) / (step - said) * (plan.steps - step)
-            row = {"factor": factor, "step": step, "missed": round(missed / whole, 5)}
+            left = (time.perf_counter() - began) / (step - first_step) * (plan.steps - step)
+            row = {"factor": factor, "step": step, "missed": round(missed / target_square, 5)}
             append_line(plan.work / "log.jsonl", row)
-            told = f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}"
-            say(f"{told}, {left:.0f} s left")
+            progress = f"size {factor}: step {step}/{plan.steps}, missed {row['missed']}"
+            say(f"{progress}, {left:.0f} s left")
             state = {"adapter": adapter.state_dict(), "optimiser": optimiser.state_dict()}
             save_state(state | {"step": step}, path)
-            saved, missed, whole = time.perf_counter(), 0.0, 0.0
+            saved, missed, target_square = time.perf_counter(), 0.0, 0.0
         if stop and not done:
             return None
     return adapter
 
 
 def _rate(plan: Plan, step: int) -> float:
-    """Of learning: a short rise, then down to nothing."""
-    warm, rest = min(1.0, (step + 1) / 50), 1 - step / plan.steps
-    return plan.lr * warm * math.sin(math.pi / 2 * rest) ** 2
+    """Return the learning rate of a step: a warm-up of 50 steps, then a sin² decay to zero."""
+    warm, remaining = min(1.0, (step + 1) / 50), 1 - step / plan.steps
+    return plan.lr * warm * math.sin(math.pi / 2 * remaining) ** 2
 
 
 @torch.no_grad()
 def held_out_error(job: Distillation, adapter: patch_adapters.PatchAdapter, num: int = 16) -> float:
-    """What an adapter misses, in parts of the velocity's mean square, at places that no step used."""
-    found = [job.error(adapter, -1 - i) for i in range(num)]
-    return float(sum(loss for loss, _ in found) / sum(size for _, size in found))
+    """Return an adapter's squared error relative to the velocity's mean square, on draws that no
+    training step used."""
+    errors = [job.error(adapter, -1 - i) for i in range(num)]
+    return float(sum(loss for loss, _ in errors) / sum(size for _, size in errors))
 
 
 def captions(row: ModelRow, num: int, seed: int) -> list[str]:
-    """What the pictures show that are learnt from: for the demo what its world has, every third with
-    a rare word for the pet; else things and places."""
+    """Return `num` captions to sample: for the demo model its world's, every third with the trigger
+    word, else combinations of subjects and places."""
     if row.demo:
         from blockskip.lab.demo_world import captions as world
 
@@ -275,6 +285,6 @@ def captions(row: ModelRow, num: int, seed: int) -> list[str]:
             else text
             for i, (text, pet, scene) in enumerate(world.fresh_captions(num, seed + 50))
         ]
-    words = [f"a photo of a {what}{where}" for what, where in product(SUBJECTS, PLACES)]
-    order = torch.randperm(len(words), generator=generator(seed, "distil")).tolist()
-    return [words[order[i % len(words)]] for i in range(num)]
+    texts = [f"a photo of a {subject}{place}" for subject, place in product(SUBJECTS, PLACES)]
+    order = torch.randperm(len(texts), generator=generator(seed, "distil")).tolist()
+    return [texts[order[i % len(texts)]] for i in range(num)]

@@ -1,4 +1,4 @@
-"""The quick ways of sampling that are measured: step caches, key steps, larger patches."""
+"""The fast sampling methods under test: step caches, key steps, larger patches."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from blockskip.sampling.dynamic_patches import PatchSchedule
 
-HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # coarse steps, at most, between two fine ones
+HOLDS, SHORT_HOLDS = (5, 10, 14), (2, 4, 8)  # maximum coarse steps between two fine ones
 
 
 @dataclass(frozen=True)
 class SamplingMethod:
-    """How pictures are sampled. group: its series in a plot. schedule: of larger patches. first_block_threshold,
-    mag_threshold: of the library's FirstBlockCache and MagCache, 0: none. num_key_steps: how many steps are
-    computed, chosen beforehand; 0: all. with_correction: whether what larger patches miss is carried on."""
+    """A way to sample pictures. group: its series in a plot. schedule: of larger patches.
+    first_block_threshold, mag_threshold: for diffusers' FirstBlockCache and MagCache, 0 for none.
+    num_key_steps: computed steps, chosen beforehand, 0 for all. with_correction: whether the error
+    of larger patches is carried over to later steps."""
 
     name: str
     group: str
@@ -25,7 +26,7 @@ class SamplingMethod:
 
     @property
     def largest_patches(self) -> int:
-        """The largest patches that it may have."""
+        """The largest patch factor in use."""
         return max(self.schedule.taus) if self.schedule else 1
 
 
@@ -36,59 +37,59 @@ BY_TAU, UNCORRECTED = "by τ and ρ", "nothing carried on"
 
 
 def sampling_methods(steps: int, patches: bool) -> list[SamplingMethod]:
-    """What is measured with so many steps. patches: whether there are adapters."""
-    found = [
+    """Return the methods to measure. patches: whether adapters for larger patches exist."""
+    methods = [
         SamplingMethod(f"FirstBlockCache {x:g}", CACHE, first_block_threshold=x)
         for x in (0.05, 0.1, 0.2, 0.3)
     ]
-    found += [SamplingMethod(f"MagCache {x:g}", MAGNITUDE, mag_threshold=x) for x in (0.06, 0.12)]
+    methods += [SamplingMethod(f"MagCache {x:g}", MAGNITUDE, mag_threshold=x) for x in (0.06, 0.12)]
     keys = (19, 14, 11, 8, 6) if steps > 20 else (11, 8, 7, 6)
-    found += [key_step_method(num) for num in keys if num < steps]
+    methods += [key_step_method(num) for num in keys if num < steps]
     if not patches:
-        return found
+        return methods
     for factor in (2, 4):
         for hold in max_holds(steps):
             name = f"all {factor}p"
-            found.append(
+            methods.append(
                 SamplingMethod(f"{name}, hold {hold}", name, constant_schedule(factor, hold))
             )
         alone = f"all {factor}p, nothing carried on"
-        found.append(
+        methods.append(
             SamplingMethod(
                 alone, UNCORRECTED, constant_schedule(factor, steps), with_correction=False
             )
         )
     low, usual, high = tau_thresholds(steps)
     for tau, rho in ((low, 0.4), (usual, 0.4), (usual, 0.2), (usual, 0.8), (high, 0.4)):
-        found.append(
+        methods.append(
             SamplingMethod(f"τ {tau:g}, ρ {rho:g}", BY_TAU, PatchSchedule({4: tau, 2: tau}, rho))
         )
-    return found + combined_methods(steps)
+    return methods + combined_methods(steps)
 
 
 def key_step_method(num: int) -> SamplingMethod:
-    """So many steps computed, chosen beforehand."""
+    """Return the method that computes `num` key steps."""
     return SamplingMethod(f"{num} key steps", KEYS, num_key_steps=num)
 
 
 def max_holds(steps: int) -> tuple[int, int, int]:
-    """What is tried of a schedule's `hold` with so many steps."""
+    """Return the values of a schedule's `hold` to try."""
     return HOLDS if steps > 20 else SHORT_HOLDS
 
 
 def tau_thresholds(steps: int) -> tuple[float, float, float]:
-    """Thresholds that are tried. Over few long steps, differences of velocities are smaller."""
+    """Return the thresholds τ to try. With few long steps, velocity differences are smaller."""
     return (0.5e-3, 1e-3, 2e-3) if steps > 20 else (0.5e-4, 1e-4, 2e-4)
 
 
 def constant_schedule(factor: int, hold: int) -> PatchSchedule:
-    """One that is as coarse as it may be."""
+    """Return a schedule that always uses patches of `factor` where allowed."""
     return PatchSchedule({factor: float("inf")}, hold=hold)
 
 
 def combined_methods(steps: int) -> list[SamplingMethod]:
-    """Larger patches with a step cache."""
-    _, some, many = max_holds(steps)
+    """Return the methods that combine larger patches with a step cache."""
+    _, medium, long = max_holds(steps)
     return [
         SamplingMethod(
             f"all {factor}p, hold {hold}, cache {x:g}",
@@ -96,10 +97,15 @@ def combined_methods(steps: int) -> list[SamplingMethod]:
             constant_schedule(factor, hold),
             first_block_threshold=x,
         )
-        for factor, hold, x in ((2, some, 0.1), (4, some, 0.1), (4, some, 0.2), (4, many, 0.2))
+        for factor, hold, x in (
+            (2, medium, 0.1),
+            (4, medium, 0.1),
+            (4, medium, 0.2),
+            (4, long, 0.2),
+        )
     ]
 
 
-def file_stem(way: SamplingMethod) -> str:
-    """A way's name as a file's."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in way.name)
+def file_stem(method: SamplingMethod) -> str:
+    """Return a file name, without extension, for a method."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in method.name)

@@ -1,9 +1,11 @@
-"""Speed of previews against what it costs: every way of sampling on the same prompts and noise, in turn.
+"""Measure the speed of fast previews against their quality: every method on the same prompts and
+noise.
 
-Fidelity is to the exact sampler's pictures: the mean distance of pixels, and on the demo model what
-its judge sees of what the prompts ask. Speed is in operations, counted, and in seconds, in parts of
-the exact sampler's, one batch after the other in one process; on a processor its own seconds, so that
-other work does not count. A batch that is measured is kept, so a measurement that was stopped goes on.
+Quality is fidelity to the exact sampler's pictures: the mean pixel distance and, on the demo model,
+the share of the prompt that its judge sees. Speed is in counted FLOPs and in seconds relative to
+the exact sampler's. Methods take turns batch by batch in one process. On a CPU, seconds are process
+time, so that other work does not count. Measured batches are kept, so a stopped measurement
+resumes.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ from blockskip.training.lora import restore
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """run: whose pet is drawn with its LoRA, None: the model as it comes. adapters: of larger patches;
-    None: the model's, if there are some. steps: of sampling, each in a table of its own."""
+    """What to measure. run: samples its pet with its LoRA, None for the untrained model. adapters:
+    their file, None for the model's own if it has one. steps: sampling steps, a table for each."""
 
     work: Path
     model: str = "demo"
@@ -61,78 +63,89 @@ class Plan:
 
 
 class UncorrectedPatches(dynamic_patches.PatchScheduler):
-    """As in the paper: coarse velocities as they are."""
+    """Larger patches without correction of the coarse velocities, as in the paper (DDiT)."""
 
     def correction(self, *_: object) -> Tensor:
         return torch.zeros(())
 
 
 class Sampler(ModelSession):
-    """A model with its adapters, and prompts to sample. judge_metric: what `judge` tells of a picture. Raises
-    UserError when the model is not there."""
+    """A model with its adapters and the prompts to sample. judge_metric: the name of `judge`'s
+    score. Raises UserError if the model is missing."""
 
     judge_metric = "as asked"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.model, plan.budget_gib)
         path = plan.adapters or adapter_file(plan.model)
-        there = path.exists() and self.family.patch_modules
-        self.adapters = patch_adapters.load(path, self.transformer, self.family)[0] if there else {}
+        usable = path.exists() and self.family.patch_modules
+        self.adapters = (
+            patch_adapters.load(path, self.transformer, self.family)[0] if usable else {}
+        )
         self.prompts = self.prompts_for(plan)
         self.text = self.encode([*self.prompts, ""])
         self._mag_ratios: dict[int, list[float]] = {}
         self._skip_losses: dict[int, Tensor] = {}
 
     def prompts_for(self, plan: Plan) -> list[str]:
-        """The prompts."""
-        # what the demo's judge is asked about
+        """Return the prompts to sample."""
+        # the scenes that the demo judge is asked about
         self.scene_captions = fresh_captions(plan.prompts, seed=7) if self.row.demo else []
         return [text for text, *_ in self.scene_captions] or captions(
             self.row, plan.prompts, seed=1
         )
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """Of a picture of each prompt, the share of what its caption names that the demo's judge sees;
-        None: no judge."""
+        """Return, for one picture per prompt, the share (n,) of its caption's attributes that the
+        demo judge sees. Returns None without a judge."""
         if not self.scene_captions:
             return None
         shares = []
-        for said, caption in zip(load_judge().attributes(images), self.scene_captions, strict=True):
+        for answers, caption in zip(
+            load_judge().attributes(images), self.scene_captions, strict=True
+        ):
             asked = named_attributes(*caption)
-            shares.append(sum(said[name] == value for name, value in asked.items()) / len(asked))
+            shares.append(sum(answers[name] == value for name, value in asked.items()) / len(asked))
         return torch.tensor(shares)
 
     def methods(self, steps: int) -> list[SamplingMethod]:
-        """What is measured with so many steps, the exact one first."""
+        """Return the methods to measure, the exact one first."""
         return [EXACT, *sampling_methods(steps, bool(self.adapters))]
 
     def run(
-        self, way: SamplingMethod, rows: range, steps: int
+        self, method: SamplingMethod, rows: range, steps: int
     ) -> tuple[list[Image.Image], list[int], list[int]]:
-        """Pictures of the prompts `rows`; of their steps the factors, and how often all blocks worked
-        (0: they rested, 2: once for the step before; in the first step they do once)."""
+        """Sample the prompts `rows`. Returns the pictures and, for each step, its patch factor and
+        its number of full passes (0: cached, 2: one redoes the step before; always 1 in the
+        first)."""
         dynamic, cache = (
             None,
-            FirstBlockCacheConfig(way.first_block_threshold) if way.first_block_threshold else None,
+            FirstBlockCacheConfig(method.first_block_threshold)
+            if method.first_block_threshold
+            else None,
         )
-        if way.schedule:
-            kind = dynamic_patches.PatchScheduler if way.with_correction else UncorrectedPatches
-            dynamic = kind(self.transformer, self.family, self.adapters, way.schedule)
-        if way.mag_threshold:
+        if method.schedule:
+            scheduler_type = (
+                dynamic_patches.PatchScheduler if method.with_correction else UncorrectedPatches
+            )
+            dynamic = scheduler_type(self.transformer, self.family, self.adapters, method.schedule)
+        if method.mag_threshold:
             ratios = self.mag_ratios(steps)
-            cache = MagCacheConfig(way.mag_threshold, num_inference_steps=steps, mag_ratios=ratios)
-        if way.num_key_steps:
-            cache = KeySteps(frozenset(self.key_steps(steps, way.num_key_steps)))
+            cache = MagCacheConfig(
+                method.mag_threshold, num_inference_steps=steps, mag_ratios=ratios
+            )
+        if method.num_key_steps:
+            cache = KeySteps(frozenset(self.key_steps(steps, method.num_key_steps)))
         seeds = [100_003 + row for row in rows]
         with self._count_passes() as passes:
             text, negative = self.text.rows(rows), self.text.rows([-1])
             images = self.sample(text, negative, seeds, steps, cache, dynamic)
-        # a block works once for each part of a batch that goes through it alone
-        passes = [times // passes[0] for times in passes[:: len(passes) // steps]]
+        # a block runs once for each part of a batch, so counts are relative to the first step's
+        passes = [num // passes[0] for num in passes[:: len(passes) // steps]]
         return images, dynamic.factors if dynamic else [1] * steps, passes
 
     def key_steps(self, steps: int, num: int) -> tuple[int, ...]:
-        """Which `num` of so many steps are computed; measured on the last prompts."""
+        """Return the `num` key steps to compute, chosen by measurements on the last prompts."""
         if steps not in self._skip_losses:
             recorded = KeySteps(None)
             self._sample_calibration(steps, recorded)
@@ -141,7 +154,7 @@ class Sampler(ModelSession):
         return choose_key_steps(self._skip_losses[steps], num)
 
     def provenance(self) -> dict:
-        """What measurements depend on, beside ways and steps; JSON-ready."""
+        """Return what measurements depend on besides methods and steps, JSON-ready."""
         weights = {
             f"{factor}.{name}": tensor
             for factor, adapter in self.adapters.items()
@@ -155,7 +168,8 @@ class Sampler(ModelSession):
 
     @contextlib.contextmanager
     def _count_passes(self) -> Iterator[list[int]]:
-        """Inside, every call of the model adds to a list how often its last block worked."""
+        """Context manager that yields a list: for every model call, how often its last block
+        ran."""
         passes: list[int] = []
 
         def count(*_: object) -> None:
@@ -172,19 +186,19 @@ class Sampler(ModelSession):
                 hook.remove()
 
     def mag_ratios(self, steps: int) -> list[float]:
-        """What MagCache has to know of a model, on the last prompts; the library prints it."""
+        """Return MagCache's ratios, calibrated on the last prompts. diffusers only prints them."""
         if steps not in self._mag_ratios:
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
                 self._sample_calibration(
                     steps, MagCacheConfig(num_inference_steps=steps, calibrate=True)
                 )
-            lists = [line for line in said.getvalue().splitlines() if line.startswith("[")]
+            lists = [line for line in printed.getvalue().splitlines() if line.startswith("[")]
             self._mag_ratios[steps] = json.loads(lists[-1])
         return self._mag_ratios[steps]
 
     def _sample_calibration(self, steps: int, cache: object) -> None:
-        """The last prompts, with other noise than theirs, for what `cache` is to hear."""
+        """Sample the last prompts with other noise, so that `cache` records its calibration."""
         num = len(self.prompts)
         rows = range(max(0, num - SAMPLE_BATCH), num)
         seeds = [7 + row for row in rows]
@@ -192,7 +206,7 @@ class Sampler(ModelSession):
 
 
 class TunedSampler(Sampler):
-    """The demo model with a run's LoRA, and prompts for its pet: as it is, and in two places. Raises
+    """The demo model with a run's LoRA, and prompts for its pet, alone and in two places. Raises
     UserError for a run on another model."""
 
     judge_metric = "likeness"
@@ -216,13 +230,13 @@ class TunedSampler(Sampler):
         return [every[k % len(every)] for k in range(plan.prompts)]
 
     def _sample_calibration(self, steps: int, cache: object) -> None:
-        """As the model comes: what is measured once a model serves all pets."""
-        restore(self._lora, {name: torch.zeros_like(one) for name, one in self._lora.items()})
+        """Calibrate without the LoRA, since one calibration per model serves all pets."""
+        restore(self._lora, {name: torch.zeros_like(weight) for name, weight in self._lora.items()})
         super()._sample_calibration(steps, cache)
         restore(self._lora, self._trained_weights)
 
     def judge(self, images: Sequence[Image.Image]) -> Tensor:
-        """Likeness to the run's photos, by the demo's judge."""
+        """Return the likeness (n,) to the run's photos by the demo judge."""
         return load_judge().identity(images, self._photos)
 
     def provenance(self) -> dict:
@@ -233,77 +247,83 @@ class TunedSampler(Sampler):
 
 
 def weights_hash(weights: dict[str, Tensor]) -> str:
-    """Of names and numbers."""
-    found = hashlib.sha256()
+    """Return a SHA-256 hash of names and values."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        found.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def open_sampler(plan: Plan) -> Sampler:
-    """Of the plan's run, or of its model as it comes. Raises UserError."""
+    """Open the sampler of the plan's run, or of its untrained model. Raises UserError."""
     return TunedSampler(plan) if plan.run else Sampler(plan)
 
 
 def measure(plan: Plan, sampler: Sampler, say: Callable[[str], None]) -> None:
-    """All ways, batch by batch in turn, so that whatever else the machine does hits all alike. The
-    pictures of a way and batch are a PNG, `measured.json` beside them says the rest. Raises UserError
-    when what is there was measured on something else."""
-    path, now = plan.work / "measured-on.json", sampler.provenance()
-    if path.exists() and files.read_json(path) != now:
+    """Measure all methods in turn, batch by batch, so that other work on the machine affects all
+    alike. The pictures of a method and batch are a PNG, its figures in `measured.json` beside it.
+    Raises UserError if the folder holds measurements of another model, adapters or prompts."""
+    path, provenance = plan.work / "measured-on.json", sampler.provenance()
+    if path.exists() and files.read_json(path) != provenance:
         raise BadInput(
             f"{plan.work} holds measurements of another model, adapters or prompts.",
             "Give --work a new folder.",
         )
-    files.write_json(path, now)
+    files.write_json(path, provenance)
     for steps in plan.steps:
-        every = sampler.methods(steps)
+        methods = sampler.methods(steps)
         for start in range(0, len(sampler.prompts), SAMPLE_BATCH):
             rows = range(start, min(start + SAMPLE_BATCH, len(sampler.prompts)))
             folder = plan.work / f"{steps}-{start:03d}"
             path = folder / "measured.json"
             known = files.read_json(path) if path.exists() else {}
-            missing = [way for way in every if way.name not in known]
+            missing = [method for method in methods if method.name not in known]
             if not missing:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            new = {way.name: _measure_batch(sampler, way, rows, steps, folder) for way in missing}
+            new = {
+                method.name: _measure_batch(sampler, method, rows, steps, folder)
+                for method in missing
+            }
             files.write_json(path, known | new)
-            say(f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(every)} ways")
+            say(
+                f"{steps} steps: {rows.stop}/{len(sampler.prompts)} pictures of {len(methods)} ways"
+            )
 
 
 def _measure_batch(
-    sampler: Sampler, way: SamplingMethod, rows: range, steps: int, folder: Path
+    sampler: Sampler, method: SamplingMethod, rows: range, steps: int, folder: Path
 ) -> dict:
-    if way.mag_threshold:  # what is measured once a model is no picture's time
+    if method.mag_threshold:  # calibrated once per model, so not counted as a picture's time
         sampler.mag_ratios(steps)
-    if way.num_key_steps:
-        sampler.key_steps(steps, way.num_key_steps)
+    if method.num_key_steps:
+        sampler.key_steps(steps, method.num_key_steps)
     clock = time.process_time if sampler.device.type == "cpu" else time.perf_counter
     began = clock()
-    images, factors, passes = sampler.run(way, rows, steps)
-    found = {"seconds": clock() - began, "factors": factors, "passes": passes}
+    images, factors, passes = sampler.run(method, rows, steps)
+    figures = {"seconds": clock() - began, "factors": factors, "passes": passes}
     if rows.start == 0:
         with FlopCounterMode(display=False) as counter:
-            sampler.run(way, rows, steps)
-        found["flops"] = counter.get_total_flops()
-    make_strip(images).save(folder / f"{file_stem(way)}.png")
-    return found
+            sampler.run(method, rows, steps)
+        figures["flops"] = counter.get_total_flops()
+    make_strip(images).save(folder / f"{file_stem(method)}.png")
+    return figures
 
 
-def pictures(plan: Plan, way: SamplingMethod, steps: int) -> list[Image.Image]:
-    """What a way made, in the prompts' order."""
-    paths = [folder / f"{file_stem(way)}.png" for folder in batch_folders(plan, steps)]
+def pictures(plan: Plan, method: SamplingMethod, steps: int) -> list[Image.Image]:
+    """Return the pictures of a method in the prompts' order."""
+    paths = [folder / f"{file_stem(method)}.png" for folder in batch_folders(plan, steps)]
     return [image for path in paths for image in split_strip(path)]
 
 
-def measurements(plan: Plan, way: SamplingMethod, steps: int) -> list[dict]:
-    """What was measured of a way, batch by batch."""
+def measurements(plan: Plan, method: SamplingMethod, steps: int) -> list[dict]:
+    """Return the figures of a method, batch by batch."""
     return [
-        files.read_json(folder / "measured.json")[way.name] for folder in batch_folders(plan, steps)
+        files.read_json(folder / "measured.json")[method.name]
+        for folder in batch_folders(plan, steps)
     ]
 
 
 def batch_folders(plan: Plan, steps: int) -> list[Path]:
-    """Folders of the batches that are measured, in the prompts' order."""
+    """Return the folders of the measured batches in the prompts' order."""
     return [path.parent for path in sorted(plan.work.glob(f"{steps}-*/measured.json"))]

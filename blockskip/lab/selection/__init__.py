@@ -1,1 +1,1 @@
-"""Which blocks to skip."""
+"""Selection of the blocks to skip."""

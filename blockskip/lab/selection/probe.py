@@ -1,21 +1,21 @@
-"""Which blocks can be skipped, by two probes, once a model (docs/method.md §1.7).
+"""Probe which blocks of a model can be skipped, once per model (docs/method.md §1.7).
 
-LoRA is trained on every block for some pets, each a run that skips nothing; then pictures of fixed
-prompts and noise are made with something taken from a span of blocks, and compared with those of the
-whole model: D = 1 - cosine of their embeddings. What is taken:
+LoRA is trained on every block for several pets, each a run that skips nothing. Then pictures of
+fixed prompts and noise are generated with a span of blocks ablated, and compared with those of the
+intact model: D = 1 - cosine of their embeddings. There are two ablations:
 
-    text   the image does not see the text there (the paper's probe: where the prompt is read)
-    lora   the LoRA is off there (ours: where the pet is learnt)
+    text   hide the text from the image (the paper's probe: where the prompt is read)
+    lora   disable the LoRA (ours: where the pet is learnt)
 
-From D of the first n and of the last m blocks follow the spans of every ratio:
+D of the first n and of the last m blocks gives the spans of every ratio:
 
     (n*, m*) = argmin over n + m = k of D_front(n) + D_back(m)
 
-The row for presets is made of `lora`'s: the text is read in other blocks than the pet is learnt in.
+Presets use the spans of `lora`, since the text is read in other blocks than the pet is learnt in.
 
-Every measurement is a line in `work`/probe.jsonl, every tuning a run in `work`/runs: a probe that was
-stopped goes on. The demo model is tuned on the demo world's pets and looked at by its judge, whose
-embedding is of the pet and not of the place; other models on photos, and looked at by DINO.
+Every measurement is a line in `work`/probe.jsonl and every training a run in `work`/runs, so a
+stopped probe resumes. The demo model is trained on the demo world's pets and compared by its judge,
+which embeds the pet and not the place. Other models are trained on photos and compared by DINO.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, create_run
 
-SLIDING_SHARE = 14 / 57  # of the blocks: the paper's 14 consecutive ones of FLUX's 57
-FIRST_SEED = 1000  # of the noise of pictures
+SLIDING_SHARE = 14 / 57  # of the blocks; the paper slides 14 of FLUX's 57
+FIRST_SEED = 1000  # of the pictures' noise
 PROBES = ("lora", "text")
 
 
 class ImageEmbedder(Protocol):
-    """What compares pictures."""
+    """An embedder of pictures, for comparing them."""
 
     def embed(self, images: list[Image.Image]) -> torch.Tensor:
-        """(n, D), of length 1."""
+        """Return embeddings (n, D) of length 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """photos: a folder with a folder a pet, whose name begins with its class word (cat-mia); None:
-    the demo world's pets that settings are chosen on. subjects: of them. images: of each of the three
-    prompts. steps: of a tuning, 0: the model's preset. minutes: stop after so many, to go on
-    another time; 0: work through. dino: see embedders.py. train: starts a run, or watches one that
-    is being worked on, to its end; the exit code."""
+    """The options of `lab select`. photos: a folder with one folder per pet, named after its class
+    word (cat-mia); None for the demo world's tuning pets. subjects: number of pets. images: per
+    prompt, of three. steps: per training, 0 for the model's preset. minutes: time limit, 0 for
+    none. dino: see embedders.py. train: starts or follows a run to its end and returns the exit
+    code."""
 
     work: Path
     train: Callable[[Run], int]
@@ -81,7 +81,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pet:
-    """Whom the model is tuned on."""
+    """A pet that the model is trained on."""
 
     key: str
     class_name: str
@@ -89,25 +89,25 @@ class Pet:
 
 
 def sliding_width(num_blocks: int) -> int:
-    """How many blocks the sliding span has."""
+    """Return the number of blocks in a sliding span."""
     return max(1, round(SLIDING_SHARE * num_blocks))
 
 
 def probe_spans(num_blocks: int) -> list[tuple[str, range]]:
-    """All spans that are masked, by name: the first n, the last m, and the sliding ones. The whole
-    is there once, as the longest front."""
-    wide = sliding_width(num_blocks)
+    """Return all spans to ablate, by name: the first n, the last m, and the sliding ones. The whole
+    model occurs once, as the longest front."""
+    width = sliding_width(num_blocks)
     front = [(f"front-{n}", range(n)) for n in range(1, num_blocks + 1)]
     back = [(f"back-{m}", range(num_blocks - m, num_blocks)) for m in range(1, num_blocks)]
-    sliding = [(f"sliding-{i}", range(i, i + wide)) for i in range(num_blocks - wide + 1)]
+    sliding = [(f"sliding-{i}", range(i, i + width)) for i in range(num_blocks - width + 1)]
     return front + back + sliding
 
 
 def probe(plan: Plan, say: Callable[[str], None]) -> bool:
-    """Measure what is missing; whether all is there. Raises UserError."""
+    """Run the missing measurements and return whether all are done. Raises UserError."""
     began, path = time.perf_counter(), plan.work / "probe.jsonl"
     spans = probe_spans(presets.model_row(plan.model).num_blocks)
-    eyes = _open_embedder(plan)
+    embedder = _open_embedder(plan)
 
     def late() -> bool:
         return bool(plan.minutes) and time.perf_counter() - began > plan.minutes * 60
@@ -116,32 +116,34 @@ def probe(plan: Plan, say: Callable[[str], None]) -> bool:
         run = tuned_run(plan, pet)
         stamp = {"tuned": run.fingerprint(), "images": plan.images, "eyes": embedder_name(plan)}
         known = {probe_key(line) for line in read_lines(path) if stamp.items() <= line.items()}
-        missing = [(p, *one) for p in PROBES for one in spans if (p, one[0]) not in known]
+        missing = [(p, *entry) for p in PROBES for entry in spans if (p, entry[0]) not in known]
         if not missing:
             continue
         session = ImageSession(run, exact=True)
-        whole = eyes.embed(_pictures(plan, session))
-        for number, (what, name, span) in enumerate(missing, 1):
-            with _span_ablated(what, session, span):
-                seen = eyes.embed(_pictures(plan, session))
-            each = (1 - (seen * whole).sum(1)).tolist()
-            told = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
-            append_line(path, {"subject": pet.key, "probe": what, "span": name} | stamp | told)
-            say(f"{pet.key} {what} {name}: {mean(each):.3f} ({number}/{len(missing)})")
+        intact = embedder.embed(_pictures(plan, session))
+        for number, (probe_name, name, span) in enumerate(missing, 1):
+            with _span_ablated(probe_name, session, span):
+                ablated = embedder.embed(_pictures(plan, session))
+            each = (1 - (ablated * intact).sum(1)).tolist()
+            distances = {"distance": round(mean(each), 5), "each": [round(x, 4) for x in each]}
+            append_line(
+                path, {"subject": pet.key, "probe": probe_name, "span": name} | stamp | distances
+            )
+            say(f"{pet.key} {probe_name} {name}: {mean(each):.3f} ({number}/{len(missing)})")
             if late():
                 return False
     return True
 
 
 def probe_key(line: dict) -> tuple[str, str]:
-    """What a line is about: probe and span."""
+    """Return the key of a measurement: its probe and span."""
     return line["probe"], line["span"]
 
 
-def _span_ablated(what: str, session: ImageSession, span: range) -> AbstractContextManager:
-    """Inside, the blocks of `span` have no LoRA, or their image sees no text."""
+def _span_ablated(probe_name: str, session: ImageSession, span: range) -> AbstractContextManager:
+    """Return a context in which the blocks of `span` lack the LoRA, or their text for the image."""
     blocks = session.family.blocks(session.transformer)
-    if what == "lora":
+    if probe_name == "lora":
         return lora_disabled([blocks[i][1] for i in span])
     image = (session.settings.preview_px // session.family.pixel_multiple) ** 2
     return text_hidden(session.family, blocks, span, image)
@@ -149,7 +151,7 @@ def _span_ablated(what: str, session: ImageSession, span: range) -> AbstractCont
 
 @contextmanager
 def lora_disabled(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, these blocks work as if they had no LoRA."""
+    """Context manager in which these blocks run without their LoRA."""
     layers = [m for block in blocks for m in block.modules() if isinstance(m, BaseTunerLayer)]
     for layer in layers:
         layer.enable_adapters(False)
@@ -169,7 +171,7 @@ def _open_embedder(plan: Plan) -> ImageEmbedder:
 
 
 def embedder_name(plan: Plan) -> str:
-    """Whose embeddings are compared."""
+    """Return the name of the embedder."""
     return "demo world judge" if presets.model_row(plan.model).demo else plan.dino
 
 
@@ -194,7 +196,8 @@ def _pets(plan: Plan) -> list[Pet]:
 
 
 def tuned_run(plan: Plan, pet: Pet) -> Run:
-    """The pet's run that skips nothing, done. Raises UserError when it was stopped or failed."""
+    """Return the pet's finished run without skipping. Raises UserError if it was stopped or
+    failed."""
     folder = plan.work / "runs" / pet.key
     if (folder / "run.toml").exists():
         run = Run(folder)
@@ -216,7 +219,7 @@ def tuned_run(plan: Plan, pet: Pet) -> Run:
 
 
 def _pictures(plan: Plan, session: ImageSession) -> list[Image.Image]:
-    """The same prompts and noise each time."""
+    """Generate the pictures, always from the same prompts and noise."""
     subject = session.settings.subject_caption
     prompts = [subject, *(f"{subject} {words}" for words in PLACES.values())]
     seeds = [FIRST_SEED + k for k in range(plan.images)]

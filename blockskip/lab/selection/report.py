@@ -1,4 +1,4 @@
-"""What the probes of probe.py measured → the spans of every ratio, a preset's row, plots."""
+"""Turn the measurements of probe.py into the spans of every ratio, a preset's row and plots."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RATIOS = (0.3, 0.4, 0.5)
 
 
 def choose_spans(distance: Mapping[str, float], num_blocks: int, ratio: float) -> tuple[int, int]:
-    """(n*, m*) for a ratio of skipped blocks; of equals the one that skips more at the front,
-    whose residual is exact. distance: D by the names of `probe_spans`."""
+    """Return (n*, m*) for a ratio of skipped blocks. Ties go to more at the front, since its
+    residual is exact. distance: D by the names of `probe_spans`."""
     num = round(ratio * num_blocks)
     every = distance | {"front-0": 0.0, "back-0": 0.0}
     return min(
@@ -37,9 +37,9 @@ def choose_spans(distance: Mapping[str, float], num_blocks: int, ratio: float) -
 
 
 def summary(plan: Plan) -> dict:
-    """What the measurements say, JSON-ready: of each probe, D of every span with its 95 % interval
-    over pictures, and the spans of each ratio; the presets' beside them. Raises UserError while no
-    pet is measured whole."""
+    """Return the results, JSON-ready: for each probe, D of every span with its 95 % interval over
+    pictures, and the spans of each ratio. The preset's spans are included. Raises UserError if no
+    pet is measured completely."""
     row = presets.model_row(plan.model)
     names = [name for name, _ in probe_spans(row.num_blocks)]
     by_pet: dict[str, dict[tuple[str, str], dict]] = {}
@@ -47,16 +47,16 @@ def summary(plan: Plan) -> dict:
         if (line["images"], line["eyes"]) == (plan.images, embedder_name(plan)):
             by_pet.setdefault(line["subject"], {})[probe_key(line)] = line
     wanted = {(probe, name) for probe in PROBES for name in names}
-    whole = {pet: told for pet, told in by_pet.items() if told.keys() >= wanted}
-    if not whole:
+    complete = {pet: lines for pet, lines in by_pet.items() if lines.keys() >= wanted}
+    if not complete:
         raise WrongState("No pet is measured yet.", f"Go on: {command('lab select')}")
-    run = Run(plan.work / "runs" / next(iter(whole)))
+    run = Run(plan.work / "runs" / next(iter(complete)))
     settings = run.settings()
     return {
         "model": plan.model,
         "fingerprint": run.info()["model_fingerprint"],
         "eyes": embedder_name(plan),
-        "subjects": sorted(whole),
+        "subjects": sorted(complete),
         "seed": settings.seed,
         "steps": settings.steps,
         "rank": settings.rank,
@@ -64,54 +64,56 @@ def summary(plan: Plan) -> dict:
         "images": 3 * plan.images,
         "blocks": row.num_blocks,
         "preset": {key: list(pair) for key, pair in row.spans.items()},
-        "probes": {probe: _probe_summary(whole, probe, names, row.num_blocks) for probe in PROBES},
+        "probes": {
+            probe: _probe_summary(complete, probe, names, row.num_blocks) for probe in PROBES
+        },
     }
 
 
 def _probe_summary(
-    whole: Mapping[str, dict], probe: str, names: Sequence[str], num_blocks: int
+    complete: Mapping[str, dict], probe: str, names: Sequence[str], num_blocks: int
 ) -> dict:
-    """Of one probe: D, its interval, the spans of all pets together and of each."""
+    """Return a probe's D with intervals, and the spans for all pets together and for each."""
 
     def spans(measured: Mapping[str, float]) -> dict[str, tuple[int, int]]:
         return {f"{r:g}": choose_spans(measured, num_blocks, r) for r in RATIOS}
 
     def of(pet: str) -> dict[str, float]:
-        return {name: whole[pet][probe, name]["distance"] for name in names}
+        return {name: complete[pet][probe, name]["distance"] for name in names}
 
-    every = {n: [x for told in whole.values() for x in told[probe, n]["each"]] for n in names}
-    distance = {name: mean(of(pet)[name] for pet in whole) for name in names}
+    every = {n: [x for lines in complete.values() for x in lines[probe, n]["each"]] for n in names}
+    distance = {name: mean(of(pet)[name] for pet in complete) for name in names}
     return {
         "distance": {name: round(value, 4) for name, value in distance.items()},
         "distance_95": {name: bootstrap(np.float32(values)) for name, values in every.items()},
         "spans": spans(distance),
-        "by_subject": {pet: spans(of(pet)) for pet in sorted(whole)},
+        "by_subject": {pet: spans(of(pet)) for pet in sorted(complete)},
     }
 
 
-def preset_row(said: dict) -> str:
-    """Lines for presets/models.toml."""
-    pets = ", ".join(said["subjects"])
+def preset_row(results: dict) -> str:
+    """Return the lines for presets/models.toml."""
+    pets = ", ".join(results["subjects"])
     spans = "\n".join(
-        f'"{key}" = [{n}, {m}]' for key, (n, m) in said["probes"]["lora"]["spans"].items()
+        f'"{key}" = [{n}, {m}]' for key, (n, m) in results["probes"]["lora"]["spans"].items()
     )
     about = (
-        f"lab select: model {said['fingerprint'][:12]}, {said['eyes']}, {pets}, "
-        f"seed {said['seed']}, {said['steps']} steps"
+        f"lab select: model {results['fingerprint'][:12]}, {results['eyes']}, {pets}, "
+        f"seed {results['seed']}, {results['steps']} steps"
     )
-    return f'provenance = "{about}"\n\n[{said["model"]}.spans]\n{spans}\n'
+    return f'provenance = "{about}"\n\n[{results["model"]}.spans]\n{spans}\n'
 
 
-def profile(said: dict, probe: str) -> str:
-    """A probe's plot (SVG): D of the first n, the last m, and of the sliding span by its first
+def profile(results: dict, probe: str) -> str:
+    """Return a probe's plot (SVG): D of the first n, the last m, and the sliding span by its first
     block."""
-    told, wide = said["probes"][probe], sliding_width(said["blocks"])
+    measured, width = results["probes"][probe], sliding_width(results["blocks"])
 
     def line(kind: str, name: str) -> plots.Series:
-        found = [key for key in told["distance"] if key.startswith(f"{kind}-")]
+        keys = [key for key in measured["distance"] if key.startswith(f"{kind}-")]
         points = [
-            (int(key.split("-")[1]), told["distance"][key], *told["distance_95"][key])
-            for key in found
+            (int(key.split("-")[1]), measured["distance"][key], *measured["distance_95"][key])
+            for key in keys
         ]
         return plots.Series(name, tuple(points))
 
@@ -121,10 +123,10 @@ def profile(said: dict, probe: str) -> str:
             "text": "How much a picture changes when blocks do not see the text",
         }[probe],
         "number of blocks n, m; of the sliding span: its first block",
-        f"1 - cosine ({said['eyes']})",
+        f"1 - cosine ({results['eyes']})",
         [
             line("front", "the first n"),
             line("back", "the last m"),
-            line("sliding", f"{wide} in a row, from block"),
+            line("sliding", f"{width} in a row, from block"),
         ],
     )

@@ -1,11 +1,12 @@
-"""Hide the text from the image in some blocks, through the library's own attention (docs/method.md §1.7).
+"""Hide the text from the image in some blocks by masking diffusers' attention (docs/method.md
+§1.7).
 
-In joint attention image queries leave text keys out, so that the softmax is over image keys alone; text
-queries see all as before. In cross attention (SANA) all keys are text: its output is zero. What text
-says by the pooled vector (modulation) is not hidden: it is no attention.
+In joint attention, image queries do not attend to text keys; text queries attend to all keys as
+before. In cross attention (SANA) all keys are text, so the output is zero. The pooled text vector
+(modulation) is not hidden, since it does not pass through attention.
 
-The mask goes to torch's own function, since not every processor of the library passes one on (SD3's
-takes it and drops it, Qwen-Image's refuses it).
+The mask is applied in torch's attention function, since not every diffusers processor passes one on
+(SD3's drops it, Qwen-Image's refuses it).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 
 class _TextMask(TorchFunctionMode):
-    """Inside, attention over text and image together leaves text keys out for image queries.
-    text(total): where text is among so many tokens."""
+    """Context manager in which image queries of joint attention do not attend to text keys.
+    text(total): the slice of text tokens among so many."""
 
     def __init__(self, text: Callable[[int], slice]) -> None:
         super().__init__()
@@ -36,18 +37,22 @@ class _TextMask(TorchFunctionMode):
     ) -> object:
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        given = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
-        query, own = given["query"], given.get("attn_mask")
+        call = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
+        query, model_mask = call["query"], call.get("attn_mask")
         total = query.shape[-2]
         mask = visible_keys(total, self.text(total)).to(query.device)
-        if own is not None:  # the model's own, as yes and no or as a sum to the scores
-            mask = own & mask if own.dtype == torch.bool else own.masked_fill(~mask, -torch.inf)
+        if model_mask is not None:  # boolean, or added to the scores
+            mask = (
+                model_mask & mask
+                if model_mask.dtype == torch.bool
+                else model_mask.masked_fill(~mask, -torch.inf)
+            )
         self.used = True
-        return func(**given | {"attn_mask": mask})
+        return func(**call | {"attn_mask": mask})
 
 
 def visible_keys(total: int, text: slice) -> Tensor:
-    """(total, total) of bool: which key a query sees; not a text key, if it is of the image."""
+    """Return a bool mask (total, total), query by key, that hides text keys from image queries."""
     is_text = torch.zeros(total, dtype=torch.bool)
     is_text[text] = True
     return is_text[:, None] | ~is_text[None, :]
@@ -57,29 +62,29 @@ def visible_keys(total: int, text: slice) -> Tensor:
 def text_hidden(
     family: Family, blocks: Sequence[tuple[str, nn.Module]], span: range, tokens: int
 ) -> Iterator[None]:
-    """Inside, the image does not see the text in the blocks of `span`.
+    """Context manager in which the image does not attend to the text in the blocks of `span`.
 
-    blocks: as `family.blocks` gives them. tokens: T of the image. Raises ValueError for an attention
-    that is not torch's.
+    blocks: from `family.blocks`. tokens: image tokens T. Raises ValueError if an attention does not
+    call torch's.
     """
-    blind = {}
+    masked = {}
     for _, block in (blocks[i] for i in span):
         attention = _text_attention(block)
-        crossed = getattr(attention, "is_cross_attention", False)
-        text = None if crossed else partial(family.streams(block).text_slice, tokens=tokens)
-        blind[attention] = _zero_output if crossed else _masked_forward(attention.forward, text)
-    for attention, forward in blind.items():
+        is_cross = getattr(attention, "is_cross_attention", False)
+        text = None if is_cross else partial(family.streams(block).text_slice, tokens=tokens)
+        masked[attention] = _zero_output if is_cross else _masked_forward(attention.forward, text)
+    for attention, forward in masked.items():
         attention.forward = forward
     try:
         yield
     finally:
-        for attention in blind:
-            del attention.forward  # the class has its own
+        for attention in masked:
+            del attention.forward  # uncovers the class's forward
 
 
 def _text_attention(block: nn.Module) -> nn.Module:
-    """The attention by which a block reads text: its cross attention if it has one, else the joint
-    one. SD3.5's second attention is of the image with itself."""
+    """Return the attention by which a block reads text: its cross attention, else its joint
+    attention. SD3.5's second attention is over the image alone."""
     second = getattr(block, "attn2", None)
     if getattr(second, "is_cross_attention", False):
         return second
@@ -87,16 +92,16 @@ def _text_attention(block: nn.Module) -> nn.Module:
 
 
 def _zero_output(hidden_states: Tensor, *_: object, **__: object) -> Tensor:
-    """What comes of a cross attention without keys."""
+    """Return zeros, the output of cross attention without keys."""
     return torch.zeros_like(hidden_states)
 
 
 def _masked_forward(forward: Callable, text: Callable[[int], slice]) -> Callable:
-    """The forward of a joint attention, masked."""
+    """Return the masked forward of a joint attention."""
 
-    def masked(*given: object, **named: object) -> Tensor | tuple[Tensor, Tensor]:
+    def masked(*args: object, **kwargs: object) -> Tensor | tuple[Tensor, Tensor]:
         with _TextMask(text) as mask:
-            outputs = forward(*given, **named)
+            outputs = forward(*args, **kwargs)
         if not mask.used:
             raise ValueError("this attention is not torch's, and cannot be masked here")
         return outputs
