@@ -5,14 +5,18 @@ import json
 import torch
 from diffusers import FluxPipeline
 
-from blockskip.lab.demo_world import flow, pretrain
+from blockskip.lab.demo_world import data, flow, latents, pretrain, vae
 from blockskip.lab.demo_world.flux import DemoFlux
 
 
 def test_a_demo_model_is_pretrained_and_trained_further(tmp_path, monkeypatch):
+    for module in (data, latents, vae):
+        monkeypatch.setattr(module, "PART", 4)
     monkeypatch.setattr(flow, "HELD_OUT", 1)
+    two = vae.held_out_pictures(2, DemoFlux.NATIVE_PX)
+    monkeypatch.setattr(vae, "held_out_pictures", lambda *_: two)
     monkeypatch.setattr(DemoFlux, "BATCH", dict.fromkeys(DemoFlux.BATCH, 2))
-    job = {"count": 3, "vae_minutes": 0.0, "vae_steps": 1, "minutes": 0.0, "ranks": 1}
+    job = {"count": 4, "vae_minutes": 0.0, "vae_steps": 1, "minutes": 0.0, "ranks": 1}
     first = pretrain.pretrain(tmp_path / "work", tmp_path / "out", steps=2, **job)
     assert first["step"] == 2 and first["samples"] == 4
     state = torch.load(tmp_path / "work" / "flow.pt", weights_only=True)

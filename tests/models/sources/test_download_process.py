@@ -193,7 +193,7 @@ def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and not err
     said = json.loads(out)
-    assert "what came is kept" in said["error"] and said["kind"] == "ModelMissing"
+    assert "partial files are kept" in said["error"] and said["kind"] == "ModelMissing"
     assert download_process.progress(ROW).state == "stopped" and part().stat().st_size >= 4 << 20
     hub.hold_after = -1
     done = subprocess.run(command, cwd=house, **pipes, timeout=100)
