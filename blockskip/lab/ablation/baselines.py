@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from blockskip.core.flow_matching import generator
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Text
-from blockskip.models.families.streams import Streams, as_tuple
+from blockskip.models.families.streams import Outputs, Streams, as_tuple
 from blockskip.training.lora import restore, snapshot
 from blockskip.training.residuals import IdentityBlock, PriorPass, Span, WindowInputs, full_velocity
 from blockskip.training.skipping import StepInputs, checkpointed_blocks, streamed_blocks
@@ -73,7 +73,7 @@ class WholeTrainer(Trainer):
         """Return the whole text: the caption embedder and the first block run in every step."""
         return self.text(rows)
 
-    def _velocity(self, inputs: object) -> Tensor:
+    def _velocity(self, inputs: WindowInputs) -> Tensor:
         return full_velocity(
             self.model, self.family, inputs, self.settings.plan.micro_batch, self.device
         )
@@ -180,7 +180,7 @@ class HollowTrainer(WholeTrainer):
         def before(_module: nn.Module, _args: tuple, inputs: dict) -> None:
             before_centre.append(_to_cpu(streams.identity_output(inputs)))
 
-        def after(_module: nn.Module, _args: tuple, outputs: object) -> None:
+        def after(_module: nn.Module, _args: tuple, outputs: Outputs) -> None:
             after_centre.append(_to_cpu(outputs))
 
         handles = [
@@ -216,7 +216,7 @@ class HollowTrainer(WholeTrainer):
         return [blocks[i] for i in self.span.centre(len(blocks))]
 
 
-def _to_cpu(outputs: object) -> list[Tensor]:
+def _to_cpu(outputs: Outputs) -> list[Tensor]:
     return [stream.to("cpu", copy=True) for stream in as_tuple(outputs)]
 
 
@@ -241,7 +241,7 @@ class NoResidualTrainer(Trainer):
         passes = {name: IdentityBlock(block, self.family.streams(block)) for name, block in front}
         captured: list[object] = []
 
-        def stop(_module: nn.Module, _args: tuple, outputs: object) -> None:
+        def stop(_module: nn.Module, _args: tuple, outputs: Outputs) -> None:
             captured.append(outputs)
             raise _StopForward
 
