@@ -272,5 +272,15 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  return {presses, keep, nav, models, zoom, pictures, title, compare, photos};
+  // Gradio can lose an update that comes while it builds the page, as after a restart of the studio.
+  // If the view's part is not there, ask for all parts again; if that does not help, reload.
+  let missing = 0;
+  const tokens = (view, known) => {
+    const part = document.getElementById({'': 'setup', '*': 'list'}[view || ''] || 'run');
+    missing = part && part.checkVisibility() ? 0 : missing + 1;
+    if (missing > 5) { missing = 0; location.reload(); }
+    return missing > 1 ? '' : known;
+  };
+
+  return {presses, keep, nav, models, zoom, pictures, title, compare, photos, tokens};
 })();

@@ -36,7 +36,8 @@ def build() -> gr.Blocks:
         refreshed = {"fn": refresh, "inputs": view_inputs, "outputs": view_outputs, **UNQUEUED}
         filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
         page.load(open_page, None, [ui["shown"], *view_outputs, *filled], **UNQUEUED)
-        gr.Timer(1).tick(tick, view_inputs, view_outputs, **UNQUEUED)
+        checked = "(view, tokens) => [view, blockskip.tokens(view, tokens)]"
+        gr.Timer(1).tick(tick, view_inputs, view_outputs, js=checked, **UNQUEUED)
         ui["shown"].change(**refreshed)
         for name in CLICKABLE_PARTS:
             # “multiple”: otherwise a click is lost while another in the same part is being handled

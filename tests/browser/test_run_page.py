@@ -117,3 +117,11 @@ def test_idle_it_is_quiet(open_tab, server, tmp_path):
         sizes = sorted(request.sizes()["responseBodySize"] for _, request in asked)
         assert sizes[-2] < 2000 and sizes[-1] < 20_000, f"{name}: {sizes}"  # the disk may fill once
         assert max(request.sizes()["requestBodySize"] for _, request in asked) < 2000, name
+
+
+def test_a_page_that_lost_its_part_opens_again(open_tab):
+    """Gradio may lose an update while it builds the page: nothing else would ever show it again."""
+    page = open_tab()
+    page.locator("#setup").wait_for(state="visible")
+    page.evaluate("document.getElementById('setup').remove()")
+    page.locator("#setup").wait_for(state="visible")
