@@ -125,3 +125,4 @@ def test_a_page_that_lost_its_part_opens_again(open_tab):
     page.locator("#setup").wait_for(state="visible")
     page.evaluate("document.getElementById('setup').remove()")
     page.locator("#setup").wait_for(state="visible")
+    assert page.locator("#setup #train").is_visible() and page.locator("#run").is_hidden()
