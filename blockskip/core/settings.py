@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile
+from blockskip.core.validation import first_problem
 
 Patches = Literal["dynamic", "reversed", "random", "resize", "full"]
 Timesteps = Literal["logit_normal", "uniform", "shifted_sigmoid"]
@@ -121,14 +122,14 @@ class Settings:
         try:
             return _replaced(None, fields)
         except ValidationError as error:
-            raise ValueError(_explained(error)) from error
+            raise ValueError(first_problem(error)) from error
 
     def changed(self, **fields: Any) -> Settings:
         """Return a copy with changed fields of either dataclass. Raises ValueError."""
         try:
             return _replaced(self, fields)
         except ValidationError as error:
-            raise ValueError(_explained(error)) from error
+            raise ValueError(first_problem(error)) from error
 
     def flat(self) -> dict[str, Any]:
         """Return all fields of both dataclasses by name."""
@@ -204,12 +205,3 @@ def _plain(data: dict) -> dict:
         else value
         for key, value in data.items()
     }
-
-
-def _explained(error: ValidationError) -> str:
-    """Return the first validation error as a sentence."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    reason = str(first.get("ctx", {}).get("error", first["msg"]))
-    reason = reason[:1].lower() + reason[1:]
-    return f"setting {name} = {first['input']!r} is not possible: {reason}" if name else reason
