@@ -54,6 +54,7 @@ window.blockskip = (() => {
         field.dispatchEvent(new Event('input', {bubbles: true}));  // otherwise `keep` would restore the typed text
       }
     }
+    pressedNow = said;
     if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
     else if (said.ask) ask(pressed, said.ask, said.value, value => trigger('click', {...said, value}));
     else trigger('click', said);
@@ -272,15 +273,51 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  // Gradio can lose an update that comes while it builds the page, as after a restart of the studio.
-  // If the view's part is not there, ask for all parts again; if that does not help, reload.
-  let missing = 0;
-  const tokens = (view, known) => {
-    const part = document.getElementById({'': 'setup', '*': 'list'}[view || ''] || 'run');
-    missing = part && part.checkVisibility() ? 0 : missing + 1;
-    if (missing > 5) { missing = 0; location.reload(); }
-    return missing > 1 ? '' : known;
+  // Requests for updates, one at a time. On a busy machine answers come late: a request has a number, which its answer
+  // brings back as `answered`. Until then nothing new is asked. If no answer comes, everything is asked anew; an
+  // answer that comes later still is recognised by its number, and everything is asked once more.
+  const patience = {opening: 90000, answer: 15000, words: 8000};  // ms
+  const value = id => document.querySelector(`#${id} :is(textarea, input)`)?.value || '';
+  const section = () => ({'': 'setup', '*': 'list'}[value('shown')] || 'run');
+  let asked = 0, at = Date.now(), answeredAt = Date.now(), waits = false, missing = 0;
+  const pending = () => asked !== Number(value('answered'));
+  const late = () => Date.now() - at > (asked > 1 ? patience.answer : patience.opening);
+  const request = async urgent => {
+    if (pending() && !late()) {
+      if (!urgent || waits) return [value('shown'), '', ''];  // needs no answer: another one is on its way
+      waits = true;
+      while (pending() && !late()) await new Promise(done => setTimeout(done, 20));
+      waits = false;
+    }
+    const lost = pending();
+    if (lost && !Number(value('answered'))) location.reload();  // not even opened
+    asked += 1;
+    at = Date.now();
+    const gone = !document.getElementById(section());
+    missing = gone ? missing + 1 : 0;
+    if (missing > 3) location.reload();
+    return [value('shown'), lost || gone ? '' : value('tokens'), String(asked)];
+  };
+  // Called with each answer, and by navigate: shows the section of the tab's view.
+  const show = view => {
+    answeredAt = Date.now();
+    document.body.dataset.section = view === undefined ? section() : {'': 'setup', '*': 'list'}[view] || 'run';
+  };
+  setInterval(() => {
+    const words = document.querySelector('#behind p');
+    if (words) words.hidden = !(pending() && Date.now() - Math.max(answeredAt, at) > patience.words);
+  }, 1000);
+
+  // Clicks that only lead to another view are done here, at once; others keep the view.
+  let pressedNow = {};
+  const navigate = view => {
+    const {do: action, run} = pressedNow;
+    pressedNow = {};
+    const next = {open: run, list: '*', new: ''}[action];
+    if (next === undefined) return view;
+    show(next);
+    return next;
   };
 
-  return {presses, keep, nav, models, zoom, pictures, title, compare, photos, tokens};
+  return {presses, keep, nav, models, zoom, pictures, title, compare, photos, request, show, navigate, patience};
 })();

@@ -11,31 +11,39 @@ from blockskip.studio import actions, draft, model_catalog, result_actions
 
 @dataclass(frozen=True)
 class Navigation:
-    """Where a click leads. view: the tab's next view. refills_form: reload the saved answers."""
+    """What a click does to the tab. view: its next view, None to stay. refills_form: reload the
+    saved answers."""
 
-    view: str
+    view: str | None = None
     refills_form: bool = False
 
 
-def handle_click(view: str, payload: dict) -> Navigation | None:
-    """Handle a click. Return where it leads, None to stay.
+STAY, REFILL = Navigation(), Navigation(refills_form=True)
+
+
+def handle_click(view: str, payload: dict) -> Navigation:
+    """Handle a click. Return where it leads.
+
+    Clicks that only change the view are handled by the page itself (`navigate` in
+    assets/studio.js): an answer that comes late would lead back to an older view.
 
     payload: `do` and the other data of the clicked button. An unknown `do` is ignored. Raises the
     handler's UserError.
     """
     handler = CLICK_HANDLERS.get(str(payload.get("do", "")))
-    return handler(view, payload) if handler else None
+    return handler(view, payload) if handler else STAY
 
 
 def _text_field(payload: dict, key: str, longest: int = 2000) -> str:
     return str(payload.get(key) or "")[:longest]
 
 
-def _without_navigation(fn: Callable[[str, dict], object]) -> Callable[[str, dict], None]:
+def _staying(fn: Callable[[str, dict], object]) -> Callable[[str, dict], Navigation]:
     """Wrap fn to stay on the same view."""
 
-    def stays(view: str, payload: dict) -> None:
+    def stays(view: str, payload: dict) -> Navigation:
         fn(view, payload)
+        return STAY
 
     return stays
 
@@ -51,22 +59,22 @@ def _photo(view: str, payload: dict) -> None:
 
 def _clear(view: str, payload: dict) -> Navigation:
     draft.clear()
-    return Navigation(view, refills_form=True)
+    return REFILL
 
 
 def _choose_model(view: str, payload: dict) -> Navigation:
     draft.save_answers(model=_text_field(payload, "model"))
-    return Navigation(view, refills_form=True)
+    return REFILL
 
 
 def _use_comfyui(view: str, payload: dict) -> Navigation:
     model_catalog.use_comfyui(_text_field(payload, "folder") or _text_field(payload, "value"))
-    return Navigation(view, refills_form=True)
+    return REFILL
 
 
 def _budget(view: str, payload: dict) -> Navigation:
     draft.save_answers(budget=float(payload["budget"]))
-    return Navigation(view, refills_form=True)
+    return REFILL
 
 
 def _train_again(view: str, payload: dict) -> Navigation:
@@ -74,53 +82,45 @@ def _train_again(view: str, payload: dict) -> Navigation:
     return Navigation("", refills_form=True)
 
 
-CLICK_HANDLERS: dict[str, Callable[[str, dict], Navigation | None]] = {
-    "here": lambda view, payload: Navigation(view, refills_form=True),
-    "list": lambda view, payload: Navigation("*"),
-    "new": lambda view, payload: Navigation("", refills_form=True),
-    "open": lambda view, payload: Navigation(_text_field(payload, "run")),
+CLICK_HANDLERS: dict[str, Callable[[str, dict], Navigation]] = {
+    "here": lambda view, payload: REFILL,
+    "list": lambda view, payload: STAY,
+    "new": lambda view, payload: REFILL,
+    "open": lambda view, payload: STAY,
     "again": _train_again,
-    "rename": _without_navigation(
+    "rename": _staying(
         lambda view, payload: result_actions.rename(
             _text_field(payload, "run"), _text_field(payload, "value")
         )
     ),
-    "delete": _without_navigation(
-        lambda view, payload: result_actions.delete(_text_field(payload, "run"))
-    ),
-    "remove": _without_navigation(lambda view, payload: draft.remove(_text_field(payload, "file"))),
+    "delete": _staying(lambda view, payload: result_actions.delete(_text_field(payload, "run"))),
+    "remove": _staying(lambda view, payload: draft.remove(_text_field(payload, "file"))),
     "clear": _clear,
-    "photo": _without_navigation(_photo),
-    "mark_all": _without_navigation(lambda view, payload: draft.mark_all()),
-    "unmark_all": _without_navigation(lambda view, payload: draft.unmark_all()),
-    "describe": _without_navigation(lambda view, payload: model_catalog.describe_photos()),
+    "photo": _staying(_photo),
+    "mark_all": _staying(lambda view, payload: draft.mark_all()),
+    "unmark_all": _staying(lambda view, payload: draft.unmark_all()),
+    "describe": _staying(lambda view, payload: model_catalog.describe_photos()),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
-    "fetch": _without_navigation(
-        lambda view, payload: model_catalog.fetch(_text_field(payload, "model"))
-    ),
-    "fetch_stop": _without_navigation(
+    "fetch": _staying(lambda view, payload: model_catalog.fetch(_text_field(payload, "model"))),
+    "fetch_stop": _staying(
         lambda view, payload: model_catalog.fetch_stop(_text_field(payload, "model"))
     ),
-    "token": _without_navigation(
+    "token": _staying(
         lambda view, payload: model_catalog.try_token(
             _text_field(payload, "model"), _text_field(payload, "value", 400)
         )
     ),
-    "clean": _without_navigation(lambda view, payload: model_catalog.clean()),
-    "move_data": _without_navigation(
+    "clean": _staying(lambda view, payload: model_catalog.clean()),
+    "move_data": _staying(
         lambda view, payload: model_catalog.move_data(_text_field(payload, "value"))
     ),
     "budget": _budget,
-    "keep": _without_navigation(
-        lambda view, payload: result_actions.choose_step(view, int(payload["step"]))
-    ),
-    "paint_delete": _without_navigation(
+    "keep": _staying(lambda view, payload: result_actions.choose_step(view, int(payload["step"]))),
+    "paint_delete": _staying(
         lambda view, payload: image_requests.delete(
             actions.find_run(view), _text_field(payload, "id")
         )
     ),
-    "paint_stop": _without_navigation(
-        lambda view, payload: image_requests.cancel(actions.find_run(view))
-    ),
+    "paint_stop": _staying(lambda view, payload: image_requests.cancel(actions.find_run(view))),
 }

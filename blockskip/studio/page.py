@@ -2,6 +2,10 @@
 
 There is no gr.State and no unload event, because they would keep one connection per tab open. What
 a tab shows comes from disk through `screen.page_updates`, once a second and after every click.
+
+On a busy machine answers come late and out of order. A tab therefore numbers its requests for
+updates and waits for one answer before it sends the next (`request` in assets/studio.js). Its view is
+changed by its own clicks, and by the server only where the click asked for that.
 """
 
 from __future__ import annotations
@@ -31,19 +35,26 @@ def build() -> gr.Blocks:
     """Return the whole page."""
     with gr.Blocks(title=strings.APP, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         ui = panels.hidden() | panels.header() | panels.setup() | panels.run_view()
-        view_outputs = [ui[name] for name in screen.PARTS] + [ui["tokens"]]
-        view_inputs = [ui["shown"], ui["tokens"]]
-        refreshed = {"fn": refresh, "inputs": view_inputs, "outputs": view_outputs, **UNQUEUED}
+        view_outputs = [ui[name] for name in (*screen.PARTS, "tokens", "answered")]
+        view_inputs = [ui[name] for name in ("shown", "tokens", "answered")]
+        # “multiple”: an answer that never comes must not be the last
+        asked = UNQUEUED | {"inputs": view_inputs, "trigger_mode": "multiple"}
+        asked["js"] = "() => blockskip.request(true)"
+        refreshed = {"fn": refresh, "outputs": view_outputs, **asked}
         filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
-        page.load(open_page, None, [ui["shown"], *view_outputs, *filled], **UNQUEUED)
-        checked = "(view, tokens) => [view, blockskip.tokens(view, tokens)]"
-        gr.Timer(1).tick(tick, view_inputs, view_outputs, js=checked, **UNQUEUED)
+        page.load(open_page, outputs=[ui["shown"], *view_outputs, *filled], **asked)
+        ticking = asked | {"js": "() => blockskip.request(false)"}
+        gr.Timer(1).tick(tick, outputs=view_outputs, **ticking)
+        ui["answered"].change(None, js="() => blockskip.show()", **PRIVATE)
         ui["shown"].change(**refreshed)
         for name in CLICKABLE_PARTS:
+            ui[name].click(
+                None, ui["shown"], ui["shown"], js="view => blockskip.navigate(view)", **PRIVATE
+            )
             # “multiple”: otherwise a click is lost while another in the same part is being handled
             pressed = ui[name].click(
                 user_errors(on_click),
-                ui["shown"],
+                [ui["shown"], ui["sent"]],
                 [ui["shown"], *filled],
                 trigger_mode="multiple",
                 **QUEUED,
@@ -91,7 +102,7 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     """Wire the controls of a run and of its results. The timer shows what came of a command."""
     shown = ui["shown"]
     for name in ("pause", "resume", "stop"):
-        ui[name].click(user_errors(getattr(actions, name)), shown, shown, **PRIVATE).then(
+        ui[name].click(user_errors(getattr(actions, name)), shown, None, **PRIVATE).then(
             **refreshed
         )
     ui["look"].click(user_errors(actions.request_previews), shown, None, **QUEUED).then(**refreshed)
@@ -115,41 +126,48 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     ui["again"].click(user_errors(train_again), shown, [shown, *filled], **QUEUED)
 
 
-def open_page() -> list:
+def open_page(view: str, tokens: str, number: str) -> list:
     """Return all values for a new tab: the view, its parts and the saved answers."""
     try:
         shown = screen.initial_view()
-        return [shown, *screen.page_updates(shown, ""), *form_values()]
+        return [shown, *screen.page_updates(shown, ""), number, *form_values()]
     except Exception:
         log.exception("the page could not be opened")
         text = html.escape(strings.GENERAL_ERROR.format(log=actions.log_path()))
         raise gr.Error(text, print_exception=False) from None
 
 
-def refresh(view: str, tokens: str) -> list:
-    """Return what changed since the tab's last request. On a failure, log it and change nothing."""
-    return _page_updates(view, tokens, fresh=True)
+def refresh(view: str, tokens: str, number: str) -> list:
+    """Return what changed since the tab's last request. On a failure, log it and change nothing.
+
+    number: of the request, returned with its answer; "" = a request that needs no answer.
+    """
+    return _page_updates(view, tokens, number, fresh=True)
 
 
-def tick(view: str, tokens: str) -> list:
+def tick(view: str, tokens: str, number: str) -> list:
     """Return the same once a second, computed once for tabs that ask at the same time."""
-    return _page_updates(view, tokens, fresh=False)
+    return _page_updates(view, tokens, number, fresh=False)
 
 
-def _page_updates(view: str, tokens: str, fresh: bool) -> list:
+def _page_updates(view: str, tokens: str, number: str, fresh: bool) -> list:
+    unchanged = [gr.skip()] * (len(screen.PARTS) + 1)
+    if not number:
+        return [*unchanged, gr.skip()]
     try:
-        return screen.page_updates(view or "", tokens or "", fresh)
+        return [*screen.page_updates(view or "", tokens or "", fresh), number]
     except Exception:
         log.exception("the page could not be refreshed")
-        return [gr.skip()] * (len(screen.PARTS) + 1)
+        return [*unchanged, number]
 
 
-def on_click(view: str, event: gr.EventData) -> list:
-    """Handle a click inside a drawn part. Return the tab's next view and form values."""
+def on_click(view: str, sent: str, event: gr.EventData) -> list:
+    """Handle a click inside a drawn part. Return the tab's next view and changed form values."""
     navigation = click_handlers.handle_click(view or "", dict(event._data or {}))
-    if navigation is None:
-        return [gr.skip(), *_form_unchanged()]
-    return [navigation.view, *(form_values() if navigation.refills_form else _form_unchanged())]
+    next_view = gr.skip() if navigation.view is None else navigation.view
+    if not navigation.refills_form:
+        return [next_view, *[gr.skip()] * (len(FORM_FIELDS) + 1)]
+    return [next_view, *form_values(sent)]
 
 
 def add_photos(uploads: list[str] | None) -> None:
@@ -188,16 +206,16 @@ def train_again(run: str) -> list:
     return ["", *form_values()]
 
 
-def form_values() -> list:
+def form_values(sent: str = "") -> list:
     """Return the values of the FORM_FIELDS widgets, then the same as JSON for `sent`.
 
-    Unanswered fields get their default or stay empty. The model stays empty until it is chosen,
-    because the user's own photos may suggest another one.
+    sent: JSON of the answers that the tab has already. They are not returned again, since the user
+    may have typed another one meanwhile. Unanswered fields get their default or stay empty. The
+    model stays empty until it is chosen, because the user's own photos may suggest another one.
     """
     answers = actions.current_answers() | {"model": draft.load().answers.get("model", "")}
-    values = {name: answers[name] for name in FORM_FIELDS}
-    return [*values.values(), json.dumps(values)]
-
-
-def _form_unchanged() -> list:
-    return [gr.skip()] * (len(FORM_FIELDS) + 1)
+    values, old = {name: answers[name] for name in FORM_FIELDS}, json.loads(sent) if sent else {}
+    changed = [
+        gr.skip() if name in old and old[name] == value else value for name, value in values.items()
+    ]
+    return [*changed, json.dumps(values)]

@@ -31,11 +31,13 @@ ICON = (
 def hidden() -> Widgets:
     """Add a tab's own state: its view (run, "" = setup, "*" = the list) and what it has received.
 
-    Not gr.State, which keeps one connection per tab open; browsers allow only six.
+    Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
+    of the last request for updates that was answered.
     """
     return {
         "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
-        "tokens": gr.Textbox(visible="hidden", label="tokens"),
+        "tokens": gr.Textbox(visible="hidden", label="tokens", elem_id="tokens"),
+        "answered": gr.Textbox(visible="hidden", label="answered", elem_id="answered"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
         "sent": gr.Textbox(visible="hidden", label="answers sent"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
@@ -51,12 +53,17 @@ def header() -> Widgets:
             min_width=200,
         )
         nav = html(elem_id="nav", js="nav", min_width=200)
-    return {"nav": nav, "list": html(elem_id="list", js="presses", visible=False)}
+    html(f'<p class="note warning" role="status" hidden>{strings.BEHIND}</p>', elem_id="behind")
+    return {"nav": nav, "list": html(elem_id="list", js="presses")}
 
 
 def setup() -> Widgets:
-    """Add photos, the two questions, the model, the budget and Train."""
-    with gr.Column(visible=False, elem_id="setup") as column:
+    """Add photos, the two questions, the model, the budget and Train.
+
+    The list, this column and that of a run are always there. studio.css shows the one of the tab's
+    view: Gradio loses updates of parts that it is about to build.
+    """
+    with gr.Column(elem_id="setup"):
         with gr.Row(elem_classes="two"):
             with gr.Column(elem_classes="card wide", min_width=320):
                 ui = _photos()
@@ -69,7 +76,7 @@ def setup() -> Widgets:
         with gr.Column(elem_classes="card"):
             ui |= _budget()
         ui |= _train_button()
-    return {"setup": column, **ui}
+    return ui
 
 
 def _photos() -> Widgets:
@@ -159,12 +166,11 @@ def _advanced() -> Widgets:
 
 
 def _train_button() -> Widgets:
-    with gr.Column(visible=False, elem_classes="note warning", elem_id="own") as own:
+    with gr.Column(elem_classes="note warning", elem_id="own"):  # without words not shown
         own_words = html(elem_id="own_words", js="presses")
         anyway = gr.Checkbox(False, label=strings.OWN_PHOTOS_ANYWAY, elem_id="anyway")
     train = gr.Button(strings.TRAIN, variant="primary", elem_id="train")
     return {
-        "own": own,
         "own_words": own_words,
         "anyway": anyway,
         "train": train,
@@ -174,7 +180,7 @@ def _train_button() -> Widgets:
 
 def run_view() -> Widgets:
     """Add one training: its status, results, pictures and curves."""
-    with gr.Column(visible=False, elem_id="run") as column:
+    with gr.Column(elem_id="run"):
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"status": html(js="title", elem_id="status")}
             ui["messages"] = html(elem_id="messages", visible=False)
@@ -189,12 +195,12 @@ def run_view() -> Widgets:
             ui["previews"] = html(js="zoom", elem_id="previews")
         with gr.Column(elem_classes="card"):
             ui["charts"] = html(elem_id="charts")
-    return {"run": column, **ui}
+    return ui
 
 
 def _results() -> Widgets:
     """Add the results: download, compare, own pictures, continue."""
-    with gr.Column(visible=False, elem_id="results") as column:
+    with gr.Column(elem_id="results"):  # studio.css shows it with its hero
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"hero": html(elem_id="hero", js="presses")}
             ui |= _files()
@@ -205,7 +211,7 @@ def _results() -> Widgets:
             ui |= _own_pictures()
         with gr.Column(elem_classes="card"):
             ui |= _extend_training()
-    return {"results": column, **ui}
+    return ui
 
 
 def _files() -> Widgets:

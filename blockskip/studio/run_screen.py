@@ -26,7 +26,6 @@ from blockskip.studio import (
 from blockskip.studio.formatting import note
 
 log = logging.getLogger(__name__)
-HIDDEN: dict = {"visible": False}
 _download_lock = threading.Lock()
 PARTS = (
     "status",
@@ -37,7 +36,6 @@ PARTS = (
     "look",
     "messages",
     "notes",
-    "results",
     "hero",
     "format",
     "lora",
@@ -54,6 +52,7 @@ PARTS = (
     "previews",
     "charts",
 )
+_HIDEABLE = ("pause", "resume", "stop", "look", "notes", "previews", "charts")
 
 
 def parts(view: str) -> tuple[dict[str, dict], str]:
@@ -68,9 +67,9 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
         return _parts_of(run)
     except (UserError, OSError) as error:
         title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-        hidden = {name: HIDDEN for name in PARTS if name not in ("status", "spoken", "messages")}
-        message: dict = {"value": note(title, remedy, "error"), "visible": True}
-        return {"messages": message, "status": {"value": ""}} | hidden, "train"
+        parts: dict[str, dict] = {name: {"value": ""} for name in ("status", "hero", "spoken")}
+        parts["messages"] = {"value": note(title, remedy, "error"), "visible": True}
+        return parts | dict.fromkeys(_HIDEABLE, {"visible": False}), "train"
 
 
 def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
@@ -99,7 +98,7 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
             )
             + "</div>",
         },
-        "results": HIDDEN,
+        "hero": {"value": ""},
     }
     if state.exported is None or working:
         return parts, "train"
@@ -118,7 +117,6 @@ def _result_parts(
     error, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
     message = f"{error.title} {error.remedy}" if error else result_actions.last_message(run)
     return {
-        "results": {"visible": True},
         "hero": {"value": result_view.hero(state, settings, name, row, names.IN_COMFYUI, message)},
         **_file_parts(run, row, format, step, last),
         "card": {

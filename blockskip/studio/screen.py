@@ -17,7 +17,7 @@ from blockskip.core import files
 from blockskip.runs.run import list_runs
 from blockskip.studio import draft, list_view, nav_view, run_screen, run_state, setup_screen
 
-PARTS = ("setup", "run", "nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
+PARTS = ("nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST_VIEW = "*"
 MAX_LISTED = 60
 CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
@@ -66,13 +66,9 @@ def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:
 def _parts(view: str) -> dict[str, dict]:
     listed = list_runs()
     is_run = bool(view) and view != LIST_VIEW
-    parts: dict[str, dict] = {
-        "setup": {"visible": not view},
-        "run": {"visible": is_run},
-        "list": {"visible": view == LIST_VIEW},
-    }
+    parts: dict[str, dict] = {}
     if view == LIST_VIEW:
-        parts["list"] |= {
+        parts["list"] = {
             "value": list_view.trainings(
                 [run_screen.run_summary(run) for run in listed[:MAX_LISTED]]
             )

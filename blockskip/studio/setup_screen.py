@@ -21,7 +21,7 @@ from blockskip.studio import (
 )
 from blockskip.studio.formatting import action_button, e, note
 
-PARTS = ("photos", "models", "wording", "marks", "plan", "own", "own_words", "train", "busy")
+PARTS = ("photos", "models", "wording", "marks", "plan", "own_words", "train", "busy")
 
 
 def parts() -> tuple[dict[str, dict], draft.Draft]:
@@ -32,7 +32,6 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     row = presets.model_row(answers["model"])
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
-    own = saved.own_photos and row.demo
     train = strings.TRAIN
     if isinstance(planned, Plan) and saved.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
@@ -42,11 +41,10 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks(),
         "plan": _plan(planned, row),
-        "own_words": _own_photos_hint(models),
+        "own_words": _own_photos_hint(models) if saved.own_photos and row.demo else "",
         "busy": _busy(busy),
     }
     updates: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
-    updates["own"] = {"visible": own}
     updates["train"] = {
         "interactive": busy is None,
         "value": train if busy is None else strings.TRAIN_BUSY,

@@ -80,7 +80,9 @@ def open_tab(browser, server):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("request", lambda request: _own_alone(page, request.url, at.url))
         page.goto(at.url)
-        page.wait_for_selector("#setup, #run, #list ul", state="visible")
+        page.wait_for_selector(
+            "[data-section=setup] #setup, [data-section=run] #run, [data-section=list] #list ul"
+        )
         tabs.append(page)
         return page
 

@@ -77,7 +77,7 @@ def test_hostile_presses_do_no_harm(house, finished, event, told, what):
         for shown in (finished.name,) if slow else (finished.name, "../x", ""):
             said = dict.fromkeys(CARRIED, value)
             try:
-                answer = press(shown, event(do=what, **said))
+                answer = press(shown, "", event(do=what, **said))
                 assert len(answer) == 2 + len(page.FORM_FIELDS)
             except gr.Error as error:
                 assert str(error), "a message in words"
@@ -89,52 +89,63 @@ def test_hostile_presses_do_no_harm(house, finished, event, told, what):
 
 @pytest.mark.parametrize("said", [{}, {"do": None}, {"do": ["model"]}, {"do": {}}, {"do": 3}])
 def test_what_no_button_says_is_not_done(told, event, said):
-    assert page.on_click("", event(**said))[0] == {"__type__": "update"}
+    assert page.on_click("", "", event(**said))[0] == {"__type__": "update"}
 
 
 def test_a_press_that_fails_is_a_message(event, finished):
     with pytest.raises(gr.Error, match="not kept"):
-        actions.user_errors(page.on_click)(finished.name, event(do="keep", step="7"))
+        actions.user_errors(page.on_click)(finished.name, "", event(do="keep", step="7"))
 
 
 def test_doors_lead_where_they_say(pet, event):
-    run = fake_feed.make_run(pet)
-    shown, *answers = page.on_click("", event(do="open", run=run.name))
-    assert shown == run.name and all(a == {"__type__": "update"} for a in answers)
-    assert page.on_click(run.name, event(do="list"))[0] == "*"
+    """Clicks that only lead elsewhere are the page's own: a late answer would lead back."""
+    run, same = fake_feed.make_run(pet), {"__type__": "update"}
+    for do in ("open", "list", "new", "here"):
+        assert page.on_click("", "", event(do=do, run=run.name))[0] == same
     draft.save_answers(name="Luna")
-    shown, *answers = page.on_click(run.name, event(do="new"))
-    assert shown == "" and answers[page.FORM_FIELDS.index("name")] == "Luna"
-    shown, *answers = page.on_click("*", event(do="again", run=run.name))
+    _, *answers = page.on_click(run.name, "", event(do="new"))
+    assert answers[page.FORM_FIELDS.index("name")] == "Luna"
+    shown, *answers = page.on_click("*", "", event(do="again", run=run.name))
     assert shown == "" and answers[page.FORM_FIELDS.index("name")] == "Momo"
+
+
+def test_only_answers_that_changed_elsewhere_are_filled_in(event):
+    """The user may have typed another name since the request was sent."""
+    draft.save_answers(name="Luna", budget=8)
+    *_, sent = page.on_click("", "", event(do="here"))
+    draft.save_answers(budget=12)
+    _, *answers, now = page.on_click("", sent, event(do="here"))
+    filled = dict(zip(page.FORM_FIELDS, answers, strict=True))
+    assert filled.pop("budget") == 12 and json.loads(now)["name"] == "Luna"
+    assert all(value == {"__type__": "update"} for value in filled.values())
 
 
 def test_caption_and_frame_of_one_photo(pet, event):
     draft.add(pet)
     file = draft.load().photos[2].file
     page.on_click(
-        "", event(do="photo", file=file, caption="  on\nthe  sofa ", box=[0.1, 0.2, 0.9, 1.5])
+        "", "", event(do="photo", file=file, caption="  on\nthe  sofa ", box=[0.1, 0.2, 0.9, 1.5])
     )
     changed = draft.load().photos[2]
     assert changed.caption == "on the sofa" and changed.box == (0.1, 0.2, 0.9, 1.0)
-    page.on_click("", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
+    page.on_click("", "", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
     assert draft.load().photos[2].caption == "on the sofa", "what is not said stays"
     for empty in (None, [0.5, 0.5, 0.5, 0.9], [0.9, 0.1, 0.1, 0.9], [math.nan, 0.1, 0.9, 0.9][:3]):
-        page.on_click("", event(do="photo", file=file, caption="", box=empty))
+        page.on_click("", "", event(do="photo", file=file, caption="", box=empty))
         assert draft.load().photos[2].box is None
     others = [p for p in draft.load().photos if p.file != file]
     assert all(not p.caption and p.box is None for p in others)
 
 
 def test_a_budget_of_the_plan_is_taken(event):
-    _, *answers = page.on_click("", event(do="budget", budget="12"))
+    _, *answers = page.on_click("", "", event(do="budget", budget="12"))
     assert answers[page.FORM_FIELDS.index("budget")] == 12 == draft.load().answers["budget"]
 
 
 def test_rename_and_delete_from_the_list(finished, event, told):
-    page.on_click("*", event(do="rename", run=finished.name, value="Luna"))
+    page.on_click("*", "", event(do="rename", run=finished.name, value="Luna"))
     assert run_preferences.pet_name(finished) == "Luna" and "Luna" in told("*")[0]["list"]["value"]
-    page.on_click("*", event(do="delete", run=finished.name))
+    page.on_click("*", "", event(do="delete", run=finished.name))
     assert strings.LIST_EMPTY in told("*")[0]["list"]["value"] and not list_runs()
 
 
@@ -142,9 +153,9 @@ def test_own_pictures_are_deleted_and_stopped(finished, event, told, monkeypatch
     monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
     ids = [image_requests.submit(finished, f"momo {n}", step=300) for n in range(3)]
     assert 'data-do="paint_stop"' in told(finished.name)[0]["pictures"]["value"]
-    page.on_click(finished.name, event(do="paint_delete", id=ids[0]))
+    page.on_click(finished.name, "", event(do="paint_delete", id=ids[0]))
     assert {p.id for p in image_requests.all_requests(finished)} == set(ids[1:])
-    page.on_click(finished.name, event(do="paint_stop"))
+    page.on_click(finished.name, "", event(do="paint_stop"))
     assert not image_requests.all_requests(finished)
     assert strings.OWN_EMPTY in told(finished.name)[0]["pictures"]["value"]
 

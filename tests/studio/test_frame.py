@@ -17,7 +17,7 @@ def test_only_what_changed_is_sent(pet, told):
     fake_feed.feed(run, 60)
     assert screen.initial_view() == run.name
     parts, tokens = told(run.name)
-    assert parts["run"]["visible"] and not parts["setup"]["visible"] and parts["resume"]["visible"]
+    assert parts["resume"]["visible"] and changed(parts) != changed(told("")[0])
     again, _ = told(run.name, tokens)
     assert changed(again) == []
     run.append(events.Note(text="Something <i>new</i>", level="warning"))
@@ -35,14 +35,14 @@ def test_an_idle_tick_is_next_to_nothing(pet, told):
 
 def test_a_tab_of_an_older_studio_is_sent_everything(told):
     parts, _ = told("", '{"a part of then": "x", "run": []}')
-    assert {"setup", "photos", "models"} <= set(changed(parts))
+    assert {"photos", "models"} <= set(changed(parts))
 
 
 @pytest.mark.parametrize("shown", ["../x", "x\0y", "/etc", "~", "x" * 5000, "**", "<b>"])
 def test_whatever_a_tab_says_it_shows(told, shown):
     parts, _ = told(shown)
     assert strings.NO_RUN in parts["messages"]["value"]
-    assert not parts["results"].get("visible") and not parts["pause"].get("visible")
+    assert not parts["hero"]["value"] and not parts["pause"].get("visible")
 
 
 def test_a_run_that_is_gone_or_broken_says_so(pet, told):
@@ -106,8 +106,14 @@ def test_a_failing_tick_keeps_what_is_shown(monkeypatch):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(screen, "page_updates", broken)
-    assert len(page.tick("", "")) == len(screen.PARTS) + 1
-    assert all(update == {"__type__": "update"} for update in page.tick("", ""))
+    *updates, number = page.tick("", "", "7")
+    assert len(updates) == len(screen.PARTS) + 1 and number == "7", "the tab may ask again"
+    assert all(update == {"__type__": "update"} for update in updates)
+
+
+def test_a_request_that_needs_no_answer_changes_nothing(monkeypatch):
+    monkeypatch.setattr(screen, "page_updates", None)
+    assert all(update == {"__type__": "update"} for update in page.refresh("", "", ""))
 
 
 def test_the_list_holds_every_run_newest_first(pet, told):

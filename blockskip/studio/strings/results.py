@@ -114,6 +114,7 @@ LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk ·
 # problems
 
 GENERAL_ERROR = "Something unexpected went wrong. Details are in {log}."
+BEHIND = "The studio is busy and answers late. This page catches up by itself."
 NO_PHOTOS = "There are no photos yet."
 NO_PHOTOS_REMEDY = "Add photos of your pet, or try it with the demo pet."
 NO_NAME = "Your pet has no name yet."

@@ -1,0 +1,133 @@
+"""A busy machine answers late and out of order. A tab shows what it was asked to show, and catches
+up."""
+
+import pytest
+from helpers import fake_feed
+from helpers.browser_steps import drop, wait_for_text, wait_for_ticks, wait_for_tiles
+
+WATCH = """part => {
+    window.seen = 0;
+    const look = () => {
+        if (document.getElementById(part)?.checkVisibility()) window.seen += 1;
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+class Held:
+    """Requests of a page that are held back until the test lets them go to the studio."""
+
+    def __init__(self, page, pattern: str, count: int) -> None:
+        self.page, self.count, self.routes = page, count, []
+        page.route(pattern, self._take)
+
+    def _take(self, route) -> None:
+        if len(self.routes) < self.count:
+            self.routes.append(route)
+        else:
+            route.continue_()
+
+    def wait(self, count: int) -> None:
+        for _ in range(1500):
+            if len(self.routes) >= count:
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError(f"the page sent {len(self.routes)} requests, not {count}")
+
+    def release(self, index: int) -> None:
+        """Let one request go, and wait for its answer."""
+        request = self.routes[index].request
+        with self.page.expect_event("requestfinished", lambda done: done == request):
+            self.routes[index].continue_()
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet"))
+    fake_feed.feed(made, 180)
+    fake_feed.seem_alive(made)
+    return made
+
+
+@pytest.fixture
+def opening(browser, server):
+    """A tab whose first two requests are held back: the load, and the tick that came meanwhile."""
+    context = browser.new_context()
+    page = context.new_page()
+    held = Held(page, "**/run/predict*", 2)
+    page.goto(server.url)
+    held.wait(2)
+    yield page, held
+    context.close()
+
+
+def test_a_tick_answered_after_the_load_does_not_leave_the_run(run, opening):
+    page, held = opening
+    held.release(0)
+    wait_for_text(page, "#status", "step 180 of 300")
+    page.evaluate(WATCH, "setup")
+    held.release(1)
+    wait_for_ticks(page)
+    assert page.evaluate("window.seen") == 0
+    assert page.locator("#run").is_visible()
+
+
+def test_photos_dropped_in_a_tab_that_opened_slowly_appear(server, opening, tmp_path):
+    page, held = opening
+    held.release(0)
+    page.locator("#setup").wait_for(state="visible")
+    held.release(1)
+    drop(page, fake_feed.make_photos(tmp_path / "pet", 12))
+    wait_for_tiles(page, 12)
+
+
+def test_answers_out_of_order_do_not_lead_back(open_tab, run):
+    page = open_tab()
+    wait_for_text(page, "#status", "step 180 of 300")
+    held = Held(page, "**/run/predict*", 1)
+    held.wait(1)  # a tick of the run
+    page.locator("#nav [data-do=list]").click()
+    page.locator("#run").wait_for(state="hidden")
+    page.evaluate(WATCH, "run")
+    held.release(0)
+    page.locator("#list ul").wait_for(state="visible")
+    wait_for_ticks(page)
+    assert page.evaluate("window.seen") == 0
+
+
+def test_coming_back_to_a_tab_does_not_undo_what_was_done_since(open_tab, run):
+    page = open_tab()
+    wait_for_text(page, "#status", "step 180 of 300")
+    page.locator("#nav [data-do=new]").click()
+    page.locator("#setup").wait_for(state="visible")
+    held = Held(page, "**/queue/join*", 1)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    held.wait(1)
+    page.locator("#name input").press_sequentially("Luna")
+    held.release(0)
+    wait_for_text(page, "#wording", "a photo of luna cat")
+    assert page.locator("#name input").input_value() == "Luna"
+    held = Held(page, "**/queue/join*", 1)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    held.wait(1)
+    page.locator("#nav [data-do=list]").click()
+    page.locator("#list ul").wait_for(state="visible")
+    held.release(0)
+    wait_for_ticks(page)
+    assert page.locator("#list ul").is_visible() and page.locator("#setup").is_hidden()
+
+
+def test_a_page_that_fell_behind_says_so_and_catches_up(open_tab, run):
+    page = open_tab()
+    wait_for_text(page, "#status", "step 180 of 300")
+    page.evaluate("Object.assign(blockskip.patience, {answer: 3000, words: 500})")
+    held = Held(page, "**/run/predict*", 1)
+    held.wait(1)
+    page.locator("#behind p").wait_for(state="visible")
+    fake_feed.learn(run, 181, 190, 1.8e9 + 200)
+    wait_for_text(page, "#status", "step 190 of 300")  # though one answer is still missing
+    held.release(0)
+    page.locator("#behind p").wait_for(state="hidden")
+    fake_feed.learn(run, 191, 195, 1.8e9 + 220)
+    wait_for_text(page, "#status", "step 195 of 300")
