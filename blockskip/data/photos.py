@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, BadPhoto, NotFound, UserError
@@ -240,12 +240,13 @@ def _check_file(path: Path) -> None:
 
 @cache
 def _register() -> None:
-    """Register HEIC with Pillow, and raise its pixel limit (a warning at 89 million) to
-    MAX_PIXELS."""
+    """Register HEIC with Pillow, and raise its limits: pixels (a warning at 89 million) to
+    MAX_PIXELS, and PNG's texts and profiles (1 MiB), since some hold whole workflows."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def _other_kind(path: Path) -> str:
