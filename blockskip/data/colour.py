@@ -45,6 +45,7 @@ _PRIMARIES = {
     22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
 _TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_BT2020_LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
@@ -131,7 +132,7 @@ def _apply_encoding(encoding: Encoding, image: Image.Image) -> Image.Image:
     for top in range(0, image.height, rows):
         strip = light[pixels[top : top + rows]]
         if encoding.curve is _from_hlg:
-            luminance = strip @ np.float32([0.2627, 0.6780, 0.0593])
+            luminance = strip @ _BT2020_LUMINANCE
             strip *= luminance[..., None] ** 0.2 * (_HLG_PEAK_NITS / _WHITE_NITS)
         strip = strip @ matrix.T
         if encoding.curve in (_from_pq, _from_hlg):
@@ -218,7 +219,8 @@ def _profile(image: Image.Image) -> Convert | None:
     transform = ImageCms.buildTransform(source, srgb, mode, "RGB")
     if mode != "CMYK":
         probe = _probe().convert(mode)
-        far = np.abs(np.subtract(transform.apply(probe), probe.convert("RGB"), dtype=np.int16))
+        changed = np.asarray(transform.apply(probe), np.int16)
+        far = np.abs(changed - np.asarray(probe.convert("RGB")))
         if far.max() <= _SAME:
             return _as_rgb
     return lambda pixels: transform.apply(pixels if pixels.mode == mode else pixels.convert(mode))
