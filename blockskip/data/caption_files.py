@@ -29,13 +29,18 @@ _MAX_PROBLEMS = 5  # named for each file
 _MAX_BYTES = {True: 1 << 26, False: 4 * MAX_CHARS + 4}  # of metadata, of a single caption
 _FILE_KEYS = ("file_name", "image_path", "image", "file", "path")
 _TEXT_KEYS = ("text", "caption", "prompt")
-_UNCERTAIN = "its text encoding is not certain; save it as UTF-8"
+_UNCERTAIN = "its text encoding is not certain; save it as UTF-8 with BOM"
 # letters and signs that are the same in all Western and Central European code pages of Windows,
 # where a word of Latin letters has them; the same bytes elsewhere may be Chinese, Greek, DOS …
 _WESTERN = re.compile(
     r"(?<=[A-Za-z])(?:[äöü]ß|[äöüßâçéëíîóôú])(?![^\x00-\x7f])"
     r"|(?<![^\s\"'(])[ÄÖÜÉÇÎäöüéçî](?=[a-z]{2})"
     r"|(?<=[A-Za-z])’(?=[A-Za-z])|(?<= )[–—](?= )"
+)
+# letters in words of other Latin letters, or one alone between such words
+_IN_LATIN_WORDS = re.compile(
+    r"(?<=[A-Za-z0-9])[\u00a1-\u024f]{1,3}|[\u00a1-\u024f]{1,3}(?=[A-Za-z0-9])"
+    r"|(?<=[A-Za-z0-9,] )[\u00e0-\u00ff](?= [A-Za-z])"
 )
 
 
@@ -132,8 +137,9 @@ def _caption_files(folder: Path, keys: set[str]) -> Iterator[Path]:
 def decode(data: bytes) -> str | None:
     """Return a text whose encoding is certain, else None.
 
-    It is certain with a byte order mark, by UTF-16's or UTF-32's pattern of zeros, as valid UTF-8,
-    and for Latin words with letters that are the same in all Western code pages of Windows.
+    It is certain with a byte order mark, by UTF-16's or UTF-32's pattern of zeros, as valid UTF-8
+    (but see `_may_be_chinese`), and for Latin words with letters that are the same in all Western
+    code pages of Windows.
     """
     for mark, encoding in (
         (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16
@@ -150,7 +156,7 @@ def decode(data: bytes) -> str | None:
     if re.search(rb"\x1b[$(]", data):
         return _decoded(data, "iso2022_jp_2")
     if narrow is not None:
-        return narrow
+        return None if _may_be_chinese(narrow) else narrow
     western = _decoded(data, "cp1252")
     return western if western and _WESTERN.sub("", western).isascii() else None
 
@@ -160,6 +166,20 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return None
+
+
+def _may_be_chinese(text: str) -> bool:
+    """Return whether valid UTF-8 may as well be GBK, EUC-KR or Big5, as “һֻè” is “一只猫”.
+
+    Their common characters are two bytes, the second from 0xA1. In UTF-8 nearly every text beyond
+    Latin words has other bytes too.
+    """
+    others = [ord(char) for char in text if not char.isascii()]
+    if any(0x80 <= code < 0xA0 and code != 0x85 for code in others):  # no text has these controls
+        return True
+    if not others or any(code >= 0x800 or code & 0x3F < 0x21 for code in others):
+        return False
+    return not _IN_LATIN_WORDS.sub("", text).isascii()
 
 
 def _decoded_wide(data: bytes) -> str | None:
