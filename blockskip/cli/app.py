@@ -72,8 +72,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a LoRA for ComfyUI on your photos."""
-    from blockskip.data.captions import training_caption
-
     paths, demo_class = _chosen_photos(photos, demo)
     if not demo and presets.model_row(model).demo:
         console.print(
@@ -97,13 +95,23 @@ def train(
         targets=targets,
         prior=prior,
         seed=seed,
-        caption=caption and training_caption(caption, trigger, class_name),
+        caption=_caption_with_trigger(caption, trigger, class_name),
         preview_every=preview_every,
         preview_images=preview_images,
         preview_speed=preview_speed,
         device=device,
     )
     raise typer.Exit(_train(settings, paths, out, as_json))
+
+
+def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
+    """Return the caption of --caption completed by the trigger, and say if that changed it."""
+    from blockskip.data.captions import training_caption
+
+    trained = caption and training_caption(caption, trigger, class_name)
+    if trained != caption:
+        console.print(f"[yellow]{_escape_markup(f'The caption trained is “{trained}”.')}[/]")
+    return trained
 
 
 def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], str]:

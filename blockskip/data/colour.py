@@ -107,7 +107,7 @@ _ADOBE = Encoding((*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), partial(_from_gam
 def srgb_converter(image: Image.Image) -> Convert:
     """Return a function that converts pixels of this loaded picture, without alpha, to RGB in
     sRGB."""
-    for source in (_cicp, _profile, _png_chunks, _nclx, _exif):
+    for source in (_cicp, _profile_code_points, _profile, _png_chunks, _nclx, _exif):
         with suppress(Exception):  # of a damaged source: the next one, or unconverted colours
             if (found := source(image)) is not None:
                 return found if callable(found) else partial(_apply_encoding, found)
@@ -201,6 +201,20 @@ def _cicp(image: Image.Image) -> Encoding | None:
                 primaries, transfer, matrix, full_range = file.read(4)
                 return _code_points(primaries, transfer, bool(full_range)) if not matrix else None
             file.seek(length + 4, io.SEEK_CUR)
+    return None
+
+
+def _profile_code_points(image: Image.Image) -> Encoding | None:
+    """Read an ICC profile's code points (tag cicp of ICC.1:2022), which HDR pictures have.
+
+    Their curves in the profile itself would show 203 cd/m² as dark grey.
+    """
+    data = image.info.get("icc_profile") or b""
+    for index in range(min(100, *struct.unpack_from(">I", data, 128))):
+        name, offset = struct.unpack_from(">4sI", data, 132 + 12 * index)
+        if name == b"cicp":
+            primaries, transfer, _, full_range = data[offset + 8 : offset + 12]
+            return _code_points(primaries, transfer, bool(full_range))
     return None
 
 

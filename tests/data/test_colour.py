@@ -106,6 +106,15 @@ def profile(name="ODDS", gamma=None, swap=False) -> bytes:
     return bytes(data)
 
 
+def with_code_points(data: bytes, *points: int) -> bytes:
+    """A profile whose copyright is replaced by the tag cicp."""
+    data = bytearray(data)
+    at = data.index(b"cprt", 132)
+    (offset,) = struct.unpack_from(">I", data, at + 4)
+    data[at : at + 4], data[offset : offset + 12] = b"cicp", b"cicp\0\0\0\0" + bytes(points)
+    return bytes(data)
+
+
 def iccp(data):
     return b"iCCP", b"x\0\0" + zlib.compress(data)
 
@@ -177,6 +186,7 @@ def cicp(primaries, transfer, matrix=0, full=1):
         ([iccp(profile(gamma=1.0)), gama(0.45455)], means(lambda v: v, SRGB)),
         ([iccp(profile("sRGB", gamma=1.0))], means(lambda v: v, SRGB)),  # the name tells nothing
         ([iccp(profile("ODDS"))], ASKED),
+        ([iccp(with_code_points(profile(gamma=2.0), 12, 13, 0, 1))], AS_P3),
         ([iccp(b"no profile"), gama(1.0)], means(lambda v: v, SRGB)),
         ([cicp(12, 13), iccp(profile(gamma=1.0)), SRGB_CHUNK], AS_P3),
         ([cicp(2, 2), gama(1.0)], means(lambda v: v, SRGB)),
