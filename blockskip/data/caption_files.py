@@ -40,7 +40,7 @@ _WESTERN = re.compile(
 # letters in words of other Latin letters, or one alone between such words
 _IN_LATIN_WORDS = re.compile(
     r"(?<=[A-Za-z0-9])[\u00a1-\u024f]{1,3}|[\u00a1-\u024f]{1,3}(?=[A-Za-z0-9])"
-    r"|(?<=[A-Za-z0-9,] )[\u00e0-\u00ff](?= [A-Za-z])"
+    r"|(?<=[A-Za-z0-9,\u00c0-\u024f] )[\u00e0-\u00ff](?= [A-Za-z])"
 )
 
 
@@ -87,16 +87,18 @@ class Captions:
         if file.suffix.lower() in SUFFIXES:
             self._add(rank, file, file.stem, _one_line(_read_text(file)))
             return
-        captions: dict[str, set[str]] = {}
+        captions: dict[str, dict[str, set[str]]] = {}  # photo → its path as written → captions
         problems = []
         for where, row in _rows(file):
             try:
-                name, text = _photo_and_text(row)
+                path, text = _photo_and_text(row)
             except _Unusable as reason:
                 problems.append(Problem(f"{file.name}, {where}", str(reason)))
             else:
-                captions.setdefault(name, set()).add(text)
-        for name, texts in captions.items():
+                captions.setdefault(_name_of(path), {}).setdefault(path, set()).add(text)
+        for name, by_path in captions.items():
+            # a photo beside this file comes before one of the same name in another folder
+            texts = by_path[name] if name in by_path else set.union(*by_path.values())
             if len(texts) == 1:
                 self._add(rank, file, name, *texts)
             else:
@@ -151,7 +153,9 @@ def decode(data: bytes) -> str | None:
         if data.startswith(mark):
             return _decoded(data, encoding)
     narrow = _decoded(data, "utf-8")
-    if 0 in data and (narrow is None or 4 * data.count(0) >= len(data)):
+    if narrow is not None and not narrow.strip():
+        return narrow
+    if (narrow is None and 0 in data) or _looks_wide(data):
         return _decoded_wide(data)
     if re.search(rb"\x1b[$(]", data):
         return _decoded(data, "iso2022_jp_2")
@@ -182,14 +186,26 @@ def _may_be_chinese(text: str) -> bool:
     return not _IN_LATIN_WORDS.sub("", text).isascii()
 
 
+def _looks_wide(data: bytes) -> bool:
+    """Return whether bytes are UTF-16 or UTF-32 rather than UTF-8: a quarter of them control
+    characters, or every second one (the upper byte of letters up to U+1FFF)."""
+    controls = sum(byte < 0x20 and byte not in b"\t\n\v\f\r" for byte in data)
+    return 4 * controls >= len(data) or max(_small(data)) * 2 == len(data) >= 4
+
+
+def _small(data: bytes) -> tuple[int, int]:
+    """Return how many bytes are below 0x20 in even and in odd places."""
+    return sum(byte < 0x20 for byte in data[::2]), sum(byte < 0x20 for byte in data[1::2])
+
+
 def _decoded_wide(data: bytes) -> str | None:
     """Decode UTF-32 or UTF-16 without a mark, if zeros and characters say which it is."""
     zeros = [data[start::4].count(0) for start in range(4)]
     quarter = len(data) / 4
     if zeros[2] == zeros[3] == quarter or zeros[0] == zeros[1] == quarter:
         return _plausible(data, "utf-32-le" if zeros[3] == quarter else "utf-32-be")
-    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-    if max(even, odd) >= 3 * min(even, odd) + 1:
+    even, odd = _small(data)
+    if max(even, odd) > max(2 * min(even, odd), len(data) // 4):
         return _plausible(data, "utf-16-le" if odd > even else "utf-16-be")
     return None
 
@@ -275,7 +291,7 @@ def _with_tags(facts: dict) -> dict:
 
 
 def _photo_and_text(row: object) -> tuple[str, str]:
-    """Return the photo's name without folders, and the caption. Raises _Unusable."""
+    """Return the photo's path as written, and the caption. Raises _Unusable."""
     if not isinstance(row, dict):
         raise _Unusable("it is not a JSON object")
     names = [row[key] for key in _FILE_KEYS if isinstance(row.get(key), str) and row[key].strip()]
@@ -284,7 +300,11 @@ def _photo_and_text(row: object) -> tuple[str, str]:
         raise _Unusable("it names no photo (file_name)")
     if not texts:
         raise _Unusable("it has no caption (text)")
-    return PurePosixPath(names[0].replace("\\", "/")).name, _one_line(texts[0])
+    return names[0], _one_line(texts[0])
+
+
+def _name_of(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).name
 
 
 def _rank(file: Path) -> int:

@@ -34,7 +34,8 @@ UPLOAD_SIDE_PX = 4096
 
 # endings of READABLE, for file dialogs; files are known by what is in them
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp"),
     *(".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs", ".tif", ".tiff"),
 )
 # files found beside photos: captions, edits, notes, caches of trainers, leftovers of the system

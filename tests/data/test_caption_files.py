@@ -10,6 +10,7 @@ from blockskip.data.caption_files import Captions, captions_beside, decode, is_c
 
 CAT = "ein Kätzchen – süß, auf dem Sofa"
 HAN = "一只猫"
+OTHERS = ("лежит на диване", "кот", "στον καναπέ", "مستلقية على الأريكة", "मोमो सोया", "แมวนอน")
 UNCERTAIN = "its text encoding is not certain; save it as UTF-8 with BOM"
 
 
@@ -25,6 +26,8 @@ UNCERTAIN = "its text encoding is not certain; save it as UTF-8 with BOM"
             (f"{HAN} sks".encode(name), f"{HAN} sks")
             for name in ("utf-16-le", "utf-16-be", "utf-8")
         ),
+        *((word.encode(name), word) for word in OTHERS for name in ("utf-16-le", "utf-16-be")),
+        *((blank, blank.decode()) for blank in (b"\n\n", b"\t\t\t\t\n\n\n\n", b"a\n\n")),
         (b"a photo", "a photo"),
         (b"a\x00 photo", "a\x00 photo"),  # one zero is no UTF-16; it becomes a blank later
         ("猫 sks".encode("iso2022_jp"), "猫 sks"),
@@ -66,7 +69,7 @@ def test_an_encoding_is_certain_or_named(tmp_path, data, text):
     (tmp_path / "a.txt").write_bytes(data)
     found = captions_beside([tmp_path / "a.jpg"])
     assert found.of(tmp_path / "a.jpg") == " ".join((text or "").replace("\x00", " ").split())
-    assert found.problems == ([] if text else [("a.txt", UNCERTAIN)])
+    assert found.problems == ([("a.txt", UNCERTAIN)] if text is None else [])
 
 
 def test_no_text_of_another_encoding_is_ever_read_as_something_else():
@@ -181,6 +184,7 @@ def test_precedence_and_folders(tmp_path):
         ),
         ("meta_lat.json", '{"a": {"tags": "1cat", "train_resolution": [512, 512]}}', "1cat"),
         ("captions.json", '{"a.jpg": "asleep"}', "asleep"),
+        ("captions.json", '{"../a.jpg": "x", "a.jpg": "asleep"}', "asleep"),
         ("metadata.json", '[{"file_name": "a.jpg", "text": "asleep"}]', "asleep"),
     ],
 )

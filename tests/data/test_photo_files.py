@@ -24,7 +24,8 @@ def test_the_endings_are_all_that_the_decoders_know():
     photos._register()
     Image.init()
     known = {end for end, kind in Image.EXTENSION.items() if kind in (*photos.READABLE, "MPO")}
-    assert set(photos.SUFFIXES) == known and len(photos.SUFFIXES) == len(known)
+    assert known < set(photos.SUFFIXES)
+    assert {".jif", ".jfi", ".pjpeg", ".pjp"} == set(photos.SUFFIXES) - known, "browsers' names"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
