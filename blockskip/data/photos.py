@@ -13,6 +13,7 @@ import hashlib
 import io
 import re
 import unicodedata
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -280,6 +281,7 @@ def _register() -> None:
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF, in a user's terminal
 
 
 def _is_raw(path: Path, image: Image.Image) -> bool:
