@@ -63,7 +63,7 @@ def train(
     targets: options.Targets = None,
     prior: options.Prior = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    caption: Annotated[str, typer.Option(help="Caption of photos without a .txt.")] = "",
+    caption: Annotated[str, typer.Option(help="Caption of photos without one of their own.")] = "",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
@@ -78,10 +78,11 @@ def train(
             "[yellow]The demo model only knows drawn pets. For real photos choose another model, "
             "such as --model flux2-klein-4b.[/]"
         )
+    class_name = class_name or demo_class or "cat"
     settings = planner.choose_settings(
         model=model,
         trigger=trigger,
-        class_name=class_name or demo_class or "cat",
+        class_name=class_name,
         budget_gib=budget,
         **storage.available_memory(ram),
         skip=skip,
@@ -94,13 +95,23 @@ def train(
         targets=targets,
         prior=prior,
         seed=seed,
-        caption=caption,
+        caption=_caption_with_trigger(caption, trigger, class_name),
         preview_every=preview_every,
         preview_images=preview_images,
         preview_speed=preview_speed,
         device=device,
     )
     raise typer.Exit(_train(settings, paths, out, as_json))
+
+
+def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
+    """Return the caption of --caption completed by the trigger, and say if that changed it."""
+    from blockskip.data.captions import training_caption
+
+    trained = caption and training_caption(caption, trigger, class_name)
+    if trained != caption:
+        console.print(f"[yellow]{_escape_markup(f'The caption trained is “{trained}”.')}[/]")
+    return trained
 
 
 def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], str]:
@@ -126,6 +137,7 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
     Raises UserError before creating a run if the model or the photos are unusable.
     """
     from blockskip.cli.progress import watch_run
+    from blockskip.data.captions import notes
     from blockskip.data.photos import read_photos
 
     sources.find_model(presets.model_row(settings.model))
@@ -133,7 +145,10 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
     for rejected in bad:
         line = _escape_markup(f"{rejected.name} is left out: {rejected.reason}.")
         console.print(f"[yellow]{line}[/]")
-    run = create_run(settings, [photo.path for photo in good], out)
+    used = [photo.path for photo in good]
+    for note in notes(used, settings):
+        console.print(f"[yellow]{_escape_markup(note)}[/]")
+    run = create_run(settings, used, out)
     return watch_run(run, start=True, as_json=as_json)
 
 

@@ -1,5 +1,8 @@
 """Captions of photos: trigger and class, optionally with a captioner's description.
 
+One rule holds for the terminal, the page and the API (`training_caption`, applied when a run is
+made): a trained caption always has the trigger.
+
 Details in a caption, as in “a photo of momo cat, lying on a sofa”, are not learnt as part of the
 pet. The captioner is optional (BLIP, if its files exist; nothing is downloaded). It runs in its own
 process, since it needs torch and the importers of this module do not:
@@ -15,6 +18,7 @@ import json
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +27,13 @@ from safetensors import SafetensorError
 from blockskip.core import files, processes
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.paths import data_dir
-from blockskip.data import photos
+from blockskip.core.settings import Settings
+from blockskip.data.caption_files import captions_beside
+
+# what other trainers let stand for the trigger: [trigger], [name], {trigger}, <trigger word> …
+_PLACEHOLDER = re.compile(r"[\[{<]\s*(?:trigger(?:[ _-]?word)?|name)\s*[\]}>]", re.IGNORECASE)
+# scripts that write words without blanks, or particles without blanks after them
+_NO_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 HUB_ID = "Salesforce/blip-image-captioning-base"
 NUM_TOKENS = 40  # maximum length of a description
@@ -59,6 +69,57 @@ def default_caption(trigger: str, class_name: str, extra: str = "") -> str:
     subject = " ".join(f"a photo of {trigger} {class_name}".split())
     extra = _clean(extra)
     return f"{subject}, {extra}" if extra else subject
+
+
+def training_caption(text: str, trigger: str, class_name: str) -> str:
+    """Return the caption with which a photo of this pet is trained.
+
+    “[trigger] on a sofa” → “momo on a sofa”. A caption that then has the trigger, in any case, is
+    kept. “lying on a sofa” → “a photo of momo cat, lying on a sofa” (`add_subject`).
+    """
+    text = " ".join(_PLACEHOLDER.sub(lambda _: trigger, text).split())
+    return text if has_trigger(text, trigger) else add_subject(text, trigger, class_name)
+
+
+def has_trigger(text: str, trigger: str) -> bool:
+    """Return whether a text has the trigger as whole words, in any case, as in “Momo's paw”."""
+    text, word = _comparable(text), _comparable(trigger)
+    start = text.find(word) if word else -1
+    while start >= 0:
+        end = start + len(word)
+        if not (
+            _joined(text[start - 1 : start], word[0]) or _joined(word[-1], text[end : end + 1])
+        ):
+            return True
+        start = text.find(word, start + 1)
+    return False
+
+
+def _comparable(text: str) -> str:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(re.sub("[’ʼ`´]", "'", text).split())
+
+
+def _joined(left: str, right: str) -> bool:
+    """Return whether two neighbouring characters belong to one word; "" is the text's edge."""
+    if not (left and right):
+        return False
+    if any(unicodedata.name(char, "").startswith(_NO_BLANKS) for char in (left, right)):
+        return False
+    return all(char == "_" or unicodedata.category(char)[0] in "LMN" for char in (left, right))
+
+
+def notes(paths: Sequence[Path], settings: Settings) -> list[str]:
+    """Return what a user should know of the captions beside photos, one sentence each: files that
+    cannot be used, and how many captions lack the trigger, so that it is added."""
+    found = captions_beside(paths)
+    told = [f"{name} is not used as a caption: {reason}." for name, reason in found.problems]
+    texts = [_PLACEHOLDER.sub(lambda _: settings.trigger, found.of(path)) for path in paths]
+    lacking = sum(bool(text) and not has_trigger(text, settings.trigger) for text in texts)
+    if lacking:
+        whose = "1 caption that lacks" if lacking == 1 else f"{lacking} captions that lack"
+        told.append(f"The trigger “{settings.trigger}” is added to {whose} it.")
+    return told
 
 
 def add_subject(description: str, trigger: str, class_name: str) -> str:
@@ -137,6 +198,8 @@ def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
+    from blockskip.data import photos
+
     try:
         processor = BlipProcessor.from_pretrained(model_folder, local_files_only=True)
         model = BlipForConditionalGeneration.from_pretrained(
@@ -162,6 +225,8 @@ def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the child process. Returns 0, or 1 with a plain reason on standard error."""
+    from blockskip.data import photos
+
     folder, model, out = map(Path, arguments)
     try:
         paths = photos.find_photos([folder])

@@ -1,12 +1,12 @@
-"""Normalise decoded pictures: rotated by the EXIF tag, sRGB, 8 bits per channel, transparent parts
-white, without metadata."""
+"""Normalise decoded pictures: rotated by the EXIF tag, sRGB (data/colour.py), 8 bits per channel,
+transparent parts white, without metadata."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
+
+from blockskip.data.colour import Convert, srgb_converter
 
 _ORIENTATION = 0x0112  # EXIF tag; the values are those of EXIF 2.32, 4.6.4
 _TURN = {
@@ -40,33 +40,29 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    convert = srgb_converter(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _to_8_bits(image).convert("RGB")
-    profile = image.info.get("icc_profile")
+        return _to_8_bits(image, convert)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        alpha = image.convert("RGBA").getchannel("A")
         white = Image.new("RGB", image.size, "white")
-        white.paste(_to_srgb(image.convert("RGB"), profile), mask=image.getchannel("A"))
+        white.paste(convert(_opaque(image)), mask=alpha)
         return white
-    return _to_srgb(image, profile)
+    return convert(image)
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return the colours without alpha, not multiplied by it."""
+    if image.mode in ("L", "LA", "La"):
+        return image.convert("LA").convert("L")
+    return image.convert("RGBA").convert("RGB")
+
+
+def _to_8_bits(image: Image.Image, convert: Convert) -> Image.Image:
     """Scale 16-bit or 32-bit grey to 8 bits. Pillow itself would clip values above 255."""
     values = np.asarray(image).astype(np.float64)
     top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(values)))
     scaled = np.nan_to_num(values).clip(0, top) * (255 / top)
-    return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB. An iPhone's Display P3 read as sRGB would look slightly grey."""
-    if profile and image.mode in ("RGB", "L", "CMYK"):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(source):
-                srgb = ImageCms.createProfile("sRGB")
-                return ImageCms.buildTransform(source, srgb, image.mode, "RGB").apply(image)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # with a damaged or foreign profile, unconverted colours are better than no photo
-    return image.convert("RGB")
+    ramp = np.asarray(convert(Image.fromarray(np.arange(256, dtype=np.uint8)[None])))[0]
+    channels = [np.interp(scaled, np.arange(256), curve) for curve in ramp.T]
+    return Image.merge("RGB", [Image.fromarray(c.round().astype(np.uint8)) for c in channels])

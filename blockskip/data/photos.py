@@ -13,15 +13,17 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, BadPhoto, NotFound, UserError
+from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.orientation import normalise_image
 from blockskip.data.subject_boxes import Box, read_box
 
@@ -31,9 +33,30 @@ MIN_SIDE_PX = 16  # too small to show a pet
 MAX_RATIO = 16  # long to short side; a thin strip would take gigabytes when scaled
 UPLOAD_SIDE_PX = 4096
 
-# files found beside photos: captions, edits, notes, leftovers of the operating system
-_SIDECARS = {".txt", ".xmp", ".aae", ".json", ".toml", ".md", ".csv", ".ini", ".db"}
+# endings of READABLE, for file dialogs; files are known by what is in them
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp"),
+    *(".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs", ".tif", ".tiff"),
+)
+# files found beside photos: captions, edits, notes, caches of trainers, leftovers of the system
+_SIDECARS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".toml", ".yaml", ".yml", ".md"}
+_SIDECARS |= {".xmp", ".aae", ".pp3", ".dop", ".thm", ".npz", ".safetensors", ".ini", ".db"}
+_FILMS = {".mov", ".mp4", ".mp"}  # of live and motion photos, if a photo has the same name
+_MASKS = ("-masklabel", "-condlabel")  # OneTrainer's, after the photo's name
 _RAW = {".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+_RAW_REMEDY = "Export it as JPEG or HEIC first."
+# first bytes of what is no photo
+_MAGIC = (
+    (b"%PDF", "is a PDF document, not a photo"),
+    (b"PK\x03\x04", "is a ZIP archive, not a photo"),
+    (b"8BPS", "is a Photoshop file, not a photo"),
+    (b"\xff\x0a", "is a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cJXL ", "is a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cjP  ", "is a JPEG 2000 picture"),
+    (b"\x1a\x45\xdf\xa3", "is a video, not a photo"),
+)
+_FILM_BRANDS = (b"qt  ", b"iso", b"mp4", b"M4V ", b"avc1", b"3gp", b"dash")
 _READABLE_KINDS = "JPEG, PNG, HEIC, AVIF, WebP, TIFF, BMP and GIF can be read."
 
 
@@ -69,8 +92,8 @@ class UnusablePhoto(BadPhoto):
 def find_photos(paths: Sequence[Path]) -> list[Path]:
     """Return candidate files from files and folders, in natural order (2 before 10).
 
-    Ignores nested folders, hidden files and files that only accompany photos. Raises UserError if a
-    path does not exist, or if a folder or the selection has no photos.
+    Ignores nested folders, hidden files and files that only accompany photos, such as captions.
+    Raises UserError if a path does not exist, or if a folder or the selection has no photos.
     """
     candidates: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -85,7 +108,7 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
         raise BadPhoto(
             "No photos were given.", f"Choose photos or a folder of them. {_READABLE_KINDS}"
         )
-    return sorted(candidates.values(), key=_natural)
+    return sorted(_without_companions(candidates.values()), key=_natural)
 
 
 def open_photo(path: Path) -> Image.Image:
@@ -114,6 +137,8 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
         with Image.open(path, formats=READABLE) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if _is_raw(path, image):
+                raise UnusablePhoto(path, "is a camera's raw file", _RAW_REMEDY)
             size = image.size
             if short_px is not None:
                 image.draft(
@@ -129,6 +154,8 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
             "Make it smaller in any photo program.",
         ) from error
     except UnidentifiedImageError as error:
+        if path.suffix.lower() in _RAW:
+            raise UnusablePhoto(path, "is a camera's raw file", _RAW_REMEDY) from error
         raise UnusablePhoto(path, _other_kind(path), _READABLE_KINDS) from error
     except PermissionError as error:
         raise UnusablePhoto(path, "may not be read", "Get the right to read it.") from error
@@ -139,13 +166,13 @@ def _open(path: Path, short_px: int | None) -> tuple[Image.Image, tuple[int, int
 def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[RejectedPhoto]]:
     """Open every file once, and return usable photos and rejected files, both in input order.
 
-    caption: for photos without a .txt file, or with a blank one. Raises UserError if no photo is
-    usable.
+    caption: for photos without a caption of their own (data/caption_files.py). Raises UserError if
+    no photo is usable.
     """
-    good, bad = [], []
+    good, bad, captions = [], [], captions_beside(files)
     for path in map(Path, files):
         try:
-            good.append(read_photo(path, caption))
+            good.append(read_photo(path, caption, captions))
         except UnusablePhoto as error:
             bad.append(RejectedPhoto(path.name, error.reason))
     if not good:
@@ -213,9 +240,18 @@ def _photos_in(folder: Path) -> list[Path]:
     return inside
 
 
+def _without_companions(files: Collection[Path]) -> list[Path]:
+    """Return the files without the films and masks that belong to one of the others."""
+    films = {file for file in files if file.suffix.lower() in _FILMS}
+    photos = {file.stem for file in files if file not in films}
+    masks = {f"{photo}{end}" for photo in photos for end in _MASKS} & photos
+    return [file for file in files if file.stem not in (photos if file in films else masks)]
+
+
 def _ignored(path: Path) -> bool:
     """Return whether a file is hidden (macOS's `._*` files too) or only accompanies photos."""
-    return path.name.startswith(".") or path.suffix.lower() in _SIDECARS
+    leftover = path.name.startswith(".") or path.name == "Icon\r"
+    return leftover or path.suffix.lower() in _SIDECARS
 
 
 def _natural(path: Path) -> tuple:
@@ -234,59 +270,52 @@ def _check_file(path: Path) -> None:
         raise UnusablePhoto(
             path, "is empty (0 bytes)", "Copy it again from the camera or phone, or leave it out."
         )
-    if path.suffix.lower() in _RAW:  # some are TIFFs, from which only a thumbnail would be read
-        raise UnusablePhoto(path, "is a camera's raw file", "Export it as JPEG or HEIC first.")
 
 
 @cache
 def _register() -> None:
-    """Register HEIC with Pillow, and raise its pixel limit (a warning at 89 million) to
-    MAX_PIXELS."""
+    """Register HEIC with Pillow, and raise its limits: pixels (a warning at 89 million) to
+    MAX_PIXELS, and PNG's texts and profiles (1 MiB), since some hold whole workflows."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF, in a user's terminal
+
+
+def _is_raw(path: Path, image: Image.Image) -> bool:
+    """Return whether a picture is only the preview in a camera's raw file, which many are TIFFs."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    with open(path, "rb") as file:
+        canon = file.read(10)[8:] == b"CR"
+    tags = image.tag_v2
+    reduced = bool(int(tags.get(254, 0)) & 1)  # NewSubfileType: a smaller copy of another picture
+    return canon or reduced or 50706 in tags or path.suffix.lower() in _RAW  # DNGVersion
 
 
 def _other_kind(path: Path) -> str:
     """Describe a file that is no photo, by its first bytes."""
     with open(path, "rb") as file:
         head = file.read(64)
-    if head.lstrip(codecs.BOM_UTF8).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    text = head.lstrip(codecs.BOM_UTF8).lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         return "is a web page, not a photo"
-    if head.startswith(b"%PDF"):
-        return "is a PDF document, not a photo"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"qt  ", b"isom", b"mp41", b"mp42", b"iso2"):
+    if head[4:8] == b"ftyp" and head[8:12].startswith(_FILM_BRANDS):
         return "is a video, not a photo"
-    return "is not a photo, or is damaged"
+    found = [words for magic, words in _MAGIC if head.startswith(magic)]
+    return found[0] if found else "is not a photo, or is damaged"
 
 
-def read_photo(path: Path, caption: str) -> Photo:
-    """Read one photo as in `read_photos`. Raises UserError (UnusablePhoto)."""
+def read_photo(path: Path, caption: str, captions: Captions | None = None) -> Photo:
+    """Read one photo as in `read_photos`. captions: default: those beside it. Raises UserError
+    (UnusablePhoto)."""
     image = open_photo(path)
     width, height = image.size
     if min(width, height) < MIN_SIDE_PX:
         raise UnusablePhoto(path, f"is only {width} × {height} pixels", "Choose a bigger photo.")
     if max(width, height) > MAX_RATIO * min(width, height):
         raise UnusablePhoto(path, f"is a strip of {width} × {height} pixels", "Crop it first.")
-    text = read_caption(path) or caption
+    text = (captions or captions_beside([path])).of(path) or caption
     return Photo(path, text, width, height, file_sha(path), read_box(path))
-
-
-def read_caption(path: Path) -> str:
-    """Return the text of a photo's .txt file on one line, "" if there is none.
-
-    It may be UTF-8 with or without a byte order mark, UTF-16 with one, or Windows code page 1252.
-    """
-    try:
-        data = path.with_suffix(".txt").read_bytes()
-    except (OSError, ValueError):
-        return ""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", errors="replace")
-    return " ".join(text.replace("\x00", " ").split())

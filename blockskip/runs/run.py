@@ -30,6 +30,8 @@ from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongS
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
+from blockskip.data.caption_files import captions_beside
+from blockskip.data.captions import training_caption
 from blockskip.runs import control, event_log
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
@@ -252,7 +254,8 @@ def step_of(path: Path) -> int:
 
 
 def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
-    """Create the folder of a new run, and copy its photos with their captions and boxes into it.
+    """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
+    are completed by the trigger (data/captions.py) and written beside the copies.
 
     name: a name in the data folder, a path, or "" for a name from trigger, class and date. Raises
     UserError if the name is taken or the disk is full.
@@ -264,15 +267,17 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
             f"There is already a run called “{folder.name}” ({folder}).",
             f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
         )
-    run = Run(folder)
+    run, captions = Run(folder), captions_beside(photos)
     try:
         run.photos_dir.mkdir(parents=True)
         for index, photo in enumerate(photos):
             target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
             shutil.copyfile(photo, target)
-            for suffix in (".txt", ".box.json"):
-                if photo.with_suffix(suffix).exists():
-                    shutil.copyfile(photo.with_suffix(suffix), target.with_suffix(suffix))
+            if photo.with_suffix(".box.json").exists():
+                shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
+            if text := captions.of(photo):
+                text = training_caption(text, settings.trigger, settings.class_name)
+                files.write_text(target.with_suffix(".txt"), text + "\n")
         run.write_info(
             {
                 "format": FORMAT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
@@ -134,7 +134,15 @@ class Worker:
                     Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
                 )
             self.reporter.progress(stages.PHOTOS, len(good), len(good))
-        return good
+        return [self._with_recorded_caption(photo) for photo in good]
+
+    def _with_recorded_caption(self, photo: Photo) -> Photo:
+        """Return the photo with the caption that the first start recorded, if there was one.
+
+        Other versions may read caption files otherwise, and a run keeps what it began with.
+        """
+        recorded = {facts["file"]: facts["caption"] for facts in self.info.get("photos", ())}
+        return replace(photo, caption=recorded.get(photo.path.name, photo.caption))
 
     def _fingerprint(self, photos: list[Photo], source: Source) -> str:
         """Return the fingerprint of settings, photos and model.

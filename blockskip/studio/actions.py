@@ -29,7 +29,8 @@ from blockskip.core.errors import (
 )
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan, PreviewSpeed, Settings
-from blockskip.data import captions, photos
+from blockskip.data import photos
+from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run, list_runs
@@ -173,24 +174,12 @@ def train(
         if uploads:
             run = _create_from_uploads(settings, uploads)
         else:
-            run = create_run(
-                settings, draft.write_photo_files(lambda text: training_caption(text, settings))
-            )
+            run = create_run(settings, draft.write_photo_files())
         run_preferences.save(run, pet=" ".join(name.split())[:40], drawn=not own)
         run_state.start(run)
         if not uploads:
             draft.clear()
         return run.name
-
-
-def training_caption(text: str, settings: Settings) -> str:
-    """Return a caption with the pet's name.
-
-    “lying on a sofa” → “a photo of momo cat, lying on a sofa”. A caption that contains the name is returned unchanged.
-    """
-    if settings.trigger in re.findall(r"\w+", text.lower()):
-        return text
-    return captions.add_subject(text, settings.trigger, settings.class_name)
 
 
 def stop(run: str) -> str:
@@ -325,12 +314,15 @@ def _require_model(model: str) -> None:
 
 
 def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:
-    good, bad = photos.read_photos([Path(path) for path in uploads], settings.subject_caption)
-    if not good:
-        raise BadPhoto("; ".join(f"{r.name}: {r.reason}" for r in bad), strings.NO_PHOTOS_REMEDY)
+    paths = [Path(path) for path in uploads]
+    texts = [path for path in paths if is_caption_file(path)]
+    captions = Captions(texts, same_folder=False)
+    good, _ = photos.read_photos([path for path in paths if path not in texts], "")
     with tempfile.TemporaryDirectory(dir=data_dir()) as folder:
         clean = []
         for photo in good:
             clean.append(Path(folder) / f"{files.fingerprint(photo.sha)}.png")
             photos.reencode(photo.path, clean[-1])
+            if text := captions.of(photo.path) or photo.caption:
+                files.write_text(clean[-1].with_suffix(".txt"), text)
         return create_run(settings, clean)

@@ -19,6 +19,7 @@ from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.data import photo_features, photos, subject_boxes
+from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.data.subject_boxes import Box
 from blockskip.studio import strings
 
@@ -101,18 +102,21 @@ def save_answers(**answers: str | float | None) -> None:
 def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read, and return the draft.
 
-    Unusable photos go to `rejected` with the reason. A .txt file is the caption of the photo with
-    the same name. Raises UserError if the disk is full.
+    Unusable photos and captions go to `rejected` with the reason. Caption files
+    (data/caption_files.py) are for the photos that they name. Raises UserError if the disk is full.
     """
     global _reading_progress
     with _lock:
         _save(replace(load(), rejected=()))
-    captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
-    _update_photos(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
+    texts = [path for path in paths if is_caption_file(path)]
+    captions = Captions(texts, same_folder=False)
+    _update_photos(lambda k: replace(k, caption=captions.of(Path(k.name)) or k.caption))
+    for problem in captions.problems:
+        _reject(*problem)
     try:
-        photo_paths = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
+        photo_paths = photos.find_photos([path for path in paths if path not in texts])
     except UserError as error:
-        return load() if captions else _reject("", error.title)
+        return load() if texts else _reject("", error.title)
     done = 0
     _reading_progress = (done, len(photo_paths))
     try:
@@ -174,16 +178,13 @@ def add_captions(captions: dict[str, str]) -> Draft:
     return _update_photos(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
 
 
-def write_photo_files(caption: Callable[[str], str]) -> list[Path]:
-    """Write the captions beside the photos and return the photos' paths.
-
-    caption: turns the caption of the user or the captioner into the training caption.
-    """
+def write_photo_files() -> list[Path]:
+    """Write the captions beside the photos and return the photos' paths."""
     draft = load()
     for photo in draft.photos:
         path = (photos_dir() / photo.file).with_suffix(".txt")
         if photo.caption:
-            files.write_text(path, caption(photo.caption) + "\n")
+            files.write_text(path, photo.caption + "\n")
         else:
             path.unlink(missing_ok=True)
     return draft.paths
@@ -230,7 +231,7 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
+def _prepare(path: Path, captions: Captions, demo: bool) -> PreparedPhoto | tuple[str, str]:
     """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
 
     Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
@@ -245,7 +246,7 @@ def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto 
     photos.reencode(path, copy)
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
-    caption = captions.get(path.stem, photo.caption)
+    caption = captions.of(path) or photo.caption
     box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
     return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 

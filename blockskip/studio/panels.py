@@ -12,10 +12,11 @@ from typing import Any, Literal
 import gradio as gr
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
+from blockskip.data import caption_files, photos
 from blockskip.studio import plans, strings
 
 Widgets = dict[str, Any]  # components: each kind has its own events
-PHOTO_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff"]
+FILE_TYPES = [*photos.SUFFIXES, *caption_files.SUFFIXES, *caption_files.METADATA_SUFFIXES]
 BLOCKS = "".join(
     f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
     for y in range(3)
@@ -83,7 +84,7 @@ def _photos() -> Widgets:
     _title(1, strings.PHOTOS_TITLE, strings.PHOTOS_ABOUT)
     files = gr.File(
         file_count="multiple",
-        file_types=[*PHOTO_TYPES, ".txt"],
+        file_types=["file", *FILE_TYPES],  # “file” accepts all, since names tell little
         label=strings.PHOTOS_LABEL,
         elem_id="drop",
         height=150,
