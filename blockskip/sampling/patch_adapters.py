@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
@@ -298,7 +297,7 @@ def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, PatchA
     facts = json.loads(safetensors_files.read_metadata(path).get("ddit", "{}"))
     if not facts:
         raise error
-    tensors, adapters = load_file(path), {}
+    tensors, adapters = safetensors_files.load_tensors(path), {}
     for factor in sorted({int(name.split(".")[0]) for name in tensors}, reverse=True):
         adapters[factor] = PatchAdapter(model, family, factor, facts["rank"])
         state = {
