@@ -14,7 +14,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,7 +78,7 @@ class Header:
 
 def save_tensors(
     path: Path,
-    tensors: dict[str, Tensor],
+    tensors: Mapping[str, Tensor],
     metadata: dict[str, str] | None = None,
     *,
     checksums: bool = True,
@@ -185,12 +185,12 @@ def read_table(path: Path) -> dict[str, dict]:
 
 
 def row_checksums(path: Path) -> dict[str, int | list[int]]:
-    """Return the checksums of a file; they are parsed once while it is unchanged. Raises UserError
-    like `read_header`."""
+    """Return the checksums of a file; they are parsed once while it is unchanged. Raises Damaged,
+    also if it is gone."""
     try:
         stat = path.stat()
     except OSError as error:
-        raise read_error(error, path) from error
+        raise Damaged(path, "it is gone") from error
     return _row_checksums(path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -247,7 +247,8 @@ def _checksum(tensor: Tensor, by_row: bool) -> int | list[int]:
 def _bytes_of(tensor: Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
 
 
 def _header_checksum(metadata: dict[str, str], table: dict[str, dict]) -> int:

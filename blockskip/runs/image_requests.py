@@ -90,9 +90,7 @@ def submit(
             raise WrongState(
                 f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
             )
-    checkpoints.lora_file(run, step)
-    step = checkpoints.saved_steps(run)[-1] if step is None else step
-    request = enqueue(run, prompt, seed, strength, step)
+    request = enqueue(run, prompt, seed, strength, checkpoints.checked_step(run, step))
     ensure_worker(run)
     return request.id
 

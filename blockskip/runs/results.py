@@ -9,7 +9,8 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.data.photos import find_photos, open_photo, scale_photo
 from blockskip.runs.checkpoints import list_checkpoints, lora_file, newest_checkpoint, saved_steps
-from blockskip.runs.run import Run, step_of
+from blockskip.runs.folders import step_of
+from blockskip.runs.run import Run
 
 if TYPE_CHECKING:
     from PIL import Image

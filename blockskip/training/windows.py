@@ -55,7 +55,8 @@ def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[s
     checksums, rows = safetensors_files.row_checksums(path), slice(start, stop)
     try:
         with safe_open(path, framework="pt") as file:
-            read = {name: file.get_slice(name)[rows] for name in file.keys()}
+            names = file.keys()
+            read = {name: file.get_slice(name)[rows] for name in names}
     except (OSError, SafetensorError) as error:
         raise safetensors_files.Damaged(path) from error
     return {
