@@ -26,7 +26,7 @@ from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory.planning import planner
 from blockskip.models import sources
-from blockskip.runs import storage
+from blockskip.runs import checkpoints, storage
 from blockskip.runs.problem import state_and_problem
 from blockskip.runs.run import Run, create_run, find_run, list_runs
 
@@ -198,6 +198,12 @@ def _run_row(run: Run) -> dict:
     return facts | {"bytes": run.size_bytes(), "problem": problem.title if problem else ""}
 
 
+def _say_if_damaged(run: Run, step: int | None) -> None:
+    """Say which saved steps are damaged, if an earlier one is used in place of the last."""
+    if step is None and (text := checkpoints.damage_note(run)):
+        console.print(f"[yellow]{_escape_markup(text)}[/]", highlight=False)
+
+
 @app.command()
 def preview(
     run: RunName,
@@ -212,8 +218,10 @@ def preview(
     """Sample a picture with a run's LoRA."""
     from blockskip.runs import results
 
+    source = find_run(run)
+    _say_if_damaged(source, step)
     (image,) = results.generate_images(
-        find_run(run), [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
+        source, [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)
@@ -234,6 +242,7 @@ def export(
     from blockskip.runs import results
 
     source = find_run(run)
+    _say_if_damaged(source, step)
     formats = lora_names_of(presets.model_row(source.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")

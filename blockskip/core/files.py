@@ -163,7 +163,7 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, schema: Any = dict[str, Any]) -> Any:
+def read_json(path: Path, schema: Any = dict[str, Any], remedy: str = "Delete it.") -> Any:
     """Return the JSON value in a file as `schema`, a type that pydantic can check.
 
     Raises OSError if it cannot be read, and Unreadable, which names the file, if its content is
@@ -173,8 +173,8 @@ def read_json(path: Path, schema: Any = dict[str, Any]) -> Any:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         reason = "its lines are nested too deeply" if isinstance(error, RecursionError) else error
-        raise Unreadable(f"{path} cannot be read: {reason}.", "Delete it.") from error
-    return validated(schema, value, f"{path} cannot be read", error=Unreadable, remedy="Delete it.")
+        raise Unreadable(f"{path} cannot be read: {reason}.", remedy) from error
+    return validated(schema, value, f"{path} cannot be read", error=Unreadable, remedy=remedy)
 
 
 def folder_size(folder: Path) -> int:

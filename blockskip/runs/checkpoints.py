@@ -96,11 +96,16 @@ def _first_intact(run: Run, paths: Iterable[Path]) -> Path:
     )
 
 
-def damage_note(run: Run, used: int) -> str:
-    """Return a sentence that names newer damaged files than that of step `used`, "" without any."""
-    newer = [step for step in saved_steps(run) if step > used]
-    names = [path.name for step in newer for path in _lora_files(run, step)]
-    return f"Damaged: {', '.join(names)}. Step {used} is used instead." if names else ""
+def damage_note(run: Run) -> str:
+    """Return a sentence that names the damaged files of the last saved steps and the step used
+    instead, "" without any."""
+    damaged: list[str] = []
+    for step in reversed(saved_steps(run)):
+        paths = _lora_files(run, step)
+        if any(map(is_intact, paths)):
+            return f"Damaged: {', '.join(damaged)}. Step {step} is used." if damaged else ""
+        damaged += [f"{path.parent.name}/{path.name}" for path in paths]
+    return ""
 
 
 def _lora_files(run: Run, step: int) -> list[Path]:

@@ -40,7 +40,7 @@ def export_run(
     from blockskip.runs.image_session import load_lora
 
     settings, info = run.settings(), run.info()
-    step = step_of(lora_file(run, step))
+    step = step_of(lora_file(run, step))  # an earlier one if the last is damaged
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == saved_steps(run)[-1] else f"-step{step}"
     return export_lora(
@@ -49,8 +49,8 @@ def export_run(
         format=format,
         settings=settings,
         row=presets.model_row(settings.model),
-        started=info["started"],
-        num_photos=len(info["photos"]),
+        started=info.get("started", ""),
+        num_photos=len(info.get("photos", ())),
         step=step,
         thumbnail=_thumbnail(find_photos([run.photos_dir])),
     )

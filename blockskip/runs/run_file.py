@@ -24,6 +24,7 @@ _REMEDY = "Delete the run and train again."
 
 
 def _point_in_time(text: str) -> str:
+    """Raises ValueError, OverflowError."""
     datetime.datetime.fromisoformat(text).astimezone()
     return text
 
@@ -42,7 +43,7 @@ class _Info:
     model_fingerprint: recorded by the first start."""
 
     settings: dict[str, Any]
-    started: Annotated[str, AfterValidator(_point_in_time)]
+    started: Annotated[str, AfterValidator(_point_in_time)] = ""
     version: str = ""
     eased: dict[str, Any] | None = None
     lengthened: dict[str, int] | None = None

@@ -122,6 +122,15 @@ def delete(name: str) -> int:
     return freed
 
 
+def remove_damaged_cache(run: Run, path: Path) -> bool:
+    """Delete a damaged file if it is one of the run's or models' caches, which are made again.
+    Returns whether it is one."""
+    is_cache = bool({run.cache_dir, data_dir() / QUANTISED_CACHE} & set(path.parents))
+    if is_cache:
+        files.remove(path)
+    return is_cache
+
+
 def _clean(run: Run) -> int:
     """Delete an idle run's cache, which is rebuilt identically when needed. Returns the bytes
     freed."""

@@ -18,7 +18,7 @@ from blockskip.core.power import keep_awake
 from blockskip.core.safetensors_files import Damaged
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
-from blockskip.runs import checkpoints, failure
+from blockskip.runs import checkpoints, failure, storage
 from blockskip.runs.folders import step_of
 from blockskip.runs.run import Run
 from blockskip.runs.worker import StopRequested, Worker
@@ -46,7 +46,7 @@ def work(run: Run) -> None:
         if isinstance(cause, str):
             _apply_fallback(run, cause)
         else:
-            _remove_damaged(run, cause, remade)
+            _note_damaged(run, cause, remade)
 
 
 def _attempt(run: Run) -> str | Path:
@@ -56,7 +56,7 @@ def _attempt(run: Run) -> str | Path:
     try:
         worker.work()
     except Damaged as error:
-        if not {run.cache_dir, data_dir() / QUANTISED_CACHE} & set(error.path.parents):
+        if not storage.remove_damaged_cache(run, error.path):
             raise
         log.exception("a damaged cache file")
         return error.path
@@ -68,15 +68,14 @@ def _attempt(run: Run) -> str | Path:
     return ""
 
 
-def _remove_damaged(run: Run, path: Path, remade: set[Path]) -> None:
-    """Delete a damaged cache file, which the next attempt makes again, and say so.
+def _note_damaged(run: Run, path: Path, remade: set[Path]) -> None:
+    """Say that a damaged cache file is deleted, and made again by the next attempt.
 
     Raises Damaged if that was done before: the drive does not keep what is written.
     """
     if path in remade:
         raise Damaged(path, "it was made again and is damaged again", "Check the drive.")
     remade.add(path)
-    files.remove(path)
     run.append(Note(level="warning", text=f"{path.name} was damaged and is made again."))
 
 

@@ -82,7 +82,9 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     messages, notes = run_view.messages(state), run_view.notes(state)
     parts: dict[str, dict] = {
         "status": {
-            "value": run_view.status(state, settings, name, info["started"], len(photo_files))
+            "value": run_view.status(
+                state, settings, name, info.get("started", ""), len(photo_files)
+            )
         },
         "spoken": {"value": run_view.screen_reader_text(state, name)},
         "pause": {"visible": working, "interactive": not waiting},
@@ -188,7 +190,7 @@ def _summary(run: Run) -> list_view.RunSummary:
         state.step,
         settings.steps,
         presets.model_row(settings.model).title,
-        info["started"],
+        info.get("started", ""),
         run_state.size_bytes(run),
         list_view.newest_picture(run.name, newest, _photo_files(run)),
         state.end.title if isinstance(state.end, Failed) and state.status == "failed" else "",
