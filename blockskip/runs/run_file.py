@@ -24,8 +24,11 @@ _REMEDY = "Delete the run and train again."
 
 
 def _point_in_time(text: str) -> str:
-    """Raises ValueError, OverflowError."""
-    datetime.datetime.fromisoformat(text).astimezone()
+    """Return an ISO time that has a local one. Raises ValueError."""
+    try:
+        datetime.datetime.fromisoformat(text).astimezone()
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(error)) from error
     return text
 
 
