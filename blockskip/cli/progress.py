@@ -40,7 +40,7 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
         while True:
             alive = process.poll() is None if process else run.worker() is not None
             try:
-                fresh = []
+                fresh: list[Event] = []
                 with suppress(UserError):  # the worker cannot use its log either, and says why
                     fresh, offset = run.events(offset)
                 for event in fresh:
