@@ -55,11 +55,16 @@ def _as_user_error(run: Run, error: Exception) -> UserError:
 
 
 def main(folder: str) -> int:
-    """Process requests unless another process already does. Returns 0."""
+    """Process requests unless another process already does. Returns 0, or 1 if the run cannot be
+    read."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
-    if threads := run.settings().threads:
-        torch.set_num_threads(threads)
+    try:
+        if threads := run.settings().threads:
+            torch.set_num_threads(threads)
+    except UserError as error:
+        image_requests.mark_failed(run, image_requests.pending(run), error)
+        return 1
     while True:
         with processes.locked(image_requests.lock(run)) as ours:
             if not ours:

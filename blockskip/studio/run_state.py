@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
+from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.events import (
     Done,
@@ -176,7 +177,10 @@ def size_bytes(run: Run) -> int:
 
 def start(run: Run) -> None:
     """Start or resume a run, and keep its process so that it is reaped when it ends."""
-    process = run.start()
+    try:
+        process = run.start()
+    except OSError as error:  # the folder is read-only or full
+        raise files.disk_error(run.folder, error) from error
     with _lock:
         _children[:] = [child for child in _children if child.poll() is None] + [process]
 

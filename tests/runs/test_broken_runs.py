@@ -108,6 +108,16 @@ def test_one_bad_picture_hides_no_other(run, content):
     assert image_requests.all_requests(run) == [good]
 
 
+def test_a_picture_of_an_unreadable_run_fails_with_the_reason(run):
+    from blockskip.runs import image_process
+
+    image_requests.enqueue(run, "a cat", 1, 1.0, 4)
+    UNREADABLE["no steps"][0](run)
+    assert image_process.main(str(run.folder)) == 1
+    (picture,) = image_requests.all_requests(run)
+    assert picture.state == "failed" and "steps = 0 is not possible" in picture.title
+
+
 def test_a_failure_is_known_though_the_log_cannot_be_written(run):
     run.append(Started(steps=9))
     failure.write(run.folder, Failed(title="The disk is full: events.jsonl.", kind="DiskFull"))
