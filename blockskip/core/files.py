@@ -94,10 +94,7 @@ def remove_leftovers(folder: Path) -> int:
         for name in [name for name in names if _TEMPORARY.fullmatch(name)]:
             path = Path(parent, name)
             with contextlib.suppress(OSError):
-                size = path.lstat().st_size
-                if _is_abandoned(path):
-                    path.unlink()
-                    freed += size
+                freed += _remove_abandoned(path)
         for name in [name for name in folders if _TEMPORARY.fullmatch(name)]:
             path = Path(parent, name)
             folders.remove(name)
@@ -107,15 +104,19 @@ def remove_leftovers(folder: Path) -> int:
     return freed
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Return whether no process is writing a temporary file. Raises OSError."""
-    if not _is_other_process(_pid_in(path.name)) and _pid_in(path.name) != os.getpid():
-        return True
-    if fcntl is None:
-        return False
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+def _remove_abandoned(path: Path) -> int:
+    """Delete a temporary file unless a process is writing it. Returns the bytes freed. Raises
+    OSError."""
+    size, pid = path.lstat().st_size, _pid_in(path.name)
+    if pid != os.getpid() and not _is_other_process(pid):
+        path.unlink()
+    elif fcntl is None:
+        return 0
+    else:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()  # still locked, so that no writer begins meanwhile
+    return size
 
 
 def _pid_in(name: str) -> int:
@@ -131,14 +132,22 @@ def _is_other_process(pid: int) -> bool:
 def _locked_for_writing(path: Path) -> Iterator[IO[bytes]]:
     """Context manager that opens a file for writing, locked where the system has such locks."""
     while True:
-        with open(path, "wb") as file:
+        with open(path, "ab") as file:
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a network drive without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-                if os.fstat(file.fileno()).st_nlink == 0:
-                    continue  # it was taken for a leftover before it was locked
+                if not _is_still(path, file):
+                    continue  # another thread renamed it, or it was taken for a leftover
+            file.truncate(0)
             yield file
             return
+
+
+def _is_still(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def replace(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -68,6 +69,28 @@ def test_a_writer_that_lost_its_file_before_it_was_locked_begins_again(tmp_path,
     monkeypatch.setattr(files.fcntl, "flock", flock)
     files.write_bytes(path, b"whole")
     assert path.read_bytes() == b"whole" and len(calls) == 2
+
+
+@posix
+def test_threads_that_write_one_file_write_it_one_after_the_other(tmp_path, monkeypatch):
+    path, waits, real = tmp_path / "a", threading.Event(), files.fcntl.flock
+    other = threading.Thread(target=files.write_bytes, args=(path, b"second"))
+
+    def flock(file, how):
+        if threading.current_thread() is other:
+            waits.set()  # it has opened the same temporary file
+        real(file, how)
+
+    def parts():
+        yield b"x" * 100_000
+        other.start()
+        assert waits.wait(60) and temporary_path(path).stat().st_size == 100_000
+        yield b"y"
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    write_parts(path, parts())
+    other.join()
+    assert path.read_bytes() == b"second" and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_what_this_process_writes_stays(tmp_path):
