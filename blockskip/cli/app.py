@@ -26,8 +26,9 @@ from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory.planning import planner
 from blockskip.models import sources
-from blockskip.runs import storage
-from blockskip.runs.run import create_run, find_run, list_runs
+from blockskip.runs import checkpoints, storage
+from blockskip.runs.problem import state_and_problem
+from blockskip.runs.run import Run, create_run, find_run, list_runs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -188,16 +189,12 @@ def runs_(
 ) -> None:
     """List, rename or delete runs."""
     if action == "list":
-        rows: list[dict] = [
-            {"run": r.name, "state": r.state(), "folder": str(r.folder), "bytes": r.size_bytes()}
-            for r in list_runs()
+        rows = list(map(_run_row, list_runs()))
+        lines = [
+            f"{r['state']:10} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}  {r['problem']}".rstrip()
+            for r in rows
         ]
-        print_result(
-            as_json,
-            {"runs": rows},
-            [f"{r['state']:9} {r['bytes'] / 2**20:8.1f} MiB  {r['run']}" for r in rows]
-            or ["No run has been made yet."],
-        )
+        print_result(as_json, {"runs": rows}, lines or ["No run has been made yet."])
     elif action == "rename" and new_name:
         renamed = storage.rename(run, new_name)
         print_result(as_json, {"run": renamed.name}, [f"{run} is now {renamed.name}."])
@@ -208,6 +205,18 @@ def runs_(
         )
     else:
         raise typer.BadParameter("use: runs list | runs rename RUN NEW | runs delete RUN")
+
+
+def _run_row(run: Run) -> dict:
+    state, problem = state_and_problem(run)
+    facts = {"run": run.name, "state": state, "folder": str(run.folder)}
+    return facts | {"bytes": run.size_bytes(), "problem": problem.title if problem else ""}
+
+
+def _say_if_damaged(run: Run, step: int | None) -> None:
+    """Say which saved steps are damaged, if an earlier one is used in place of the last."""
+    if step is None and (text := checkpoints.damage_note(run)):
+        console.print(f"[yellow]{_escape_markup(text)}[/]", highlight=False)
 
 
 @app.command()
@@ -224,8 +233,10 @@ def preview(
     """Sample a picture with a run's LoRA."""
     from blockskip.runs import results
 
+    source = find_run(run)
+    _say_if_damaged(source, step)
     (image,) = results.generate_images(
-        find_run(run), [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
+        source, [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)
@@ -246,6 +257,7 @@ def export(
     from blockskip.runs import results
 
     source = find_run(run)
+    _say_if_damaged(source, step)
     formats = lora_names_of(presets.model_row(source.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from blockskip.core import events, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
+from blockskip.runs import failure
 from blockskip.runs.run import Run
 
 STAGES = {
@@ -39,7 +40,9 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
         while True:
             alive = process.poll() is None if process else run.worker() is not None
             try:
-                fresh, offset = run.events(offset)
+                fresh: list[Event] = []
+                with suppress(UserError):  # the worker cannot use its log either, and says why
+                    fresh, offset = run.events(offset)
                 for event in fresh:
                     screen.show(event)
                 if not alive:
@@ -116,7 +119,7 @@ class RunDisplay:
 
 def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console) -> int:
     """Print the result of the run. Returns the command's exit code."""
-    last = screen.last
+    last = failure.read(run.folder) or screen.last
     if isinstance(last, events.Done):
         report, code = _result_json(run, last, screen.resumed), 0
         line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"

@@ -9,23 +9,42 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import PureWindowsPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from blockskip.core.stages import STAGES
+
+
+def _inside(path: str) -> str:
+    """Return a path inside the run's folder. Raises ValueError for any other."""
+    parsed = PureWindowsPath(path)  # knows the separators and anchors of every system
+    if parsed.anchor or ".." in parsed.parts or "\0" in path:
+        raise ValueError("it leads out of the run's folder")
+    return path
+
+
+# what a line of a log may hold; limits let the page compute with the values
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Real = Annotated[float, Field(ge=-1e15, le=1e15)]  # not NaN either
+StopReason = Literal["paused", "stopped"]
+RelativePath = Annotated[str, AfterValidator(_inside)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Base of all events. time: seconds since the epoch."""
 
-    time: float = field(default_factory=time.time)
+    time: Real = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
     """A worker started or resumed. steps: optimiser steps in total. resumed_from: first step."""
 
-    steps: int
-    resumed_from: int = 0
+    steps: Count
+    resumed_from: Count = 0
     device: str = "cpu"
     stages: tuple[str, ...] = STAGES
 
@@ -35,9 +54,9 @@ class Progress(Event):
     """Stage `stage` has done n of total. eta_s: seconds left for the run, < 0 if unknown."""
 
     stage: str
-    n: int
-    total: int
-    eta_s: float = -1.0
+    n: Count
+    total: Count
+    eta_s: Real = -1.0
     text: str = ""
 
 
@@ -45,9 +64,9 @@ class Progress(Event):
 class Loss(Event):
     """One optimiser step. loss: mean squared error on the velocity. seconds: its duration."""
 
-    step: int
-    loss: float
-    seconds: float
+    step: Count
+    loss: Real
+    seconds: Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +78,15 @@ class Memory(Event):
     card_celsius: the card's temperature.
     """
 
-    rss_gib: float
-    ram_used_gib: float
-    ram_total_gib: float
-    vram_gib: float = -1.0
-    vram_used_gib: float = -1.0
-    vram_total_gib: float = -1.0
-    disk_free_gib: float = -1.0
-    disk_run_gib: float = -1.0
-    card_celsius: float = -1.0
+    rss_gib: Real
+    ram_used_gib: Real
+    ram_total_gib: Real
+    vram_gib: Real = -1.0
+    vram_used_gib: Real = -1.0
+    vram_total_gib: Real = -1.0
+    disk_free_gib: Real = -1.0
+    disk_run_gib: Real = -1.0
+    card_celsius: Real = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +98,11 @@ class Peak(Event):
     """
 
     stage: str
-    vram_gib: float
-    held_gib: float
-    ram_gib: float
-    planned_vram_gib: float
-    planned_ram_gib: float
+    vram_gib: Real
+    held_gib: Real
+    ram_gib: Real
+    planned_vram_gib: Real
+    planned_ram_gib: Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +110,10 @@ class Image(Event):
     """A preview picture was written. path: relative to the run folder. Step 0 is the untrained
     model."""
 
-    step: int
+    step: Count
     prompt: str
-    path: str
-    index: int
+    path: RelativePath
+    index: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +121,8 @@ class Saved(Event):
     """A lasting file was written. kind: checkpoint | export. path: relative to the run folder."""
 
     kind: str
-    path: str
-    step: int
+    path: RelativePath
+    step: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +130,15 @@ class Note(Event):
     """A message for the user that does not stop the run. level: info | warning."""
 
     text: str
-    level: str = "info"
+    level: Literal["info", "warning"] = "info"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
     """The worker ended on request. reason: paused | stopped. step: where `resume` continues."""
 
-    reason: str
-    step: int
+    reason: StopReason
+    step: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,21 +156,21 @@ class Done(Event):
     """The run finished and its LoRA was exported, reopened and checked. Paths are relative to the
     run folder."""
 
-    adapter: str
-    exported: str
-    steps: int
-    seconds: float
-    stages: dict[str, float]
-    final_loss: float
-    peak_rss_gib: float
-    peak_vram_gib: float
+    adapter: RelativePath
+    exported: RelativePath
+    steps: Count
+    seconds: Real
+    stages: dict[str, Real]
+    final_loss: Real
+    peak_rss_gib: Real
+    peak_vram_gib: Real
 
 
 _TYPES = {
     cls.__name__.lower(): cls
     for cls in (Started, Progress, Loss, Memory, Peak, Image, Saved, Note, Stopped, Failed, Done)
 }
-_FIELDS = {cls: {f.name for f in dataclasses.fields(cls)} for cls in _TYPES.values()}
+_SCHEMAS = {name: TypeAdapter(cls) for name, cls in _TYPES.items()}
 
 
 def to_json(event: Event) -> str:
@@ -161,12 +180,8 @@ def to_json(event: Event) -> str:
 
 def from_json(line: str | bytes) -> Event:
     """Parse one line. Raises ValueError if it is not an event of this version."""
-    data = json.loads(line)
     try:
-        cls = _TYPES[data.pop("event")]
-        fields = {key: value for key, value in data.items() if key in _FIELDS[cls]}
-        if isinstance(fields.get("stages"), list):
-            fields["stages"] = tuple(fields["stages"])
-        return cls(**fields)
-    except (AttributeError, KeyError, TypeError) as error:
+        data = json.loads(line)
+        return _SCHEMAS[data.pop("event")].validate_python(data)
+    except (AttributeError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise ValueError(f"not an event: {line[:80]!r}") from error

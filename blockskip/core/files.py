@@ -1,4 +1,7 @@
-"""Files that survive a crash. They are written under a temporary name, then renamed."""
+"""Files that survive a crash. They are written under a temporary name, then renamed.
+
+A killed writer leaves its temporary file or folder, NAME.PID.tmp, which `remove_leftovers` finds.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,30 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
+
+import psutil
 
 from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, command
+from blockskip.core.validation import validated
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be deleted
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r".+\.(\d{1,10})\.tmp")
+_in_use: set[Path] = set()  # temporary folders of this process
+
+
+class Unreadable(BadFile, ValueError):
+    """A file whose content is not what it should be. Also a ValueError, for callers that can do
+    without the file."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -22,19 +43,111 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write like `write_bytes`, in parts, each of them produced only when it is written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with _locked_for_writing(temporary) as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        replace(temporary, path)
+            if fcntl is not None:  # still locked, so that it is not taken for a leftover
+                replace(temporary, path)
+        if fcntl is None:
+            replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # its parent may be a file
             temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the temporary name under which this process writes `path`."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Context manager with a new folder under the temporary name of `path`. It is deleted at the
+    end, unless it was renamed. Raises OSError."""
+    folder = temporary_path(path)
+    _in_use.add(folder)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _in_use.discard(folder)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete the temporary files and folders of ended processes in `folder` and below it. Returns
+    the bytes freed.
+
+    Neither the clock nor a process id decides alone: clocks are set back, and ids are reused. A
+    writer locks its file on Linux and macOS. On Windows it keeps the file open, which cannot be
+    deleted then.
+    """
+    freed = 0
+    for parent, folders, names in os.walk(folder):
+        for name in [name for name in names if _TEMPORARY.fullmatch(name)]:
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                freed += _remove_abandoned(path)
+        for name in [name for name in folders if _TEMPORARY.fullmatch(name)]:
+            path = Path(parent, name)
+            folders.remove(name)
+            if path not in _in_use and not _is_other_process(_pid_in(name)):
+                freed += folder_size(path)
+                shutil.rmtree(path, ignore_errors=True)
+    return freed
+
+
+def _remove_abandoned(path: Path) -> int:
+    """Delete a temporary file unless a process is writing it. Returns the bytes freed. Raises
+    OSError."""
+    size, pid = path.lstat().st_size, _pid_in(path.name)
+    if pid != os.getpid() and not _is_other_process(pid):
+        path.unlink()
+    elif fcntl is None:
+        return 0
+    else:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()  # still locked, so that no writer begins meanwhile
+    return size
+
+
+def _pid_in(name: str) -> int:
+    match = _TEMPORARY.fullmatch(name)
+    return int(match[1]) if match else -1
+
+
+def _is_other_process(pid: int) -> bool:
+    return pid != os.getpid() and psutil.pid_exists(pid)
+
+
+@contextlib.contextmanager
+def _locked_for_writing(path: Path) -> Iterator[IO[bytes]]:
+    """Context manager that opens a file for writing, locked where the system has such locks."""
+    while True:
+        with open(path, "ab") as file:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a network drive without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if not _is_still(path, file):
+                    continue  # another thread renamed it, or it was taken for a leftover
+            file.truncate(0)
+            yield file
+            return
+
+
+def _is_still(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def replace(source: Path, target: Path) -> None:
@@ -59,9 +172,42 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """Return the JSON object in a file. Raises OSError or ValueError."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, schema: Any = dict[str, Any], remedy: str = "Delete it.") -> Any:
+    """Return the JSON value in a file as `schema`, a type that pydantic can check.
+
+    Raises OSError if it cannot be read, and Unreadable, which names the file, if its content is
+    anything else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = "its lines are nested too deeply" if isinstance(error, RecursionError) else error
+        raise Unreadable(f"{path} cannot be read: {reason}.", remedy) from error
+    return validated(schema, value, f"{path} cannot be read", error=Unreadable, remedy=remedy)
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder, ignoring files deleted meanwhile."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def existing_parent(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -83,7 +84,7 @@ def location_file() -> Path:
 @cache
 def _saved_location() -> Path:
     try:
-        return Path(files.read_json(location_file())["data_dir"])
+        return Path(files.read_json(location_file(), dict[Literal["data_dir"], str])["data_dir"])
     except FileNotFoundError:
         return default_dir()
     except (OSError, ValueError, KeyError, TypeError) as error:

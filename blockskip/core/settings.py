@@ -9,10 +9,12 @@ another plan. Both are written to `run.toml` when a run is created. pydantic val
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import field
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile
@@ -37,7 +39,7 @@ ZeroOrMore = Annotated[int, Field(ge=0)]
 # pictures differ by less than 1.2 of 255 levels on average.
 PREVIEW_SPEEDS: dict[PreviewSpeed, float] = {"exact": 0.0, "fast": 0.1, "fastest": 0.2}
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -175,17 +177,29 @@ def settings_to_dict(settings: Settings) -> dict:
 def settings_from_dict(data: dict) -> Settings:
     """Invert `settings_to_dict`. Also reads older runs with flat fields, from before the plan was
     nested. Raises UserError for unknown keys and invalid values."""
-    fields = {key: value for key, value in data.items() if key != "plan"} | data.get("plan", {})
+    plan = data.get("plan", {})
+    if not isinstance(plan, dict):
+        raise BadFile(f"The run's settings do not work: plan is {plan!r}.", "Make a new run.")
+    fields = {key: value for key, value in data.items() if key != "plan"} | plan
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
         raise BadFile(
             f"Unknown setting: {', '.join(sorted(unknown))}.",
             "The run was made by another version; update BlockSkip Studio.",
         )
-    try:
-        return Settings.of(**fields)
-    except ValueError as error:
-        raise BadFile(f"The run's settings do not work: {error}.", "Make a new run.") from error
+    nested = {name: value for name, value in fields.items() if name not in PLAN_FIELDS}
+    nested["plan"] = {name: value for name, value in fields.items() if name in PLAN_FIELDS}
+    try:  # strict, so that no text passes as a number; as JSON, which knows no tuples
+        return _adapter().validate_json(json.dumps(nested, default=str), strict=True)
+    except ValidationError as error:
+        raise BadFile(
+            f"The run's settings do not work: {first_problem(error)}.", "Make a new run."
+        ) from error
+
+
+@cache
+def _adapter() -> TypeAdapter:
+    return TypeAdapter(Settings)
 
 
 def _replaced(before: Settings | None, fields: dict[str, Any]) -> Settings:

@@ -40,6 +40,8 @@ def first_problem(problem: ValidationError) -> str:
     first = problem.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
+    if first["type"] in ("dataclass_type", "dict_type"):  # without the name of a class of ours
+        reason = "it should be a table of keys and values"
     reason = reason[:1].lower() + reason[1:]
     if first["type"] == "missing":
         return f"{key} is missing"

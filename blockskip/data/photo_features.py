@@ -11,11 +11,14 @@ import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageOps
+from pydantic import Field
 
 from blockskip.core import files
+from blockskip.core.validation import validated
 from blockskip.data.photos import file_sha, open_small
 
 GRID = 6  # cells along each axis
@@ -48,7 +51,7 @@ class Features:
     white: tuple[float, ...]
     lightest: float
     colours: tuple[tuple[int, int, int], ...]
-    hashes: tuple[str, ...]
+    hashes: tuple[Annotated[str, Field(pattern="^[0-9a-f]{36}$")], ...]
 
     @property
     def short_px(self) -> int:
@@ -69,10 +72,8 @@ def features(path: Path, cache_dir: Path | None = None) -> Features:
 
 
 def from_dict(data: dict) -> Features:
-    """Recreate features from the JSON of `asdict`. Raises ValueError, KeyError or TypeError."""
-    pairs = {name: tuple(map(tuple, data[name])) for name in ("soft", "colours")}
-    lists = {name: tuple(data[name]) for name in ("white", "hashes")}
-    photo = Features(**{**data, **pairs, **lists})
+    """Recreate features from the JSON of `asdict`. Raises ValueError."""
+    photo = validated(Features, data, "features", error=files.Unreadable)
     if {len(photo.soft), len(photo.colours), len(photo.white)} != {GRID * GRID}:
         raise ValueError("features of another grid")
     return photo
@@ -87,7 +88,7 @@ def _cached_features(
     cache_file = cache_dir / f"{file_sha(path)}-{_VERSION}.json"
     try:
         return from_dict(files.read_json(cache_file))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         photo = _measure_file(path)
         files.write_json(cache_file, asdict(photo))
         return photo

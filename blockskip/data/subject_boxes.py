@@ -69,7 +69,7 @@ def read_box(photo: Path) -> Box | None:
     try:
         data = files.read_json(box_path(photo))
         return Box(data["left"], data["top"], data["right"], data["bottom"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,23 +7,49 @@ import torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from blockskip.core.errors import NotFound, UserError, WrongState, command
-from blockskip.runs.run import Run, step_of
+from blockskip.core import files
+from blockskip.core.errors import BadFile, NotFound, UserError, WrongState, command
+from blockskip.core.safetensors_files import is_intact
+from blockskip.runs.folders import by_step
+from blockskip.runs.run import Run
+
+_ASIDE = ".damaged"  # added to the name of a damaged checkpoint
 
 
 def list_checkpoints(run: Run) -> list[Path]:
-    """Return the checkpoints kept, oldest first."""
-    return sorted(run.checkpoints_dir.glob("step-*.safetensors"), key=step_of)
+    """Return the checkpoints kept, oldest first, without looking whether they are intact."""
+    return list(by_step(run.checkpoints_dir).values())
 
 
 def newest_checkpoint(run: Run) -> Path:
-    """Return the newest checkpoint. Raises UserError if there is none yet."""
+    """Return the newest intact checkpoint. Raises UserError if there is none."""
     paths = list_checkpoints(run)
     if not paths:
         raise _no_checkpoint(run)
-    return paths[-1]
+    return _first_intact(run, reversed(paths))
+
+
+def set_damaged_aside(run: Run) -> list[str]:
+    """Rename the damaged checkpoints at the end of the list, so that training resumes from the
+    newest intact one. Returns their names, newest first. Only the worker calls this."""
+    names = []
+    for path in reversed(list_checkpoints(run)):
+        if is_intact(path):
+            break
+        files.replace(path, path.with_name(path.name + _ASIDE))
+        names.append(path.name)
+    return names
+
+
+def remove_old(run: Run, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and those set aside, once there is a newer
+    one."""
+    aside = run.checkpoints_dir.glob(f"*{_ASIDE}")
+    for path in [*list_checkpoints(run)[:-keep], *aside]:
+        path.unlink(missing_ok=True)
 
 
 def adapter_path(run: Run, step: int) -> Path:
@@ -32,24 +58,60 @@ def adapter_path(run: Run, step: int) -> Path:
 
 
 def saved_steps(run: Run) -> list[int]:
-    """Return the steps with a saved LoRA, in order."""
-    paths = [*run.adapters_dir.glob("step-*.safetensors"), *list_checkpoints(run)[-1:]]
-    return sorted({step_of(path) for path in paths})
+    """Return the steps with a saved LoRA, in order, without looking whether it is intact."""
+    return sorted({*by_step(run.adapters_dir), *list(by_step(run.checkpoints_dir))[-1:]})
 
 
-def lora_file(run: Run, step: int | None = None) -> Path:
-    """Return the file with a step's LoRA; None is the last step. Raises UserError if not kept."""
+def checked_step(run: Run, step: int | None = None) -> int:
+    """Return a step with a saved LoRA; None is the last. Raises UserError if it is not kept."""
     known = saved_steps(run)
     if not known:
         raise _no_checkpoint(run)
-    step = known[-1] if step is None else step
-    if step not in known:
+    if step is not None and step not in known:
         raise NotFound(
             f"Step {step} of run “{run.name}” is not kept.",
             f"These are: {', '.join(map(str, known))}.",
         )
-    path = adapter_path(run, step)
-    return path if path.exists() else newest_checkpoint(run)
+    return known[-1] if step is None else step
+
+
+def lora_file(run: Run, step: int | None = None) -> Path:
+    """Return the file with a step's LoRA; None is the last intact one. Raises UserError if it is
+    not kept or damaged."""
+    last = checked_step(run, step)
+    wanted = [last] if step is not None else saved_steps(run)[::-1]
+    return _first_intact(run, [path for step in wanted for path in _lora_files(run, step)])
+
+
+def _first_intact(run: Run, paths: Iterable[Path]) -> Path:
+    """Return the first intact file. Raises BadFile that names all of them if there is none."""
+    damaged = []
+    for path in paths:
+        if is_intact(path):
+            return path
+        damaged.append(path.name)
+    raise BadFile(
+        f"Damaged files of run “{run.name}”: {', '.join(dict.fromkeys(damaged))}.",
+        "Choose another step, or resume the run to train these steps again.",
+    )
+
+
+def damage_note(run: Run) -> str:
+    """Return a sentence that names the damaged files of the last saved steps and the step used
+    instead, "" without any."""
+    damaged: list[str] = []
+    for step in reversed(saved_steps(run)):
+        paths = _lora_files(run, step)
+        if any(map(is_intact, paths)):
+            return f"Damaged: {', '.join(damaged)}. Step {step} is used." if damaged else ""
+        damaged += [f"{path.parent.name}/{path.name}" for path in paths]
+    return ""
+
+
+def _lora_files(run: Run, step: int) -> list[Path]:
+    checkpoint = by_step(run.checkpoints_dir).get(step)
+    paths = [adapter_path(run, step), *([checkpoint] if checkpoint else [])]
+    return [path for path in paths if path.exists()]
 
 
 def _no_checkpoint(run: Run) -> UserError:

@@ -5,15 +5,24 @@ Does not import torch.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from blockskip.core import files
-from blockskip.core.errors import BadInput, WrongState
+from blockskip.core.errors import BadFile, BadInput, WrongState
 
 COMMANDS = ("pause", "stop", "preview")
 MAX_PROMPT = 500  # characters
+
+
+@dataclass
+class _Request:
+    command: Literal["pause", "stop", "preview"]
+    prompts: list[str] = field(default_factory=list)
 
 
 def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
@@ -25,7 +34,7 @@ def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
         raise ValueError(f"command {word!r} is not one of {COMMANDS}")
     wanted = [checked_prompt(prompt) for prompt in prompts]
     if word == "preview":
-        waiting = _read(path)
+        waiting = pending(path)
         if waiting.get("command") in ("pause", "stop"):
             raise WrongState("This run is about to end.", "Resume it first.")
         wanted = [*waiting.get("prompts", []), *wanted]
@@ -33,15 +42,37 @@ def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
 
 
 def take(path: Path, words: Sequence[str]) -> dict:
-    """Remove and return the pending `command` and `prompts` if it is one of `words`, else {}."""
-    waiting = _read(path)
-    if waiting.get("command") not in words:
+    """Remove and return the pending `command` and `prompts` if it is one of `words`, else {}.
+
+    Raises BadFile, once it is removed, if the file is no command.
+    """
+    try:
+        request = _read(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, files.Unreadable) as error:
+        if isinstance(error, PermissionError) and path.is_file():
+            return {}  # it is being replaced right now, so try again next time
+        with contextlib.suppress(OSError):
+            files.remove(path)
+        raise BadFile(
+            f"{path} is no command and was ignored.", "Use the page's buttons."
+        ) from error
+    if request["command"] not in words:
         return {}
     try:
         path.unlink()
     except OSError:  # it is being replaced right now, so try again next time
         return {}
-    return waiting
+    return request
+
+
+def pending(path: Path) -> dict:
+    """Return the command that the worker has not taken yet, {} without a valid one."""
+    try:
+        return _read(path)
+    except (OSError, files.Unreadable):
+        return {}
 
 
 def checked_prompt(prompt: str) -> str:
@@ -63,7 +94,10 @@ def checked_prompt(prompt: str) -> str:
 
 
 def _read(path: Path) -> dict:
+    """Raises OSError, Unreadable."""
+    request = files.read_json(path, _Request)
     try:
-        return files.read_json(path)
-    except (OSError, ValueError):
-        return {}
+        request.prompts = [checked_prompt(prompt) for prompt in request.prompts]
+    except BadInput as error:
+        raise files.Unreadable(f"{path} cannot be read: {error.title}", "Delete it.") from error
+    return asdict(request)

@@ -174,8 +174,6 @@ def save_judge(net: JudgeNet, facts: dict, path: Path) -> None:
 
 def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     """Load the shipped judge or another one. Raises UserError if the file is missing or foreign."""
-    from safetensors.torch import load_file
-
     if not path.exists():
         raise BadFile(
             f"The demo model's judge is missing ({path}).",
@@ -188,7 +186,7 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     net.load_state_dict(
         {
             name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(path).items()
+            for name, value in safetensors_files.load_tensors(path).items()
         }
     )
     return Judge(net, json.loads(facts))

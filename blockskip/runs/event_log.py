@@ -1,6 +1,7 @@
 """`events.jsonl`: one writer appends lines, many readers read them. Does not import torch.
 
-A killed writer leaves an incomplete line, which all readers skip.
+A killed writer leaves an incomplete line, which all readers skip, like any line that is no event.
+All functions raise UserError if the file cannot be used; a missing one is an empty one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from blockskip.core import events
+from blockskip.core import events, files
 from blockskip.core.events import Event
 
 _CHUNK = 1 << 14  # bytes
@@ -17,11 +18,14 @@ _CHUNK = 1 << 14  # bytes
 
 def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the events from byte `offset` to the last complete line, and the next offset."""
-    if not path.exists():
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
         return [], offset
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read()
+    except OSError as error:
+        raise files.read_error(error, path) from error
     complete = data[: data.rfind(b"\n") + 1]
     parsed = (_event(line) for line in complete.splitlines())
     return [event for event in parsed if event is not None], offset + len(complete)
@@ -29,13 +33,16 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 def append(path: Path, event: Event) -> None:
     """Append an event on a line of its own, even after an incomplete line."""
-    with open(path, "ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-            if torn:
-                file.write(b"\n")
-        file.write((events.to_json(event) + "\n").encode("utf-8"))
+    try:
+        with open(path, "ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                if torn:
+                    file.write(b"\n")
+            file.write((events.to_json(event) + "\n").encode("utf-8"))
+    except OSError as error:
+        raise files.disk_error(path, error) from error
 
 
 def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
@@ -51,6 +58,8 @@ def last_event(path: Path, kinds: tuple[type[Event], ...]) -> Event | None:
                     return event
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise files.read_error(error, path) from error
     return None
 
 

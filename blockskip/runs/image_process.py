@@ -15,7 +15,8 @@ import torch
 
 from blockskip.core import processes
 from blockskip.core.errors import Unexpected, UserError
-from blockskip.runs import image_requests
+from blockskip.core.safetensors_files import Damaged
+from blockskip.runs import image_requests, storage
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, list_runs
 from blockskip.sampling.sample import SAMPLE_BATCH
@@ -25,13 +26,19 @@ log = logging.getLogger(__name__)
 
 def work(run: Run) -> None:
     """Process pending requests. While any run is training, leave them pending."""
-    session = None
+    session, remade = None, set[Path]()
     while requests := image_requests.pending(run)[:SAMPLE_BATCH]:
         if any(other.worker() is not None for other in [run, *list_runs()]):
             return
         try:
             session = session or ImageSession(run)
             image_requests.process(run, requests, session.generate)
+        except Damaged as error:
+            log.exception("failed")
+            session = None
+            if error.path in remade or not storage.remove_damaged_cache(run, error.path):
+                image_requests.mark_failed(run, requests, error)
+            remade.add(error.path)
         except UserError as error:
             log.exception("failed")
             image_requests.mark_failed(run, requests, error)
@@ -48,11 +55,16 @@ def _as_user_error(run: Run, error: Exception) -> UserError:
 
 
 def main(folder: str) -> int:
-    """Process requests unless another process already does. Returns 0."""
+    """Process requests unless another process already does. Returns 0, or 1 if the run cannot be
+    read."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
-    if threads := run.settings().threads:
-        torch.set_num_threads(threads)
+    try:
+        if threads := run.settings().threads:
+            torch.set_num_threads(threads)
+    except UserError as error:
+        image_requests.mark_failed(run, image_requests.pending(run), error)
+        return 1
     while True:
         with processes.locked(image_requests.lock(run)) as ours:
             if not ours:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import secrets
 import shutil
@@ -21,12 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import Field
 
-from blockskip.core import files, processes
+from blockskip.core import events, files, processes
 from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState
 from blockskip.runs import checkpoints, control
 from blockskip.runs.run import Run, list_runs
@@ -34,7 +36,7 @@ from blockskip.runs.run import Run, list_runs
 MAX_STRENGTH = 2.0
 MAX_SEED = 2**32 - 1
 PENDING_STATES = ("waiting", "working")
-_ID = re.compile(r"\d{13}-[0-9a-f]{4}")
+_ID = re.compile(r"[0-9]{13}-[0-9a-f]{4}")
 # (prompts, seeds, step, strength) → pictures; strength 0 means the untrained model
 GenerateFn = Callable[[list[str], list[int], int, float], list[Image.Image]]
 
@@ -46,15 +48,15 @@ class ImageRequest:
     the epoch."""
 
     prompt: str
-    seed: int
-    strength: float
-    step: int
-    time: float
-    state: str = "waiting"
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
+    strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)]
+    step: events.Count
+    time: events.Real
+    state: Literal["waiting", "working", "done", "failed"] = "waiting"
     title: str = ""
     remedy: str = ""
-    n: int = 0
-    total: int = 2
+    n: events.Count = 0
+    total: events.Count = 2
     folder: Path = Path()
 
     @property
@@ -90,9 +92,7 @@ def submit(
             raise WrongState(
                 f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
             )
-    checkpoints.lora_file(run, step)
-    step = checkpoints.saved_steps(run)[-1] if step is None else step
-    request = enqueue(run, prompt, seed, strength, step)
+    request = enqueue(run, prompt, seed, strength, checkpoints.checked_step(run, step))
     ensure_worker(run)
     return request.id
 
@@ -232,19 +232,18 @@ def _save(picture: ImageRequest) -> None:
 
 def _read(folder: Path) -> ImageRequest | None:
     try:
-        data = files.read_json(folder / "request.json")
-        known = {f.name for f in fields(ImageRequest)} & set(data)
-        return ImageRequest(**{name: data[name] for name in known}, folder=folder)
-    except (OSError, ValueError, TypeError):
+        return replace(files.read_json(folder / "request.json", ImageRequest), folder=folder)
+    except (OSError, ValueError):
         return None
 
 
 def _folders(run: Run) -> Sequence[Path]:
     """Return the requests' folders, newest first."""
-    if not run.pictures_dir.exists():
+    try:
+        names = os.listdir(run.pictures_dir)
+    except OSError:
         return []
-    folders = (path for path in run.pictures_dir.iterdir() if _ID.fullmatch(path.name))
-    return sorted(folders, reverse=True)
+    return [run.pictures_dir / name for name in sorted(names, reverse=True) if _ID.fullmatch(name)]
 
 
 def all_requests(run: Run) -> Sequence[ImageRequest]:

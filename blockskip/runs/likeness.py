@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from blockskip.core import files, processes
@@ -21,7 +22,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.runs.checkpoints import saved_steps
-from blockskip.runs.likeness_types import THRESHOLD, StepLikeness, mean_of
+from blockskip.runs.likeness_types import THRESHOLD, LikenessReport, StepLikeness, mean_of
 from blockskip.runs.run import Run
 
 MIN_VISIBLE_GAP = 0.02  # less than the difference between photos of the same pet
@@ -39,9 +40,8 @@ def read(run: Run) -> dict | None:
     if not model_row(settings.model).demo:
         return _unmeasured(settings, steps)
     try:
-        report = files.read_json(likeness_file(run))
-        report["by_step"] = {int(step): row for step, row in report["by_step"].items()}
-    except (OSError, ValueError, KeyError):
+        report = asdict(files.read_json(likeness_file(run), LikenessReport))
+    except (OSError, ValueError):
         return None
     return report if steps[-1] in report["by_step"] else None
 

@@ -14,9 +14,10 @@ from PIL import Image
 from blockskip.core.settings import Settings
 from blockskip.data.demo_vocabulary import PLACES
 from blockskip.runs.demo_judge import Judge, judge_and_photos
+from blockskip.runs.folders import by_step
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.likeness_types import ImageKey, StepLikeness
-from blockskip.runs.run import Run, step_of
+from blockskip.runs.run import Run
 
 NUM_EXTRA = 24  # total number of pictures sampled, in about half a minute on one core
 EXTRA_PER_PROMPT = 4
@@ -40,13 +41,13 @@ def measure_steps(run: Run, kept: Sequence[int]) -> dict[int, StepLikeness]:
 def _previews(run: Run) -> dict[int, KeyedImages]:
     """Load the run's preview pictures by step. Their index serves as the seed in the key, since it
     stands for the same noise at every step."""
-    by_step: dict[int, KeyedImages] = {}
-    for folder in sorted(run.previews_dir.glob("step-*")):
-        pictures = by_step[step_of(folder)] = {}
+    previews: dict[int, KeyedImages] = {}
+    for step, folder in by_step(run.previews_dir, "").items():
+        pictures = previews[step] = {}
         for path in sorted(folder.glob("*.png")):
             with Image.open(path) as image:
                 pictures[image.info["prompt"], int(path.stem)] = image.convert("RGB")
-    return by_step
+    return previews
 
 
 def _sample_extra(run: Run, steps: Sequence[int]) -> dict[int, KeyedImages]:

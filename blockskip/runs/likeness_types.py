@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from blockskip.core.events import Count, Real
+
 # the judge's likeness of a perfect copy of a pet, and of another pet of its species
 SAME, OTHER = 0.97, 0.11
 THRESHOLD = (SAME + OTHER) / 2  # more like this pet than like another one
@@ -45,6 +47,23 @@ class StepLikeness:
             "class_word": mean_of(self.class_word),
             "places_obeyed": [sum(self.places.values()), len(self.places)],
         }
+
+
+@dataclass(frozen=True)
+class _Means:
+    subject: Real | None
+    class_word: Real | None
+    places_obeyed: tuple[Count, Count] | None
+
+
+@dataclass(frozen=True)
+class LikenessReport:
+    """The content of `likeness.json`. by_step: step → mean likeness, and (places right, total)."""
+
+    by_step: dict[Count, _Means]
+    best_step: Count | None
+    overlearnt_from: Count | None
+    advice: str
 
 
 def mean_of(values: Mapping[ImageKey, float]) -> float | None:

@@ -9,7 +9,8 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.data.photos import find_photos, open_photo, scale_photo
 from blockskip.runs.checkpoints import list_checkpoints, lora_file, newest_checkpoint, saved_steps
-from blockskip.runs.run import Run, step_of
+from blockskip.runs.folders import step_of
+from blockskip.runs.run import Run
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +40,7 @@ def export_run(
     from blockskip.runs.image_session import load_lora
 
     settings, info = run.settings(), run.info()
-    step = step_of(lora_file(run, step))
+    step = step_of(lora_file(run, step))  # an earlier one if the last is damaged
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == saved_steps(run)[-1] else f"-step{step}"
     return export_lora(
@@ -48,8 +49,8 @@ def export_run(
         format=format,
         settings=settings,
         row=presets.model_row(settings.model),
-        started=info["started"],
-        num_photos=len(info["photos"]),
+        started=info.get("started", ""),
+        num_photos=len(info.get("photos", ())),
         step=step,
         thumbnail=_thumbnail(find_photos([run.photos_dir])),
     )

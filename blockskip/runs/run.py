@@ -15,9 +15,7 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,18 +24,17 @@ import tomli_w
 
 from blockskip import __version__
 from blockskip.core import files, processes
-from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState, command
+from blockskip.core.errors import BadInput, NotFound, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import data_dir
-from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
+from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.caption_files import captions_beside
 from blockskip.data.captions import training_caption
-from blockskip.runs import control, event_log
+from blockskip.runs import control, event_log, failure, folders, run_file
+from blockskip.runs.run_file import FORMAT
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
-# of run.toml; in format 1 the execution plan's fields are flat settings (0e42927 and before)
-FORMAT = 2
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 
 
@@ -92,27 +89,14 @@ class Run:
         return self.folder / "exports"
 
     def info(self) -> dict:
-        """Read run.toml: format, settings, started, versions, photos. Raises UserError if it is
-        unreadable or from a later version of this program."""
-        try:
-            info = tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise BadFile(
-                f"Run “{self.name}” cannot be read: {error}.", "Delete the run and train again."
-            ) from error
-        if info.get("format", 1) > FORMAT:
-            raise BadFile(
-                f"Run “{self.name}” was made by a later version of BlockSkip Studio.",
-                "Update BlockSkip Studio.",
-            )
-        return info
+        """Read run.toml (runs/run_file.py). Raises UserError if it is unreadable or from a later
+        version of this program."""
+        return run_file.read(self.folder)
 
     def settings(self) -> Settings:
         """Return the user's settings with later changes: out-of-memory fallbacks and added
-        steps."""
-        info = self.info()
-        changed = info.get("eased", {}) | info.get("lengthened", {})
-        return settings_from_dict(info["settings"]).changed(**changed)
+        steps. Raises UserError like `info`."""
+        return run_file.settings_of(self.info(), self.name)
 
     def apply_fallback(self, settings: Settings) -> None:
         """Record `settings` for the rest of the run.
@@ -120,7 +104,7 @@ class Run:
         The original settings stay on record, since the fingerprint depends on them.
         """
         info, now = self.info(), settings.flat()
-        original = settings_from_dict(info["settings"]).flat()
+        original = run_file.settings_of(info, self.name, original=True).flat()
         changed = {k: v for k, v in now.items() if v != original[k] and k != "steps"}
         self.write_info(info | {"eased": changed})
 
@@ -130,6 +114,8 @@ class Run:
         It is available once the first start has recorded photos and model.
         """
         info = self.info()
+        if "photos" not in info:
+            raise WrongState(f"Run “{self.name}” was never started.", "Start it first.")
         identity = {key: info[key] for key in ("model_fingerprint", "photos")}
         return files.fingerprint(info["settings"], identity)
 
@@ -145,9 +131,12 @@ class Run:
         event_log.append(self.events_path, event)
 
     def state(self) -> str:
-        """Return new | running | paused | stopped | failed | crashed | done."""
+        """Return new | running | paused | stopped | failed | crashed | done. Raises UserError if
+        the log cannot be read."""
         if self.worker() is not None:
             return "running"
+        if failure.read(self.folder) is not None:
+            return "failed"
         last = event_log.last_event(self.events_path, (*_WORKING, Stopped, Failed, Done))
         if last is None:
             return "new" if not (self.folder / "worker.json").exists() else "crashed"
@@ -165,8 +154,9 @@ class Run:
         return processes.find_running(self.folder / "painter.json")
 
     def step(self) -> int:
-        """Return the step of the newest checkpoint, where training resumes, or 0 without one."""
-        return max(map(step_of, self.checkpoints_dir.glob("step-*.safetensors")), default=0)
+        """Return the step of the newest checkpoint, or 0 without one. Training resumes there,
+        unless the file is damaged."""
+        return max(folders.by_step(self.checkpoints_dir), default=0)
 
     def start(self) -> subprocess.Popen:
         """Start or resume the run in a detached process.
@@ -184,7 +174,7 @@ class Run:
             )
         for run in [self, *list_runs()]:
             processes.kill(run.image_worker())
-        self.control_path.unlink(missing_ok=True)
+        files.remove(self.control_path)
         mark = self.folder / "worker.json"
         return processes.start(
             "blockskip.runs.worker_process",
@@ -240,17 +230,7 @@ class Run:
 
     def size_bytes(self) -> int:
         """Return the run's size on disk, ignoring files deleted meanwhile."""
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with suppress(OSError):
-                    total += os.stat(os.path.join(folder, name)).st_size
-        return total
-
-
-def step_of(path: Path) -> int:
-    """Return the optimiser step in the name of a checkpoint, an adapter or a preview folder."""
-    return int(path.stem.split("-")[1])
+        return files.folder_size(self.folder)
 
 
 def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
@@ -267,38 +247,42 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
             f"There is already a run called “{folder.name}” ({folder}).",
             f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
         )
-    run, captions = Run(folder), captions_beside(photos)
     try:
-        run.photos_dir.mkdir(parents=True)
-        for index, photo in enumerate(photos):
-            target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
-            shutil.copyfile(photo, target)
-            if photo.with_suffix(".box.json").exists():
-                shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
-            if text := captions.of(photo):
-                text = training_caption(text, settings.trigger, settings.class_name)
-                files.write_text(target.with_suffix(".txt"), text + "\n")
-        run.write_info(
-            {
-                "format": FORMAT,
-                "version": __version__,
-                "started": started.isoformat(timespec="seconds"),
-                "settings": settings_to_dict(settings),
-            }
-        )
+        with files.temporary_folder(folder) as unfinished:
+            _fill(Run(unfinished), settings, photos, started)
+            files.replace(unfinished, folder)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise files.disk_error(folder, error) from error
-    except UserError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return run
+    return Run(folder)
+
+
+def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.datetime) -> None:
+    """Write a new run's files. Raises OSError, UserError."""
+    captions = captions_beside(photos)
+    run.photos_dir.mkdir(parents=True)
+    for index, photo in enumerate(photos):
+        target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
+        shutil.copyfile(photo, target)
+        if photo.with_suffix(".box.json").exists():
+            shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
+        if text := captions.of(photo):
+            text = training_caption(text, settings.trigger, settings.class_name)
+            files.write_text(target.with_suffix(".txt"), text + "\n")
+    run.write_info(
+        {
+            "format": FORMAT,
+            "version": __version__,
+            "started": started.isoformat(timespec="seconds"),
+            "settings": settings_to_dict(settings),
+        }
+    )
 
 
 def find_run(name: str) -> Run:
-    """Return the run with a name or path. Raises UserError if there is none."""
+    """Return the run with a name or path, also one that `list_runs` shows as unreadable. Raises
+    UserError if there is none."""
     folder = run_folder(name)
-    if not (folder / "run.toml").exists():
+    if not (os.path.lexists(folder / "run.toml") or Run(folder) in list_runs()):
         known = ", ".join(run.name for run in list_runs()[:5])
         raise NotFound(
             f"There is no run called “{name}”.",
@@ -308,11 +292,8 @@ def find_run(name: str) -> Run:
 
 
 def list_runs() -> list[Run]:
-    """Return all runs in the data folder, newest first."""
-    if not runs_dir().exists():
-        return []
-    paths = runs_dir().glob("*/run.toml")
-    return [Run(p.parent) for p in sorted(paths, key=lambda p: p.stat().st_ctime, reverse=True)]
+    """Return all runs in the data folder, newest first, also unreadable ones."""
+    return [Run(folder) for folder in folders.run_folders(runs_dir())]
 
 
 def run_folder(name: str) -> Path:

@@ -14,6 +14,7 @@ from blockskip.core import files, processes
 from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
+from blockskip.runs import failure
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 
 
@@ -47,14 +48,14 @@ def usage() -> Usage:
     drive = next((p for p in (folder, *folder.parents) if os.path.ismount(p)), Path(folder.anchor))
     disk, runs = shutil.disk_usage(folder), list_runs()
     idle = [run for run in runs if run.worker() is None]
-    caches = sum(_size(run.cache_dir) for run in idle)
+    caches = sum(files.folder_size(run.cache_dir) for run in idle)
     if len(idle) == len(runs):
-        caches += _size(data_dir() / QUANTISED_CACHE)
+        caches += files.folder_size(data_dir() / QUANTISED_CACHE)
     sizes = {
         "free_gib": disk.free,
         "total_gib": disk.total,
-        "models_gib": _size(data_dir() / "models"),
-        "runs_gib": _size(runs_dir()),
+        "models_gib": files.folder_size(data_dir() / "models"),
+        "runs_gib": files.folder_size(runs_dir()),
         "caches_gib": caches,
     }
     return Usage(drive=str(drive), **{name: size / GIB for name, size in sizes.items()})
@@ -71,7 +72,7 @@ def available_memory(
     if ram_gib is None:
         ram_gib = round(psutil.virtual_memory().total / GIB, 1)
     if disk_gib is None:
-        free = files.free_bytes(data_dir()) + _size(data_dir() / QUANTISED_CACHE)
+        free = files.free_bytes(data_dir()) + files.folder_size(data_dir() / QUANTISED_CACHE)
         disk_gib = round(free / GIB, 1)
     return {"ram_gib": ram_gib, "disk_gib": disk_gib}
 
@@ -79,10 +80,12 @@ def available_memory(
 def clean_all() -> int:
     """Delete the caches of all idle runs, and the shared quantised blocks if no run is running.
 
-    Caches are rebuilt when needed. Returns the bytes freed.
+    Caches are rebuilt when needed. Temporary files of killed processes are deleted too. Returns the
+    bytes freed.
     """
     runs = list_runs()
-    freed = sum(_clean(run) for run in runs)
+    freed = files.remove_leftovers(data_dir())
+    freed += sum(_clean(run) for run in runs)
     if any(run.worker() is not None for run in runs):
         return freed
     return freed + _remove(data_dir() / QUANTISED_CACHE)
@@ -109,7 +112,8 @@ def delete(name: str) -> int:
     processes.kill(run.image_worker())
     freed = run.size_bytes()
     try:
-        shutil.rmtree(run.folder)
+        files.remove(run.folder)  # of a link, only the link
+        failure.remove(run.folder)
     except OSError as error:
         raise BadFile(
             f"{error.filename or run.folder} could not be deleted.",
@@ -118,29 +122,22 @@ def delete(name: str) -> int:
     return freed
 
 
+def remove_damaged_cache(run: Run, path: Path) -> bool:
+    """Delete a damaged file if it is one of the run's or models' caches, which are made again.
+    Returns whether it is one."""
+    is_cache = bool({run.cache_dir, data_dir() / QUANTISED_CACHE} & set(path.parents))
+    if is_cache:
+        files.remove(path)
+    return is_cache
+
+
 def _clean(run: Run) -> int:
     """Delete an idle run's cache, which is rebuilt identically when needed. Returns the bytes
     freed."""
     return _remove(run.cache_dir) if run.worker() is None else 0
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of all files in a folder, ignoring files deleted meanwhile."""
-    total, folders = 0, [str(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
-
-
 def _remove(folder: Path) -> int:
-    freed = _size(folder)
+    freed = files.folder_size(folder)
     shutil.rmtree(folder, ignore_errors=True)
     return freed

@@ -28,9 +28,10 @@ from blockskip.memory.vram_cap import limit_vram, old_card_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results
+from blockskip.runs.folders import step_of
 from blockskip.runs.previewer import Previewer
 from blockskip.runs.reporter import Reporter
-from blockskip.runs.run import Run, step_of
+from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
@@ -42,7 +43,7 @@ MAX_CHECKPOINTS = 2
 class StopRequested(Exception):
     """The user requested a pause or a stop. reason: paused | stopped."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: events.StopReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -62,14 +63,18 @@ class Worker:
         """Execute all stages. Raises UserError, StopRequested."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
+        damaged = checkpoints.set_damaged_aside(self.run)
         newest = checkpoints.list_checkpoints(self.run)[-1:]
+        step = step_of(newest[0]) if newest else 0
         self.run.append(
-            events.Started(
-                steps=self.settings.steps,
-                device=str(self.device),
-                resumed_from=step_of(newest[0]) if newest else 0,
-            )
+            events.Started(steps=self.settings.steps, device=str(self.device), resumed_from=step)
         )
+        if damaged:
+            start = f"step {step}" if step else "the beginning"
+            self.reporter.warn(
+                f"Damaged: {', '.join(damaged)}. Training continues from {start}, the newest "
+                "intact checkpoint."
+            )
         limit_vram(self.device, self.settings.budget_gib)
         self.reporter.warn(old_card_warning(self.device))
         try:
@@ -120,9 +125,17 @@ class Worker:
         self._check_commands()
 
     def _check_commands(self) -> None:
-        word = self.run.take_command(("pause", "stop"))
-        if word:
-            raise StopRequested({"pause": "paused", "stop": "stopped"}[word])
+        if request := self._take_request(("pause", "stop")):
+            reasons: dict[str, events.StopReason] = {"pause": "paused", "stop": "stopped"}
+            raise StopRequested(reasons[request["command"]])
+
+    def _take_request(self, words: Sequence[str]) -> dict:
+        """Return the pending request if it is one of `words`. A broken one is ignored and said."""
+        try:
+            return self.run.take_request(words)
+        except BadFile as error:
+            self.reporter.warn(error.title)
+            return {}
 
     def _read_photos(self) -> list[Photo]:
         with self.reporter.stage(stages.PHOTOS):
@@ -181,9 +194,7 @@ class Worker:
         stamp = files.fingerprint(fingerprint, len(draws))  # the number of steps may grow
         with self.reporter.stage(stages.LATENTS):
             if path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp:
-                from safetensors.torch import load
-
-                latents = load(path.read_bytes())["latents"]
+                latents = safetensors_files.load_tensors(path)["latents"]
             else:
                 latents = model.encode_draws(
                     photos, draws, lambda n, total: self._progress(stages.LATENTS, n, total)
@@ -221,7 +232,7 @@ class Worker:
                     self._save_checkpoint(trainer)
                 if not final and settings.preview_every and loss.step % settings.preview_every == 0:
                     preview()
-                if order := self.run.take_request(("preview",)):
+                if order := self._take_request(("preview",)):
                     preview(order.get("prompts", ()))
                 self.reporter.progress(
                     stages.TRAIN, loss.step, settings.steps, step_s * (settings.steps - loss.step)
@@ -242,8 +253,7 @@ class Worker:
                 path=path.relative_to(self.run.folder).as_posix(),
             )
         )
-        for old in checkpoints.list_checkpoints(self.run)[:-MAX_CHECKPOINTS]:
-            old.unlink(missing_ok=True)
+        checkpoints.remove_old(self.run, MAX_CHECKPOINTS)
         return path
 
     def _save_adapter(self, trainer: Trainer) -> None:

@@ -10,14 +10,17 @@ import logging
 import sys
 from pathlib import Path
 
-from blockskip.core import events, stages
+from blockskip.core import events, files, stages
 from blockskip.core.errors import OutOfMemory, Unexpected, UserError
-from blockskip.core.events import Failed, Note
+from blockskip.core.events import Event, Failed, Note
+from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.power import keep_awake
+from blockskip.core.safetensors_files import Damaged
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
-from blockskip.runs import checkpoints
-from blockskip.runs.run import Run, step_of
+from blockskip.runs import checkpoints, failure, storage
+from blockskip.runs.folders import step_of
+from blockskip.runs.run import Run
 from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
@@ -30,27 +33,50 @@ _ACTIVITIES = {
 
 
 def work(run: Run) -> None:
-    """Execute a run, resuming with the next fallback each time graphics memory runs out.
+    """Execute a run, resuming with the next fallback each time graphics memory runs out, and
+    without a cache file that turned out to be damaged.
 
     Raises UserError if no fallback is left, and the errors of Worker.work.
     """
-    while stage := _run_until_oom(run):
+    for folder in (run.folder, data_dir() / QUANTISED_CACHE):
+        files.remove_leftovers(folder)
+    remade: set[Path] = set()
+    while cause := _attempt(run):
         free_memory()
-        _apply_fallback(run, stage)
+        if isinstance(cause, str):
+            _apply_fallback(run, cause)
+        else:
+            _note_damaged(run, cause, remade)
 
 
-def _run_until_oom(run: Run) -> str:
-    """Return the stage that ran out of graphics memory, "" if the run is done. All tensors of the
-    attempt are unreferenced afterwards."""
+def _attempt(run: Run) -> str | Path:
+    """Return the stage that ran out of graphics memory, or the damaged cache file, "" if the run is
+    done. All tensors of the attempt are unreferenced afterwards."""
     worker = Worker(run)
     try:
         worker.work()
+    except Damaged as error:
+        if not storage.remove_damaged_cache(run, error.path):
+            raise
+        log.exception("a damaged cache file")
+        return error.path
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         log.exception("out of graphics memory")
         return worker.reporter.failed_stage or stages.TRAIN
     return ""
+
+
+def _note_damaged(run: Run, path: Path, remade: set[Path]) -> None:
+    """Say that a damaged cache file is deleted, and made again by the next attempt.
+
+    Raises Damaged if that was done before: the drive does not keep what is written.
+    """
+    if path in remade:
+        raise Damaged(path, "it was made again and is damaged again", "Check the drive.")
+    remade.add(path)
+    run.append(Note(level="warning", text=f"{path.name} was damaged and is made again."))
 
 
 def _apply_fallback(run: Run, stage: str) -> None:
@@ -92,22 +118,38 @@ def main(folder: str) -> int:
     stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
+    failure.reserve(run.folder)
+    end, code = _end_of(run)
+    try:
+        if end is not None:
+            run.append(end)
+        failure.remove(run.folder)
+        return code
+    except UserError as error:  # the log cannot be written
+        failure.write(run.folder, end if isinstance(end, Failed) else _failed(error))
+        return 1
+
+
+def _end_of(run: Run) -> tuple[Event | None, int]:
+    """Execute a run. Returns the event of its end, unless it is done, and the exit code."""
     try:
         with keep_awake():
             work(run)
-        return 0
+        return None, 0
     except StopRequested as stop:
         newest = checkpoints.list_checkpoints(run)[-1:]
-        run.append(events.Stopped(reason=stop.reason, step=step_of(newest[0]) if newest else 0))
-        return 130
+        step = step_of(newest[0]) if newest else 0
+        return events.Stopped(reason=stop.reason, step=step), 130
     except UserError as error:
         log.exception("failed")
-        failed = error
+        return _failed(error), 1
     except Exception as error:
         log.exception("failed")
-        failed = _as_user_error(run, error)
-    run.append(Failed(title=failed.title, remedy=failed.remedy, kind=failed.kind))
-    return 1
+        return _failed(_as_user_error(run, error)), 1
+
+
+def _failed(error: UserError) -> Failed:
+    return Failed(title=error.title, remedy=error.remedy, kind=error.kind)
 
 
 if __name__ == "__main__":

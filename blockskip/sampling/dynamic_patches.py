@@ -7,7 +7,6 @@ patches, those suffice. The layers for larger patches are in sampling/patch_adap
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import safetensors_files
 from blockskip.core.paths import adapter_file
 from blockskip.models.families.base import Family
 from blockskip.models.families.patches import to_vae_cells
@@ -24,6 +22,7 @@ from blockskip.sampling.patch_adapters import (
     PatchAdapter,
     adapter_installed,
     feed_forward,
+    read_facts,
     velocity,
 )
 
@@ -248,9 +247,7 @@ def calibrated_schedule(model: str, steps: int) -> tuple[PatchSchedule, float] |
     None if there is no schedule that pays off. Raises UserError for a broken file.
     """
     path = adapter_file(model)
-    facts = (
-        json.loads(safetensors_files.read_metadata(path).get("ddit", "{}")) if path.exists() else {}
-    )
+    facts = read_facts(path) if path.exists() else {}
     schedule = facts.get("schedule")
     if not schedule or schedule["steps"] != steps:
         return None

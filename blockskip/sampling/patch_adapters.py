@@ -13,16 +13,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
+from pydantic import Json
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, command
+from blockskip.core.validation import validated
 from blockskip.memory.block_wrappers import RowChunked
 from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family
@@ -33,6 +35,23 @@ RANK = 32  # of the adapter's LoRA [paper]; less in models of D < 512, where it 
 WAVES = 8  # frequencies of t, for the bypass
 HIDDEN = 512  # maximum number of head outputs per token that feed the bypass
 DETAIL = 0.25  # initial share of a latent's variance that a larger patch cannot represent
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    steps: int
+    taus: dict[int, float]
+    rho: float
+    hold: int
+    cache: float
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the program reads of a file's facts. schedule: see sampling/dynamic_patches.py."""
+
+    rank: int
+    schedule: _Schedule | None = None
 
 
 def upsampling(factor: int, patch: int) -> Tensor:
@@ -286,6 +305,16 @@ def save(path: Path, adapters: dict[int, PatchAdapter], facts: dict) -> None:
     safetensors_files.save_tensors(path, tensors, {"ddit": json.dumps(facts | {"rank": rank})})
 
 
+def read_facts(path: Path) -> dict:
+    """Return the facts in a file's header, {} without any. Raises UserError for a broken file."""
+    text, subject = safetensors_files.read_metadata(path).get("ddit"), f"{path} cannot be read"
+    if text is None:
+        return {}
+    remedy = f"Make it again: {command('lab distil')}"
+    validated(Json[_Facts], text, subject, error=BadFile, remedy=remedy)
+    return json.loads(text)
+
+
 def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, PatchAdapter], dict]:
     """Return a file's adapters by factor, and its facts.
 
@@ -295,10 +324,10 @@ def load(path: Path, model: nn.Module, family: Family) -> tuple[dict[int, PatchA
         f"{path.name} holds no patch schedule for this model.",
         f"Make one: {command('lab distil')}",
     )
-    facts = json.loads(safetensors_files.read_metadata(path).get("ddit", "{}"))
+    facts = read_facts(path)
     if not facts:
         raise error
-    tensors, adapters = load_file(path), {}
+    tensors, adapters = safetensors_files.load_tensors(path), {}
     for factor in sorted({int(name.split(".")[0]) for name in tensors}, reverse=True):
         adapters[factor] = PatchAdapter(model, family, factor, facts["rank"])
         state = {

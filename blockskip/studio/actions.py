@@ -10,7 +10,7 @@ import html
 import logging
 import math
 import re
-import tempfile
+import secrets
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -33,6 +33,7 @@ from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
+from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.studio import draft, plans, run_preferences, run_state, run_view, strings
 from blockskip.studio.plans import DEMO_MODEL
@@ -229,10 +230,11 @@ def status(run: str = "") -> dict:
 
     run: its name, "" = the newest.
     """
-    latest = list_runs()[:1]
-    if not run and not latest:
+    shown = find_run(run) if run else latest_run()
+    if shown is None:
         return {"run": "", "state": "none"}
-    state = run_state.read(find_run(run) if run else latest[0])
+    with reading(shown):
+        state = run_state.read(shown)
     exported = state.exported
     return {
         "run": state.run.name,
@@ -258,6 +260,12 @@ def plan(model: str = DEMO_MODEL, budget: float = 8.0, photos: int = 5, steps: i
     if isinstance(planned, plans.NoPlan):
         raise planned.error
     return planned.to_dict()
+
+
+def latest_run() -> Run | None:
+    """Return the newest readable run, the newest if none is readable, or None."""
+    runs = list_runs()
+    return next((run for run in runs if state_and_problem(run)[0] != UNREADABLE), (*runs, None)[0])
 
 
 def find_run(name: str) -> Run:
@@ -318,10 +326,10 @@ def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:
     texts = [path for path in paths if is_caption_file(path)]
     captions = Captions(texts, same_folder=False)
     good, _ = photos.read_photos([path for path in paths if path not in texts], "")
-    with tempfile.TemporaryDirectory(dir=data_dir()) as folder:
+    with files.temporary_folder(data_dir() / f"uploads-{secrets.token_hex(4)}") as folder:
         clean = []
         for photo in good:
-            clean.append(Path(folder) / f"{files.fingerprint(photo.sha)}.png")
+            clean.append(folder / f"{files.fingerprint(photo.sha)}.png")
             photos.reencode(photo.path, clean[-1])
             if text := captions.of(photo.path) or photo.caption:
                 files.write_text(clean[-1].with_suffix(".txt"), text)

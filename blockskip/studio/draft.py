@@ -7,11 +7,13 @@ facts about each photo. All tabs share one draft.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.data.subject_boxes import Box
 from blockskip.studio import strings
 
+log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _reading_progress: tuple[int, int] | None = None
 MAX_PHOTOS = 200
@@ -72,18 +75,23 @@ def photos_dir() -> Path:
 
 
 def load() -> Draft:
-    """Return the draft on disk, an empty one if there is none or it cannot be read."""
+    """Return the draft on disk, an empty one if there is none or it cannot be read. An unreadable
+    file is kept as draft.json.broken, and the photos stay where they are."""
     with _lock:
         try:
-            data = files.read_json(_draft_path())
-            saved = tuple(_photo_from_json(photo) for photo in data["photos"])
-            return Draft(
-                tuple(photo for photo in saved if (photos_dir() / photo.file).is_file()),
-                tuple((name, reason) for name, reason in data["rejected"]),
-                data["answers"],
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            saved = files.read_json(_draft_path(), Draft)
+        except files.Unreadable as error:
+            log.warning("the draft is empty: %s", error)
+            with suppress(OSError):
+                files.replace(_draft_path(), _draft_path().with_name("draft.json.broken"))
             return Draft()
+        except OSError:
+            return Draft()
+        return replace(saved, photos=tuple(filter(_is_there, saved.photos)))
+
+
+def _is_there(photo: PreparedPhoto) -> bool:
+    return Path(photo.file).name == photo.file and (photos_dir() / photo.file).is_file()
 
 
 def features(file: str) -> photo_features.Features:
@@ -258,11 +266,6 @@ def _box_edges(box: Box | None) -> tuple[float, ...] | None:
 def _write_box(photo: PreparedPhoto) -> None:
     """Write the frame beside the photo, where a run reads it."""
     subject_boxes.write_box(photos_dir() / photo.file, Box(*photo.box) if photo.box else None)
-
-
-def _photo_from_json(data: dict) -> PreparedPhoto:
-    pairs = {key: tuple(data[key]) for key in ("box", "proposal") if data.get(key)}
-    return PreparedPhoto(**data | pairs)
 
 
 def _save(draft: Draft) -> Draft:

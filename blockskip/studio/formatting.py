@@ -44,7 +44,7 @@ def clock(iso: str) -> str:
     """Return a start time in plain form: 14:05 today, 21 Nov 14:05 otherwise."""
     try:
         when = datetime.datetime.fromisoformat(iso).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return ""
     today = when.date() == datetime.datetime.now().astimezone().date()
     return f"{when:%H:%M}" if today else f"{when.day} {when:%b %H:%M}"

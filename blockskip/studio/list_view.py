@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blockskip.runs.problem import UNREADABLE
 from blockskip.studio import pictures, strings
 from blockskip.studio.formatting import action_button, clock, e, size
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One training of the list. picture: URL of a small picture, "" = none."""
+    """One training of the list. picture: URL of a small picture, "" = none. problem: why it cannot
+    be read or failed, "" = neither."""
 
     run: str
     pet: str
@@ -22,6 +24,12 @@ class RunSummary:
     started: str
     bytes: int
     picture: str
+    problem: str = ""
+
+
+def unreadable(run: str, problem: str, bytes: int) -> RunSummary:
+    """Return the summary of a training that cannot be read: its folder's name and the reason."""
+    return RunSummary(run, run, UNREADABLE, 0, 0, "", "", bytes, "", problem)
 
 
 def trainings(listed: Sequence[RunSummary]) -> str:
@@ -36,7 +44,8 @@ def trainings(listed: Sequence[RunSummary]) -> str:
 
 
 def _row(summary: RunSummary) -> str:
-    facts = strings.LIST_FACTS.format(
+    words = strings.LIST_FACTS if summary.state != UNREADABLE else strings.LIST_UNREADABLE
+    facts = words.format(
         state=strings.STATES[summary.state],
         step=summary.step,
         steps=summary.steps,
@@ -50,8 +59,9 @@ def _row(summary: RunSummary) -> str:
         else '<span class="blank"></span>'
     )
     buttons = action_button("open", strings.LIST_OPEN, "primary", run=summary.run)
-    buttons += action_button("again", strings.LIST_AGAIN, run=summary.run)
-    if summary.state != "running":
+    if summary.state != UNREADABLE:
+        buttons += action_button("again", strings.LIST_AGAIN, run=summary.run)
+    if summary.state not in ("running", UNREADABLE):
         buttons += action_button(
             "rename",
             strings.LIST_RENAME,
@@ -59,12 +69,14 @@ def _row(summary: RunSummary) -> str:
             ask=strings.LIST_RENAME_ASK,
             value=summary.pet,
         )
+    if summary.state != "running":
         ask = strings.LIST_DELETE_ASK.format(name=summary.pet, size=size(summary.bytes))
         buttons += action_button(
             "delete", strings.LIST_DELETE, "danger", run=summary.run, confirm=ask
         )
+    problem = f'<p class="hint warn">{e(summary.problem)}</p>' if summary.problem else ""
     return (
-        f'<li>{image}<div><h3>{e(summary.pet)}</h3><p class="hint">{e(facts)}</p>'
+        f'<li>{image}<div><h3>{e(summary.pet)}</h3><p class="hint">{e(facts)}</p>{problem}'
         f'<p class="presses">{buttons}</p></div></li>'
     )
 

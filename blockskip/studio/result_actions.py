@@ -69,7 +69,9 @@ def start_export(run: Run, format: str, step: int, last: int) -> Path:
     path = lora_path(run, format, step, last)
     if not path.exists():
         words = ["blockskip", "export", str(run.folder), "--format", format, "--json"]
-        words += ["--out", str(path)] + (["--step", str(step)] if step != last else [])
+        # with its step, a damaged last LoRA is an error instead of an earlier one
+        explicit = step != last or checkpoints.damage_note(run)
+        words += ["--out", str(path)] + (["--step", str(step)] if explicit else [])
         key = ("export", run.name, format, step)
         background_jobs.submit(key, words)
     return path

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from blockskip.core import presets
 from blockskip.core.errors import NotFound, UserError
+from blockskip.core.events import Failed
 from blockskip.core.settings import Settings
 from blockskip.runs import checkpoints, image_requests, likeness
+from blockskip.runs.problem import reading
 from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
     charts,
@@ -64,11 +66,11 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
     try:
         if run is None:
             raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
-        return _parts_of(run)
-    except (UserError, OSError) as error:
-        title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+        with reading(run):
+            return _parts_of(run)
+    except UserError as error:
         parts: dict[str, dict] = {name: {"value": ""} for name in ("status", "hero", "spoken")}
-        parts["messages"] = {"value": note(title, remedy, "error"), "visible": True}
+        parts["messages"] = {"value": note(error.title, error.remedy, "error"), "visible": True}
         return parts | dict.fromkeys(_HIDEABLE, {"visible": False}), "train"
 
 
@@ -79,7 +81,9 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     messages, notes = run_view.messages(state), run_view.notes(state)
     parts: dict[str, dict] = {
         "status": {
-            "value": run_view.status(state, settings, name, info["started"], len(photo_files))
+            "value": run_view.status(
+                state, settings, name, info.get("started", ""), len(photo_files)
+            )
         },
         "spoken": {"value": run_view.screen_reader_text(state, name)},
         "pause": {"visible": working, "interactive": not waiting},
@@ -165,29 +169,38 @@ def _steps(run: Run, state: run_state.RunState) -> list[int]:
 
 
 def run_summary(run: Run) -> list_view.RunSummary:
+    """Return the list's facts about a run, also about one that cannot be read."""
     try:
-        info, settings, state = run.info(), run.settings(), run_state.read(run)
-        previews = [
-            image.path.removeprefix("previews/") for _, image in sorted(state.images.items())
-        ]
-        newest = [p for p in previews if p.endswith("/00.png")]
-        return list_view.RunSummary(
-            run.name,
-            run_preferences.pet_name(run),
-            state.status,
-            state.step,
-            settings.steps,
-            presets.model_row(settings.model).title,
-            info["started"],
-            run_state.size_bytes(run),
-            list_view.newest_picture(run.name, newest, _photo_files(run)),
-        )
-    except (UserError, OSError, KeyError):
-        return list_view.RunSummary(run.name, run.name, "failed", 0, 0, "", "", 0, "")
+        with reading(run):
+            return _summary(run)
+    except UserError as error:
+        return list_view.unreadable(run.name, error.title, run_state.size_bytes(run))
+
+
+def _summary(run: Run) -> list_view.RunSummary:
+    info, settings, state = run.info(), run.settings(), run_state.read(run)
+    previews = [image.path.removeprefix("previews/") for _, image in sorted(state.images.items())]
+    newest = [p for p in previews if p.endswith("/00.png")]
+    return list_view.RunSummary(
+        run.name,
+        run_preferences.pet_name(run),
+        state.status,
+        state.step,
+        settings.steps,
+        presets.model_row(settings.model).title,
+        info.get("started", ""),
+        run_state.size_bytes(run),
+        list_view.newest_picture(run.name, newest, _photo_files(run)),
+        state.end.title if isinstance(state.end, Failed) and state.status == "failed" else "",
+    )
 
 
 def _photo_files(run: Run) -> list[str]:
-    return sorted(p.name for p in run.photos_dir.iterdir() if p.suffix not in (".txt", ".json"))
+    try:
+        names = os.listdir(run.photos_dir)
+    except OSError:  # deleted; the LoRA can be used without them
+        return []
+    return sorted(name for name in names if not name.endswith((".txt", ".json", ".tmp")))
 
 
 def _workflow(run: Run) -> str | None:

@@ -28,6 +28,8 @@ from blockskip.core.events import (
     Stopped,
 )
 from blockskip.core.settings import Settings
+from blockskip.runs import control, failure
+from blockskip.runs.problem import reading
 from blockskip.runs.run import Run, list_runs
 from blockskip.studio.series import Series
 
@@ -123,9 +125,16 @@ def read(run: Run) -> RunState:
         if state is None or (state.offset and state.head != head):
             state = _states[str(run.folder)] = RunState(run)
         state.head = head
-        fresh, state.offset = run.events(state.offset)
+        failed = None if alive else failure.read(run.folder)
+        try:
+            fresh, state.offset = run.events(state.offset)
+        except UserError:
+            if failed is None:
+                raise
+            fresh = []
         for event in fresh:
             state.add(event)
+        state.end = failed or state.end
         state.status = _status(state, alive)
         return replace(
             state,
@@ -147,16 +156,19 @@ def finished_runs() -> list[tuple[Settings, float]]:
     """Return (settings, seconds of work) of finished runs among the 20 newest, newest first."""
     done = []
     for run in list_runs()[:20]:
-        state = read(run)
-        if isinstance(state.end, Done) and state.status == "done":
-            with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError), reading(run):
+            state = read(run)
+            if isinstance(state.end, Done) and state.status == "done":
                 done.append((run.settings(), state.end.seconds))
     return done
 
 
 def size_bytes(run: Run) -> int:
     """Return a run's size on disk in bytes. It is measured again after a new event or a minute."""
-    key = (run.events_path.stat().st_mtime_ns if run.events_path.exists() else 0, time.time() // 60)
+    changed = 0
+    with contextlib.suppress(OSError):
+        changed = run.events_path.stat().st_mtime_ns
+    key = (changed, time.time() // 60)
     cached = _sizes.get(str(run.folder))
     if cached is None or cached[0] != key:
         cached = _sizes[str(run.folder)] = (key, run.size_bytes())
@@ -165,17 +177,17 @@ def size_bytes(run: Run) -> int:
 
 def start(run: Run) -> None:
     """Start or resume a run, and keep its process so that it is reaped when it ends."""
-    process = run.start()
+    try:
+        process = run.start()
+    except OSError as error:  # the folder is read-only or full
+        raise files.disk_error(run.folder, error) from error
     with _lock:
         _children[:] = [child for child in _children if child.poll() is None] + [process]
 
 
 def pending_command(run: Run) -> str:
     """Return the command that the worker has not taken yet: pause, stop, preview or ""."""
-    try:
-        return str(files.read_json(run.folder / "control.json").get("command", ""))
-    except (OSError, ValueError):
-        return ""
+    return control.pending(run.control_path).get("command", "")
 
 
 def _head(run: Run) -> bytes:

@@ -15,7 +15,15 @@ import gradio as gr
 
 from blockskip.core import files
 from blockskip.runs.run import list_runs
-from blockskip.studio import draft, list_view, nav_view, run_screen, run_state, setup_screen
+from blockskip.studio import (
+    actions,
+    draft,
+    list_view,
+    nav_view,
+    run_screen,
+    run_state,
+    setup_screen,
+)
 
 PARTS = ("nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST_VIEW = "*"
@@ -33,8 +41,8 @@ def initial_view() -> str:
     busy = run_state.running()
     if busy is not None:
         return busy.name
-    latest = list_runs()[:1]
-    return "" if draft.load().photos or not latest else latest[0].name
+    latest = actions.latest_run()
+    return "" if draft.load().photos or latest is None else latest.name
 
 
 def page_updates(view: str, tokens: str, fresh: bool = True) -> list:

@@ -30,20 +30,13 @@ def read_checkpoint(path: Path, fingerprint: str) -> tuple[int, dict[str, dict[s
             f"{path.name} belongs to another run or to other photos.",
             "Start a new run instead of resuming this one.",
         )
-    tensors = load_checkpoint(path)
+    tensors = safetensors_files.load_tensors(path)
     return int(metadata["step"]), {part: with_prefix(tensors, f"{part}.") for part in PARTS}
-
-
-def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a checkpoint, on the CPU."""
-    from safetensors.torch import load
-
-    return load(path.read_bytes())  # not mapped: Windows cannot replace a mapped file
 
 
 def checkpoint_lora(path: Path) -> dict[str, Tensor]:
     """Return a checkpoint's LoRA, named like `transformer.<linear>.lora_A.weight`, (r, in)."""
-    return with_prefix(load_checkpoint(path), "lora.")
+    return with_prefix(safetensors_files.load_tensors(path), "lora.")
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

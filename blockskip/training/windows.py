@@ -41,13 +41,25 @@ class WindowStore:
 
 def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
     """Write a window's tensors in their dtypes. Raises UserError if the disk is full."""
-    safetensors_files.save_tensors(path, window, {"fingerprint": fingerprint})
+    stamp = {"fingerprint": fingerprint}
+    safetensors_files.save_tensors(path, window, stamp, by_row=True)
 
 
 def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
-    """Read only rows [start, stop) of every tensor of a stored window, onto `device`."""
-    from safetensors import safe_open
+    """Read only rows [start, stop) of every tensor of a stored window, onto `device`.
 
-    with safe_open(path, framework="pt") as file:
-        names = file.keys()
-        return {name: file.get_slice(name)[start:stop].to(device) for name in names}
+    Raises Damaged if they are not what was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    checksums, rows = safetensors_files.row_checksums(path), slice(start, stop)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            read = {name: file.get_slice(name)[rows] for name in names}
+    except (OSError, SafetensorError) as error:
+        raise safetensors_files.Damaged(path) from error
+    return {
+        name: safetensors_files.verified(path, name, part, checksums, rows).to(device)
+        for name, part in read.items()
+    }

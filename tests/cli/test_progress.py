@@ -10,6 +10,7 @@ from rich.console import Console
 from blockskip.cli import progress
 from blockskip.core.errors import command
 from blockskip.core.events import Done, Failed, Stopped
+from blockskip.runs import failure
 from blockskip.runs.run import Run
 
 DONE = Done(
@@ -71,3 +72,10 @@ def test_with_json_nothing_else_is_on_stdout(run, capsys, monkeypatch):
     assert progress.watch_run(run, start=False, as_json=True) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["steps"] == 2 and not err
+
+
+def test_a_reason_kept_beside_an_unwritable_log_is_told(run, capsys):
+    run.events_path.mkdir(parents=True)
+    failure.write(run.folder, Failed(title="The disk is full.", remedy="Free some."))
+    assert progress.watch_run(run, start=False, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["error"] == "The disk is full."

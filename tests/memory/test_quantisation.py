@@ -11,6 +11,7 @@ from torch import nn
 
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import UserError
+from blockskip.core.safetensors_files import Damaged
 from blockskip.memory.quantisation import QuantisedLinear, dequantise, part_shapes, quantise
 from blockskip.models.families.flux import Flux
 from blockskip.training.lora import add_lora
@@ -119,6 +120,23 @@ def test_the_cache_is_made_once_and_refused_by_name_when_it_is_anothers(folder, 
     )
     with pytest.raises(UserError, match=r"transformer_blocks\.1\.safetensors"):
         offloaded_model(folder, precision="nf4", cache=other)
+
+
+def test_a_flipped_bit_in_the_cache_is_noticed_and_the_file_made_again(folder, tmp_path):
+    cache, draws = tmp_path / "nf4", tiny_draws(2)
+    model, _ = offloaded_model(folder, precision="nf4", cache=cache)
+    expected = full_velocity(model, FAMILY, draws, 5, CPU)
+    path = cache / "transformer_blocks.1.safetensors"
+    whole = path.read_bytes()
+    for data in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-9], bytes(len(whole))):
+        path.write_bytes(data)
+        with pytest.raises(Damaged, match=r"transformer_blocks\.1\.safetensors") as error:
+            model, _ = offloaded_model(folder, precision="nf4", cache=cache)
+            full_velocity(model, FAMILY, draws, 5, CPU)
+        error.value.path.unlink()
+    model, _ = offloaded_model(folder, precision="nf4", cache=cache)
+    assert path.read_bytes() == whole
+    assert torch.equal(full_velocity(model, FAMILY, draws, 5, CPU), expected)
 
 
 def test_an_interrupted_cache_holds_nothing_half_and_goes_on(folder, tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ from blockskip.core import events
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
 from blockskip.runs import checkpoints, results, worker_process
-from blockskip.runs.run import FORMAT, Run
+from blockskip.runs.run import Run
+from blockskip.runs.run_file import FORMAT
 
 DATA = Path(__file__).with_name("data") / "0e42927"
 

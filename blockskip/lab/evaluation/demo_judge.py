@@ -26,7 +26,8 @@ from blockskip.memory.open_model import disable_progress_bars
 from blockskip.models.families.base import get_family
 from blockskip.runs import checkpoints, results
 from blockskip.runs.demo_judge import Judge, judge_and_photos, load_judge
-from blockskip.runs.run import Run, step_of
+from blockskip.runs.folders import step_of
+from blockskip.runs.run import Run
 
 PLACES = {"beach": "on the beach", "snow": "in the snow"}
 

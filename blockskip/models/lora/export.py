@@ -98,7 +98,7 @@ def _write_checked(
 ) -> None:
     """Write `out` under a temporary name and rename it once `check` has passed."""
     unchecked = out.with_name(f"{out.stem}.unchecked{out.suffix}")
-    safetensors_files.save_tensors(unchecked, tensors, header)
+    safetensors_files.save_tensors(unchecked, tensors, header, checksums=False)
     try:
         try:
             check(unchecked, display_name=out.name)

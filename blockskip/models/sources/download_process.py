@@ -15,13 +15,15 @@ import os
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
 from blockskip.core import files, presets, processes
 from blockskip.core.errors import Unexpected, UserError
+from blockskip.core.events import Count, Real
 from blockskip.core.paths import data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.presets import ModelRow
@@ -45,15 +47,22 @@ class Download:
     """
 
     model: str
-    state: str
-    bytes_done: int = 0
-    bytes_total: int = 0
-    bytes_per_s: float = 0.0
-    eta_s: float = -1.0
+    state: Literal["running", "stopped", "failed", "done"]
+    bytes_done: Count = 0
+    bytes_total: Count = 0
+    bytes_per_s: Real = 0.0
+    eta_s: Real = -1.0
     file: str = ""
     title: str = ""
     remedy: str = ""
     kind: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Status(Download):
+    """The content of the status file. time: when it was written, in seconds since the epoch."""
+
+    time: Real = 0.0
 
 
 def start(row: ModelRow) -> None:
@@ -120,10 +129,7 @@ def _read_status(row: ModelRow) -> dict | None:
     Windows cannot open a file while it is replaced."""
     for _ in range(5):
         try:
-            status = files.read_json(_status_file(row, "json"))
-            return (
-                status if isinstance(status, dict) and {"model", "state"} <= set(status) else None
-            )
+            return asdict(files.read_json(_status_file(row, "json"), _Status))
         except PermissionError:
             time.sleep(0.02)
         except (OSError, ValueError):

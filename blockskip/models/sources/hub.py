@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
@@ -45,6 +49,19 @@ Progress = Callable[[int, int, str], None]  # bytes present, bytes in total, cur
 
 class IncompleteDownload(ModelMissing):
     """A download by `fetch` that was begun and can be resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """The record of a download. files: name → version of finished files. listed: (name, bytes,
+    version) of all files."""
+
+    files: dict[str, str]
+    listed: list[tuple[str, Annotated[int, Field(ge=0)], str]] = field(default_factory=list)
+    repository: str = ""
+    commit: str = ""
+    whole: bool = False
+    problem: str = ""
 
 
 def download_folder(row: ModelRow) -> Path:
@@ -256,15 +273,11 @@ def _part_file(folder: Path, remote: RemoteFile) -> Path:
 
 
 def _read_manifest(folder: Path) -> dict:
-    """Return the record of a download: {repository, commit, files: name → version of finished
-    files, listed: [name, bytes, version] of all files, whole, problem}. Return {} without a valid
-    one."""
+    """Return the fields of `_Manifest`, {} without a valid one."""
     try:
-        manifest = files.read_json(folder / "fetched.json")
-        _remote_files(manifest), manifest["files"].get("")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return asdict(files.read_json(folder / "fetched.json", _Manifest))
+    except (OSError, ValueError):
         return {}
-    return manifest
 
 
 def _remote_files(manifest: dict) -> list[RemoteFile]:

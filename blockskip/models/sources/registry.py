@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blockskip.core import files
@@ -13,6 +14,13 @@ from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.models.sources.source import Source
+
+
+@dataclass(frozen=True)
+class _Selection:
+    folder: str
+    files: dict[str, str]
+    tokenizers: dict[str, str]
 
 
 def find_model(row: ModelRow) -> Source:
@@ -51,22 +59,12 @@ def selections() -> dict:
     if not _models_file().exists():
         return {}
     try:
-        table = files.read_json(_models_file())
-        if not all(map(_well_formed, table.values())):
-            raise ValueError(table)
-    except (OSError, ValueError, AttributeError) as error:
+        table = files.read_json(_models_file(), dict[str, _Selection])
+    except (OSError, ValueError) as error:
         raise BadFile(
             f"{_models_file()} cannot be read.", "Delete it and choose your models again."
         ) from error
-    return table
-
-
-def _well_formed(selection: object) -> bool:
-    """Return whether the value has the form that `save_selection` writes."""
-    if not isinstance(selection, dict) or not isinstance(selection.get("folder"), str):
-        return False
-    tables = selection.get("files"), selection.get("tokenizers")
-    return all(isinstance(t, dict) and all(isinstance(p, str) for p in t.values()) for t in tables)
+    return {name: asdict(selection) for name, selection in table.items()}
 
 
 def save_selection(row: ModelRow, source: Source | None) -> None:
@@ -105,10 +103,13 @@ def save_comfyui_folders(folders: Sequence[Path]) -> None:
 def comfyui_folders() -> list[Path]:
     """Return the stored folders of ComfyUI that still exist."""
     try:
-        folders = [Path(folder) for folder in files.read_json(_comfyui_file())["folders"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        folders = [
+            Path(folder)
+            for folder in files.read_json(_comfyui_file(), dict[str, list[str]])["folders"]
+        ]
+        return [folder for folder in folders if folder.is_dir()]
+    except (OSError, ValueError, KeyError):
         return []
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def _comfyui_file() -> Path:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, command
@@ -16,6 +17,7 @@ from blockskip.models.sources.hub_api import TEXT_SUFFIXES
 from blockskip.models.sources.layouts import configs_folder, layout_of
 from blockskip.models.sources.tensors import WeightIndex, part_files, tensor_table
 
+_FETCH = "Fetch the model again."
 SMALL_FILE_BYTES = 16 << 20  # bytes; digests of bigger files are cached
 
 
@@ -41,7 +43,7 @@ class Source:
 
     def config(self, part: str) -> dict:
         """Return the config.json of a part (transformer, vae, text_encoder …)."""
-        return json.loads((self.folder / part / "config.json").read_text(encoding="utf-8"))
+        return files.read_json(self.folder / part / "config.json", remedy=_FETCH)
 
     def paths(self, part: str) -> list[Path]:
         """Return the files with a part's weights, [] if one is missing."""
@@ -112,7 +114,7 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 def _canonical_content(path: Path) -> bytes | str:
     if path.suffix != ".json":
         return path.read_bytes()
-    return json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
+    return json.dumps(files.read_json(path, Any, _FETCH), sort_keys=True)
 
 
 def _digests(
@@ -122,7 +124,7 @@ def _digests(
     ones."""
     cache_file = data_dir() / "fingerprints.json"
     try:
-        cache = files.read_json(cache_file)
+        cache = files.read_json(cache_file, dict[str, tuple[int, int, int, int, str]])
     except (OSError, ValueError):
         cache = {}
     digests: dict[Path, bytes | str] = {}
@@ -141,7 +143,7 @@ def _digests(
             # every attribute that changes when a file is written or replaced
             signature = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             cached = cache.get(str(path.resolve()))
-            if not cached or cached[:-1] != signature:
+            if not cached or list(cached[:-1]) != signature:
                 cached = updates[str(path.resolve())] = [*signature, _sha256(path, report)]
             digests[path] = cached[-1]
         done += stat.st_size

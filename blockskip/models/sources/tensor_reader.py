@@ -9,6 +9,7 @@ checkpoint does not allow (docs/method.md §1.4).
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, UserError
-from blockskip.core.safetensors_files import DTYPES
+from blockskip.core.safetensors_files import DTYPES, Damaged
 
 _NUM_THREADS = 4  # pieces of a tensor that are read at the same time
 _MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller pieces are not worth a thread
@@ -45,12 +46,16 @@ TensorIndex = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True)
 class TensorExtent:
-    """A tensor inside a file: bytes [start, stop) from the file's beginning."""
+    """A tensor inside a file: bytes [start, stop) from the file's beginning.
+
+    checksum: of its content, None if the file has none.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
     stop: int
+    checksum: int | None = None
 
 
 def index_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -76,10 +81,14 @@ def index_folder(folder: Path) -> dict[str, StoredTensor]:
 
 
 class Reader:
-    """A reader of tensors in safetensors files that caches headers and counts the bytes read."""
+    """A reader of tensors in safetensors files that caches headers and counts the bytes read.
+
+    A tensor with a checksum is compared with it when it is read for the first time.
+    """
 
     def __init__(self) -> None:
         self._headers: dict[Path, dict[str, TensorExtent]] = {}
+        self._verified: set[tuple[Path, int]] = set()
         self.bytes_read = 0
 
     def header(self, path: Path) -> dict[str, TensorExtent]:
@@ -158,6 +167,10 @@ class Reader:
         else:
             _read_into(path, extent.start, view)
         self.bytes_read += len(view)
+        if extent.checksum is not None and (path, extent.start) not in self._verified:
+            if zlib.crc32(view) != extent.checksum:
+                raise Damaged(path)
+            self._verified.add((path, extent.start))
 
 
 def _read_into(path: Path, start: int, view: memoryview) -> None:
@@ -177,7 +190,8 @@ def _as_stored(reader: Reader, stored: StoredTensor) -> Tensor:
 
 def read_header(path: Path) -> dict[str, TensorExtent]:
     """Return every tensor of a safetensors file by key. Raises UserError if it cannot be read."""
-    table = safetensors_files.read_table(path)
+    header = safetensors_files.read_header(path, "Fetch or make it again.")
+    table, checksums = header.table, header.checksums
     unknown = sorted({entry["dtype"] for entry in table.values()} - DTYPES.keys())
     if unknown:
         raise BadFile(
@@ -190,10 +204,11 @@ def read_header(path: Path) -> dict[str, TensorExtent]:
             tuple(entry["shape"]),
             entry["start"],
             entry["stop"],
+            checksum if isinstance(checksum := checksums.get(key), int) else None,
         )
         for key, entry in table.items()
     }
 
 
 def _cut_short(path: Path) -> UserError:
-    return BadFile(f"{path.name} is cut short.", "Fetch or make it again.")
+    return Damaged(path, "it is cut short", "Fetch or make it again.")

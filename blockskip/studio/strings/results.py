@@ -109,6 +109,7 @@ LIST_DELETE_ASK = (
 )
 LIST_RENAME_ASK = "New name for the pet"
 NO = "Cancel"
+LIST_UNREADABLE = "{state} · {size} on disk"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
 
 # problems

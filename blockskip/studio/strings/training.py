@@ -16,6 +16,7 @@ STATES = {
     "failed": "Stopped by an error",
     "crashed": "Interrupted",
     "done": "Done",
+    "unreadable": "Cannot be read",
 }
 STAGES = {
     stages.PHOTOS: "Reading the photos",

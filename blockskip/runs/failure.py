@@ -1,0 +1,66 @@
+"""Why a run failed, kept where its log cannot be written: full disk, read-only or replaced file.
+
+`failure.json` lies in the run's folder, else in the data folder. A worker reserves its space when
+it starts, so that it can be filled even on a full disk. Does not import torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from blockskip.core import events, files
+from blockskip.core.events import Failed
+from blockskip.core.paths import data_dir
+
+log = logging.getLogger(__name__)
+_RESERVED = 4096  # bytes
+
+
+def reserve(folder: Path) -> None:
+    """Forget the last failure of the run in `folder`, and reserve the space of the next."""
+    remove(folder)
+    with suppress(OSError):
+        _places(folder)[0].write_bytes(b" " * _RESERVED)
+
+
+def write(folder: Path, event: Failed) -> None:
+    """Record a failure that could not be written to the log, in the first place that works."""
+    if not folder.exists():
+        return
+    data = events.to_json(event).encode("utf-8").ljust(_RESERVED)
+    for path in _places(folder):
+        try:
+            if path.parent != folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            # in place, since a full disk has no room for a second file
+            with open(path, "r+b" if path.exists() else "wb") as file:
+                file.write(data)
+                file.truncate()
+            return
+        except OSError as error:
+            log.warning("%s could not be written: %s", path, error)
+    log.error("The run failed: %s %s", event.title, event.remedy)
+
+
+def read(folder: Path) -> Failed | None:
+    """Return the failure of the run's last worker that is not in its log, if there is one."""
+    for path in _places(folder):
+        with suppress(OSError, ValueError):
+            event = events.from_json(path.read_bytes())
+            if isinstance(event, Failed):
+                return event
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Delete the record of a run's failure."""
+    for path in _places(folder):
+        with suppress(OSError):
+            files.remove(path)
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    name = files.fingerprint(str(folder.absolute()))
+    return folder / "failure.json", data_dir() / "failures" / f"{name}.json"
