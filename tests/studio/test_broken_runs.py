@@ -37,7 +37,7 @@ def test_thirty_broken_runs_among_five_good_ones(pet, told, finished, asked, no_
         assert UNREADABLE[case][1] in card and "Cannot be read" in card, case
         assert 'data-do="delete"' in card and 'data-do="again"' not in card
     assert all("Cannot be read" not in by_run[run.name] for run in [*good, finished])
-    assert told(finished.name)[0]["results"]["visible"] and told("")[0]["setup"]["visible"]
+    assert told(finished.name)[0]["hero"]["value"] and told("")[0]["photos"]["value"]
     assert page.open_page()[0] == good[-1].name, "the newest that can be read"
     assert actions.status()["run"] == good[-1].name
     assert len(run_state.finished_runs()) <= 1 and run_state.running() is None
