@@ -44,7 +44,7 @@ def export_run(
     suffix += "" if step == saved_steps(run)[-1] else f"-step{step}"
     return export_lora(
         load_lora(run, step),
-        out or run.exports_dir / f"{run.name}{suffix}.safetensors",
+        out or run.export_path(suffix),
         format=format,
         settings=settings,
         row=presets.model_row(settings.model),

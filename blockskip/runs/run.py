@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import shutil
 import subprocess
 import tomllib
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,22 +25,19 @@ import psutil
 import tomli_w
 
 from blockskip import __version__
-from blockskip.core import files, processes
+from blockskip.core import files, names, processes
 from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
-from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.runs import control, event_log
+from blockskip.runs.folders import automatic_folder, exists, named_folder, run_folder, runs_dir
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
 # of run.toml; in format 1 the execution plan's fields are flat settings (0e42927 and before)
 FORMAT = 2
+_MAX_SUFFIX = 8  # characters of a photo's ending
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
-
-
-def runs_dir() -> Path:
-    return data_dir() / "runs"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """The folder's name as it can be shown, by which the run is found."""
+        return names.shown_name(self.folder.name)
 
     @property
     def events_path(self) -> Path:
@@ -88,6 +86,10 @@ class Run:
     @property
     def exports_dir(self) -> Path:
         return self.folder / "exports"
+
+    def export_path(self, suffix: str = "") -> Path:
+        """Return the path of the LoRA file that is named after the run."""
+        return self.exports_dir / f"{names.safe_name(self.name, 'lora')}{suffix}.safetensors"
 
     def info(self) -> dict:
         """Read run.toml: format, settings, started, versions, photos. Raises UserError if it is
@@ -239,8 +241,8 @@ class Run:
     def size_bytes(self) -> int:
         """Return the run's size on disk, ignoring files deleted meanwhile."""
         total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
+        for folder, _, found in os.walk(self.folder):
+            for name in found:
                 with suppress(OSError):
                     total += os.stat(os.path.join(folder, name)).st_size
         return total
@@ -258,21 +260,12 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     UserError if the name is taken or the disk is full.
     """
     started = datetime.datetime.now().astimezone()
-    folder = run_folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
-    if folder.exists():
-        raise BadInput(
-            f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
-        )
+    folder = named_folder(name) if name else automatic_folder(settings, started)
     run = Run(folder)
     try:
-        run.photos_dir.mkdir(parents=True)
+        run.photos_dir.mkdir()
         for index, photo in enumerate(photos):
-            target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
-            shutil.copyfile(photo, target)
-            for suffix in (".txt", ".box.json"):
-                if photo.with_suffix(suffix).exists():
-                    shutil.copyfile(photo.with_suffix(suffix), target.with_suffix(suffix))
+            _copy_photo(photo, run.photos_dir, index)
         run.write_info(
             {
                 "format": FORMAT,
@@ -290,13 +283,29 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     return run
 
 
+def _copy_photo(photo: Path, folder: Path, index: int) -> None:
+    """Copy a photo, its caption and its box under a name that begins with its number."""
+    suffix = photo.suffix.lower() if photo.suffix[1:].isalnum() and photo.suffix.isascii() else ""
+    stem = names.safe_name(photo.stem if suffix else photo.name.replace(".", "_"), "photo")
+    target = folder / f"{index:03d}-{stem}{suffix[:_MAX_SUFFIX]}"
+    shutil.copyfile(photo, target)
+    for beside in (".txt", ".box.json"):
+        if photo.with_suffix(beside).exists():
+            shutil.copyfile(photo.with_suffix(beside), target.with_suffix(beside))
+
+
 def find_run(name: str) -> Run:
-    """Return the run with a name or path. Raises UserError if there is none."""
+    """Return the listed run of a name, or the run in a path. Raises UserError if there is none."""
+    runs = list_runs()
+    composed = unicodedata.normalize("NFC", name)  # macOS may list another composition than typed
+    for run in runs:
+        if name == run.name or composed == unicodedata.normalize("NFC", run.name):
+            return run
     folder = run_folder(name)
-    if not (folder / "run.toml").exists():
-        known = ", ".join(run.name for run in list_runs()[:5])
+    if not exists(folder / "run.toml"):
+        known = ", ".join(run.name for run in runs[:5])
         raise NotFound(
-            f"There is no run called “{name}”.",
+            f"There is no run called “{names.shown_name(name)}”.",
             f"The latest runs are: {known}." if known else "No run has been made yet.",
         )
     return Run(folder)
@@ -308,22 +317,3 @@ def list_runs() -> list[Run]:
         return []
     paths = runs_dir().glob("*/run.toml")
     return [Run(p.parent) for p in sorted(paths, key=lambda p: p.stat().st_ctime, reverse=True)]
-
-
-def run_folder(name: str) -> Path:
-    """Return the folder for a run's name or path, which need not exist. Raises UserError for an
-    invalid name."""
-    path = Path(name).expanduser()
-    if path.is_absolute() or len(path.parts) > 1:
-        return path.resolve()
-    if not _safe(name) or _safe(name) != name:
-        raise BadInput(
-            f"“{name}” cannot be the name of a run.",
-            "Use letters, digits, spaces, dots, dashes and underscores.",
-        )
-    return runs_dir() / name
-
-
-def _safe(name: str) -> str:
-    """Return a file name valid on every system: word characters of any script, blank, dot, dash."""
-    return re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
+from blockskip.core.names import unused_name
 from blockskip.models import sources
 from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
@@ -56,7 +57,7 @@ def lora_path(run: Run, format: str, step: int, last: int) -> Path:
     """
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == last and format == "comfyui" else f"-step{step}"
-    return run.exports_dir / f"{run.name}{suffix}.safetensors"
+    return run.export_path(suffix)
 
 
 def is_exporting(run: Run, format: str, step: int) -> bool:
@@ -135,8 +136,9 @@ def copy_to_comfyui(run: str) -> None:
         )
     target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(trained)}.safetensors")
     picture = _preview_image(trained, chosen_step(trained, last))
-    if picture is not None:  # ComfyUI model managers show it beside the file
-        files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
+    beside = target.with_suffix(".png")
+    if picture is not None and not beside.exists():  # ComfyUI model managers show it
+        files.write_bytes(beside, picture.read_bytes())
     _copy_workflow(path, target)
     _messages[trained.name] = strings.COPIED.format(path=target)
 
@@ -149,7 +151,16 @@ def _copy_workflow(path: Path, target: Path) -> None:
     text = workflow.read_text(encoding="utf-8").replace(
         json.dumps(path.name, ensure_ascii=False), json.dumps(target.name, ensure_ascii=False)
     )
-    files.write_text(root / "user" / "default" / "workflows" / f"{target.stem}.json", text)
+    folder = root / "user" / "default" / "workflows"
+    existing = {file.name for file in folder.glob("*.json")}
+    if f"{target.stem}.json" in existing and _text(folder / f"{target.stem}.json") == text:
+        return
+    stem = unused_name(target.stem, (name.removesuffix(".json") for name in existing))
+    files.write_text(folder / f"{stem}.json", text)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", errors="replace")
 
 
 def has_comfyui() -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, BadInput, UserError, WrongState
+from blockskip.core.names import safe_name
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.models.families.base import get_family
@@ -229,7 +230,7 @@ def _is_nonzero(down: Tensor, up: Tensor) -> bool:
 
 def _output_path(out: Path, settings: Settings) -> Path:
     if out.is_dir():
-        out = out / f"{settings.trigger}-{settings.class_name}.safetensors"
+        out = out / f"{safe_name(f'{settings.trigger}-{settings.class_name}', 'lora')}.safetensors"
     return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
 
 
