@@ -21,15 +21,15 @@ def runs_dir() -> Path:
 
 def run_folder(name: str) -> Path:
     """Return the folder for a new run's name or path. Raises UserError for an invalid one."""
+    path = Path(name)
+    if "\0" in name or not (path.is_absolute() or len(path.parts) > 1):
+        return runs_dir() / checked_name(name)
     try:
-        path = Path(name).expanduser()
-        if "\0" not in name and (path.is_absolute() or len(path.parts) > 1):
-            return path.resolve()
+        return path.expanduser().resolve()
     except (OSError, RuntimeError) as error:  # ~nobody, or a loop of links
         raise BadInput(
             f"“{names.shown_name(name)}” is no folder: {str(error).rstrip('.')}.", "Name another."
         ) from error
-    return runs_dir() / checked_name(name)
 
 
 def checked_name(name: str) -> str:
