@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, command
+from blockskip.core.errors import BadFile, BadInput, DiskFull, Unreachable, UserError, command
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -62,6 +62,19 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict:
     """Return the JSON object in a file. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path that a user typed, with ~ for the home folder. Raises UserError if it is
+    none."""
+    shown = str(text).encode("utf-8", errors="replace").decode("utf-8")
+    try:
+        if not str(text).strip() or "\0" in str(text):
+            raise ValueError("a path has at least one character, and none that cannot be seen")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:  # ~nobody
+        reason = str(error).rstrip(".")
+        raise BadInput(f"“{shown}” is no path: {reason}.", "Enter another.") from error
 
 
 def existing_parent(folder: Path) -> Path:

@@ -45,7 +45,8 @@ def first_problem(problem: ValidationError) -> str:
         return f"{key} is missing"
     if not key and "error" in first.get("ctx", {}):  # of a whole object: the reason names its keys
         return reason
-    return f"{key or 'the value'} = {shortened(first['input'])} is not possible: {reason}"
+    value = f"{key} = {shortened(first['input'])}" if key else shortened(first["input"])
+    return f"{value} is not possible: {reason}"
 
 
 def shortened(value: object) -> str:

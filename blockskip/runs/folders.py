@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blockskip.core import files, names
 from blockskip.core.errors import BadInput, command
+from blockskip.core.output_files import check_folder
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings
 
@@ -25,10 +26,10 @@ def run_folder(name: str) -> Path:
     if "\0" in name or not (path.is_absolute() or len(path.parts) > 1):
         return runs_dir() / checked_name(name)
     try:
-        return path.expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # ~nobody, or a loop of links
+        return files.user_path(name).resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
         raise BadInput(
-            f"“{names.shown_name(name)}” is no folder: {str(error).rstrip('.')}.", "Name another."
+            f"“{names.shown_name(name)}” is no folder: {error}.", "Name another."
         ) from error
 
 
@@ -43,17 +44,20 @@ def checked_name(name: str) -> str:
 
 
 def taken_name(folder: Path) -> bool:
-    """Return whether there is such a folder, or one that Windows or macOS would take for it.
-
-    Raises UserError if its parent folder cannot be read.
-    """
+    """Return whether there is such a folder, or one that Windows or macOS would take for it."""
     if exists(folder):
         return True
-    try:
-        siblings = os.listdir(folder.parent) if exists(folder.parent) else []
-    except OSError as error:
-        raise files.disk_error(folder, error) from error
-    return any(names.same_name(folder.name, sibling) for sibling in siblings)
+    with suppress(OSError):  # the parent folder is missing, or may not be read
+        return any(names.same_name(folder.name, other) for other in os.listdir(folder.parent))
+    return False
+
+
+def check_new(name: str) -> None:
+    """Raise BadInput if a new run cannot have this name or path; "" is a name made later."""
+    folder = run_folder(name) if name else runs_dir()
+    if name and taken_name(folder):
+        raise _taken(folder)
+    check_folder(folder)
 
 
 def named_folder(name: str) -> Path:
@@ -68,11 +72,15 @@ def named_folder(name: str) -> Path:
     except OSError as error:
         raise files.disk_error(folder, error) from error
     if taken:
-        raise BadInput(
-            f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
-        )
+        raise _taken(folder)
     return folder
+
+
+def _taken(folder: Path) -> BadInput:
+    return BadInput(
+        f"There is already a run called “{folder.name}” ({folder}).",
+        f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
+    )
 
 
 def automatic_folder(settings: Settings, started: datetime.datetime) -> Path:

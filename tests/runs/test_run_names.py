@@ -50,7 +50,18 @@ def test_any_trigger_gets_a_folder_in_the_data_folder(photo, word, kind):
 def test_an_explicit_path_is_a_path(photo, tmp_path):
     run = create_run(Settings(), [photo], str(tmp_path / "else" / "mine"))
     assert run.folder == tmp_path / "else" / "mine" and find_run(str(run.folder)) == run
-    for name in ("~nobody", "~", "~no-such-user/x", "a\0b", "/a\0b", "a/\0", "nul", "a" * 300, "\udcff", " "):
+    for name in (
+        "~nobody",
+        "~",
+        "~no-such-user/x",
+        "a\0b",
+        "/a\0b",
+        "a/\0",
+        "nul",
+        "a" * 300,
+        "\udcff",
+        " ",
+    ):
         with pytest.raises(BadInput):
             create_run(Settings(), [photo], name)
         with pytest.raises((BadInput, NotFound)):
@@ -170,7 +181,7 @@ def test_photos_keep_what_is_beside_them(tmp_path):
         assert names.is_safe_name(copy.stem[4:]) and len(copy.name.encode()) < 140
         assert copy.with_suffix(".txt").read_text("utf-8") == f"caption {k}"
         assert Image.open(copy).getpixel((0, 0)) == (k, k, k)
-    assert [p.name for p in copies][:3] == ["000-a.b.png", "001-_con.png", "002-v1_5"]
+    assert [p.name for p in copies][:3] == ["000-a.b.png", "001-_con.png", "002-v1.5"]
 
 
 def test_copies_for_comfyui_never_replace_a_file(tmp_path, monkeypatch):
