@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
@@ -22,6 +23,7 @@ from blockskip.data import photo_features, photos, subject_boxes
 from blockskip.data.subject_boxes import Box
 from blockskip.studio import strings
 
+T = TypeVar("T")
 _lock = threading.RLock()
 _reading_progress: tuple[int, int] | None = None
 MAX_PHOTOS = 200
@@ -102,17 +104,20 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read, and return the draft.
 
     Unusable photos go to `rejected` with the reason. A .txt file is the caption of the photo with
-    the same name. Raises UserError if the disk is full.
+    the same name beside it, else of the one added with it, else of the one added before
+    (`_match_captions`). Raises UserError if the disk is full.
     """
     global _reading_progress
     with _lock:
         _save(replace(load(), rejected=()))
-    captions = {p.stem: photos.read_caption(p) for p in paths if p.suffix.lower() == ".txt"}
-    _update_photos(lambda k: replace(k, caption=captions.get(Path(k.name).stem, k.caption)))
+    added, texts = [p for p in paths if not _is_caption(p)], list(filter(_is_caption, paths))
+    matched = _match_captions(texts, added, _own_name)
+    captions = {photo: photos.read_caption(text) for photo, text in matched.items()}
+    _add_later_captions([text for text in texts if text not in matched.values()], added)
     try:
-        photo_paths = photos.find_photos([p for p in paths if p.suffix.lower() != ".txt"])
+        photo_paths = photos.find_photos(added)
     except UserError as error:
-        return load() if captions else _reject("", error.title)
+        return load() if texts else _reject("", error.title)
     done = 0
     _reading_progress = (done, len(photo_paths))
     try:
@@ -125,6 +130,59 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     finally:
         _reading_progress = None
     return load()
+
+
+def _is_caption(path: Path) -> bool:
+    return path.suffix.lower() == ".txt"
+
+
+def _own_name(path: Path) -> str:
+    return path.name
+
+
+def _match_captions(
+    texts: Sequence[Path], owners: Sequence[T], name_of: Callable[[T], str]
+) -> dict[T, Path]:
+    """Return which of the photos each caption belongs to.
+
+    Names need not be unique: uploads arrive each in a folder of its own. Of a name, as many
+    captions as photos belong to them in this order; a single one belongs to all its photos if
+    these differ in their ending. Others stay out.
+    """
+    matched: dict[T, Path] = {}
+    for stem in dict.fromkeys(text.stem for text in texts):
+        files_of = [text for text in texts if text.stem == stem]
+        photos_of = [owner for owner in owners if Path(name_of(owner)).stem == stem]
+        beside = {
+            photo: text
+            for photo in photos_of
+            for text in files_of
+            if isinstance(photo, Path) and photo.parent == text.parent
+        }
+        files_of = [text for text in files_of if text not in beside.values()]
+        photos_of = [photo for photo in photos_of if photo not in beside]
+        if len(files_of) == 1 and len(set(map(name_of, photos_of))) == len(photos_of):
+            files_of *= len(photos_of)
+        if len(files_of) == len(photos_of):
+            matched |= zip(photos_of, files_of, strict=True)
+        matched |= beside
+    return matched
+
+
+def _add_later_captions(texts: list[Path], added: list[Path]) -> None:
+    """Set the captions of photos already in the draft. Names those that could be several's."""
+    new = {photo.stem for photo in added}
+    later = [text for text in texts if text.stem not in new]
+    with _lock:
+        owners = load().photos
+        matched = _match_captions(later, owners, lambda photo: photo.name)
+        _update_photos(
+            lambda k: replace(k, caption=photos.read_caption(matched[k])) if k in matched else k
+        )
+    known = new | {Path(photo.name).stem for photo in owners}
+    for text in texts:
+        if text.stem in known and text not in matched.values():
+            _reject(text.name, strings.CAPTION_UNCLEAR)
 
 
 def reading_progress() -> tuple[int, int] | None:
@@ -230,7 +288,7 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
+def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
     """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
 
     Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
@@ -245,7 +303,7 @@ def _prepare(path: Path, captions: dict[str, str], demo: bool) -> PreparedPhoto 
     photos.reencode(path, copy)
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
-    caption = captions.get(path.stem, photo.caption)
+    caption = captions.get(path, photo.caption)
     box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
     return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 

@@ -31,6 +31,7 @@ PHOTOS_MOST = "the limit is {most} photos"
 PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
 PHOTO_TWICE = "it has already been added"
+CAPTION_UNCLEAR = "several photos have this name: click the photo and write its caption there"
 PHOTO_BOXED = "The pet is marked"
 PHOTO_HINT = (
     "Click a photo to draw a frame around the pet, change its caption and see what the model will "
