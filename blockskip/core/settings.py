@@ -17,24 +17,24 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile
-from blockskip.core.validation import first_problem
+from blockskip.core.validation import first_problem, invalid
 
 
 def _encodable(text: str) -> str:
-    """Accept text that UTF-8 can hold. Raises ValueError."""
+    """Accept text that UTF-8 can hold."""
     if any(unicodedata.category(letter) == "Cs" for letter in text):
-        raise ValueError("it is not UTF-8")
+        raise invalid("it is not UTF-8")
     return text
 
 
 def _one_line(text: str) -> str:
-    """Accept a line of at most MAX_LINE characters. Raises ValueError."""
+    """Accept a line of at most MAX_LINE characters."""
     if len(text) > MAX_LINE:
-        raise ValueError(f"it has more than {MAX_LINE} characters")
+        raise invalid(f"it has more than {MAX_LINE} characters")
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
-        raise ValueError("it has line breaks or characters that cannot be seen")
+        raise invalid("it has line breaks or characters that cannot be seen")
     if text and not text.strip():
-        raise ValueError("it is blank")
+        raise invalid("it is blank")
     return text
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from blockskip.core.errors import BadInput, UserError
 
@@ -33,6 +34,11 @@ def validated(
         return _adapter(schema).validate_python(value)
     except ValidationError as problem:
         raise error(f"{subject}: {first_problem(problem)}.", remedy) from problem
+
+
+def invalid(reason: str) -> PydanticCustomError:
+    """Return the error that a schema's own check of one value raises. reason: a clause."""
+    return PydanticCustomError("invalid", "{reason}", {"reason": reason})
 
 
 def first_problem(problem: ValidationError) -> str:

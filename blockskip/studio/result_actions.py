@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.core.names import unused_name
+from blockskip.core.settings import Line, Text
+from blockskip.core.validation import validated
 from blockskip.models import sources
 from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
-from blockskip.studio import background_jobs, run_preferences, run_state, strings
+from blockskip.studio import background_jobs, inputs, run_preferences, run_state, strings
 from blockskip.studio.actions import find_run
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def export_error(run: Run, format: str, step: int) -> UserError | None:
 def choose_step(run: str, step: int) -> None:
     """Choose the step to download, and write its file if there is none yet. Raises UserError."""
     trained = find_run(run)
+    step = validated(inputs.Steps, step, "step")
     if step not in checkpoints.saved_steps(trained):
         raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
     _save_choice(trained, step=step)
@@ -105,7 +108,7 @@ def _save_choice(run: Run, **chosen: int | str) -> None:
 def _check_format(run: Run, format: str) -> None:
     """Raise BadInput if the run's model does not have that format."""
     formats = lora_names(run).FORMATS
-    if format not in formats:
+    if validated(Line, format, "format") not in formats:
         raise BadInput(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
 
 
@@ -117,7 +120,7 @@ def export(run: str, format: str = "comfyui", step: int = 0) -> str:
     trained = find_run(run)
     _check_format(trained, format)
     last = _last_step(trained)
-    step = int(step) or last
+    step = validated(inputs.Steps, step, "step") or last
     path = start_export(trained, format, step, last)
     background_jobs.wait(("export", trained.name, format, step))
     if error := export_error(trained, format, step):
@@ -171,13 +174,15 @@ def has_comfyui() -> bool:
 def request_images(run: str, prompt: str, seed: float | None, strength: float) -> None:
     """Queue a picture of a prompt without and with the LoRA. seed: None = random."""
     trained = find_run(run)
-    prompt = " ".join((prompt or "").split())
+    prompt = " ".join(validated(Text, prompt or "", "prompt").split())
     if not prompt:
         raise BadInput(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
-    chosen = random.randrange(2**31) if seed is None else int(seed)
+    chosen = validated(inputs.ANSWERS["seed"], seed, "seed")
+    chosen = random.randrange(2**31) if chosen is None else chosen
+    factor = validated(inputs.Strength, strength, "strength")
     last = _last_step(trained)
     _requested_at[trained.name] = time.monotonic()
-    image_requests.submit(trained, prompt, chosen, float(strength), chosen_step(trained, last))
+    image_requests.submit(trained, prompt, chosen, factor, chosen_step(trained, last))
 
 
 def ensure_image_worker(run: Run) -> None:
@@ -192,7 +197,7 @@ def ensure_image_worker(run: Run) -> None:
 
 def rename(run: str, name: str) -> None:
     """Rename the pet on the page. The trigger word does not change."""
-    name = " ".join(name.split())[:40]
+    name = " ".join(validated(Text, name, "name").split())[:40]
     if name:
         run_preferences.save(find_run(run), pet=name)
 
