@@ -164,7 +164,7 @@ def _match_captions(
         if len(files_of) == 1 and len(set(map(name_of, photos_of))) == len(photos_of):
             files_of *= len(photos_of)
         if len(files_of) == len(photos_of):
-            matched |= zip(photos_of, files_of, strict=True)
+            matched |= dict(zip(photos_of, files_of, strict=True))
         matched |= beside
     return matched
 

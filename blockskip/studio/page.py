@@ -224,7 +224,7 @@ def save_answers(*values: Any) -> str:
 def _sent_answers(sent: str | None) -> dict:
     try:
         return validated(dict, json.loads(sent) if sent else {}, "sent")
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"sent = {shortened(sent)} is not what this page sent.") from error
 
 
