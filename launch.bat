@@ -116,7 +116,7 @@ echo It suits the program's earlier files: where a package is missing now, go ba
 exit /b 0
 
 :failed
-if /i "%~1"=="doctor" if defined PY %PY% -I "%HERE%blockskip\cli\doctor.py" %2 %3
+if /i "%~1"=="doctor" if defined PY %PY% -I "%HERE%blockskip\cli\doctor.py" %2 %3 %4 %5
 echo.
 echo BlockSkip Studio could not start.
 echo %WHY%

@@ -22,11 +22,13 @@ from blockskip.cli.models import models, plan
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, BadPhoto, UserError, command
 from blockskip.core.output import Json, print_result
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Settings, ZeroOrMore
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory.planning import planner
 from blockskip.models import sources
 from blockskip.runs import checkpoints, storage
+from blockskip.runs.control import checked_prompt
+from blockskip.runs.folders import check_new
 from blockskip.runs.problem import state_and_problem
 from blockskip.runs.run import Run, create_run, find_run, list_runs
 
@@ -40,7 +42,11 @@ app.add_typer(lab, name="lab")
 
 console = Console(stderr=True)
 CheckpointStep = Annotated[
-    int | None, typer.Option(min=1, help="Use the LoRA of this step; default: the last.")
+    int | None,
+    typer.Option(
+        help="Use the LoRA of this step; default: the last.",
+        callback=options.checked(ZeroOrMore),
+    ),
 ]
 RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
@@ -63,8 +69,8 @@ def train(
     lr: options.LearningRate = None,
     targets: options.Targets = None,
     prior: options.Prior = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    caption: Annotated[str, typer.Option(help="Caption of photos without one of their own.")] = "",
+    seed: options.Seed = 0,
+    caption: options.Caption = "",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
@@ -73,6 +79,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a LoRA for ComfyUI on your photos."""
+    check_new(out)
     paths, demo_class = _chosen_photos(photos, demo)
     if not demo and presets.model_row(model).demo:
         console.print(
@@ -156,7 +163,7 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
 @app.command()
 def resume(
     run: RunName,
-    steps: Annotated[int | None, typer.Option(min=1, help="New total number of steps.")] = None,
+    steps: options.TotalSteps = None,
     as_json: Json = False,
 ) -> None:
     """Continue a run that was paused, stopped or interrupted; with --steps also a finished one."""
@@ -224,22 +231,29 @@ def preview(
     run: RunName,
     prompt: Annotated[str, typer.Option(help="What the picture should show.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    seed: Annotated[int, typer.Option()] = 0,
-    steps: Annotated[int, typer.Option(help="Sampling steps; 0 = the model's.")] = 0,
+    seed: options.Seed = 0,
+    steps: options.SamplingSteps = 0,
     base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
     step: CheckpointStep = None,
-    strength: Annotated[float, typer.Option(min=0.0, max=2.0, help="Factor of the LoRA.")] = 1.0,
+    strength: options.Strength = 1.0,
+    force: options.Force = False,
 ) -> None:
     """Sample a picture with a run's LoRA."""
     from blockskip.runs import results
 
+    results.check_picture(out, overwrite=force)
     source = find_run(run)
     _say_if_damaged(source, step)
     (image,) = results.generate_images(
-        source, [prompt], [seed], steps, with_lora=not base, step=step, strength=strength
+        source,
+        [checked_prompt(prompt)],
+        [seed],
+        steps,
+        with_lora=not base,
+        step=step,
+        strength=strength,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(out)
+    results.save_picture(image, out)
 
 
 @app.command()
@@ -250,6 +264,7 @@ def export(
     ] = "comfyui",
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
     step: CheckpointStep = None,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's LoRA to a file, then reopen and check it."""
@@ -261,6 +276,8 @@ def export(
     formats = lora_names_of(presets.model_row(source.settings().model).family).FORMATS
     if format not in formats:
         raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
+    if out is not None:
+        out = results.checked_export(source, out, overwrite=force)
     exported = results.export_run(source, format, out, step)
     print_result(
         as_json,
@@ -287,17 +304,18 @@ def doctor(
         Path | None,
         typer.Option(help="Write a text file for support requests: no photos, no tokens."),
     ] = None,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Check that this machine can train, and list what is missing."""
     from blockskip.cli.doctor import run_doctor
 
-    raise typer.Exit(run_doctor(report, as_json))
+    raise typer.Exit(run_doctor(report, as_json, force))
 
 
 @app.command()
 def studio(
-    port: Annotated[int, typer.Option(help="0 = the usual port, or the next free one.")] = 0,
+    port: options.Port = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
     window: Annotated[
         bool, typer.Option("--window", help="In a window of its own (needs pywebview).")
@@ -316,6 +334,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
+        options.check_arguments(sys.argv[1:])
         app(prog_name=command())
     except UserError as error:
         return _print_error(error)
@@ -343,7 +362,7 @@ def _print_error(error: UserError) -> int:
         f"[bold red]{_escape_markup(error.title)}[/] {_escape_markup(error.remedy)}",
         highlight=False,
     )
-    return 1
+    return 2 if isinstance(error, BadInput) else 1
 
 
 def _escape_markup(text: str) -> str:

@@ -2,7 +2,7 @@
 
 The launchers also run it, before an environment exists and when it fails. Therefore it imports only
 the standard library at the top, and runs as a plain file: `python -I blockskip/cli/doctor.py [fits
-[EXTRA] | card | --report FILE]`.
+[EXTRA] | card | --report FILE [--force]]`.
 
 A report has no photos, tokens or environment variables, and shows the home folder as `~`.
 """
@@ -16,10 +16,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+TITLE = "BlockSkip Studio"
+MAX_REPORT = 1 << 20  # bytes that are read of a file to tell whether it is a report
+OTHER_NAME = "Choose another name, or add --force to replace a file."
 OK, WARNING, PROBLEM = "OK", "warning", "problem"
 GIB = 2**30  # as in core/units.py, which cannot be imported from a plain file
 AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
@@ -55,25 +59,54 @@ class Report(NamedTuple):
         return max((x.state for x in self.lines), key=(OK, WARNING, PROBLEM).index, default=OK)
 
     def text(self) -> str:
-        rows = [f"BlockSkip Studio {_project()['version']}, {datetime.date.today()}", ""]
+        rows = [f"{TITLE} {_project()['version']}, {datetime.date.today()}", ""]
         for x in self.lines:
             rows.append(f"{x.state:8} {x.name:14} {x.text}")
             rows += [f"{'':23} -> {x.remedy}"] if x.remedy else []
         return "\n".join([*rows, "", f"Overall: {self.state}."])
 
 
-def run_doctor(report: Path | None = None, as_json: bool = False) -> int:
-    """Print the findings and write them to `report`. Returns 1 if any is a problem, else 0."""
+def run_doctor(report: Path | None = None, as_json: bool = False, force: bool = False) -> int:
+    """Print the findings and write them to `report`. Returns 1 if any is a problem, else 0.
+
+    Returns 2 before any check if `report` cannot be written, or is a file that is no earlier
+    report, unless `force`.
+    """
+    if report is not None and (problem := _report_problem(report, force)):
+        if as_json:
+            print(json.dumps({"error": problem, "remedy": OTHER_NAME, "kind": "BadInput"}))
+        print(f"{problem} {OTHER_NAME}", file=sys.stderr)
+        return 2
     findings = doctor()
     data = {"state": findings.state, "lines": [x._asdict() for x in findings.lines]}
     print(json.dumps(data) if as_json else findings.text())
     try:
         if report:
-            report.write_text(findings.text() + "\n", encoding="utf-8")
+            report.write_text(findings.text() + "\n", encoding="utf-8", errors="replace")
     except OSError as error:
         print(f"{report} could not be written: {error.strerror}.", file=sys.stderr)
         return 1
     return int(findings.state == PROBLEM)
+
+
+def _report_problem(report: Path, force: bool) -> str:
+    """Return why a report cannot be written, "" if it can."""
+    try:
+        if report.is_dir() or not report.parent.is_dir():
+            raise IsADirectoryError(21, "it is a folder" if report.is_dir() else "no such folder")
+        if not os.access(report if report.exists() else report.parent, os.W_OK):
+            raise PermissionError(13, "it may not be written")
+        if not report.exists() or force or (report.is_file() and _is_report(report)):
+            return ""
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{report} could not be written: {reason}."
+    return f"{report} exists already and is not a report: it is left as it is."
+
+
+def _is_report(path: Path) -> bool:
+    text = path.read_bytes()[:MAX_REPORT].decode("utf-8", errors="replace")
+    return text.startswith(f"{TITLE} ") and "\nOverall: " in text
 
 
 def doctor() -> Report:
@@ -251,7 +284,8 @@ def _main(words: list[str]) -> int:
         print(json.dumps(tried))
         return int(not works or device == "cpu")
     sys.path.insert(0, str(ROOT))
-    return run_doctor(Path(words[1]) if words[:1] == ["--report"] else None, "--json" in words)
+    reports = [Path(word) for before, word in pairwise(words) if before == "--report"]
+    return run_doctor(reports[0] if reports else None, "--json" in words, "--force" in words)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from rich.console import Console
 from blockskip.cli import lab_bench, lab_evidence, options
 from blockskip.cli.lab_evidence import aside
 from blockskip.core import presets
-from blockskip.core.errors import BadInput
+from blockskip.core.errors import BadFile, BadInput
 from blockskip.core.output import Json, print_result
+from blockskip.core.output_files import check_output
 from blockskip.core.paths import ASSETS
 from blockskip.core.settings import Middle, Precision, Settings, Targets
 from blockskip.core.stages import PLANNED, TRAIN
+from blockskip.core.validation import validated
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.preset_settings import parse_span
 from blockskip.runs.run import find_run
@@ -41,22 +43,39 @@ for _command in (
 
 @lab.command("pretrain-demo")
 def pretrain_demo(
-    work: Annotated[Path, typer.Option(help="Folder of data and checkpoints.")],
+    work: Annotated[
+        Path, typer.Option(help="Folder of data and checkpoints.", callback=options.folder)
+    ],
     family: Annotated[
         str, typer.Option(help="Which of the two demo models: flux or sana.")
     ] = "flux",
-    out: Annotated[Path | None, typer.Option(help="The model's folder; default: assets.")] = None,
-    minutes: Annotated[float, typer.Option(help="For the transformer, per process.")] = 80.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The model's folder; default: assets.", callback=options.folder),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="For the transformer, per process.", callback=options.amount)
+    ] = 80.0,
     vae_minutes: Annotated[
-        float | None, typer.Option(help="For the VAE; default: 12, or none with --start-from.")
+        float | None,
+        typer.Option(
+            help="For the VAE; default: 12, or none with --start-from.", callback=options.amount
+        ),
     ] = None,
-    judge_minutes: Annotated[float, typer.Option(help="For the judge, CPU time.")] = 15.0,
+    judge_minutes: Annotated[
+        float, typer.Option(help="For the judge, CPU time.", callback=options.amount)
+    ] = 15.0,
     start_from: Annotated[
-        Path | None, typer.Option(help="Start from this model if --work is empty.")
+        Path | None,
+        typer.Option(
+            help="Start from this model if --work is empty.", callback=options.existing_folder
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option()] = 7,
-    pictures: Annotated[int, typer.Option(help="Number of training pictures to draw.")] = 16000,
-    processes: Annotated[int, typer.Option(min=1, help="One core each.")] = 2,
+    seed: options.Seed = 7,
+    pictures: Annotated[
+        int, typer.Option(help="Number of training pictures to draw.", callback=options.one_or_more)
+    ] = 16000,
+    processes: Annotated[int, typer.Option(min=1, max=1024, help="One core each.")] = 2,
 ) -> None:
     """Train a demo model from scratch, and with the first one the judge of both; it can be stopped
     and resumed at any time."""
@@ -86,7 +105,8 @@ def pretrain_demo(
 def evaluate(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")],
     images: Annotated[
-        int, typer.Option(min=0, help="Pictures per prompt; 0: 8 on the demo model, else 4.")
+        int,
+        typer.Option(min=0, max=1000, help="Pictures per prompt; 0: 8 on the demo model, else 4."),
     ] = 0,
     prompts: Annotated[
         int, typer.Option(min=1, max=25, help="Number of DreamBooth's 25 prompts to use.")
@@ -124,19 +144,29 @@ def evaluate(
 
 @lab.command("evaluate-base")
 def evaluate_base_(
-    model: Annotated[Path, typer.Option(help="The model's folder.")] = ASSETS / "demo-model",
-    num: Annotated[int, typer.Option(help="Number of captions.")] = 48,
-    seed: Annotated[int, typer.Option()] = 0,
-    seen: Annotated[Path | None, typer.Option(help="captions.json of its training.")] = None,
+    model: Annotated[
+        Path, typer.Option(help="The model's folder.", callback=options.existing_folder)
+    ] = ASSETS / "demo-model",
+    num: Annotated[
+        int, typer.Option(help="Number of captions.", callback=options.one_or_more)
+    ] = 48,
+    seed: options.Seed = 0,
+    seen: Annotated[
+        Path | None,
+        typer.Option(help="captions.json of its training.", callback=options.existing_file),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="The picture to write (.webp or .png).")
     ] = None,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate the demo model itself on captions it was not trained on."""
+    if sheet is not None:
+        check_output(sheet, overwrite=force, endings=(".webp", ".png"))
     from blockskip.lab.evaluation.demo_judge import evaluate_base
 
-    known = json.loads(seen.read_text(encoding="utf-8")) if seen else []
+    known = _captions(seen) if seen else []
     report = evaluate_base(model, num, seed, set(known), sheet)
     print_result(
         as_json,
@@ -146,14 +176,23 @@ def evaluate_base_(
     )
 
 
+def _captions(path: Path) -> list[str]:
+    try:
+        return validated(list[str], json.loads(path.read_bytes()), str(path), error=BadFile)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(f"{path} is not a list of captions in JSON: {error}.") from error
+
+
 def _multiple_of_16(side: int) -> int:
-    if side < 16 or side % 16:
-        raise typer.BadParameter(f"{side} is not possible: give a multiple of 16, such as 256.")
+    if not 16 <= side <= 8192 or side % 16:
+        raise typer.BadParameter(
+            f"{side} is not possible: give a multiple of 16 up to 8192, such as 256."
+        )
     return side
 
 
 def _parse_pair(text: str) -> str:
-    if not re.fullmatch(r"\d+,\d+", text):
+    if not re.fullmatch(r"[0-9]{1,4},[0-9]{1,4}", text):
         raise typer.BadParameter(f"{text} is not possible: give two numbers, such as 19,10.")
     return text
 
@@ -182,7 +221,7 @@ def simulate(
     side: Annotated[
         int, typer.Option(help="Side of a training crop, pixels.", callback=_multiple_of_16)
     ] = 256,
-    text: Annotated[int, typer.Option(min=1, help="Text tokens.")] = 512,
+    text: Annotated[int, typer.Option(min=1, max=65_536, help="Text tokens.")] = 512,
     precision: Annotated[Precision, typer.Option()] = "full",
     checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
     targets: Annotated[Targets, typer.Option()] = "attention",
@@ -237,16 +276,21 @@ def simulate(
 
 @lab.command()
 def fullsize(
-    work: Annotated[Path, typer.Option(help="Folder for the checkpoint (24 GB, twice).")],
+    work: Annotated[
+        Path,
+        typer.Option(help="Folder for the checkpoint (24 GB, twice).", callback=options.folder),
+    ],
     part: Annotated[Literal["transformer", "text"], typer.Option()] = "transformer",
     blocks: Annotated[
         str, typer.Option(help="Double,single blocks.", callback=_parse_pair)
     ] = "19,38",
-    heads: Annotated[int, typer.Option(min=1, help="Attention heads: width / 128.")] = 24,
+    heads: Annotated[int, typer.Option(min=1, max=1024, help="Attention heads: width / 128.")] = 24,
     skip: Annotated[
         str, typer.Option(help="Blocks skipped at the front,back.", callback=_parse_pair)
     ] = "19,10",
-    draws: Annotated[int, typer.Option(min=1, help="Draws of a window (or captions).")] = 16,
+    draws: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Draws of a window (or captions).")
+    ] = 16,
     precision: Annotated[Precision, typer.Option()] = "full",
     middle: MiddleOption = "stays",
     compare: Annotated[bool, typer.Option(help="Also run diffusers' group offloading.")] = True,

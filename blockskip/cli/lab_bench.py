@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,11 +16,15 @@ from blockskip.cli.lab_evidence import aside, words
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, command
 from blockskip.core.output import Json, print_result
+from blockskip.core.output_files import check_output
 from blockskip.memory.planning.preset_settings import parse_span
 
 
 def bench(
-    work: Annotated[Path, typer.Option(help="Folder of random weights (3 GB; full: 24).")],
+    work: Annotated[
+        Path,
+        typer.Option(help="Folder of random weights (3 GB; full: 24).", callback=options.folder),
+    ],
     size: Annotated[
         Literal["tiny", "small", "full"], typer.Option(help="small: 0.75 B parameters.")
     ] = "small",
@@ -29,25 +34,44 @@ def bench(
     rungs: Annotated[
         str, typer.Option(help="Also ours as planned for budgets in GiB, such as 4,8 (full size).")
     ] = "",
-    side: Annotated[int, typer.Option(help="Plain LoRA's side, pixels; ours uses half.")] = 512,
-    text: Annotated[int, typer.Option(help="Text tokens.")] = 128,
+    side: Annotated[
+        int, typer.Option(min=16, max=8192, help="Plain LoRA's side, pixels; ours uses half.")
+    ] = 512,
+    text: Annotated[int, typer.Option(min=1, max=65_536, help="Text tokens.")] = 128,
     skip: options.Skip = "19,10",
-    draws: Annotated[int, typer.Option(help="Draws of a residual window.")] = 16,
-    baseline_draws: Annotated[int, typer.Option(help="Draws per round without a window.")] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help="Each contender runs once per round.")] = 3,
-    rows: Annotated[int, typer.Option(help="Micro-batch while a window is computed.")] = 16,
+    draws: Annotated[
+        int, typer.Option(help="Draws of a residual window.", callback=options.one_or_more)
+    ] = 16,
+    baseline_draws: Annotated[
+        int, typer.Option(help="Draws per round without a window.", callback=options.one_or_more)
+    ] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Each contender runs once per round.")
+    ] = 3,
+    rows: Annotated[
+        int,
+        typer.Option(help="Micro-batch while a window is computed.", callback=options.one_or_more),
+    ] = 16,
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     device: options.Device = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
-    cap: Annotated[float, typer.Option(help="Hard limit on the card, GiB; 0: none.")] = 0.0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="CPU threads; 0: torch's choice.")
+    ] = 0,
+    cap: Annotated[
+        float,
+        typer.Option(help="Hard limit on the card, GiB; 0: none.", callback=options.non_negative),
+    ] = 0.0,
     timeline: Annotated[
         str, typer.Option(help="Name prefix for profiles of a window and steps.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="File for the table (Markdown).")] = None,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare plain LoRA, QLoRA, block swap and ours on this machine: seconds, memory, bytes.
     `bench --gpu NAME` runs `gpu NAME` instead, the measurements that need a card."""
+    if out is not None:
+        check_output(out, made_here=begins_with("# Side by side"), overwrite=force)
     from blockskip.lab.bench import bench as lab_bench  # imports torch
     from blockskip.lab.bench import report as bench_report
     from blockskip.lab.bench.contenders import Plan  # imports torch
@@ -78,23 +102,42 @@ def bench(
     print_result(as_json, report, [page])
 
 
+def begins_with(head: str) -> Callable[[Path], bool]:
+    """Return a function that tells whether a file begins with this text."""
+    return lambda path: path.read_bytes()[: len(head)] == head.encode()
+
+
+def _has_marker(path: Path) -> bool:
+    from blockskip.lab.measuring.pages import MARKER
+
+    return MARKER in path.read_text(encoding="utf-8")
+
+
 def gpu(
     name: Annotated[str, typer.Argument(help="A line of gpu.md, such as caps.", metavar="NAME")],
-    work: Annotated[Path, typer.Option(help="Folder of random weights.")],
+    work: Annotated[Path, typer.Option(help="Folder of random weights.", callback=options.folder)],
     rungs: Annotated[str, typer.Option(help="Budgets in GiB; empty: the line's own.")] = "",
     models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "",
     device: options.Device = "auto",
     share: Annotated[
-        float, typer.Option(help="For predict: measured share of a card's published rate.")
+        float,
+        typer.Option(
+            help="For predict: measured share of a card's published rate.",
+            callback=options.fraction,
+        ),
     ] = 0.0,
     rounds: Annotated[
-        int, typer.Option(min=1, help="For speed: each contender runs once per round.")
+        int,
+        typer.Option(min=1, max=1_000_000, help="For speed: each contender runs once per round."),
     ] = 3,
     tiny: Annotated[bool, typer.Option("--tiny", help="Dry run with small models.")] = False,
     out: Annotated[Path | None, typer.Option(help="The page; default: gpu.md in --work.")] = None,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Measure a line of assets/evidence/gpu.md, which needs a graphics card."""
+    if out is not None:
+        check_output(out, made_here=_has_marker, overwrite=force, endings=(".md",))
     from blockskip.lab.gpu import report as page
     from blockskip.lab.gpu.commands import GpuJob, measure
     from blockskip.memory.placement import pick_device

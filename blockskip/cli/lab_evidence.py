@@ -14,12 +14,16 @@ from blockskip.cli import options
 from blockskip.cli.progress import watch_run
 from blockskip.core import files, presets
 from blockskip.core.output import Json, print_result
+from blockskip.core.output_files import check_output
 from blockskip.core.paths import ASSETS
+from blockskip.core.safetensors_files import read_metadata
 from blockskip.runs.run import find_run
 
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
 Budget = Annotated[float, typer.Option(help="GiB of graphics memory.", callback=options.positive)]
-Minutes = Annotated[float, typer.Option(help="Time limit in minutes; 0: none.")]
+Minutes = Annotated[
+    float, typer.Option(help="Time limit in minutes; 0: none.", callback=options.amount)
+]
 
 
 def words(text: str) -> list[str]:
@@ -32,19 +36,35 @@ def aside(quiet: bool = False) -> Callable[[str], None]:
     return partial(Console(stderr=True, quiet=quiet).print, highlight=False)
 
 
+def existing_paths(paths: list[Path]) -> list[Path]:
+    """Accept existing files and folders. Raises BadParameter."""
+    for path in paths:
+        options.existing(path)
+    return paths
+
+
 def ablate(
-    work: Annotated[Path, typer.Option(help="Folder of cells.jsonl, which is continued.")],
+    work: Annotated[
+        Path,
+        typer.Option(help="Folder of cells.jsonl, which is continued.", callback=options.folder),
+    ],
     table: Annotated[
         str, typer.Option(help="Tables, in sequence; tables joined by + are interleaved.")
     ] = "A+B,C,D,F,E",
     rows: Annotated[str, typer.Option(help="Only these rows, separated by commas.")] = "",
-    subjects: Annotated[int, typer.Option(min=0, help="Pets; 0: the table's number.")] = 0,
-    seeds: Annotated[int, typer.Option(min=0, help="Seeds per pet; 0: the table's number.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Steps per training; 0: 300.")] = 0,
-    images: Annotated[int, typer.Option(min=1, help="Pictures per prompt.")] = 8,
+    subjects: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Pets; 0: the table's number.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Seeds per pet; 0: the table's number.")
+    ] = 0,
+    steps: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Steps per training; 0: 300.")
+    ] = 0,
+    images: Annotated[int, typer.Option(min=1, max=1_000_000, help="Pictures per prompt.")] = 8,
     known: Annotated[
         Path | None,
-        typer.Option(exists=True, help="An ablation.json with cells to reuse."),
+        typer.Option(callback=options.existing_file, help="An ablation.json with cells to reuse."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,15 +88,27 @@ def ablate(
 
 
 def select(
-    work: Annotated[Path, typer.Option(help="Folder of measurements, which are continued.")],
+    work: Annotated[
+        Path,
+        typer.Option(help="Folder of measurements, which are continued.", callback=options.folder),
+    ],
     model: Model = "demo",
     photos: Annotated[
         Path | None,
-        typer.Option(help="Folder with one folder per pet (cat-mia, dog-2); the demo has its own."),
+        typer.Option(
+            help="Folder with one folder per pet (cat-mia, dog-2); the demo has its own.",
+            callback=options.existing_folder,
+        ),
     ] = None,
-    subjects: Annotated[int, typer.Option(min=1, help="Number of pets to train on.")] = 4,
-    images: Annotated[int, typer.Option(min=1, help="Pictures of each of three prompts.")] = 4,
-    steps: Annotated[int, typer.Option(min=0, help="Steps per training; 0: the preset's.")] = 0,
+    subjects: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Number of pets to train on.")
+    ] = 4,
+    images: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Pictures of each of three prompts.")
+    ] = 4,
+    steps: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Steps per training; 0: the preset's.")
+    ] = 0,
     budget: Budget = 24.0,
     minutes: Minutes = 0.0,
     dino: Annotated[
@@ -119,14 +151,21 @@ def ablation_report(
     work: Annotated[
         list[Path],
         typer.Option(
-            exists=True, help="Folder of `lab ablate`, or an ablation.json; may be repeated."
+            callback=existing_paths,
+            help="Folder of `lab ablate`, or an ablation.json; may be repeated.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the page, the figures and the plots.")] = (
-        ASSETS / "evidence"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the page, the figures and the plots.", callback=options.folder
+        ),
+    ] = (ASSETS / "evidence"),
     costs: Annotated[
-        Path | None, typer.Option(help="Cells of a short run, for seconds and memory.")
+        Path | None,
+        typer.Option(
+            help="Cells of a short run, for seconds and memory.", callback=options.existing
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,24 +176,38 @@ def ablation_report(
     print_result(as_json, {"written": [str(path) for path in written]}, map(str, written))
 
 
+def _is_adapter(path: Path) -> bool:
+    return "ddit" in read_metadata(path)
+
+
 def distil(
     work: Annotated[
-        Path, typer.Option(help="Folder of pictures and weights, which are continued.")
+        Path,
+        typer.Option(
+            help="Folder of pictures and weights, which are continued.", callback=options.folder
+        ),
     ],
     model: Model = "demo",
     out: Annotated[
         Path | None, typer.Option(help="The adapter; default: the file that runs use.")
     ] = None,
-    prompts: Annotated[int, typer.Option(min=8, help="Number of training pictures.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps for each of two sizes.")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="Draws per step.")] = 8,
+    prompts: Annotated[
+        int, typer.Option(min=8, max=100_000, help="Number of training pictures.")
+    ] = 256,
+    steps: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Training steps for each of two sizes.")
+    ] = 2000,
+    batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Draws per step.")] = 8,
     budget: Budget = 24.0,
     minutes: Minutes = 0.0,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: options.Seed = 0,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
     """Train a model to sample with larger patches where detail is not needed (DDiT); it can be
     stopped and resumed at any time."""
+    if out is not None:
+        check_output(out, made_here=_is_adapter, overwrite=force, endings=(".safetensors",))
     from blockskip.core.paths import adapter_file
     from blockskip.lab.previews import distil as lab_distil
 
@@ -176,20 +229,25 @@ def distil(
 
 
 def previews(
-    work: Annotated[Path, typer.Option(help="Folder of pictures, which are continued.")],
+    work: Annotated[
+        Path, typer.Option(help="Folder of pictures, which are continued.", callback=options.folder)
+    ],
     model: Model = "demo",
     run: Annotated[
         str, typer.Option(help="A run on the demo model: draw its pet with its LoRA.")
     ] = "",
     adapters: Annotated[
         Path | None,
-        typer.Option(exists=True, help="For larger patches; default: the file that runs use."),
+        typer.Option(
+            callback=options.existing_file,
+            help="For larger patches; default: the file that runs use.",
+        ),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=8, help="Pictures per method.")] = 64,
+    prompts: Annotated[int, typer.Option(min=8, max=100_000, help="Pictures per method.")] = 64,
     steps: Annotated[str, typer.Option(help="Sampling steps, separated by commas.")] = "50,12",
-    out: Annotated[Path, typer.Option(help="Folder for the page, plots and sheets.")] = (
-        ASSETS / "evidence"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the page, plots and sheets.", callback=options.folder)
+    ] = (ASSETS / "evidence"),
     budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:
@@ -214,9 +272,11 @@ def previews(
 
 
 def calibrate(
-    work: Annotated[Path, typer.Option(help="Folder of pictures, which are continued.")],
+    work: Annotated[
+        Path, typer.Option(help="Folder of pictures, which are continued.", callback=options.folder)
+    ],
     model: Model = "demo",
-    prompts: Annotated[int, typer.Option(min=8, help="Pictures per schedule.")] = 32,
+    prompts: Annotated[int, typer.Option(min=8, max=100_000, help="Pictures per schedule.")] = 32,
     budget: Budget = 8.0,
     as_json: Json = False,
 ) -> None:

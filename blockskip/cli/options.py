@@ -7,26 +7,49 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from pydantic import Field, TypeAdapter, ValidationError
 
 from blockskip.core import presets, settings
+from blockskip.core.errors import BadInput
+from blockskip.core.names import shown_name
+from blockskip.core.output_files import check_folder
+from blockskip.core.validation import first_problem
 
 N = TypeVar("N", int, float)
+_PATHS = "--work --report --sheet --seen --known --photos --adapters --costs --start-from".split()
 _SKIP = re.compile(r"\d+\s*,\s*\d+|\d*\.?\d+")
 
 
+def checked(schema: Any) -> Callable[[Any], Any]:
+    """Return a callback that accepts None and values of a schema of core/settings.py.
+
+    It raises BadParameter.
+    """
+    adapter = TypeAdapter(schema)
+
+    def check(value: Any) -> Any:
+        try:
+            return None if value is None else adapter.validate_python(value)
+        except ValidationError as problem:
+            raise typer.BadParameter(f"{first_problem(problem)}.") from problem
+
+    return check
+
+
 def positive(value: float | None) -> float | None:
-    """Accept finite numbers above 0 and None. Raises BadParameter."""
+    """Accept GiB above 0 and None. Raises BadParameter."""
     if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter(f"{value:g} is not possible: give a number above 0.")
-    return value
+    return checked(settings.Gib)(value)
 
 
 def non_negative(value: float | None) -> float | None:
-    """Accept finite numbers from 0 and None. Raises BadParameter."""
+    """Accept GiB from 0 and None. Raises BadParameter."""
     return value if value == 0 else positive(value)
 
 
@@ -35,6 +58,54 @@ def fraction(value: float | None) -> float | None:
     if value is not None and not 0 <= value < 1:
         raise typer.BadParameter(f"{value:g} is not possible: give 0 or more, less than 1.")
     return value
+
+
+def folder(path: Path | None) -> Path | None:
+    """Accept a folder that can be made or written to, and None. Raises UserError."""
+    if path is not None:
+        check_folder(path)
+    return path
+
+
+def existing_folder(path: Path | None) -> Path | None:
+    """Accept an existing folder and None. Raises BadParameter."""
+    if path is not None and not exists(path, Path.is_dir):
+        raise typer.BadParameter(f"“{path}” is not a folder.")
+    return path
+
+
+def existing_file(path: Path | None) -> Path | None:
+    """Accept an existing file and None. Raises BadParameter."""
+    if path is not None and not exists(path, Path.is_file):
+        raise typer.BadParameter(f"“{path}” is not a file.")
+    return path
+
+
+def existing(path: Path | None) -> Path | None:
+    """Accept an existing file or folder and None. Raises BadParameter."""
+    if path is not None and not exists(path, Path.exists):
+        raise typer.BadParameter(f"“{path}” does not exist.")
+    return path
+
+
+def exists(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Return what `kind` tells about a path, False if it cannot be asked."""
+    try:
+        return kind(path)
+    except OSError:  # the name is too long, or a parent folder is not accessible
+        return False
+
+
+def check_arguments(words: Sequence[str]) -> None:
+    """Raise BadInput for arguments that are not text, and for empty names and paths."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not word and (not before.startswith("--") or before in _PATHS):
+            raise BadInput("An empty name is not possible.", "Leave it out, or write one.")
+        if "\0" in word or shown_name(word) != word:
+            raise BadInput(
+                f"“{shown_name(word)}” is not possible: it is not UTF-8 text.",
+                "Rename the file, or name the folder that it is in.",
+            )
 
 
 def parse_numbers(option: str, text: str, kind: type[N]) -> list[N]:
@@ -73,11 +144,28 @@ def of_model(precision: str | None, model: str) -> str | None:
     return "full" if precision == "bf16" else precision
 
 
+def parse_word(text: str | None) -> str | None:
+    """Accept a word of captions, or None. Raises BadParameter."""
+    return checked(settings.Word)(text)
+
+
+def parse_words(text: str) -> str:
+    """Accept words on one line, also none. Raises BadParameter."""
+    return checked(settings.Line)(text)
+
+
+amount = checked(Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)])
+one_or_more = checked(settings.OneOrMore)
+zero_or_more = checked(settings.ZeroOrMore)
 Photos = Annotated[
     list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
 ]
-Trigger = Annotated[str, typer.Option(help="The word that stands for your pet.")]
-ClassName = Annotated[str | None, typer.Option("--class", help="The kind of animal: cat, dog …")]
+Trigger = Annotated[
+    str, typer.Option(help="The word that stands for your pet.", callback=parse_word)
+]
+ClassName = Annotated[
+    str | None, typer.Option("--class", help="The kind of animal: cat, dog …", callback=parse_word)
+]
 Model = Annotated[str, typer.Option(help="A row of presets/models.toml.")]
 Budget = Annotated[float, typer.Option(help="Graphics memory it may use, GiB.", callback=positive)]
 Ram = Annotated[float | None, typer.Option(help="RAM, GiB; default: this PC's.", callback=positive)]
@@ -95,21 +183,62 @@ Precision = Annotated[
     typer.Option(help="Of frozen blocks; full: unchanged (FLUX: bf16). Default: what fits."),
 ]
 Patches = Annotated[settings.Patches | None, typer.Option(help="Schedule of crop sizes.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Draws per batch. Default: what fits.")]
-Rank = Annotated[int | None, typer.Option(min=1, help="LoRA rank.")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", callback=one_or_more)]
+Batch = Annotated[
+    int | None, typer.Option(help="Draws per batch. Default: what fits.", callback=one_or_more)
+]
+Rank = Annotated[int | None, typer.Option(help="LoRA rank.", callback=checked(settings.Rank))]
 Targets = Annotated[settings.Targets | None, typer.Option(help="Layers that get a LoRA.")]
-LearningRate = Annotated[float | None, typer.Option(help="Learning rate.", callback=positive)]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Learning rate.", callback=checked(settings.LearningRate))
+]
 Prior = Annotated[
     float | None,
     typer.Option(help="Share of prior-preservation draws.", callback=fraction),
 ]
 PreviewEvery = Annotated[
-    int | None, typer.Option(min=0, help="Steps between previews; 0: first and last only.")
+    int | None,
+    typer.Option(
+        help="Steps between previews; 0: first and last only.",
+        callback=checked(settings.ZeroOrMore),
+    ),
 ]
-PreviewImages = Annotated[int | None, typer.Option(min=1, help="Pictures per prompt.")]
+PreviewImages = Annotated[
+    int | None, typer.Option(help="Pictures per prompt.", callback=checked(settings.Images))
+]
 PreviewSpeed = Annotated[
     settings.PreviewSpeed | None,
     typer.Option(help="Of sample pictures; exact: compute every block in every step."),
 ]
 Device = Annotated[settings.Device, typer.Option(help="auto: the best device available.")]
+TotalSteps = Annotated[
+    int | None, typer.Option(help="New total number of steps.", callback=one_or_more)
+]
+Seed = Annotated[
+    int, typer.Option(help="Seed of all random numbers.", callback=checked(settings.Seed))
+]
+Caption = Annotated[
+    str, typer.Option(help="Caption of photos without a .txt.", callback=parse_words)
+]
+SamplingSteps = Annotated[
+    int,
+    typer.Option(
+        help="Sampling steps; 0 = the model's.",
+        callback=checked(Annotated[int, Field(ge=0, le=1000)]),
+    ),
+]
+Strength = Annotated[
+    float,
+    typer.Option(
+        help="Factor of the LoRA.",
+        callback=checked(Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]),
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        help="0 = the usual port, or the next free one.",
+        callback=checked(Annotated[int, Field(ge=0, le=65_535)]),
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, command
+from blockskip.core.errors import BadFile, BadInput, DiskFull, Unreachable, UserError, command
 from blockskip.core.validation import validated
 
 try:
@@ -208,6 +208,19 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path that a user typed, with ~ for the home folder. Raises UserError if it is
+    none."""
+    shown = str(text).encode("utf-8", errors="replace").decode("utf-8")
+    try:
+        if not str(text).strip() or "\0" in str(text):
+            raise ValueError("a path has at least one character, and none that cannot be seen")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:  # ~nobody
+        reason = str(error).rstrip(".")
+        raise BadInput(f"“{shown}” is no path: {reason}.", "Enter another.") from error
 
 
 def existing_parent(folder: Path) -> Path:

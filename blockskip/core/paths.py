@@ -47,7 +47,7 @@ def set_data_dir(path: Path | str) -> Path:
     folder, created if missing. Raises UserError if it is not writable, lies in the program's folder
     (which an update replaces), has too little space, or if $BLOCKSKIP_DATA overrides it.
     """
-    folder = Path(path).expanduser()
+    folder = files.user_path(path)
     if os.environ.get("BLOCKSKIP_DATA"):
         raise BadInput(
             "The environment variable BLOCKSKIP_DATA sets the data folder and takes precedence.",

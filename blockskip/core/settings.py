@@ -10,16 +10,44 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from dataclasses import field
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile
-from blockskip.core.validation import first_problem
+from blockskip.core.validation import first_problem, invalid
 
+
+def _encodable(text: str) -> str:
+    """Accept text that UTF-8 can hold."""
+    if any(unicodedata.category(letter) == "Cs" for letter in text):
+        raise invalid("it is not UTF-8")
+    return text
+
+
+def _one_line(text: str) -> str:
+    """Accept a line of at most MAX_LINE characters."""
+    if len(text) > MAX_LINE:
+        raise invalid(f"it has more than {MAX_LINE} characters")
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+        raise invalid("it has line breaks or characters that cannot be seen")
+    if text and not text.strip():
+        raise invalid("it is blank")
+    return text
+
+
+MAX_LINE = 500  # characters of a trigger, a class or a caption
 Patches = Literal["dynamic", "reversed", "random", "resize", "full"]
 Timesteps = Literal["logit_normal", "uniform", "shifted_sigmoid"]
 Targets = Literal["attention", "attention+ff"]
@@ -29,8 +57,26 @@ Middle = Literal["stays", "leaves", "streamed"]
 Offload = Literal["mapped", "pinned"]
 Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 PreviewSpeed = Literal["exact", "fast", "fastest"]
-OneOrMore = Annotated[int, Field(ge=1)]
-ZeroOrMore = Annotated[int, Field(ge=0)]
+# Ranges, the same for the command line, the API, the page and run.toml. Upper limits only keep out
+# slips that no machine could carry out.
+MAX_STEPS = 1_000_000
+OneOrMore = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+ZeroOrMore = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+Rank = Annotated[int, Field(ge=1, le=1024)]
+Pixels = Annotated[int, Field(ge=1, le=8192)]
+TextTokens = Annotated[int, Field(ge=1, le=65_536)]
+SamplingSteps = Annotated[int, Field(ge=1, le=1000)]
+Images = Annotated[int, Field(ge=1, le=1000)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Gib = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Guidance = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+OldSeed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # runs up to 0.2 may have one below 0
+Text = Annotated[str, AfterValidator(_encodable)]
+Line = Annotated[Text, AfterValidator(_one_line)]
+Word = Annotated[Line, Field(min_length=1)]
 
 # Step cache threshold: if the first block's residual changed less than this since the last computed
 # step, the other blocks are skipped (sampling/step_cache.py). Published for FLUX (diffusers' pull
@@ -50,9 +96,9 @@ class ExecutionPlan:
     front: ZeroOrMore = 0  # blocks skipped at the front
     back: ZeroOrMore = 0  # blocks skipped at the back
     patches: Patches = "dynamic"
-    s_min_px: OneOrMore = 256
-    s_max_px: OneOrMore = 512
-    text_tokens: OneOrMore = 512
+    s_min_px: Pixels = 256
+    s_max_px: Pixels = 512
+    text_tokens: TextTokens = 512
     precision: Precision = "full"  # of frozen blocks; full: the model's own type
     batch: OneOrMore = 1  # draws per forward pass of the trained blocks
     accumulation: OneOrMore = 1  # batches averaged by one optimiser step
@@ -63,7 +109,9 @@ class ExecutionPlan:
     # block by block in every step, which implies checkpointing
     middle: Middle = "stays"
     offload: Offload = "pinned"  # location of offloaded weights: pinned RAM | the mapped file
-    window_on_card: ZeroOrMore = 0  # windows up to this many draws stay on the card while computed
+    window_on_card: Annotated[int, Field(ge=0)] = (
+        0  # windows up to this many draws stay on the card while computed
+    )
     encode_batch: OneOrMore = 32  # crops per forward of the VAE
     preview_batch: OneOrMore = 8  # pictures per block forward, the others wait in RAM
     preview_tiled: bool = False  # whether the VAE decodes previews in tiles
@@ -91,30 +139,30 @@ class Settings:
     """Everything that reproduces a run, except the photos themselves."""
 
     model: str = "demo"  # row in presets/models.toml
-    trigger: str = "sks"  # the word that stands for this pet
-    class_name: str = "cat"
-    caption: str = ""  # "" = "a photo of {trigger} {class}"; a photo's .txt takes precedence
-    budget_gib: float = 8.0  # total graphics memory that this process may use
-    ram_gib: float = 16.0
+    trigger: Text = "sks"  # the word that stands for this pet
+    class_name: Text = "cat"
+    caption: Text = ""  # "" = "a photo of {trigger} {class}"; a photo's .txt takes precedence
+    budget_gib: Gib = 8.0  # total graphics memory that this process may use
+    ram_gib: Gib = 16.0
     steps: OneOrMore = 500  # optimiser steps; draws = steps * batch * accumulation / reuse
-    rank: OneOrMore = 16  # LoRA rank; alpha = rank
+    rank: Rank = 16  # LoRA rank; alpha = rank
     targets: Targets = "attention"
-    lr: Annotated[float, Field(gt=0)] = 1e-4
+    lr: LearningRate = 1e-4
     timesteps: Timesteps = "logit_normal"
-    seed: int = 0
-    prior: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of prior-preservation draws
+    seed: OldSeed = 0
+    prior: Share = 0.0  # share of prior-preservation draws
     flip: bool = False  # off, since mirroring swaps eyes of different colours
     reuse: OneOrMore = 1  # passes over a window's draws with the same residuals
     refresh: Refresh = "window"  # "once" = residuals of the untrained model, as in the paper
     checkpoint_every: OneOrMore = 50  # optimiser steps
     preview_every: ZeroOrMore = 100  # optimiser steps; 0 = only before and after
-    preview_px: OneOrMore = 1024
-    preview_steps: OneOrMore = 20
-    preview_guidance: float = 1.0
+    preview_px: Pixels = 1024
+    preview_steps: SamplingSteps = 20
+    preview_guidance: Guidance = 1.0
     preview_prompts: tuple[str, ...] = ()
-    preview_images: OneOrMore = 1  # images per prompt
+    preview_images: Images = 1  # images per prompt
     device: Device = "auto"
-    threads: ZeroOrMore = 0  # CPU threads; 0 = torch's own choice
+    threads: Threads = 0  # CPU threads; 0 = torch's own choice
     plan: ExecutionPlan = field(default_factory=ExecutionPlan)
 
     @classmethod

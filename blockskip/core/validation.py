@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from blockskip.core.errors import BadInput, UserError
 
@@ -35,6 +36,11 @@ def validated(
         raise error(f"{subject}: {first_problem(problem)}.", remedy) from problem
 
 
+def invalid(reason: str) -> PydanticCustomError:
+    """Return the error that a schema's own check of one value raises. reason: a clause."""
+    return PydanticCustomError("invalid", "{reason}", {"reason": reason})
+
+
 def first_problem(problem: ValidationError) -> str:
     """Return the first problem of a validation as a sentence without a full stop."""
     first = problem.errors(include_url=False)[0]
@@ -47,7 +53,8 @@ def first_problem(problem: ValidationError) -> str:
         return f"{key} is missing"
     if not key and "error" in first.get("ctx", {}):  # of a whole object: the reason names its keys
         return reason
-    return f"{key or 'the value'} = {shortened(first['input'])} is not possible: {reason}"
+    value = f"{key} = {shortened(first['input'])}" if key else shortened(first["input"])
+    return f"{value} is not possible: {reason}"
 
 
 def shortened(value: object) -> str:

@@ -81,7 +81,7 @@ class Captions:
         return min(found)[1] if found else ""
 
     def _place(self, file: Path, name: str) -> tuple[Path | None, str]:
-        return (file.parent if self._same_folder else None), _key(name)
+        return (file.parent if self._same_folder else None), caption_key(name)
 
     def _read(self, rank: int, file: Path) -> None:
         if file.suffix.lower() in SUFFIXES:
@@ -121,7 +121,9 @@ def captions_beside(photos: Sequence[Path]) -> Captions:
     """Read the captions beside photos. A folder that cannot be listed has none."""
     names: dict[Path, set[str]] = {}
     for photo in map(Path, photos):
-        names.setdefault(photo.parent, set()).update((_key(photo.name), _key(photo.stem)))
+        names.setdefault(photo.parent, set()).update(
+            (caption_key(photo.name), caption_key(photo.stem))
+        )
     return Captions(file for folder, keys in names.items() for file in _caption_files(folder, keys))
 
 
@@ -131,7 +133,7 @@ def _caption_files(folder: Path, keys: set[str]) -> Iterator[Path]:
     except OSError:
         return
     for file in inside:
-        own = file.suffix.lower() in SUFFIXES and _key(file.stem) in keys
+        own = file.suffix.lower() in SUFFIXES and caption_key(file.stem) in keys
         if not file.name.startswith(".") and (own or _METADATA.fullmatch(file.name)):
             yield file
 
@@ -313,6 +315,6 @@ def _rank(file: Path) -> int:
     return order.index(file.suffix.lower())
 
 
-def _key(name: str) -> str:
+def caption_key(name: str) -> str:
     """Return a name for comparisons: case and Unicode composition do not count."""
     return unicodedata.normalize("NFC", name).casefold()

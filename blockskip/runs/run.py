@@ -11,10 +11,10 @@ only writer of `events.jsonl`. Other processes read that file and send commands 
 from __future__ import annotations
 
 import datetime
-import os
-import re
+import secrets
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,23 +23,20 @@ import psutil
 import tomli_w
 
 from blockskip import __version__
-from blockskip.core import files, processes
+from blockskip.core import files, names, processes
 from blockskip.core.errors import BadInput, NotFound, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
-from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.data.caption_files import captions_beside
+from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.captions import training_caption
 from blockskip.runs import control, event_log, failure, folders, run_file
+from blockskip.runs.folders import exists, run_folder, runs_dir
 from blockskip.runs.run_file import FORMAT
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
+_MAX_SUFFIX = 8  # characters of a photo's ending
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
-
-
-def runs_dir() -> Path:
-    return data_dir() / "runs"
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """The folder's name as it can be shown, by which the run is found."""
+        return names.shown_name(self.folder.name)
 
     @property
     def events_path(self) -> Path:
@@ -87,6 +85,10 @@ class Run:
     @property
     def exports_dir(self) -> Path:
         return self.folder / "exports"
+
+    def export_path(self, suffix: str = "") -> Path:
+        """Return the path of the LoRA file that is named after the run."""
+        return self.exports_dir / f"{names.safe_name(self.name, 'lora')}{suffix}.safetensors"
 
     def info(self) -> dict:
         """Read run.toml (runs/run_file.py). Raises UserError if it is unreadable or from a later
@@ -241,19 +243,16 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     UserError if the name is taken or the disk is full.
     """
     started = datetime.datetime.now().astimezone()
-    folder = run_folder(name or f"{settings.trigger}-{settings.class_name}-{started:%Y%m%d-%H%M%S}")
-    if folder.exists():
-        raise BadInput(
-            f"There is already a run called “{folder.name}” ({folder}).",
-            f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
-        )
+    wanted = name or str(runs_dir() / folders.automatic_name(settings, started))
+    folder = run_folder(wanted)
+    if name:
+        folders.check_new(name)
     try:
-        with files.temporary_folder(folder) as unfinished:
+        with files.temporary_folder(folder.with_name(f"run-{secrets.token_hex(4)}")) as unfinished:
             _fill(Run(unfinished), settings, photos, started)
-            files.replace(unfinished, folder)
+            return Run(folders.claim(unfinished, folder, automatic=not name))
     except OSError as error:
         raise files.disk_error(folder, error) from error
-    return Run(folder)
 
 
 def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.datetime) -> None:
@@ -261,13 +260,7 @@ def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.da
     captions = captions_beside(photos)
     run.photos_dir.mkdir(parents=True)
     for index, photo in enumerate(photos):
-        target = run.photos_dir / f"{index:03d}-{_safe(photo.stem)}{photo.suffix.lower()}"
-        shutil.copyfile(photo, target)
-        if photo.with_suffix(".box.json").exists():
-            shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
-        if text := captions.of(photo):
-            text = training_caption(text, settings.trigger, settings.class_name)
-            files.write_text(target.with_suffix(".txt"), text + "\n")
+        _copy_photo(photo, run.photos_dir, index, settings, captions)
     run.write_info(
         {
             "format": FORMAT,
@@ -278,14 +271,33 @@ def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.da
     )
 
 
+def _copy_photo(
+    photo: Path, folder: Path, index: int, settings: Settings, captions: Captions
+) -> None:
+    """Copy a photo, its completed caption and its box under a name that begins with its number."""
+    suffix = photo.suffix.lower() if photo.suffix[1:].isalnum() and photo.suffix.isascii() else ""
+    stem = names.safe_name(photo.stem if suffix else photo.name.replace(".", "_"), "photo")
+    target = folder / f"{index:03d}-{stem}{suffix[:_MAX_SUFFIX]}"
+    shutil.copyfile(photo, target)
+    if photo.with_suffix(".box.json").exists():
+        shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
+    if text := captions.of(photo):
+        text = training_caption(text, settings.trigger, settings.class_name)
+        files.write_text(target.with_suffix(".txt"), text + "\n")
+
+
 def find_run(name: str) -> Run:
-    """Return the run with a name or path, also one that `list_runs` shows as unreadable. Raises
-    UserError if there is none."""
+    """Return the listed run of a name, or the run in a path. Raises UserError if there is none."""
+    runs = list_runs()
+    composed = unicodedata.normalize("NFC", name)  # macOS may list another composition than typed
+    for run in runs:
+        if name == run.name or composed == unicodedata.normalize("NFC", run.name):
+            return run
     folder = run_folder(name)
-    if not (os.path.lexists(folder / "run.toml") or Run(folder) in list_runs()):
-        known = ", ".join(run.name for run in list_runs()[:5])
+    if not (exists(folder / "run.toml") or Run(folder) in runs):
+        known = ", ".join(run.name for run in runs[:5])
         raise NotFound(
-            f"There is no run called “{name}”.",
+            f"There is no run called “{names.shown_name(name)}”.",
             f"The latest runs are: {known}." if known else "No run has been made yet.",
         )
     return Run(folder)
@@ -294,22 +306,3 @@ def find_run(name: str) -> Run:
 def list_runs() -> list[Run]:
     """Return all runs in the data folder, newest first, also unreadable ones."""
     return [Run(folder) for folder in folders.run_folders(runs_dir())]
-
-
-def run_folder(name: str) -> Path:
-    """Return the folder for a run's name or path, which need not exist. Raises UserError for an
-    invalid name."""
-    path = Path(name).expanduser()
-    if path.is_absolute() or len(path.parts) > 1:
-        return path.resolve()
-    if not _safe(name) or _safe(name) != name:
-        raise BadInput(
-            f"“{name}” cannot be the name of a run.",
-            "Use letters, digits, spaces, dots, dashes and underscores.",
-        )
-    return runs_dir() / name
-
-
-def _safe(name: str) -> str:
-    """Return a file name valid on every system: word characters of any script, blank, dot, dash."""
-    return re.sub(r"[^\w .-]", "_", name).strip(" .")[:80]

@@ -12,10 +12,12 @@ import psutil
 
 from blockskip.core import files, processes
 from blockskip.core.errors import BadFile, BadInput, WrongState
+from blockskip.core.names import same_name
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
 from blockskip.runs import failure
-from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
+from blockskip.runs.folders import checked_name, runs_dir, taken_name
+from blockskip.runs.run import Run, find_run, list_runs
 
 
 class AvailableMemory(TypedDict):
@@ -92,11 +94,12 @@ def clean_all() -> int:
 
 
 def rename(name: str, new_name: str) -> Run:
-    """Rename a run. Raises UserError if it is running or the name is taken."""
-    run, target = find_run(name), run_folder(new_name)
+    """Rename a run within its folder. Raises UserError if it is running or the name is taken."""
+    run = find_run(name)
+    target = run.folder.with_name(checked_name(new_name))
     if run.worker() is not None:
         raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
-    if target.exists():
+    if taken_name(target) and not same_name(run.folder.name, new_name):
         raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
     processes.kill(run.image_worker())
     files.replace(run.folder, target)

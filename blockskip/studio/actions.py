@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import html
 import logging
-import math
 import re
 import secrets
 import threading
@@ -16,6 +15,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
+
+from pydantic import StrictBool
 
 from blockskip.core import files, presets
 from blockskip.core.errors import (
@@ -28,14 +29,15 @@ from blockskip.core.errors import (
     WrongState,
 )
 from blockskip.core.paths import data_dir
-from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan, PreviewSpeed, Settings
+from blockskip.core.settings import ExecutionPlan, PreviewSpeed, Settings, Text
+from blockskip.core.validation import validated
 from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
 from blockskip.runs.run import Run, create_run, list_runs
-from blockskip.studio import draft, plans, run_preferences, run_state, run_view, strings
+from blockskip.studio import draft, inputs, plans, run_preferences, run_state, run_view, strings
 from blockskip.studio.plans import DEMO_MODEL
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,8 @@ def current_answers() -> dict:
     answers: dict = {"kind": "cat", "name": "", "speed": ExecutionPlan.preview_speed}
     answers |= dict.fromkeys(("budget", "steps", "rank", "seed"))
     saved = draft.load().answers
-    answers |= {key: value for key, value in saved.items() if _is_valid_answer(key, value)}
+    known = {key: value for key, value in saved.items() if key in inputs.ANSWERS}
+    answers |= {key: value for key, value in known.items() if _is_valid_answer(key, value)}
     answers["model"] = answers.get("model") or suitable_model()
     answers["budget"] = answers["budget"] or plans.default_budget()
     return answers
@@ -101,16 +104,11 @@ def current_answers() -> dict:
 
 def _is_valid_answer(key: str, value: object) -> bool:
     """Return whether an answer is valid. One saved by another version, or by hand, may not be."""
-    match key:
-        case "kind" | "name":
-            return isinstance(value, str)
-        case "model":
-            return isinstance(value, str) and value in presets.model_rows()
-        case "budget" | "steps" | "rank" | "seed":
-            return isinstance(value, int | float) and math.isfinite(value)
-        case "speed":
-            return value in tuple(PREVIEW_SPEEDS)
-    return False
+    try:
+        inputs.checked_answers({key: value})
+    except UserError:
+        return False
+    return value in presets.model_rows() if key == "model" else value is not None
 
 
 def suitable_model() -> str:
@@ -145,38 +143,39 @@ def settings_for_answers(answers: dict, photos_count: int) -> Settings:
 
 def train(
     uploads: list[str] | None,
-    kind: str,
-    name: str,
-    model: str,
+    kind: str | None,
+    name: str | None,
+    model: str | None,
     budget: float | None,
     steps: float | None,
     seed: float | None,
     rank: float | None,
-    speed: PreviewSpeed,
-    anyway: bool,
+    speed: PreviewSpeed | None,
+    anyway: bool | None,
 ) -> str:
     """Create and start a run from the draft's photos (API: from `uploads`). Return its name.
 
     model: a row of presets/models.toml, "" = the studio's choice. budget: GiB. steps, seed, rank:
     None = the studio's choice. anyway: train the demo model on the user's own photos. Raises
-    UserError if an answer, the photos or the model are missing, or if a training is running.
+    UserError if an answer, the photos or the model cannot be used, or if a training is running.
     """
+    answers: dict = {"kind": kind, "name": name, "model": model, "budget": budget}
+    answers |= {"steps": steps, "seed": seed, "rank": rank, "speed": speed}
+    answers = inputs.checked_answers(answers)
+    anyway = validated(StrictBool | None, anyway, "anyway")
+    uploads = validated(list[inputs.UploadPath] | None, uploads, "uploads")
     with _train_lock:
         _require_idle()
         saved, own = draft.load(), bool(uploads) or draft.load().own_photos
-        answers: dict = {"kind": kind, "name": name, "model": model or suitable_model()}
-        answers |= {"budget": budget, "steps": steps, "seed": seed, "rank": rank, "speed": speed}
+        answers["model"] = answers["model"] or suitable_model()
         settings = settings_for_answers(answers, len(uploads or saved.photos))
         if not uploads and not saved.photos:
             raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
         if presets.model_row(settings.model).demo and own and not anyway:
             raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
         _require_model(settings.model)
-        if uploads:
-            run = _create_from_uploads(settings, uploads)
-        else:
-            run = create_run(settings, draft.write_photo_files())
-        run_preferences.save(run, pet=" ".join(name.split())[:40], drawn=not own)
+        run = _create_from_uploads(settings, uploads) if uploads else _create_from_draft(settings)
+        run_preferences.save(run, pet=" ".join((name or "").split())[:40], drawn=not own)
         run_state.start(run)
         if not uploads:
             draft.clear()
@@ -218,9 +217,10 @@ def extend(run: str, steps: int) -> str:
         _require_idle()
         extended = find_run(run)
         done = run_state.read(extended).step
-        if not steps or int(steps) <= done:
+        total = validated(inputs.Steps, steps or 0, "steps")
+        if total <= done:
             raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
-        extended.set_total_steps(int(steps))
+        extended.set_total_steps(total)
         run_state.start(extended)
     return run
 
@@ -230,7 +230,7 @@ def status(run: str = "") -> dict:
 
     run: its name, "" = the newest.
     """
-    shown = find_run(run) if run else latest_run()
+    shown = latest_run() if run in ("", None) else find_run(run)
     if shown is None:
         return {"run": "", "state": "none"}
     with reading(shown):
@@ -254,9 +254,11 @@ def plan(model: str = DEMO_MODEL, budget: float = 8.0, photos: int = 5, steps: i
     budget: GiB of graphics memory. photos: how many. steps: 0 = the studio's choice. Raises
     UserError if nothing fits.
     """
-    answers: dict = {"model": model, "budget": budget, "steps": steps}
+    answers = inputs.checked_answers({"model": model, "budget": budget, "steps": steps})
     answers |= dict.fromkeys(("rank", "seed", "speed"))
-    planned = plans.plan_for(answers, "pet", "pet", photos)
+    answers["model"] = answers["model"] or ""
+    count = validated(inputs.Photos, photos, "photos")
+    planned = plans.plan_for(answers, "pet", "pet", count)
     if isinstance(planned, plans.NoPlan):
         raise planned.error
     return planned.to_dict()
@@ -270,6 +272,7 @@ def latest_run() -> Run | None:
 
 def find_run(name: str) -> Run:
     """Return the run of that name; paths are not accepted. Raises NotFound if there is none."""
+    name = validated(Text, name, "run")
     run = next((run for run in list_runs() if run.name == name), None)
     if run is None:
         raise NotFound(strings.NO_RUN, strings.NO_RUN_REMEDY)
@@ -319,6 +322,10 @@ def _require_model(model: str) -> None:
     except UserError as error:
         title = strings.MODEL_MISSING.format(title=row.title)
         raise ModelMissing(title, strings.MODEL_MISSING_REMEDY) from error
+
+
+def _create_from_draft(settings: Settings) -> Run:
+    return create_run(settings, draft.write_photo_files())
 
 
 def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:

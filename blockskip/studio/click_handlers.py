@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blockskip.core.errors import BadInput
+from blockskip.core.validation import validated
 from blockskip.runs import image_requests
 from blockskip.studio import actions, draft, model_catalog, result_actions
+from blockskip.studio.inputs import Click
 
 
 @dataclass(frozen=True)
@@ -21,106 +24,99 @@ class Navigation:
 STAY, REFILL = Navigation(), Navigation(refills_form=True)
 
 
-def handle_click(view: str, payload: dict) -> Navigation:
+def handle_click(view: str, payload: object) -> Navigation:
     """Handle a click. Return where it leads.
 
     Clicks that only change the view are handled by the page itself (`navigate` in
     assets/studio.js): an answer that comes late would lead back to an older view.
 
     payload: `do` and the other data of the clicked button. An unknown `do` is ignored. Raises the
-    handler's UserError.
+    handler's UserError, and BadInput for data that no button sends.
     """
-    handler = CLICK_HANDLERS.get(str(payload.get("do", "")))
-    return handler(view, payload) if handler else STAY
+    sent = validated(dict, payload or {}, "This click")
+    handler = CLICK_HANDLERS.get(str(sent.get("do", "")))
+    if handler is None:
+        return STAY
+    said = {key: value for key, value in sent.items() if value is not None}
+    return handler(view, validated(Click, said, "This click"))
 
 
-def _text_field(payload: dict, key: str, longest: int = 2000) -> str:
-    return str(payload.get(key) or "")[:longest]
-
-
-def _staying(fn: Callable[[str, dict], object]) -> Callable[[str, dict], Navigation]:
+def _staying(fn: Callable[[str, Click], object]) -> Callable[[str, Click], Navigation]:
     """Wrap fn to stay on the same view."""
 
-    def stays(view: str, payload: dict) -> Navigation:
-        fn(view, payload)
+    def stays(view: str, click: Click) -> Navigation:
+        fn(view, click)
         return STAY
 
     return stays
 
 
-def _photo(view: str, payload: dict) -> None:
+def _photo(view: str, click: Click) -> None:
     """Save the frame of one photo, and its caption if one was sent."""
-    box = payload.get("box")
-    edges = tuple(min(1.0, max(0.0, float(edge))) for edge in box) if box else None
-    good = edges is None or (len(edges) == 4 and edges[0] < edges[2] and edges[1] < edges[3])
-    caption = " ".join(_text_field(payload, "caption").split()) if "caption" in payload else None
-    draft.edit_photo(_text_field(payload, "file"), caption, edges if good else None)
+    box = click.box and tuple(min(1.0, max(0.0, edge)) for edge in click.box)
+    good = box is None or (box[0] < box[2] and box[1] < box[3])
+    caption = None if click.caption is None else " ".join(click.caption.split())
+    draft.edit_photo(click.file, caption, box if good else None)
 
 
-def _clear(view: str, payload: dict) -> Navigation:
+def _clear(view: str, click: Click) -> Navigation:
     draft.clear()
     return REFILL
 
 
-def _choose_model(view: str, payload: dict) -> Navigation:
-    draft.save_answers(model=_text_field(payload, "model"))
+def _choose_model(view: str, click: Click) -> Navigation:
+    draft.save_answers(model=click.model)
     return REFILL
 
 
-def _use_comfyui(view: str, payload: dict) -> Navigation:
-    model_catalog.use_comfyui(_text_field(payload, "folder") or _text_field(payload, "value"))
+def _use_comfyui(view: str, click: Click) -> Navigation:
+    model_catalog.use_comfyui(click.folder or click.value)
     return REFILL
 
 
-def _budget(view: str, payload: dict) -> Navigation:
-    draft.save_answers(budget=float(payload["budget"]))
+def _budget(view: str, click: Click) -> Navigation:
+    if click.budget is None:
+        raise BadInput("This click: budget is missing.")
+    draft.save_answers(budget=click.budget)
     return REFILL
 
 
-def _train_again(view: str, payload: dict) -> Navigation:
-    actions.copy_to_draft(_text_field(payload, "run"))
+def _keep(view: str, click: Click) -> None:
+    if click.step is None:
+        raise BadInput("This click: step is missing.")
+    result_actions.choose_step(view, click.step)
+
+
+def _train_again(view: str, click: Click) -> Navigation:
+    actions.copy_to_draft(click.run)
     return Navigation("", refills_form=True)
 
 
-CLICK_HANDLERS: dict[str, Callable[[str, dict], Navigation]] = {
-    "here": lambda view, payload: REFILL,
-    "list": lambda view, payload: STAY,
-    "new": lambda view, payload: REFILL,
-    "open": lambda view, payload: STAY,
+CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
+    "here": lambda view, click: REFILL,
+    "list": lambda view, click: STAY,
+    "new": lambda view, click: REFILL,
+    "open": lambda view, click: STAY,
     "again": _train_again,
-    "rename": _staying(
-        lambda view, payload: result_actions.rename(
-            _text_field(payload, "run"), _text_field(payload, "value")
-        )
-    ),
-    "delete": _staying(lambda view, payload: result_actions.delete(_text_field(payload, "run"))),
-    "remove": _staying(lambda view, payload: draft.remove(_text_field(payload, "file"))),
+    "rename": _staying(lambda view, click: result_actions.rename(click.run, click.value)),
+    "delete": _staying(lambda view, click: result_actions.delete(click.run)),
+    "remove": _staying(lambda view, click: draft.remove(click.file)),
     "clear": _clear,
     "photo": _staying(_photo),
-    "mark_all": _staying(lambda view, payload: draft.mark_all()),
-    "unmark_all": _staying(lambda view, payload: draft.unmark_all()),
-    "describe": _staying(lambda view, payload: model_catalog.describe_photos()),
+    "mark_all": _staying(lambda view, click: draft.mark_all()),
+    "unmark_all": _staying(lambda view, click: draft.unmark_all()),
+    "describe": _staying(lambda view, click: model_catalog.describe_photos()),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
-    "fetch": _staying(lambda view, payload: model_catalog.fetch(_text_field(payload, "model"))),
-    "fetch_stop": _staying(
-        lambda view, payload: model_catalog.fetch_stop(_text_field(payload, "model"))
-    ),
-    "token": _staying(
-        lambda view, payload: model_catalog.try_token(
-            _text_field(payload, "model"), _text_field(payload, "value", 400)
-        )
-    ),
-    "clean": _staying(lambda view, payload: model_catalog.clean()),
-    "move_data": _staying(
-        lambda view, payload: model_catalog.move_data(_text_field(payload, "value"))
-    ),
+    "fetch": _staying(lambda view, click: model_catalog.fetch(click.model)),
+    "fetch_stop": _staying(lambda view, click: model_catalog.fetch_stop(click.model)),
+    "token": _staying(lambda view, click: model_catalog.try_token(click.model, click.value)),
+    "clean": _staying(lambda view, click: model_catalog.clean()),
+    "move_data": _staying(lambda view, click: model_catalog.move_data(click.value)),
     "budget": _budget,
-    "keep": _staying(lambda view, payload: result_actions.choose_step(view, int(payload["step"]))),
+    "keep": _staying(_keep),
     "paint_delete": _staying(
-        lambda view, payload: image_requests.delete(
-            actions.find_run(view), _text_field(payload, "id")
-        )
+        lambda view, click: image_requests.delete(actions.find_run(view), click.id)
     ),
-    "paint_stop": _staying(lambda view, payload: image_requests.cancel(actions.find_run(view))),
+    "paint_stop": _staying(lambda view, click: image_requests.cancel(actions.find_run(view))),
 }

@@ -21,9 +21,10 @@ from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.data import photo_features, photos, subject_boxes
-from blockskip.data.caption_files import Captions, is_caption_file
+from blockskip.data.caption_files import is_caption_file
 from blockskip.data.subject_boxes import Box
 from blockskip.studio import strings
+from blockskip.studio.added_captions import AddedCaptions
 
 log = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -111,18 +112,20 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read, and return the draft.
 
     Unusable photos and captions go to `rejected` with the reason. Caption files
-    (data/caption_files.py) are for the photos that they name. Raises UserError if the disk is full.
+    (data/caption_files.py) are for the photos that they name. Of photos of one name, each has its
+    own (studio/added_captions.py). Raises UserError if the disk is full.
     """
     global _reading_progress
     with _lock:
         _save(replace(load(), rejected=()))
     texts = [path for path in paths if is_caption_file(path)]
-    captions = Captions(texts, same_folder=False)
-    _update_photos(lambda k: replace(k, caption=captions.of(Path(k.name)) or k.caption))
+    added = [path for path in paths if path not in texts]
+    captions = AddedCaptions(texts, added, {photo.file: photo.name for photo in load().photos})
+    _update_photos(lambda k: replace(k, caption=captions.earlier.get(k.file, k.caption)))
     for problem in captions.problems:
         _reject(*problem)
     try:
-        photo_paths = photos.find_photos([path for path in paths if path not in texts])
+        photo_paths = photos.find_photos(added)
     except UserError as error:
         return load() if texts else _reject("", error.title)
     done = 0
@@ -130,7 +133,7 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     try:
         # decoding releases the GIL; a big photo takes half a second
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for result in pool.map(lambda path: _prepare(path, captions, demo), photo_paths):
+            for result in pool.map(lambda path: _prepare(path, captions.added, demo), photo_paths):
                 _add_photo(result)
                 done += 1
                 _reading_progress = (done, len(photo_paths))
@@ -239,7 +242,7 @@ def clear() -> Draft:
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
 
-def _prepare(path: Path, captions: Captions, demo: bool) -> PreparedPhoto | tuple[str, str]:
+def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
     """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
 
     Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
@@ -254,7 +257,7 @@ def _prepare(path: Path, captions: Captions, demo: bool) -> PreparedPhoto | tupl
     photos.reencode(path, copy)
     small, _ = photos.open_small(copy, 320)
     features(copy.name)
-    caption = captions.of(path) or photo.caption
+    caption = captions.get(path, photo.caption)
     box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
     return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal)
 

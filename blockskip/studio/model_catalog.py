@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from blockskip.core import presets
+from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir, set_data_dir
 from blockskip.core.units import GIB
@@ -73,8 +73,8 @@ def _read_catalog() -> ModelCatalog:
 
 def use_comfyui(folder: str) -> None:
     """Use the models of a ComfyUI folder that the user named."""
-    path = Path(folder.strip().strip('"')).expanduser()
     try:
+        path = files.user_path(folder.strip().strip('"'))
         sources.select_comfyui_in_subprocess(path)
         ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
         _messages["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
@@ -117,7 +117,7 @@ def clean() -> None:
 def move_data(folder: str) -> None:
     """Use another data folder from the next start."""
     try:
-        path = Path(folder.strip().strip('"')).expanduser()
+        path = files.user_path(folder.strip().strip('"'))
         set_data_dir(path)
         _messages["data"] = strings.DATA_MOVED.format(folder=path)
     except UserError as error:

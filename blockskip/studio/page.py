@@ -10,16 +10,24 @@ changed by its own clicks, and by the server only where the click asked for that
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from blockskip.core.errors import BadInput
+from blockskip.core.validation import shortened, validated
 from blockskip.studio import actions, click_handlers, draft, panels, result_actions, screen, strings
 from blockskip.studio.actions import user_errors
+from blockskip.studio.inputs import Upload, UploadPath, checked_answers
+
+if TYPE_CHECKING:
+    from gradio.block_function import BlockFunction
+    from gradio.state_holder import SessionState
 
 log = logging.getLogger(__name__)
 FORM_FIELDS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
@@ -31,9 +39,32 @@ QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
 CLICKABLE_PARTS = "nav list photos models plan own_words busy hero compare pictures".split()
 
 
+class StudioBlocks(gr.Blocks):
+    """gr.Blocks that answers values of the wrong type with a sentence instead of nothing."""
+
+    async def preprocess_data(
+        self,
+        block_fn: BlockFunction,
+        inputs: list[Any],
+        state: SessionState | None,
+        explicit_call: bool = False,
+    ) -> list[Any]:
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.warning("%s was sent %s: %s", block_fn.name, shortened(inputs), error)
+            text = strings.VALUE_UNUSABLE.format(values=shortened(inputs))
+            kind = BadInput.__name__ if block_fn.api_visibility == "public" else "Error"
+            raise gr.Error(html.escape(text), title=kind, print_exception=False) from error
+
+
 def build() -> gr.Blocks:
     """Return the whole page."""
-    with gr.Blocks(title=strings.APP, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with StudioBlocks(
+        title=strings.APP, analytics_enabled=False, delete_cache=(3600, 86400)
+    ) as page:
         ui = panels.hidden() | panels.header() | panels.setup() | panels.run_view()
         view_outputs = [ui[name] for name in (*screen.PARTS, "tokens", "answered")]
         view_inputs = [ui[name] for name in ("shown", "tokens", "answered")]
@@ -69,10 +100,11 @@ def build() -> gr.Blocks:
 def _serve_programs(ui: panels.Widgets, filled: list) -> None:
     """Add the API endpoints. No click triggers them, and their errors name the kind."""
     shown = ui["shown"]
-    endpoints = {"train": [ui["files"], *filled[:-1], ui["anyway"]]}
-    endpoints |= dict.fromkeys(("pause", "resume", "stop"), [shown])
-    for name, inputs in endpoints.items():
-        gr.on([], user_errors(getattr(actions, name), programs=True), inputs, shown, api_name=name)
+    endpoints: dict = {train: [ui["files"], *filled[:-1], ui["anyway"]]}
+    endpoints |= dict.fromkeys((actions.pause, actions.resume, actions.stop), [shown])
+    for fn, inputs in endpoints.items():  # not as fields: their errors would not name the kind
+        answer = user_errors(fn, programs=True)
+        gr.on([], answer, inputs, shown, api_name=fn.__name__, preprocess=False)
     for fn in (actions.status, actions.plan, result_actions.export):
         gr.api(user_errors(fn, programs=True), api_name=fn.__name__, concurrency_limit=None)
 
@@ -126,6 +158,13 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
     ui["again"].click(user_errors(train_again), shown, [shown, *filled], **QUEUED)
 
 
+@functools.wraps(actions.train)
+def train(uploads: list[dict] | None, *answers: Any, **named: Any) -> str:
+    """Train on uploaded files, which Gradio has checked to be uploads."""
+    given = validated(list[Upload] | None, uploads, "uploads")
+    return actions.train([file.path for file in given or ()], *answers, **named)
+
+
 def open_page(view: str, tokens: str, number: str) -> list:
     """Return all values for a new tab: the view, its parts and the saved answers."""
     try:
@@ -163,7 +202,7 @@ def _page_updates(view: str, tokens: str, number: str, fresh: bool) -> list:
 
 def on_click(view: str, sent: str, event: gr.EventData) -> list:
     """Handle a click inside a drawn part. Return the tab's next view and changed form values."""
-    navigation = click_handlers.handle_click(view or "", dict(event._data or {}))
+    navigation = click_handlers.handle_click(view or "", event._data)
     next_view = gr.skip() if navigation.view is None else navigation.view
     if not navigation.refills_form:
         return [next_view, *[gr.skip()] * (len(FORM_FIELDS) + 1)]
@@ -172,7 +211,7 @@ def on_click(view: str, sent: str, event: gr.EventData) -> list:
 
 def add_photos(uploads: list[str] | None) -> None:
     """Add uploaded photos to the draft and delete the uploaded originals."""
-    paths = [Path(path) for path in uploads or []]
+    paths = [Path(path) for path in validated(list[UploadPath] | None, uploads, "uploads") or ()]
     try:
         draft.add(paths)
     finally:
@@ -193,11 +232,18 @@ def save_answers(*values: Any) -> str:
     """
     *now, sent = values
     answers = dict(zip(FORM_FIELDS, now, strict=True))
-    before = json.loads(sent) if sent else {}
+    before = _sent_answers(sent)
     changed = {name: value for name, value in answers.items() if value != before.get(name)}
     if changed:
-        draft.save_answers(**changed)
+        draft.save_answers(**checked_answers(changed))
     return json.dumps(answers)
+
+
+def _sent_answers(sent: str | None) -> dict:
+    try:
+        return validated(dict, json.loads(sent) if sent else {}, "sent")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"sent = {shortened(sent)} is not what this page sent.") from error
 
 
 def train_again(run: str) -> list:

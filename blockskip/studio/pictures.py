@@ -10,9 +10,12 @@ import html
 import io
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
 
 from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +23,8 @@ from starlette.routing import Route
 
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, model_row
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Patches, Seed, Settings
+from blockskip.core.validation import validated
 from blockskip.data import crops
 from blockskip.data.photos import Photo, open_photo
 from blockskip.data.subject_boxes import Box
@@ -33,7 +37,20 @@ CROPS_URL = "/blockskip/crops"
 DRAFT = "draft"
 SIZES = (320, 1024)
 MAX_PX = 2048  # side of a crop
+CropSide = Annotated[int, Field(ge=1, le=MAX_PX)]
 NOISE = (0.9, 0.5, 0.1)  # of the crops shown, high to low
+
+
+@dataclass
+class CropQuery:
+    """What the page asks of a photo's crops. box: four edges with commas between them, or ""."""
+
+    low: CropSide
+    high: CropSide
+    seed: Seed
+    patches: Patches
+    model: str
+    box: str = ""
 
 
 def url(
@@ -68,8 +85,11 @@ def find(kind: str, run: str, file: str) -> Path | None:
         if owner is None or kind not in ("photos", "previews", "pictures"):
             return None
         folder = owner.folder / kind
-    path = (folder / file).resolve()
-    inside = path.is_relative_to(folder.resolve()) and path.is_file()
+    try:
+        path = (folder / file).resolve()
+        inside = path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, RuntimeError, ValueError):  # no name, such as one with %00, or a loop of links
+        return None
     return path if inside else None
 
 
@@ -94,18 +114,17 @@ async def _serve_crops(request: Request) -> Response:
 
 def _crops(request: Request) -> Response:
     """Return the crops that training would use of a draft photo at each of NOISE, side by side."""
-    query = request.query_params
     path = find(DRAFT, "", request.path_params["file"])
     try:
-        box = Box(*map(float, query["box"].split(","))) if query.get("box") else None
-        low, high, seed = (int(query[name]) for name in ("low", "high", "seed"))
-        if path is None or not 0 < low <= high <= MAX_PX or seed < 0:
+        query = validated(CropQuery, dict(request.query_params), "The crops")
+        if path is None:
             return Response(status_code=404)
+        box = Box(*map(float, query.box.split(","))) if query.box else None
         settings = Settings.of(
-            patches=query["patches"], s_min_px=low, s_max_px=high, model=query["model"]
+            patches=query.patches, s_min_px=query.low, s_max_px=query.high, model=query.model
         )
-        return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, seed))
-    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return _response(*_strip(path, path.stat().st_mtime_ns, box, settings, query.seed))
+    except (UserError, OSError, ValueError, TypeError):
         return Response(status_code=404)
 
 

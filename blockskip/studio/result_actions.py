@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
+from blockskip.core.names import unused_name
+from blockskip.core.settings import Line, Text
+from blockskip.core.validation import validated
 from blockskip.models import sources
 from blockskip.models.lora.names import DiffusersNames, lora_names_of
 from blockskip.runs import checkpoints, image_requests, likeness, storage
 from blockskip.runs.run import Run
-from blockskip.studio import background_jobs, run_preferences, run_state, strings
+from blockskip.studio import background_jobs, inputs, run_preferences, run_state, strings
 from blockskip.studio.actions import find_run
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ def lora_path(run: Run, format: str, step: int, last: int) -> Path:
     """
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == last and format == "comfyui" else f"-step{step}"
-    return run.exports_dir / f"{run.name}{suffix}.safetensors"
+    return run.export_path(suffix)
 
 
 def is_exporting(run: Run, format: str, step: int) -> bool:
@@ -85,6 +88,7 @@ def export_error(run: Run, format: str, step: int) -> UserError | None:
 def choose_step(run: str, step: int) -> None:
     """Choose the step to download, and write its file if there is none yet. Raises UserError."""
     trained = find_run(run)
+    step = validated(inputs.Steps, step, "step")
     if step not in checkpoints.saved_steps(trained):
         raise NotFound(f"The LoRA of step {step} was not kept.", "Choose another step.")
     _save_choice(trained, step=step)
@@ -106,7 +110,7 @@ def _save_choice(run: Run, **chosen: int | str) -> None:
 def _check_format(run: Run, format: str) -> None:
     """Raise BadInput if the run's model does not have that format."""
     formats = lora_names(run).FORMATS
-    if format not in formats:
+    if validated(Line, format, "format") not in formats:
         raise BadInput(f"There is no format “{format}”.", f"Use {', '.join(formats)}.")
 
 
@@ -118,7 +122,7 @@ def export(run: str, format: str = "comfyui", step: int = 0) -> str:
     trained = find_run(run)
     _check_format(trained, format)
     last = _last_step(trained)
-    step = int(step) or last
+    step = validated(inputs.Steps, step, "step") or last
     path = start_export(trained, format, step, last)
     background_jobs.wait(("export", trained.name, format, step))
     if error := export_error(trained, format, step):
@@ -137,8 +141,9 @@ def copy_to_comfyui(run: str) -> None:
         )
     target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(trained)}.safetensors")
     picture = _preview_image(trained, chosen_step(trained, last))
-    if picture is not None:  # ComfyUI model managers show it beside the file
-        files.write_bytes(target.with_suffix(".png"), picture.read_bytes())
+    beside = target.with_suffix(".png")
+    if picture is not None and not beside.exists():  # ComfyUI model managers show it
+        files.write_bytes(beside, picture.read_bytes())
     _copy_workflow(path, target)
     _messages[trained.name] = strings.COPIED.format(path=target)
 
@@ -151,7 +156,16 @@ def _copy_workflow(path: Path, target: Path) -> None:
     text = workflow.read_text(encoding="utf-8").replace(
         json.dumps(path.name, ensure_ascii=False), json.dumps(target.name, ensure_ascii=False)
     )
-    files.write_text(root / "user" / "default" / "workflows" / f"{target.stem}.json", text)
+    folder = root / "user" / "default" / "workflows"
+    existing = {file.name for file in folder.glob("*.json")}
+    if f"{target.stem}.json" in existing and _text(folder / f"{target.stem}.json") == text:
+        return
+    stem = unused_name(target.stem, (name.removesuffix(".json") for name in existing))
+    files.write_text(folder / f"{stem}.json", text)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", errors="replace")
 
 
 def has_comfyui() -> bool:
@@ -162,13 +176,15 @@ def has_comfyui() -> bool:
 def request_images(run: str, prompt: str, seed: float | None, strength: float) -> None:
     """Queue a picture of a prompt without and with the LoRA. seed: None = random."""
     trained = find_run(run)
-    prompt = " ".join((prompt or "").split())
+    prompt = " ".join(validated(Text, prompt or "", "prompt").split())
     if not prompt:
         raise BadInput(strings.PROMPT_MISSING, strings.PROMPT_REMEDY)
-    chosen = random.randrange(2**31) if seed is None else int(seed)
+    chosen = validated(inputs.ANSWERS["seed"], seed, "seed")
+    chosen = random.randrange(2**31) if chosen is None else chosen
+    factor = validated(inputs.Strength, strength, "strength")
     last = _last_step(trained)
     _requested_at[trained.name] = time.monotonic()
-    image_requests.submit(trained, prompt, chosen, float(strength), chosen_step(trained, last))
+    image_requests.submit(trained, prompt, chosen, factor, chosen_step(trained, last))
 
 
 def ensure_image_worker(run: Run) -> None:
@@ -183,7 +199,7 @@ def ensure_image_worker(run: Run) -> None:
 
 def rename(run: str, name: str) -> None:
     """Rename the pet on the page. The trigger word does not change."""
-    name = " ".join(name.split())[:40]
+    name = " ".join(validated(Text, name, "name").split())[:40]
     if name:
         run_preferences.save(find_run(run), pet=name)
 

@@ -105,7 +105,8 @@ def test_wrong_usage_says_what_is_possible(call, words, told):
 def test_programs_are_told_the_kind_of_failure(call, words, kind):
     code, err, out = call(f"{words} --json")
     said = json.loads(out)
-    assert code == 1 and set(said) == {"error", "remedy", "kind"} and said["kind"] == kind
+    assert code == (2 if kind == "BadInput" else 1)
+    assert set(said) == {"error", "remedy", "kind"} and said["kind"] == kind
     assert said["error"] in err
 
 

@@ -51,7 +51,7 @@ def test_json_is_one_object_and_the_report_is_one_file(quick, capsys, tmp_path):
     assert (data["state"] == "problem") == bool(code)
     text = (tmp_path / "report.txt").read_text(encoding="utf-8")
     assert all(x["name"] in text for x in data["lines"])
-    assert doctor.run_doctor(tmp_path / "none" / "report.txt") == 1
+    assert doctor.run_doctor(tmp_path / "none" / "report.txt") == 2
     assert "could not be written" in capsys.readouterr().err
 
 

@@ -9,6 +9,7 @@ import pytest
 from helpers import fake_feed
 
 from blockskip.core import files
+from blockskip.core.errors import BadInput
 from blockskip.runs import image_requests
 from blockskip.runs.run import list_runs
 from blockskip.studio import actions, click_handlers, draft, page, run_preferences, strings
@@ -130,9 +131,12 @@ def test_caption_and_frame_of_one_photo(pet, event):
     assert changed.caption == "on the sofa" and changed.box == (0.1, 0.2, 0.9, 1.0)
     page.on_click("", "", event(do="photo", file=file, box=[0.1, 0.2, 0.9, 0.9]))
     assert draft.load().photos[2].caption == "on the sofa", "what is not said stays"
-    for empty in (None, [0.5, 0.5, 0.5, 0.9], [0.9, 0.1, 0.1, 0.9], [math.nan, 0.1, 0.9, 0.9][:3]):
+    for empty in (None, [0.5, 0.5, 0.5, 0.9], [0.9, 0.1, 0.1, 0.9]):
         page.on_click("", "", event(do="photo", file=file, caption="", box=empty))
         assert draft.load().photos[2].box is None
+    for wrong in ([math.nan, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9], "0.1,0.1,0.9,0.9", {}, 5):
+        with pytest.raises(BadInput, match="box"):
+            page.on_click("", "", event(do="photo", file=file, caption="x", box=wrong))
     others = [p for p in draft.load().photos if p.file != file]
     assert all(not p.caption and p.box is None for p in others)
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from blockskip.core.settings import Settings
 from blockskip.data import subject_boxes
+from blockskip.data.photos import file_sha
 from blockskip.studio import actions, draft, photo_view, strings
 from blockskip.studio.run_preferences import load
 
@@ -76,6 +77,58 @@ def test_captions_and_frames_come_along(pet, no_worker, asked):
     framed = [p for p in sorted(run.photos_dir.glob("*.png")) if subject_boxes.read_box(p)]
     assert [p.name[:3] for p in framed] == ["001"]
     assert subject_boxes.read_box(framed[0]) == subject_boxes.Box(0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize("order", ["pairs", "photos first", "captions first", "captions later"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_photos_of_one_name_have_each_its_own_caption(tmp_path, order, beside):
+    """From two folders, also as uploads arrive: each file in a folder of its own."""
+    found, texts = [], []
+    for k in range(2):
+        source = tmp_path / f"camera {k}"
+        (photo,) = fake_feed.make_photos(source, 1, 64 + 8 * k)
+        found.append(photo.rename(source / "IMG_0001.png"))
+        texts.append((source if beside else tmp_path / f"upload {k}") / "IMG_0001.txt")
+        texts[-1].parent.mkdir(exist_ok=True)
+        texts[-1].write_text(f"caption {k}", encoding="utf-8")
+    together = {
+        "pairs": [found[0], texts[0], texts[1], found[1]],
+        "photos first": found + texts,
+        "captions first": texts + found,
+        "captions later": found,
+    }[order]
+    draft.add(together)
+    if order == "captions later":
+        draft.add(texts)
+    now = draft.load()
+    assert not now.rejected
+    captions = {p.sha: p.caption for p in now.photos}
+    assert captions == {file_sha(photo): f"caption {k}" for k, photo in enumerate(found)}
+
+
+def test_a_caption_of_two_photos_is_not_guessed(tmp_path):
+    found = [fake_feed.make_photos(tmp_path / str(k), 1, 64 + 8 * k)[0] for k in range(2)]
+    text = tmp_path / "upload" / "photo 1.txt"
+    text.parent.mkdir()
+    text.write_text("asleep", encoding="utf-8")
+    for now in (draft.add([*found, text]), draft.add([text])):
+        assert [p.caption for p in now.photos] == ["", ""]
+        assert now.rejected == (("photo 1.txt", strings.CAPTION_UNCLEAR),)
+    other = found[1].rename(tmp_path / "photo 1.PNG")
+    draft.clear()
+    now = draft.add([found[0], other, text])
+    assert [p.caption for p in now.photos] == ["asleep", "asleep"], "of one picture, saved twice"
+
+
+def test_a_new_caption_does_not_reach_an_older_photo(tmp_path):
+    for k in range(2):
+        (photo,) = fake_feed.make_photos(tmp_path / str(k), 1, 64 + 8 * k)
+        text = tmp_path / f"upload {k}" / "photo 1.txt"
+        text.parent.mkdir()
+        text.write_text(f"caption {k}", encoding="utf-8")
+        draft.add([photo, text])
+    assert [p.caption for p in draft.load().photos] == ["caption 0", "caption 1"]
+    assert not draft.load().rejected
 
 
 def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):

@@ -35,7 +35,7 @@ from blockskip.models.lora.metadata import (
     data_uri,
     metadata,
 )
-from blockskip.models.lora.names import PREFIX
+from blockskip.models.lora.names import PREFIX, output_path
 from blockskip.models.lora.protocol import LoraNames
 
 _SUFFIXES = {"kohya": (".lora_down.weight", ".lora_up.weight")}  # (A, B); default: DIFFUSERS
@@ -78,7 +78,7 @@ def export_lora(
             f"LoRAs of {row.title} are not exported in {format}'s format.",
             f"Use {' or '.join(names.FORMATS)}.",
         )
-    out = _output_path(out, settings)
+    out = output_path(out, settings)
     modules = _adapted_modules(lora, names, out.name)
     tensors = _to_saved_dtype(names.exported_tensors(format, lora, row.width), row)
     header = metadata(tensors, format, settings, row, started, num_photos, step, out.stem)
@@ -225,12 +225,6 @@ def _is_nonzero(down: Tensor, up: Tensor) -> bool:
     """Return whether B·A is not zero. Its squared norm is the trace of (BᵀB)(AAᵀ), both (r, r)."""
     down, up = down.double(), up.double()
     return bool(((up.T @ up) * (down @ down.T)).sum() > 0)
-
-
-def _output_path(out: Path, settings: Settings) -> Path:
-    if out.is_dir():
-        out = out / f"{settings.trigger}-{settings.class_name}.safetensors"
-    return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
 
 
 def _suffixes(format: str) -> tuple[str, str]:

@@ -12,7 +12,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from blockskip.core.names import safe_name
+from blockskip.core.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +24,13 @@ if TYPE_CHECKING:
     from blockskip.models.lora.protocol import LoraNames
 
 PREFIX = "transformer."  # of layer names in diffusers' LoRA files
+
+
+def output_path(out: Path, settings: Settings) -> Path:
+    """Return the LoRA file to write for `out`, a file with or without ending, or a folder."""
+    if out.is_dir():
+        out = out / f"{safe_name(f'{settings.trigger}-{settings.class_name}', 'lora')}.safetensors"
+    return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
 
 
 @dataclass(frozen=True)

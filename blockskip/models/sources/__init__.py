@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from blockskip.core import presets, processes
+from blockskip.core import files, presets, processes
 from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
 from blockskip.core.presets import ModelRow
@@ -62,7 +62,7 @@ def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
 def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
     Raises UserError if a part is missing."""
-    paths = [Path(path).expanduser().resolve() for path in paths]
+    paths = [files.user_path(path).resolve() for path in paths]
     if len(paths) == 1 and (paths[0] / "model_index.json").exists():
         source = Source(row, paths[0])
     else:
@@ -78,7 +78,7 @@ def select_comfyui(*folders: Path) -> list[Source]:
     folders: one folder, or separate folders of the models and the program. Raises UserError about
     the first real model if they hold none.
     """
-    folders = tuple(folder.expanduser().resolve() for folder in folders)
+    folders = tuple(files.user_path(folder).resolve() for folder in folders)
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
         registry.save_comfyui_folders(folders)  # LoRAs go there even if it holds no model
     selected, problems = [], {}

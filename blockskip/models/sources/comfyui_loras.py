@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from pathlib import Path
 
 from blockskip.core import files
 from blockskip.core.errors import BadInput, UserError
+from blockskip.core.names import safe_name, same_name
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui import base_folders, extra_folders
 
@@ -46,13 +46,13 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
             "No ComfyUI folder was chosen.",
             "Name it under “Folder of your ComfyUI”, where the model is chosen.",
         )
-    stem = re.sub(r"[^\w .-]", "_", name.removesuffix(file.suffix)).strip(" .")[:80] or file.stem
+    stem = safe_name(name.removesuffix(file.suffix), file.stem)
     target, number = folder / f"{stem}{file.suffix}", 1
     temporary = folder / f"{stem}.{os.getpid()}.tmp"
     try:
-        while target.exists():
-            if target.stat().st_size == file.stat().st_size and _same(target, file):
-                return target
+        while (other := _taken_by(target)) is not None:
+            if other.stat().st_size == file.stat().st_size and _same(other, file):
+                return other
             number += 1
             target = folder / f"{stem}-{number}{file.suffix}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +63,12 @@ def copy_to_comfyui(file: Path, name: str) -> Path:
             temporary.unlink()
         raise files.disk_error(target, error) from error
     return target
+
+
+def _taken_by(target: Path) -> Path | None:
+    """Return the file that Windows or macOS would take for `target`, None if there is none."""
+    siblings = target.parent.iterdir() if target.parent.is_dir() else ()
+    return next((path for path in siblings if same_name(path.name, target.name)), None)
 
 
 def _same(first: Path, second: Path) -> bool:
