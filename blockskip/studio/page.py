@@ -260,7 +260,7 @@ def form_values(sent: str = "") -> list:
     model stays empty until it is chosen, because the user's own photos may suggest another one.
     """
     answers = actions.current_answers() | {"model": draft.load().answers.get("model", "")}
-    values, old = {name: answers[name] for name in FORM_FIELDS}, json.loads(sent) if sent else {}
+    values, old = {name: answers[name] for name in FORM_FIELDS}, _sent_answers(sent)
     changed = [
         gr.skip() if name in old and old[name] == value else value for name, value in values.items()
     ]

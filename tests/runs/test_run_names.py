@@ -179,7 +179,7 @@ def test_photos_keep_what_is_beside_them(tmp_path):
     assert len(copies) == len(paths) and len(list(run.photos_dir.iterdir())) == 2 * len(paths)
     for k, copy in enumerate(copies):
         assert names.is_safe_name(copy.stem[4:]) and len(copy.name.encode()) < 140
-        assert copy.with_suffix(".txt").read_text("utf-8") == f"caption {k}"
+        assert copy.with_suffix(".txt").read_text("utf-8") == f"a photo of sks cat, caption {k}\n"
         assert Image.open(copy).getpixel((0, 0)) == (k, k, k)
     assert [p.name for p in copies][:3] == ["000-a.b.png", "001-_con.png", "002-v1.5"]
 

@@ -167,15 +167,15 @@ def test_no_click_is_surprised(do, pet, finished, event, monkeypatch):
     clicks += [dict.fromkeys(usual, value) for value in WRONG]
     clicks += [{key: usual[key] for key in usual if key != left_out} for left_out in usual]
     for said in clicks:
-        sentence(page.on_click, finished.name, event(**said, do=do))
-    sentence(page.on_click, finished.name, event(**usual, do=do, more={"x": [1]}))
+        sentence(page.on_click, finished.name, "", event(**said, do=do))
+    sentence(page.on_click, finished.name, "", event(**usual, do=do, more={"x": [1]}))
 
 
 def test_no_click_is_more_than_an_object(event):
     for data in (*WRONG, [("do", "clear")], "do"):
         event_data = event()
         event_data._data = data
-        sentence(page.on_click, "", event_data)
+        sentence(page.on_click, "", "", event_data)
 
 
 @pytest.mark.parametrize("key", page.FORM_FIELDS)
@@ -187,6 +187,7 @@ def test_no_answer_is_surprising(key):
             assert isinstance(draft.load().answers.get(key), str | int | float | None)
     for sent in ("{", "[]", "null", "5", '"x"', "[" * 100_000, {}, 5):
         sentence(page.save_answers, *usual.values(), sent)
+        assert page.form_values(sent)[-1] == page.form_values()[-1]
     json.dumps(draft.load().answers, allow_nan=False)
 
 
