@@ -107,15 +107,17 @@ def select_comfyui_in_subprocess(*folders: Path) -> None:
 
 
 def check_model(source: Source) -> dict[str, dict]:
-    """Read every file's header and locate every weight. Return part → {files, gib, precision, bits,
+    """Read every file's header, and locate and explain every tensor. Return part → {files, gib, precision, bits,
     note}.
 
     bits: average per weight, including scales. note: advice for users of a quantised GGUF, else "".
     Raises UserError if a file is missing, truncated or of another model.
     """
+    from blockskip.models.sources.part_checks import check_part  # builds the model, with torch
+
     summary = {}
     for part in layout_of(source.row).PARTS:
-        weights = source.weights(part).values()
+        weights = check_part(source, part).values()
         entries = {weight.entry for weight in weights}
         summary[part] = {
             "files": sorted({str(entry.path) for entry in entries}),
