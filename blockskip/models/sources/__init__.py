@@ -22,6 +22,7 @@ from blockskip.models.sources.comfyui import find_in_comfyui
 from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import layout_of
+from blockskip.models.sources.model_identity import check_folder
 from blockskip.models.sources.registry import find_model
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
@@ -115,6 +116,8 @@ def check_model(source: Source) -> dict[str, dict]:
     """
     from blockskip.models.sources.part_checks import check_part  # builds the model, with torch
 
+    if source.is_folder:
+        check_folder(source.row, source.folder)
     summary = {}
     for part in layout_of(source.row).PARTS:
         weights = check_part(source, part).values()

@@ -20,15 +20,15 @@ _AGAIN = "Fetch the file again."
 _SIGNATURES = (
     (
         b"version https://git-lfs",
-        "is only a pointer of Git LFS to the model, not the model",
+        "only a pointer of Git LFS to the model",
         "Run “git lfs pull” in its folder, or download the file from the model's page.",
     ),
-    (b"PK\x03\x04", "is a zip archive, or a PyTorch file that can hold programs", ""),
-    (b"\x1f\x8b", "is a compressed archive", ""),
-    (b"7z\xbc\xaf", "is a compressed archive", ""),
-    (b"Rar!", "is a compressed archive", ""),
+    (b"PK\x03\x04", "a zip archive, or a PyTorch file, which can hold programs and is never opened", ""),
+    (b"\x1f\x8b", "a compressed archive", ""),
+    (b"7z\xbc\xaf", "a compressed archive", ""),
+    (b"Rar!", "a compressed archive", ""),
     *(
-        (bytes((0x80, version)), "can hold programs and is never opened", "")
+        (bytes((0x80, version)), "a PyTorch file, which can hold programs and is never opened", "")
         for version in range(2, 6)
     ),
 )
@@ -57,32 +57,32 @@ def _is_gguf(path: Path) -> bool:
         return True
     if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 1 << 32:
         return False
-    raise_for_other_kinds(path, head)
+    _raise_for_other_kinds(path, head)
     return path.suffix.lower() == GGUF_SUFFIX
 
 
-def raise_for_other_kinds(path: Path, head: bytes) -> None:
+def _raise_for_other_kinds(path: Path, head: bytes) -> None:
     """Raise UserError if the first bytes are those of a known kind of file that holds no model."""
     if error := _unfinished(path):
         raise error
     if path.suffix.lower() in PICKLES:
         raise BadFile(f"{path.name} can hold programs and is never opened.", _TAKE_SAFETENSORS)
     if not head:
-        raise BadFile(f"{path.name} is empty.", _AGAIN)
+        raise BadFile(f"{path.name} cannot be read: it is empty.", _AGAIN)
     for signature, what, remedy in _SIGNATURES:
         if head.startswith(signature):
-            raise BadFile(f"{path.name} {what}.", remedy or _TAKE_SAFETENSORS)
+            raise BadFile(f"{path.name} cannot be read: it is {what}.", remedy or _TAKE_SAFETENSORS)
     if len(head) > 8 and not head.strip(b"\x00"):
-        raise BadFile(f"{path.name} holds only zeros: its download was not finished.", _AGAIN)
+        raise BadFile(f"{path.name} cannot be read: it holds only zeros, its download was not finished.", _AGAIN)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:64].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise BadFile(
-            f"{path.name} is a web page, not a model: the download needed a login or failed.",
+            f"{path.name} cannot be read: it is a web page. The download needed a login or failed.",
             _AGAIN,
         )
     if len(start) > 8 and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
         line = start.decode("ascii").splitlines()[0][:60]
-        raise BadFile(f"{path.name} is a text, not a model: “{line}”.", _AGAIN)
+        raise BadFile(f"{path.name} cannot be read: it is a text, “{line}”.", _AGAIN)
 
 
 def _unfinished(path: Path) -> UserError | None:
@@ -92,5 +92,6 @@ def _unfinished(path: Path) -> UserError | None:
     if not control and path.suffix.lower() not in UNFINISHED:
         return None
     return BadFile(
-        f"{path.name} is a download that was not finished.", "Let the download finish first."
+        f"{path.name} cannot be read: it is a download that was not finished.",
+        "Let the download finish first."
     )

@@ -132,7 +132,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
 
     head = table["a.weight"].start
     for length in (0, 3, 11, 23, 60, 150, head - 40, head, len(data) - 40):
-        refused(data[:length], "cannot be read: it is cut short")
+        refused(data[:length], f"cannot be read: it is {'cut short' if length else 'empty'}")
     refused(b"{}" * 100, "cannot be read")
     for place in (8, 16, 24):  # numbers of tensors, of settings, the length of a name
         refused(data[:place] + b"\xff" * 8 + data[place + 8 :], "cannot be read")
