@@ -23,7 +23,11 @@ _SIGNATURES = (
         "only a pointer of Git LFS to the model",
         "Run “git lfs pull” in its folder, or download the file from the model's page.",
     ),
-    (b"PK\x03\x04", "a zip archive, or a PyTorch file, which can hold programs and is never opened", ""),
+    (
+        b"PK\x03\x04",
+        "a zip archive, or a PyTorch file, which can hold programs and is never opened",
+        "",
+    ),
     (b"\x1f\x8b", "a compressed archive", ""),
     (b"7z\xbc\xaf", "a compressed archive", ""),
     (b"Rar!", "a compressed archive", ""),
@@ -73,7 +77,10 @@ def _raise_for_other_kinds(path: Path, head: bytes) -> None:
         if head.startswith(signature):
             raise BadFile(f"{path.name} cannot be read: it is {what}.", remedy or _TAKE_SAFETENSORS)
     if len(head) > 8 and not head.strip(b"\x00"):
-        raise BadFile(f"{path.name} cannot be read: it holds only zeros, its download was not finished.", _AGAIN)
+        raise BadFile(
+            f"{path.name} cannot be read: it holds only zeros, its download was not finished.",
+            _AGAIN,
+        )
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:64].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise BadFile(
@@ -93,5 +100,5 @@ def _unfinished(path: Path) -> UserError | None:
         return None
     return BadFile(
         f"{path.name} cannot be read: it is a download that was not finished.",
-        "Let the download finish first."
+        "Let the download finish first.",
     )

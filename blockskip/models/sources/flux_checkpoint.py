@@ -9,22 +9,18 @@ identified by their tensors. Only models with the same shapes as FLUX.1-dev are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from blockskip.core.errors import BadFile
 from blockskip.models.lora import flux_names
 from blockskip.models.sources import t5_gguf_names
 from blockskip.models.sources.entry import TensorEntry, is_packed
-from blockskip.models.sources.side_tensors import is_side_tensor
+from blockskip.models.sources.side_tensors import (
+    check_contents,
+    check_used,
+    is_side_tensor,
+)
 from blockskip.models.sources.tensors import WeightIndex, find_weight, is_lora
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import FluxPipeline
-
-    from blockskip.models.sources import Source
 
 # part → title, usual file in ComfyUI, ComfyUI's folder for it
 PARTS = {
@@ -101,9 +97,7 @@ def part_tensors(
                 k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
             }
             fits = all(
-                name not in stripped
-                or stripped[name].shape == shape
-                or is_packed(stripped[name])
+                name not in stripped or stripped[name].shape == shape or is_packed(stripped[name])
                 for name, shape in _expected_shapes(part, config).items()
             )
             return stripped if fits and _has_expected_depth(stripped, part, config) else None
@@ -133,37 +127,16 @@ def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> We
     return {key: find_weight(tensors, key) for key in keys}
 
 
-def assemble(
-    source: Source, dtype: torch.dtype, without_weights: Collection[str] = ()
-) -> FluxPipeline:
-    """Build the diffusers pipeline from single files, on the CPU and without network.
-
-    without_weights: parts to leave on the meta device in `dtype`; load them later with
-    `source.weights(part)`. Raises UserError.
-    """
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-    from transformers import CLIPTokenizer, T5Tokenizer
-
-    from blockskip.models.sources.empty_model import build_empty, new_part
-    from blockskip.models.sources.part_checks import load_part
-    from blockskip.models.sources.tensor_reader import Reader
-
-    reader = Reader()
-    parts = {
-        part: build_empty(partial(new_part, source.folder, part), dtype)
-        for part in PARTS
-    }
-    for part, module in parts.items():
-        if part not in without_weights:
-            load_part(source, part, module, dtype, reader)
-    clip, t5 = source.tokenizers["tokenizer"], source.tokenizers["tokenizer_2"]
-    length = source.config("text_encoder")["max_position_embeddings"]  # ComfyUI's says 8192
-    return FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source.folder / "scheduler"),
-        tokenizer=CLIPTokenizer.from_pretrained(clip, model_max_length=length),
-        tokenizer_2=T5Tokenizer.from_pretrained(t5),
-        **parts,
-    )
+def check_readable(part: str, tensors: dict[str, TensorEntry], config: dict) -> None:
+    """Raise UserError if the tensors of a part, from `part_tensors`, cannot be read, or if one of
+    them is of unknown meaning. Does not need torch."""
+    if part == "vae":  # its names are converted with torch
+        keys = [key for key in tensors if not is_side_tensor(tensors, key)]
+        weights = {key: find_weight(tensors, key) for key in keys}
+    else:
+        weights = weight_index(part, tensors, config)
+    check_used(tensors, weights.values(), HARMLESS)
+    check_contents(weights.values(), tensors)
 
 
 def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:

@@ -33,6 +33,9 @@ class SingleFileLayout(Protocol):
     def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
         """Return parameter name → stored weight. Raises UserError."""
 
+    def check_readable(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> None:
+        """Raise UserError if the tensors of a part cannot be read. Does not need torch."""
+
 
 def read_config(path: Path) -> dict:
     """Return the JSON object in a model's config file. Raises UserError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from transformers import PreTrainedModel
+
 from blockskip.core.errors import BadFile
 from blockskip.models.sources import side_tensors
 from blockskip.models.sources.empty_model import build_empty, new_part
@@ -69,7 +71,7 @@ def load_part(
     weights = part_weights(source, part, module)
     state = {name: weight.read(dtype, reader) for name, weight in weights.items()}
     module.load_state_dict(state, assign=True)
-    if hasattr(module, "tie_weights"):
+    if isinstance(module, PreTrainedModel):
         module.tie_weights()  # an embedding may have two names
 
 

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from blockskip.core.errors import BadFile, UserError
+from blockskip.core.files import read_error
 from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, TensorEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from blockskip.models.sources.tensor_reader import Reader
     from blockskip.models.sources.tensors import Weight
 
 # names of a scale, after the layer's name
@@ -36,7 +36,8 @@ _BLOCK = 128  # side of a block with one scale
 # what ComfyUI's description may say of float8 weights without changing what a scale means
 _FORMATS = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise")
 _FORMAT_KEYS = {"format", "full_precision_matrix_mult", "group_size", "block_size", "orig_dtype"}
-_FP8_MAX = {"F8_E4M3": 448.0, "F8_E5M2": 57344.0}
+# the largest number and the byte of its magnitude
+_FP8_MAX = {"F8_E4M3": (448, 0x7E), "F8_E5M2": (57344, 0x7B)}
 _SAMPLES = 3  # unscaled float8 matrices of which the numbers are looked at
 REMEDY = "Use the bf16, fp16, fp8 or GGUF file of the same model."
 
@@ -108,19 +109,16 @@ def check_used(
 def check_contents(weights: Iterable[Weight], tensors: dict[str, TensorEntry]) -> None:
     """Look at what headers do not tell: ComfyUI's description of each layer, and whether float8
     weights without a scale have lost it. Reads some tensors. Raises UserError."""
-    from blockskip.models.sources.tensor_reader import Reader
-
-    reader = Reader()
     for key, entry in tensors.items():
-        if key.endswith(".comfy_quant") and not _is_known_format(entry, reader):
+        if key.endswith(".comfy_quant") and not _is_known_format(entry):
             raise not_understood(entry)
     plain = {w.entry for w in weights if w.entry.dtype in _FP8_MAX and not w.scale}
     matrices = sorted((e for e in plain if len(e.shape) == 2), key=lambda e: (e.nbytes, e.key))
     sample = [entry for entry in matrices if entry.nbytes >= 64][:_SAMPLES]
-    if sample and all(_fills_range(entry, reader) for entry in sample):
+    if sample and all(map(_fills_range, sample)):
         raise BadFile(
             f"{sample[0].path.name} lacks the scales of its float8 weights: “{sample[0].key}” "
-            f"holds numbers up to {_FP8_MAX[sample[0].dtype]:g}, as only scaled weights do.",
+            f"holds numbers up to {_FP8_MAX[sample[0].dtype][0]}, as only scaled weights do.",
             REMEDY,
         )
 
@@ -152,16 +150,26 @@ def _is_blocks(scale: TensorEntry, weight: TensorEntry) -> bool:
     return len(weight.shape) == 2 and scale.shape == blocks
 
 
-def _is_known_format(entry: TensorEntry, reader: Reader) -> bool:
+def _is_known_format(entry: TensorEntry) -> bool:
     if entry.dtype != "U8" or entry.nbytes > 4096:
         return False
     try:
-        told = json.loads(bytes(reader.raw(entry.path, entry.start, entry.stop).tolist()))
+        told = json.loads(_bytes(entry))
         return told["format"] in _FORMATS and told.keys() <= _FORMAT_KEYS
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _fills_range(entry: TensorEntry, reader: Reader) -> bool:
-    largest = reader.tensor(entry.path, entry.key).float().abs().max()
-    return float(largest) == _FP8_MAX[entry.dtype]
+def _fills_range(entry: TensorEntry) -> bool:
+    _, largest = _FP8_MAX[entry.dtype]
+    data = _bytes(entry)
+    return bytes((largest,)) in data or bytes((largest | 0x80,)) in data
+
+
+def _bytes(entry: TensorEntry) -> bytes:
+    try:
+        with open(entry.path, "rb") as file:
+            file.seek(entry.start)
+            return file.read(entry.nbytes)
+    except OSError as error:
+        raise read_error(error, entry.path) from error

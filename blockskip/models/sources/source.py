@@ -12,9 +12,9 @@ from blockskip.core import files
 from blockskip.core.errors import BadFile, command
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
+from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.hub_api import TEXT_SUFFIXES
 from blockskip.models.sources.layouts import configs_folder, layout_of, read_config
-from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.tensors import (
     WeightIndex,
     missing_files,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip model
 
     from blockskip.models.sources.tensor_reader import Reader
 
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _NOT_WEIGHTS = (".comfy_quant", "spiece_model")  # bytes of texts
 
 
@@ -120,8 +122,29 @@ def bits_per_weight(tensors: Iterable[TensorEntry]) -> float:
 
 def is_lora(tensors: Iterable[str]) -> bool:
     """Return whether the keys are those of a LoRA (or LoHa, LoKr …) and not of a model."""
-    words = (".lora_", "lora_unet_", "lora_te", "lora_transformer_", ".hada_w1", ".lokr_w", ".dora_")
+    words = (
+        ".lora_",
+        "lora_unet_",
+        "lora_te",
+        "lora_transformer_",
+        ".hada_w1",
+        ".lokr_w",
+        ".dora_",
+    )
     return any(word in key for key in tensors for word in words)
+
+
+def shard(path: Path) -> str:
+    """Return which piece of a split model the file is, by its name, "" if it is whole."""
+    match = _SHARD.search(path.stem)
+    if match is None:
+        return ""
+    pieces = [
+        path.with_name(f"{path.stem[: match.start()]}-{i + 1:05}-of-{match[2]}{path.suffix}")
+        for i in range(min(int(match[2]), 1000))
+    ]
+    missing = next((f", and {piece.name} is missing" for piece in pieces if not piece.exists()), "")
+    return f"one of the {int(match[2])} pieces of a model{missing}; only whole files are read"
 
 
 def find_weight(
@@ -194,7 +217,9 @@ def _missing(tensors: dict[str, TensorEntry], key: str) -> UserError:
         packed = is_packed(entry) and not other.endswith(_NOT_WEIGHTS)
         if packed or in_place and not entry.is_gguf:
             return side_tensors.not_understood(entry)
-    file = next(iter(tensors.values())).path.name if tensors else "The file"
+    path = next(iter(tensors.values())).path if tensors else Path("The file")
+    if piece := shard(path):
+        return BadFile(f"{path.name} is {piece}.", side_tensors.REMEDY)
     return BadFile(
-        f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
+        f"{path.name} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
     )
