@@ -7,7 +7,7 @@ few sizes, and the numbers per token are fitted to the differences (ours).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -122,9 +122,12 @@ def _block(family: Family, block: nn.Module) -> dict:
     mod_weights = sum(m.weight.numel() for m in modulation)
     mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
 
-    def widths(targets: str) -> int:
-        adapted = [block.get_submodule(n) for n in family.lora_targets(block, targets)]
+    def widths(targets: str, among: Collection[str] | None = None) -> int:
+        names = family.lora_targets(block, targets)
+        adapted = [block.get_submodule(n) for n in names if among is None or n in among]
         return sum(m.in_features + m.out_features for m in adapted)
+
+    text = widths("attention", family.text_outputs)
 
     return {
         "count": 1,
@@ -135,6 +138,8 @@ def _block(family: Family, block: nn.Module) -> dict:
         "told": sum(m.out_features for m in modulation),
         "lora": widths("attention"),
         "lora_ff": widths("attention+ff") - widths("attention"),
+        "lora_text": text,
+        "lora_text_ff": widths("attention+ff", family.text_outputs) - text,
         "unpacked": _largest_linear(family, block),
         **UNMEASURED,
     }

@@ -28,6 +28,8 @@ class BlockType:
     told: int
     lora: int
     lora_ff: int
+    lora_text: int
+    lora_text_ff: int
     kept_image: float
     kept_text: float
     kept_ff: float

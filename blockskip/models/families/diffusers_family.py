@@ -56,6 +56,13 @@ class DiffusersFamily(Family):
     latents_arg = "hidden_states"
     pixel_multiple = 16
     text_cross_attention = False
+    # all names that double blocks have for them; other names mean nothing to a block
+    text_outputs: tuple[str, ...] = (
+        *("attn.add_q_proj", "attn.to_add_out"),
+        *("ff_context.net.0.proj", "ff_context.net.2"),
+        *("ff_context.linear_in", "ff_context.linear_out"),
+        *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
+    )
     shared_modulation: tuple[str, ...] = ()
     workflow: Callable[..., dict] | None = None
     streamed_parts = ("transformer", "text_encoder")
