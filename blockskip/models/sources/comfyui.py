@@ -214,7 +214,7 @@ def _contents(path: Path) -> str:
     if piece := shard(path):
         return f": it is {piece}"
     what = description(keys)
-    return f": it is {'a' if what != what.upper() or what == 'VAE' else ''} {what}" if what else ""
+    return f": it is {what}" if what else ""
 
 
 def _problem(path: Path) -> str:

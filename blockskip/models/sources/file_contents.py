@@ -13,7 +13,7 @@ OTHER_TRANSFORMERS = (
 )
 # what it is → patterns of which one key matches each; a prefix may come before them. The first fits
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ControlNet", (r"controlnet|control_model\.|input_hint_block|control_(img|blocks)",)),
+    ("a ControlNet", (r"controlnet|control_model\.|input_hint_block|control_(img|blocks)",)),
     ("FLUX.2", (r"double_stream_modulation_img",)),
     ("Chroma", (r"distilled_guidance_layer",)),
     ("FLUX.1", (r"double_blocks\.\d+\.img_attn|single_transformer_blocks\.\d+\.",)),
@@ -23,17 +23,17 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SANA", (r"blocks\.\d+\.(mlp|ff)\.(inverted_conv|conv_inverted)",)),
     ("Wan", (r"blocks\.\d+\.cross_attn\.", r"(text|time)_embedding\.")),
     ("Stable Diffusion 1, 2 or XL", (r"(input|down)_blocks\.\d+\.(\d+|attentions)\.",)),
-    ("text encoder", (r"SelfAttention\.|enc\.blk\.\d+|token_embd\.|text_model\.encoder\.",)),
-    ("text encoder", (r"embed_tokens\.weight|layers\.\d+\.self_attn\.",)),
-    ("VAE", (r"decoder\.(conv_in|conv1|up|up_blocks|layers)\.",)),
+    ("a text encoder", (r"SelfAttention\.|enc\.blk\.\d+|token_embd\.|text_model\.encoder\.",)),
+    ("a text encoder", (r"embed_tokens\.weight|layers\.\d+\.self_attn\.",)),
+    ("a VAE", (r"decoder\.(conv_in|conv1|up|up_blocks|layers)\.",)),
 )
 
 
 def description(keys: Collection[str]) -> str:
-    """Return what the tensors belong to: a family's name, “LoRA”, “VAE”, “text encoder”,
-    “ControlNet”, or "" if unknown."""
+    """Return what the tensors belong to: a family's name, “a LoRA”, “a VAE” …, or ""
+    if unknown."""
     if is_lora(keys):
-        return "LoRA"
+        return "a LoRA"
     for what, patterns in _SIGNS:
         if all(any(re.search(pattern, key) for key in keys) for pattern in patterns):
             return what

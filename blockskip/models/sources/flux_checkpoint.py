@@ -109,12 +109,11 @@ def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> We
 
     Raises UserError if a tensor is missing or its format is unsupported.
     """
-    original = {
-        "transformer": "double_blocks.0.img_attn.qkv.weight",
-        "vae": "encoder.down.0.block.0.conv1.weight",
-    }.get(part)
-    if original in tensors:
-        return (_transformer if part == "transformer" else _vae)(tensors, config)
+    if part == "transformer":
+        original = any(key.startswith("double_blocks.") for key in tensors)
+        return (_original_transformer if original else _transformer)(tensors, config)
+    if any(key.startswith("encoder.down.") for key in tensors):
+        return _original_vae(tensors, config)
     keys = [key for key in tensors if not is_side_tensor(tensors, key)]
     if part == "text_encoder":  # the pipeline needs neither the projection nor the vision model
         keys = [key for key in keys if key.startswith(("embeddings.", "encoder.", "final_"))]
@@ -140,6 +139,15 @@ def check_readable(part: str, tensors: dict[str, TensorEntry], config: dict) -> 
 
 
 def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
+    """Map the parameters of diffusers' transformer to the tensors of those names."""
+    blocks = config["num_layers"], config["num_single_layers"]
+    linears = flux_names.linears(*blocks, config["guidance_embeds"])
+    names = [f"{module}.{suffix}" for module in linears for suffix in ("weight", "bias")]
+    names += [f"{module}.weight" for module, _ in _norms(*blocks)]
+    return {name: find_weight(tensors, name) for name in names}
+
+
+def _original_transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Map diffusers' names to the original tensors: to rows of fused layers, and to swapped halves
     for the last modulation."""
     layer_keys = {
@@ -187,7 +195,7 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
             yield f"single_transformer_blocks.{i}.{module}", f"single_blocks.{i}.norm.{norm}"
 
 
-def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
+def _original_vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Map diffusers' names to the original tensors by running diffusers' conversion on meta
     tensors.
 
