@@ -34,27 +34,32 @@ def comfy(tmp_path, parts):
     return comfy_folder(tmp_path / "ComfyUI", DEMO, parts)
 
 
+def nvfp4(tensor, rows, columns):
+    scales = {"weight_scale": torch.ones(rows, 2).to(FP8), "weight_scale_2": torch.ones(())}
+    return torch.ones(rows, columns // 2, dtype=torch.uint8), scales
+
+
+def int8(tensor, rows, columns):
+    return tensor.to(torch.int8), {"weight_scale": torch.ones(rows, 1)}
+
+
+def nf4(tensor, rows, columns):
+    tables = {"weight.absmax": torch.ones(2), "weight.quant_map": torch.ones(16)}
+    return torch.ones(rows * columns // 2, 1, dtype=torch.uint8), tables
+
+
+def lost(tensor, rows, columns):
+    return (tensor / tensor.abs().max() * 448).float().to(FP8), {}
+
+
 def packed(state, kind):
     """The state as programs write it in formats that are not read here."""
-    done, byte = {}, torch.uint8
+    done = {}
     for key, tensor in state.items():
-        if tensor.ndim != 2:
-            done[key] = tensor
-            continue
-        base, (rows, columns) = key.removesuffix("weight"), tensor.shape
-        done[key], beside = {
-            "nvfp4": lambda: (
-                torch.ones(rows, columns // 2, dtype=byte),
-                {"weight_scale": torch.ones(rows, 2).to(FP8), "weight_scale_2": torch.ones(())},
-            ),
-            "int8": lambda: (tensor.to(torch.int8), {"weight_scale": torch.ones(rows, 1)}),
-            "nf4": lambda: (
-                torch.ones(rows * columns // 2, 1, dtype=byte),
-                {"weight.absmax": torch.ones(2), "weight.quant_map": torch.ones(16)},
-            ),
-            "lost": lambda: ((tensor / tensor.abs().max() * 448).float().to(FP8), {}),
-        }[kind]()
-        done |= {base + name: value for name, value in beside.items()}
+        done[key] = tensor
+        if tensor.ndim > 1:
+            done[key], beside = kind(tensor, len(tensor), tensor[0].numel())
+            done |= {key.removesuffix("weight") + name: value for name, value in beside.items()}
     return done
 
 
@@ -71,7 +76,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["nvfp4", "int8", "nf4", "lost"])
+@pytest.mark.parametrize("kind", [nvfp4, int8, nf4, lost])
 @pytest.mark.parametrize("part", PLACES)
 def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, kind):
     """Which the present order would like less: rounded, or with a name that is not the usual."""
@@ -79,17 +84,17 @@ def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, ki
     place = comfy / "models" / PLACES[part]
     (good,) = place.parent.glob(f"{place.name}*")
     good = good.rename(good.with_name(f"{place.name}-zz-good.safetensors"))
-    bad = good.with_name(f"{place.name}-a-{kind}.safetensors")
+    bad = good.with_name(f"{place.name}-a-{kind.__name__}.safetensors")
     save_file(packed(parts[part], kind), bad)
-    if kind == "lost" and part == "vae":
+    if kind is lost and part == "vae":
         return  # it has no matrices
-    source = sources.select_model(row, [comfy])
+    source = sources.comfyui.source_from_files(row, [comfy])
     assert source.files[part] == good
     (named,) = sources.comfyui.unreadable_files(row, [comfy])
     assert named.startswith(f"{bad.name} ")
     good.unlink()
     with pytest.raises(UserError, match="was not found in") as refused:
-        sources.select_model(row, [comfy])
+        sources.comfyui.source_from_files(row, [comfy])
     assert named in refused.value.title
 
 
@@ -99,8 +104,9 @@ def test_the_good_one_may_be_a_gguf_or_fp8_and_all_ways_in_name_the_other(
 ):
     folder = comfy / "models/diffusion_models"
     (folder / "flux1-dev.safetensors").unlink()
-    for kind in ("nvfp4", "int8"):
-        save_file(packed(parts["transformer"], kind), folder / f"flux1-dev-{kind}.safetensors")
+    for kind in (nvfp4, int8):
+        bad = folder / f"flux1-dev-{kind.__name__}.safetensors"
+        save_file(packed(parts["transformer"], kind), bad)
     path = folder / f"flux1-dev-{good}"
     if path.suffix == ".gguf":
         write_gguf(path, parts["transformer"], "Q8_0")

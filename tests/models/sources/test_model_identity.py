@@ -102,15 +102,12 @@ def scaled(tmp_path):
             state[key] = (whole / whole.abs().max() * 448).to(torch.float8_e4m3fn)
             state[key.replace("weight", "weight_scale_inv")] = whole.abs().max() / 448
         save_file(state, path)
-        truth[part] = {
-            key: tensor.float()
-            * state.get(
-                key.replace(".weight", ".scale_weight"),
-                state.get(key.replace(".weight", ".weight_scale_inv"), torch.ones(())),
-            )
-            for key, tensor in state.items()
-            if not key.endswith(("scale_weight", "scale_inv", "scaled_fp8"))
-        }
+        truth[part] = {}
+        for key, tensor in state.items():
+            names = (key.replace(".weight", end) for end in (".scale_weight", ".weight_scale_inv"))
+            scale = next((state[n] for n in names if n in state and n != key), torch.ones(()))
+            if not key.endswith(("scale_weight", "scale_inv", "scaled_fp8")):
+                truth[part][key] = tensor.float() * scale
     return folder, truth
 
 
