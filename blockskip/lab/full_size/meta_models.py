@@ -83,6 +83,25 @@ def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
     }
 
 
+def lora_widths(family: Family, block: nn.Module) -> dict[str, int]:
+    """Return the inputs plus outputs of a block's linears with LoRA, under the names that
+    presets/bytes.toml explains."""
+
+    def width(names: Iterable[str]) -> int:
+        linears = [block.get_submodule(name) for name in names]
+        return sum(linear.in_features + linear.out_features for linear in linears)
+
+    attention = set(family.lora_targets(block, "attention"))
+    extra = set(family.lora_targets(block, "attention+ff")) - attention
+    text = set(family.text_outputs)
+    return {
+        "lora": width(attention),
+        "lora_ff": width(extra),
+        "lora_text": width(attention & text),
+        "lora_text_ff": width(extra & text),
+    }
+
+
 def _frozen(row: ModelRow, part: str) -> nn.Module:
     model = build(row, part)
     for tensor in model.state_dict(keep_vars=True).values():  # includes saved buffers

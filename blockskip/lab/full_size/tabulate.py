@@ -7,7 +7,7 @@ few sizes, and the numbers per token are fitted to the differences (ours).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from blockskip.lab.full_size.meta_models import (
     build_vae,
     fake_gpu_for,
     family_of,
+    lora_widths,
     weights,
 )
 from blockskip.lab.full_size.simulate import (
@@ -121,14 +122,6 @@ def _block(family: Family, block: nn.Module) -> dict:
     in_linears = sum(m.weight.numel() for m in linears)
     mod_weights = sum(m.weight.numel() for m in modulation)
     mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
-
-    def widths(targets: str, among: Collection[str] | None = None) -> int:
-        names = family.lora_targets(block, targets)
-        adapted = [block.get_submodule(n) for n in names if among is None or n in among]
-        return sum(m.in_features + m.out_features for m in adapted)
-
-    text = widths("attention", family.text_outputs)
-
     return {
         "count": 1,
         "linear": in_linears - mod_weights,
@@ -136,10 +129,7 @@ def _block(family: Family, block: nn.Module) -> dict:
         "small": _size(block) - in_linears - mod_small,
         "small_modulation": mod_small,
         "told": sum(m.out_features for m in modulation),
-        "lora": widths("attention"),
-        "lora_ff": widths("attention+ff") - widths("attention"),
-        "lora_text": text,
-        "lora_text_ff": widths("attention+ff", family.text_outputs) - text,
+        **lora_widths(family, block),
         "unpacked": _largest_linear(family, block),
         **UNMEASURED,
     }

@@ -40,6 +40,12 @@ class BlockType:
     forward_unpacked: float
     unpacked: int
 
+    def lora_width(self, feed_forward: bool, last: bool) -> int:
+        """Return the inputs plus outputs of a block's linears with LoRA. last: whether it is the
+        last trained block, which has none in layers that only reach the text."""
+        attention = self.lora - last * self.lora_text
+        return attention + feed_forward * (self.lora_ff - last * self.lora_text_ff)
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TextStats:

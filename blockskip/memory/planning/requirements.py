@@ -72,12 +72,8 @@ def lora_params(row: ModelRow, settings: Settings) -> int:
 
 
 def _block_lora(row: ModelRow, settings: Settings, index: int) -> int:
-    """Return a block's LoRA parameters. The last block of the middle has none in layers that only
-    reach the text (training/lora.py)."""
-    kind = model_stats(row.name).block_type(index)
-    last, ff = index == _middle(row, settings)[-1], settings.targets == "attention+ff"
-    width = kind.lora - last * kind.lora_text + ff * (kind.lora_ff - last * kind.lora_text_ff)
-    return settings.rank * width
+    kind, last = model_stats(row.name).block_type(index), _middle(row, settings)[-1]
+    return settings.rank * kind.lora_width(settings.targets == "attention+ff", index == last)
 
 
 def _middle(row: ModelRow, settings: Settings) -> range:
