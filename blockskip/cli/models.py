@@ -38,9 +38,17 @@ def models(
         print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
     elif action == "use-comfyui" and words:
         selected = sources.select_comfyui(*map(Path, words))
-        data = {"models": [sources.status_dict(source.row) for source in selected]}
+        unreadable = sources.unreadable_beside(*selected)
+        data = {
+            "models": [sources.status_dict(source.row) for source in selected],
+            "unreadable": unreadable,
+        }
         notes = [p["note"] for s in selected for p in sources.check_model(s).values() if p["note"]]
-        print_result(as_json, data, [*(f"{s.row.title}: {s.location}" for s in selected), *notes])
+        print_result(
+            as_json,
+            data,
+            [*(f"{s.row.title}: {s.location}" for s in selected), *notes, *unreadable],
+        )
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
@@ -124,13 +132,15 @@ def _speed_text(now: download_process.Download) -> str:
 
 
 def _print_model(as_json: bool, source: sources.Source) -> None:
-    """Print every part of a model, after checking all weights, and the key of its caches."""
-    parts = sources.check_model(source)
+    """Print every part of a model, after checking all weights, files of it in ComfyUI's folders
+    that cannot be read, and the key of its caches."""
+    parts, unreadable = sources.check_model(source), sources.unreadable_beside(source)
     with Console(stderr=True).status("Reading every weight once …"):
         fingerprint = source.fingerprint()
     data = {"model": source.row.name, "where": source.location, "parts": parts}
+    data["unreadable"] = unreadable
     lines = [f"{p['gib']:8.2f} GiB  {p['precision']:12} {p['files'][0]}" for p in parts.values()]
-    lines += [p["note"] for p in parts.values() if p["note"]]
+    lines += [p["note"] for p in parts.values() if p["note"]] + unreadable
     print_result(
         as_json, {**data, "fingerprint": fingerprint}, [*lines, f"fingerprint {fingerprint}"]
     )

@@ -22,6 +22,7 @@ from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
 from blockskip.models.sources import Source
+from blockskip.models.sources.part_checks import part_weights
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 from blockskip.models.sources.tensors import Weight
 
@@ -44,7 +45,7 @@ def open_model(
     pipe = family.open(source, dtype)
     for name in family.streamed_parts:
         part: nn.Module = getattr(pipe, name)
-        index: TensorIndex = index_part(source, name, dtype)
+        index: TensorIndex = index_part(source, name, part, dtype)
         if name != "transformer":
             offload(part, index)
             continue
@@ -62,12 +63,15 @@ def disable_progress_bars() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def index_part(source: Source, part: str, dtype: torch.dtype) -> dict[str, StoredTensor]:
-    """Return where a part's weights are stored, whatever the layout of the files.
+def index_part(
+    source: Source, part: str, module: nn.Module, dtype: torch.dtype
+) -> dict[str, StoredTensor]:
+    """Return where the weights of `module`, a part, are stored, whatever the layout of the files.
 
-    Raises UserError if they are missing, broken or another model's.
+    Raises UserError if they are missing, broken, another model's, or not understood.
     """
-    return {name: _stored(weight, dtype) for name, weight in source.weights(part).items()}
+    weights = part_weights(source, part, module)
+    return {name: _stored(weight, dtype) for name, weight in weights.items()}
 
 
 def _stored(weight: Weight, dtype: torch.dtype) -> StoredTensor:

@@ -21,7 +21,7 @@ from blockskip.studio.model_view import ModelCatalog
 REFRESH_S = 5.0
 _lock = threading.Lock()
 _messages: dict[str, str] = {}
-_comfyui_folders: dict[str, list[Path]] = {}
+_comfyui_folders: dict[str, list[tuple[Path, str]]] = {}
 _cached: tuple[float, ModelCatalog] | None = None
 _describing: subprocess.Popen | None = None
 
@@ -60,7 +60,7 @@ def _read_catalog() -> ModelCatalog:
     for offer in list_models:
         if offer.state != "ready" and offer.model not in _comfyui_folders:
             row = presets.model_row(offer.model)
-            _comfyui_folders[offer.model] = [folder for folder, _ in sources.find_in_comfyui(row)]
+            _comfyui_folders[offer.model] = sources.find_in_comfyui(row)
     return ModelCatalog(
         list_models,
         {},
@@ -75,9 +75,10 @@ def use_comfyui(folder: str) -> None:
     """Use the models of a ComfyUI folder that the user named."""
     try:
         path = files.user_path(folder.strip().strip('"'))
-        sources.select_comfyui_in_subprocess(path)
+        unreadable = sources.select_comfyui_in_subprocess(path)
         ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
-        _messages["comfyui"] = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
+        found = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
+        _messages["comfyui"] = " ".join([found, *unreadable])
         if ready:
             draft.save_answers(model=ready[0].model)
     except UserError as error:

@@ -18,12 +18,12 @@ from blockskip.studio.formatting import action_button, duration, e
 class ModelCatalog:
     """The state of all models and of the data folder.
 
-    comfyui_folders: model → ComfyUI folders that contain it.
+    comfyui_folders: model → ComfyUI folders that contain it, each with a note on its files.
     """
 
     list_models: Sequence[ModelStatus]
     downloads: Mapping[str, Download | None]
-    comfyui_folders: Mapping[str, Sequence[Path]]
+    comfyui_folders: Mapping[str, Sequence[tuple[Path, str]]]
     usage: Usage
     folder: Path
     token_saved: bool = False
@@ -73,9 +73,10 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
-    for folder in catalog.comfyui_folders.get(offer.model, ()):
+    for folder, note in catalog.comfyui_folders.get(offer.model, ()):
+        where = f"{folder} ({note})"
         parts.append(
-            f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=folder))}</p>'
+            f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=where))}</p>'
             + action_button(
                 "use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1
             )

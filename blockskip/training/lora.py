@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 
+def lora_layers(model: nn.Module, family: Family, span: Span, targets: str) -> list[str]:
+    """Return the names of the linears that a LoRA on the middle adapts.
+
+    After the middle only its image stream is read. What the last block of it computes for the text
+    alone gets no gradient, and no LoRA.
+    """
+    blocks = family.blocks(model)
+    middle = span.middle(len(blocks))
+    return [
+        f"{blocks[i][0]}.{linear}"
+        for i in middle
+        for linear in family.lora_targets(blocks[i][1], targets)
+        if i != middle[-1] or linear not in family.text_outputs
+    ]
+
+
 def add_lora(
     model: ModelMixin, family: Family, span: Span, rank: int, targets: str, seed: int
 ) -> dict[str, nn.Parameter]:
@@ -27,12 +43,7 @@ def add_lora(
     """
     from peft import LoraConfig
 
-    blocks = family.blocks(model)
-    names = [
-        f"{name}.{linear}"
-        for name, block in (blocks[i] for i in span.middle(len(blocks)))
-        for linear in family.lora_targets(block, targets)
-    ]
+    names = lora_layers(model, family, span, targets)
     with torch.random.fork_rng(devices=[]), placeholder_weights(model):
         torch.manual_seed(seed)
         model.add_adapter(
@@ -79,8 +90,14 @@ def snapshot(lora: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(lora: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
-    """Set the LoRA's tensors in place. Raises KeyError if names differ."""
-    if lora.keys() != state.keys():
-        raise KeyError(f"LoRA names differ: {sorted(lora.keys() ^ state.keys())[:3]}")
+    """Set the LoRA's tensors in place. Raises KeyError if names differ.
+
+    `state` may also have layers that have learnt nothing (B = 0): earlier versions adapted layers
+    that get no gradient (`lora_layers`).
+    """
+    extra = state.keys() - lora.keys()
+    learnt = {n for n in extra if state.get(n.replace(".lora_A.", ".lora_B."), state[n]).any()}
+    if others := lora.keys() - state.keys() | learnt:
+        raise KeyError(f"LoRA names differ: {sorted(others)[:3]}")
     for name, parameter in lora.items():
         parameter.copy_(state[name])

@@ -43,9 +43,12 @@ def snapshot(adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter]) -> d
 def restore(
     adam: torch.optim.Optimizer, lora: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
 ) -> None:
-    """Load a snapshot, which may come from another device."""
+    """Load a snapshot, which may come from another device. It may have more parameters, as
+    training/lora.py's `restore` allows."""
     for entry, value in state.items():
         key, name = entry.split(".", 1)
+        if name not in lora:
+            continue
         parameter = lora[name]
         # AdamW keeps its step counters in RAM unless it is fused
         if key != "step" or adam.defaults["fused"]:

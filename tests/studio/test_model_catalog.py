@@ -97,10 +97,11 @@ def test_a_download_is_told(tmp_path, download, said, press):
 
 def test_what_was_found_in_comfyui_is_offered(tmp_path):
     flux = dataclasses.replace(FLUX, fits=True)
-    found = {"flux-dev": [tmp_path / 'Com"fy <UI>']}
+    note = "flux1-dev-Q8_0.gguf, 9 bits a weight. flux1-dev-nvfp4.safetensors is packed"
+    found = {"flux-dev": [(tmp_path / 'Com"fy <UI>', note)]}
     whole = ModelCatalog((DEMO, flux), {}, found, USAGE, tmp_path)
     drawn = model_view.models(whole, "flux-dev")
-    assert "Com&quot;fy &lt;UI&gt;" in drawn and "<UI>" not in drawn
+    assert "Com&quot;fy &lt;UI&gt;" in drawn and "<UI>" not in drawn and note in drawn
     assert strings.MODEL_USE_FOUND in drawn
 
 

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
-import diffusers
 import torch
-import transformers
 from torch import Tensor, nn
 
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.models.families.base import Family, get_family
+from blockskip.models.sources.empty_model import new_part
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
 
@@ -48,10 +47,7 @@ def fake_gpu_for(row: ModelRow) -> AbstractContextManager[None]:
 def build(row: ModelRow, part: str) -> nn.Module:
     """Build a part of a row from its published configuration, in torch's default dtype and
     device."""
-    (library, kind), shape = pipeline_parts(row)[part], _config(row, f"{part}/config")
-    if library == "diffusers":
-        return getattr(diffusers, kind).from_config(shape)
-    return getattr(transformers, kind)(transformers.AutoConfig.for_model(**shape))
+    return new_part(configs_folder(row), part)
 
 
 def build_transformer(row: ModelRow, precision: str) -> nn.Module:
@@ -84,6 +80,25 @@ def build_encoders(row: ModelRow) -> dict[str, nn.Module]:
     return {
         name: next(encoder for encoder in encoders if any(encoder is m for m in module.modules()))
         for name, module in parts.items()
+    }
+
+
+def lora_widths(family: Family, block: nn.Module) -> dict[str, int]:
+    """Return the inputs plus outputs of a block's linears with LoRA, under the names that
+    presets/bytes.toml explains."""
+
+    def width(names: Iterable[str]) -> int:
+        linears = [block.get_submodule(name) for name in names]
+        return sum(linear.in_features + linear.out_features for linear in linears)
+
+    attention = set(family.lora_targets(block, "attention"))
+    extra = set(family.lora_targets(block, "attention+ff")) - attention
+    text = set(family.text_outputs)
+    return {
+        "lora": width(attention),
+        "lora_ff": width(extra),
+        "lora_text": width(attention & text),
+        "lora_text_ff": width(extra & text),
     }
 
 

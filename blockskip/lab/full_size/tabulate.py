@@ -22,6 +22,7 @@ from blockskip.lab.full_size.meta_models import (
     build_vae,
     fake_gpu_for,
     family_of,
+    lora_widths,
     weights,
 )
 from blockskip.lab.full_size.simulate import (
@@ -121,11 +122,6 @@ def _block(family: Family, block: nn.Module) -> dict:
     in_linears = sum(m.weight.numel() for m in linears)
     mod_weights = sum(m.weight.numel() for m in modulation)
     mod_small = sum(_size(m) - m.weight.numel() for m in modulation)
-
-    def widths(targets: str) -> int:
-        adapted = [block.get_submodule(n) for n in family.lora_targets(block, targets)]
-        return sum(m.in_features + m.out_features for m in adapted)
-
     return {
         "count": 1,
         "linear": in_linears - mod_weights,
@@ -133,8 +129,7 @@ def _block(family: Family, block: nn.Module) -> dict:
         "small": _size(block) - in_linears - mod_small,
         "small_modulation": mod_small,
         "told": sum(m.out_features for m in modulation),
-        "lora": widths("attention"),
-        "lora_ff": widths("attention+ff") - widths("attention"),
+        **lora_widths(family, block),
         "unpacked": _largest_linear(family, block),
         **UNMEASURED,
     }

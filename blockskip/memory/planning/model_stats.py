@@ -28,6 +28,8 @@ class BlockType:
     told: int
     lora: int
     lora_ff: int
+    lora_text: int
+    lora_text_ff: int
     kept_image: float
     kept_text: float
     kept_ff: float
@@ -37,6 +39,12 @@ class BlockType:
     wide_text: float
     forward_unpacked: float
     unpacked: int
+
+    def lora_width(self, feed_forward: bool, last: bool) -> int:
+        """Return the inputs plus outputs of a block's linears with LoRA. last: whether it is the
+        last trained block, which has none in layers that only reach the text."""
+        attention = self.lora - last * self.lora_text
+        return attention + feed_forward * (self.lora_ff - last * self.lora_text_ff)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

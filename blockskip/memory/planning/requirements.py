@@ -72,8 +72,8 @@ def lora_params(row: ModelRow, settings: Settings) -> int:
 
 
 def _block_lora(row: ModelRow, settings: Settings, index: int) -> int:
-    kind = model_stats(row.name).block_type(index)
-    return settings.rank * (kind.lora + kind.lora_ff * (settings.targets == "attention+ff"))
+    kind, last = model_stats(row.name).block_type(index), _middle(row, settings)[-1]
+    return settings.rank * kind.lora_width(settings.targets == "attention+ff", index == last)
 
 
 def _middle(row: ModelRow, settings: Settings) -> range:

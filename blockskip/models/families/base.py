@@ -73,6 +73,9 @@ class Family(ABC):
     embedders: tuple[str, ...]
     # whether every block reads the caption itself, in addition to the streams
     text_cross_attention: bool
+    # linears of a block whose output only reaches the text stream: where no later block reads it,
+    # nothing can be learnt in them
+    text_outputs: tuple[str, ...]
     shared_modulation: tuple[str, ...]  # modules outside the blocks with `modulation`'s inputs
     workflow: Callable[..., dict] | None  # builds the ComfyUI workflow of an exported LoRA
     lora_names: LoraNames  # layer names in other programs' LoRA files

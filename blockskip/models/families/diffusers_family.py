@@ -7,19 +7,25 @@ the members that differ.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from blockskip.core.errors import BadFile
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
-from blockskip.models.sources.empty_model import build_empty
+from blockskip.models.sources.empty_model import build_empty, new_part
+from blockskip.models.sources.part_checks import load_part
+from blockskip.models.sources.tensor_reader import Reader
 
 # linears of blocks with joint attention of text and image
 JOINT_ATTENTION = (
@@ -50,29 +56,37 @@ class DiffusersFamily(Family):
     latents_arg = "hidden_states"
     pixel_multiple = 16
     text_cross_attention = False
+    # all names that double blocks have for them; other names mean nothing to a block
+    text_outputs: tuple[str, ...] = (
+        *("attn.add_q_proj", "attn.to_add_out"),
+        *("ff_context.net.0.proj", "ff_context.net.2"),
+        *("ff_context.linear_in", "ff_context.linear_out"),
+        *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
+    )
     shared_modulation: tuple[str, ...] = ()
     workflow: Callable[..., dict] | None = None
     streamed_parts = ("transformer", "text_encoder")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         folder = source.folder if isinstance(source, Source) else source
-        return self.prepare(
-            self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        )
+        with loading_errors(folder):
+            pipe = self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return self.prepare(pipe)
 
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         transformer, encoder = self.streamed_parts
-        shape = self.transformer.load_config(source.folder / transformer)
-        text = self.encoder.config_class.from_pretrained(source.folder / encoder)
-        parts = {
-            transformer: build_empty(lambda: self.transformer.from_config(shape), dtype),
-            encoder: build_empty(lambda: self.encoder(text), dtype),
-        }
-        return self.prepare(
-            self.pipeline.from_pretrained(
+        with loading_errors(source.folder):
+            shape = self.transformer.load_config(source.folder / transformer)
+            text = self.encoder.config_class.from_pretrained(source.folder / encoder)
+            parts = {
+                transformer: build_empty(lambda: self.transformer.from_config(shape), dtype),
+                encoder: build_empty(lambda: self.encoder(text), dtype),
+            }
+            parts |= _scaled_parts(source, parts, dtype)
+            pipe = self.pipeline.from_pretrained(
                 source.folder, dtype=dtype, local_files_only=True, **parts
             )
-        )
+        return self.prepare(pipe)
 
     def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
         """Freeze the pipeline, and set `pixel_multiple` from its VAE. Return the pipeline."""
@@ -148,6 +162,45 @@ class DiffusersFamily(Family):
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **self.sampling_kwargs(pipe, text, negative, sampling.guidance),
         ).images
+
+
+@contextmanager
+def loading_errors(folder: Path) -> Iterator[None]:
+    """Context manager that raises BadFile for what diffusers and transformers raise about a model
+    folder that is not complete, not consistent or of another kind."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise _bad_folder(folder, error) from error
+    except OSError as error:
+        if error.errno is not None:  # of the system, not of the libraries
+            raise
+        raise _bad_folder(folder, error) from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error) and "Error(s) in loading" not in str(error):
+            raise
+        raise _bad_folder(folder, error) from error
+
+
+def _bad_folder(folder: Path, error: Exception) -> BadFile:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return BadFile(
+        f"{folder} cannot be loaded: {reason.rstrip('.')}.",
+        "The model is not complete, or another kind; fetch it again.",
+    )
+
+
+def _scaled_parts(
+    source: Source, empty: Collection[str], dtype: torch.dtype
+) -> dict[str, nn.Module]:
+    """Load the parts with scaled weights, which the libraries would take without their scales.
+    empty: the parts that are loaded later."""
+    parts: dict[str, nn.Module] = {}
+    for part in set(source.row.parts) - set(empty):
+        if any(weight.scale for weight in source.weights(part).values()):
+            parts[part] = build_empty(partial(new_part, source.folder, part), dtype)
+            load_part(source, part, parts[part], dtype, Reader())
+    return parts
 
 
 def existing_modules(block: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from blockskip.models.families.diffusers_family import DiffusersFamily, existing
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora import flux_names
 from blockskip.models.lora.comfyui_workflow import workflow
-from blockskip.models.sources import Source, flux_checkpoint
+from blockskip.models.sources import Source, flux_pipeline
 
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
@@ -43,13 +43,13 @@ class Flux(DiffusersFamily):
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
         if isinstance(source, Source) and not source.is_folder:
-            return self.prepare(flux_checkpoint.assemble(source, dtype))
+            return self.prepare(flux_pipeline.assemble(source, dtype))
         return super().load(source, dtype)
 
     def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
         if not source.is_folder:
             return self.prepare(
-                flux_checkpoint.assemble(source, dtype, without_weights=self.streamed_parts)
+                flux_pipeline.assemble(source, dtype, without_weights=self.streamed_parts)
             )
         return super().open(source, dtype)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blockskip.core.presets import ModelRow
+from blockskip.core.presets import ModelRow, model_row
 
 # input name → source node, type of the output ("" without), widget values in the node's order
 Node = tuple[dict[str, str], str, list]
@@ -17,14 +17,12 @@ Node = tuple[dict[str, str], str, list]
 def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> dict:
     """Return a ComfyUI workflow of stock nodes with the LoRA.
 
-    demo: whether the LoRA belongs to the demo model, which ComfyUI cannot load, as the note says.
+    Steps and guidance are the row's. demo: whether the LoRA belongs to the demo model, which
+    ComfyUI cannot load, as the note says; the workflow is FLUX.1-dev's.
     """
-    # file names as Black Forest Labs publishes them
-    side, name = (
-        (1024, "flux1-dev") if demo else (row.native_px, row.name.replace("flux-", "flux1-"))
-    )
+    row = model_row("flux-dev") if demo else row
     note = (
-        f"Put {lora_file} into ComfyUI's models/loras and press R. If {name}.safetensors, "
+        f"Put {lora_file} into ComfyUI's models/loras and press R. If {row.file}.safetensors, "
         "clip_l, t5xxl or ae are called otherwise here, choose them in the nodes on the left."
     )
     if demo:
@@ -32,12 +30,20 @@ def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> 
             "This LoRA belongs to the studio's small demo model, which ComfyUI cannot load: it "
             "only shows what a workflow looks like. " + note
         )
-    return _graph(_nodes(name, lora_file, prompt, side) | {"Note": ({}, "", [note])})
+    return _graph(_nodes(row, lora_file, prompt) | {"Note": ({}, "", [note])})
 
 
-def _nodes(name: str, lora_file: str, prompt: str, side: int) -> dict[str, Node]:
+def _nodes(row: ModelRow, lora_file: str, prompt: str) -> dict[str, Node]:
+    guidance: dict[str, Node] = {
+        "FluxGuidance": (
+            {"conditioning": "CLIPTextEncode"},
+            "CONDITIONING",
+            [row.preview_guidance],
+        )
+    }
+    side = row.native_px
     return {
-        "UNETLoader": ({}, "MODEL", [f"{name}.safetensors", "default"]),
+        "UNETLoader": ({}, "MODEL", [f"{row.file}.safetensors", "default"]),
         "DualCLIPLoader": (
             {},
             "CLIP",
@@ -46,18 +52,18 @@ def _nodes(name: str, lora_file: str, prompt: str, side: int) -> dict[str, Node]
         "VAELoader": ({}, "VAE", ["ae.safetensors"]),
         "LoraLoaderModelOnly": ({"model": "UNETLoader"}, "MODEL", [lora_file, 1.0]),
         "CLIPTextEncode": ({"clip": "DualCLIPLoader"}, "CONDITIONING", [prompt]),
-        "FluxGuidance": ({"conditioning": "CLIPTextEncode"}, "CONDITIONING", [3.5]),
+        **(guidance if row.guidance_embedding else {}),
         "ConditioningZeroOut": ({"conditioning": "CLIPTextEncode"}, "CONDITIONING", []),
         "EmptySD3LatentImage": ({}, "LATENT", [side, side, 1]),
         "KSampler": (
             {
                 "model": "LoraLoaderModelOnly",
-                "positive": "FluxGuidance",
+                "positive": "FluxGuidance" if row.guidance_embedding else "CLIPTextEncode",
                 "negative": "ConditioningZeroOut",
                 "latent_image": "EmptySD3LatentImage",
             },
             "LATENT",
-            [0, "fixed", 20, 1.0, "euler", "simple", 1.0],
+            [0, "fixed", row.preview_steps, 1.0, "euler", "simple", 1.0],
         ),
         "VAEDecode": ({"samples": "KSampler", "vae": "VAELoader"}, "IMAGE", []),
         "SaveImage": ({"images": "VAEDecode"}, "", [Path(lora_file).stem]),

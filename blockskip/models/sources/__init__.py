@@ -22,6 +22,7 @@ from blockskip.models.sources.comfyui import find_in_comfyui
 from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import layout_of
+from blockskip.models.sources.model_identity import check_folder
 from blockskip.models.sources.registry import find_model
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
@@ -43,7 +44,7 @@ __all__ += [
     "select_model",
     "status_dict",
 ]
-__all__ += ["select_comfyui_in_subprocess"]
+__all__ += ["select_comfyui_in_subprocess", "unreadable_beside"]
 
 
 def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
@@ -94,9 +95,10 @@ def select_comfyui(*folders: Path) -> list[Source]:
     return selected
 
 
-def select_comfyui_in_subprocess(*folders: Path) -> None:
+def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
     """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
-    studio's process never loads. Takes some seconds. Raises UserError."""
+    studio's process never loads. Takes some seconds. Return a sentence for each file that cannot
+    be read. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -104,18 +106,34 @@ def select_comfyui_in_subprocess(*folders: Path) -> None:
         raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
         raise from_kind(answer["kind"], answer["error"], answer["remedy"])
+    return answer["unreadable"]
+
+
+def unreadable_beside(*selected: Source) -> list[str]:
+    """Return a sentence for each file in ComfyUI's folders that belongs to these models, or to
+    others of their shape, but cannot be read. [] for models from elsewhere."""
+    titles: list[str] = []
+    folders = registry.comfyui_folders()
+    for source in selected:
+        if source.files and folders:
+            titles += comfyui.unreadable_files(source.row, folders)
+    return list(dict.fromkeys(titles))
 
 
 def check_model(source: Source) -> dict[str, dict]:
-    """Read every file's header and locate every weight. Return part → {files, gib, precision, bits,
-    note}.
+    """Read every file's header and account for every tensor. Return part → {files, gib, precision,
+    bits, note}.
 
     bits: average per weight, including scales. note: advice for users of a quantised GGUF, else "".
     Raises UserError if a file is missing, truncated or of another model.
     """
+    from blockskip.models.sources.part_checks import check_part  # builds the model, with torch
+
+    if source.is_folder:
+        check_folder(source.row, source.folder)
     summary = {}
     for part in layout_of(source.row).PARTS:
-        weights = source.weights(part).values()
+        weights = check_part(source, part).values()
         entries = {weight.entry for weight in weights}
         summary[part] = {
             "files": sorted({str(entry.path) for entry in entries}),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
@@ -17,11 +16,12 @@ from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
 from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
-from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, GGUF_SUFFIX, TensorEntry
-from blockskip.models.sources.gguf import readable
+from blockskip.models.sources.entry import GGUF_SUFFIX
+from blockskip.models.sources.file_choice import Choice, choose_file
+from blockskip.models.sources.file_contents import OTHER_TRANSFORMERS, description
 from blockskip.models.sources.layouts import SingleFileLayout, configs_folder, layout_of
 from blockskip.models.sources.source import Source
-from blockskip.models.sources.tensors import bits_per_weight, tensor_table
+from blockskip.models.sources.tensors import bits_per_weight, shard, tensor_table
 
 __all__ = [
     "base_folders",
@@ -31,7 +31,7 @@ __all__ = [
     "source_from_files",
     "is_comfyui",
 ]
-__all__ += ["weight_files"]
+__all__ += ["unreadable_files", "weight_files"]
 log = logging.getLogger(__name__)
 MODEL_FOLDERS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
 _SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
@@ -43,6 +43,37 @@ def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
 
     Raises UserError with the missing part and its usual place.
     """
+    layout, given_files, folder_files = _listed(row, paths)
+    choices = _choices(row, layout, given_files, folder_files)
+    part_files = {part: choice.best for part, choice in choices.items() if choice.best}
+    missing = [part for part in layout.PARTS if part not in part_files]
+    unused = [path for path in given_files if path not in part_files.values()]
+    if missing:
+        unreadable = choices[missing[0]].unreadable
+        raise _missing_part_error(row, layout, missing[0], paths, unused, folder_files, unreadable)
+    if unused:
+        raise BadFile(
+            f"{unused[0].name} holds no part of {row.title} that another file does not hold "
+            f"already{_contents(unused[0])}.",
+            "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
+        )
+    configs = configs_folder(row)
+    folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
+    return Source(row, configs, part_files, _tokenizers(layout, [*folders, configs]))
+
+
+def unreadable_files(row: ModelRow, folders: Sequence[Path]) -> list[str]:
+    """Return a sentence for each file of the model's parts in ComfyUI's folders that cannot be
+    read. Raises UserError as `source_from_files`."""
+    layout, _, folder_files = _listed(row, folders)
+    choices = _choices(row, layout, [], folder_files).values()
+    return list(dict.fromkeys(title for choice in choices for title in choice.unreadable))
+
+
+def _listed(
+    row: ModelRow, paths: Sequence[Path]
+) -> tuple[SingleFileLayout, list[Path], list[Path]]:
+    """Return (layout, files among `paths`, weight files in folders among them)."""
     for path in paths:
         if not path.exists():
             raise NotFound(f"{path} is not there.", "Check the path.")
@@ -53,26 +84,21 @@ def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in "
             "diffusers' layout, one with a model_index.json.",
         )
-    folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
-    given_files = [path for path in paths if path.is_file()]
-    part_files: dict[str, Path] = {}
-    source = Source(row, configs_folder(row))
-    folder_files = [path for root in folders for path in weight_files(root)]
+    roots = [root for path in paths if path.is_dir() for root in base_folders(path)]
+    folder_files = [path for root in roots for path in weight_files(root)]
+    return layout, [path for path in paths if path.is_file()], folder_files
+
+
+def _choices(
+    row: ModelRow, layout: SingleFileLayout, given_files: list[Path], folder_files: list[Path]
+) -> dict[str, Choice]:
+    """Return the choice of a file for each part. Named files come before found ones."""
+    source, choices = Source(row, configs_folder(row)), {}
     for part in layout.PARTS:
-        best = partial(_best_file, source, layout, part)
-        if choice := best(given_files, explicit=True) or best(folder_files, explicit=False):
-            part_files[part] = choice
-    missing = [part for part in layout.PARTS if part not in part_files]
-    if missing:
-        raise _missing_part_error(row, layout, missing[0], paths, [*given_files, *folder_files])
-    for path in given_files:
-        if path not in part_files.values():
-            raise BadFile(
-                f"{path.name} holds no part of {row.title} that another file does not hold "
-                "already.",
-                "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
-            )
-    return Source(row, source.folder, part_files, _tokenizers(layout, [*folders, source.folder]))
+        choices[part] = choose_file(source, layout, part, given_files, explicit=True)
+        if choices[part].best is None:
+            choices[part] = choose_file(source, layout, part, folder_files, explicit=False)
+    return choices
 
 
 def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
@@ -85,31 +111,19 @@ def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
     for folder in dict.fromkeys([*registry.comfyui_folders(), *candidates()]):
         try:
             source = source_from_files(row, [folder])
-            note = _precision_note(source)
+            notes = [_precision_note(source), *unreadable_files(row, [folder])]
         except UserError as error:
             log.info("%s is passed over: %s", folder, error.title)
             continue
-        matches.append((folder, note))
+        matches.append((folder, ". ".join(note.rstrip(".") for note in notes)))
     return matches
 
 
 def _precision_note(source: Source) -> str:
-    """Return the transformer's file and precision. Raises UserError for an unsupported format."""
-    layout, tables = layout_of(source.row), {}
-    for part, path in source.files.items():
-        tables[part] = layout.part_tensors(part, tensor_table([path]), source.config(part)) or {}
-        for key, tensor in tables[part].items():
-            supported = (
-                readable(tensor.dtype)
-                if tensor.is_gguf
-                else tensor.dtype in FLOAT_DTYPES + FP8_DTYPES
-            )
-            if key.endswith(".weight") and not supported:
-                raise BadFile(f"{path.name} is packed ({tensor.dtype}).")
-    first, tensors = next(iter(tables.items()))
-    bits = bits_per_weight(tensors.values())
+    """Return the transformer's file and precision."""
+    bits = bits_per_weight(source.tensors("transformer").values())
     rounded = ", rounded: what is learnt is as good as that" if bits < 15 else ""
-    return f"{source.files[first].name}, {bits:.0f} bits a weight{rounded}"
+    return f"{source.files['transformer'].name}, {bits:.0f} bits a weight{rounded}"
 
 
 def weight_files(root: Path) -> Iterator[Path]:
@@ -166,63 +180,6 @@ def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[
                     yield root / os.path.expandvars(os.path.expanduser(line.strip()))
 
 
-def _best_file(
-    source: Source, layout: SingleFileLayout, part: str, files: Sequence[Path], explicit: bool
-) -> Path | None:
-    """Return the best file of a part, or None. explicit: whether the user named the files, which
-    allows namesakes.
-
-    Files with the usual name come first, then the highest precision, then files of this part alone.
-    """
-    config, ranked = source.config(part), []
-    usual_name = source.row.file if part == "transformer" else layout.PREFERRED[part]
-    for path in files:
-        name = path.name.lower()
-        if not explicit and _is_namesake(source.row, layout, part, name):
-            continue
-        try:
-            file_tensors = tensor_table([path])
-        except UserError as error:
-            if explicit:
-                raise
-            log.info("%s is passed over: %s", path, error.title)
-            continue
-        tensors = layout.part_tensors(part, file_tensors, config)
-        if tensors is None:
-            continue
-        has_usual_name = name.startswith(usual_name)
-        ranked.append(
-            (
-                not has_usual_name,
-                _precision_rank(tensors),
-                len(file_tensors) > len(tensors),
-                str(path),
-                path,
-            )
-        )
-    return min(ranked)[-1] if ranked else None
-
-
-def _is_namesake(row: ModelRow, layout: SingleFileLayout, part: str, name: str) -> bool:
-    """Return whether the name belongs to another model of the same shape."""
-    for word in layout.NAMESAKES:
-        expected = part == "transformer" and word in row.file
-        if (word in name) != expected:
-            return True
-    return False
-
-
-def _precision_rank(tensors: dict[str, TensorEntry]) -> tuple[int, float]:
-    """Return a sort key, best first: bf16 and fp16 safetensors, a bf16 or fp16 GGUF, fp8, quantised
-    GGUFs by bits per weight, unsupported formats."""
-    full = all(tensor.dtype in FLOAT_DTYPES for tensor in tensors.values())
-    if not any(tensor.is_gguf for tensor in tensors.values()):
-        return (0 if full else 2, 0)
-    if not all(readable(tensor.dtype) for tensor in tensors.values()):
-        return (4, 0)
-    return (1, 0) if full else (3, -bits_per_weight(tensors.values()))
-
-
 def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, Path]:
     """Return the folder of each vocabulary. Raises UserError if no folder has it."""
     tokenizers = {}
@@ -248,24 +205,61 @@ def _folders_holding(
     return [p for p in locations if any((p / file).exists() for file in files)]
 
 
+def _contents(path: Path) -> str:
+    """Return what a file that is no part of the model holds instead, to be added to a message."""
+    try:
+        keys = tensor_table([path])
+    except UserError:
+        return ""
+    if piece := shard(path):
+        return f": it is {piece}"
+    what = description(keys)
+    return f": it is {what}" if what else ""
+
+
 def _problem(path: Path) -> str:
     """Return why a file was skipped, "" if it can be read."""
     try:
         tensor_table([path])
     except UserError as error:
         return error.title
-    return ""
+    piece = shard(path)
+    return f"{path.name} is {piece}." if piece else ""
 
 
 def _missing_part_error(
-    row: ModelRow, layout: SingleFileLayout, part: str, paths: Sequence[Path], files: list[Path]
+    row: ModelRow,
+    layout: SingleFileLayout,
+    part: str,
+    paths: Sequence[Path],
+    unused: list[Path],
+    folder_files: list[Path],
+    unreadable: list[str],
 ) -> UserError:
     part_title, file, kind = layout.PARTS[part]
     file = file.format(transformer=row.file)
     locations = ", ".join(str(path) for path in paths)
-    problems = "".join(f" {problem}" for problem in filter(None, map(_problem, files)))
+    problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
+    problems += [*unreadable, *filter(None, map(_problem, [*unused, *folder_files]))]
+    others = _other_families(folder_files) if part == "transformer" else []
+    only = f" Only FLUX.1 is taken from ComfyUI's files, not {', '.join(others)}." if others else ""
     return ModelMissing(
-        f"{row.title}'s {part_title} was not found in {locations}.{problems}",
+        f"{row.title}'s {part_title} was not found in {locations}."
+        + "".join(f" {problem}" for problem in dict.fromkeys(problems))
+        + only,
         f"Put {file} into ComfyUI's models/{kind}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",
     )
+
+
+def _other_families(files: Sequence[Path]) -> list[str]:
+    """Return the other families whose transformers are among the files, each with a file's name."""
+    found: dict[str, str] = {}
+    for path in files:
+        try:
+            what = description(tensor_table([path]))
+        except UserError:
+            continue
+        if what in OTHER_TRANSFORMERS:
+            found.setdefault(what, f"{what} ({path.name})")
+    return list(found.values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources.entry import TensorEntry
+from blockskip.models.sources.side_tensors import is_side_tensor
 from blockskip.models.sources.tensors import WeightIndex, find_weight
 
 _TITLES = {"transformer": "transformer", "vae": "VAE"}  # all other parts are text encoders
@@ -14,6 +15,13 @@ _TITLES = {"transformer": "transformer", "vae": "VAE"}  # all other parts are te
 
 class DiffusersFiles:
     """File layout of a model with `row.parts`, its parts with weights."""
+
+    # parts of names of tensors that encoders have beyond the states of a text
+    HARMLESS: tuple[str, ...] = (
+        *(".lm_head.", ".score.", ".decoder.block.", ".decoder.final_layer_norm."),
+        *(".decoder.embed_tokens.", ".position_ids", ".inv_freq", ".num_batches_tracked"),
+        *(".logit_scale", ".text_projection", ".vision_model.", ".visual."),
+    )
 
     def __init__(self, row: ModelRow) -> None:
         self.PARTS = {part: (_TITLES.get(part, "text encoder"),) for part in row.parts}
@@ -29,11 +37,11 @@ class DiffusersFiles:
         prefixes on which the classes of transformers differ."""
         weights = {}
         for key, entry in tensors.items():
-            if entry.dtype == "I64":
-                continue  # the batch counter of a batch norm
+            if entry.dtype == "I64" or is_side_tensor(tensors, key):
+                continue  # I64: the batch counter of a batch norm
             weights[key] = find_weight(tensors, key)
             if part.startswith("text_encoder"):
-                bare = key.removeprefix("model.")
+                bare = key.removeprefix("text_model.").removeprefix("model.")
                 weights[bare] = weights[f"model.{key}"] = weights[key]
                 weights[f"model.language_model.{bare}"] = weights[key]
         return weights

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from blockskip.models.sources.layouts import read_config
+
 if TYPE_CHECKING:
     from diffusers import ModelMixin
     from transformers import PreTrainedModel
+
+
+def new_part(folder: Path, part: str) -> ModelMixin | PreTrainedModel:
+    """Build a part of a model in diffusers' layout from its config, with the class that
+    model_index.json names, in torch's default dtype and device."""
+    library, kind = read_config(folder / "model_index.json")[part]
+    config = read_config(folder / part / "config.json")
+    if library == "diffusers":
+        return getattr(import_module("diffusers"), kind).from_config(config)
+    transformers = import_module("transformers")
+    return getattr(transformers, kind)(transformers.AutoConfig.for_model(**config))
 
 
 def build_empty(

@@ -8,12 +8,14 @@ from pathlib import Path
 GGUF_SUFFIX = ".gguf"
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 FP8_DTYPES = ("F8_E4M3", "F8_E5M2")
+NUMBER_DTYPES = (*FLOAT_DTYPES, *FP8_DTYPES, "I64", "BOOL")  # those that do not pack weights
 
 
 @dataclass(frozen=True)
 class TensorEntry:
     """A tensor at bytes [start, stop) of a file. dtype: safetensors' name (BF16, F8_E4M3 …), or
-    ggml's in a GGUF file (BF16, Q4_K …)."""
+    ggml's in a GGUF file (BF16, Q4_K …). is_gguf: whether the file is a GGUF, which only
+    models/sources/gguf.py reads."""
 
     path: Path
     key: str
@@ -21,6 +23,7 @@ class TensorEntry:
     shape: tuple[int, ...]
     start: int
     stop: int
+    is_gguf: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -28,11 +31,12 @@ class TensorEntry:
         return self.stop - self.start
 
     @property
-    def is_gguf(self) -> bool:
-        """Whether the file is a GGUF, which only models/sources/gguf.py reads."""
-        return self.path.suffix.lower() == GGUF_SUFFIX
-
-    @property
     def is_quantised(self) -> bool:
         """Whether weights are stored in blocks with shared scales."""
         return self.is_gguf and self.dtype not in FLOAT_DTYPES
+
+
+def is_packed(entry: TensorEntry) -> bool:
+    """Return whether the tensor is stored in a way that hides the weight's shape (NF4, NVFP4,
+    int8 …)."""
+    return not entry.is_gguf and entry.dtype not in NUMBER_DTYPES

@@ -9,21 +9,18 @@ identified by their tensors. Only models with the same shapes as FLUX.1-dev are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+from blockskip.core.errors import BadFile
 from blockskip.models.lora import flux_names
 from blockskip.models.sources import t5_gguf_names
-from blockskip.models.sources.entry import TensorEntry
-from blockskip.models.sources.tensors import WeightIndex, find_weight
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import FluxPipeline, ModelMixin
-    from transformers import PreTrainedModel
-
-    from blockskip.models.sources import Source
+from blockskip.models.sources.entry import TensorEntry, is_packed
+from blockskip.models.sources.side_tensors import (
+    check_contents,
+    check_used,
+    is_side_tensor,
+)
+from blockskip.models.sources.tensors import WeightIndex, find_weight, is_lora
 
 # part → title, usual file in ComfyUI, ComfyUI's folder for it
 PARTS = {
@@ -54,13 +51,23 @@ PREFERRED: dict[str, str | tuple[str, ...]] = {
 # words in names of other models with the same shapes, used only if the user names the file
 NAMESAKES: tuple[str, ...] = ("kontext", "krea", "schnell", "flan", "sd3")
 
+# parts of names of tensors that the model does not need: other components of a file of several
+# parts, what encoders have beyond the states of a text, and states of the makers' own training
+HARMLESS: tuple[str, ...] = (
+    *(".model.diffusion_model.", ".diffusion_model.", ".vae.", ".first_stage_model."),
+    *(".text_encoders.", ".conditioner.", ".cond_stage_model.", ".model_ema.", ".loss."),
+    *(".text_projection", ".logit_scale", ".vision_model.", ".visual_projection"),
+    *(".position_ids", ".decoder.block.", ".decoder.final_layer_norm.", ".decoder.embed_tokens."),
+    *(".lm_head.", ".spiece_model"),
+)
+
 _PREFIXES = {
     "transformer": ("", "model.diffusion_model.", "diffusion_model.", "transformer."),
     "text_encoder": ("", "text_model.", "text_encoders.clip_l.transformer.text_model."),
     "text_encoder_2": ("", "text_encoders.t5xxl.transformer."),
     "vae": ("", "vae.", "first_stage_model."),
 }
-# part → tensors that identify it, one per layout
+# part → tensors that identify it, one per layout; packed files have others of the same layer
 _MARKER_KEYS = {
     "transformer": ("double_blocks.0.img_attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"),
     "text_encoder": ("embeddings.token_embedding.weight",),
@@ -77,17 +84,20 @@ def part_tensors(
     """Return the tensors of `part` in a file without their prefix, None if the file lacks it.
 
     config: diffusers' or transformers' config of the part. Its sizes must match, which excludes a
-    CLIP-G, or a transformer with other inputs (FLUX.1 Fill).
+    CLIP-G, or a transformer with other inputs (FLUX.1 Fill). Sizes of packed tensors are unknown.
     """
     if part == "text_encoder_2":
         tensors = t5_gguf_names.diffusers_names(tensors)
+    if is_lora(tensors):
+        return None
     for prefix in _PREFIXES[part]:
-        if any(prefix + marker in tensors for marker in _MARKER_KEYS[part]):
+        layers = tuple(prefix + key.removesuffix("weight") for key in _MARKER_KEYS[part])
+        if any(key.startswith(layers) for key in tensors):
             stripped = {
                 k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
             }
             fits = all(
-                name not in stripped or stripped[name].shape == shape
+                name not in stripped or stripped[name].shape == shape or is_packed(stripped[name])
                 for name, shape in _expected_shapes(part, config).items()
             )
             return stripped if fits and _has_expected_depth(stripped, part, config) else None
@@ -99,78 +109,45 @@ def weight_index(part: str, tensors: dict[str, TensorEntry], config: dict) -> We
 
     Raises UserError if a tensor is missing or its format is unsupported.
     """
-    original = {
-        "transformer": "double_blocks.0.img_attn.qkv.weight",
-        "vae": "encoder.down.0.block.0.conv1.weight",
-    }.get(part)
-    if original in tensors:
-        return (_transformer if part == "transformer" else _vae)(tensors, config)
+    if part == "transformer":
+        original = any(key.startswith("double_blocks.") for key in tensors)
+        return (_original_transformer if original else _transformer)(tensors, config)
+    if any(key.startswith("encoder.down.") for key in tensors):
+        return _original_vae(tensors, config)
+    keys = [key for key in tensors if not is_side_tensor(tensors, key)]
     if part == "text_encoder":  # the pipeline needs neither the projection nor the vision model
-        used = [key for key in tensors if key.startswith(("embeddings.", "encoder.", "final_"))]
-        return {key: find_weight(tensors, key) for key in used if not key.endswith("position_ids")}
+        keys = [key for key in keys if key.startswith(("embeddings.", "encoder.", "final_"))]
+        return {key: find_weight(tensors, key) for key in keys if not key.endswith("position_ids")}
     if part == "text_encoder_2":
         embedding = "shared.weight" if "shared.weight" in tensors else "encoder.embed_tokens.weight"
-        names = {key: key for key in tensors if key.startswith("encoder.")}
+        names = {key: key for key in keys if key.startswith("encoder.")}
         names |= {"shared.weight": embedding, "encoder.embed_tokens.weight": embedding}
-        return {
-            name: find_weight(tensors, key) for name, key in names.items() if not _is_scale(key)
-        }
-    return {key: find_weight(tensors, key) for key in tensors if not _is_scale(key)}
+        return {name: find_weight(tensors, key) for name, key in names.items()}
+    return {key: find_weight(tensors, key) for key in keys}
 
 
-def assemble(
-    source: Source, dtype: torch.dtype, without_weights: Collection[str] = ()
-) -> FluxPipeline:
-    """Build the diffusers pipeline from single files, on the CPU and without network.
-
-    without_weights: parts to leave on the meta device in `dtype`; load them later with
-    `source.weights(part)`. Raises UserError.
-    """
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-    from transformers import CLIPTokenizer, T5Tokenizer
-
-    from blockskip.models.sources.tensor_reader import Reader
-
-    reader = Reader()
-    configs = {part: source.config(part) for part in PARTS}
-    parts = _empty_modules(configs, dtype)
-    for part, module in parts.items():
-        if part in without_weights:
-            continue
-        stored = source.weights(part)
-        weights = {name: weight.read(dtype, reader) for name, weight in stored.items()}
-        module.load_state_dict(weights, assign=True)
-        if part == "text_encoder_2":
-            module.tie_weights()  # the embedding has two names
-    clip, t5 = source.tokenizers["tokenizer"], source.tokenizers["tokenizer_2"]
-    length = configs["text_encoder"]["max_position_embeddings"]  # ComfyUI's says 8192
-    return FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source.folder / "scheduler"),
-        tokenizer=CLIPTokenizer.from_pretrained(clip, model_max_length=length),
-        tokenizer_2=T5Tokenizer.from_pretrained(t5),
-        **parts,
-    )
-
-
-def _empty_modules(
-    configs: dict[str, dict], dtype: torch.dtype
-) -> dict[str, ModelMixin | PreTrainedModel]:
-    """Return the modules of all parts, without weights."""
-    from diffusers import AutoencoderKL, FluxTransformer2DModel
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    from blockskip.models.sources.empty_model import build_empty
-
-    make = {
-        "transformer": lambda config: FluxTransformer2DModel.from_config(config),
-        "vae": lambda config: AutoencoderKL.from_config(config),
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
-        "text_encoder_2": lambda config: T5EncoderModel(T5Config(**config)),
-    }
-    return {part: build_empty(partial(make[part], configs[part]), dtype) for part in PARTS}
+def check_readable(part: str, tensors: dict[str, TensorEntry], config: dict) -> None:
+    """Raise UserError if the tensors of a part, from `part_tensors`, cannot be read, or if one of
+    them is of unknown meaning. Does not need torch."""
+    if part == "vae":  # its names are converted with torch
+        keys = [key for key in tensors if not is_side_tensor(tensors, key)]
+        weights = {key: find_weight(tensors, key) for key in keys}
+    else:
+        weights = weight_index(part, tensors, config)
+    check_used(tensors, weights.values(), HARMLESS)
+    check_contents(weights.values(), tensors)
 
 
 def _transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
+    """Map the parameters of diffusers' transformer to the tensors of those names."""
+    blocks = config["num_layers"], config["num_single_layers"]
+    linears = flux_names.linears(*blocks, config["guidance_embeds"])
+    names = [f"{module}.{suffix}" for module in linears for suffix in ("weight", "bias")]
+    names += [f"{module}.weight" for module, _ in _norms(*blocks)]
+    return {name: find_weight(tensors, name) for name in names}
+
+
+def _original_transformer(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Map diffusers' names to the original tensors: to rows of fused layers, and to swapped halves
     for the last modulation."""
     layer_keys = {
@@ -218,7 +195,7 @@ def _norms(double: int, single: int) -> Iterator[tuple[str, str]]:
             yield f"single_transformer_blocks.{i}.{module}", f"single_blocks.{i}.norm.{norm}"
 
 
-def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
+def _original_vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     """Map diffusers' names to the original tensors by running diffusers' conversion on meta
     tensors.
 
@@ -228,10 +205,22 @@ def _vae(tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
     import torch
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    meta_tensors = {key: torch.empty(entry.shape, device="meta") for key, entry in tensors.items()}
+    meta_tensors = {
+        key: torch.empty(entry.shape, device="meta")
+        for key, entry in tensors.items()
+        if not is_side_tensor(tensors, key)
+    }
     keys = {id(tensor): key for key, tensor in meta_tensors.items()}
     weights: WeightIndex = {}
-    for name, tensor in convert_ldm_vae_checkpoint(meta_tensors, config).items():
+    try:
+        converted = convert_ldm_vae_checkpoint(meta_tensors, config)
+    except KeyError as error:
+        raise BadFile(
+            f"{next(iter(tensors.values())).path.name} does not hold all of the model: "
+            f"“{error.args[0]}” is missing.",
+            "Fetch the file again.",
+        ) from error
+    for name, tensor in converted.items():
         key = keys[id(tensor if tensor._base is None else tensor._base)]
         weights[name] = find_weight(tensors, key, shape=tuple(tensor.shape))
     return weights
@@ -277,9 +266,3 @@ def _has_expected_depth(tensors: dict[str, TensorEntry], part: str, config: dict
         name.format(count - 1) in tensors and name.format(count) not in tensors
         for name, count in last_layers.items()
     )
-
-
-def _is_scale(key: str) -> bool:
-    """Return whether the tensor only describes the storage of another."""
-    last = key.rpartition(".")[2]
-    return last.startswith(("scale_", "input_scale", "weight_scale", "comfy_", "scaled_"))

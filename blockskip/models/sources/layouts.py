@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from blockskip.core import files
+from blockskip.core.errors import BadFile
 from blockskip.core.paths import PRESETS, ROOT
 from blockskip.core.presets import ModelRow
+from blockskip.core.validation import validated
 from blockskip.models.sources import flux_checkpoint
 from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
 from blockskip.models.sources.entry import TensorEntry
@@ -20,6 +23,7 @@ class SingleFileLayout(Protocol):
     TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]]
     PREFERRED: dict[str, str | tuple[str, ...]]
     NAMESAKES: tuple[str, ...]
+    HARMLESS: tuple[str, ...]
 
     def part_tensors(
         self, part: str, tensors: dict[str, TensorEntry], config: dict
@@ -28,6 +32,21 @@ class SingleFileLayout(Protocol):
 
     def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
         """Return parameter name → stored weight. Raises UserError."""
+
+    def check_readable(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> None:
+        """Raise UserError if the tensors of a part cannot be read. Does not need torch."""
+
+
+def read_config(path: Path) -> dict:
+    """Return the JSON object in a model's config file. Raises UserError."""
+    try:
+        return validated(dict[str, Any], files.read_json(path), str(path), error=BadFile)
+    except OSError as error:
+        raise files.read_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise BadFile(
+            f"{path} is damaged: it is not the JSON of a model's config.", "Fetch the model again."
+        ) from error
 
 
 def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:

@@ -13,9 +13,15 @@ from blockskip.core import files
 from blockskip.core.errors import BadFile, command
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
+from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.hub_api import TEXT_SUFFIXES
-from blockskip.models.sources.layouts import configs_folder, layout_of
-from blockskip.models.sources.tensors import WeightIndex, part_files, tensor_table
+from blockskip.models.sources.layouts import configs_folder, layout_of, read_config
+from blockskip.models.sources.tensors import (
+    WeightIndex,
+    missing_files,
+    part_files,
+    tensor_table,
+)
 
 _FETCH = "Fetch the model again."
 SMALL_FILE_BYTES = 16 << 20  # bytes; digests of bigger files are cached
@@ -43,29 +49,43 @@ class Source:
 
     def config(self, part: str) -> dict:
         """Return the config.json of a part (transformer, vae, text_encoder …)."""
-        return files.read_json(self.folder / part / "config.json", remedy=_FETCH)
+        return read_config(self.folder / part / "config.json")
 
     def paths(self, part: str) -> list[Path]:
         """Return the files with a part's weights, [] if one is missing."""
         return [self.files[part]] if self.files else part_files(self.folder / part)
+
+    def published_config(self, part: str) -> dict:
+        """Return the config of this model's part as the program ships it, not the folder's own."""
+        return replace(self, folder=self.published_folder).config(part)
+
+    @property
+    def published_folder(self) -> Path:
+        """The folder of the model's configs, `folder` if the program ships none."""
+        configs = configs_folder(self.row)
+        return configs if configs.is_dir() else self.folder
+
+    def tensors(self, part: str) -> dict[str, TensorEntry]:
+        """Return the stored tensors of a part, without the prefix that a file of several parts
+        gives them. Reads only file headers. Raises UserError if files are missing or broken."""
+        layout, paths = layout_of(self.row), self.paths(part)
+        tensors = layout.part_tensors(part, tensor_table(paths), self.published_config(part))
+        if tensors is None:
+            problem = missing_files(self.folder / part) if not paths and self.is_folder else ""
+            raise BadFile(
+                f"{self.location} does not hold the whole of {self.row.title}'s "
+                f"{layout.PARTS[part][0]}{problem}.",
+                f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
+            )
+        return tensors
 
     def weights(self, part: str) -> WeightIndex:
         """Return parameter name → stored weight. Reads only file headers.
 
         Raises UserError if files are missing, broken, or lack a tensor of the part.
         """
-        layout = layout_of(self.row)
-        # check against this model's sizes, not those in the folder's own config
-        configs = configs_folder(self.row)
-        config = replace(self, folder=configs if configs.is_dir() else self.folder).config(part)
-        tensors = layout.part_tensors(part, tensor_table(self.paths(part)), config)
-        if tensors is None:
-            raise BadFile(
-                f"{self.location} does not hold the whole of {self.row.title}'s "
-                f"{layout.PARTS[part][0]}.",
-                f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
-            )
-        return layout.weight_index(part, tensors, config)
+        config = self.published_config(part)
+        return layout_of(self.row).weight_index(part, self.tensors(part), config)
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
         """Return 16 hex digits that identify every weight, config and vocabulary in use.

@@ -4,25 +4,26 @@ A `WeightIndex` maps every parameter of a model to a tensor of a file, or to row
 Its shape is known before data is read. Files are never mapped, because Windows would not let
 ComfyUI replace a mapped file. models/sources/gguf.py dequantises GGUF tensors.
 
-ComfyUI stores 8-bit floats as `<layer>.weight` in float8, with a scale `<layer>.scale_weight`
-(older files) or `<layer>.weight_scale`; the weight is their product. Without a scale it is a plain
-cast.
+A weight in float8 is multiplied by its scale (models/sources/side_tensors.py). Without a scale it
+is a plain cast.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
-from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, GGUF_SUFFIX, TensorEntry
+from blockskip.models.sources import side_tensors
+from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, TensorEntry, is_packed
+from blockskip.models.sources.file_kinds import PICKLES, read_table
 
 if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip models` starts fast
     import torch
@@ -30,8 +31,8 @@ if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip model
 
     from blockskip.models.sources.tensor_reader import Reader
 
-_SCALES = (".scale_weight", ".weight_scale")
-_PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+_NOT_WEIGHTS = (".comfy_quant", "spiece_model")  # bytes of texts
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Weight:
         else:
             tensor = reader.tensor(self.path, self.entry.key, self.rows)
             if self.scale:
-                tensor = _scaled(tensor, reader.tensor(self.path, self.scale), self.rows)
+                scale = reader.tensor(self.path, self.scale)
+                tensor = side_tensors.scaled(tensor, scale, self.rows, self.entry.shape)
             tensor = tensor.to(dtype)
         if self.halves_swapped:
             tensor = torch.cat(tensor.chunk(2)[::-1])
@@ -103,9 +105,11 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
             stat = path.stat()
         except OSError as error:
             raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
-        for key, entry in _table(path, stat.st_size, stat.st_mtime_ns).items():
+        is_gguf, entries = read_table(path, stat.st_size, stat.st_mtime_ns)
+        for key, entry in entries.items():
             extent = entry["start"], entry["stop"]
-            table[key] = TensorEntry(path, key, entry["dtype"], tuple(entry["shape"]), *extent)
+            shape = tuple(entry["shape"])
+            table[key] = TensorEntry(path, key, entry["dtype"], shape, *extent, is_gguf)
     return table
 
 
@@ -114,6 +118,33 @@ def bits_per_weight(tensors: Iterable[TensorEntry]) -> float:
     tensors = list(tensors)
     weights = sum(math.prod(tensor.shape) for tensor in tensors)
     return 8 * sum(tensor.nbytes for tensor in tensors) / max(1, weights)
+
+
+def is_lora(tensors: Iterable[str]) -> bool:
+    """Return whether the keys are those of a LoRA (or LoHa, LoKr …) and not of a model."""
+    words = (
+        ".lora_",
+        "lora_unet_",
+        "lora_te",
+        "lora_transformer_",
+        ".hada_w1",
+        ".lokr_w",
+        ".dora_",
+    )
+    return any(word in key for key in tensors for word in words)
+
+
+def shard(path: Path) -> str:
+    """Return which piece of a split model the file is, by its name, "" if it is whole."""
+    match = _SHARD.search(path.stem)
+    if match is None:
+        return ""
+    pieces = [
+        path.with_name(f"{path.stem[: match.start()]}-{i + 1:05}-of-{match[2]}{path.suffix}")
+        for i in range(min(int(match[2]), 1000))
+    ]
+    missing = next((f", and {piece.name} is missing" for piece in pieces if not piece.exists()), "")
+    return f"one of the {int(match[2])} pieces of a model{missing}; only whole files are read"
 
 
 def find_weight(
@@ -129,67 +160,66 @@ def find_weight(
     Raises UserError for a missing tensor and for unsupported formats (NVFP4, int8 …).
     """
     if key not in tensors:
-        file = next(iter(tensors.values())).path.name if tensors else "The file"
-        raise BadFile(
-            f"{file} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
-        )
+        raise _missing(tensors, key)
     entry = tensors[key]
     if entry.is_gguf and not gguf_files.readable(entry.dtype):
-        raise _unreadable(entry, gguf_files.OTHER_FILE_REMEDY)
-    base = key.removesuffix(".weight")
-    scales = [base + name for name in _SCALES if base + name in tensors]
-    size = math.prod(tensors[scales[0]].shape) if scales else 1
-    supported = (
-        entry.is_gguf or entry.dtype in FLOAT_DTYPES + FP8_DTYPES and size in (1, *entry.shape[:1])
-    )
-    if not supported or f"{base}.weight_scale_2" in tensors:
-        raise _unreadable(entry, "Use the bf16, fp16 or fp8 file of the same model.")
+        raise BadFile(
+            f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).",
+            gguf_files.OTHER_FILE_REMEDY,
+        )
+    if not entry.is_gguf and entry.dtype not in FLOAT_DTYPES + FP8_DTYPES:
+        raise side_tensors.not_understood(entry)
+    scale = side_tensors.scale_of(tensors, key)
     stored_shape = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
     # in a file of several parts the scale's key has a prefix, which `tensors` omits
-    scale = tensors[scales[0]].key if scales else ""
-    return Weight(entry, shape or stored_shape, rows, halves_swapped, scale)
+    return Weight(entry, shape or stored_shape, rows, halves_swapped, scale.key if scale else "")
 
 
 def part_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a part in diffusers' layout, [] if there are none or a shard
     is missing."""
+    files = _named_files(folder)
+    return files if all(path.exists() for path in files) else []
+
+
+def missing_files(folder: Path) -> str:
+    """Return why `part_files` returns none, to be added to a message."""
+    missing = [path for path in _named_files(folder) if not path.exists()]
+    if missing:
+        return f": {folder.name}/{missing[0].name} is missing"
+    others = [p.name for p in sorted(folder.glob("*")) if p.suffix in (*PICKLES, ".safetensors")]
+    if not others:
+        return ""
+    pickles = ", which can hold programs and is never opened" * others[0].endswith(PICKLES)
+    return f": {folder.name} has only {others[0]}{pickles}"
+
+
+def _named_files(folder: Path) -> list[Path]:
+    """Return the files that a part's index or its usual name promises, [] if there are none."""
     for name in ("diffusion_pytorch_model", "model"):
         index, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
         if index.exists():
             try:
                 table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                shards = [folder / shard for shard in sorted(set(table.values()))]
+                return [folder / shard for shard in sorted(set(table.values()))]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a broken index
                 return []
-            return shards if all(shard.exists() for shard in shards) else []
         if single.exists():
             return [single]
     return []
 
 
-def _scaled(tensor: Tensor, scale: Tensor, rows: tuple[int, int] | None) -> Tensor:
-    """Return the product in float32. scale: one value, or one per row of the stored tensor, which
-    `rows` selects from."""
-    scale = scale.float().reshape(-1)
-    if len(scale) > 1:
-        scale = scale[slice(*rows)] if rows else scale
-        scale = scale.reshape(-1, *[1] * (tensor.ndim - 1))
-    return tensor.float() * scale
-
-
-def _unreadable(entry: TensorEntry, remedy: str) -> UserError:
+def _missing(tensors: dict[str, TensorEntry], key: str) -> UserError:
+    """Return the error of a missing tensor. It names what stands in its place in packed files."""
+    layer = f"{key.removesuffix('.weight')}."
+    for other, entry in tensors.items():
+        in_place = other.startswith(layer) and not other.endswith(".bias")
+        packed = is_packed(entry) and not other.endswith(_NOT_WEIGHTS)
+        if packed or in_place and not entry.is_gguf:
+            return side_tensors.not_understood(entry)
+    path = next(iter(tensors.values())).path if tensors else Path("The file")
+    if piece := shard(path):
+        return BadFile(f"{path.name} is {piece}.", side_tensors.REMEDY)
     return BadFile(
-        f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).", remedy
+        f"{path.name} does not hold all of the model: “{key}” is missing.", "Fetch the file again."
     )
-
-
-@lru_cache(maxsize=256)
-def _table(path: Path, size: int, changed_ns: int) -> dict[str, dict]:
-    """Return the table at the file's head. size and changed_ns are cache keys."""
-    if path.suffix.lower() in _PICKLES:
-        raise BadFile(
-            f"{path.name} can hold programs and is never opened.",
-            "Take the .safetensors file of the same model.",
-        )
-    is_gguf = path.suffix.lower() == GGUF_SUFFIX
-    return (gguf_files if is_gguf else safetensors_files).read_table(path)

@@ -21,7 +21,7 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.models import sources
-from blockskip.models.sources import flux_checkpoint
+from blockskip.models.sources import flux_pipeline
 from blockskip.models.sources import source as model_files
 from blockskip.models.sources.layouts import configs_folder
 
@@ -32,7 +32,7 @@ DEMO = ASSETS / "demo-model"
 def test_files_that_were_read_can_be_replaced(comfy):
     """Windows refuses to replace a file while a program has it mapped."""
     source = sources.select_model(presets.model_row("demo"), [comfy])
-    pipe = flux_checkpoint.assemble(source, torch.bfloat16)
+    pipe = flux_pipeline.assemble(source, torch.bfloat16)
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert pipe.vae is not None and not [p for p in source.files.values() if p.name in maps]
 
@@ -77,7 +77,7 @@ def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path
 
 def test_parts_can_be_left_for_placement_to_fill(comfy):
     source = sources.select_model(presets.model_row("demo"), [comfy])
-    pipe = flux_checkpoint.assemble(
+    pipe = flux_pipeline.assemble(
         source, torch.bfloat16, without_weights=("transformer", "text_encoder_2")
     )
     for part in ("transformer", "text_encoder_2"):
@@ -247,9 +247,9 @@ def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
     assert code == 0 and answer["models"][0]["where"].endswith("flux1-dev.safetensors")
     code, answer = said("check", "demo")
     assert code == 0 and answer["parts"]["transformer"]["precision"] == "bf16"
-    assert set(answer) == {"model", "where", "parts", "fingerprint"}
+    assert set(answer) == {"model", "where", "parts", "unreadable", "fingerprint"}
     code, answer = said("use", "flux-dev", str(DEMO))
-    assert code == 1 and "does not hold the whole of FLUX.1-dev" in answer["error"]
+    assert code == 1 and "not hold FLUX.1-dev: this is Demo pets (drawn)" in answer["error"]
     assert answer["kind"] == "BadFile"
     code, answer = said("use-comfyui", str(comfy / "no such folder"))
     assert code == 1 and "is not there" in answer["error"] and answer["kind"] == "NotFound"

@@ -1,0 +1,142 @@
+"""A file that cannot be read never hides a good one beside it, and is named."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+from helpers.comfy import comfy_folder, original_parts, to_fp8
+from helpers.ggufs import write_gguf
+from safetensors.torch import save_file
+
+from blockskip.cli import app
+from blockskip.core import presets
+from blockskip.core.errors import UserError
+from blockskip.core.paths import ASSETS
+from blockskip.models import sources
+from blockskip.studio import model_catalog
+
+DEMO = ASSETS / "demo-model"
+FP8 = torch.float8_e4m3fn
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return {
+        part: {key: tensor.contiguous() for key, tensor in state.items()}
+        for part, state in original_parts(DEMO).items()
+    }
+
+
+@pytest.fixture
+def comfy(tmp_path, parts):
+    return comfy_folder(tmp_path / "ComfyUI", DEMO, parts)
+
+
+def nvfp4(tensor, rows, columns):
+    scales = {"weight_scale": torch.ones(rows, 2).to(FP8), "weight_scale_2": torch.ones(())}
+    return torch.ones(rows, columns // 2, dtype=torch.uint8), scales
+
+
+def int8(tensor, rows, columns):
+    return tensor.to(torch.int8), {"weight_scale": torch.ones(rows, 1)}
+
+
+def nf4(tensor, rows, columns):
+    tables = {"weight.absmax": torch.ones(2), "weight.quant_map": torch.ones(16)}
+    return torch.ones(rows * columns // 2, 1, dtype=torch.uint8), tables
+
+
+def lost(tensor, rows, columns):
+    return (tensor / tensor.abs().max() * 448).float().to(FP8), {}
+
+
+def packed(state, kind):
+    """The state as programs write it in formats that are not read here."""
+    done = {}
+    for key, tensor in state.items():
+        done[key] = tensor
+        if tensor.ndim > 1:
+            done[key], beside = kind(tensor, len(tensor), tensor[0].numel())
+            done |= {key.removesuffix("weight") + name: value for name, value in beside.items()}
+    return done
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["blockskip", "models", *words, "--json"])
+    return app.main(), json.loads(capsys.readouterr().out)
+
+
+PLACES = {
+    "transformer": "diffusion_models/flux1-dev",
+    "text_encoder": "text_encoders/clip_l",
+    "text_encoder_2": "clip/t5xxl",
+    "vae": "vae/ae",
+}
+
+
+@pytest.mark.parametrize("kind", [nvfp4, int8, nf4, lost])
+@pytest.mark.parametrize("part", PLACES)
+def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, kind):
+    """Which the present order would like less: rounded, or with a name that is not the usual."""
+    row = dataclasses.replace(presets.model_row("demo"), file="flux1-dev")
+    place = comfy / "models" / PLACES[part]
+    (good,) = place.parent.glob(f"{place.name}*")
+    good = good.rename(good.with_name(f"{place.name}-zz-good.safetensors"))
+    bad = good.with_name(f"{place.name}-a-{kind.__name__}.safetensors")
+    save_file(packed(parts[part], kind), bad)
+    if kind is lost and part == "vae":
+        return  # it has no matrices
+    source = sources.comfyui.source_from_files(row, [comfy])
+    assert source.files[part] == good
+    (named,) = sources.comfyui.unreadable_files(row, [comfy])
+    assert named.startswith(f"{bad.name} ")
+    good.unlink()
+    with pytest.raises(UserError, match="was not found in") as refused:
+        sources.comfyui.source_from_files(row, [comfy])
+    assert named in refused.value.title
+
+
+@pytest.mark.parametrize("good", ["Q8_0.gguf", "fp8_scaled.safetensors"])
+def test_the_good_one_may_be_a_gguf_or_fp8_and_all_ways_in_name_the_other(
+    comfy, parts, good, monkeypatch, capsys
+):
+    folder = comfy / "models/diffusion_models"
+    (folder / "flux1-dev.safetensors").unlink()
+    for kind in (nvfp4, int8):
+        bad = folder / f"flux1-dev-{kind.__name__}.safetensors"
+        save_file(packed(parts["transformer"], kind), bad)
+    path = folder / f"flux1-dev-{good}"
+    if path.suffix == ".gguf":
+        write_gguf(path, parts["transformer"], "Q8_0")
+    else:
+        save_file(to_fp8(parts["transformer"]), path)
+    monkeypatch.setattr(sources.comfyui, "candidates", lambda: [comfy])
+    ((there, note),) = sources.find_in_comfyui(presets.model_row("demo"))
+    assert there == comfy and note.startswith(path.name)
+    code, answer = run(monkeypatch, capsys, "use-comfyui", str(comfy))
+    assert code == 0 and answer["models"][0]["where"] == str(path)
+    code, checked = run(monkeypatch, capsys, "check", "demo")
+    assert code == 0 and checked["parts"]["transformer"]["files"] == [str(path)]
+    monkeypatch.setattr(
+        sources, "select_comfyui_in_subprocess", lambda folder: answer["unreadable"]
+    )
+    model_catalog.use_comfyui(str(comfy))
+    page = model_catalog.snapshot().messages["comfyui"]
+    for said in (note, page, "\n".join(answer["unreadable"]), "\n".join(checked["unreadable"])):
+        for kind in ("nvfp4", "int8"):
+            assert f"flux1-dev-{kind}.safetensors is packed in a way" in said
+
+
+def test_other_families_in_comfyuis_folder_are_said_not_to_be_taken(comfy, monkeypatch, capsys):
+    folder = comfy / "models/diffusion_models"
+    (folder / "flux1-dev.safetensors").unlink()
+    shutil.rmtree(comfy / "models/vae")
+    other = {"cap_embedder.1.weight": torch.ones(2, 2), "noise_refiner.0.a": torch.ones(2)}
+    save_file(other, folder / "z_image_turbo_bf16.safetensors")
+    code, answer = run(monkeypatch, capsys, "use-comfyui", str(comfy))
+    assert code == 1 and answer["kind"] == "ModelMissing"
+    assert answer["error"].endswith(
+        "Only FLUX.1 is taken from ComfyUI's files, not Z-Image (z_image_turbo_bf16.safetensors)."
+    )
