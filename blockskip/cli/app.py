@@ -23,6 +23,7 @@ from blockskip.core import files, presets
 from blockskip.core.errors import BadInput, BadPhoto, UserError, command
 from blockskip.core.output import Json, print_result
 from blockskip.core.settings import Settings
+from blockskip.core.shortage import shortage
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory.planning import planner
 from blockskip.models import sources
@@ -302,6 +303,10 @@ def main() -> int:
             remedy = f"See the options: {path} --help"
             _print_json_error(BadInput(usage_error.format_message(), remedy))
         return int(end.code or 0)
+    except Exception as error:
+        if (short := shortage(error)) is None:
+            raise
+        return _print_error(short)
     return 0
 
 

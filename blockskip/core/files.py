@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, DiskFull, Unreachable, UserError, command
+from blockskip.core.shortage import is_disk_full, shortage
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -42,6 +42,18 @@ def replace(source: Path, target: Path) -> None:
     for attempt in range(10):
         try:
             os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == 9:
+                raise
+            time.sleep(0.1)
+
+
+def remove_folder(folder: Path) -> None:
+    """Call shutil.rmtree, retrying for a second like `replace`. Raises OSError."""
+    for attempt in range(10):
+        try:
+            shutil.rmtree(folder)
             return
         except PermissionError:
             if attempt == 9:
@@ -104,13 +116,15 @@ def fingerprint(*parts: object) -> str:
 
 def disk_error(path: Path, error: OSError) -> UserError:
     """Convert an OSError on writing `path` to a UserError."""
-    if _is_full(error):
+    if is_disk_full(error):
         return DiskFull(
             f"The disk is full: {path.name} could not be written in {path.parent}.",
             f"Free some space ({command('clean')} frees caches), or move the folder of models and "
             "runs to another drive and set the environment variable BLOCKSKIP_DATA to it; then "
             "resume.",
         )
+    if (short := shortage(error)) is not None:
+        return short
     return BadFile(
         f"{path} could not be written: {error.strerror or error}.",
         "Check that the folder exists and may be written to.",
@@ -121,12 +135,10 @@ def read_error(error: OSError, path: Path | None = None) -> UserError:
     """Convert an OSError on reading `path`, or an unexpected one, to a UserError."""
     subject = path or error.filename or "A file, or the network"
     reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+    if (short := shortage(error)) is not None and not is_disk_full(error):
+        return short
     network = isinstance(error, ConnectionError | TimeoutError)
-    kind = DiskFull if _is_full(error) else Unreachable if network else BadFile
+    kind = DiskFull if is_disk_full(error) else Unreachable if network else BadFile
     return kind(
         f"{subject} cannot be used: {reason}.", "Check that it is there and that you may use it."
     )
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -125,12 +125,9 @@ def ensure_worker(run: Run) -> None:
     """
     if not pending(run):
         return
-    with processes.locked(lock(run)) as free:
-        pass
-    if free:
-        mark = run.folder / "painter.json"
-        processes.start(
-            "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log", mark=mark
+    if not processes.is_locked(lock(run)):
+        processes.start_holder(
+            "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log"
         )
 
 

@@ -31,12 +31,14 @@ from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, S
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.runs import control, event_log
+from blockskip.runs.start_gate import starting
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
 # of run.toml; in format 1 the execution plan's fields are flat settings (0e42927 and before)
 FORMAT = 2
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
+WORKER = "blockskip.runs.worker_entry"
 
 
 def runs_dir() -> Path:
@@ -56,6 +58,16 @@ class Run:
     @property
     def events_path(self) -> Path:
         return self.folder / "events.jsonl"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that the run's worker locks as long as it lives."""
+        return self.folder / "worker.lock"
+
+    @property
+    def was_started(self) -> bool:
+        """Whether a worker has ever begun."""
+        return self.lock_path.exists() or (self.folder / "worker.json").exists()
 
     @property
     def photos_dir(self) -> Path:
@@ -148,48 +160,50 @@ class Run:
             return "running"
         last = event_log.last_event(self.events_path, (*_WORKING, Stopped, Failed, Done))
         if last is None:
-            return "new" if not (self.folder / "worker.json").exists() else "crashed"
+            return "crashed" if self.was_started else "new"
         if isinstance(last, Stopped):
             return last.reason
         return {Done: "done", Failed: "failed"}.get(type(last), "crashed")
 
     def worker(self) -> psutil.Process | None:
         """Return the run's live process, or None."""
-        return processes.find_running(self.folder / "worker.json")
+        return processes.holder(self.lock_path, self.folder / "worker.json")
 
     def image_worker(self) -> psutil.Process | None:
         """Return the live process that generates this run's pictures (runs/image_process.py), or
         None."""
-        return processes.find_running(self.folder / "painter.json")
+        return processes.holder(self.pictures_dir / "lock", self.folder / "painter.json")
 
     def step(self) -> int:
         """Return the step of the newest checkpoint, where training resumes, or 0 without one."""
         return max(map(step_of, self.checkpoints_dir.glob("step-*.safetensors")), default=0)
 
     def start(self) -> subprocess.Popen:
-        """Start or resume the run in a detached process.
+        """Start or resume the run in a detached process, and return once it holds the run's lock.
 
         Stops workers that generate pictures of any run, since a card has room for only one model.
         Raises UserError if the run is running or done.
         """
-        state = self.state()
-        if state == "running":
-            raise WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
-        if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
-            raise WrongState(
-                f"Run “{self.name}” is done.",
-                f"Give it more steps: {command('resume')} {self.name} --steps N",
-            )
-        for run in [self, *list_runs()]:
-            processes.kill(run.image_worker())
-        self.control_path.unlink(missing_ok=True)
-        mark = self.folder / "worker.json"
-        return processes.start(
-            "blockskip.runs.worker_process",
-            [str(self.folder)],
-            self.folder / "worker.log",
-            mark=mark,
-        )
+        with starting():
+            state = self.state()
+            if state == "running":
+                raise self._running()
+            if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
+                raise WrongState(
+                    f"Run “{self.name}” is done.",
+                    f"Give it more steps: {command('resume')} {self.name} --steps N",
+                )
+            self.control_path.unlink(missing_ok=True)
+            log = self.folder / "worker.log"
+            process = processes.start_holder(WORKER, [str(self.folder)], log)
+            if process is None:
+                raise self._running()
+            for run in [self, *list_runs()]:  # new ones see this worker and wait
+                processes.kill(run.image_worker())
+            return process
+
+    def _running(self) -> WrongState:
+        return WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
 
     def set_total_steps(self, steps: int) -> None:
         """Change the total number of steps, with effect from the next start.
@@ -198,21 +212,23 @@ class Run:
         that long from the start. Raises UserError if the run is running or has already trained for
         as many steps.
         """
-        if self.worker() is not None:
-            raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
-        done = self.step()
-        if steps <= done:
-            raise BadInput(
-                f"Run “{self.name}” has already trained for {done} steps.",
-                f"Choose more than {done} steps in all.",
-            )
-        self.write_info(self.info() | {"lengthened": {"steps": steps}})
+        with starting():
+            if self.worker() is not None:
+                raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
+            done = self.step()
+            if steps <= done:
+                raise BadInput(
+                    f"Run “{self.name}” has already trained for {done} steps.",
+                    f"Choose more than {done} steps in all.",
+                )
+            self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
     def resume_until(self, steps: int) -> subprocess.Popen:
         """Resume from the newest checkpoint until `steps` steps in total. Raises UserError like
         `set_total_steps` and `start`."""
-        self.set_total_steps(steps)
-        return self.start()
+        with starting():
+            self.set_total_steps(steps)
+            return self.start()
 
     def send_command(self, word: str, prompts: Sequence[str] = ()) -> None:
         """Send pause | stop | preview to the worker. prompts: for a preview, instead of the run's

@@ -15,6 +15,7 @@ from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
+from blockskip.runs.start_gate import starting
 
 
 class AvailableMemory(TypedDict):
@@ -81,41 +82,46 @@ def clean_all() -> int:
 
     Caches are rebuilt when needed. Returns the bytes freed.
     """
-    runs = list_runs()
-    freed = sum(_clean(run) for run in runs)
-    if any(run.worker() is not None for run in runs):
-        return freed
-    return freed + _remove(data_dir() / QUANTISED_CACHE)
+    with starting():
+        runs = list_runs()
+        freed = sum(_clean(run) for run in runs)
+        if any(run.worker() is not None for run in runs):
+            return freed
+        return freed + _remove(data_dir() / QUANTISED_CACHE)
 
 
 def rename(name: str, new_name: str) -> Run:
     """Rename a run. Raises UserError if it is running or the name is taken."""
-    run, target = find_run(name), run_folder(new_name)
-    if run.worker() is not None:
-        raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
-    if target.exists():
-        raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
-    processes.kill(run.image_worker())
-    files.replace(run.folder, target)
-    return Run(target)
+    with starting():
+        run, target = find_run(name), run_folder(new_name)
+        if run.worker() is not None:
+            raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+        if target.exists():
+            raise BadInput(
+                f"There is already a run called “{target.name}”.", "Choose another name."
+            )
+        processes.kill(run.image_worker())
+        files.replace(run.folder, target)
+        return Run(target)
 
 
 def delete(name: str) -> int:
     """Delete a run with its whole folder. Returns the bytes freed. Raises UserError if it is
     running or a file is in use."""
-    run = find_run(name)
-    if run.worker() is not None:
-        raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
-    processes.kill(run.image_worker())
-    freed = run.size_bytes()
-    try:
-        shutil.rmtree(run.folder)
-    except OSError as error:
-        raise BadFile(
-            f"{error.filename or run.folder} could not be deleted.",
-            "Close programs that show it, then delete the run again.",
-        ) from error
-    return freed
+    with starting():
+        run = find_run(name)
+        if run.worker() is not None:
+            raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+        processes.kill(run.image_worker())
+        freed = run.size_bytes()
+        try:
+            files.remove_folder(run.folder)
+        except OSError as error:
+            raise BadFile(
+                f"{error.filename or run.folder} could not be deleted.",
+                "Close programs that show it, then delete the run again.",
+            ) from error
+        return freed
 
 
 def _clean(run: Run) -> int:

@@ -1,19 +1,19 @@
 """The process of a run. It applies fallbacks when memory runs out, and records how the run ended.
 
-Started by `Run.start` as `python -m blockskip.runs.worker_process RUNFOLDER`. No other process
-writes the run's events.
+It is called by runs/worker_entry.py, which holds the run's lock. No other process writes the run's
+events.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from blockskip.core import events, stages
-from blockskip.core.errors import OutOfMemory, Unexpected, UserError
+from blockskip.core.errors import OutOfMemory, UserError
 from blockskip.core.events import Failed, Note
 from blockskip.core.power import keep_awake
+from blockskip.core.shortage import as_user_error
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.runs import checkpoints
@@ -75,18 +75,6 @@ def _apply_fallback(run: Run, stage: str) -> None:
     )
 
 
-def _as_user_error(run: Run, error: Exception) -> UserError:
-    # torch raises a RuntimeError when RAM runs out
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return OutOfMemory(
-            "There was not enough RAM for this run.", "Close other programs, then resume."
-        )
-    return Unexpected(
-        f"Training stopped on an unexpected error ({type(error).__name__}).",
-        f"Nothing saved is lost; resume to continue. Details: {run.folder / 'worker.log'}",
-    )
-
-
 def main(folder: str) -> int:
     """Execute a run, recording its end in the events. Returns 0 done, 1 failed, 130 paused or
     stopped."""
@@ -105,10 +93,6 @@ def main(folder: str) -> int:
         failed = error
     except Exception as error:
         log.exception("failed")
-        failed = _as_user_error(run, error)
+        failed = as_user_error(error, run.folder / "worker.log")
     run.append(Failed(title=failed.title, remedy=failed.remedy, kind=failed.kind))
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -27,7 +27,7 @@ def run():
 def started(monkeypatch):
     """The processes that would have been started."""
     found = []
-    monkeypatch.setattr(processes, "start", lambda *args, **_: found.append(args))
+    monkeypatch.setattr(processes, "start_holder", lambda *args, **_: found.append(args))
     return found
 
 

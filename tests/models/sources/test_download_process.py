@@ -105,7 +105,7 @@ def test_a_killed_download_goes_on_and_its_bytes_are_right(hub, files):
         BIG,
         sum(map(len, files.values())),
     )
-    psutil.Process(json.loads(download_process._status_file(ROW, "json").read_text())["pid"]).kill()
+    download_process._process(ROW).kill()
     assert ended().state == "stopped" and ended().bytes_per_s == 0
     came, before = part().stat().st_size, len(hub.asked)
     hub.hold_after = -1
@@ -204,6 +204,7 @@ def test_speed_is_of_the_last_seconds_and_never_of_what_was_here_before(monkeypa
     now = [100.0]
     clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=time.sleep)
     monkeypatch.setattr(download_process, "time", clock)
+    monkeypatch.setattr(download_process, "_process", lambda row: psutil.Process())
     report, total, done = download_process._StatusWriter(ROW), 10**9, 500_000_000
     report.update(done, total, "")  # half of it was here
     for second in range(60):
