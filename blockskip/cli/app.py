@@ -25,6 +25,7 @@ from blockskip.core.output import Json, print_result
 from blockskip.core.settings import Settings
 from blockskip.core.shortage import shortage
 from blockskip.data.demo_photos import demo_pet
+from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.models import sources
 from blockskip.runs import storage
@@ -290,6 +291,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
+        monitor.pin_card()
         app(prog_name=command())
     except UserError as error:
         return _print_error(error)

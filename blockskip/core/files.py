@@ -49,6 +49,21 @@ def replace(source: Path, target: Path) -> None:
             time.sleep(0.1)
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder that only this user can open, or close an existing one of this user to
+    others. Raises OSError if it cannot be created.
+
+    Windows has no such modes; there, a user's profile is private.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # a file system without modes
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
 def remove_folder(folder: Path) -> None:
     """Call shutil.rmtree, retrying for a second like `replace`. Raises OSError."""
     for attempt in range(10):
@@ -64,6 +79,19 @@ def remove_folder(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically, with \\n line endings."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically to a file that only this user can read. Raises UserError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        replace(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
 
 
 def write_json(path: Path, value: object) -> None:

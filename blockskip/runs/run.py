@@ -28,7 +28,7 @@ from blockskip import __version__
 from blockskip.core import files, processes
 from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
-from blockskip.core.paths import data_dir
+from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.core.settings import Settings, settings_from_dict, settings_to_dict
 from blockskip.runs import control, event_log
 from blockskip.runs.start_gate import starting
@@ -280,6 +280,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
             f"There is already a run called “{folder.name}” ({folder}).",
             f"Choose another name with --out, or continue it: {command('resume')} {folder.name}",
         )
+    make_data_dir()
     run = Run(folder)
     try:
         run.photos_dir.mkdir(parents=True)

@@ -9,7 +9,7 @@ from blockskip.core import stages
 from blockskip.core.events import Failed, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
-from blockskip.studio import pictures, strings
+from blockskip.studio import pictures, run_state, strings
 from blockskip.studio.formatting import clock, count_photos, duration, e, note
 from blockskip.studio.run_state import RunState, pending_command
 

@@ -127,9 +127,9 @@ def test_nothing_outside_is_asked_for(server):
 
 def test_a_second_start_opens_the_first(server, monkeypatch):
     opened = []
-    monkeypatch.setattr(app.webbrowser, "open", opened.append)
+    monkeypatch.setattr(app, "_open_browser", opened.append)
     assert app.main(port=free_port(), browser=True, data_dir=server.data) == 0
-    assert opened == [server.url + "/"]
+    assert opened == [server.address]
 
 
 def test_a_taken_port_is_not_used(server):

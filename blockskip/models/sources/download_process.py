@@ -21,7 +21,7 @@ import psutil
 
 from blockskip.core import files, presets, processes
 from blockskip.core.errors import Unexpected, UserError
-from blockskip.core.paths import data_dir
+from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.presets import ModelRow
 from blockskip.core.shortage import shortage
@@ -67,6 +67,7 @@ def start(row: ModelRow) -> None:
         if download is None or download.state == "running":
             return
         process.wait(timeout=10)  # it has written its final status and is about to exit
+    make_data_dir()
     log_file = _status_file(row, "log")
     child = processes.start_holder(
         "blockskip.models.sources.download_process", [row.name], log_file, online=True
