@@ -185,15 +185,16 @@ class Run:
         Raises UserError if the run is running or done.
         """
         with starting():
-            state = self.state()
+            info, state = self.info(), self.state()
             if state == "running":
                 raise self._running()
-            if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
+            if state == "done" and info.get("lengthened", {}).get("steps", 0) <= self.step():
                 raise WrongState(
                     f"Run “{self.name}” is done.",
                     f"Give it more steps: {command('resume')} {self.name} --steps N",
                 )
             self.control_path.unlink(missing_ok=True)
+            self.lock_path.touch()  # also a worker that dies at once has begun
             log = self.folder / "worker.log"
             process = processes.start_holder(WORKER, [str(self.folder)], log)
             if process is None:
