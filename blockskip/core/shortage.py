@@ -45,6 +45,7 @@ _TEXTS = (  # of messages in lower case
     ("cannot allocate memory", _RAM),
     ("can't allocate memory", _RAM),  # torch's DefaultCPUAllocator
     ("defaultcpuallocator", _RAM),
+    ("failed to map segment from shared object", _RAM),  # an import
     ("not enough memory: you tried to allocate", _RAM),
     ("could not create a primitive", _RAM),  # oneDNN
     ("could not execute a primitive", _RAM),
@@ -57,7 +58,8 @@ _TEXTS = (  # of messages in lower case
     ("insufficient system resources", _RAM),
     ("not enough memory resources", _RAM),
 )
-_OTHERS = ("static tls block", "cuda out of memory")  # sound alike, but are something else
+# sound alike, but are something else
+_OTHERS = ("static tls block", "cuda out of memory", "operation not permitted")
 _KILLED = (-9, 137)  # by the system when RAM runs out, or by somebody
 _NO_MEMORY = (0xC0000017, 0xC000012D)  # Windows ends a process that exceeds RAM and paging file
 

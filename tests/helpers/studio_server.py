@@ -85,13 +85,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(data: Path, port: int = 0) -> Iterator[Server]:
-    """Context manager that starts a studio, waits until it answers, and ends it."""
+def serve(
+    data: Path, port: int = 0, variables: dict[str, str | None] | None = None
+) -> Iterator[Server]:
+    """Context manager that starts a studio, waits until it answers, and ends it.
+
+    variables: of its environment; None removes one.
+    """
     data.mkdir(parents=True, exist_ok=True)
     port, log = port or free_port(), data / "asked.txt"
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)  # the studio must set it itself
+    environment |= {name: text for name, text in (variables or {}).items() if text is not None}
+    environment = {k: v for k, v in environment.items() if (variables or {}).get(k, "") is not None}
     process = subprocess.Popen(
         [sys.executable, "-c", START, str(port), str(data), str(log)],
         cwd=ROOT,

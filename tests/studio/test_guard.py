@@ -62,6 +62,10 @@ def server(tmp_path_factory):
 )
 def test_only_its_own_page_may_drive_it(headers, passes):
     assert guard.allowed(Headers(headers)) is passes
+    navigates = headers.get("sec-fetch-dest") == "document"  # a link may lead here, a form may not
+    assert guard.allowed(Headers(headers), "HEAD") is passes
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert guard.allowed(Headers(headers), method) is (passes and not navigates)
 
 
 @pytest.mark.parametrize(
