@@ -144,7 +144,8 @@ def _check_writable(folder: Path) -> None:
         )
     trial = folder / f"can be written.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            files.make_private(folder)
         trial.write_bytes(b"yes")
         trial.unlink()
     except OSError as error:

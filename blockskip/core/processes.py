@@ -129,10 +129,10 @@ def holder(lock: Path, mark: Path | None = None) -> psutil.Process | None:
     mark: JSON file with id and start time, by which versions before 0.3 knew a process.
     """
     for _ in range(50):  # it may have taken the lock a moment ago
-        process = _written_process(lock)
         if not is_locked(lock):
             return _marked_process(mark) if mark else None
-        if process is not None:
+        process = _written_process(lock)
+        if process is not None and is_locked(lock):  # still: so its id is not another one's by now
             return process
         time.sleep(0.01)
     return None

@@ -86,11 +86,14 @@ def as_user_error(error: Exception, log: Path) -> UserError:
     )
 
 
-def of_exit_code(code: int | None) -> UserError | None:
-    """Return the shortage for which the system ended a process, None for other exit codes."""
+def of_exit_code(code: int | None, work: str = "the training") -> UserError | None:
+    """Return the shortage for which the system ended a process, None for other exit codes.
+
+    work: what the process did.
+    """
     if code in _KILLED or (code is not None and code & 0xFFFFFFFF in _NO_MEMORY):
         return OutOfMemory(
-            "The system ended the training, most likely because RAM ran out.",
+            f"The system ended {work}, most likely because RAM ran out.",
             "Close other programs, then resume; nothing saved is lost.",
         )
     return None

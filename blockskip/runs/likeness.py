@@ -55,7 +55,7 @@ def start(run: Run) -> subprocess.Popen | None:
 
 def is_running(run: Run) -> bool:
     """Return whether a process started by `start` is running."""
-    return processes.is_locked(_lock(run))
+    return processes.is_locked(lock(run))
 
 
 def likeness_file(run: Run) -> Path:
@@ -130,7 +130,7 @@ def _advice(
     return f"Keep step {best}: later ones are no more like your pet, {judged}."
 
 
-def _lock(run: Run) -> Path:
+def lock(run: Run) -> Path:
     return run.folder / "likeness.lock"
 
 
@@ -151,7 +151,7 @@ def main(folder: str) -> int:
     """Measure a run's pictures and write the report, unless another process does. Raises
     UserError."""
     run = Run(Path(folder))
-    with processes.holding(_lock(run)) as ours:
+    with processes.holding(lock(run)) as ours:
         if ours:
             _measure(run)
     return 0

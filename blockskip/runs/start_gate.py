@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from blockskip.core import processes
 from blockskip.core.errors import WrongState
-from blockskip.core.paths import data_dir
+from blockskip.core.paths import make_data_dir
 
 _WAIT_S = 120.0  # for other starts; each takes a second, more on a busy machine
 _thread = threading.local()
@@ -23,12 +23,12 @@ def starting() -> Iterator[None]:
     """Context manager in which no other process or thread starts, changes, renames or deletes a
     run. It may be nested.
 
-    Raises WrongState if others take too long.
+    Raises UserError if others take too long, or if the data folder cannot be written.
     """
     if getattr(_thread, "inside", False):
         yield
         return
-    with processes.locked(data_dir() / "start.lock", _WAIT_S) as ours:
+    with processes.locked(make_data_dir() / "start.lock", _WAIT_S) as ours:
         if not ours:
             raise WrongState("Another run is being started or deleted just now.", "Try again.")
         _thread.inside = True

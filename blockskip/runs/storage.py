@@ -14,6 +14,7 @@ from blockskip.core import files, processes
 from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
+from blockskip.runs import likeness
 from blockskip.runs.run import Run, find_run, list_runs, run_folder, runs_dir
 from blockskip.runs.start_gate import starting
 
@@ -100,7 +101,7 @@ def rename(name: str, new_name: str) -> Run:
             raise BadInput(
                 f"There is already a run called “{target.name}”.", "Choose another name."
             )
-        processes.kill(run.image_worker())
+        _end_helpers(run)
         files.replace(run.folder, target)
         return Run(target)
 
@@ -112,7 +113,7 @@ def delete(name: str) -> int:
         run = find_run(name)
         if run.worker() is not None:
             raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
-        processes.kill(run.image_worker())
+        _end_helpers(run)
         freed = run.size_bytes()
         try:
             files.remove_folder(run.folder)
@@ -122,6 +123,12 @@ def delete(name: str) -> int:
                 "Close programs that show it, then delete the run again.",
             ) from error
         return freed
+
+
+def _end_helpers(run: Run) -> None:
+    """Kill the processes that make pictures and measure likeness; both go on when asked again."""
+    processes.kill(run.image_worker())
+    processes.kill(processes.holder(likeness.lock(run)))
 
 
 def _clean(run: Run) -> int:

@@ -215,7 +215,7 @@ def _launch_page(port: int, data: Path, secrets: access.Access) -> gr.Blocks:
 
 def running_url(data: Path) -> str:
     """Return the URL of a studio already serving this data folder, "" if there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         url = files.read_json(data / "studio.json")["url"]
         if not url.startswith(f"http://{HOST}:"):
             return ""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
+from blockskip.core.shortage import of_exit_code, shortage
 
 log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -57,7 +58,7 @@ def error(key: tuple) -> UserError | None:
 
 
 def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | None) -> None:
-    error = None
+    error: UserError | None = None
     try:
         environment = {
             **os.environ,
@@ -77,12 +78,14 @@ def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | Non
         )
         if done.returncode:
             log.warning("%s failed: %s", args, done.stderr[-4000:])
-            error = _parse_error(done.stdout, args)
+            killed = of_exit_code(done.returncode, "a helper of the studio")
+            error = killed or _parse_error(done.stdout, args)
         elif on_success:
             on_success()
     except Exception as problem:
         log.exception("%s failed", args)
-        error = problem if isinstance(problem, UserError) else Unexpected(str(problem))
+        known = problem if isinstance(problem, UserError) else shortage(problem)
+        error = known or Unexpected(str(problem))
     with _lock:
         _running.discard(key)
         if error:
