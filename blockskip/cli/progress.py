@@ -116,7 +116,7 @@ class RunDisplay:
 
 
 def _print_result(
-    run: Run, screen: RunDisplay, as_json: bool, console: Console, killed: UserError | None
+    run: Run, screen: RunDisplay, as_json: bool, console: Console, killed: UserError | None = None
 ) -> int:
     """Print the result of the run. killed: why the system ended it. Returns the command's exit
     code."""

@@ -71,3 +71,18 @@ def test_with_json_nothing_else_is_on_stdout(run, capsys, monkeypatch):
     assert progress.watch_run(run, start=False, as_json=True) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["steps"] == 2 and not err
+
+
+@pytest.mark.parametrize(
+    "code, kind, words",
+    [(-9, "OutOfMemory", "because RAM ran out"), (-11, "Unexpected", "without an error message")],
+)
+def test_a_worker_that_the_system_killed_ran_out_of_ram(
+    run, capsys, monkeypatch, code, kind, words
+):
+    run.folder.mkdir()
+    run.events_path.touch()
+    monkeypatch.setattr(Run, "start", lambda self: SimpleNamespace(poll=lambda: code))
+    assert progress.watch_run(run, start=True, as_json=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["kind"] == kind and words in said["error"]
