@@ -20,6 +20,17 @@ _NETWORK = (
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
 )
+# change how Python runs; a package that only warns would fail under “error”
+PYTHON = (
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "PYTHONWARNINGS",
+    "PYTHONOPTIMIZE",
+    "PYTHONINSPECT",
+    "PYTHONDEVMODE",
+    "PYTHONVERBOSE",
+    "PYTHONIOENCODING",
+)
 _set_aside: dict[str, str] = {}
 
 

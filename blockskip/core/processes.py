@@ -48,7 +48,7 @@ def start(
             stdout=subprocess.PIPE if speaks else file,
             stderr=file,
             cwd=ROOT,
-            env=_environment(online),
+            env=child_environment(online),
             **_detached(),
         )
 
@@ -62,8 +62,9 @@ def start_holder(
     """
     process = start(module, words, log, online=online, speaks=True)
     assert process.stdout is not None
-    with process.stdout:
-        answer = process.stdout.readline().decode("utf-8", "replace").strip()
+    with process.stdout:  # other people's startup code may print first
+        answers = (line.decode("utf-8", "replace").strip() for line in process.stdout)
+        answer = next((line for line in answers if line in (_BEGUN, _BUSY)), "")
     if answer == _BUSY:
         process.wait()
         return None
@@ -101,7 +102,7 @@ def run_for_output(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
-            env=_environment(online),
+            env=child_environment(online),
             encoding="utf-8",
             timeout=seconds,
             **_detached(),
@@ -228,8 +229,10 @@ def locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
         lock.release()
 
 
-def _environment(online: bool) -> dict[str, str]:
-    inherited = {name: text for name, text in os.environ.items() if name not in _OFFLINE}
+def child_environment(online: bool = False) -> dict[str, str]:
+    """Return the environment of a process of ours. online: as in `start`."""
+    unwanted = (*_OFFLINE, *environment.PYTHON)
+    inherited = {name: text for name, text in os.environ.items() if name not in unwanted}
     return {
         **inherited,
         **(environment.set_aside() if online else {"HF_HUB_OFFLINE": "1"}),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from blockskip.core import processes
 from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
 from blockskip.core.shortage import of_exit_code, shortage
@@ -60,18 +60,12 @@ def error(key: tuple) -> UserError | None:
 def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | None) -> None:
     error: UserError | None = None
     try:
-        environment = {
-            **os.environ,
-            "PYTHONUTF8": "1",
-            "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "1",
-        }
         done = subprocess.run(
             [sys.executable, "-m", *args],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=ROOT,
-            env=environment,
+            env=processes.child_environment(),
             encoding="utf-8",
             errors="replace",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),

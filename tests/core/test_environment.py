@@ -27,12 +27,14 @@ def variables(monkeypatch):
 
 def test_the_studio_has_no_proxy_and_its_downloads_have(variables):
     variables |= NETWORK | {"GRADIO_SERVER_PORT": "x", "GRADIO_SHARE": "True", "OTHER": "kept"}
+    variables |= {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
     environment.isolate()
     environment.isolate()  # nothing is lost by a second call
     assert not [name for name in os.environ if name in NETWORK or name.startswith("GRADIO_")]
-    online, offline = processes._environment(True), processes._environment(False)
+    online, offline = processes.child_environment(True), processes.child_environment(False)
     assert {name: online[name] for name in NETWORK} == NETWORK
     assert not NETWORK.keys() & offline.keys() and offline["HF_HUB_OFFLINE"] == "1"
+    assert not {"PYTHONWARNINGS", "PYTHONOPTIMIZE"} & (online.keys() | offline.keys())
     assert online["OTHER"] == offline["OTHER"] == "kept" and "HF_HUB_OFFLINE" not in online
 
 
@@ -42,7 +44,7 @@ def test_the_data_folder_is_a_whole_path_whatever_it_is_called(monkeypatch, tmp_
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     for text, folder in (("~/bs", tmp_path / "home" / "bs"), ("a/b", tmp_path / "a" / "b")):
         monkeypatch.setenv("BLOCKSKIP_DATA", text)
-        assert paths.data_dir() == folder and processes._environment(False)[
+        assert paths.data_dir() == folder and processes.child_environment(False)[
             "BLOCKSKIP_DATA"
         ] == str(folder)
     monkeypatch.setenv("BLOCKSKIP_DATA", "~no-such-user/x")

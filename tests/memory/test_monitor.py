@@ -154,7 +154,9 @@ def test_page_plan_and_training_mean_one_card(nvml, monkeypatch, visible, chosen
         assert heat == {SMALL: (61, -1), LARGE: (64, 93), "": (-1, -1)}[chosen]
         assert monitor.card_name() == (chosen and f"Card {chosen}")
         monitor.pin_card()
-        assert processes._environment(online=False)["CUDA_VISIBLE_DEVICES"] == (chosen or visible)
+        assert processes.child_environment(online=False)["CUDA_VISIBLE_DEVICES"] == (
+            chosen or visible
+        )
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_one_trains_whoever_starts_it(run, tmp_path):
         terminal = subprocess.Popen(
             [sys.executable, "-c", words, str(run.folder), racing_starts.STUB],
             cwd=run_module.processes.ROOT,
-            env=processes._environment(online=False),
+            env=processes.child_environment(online=False),
         )
         run_state.start(other)  # the studio was first: the terminal waits for its turn
     assert terminal.wait(60) == 0
@@ -154,7 +154,7 @@ def test_a_worker_that_cannot_import_says_why(run, monkeypatch, tmp_path):
     }
     for text, kind in said.items():
         words = [sys.executable, "-c", code, str(run.folder), text]
-        done = subprocess.run(words, cwd=processes.ROOT, env=processes._environment(False))
+        done = subprocess.run(words, cwd=processes.ROOT, env=processes.child_environment(False))
         failed = run.events()[0][-1]
         assert done.returncode == 1 and isinstance(failed, Failed) and failed.kind == kind
         assert run.state() == "failed"

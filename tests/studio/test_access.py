@@ -117,7 +117,11 @@ def test_other_users_read_no_secret(server):
 def test_a_second_studio_says_where_the_first_is(server):
     words = [sys.executable, "-c", START, str(server.port), str(server.data), os.devnull]
     done = subprocess.run(
-        words, cwd=ROOT, env=processes._environment(False), capture_output=True, encoding="utf-8"
+        words,
+        cwd=ROOT,
+        env=processes.child_environment(False),
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0 and "GRADIO" not in done.stderr
     assert done.stderr.strip().splitlines()[-1] == strings.ALREADY_OPEN % (
