@@ -203,11 +203,17 @@ def _alive(pid: int) -> psutil.Process | None:
 
 
 def kill(process: psutil.Process | None, wait_s: float = 10.0) -> None:
-    """Kill a process and wait up to `wait_s` for its end. Ignores None and ended processes."""
+    """End a process at once and wait up to `wait_s`. Ignores None and ended processes.
+
+    It ends by SIGTERM, so that SIGKILL means that the system ended it (core/shortage.py).
+    """
     try:
         if process is not None:
-            process.kill()
+            process.terminate()
             process.wait(wait_s)
+    except psutil.TimeoutExpired as late:
+        with suppress(psutil.Error):
+            psutil.Process(late.pid).kill()
     except psutil.Error:
         pass
 
