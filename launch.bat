@@ -25,7 +25,7 @@ set "UV=%HERE%.venv-uv"
 set "UV_VERSION=0.13.8"
 
 rem Other people's settings lead packages to wrong places, or bring wrong ones in.
-for %%v in (PYTHONHOME PYTHONPATH PYTHONSTARTUP PIP_TARGET PIP_PREFIX) do set "%%v="
+for %%v in (PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT PIP_TARGET PIP_PREFIX) do set "%%v="
 set "PYTHONNOUSERSITE=1"
 set "PYTHONUTF8=1"
 set "PIP_USER=0"

@@ -22,7 +22,7 @@ env=$home/.venv new=$home/.venv-new previous=$home/.venv-previous lock=$home/.ve
 py=$env/bin/python
 
 # Other people's settings lead packages to wrong places, or bring wrong ones in.
-unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PIP_TARGET PIP_PREFIX
+unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT PIP_TARGET PIP_PREFIX
 export PYTHONNOUSERSITE=1 PYTHONUTF8=1 PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 export UV_CACHE_DIR="$home/.venv-uv" # on the same disk, so that files are linked and not copied
 

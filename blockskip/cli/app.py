@@ -7,23 +7,22 @@ Exit codes: 0 done, 1 failed with a plain reason, 2 wrong usage, 130 stopped by 
 from __future__ import annotations
 
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from typer.exceptions import TyperException
 
 from blockskip.cli import options
+from blockskip.cli.errors import console, escape_markup, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.models import models, plan
-from blockskip.core import files, presets
-from blockskip.core.errors import BadInput, BadPhoto, UserError, command
+from blockskip.core import presets
+from blockskip.core.errors import BadPhoto, command
 from blockskip.core.output import Json, print_result
 from blockskip.core.settings import Settings, ZeroOrMore
 from blockskip.data.demo_photos import demo_pet
+from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.models import sources
 from blockskip.runs import checkpoints, storage
@@ -40,7 +39,6 @@ app = typer.Typer(
 )
 app.add_typer(lab, name="lab")
 
-console = Console(stderr=True)
 CheckpointStep = Annotated[
     int | None,
     typer.Option(
@@ -118,7 +116,7 @@ def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
 
     trained = caption and training_caption(caption, trigger, class_name)
     if trained != caption:
-        console.print(f"[yellow]{_escape_markup(f'The caption trained is “{trained}”.')}[/]")
+        console.print(f"[yellow]{escape_markup(f'The caption trained is “{trained}”.')}[/]")
     return trained
 
 
@@ -151,11 +149,11 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
     sources.find_model(presets.model_row(settings.model))
     good, bad = read_photos(paths, settings.subject_caption)
     for rejected in bad:
-        line = _escape_markup(f"{rejected.name} is left out: {rejected.reason}.")
+        line = escape_markup(f"{rejected.name} is left out: {rejected.reason}.")
         console.print(f"[yellow]{line}[/]")
     used = [photo.path for photo in good]
     for note in notes(used, settings):
-        console.print(f"[yellow]{_escape_markup(note)}[/]")
+        console.print(f"[yellow]{escape_markup(note)}[/]")
     run = create_run(settings, used, out)
     return watch_run(run, start=True, as_json=as_json)
 
@@ -223,7 +221,7 @@ def _run_row(run: Run) -> dict:
 def _say_if_damaged(run: Run, step: int | None) -> None:
     """Say which saved steps are damaged, if an earlier one is used in place of the last."""
     if step is None and (text := checkpoints.damage_note(run)):
-        console.print(f"[yellow]{_escape_markup(text)}[/]", highlight=False)
+        console.print(f"[yellow]{escape_markup(text)}[/]", highlight=False)
 
 
 @app.command()
@@ -328,42 +326,14 @@ def studio(
 
 
 def main() -> int:
-    """Run the command line and return the exit code. Errors become a plain sentence and a
-    remedy."""
+    """Run the command line and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    try:
-        options.check_arguments(sys.argv[1:])
-        app(prog_name=command())
-    except UserError as error:
-        return _print_error(error)
-    except OSError as error:  # unexpected, such as a removed drive or an unreadable file
-        return _print_error(files.read_error(error))
-    except SystemExit as end:
-        usage_error = end.__context__  # typer has already printed it
-        if isinstance(usage_error, TyperException) and "--json" in sys.argv:
-            context = getattr(usage_error, "ctx", None)
-            path = context.command_path if context else command()
-            remedy = f"See the options: {path} --help"
-            _print_json_error(BadInput(usage_error.format_message(), remedy))
-        return int(end.code or 0)
-    return 0
+    return exit_code_of(_run)
 
 
-def _print_json_error(error: UserError) -> None:
-    typer.echo(json.dumps(error.to_dict(), ensure_ascii=False))
-
-
-def _print_error(error: UserError) -> int:
-    if "--json" in sys.argv:
-        _print_json_error(error)
-    console.print(
-        f"[bold red]{_escape_markup(error.title)}[/] {_escape_markup(error.remedy)}",
-        highlight=False,
-    )
-    return 2 if isinstance(error, BadInput) else 1
-
-
-def _escape_markup(text: str) -> str:
-    return text.replace("[", r"\[")
+def _run() -> None:
+    options.check_arguments(sys.argv[1:])
+    monitor.pin_card()
+    app(prog_name=command())

@@ -10,7 +10,7 @@ from contextlib import suppress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from blockskip.core import events, stages
+from blockskip.core import events, shortage, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
 from blockskip.runs import failure
@@ -55,7 +55,8 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
                     run.send_command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
-    return _print_result(run, screen, as_json, console)
+    killed = shortage.of_exit_code(process.poll()) if process and not interrupted else None
+    return _print_result(run, screen, as_json, console, killed)
 
 
 def _wait(process: subprocess.Popen | None) -> None:
@@ -117,14 +118,17 @@ class RunDisplay:
         )
 
 
-def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console) -> int:
-    """Print the result of the run. Returns the command's exit code."""
+def _print_result(
+    run: Run, screen: RunDisplay, as_json: bool, console: Console, killed: UserError | None = None
+) -> int:
+    """Print the result of the run. killed: why the system ended it. Returns the command's exit
+    code."""
     last = failure.read(run.folder) or screen.last
     if isinstance(last, events.Done):
         report, code = _result_json(run, last, screen.resumed), 0
         line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"
     else:
-        error = _run_error(run, last)
+        error = _run_error(run, last, killed)
         report = {"run": str(run.folder)} | error.to_dict()
         stopped = isinstance(last, events.Stopped)
         code = 130 if stopped else 1
@@ -135,13 +139,15 @@ def _print_result(run: Run, screen: RunDisplay, as_json: bool, console: Console)
     return code
 
 
-def _run_error(run: Run, last: Event | None) -> UserError:
+def _run_error(run: Run, last: Event | None, killed: UserError | None) -> UserError:
     """Return why the run is not done. last: Stopped or Failed, None if it ended without either."""
     if isinstance(last, events.Stopped):
         title = f"Run “{run.name}” is {last.reason} at step {last.step}."
         return WrongState(title, f"Continue with: {command('resume')} {run.name}")
     if isinstance(last, events.Failed):
         return from_kind(last.kind, last.title, last.remedy)
+    if killed is not None:
+        return killed
     log = run.folder / "worker.log"
     return Unexpected(f"Run “{run.name}” ended without an error message.", f"See its log: {log}.")
 

@@ -6,7 +6,6 @@ A killed writer leaves its temporary file or folder, NAME.PID.tmp, which `remove
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import IO, Any
 import psutil
 
 from blockskip.core.errors import BadFile, BadInput, DiskFull, Unreachable, UserError, command
+from blockskip.core.shortage import is_disk_full, shortage
 from blockskip.core.validation import validated
 
 try:
@@ -162,9 +162,38 @@ def replace(source: Path, target: Path) -> None:
             time.sleep(0.1)
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder that only this user can open, or close an existing one of this user to
+    others. Raises OSError if it cannot be created.
+
+    Windows has no such modes; there, a user's profile is private.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # a file system without modes
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically, with \\n line endings."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically to a file that only this user can read. Raises UserError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        replace(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
 
 
 def write_json(path: Path, value: object) -> None:
@@ -203,11 +232,19 @@ def folder_size(folder: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder, if it is there. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file, a link or a folder, if it is there, retrying for a second like `replace`.
+    Raises OSError."""
+    for attempt in range(10):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        except PermissionError:
+            if attempt == 9:
+                raise
+            time.sleep(0.1)
 
 
 def user_path(text: str | Path) -> Path:
@@ -263,13 +300,15 @@ def fingerprint(*parts: object) -> str:
 
 def disk_error(path: Path, error: OSError) -> UserError:
     """Convert an OSError on writing `path` to a UserError."""
-    if _is_full(error):
+    if is_disk_full(error):
         return DiskFull(
             f"The disk is full: {path.name} could not be written in {path.parent}.",
             f"Free some space ({command('clean')} frees caches), or move the folder of models and "
             "runs to another drive and set the environment variable BLOCKSKIP_DATA to it; then "
             "resume.",
         )
+    if (short := shortage(error)) is not None:
+        return short
     return BadFile(
         f"{path} could not be written: {error.strerror or error}.",
         "Check that the folder exists and may be written to.",
@@ -280,12 +319,10 @@ def read_error(error: OSError, path: Path | None = None) -> UserError:
     """Convert an OSError on reading `path`, or an unexpected one, to a UserError."""
     subject = path or error.filename or "A file, or the network"
     reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+    if (short := shortage(error)) is not None and not is_disk_full(error):
+        return short
     network = isinstance(error, ConnectionError | TimeoutError)
-    kind = DiskFull if _is_full(error) else Unreachable if network else BadFile
+    kind = DiskFull if is_disk_full(error) else Unreachable if network else BadFile
     return kind(
         f"{subject} cannot be used: {reason}.", "Check that it is there and that you may use it."
     )
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

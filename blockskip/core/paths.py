@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 PRESETS = ROOT / "presets"
 QUANTISED_CACHE = Path("cache", "quantised")  # relative to the data folder, shared by all runs
+PRIVATE_FOLDERS = ("runs", "draft", "gradio")  # in the data folder, closed to other users
 MIN_FREE_BYTES = 2 << 30  # required on the drive of a newly chosen data folder
 
 
@@ -27,7 +28,38 @@ def data_dir() -> Path:
     the user's data folder.
     """
     chosen = os.environ.get("BLOCKSKIP_DATA")
-    return Path(chosen) if chosen else _saved_location()
+    if not chosen:
+        return _saved_location()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:
+        raise BadInput(
+            f"The environment variable BLOCKSKIP_DATA is {chosen}, but there is no such home "
+            "folder.",
+            "Set it to a whole path.",
+        ) from error
+
+
+def make_data_dir() -> Path:
+    """Create the data folder if it is missing, and return it. Other users cannot open what holds
+    photos and trainings.
+
+    A folder that the user made is left as it is, but for those inside it. Raises UserError.
+    """
+    folder = data_dir()
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise BadFile(
+                f"{folder} is a file, but models and runs need a folder there.",
+                "Move it away, or set the environment variable BLOCKSKIP_DATA to another place.",
+            )
+        if not folder.exists() or folder == default_dir():
+            files.make_private(folder)
+        for name in PRIVATE_FOLDERS:
+            files.make_private(folder / name)
+    except OSError as error:
+        raise files.disk_error(folder, error) from error
+    return folder
 
 
 def adapter_file(model: str) -> Path:
@@ -73,7 +105,16 @@ def set_data_dir(path: Path | str) -> Path:
 
 def default_dir() -> Path:
     """Return the data folder used if none was chosen."""
-    return Path(platformdirs.user_data_dir("BlockSkip Studio", False))
+    folder = Path(platformdirs.user_data_dir("BlockSkip Studio", False))
+    if folder.is_absolute():
+        return folder
+    try:  # a relative XDG_DATA_HOME must be ignored
+        return Path.home() / ".local" / "share" / "BlockSkip Studio"
+    except RuntimeError as error:
+        raise BadInput(
+            "This user has no home folder, where models and runs would lie.",
+            "Set the environment variable BLOCKSKIP_DATA to a folder for them.",
+        ) from error
 
 
 def location_file() -> Path:
@@ -104,7 +145,8 @@ def _check_writable(folder: Path) -> None:
         )
     trial = folder / f"can be written.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            files.make_private(folder)
         trial.write_bytes(b"yes")
         trial.unlink()
     except OSError as error:

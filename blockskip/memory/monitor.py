@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 
 from blockskip.core.events import Memory
 from blockskip.core.units import GIB
+from blockskip.memory import cards
 
 log = logging.getLogger(__name__)
 UNKNOWN = -1.0
@@ -89,8 +91,7 @@ def disk_free_gib(folder: Path) -> float:
 
 def card_name() -> str:
     """Return the name of the GPU that `usage` reports on, "" without one."""
-    nvml = _nvml()
-    return str(nvml.nvmlDeviceGetName(_device(nvml))) if nvml else ""
+    return str(_ask("nvmlDeviceGetName") or "")
 
 
 def driver_version() -> str:
@@ -110,15 +111,26 @@ def slowdown_celsius() -> float:
 
 
 def _temperature(function: str, constant: str) -> float:
+    degrees = _ask(function, constant)
+    return float(degrees) if degrees is not None and degrees > 0 else UNKNOWN
+
+
+def pin_card() -> None:
+    """Let this process and those that it starts use only the card that `usage` reports on.
+
+    CUDA and NVML number cards differently. A UUID means the same to both. Call this before CUDA is
+    initialised.
+    """
     nvml = _nvml()
     if nvml is None:
-        return UNKNOWN
+        return
     try:
-        degrees = getattr(nvml, function)(_device(nvml), getattr(nvml, constant))
-        return float(degrees) if degrees > 0 else UNKNOWN
-    except (nvml.NVMLError, AttributeError) as error:  # not every GPU and version reports it
-        log.debug("NVML reports no temperature: %s", error)
-        return UNKNOWN
+        uuid = cards.chosen_uuid(nvml)
+    except nvml.NVMLError as error:
+        log.debug("no card is pinned: %s", error)
+        return
+    if uuid:
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
 
 def card_peaks_gib() -> tuple[float, float]:
@@ -165,15 +177,21 @@ def _cuda() -> ModuleType | None:
 
 def _card() -> tuple[float, float]:
     """Return (used, total) of torch's default GPU, in GiB; (-1, -1) without one."""
+    info = _ask("nvmlDeviceGetMemoryInfo")
+    return (UNKNOWN, UNKNOWN) if info is None else (info.used / GIB, info.total / GIB)
+
+
+def _ask(function: str, *constants: str) -> Any:
+    """Return NVML's answer about torch's default GPU, None without one or if it does not tell."""
     nvml = _nvml()
     if nvml is None:
-        return UNKNOWN, UNKNOWN
+        return None
     try:
-        info = nvml.nvmlDeviceGetMemoryInfo(_device(nvml))
-        return info.used / GIB, info.total / GIB
-    except nvml.NVMLError as error:
-        log.debug("NVML reports no memory: %s", error)
-        return UNKNOWN, UNKNOWN
+        arguments = [getattr(nvml, name) for name in constants]
+        return getattr(nvml, function)(_device(nvml), *arguments)
+    except (nvml.NVMLError, AttributeError) as error:  # not every GPU and version tells everything
+        log.debug("%s: %s", function, error)
+        return None
 
 
 @cache
@@ -189,22 +207,7 @@ def _nvml() -> ModuleType | None:
 
 
 def _device(nvml: ModuleType) -> object:
-    """Return the NVML device that torch uses, or would use."""
+    """Return the NVML device that torch uses, or would use. Raises NVMLError if there is none."""
     torch = _cuda()
-    if torch is None:
-        return _handle(nvml, "")
-    return _handle(nvml, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
-
-
-@cache
-def _handle(nvml: ModuleType, uuid: str) -> object:
-    """Return the NVML device of a UUID; "": the first in CUDA_VISIBLE_DEVICES, or the largest."""
-    if uuid:
-        return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        return nvml.nvmlDeviceGetHandleByUUID(first)
-    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    if first.isdigit() and int(first) < len(handles):
-        return handles[int(first)]
-    return max(handles, key=lambda handle: nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    used = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid) if torch else ""
+    return cards.handle(nvml, used or cards.chosen_uuid(nvml))

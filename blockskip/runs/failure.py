@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from blockskip.core import events, files
-from blockskip.core.events import Failed
+from blockskip.core.errors import UserError
+from blockskip.core.events import Event, Failed
 from blockskip.core.paths import data_dir
+from blockskip.runs import event_log
 
 log = logging.getLogger(__name__)
 _RESERVED = 4096  # bytes
@@ -23,6 +25,22 @@ def reserve(folder: Path) -> None:
     remove(folder)
     with suppress(OSError):
         _places(folder)[0].write_bytes(b" " * _RESERVED)
+
+
+def failed(error: UserError) -> Failed:
+    """Return the event of an error."""
+    return Failed(title=error.title, remedy=error.remedy, kind=error.kind)
+
+
+def record(folder: Path, log_path: Path, end: Event) -> bool:
+    """Append the last event of a worker to its log. Where that is impossible, record the failure
+    instead and return False."""
+    try:
+        event_log.append(log_path, end)
+        return True
+    except UserError as error:
+        write(folder, end if isinstance(end, Failed) else failed(error))
+        return False
 
 
 def write(folder: Path, event: Failed) -> None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from blockskip.core import processes
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.safetensors_files import Damaged
+from blockskip.core.shortage import shortage
 from blockskip.runs import image_requests, storage
-from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, list_runs
-from blockskip.sampling.sample import SAMPLE_BATCH
+
+if TYPE_CHECKING:
+    from blockskip.runs.image_session import ImageSession
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,12 @@ log = logging.getLogger(__name__)
 def work(run: Run) -> None:
     """Process pending requests. While any run is training, leave them pending."""
     session, remade = None, set[Path]()
-    while requests := image_requests.pending(run)[:SAMPLE_BATCH]:
+    while requests := image_requests.pending(run):
         if any(other.worker() is not None for other in [run, *list_runs()]):
             return
         try:
-            session = session or ImageSession(run)
+            session = session or _open_session(run)
+            requests = requests[: session.batch]
             image_requests.process(run, requests, session.generate)
         except Damaged as error:
             log.exception("failed")
@@ -47,26 +49,30 @@ def work(run: Run) -> None:
             image_requests.mark_failed(run, requests, _as_user_error(run, error))
 
 
+def _open_session(run: Run) -> ImageSession:
+    """Import torch, which takes seconds and may fail, and open the model."""
+    import torch
+
+    from blockskip.runs.image_session import ImageSession
+
+    if threads := run.settings().threads:
+        torch.set_num_threads(threads)
+    return ImageSession(run)
+
+
 def _as_user_error(run: Run, error: Exception) -> UserError:
-    return Unexpected(
+    return shortage(error, "a picture") or Unexpected(
         f"The picture could not be made ({type(error).__name__}).",
         f"Ask for it again. Details: {run.folder / 'painter.log'}",
     )
 
 
 def main(folder: str) -> int:
-    """Process requests unless another process already does. Returns 0, or 1 if the run cannot be
-    read."""
+    """Process requests unless another process already does. Returns 0."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
-    try:
-        if threads := run.settings().threads:
-            torch.set_num_threads(threads)
-    except UserError as error:
-        image_requests.mark_failed(run, image_requests.pending(run), error)
-        return 1
     while True:
-        with processes.locked(image_requests.lock(run)) as ours:
+        with processes.holding(image_requests.lock(run)) as ours:
             if not ours:
                 return 0
             work(run)

@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -30,12 +31,14 @@ from pydantic import Field
 
 from blockskip.core import events, files, processes
 from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState
+from blockskip.core.shortage import of_exit_code
 from blockskip.runs import checkpoints, control
 from blockskip.runs.run import Run, list_runs
 
 MAX_STRENGTH = 2.0
 MAX_SEED = 2**32 - 1
 PENDING_STATES = ("waiting", "working")
+_workers: dict[Path, subprocess.Popen] = {}  # started by this process, by run folder
 _ID = re.compile(r"[0-9]{13}-[0-9a-f]{4}")
 # (prompts, seeds, step, strength) → pictures; strength 0 means the untrained model
 GenerateFn = Callable[[list[str], list[int], int, float], list[Image.Image]]
@@ -92,6 +95,7 @@ def submit(
             raise WrongState(
                 f"Pictures of run “{other.name}” are being made.", "Wait for them, or cancel them."
             )
+    _fail_killed(run)
     request = enqueue(run, prompt, seed, strength, checkpoints.checked_step(run, step))
     ensure_worker(run)
     return request.id
@@ -123,15 +127,29 @@ def ensure_worker(run: Run) -> None:
 
     A worker checks again after releasing the lock, so that no request is missed.
     """
-    if not pending(run):
+    if processes.is_locked(lock(run)):
         return
-    with processes.locked(lock(run)) as free:
-        pass
-    if free:
-        mark = run.folder / "painter.json"
-        processes.start(
-            "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log", mark=mark
+    _fail_killed(run)
+    if pending(run):
+        child = processes.start_holder(
+            "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log"
         )
+        if child is not None:
+            _workers[run.folder] = child
+
+
+def _fail_killed(run: Run) -> None:
+    """Fail the requests at which the system killed a worker, which would happen to the next one
+    too."""
+    worker = _workers.get(run.folder)
+    code = worker.poll() if worker else None
+    if code is None:
+        return
+    del _workers[run.folder]
+    if (short := of_exit_code(code, "the sampling of pictures")) is not None:
+        waiting = pending(run)
+        begun = [picture for picture in waiting if picture.state == "working"]
+        mark_failed(run, begun or waiting, short)
 
 
 def lock(run: Run) -> Path:

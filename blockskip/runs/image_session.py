@@ -14,6 +14,7 @@ from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.runs import checkpoints
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
+from blockskip.sampling.sample import SAMPLE_BATCH
 from blockskip.training.checkpoint import checkpoint_lora
 from blockskip.training.lora import restore
 
@@ -48,8 +49,10 @@ class ImageSession(LoadedModel):
 
     exact: compute every block in every step, regardless of the run's preview speed, for
     measurements. The constructor and `generate` raise UserError if the model is missing or graphics
-    memory runs out.
+    memory runs out. batch: pictures sampled together.
     """
+
+    batch = SAMPLE_BATCH
 
     def __init__(self, run: Run, exact: bool = False) -> None:
         self.run, settings = run, run.settings()

@@ -46,19 +46,16 @@ def read(run: Run) -> dict | None:
     return report if steps[-1] in report["by_step"] else None
 
 
-def start(run: Run) -> subprocess.Popen:
-    """Start a process that measures a run."""
-    return processes.start(
-        "blockskip.runs.likeness",
-        [str(run.folder)],
-        run.folder / "likeness.log",
-        mark=_pid_file(run),
+def start(run: Run) -> subprocess.Popen | None:
+    """Start a process that measures a run, unless one does."""
+    return processes.start_holder(
+        "blockskip.runs.likeness", [str(run.folder)], run.folder / "likeness.log"
     )
 
 
 def is_running(run: Run) -> bool:
-    """Return whether the process started by `start` is running."""
-    return processes.find_running(_pid_file(run)) is not None
+    """Return whether a process started by `start` is running."""
+    return processes.is_locked(lock(run))
 
 
 def likeness_file(run: Run) -> Path:
@@ -133,8 +130,8 @@ def _advice(
     return f"Keep step {best}: later ones are no more like your pet, {judged}."
 
 
-def _pid_file(run: Run) -> Path:
-    return run.folder / "likeness-process.json"
+def lock(run: Run) -> Path:
+    return run.folder / "likeness.lock"
 
 
 def _unmeasured(settings: Settings, kept: Sequence[int]) -> dict:
@@ -151,8 +148,16 @@ def _unmeasured(settings: Settings, kept: Sequence[int]) -> dict:
 
 
 def main(folder: str) -> int:
-    """Measure a run's pictures and write the report. Raises UserError."""
+    """Measure a run's pictures and write the report, unless another process does. Raises
+    UserError."""
     run = Run(Path(folder))
+    with processes.holding(lock(run)) as ours:
+        if ours:
+            _measure(run)
+    return 0
+
+
+def _measure(run: Run) -> None:
     kept = saved_steps(run)
     if model_row(run.settings().model).demo:
         from blockskip.runs.likeness_measure import measure_steps  # imports torch
@@ -163,7 +168,6 @@ def main(folder: str) -> int:
     if run.folder.exists():  # it may have been deleted meanwhile
         files.write_json(likeness_file(run), result)
     print(result["advice"])
-    return 0
 
 
 if __name__ == "__main__":

@@ -26,17 +26,20 @@ from blockskip import __version__
 from blockskip.core import files, names, processes
 from blockskip.core.errors import BadInput, NotFound, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
+from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.captions import training_caption
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
 from blockskip.runs.run_file import FORMAT
+from blockskip.runs.start_gate import starting
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
 _MAX_SUFFIX = 8  # characters of a photo's ending
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
+WORKER = "blockskip.runs.worker_entry"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Run:
     @property
     def events_path(self) -> Path:
         return self.folder / "events.jsonl"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that the run's worker locks as long as it lives."""
+        return self.folder / "worker.lock"
+
+    @property
+    def was_started(self) -> bool:
+        """Whether a worker has ever begun."""
+        return self.lock_path.exists() or (self.folder / "worker.json").exists()
 
     @property
     def photos_dir(self) -> Path:
@@ -141,19 +154,19 @@ class Run:
             return "failed"
         last = event_log.last_event(self.events_path, (*_WORKING, Stopped, Failed, Done))
         if last is None:
-            return "new" if not (self.folder / "worker.json").exists() else "crashed"
+            return "crashed" if self.was_started else "new"
         if isinstance(last, Stopped):
             return last.reason
         return {Done: "done", Failed: "failed"}.get(type(last), "crashed")
 
     def worker(self) -> psutil.Process | None:
         """Return the run's live process, or None."""
-        return processes.find_running(self.folder / "worker.json")
+        return processes.holder(self.lock_path, self.folder / "worker.json")
 
     def image_worker(self) -> psutil.Process | None:
         """Return the live process that generates this run's pictures (runs/image_process.py), or
         None."""
-        return processes.find_running(self.folder / "painter.json")
+        return processes.holder(self.pictures_dir / "lock", self.folder / "painter.json")
 
     def step(self) -> int:
         """Return the step of the newest checkpoint, or 0 without one. Training resumes there,
@@ -161,29 +174,32 @@ class Run:
         return max(folders.by_step(self.checkpoints_dir), default=0)
 
     def start(self) -> subprocess.Popen:
-        """Start or resume the run in a detached process.
+        """Start or resume the run in a detached process, and return once it holds the run's lock.
 
         Stops workers that generate pictures of any run, since a card has room for only one model.
         Raises UserError if the run is running or done.
         """
-        state = self.state()
-        if state == "running":
-            raise WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
-        if state == "done" and self.info().get("lengthened", {}).get("steps", 0) <= self.step():
-            raise WrongState(
-                f"Run “{self.name}” is done.",
-                f"Give it more steps: {command('resume')} {self.name} --steps N",
-            )
-        for run in [self, *list_runs()]:
-            processes.kill(run.image_worker())
-        files.remove(self.control_path)
-        mark = self.folder / "worker.json"
-        return processes.start(
-            "blockskip.runs.worker_process",
-            [str(self.folder)],
-            self.folder / "worker.log",
-            mark=mark,
-        )
+        with starting():
+            info, state = self.info(), self.state()
+            if state == "running":
+                raise self._running()
+            if state == "done" and info.get("lengthened", {}).get("steps", 0) <= self.step():
+                raise WrongState(
+                    f"Run “{self.name}” is done.",
+                    f"Give it more steps: {command('resume')} {self.name} --steps N",
+                )
+            files.remove(self.control_path)
+            self.lock_path.touch()  # also a worker that dies at once has begun
+            log = self.folder / "worker.log"
+            process = processes.start_holder(WORKER, [str(self.folder)], log)
+            if process is None:
+                raise self._running()
+            for run in [self, *list_runs()]:  # new ones see this worker and wait
+                processes.kill(run.image_worker())
+            return process
+
+    def _running(self) -> WrongState:
+        return WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
 
     def set_total_steps(self, steps: int) -> None:
         """Change the total number of steps, with effect from the next start.
@@ -192,21 +208,23 @@ class Run:
         that long from the start. Raises UserError if the run is running or has already trained for
         as many steps.
         """
-        if self.worker() is not None:
-            raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
-        done = self.step()
-        if steps <= done:
-            raise BadInput(
-                f"Run “{self.name}” has already trained for {done} steps.",
-                f"Choose more than {done} steps in all.",
-            )
-        self.write_info(self.info() | {"lengthened": {"steps": steps}})
+        with starting():
+            if self.worker() is not None:
+                raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
+            done = self.step()
+            if steps <= done:
+                raise BadInput(
+                    f"Run “{self.name}” has already trained for {done} steps.",
+                    f"Choose more than {done} steps in all.",
+                )
+            self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
     def resume_until(self, steps: int) -> subprocess.Popen:
         """Resume from the newest checkpoint until `steps` steps in total. Raises UserError like
         `set_total_steps` and `start`."""
-        self.set_total_steps(steps)
-        return self.start()
+        with starting():
+            self.set_total_steps(steps)
+            return self.start()
 
     def send_command(self, word: str, prompts: Sequence[str] = ()) -> None:
         """Send pause | stop | preview to the worker. prompts: for a preview, instead of the run's
@@ -247,6 +265,7 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     folder = run_folder(wanted)
     if name:
         folders.check_new(name)
+    make_data_dir()
     try:
         with files.temporary_folder(folder.with_name(f"run-{secrets.token_hex(4)}")) as unfinished:
             _fill(Run(unfinished), settings, photos, started)

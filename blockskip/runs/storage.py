@@ -15,9 +15,10 @@ from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.names import same_name
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
-from blockskip.runs import failure
+from blockskip.runs import failure, likeness
 from blockskip.runs.folders import checked_name, runs_dir, taken_name
 from blockskip.runs.run import Run, find_run, list_runs
+from blockskip.runs.start_gate import starting
 
 
 class AvailableMemory(TypedDict):
@@ -85,44 +86,57 @@ def clean_all() -> int:
     Caches are rebuilt when needed. Temporary files of killed processes are deleted too. Returns the
     bytes freed.
     """
-    runs = list_runs()
-    freed = files.remove_leftovers(data_dir())
-    freed += sum(_clean(run) for run in runs)
-    if any(run.worker() is not None for run in runs):
-        return freed
-    return freed + _remove(data_dir() / QUANTISED_CACHE)
+    with starting():
+        runs = list_runs()
+        freed = files.remove_leftovers(data_dir())
+        freed += sum(_clean(run) for run in runs)
+        if any(run.worker() is not None for run in runs):
+            return freed
+        return freed + _remove(data_dir() / QUANTISED_CACHE)
 
 
 def rename(name: str, new_name: str) -> Run:
     """Rename a run within its folder. Raises UserError if it is running or the name is taken."""
-    run = find_run(name)
-    target = run.folder.with_name(checked_name(new_name))
-    if run.worker() is not None:
-        raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
-    if taken_name(target) and not same_name(run.folder.name, new_name):
-        raise BadInput(f"There is already a run called “{target.name}”.", "Choose another name.")
-    processes.kill(run.image_worker())
-    files.replace(run.folder, target)
-    return Run(target)
+    find_run(name), checked_name(new_name)  # before anything is written
+    with starting():
+        run = find_run(name)
+        target = run.folder.with_name(new_name)
+        if run.worker() is not None:
+            raise WrongState(f"Run “{run.name}” is running.", "Stop it before renaming it.")
+        if taken_name(target) and not same_name(run.folder.name, new_name):
+            raise BadInput(
+                f"There is already a run called “{target.name}”.", "Choose another name."
+            )
+        _end_helpers(run)
+        files.replace(run.folder, target)
+        return Run(target)
 
 
 def delete(name: str) -> int:
     """Delete a run with its whole folder. Returns the bytes freed. Raises UserError if it is
     running or a file is in use."""
-    run = find_run(name)
-    if run.worker() is not None:
-        raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+    find_run(name)  # before anything is written
+    with starting():
+        run = find_run(name)
+        if run.worker() is not None:
+            raise WrongState(f"Run “{run.name}” is running.", "Stop it before deleting it.")
+        _end_helpers(run)
+        freed = run.size_bytes()
+        try:
+            files.remove(run.folder)  # of a link, only the link
+            failure.remove(run.folder)
+        except OSError as error:
+            raise BadFile(
+                f"{error.filename or run.folder} could not be deleted.",
+                "Close programs that show it, then delete the run again.",
+            ) from error
+        return freed
+
+
+def _end_helpers(run: Run) -> None:
+    """Kill the processes that make pictures and measure likeness; both go on when asked again."""
     processes.kill(run.image_worker())
-    freed = run.size_bytes()
-    try:
-        files.remove(run.folder)  # of a link, only the link
-        failure.remove(run.folder)
-    except OSError as error:
-        raise BadFile(
-            f"{error.filename or run.folder} could not be deleted.",
-            "Close programs that show it, then delete the run again.",
-        ) from error
-    return freed
+    processes.kill(processes.holder(likeness.lock(run)))
 
 
 def remove_damaged_cache(run: Run, path: Path) -> bool:

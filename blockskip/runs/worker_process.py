@@ -1,21 +1,21 @@
 """The process of a run. It applies fallbacks when memory runs out, and records how the run ended.
 
-Started by `Run.start` as `python -m blockskip.runs.worker_process RUNFOLDER`. No other process
-writes the run's events.
+It is called by runs/worker_entry.py, which holds the run's lock. No other process writes the run's
+events.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from blockskip.core import events, files, stages
-from blockskip.core.errors import OutOfMemory, Unexpected, UserError
-from blockskip.core.events import Event, Failed, Note
+from blockskip.core.errors import OutOfMemory, UserError
+from blockskip.core.events import Event, Note
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.safetensors_files import Damaged
+from blockskip.core.shortage import as_user_error
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.runs import checkpoints, failure, storage
@@ -101,18 +101,6 @@ def _apply_fallback(run: Run, stage: str) -> None:
     )
 
 
-def _as_user_error(run: Run, error: Exception) -> UserError:
-    # torch raises a RuntimeError when RAM runs out
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return OutOfMemory(
-            "There was not enough RAM for this run.", "Close other programs, then resume."
-        )
-    return Unexpected(
-        f"Training stopped on an unexpected error ({type(error).__name__}).",
-        f"Nothing saved is lost; resume to continue. Details: {run.folder / 'worker.log'}",
-    )
-
-
 def main(folder: str) -> int:
     """Execute a run, recording its end in the events. Returns 0 done, 1 failed, 130 paused or
     stopped."""
@@ -120,14 +108,10 @@ def main(folder: str) -> int:
     run = Run(Path(folder))
     failure.reserve(run.folder)
     end, code = _end_of(run)
-    try:
-        if end is not None:
-            run.append(end)
-        failure.remove(run.folder)
-        return code
-    except UserError as error:  # the log cannot be written
-        failure.write(run.folder, end if isinstance(end, Failed) else _failed(error))
+    if end is not None and not failure.record(run.folder, run.events_path, end):
         return 1
+    failure.remove(run.folder)
+    return code
 
 
 def _end_of(run: Run) -> tuple[Event | None, int]:
@@ -142,15 +126,7 @@ def _end_of(run: Run) -> tuple[Event | None, int]:
         return events.Stopped(reason=stop.reason, step=step), 130
     except UserError as error:
         log.exception("failed")
-        return _failed(error), 1
+        return failure.failed(error), 1
     except Exception as error:
         log.exception("failed")
-        return _failed(_as_user_error(run, error)), 1
-
-
-def _failed(error: UserError) -> Failed:
-    return Failed(title=error.title, remedy=error.remedy, kind=error.kind)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+        return failure.failed(as_user_error(error, run.folder / "worker.log")), 1

@@ -10,7 +10,6 @@ import html
 import logging
 import re
 import secrets
-import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from blockskip.core.errors import (
 )
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import ExecutionPlan, PreviewSpeed, Settings, Text
+from blockskip.core.shortage import shortage
 from blockskip.core.validation import validated
 from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
@@ -37,13 +37,13 @@ from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
 from blockskip.runs.run import Run, create_run, list_runs
+from blockskip.runs.start_gate import starting
 from blockskip.studio import draft, inputs, plans, run_preferences, run_state, run_view, strings
 from blockskip.studio.plans import DEMO_MODEL
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
-_train_lock = threading.Lock()
 
 
 def log_path() -> Path:
@@ -59,24 +59,27 @@ def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
 
     @functools.wraps(fn)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        import gradio as gr
-
         try:
             return fn(*args, **kwargs)
         except UserError as error:
-            raise gr.Error(
-                html.escape(f"{error.title} {error.remedy}".strip()),
-                title=error.kind if programs else "Error",
-                duration=12,
-                print_exception=False,
-            ) from error
+            raise _shown(error, programs) from error
         except Exception as error:
             log.exception("%s failed", fn.__name__)
-            text = strings.GENERAL_ERROR.format(log=log_path())
-            kind = Unexpected.__name__ if programs else "Error"
-            raise gr.Error(html.escape(text), title=kind, print_exception=False) from error
+            short = shortage(error) or Unexpected(strings.GENERAL_ERROR.format(log=log_path()))
+            raise _shown(short, programs) from error
 
     return wrapper
+
+
+def _shown(error: UserError, programs: bool) -> Exception:
+    import gradio as gr
+
+    return gr.Error(
+        html.escape(f"{error.title} {error.remedy}".strip()),
+        title=error.kind if programs else "Error",
+        duration=12,
+        print_exception=False,
+    )
 
 
 def trigger_word(name: str | None) -> str:
@@ -164,7 +167,7 @@ def train(
     answers = inputs.checked_answers(answers)
     anyway = validated(StrictBool | None, anyway, "anyway")
     uploads = validated(list[inputs.UploadPath] | None, uploads, "uploads")
-    with _train_lock:
+    with starting():
         _require_idle()
         saved, own = draft.load(), bool(uploads) or draft.load().own_photos
         answers["model"] = answers["model"] or suitable_model()
@@ -196,7 +199,7 @@ def pause(run: str) -> str:
 
 def resume(run: str) -> str:
     """Resume a training that was paused, stopped, interrupted or failed."""
-    with _train_lock:
+    with starting():
         _require_idle()
         run_state.start(find_run(run))
     return run
@@ -213,7 +216,7 @@ def extend(run: str, steps: int) -> str:
 
     Raises UserError if that is not more than it has.
     """
-    with _train_lock:
+    with starting():
         _require_idle()
         extended = find_run(run)
         done = run_state.read(extended).step

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -19,12 +20,14 @@ import webbrowser
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
-from blockskip import __version__
-from blockskip.core import files, paths
-from blockskip.core.errors import from_kind
+from blockskip.core import environment, files, paths, processes
+from blockskip.core.errors import UserError, WrongState, from_kind
 from blockskip.core.paths import ASSETS
-from blockskip.studio import strings
+from blockskip.memory import monitor
+from blockskip.studio import access, strings
+from blockskip.studio.guard import HELLO
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("blockskip.studio")
 HOST = "127.0.0.1"
 USUAL_PORT = 7860
-HELLO = "/blockskip/hello"
+LOCK = "studio.lock"  # in the data folder, held by its studio
+OPENING_S = 60.0  # seconds to wait for a studio that is being opened
 MAX_UPLOAD = "60mb"
 ENVIRONMENT = {  # before `import gradio`: no telemetry, no version check, no history in the browser
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -55,25 +59,39 @@ def main(
     port: 0 = USUAL_PORT or the next free one. window: use pywebview's, if it is installed. Raises
     UserError if data_dir cannot be created.
     """
+    environment.isolate()
+    monitor.pin_card()
     if data_dir is not None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(data_dir).resolve())
-    data = paths.data_dir()
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = files.disk_error(data, error)
-        if (chosen := paths.location_file()).exists():  # the page cannot be opened to undo this
-            problem = from_kind(
-                problem.kind, problem.title, strings.DATA_GONE.format(location_file=chosen)
-            )
-        raise problem from error
+    data = _make_data_dir()
     _start_log(data)
-    if open_url := running_url(data):
-        log.info(strings.ALREADY_OPEN, strings.APP, open_url)
-        if not (window and _show_window(open_url)) and browser:
-            webbrowser.open(open_url)
-        return 0
-    page, url = launch(free_port(port or USUAL_PORT), data)
+    while True:
+        with processes.held(data / LOCK) as ours:
+            open_url = running_url(data)
+            if ours and "?key=" in open_url:  # left behind; what answers now is another program
+                open_url = ""
+            if ours and not open_url:  # an earlier version holds no lock
+                return _serve(port or USUAL_PORT, data, browser, window)
+        if open_url or (open_url := _wait_for_url(data)):
+            log.info(strings.ALREADY_OPEN, strings.APP, open_url)
+            if not (window and _show_window(open_url)) and browser:
+                _open_browser(open_url)
+            return 0
+
+
+def _make_data_dir() -> Path:
+    try:
+        return paths.make_data_dir()
+    except UserError as error:
+        if not (chosen := paths.location_file()).exists():
+            raise
+        remedy = strings.DATA_GONE.format(location_file=chosen)
+        raise from_kind(error.kind, error.title, remedy) from error  # the page cannot undo this
+
+
+def _serve(port: int, data: Path, browser: bool, window: bool) -> int:
+    (data / "studio.json").unlink(missing_ok=True)
+    page, url = launch(port, data)
     log.info(strings.OPEN_AT, strings.APP, url)
     try:
         _show_until_closed(url, browser, window)
@@ -86,12 +104,36 @@ def main(
     return 0
 
 
+def _wait_for_url(data: Path) -> str:
+    """Return the URL of the studio that another process is opening, "" if that one has ended.
+
+    Raises WrongState if it takes too long.
+    """
+    until = time.monotonic() + OPENING_S
+    while time.monotonic() < until:
+        if url := running_url(data):
+            return url
+        if not processes.is_locked(data / LOCK):
+            return ""
+        time.sleep(0.2)
+    raise WrongState(strings.OPENING, strings.OPENING_REMEDY)
+
+
+def _open_browser(url: str) -> None:
+    """Open the user's browser, which keeps the proxies that the studio must not have."""
+    if inherited := environment.set_aside():
+        words = [sys.executable, "-m", "webbrowser", url]
+        subprocess.Popen(words, env={**os.environ, **inherited}, stdout=subprocess.DEVNULL)
+    else:
+        webbrowser.open(url)
+
+
 def _show_until_closed(url: str, browser: bool, window: bool) -> None:
     """Show the page and wait until its window is closed. Raises KeyboardInterrupt on Ctrl-C."""
     if window and _show_window(url):
         return
     if browser:
-        webbrowser.open(url)
+        _open_browser(url)
     while True:  # short sleeps, so that Ctrl-C works on Windows too
         time.sleep(1)
 
@@ -114,8 +156,25 @@ def _show_window(url: str) -> bool:
 
 
 def launch(port: int, data: Path) -> tuple[gr.Blocks, str]:
-    """Serve the page in a background thread. Return the page and its URL."""
+    """Serve the page in a background thread, on `port` or the next free one. Return the page and
+    its URL with this launch's key."""
     os.environ.update(ENVIRONMENT | {"GRADIO_TEMP_DIR": str(data / "gradio")})
+    secrets = access.create(data)
+    while True:
+        port = free_port(port)
+        try:
+            blocks = _launch_page(port, data, secrets)
+            break
+        except Exception:
+            if free_port(port) == port:  # not because another program has taken it just now
+                raise
+    secrets.opening = False
+    url = f"http://{HOST}:{port}/?key={secrets.key}"
+    files.write_private(data / "studio.json", json.dumps({"url": url}) + "\n")
+    return blocks, url
+
+
+def _launch_page(port: int, data: Path, secrets: access.Access) -> gr.Blocks:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
@@ -146,23 +205,22 @@ def launch(port: int, data: Path) -> tuple[gr.Blocks, str]:
         head=f"<script>{(ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=ASSETS / "icon.png",
         app_kwargs={
-            "middleware": guard.middleware(),
+            "middleware": guard.middleware(secrets, lambda: files.free_bytes(data)),
             "routes": [hello, *pictures.routes()],
             **dict.fromkeys(("docs_url", "redoc_url", "openapi_url")),
         },
     )
-    files.write_json(data / "studio.json", {"url": f"http://{HOST}:{port}/"})
-    return blocks, f"http://{HOST}:{port}/"
+    return blocks
 
 
 def running_url(data: Path) -> str:
     """Return the URL of a studio already serving this data folder, "" if there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         url = files.read_json(data / "studio.json")["url"]
         if not url.startswith(f"http://{HOST}:"):
             return ""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url.rstrip("/") + HELLO, timeout=3) as response:
+        with direct.open(urljoin(url, HELLO), timeout=3) as response:
             if json.load(response)["data"] == _identity(data)["data"]:
                 return url
     return ""
@@ -183,7 +241,6 @@ def free_port(wanted: int) -> int:
 def _identity(data: Path) -> dict[str, str]:
     return {
         "app": strings.APP,
-        "version": __version__,
         "data": files.fingerprint(str(data.resolve())),
     }
 

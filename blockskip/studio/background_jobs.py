@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from blockskip.core import processes
 from blockskip.core.errors import Unexpected, UserError, from_kind
 from blockskip.core.paths import ROOT
+from blockskip.core.shortage import of_exit_code, shortage
 
 log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -57,32 +58,28 @@ def error(key: tuple) -> UserError | None:
 
 
 def _run_job(key: tuple, args: list[str], on_success: Callable[[], object] | None) -> None:
-    error = None
+    error: UserError | None = None
     try:
-        environment = {
-            **os.environ,
-            "PYTHONUTF8": "1",
-            "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "1",
-        }
         done = subprocess.run(
             [sys.executable, "-m", *args],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=ROOT,
-            env=environment,
+            env=processes.child_environment(),
             encoding="utf-8",
             errors="replace",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         if done.returncode:
             log.warning("%s failed: %s", args, done.stderr[-4000:])
-            error = _parse_error(done.stdout, args)
+            killed = of_exit_code(done.returncode, "a helper of the studio")
+            error = killed or _parse_error(done.stdout, args)
         elif on_success:
             on_success()
     except Exception as problem:
         log.exception("%s failed", args)
-        error = problem if isinstance(problem, UserError) else Unexpected(str(problem))
+        known = problem if isinstance(problem, UserError) else shortage(problem)
+        error = known or Unexpected(str(problem))
     with _lock:
         _running.discard(key)
         if error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image as Picture
 
-from blockskip.core import events, files, processes, stages
+from blockskip.core import events, processes, stages
 from blockskip.core.settings import Settings
 from blockskip.memory.planning import planner
 from blockskip.runs.run import Run, create_run
@@ -37,8 +37,6 @@ def main() -> None:
 
 def measure(folder: Path, count: int, ticks: int) -> dict:
     """Return what `main` prints. count: events in the run's log."""
-    from blockskip.studio import screen
-
     photo = folder / "photo.png"
     Picture.new("RGB", (64, 64), "grey").save(photo)
     steps = count // 3
@@ -53,7 +51,19 @@ def measure(folder: Path, count: int, ticks: int) -> dict:
             log.writelines(events.to_json(event) + "\n" for event in _step(step, settings, rng))
     for step in range(0, steps, settings.preview_every):
         _picture(run, step, photo)
-    files.write_json(run.folder / "worker.json", processes.identity(os.getpid()))
+    with processes.held(run.lock_path):
+        figures = _watch(run, settings, steps, ticks, rng)
+    return {
+        "events": count,
+        "log_mb": round(run.events_path.stat().st_size / 1e6, 1),
+        **figures,
+    }
+
+
+def _watch(run: Run, settings: Settings, steps: int, ticks: int, rng: random.Random) -> dict:
+    """Append events to a run, one step a tick. Return what a tab costs."""
+    from blockskip.studio import screen
+
     began = time.perf_counter()
     tokens = screen.page_updates(run.name, "")[-1]
     first = time.perf_counter() - began
@@ -67,8 +77,6 @@ def measure(folder: Path, count: int, ticks: int) -> dict:
         tick_ms.append(1000 * (time.perf_counter() - began))
         tokens = updates[-1] if isinstance(updates[-1], str) else tokens
     return {
-        "events": count,
-        "log_mb": round(run.events_path.stat().st_size / 1e6, 1),
         "first_look_s": round(first, 2),
         "tick_ms_median": round(statistics.median(tick_ms), 2),
         "tick_ms_most": round(max(tick_ms), 2),

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
-from blockskip.core import files
+from blockskip.core import files, shortage
 from blockskip.core.errors import UserError
 from blockskip.core.events import (
     Done,
@@ -38,7 +38,7 @@ GAP_S = 15.0  # a longer silence counts as a pause, which charts leave out
 _lock = threading.Lock()
 _states: dict[str, RunState] = {}
 _sizes: dict[str, tuple[tuple, int]] = {}
-_children: list[subprocess.Popen] = []
+_children: dict[str, subprocess.Popen] = {}
 
 
 @dataclass
@@ -182,7 +182,16 @@ def start(run: Run) -> None:
     except OSError as error:  # the folder is read-only or full
         raise files.disk_error(run.folder, error) from error
     with _lock:
-        _children[:] = [child for child in _children if child.poll() is None] + [process]
+        for child in _children.values():
+            child.poll()
+        _children[str(run.folder)] = process
+
+
+def killed_by(run: Run) -> UserError | None:
+    """Return the shortage for which the system ended the worker that `start` started, or None."""
+    with _lock:
+        child = _children.get(str(run.folder))
+    return shortage.of_exit_code(child.poll()) if child else None
 
 
 def pending_command(run: Run) -> str:
@@ -208,5 +217,4 @@ def _status(state: RunState, alive: bool) -> str:
             return "failed"
         case Stopped():
             return state.end.reason
-    was_worked_on = state.started or (state.run.folder / "worker.json").exists()
-    return "crashed" if was_worked_on else "new"
+    return "crashed" if state.started or state.run.was_started else "new"

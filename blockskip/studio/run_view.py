@@ -9,7 +9,7 @@ from blockskip.core import stages
 from blockskip.core.events import Failed, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
-from blockskip.studio import pictures, strings
+from blockskip.studio import pictures, run_state, strings
 from blockskip.studio.formatting import clock, count_photos, duration, e, note
 from blockskip.studio.run_state import RunState, pending_command
 
@@ -103,7 +103,9 @@ def messages(state: RunState) -> str:
             parts.append(note("", strings.STOPPED_AT.format(step=step), "info"))
     if state.status == "crashed":
         remedy = strings.CRASHED_REMEDY.format(log=state.run.folder / "worker.log")
-        parts.append(note(strings.CRASHED, remedy, "error"))
+        killed = run_state.killed_by(state.run)
+        title, remedy = (killed.title, killed.remedy) if killed else (strings.CRASHED, remedy)
+        parts.append(note(title, remedy, "error"))
     return "".join(parts)
 
 

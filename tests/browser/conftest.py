@@ -79,7 +79,7 @@ def open_tab(browser, server):
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("request", lambda request: _own_alone(page, request.url, at.url))
-        page.goto(at.url)
+        page.goto(at.address)
         page.wait_for_selector(
             "[data-section=setup] #setup, [data-section=run] #run, [data-section=list] #list ul"
         )

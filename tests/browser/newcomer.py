@@ -32,7 +32,7 @@ def main() -> None:
             def said(what: str) -> None:
                 print(f"{what:34} {time.monotonic() - began:6.1f} s, {presses} presses", flush=True)
 
-            page.goto(server.url)
+            page.goto(server.address)
             page.wait_for_selector("#setup", state="visible")
             said("the page is there")
             page.locator("#demo").click()

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from helpers.studio_server import serve
+from helpers.studio_server import Server, serve
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -30,13 +30,14 @@ PAGE_PX = 1012  # a README is shown no wider
 class Camera:
     """Four tabs; the first one is pressed, all are photographed."""
 
-    def __init__(self, browser: object, url: str, out: Path) -> None:
+    def __init__(self, browser: object, server: Server, out: Path) -> None:
         self.out, self.tabs = out, []
         for width, theme in LOOKS:
             context = browser.new_context(viewport={"width": width, "height": 900})
             page = context.new_page()
             page.set_default_timeout(LONG)
-            page.goto(f"{url}/?__theme={theme}")
+            page.goto(server.address)
+            page.goto(f"{server.url}/?__theme={theme}")
             page.wait_for_selector("#setup, #run", state="visible")
             self.tabs.append((page, width, theme))
 
@@ -167,7 +168,7 @@ def main(out: Path, readme: Path) -> None:
         os.environ["BLOCKSKIP_DATA"] = str(Path(folder, "data"))
         browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
         with serve(data_dir()) as server:
-            camera = Camera(browser, server.url, out)
+            camera = Camera(browser, server, out)
             setting_up(camera, pets[-1])
             training(camera)
             others(camera)

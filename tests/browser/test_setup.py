@@ -62,6 +62,15 @@ def test_what_the_browser_itself_refuses_is_said(open_tab, server, tmp_path):
     assert page.locator("#photos .tiles img").count() == 5 and not list_runs()
 
 
+def test_an_upload_that_the_disk_cannot_hold_is_said(open_tab, server, tmp_path):
+    """What studio/guard.py answers to it reaches the user."""
+    page = open_tab()
+    said = {"status": 507, "body": "The disk is full. Free some space."}
+    page.route("**/gradio_api/upload**", lambda route: route.fulfill(**said))
+    drop(page, fake_feed.make_photos(tmp_path / "pet"))
+    wait_for_text(page, "body", said["body"])
+
+
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):
     page = open_tab()
     drop(page, fake_feed.make_photos(tmp_path / "many", 203, side=32))

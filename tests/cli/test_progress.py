@@ -79,3 +79,18 @@ def test_a_reason_kept_beside_an_unwritable_log_is_told(run, capsys):
     failure.write(run.folder, Failed(title="The disk is full.", remedy="Free some."))
     assert progress.watch_run(run, start=False, as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["error"] == "The disk is full."
+
+
+@pytest.mark.parametrize(
+    "code, kind, words",
+    [(-9, "OutOfMemory", "because RAM ran out"), (-11, "Unexpected", "without an error message")],
+)
+def test_a_worker_that_the_system_killed_ran_out_of_ram(
+    run, capsys, monkeypatch, code, kind, words
+):
+    run.folder.mkdir()
+    run.events_path.touch()
+    monkeypatch.setattr(Run, "start", lambda self: SimpleNamespace(poll=lambda: code))
+    assert progress.watch_run(run, start=True, as_json=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["kind"] == kind and words in said["error"]

@@ -125,4 +125,4 @@ def test_clean_removes_the_leftovers_of_the_whole_data_folder(tmp_path):
         (folder / "kept.json").write_bytes(b"1")
     assert storage.clean_all() == 4 + 3 + 3 + 1 + 3 + 1  # the run's cache is cleared as well
     left = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.*"))
-    assert left == ["draft/kept.json"]
+    assert left == ["draft/kept.json", "start.lock"]

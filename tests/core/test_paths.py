@@ -71,7 +71,7 @@ def test_a_process_started_now_uses_the_folder_of_its_starter(default, tmp_path,
     assert data_dir() == default
     set_data_dir(tmp_path / "other")
     script = "from blockskip.core import paths; print(paths.data_dir(), paths.default_dir())"
-    mine = processes._environment(online=False)
+    mine = processes.child_environment(online=False)
     of_its_own = {k: v for k, v in mine.items() if k != "BLOCKSKIP_DATA"}
     for environment, expected in ((mine, default), (of_its_own, tmp_path / "other")):
         words = [sys.executable, "-c", script]

@@ -47,13 +47,27 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def address(self) -> str:
+        """The address that is opened, with the key of this launch."""
+        return json.loads((self.data / "studio.json").read_text(encoding="utf-8"))["url"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a program sends."""
+        return {"x-blockskip-key": self.address.partition("?key=")[2]}
+
+    @property
     def contacted_hosts(self) -> set[str]:
         return set(self.log.read_text(encoding="utf-8").split())
 
     def get(self, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
-        """Return the status and text of a request. Header names have _ for -."""
-        header_values = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(self.url + path, data, header_values)
+        """Return the status and text of a request with the key. Header names have _ for -."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask(path, data, self.headers | given)
+
+    def ask(self, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, str]:
+        """Return the status and text of a request with these headers only."""
+        request = urllib.request.Request(self.url + path, data, headers)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read().decode("utf-8", "replace")
@@ -71,13 +85,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(data: Path, port: int = 0) -> Iterator[Server]:
-    """Context manager that starts a studio, waits until it answers, and ends it."""
+def serve(
+    data: Path, port: int = 0, variables: dict[str, str | None] | None = None
+) -> Iterator[Server]:
+    """Context manager that starts a studio, waits until it answers, and ends it.
+
+    variables: of its environment; None removes one.
+    """
     data.mkdir(parents=True, exist_ok=True)
     port, log = port or free_port(), data / "asked.txt"
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)  # the studio must set it itself
+    environment |= {name: text for name, text in (variables or {}).items() if text is not None}
+    environment = {k: v for k, v in environment.items() if (variables or {}).get(k, "") is not None}
     process = subprocess.Popen(
         [sys.executable, "-c", START, str(port), str(data), str(log)],
         cwd=ROOT,
@@ -91,7 +112,7 @@ def serve(data: Path, port: int = 0) -> Iterator[Server]:
             assert process.poll() is None, process.stderr.read().decode("utf-8", "replace")
             assert time.monotonic() < until, "the studio did not answer within 90 s"
             with contextlib.suppress(OSError):
-                if server.get("/blockskip/hello")[0] == 200:
+                if server.ask("/blockskip/hello", None, {})[0] == 200 and server.headers:
                     break
             time.sleep(0.2)
         yield server

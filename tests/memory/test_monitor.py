@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from blockskip.core import processes
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
 
@@ -57,7 +58,10 @@ class FakeNvml:
     class NVMLError(Exception):
         pass
 
+    NVML_ERROR_NOT_FOUND = 6
     sizes = (8, 24)
+    uuids = ("GPU-1234abcd-small", "GPU-12ff5678-large")
+    parts = {}  # of a card: (UUID, GiB) of its MIG instances
 
     def nvmlDeviceGetCount(self):
         return 2
@@ -66,13 +70,31 @@ class FakeNvml:
         return index
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
-        return {"GPU-small": 0, "GPU-large": 1}[uuid]
+        known = {self.nvmlDeviceGetUUID(handle): handle for handle in (0, 1)}
+        known |= {uuid: uuid for parts in self.parts.values() for uuid, _ in parts}
+        if uuid not in known:
+            raise self.NVMLError
+        return known[uuid]
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle if isinstance(handle, str) else self.uuids[handle]
+
+    def nvmlDeviceGetName(self, handle):
+        return f"Card {self.nvmlDeviceGetUUID(handle)}"
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle):
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
+        if index >= len(self.parts.get(handle, ())):
+            raise self.NVMLError
+        return self.parts[handle][index][0]
 
     NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 0, 1
     degrees = (61, 64)
 
     def nvmlDeviceGetTemperature(self, handle, sensor):
-        if handle is None or sensor != self.NVML_TEMPERATURE_GPU:
+        if sensor != self.NVML_TEMPERATURE_GPU:
             raise self.NVMLError
         return self.degrees[handle]
 
@@ -83,30 +105,91 @@ class FakeNvml:
         return 93
 
     def nvmlDeviceGetMemoryInfo(self, handle):
-        if handle is None:
-            raise self.NVMLError
-        total = self.sizes[handle] * GIB
+        sizes = dict(enumerate(self.sizes))
+        sizes |= {uuid: size for parts in self.parts.values() for uuid, size in parts}
+        total = sizes[handle] * GIB
         return SimpleNamespace(used=total // 4, total=total)
 
 
+SMALL, LARGE = FakeNvml.uuids
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    fake = FakeNvml()
+    monkeypatch.setattr(monitor, "_nvml", lambda: fake)
+    monkeypatch.setattr(FakeNvml, "parts", {})
+    return fake
+
+
 @pytest.mark.parametrize(
-    "visible, total", [("", 24), ("0", 8), ("1,0", 24), ("GPU-small", 8), ("7", 24)]
+    "visible, chosen",
+    [
+        (None, LARGE),
+        ("0", SMALL),
+        ("1,0", LARGE),
+        (" 1 , 0", LARGE),
+        (SMALL, SMALL),
+        ("GPU-1234", SMALL),
+        (f"GPU-12f,{SMALL}", LARGE),
+        ("", ""),
+        ("-1", ""),
+        ("-1,0", ""),
+        ("7", ""),
+        ("GPU-12", ""),  # of both
+        ("GPU-9", ""),
+        ("NoDevFiles", ""),
+    ],
 )
-def test_the_card_of_the_users_choice_is_asked(monkeypatch, visible, total):
-    monkeypatch.setattr(monitor, "_nvml", FakeNvml)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monitor._handle.cache_clear()
-    now = monitor.usage()
-    heat = monitor.card_celsius(), monitor.slowdown_celsius()
-    monitor._handle.cache_clear()
-    assert heat == ((61, -1) if total == 8 else (64, 93))
-    assert (now.vram_total_gib, now.vram_used_gib) == (total, total / 4)
-    assert now.vram_free_gib == total * 0.75
+def test_page_plan_and_training_mean_one_card(nvml, monkeypatch, visible, chosen):
+    """What is chosen is handed on as a UUID, and asking again with it means the same card."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    total = {SMALL: 8, LARGE: 24, "": -1}[chosen]
+    for _ in range(2):
+        now = monitor.usage()
+        assert (now.vram_total_gib, now.vram_free_gib) == (total, total * 0.75 if chosen else -1)
+        heat = monitor.card_celsius(), monitor.slowdown_celsius()
+        assert heat == {SMALL: (61, -1), LARGE: (64, 93), "": (-1, -1)}[chosen]
+        assert monitor.card_name() == (chosen and f"Card {chosen}")
+        monitor.pin_card()
+        assert processes.child_environment(online=False)["CUDA_VISIBLE_DEVICES"] == (
+            chosen or visible
+        )
 
 
-def test_a_card_that_does_not_answer_is_unknown(monkeypatch):
-    monkeypatch.setattr(monitor, "_nvml", FakeNvml)
-    monkeypatch.setattr(monitor, "_handle", lambda nvml, uuid: None)
+@pytest.mark.parametrize(
+    "visible, chosen, total",
+    [(None, "MIG-b", 20), ("0", SMALL, 8), ("1", "MIG-a", 10), ("MIG-b", "MIG-b", 20)],
+)
+def test_an_instance_of_a_card_is_a_card(nvml, monkeypatch, visible, chosen, total):
+    monkeypatch.setattr(FakeNvml, "parts", {1: (("MIG-a", 10), ("MIG-b", 20))})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monitor.pin_card()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == chosen
+    assert monitor.usage().vram_total_gib == total
+
+
+@pytest.mark.parametrize("uuid, total", [("1234abcd-small", 8), ("b", 20)])
+def test_the_card_that_torch_uses_is_watched(nvml, monkeypatch, uuid, total):
+    """torch tells UUIDs without their prefix."""
+    monkeypatch.setattr(FakeNvml, "parts", {1: (("MIG-b", 20),)})
+    properties = SimpleNamespace(uuid=uuid)
+    cuda = SimpleNamespace(current_device=lambda: 0, get_device_properties=lambda i: properties)
+    monkeypatch.setattr(monitor, "_cuda", lambda: SimpleNamespace(cuda=cuda))
+    assert monitor.usage().vram_total_gib == total
+
+
+def test_a_card_that_does_not_answer_is_unknown(nvml, monkeypatch):
+    def fallen(handle):
+        raise FakeNvml.NVMLError
+
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", fallen)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetUUID", fallen)
+    monitor.pin_card()
     assert monitor.usage().vram_total_gib == monitor.card_celsius() == -1
 
 

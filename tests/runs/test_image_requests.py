@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -27,7 +28,7 @@ def run():
 def started(monkeypatch):
     """The processes that would have been started."""
     found = []
-    monkeypatch.setattr(processes, "start", lambda *args, **_: found.append(args))
+    monkeypatch.setattr(processes, "start_holder", lambda *args, **_: found.append(args))
     return found
 
 
@@ -165,6 +166,21 @@ def test_nobody_is_started_beside_one_who_works(run, started):
     assert not started
     image_requests.ensure_worker(run)
     assert [args[0] for args in started] == ["blockskip.runs.image_process"]
+
+
+@pytest.mark.parametrize("state", ["waiting", "working"])
+def test_a_killed_worker_is_not_started_again_for_ever(run, monkeypatch, state):
+    """The system kills it when RAM runs out: the next one would end like it."""
+    children = iter([SimpleNamespace(poll=lambda: -9), SimpleNamespace(poll=lambda: -15)])
+    monkeypatch.setattr(processes, "start_holder", lambda *_, **__: next(children))
+    image_requests.submit(run, "a cat", 1)
+    image_requests._update(image_requests.pending(run)[0], state=state)
+    image_requests.ensure_worker(run)
+    (picture,) = image_requests.all_requests(run)
+    assert picture.state == "failed" and "because RAM ran out" in picture.title
+    image_requests.submit(run, "a dog", 1)  # ended by SIGTERM, as for a training
+    image_requests._fail_killed(run)
+    assert [p.prompt for p in image_requests.pending(run)] == ["a dog"]
 
 
 def test_cancelling_forgets_what_waits_and_keeps_what_is_done(run, started):

@@ -71,7 +71,7 @@ def test_states_follow_the_last_word(photo, event, state):
     assert run.state() == state
 
 
-def test_a_living_worker_is_recognised_by_its_start_time(photo):
+def test_a_worker_of_an_earlier_version_is_recognised_by_its_start_time(photo):
     run = create_run(Settings(), [photo], "r")
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     created = psutil.Process(child.pid).create_time()

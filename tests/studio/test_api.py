@@ -20,7 +20,7 @@ def client(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         with serve(tmp_path_factory.mktemp("api") / "Dätä") as server:
-            yield Client(server.url, verbose=False, download_files=False)
+            yield Client(server.url, headers=server.headers, verbose=False, download_files=False)
 
 
 def waits_for(client, run, *states):

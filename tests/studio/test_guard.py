@@ -62,6 +62,10 @@ def server(tmp_path_factory):
 )
 def test_only_its_own_page_may_drive_it(headers, passes):
     assert guard.allowed(Headers(headers)) is passes
+    navigates = headers.get("sec-fetch-dest") == "document"  # a link may lead here, a form may not
+    assert guard.allowed(Headers(headers), "HEAD") is passes
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert guard.allowed(Headers(headers), method) is (passes and not navigates)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +131,9 @@ def test_nothing_outside_is_asked_for(server):
 
 def test_a_second_start_opens_the_first(server, monkeypatch):
     opened = []
-    monkeypatch.setattr(app.webbrowser, "open", opened.append)
+    monkeypatch.setattr(app, "_open_browser", opened.append)
     assert app.main(port=free_port(), browser=True, data_dir=server.data) == 0
-    assert opened == [server.url + "/"]
+    assert opened == [server.address]
 
 
 def test_a_taken_port_is_not_used(server):

@@ -64,6 +64,22 @@ def test_every_end_is_told_in_plain_words(pet, told, end, state, said):
     assert said in parts["messages"]["value"]
 
 
+def test_a_worker_that_the_system_killed_is_told_on_the_page(pet, told, monkeypatch):
+    run = fake_feed.make_run(pet)
+    fake_feed.feed(run, 60)
+    for code, said in ((-9, "because RAM ran out"), (-11, "interrupted without an error message")):
+        monkeypatch.setattr(run.__class__, "start", lambda self, c=code: Exited(c))
+        run_state.start(run)
+        assert said in told(run.name)[0]["messages"]["value"]
+
+
+class Exited:
+    """A process that has ended."""
+
+    def __init__(self, code):
+        self.poll = lambda: code
+
+
 def test_a_run_replaced_by_another_of_its_name_is_read_afresh(pet):
     run = fake_feed.make_run(pet, name="momo")
     fake_feed.feed(run, 200)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections import deque
@@ -24,9 +23,10 @@ import psutil
 from blockskip.core import files, presets, processes
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Count, Real
-from blockskip.core.paths import data_dir
+from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.presets import ModelRow
+from blockskip.core.shortage import shortage
 from blockskip.models import sources
 from blockskip.models.sources import hub_token
 
@@ -76,14 +76,12 @@ def start(row: ModelRow) -> None:
         if download is None or download.state == "running":
             return
         process.wait(timeout=10)  # it has written its final status and is about to exit
+    make_data_dir()
     log_file = _status_file(row, "log")
-    child = processes.start(
-        "blockskip.models.sources.download_process", [row.name], log_file, online=True, speaks=True
+    child = processes.start_holder(
+        "blockskip.models.sources.download_process", [row.name], log_file, online=True
     )
-    assert child.stdout is not None
-    with child.stdout:
-        first_line = child.stdout.readline()
-    if not first_line and child.wait() != 0:
+    if child is not None and child.poll() not in (None, 0) and progress(row) is None:
         raise Unexpected(
             f"The download of {row.title} could not be started.", f"Details: {log_file}"
         )
@@ -121,7 +119,7 @@ def _status_file(row: ModelRow, ending: str) -> Path:
 
 
 def _process(row: ModelRow) -> psutil.Process | None:
-    return processes.find_running(_status_file(row, "json"))
+    return processes.holder(_status_file(row, "lock"), _status_file(row, "json"))
 
 
 def _read_status(row: ModelRow) -> dict | None:
@@ -147,7 +145,7 @@ class _StatusWriter:
 
     def __init__(self, row: ModelRow) -> None:
         self.path = _status_file(row, "json")
-        self.status = {"model": row.name, "state": "running", **processes.identity(os.getpid())}
+        self.status: dict[str, str | float] = {"model": row.name, "state": "running"}
         self.recent: deque[tuple[float, int]] = deque()
         self.written_at = 0.0
 
@@ -174,11 +172,8 @@ class _StatusWriter:
         self.write(**counts, bytes_per_s=round(speed), eta_s=round(left, 1), file=file)
 
 
-def _download(row: ModelRow) -> int:
+def _download(row: ModelRow, writer: _StatusWriter) -> int:
     """Run the download; the caller holds the lock. Return the exit code."""
-    writer = _StatusWriter(row)
-    writer.write()
-    print("begun", flush=True)  # `start` waits for this
     try:
         with keep_awake():
             sources.fetch(row, writer.update)
@@ -188,7 +183,8 @@ def _download(row: ModelRow) -> int:
     except Exception as error:
         log.exception("failed")
         title = f"The download of {row.title} broke off ({type(error).__name__})."
-        failure = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
+        broken = Unexpected(title, f"Start it again. Details: {_status_file(row, 'log')}")
+        failure = shortage(error, "the download") or broken
     else:
         writer.write(state="done", bytes_per_s=0.0, eta_s=0.0, file="")
         return 0
@@ -210,9 +206,10 @@ def main(words: list[str]) -> int:
     logging.getLogger("blockskip").setLevel(logging.INFO)
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
     row = presets.model_row(words[0])
-    with processes.locked(_status_file(row, "lock")) as acquired:
+    writer = _StatusWriter(row)
+    with processes.holding(_status_file(row, "lock"), writer.write) as acquired:
         if acquired:
-            return _download(row)
+            return _download(row, writer)
         log.info("%s is being downloaded by another process", row.name)
         return 0
 

@@ -21,6 +21,7 @@ from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
+from blockskip.models.sources import hub_environment
 from blockskip.models.sources.hub_api import (
     FILE_PATTERNS,
     RemoteFile,
@@ -120,6 +121,7 @@ def fetch(
     import httpx2
 
     folder = download_folder(row)
+    hub_environment.check()
     try:
         manifest = _download_all(row, folder, progress)
     except (httpx2.HTTPError, OSError) as error:

@@ -22,7 +22,7 @@ from blockskip.core.errors import (
     from_kind,
 )
 from blockskip.core.presets import ModelRow
-from blockskip.models.sources import hub_api
+from blockskip.models.sources import hub_api, hub_environment
 
 _TIMEOUT_S = 120  # seconds to wait for the hub
 
@@ -79,6 +79,7 @@ def _test_and_save(row: ModelRow, token: str) -> None:
             "The environment variable HF_TOKEN holds another token and takes precedence.",
             "Remove it, or set it to this token, and start again.",
         )
+    hub_environment.check()
     try:
         HfApi().whoami(token)
         commit, wanted = hub_api.list_files(row, token)

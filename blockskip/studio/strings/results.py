@@ -130,6 +130,12 @@ BUDGET_NO_NUMBER_REMEDY = "It is in GB, for example 8."
 NO_RUN = "This training no longer exists."
 NO_RUN_REMEDY = "Choose another one from the list."
 ALREADY_OPEN = "%s is already open at %s"
+OPENING = "BlockSkip Studio is just being opened by another window."
+OPENING_REMEDY = "Wait a moment, then start it again."
+NO_KEY = (
+    "Open the studio by its launcher (./launch.sh, on Windows launch.bat): it opens the address that "
+    "lets you in."
+)
 OPEN_AT = "%s is open at %s (Ctrl-C closes it; a running training continues)"
 DATA_GONE = "Reconnect the drive, or delete {location_file} to go back to the default folder."
 NO_WINDOW = "No window could be opened (it needs the package pywebview). Using the browser instead."

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from helpers.environments import proxy
 from helpers.hub_server import COMMIT, Hub, serve
 from huggingface_hub import constants
 
-from blockskip.core import presets, processes
+from blockskip.core import environment, presets, processes
 from blockskip.core.errors import BadInput, ModelMissing, Unreachable
 from blockskip.core.paths import ASSETS, PRESETS, ROOT, data_dir
 from blockskip.models import sources
@@ -105,7 +106,7 @@ def test_a_killed_download_goes_on_and_its_bytes_are_right(hub, files):
         BIG,
         sum(map(len, files.values())),
     )
-    psutil.Process(json.loads(download_process._status_file(ROW, "json").read_text())["pid"]).kill()
+    download_process._process(ROW).kill()
     assert ended().state == "stopped" and ended().bytes_per_s == 0
     came, before = part().stat().st_size, len(hub.asked)
     hub.hold_after = -1
@@ -169,6 +170,7 @@ def test_a_token_is_kept_only_if_it_opens_the_door(hub, monkeypatch, tmp_path, c
     assert sources.hub.token_state() == "none"
     sources.hub.try_token(ROW, f" {hub.token}\n")
     assert sources.hub.token_state() == "kept"
+    assert os.name == "nt" or os.stat(constants.HF_TOKEN_PATH).st_mode & 0o777 == 0o600
     assert not [p for m, p, _ in hub.asked if m == "GET" and COMMIT in p], "nothing was downloaded"
     download_process.start(ROW)
     assert ended().state == "done"
@@ -200,10 +202,23 @@ def test_ctrl_c_ends_the_command_and_keeps_the_part(hub, house):
     assert done.returncode == 0 and json.loads(done.stdout)["model"] == "tiny"
 
 
+def test_a_download_of_the_studio_goes_through_the_proxy(hub, monkeypatch):
+    """The studio itself has no proxy any more."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    with proxy() as (address, asked):
+        monkeypatch.setattr(environment, "_set_aside", {"http_proxy": address})
+        download_process.start(ROW)
+        assert ended().kind == "Unreachable"
+        assert f"GET http://hub.invalid/api/models/{REPOSITORY}?blobs=true" in asked
+
+
 def test_speed_is_of_the_last_seconds_and_never_of_what_was_here_before(monkeypatch):
     now = [100.0]
     clock = SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=time.sleep)
     monkeypatch.setattr(download_process, "time", clock)
+    monkeypatch.setattr(download_process, "_process", lambda row: psutil.Process())
     report, total, done = download_process._StatusWriter(ROW), 10**9, 500_000_000
     report.update(done, total, "")  # half of it was here
     for second in range(60):
