@@ -5,6 +5,7 @@ What is judged is the caption that a run trains on, as the worker records it in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -138,7 +139,11 @@ def _triggers() -> list[Given]:
         ("\\1", "on the sofa at noon"),
         ("{trigger}", "on the sofa at noon"),
     ]
-    marks = ("[trigger] on the sofa at noon", "[Trigger], on the sofa at noon", "on [trigger]'s sofa")
+    marks = (
+        "[trigger] on the sofa at noon",
+        "[Trigger], on the sofa at noon",
+        "on [trigger]'s sofa",
+    )
     pairs += [(trigger, mark) for trigger in ("Luna", "sks", "o'hara", "\\1") for mark in marks]
     return [Given({"a.txt": text.encode()}, text, trigger=trigger) for trigger, text in pairs]
 
@@ -173,7 +178,9 @@ def _companions() -> list[Given]:
         *(Given({"metadata.jsonl": lines(row, good)}, text, **two) for row in bad_rows),
         *(Given({"metadata.jsonl": data}) for data in (b"", b"\xff\xfe", b"[]", bytes(500))),
         Given({"a.json": b"{}", "a.xmp": b"<x/>", "a.npz": b"PK"}),
-        Given({"a.txt": text.encode(), "a.npz": b"PK", "notes.md": b"# x", ".DS_Store": b"x"}, text),
+        Given(
+            {"a.txt": text.encode(), "a.npz": b"PK", "notes.md": b"# x", ".DS_Store": b"x"}, text
+        ),
     ]
 
 
@@ -206,9 +213,7 @@ def _caption_case(given: Given, way: str) -> tuple[Callable, Callable]:
     return build, check
 
 
-def _check_caption(
-    got: str, words: str, trigger: str, sure: bool, stem: str, said: str
-) -> None:
+def _check_caption(got: str, words: str, trigger: str, sure: bool, stem: str, said: str) -> None:
     default = DEFAULT.format(trigger=trigger)
     if not words and sure:
         demand(got == default, f"{got!r} instead of {default!r}")
@@ -243,11 +248,8 @@ def trained_captions(way: str, paths: list[Path], trigger: str) -> tuple[list[st
     def enough(*_: Any, **__: Any) -> None:
         raise _Enough
 
-    with replaced((worker, "LoadedModel", enough)):
-        try:
-            worker.Worker(run).work()
-        except _Enough:
-            pass
+    with replaced((worker, "LoadedModel", enough)), contextlib.suppress(_Enough):
+        worker.Worker(run).work()
     notes = " ".join(str(getattr(event, "text", "")) for event in run.events()[0])
     return [photo["caption"] for photo in run.info()["photos"]], f"{said} {notes}".strip()
 

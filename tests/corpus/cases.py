@@ -135,9 +135,7 @@ def value_or_refusal(call: Callable[[], Any], right: Callable[[Any], bool], *nam
 
 def numbered(prefix: str, kind: str, pairs: Iterable[tuple[Callable, Callable]]) -> list[Case]:
     """Return cases with ids prefix-000, prefix-001 … of (build, check)."""
-    return [
-        Case(f"{prefix}-{n:03d}", kind, build, check) for n, (build, check) in enumerate(pairs)
-    ]
+    return [Case(f"{prefix}-{n:03d}", kind, build, check) for n, (build, check) in enumerate(pairs)]
 
 
 def sampled(cases: list[Case], count: int, seed: int) -> list[Case]:

@@ -149,7 +149,14 @@ def _bombs(png: bytes) -> list[tuple[str, bytes]]:
 
 def _boxes() -> list[str]:
     texts = ["", "[]", "5", "null", "{}", '{"left": 0.2}', "{" * 5000, "NaN", '{"left": "a"}']
-    corners = (("-1", "1"), ("NaN", "1"), ("1e999", "1"), ("0.9", "0.1"), ("true", "1"), ("[]", "1"))
+    corners = (
+        ("-1", "1"),
+        ("NaN", "1"),
+        ("1e999", "1"),
+        ("0.9", "0.1"),
+        ("true", "1"),
+        ("[]", "1"),
+    )
     sides = '{{"left": {}, "top": 0.1, "right": {}, "bottom": 0.9}}'
     return [*texts, *(sides.format(*pair) for pair in corners), sides.format("0.1", "2")]
 
@@ -168,5 +175,3 @@ def _box_case(text: str, png: bytes) -> tuple[Callable, Callable]:
         demand(len(good) == 1 and not bad, "the photo is left out")
 
     return build, check
-
-

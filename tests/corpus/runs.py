@@ -149,7 +149,9 @@ def _check_event(event: events.Event) -> None:
         value, kind = getattr(event, name), str(field.type)
         if kind in ("int", "float"):
             good = isinstance(value, int | float) and not isinstance(value, bool)
-            demand(good and math.isfinite(value), f"{type(event).__name__}.{name} = {value!r}"[:200])
+            demand(
+                good and math.isfinite(value), f"{type(event).__name__}.{name} = {value!r}"[:200]
+            )
         elif kind == "str":
             demand(isinstance(value, str), f"{type(event).__name__}.{name} = {value!r}"[:200])
 
@@ -161,7 +163,9 @@ def _file_cases() -> list[Case]:
         return lambda run: FILE_MUTATIONS[mutation](run.folder / name)
 
     return [
-        _case(f"run-file-{name}-{mutation}", "files of a run", mutated(name, mutation), _check_whole)
+        _case(
+            f"run-file-{name}-{mutation}", "files of a run", mutated(name, mutation), _check_whole
+        )
         for name in run_files()
         for mutation in FILE_MUTATIONS
     ]

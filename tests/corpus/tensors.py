@@ -316,5 +316,3 @@ def _like_the_package(path: Path) -> None:
         return ours.keys() == theirs.keys() and all(equal)
 
     value_or_refusal(lambda: _read_gguf(path), right, path.name)
-
-
