@@ -20,9 +20,7 @@ from blockskip.core import events, presets, safetensors_files
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.data import photos, subject_boxes
-from blockskip.models.lora import names as lora_names
 from blockskip.models.sources import comfyui, download_process, gguf, hub, hub_api, registry
-from blockskip.models.sources.tensor_reader import Reader
 from blockskip.models.sources.tensors import part_files, tensor_table
 from blockskip.runs import checkpoints, control, image_requests, likeness
 from blockskip.runs.run import Run, list_runs, run_folder
@@ -66,6 +64,8 @@ def _written(data: bytes, path: Path) -> Path:
 
 @target()
 def safetensors_header(data: bytes, folder: Path) -> object:
+    from blockskip.models.sources.tensor_reader import Reader
+
     path = _written(data, folder / "a.safetensors")
     safetensors_files.read_metadata(path)
     tensor_table([path])
@@ -75,7 +75,7 @@ def safetensors_header(data: bytes, folder: Path) -> object:
 @target()
 def lora_metadata(data: bytes, folder: Path) -> object:
     path = _written(data, folder / "lora.safetensors")
-    return safetensors_files.read_metadata(path), lora_names
+    return safetensors_files.read_metadata(path)
 
 
 @target()

@@ -7,6 +7,7 @@ code 2 or a sentence that names it. Odd text may be taken. Nothing ever ends in 
 from __future__ import annotations
 
 import importlib
+import multiprocessing.process
 import os
 import signal
 import subprocess
@@ -209,6 +210,7 @@ def _no_work() -> Iterator[None]:
         (studio, "main", lambda *_, **__: 3),
         (doctor, "doctor", lambda: doctor.Report([])),
         (subprocess, "Popen", began),
+        (multiprocessing.process.BaseProcess, "start", began),
     ]
     with replaced(*changes), _alarm():
         yield

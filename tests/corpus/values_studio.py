@@ -188,7 +188,8 @@ def _certainly_wrong(wrong: dict[str, Any]) -> bool:
 def _api_case(
     name: str, parameters: list[str], wrong: dict[str, Any], missing: bool = False
 ) -> tuple[Callable, Callable]:
-    values = [wrong[p] if p in wrong else USUAL.get(p) for p in parameters]
+    usual = USUAL | ({"steps": 40} if name == "/train" else {})
+    values = [wrong[p] if p in wrong else usual.get(p) for p in parameters]
     values = values[:-1] if missing else values
 
     def check(studio: Studio) -> None:
