@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 from filelock import FileLock, Timeout
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from blockskip.core import environment, files
 from blockskip.core.paths import ROOT, data_dir
@@ -25,6 +28,14 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _PID_OFFSET = 1  # in a lock's file; Windows lets nobody else read the locked first byte
 _BEGUN, _BUSY = "begun", "busy"
 _PROBE_S = 1.0  # those who only ask may hold a lock for a moment
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What older versions wrote of a worker: its id, and when it started."""
+
+    pid: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    create_time: Annotated[float, Field(ge=0, le=1e15)]
 
 
 def start(
@@ -186,11 +197,11 @@ def _written_process(lock: Path) -> psutil.Process | None:
 
 def _marked_process(mark: Path) -> psutil.Process | None:
     try:
-        data = files.read_json(mark)
-        process = _alive(int(data["pid"]))
-        same = process and abs(process.create_time() - data["create_time"]) < 2.0
+        data = files.read_json(mark, _Mark)
+        process = _alive(data.pid)
+        same = process and abs(process.create_time() - data.create_time) < 2.0
         return process if same else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+    except (OSError, ValueError, psutil.Error):
         return None
 
 

@@ -17,8 +17,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blockskip.core.errors import BadFile
 from blockskip.core.files import read_error, write_parts
@@ -212,7 +213,7 @@ def read_header(path: Path, remedy: str = "") -> Header:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size, _MAX_TABLE):
                 raise broken
-            table = json.loads(file.read(length))
+            table = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique)
         metadata = table.pop("__metadata__", None) or {}
         checksums = json.loads(metadata.pop(_CHECKSUMS, "{}"))
         if checksums and checksums.pop("") != _header_checksum(metadata, table):
@@ -221,7 +222,11 @@ def read_header(path: Path, remedy: str = "") -> Header:
             first, last = entry.pop("data_offsets")
             _check_entry(entry["dtype"], entry["shape"], first, last)
             entry["start"], entry["stop"] = 8 + length + first, 8 + length + last
-        end = max((entry["stop"] for entry in table.values()), default=8 + length)
+        end = 8 + length
+        for entry in sorted(table.values(), key=itemgetter("start", "stop")):
+            if entry["start"] != end:
+                raise broken  # a gap or an overlap, which the package refuses too
+            end = entry["stop"]
     except OSError as error:
         raise read_error(error, path) from error
     except (
@@ -236,6 +241,14 @@ def read_header(path: Path, remedy: str = "") -> Header:
     if end != size or (checksums and checksums.keys() != table.keys()):
         raise broken
     return Header(metadata, table, checksums)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict. Raises ValueError if a key occurs twice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return table
 
 
 def _checksum(tensor: Tensor, by_row: bool) -> int | list[int]:

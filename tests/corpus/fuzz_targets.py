@@ -256,7 +256,7 @@ def click_payload(data: bytes, folder: Path) -> object:
     if not isinstance(value, dict) or value.get("do") not in quiet:
         return None
     try:
-        return actions.user_errors(page.on_click)("", SimpleNamespace(_data=value))
+        return actions.user_errors(page.on_click)("", "", SimpleNamespace(_data=value))
     except gr.Error as error:
         assert error.__cause__ is None or isinstance(error.__cause__, UserError), error.__cause__
     return None

@@ -191,7 +191,7 @@ def check_good_runs(data: Path) -> None:
     """Raise Wrong unless the five good runs are listed as ever, by the page and the terminal."""
     with opened(data):
         listed, setup = cards(words_of(page("*"))), page("")
-        demand(setup["setup"]["visible"], "the setup is not shown", LOST)
+        demand(setup["photos"]["value"], "the setup is not shown", LOST)
         for name, card in right_cards().items():
             demand(listed.get(name) == card, f"the card of {name} changed or is gone", LOST)
         demand("12" in str(page(GOOD[0])["status"]["value"]), "a good run's page is empty", LOST)

@@ -121,11 +121,11 @@ def _click_case(do: str, carried: dict[str, Any]) -> tuple[Callable, Callable]:
             press = actions.user_errors(page.on_click)
             for view in (GOOD[0], "../x"):
                 said = _said_by(
-                    lambda view=view: press(view, SimpleNamespace(_data={"do": do} | carried))
+                    lambda view=view: press(view, "", SimpleNamespace(_data={"do": do} | carried))
                 )
                 _check_words(said, f"click {do} {shortened(repr(carried), 80)}")
             for name in ("", "*"):
-                page.refresh(name, "")
+                page.refresh(name, "", "1")
             _check_draft(data)
 
     return lambda folder: copy_house(folder).folder.parent.parent, check

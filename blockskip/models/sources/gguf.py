@@ -16,6 +16,7 @@ import math
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -148,8 +149,11 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
         if name in table:
             raise ValueError(name)
         table[name] = _read_entry(file, path)
-    base = math.ceil(file.tell() / alignment) * alignment
-    for entry in table.values():
+    base, end = math.ceil(file.tell() / alignment) * alignment, 0
+    for entry in sorted(table.values(), key=itemgetter("start", "stop")):
+        if entry["start"] % alignment or entry["start"] < end:
+            raise ValueError("tensors overlap, or are not aligned")
+        end = entry["stop"]
         entry["start"] += base
         entry["stop"] += base
     return table
