@@ -127,10 +127,14 @@ def main() -> int:
         all_tasks = tasks()
         left = [task for task in all_tasks if task.id not in done]
         with _quiet(Path(name)), open(state_file(), "a", encoding="utf-8") as file:
-            for row in _run(left, len(all_tasks)):
-                done[row["id"]] = row
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+            try:
+                for row in _run(left, len(all_tasks)):
+                    done[row["id"]] = row
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+            except KeyboardInterrupt:
+                print("\nstopped; the same command goes on from here")
+                return 130
     rows = [done[task.id] for task in all_tasks]
     page = report.write(rows, ROOT / "assets" / "evidence" / "reliability.md")
     state_file().unlink()
