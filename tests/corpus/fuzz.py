@@ -23,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES, MOST_MIB, SLOW_S = 65536, 4096, 30
+INSTRUMENTED = ["blockskip", "tomllib", "json", "gguf", "PIL", "yaml"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def fuzz(target: str, seconds: int) -> Fuzzed:
 def _main(target: str, seconds: str, out: str) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["blockskip", "tomllib", "json", "gguf"]):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         from corpus import fuzz_seeds, fuzz_targets
     parse, folder = fuzz_targets.TARGETS[target], fuzz_targets.scratch()
     start = fuzz_targets.scratch()

@@ -253,7 +253,7 @@ def click_payload(data: bytes, folder: Path) -> object:
 
     value = _json(data)
     quiet = set(click_handlers.CLICK_HANDLERS) - {"use_comfyui", "fetch", "token", "move_data"}
-    if not isinstance(value, dict) or value.get("do") not in quiet:
+    if not isinstance(value, dict) or str(value.get("do")) not in quiet:
         return None
     try:
         return actions.user_errors(page.on_click)("", "", SimpleNamespace(_data=value))

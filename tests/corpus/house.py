@@ -72,6 +72,9 @@ def _furnish(run: Run) -> None:
         files.write_json(run.folder / mark, {"pid": 2**22 + 1, "create_time": 1.0})
     request = image_requests.enqueue(run, "a cat", 1, 1.0, STEPS)
     files.write_bytes(request.folder / "base.png", photos[0].read_bytes())
+    request.folder.rename(
+        request.folder.with_name("1700000000000-0a1b")
+    )  # the same in each process
     row = {"subject": 0.5, "class_word": 0.1, "places_obeyed": [1, 2]}
     report = {"by_step": {str(STEPS): row}, "best_step": STEPS, "overlearnt_from": None}
     files.write_json(likeness.likeness_file(run), report | {"advice": "Keep the last."})

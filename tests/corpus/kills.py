@@ -32,15 +32,15 @@ NAME = "pet"
 KILLS = {"train": 36, "export": 6, "pictures": 8, "prepare": 8, "download": 8}
 PROMPTS = ("a photo of sks cat", "a photo of sks cat in the snow")
 # files that differ from run to run, or that tell how it went
-LOGS = ("killed.log", "worker.log", "painter.log")
+LOGS = ("killed.log", "worker.log", "painter.log", "control.json")
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Work that nothing interrupts. points: numbers of its operations at which to kill it. files:
+    """Work that nothing interrupts. points: operations at which to kill it, (number, path). files:
     path in the data folder → content."""
 
-    points: list[int]
+    points: list[tuple[int, str]]
     files: dict[str, bytes]
 
 
@@ -51,8 +51,8 @@ def cases(seed: int) -> list[Case]:
         for number in range(count):
             share = (number + random.Random(f"{seed} {work} {number}").random()) / count
             again = share / 2 if work == "train" and number % 8 == 7 else 0.0
-            build, check = _killed(work, share, again), functools.partial(_check, work)
-            found.append(Case(f"kill-{work}-{number:02d}", f"kills: {work}", build, check))
+            build, judged = _killed(work, share, again), functools.partial(check, work)
+            found.append(Case(f"kill-{work}-{number:02d}", f"kills: {work}", build, judged))
     return found
 
 
@@ -152,14 +152,14 @@ def whole(work: str) -> Whole:
         return Whole(_points(killed.operations(data)), contents(data))
 
 
-def _points(operations: list[tuple[str, str]]) -> list[int]:
-    """Return numbers of operations at which to kill: of many writes to one file only the first, a
+def _points(operations: list[tuple[str, str]]) -> list[tuple[int, str]]:
+    """Return operations at which to kill, (number, path): of many writes to one file only the first, a
     middle one and the last."""
     points, number = [], 1
-    for (kind, _), group in itertools.groupby(operations):
+    for (kind, path), group in itertools.groupby(operations):
         count = len(list(group))
         inside = {0, count // 2, count - 1} if kind == "write" else set(range(count))
-        points += sorted(number + offset for offset in inside)
+        points += [(number + offset, path) for offset in sorted(inside)]
         number += count
     return points
 
@@ -177,7 +177,7 @@ def _killed(work: str, share: float, again: float) -> Callable[[Path], tuple[Pat
         data, points = folder / "data", whole(work).points
         arguments = start_folder(work, data)
         for part in [share] + [again] * bool(again):
-            at = points[int(part * len(points))]
+            at, _ = points[int(part * len(points))]
             code = killed.run(work, arguments, environment(data), at)
             if part == share and code != killed.KILLED:
                 raise AssertionError(f"{work} was not killed at operation {at}: {code}")
@@ -186,7 +186,7 @@ def _killed(work: str, share: float, again: float) -> Callable[[Path], tuple[Pat
     return build
 
 
-def _check(work: str, subject: tuple[Path, tuple]) -> None:
+def check(work: str, subject: tuple[Path, tuple]) -> None:
     """Do the work again, and compare everything with work that was not interrupted."""
     data, arguments = subject
     with in_data(data):

@@ -4,7 +4,18 @@ The whole of it takes half an hour: `./launch.sh test tests/corpus --long`.
 """
 
 import pytest
-from corpus import captions, cases, fuzz_seeds, fuzz_targets, photos, runs, tensors, values, weights
+from corpus import (
+    captions,
+    cases,
+    fuzz_seeds,
+    fuzz_targets,
+    photos,
+    report,
+    runs,
+    tensors,
+    values,
+    weights,
+)
 from corpus.long_run import SEED
 
 # inputs of each module in the sample: all together less than half a minute
@@ -71,3 +82,15 @@ def test_a_case_is_judged_by_what_leaves_the_program(tmp_path):
     assert verdict(cases.Wrong(cases.LOST, "gone")) == cases.LOST
     with pytest.raises(cases.Wrong, match="instead of refused"):
         cases.demand_refusal(lambda: 5, "a.png")
+
+
+def test_the_page_counts_what_did_not_hold_and_shows_it():
+    held = {"id": "a-1", "kind": "a kind", "verdict": cases.HELD, "detail": "", "seconds": 1.0}
+    lost = held | {"id": "kill-train-01", "verdict": cases.LOST, "detail": "gone | [x](y) <b>"}
+    fuzz = {"id": "fuzz-x", "target": "run_toml", "seconds": 25.0, "executions": 9000}
+    fuzz |= {"coverage": 214, "problems": {"run.py info KeyError": "KeyError: 'settings'"}}
+    page = report.page([held, lost, fuzz])
+    assert report.num_wrong([held, lost, fuzz]) == 2 and report.num_wrong([held]) == 0
+    assert "| a kind | 2 | 0 | 0 | 0 | 1 | 0 | 0 |" in page and "Of 2 inputs, 1 gave" in page
+    assert "| run toml | 9,000 | 214 | 25 | 1 |" in page and "1 kills" in page
+    assert "| kill-train-01 | run lost | gone / (x)(y) ‹b› |" in page
