@@ -121,18 +121,29 @@ def _check_readings(run: Run) -> Exception | None:
             demand_named(error, run.name, "run.toml")
         else:
             _check_settings(run)
+        unreadable = refusal(run.state)
+        if unreadable is not None:  # the log is a folder, or may not be read
+            demand_named(unreadable, "events.jsonl")
+            return error or unreadable
         demand(run.state() in STATES, f"state {run.state()!r}")
         for event in run.events()[0]:
             _check_event(event)
-        request = run.take_request(control.COMMANDS)
-        prompts = request.get("prompts", ())
-        good = all(isinstance(prompt, str) for prompt in prompts)
-        demand(good and str(request.get("command", "stop")), f"a request {request!r}"[:200])
+        _check_request(run)
         demand(isinstance(run.step(), int), "the step is no number")
         saved = checkpoints.saved_steps(run)
         demand(all(isinstance(step, int) for step in saved), f"saved steps {saved}")
         refusal(lambda: checkpoints.newest_checkpoint(run))
     return error
+
+
+def _check_request(run: Run) -> None:
+    """A pending request is one, or is refused by name and gone."""
+    if refused := refusal(lambda: run.take_request(())):
+        demand_named(refused, "control.json")
+        demand(run.take_request(()) == {}, "a broken request stays")
+    request = run.take_request(control.COMMANDS)
+    good = all(isinstance(prompt, str) for prompt in request.get("prompts", ()))
+    demand(good and str(request.get("command", "stop")), f"a request {request!r}"[:200])
 
 
 def _check_settings(run: Run) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,8 +120,9 @@ def bits_per_weight(tensors: Iterable[TensorEntry]) -> float:
     return 8 * sum(tensor.nbytes for tensor in tensors) / max(1, weights)
 
 
-def is_lora(tensors: Iterable[str]) -> bool:
-    """Return whether the keys are those of a LoRA (or LoHa, LoKr …) and not of a model."""
+def is_lora(tensors: Collection[str]) -> bool:
+    """Return whether the keys are those of a LoRA (or LoHa, LoKr …) alone. A model that also holds
+    such tensors is none: they are refused as tensors beside its weights."""
     words = (
         ".lora_",
         "lora_unet_",
@@ -131,7 +132,9 @@ def is_lora(tensors: Iterable[str]) -> bool:
         ".lokr_w",
         ".dora_",
     )
-    return any(word in key for key in tensors for word in words)
+    own = [any(word in key for word in words) for key in tensors]
+    weights = [key.endswith(".weight") for key in tensors]
+    return any(own) and not any(w and not o for w, o in zip(weights, own, strict=True))
 
 
 def shard(path: Path) -> str:
