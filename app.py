@@ -2,7 +2,8 @@
 
 import sys
 
-from blockskip.studio.app import main
+from blockskip.cli.app import main
 
 if __name__ == "__main__":  # on Windows the trainer's process imports this file again
+    sys.argv[1:1] = ["studio"]
     sys.exit(main())

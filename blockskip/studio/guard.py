@@ -59,6 +59,9 @@ class SameOrigin:
             else:  # the studio has no websockets
                 await send({"type": "websocket.close", "code": 1008})
             return
+        if not _could_be_file(scope["path"]):
+            await PlainTextResponse("Not found.", 404)(scope, receive, send)
+            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -68,6 +71,12 @@ class SameOrigin:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def _could_be_file(path: str) -> bool:
+    """Return whether a file could have this path. Some routes of Gradio fail on one that cannot."""
+    parts = path.encode("utf-8", errors="surrogateescape").split(b"/")
+    return b"\0" not in b"".join(parts) and max(map(len, parts)) <= 255
 
 
 class KeyHolders:

@@ -91,6 +91,8 @@ def test_only_its_own_page_may_drive_it(headers, passes):
         ("/docs", {}, 404),
         ("/openapi.json", {}, 404),
         ("/redoc", {}, 404),
+        ("/assets/" + "x" * 300, {}, 404),
+        ("/gradio_api/file=%00", {}, 404),
     ],
 )
 def test_what_the_server_answers(server, path, headers, status):

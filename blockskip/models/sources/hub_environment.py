@@ -21,6 +21,9 @@ def check() -> None:
     endpoint = os.environ.get("HF_ENDPOINT", "")
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise _unusable("HF_ENDPOINT", "is no address that begins with https://")
+    for name, text in os.environ.items():
+        if name.startswith("HF_HUB_") and name.endswith("_TIMEOUT") and not text.isdecimal():
+            raise _unusable(name, f"is “{text}”, not a number of seconds")
     token = os.environ.get("HF_TOKEN", "")
     if not token.isascii():
         raise _unusable("HF_TOKEN", "is no token: it has letters that no token has")

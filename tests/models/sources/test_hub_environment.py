@@ -28,6 +28,7 @@ def _clean(monkeypatch):
         ("SSL_CERT_FILE", "/nowhere.pem", "SSL_CERT_FILE names /nowhere.pem, which is not there"),
         ("HF_ENDPOINT", "huggingface.co", "HF_ENDPOINT is no address"),
         ("HF_TOKEN", "hf_ü", "HF_TOKEN is no token"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "HF_HUB_DOWNLOAD_TIMEOUT is “abc”, not a number"),
     ],
 )
 def test_what_cannot_be_used_is_named_before_any_work(monkeypatch, variable, text, words):
