@@ -21,8 +21,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
 from blockskip.core.errors import BadFile
-from blockskip.core.files import read_error, write_parts
+from blockskip.core.files import read_error, read_json, write_parts
 
 if TYPE_CHECKING:  # torch is imported only where tensors are used
     from torch import Tensor
@@ -222,11 +224,7 @@ def read_header(path: Path, remedy: str = "") -> Header:
             first, last = entry.pop("data_offsets")
             _check_entry(entry["dtype"], entry["shape"], first, last)
             entry["start"], entry["stop"] = 8 + length + first, 8 + length + last
-        end = 8 + length
-        for entry in sorted(table.values(), key=itemgetter("start", "stop")):
-            if entry["start"] != end:
-                raise broken  # a gap or an overlap, which the package refuses too
-            end = entry["stop"]
+        _check_extents(table, 8 + length, size)
     except OSError as error:
         raise read_error(error, path) from error
     except (
@@ -238,9 +236,20 @@ def read_header(path: Path, remedy: str = "") -> Header:
         struct.error,
     ) as error:
         raise broken from error
-    if end != size or (checksums and checksums.keys() != table.keys()):
+    if checksums and checksums.keys() != table.keys():
         raise broken
     return Header(metadata, table, checksums)
+
+
+def _check_extents(table: dict[str, dict], end: int, size: int) -> None:
+    """Raises ValueError unless the tensors fill the file without gaps and overlaps, as the package
+    demands. end: where the first begins."""
+    for entry in sorted(table.values(), key=itemgetter("start", "stop")):
+        if entry["start"] != end:
+            raise ValueError("a gap or an overlap")
+        end = entry["stop"]
+    if end != size:
+        raise ValueError("cut short")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -283,3 +292,18 @@ def _check_entry(dtype: str, shape: list[int], first: int, last: int) -> None:
     size = _NUMBER_BYTES.get(dtype)
     if last < first or size and last - first != size * math.prod(shape):
         raise ValueError(shape)
+
+
+@pydantic_dataclass
+class _Index:
+    """The part of an index that is needed. weight_map: parameter → name of its file."""
+
+    weight_map: dict[str, str]
+
+
+def shards_of(index: Path) -> set[str]:
+    """Return the names of the files that an index of diffusers or transformers lists.
+
+    Raises OSError, core.files.Unreadable.
+    """
+    return set(read_json(index, _Index, "Fetch the model again.").weight_map.values())

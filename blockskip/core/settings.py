@@ -26,24 +26,24 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.errors import BadFile
-from blockskip.core.validation import first_problem, invalid
+from blockskip.core.validation import Invalid, first_problem
 
 
 def _encodable(text: str) -> str:
     """Accept text that UTF-8 can hold."""
     if any(unicodedata.category(letter) == "Cs" for letter in text):
-        raise invalid("it is not UTF-8")
+        raise Invalid("it is not UTF-8")
     return text
 
 
 def _one_line(text: str) -> str:
     """Accept a line of at most MAX_LINE characters."""
     if len(text) > MAX_LINE:
-        raise invalid(f"it has more than {MAX_LINE} characters")
+        raise Invalid(f"it has more than {MAX_LINE} characters")
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
-        raise invalid("it has line breaks or characters that cannot be seen")
+        raise Invalid("it has line breaks or characters that cannot be seen")
     if text and not text.strip():
-        raise invalid("it is blank")
+        raise Invalid("it is blank")
     return text
 
 

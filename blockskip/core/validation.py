@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
 
 from blockskip.core.errors import BadInput, UserError
 
@@ -36,23 +35,23 @@ def validated(
         raise error(f"{subject}: {first_problem(problem)}.", remedy) from problem
 
 
-def invalid(reason: str) -> PydanticCustomError:
-    """Return the error that a schema's own check of one value raises. reason: a clause."""
-    return PydanticCustomError("invalid", "{reason}", {"reason": reason})
+class Invalid(ValueError):
+    """A schema's own check of one value failed. Its text is the reason, a clause."""
 
 
 def first_problem(problem: ValidationError) -> str:
     """Return the first problem of a validation as a sentence without a full stop."""
     first = problem.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    reason = str(first.get("ctx", {}).get("error", first["msg"]))
+    raised = first.get("ctx", {}).get("error")
+    reason = str(raised or first["msg"])
     if first["type"] in ("dataclass_type", "dict_type"):  # without the name of a class of ours
         reason = "it should be a table of keys and values"
     reason = reason[:1].lower() + reason[1:]
     if first["type"] == "missing":
         return f"{key} is missing"
-    if not key and "error" in first.get("ctx", {}):  # of a whole object: the reason names its keys
-        return reason
+    if not key and raised and not isinstance(raised, Invalid):
+        return reason  # of a whole object, whose keys it names
     value = f"{key} = {shortened(first['input'])}" if key else shortened(first["input"])
     return f"{value} is not possible: {reason}"
 

@@ -53,6 +53,12 @@ class Previewer:
         """Return the folder of a step's pictures."""
         return self.run.previews_dir / f"step-{step:05d}"
 
+    def has_previews(self, step: int) -> bool:
+        """Return whether all previews of a step were written."""
+        s = self.model.settings
+        last = len(s.preview_prompts) * s.preview_images - 1
+        return last < 0 or (self.folder(step) / f"{last:02d}.png").exists()
+
     def sample_previews(self, step: int) -> None:
         """Sample the previews of a step."""
         self._run_with_fallback(step, lambda: self._sample_previews(step))

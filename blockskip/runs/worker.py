@@ -217,20 +217,24 @@ class Worker:
                 previewer.sample_previews(trainer.step)
             self._save_adapter(trainer)
 
-        if trainer.step == 0:
-            preview()
+        def complete_step() -> None:  # all of it, or what a kill prevented
+            if not previewer.has_previews(trainer.step):
+                preview()
+            self._save_adapter(trainer)
+
+        if self._shows_previews(trainer.step):
+            complete_step()
         first, began, spill = trainer.step, time.perf_counter(), SpillDetector()
         with self.reporter.stage(stages.TRAIN):
             for loss in trainer.run():
                 step_s = (time.perf_counter() - began) / (loss.step - first)
                 self.reporter.write(loss)
                 self.reporter.warn(spill.check(loss.seconds))
-                done = (loss.step, settings.steps, loss.loss, loss.seconds)
-                log.info("step %d/%d loss %.4f %.2f s", *done)
+                log.info("step %d/%d loss %.4f", loss.step, settings.steps, loss.loss)
                 final = loss.step == settings.steps
                 if final or loss.step % settings.checkpoint_every == 0:
                     self._save_checkpoint(trainer)
-                if not final and settings.preview_every and loss.step % settings.preview_every == 0:
+                if not final and self._shows_previews(loss.step):
                     preview()
                 if order := self._take_request(("preview",)):
                     preview(order.get("prompts", ()))
@@ -239,9 +243,11 @@ class Worker:
                 )
                 if not final:
                     self._check_commands()
-        if not previewer.folder(trainer.step).exists():
-            preview()
-        self._save_adapter(trainer)
+        complete_step()
+
+    def _shows_previews(self, step: int) -> bool:
+        every = self.settings.preview_every
+        return step == 0 or bool(every) and step % every == 0
 
     def _save_checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from blockskip.core.settings import Gib, Line, PreviewSpeed, Rank, Seed, Text, ZeroOrMore
-from blockskip.core.validation import invalid, validated
+from blockskip.core.validation import Invalid, validated
 
 MAX_PHOTOS = 100_000
 MAX_TEXT = 2000  # characters of anything typed on the page
@@ -20,13 +20,13 @@ MAX_TEXT = 2000  # characters of anything typed on the page
 
 def _json_number(value: Any) -> Any:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise invalid("it should be a number")
+        raise Invalid("it should be a number")
     return value
 
 
 def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):
-        raise invalid("it should be a number")
+        raise Invalid("it should be a number")
     return value
 
 
@@ -36,7 +36,7 @@ def _on_one_line(value: Any) -> Any:
 
 def _no_null(path: str) -> str:
     if "\0" in path:
-        raise invalid("it is no path")
+        raise Invalid("it is no path")
     return path
 
 

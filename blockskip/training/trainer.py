@@ -142,7 +142,7 @@ class Trainer:
                 loss = self.train_step(path, first)
                 self.step += 1
                 yield Loss(step=self.step, loss=loss, seconds=time.perf_counter() - started)
-            path.unlink(missing_ok=True)
+        self.windows.remove()
 
     def make_window(self, first: int) -> Path:
         """Return the path of the window that starts at step `first`; compute it if needed."""
@@ -150,6 +150,7 @@ class Trainer:
         number, rows = first // settings.plan.window_steps, self.window_rows(first)
         stamp = self.windows.stamp(settings.plan.precision, rows, self.window_lora)
         path = self.windows.path(number)
+        self.windows.remove(keep=number)
         if self.windows.has(number, stamp):
             return path
         self.offload_middle()

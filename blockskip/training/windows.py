@@ -21,6 +21,12 @@ class WindowStore:
         """Return the file of window `number`."""
         return self.folder / f"window-{number:04d}.safetensors"
 
+    def remove(self, keep: int = -1) -> None:
+        """Delete all windows but number `keep`. Also those that a killed worker left behind."""
+        for path in self.folder.glob("window-*.safetensors"):
+            if path != self.path(keep):
+                path.unlink(missing_ok=True)
+
     def stamp(self, precision: str, rows: range, lora: Mapping[str, Tensor]) -> str:
         """Hash a window's inputs: the run, the draws, the LoRA and the frozen blocks' precision.
 

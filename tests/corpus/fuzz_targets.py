@@ -20,6 +20,7 @@ from blockskip.core import events, presets, safetensors_files
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.data import photos, subject_boxes
+from blockskip.data.caption_files import Captions
 from blockskip.models.sources import comfyui, download_process, gguf, hub, hub_api, registry
 from blockskip.models.sources.tensors import part_files, tensor_table
 from blockskip.runs import checkpoints, control, image_requests, likeness
@@ -142,8 +143,9 @@ def file_names(data: bytes, folder: Path) -> object:
 
 @target()
 def caption_file(data: bytes, folder: Path) -> object:
-    text = photos.read_caption(_written(data, folder / "a.txt").with_suffix(".png"))
-    assert text is None or isinstance(text, str)
+    captions = Captions([_written(data, folder / "a.txt")])
+    text = captions.of(folder / "a.png")
+    assert isinstance(text, str) and not (text and captions.problems)
     return text
 
 

@@ -165,8 +165,9 @@ def _points(operations: list[tuple[str, str]]) -> list[tuple[int, str]]:
 
 
 def contents(data: Path) -> dict[str, bytes]:
-    """Return the files of a data folder, without logs."""
+    """Return the files of a data folder, without logs and locks."""
     paths = (path for path in sorted(data.rglob("*")) if path.is_file() and path.name not in LOGS)
+    paths = (path for path in paths if path.name != "lock" and path.suffix != ".lock")
     return {path.relative_to(data).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -223,6 +224,8 @@ def compare(work: str, right: dict[str, bytes], got: dict[str, bytes]) -> None:
             sorted(v for k, v in some.items() if "/pictures/" in k and k.endswith(".png"))
             for some in (right, got)
         ]
+        numbers = f"{len(images[1])} pictures instead of {len(images[0])}"
+        demand(len(images[0]) == len(images[1]), numbers, DIFFERENT)
         demand(images[0] == images[1], "other pictures", DIFFERENT)
         return
     left = sorted(set(got) - set(right))

@@ -193,7 +193,7 @@ def test_the_space_for_the_reason_is_taken_before_the_disk_is_full(copy):
     failure.reserve(copy.folder)
     before = (copy.folder / "failure.json").stat()
     assert failure.read(copy.folder) is None and copy.state() == "paused"
-    failure.write(copy.folder, worker_process._failed(DiskFull("The disk is full.", "Free some.")))
+    failure.write(copy.folder, failure.failed(DiskFull("The disk is full.", "Free some.")))
     after = (copy.folder / "failure.json").stat()
     assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
     assert failure.read(copy.folder).title == "The disk is full."

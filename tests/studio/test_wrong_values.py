@@ -194,7 +194,7 @@ def test_no_answer_is_surprising(key):
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     with serve(tmp_path_factory.mktemp("wrong") / "data") as server:
-        yield Client(server.url, verbose=False, download_files=False)
+        yield Client(server.url, headers=server.headers, verbose=False, download_files=False)
 
 
 @pytest.mark.parametrize(

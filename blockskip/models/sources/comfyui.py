@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
+from blockskip.core.files import read_error
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
@@ -168,7 +169,9 @@ def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[
         return
     try:
         sections = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise read_error(error, path) from error
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise BadFile(f"{path} cannot be read: {error}.", "Correct or rename it.") from error
     for section in sections.values() if isinstance(sections, dict) else ():
         if not isinstance(section, dict):

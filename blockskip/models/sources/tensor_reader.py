@@ -8,7 +8,6 @@ checkpoint does not allow (docs/method.md §1.4).
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -64,11 +63,9 @@ def index_folder(folder: Path) -> dict[str, StoredTensor]:
     Raises UserError if there are no safetensors files, or a shard is missing.
     """
     shards = sorted(folder.glob("*.safetensors"))
-    wanted = {
-        name
-        for table in folder.glob("*.safetensors.index.json")
-        for name in json.loads(table.read_text(encoding="utf-8"))["weight_map"].values()
-    }
+    wanted: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted |= safetensors_files.shards_of(index)
     missing = sorted(wanted - {shard.name for shard in shards})
     if missing or not shards:
         raise BadFile(

@@ -10,7 +10,6 @@ is a plain cast.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterable
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
 from blockskip.models.sources import side_tensors
@@ -203,9 +203,8 @@ def _named_files(folder: Path) -> list[Path]:
         index, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
         if index.exists():
             try:
-                table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                return [folder / shard for shard in sorted(set(table.values()))]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a broken index
+                return [folder / shard for shard in sorted(safetensors_files.shards_of(index))]
+            except (OSError, files.Unreadable):
                 return []
         if single.exists():
             return [single]

@@ -106,7 +106,7 @@ def test_what_is_measured_is_looked_up_and_plotted(tmp_path):
     run = Run(tmp_path / "runs" / "a")
     run.folder.mkdir(parents=True)
     settings = settings_to_dict(Settings(steps=300))
-    run.write_info({"settings": settings, "model_fingerprint": "0123456789abcdef"})
+    run.write_info({"settings": settings, "model_fingerprint": "0123456789abcdef", "photos": []})
     for pet, spans in (("a", selection.probe_spans(18)), ("b", selection.probe_spans(18)[:5])):
         for name, span in spans:
             kind = name.split("-")[0]

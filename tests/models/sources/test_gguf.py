@@ -140,7 +140,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
         refused(data[:4] + version + data[8:], "is GGUF of an unknown version")
     reader = Reader()
     path.write_bytes(data[: table["b.weight"].stop - 100])  # cut while it was in use
-    with pytest.raises(UserError, match="whole.gguf is cut short"):
+    with pytest.raises(UserError, match="whole.gguf cannot be read: it is cut short"):
         open_model._stored(find_weight(table, "b.weight"), torch.bfloat16).make(reader, None)
     path.write_bytes(data)
     foreign_type(path, "b.weight", 33)  # a kind that ggml took back
