@@ -281,6 +281,7 @@ class Worker:
         return relative
 
     def _finish(self, trainer: Trainer) -> None:
+        checkpoints.remove_old(self.run, MAX_CHECKPOINTS)  # also what a kill left
         adapter = checkpoints.newest_checkpoint(self.run)
         exported = self._export(trainer.step)
         losses = [e.loss for e in self.run.events()[0] if isinstance(e, events.Loss)][-50:]

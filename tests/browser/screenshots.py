@@ -38,7 +38,7 @@ class Camera:
             page.set_default_timeout(LONG)
             page.goto(server.address)
             page.goto(f"{server.url}/?__theme={theme}")
-            page.wait_for_selector("#setup, #run", state="visible")
+            page.wait_for_selector("[data-section=setup] #setup, [data-section=run] #run")
             self.tabs.append((page, width, theme))
 
     @property

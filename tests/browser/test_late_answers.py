@@ -56,7 +56,7 @@ def opening(browser, server):
     context = browser.new_context()
     page = context.new_page()
     held = Held(page, "**/run/predict*", 2)
-    page.goto(server.url)
+    page.goto(server.address)
     held.wait(2)
     yield page, held
     context.close()

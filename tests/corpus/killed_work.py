@@ -45,7 +45,7 @@ def prepare(photos: tuple[str, ...]) -> int:
     """Add photos to the draft and answer a question."""
     draft.add([Path(photo) for photo in photos])
     draft.save_answers(name="Momo", kind="cat")
-    draft.write_photo_files(lambda text: text)
+    draft.write_photo_files()
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import itertools
 import os
 import random
@@ -20,6 +21,7 @@ from corpus.cases import DIFFERENT, LEFT, LOST, Case, demand
 from filelock import FileLock, Timeout
 from helpers import fake_feed, hub_server
 from helpers.demo_run import DEMO
+from PIL import Image, ImageChops
 
 from blockskip.core import events
 from blockskip.core.paths import ASSETS
@@ -220,16 +222,29 @@ def compare(work: str, right: dict[str, bytes], got: dict[str, bytes]) -> None:
         demand(name in got, f"{name} is missing", DIFFERENT)
         demand(got[name] == right[name], f"{name} has other bytes", DIFFERENT)
     if work == "pictures":
-        images = [
-            sorted(v for k, v in some.items() if "/pictures/" in k and k.endswith(".png"))
-            for some in (right, got)
-        ]
-        numbers = f"{len(images[1])} pictures instead of {len(images[0])}"
-        demand(len(images[0]) == len(images[1]), numbers, DIFFERENT)
-        demand(images[0] == images[1], "other pictures", DIFFERENT)
+        compare_pictures(right, got)
         return
     left = sorted(set(got) - set(right))
     demand(not left, f"left behind: {', '.join(left[:4])}", LEFT)
+
+
+def compare_pictures(right: dict[str, bytes], got: dict[str, bytes]) -> None:
+    """Raise Wrong if pictures are missing or differ by more than 2 of 255 levels: two pictures of a
+    batch are added up in another order than one alone."""
+    images = [
+        [Image.open(io.BytesIO(v)) for k, v in sorted(some.items()) if _is_picture(k)]
+        for some in (right, got)
+    ]
+    by_text = [{str(sorted(image.info.items())): image for image in some} for some in images]
+    same = len(images[0]) == len(images[1]) and by_text[0].keys() == by_text[1].keys()
+    demand(same, f"{len(images[1])} pictures instead of {len(images[0])}", DIFFERENT)
+    for text, image in by_text[0].items():
+        extrema = ImageChops.difference(image, by_text[1][text]).getextrema()
+        demand(max(high for _, high in extrema) <= 2, f"another picture: {text}"[:200], DIFFERENT)
+
+
+def _is_picture(name: str) -> bool:
+    return "/pictures/" in name and name.endswith(".png")
 
 
 def _is_result(name: str) -> bool:
