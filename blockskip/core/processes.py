@@ -138,7 +138,7 @@ def holder(lock: Path, mark: Path | None = None) -> psutil.Process | None:
     None also if the holder's id is unknown; starting another one then fails, since it needs the
     lock.
 
-    mark: JSON file with id and start time, by which versions before 0.3 knew a process.
+    mark: JSON file with id and start time, by which version 0.1.0 knew a process.
     """
     for _ in range(50):  # it may have taken the lock a moment ago
         if not is_locked(lock):
