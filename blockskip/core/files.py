@@ -210,9 +210,19 @@ def read_json(path: Path, schema: Any = dict[str, Any], remedy: str = "Delete it
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        reason = "its lines are nested too deeply" if isinstance(error, RecursionError) else error
-        raise Unreadable(f"{path} cannot be read: {reason}.", remedy) from error
+        raise Unreadable(f"{path} cannot be read: {content_problem(error)}.", remedy) from error
     return validated(schema, value, f"{path} cannot be read", error=Unreadable, remedy=remedy)
+
+
+def content_problem(error: Exception) -> str:
+    """Return in plain words why a file cannot be read. error: of the system or the parser."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 def folder_size(folder: Path) -> int:

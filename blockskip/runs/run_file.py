@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from blockskip.core.errors import BadFile, UserError
+from blockskip.core.files import content_problem
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.core.validation import validated
 
@@ -68,7 +69,7 @@ def read(folder: Path) -> dict:
     try:
         info = tomllib.loads((folder / NAME).read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        reason = content_problem(error)
         raise BadFile(f"Run “{name}” cannot be read: {NAME}: {reason}.", _REMEDY) from error
     subject = f"Run “{name}” cannot be read: {NAME}"
     if validated(int, info.get("format", 1), f"{subject}: format", error=BadFile) > FORMAT:

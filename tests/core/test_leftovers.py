@@ -47,7 +47,7 @@ def test_a_living_writer_is_left_alone_and_a_killed_one_cleaned_up_after(tmp_pat
 
 
 @posix
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["own", "parent"])
 def test_a_reused_process_id_protects_nothing(tmp_path, pid):
     left = tmp_path / "below" / f"a.safetensors.{pid}.tmp"
     left.parent.mkdir()

@@ -46,7 +46,7 @@ def _dangles(path: Path) -> None:
 
 UNREADABLE: dict[str, tuple[Callable[[Run], object], str]] = {
     "empty": (_writes("run.toml", b""), "settings is missing"),
-    "not UTF-8": (_writes("run.toml", b"\xff\xfe\x00"), "run.toml: 'utf-8' codec"),
+    "not UTF-8": (_writes("run.toml", b"\xff\xfe\x00"), "run.toml: it is not text in UTF-8"),
     "zeroed": (_writes("run.toml", bytes(400)), "run.toml"),
     "nested": (_writes("run.toml", b"a = " + NESTED), "run.toml"),
     "text for a number": (_replaces("steps = 9", 'steps = "9"'), "steps = '9' is not possible"),
