@@ -17,6 +17,7 @@ from blockskip.core import events
 from blockskip.runs.run import Run
 
 AT = "checkpoints/step-00004"  # two older checkpoints and a window in use are there
+CHECKPOINTS = 2
 FLIPS = 6
 MUTATIONS: dict[str, Mutation] = {
     **{
@@ -43,12 +44,17 @@ def cases(seed: int) -> list[Case]:
 @functools.cache
 def interrupted() -> Path:
     """Return a data folder with a run that was killed after its third checkpoint."""
-    data = Path(tempfile.mkdtemp(prefix="corpus-interrupted-")) / "data"
-    arguments, points = kills.start_folder("train", data), kills.whole("train").points
+    points = kills.whole("train").points
     at = next(number for number, path in points if AT in path)
-    code = killed.run("train", arguments, kills.environment(data), at)
-    assert code == killed.KILLED, f"not killed at {at}"
-    return data
+    for attempt in range(9):  # how often memory is logged depends on the time
+        data = Path(tempfile.mkdtemp(prefix="corpus-interrupted-")) / "data"
+        arguments = kills.start_folder("train", data)
+        code = killed.run("train", arguments, kills.environment(data), at + attempt // 2)
+        checkpoints = len(_files(Run(data / "runs" / kills.NAME))["newest checkpoint"])
+        if code == killed.KILLED and checkpoints == CHECKPOINTS:
+            return data
+        shutil.rmtree(data.parent)
+    raise AssertionError(f"not interrupted with {CHECKPOINTS} checkpoints")
 
 
 def _files(run: Run) -> dict[str, list[Path]]:
@@ -67,7 +73,6 @@ def _damaged(kind: str, name: str, mutation: Mutation) -> Callable[[Path], tuple
         data = Path(shutil.copytree(interrupted(), folder / "data"))
         run = Run(data / "runs" / kills.NAME)
         found = _files(run)
-        assert len(found["newest checkpoint"]) == 2, "the corpus interrupts at another moment"
         if kind == "control":
             run.control_path.write_text("{}", encoding="utf-8")
         mutation(found[kind][-1])

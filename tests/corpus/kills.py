@@ -178,12 +178,17 @@ def _killed(work: str, share: float, again: float) -> Callable[[Path], tuple[Pat
 
     def build(folder: Path) -> tuple[Path, tuple]:
         data, points = folder / "data", whole(work).points
-        arguments = start_folder(work, data)
-        for part in [share] + [again] * bool(again):
-            at, _ = points[int(part * len(points))]
-            code = killed.run(work, arguments, environment(data), at)
-            if part == share and code != killed.KILLED:
-                raise AssertionError(f"{work} was not killed at operation {at}: {code}")
+        at, _ = points[int(share * len(points))]
+        for earlier in range(0, 60, 10):  # how often memory is logged depends on the time
+            shutil.rmtree(data, ignore_errors=True)
+            arguments = start_folder(work, data)
+            code = killed.run(work, arguments, environment(data), max(1, at - earlier))
+            if code == killed.KILLED:
+                break
+        else:
+            raise AssertionError(f"{work} was not killed at operation {at}: {code}")
+        if again:
+            killed.run(work, arguments, environment(data), points[int(again * len(points))][0])
         return data, arguments
 
     return build
