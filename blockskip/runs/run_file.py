@@ -5,9 +5,11 @@ Does not import torch.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +67,16 @@ def read(folder: Path) -> dict:
 
     Raises UserError if it is unreadable or from a later version of this program.
     """
+    try:
+        stat = (folder / NAME).stat()
+    except OSError as error:
+        reason = content_problem(error)
+        raise BadFile(f"Run “{folder.name}” cannot be read: {NAME}: {reason}.", _REMEDY) from error
+    return copy.deepcopy(_read(folder, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+@lru_cache(maxsize=128)  # the page asks several times a second
+def _read(folder: Path, *signature: int) -> dict:
     name = folder.name
     try:
         info = tomllib.loads((folder / NAME).read_bytes().decode("utf-8-sig"))
