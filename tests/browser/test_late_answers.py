@@ -80,6 +80,7 @@ def test_photos_dropped_in_a_tab_that_opened_slowly_appear(server, opening, tmp_
     held.release(1)
     drop(page, fake_feed.make_photos(tmp_path / "pet", 12))
     wait_for_tiles(page, 12)
+    assert page.locator("#photos .tiles img").count() == 12
 
 
 def test_answers_out_of_order_do_not_lead_back(open_tab, run):
@@ -131,3 +132,4 @@ def test_a_page_that_fell_behind_says_so_and_catches_up(open_tab, run):
     page.locator("#behind p").wait_for(state="hidden")
     fake_feed.learn(run, 191, 195, 1.8e9 + 220)
     wait_for_text(page, "#status", "step 195 of 300")
+    assert page.locator("#behind p").is_hidden()

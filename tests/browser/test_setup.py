@@ -69,6 +69,7 @@ def test_an_upload_that_the_disk_cannot_hold_is_said(open_tab, server, tmp_path)
     page.route("**/gradio_api/upload**", lambda route: route.fulfill(**said))
     drop(page, fake_feed.make_photos(tmp_path / "pet"))
     wait_for_text(page, "body", said["body"])
+    assert not draft.load().photos
 
 
 def test_two_hundred_photos_and_no_more(open_tab, server, tmp_path):

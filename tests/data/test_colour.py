@@ -61,7 +61,7 @@ AS_ADOBE = means(lambda v: v ** (563 / 256), ADOBE)
 AS_P3 = means(srgb_light, P3)
 
 
-def near(path, expected, levels=2):
+def assert_near(path, expected, levels=2):
     found = open_photo(path).getpixel((20, 20))
     assert np.abs(np.subtract(found, expected)).max() <= levels, (found, expected)
 
@@ -155,7 +155,7 @@ def test_exif(tmp_path, kind, said, expected):
     more = {"heic": {"quality": 100, "chroma": 444, "save_nclx_profile": False}}.get(kind, {})
     more |= {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(kind, {})
     picture().save(path, exif=exif(**said), **more)
-    near(path, expected, 2 if kind != "heic" else 3)
+    assert_near(path, expected, 2 if kind != "heic" else 3)
 
 
 SRGB_CHUNK = (b"sRGB", b"\0")
@@ -193,26 +193,26 @@ def cicp(primaries, transfer, matrix=0, full=1):
     ],
 )
 def test_png(tmp_path, chunks, expected):
-    near(png(tmp_path / "a.png", *chunks), expected)
+    assert_near(png(tmp_path / "a.png", *chunks), expected)
 
 
 def test_what_png_says_comes_before_exif(tmp_path):
-    near(png(tmp_path / "a.png", SRGB_CHUNK, exif=exif(2)), ASKED)
+    assert_near(png(tmp_path / "a.png", SRGB_CHUNK, exif=exif(2)), ASKED)
 
 
 @pytest.mark.parametrize("pixel", [ASKED, (150, 90, 60), (250, 240, 200), (0, 0, 0), (148,) * 3])
 def test_hdr_keeps_what_is_not_brighter_than_white(tmp_path, pixel):
     pq = shown([pq_nits(v / 255) / 203 for v in pixel], BT2020)
     hlg = shown([v / 203 for v in hlg_nits([v / 255 for v in pixel])], BT2020)
-    near(png(tmp_path / "pq.png", cicp(9, 16), image=picture(pixel)), pq)
-    near(png(tmp_path / "hlg.png", cicp(9, 18), image=picture(pixel)), hlg)
+    assert_near(png(tmp_path / "pq.png", cicp(9, 16), image=picture(pixel)), pq)
+    assert_near(png(tmp_path / "hlg.png", cicp(9, 18), image=picture(pixel)), hlg)
     assert pq != pixel or pixel == (0, 0, 0)
 
 
 def test_hdr_reference_white_is_white(tmp_path):
     """BT.2408: 58 % of PQ and 75 % of HLG are 203 cd/m²."""
-    near(png(tmp_path / "pq.png", cicp(9, 16), image=picture((148,) * 3)), (255,) * 3)
-    near(png(tmp_path / "hlg.png", cicp(9, 18), image=picture((191,) * 3)), (255,) * 3)
+    assert_near(png(tmp_path / "pq.png", cicp(9, 16), image=picture((148,) * 3)), (255,) * 3)
+    assert_near(png(tmp_path / "hlg.png", cicp(9, 18), image=picture((191,) * 3)), (255,) * 3)
 
 
 @pytest.mark.parametrize("code, curve", [(13, srgb_light), (8, lambda v: v), (16, None)])
@@ -223,14 +223,14 @@ def test_heic_and_avif_code_points(tmp_path, code, curve):
         shown([pq_nits(v / 255) / 203 for v in ASKED], P3) if code == 16 else means(curve, P3)
     )
     picture().save(tmp_path / "a.heic", color_primaries=12, **more)
-    near(tmp_path / "a.heic", expected, 4)
+    assert_near(tmp_path / "a.heic", expected, 4)
     data = io.BytesIO()
     picture().save(data, "AVIF", quality=100, subsampling="4:4:4")
     at = data.getvalue().index(b"colrnclx") + 8
     avif = bytearray(data.getvalue())
     avif[at : at + 4] = struct.pack(">2H", 12, code)
     (tmp_path / "a.avif").write_bytes(avif)
-    near(tmp_path / "a.avif", expected, 4)
+    assert_near(tmp_path / "a.avif", expected, 4)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "heic", "avif", "bmp"])
@@ -247,18 +247,18 @@ def test_a_profile_in_every_kind(tmp_path, kind):
         head[112:120] = struct.pack("<2I", 124 + len(pixels), len(swapped))
         start = struct.pack("<2sIHHI", b"BM", 138 + len(pixels) + len(swapped), 0, 0, 138)
         path.write_bytes(start + head + pixels + swapped)
-    near(path, (120, 200, 40), 6)
+    assert_near(path, (120, 200, 40), 6)
 
 
 def test_every_kind_of_pixel_obeys_its_profile(tmp_path):
     linear, swapped = profile(gamma=1.0), profile(swap=True)
     grey = means(lambda v: v, SRGB, (60,) * 3)
     picture().quantize(4).save(tmp_path / "palette.png", icc_profile=swapped)
-    near(tmp_path / "palette.png", (120, 200, 40))
+    assert_near(tmp_path / "palette.png", (120, 200, 40))
     clear = picture().convert("RGBA")
     clear.paste((9, 9, 9, 0), (0, 0, 48, 5))
     clear.save(tmp_path / "clear.png", icc_profile=swapped)
-    near(tmp_path / "clear.png", (120, 200, 40))
+    assert_near(tmp_path / "clear.png", (120, 200, 40))
     assert open_photo(tmp_path / "clear.png").getpixel((5, 0)) == (255, 255, 255)
     for name, mode in (
         ("l.png", "L"),
@@ -266,18 +266,18 @@ def test_every_kind_of_pixel_obeys_its_profile(tmp_path):
         ("l.jpg", "L"),
     ):  # grey, and an RGB profile
         Image.new("L", (48, 40), 60).convert(mode).save(tmp_path / name, icc_profile=linear)
-        near(tmp_path / name, grey)
+        assert_near(tmp_path / name, grey)
     deep = Image.fromarray(np.full((40, 48), 60 * 257, np.uint16))
     for name, more in (("deep.png", {}), ("deep.tif", {})):
         deep.save(tmp_path / name, icc_profile=linear, **more)
-        near(tmp_path / name, grey)
-    near(png(tmp_path / "deepgamma.png", gama(1.0), image=deep), grey)
+        assert_near(tmp_path / name, grey)
+    assert_near(png(tmp_path / "deepgamma.png", gama(1.0), image=deep), grey)
     Image.new("CMYK", (48, 40), (0, 100, 200, 20)).save(tmp_path / "c.jpg", icc_profile=swapped)
     plain = Image.new("CMYK", (48, 40), (0, 100, 200, 20)).convert("RGB").getpixel((0, 0))
-    near(tmp_path / "c.jpg", plain, 4)  # a profile of another kind of picture is not used
+    assert_near(tmp_path / "c.jpg", plain, 4)  # a profile of another kind of picture is not used
 
 
 def test_large_text_and_profiles_do_not_spoil_a_png(tmp_path):
     """ComfyUI writes whole workflows, scanners profiles of megabytes."""
     workflow = b"workflow\0\0" + zlib.compress(b"{}" * 2_000_000)
-    near(png(tmp_path / "a.png", (b"zTXt", workflow)), ASKED)
+    assert_near(png(tmp_path / "a.png", (b"zTXt", workflow)), ASKED)
