@@ -123,6 +123,16 @@ def reserve_table() -> dict[str, float]:
     return _preset("budgets")["reserve"]
 
 
+def rate_table() -> dict[str, float]:
+    """Return the rates of a common PC (memory/planning/duration.py), from presets/budgets.toml."""
+    return _preset("budgets")["rates"]
+
+
+def fallback_table() -> dict[str, float]:
+    """Return the limits of fallbacks, from presets/budgets.toml."""
+    return _preset("budgets")["fallback"]
+
+
 def quality_table() -> dict:
     """Return published and assumed losses of likeness, from presets/budgets.toml."""
     return _preset("budgets")["quality"]

@@ -33,8 +33,7 @@ def limit_vram(device: torch.device, budget_gib: float) -> float:
     set_torch_backends()
     index = device.index or 0  # torch's setter, unlike its getters, does not accept None
     context = context_gib(index)
-    free, total, held = _card_gib(index)
-    available = free + held + context
+    available, total = available_gib(device), _card_gib(index)[1]
     limit = allowed_gib(budget_gib, available, context)
     if limit <= 0:
         raise OutOfMemory(
@@ -46,6 +45,26 @@ def limit_vram(device: torch.device, budget_gib: float) -> float:
         "card: %.2f GiB free of %.2f, context %.2f, limit %.2f", available, total, context, limit
     )
     return limit
+
+
+def available_gib(device: torch.device) -> float:
+    """Return the GPU memory that other programs leave to this process, in GiB; inf off CUDA."""
+    if device.type != "cuda":
+        return math.inf
+    index = device.index or 0
+    free, _, held = _card_gib(index)
+    return free + held + context_gib(index)
+
+
+def room_gib() -> float:
+    """Return what could still be allocated on the GPU, in GiB; inf where CUDA is not in use."""
+    if not torch.cuda.is_initialized():
+        return math.inf
+    index = torch.cuda.current_device()
+    free, total, held = _card_gib(index)
+    unused = held - torch.cuda.memory_allocated(index) / GIB
+    limit = torch.cuda.get_per_process_memory_fraction(index) * total
+    return unused + min(free, limit - held)
 
 
 def set_torch_backends() -> None:

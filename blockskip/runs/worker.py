@@ -92,17 +92,18 @@ class Worker:
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
         data = self._encode(model, photos, fingerprint)
-        trainer = Trainer(
-            model.transformer,
-            model.family,
-            self.settings,
-            data,
-            self.device,
-            self.run.cache_dir,
-            fingerprint,
-            lambda n, total: self._progress(stages.RESIDUALS, n, total),
-            self.reporter.stage,
-        )
+        with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
+            trainer = Trainer(
+                model.transformer,
+                model.family,
+                self.settings,
+                data,
+                self.device,
+                self.run.cache_dir,
+                fingerprint,
+                lambda n, total: self._progress(stages.RESIDUALS, n, total),
+                self.reporter.stage,
+            )
         if newest:
             trainer.load(newest[0])
         try:
