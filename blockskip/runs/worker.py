@@ -24,7 +24,7 @@ from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory, pick_device
 from blockskip.memory.planning.planner import planned_memory
 from blockskip.memory.usage_peaks import DiskMonitor, SpillDetector
-from blockskip.memory.vram_cap import limit_vram, old_card_warning
+from blockskip.memory.vram_cap import limit_vram, untried_device_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results
@@ -76,7 +76,7 @@ class Worker:
                 "intact checkpoint."
             )
         limit_vram(self.device, self.settings.budget_gib)
-        self.reporter.warn(old_card_warning(self.device))
+        self.reporter.warn(untried_device_warning(self.device, self.settings.plan))
         try:
             self._run_stages(newest)
         except BaseException:

@@ -236,8 +236,9 @@ def _recording_blocks(
             window["back"] = image(n, outputs).to("cpu", copy=True)
         if n == len(layers) and span.back:
             # draw by draw: a whole window in float32 would take twice the planned memory
+            largest = torch.finfo(window["back"].dtype).max  # may be exceeded in float16
             for before, end in zip(window["back"], image(n, outputs), strict=True):
-                before.copy_(end.cpu().float() - before.float())
+                before.copy_((end.cpu().float() - before.float()).clamp(-largest, largest))
         progress(n, len(layers))
         if n == len(layers):
             if prior_pass:

@@ -110,9 +110,7 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
 
 
 def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str, float]:
-    rates = Rates(
-        tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs
-    )
+    rates = Rates(tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs)
 
     def of(name: str) -> float:
         kinds = ("tflop", "bus_gb", "state_gb", "unpacked_gb")

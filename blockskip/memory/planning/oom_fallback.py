@@ -132,7 +132,9 @@ def _smaller(s: Settings, stage: str, system: str) -> Iterator[Settings]:
 
 
 def _windows(s: Settings) -> Iterator[Settings]:
-    middles = dict.fromkeys((s.plan.middle, "leaves" if s.plan.middle == "stays" else s.plan.middle))
+    middles = dict.fromkeys(
+        (s.plan.middle, "leaves" if s.plan.middle == "stays" else s.plan.middle)
+    )
     on_card = dict.fromkeys((s.plan.window_on_card, 0))
     for draws, window, middle in itertools.product(_halves(s.plan.micro_batch), on_card, middles):
         yield s.changed(micro_batch=draws, window_on_card=window, middle=middle)

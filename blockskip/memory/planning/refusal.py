@@ -57,9 +57,13 @@ def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
         if candidates:
             single[name] = min(candidates, key=lambda needs: totals(request, needs)[name])
     if single:
-        name = min(single, key=lambda n: totals(request, single[n])[n] / max(limits(request)[n], 1e-9))
+        name = min(
+            single, key=lambda n: totals(request, single[n])[n] / max(limits(request)[n], 1e-9)
+        )
         return _too_small(row, request, name, single[name])
-    least = {name: min(ways, key=lambda needs: totals(request, needs)[name]) for name in limits(request)}
+    least = {
+        name: min(ways, key=lambda needs: totals(request, needs)[name]) for name in limits(request)
+    }
     name = next((n for n in ("ram", "disk") if n in exceeded_limits(request, least[n])), "card")
     return _too_small(row, request, name, least[name])
 

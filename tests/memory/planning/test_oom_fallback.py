@@ -73,8 +73,6 @@ def test_streaming_goes_last_and_nothing_takes_too_long(model, free):
             assert seconds(eased) <= 2 * seconds(begun)
             assert planned_memory(eased)[stage].ram_gib <= 12
         assert order == sorted(order) and order, "precision before streaming"
-    first, words = next_fallback(begun.changed(checkpointing=False), "train", planned=begun, **card)
-    assert first.plan.middle != "streamed" and ("twice" in words or "bits" in words)
 
 
 def test_weights_from_the_disk_are_not_streamed_at_any_price():
@@ -185,7 +183,11 @@ def test_a_card_that_fails_with_room_left_is_tried_once_more(run, monkeypatch, t
     failed = []
     monkeypatch.setattr(worker_process, "room_gib", lambda: 5.0)
     too_small(
-        monkeypatch, trainer, "compute_window", lambda *_: failed.append(1) or len(failed) <= tries, BROKEN
+        monkeypatch,
+        trainer,
+        "compute_window",
+        lambda *_: failed.append(1) or len(failed) <= tries,
+        BROKEN,
     )
     before = run.settings()
     assert worker_process.main(str(run.folder)) == tries - 1
