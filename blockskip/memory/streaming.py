@@ -64,7 +64,7 @@ class Transfer:
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
-    done: Future[torch.cuda.Event | None] | Future[dict[str, Tensor]]
+    done: Future[torch.cuda.Event] | Future[dict[str, Tensor]] | Future[None]
     cached: bool = False
 
 

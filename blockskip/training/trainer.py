@@ -161,10 +161,10 @@ class Trainer:
         """Return the path of the window that starts at step `first`; compute it if needed."""
         settings = self.settings
         number, rows = first // settings.plan.window_steps, self.window_rows(first)
-        precision = settings.plan.precision
+        kind: str = settings.plan.precision
         if settings.plan.number_type != "model":
-            precision += f" {settings.plan.number_type}"
-        stamp = self.windows.stamp(precision, rows, self.window_lora)
+            kind += f" {settings.plan.number_type}"
+        stamp = self.windows.stamp(kind, rows, self.window_lora)
         path = self.windows.path(number)
         self.windows.remove(keep=number)
         if self.windows.has(number, stamp):

@@ -15,7 +15,7 @@ from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
 from blockskip.memory.monitor import compute_capability, usage
 from blockskip.memory.planning import alternatives, explanations
-from blockskip.memory.planning.old_cards import emulates, for_old_card
+from blockskip.memory.planning.devices import for_device
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
@@ -159,11 +159,9 @@ def make_plan(
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
-    if row.demo:
-        return _demo(row, request)
-    if emulates(row, compute_capability() if capability is None else capability):
-        request = for_old_card(row, request)
-    return _best(row, request)
+    capability = compute_capability() if capability is None else capability
+    request = for_device(row, request, capability)
+    return _demo(row, request) if row.demo else _best(row, request)
 
 
 def _best(row: ModelRow, request: PlanRequest) -> Plan:

@@ -245,8 +245,7 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     """Return the larger of sampling and, with the streamed blocks released, decoding, in bytes."""
     tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
     weights, _, decode = _vae(row, settings)
-    whole = 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
-    decoding = decode * tile**2 + whole
+    decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
     return _between_steps(row, settings) + max(sampling, weights + decoding)
 
@@ -305,9 +304,8 @@ def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
     texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)
-    state = (
-        state * _unit(row, settings) * (1 + stats.joined)
-    )  # it exists twice while text and image are joined
+    # it exists twice while text and image are joined
+    state = state * _unit(row, settings) * (1 + stats.joined)
     return {
         "text": row.number_bytes * (stats.text.ram + 2 * stats.text.block),
         "latents": 2 * latents + vae,
