@@ -22,7 +22,8 @@ def for_device(row: ModelRow, request: PlanRequest, capability: float) -> PlanRe
         raise BadInput(
             "4 bits (NF4) need bitsandbytes, which a Mac does not have.", "Use --precision int8."
         )
-    return _in_float16(row, request) if _emulates(row, capability) else request
+    on_cuda = request.settings.device in ("auto", "cuda")
+    return _in_float16(row, request) if on_cuda and _emulates(row, capability) else request
 
 
 def _emulates(row: ModelRow, capability: float) -> bool:
