@@ -58,11 +58,15 @@ def available_gib(device: torch.device) -> float:
 
 
 def room_gib() -> float:
-    """Return what could still be allocated on the GPU, in GiB; inf where CUDA is not in use."""
+    """Return what could still be allocated on the GPU, in GiB; inf where CUDA is not in use, or
+    does not answer."""
     if not torch.cuda.is_initialized():
         return math.inf
     index = torch.cuda.current_device()
-    free, total, held = _card_gib(index)
+    try:
+        free, total, held = _card_gib(index)
+    except RuntimeError:  # a broken driver
+        return math.inf
     unused = held - torch.cuda.memory_allocated(index) / GIB
     limit = torch.cuda.get_per_process_memory_fraction(index) * total
     return unused + min(free, limit - held)

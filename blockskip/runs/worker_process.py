@@ -109,8 +109,10 @@ def _apply_fallback(run: Run, stage: str) -> None:
     """
     doing = _ACTIVITIES.get(stage, "loading the model")
     settings = run.settings()
-    free = available_gib(pick_device(settings.device))
-    smaller = next_fallback(settings, stage, free, run.settings(original=True))
+    smaller = None
+    if stage:  # before the first of them, the card may not even tell what is free
+        free = available_gib(pick_device(settings.device))
+        smaller = next_fallback(settings, stage, free, run.settings(original=True))
     if smaller is None:
         raise OutOfMemory(
             f"The graphics card has too little free memory for {doing}.",
