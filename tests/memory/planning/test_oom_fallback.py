@@ -15,7 +15,7 @@ from blockskip.memory import monitor
 from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.monitor import Usage
 from blockskip.memory.planning.duration import run_seconds, usual_rates
-from blockskip.memory.planning.oom_fallback import next_fallback
+from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
 from blockskip.memory.planning.search import PlanRequest
 from blockskip.memory.vram_cap import allowed_gib, limit_vram
@@ -235,6 +235,32 @@ def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
 def test_what_is_planned_is_below_the_cap(budget, free, system):
     asked = PlanRequest(settings=Settings(budget_gib=budget), free_gib=free, system=system)
     assert asked.usable_gib < allowed_gib(budget, free, 0.45, system) < min(budget, free)
+
+
+@pytest.mark.parametrize(
+    "free, allocated, short",
+    [(0.4, 5, True), (9, 7.8, True), (9, 5, False), (None, 5, False)],
+    ids=["full card", "full budget", "room", "broken driver"],
+)
+def test_ambiguous_words_mean_memory_only_where_it_is_short(monkeypatch, free, allocated, short):
+    def answer(_):
+        if free is None:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return free * 2**30, 16 * 2**30
+
+    card = SimpleNamespace(
+        is_initialized=lambda: True,
+        current_device=lambda: 0,
+        mem_get_info=answer,
+        memory_reserved=lambda _: allocated * 2**30,
+        memory_allocated=lambda _: allocated * 2**30,
+        get_per_process_memory_fraction=lambda _: 0.5,
+    )
+    monkeypatch.setattr(memory_cap.torch, "cuda", card)
+    assert is_out_of_memory(CUDNN, memory_cap.room_gib) == short
+    assert is_out_of_memory(BROKEN, memory_cap.room_gib) == short
+    assert is_out_of_memory(CUBLAS, memory_cap.room_gib), "named"
+    assert not is_out_of_memory(RuntimeError("CUDA error: invalid"), memory_cap.room_gib)
 
 
 def test_without_cuda_there_is_no_cap():
