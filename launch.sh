@@ -8,7 +8,7 @@
 #   ./launch.sh rollback      goes back to the environment that the last update replaced
 #
 # BLOCKSKIP_PYTHON=/path/to/python3      which Python makes the environment
-# BLOCKSKIP_TORCH=default|cpu|cu126|...  which build of torch goes into it
+# BLOCKSKIP_TORCH=default|auto|cpu|cu126|...  which build of torch goes into it
 set -eu
 
 say() { printf '%s\n' "$@" >&2; }
@@ -76,15 +76,19 @@ make_venv() {
 }
 
 # The build of torch decides whether the graphics card is used. The default one for Linux wants a recent
-# NVIDIA card and driver, cu126 serves older ones; without a card the cpu one saves gigabytes.
+# NVIDIA driver and a card from RTX 20 on, auto takes what suits the driver (an RTX 50 is too new for
+# cu126), cu126 serves older cards; without a card the cpu one saves gigabytes.
 install_torch() {
     torch=$(pins | grep '^torch==') || fail "pyproject.toml cannot be read." "Unpack the download again."
     if [ -n "$build" ]; then
         builds=$build
     elif [ "$card" = yes ]; then
-        builds="default cu126"
+        builds="default auto cu126"
     elif [ "$(uname)" = Linux ]; then
         builds="cpu default"
+        if grep -qs -e 0x1002 -e 0x8086 /sys/class/drm/card*/device/vendor; then
+            say "" "Graphics of AMD and Intel are untried and not used: BLOCKSKIP_TORCH=auto ./launch.sh tries."
+        fi
     else
         builds=default
     fi
@@ -96,7 +100,8 @@ install_torch() {
         say "This build does not compute on the graphics card."
     done
     "$py" -I -c 'import torch' 2>/dev/null || fail "torch could not be installed." "$network"
-    say "Going on without the graphics card. To choose a build: BLOCKSKIP_TORCH=cu126 ./launch.sh"
+    say "Going on without the graphics card. An RTX 50 needs a newer driver; for older cards choose" \
+        "a build: BLOCKSKIP_TORCH=cu126 ./launch.sh"
 }
 
 get_torch() {

@@ -162,12 +162,17 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
 def resume(
     run: RunName,
     steps: options.TotalSteps = None,
+    as_planned: Annotated[
+        bool, typer.Option("--as-planned", help="Undo what was changed when memory ran out.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Continue a run that was paused, stopped or interrupted; with --steps also a finished one."""
     from blockskip.cli.progress import watch_run
 
     resumed = find_run(run)
+    if as_planned:
+        resumed.forget_fallbacks()
     if steps is not None:
         resumed.set_total_steps(steps)
     raise typer.Exit(watch_run(resumed, start=True, as_json=as_json))

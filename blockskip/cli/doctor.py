@@ -38,6 +38,18 @@ BUILD = (
     "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
     "torch yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
 )
+# by compute capability: what no build that suits this driver, or not the newest, has kernels for
+TOO_NEW, TOO_OLD = 10.0, 7.5
+TOO_NEW_REMEDY = (
+    "Update the card's driver: the builds of torch for older drivers do not know this card. Then "
+    "delete the folder .venv and start again."
+)
+TOO_OLD_REMEDY = "Only an older build knows this card: set BLOCKSKIP_TORCH=cu126 and start again."
+UNTRIED = "Only NVIDIA's cards have been planned for: the others may fail. Report how it went."
+OTHER_CARD = (
+    "Enough for the demo model; big models need a graphics card. AMD's and Intel's are untried: set "
+    "BLOCKSKIP_TORCH=auto and start again to take their build."
+)
 
 
 class Line(NamedTuple):
@@ -184,8 +196,12 @@ def _graphics_card() -> list[Line]:
     if works and device == "cpu" and cards:
         text += ", although there is a graphics card"
     elif works and device == "cpu":
-        remedy = "Enough for the demo model; big models need a graphics card."
-    state = PROBLEM if not works else WARNING if device == "cpu" else OK
+        remedy = OTHER_CARD
+    elif works and not cards:
+        remedy = UNTRIED
+    if cards and (not works or device == "cpu"):
+        remedy = _build_for(_capability()) if remedy == BUILD else remedy
+    state = PROBLEM if not works else OK if cards and device == "cuda" else WARNING
     return [*cards, Line("torch", state, text, remedy)]
 
 
@@ -203,6 +219,25 @@ def _nvidia() -> list[str]:
         room = f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
         texts.append(f"{nvml.nvmlDeviceGetName(card)}, driver {driver}, {room}")
     return texts
+
+
+def _capability() -> float:
+    """Return the first NVIDIA card's compute capability, such as 8.6; -1 if unknown."""
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+        card = nvml.nvmlDeviceGetHandleByIndex(0)
+        return float("{}.{}".format(*nvml.nvmlDeviceGetCudaComputeCapability(card)))
+    except Exception:
+        return -1.0
+
+
+def _build_for(capability: float) -> str:
+    """Return the remedy where no build of torch so far computes on a card."""
+    if capability >= TOO_NEW:
+        return TOO_NEW_REMEDY
+    return TOO_OLD_REMEDY if 0 <= capability < TOO_OLD else BUILD
 
 
 def _try_torch() -> tuple[bool, str, str, str]:

@@ -45,6 +45,7 @@ class ModelRow:
     licence_url: str = ""  # the licence's text
     gated: bool = False  # the hub requires a token of an account that accepted the licence
     download_gib: float = 0.0  # estimated size, used until the hub reports the file sizes
+    float16: bool = False  # its blocks clip what float16 cannot hold, so that older cards train it
     common: bool = False  # shown at once, the others on demand
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -121,6 +122,21 @@ def budget_tiers() -> list[BudgetTier]:
 def reserve_table() -> dict[str, float]:
     """Return the graphics memory kept out of every plan, in GiB, from presets/budgets.toml."""
     return _preset("budgets")["reserve"]
+
+
+def rate_table() -> dict[str, float]:
+    """Return the rates of a common PC (memory/planning/duration.py), from presets/budgets.toml."""
+    return _preset("budgets")["rates"]
+
+
+def old_card_table() -> dict[str, float]:
+    """Return what is assumed of cards without bfloat16, from presets/budgets.toml."""
+    return _preset("budgets")["old_cards"]
+
+
+def fallback_table() -> dict[str, float]:
+    """Return the limits of fallbacks, from presets/budgets.toml."""
+    return _preset("budgets")["fallback"]
 
 
 def quality_table() -> dict:

@@ -54,6 +54,7 @@ Targets = Literal["attention", "attention+ff"]
 Refresh = Literal["window", "once"]
 Precision = Literal["full", "int8", "nf4"]
 Middle = Literal["stays", "leaves", "streamed"]
+NumberType = Literal["model", "float16"]
 Offload = Literal["mapped", "pinned"]
 Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 PreviewSpeed = Literal["exact", "fast", "fastest"]
@@ -100,6 +101,9 @@ class ExecutionPlan:
     s_max_px: Pixels = 512
     text_tokens: TextTokens = 512
     precision: Precision = "full"  # of frozen blocks; full: the model's own type
+    # what the transformer computes in: the model's own type | float16 with a scaled loss, on cards
+    # that only emulate bfloat16
+    number_type: NumberType = "model"
     batch: OneOrMore = 1  # draws per forward pass of the trained blocks
     accumulation: OneOrMore = 1  # batches averaged by one optimiser step
     window_steps: OneOrMore = 50  # optimiser steps per residual window

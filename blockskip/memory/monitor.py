@@ -94,6 +94,12 @@ def card_name() -> str:
     return str(_ask("nvmlDeviceGetName") or "")
 
 
+def compute_capability() -> float:
+    """Return the GPU's compute capability, such as 8.6; -1 without one or if it is not NVIDIA's."""
+    capability = _ask("nvmlDeviceGetCudaComputeCapability")
+    return float("{}.{}".format(*capability)) if capability else UNKNOWN
+
+
 def driver_version() -> str:
     """Return the version of NVIDIA's driver, "" without one."""
     nvml = _nvml()

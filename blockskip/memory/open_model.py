@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
@@ -43,16 +43,17 @@ def open_model(
     dtype = getattr(torch, row.dtype)
     disable_progress_bars()
     pipe = family.open(source, dtype)
+    if settings.plan.number_type == "float16":  # text encoders and VAE overflow in it
+        nn.Module.to(pipe.transformer, torch.float16)
+        nn.Module.to(pipe.vae, torch.float32)
     for name in family.streamed_parts:
         part: nn.Module = getattr(pipe, name)
-        index: TensorIndex = index_part(source, name, part, dtype)
+        index: TensorIndex = index_part(source, name, part, next(part.parameters()).dtype)
         if name != "transformer":
             offload(part, index)
             continue
         if settings.plan.precision != "full":
-            index = _quantised(
-                family, part, index, source, settings.plan.precision, device, progress
-            )
+            index = _quantised(family, part, index, source, settings.plan, device, progress)
         offload(part, index, math.inf if settings.plan.offload == "pinned" else 0)
     return pipe
 
@@ -90,12 +91,14 @@ def _quantised(
     model: nn.Module,
     index: TensorIndex,
     source: Source,
-    precision: str,
+    plan: ExecutionPlan,
     device: torch.device,
     progress: Callable[[int, int], None],
 ) -> TensorIndex:
-    fingerprint = source.fingerprint()
-    cache = cache_folder(data_dir(), fingerprint, precision)
+    fingerprint, precision = source.fingerprint(), plan.precision
+    # biases and norms are not quantised, so a cache is of one type
+    kind = precision if plan.number_type == "model" else f"{precision}-{plan.number_type}"
+    cache = cache_folder(data_dir(), fingerprint, kind)
     return quantise_blocks(
         model, family.blocks(model), index, precision, cache, fingerprint, device, progress
     )

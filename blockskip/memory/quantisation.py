@@ -1,7 +1,8 @@
 """Frozen weights in 8 or 4 bits: quantised once, cached on disk, identical in every stage.
 
-bitsandbytes does the arithmetic: NF4 in blocks of 64 with quantised scales (QLoRA, arXiv
-2305.14314), int8 with one scale a row. The layer is our own. bitsandbytes' layers use different
+int8 has one scale a row, in plain torch with the digits of bitsandbytes. NF4 is bitsandbytes': blocks
+of 64 with quantised scales (QLoRA, arXiv 2305.14314); where that is missing, on a Mac, there is no
+NF4. The layer is our own. bitsandbytes' layers use different
 code paths in training, in sampling and on the CPU, so the residuals would belong to slightly
 different weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised.
 Norms, biases, embedders and the head are not.
@@ -12,7 +13,7 @@ one file a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,14 @@ def part_shapes(shape: Sequence[int], precision: str) -> dict[str, tuple[torch.d
 
 def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
     """Return the tensors of `part_shapes` for a weight (out, in), on the weight's device."""
-    import bitsandbytes.functional as bnb
-
     if precision == "int8":
-        parts = [bnb.int8_vectorwise_quant(rows.contiguous())[:2] for rows in _rows(weight)]
+        parts = [_int8(rows) for rows in weight.split(_num_rows(weight))]
         return {
             "weight": torch.cat([part[0] for part in parts]),
-            "scale": torch.cat([part[1].flatten() for part in parts]),
+            "scale": torch.cat([part[1] for part in parts]),
         }
+    import bitsandbytes.functional as bnb
+
     flat = weight.reshape(-1)
     packed, scales = [], []
     # chunks are multiples of NF4_BLOCK, so the result is that of the whole weight
@@ -86,8 +87,10 @@ def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
     }
 
 
-def _rows(weight: Tensor) -> Iterator[Tensor]:
-    return iter(weight.split(_num_rows(weight)))
+def _int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows (R, C) in 8 bits and the largest absolute value of each, (R,) float32."""
+    largest = rows.abs().amax(dim=1).float()
+    return torch.round(rows * (127.0 / largest.unsqueeze(-1))).to(torch.int8), largest
 
 
 def _num_rows(weight: Tensor) -> int:
@@ -98,8 +101,6 @@ def dequantise(
     parts: dict[str, Tensor], shape: Sequence[int], precision: str, dtype: torch.dtype
 ) -> Tensor:
     """Return the weight (out, in) that the parts encode, in `dtype`."""
-    import bitsandbytes.functional as bnb
-
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
         # the same values as bitsandbytes (in 16 bits), without its two float32 copies: a GPU
@@ -110,6 +111,8 @@ def dequantise(
         for rows, factors, target in zip(*pieces, strict=True):
             torch.mul(rows, factors, out=target)
         return out
+    import bitsandbytes.functional as bnb
+
     code = _scale_code(weight.device)
     absmax = bnb.dequantize_blockwise(
         scale, absmax=parts["scale_scale"], code=code, blocksize=NF4_SCALES
@@ -241,7 +244,6 @@ def _block_parts(
         if full not in weights:
             tensors[full] = tensor
             continue
-        # bitsandbytes' int8 kernel for GPUs takes float16 only; the CPU one takes any float dtype
         parts = quantise(tensor.to(device) if precision == "nf4" else tensor, precision)
         stem = full.removesuffix("weight")
         tensors |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}

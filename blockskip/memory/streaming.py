@@ -4,6 +4,7 @@
 weights, so wrappers around layers do not matter. A `WeightStore` loads them:
 
     files → two alternating host buffers → device    one thread reads ahead, a CUDA stream copies
+                                                     (other devices: the caller's thread copies)
     files → two alternating host buffers             on the CPU the buffer is the destination
 
 Under autograd every block gets separate memory, since the backward pass reads it again. Bytes are
@@ -54,14 +55,16 @@ class TransferStats:
 
 @dataclass(eq=False)
 class Transfer:
-    """Weights being loaded. done: resolves to a device event, or None on the CPU.
+    """Weights being loaded. done: resolves to CUDA's event, None on the CPU, and for other devices
+    to the weights in RAM by name, for the caller's thread to copy: two threads at once crash MPS
+    (pytorch issue 197805).
 
     cached: the weights stay in RAM and need not be released after their block has run.
     """
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
-    done: Future[torch.cuda.Event | None]
+    done: Future[torch.cuda.Event] | Future[dict[str, Tensor]] | Future[None]
     cached: bool = False
 
 
@@ -126,6 +129,10 @@ class WeightStore:
         self.prefetch(slots, device, passing, keep)
         transfer = self._finish_transfer()
         assert transfer is not None, "`prefetch` has just started one"
+        in_ram = transfer.done.result()
+        if isinstance(in_ram, dict):
+            for name, view in transfer.tensors.items():
+                view.copy_(in_ram[name])
         return transfer
 
     def release_buffers(self) -> None:
@@ -142,7 +149,7 @@ class WeightStore:
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             event = transfer.done.result()
-            if event is not None:
+            if isinstance(event, torch.cuda.Event):
                 event.wait()  # blocks later work on this stream, not this thread
         return transfer
 
@@ -172,8 +179,11 @@ class WeightStore:
             return Transfer(
                 names, views, self._thread.submit(self._read, slots, offsets, host), cached=keep
             )
-        ready = torch.cuda.current_stream(device).record_event() if target.is_cuda else None
         views = _views(target, slots, offsets)
+        if not target.is_cuda:
+            in_ram = self._thread.submit(self._gather, fresh, names, keep)
+            return Transfer(names, views, in_ram)
+        ready = torch.cuda.current_stream(device).record_event()
         done = self._thread.submit(self._copy, fresh, views, target, ready, keep)
         return Transfer(names, views, done)
 
@@ -194,34 +204,44 @@ class WeightStore:
             self.stats.reads[slot.name] += 1
         self.stats.read_bytes += self._reader.bytes_read - before
 
+    def _gather(
+        self,
+        fresh: list[OffloadedParam],
+        names: Sequence[str],
+        keep: bool,
+        pinned: bool = False,
+        staging: _Staging | None = None,
+    ) -> dict[str, Tensor]:
+        """Read weights into RAM, in the reading thread; return those of `names`, also kept ones.
+
+        fresh: those not in RAM yet. staging: where they go unless they are kept; None: the next.
+        """
+        offsets, size = _layout(fresh)
+        if fresh and not keep:
+            host = (staging or self._next_staging()).reserve(size, pinned)
+        else:
+            host = host_empty((size,), torch.uint8, pinned and size > 0)
+        self._read(fresh, offsets, host)
+        read = _views(host, fresh, offsets)
+        if keep:
+            self._cache |= read
+        return {name: read[name] if name in read else self._cache[name] for name in names}
+
     def _copy(
         self,
         fresh: list[OffloadedParam],
         views: dict[str, Tensor],
         target: Tensor,
-        ready: torch.cuda.Event | None,
+        ready: torch.cuda.Event,
         keep: bool,
-    ) -> torch.cuda.Event | None:
+    ) -> torch.cuda.Event:
         """Copy files → pinned buffer → device, in the reading thread and on the copy stream.
 
         views: the weights as parts of `target`. fresh: those not in RAM yet. ready: `target` may be
-        in use by queued work until this event; None: no CUDA.
+        in use by queued work until this event.
         """
-        offsets, size = _layout(fresh)
         staging = self._next_staging() if fresh and not keep else None
-        if staging is not None:
-            host = staging.reserve(size, target.is_cuda)
-        else:
-            host = host_empty((size,), torch.uint8, target.is_cuda and size > 0)
-        self._read(fresh, offsets, host)
-        read = _views(host, fresh, offsets)
-        if keep:
-            self._cache |= read
-        sources = {name: read[name] if name in read else self._cache[name] for name in views}
-        if ready is None:  # synchronous on devices not tested yet
-            for name, view in views.items():
-                view.copy_(sources[name])
-            return None
+        sources = self._gather(fresh, list(views), keep, True, staging)
         if self._copying is None:
             self._copying = torch.cuda.Stream(target.device)
         with torch.cuda.stream(self._copying):

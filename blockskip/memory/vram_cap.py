@@ -11,6 +11,7 @@ from torch import nn
 
 from blockskip.core.errors import OutOfMemory
 from blockskip.core.presets import reserve_table
+from blockskip.core.settings import ExecutionPlan
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory as free_unused
@@ -33,8 +34,7 @@ def limit_vram(device: torch.device, budget_gib: float) -> float:
     set_torch_backends()
     index = device.index or 0  # torch's setter, unlike its getters, does not accept None
     context = context_gib(index)
-    free, total, held = _card_gib(index)
-    available = free + held + context
+    available, total = available_gib(device), _card_gib(index)[1]
     limit = allowed_gib(budget_gib, available, context)
     if limit <= 0:
         raise OutOfMemory(
@@ -46,6 +46,30 @@ def limit_vram(device: torch.device, budget_gib: float) -> float:
         "card: %.2f GiB free of %.2f, context %.2f, limit %.2f", available, total, context, limit
     )
     return limit
+
+
+def available_gib(device: torch.device) -> float:
+    """Return the GPU memory that other programs leave to this process, in GiB; inf off CUDA."""
+    if device.type != "cuda":
+        return math.inf
+    index = device.index or 0
+    free, _, held = _card_gib(index)
+    return free + held + context_gib(index)
+
+
+def room_gib() -> float:
+    """Return what could still be allocated on the GPU, in GiB; inf where CUDA is not in use, or
+    does not answer."""
+    if not torch.cuda.is_initialized():
+        return math.inf
+    index = torch.cuda.current_device()
+    try:
+        free, total, held = _card_gib(index)
+    except RuntimeError:  # a broken driver
+        return math.inf
+    unused = held - torch.cuda.memory_allocated(index) / GIB
+    limit = torch.cuda.get_per_process_memory_fraction(index) * total
+    return unused + min(free, limit - held)
 
 
 def set_torch_backends() -> None:
@@ -79,7 +103,8 @@ def context_gib(index: int = 0) -> float:
 
 def _warm_up(device: torch.device) -> None:
     """Load the kernels and library workspaces that training will use: CUDA loads them lazily."""
-    zeros = partial(torch.zeros, device=device, dtype=torch.bfloat16, requires_grad=True)
+    dtype = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    zeros = partial(torch.zeros, device=device, dtype=dtype, requires_grad=True)
     linear, picture = zeros((512, 512)), zeros((1, 128, 64, 64))
     x = zeros((1, 8, 256, 64))
     x = nn.functional.layer_norm(nn.functional.scaled_dot_product_attention(x, x, x), (64,))
@@ -97,9 +122,17 @@ def _card_gib(index: int) -> tuple[float, float, float]:
     return free / GIB, total / GIB, torch.cuda.memory_reserved(index) / GIB
 
 
-def old_card_warning(device: torch.device) -> str:
-    """Return a warning for GPUs whose torch attention takes more memory than planned, or ""."""
+def untried_device_warning(device: torch.device, plan: ExecutionPlan) -> str:
+    """Return a warning for devices that no one has tried, or ""."""
+    if device.type in ("mps", "xpu") or (device.type == "cuda" and torch.version.hip):
+        maker = {"mps": "Apple", "xpu": "Intel"}.get(device.type, "AMD")
+        return (
+            f"Training on graphics of {maker} is untried: it may fail, or take more memory than "
+            "planned. Please report how it went."
+        )
     if device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0):
+        return ""
+    if plan.number_type == "float16":
         return ""
     name = torch.cuda.get_device_name(device)
     return (

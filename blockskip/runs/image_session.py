@@ -11,6 +11,7 @@ from PIL import Image
 from blockskip.core import safetensors_files
 from blockskip.core.errors import BadFile, OutOfMemory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
+from blockskip.memory.vram_cap import room_gib
 from blockskip.runs import checkpoints
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
@@ -36,7 +37,7 @@ def _user_error_on_oom() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error, room_gib):
             raise
         raise OutOfMemory(
             "The graphics card has too little free memory for a picture.",

@@ -18,6 +18,7 @@ from blockskip.core.flow_matching import generator
 from blockskip.core.settings import Settings
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
+from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.runs import image_requests
 from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
@@ -84,18 +85,26 @@ class Previewer:
 
     def _run_with_fallback(self, step: int, work: Callable[[], None]) -> None:
         """Report failures as warnings. On out-of-memory, retry with the next fallback."""
-        smaller = None
+        short = False
         try:
             work()
         except Exception as error:
             log.exception("preview at step %d", step)
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error, room_gib):
                 self._warn_skipped(step, type(error).__name__)
-            elif (smaller := next_fallback(self.model.settings, stages.PREVIEW)) is None:
-                self._warn_skipped(step, "the card has too little memory")
+            else:
+                short = True
         free_memory()
         self.reporter.failed_stage = ""  # the failure is handled
-        if smaller is not None:  # after `except`, where the failed attempt's tensors are freed
+        if short:  # after `except`, where the failed attempt's tensors are freed
+            self._fall_back(step, work)
+
+    def _fall_back(self, step: int, work: Callable[[], None]) -> None:
+        free = available_gib(self.model.device)
+        smaller = next_fallback(self.model.settings, stages.PREVIEW, free)
+        if smaller is None:
+            self._warn_skipped(step, "the card has too little memory")
+        else:
             self.model.settings, words = smaller
             self.run.apply_fallback(self.model.settings)
             text = f"Graphics memory ran out while sampling pictures. From now on {words}."

@@ -55,15 +55,18 @@ class Reporter:
         self.warn(self.heat.check(now.card_celsius, time.monotonic()))
         self.warn(self.disk.check(now.disk_free_gib, now.disk_run_gib))
 
-    def warn(self, text: str) -> None:
-        """Write a warning once per run, even across workers. Ignores ""."""
+    def warn(self, text: str) -> bool:
+        """Write a warning once per run, even across workers; return whether it was written now.
+        Ignores ""."""
         if not text:
-            return
+            return False
         if self._warned is None:
             self._warned = {e.text for e in self.run.events()[0] if isinstance(e, Note)}
-        if text not in self._warned:
-            self._warned.add(text)
-            self.run.append(Note(level="warning", text=text))
+        if text in self._warned:
+            return False
+        self._warned.add(text)
+        self.run.append(Note(level="warning", text=text))
+        return True
 
     def progress(self, stage: str, n: int, total: int, eta_s: float = -1.0) -> None:
         if n == total or time.monotonic() - self._last > 0.2:

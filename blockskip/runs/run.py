@@ -108,10 +108,10 @@ class Run:
         version of this program."""
         return run_file.read(self.folder)
 
-    def settings(self) -> Settings:
+    def settings(self, original: bool = False) -> Settings:
         """Return the user's settings with later changes: out-of-memory fallbacks and added
-        steps. Raises UserError like `info`."""
-        return run_file.settings_of(self.info(), self.name)
+        steps. original: without those. Raises UserError like `info`."""
+        return run_file.settings_of(self.info(), self.name, original)
 
     def apply_fallback(self, settings: Settings) -> None:
         """Record `settings` for the rest of the run.
@@ -119,9 +119,17 @@ class Run:
         The original settings stay on record, since the fingerprint depends on them.
         """
         info, now = self.info(), settings.flat()
-        original = run_file.settings_of(info, self.name, original=True).flat()
+        original = self.settings(original=True).flat()
         changed = {k: v for k, v in now.items() if v != original[k] and k != "steps"}
         self.write_info(info | {"eased": changed})
+
+    def forget_fallbacks(self) -> None:
+        """Return to the original settings, from the next start. Raises UserError if the run is
+        running."""
+        with starting():
+            if self.worker() is not None:
+                raise self._running()
+            self.write_info({key: v for key, v in self.info().items() if key != "eased"})
 
     def fingerprint(self) -> str:
         """Return a hash of the settings, photos and model, as stored in the run's files.

@@ -24,7 +24,7 @@ from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory, pick_device
 from blockskip.memory.planning.planner import planned_memory
 from blockskip.memory.usage_peaks import DiskMonitor, SpillDetector
-from blockskip.memory.vram_cap import limit_vram, old_card_warning
+from blockskip.memory.vram_cap import limit_vram, untried_device_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results
@@ -76,7 +76,7 @@ class Worker:
                 "intact checkpoint."
             )
         limit_vram(self.device, self.settings.budget_gib)
-        self.reporter.warn(old_card_warning(self.device))
+        self.reporter.warn(untried_device_warning(self.device, self.settings.plan))
         try:
             self._run_stages(newest)
         except BaseException:
@@ -92,17 +92,18 @@ class Worker:
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
         data = self._encode(model, photos, fingerprint)
-        trainer = Trainer(
-            model.transformer,
-            model.family,
-            self.settings,
-            data,
-            self.device,
-            self.run.cache_dir,
-            fingerprint,
-            lambda n, total: self._progress(stages.RESIDUALS, n, total),
-            self.reporter.stage,
-        )
+        with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
+            trainer = Trainer(
+                model.transformer,
+                model.family,
+                self.settings,
+                data,
+                self.device,
+                self.run.cache_dir,
+                fingerprint,
+                lambda n, total: self._progress(stages.RESIDUALS, n, total),
+                self.reporter.stage,
+            )
         if newest:
             trainer.load(newest[0])
         try:

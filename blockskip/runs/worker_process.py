@@ -7,23 +7,31 @@ events.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from blockskip.core import events, files, stages
-from blockskip.core.errors import OutOfMemory, UserError
+from blockskip.core.errors import OutOfMemory, UserError, command
 from blockskip.core.events import Event, Note
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.safetensors_files import Damaged
 from blockskip.core.shortage import as_user_error
-from blockskip.memory.placement import free_memory
-from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
+from blockskip.memory.placement import free_memory, pick_device
+from blockskip.memory.planning.oom_fallback import (
+    is_ambiguous,
+    is_out_of_memory,
+    next_fallback,
+)
+from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.runs import checkpoints, failure, storage
 from blockskip.runs.folders import step_of
 from blockskip.runs.run import Run
 from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
+_BROKEN = "The graphics card failed although it has free memory. It is tried once more."
 _ACTIVITIES = {
     stages.TEXT: "reading the captions",
     stages.LATENTS: "turning photos into latents",
@@ -40,18 +48,15 @@ def work(run: Run) -> None:
     """
     for folder in (run.folder, data_dir() / QUANTISED_CACHE):
         files.remove_leftovers(folder)
-    remade: set[Path] = set()
-    while cause := _attempt(run):
+    seen: set[Path | str] = set()
+    while before_next := _attempt(run, seen):
         free_memory()
-        if isinstance(cause, str):
-            _apply_fallback(run, cause)
-        else:
-            _note_damaged(run, cause, remade)
+        before_next()
 
 
-def _attempt(run: Run) -> str | Path:
-    """Return the stage that ran out of graphics memory, or the damaged cache file, "" if the run is
-    done. All tensors of the attempt are unreferenced afterwards."""
+def _attempt(run: Run, seen: set[Path | str]) -> Callable[[], None] | None:
+    """Return what to do before the next attempt, None if the run is done. All tensors of the
+    attempt are unreferenced afterwards. seen: faults that another attempt was to mend."""
     worker = Worker(run)
     try:
         worker.work()
@@ -59,29 +64,55 @@ def _attempt(run: Run) -> str | Path:
         if not storage.remove_damaged_cache(run, error.path):
             raise
         log.exception("a damaged cache file")
-        return error.path
+        return partial(_note_damaged, run, error.path, seen)
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error, room_gib):
+            log.exception("out of graphics memory")
+            return partial(_apply_fallback, run, worker.reporter.failed_stage)
+        if not is_ambiguous(error):
             raise
-        log.exception("out of graphics memory")
-        return worker.reporter.failed_stage or stages.TRAIN
-    return ""
+        log.exception("the graphics card does not compute")
+        return partial(_note_broken, run, seen)
+    return None
 
 
-def _note_damaged(run: Run, path: Path, remade: set[Path]) -> None:
+def _note_broken(run: Run, seen: set[Path | str]) -> None:
+    """Say that the GPU failed although it has free memory, and is tried once more.
+
+    Raises UserError if that was done before: the settings are not to blame, and stay.
+    """
+    if _BROKEN in seen:
+        raise UserError(
+            "The graphics card stopped computing, although it has free memory.",
+            "Restart the computer and update the card's driver, then resume. "
+            f"{command('doctor')} tells more.",
+        )
+    seen.add(_BROKEN)
+    run.append(Note(level="warning", text=_BROKEN))
+
+
+def _note_damaged(run: Run, path: Path, seen: set[Path | str]) -> None:
     """Say that a damaged cache file is deleted, and made again by the next attempt.
 
     Raises Damaged if that was done before: the drive does not keep what is written.
     """
-    if path in remade:
+    if path in seen:
         raise Damaged(path, "it was made again and is damaged again", "Check the drive.")
-    remade.add(path)
+    seen.add(path)
     run.append(Note(level="warning", text=f"{path.name} was damaged and is made again."))
 
 
 def _apply_fallback(run: Run, stage: str) -> None:
+    """Record less demanding settings for `stage`; "" is outside of all, where nothing helps.
+
+    Raises OutOfMemory if there are none.
+    """
     doing = _ACTIVITIES.get(stage, "loading the model")
-    smaller = next_fallback(run.settings(), stage)
+    settings = run.settings()
+    smaller = None
+    if stage:  # before the first of them, the card may not even tell what is free
+        free = available_gib(pick_device(settings.device))
+        smaller = next_fallback(settings, stage, free, run.settings(original=True))
     if smaller is None:
         raise OutOfMemory(
             f"The graphics card has too little free memory for {doing}.",

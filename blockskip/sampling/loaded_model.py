@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
@@ -102,6 +103,8 @@ class LoadedModel:
         negative: one row. steps: 0 uses `preview_steps`. cache, dynamic: see sampling/sample.py.
         """
         s = self.settings
+        if s.plan.number_type == "float16":
+            text, negative = text.to(torch.float16), negative.to(torch.float16)
         return sample(
             self.family,
             self.pipe,

@@ -122,7 +122,7 @@ def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> I
         def decode(latents: Tensor, **_: bool) -> tuple[Tensor]:
             with on_device(device, vae):
                 images = [
-                    decode_batch(latent.to(device), return_dict=False)[0].cpu()
+                    decode_batch(latent.to(device, vae.dtype), return_dict=False)[0].cpu()
                     for latent in latents.split(1)
                 ]
             return (torch.cat(images),)

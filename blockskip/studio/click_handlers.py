@@ -24,6 +24,12 @@ class Navigation:
 STAY, REFILL = Navigation(), Navigation(refills_form=True)
 
 
+def resume_as_planned(run: str) -> str:
+    """Resume a training with the settings from before graphics memory ran out."""
+    actions.find_run(run).forget_fallbacks()
+    return actions.resume(run)
+
+
 def handle_click(view: str, payload: object) -> Navigation:
     """Handle a click. Return where it leads.
 

@@ -137,6 +137,9 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
         ui[name].click(user_errors(getattr(actions, name)), shown, None, **PRIVATE).then(
             **refreshed
         )
+    ui["as_planned"].click(
+        user_errors(click_handlers.resume_as_planned), shown, None, **PRIVATE
+    ).then(**refreshed)
     ui["look"].click(user_errors(actions.request_previews), shown, None, **QUEUED).then(**refreshed)
     image_inputs = [shown, ui["prompt"], ui["paint_seed"], ui["strength"]]
     ui["paint"].click(

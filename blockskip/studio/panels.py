@@ -188,6 +188,7 @@ def run_view() -> Widgets:
             with gr.Row(elem_id="controls"):
                 ui["pause"] = _button("pause", strings.PAUSE)
                 ui["resume"] = _button("resume", strings.RESUME, "primary")
+                ui["as_planned"] = _button("as_planned", strings.AS_PLANNED)
                 ui["stop"] = _button("stop", strings.STOP)
                 ui["look"] = _button("look", strings.LOOK)
             ui["notes"] = html(elem_id="notes", visible=False)

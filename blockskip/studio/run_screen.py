@@ -34,6 +34,7 @@ PARTS = (
     "spoken",
     "pause",
     "resume",
+    "as_planned",
     "stop",
     "look",
     "messages",
@@ -54,7 +55,7 @@ PARTS = (
     "previews",
     "charts",
 )
-_HIDEABLE = ("pause", "resume", "stop", "look", "notes", "previews", "charts")
+_HIDEABLE = ("pause", "resume", "as_planned", "stop", "look", "notes", "previews", "charts")
 
 
 def parts(view: str) -> tuple[dict[str, dict], str]:
@@ -79,6 +80,8 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
     waiting, working = run_state.pending_command(run), state.status == "running"
     messages, notes = run_view.messages(state), run_view.notes(state)
+    if "eased" in info and state.status != "done":
+        messages += run_view.eased(run.settings(original=True), settings)
     parts: dict[str, dict] = {
         "status": {
             "value": run_view.status(
@@ -90,6 +93,7 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
         "stop": {"visible": working, "interactive": not waiting},
         "look": {"visible": working, "interactive": not waiting and state.step > 0},
         "resume": {"visible": state.status in RESUMABLE},
+        "as_planned": {"visible": "eased" in info and state.status in RESUMABLE},
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},
         "previews": {"value": run_view.previews(state, settings, photo_files), "visible": True},

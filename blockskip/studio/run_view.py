@@ -9,6 +9,7 @@ from blockskip.core import stages
 from blockskip.core.events import Failed, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
+from blockskip.memory.planning.oom_fallback import describe
 from blockskip.studio import pictures, run_state, strings
 from blockskip.studio.formatting import clock, count_photos, duration, e, note
 from blockskip.studio.run_state import RunState, pending_command
@@ -107,6 +108,12 @@ def messages(state: RunState) -> str:
         title, remedy = (killed.title, killed.remedy) if killed else (strings.CRASHED, remedy)
         parts.append(note(title, remedy, "error"))
     return "".join(parts)
+
+
+def eased(planned: Settings, settings: Settings) -> str:
+    """Return what was changed when graphics memory ran out, and the way back."""
+    changes = strings.EASED.format(changes=describe(planned, settings))
+    return note(changes, strings.EASED_BACK.format(button=strings.AS_PLANNED), "info")
 
 
 def notes(state: RunState) -> str:

@@ -14,16 +14,24 @@ PARTS = ("lora", "window", "adam")
 
 
 def save_checkpoint(
-    path: Path, parts: Mapping[str, Mapping[str, Tensor]], step: int, fingerprint: str
+    path: Path,
+    parts: Mapping[str, Mapping[str, Tensor]],
+    step: int,
+    fingerprint: str,
+    loss_scale: float = 1.0,
 ) -> None:
-    """Write PARTS by name and their step. Raises UserError if the disk is full."""
+    """Write PARTS by name, their step and loss scale. Raises UserError if the disk is full."""
     tensors = {f"{part}.{name}": t for part in PARTS for name, t in parts[part].items()}
     header = {"step": str(step), "fingerprint": fingerprint}
+    header |= {"loss_scale": str(loss_scale)} if loss_scale != 1 else {}
     safetensors_files.save_tensors(path, tensors, header)
 
 
-def read_checkpoint(path: Path, fingerprint: str) -> tuple[int, dict[str, dict[str, Tensor]]]:
-    """Return (step, PARTS by name), on the CPU. Raises BadFile for another run's checkpoint."""
+def read_checkpoint(
+    path: Path, fingerprint: str, loss_scale: float = 1.0
+) -> tuple[int, dict[str, dict[str, Tensor]], float]:
+    """Return (step, PARTS by name, loss scale), on the CPU. Raises BadFile for another run's
+    checkpoint. loss_scale: where the file has none."""
     metadata = safetensors_files.read_metadata(path)
     if metadata.get("fingerprint") != fingerprint:
         raise BadFile(
@@ -31,7 +39,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> tuple[int, dict[str, dict[s
             "Start a new run instead of resuming this one.",
         )
     tensors = safetensors_files.load_tensors(path)
-    return int(metadata["step"]), {part: with_prefix(tensors, f"{part}.") for part in PARTS}
+    parts = {part: with_prefix(tensors, f"{part}.") for part in PARTS}
+    return int(metadata["step"]), parts, float(metadata.get("loss_scale", loss_scale))
 
 
 def checkpoint_lora(path: Path) -> dict[str, Tensor]:

@@ -237,7 +237,7 @@ def _recording_blocks(
         if n == len(layers) and span.back:
             # draw by draw: a whole window in float32 would take twice the planned memory
             for before, end in zip(window["back"], image(n, outputs), strict=True):
-                before.copy_(end.cpu().float() - before.float())
+                before.copy_(_within(end.cpu().float() - before.float(), before.dtype))
         progress(n, len(layers))
         if n == len(layers):
             if prior_pass:
@@ -248,6 +248,12 @@ def _recording_blocks(
         name: _RecordingBlock(layer, partial(after, n))
         for n, (name, layer) in enumerate(layers.items(), 1)
     }
+
+
+def _within(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor clipped to what `dtype` holds, as float16 may not hold a difference."""
+    largest = torch.finfo(dtype).max
+    return tensor.clamp(-largest, largest)
 
 
 def _image_tokens(noisy: Tensor) -> int:

@@ -7,6 +7,7 @@ on a CPU; on a GPU, attention's backward adds in no fixed order.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ from blockskip.training.residuals import PriorPass, Span, WindowInputs, compute_
 from blockskip.training.skipping import StepInputs, skip_blocks, text_for_middle, velocity
 from blockskip.training.windows import WindowStore, load_rows, save_window
 
+log = logging.getLogger(__name__)
+FIRST_LOSS_SCALE = 2.0**16  # as torch.amp.GradScaler begins
+
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
@@ -45,15 +49,17 @@ def micro_step(
     side_px: int,
     guidance: bool,
     accumulation: int,
+    loss_scale: float = 1.0,
 ) -> Tensor:
     """Run forward and backward for the B draws of `window` and return their share of the loss, ().
 
     text: their captions, from `text_for_middle`. accumulation: micro-steps per optimiser step.
+    loss_scale: factor of the gradients.
     """
     with step_inputs.bind(window):
         prediction = velocity(model, family, step_inputs, window, text, side_px, guidance)
         loss = flow_matching.loss(prediction, window["target"]) / accumulation
-        loss.backward()
+        (loss * loss_scale).backward()
     return loss.detach()
 
 
@@ -103,6 +109,9 @@ class Trainer:
         )
         move_trainable(device, self.lora.values())
         self.optimizer = optimizer.make(self.lora, settings.lr)
+        # float16 holds no number below 6e-8: gradients are computed so many times larger, a power of
+        # two, halved whenever one of them overflows
+        self.loss_scale = FIRST_LOSS_SCALE if self._dtype == torch.float16 else 1.0
         self.step = 0
         self.untrained_lora = snapshot(self.lora)
         self.window_lora = snapshot(self.lora)
@@ -110,6 +119,10 @@ class Trainer:
         # weights that stay are copied before the first window streams the same blocks
         with self.step_model(without_middle=settings.plan.middle != "stays"):
             pin_on_device(device, model)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
 
     def offload_middle(self) -> None:
         """Free memory for windows and previews: release the weights pinned for steps."""
@@ -148,7 +161,10 @@ class Trainer:
         """Return the path of the window that starts at step `first`; compute it if needed."""
         settings = self.settings
         number, rows = first // settings.plan.window_steps, self.window_rows(first)
-        stamp = self.windows.stamp(settings.plan.precision, rows, self.window_lora)
+        kind: str = settings.plan.precision
+        if settings.plan.number_type != "model":
+            kind += f" {settings.plan.number_type}"
+        stamp = self.windows.stamp(kind, rows, self.window_lora)
         path = self.windows.path(number)
         self.windows.remove(keep=number)
         if self.windows.has(number, stamp):
@@ -190,12 +206,11 @@ class Trainer:
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
         """Return the model's inputs for these draws, in the model's dtype."""
         noisy, t = self.data.noisy(rows), self.data.timesteps(rows)
-        dtype = next(self.model.parameters()).dtype
-        return WindowInputs(noisy.to(dtype), self.text(rows), t, self.side_px, self.guidance)
+        return WindowInputs(noisy.to(self._dtype), self.text(rows), t, self.side_px, self.guidance)
 
     def text(self, rows: Sequence[int]) -> Text:
         """Return the draws' captions, one row per draw, in the model's dtype."""
-        return self.data.texts(rows).to(next(self.model.parameters()).dtype)
+        return self.data.texts(rows).to(self._dtype)
 
     def step_text(self, rows: Sequence[int]) -> Text:
         """Return `text`, reduced to what the middle blocks read."""
@@ -226,6 +241,26 @@ class Trainer:
 
     def train_step(self, path: Path, first: int) -> float:
         """Run one optimiser step and return its mean loss. Raises UserError if it diverges."""
+        loss, norm = self._gradients(path, first)
+        while math.isfinite(loss) and not math.isfinite(norm) and self.loss_scale > 1:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss_scale /= 2
+            log.info("gradients overflowed at step %d: scale %g", self.step + 1, self.loss_scale)
+            loss, norm = self._gradients(path, first)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            event = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
+            raise UserError(
+                f"The {event} at step {self.step + 1}: training went astray.",
+                f"Lower the learning rate (it is {self.settings.lr:g}) and train again.",
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = optimizer.learning_rate(self.settings, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _gradients(self, path: Path, first: int) -> tuple[float, float]:
+        """Compute the step's clipped gradients. Return its mean loss and their norm before."""
         settings = self.settings
         shares = []
         draws = self.window_rows(first)
@@ -245,37 +280,31 @@ class Trainer:
                     self.side_px,
                     self.guidance,
                     settings.plan.accumulation,
+                    self.loss_scale,
                 )
                 shares.append(share.float())
+        if self.loss_scale != 1:
+            for parameter in self.lora.values():
+                if parameter.grad is not None:
+                    parameter.grad /= self.loss_scale
         gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
         # one copy, since each makes the CPU wait for the GPU
         *losses, norm = torch.stack([*shares, gradients]).tolist()
-        loss = sum(losses)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            event = f"gradients became {norm}" if math.isfinite(loss) else f"loss became {loss}"
-            raise UserError(
-                f"The {event} at step {self.step + 1}: training went astray.",
-                f"Lower the learning rate (it is {settings.lr:g}) and train again.",
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = optimizer.learning_rate(settings, self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss
+        return sum(losses), norm
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: LoRA, optimiser state, step, and the current window's LoRA."""
+        """Write a checkpoint: LoRA, optimiser state, step, loss scale, and the window's LoRA."""
         adam = optimizer.snapshot(self.optimizer, self.lora)
         parts: dict[str, Mapping[str, Tensor]] = {
             "lora": self.lora,
             "window": self.window_lora,
             "adam": adam,
         }
-        save_checkpoint(path, parts, self.step, self.fingerprint)
+        save_checkpoint(path, parts, self.step, self.fingerprint, self.loss_scale)
 
     def load(self, path: Path) -> None:
         """Restore a checkpoint from any device. Raises BadFile if it belongs to another run."""
-        step, parts = read_checkpoint(path, self.fingerprint)
+        step, parts, self.loss_scale = read_checkpoint(path, self.fingerprint, self.loss_scale)
         restore(self.lora, parts["lora"])
         self.window_lora = parts["window"]
         optimizer.restore(self.optimizer, self.lora, parts["adam"])

@@ -103,6 +103,35 @@ def test_a_card_that_torch_does_not_use_is_told_with_the_way_out(quick, monkeypa
     assert "need a graphics card" in line("torch").remedy
 
 
+@pytest.mark.parametrize(
+    ("capability", "remedy"),
+    [
+        (12.0, "Update the card's driver"),
+        (6.1, "BLOCKSKIP_TORCH=cu126"),
+        (8.6, "Or choose the build"),
+    ],
+)
+@pytest.mark.parametrize(
+    "tried", [(False, "", "no kernel image"), (True, "cpu", "computes on cpu")]
+)
+def test_a_card_without_kernels_is_told_which_build_to_take(monkeypatch, capability, remedy, tried):
+    monkeypatch.setattr(doctor, "_nvidia", lambda: ["a card"])
+    monkeypatch.setattr(doctor, "_capability", lambda: capability)
+    monkeypatch.setattr(doctor, "_try_torch", lambda: (*tried, doctor.BUILD))
+    found = doctor._graphics_card()[-1]
+    assert found.state != doctor.OK and remedy in found.remedy
+    assert ("cu126" in found.remedy) == (capability < 10)
+
+
+@pytest.mark.parametrize("device", ["cuda", "xpu", "mps"])
+def test_a_card_that_is_not_nvidias_is_called_untried(monkeypatch, device):
+    """With AMD's build of torch the device is called cuda, and there is no NVIDIA driver."""
+    monkeypatch.setattr(doctor, "_nvidia", list)
+    monkeypatch.setattr(doctor, "_try_torch", lambda: (True, device, "computes", doctor.BUILD))
+    (found,) = doctor._graphics_card()
+    assert found.state == doctor.WARNING and found.remedy == doctor.UNTRIED
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the pretended Python is a shell script")
 @pytest.mark.parametrize("script", ["kill -SEGV $$", "echo Killed", "exit 3"])
 def test_a_driver_that_kills_its_caller_kills_only_the_messenger(monkeypatch, tmp_path, script):

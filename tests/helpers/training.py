@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from helpers.tiny import tiny_flux
+from torch import nn
 
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
@@ -37,6 +38,7 @@ def trainer(
     settings: Settings = SETTINGS,
     fingerprint: str = "f",
     device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
 ) -> Trainer:
     photos = [Photo(path=Path("a.png"), caption="a cat", width=96, height=120, sha="")] * 2
     torch.manual_seed(11)
@@ -48,7 +50,9 @@ def trainer(
         captions=[0, 1],
         class_caption=2,
     )
-    return Trainer(tiny_flux(), Flux(), settings, data, device, folder, fingerprint)
+    return Trainer(
+        nn.Module.to(tiny_flux(), dtype), Flux(), settings, data, device, folder, fingerprint
+    )
 
 
 def losses(job: Trainer, steps: int = 10**6) -> list[float]:

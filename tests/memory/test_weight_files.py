@@ -1,5 +1,7 @@
 """Weights come from files: by name, in pieces, fused or split, each read once."""
 
+import threading
+
 import pytest
 import torch
 from helpers.parked import CPU, KEEP_ALL, is_empty, num_bytes, offloaded_model, saved_checkpoint
@@ -10,7 +12,7 @@ from blockskip.core.errors import UserError
 from blockskip.memory import placement
 from blockskip.memory.block_wrappers import PerCaptionBlock, per_caption_blocks
 from blockskip.memory.placement import on_device, pin_on_device, streamed_block
-from blockskip.memory.streaming import offload, offloaded_params
+from blockskip.memory.streaming import by_store, offload, offloaded_params, weight_stores
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources import tensor_reader
 from blockskip.models.sources.empty_model import build_empty
@@ -130,3 +132,27 @@ def test_what_ram_has_no_room_for_is_read_again(folder):
         with streamed_block(elsewhere, block):
             pass
     assert set(store.stats.reads.values()) == {2} and not store._cache
+
+
+def test_off_cuda_only_the_callers_thread_touches_the_device(folder, monkeypatch):
+    """Two threads at once crash MPS; a meta tensor stands in for one on such a device."""
+    model, index = offloaded_model(folder)[0], index_folder(folder)
+    (store,) = weight_stores([model])
+    meta, copied, real = torch.device("meta"), {}, torch.Tensor.copy_
+    slots = by_store(offloaded_params(model.transformer_blocks[0]))[store]
+    names = iter([slot.name for slot in slots])
+
+    def copy_(target, source, *more, **how):
+        if target.is_meta:
+            copied[next(names)] = threading.get_ident(), source.clone()
+        return real(target, source, *more, **how)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", copy_)
+    store.prefetch(slots, meta, passing=True)
+    store.take(slots, meta, passing=True)
+    assert set(copied) == {slot.name for slot in slots}
+    for name, (thread, source) in copied.items():
+        assert thread == threading.get_ident()
+        expected = torch.empty(source.shape, dtype=source.dtype)
+        Reader().read(index[name], expected)
+        assert torch.equal(source, expected), name

@@ -31,7 +31,7 @@ from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import WeightStore, offload
-from blockskip.memory.vram_cap import context_gib, limit_vram, set_torch_backends
+from blockskip.memory.vram_cap import context_gib, limit_vram, room_gib, set_torch_backends
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
@@ -160,7 +160,7 @@ def work(job: Job) -> dict:
         opening = watch.to_dict()
         timed = _time_stages(bench)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not is_out_of_memory(error):
+        if not isinstance(error, MemoryError) and not is_out_of_memory(error, room_gib):
             raise
         return report | {"failed": f"out of memory: {str(error).splitlines()[0][:200]}"}
     peaks = [opening, *bench.stages.values()]

@@ -2,14 +2,12 @@
 and the published rates. The page marks this as arithmetic.
 
 A GPU of that size gets its usual plan. FLOPs come from simulated stages
-(lab/full_size/simulate.py), bytes from the byte tables. Computing and copying overlap, so a stage
-takes the longer of both; unpacking weights is added. No GPU reaches its published rate. The share
+(lab/full_size/simulate.py), all else from memory/planning/duration.py. No GPU reaches its published rate. The share
 is the measured one (`--gpu speed`), else results for the full and for half the rate are given.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import cache
 
@@ -18,18 +16,10 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import pass_costs
-from blockskip.memory.planning.model_stats import model_bytes, model_stats, weight_bytes
+from blockskip.memory.planning.duration import Rates, Work, run_work
 from blockskip.memory.planning.planner import make_plan
-from blockskip.memory.planning.requirements import (
-    image_tokens,
-    middle_bytes,
-    text_rows,
-    waiting_bytes,
-)
 
 DRAWS = 2000
-# bytes of GPU memory traffic to unpack a weight for a product: read, then written in 16 bits
-UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 PLAN_OPTIONS = {
     "as planned": {},
@@ -100,29 +90,18 @@ def _tflop_per_pass(settings: Settings) -> dict[str, float]:
 def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Return the work of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB moved
     by unpacking; and the TFLOP of one sample picture with every step computed."""
-    plan, tflop = settings.plan, _tflop_per_pass(settings)
-    fresh = DRAWS / settings.reuse
-    passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
-    windows = math.ceil(fresh / settings.window_draws)
-    middle, unpacked_bytes = middle_bytes(row, settings), UNPACKED[plan.precision]
-    unpacked_bytes /= weight_bytes(row, plan.precision)
-    steps = DRAWS / plan.batch
-    # a middle that leaves the GPU is loaded again for the steps
-    crossing = waiting_bytes(row, settings) + middle * (plan.middle == "leaves")
-    unpacked = {
-        "windows": passes / plan.micro_batch * model_bytes(row, plan.precision),
-        "steps": steps * (2 + plan.checkpointing) * middle,
-    }
+    tflop = _tflop_per_pass(settings)
+    work = run_work(row, settings, DRAWS, tflop)
+    windows, steps = work[stages.RESIDUALS], work[stages.TRAIN]
     return {
-        "latents_tflop": fresh / plan.encode_batch * tflop["latents"],
-        "windows_tflop": passes / plan.micro_batch * tflop["residuals"],
-        "steps_tflop": steps * tflop["train"],
-        "windows_bus_gb": windows * crossing / 1e9,
-        # a window in RAM is copied both ways at every block, without overlap
-        "windows_state_gb": 2 * row.num_blocks * passes * _state_bytes(row, settings) / 1e9,
-        "steps_bus_gb": steps * 2 * middle * (plan.middle == "streamed") / 1e9,
-        "windows_unpacked_gb": unpacked["windows"] * unpacked_bytes / 1e9,
-        "steps_unpacked_gb": unpacked["steps"] * unpacked_bytes / 1e9,
+        "latents_tflop": DRAWS / settings.reuse / settings.plan.encode_batch * tflop["latents"],
+        "windows_tflop": windows.tflop,
+        "steps_tflop": steps.tflop,
+        "windows_bus_gb": windows.bus_gb,
+        "windows_state_gb": windows.state_gb,
+        "steps_bus_gb": steps.bus_gb,
+        "windows_unpacked_gb": windows.unpacked_gb,
+        "steps_unpacked_gb": steps.unpacked_gb,
         "picture_tflop": settings.preview_steps
         * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
         * pass_costs(row.name)[1].flops
@@ -130,27 +109,16 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
     }
 
 
-def _state_bytes(row: ModelRow, settings: Settings) -> float:
-    """Return the bytes of a draw's state between two blocks, 0 if windows stay on the GPU."""
-    count = (
-        image_tokens(row, settings.plan.side_px)
-        + text_rows(row, settings) * model_stats(row.name).stream_text
-    )
-    return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)
-
-
 def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str, float]:
-    rate = card.tflops * share
+    rates = Rates(tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs)
 
     def of(name: str) -> float:
-        computing = counted[f"{name}_tflop"] / rate
-        copying = counted.get(f"{name}_bus_gb", 0.0) / card.bus_gbs
-        unpacking = counted.get(f"{name}_unpacked_gb", 0.0) / card.memory_gbs
-        state = counted.get(f"{name}_state_gb", 0.0) / card.bus_gbs
-        return (max(computing, copying) + unpacking + state) / 60
+        kinds = ("tflop", "bus_gb", "state_gb", "unpacked_gb")
+        sizes = {kind: counted.get(f"{name}_{kind}", 0.0) for kind in kinds}
+        return Work(**sizes).seconds(rates) / 60
 
     minutes = {name: of(name) for name in ("latents", "windows", "steps")}
     return minutes | {
         "all": sum(minutes.values()),
-        "a_picture": counted["picture_tflop"] / rate / 60,
+        "a_picture": counted["picture_tflop"] / rates.tflops / 60,
     }

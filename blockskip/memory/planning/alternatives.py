@@ -54,7 +54,7 @@ def better_options(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits
 def explain_option(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -> Reason:
     """Describe a better option and the limits it exceeds."""
     least = least_memory(row, way)
-    needs, available = totals(least), limits(request)
+    needs, available = totals(request, least), limits(request)
     lacks = []
     for name in exceeded_limits(request, least):
         sizes = {"needs_gib": needs[name], "there_gib": available[name]}

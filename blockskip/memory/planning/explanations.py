@@ -170,6 +170,8 @@ def _precision(row: ModelRow, settings: Settings) -> Reason:
 
 def _prices(row: ModelRow, settings: Settings) -> list[Reason]:
     plan, prices = settings.plan, []
+    if plan.number_type == "float16":
+        prices.append(Reason("float16"))
     if plan.checkpointing:
         prices.append(Reason("checkpointing"))
     if plan.middle in ("leaves", "streamed"):

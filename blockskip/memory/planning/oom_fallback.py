@@ -1,99 +1,192 @@
 """Finds settings with less memory for a stage that ran out of it (docs/method.md §1.4b).
 
-Changes that cost only time come first (fewer draws at a time, checkpointing, streaming, the window
-in RAM), then precision. Skipped blocks, rank and crops never change, since they affect the result.
+Everything that the planner may choose without touching what is learnt is combined anew: draws at a
+time, recomputation, where weights and windows wait, and the precision. Of what fits into the memory
+that is really free, the least loss comes first, then the least time. Streaming is the last resort.
+Nothing is chosen that takes longer than presets/budgets.toml allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from blockskip.core import stages
-from blockskip.core.settings import Settings
+from blockskip.core.presets import fallback_table, model_row
+from blockskip.core.settings import ExecutionPlan, Settings
+from blockskip.memory.planning.duration import run_seconds, usual_rates
+from blockskip.memory.planning.requirements import stage_memory
+from blockskip.memory.planning.search import PlanRequest, divisors, precisions
 
-# Out-of-memory errors that do not come from torch's allocator: cuDNN finds no algorithm that fits,
-# and allocations by CUDA's libraries are outside torch's limit.
+# Out-of-memory errors that do not come from torch's allocator: allocations by CUDA's libraries are
+# outside torch's limit.
 _OUT_OF_MEMORY = (
-    "unable to find an engine",
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# draws at a time; from here down the window moves to RAM first, since it may be the larger part
-SMALL_MICRO_BATCH = 4
-_FEWER_BITS = {"full": "int8", "int8": "nf4"}
-_BITS = {"int8": "8", "nf4": "4"}
+# cuDNN finds no algorithm that fits, cuBLAS cannot start: also said by a broken driver, and by a
+# card for which there is no kernel
+_PERHAPS_OUT_OF_MEMORY = ("unable to find an engine", "CUBLAS_STATUS_NOT_INITIALIZED")
+SHORT_GIB = 1.0  # with more room than this on the card, such errors mean something else
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the GPU has too little memory."""
+def is_out_of_memory(error: BaseException, room_gib: Callable[[], float]) -> bool:
+    """Return whether an error means that the GPU has too little memory.
+
+    room_gib: returns what could still be allocated, in GiB; asked where the words are ambiguous.
+    Call this while the error is handled, since its traceback holds the memory that was in use.
+    """
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY):
+        return True
+    return is_ambiguous(error) and room_gib() < SHORT_GIB
 
 
-def next_fallback(settings: Settings, stage: str) -> tuple[Settings, str] | None:
+def is_ambiguous(error: BaseException) -> bool:
+    """Return whether an error may mean too little GPU memory, or that the GPU does not work."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(each in text for each in _PERHAPS_OUT_OF_MEMORY)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Settings that take less memory in the stage. rank: smaller is better."""
+
+    settings: Settings
+    rank: tuple
+
+
+def next_fallback(
+    settings: Settings,
+    stage: str,
+    free_gib: float = math.inf,
+    planned: Settings | None = None,
+    system: str = "",
+) -> tuple[Settings, str] | None:
     """Return settings with which `stage` takes less memory, and a description of the change.
 
-    stage: latents | residuals | train | preview. None if nothing is left to reduce.
+    stage: latents | residuals | train | preview. free_gib: free on the GPU without this run.
+    planned: the run's first settings, whose time limits that of the result. system: see
+    make_plan. None if nothing is left that fits and does not take too long.
     """
-    return next(_fallbacks(settings, stage), None)
+    request = PlanRequest(settings=settings, free_gib=free_gib, system=system)
+    first = (planned or settings).changed(steps=settings.steps)
+    found = [
+        candidate
+        for tried in _smaller(settings, stage, system)
+        if (candidate := _judged(request, stage, tried, first))
+    ]
+    best = min(found, key=lambda candidate: candidate.rank, default=None)
+    return (best.settings, describe(settings, best.settings)) if best else None
 
 
-def _fallbacks(s: Settings, stage: str) -> Iterator[tuple[Settings, str]]:
-    if stage == stages.LATENTS and s.plan.encode_batch > 1:
-        yield s.changed(encode_batch=s.plan.encode_batch // 2), "fewer crops are encoded at a time"
-    if stage == stages.RESIDUALS:
-        yield from _window(s)
-    if stage == stages.TRAIN:
-        yield from _step(s)
+def _judged(
+    request: PlanRequest, stage: str, tried: Settings, planned: Settings
+) -> _Candidate | None:
+    """Return a candidate, None if it does not help, does not fit, or takes too long."""
+    row, now = model_row(tried.model), request.settings
+    before, after = stage_memory(row, now), stage_memory(row, tried)
+    need, had = after[stage].vram_gib, before[stage].vram_gib
+    if need >= had or need > request.usable_gib:
+        return None
+    for name in stages.PLANNED:  # the others may take no more than they may, or did
+        if after[name].vram_gib > max(request.usable_gib, before[name].vram_gib):
+            return None
+        if after[name].ram_gib > max(request.usable_ram_gib, before[name].ram_gib):
+            return None
+    table, rates = fallback_table(), usual_rates()
+    times = run_seconds(row, tried, rates) / run_seconds(row, planned, rates)
+    if times > table["slowest"]:
+        return None
+    fields = vars(tried.plan).keys() - {"accumulation"}  # follows from the batch
+    changes = sum(getattr(tried.plan, name) != getattr(now.plan, name) for name in fields)
+    order = precisions("Linux").index(tried.plan.precision)
+    streamed = tried.plan.middle == "streamed"
+    enough = need <= table["less"] * had
+    return _Candidate(tried, (not enough, streamed, order, round(times, 3), changes, -need))
+
+
+def _smaller(s: Settings, stage: str, system: str) -> Iterator[Settings]:
+    """Yield settings that may take less memory in `stage` and learn the same."""
+    plan = s.plan
+    if stage == stages.LATENTS:
+        yield from (s.changed(encode_batch=batch) for batch in _halves(plan.encode_batch)[1:])
     if stage == stages.PREVIEW:
-        yield from _sampling(s)
-    if stage in (stages.RESIDUALS, stages.TRAIN):
-        yield from _precision(s)
+        for batch, tiled in itertools.product((plan.preview_batch, 1), (plan.preview_tiled, True)):
+            yield s.changed(preview_batch=batch, preview_tiled=tiled)
+    if stage not in (stages.RESIDUALS, stages.TRAIN):
+        return
+    bits = precisions(system)
+    fewer = bits[bits.index(plan.precision) :] if plan.precision in bits else [plan.precision]
+    offloads = dict.fromkeys((plan.offload, "mapped"))
+    for precision, offload in itertools.product(fewer, offloads):
+        both = s.changed(precision=precision, offload=offload)
+        yield from _windows(both) if stage == stages.RESIDUALS else _steps(both)
 
 
-def _window(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.plan.micro_batch > 1 and (
-        s.plan.micro_batch > SMALL_MICRO_BATCH or not s.plan.window_on_card
-    ):
-        fewer = s.plan.micro_batch // 2
-        yield s.changed(micro_batch=fewer), f"{fewer} draws at a time pass the skipped blocks"
-    if s.plan.window_on_card:
-        yield s.changed(window_on_card=0), "a window waits in RAM while it is computed"
-    if s.plan.middle == "stays":
-        yield s.changed(middle="leaves"), "trained blocks leave the card between steps and windows"
+def _windows(s: Settings) -> Iterator[Settings]:
+    middles = dict.fromkeys(
+        (s.plan.middle, "leaves" if s.plan.middle == "stays" else s.plan.middle)
+    )
+    on_card = dict.fromkeys((s.plan.window_on_card, 0))
+    for draws, window, middle in itertools.product(_halves(s.plan.micro_batch), on_card, middles):
+        yield s.changed(micro_batch=draws, window_on_card=window, middle=middle)
 
 
-def _step(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.plan.batch % 2 == 0:
-        halved = s.changed(batch=s.plan.batch // 2, accumulation=s.plan.accumulation * 2)
-        yield (
-            halved,
-            f"{halved.plan.batch} draws at a time instead of {s.plan.batch}, as many a step",
-        )
-    if not s.plan.checkpointing:
-        yield s.changed(checkpointing=True), "activations are computed twice instead of kept"
-    if s.plan.middle != "streamed":
-        streamed = s.changed(middle="streamed", checkpointing=True)
-        yield streamed, "trained blocks come to the card one by one, in every step"
+def _steps(s: Settings) -> Iterator[Settings]:
+    draws = s.plan.draws_per_step
+    batches = [batch for batch in divisors(draws) if batch <= s.plan.batch]
+    for batch, again in itertools.product(batches, {s.plan.checkpointing, True}):
+        fewer = s.changed(batch=batch, accumulation=draws // batch, checkpointing=again)
+        yield fewer
+        if again:
+            yield fewer.changed(middle="streamed")
 
 
-def _sampling(s: Settings) -> Iterator[tuple[Settings, str]]:
-    if s.plan.preview_batch > 1:
-        yield s.changed(preview_batch=1), "pictures are sampled one at a time"
-    if not s.plan.preview_tiled:
-        yield s.changed(preview_tiled=True), "pictures are decoded in tiles"
+def _halves(number: int) -> list[int]:
+    return [number // 2**i for i in range(number.bit_length())]
 
 
-def _precision(s: Settings) -> Iterator[tuple[Settings, str]]:
-    fewer = _FEWER_BITS.get(s.plan.precision)
-    if fewer:
-        yield (
-            s.changed(precision=fewer),
-            f"frozen weights have {_BITS[fewer]} bits, which costs a little likeness",
-        )
+def describe(before: Settings, after: Settings) -> str:
+    """Return what `after` does to take less memory than `before`, as clauses."""
+    return "; ".join(_clauses(before.plan, after.plan))
+
+
+def _clauses(old: ExecutionPlan, new: ExecutionPlan) -> Iterator[str]:
+    def differs(*names: str) -> bool:
+        return any(getattr(old, name) != getattr(new, name) for name in names)
+
+    said: Sequence[tuple[bool, str]] = (
+        (differs("encode_batch"), "fewer crops are encoded at a time"),
+        (differs("micro_batch"), f"{new.micro_batch} draws at a time pass the skipped blocks"),
+        (differs("window_on_card"), "a window waits in RAM while it is computed"),
+        (
+            differs("middle") and new.middle == "leaves",
+            "trained blocks leave the card between steps and windows",
+        ),
+        (
+            differs("batch"),
+            f"{new.batch} draws at a time instead of {old.batch}, as many a step",
+        ),
+        (differs("checkpointing"), "activations are computed twice instead of kept"),
+        (
+            differs("precision"),
+            f"frozen weights have {'8' if new.precision == 'int8' else '4'} bits, which costs a "
+            "little likeness",
+        ),
+        (
+            differs("middle") and new.middle == "streamed",
+            "trained blocks come to the card one by one, in every step",
+        ),
+        (differs("offload"), "waiting weights are read from their files each time"),
+        (differs("preview_batch"), "pictures are sampled one at a time"),
+        (differs("preview_tiled"), "pictures are decoded in tiles"),
+    )
+    return (words for holds, words in said if holds)

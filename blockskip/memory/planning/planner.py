@@ -13,8 +13,9 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
-from blockskip.memory.monitor import usage
+from blockskip.memory.monitor import compute_capability, usage
 from blockskip.memory.planning import alternatives, explanations
+from blockskip.memory.planning.devices import for_device
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
@@ -57,7 +58,7 @@ class Plan:
     def to_dict(self) -> dict:
         """Return the JSON of `plan --json` (DESIGN.md §3)."""
         s, row = self.settings, model_row(self.settings.model)
-        full = _TYPES[row.dtype]
+        full = "fp16" if s.plan.number_type == "float16" else _TYPES[row.dtype]
         return {
             "model": s.model,
             "budget_gib": s.budget_gib,
@@ -133,13 +134,15 @@ def make_plan(
     disk_gib: float = math.inf,
     free_gib: float | None = None,
     system: str = "",
+    capability: float | None = None,
     skip: str = "",
     **overrides: Any,
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
     disk_gib: free on the disk. free_gib: free on the GPU; None queries it. system: Windows, Linux,
-    … ("": this one). Raises UserError if nothing works, with the least that would.
+    … ("": this one). capability: the GPU's compute capability, below 0 if unknown; None queries it.
+    Raises UserError if nothing works, with the least that would.
     """
     row = model_row(model)
     chosen = {key: value for key, value in overrides.items() if value is not None}
@@ -156,6 +159,8 @@ def make_plan(
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
+    capability = compute_capability() if capability is None else capability
+    request = for_device(row, request, capability)
     return _demo(row, request) if row.demo else _best(row, request)
 
 

@@ -55,11 +55,15 @@ def refusal(row: ModelRow, request: PlanRequest) -> DoesNotFit:
     for name in limits(request):
         candidates = [needs for needs in ways if exceeded_limits(request, needs) == [name]]
         if candidates:
-            single[name] = min(candidates, key=lambda needs: totals(needs)[name])
+            single[name] = min(candidates, key=lambda needs: totals(request, needs)[name])
     if single:
-        name = min(single, key=lambda n: totals(single[n])[n] / max(limits(request)[n], 1e-9))
+        name = min(
+            single, key=lambda n: totals(request, single[n])[n] / max(limits(request)[n], 1e-9)
+        )
         return _too_small(row, request, name, single[name])
-    least = {name: min(ways, key=lambda needs: totals(needs)[name]) for name in limits(request)}
+    least = {
+        name: min(ways, key=lambda needs: totals(request, needs)[name]) for name in limits(request)
+    }
     name = next((n for n in ("ram", "disk") if n in exceeded_limits(request, least[n])), "card")
     return _too_small(row, request, name, least[name])
 
@@ -85,7 +89,7 @@ def demo_refusal(row: ModelRow, request: PlanRequest, settings: Settings) -> Mem
 def _too_small(
     row: ModelRow, request: PlanRequest, name: str, least: dict[str, StageMemory]
 ) -> DoesNotFit:
-    gib = totals(least)[name]
+    gib = totals(request, least)[name]
     if name == "ram":
         return MemoryTooSmall(
             Reason("ram_too_small", {"ram_gib": request.settings.ram_gib, "model": row.title}),

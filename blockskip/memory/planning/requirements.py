@@ -244,20 +244,22 @@ def _residuals_card(row: ModelRow, settings: Settings) -> float:
 def _preview_card(row: ModelRow, settings: Settings) -> float:
     """Return the larger of sampling and, with the streamed blocks released, decoding, in bytes."""
     tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
-    vae = model_stats(row.name).vae
-    decoding = vae.decode * tile**2 + (
-        16.0 * settings.preview_px**2 if settings.plan.preview_tiled else 0
-    )
+    weights, _, decode = _vae(row, settings)
+    decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
-    return _between_steps(row, settings) + max(sampling, row.number_bytes * vae.weights + decoding)
+    return _between_steps(row, settings) + max(sampling, weights + decoding)
 
 
 def _latents_card(row: ModelRow, settings: Settings) -> float:
-    vae = model_stats(row.name).vae
-    return (
-        row.number_bytes * vae.weights
-        + vae.encode * settings.plan.encode_batch * settings.plan.side_px**2
-    )
+    weights, encode, _ = _vae(row, settings)
+    return weights + encode * settings.plan.encode_batch * settings.plan.side_px**2
+
+
+def _vae(row: ModelRow, settings: Settings) -> tuple[float, float, float]:
+    """Return the VAE's bytes: weights, a pixel encoded, a pixel decoded. Beside float16 it is
+    float32, since it overflows there."""
+    vae, times = model_stats(row.name).vae, 1 + (settings.plan.number_type == "float16")
+    return times * row.number_bytes * vae.weights, times * vae.encode, times * vae.decode
 
 
 def _text_card(row: ModelRow, settings: Settings) -> float:
@@ -293,25 +295,23 @@ def _ram(row: ModelRow, settings: Settings) -> dict[str, float]:
     allocator is configured not to round up to powers of two.
     """
     lora, stats = lora_params(row, settings), model_stats(row.name)
-    latents = _latents_bytes(row, settings)
+    latents, (vae, _, _) = _latents_bytes(row, settings), _vae(row, settings)
     waiting = waiting_bytes(row, settings) if settings.plan.offload == "pinned" else 0.0
     staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
     # `pin_on_device` loads the middle in chunks that may exceed the limit by one weight
     pieces = 2 * (_LOAD_CHUNK_BYTES + stats.largest * weight_bytes(row, settings.plan.precision))
     base = latents + waiting + staging + 2 * 4 * lora
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
-    texts *= stats.text_width
-    texts *= 1 + settings.prior
+    texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)
-    state *= _unit(row, settings)
-    state *= 1 + stats.joined  # it exists twice while text and image are joined
-    window = window_bytes(row, settings, settings.window_draws)
+    # it exists twice while text and image are joined
+    state = state * _unit(row, settings) * (1 + stats.joined)
     return {
         "text": row.number_bytes * (stats.text.ram + 2 * stats.text.block),
-        "latents": 2 * latents + row.number_bytes * stats.vae.weights,
-        "residuals": base + texts + state + window,
+        "latents": 2 * latents + vae,
+        "residuals": base + texts + state + window_bytes(row, settings, settings.window_draws),
         "train": base + max(0.0, pieces - staging) + 16 * lora,
-        "preview": base + row.number_bytes * stats.vae.weights + _pictures(row, settings),
+        "preview": base + vae + _pictures(row, settings),
     }
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Precision, Settings
 from blockskip.memory.planning.requirements import StageMemory, stage_memory
 
 RAM_FOR_SYSTEM = 0.25  # share of RAM left to the system: 12 of 16 GiB are planned with
@@ -96,6 +96,17 @@ def desktop_gib(budget_gib: float, system: str = "") -> float:
     return table[share + "_big" if budget_gib >= table["big_from"] else share]
 
 
+def precisions(system: str = "") -> list[Precision]:
+    """Return the precisions of frozen weights, best first. NF4 needs bitsandbytes, which
+    pyproject.toml leaves out on a Mac. system: as for `desktop_gib`."""
+    return ["full", "int8"] if is_mac(system) else ["full", "int8", "nf4"]
+
+
+def is_mac(system: str = "") -> bool:
+    """Return whether it is a Mac, whose GPU shares its memory with the processor."""
+    return (system or platform.system()) == "Darwin"
+
+
 def best_plan(row: ModelRow, request: PlanRequest) -> Fit | None:
     """Return the best plan that fits, None if nothing does."""
     ways = options(row, request)
@@ -119,7 +130,7 @@ def options(row: ModelRow, request: PlanRequest) -> list[Option]:
     sides = [side for side in all_sides if side <= largest]
     if "s_min_px" in fixed or asked.patches == "full":
         sides = [asked.side_px]
-    precisions = [asked.precision] if "precision" in fixed else ["full", "int8", "nf4"]
+    bits = [asked.precision] if "precision" in fixed else precisions(request.system)
     tokens = row.text_tokens
     texts = {tokens: 0.0, tokens // 2: table["loss"]["text_half"]}
     texts |= {tokens // 4: table["loss"]["text_quarter"]}
@@ -129,7 +140,7 @@ def options(row: ModelRow, request: PlanRequest) -> list[Option]:
     for (front, back), side in itertools.product(spans, sides):
         patches, s_max_px = crop_sizes(row, request, side)
         likeness = expected_likeness(row, (front + back) / row.num_blocks, side)
-        for precision, (text, shorter) in itertools.product(precisions, texts.items()):
+        for precision, (text, shorter) in itertools.product(bits, texts.items()):
             loss = table["lora"] - likeness + table["loss"][precision] + shorter
             settings = request.settings.changed(
                 front=front,
@@ -259,11 +270,13 @@ def peak_gib(needs: dict[str, StageMemory]) -> float:
     return max(need.vram_gib for need in needs.values())
 
 
-def totals(needs: dict[str, StageMemory]) -> dict[str, float]:
-    """Return the GiB of GPU memory and RAM at the worst stage, and of the disk in total."""
+def totals(request: PlanRequest, needs: dict[str, StageMemory]) -> dict[str, float]:
+    """Return the GiB of GPU memory and RAM at the worst stage, and of the disk in total. Where both
+    are the same memory, it counts as RAM too."""
+    shared = is_mac(request.system)
     return {
         "card": peak_gib(needs),
-        "ram": max(need.ram_gib for need in needs.values()),
+        "ram": max(need.ram_gib + shared * need.vram_gib for need in needs.values()),
         "disk": sum(need.disk_gib for need in needs.values()),
     }
 
@@ -276,4 +289,4 @@ def limits(request: PlanRequest) -> dict[str, float]:
 def exceeded_limits(request: PlanRequest, needs: dict[str, StageMemory]) -> list[str]:
     """Return the names among card, ram and disk that are too small."""
     available = limits(request)
-    return [name for name, gib in totals(needs).items() if gib > available[name]]
+    return [name for name, gib in totals(request, needs).items() if gib > available[name]]

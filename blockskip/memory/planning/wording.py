@@ -133,6 +133,10 @@ TEMPLATES: dict[str, Template] = {
         "The frozen weights are kept in {bits}: {size_gib:.1f} instead of {full_gib:.1f GiB}. Its "
         "loss of {loss:g} is our assumption, not measured yet."
     ),
+    "float16": (
+        "This graphics card has no bfloat16, so the model computes in float16, with a scaled loss; "
+        "captions and the VAE do not. Not tried on such a card yet."
+    ),
     # better options
     "better": ("Better by the order of losses would be {way}: it would take {lacks}.{streamed}"),
     "better_lacks": (
