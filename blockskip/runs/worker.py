@@ -244,6 +244,9 @@ class Worker:
                 if not final:
                     self._check_commands()
         complete_step()
+        if settings.finishes_large and not previewer.has_previews(trainer.step, large=True):
+            trainer.offload_middle()
+            previewer.sample_previews(trainer.step, large=True)
 
     def _shows_previews(self, step: int) -> bool:
         every = self.settings.preview_every

@@ -96,10 +96,12 @@ class LoadedModel:
         steps: int = 0,
         cache: CacheConfig | None = None,
         dynamic: PatchScheduler | None = None,
+        px: int = 0,
     ) -> list[Image.Image]:
-        """Sample one image per row of `text`, at the size and guidance of previews.
+        """Sample one image per row of `text`, at the guidance of previews.
 
-        negative: one row. steps: 0 uses `preview_steps`. cache, dynamic: see sampling/sample.py.
+        negative: one row. steps, px: 0 uses `preview_steps`, `preview_px`. cache, dynamic: see
+        sampling/sample.py.
         """
         s = self.settings
         return sample(
@@ -107,7 +109,7 @@ class LoadedModel:
             self.pipe,
             text,
             negative,
-            Sampling(s.preview_px, steps or s.preview_steps, s.preview_guidance),
+            Sampling(px or s.preview_px, steps or s.preview_steps, s.preview_guidance),
             seeds,
             self.device,
             s.plan.preview_batch,
@@ -117,10 +119,10 @@ class LoadedModel:
         )
 
     def sample_prompts(
-        self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0
+        self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0, px: int = 0
     ) -> list[Image.Image]:
-        """Sample one image per prompt at the settings' preview speed. steps: see `sample`."""
+        """Sample one image per prompt at the settings' preview speed. steps, px: see `sample`."""
         text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
         num_steps = steps or self.settings.preview_steps
         acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)
-        return self.sample(text, negative, seeds, steps, **acceleration)
+        return self.sample(text, negative, seeds, steps, px=px, **acceleration)

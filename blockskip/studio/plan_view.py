@@ -151,10 +151,9 @@ def _work(s: Settings) -> float:
     steps = s.steps * s.plan.draws_per_step * (3 + s.plan.checkpointing) * middle
     passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    passes_per_picture = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
-    times = 1 + (-(-s.steps // s.preview_every) if s.preview_every else 1)
-    pictures = times * len(s.preview_prompts) * s.preview_images
-    return windows + steps + pictures * passes_per_picture
+    pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2
+    pictures = len(s.preview_prompts) * s.preview_images * pixels / side**2
+    return windows + steps + pictures * s.preview_steps * passes * row.num_blocks
 
 
 def _time(minutes: float | None) -> str:

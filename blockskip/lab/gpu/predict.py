@@ -99,7 +99,8 @@ def _tflop_per_pass(settings: Settings) -> dict[str, float]:
 
 def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Return the work of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB moved
-    by unpacking; and the TFLOP of one sample picture with every step computed."""
+    by unpacking; and the TFLOP of sample pictures with every step computed, of all and of one in
+    full size."""
     plan, tflop = settings.plan, _tflop_per_pass(settings)
     fresh = DRAWS / settings.reuse
     passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
@@ -123,10 +124,28 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
         "steps_bus_gb": steps * 2 * middle * (plan.middle == "streamed") / 1e9,
         "windows_unpacked_gb": unpacked["windows"] * unpacked_bytes / 1e9,
         "steps_unpacked_gb": unpacked["steps"] * unpacked_bytes / 1e9,
-        "picture_tflop": settings.preview_steps
-        * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
-        * pass_costs(row.name)[1].flops
-        / 1e12,
+        **_picture_counts(row, settings, crossing),
+    }
+
+
+def _picture_counts(row: ModelRow, settings: Settings, crossing: float) -> dict[str, float]:
+    """Return the work of a run's sample pictures. The pictures of a time pass each block together.
+
+    crossing: bytes over the bus in a pass of the model.
+    """
+    passes = settings.preview_steps * (
+        1 + (row.preview_guidance > 1 and not row.guidance_embedding)
+    )
+    small, large = (
+        passes * pass_costs(row.name, px)[1].flops / 1e12
+        for px in (settings.progress_px, settings.preview_px)
+    )
+    num = len(settings.preview_prompts) * settings.preview_images
+    times, once_more = settings.preview_times, int(settings.finishes_large)
+    return {
+        "pictures_tflop": num * (times * small + once_more * large),
+        "pictures_bus_gb": (times + once_more) * passes * crossing / 1e9,
+        "picture_tflop": large,
     }
 
 
@@ -149,7 +168,7 @@ def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str
         state = counted.get(f"{name}_state_gb", 0.0) / card.bus_gbs
         return (max(computing, copying) + unpacking + state) / 60
 
-    minutes = {name: of(name) for name in ("latents", "windows", "steps")}
+    minutes = {name: of(name) for name in ("latents", "windows", "steps", "pictures")}
     return minutes | {
         "all": sum(minutes.values()),
         "a_picture": counted["picture_tflop"] / rate / 60,

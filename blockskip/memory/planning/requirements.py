@@ -340,11 +340,13 @@ def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
+    large = settings.preview_px**2 * settings.finishes_large
     return {
         "text": 16.0 * text_rows(row, settings) * text_width * row.number_bytes,
         "latents": _latents_bytes(row, settings),
         "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs, and the LoRA of the five steps with previews
         "train": (2 * 16.0 + 5 * 4.0) * lora_params(row, settings),
-        "preview": 5 * 4 * 3.0 * settings.preview_px**2,
+        # four pictures at five steps, and the last ones in full size, uncompressed
+        "preview": 12.0 * (5 * settings.progress_px**2 + large),
     }

@@ -84,6 +84,18 @@ def test_free_memory_counts_not_the_cards_size():
     assert "5.2 GiB that are free now (of 8 allowed)" in told(made)[1]
 
 
+@pytest.mark.parametrize("row", model_rows().values(), ids=lambda row: row.name)
+def test_pictures_while_training_are_no_larger_than_512_px(row):
+    """The memory is that of the large ones at the end; the disk counts both."""
+    made = plan(24, row.name).settings
+    assert (made.preview_px, made.progress_px) == (row.native_px, min(512, row.native_px))
+    assert made.finishes_large == (row.native_px > 512)
+    now, before = (stage_memory(row, s)["preview"] for s in (made, made.changed(draft_px=0)))
+    assert (now.vram_gib, now.ram_gib) == (before.vram_gib, before.ram_gib)
+    pixels = 5 * made.progress_px**2 + made.finishes_large * row.native_px**2
+    assert now.disk_gib == pytest.approx(4 * 3 * pixels / GIB)
+
+
 def test_big_cards_and_windows_keep_more_back():
     reserves = {
         (system, budget): PlanRequest(
