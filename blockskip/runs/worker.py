@@ -91,6 +91,7 @@ class Worker:
             model = LoadedModel(
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
+        self.reporter.warn(model.attention_warning())
         data = self._encode(model, photos, fingerprint)
         trainer = Trainer(
             model.transformer,

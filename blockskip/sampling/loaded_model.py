@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
+from blockskip.memory.attention import choose_kernels, math_kernel_warning
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.vram_cap import limit_vram
@@ -44,6 +46,7 @@ class LoadedModel:
         self.family, self.device = get_family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
         limit_vram(self.device, settings.budget_gib)
+        choose_kernels(self.family.masks_attention)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
 
@@ -51,6 +54,12 @@ class LoadedModel:
     def transformer(self) -> ModelMixin:
         """The pipeline's transformer, the part that is trained."""
         return self.pipe.transformer
+
+    def attention_warning(self) -> str:
+        """Return a warning if this card computes the model's attention only in the slowest way."""
+        head_dim = getattr(self.transformer.config, "attention_head_dim", 128)
+        dtype = getattr(torch, self.row.dtype)
+        return math_kernel_warning(self.device, dtype, head_dim, self.family.masks_attention)
 
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Add the untrained LoRA of a run with these settings; return its parameters by name."""
