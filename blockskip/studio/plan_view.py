@@ -21,7 +21,7 @@ from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
-from blockskip.studio.formatting import duration
+from blockskip.studio.formatting import duration, note
 from blockskip.studio.plan_strings import (
     amount,
     costs,
@@ -44,8 +44,9 @@ def plan_figure(
     minutes: expected for the whole run, None if unknown. disk_gib: free disk space.
     """
     verdict, *reasons = [reason_text(reason) for reason in plan.reasons]
+    short = note("", reason_text(plan.commit_short), "warning") if plan.commit_short else ""
     return (
-        f'<section class="plan" aria-label="{strings.PLAN_LABEL}">'
+        f'<section class="plan" aria-label="{strings.PLAN_LABEL}">{short}'
         f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
         f"{_blocks(plan.settings, row)}"
         f'<div class="plan-two"><div>{_stages(plan, row)}{_ram_and_disk(plan, row, disk_gib)}</div>'

@@ -96,6 +96,28 @@ def test_pictures_while_training_are_no_larger_than_512_px(row):
     assert now.disk_gib == pytest.approx(4 * 3 * pixels / GIB)
 
 
+def test_windows_must_set_aside_what_the_card_holds_too():
+    """What is missing is enough, and changes nothing else."""
+    whole = plan(8, commit_gib=float("inf"))
+    assert whole.commit_short is None and whole.to_dict()["commit_short"] is None
+    short = plan(8, commit_gib=10.0)
+    assert (short.settings, short.stages) == (whole.settings, whole.stages)
+    assert "Windows can set aside 10.0 GiB more" in short.to_dict()["commit_short"]
+    more = short.commit_short.values["more_gib"]
+    assert plan(8, commit_gib=10 + more).commit_short is None
+    assert plan(8, commit_gib=10 + more - 0.01).commit_short is not None
+
+
+def test_what_freed_memory_would_bring_is_the_plan_with_it():
+    tight, wide = plan(24, free=6.0, freeable_gib=12.0), plan(24, free=18.0)
+    assert tight.settings == plan(24, free=6.0).settings, "it is not counted on"
+    assert wide.settings != tight.settings
+    gain = tight.to_dict()["when_freed"]
+    assert gain.startswith("If ComfyUI frees the 12.0 GiB") and "likeness expected" in gain
+    assert "the same is trained" in plan(24, free=6.0, freeable_gib=0.05).to_dict()["when_freed"]
+    assert plan(24, free=6.0).when_freed is None
+
+
 def test_big_cards_and_windows_keep_more_back():
     reserves = {
         (system, budget): PlanRequest(
