@@ -245,7 +245,12 @@ class Worker:
                 if not final:
                     self._check_commands()
         complete_step()
-        if settings.finishes_large and not previewer.has_previews(trainer.step, large=True):
+        self._sample_large(trainer, previewer)
+
+    def _sample_large(self, trainer: Trainer, previewer: Previewer) -> None:
+        """Sample the trained model's pictures in full size, unless those were or there are."""
+        missing = not previewer.has_previews(trainer.step, large=True)
+        if self.settings.finishes_large and missing:
             trainer.offload_middle()
             previewer.sample_previews(trainer.step, large=True)
 

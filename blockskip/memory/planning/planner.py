@@ -136,7 +136,7 @@ def make_plan(
     ram_gib: float = 16.0,
     disk_gib: float = math.inf,
     free_gib: float | None = None,
-    commit_gib: float | None = None,
+    commit_gib: float = 0.0,
     freeable_gib: float = 0.0,
     system: str = "",
     skip: str = "",
@@ -145,7 +145,7 @@ def make_plan(
     """Return the plan of a run; see choose_settings.
 
     disk_gib: free on the disk. free_gib: free on the GPU; None queries it. commit_gib: what Windows
-    can still promise, inf on other systems; None queries it. freeable_gib: of the GPU, what
+    can still promise, inf on other systems; 0 queries it. freeable_gib: of the GPU, what
     ComfyUI's models hold. system: Windows, Linux, … ("": this one). Raises UserError if nothing
     works, with the least that would.
     """
@@ -165,12 +165,13 @@ def make_plan(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
     plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)
-    if commit_gib is None:
-        now = monitor.commit()
-        commit_gib = now.free_gib if now else math.inf
-    return dataclasses.replace(
-        plan, commit_short=explanations.commit_short(plan.stages, commit_gib)
-    )
+    short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
+    return dataclasses.replace(plan, commit_short=short)
+
+
+def _commit_gib() -> float:
+    now = monitor.commit()
+    return now.free_gib if now else math.inf
 
 
 def _best(row: ModelRow, request: PlanRequest, freeable_gib: float) -> Plan:

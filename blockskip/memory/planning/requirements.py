@@ -23,8 +23,7 @@ from blockskip.memory.planning.model_stats import (
     weight_bytes,
 )
 
-# copied from memory/placement.py and sampling/sample.py, which import torch
-_LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8
+_LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8  # copied from modules that import torch
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 

@@ -92,13 +92,13 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
     "more_later": (
         "One more GB would not change what is trained. {more_gib} more GB would give {change}."
     ),
-    "freed": "With that memory: {change}.",
-    "freed_nothing": "The plan below would stay the same.",
+    "freed": "With those {size_gib:.1f GiB}: {change}.",
+    "freed_nothing": "With those {size_gib:.1f GiB} the plan would stay the same.",
     "commit_short": (
         "Windows can set aside {free_gib:.1f GiB} more for programs, and this takes up to "
-        "{needs_gib:.1f GiB}, as it counts what the card holds too. Close programs, or let Windows "
-        "manage the page file (Settings, System, About, Advanced system settings, Performance, "
-        "Advanced, Virtual memory)."
+        "{needs_gib:.1f GiB}, as it counts what the card holds too. Close programs, or make the page "
+        "file {more_gib:.1f GiB} larger (Settings, System, About, Advanced system settings, "
+        "Performance, Advanced, Virtual memory; best is “Automatically manage”)."
     ),
     "gives_speed": "the same quality without computing anything twice: steps a third quicker",
     "gives_calm": "the same quality, with less waiting between steps",
