@@ -106,8 +106,10 @@ class Worker:
         )
         if newest:
             trainer.load(newest[0])
+        previewer = Previewer(self.reporter, model)
         try:
-            self._train(trainer, Previewer(self.reporter, model))
+            self._train(trainer, previewer)
+            self._sample_large(trainer, previewer)
         except StopRequested as stop:
             if trainer.step:
                 self._save_checkpoint(trainer)
@@ -245,7 +247,6 @@ class Worker:
                 if not final:
                     self._check_commands()
         complete_step()
-        self._sample_large(trainer, previewer)
 
     def _sample_large(self, trainer: Trainer, previewer: Previewer) -> None:
         """Sample the trained model's pictures in full size, unless those were or there are."""
