@@ -34,6 +34,11 @@ MOVE = (
     "BLOCKSKIP_DATA to a folder there."
 )
 RUNTIME = "Install Microsoft's Visual C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
+PAGE_FILE = (
+    "Windows counts what the card holds against RAM and page file. Let it manage the page file "
+    "(Settings, System, About, Advanced system settings, Performance, Advanced, Virtual memory), "
+    "or make it larger than the card's memory."
+)
 BUILD = (
     "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
     "torch yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
@@ -274,7 +279,19 @@ def _memory() -> list[Line]:
 
     ram = psutil.virtual_memory()
     text = f"{ram.available / GIB:.1f} of {ram.total / GIB:.1f} GiB free"
-    return [Line("memory", OK if ram.total > 12 * GIB else WARNING, text, "FLUX wants 16 GB.")]
+    memory = Line("memory", OK if ram.total > 12 * GIB else WARNING, text, "FLUX wants 16 GB.")
+    return [memory, *_page_file()]
+
+
+def _page_file() -> list[Line]:
+    """Compare Windows' page file with the card's memory, for which Windows sets some aside too."""
+    from blockskip.memory import monitor
+
+    now, card = monitor.commit(), monitor.usage().vram_total_gib
+    if now is None or card < 0:
+        return []
+    text = f"{now.page_file_gib:.1f} GiB, the card has {card:.1f}; {now.free_gib:.1f} GiB of it and RAM are free"
+    return [Line("page file", OK if now.page_file_gib >= card else WARNING, text, PAGE_FILE)]
 
 
 def _data() -> list[Line]:

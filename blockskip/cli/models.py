@@ -16,6 +16,7 @@ from blockskip.core import presets
 from blockskip.core.errors import ModelMissing, command, from_kind
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
+from blockskip.memory.card_programs import CardPrograms, card_programs
 from blockskip.memory.planning import planner
 from blockskip.models import sources
 from blockskip.models.sources import download_process
@@ -163,10 +164,12 @@ def plan(
     """Show the memory and disk space that a training would need, stage by stage."""
     from blockskip.memory.planning.plan_table import plan_table
 
+    on_card = card_programs()
     result = planner.make_plan(
         model=model,
         budget_gib=budget,
         **storage.available_memory(ram, math.inf if disk == 0 else disk),
+        freeable_gib=on_card.freeable_gib,
         skip=skip,
         precision=options.of_model(precision, model),
         patches=patches,
@@ -178,6 +181,16 @@ def plan(
     if not as_json:
         Console().print(plan_table(result))
     contract = result.to_dict()
-    print_result(
-        as_json, contract, [f"- {r}" for r in (*contract["reasons"], contract["one_more_gib"])]
-    )
+    last = (contract[key] for key in ("one_more_gib", "commit_short", "when_freed"))
+    sentences = [*contract["reasons"], *filter(None, last), *filter(None, [_holders(on_card)])]
+    print_result(as_json, contract, [f"- {sentence}" for sentence in sentences])
+
+
+def _holders(on_card: CardPrograms) -> str:
+    """Return who holds the card's memory, "" for nobody."""
+    if not on_card.names:
+        return ""
+    named = [f"{name} {gib:.1f} GiB" if gib >= 0 else name for name, gib in on_card.names.items()]
+    untold = any(gib < 0 for gib in on_card.names.values())
+    after = "; the system does not tell how much each holds" if untold else ""
+    return f"Other programs on the card: {', '.join(named)}{after}."

@@ -108,12 +108,13 @@ class Peak(Event):
 @dataclass(frozen=True, kw_only=True)
 class Image(Event):
     """A preview picture was written. path: relative to the run folder. Step 0 is the untrained
-    model."""
+    model. large: it is in full size, and not compared with those of other steps."""
 
     step: Count
     prompt: str
     path: RelativePath
     index: Count
+    large: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

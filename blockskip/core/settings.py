@@ -65,6 +65,7 @@ OneOrMore = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 ZeroOrMore = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 Rank = Annotated[int, Field(ge=1, le=1024)]
 Pixels = Annotated[int, Field(ge=1, le=8192)]
+PixelsOrNone = Annotated[int, Field(ge=0, le=8192)]
 TextTokens = Annotated[int, Field(ge=1, le=65_536)]
 SamplingSteps = Annotated[int, Field(ge=1, le=1000)]
 Images = Annotated[int, Field(ge=1, le=1000)]
@@ -160,7 +161,8 @@ class Settings:
     refresh: Refresh = "window"  # "once" = residuals of the untrained model, as in the paper
     checkpoint_every: OneOrMore = 50  # optimiser steps
     preview_every: ZeroOrMore = 100  # optimiser steps; 0 = only before and after
-    preview_px: Pixels = 1024
+    preview_px: Pixels = 1024  # side of pictures at the end and on demand
+    draft_px: PixelsOrNone = 0  # of those that show the progress; 0 = preview_px
     preview_steps: SamplingSteps = 20
     preview_guidance: Guidance = 1.0
     preview_prompts: tuple[str, ...] = ()
@@ -193,6 +195,21 @@ class Settings:
     def fresh_steps(self, steps: int) -> int:
         """Return how many of a window's `steps` steps use draws for the first time."""
         return -(-steps // self.reuse)
+
+    @property
+    def progress_px(self) -> int:
+        """Side of the pictures that are made at every few steps and compared, in pixels."""
+        return self.draft_px or self.preview_px
+
+    @property
+    def finishes_large(self) -> bool:
+        """Whether the trained model's pictures are made once more, in full size."""
+        return self.progress_px != self.preview_px
+
+    @property
+    def preview_times(self) -> int:
+        """How many times a run makes its preview pictures, before the first step included."""
+        return 1 + (-(-self.steps // self.preview_every) if self.preview_every else 1)
 
     @property
     def window_draws(self) -> int:

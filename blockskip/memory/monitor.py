@@ -6,6 +6,7 @@ which does, `memory_event` takes it from `sys.modules`. Unknown values are -1, n
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -87,6 +88,65 @@ def disk_free_gib(folder: Path) -> float:
         return shutil.disk_usage(folder).free / GIB
     except OSError:
         return UNKNOWN
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What Windows can promise to all programs: RAM and page file, in GiB. It counts a card's
+    memory in use too (EveryDream2 issue 163, ollama issue 8825)."""
+
+    limit_gib: float
+    free_gib: float
+    page_file_gib: float
+
+
+def commit() -> Commit | None:
+    """Return Windows' commit limit, None on other systems, which promise more than they have."""
+    status = _memory_status()
+    if status is None:
+        return None
+    limit, physical = status.page_file_total / GIB, status.physical_total / GIB
+    return Commit(limit, status.page_file_free / GIB, limit - physical)
+
+
+class _MemoryStatus(ctypes.Structure):
+    """Windows' MEMORYSTATUSEX. What it calls page file is RAM and page file together."""
+
+    _fields_: ClassVar = [
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        *(
+            (f"{kind}_{which}", ctypes.c_uint64)
+            for kind in ("physical", "page_file", "virtual")
+            for which in ("total", "free")
+        ),
+        ("extended_free", ctypes.c_uint64),
+    ]
+
+
+def _memory_status() -> Any:
+    windll = getattr(ctypes, "windll", None)
+    if windll is None:
+        return None
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    return status if windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def card_processes() -> dict[int, float]:
+    """Return the GPU memory in GiB of each process on the card, by its id; -1 where unknown.
+
+    Windows does not tell it. This process and those that it started are left out.
+    """
+    found: dict[int, float] = {}
+    for kind in ("Compute", "Graphics"):
+        for process in _ask(f"nvmlDeviceGet{kind}RunningProcesses") or ():
+            held = process.usedGpuMemory
+            gib = UNKNOWN if held is None else held / GIB
+            found[process.pid] = max(gib, found.get(process.pid, UNKNOWN))
+    me = psutil.Process()
+    for own in (me, *me.children(recursive=True)):
+        found.pop(own.pid, None)
+    return found
 
 
 def card_name() -> str:

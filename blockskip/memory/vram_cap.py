@@ -73,12 +73,8 @@ def room_gib() -> float:
 
 
 def set_torch_backends() -> None:
-    """Select GPU kernels that match the planned memory and the CPU's results.
-
-    cuDNN attention is disabled: newer data-centre GPUs prefer it, the plan did not count it, and
-    its backward has returned NaN where a text's padding attends to nothing. TF32 is disabled for
-    float32 convolutions.
-    """
+    """Select GPU kernels that match the CPU's results: no TF32 in float32 convolutions, and no
+    cuDNN attention until the model is known (memory/attention.py)."""
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.allow_tf32 = False
 

@@ -50,19 +50,20 @@ class Previewer:
     def __init__(self, reporter: Reporter, model: LoadedModel) -> None:
         self.reporter, self.run, self.model = reporter, reporter.run, model
 
-    def folder(self, step: int) -> Path:
-        """Return the folder of a step's pictures."""
-        return self.run.previews_dir / f"step-{step:05d}"
+    def folder(self, step: int, large: bool = False) -> Path:
+        """Return the folder of a step's pictures. large: of those in full size."""
+        return self.run.previews_dir / f"{'large' if large else 'step'}-{step:05d}"
 
-    def has_previews(self, step: int) -> bool:
+    def has_previews(self, step: int, large: bool = False) -> bool:
         """Return whether all previews of a step were written."""
         s = self.model.settings
         last = len(s.preview_prompts) * s.preview_images - 1
-        return last < 0 or (self.folder(step) / f"{last:02d}.png").exists()
+        return last < 0 or (self.folder(step, large) / f"{last:02d}.png").exists()
 
-    def sample_previews(self, step: int) -> None:
-        """Sample the previews of a step."""
-        self._run_with_fallback(step, lambda: self._sample_previews(step))
+    def sample_previews(self, step: int, large: bool = False) -> None:
+        """Sample the previews of a step. large: in full size, for themselves: the same noise gives
+        another picture at another size, so they are not compared with those of other steps."""
+        self._run_with_fallback(step, lambda: self._sample_previews(step, large))
 
     def sample_user_prompts(
         self, step: int, prompts: Sequence[str], lora: dict, untrained: dict
@@ -115,19 +116,22 @@ class Previewer:
         text = f"No preview at step {step} ({reason}); training goes on."
         self.reporter.write(Note(level="warning", text=text))
 
-    def _sample_previews(self, step: int) -> None:
+    def _sample_previews(self, step: int, large: bool) -> None:
         s = self.model.settings
+        px = s.preview_px if large else s.progress_px
         texts = [p for p in s.preview_prompts for _ in range(s.preview_images)]
         if not texts:
             return
         seeds = preview_seeds(s, len(texts))
         with self.reporter.stage(stages.PREVIEW):
             self.reporter.progress(stages.PREVIEW, 0, len(texts))
-            images = self.model.sample_prompts(texts, seeds)
-            written = write_previews(images, texts, seeds, self.folder(step))
+            images = self.model.sample_prompts(texts, seeds, px=px)
+            written = write_previews(images, texts, seeds, self.folder(step, large))
             for index, (path, prompt) in enumerate(written):
                 relative = path.relative_to(self.run.folder).as_posix()
-                self.reporter.write(Shown(step=step, prompt=prompt, index=index, path=relative))
+                self.reporter.write(
+                    Shown(step=step, prompt=prompt, index=index, path=relative, large=large)
+                )
             self.reporter.progress(stages.PREVIEW, len(texts), len(texts))
 
     def _sample_requests(

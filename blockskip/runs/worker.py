@@ -91,6 +91,7 @@ class Worker:
             model = LoadedModel(
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
+        self.reporter.warn(model.attention_warning())
         data = self._encode(model, photos, fingerprint)
         with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
             trainer = Trainer(
@@ -106,8 +107,10 @@ class Worker:
             )
         if newest:
             trainer.load(newest[0])
+        previewer = Previewer(self.reporter, model)
         try:
-            self._train(trainer, Previewer(self.reporter, model))
+            self._train(trainer, previewer)
+            self._sample_large(trainer, previewer)
         except StopRequested as stop:
             if trainer.step:
                 self._save_checkpoint(trainer)
@@ -245,6 +248,13 @@ class Worker:
                 if not final:
                     self._check_commands()
         complete_step()
+
+    def _sample_large(self, trainer: Trainer, previewer: Previewer) -> None:
+        """Sample the trained model's pictures in full size, unless those were or there are."""
+        missing = not previewer.has_previews(trainer.step, large=True)
+        if self.settings.finishes_large and missing:
+            trainer.offload_middle()
+            previewer.sample_previews(trainer.step, large=True)
 
     def _shows_previews(self, step: int) -> bool:
         every = self.settings.preview_every

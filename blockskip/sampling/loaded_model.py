@@ -13,6 +13,7 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
+from blockskip.memory.attention import choose_kernels, math_kernel_warning
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.vram_cap import limit_vram
@@ -45,6 +46,7 @@ class LoadedModel:
         self.family, self.device = get_family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
         limit_vram(self.device, settings.budget_gib)
+        choose_kernels(self.family.masks_attention)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
 
@@ -52,6 +54,12 @@ class LoadedModel:
     def transformer(self) -> ModelMixin:
         """The pipeline's transformer, the part that is trained."""
         return self.pipe.transformer
+
+    def attention_warning(self) -> str:
+        """Return a warning if this card computes the model's attention only in the slowest way."""
+        head_dim = getattr(self.transformer.config, "attention_head_dim", 128)
+        dtype = getattr(torch, self.row.dtype)
+        return math_kernel_warning(self.device, dtype, head_dim, self.family.masks_attention)
 
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Add the untrained LoRA of a run with these settings; return its parameters by name."""
@@ -97,10 +105,12 @@ class LoadedModel:
         steps: int = 0,
         cache: CacheConfig | None = None,
         dynamic: PatchScheduler | None = None,
+        px: int = 0,
     ) -> list[Image.Image]:
-        """Sample one image per row of `text`, at the size and guidance of previews.
+        """Sample one image per row of `text`, at the guidance of previews.
 
-        negative: one row. steps: 0 uses `preview_steps`. cache, dynamic: see sampling/sample.py.
+        negative: one row. steps, px: 0 uses `preview_steps`, `preview_px`. cache, dynamic: see
+        sampling/sample.py.
         """
         s = self.settings
         if s.plan.number_type == "float16":
@@ -110,7 +120,7 @@ class LoadedModel:
             self.pipe,
             text,
             negative,
-            Sampling(s.preview_px, steps or s.preview_steps, s.preview_guidance),
+            Sampling(px or s.preview_px, steps or s.preview_steps, s.preview_guidance),
             seeds,
             self.device,
             s.plan.preview_batch,
@@ -120,10 +130,10 @@ class LoadedModel:
         )
 
     def sample_prompts(
-        self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0
+        self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0, px: int = 0
     ) -> list[Image.Image]:
-        """Sample one image per prompt at the settings' preview speed. steps: see `sample`."""
+        """Sample one image per prompt at the settings' preview speed. steps, px: see `sample`."""
         text, negative = self.encode_prompts(prompts), self.encode_prompts([""])
         num_steps = steps or self.settings.preview_steps
         acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)
-        return self.sample(text, negative, seeds, steps, **acceleration)
+        return self.sample(text, negative, seeds, steps, px=px, **acceleration)

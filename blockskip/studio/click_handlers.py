@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
 from blockskip.runs import image_requests
-from blockskip.studio import actions, draft, model_catalog, result_actions
+from blockskip.studio import actions, card_view, draft, model_catalog, result_actions
 from blockskip.studio.inputs import Click
 
 
@@ -120,6 +120,7 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "clean": _staying(lambda view, click: model_catalog.clean()),
     "move_data": _staying(lambda view, click: model_catalog.move_data(click.value)),
     "budget": _budget,
+    "free_comfyui": _staying(lambda view, click: card_view.free_comfyui()),
     "keep": _staying(_keep),
     "paint_delete": _staying(
         lambda view, click: image_requests.delete(actions.find_run(view), click.id)

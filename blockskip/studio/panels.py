@@ -128,7 +128,7 @@ def _budget() -> Widgets:
         elem_id="budget",
         buttons=[],
     )
-    marks = html(elem_id="marks")
+    marks = html(elem_id="marks", js="presses")
     plan = html(elem_id="plan", js="presses")
     return {"budget": budget, "marks": marks, "plan": plan} | _advanced()
 

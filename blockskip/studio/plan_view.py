@@ -21,7 +21,7 @@ from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.requirements import middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
-from blockskip.studio.formatting import duration
+from blockskip.studio.formatting import duration, note
 from blockskip.studio.plan_strings import (
     amount,
     costs,
@@ -44,8 +44,9 @@ def plan_figure(
     minutes: expected for the whole run, None if unknown. disk_gib: free disk space.
     """
     verdict, *reasons = [reason_text(reason) for reason in plan.reasons]
+    short = note("", reason_text(plan.commit_short), "warning") if plan.commit_short else ""
     return (
-        f'<section class="plan" aria-label="{strings.PLAN_LABEL}">'
+        f'<section class="plan" aria-label="{strings.PLAN_LABEL}">{short}'
         f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
         f"{_blocks(plan.settings, row)}"
         f'<div class="plan-two"><div>{_stages(plan, row)}{_ram_and_disk(plan, row, disk_gib)}</div>'
@@ -151,10 +152,9 @@ def _work(s: Settings) -> float:
     steps = s.steps * s.plan.draws_per_step * (3 + s.plan.checkpointing) * middle
     passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    passes_per_picture = s.preview_steps * passes * row.num_blocks * (s.preview_px / side) ** 2
-    times = 1 + (-(-s.steps // s.preview_every) if s.preview_every else 1)
-    pictures = times * len(s.preview_prompts) * s.preview_images
-    return windows + steps + pictures * passes_per_picture
+    pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2
+    pictures = len(s.preview_prompts) * s.preview_images * pixels / side**2
+    return windows + steps + pictures * s.preview_steps * passes * row.num_blocks
 
 
 def _time(minutes: float | None) -> str:

@@ -11,6 +11,7 @@ from blockskip.core import presets
 from blockskip.core.errors import BadInput, UserError
 from blockskip.core.settings import ExecutionPlan, PreviewSpeed
 from blockskip.memory import monitor
+from blockskip.memory.card_programs import card_programs
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
 from blockskip.runs import storage
@@ -76,7 +77,10 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         class_name,
         available["ram_gib"],
         float(math.floor(available["disk_gib"])),
-        round(monitor.usage().vram_free_gib * 2) / 2,  # part of the cache key only
+        round(card_programs().freeable_gib, 1),
+        # parts of the cache key only
+        round(monitor.usage().vram_free_gib * 2) / 2,
+        round(commit.free_gib) if (commit := monitor.commit()) else None,
     )
 
 
@@ -92,7 +96,9 @@ def _plan(
     class_name: str,
     ram: float,
     disk: float,
+    freeable: float,
     free: float,
+    commit_free: int | None,
 ) -> Plan | NoPlan:
     def at(gib: float) -> Plan:
         return planner.make_plan(
@@ -102,6 +108,7 @@ def _plan(
             budget_gib=gib,
             ram_gib=ram,
             disk_gib=disk,
+            freeable_gib=freeable,
             steps=steps,
             rank=rank,
             seed=seed,

@@ -258,5 +258,7 @@ def _last_step(run: Run) -> int:
 
 
 def _preview_image(run: Run, step: int) -> Path | None:
-    paths = sorted((run.previews_dir / f"step-{step:05d}").glob("*.png"))
-    return paths[0] if paths else None
+    """Return the first picture of a step, in full size if there is one."""
+    folders = (run.previews_dir / f"{name}-{step:05d}" for name in ("large", "step"))
+    paths = (path for folder in folders for path in sorted(folder.glob("*.png")))
+    return next(paths, None)

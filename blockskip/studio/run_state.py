@@ -62,7 +62,8 @@ class RunState:
     losses: Series = field(default_factory=Series)  # over steps
     memory: dict[str, Series] = field(default_factory=dict)  # over active seconds, see CURVES
     latest_memory: Memory | None = None
-    images: dict[tuple[int, int], Image] = field(default_factory=dict)
+    images: dict[tuple[int, int], Image] = field(default_factory=dict)  # by step and index
+    large: dict[tuple[int, int], Image] = field(default_factory=dict)  # likewise, in full size
     notes: list[Note] = field(default_factory=list)
     exports: list[Saved] = field(default_factory=list)
     end: Stopped | Failed | Done | None = None
@@ -93,7 +94,8 @@ class RunState:
             case Memory():
                 self._add_memory(event)
             case Image():
-                self.images[event.step, event.index] = event
+                shown = self.large if event.large else self.images
+                shown[event.step, event.index] = event
             case Saved() if event.kind == "export":
                 self.exports.append(event)
             case Note() if all(note.text != event.text for note in self.notes):
@@ -142,6 +144,7 @@ def read(run: Run) -> RunState:
             losses=state.losses.copy(),
             memory={name: series.copy() for name, series in state.memory.items()},
             images=dict(state.images),
+            large=dict(state.large),
             notes=list(state.notes),
             exports=list(state.exports),
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from blockskip.core import stages
-from blockskip.core.events import Failed, Stopped
+from blockskip.core.events import Failed, Image, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.oom_fallback import describe
@@ -133,10 +133,12 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
         for file in photo_files[:8]
     )
     prompts = preview_prompts(settings)
-    steps = _columns(state, settings)
-    head = "".join(f"<th scope='col'>{step_label(step)}</th>" for step in steps)
+    columns = [(step, False) for step in _columns(state, settings)]
+    columns += [(step, True) for step in _large_columns(state, settings)]
+    head = "".join(f"<th scope='col'>{step_label(*column)}</th>" for column in columns)
     rows = "".join(
-        f'<tr><th scope="row">{e(prompt)}</th>{"".join(_cell(state, s, index, prompt) for s in steps)}</tr>'
+        f'<tr><th scope="row">{e(prompt)}</th>'
+        f"{''.join(_cell(state, *column, index, prompt) for column in columns)}</tr>"
         for index, prompt in enumerate(prompts)
     )
     return (
@@ -172,12 +174,20 @@ def _columns(state: RunState, settings: Settings) -> list[int]:
     return ordered if len(ordered) <= MOST_COLUMNS else [ordered[0], *ordered[1 - MOST_COLUMNS :]]
 
 
-def _cell(state: RunState, step: int, index: int, prompt: str) -> str:
-    image = state.images.get((step, index))
+def _large_columns(state: RunState, settings: Settings) -> list[int]:
+    """Return the step whose pictures are or will be made in full size, if any."""
+    made = {step for step, _ in state.large}
+    if settings.finishes_large and state.status in ("running", "paused", "new"):
+        made.add(settings.steps)
+    return sorted(made)[-1:]
+
+
+def _cell(state: RunState, step: int, in_full: bool, index: int, prompt: str) -> str:
+    image = (state.large if in_full else state.images).get((step, index))
     if image is None:
         return '<td><span class="blank"></span></td>'  # not made yet
-    small, large = picture_urls(state, step, index)
-    alt = strings.PICTURES_ALT.format(prompt=prompt, when=step_label(step))
+    small, large = _urls(state, image)
+    alt = strings.PICTURES_ALT.format(prompt=prompt, when=step_label(step, in_full))
     return (
         f'<td><button type="button" class="zoom" data-large="{e(large)}"><img src="{e(small)}" '
         f'alt="{e(alt)}"></button></td>'
@@ -186,7 +196,10 @@ def _cell(state: RunState, step: int, index: int, prompt: str) -> str:
 
 def picture_urls(state: RunState, step: int, index: int) -> tuple[str, str]:
     """Return the URLs of a preview picture, small and large, not escaped."""
-    image = state.images[step, index]
+    return _urls(state, state.images[step, index])
+
+
+def _urls(state: RunState, image: Image) -> tuple[str, str]:
     file, version = image.path.removeprefix("previews/"), str(int(image.time))
     small, large = (
         pictures.url("previews", state.run.name, file, size, version, escape=False)
@@ -195,5 +208,6 @@ def picture_urls(state: RunState, step: int, index: int) -> tuple[str, str]:
     return small, large
 
 
-def step_label(step: int) -> str:
-    return strings.PICTURES_STEP.format(step=step) if step else strings.PICTURES_BEFORE
+def step_label(step: int, in_full: bool = False) -> str:
+    words = strings.PICTURES_LARGE if in_full else strings.PICTURES_STEP
+    return words.format(step=step) if step else strings.PICTURES_BEFORE

@@ -10,6 +10,7 @@ from blockskip.runs import storage
 from blockskip.runs.run import Run
 from blockskip.studio import (
     actions,
+    card_view,
     draft,
     model_catalog,
     model_view,
@@ -39,7 +40,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "photos": photo_view.photos(saved, settings, model_catalog.can_describe(), describing),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
-        "marks": _marks(),
+        "marks": _marks() + card_view.programs(planned),
         "plan": _plan(planned, row),
         "own_words": _own_photos_hint(models) if saved.own_photos and row.demo else "",
         "busy": _busy(busy),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 CPU = torch.device("cpu")
+PHOTO_CACHE_BYTES = 512 << 20  # of scaled photos: 380 of 512 × 683 px
 
 
 @torch.no_grad()
@@ -67,17 +67,13 @@ def encode_draws(
     progress(n, total) is called after each batch.
     """
     side, batch = settings.plan.side_px, settings.plan.encode_batch
-
-    @lru_cache(maxsize=16)
-    def scaled(index: int) -> Image.Image:
-        return scale_photo(open_photo(photos[index].path), settings.plan.s_max_px)
-
+    scaled = _ScaledPhotos(photos, settings.plan.s_max_px)
     latents = []
     for start in range(0, len(draws), batch):
         batch_draws = draws[start : start + batch]
         crops = np.stack(
             [
-                np.asarray(crop_image(scaled(d.photo), Crop(d.left, d.top, d.side), side, d.flip))
+                np.asarray(crop_image(scaled[d.photo], Crop(d.left, d.top, d.side), side, d.flip))
                 for d in batch_draws
             ]
         )
@@ -85,3 +81,28 @@ def encode_draws(
         latents.append(family.encode_images(pipe, pixels).float().cpu())
         progress(start + len(batch_draws), len(draws))
     return torch.cat(latents)
+
+
+class _ScaledPhotos:
+    """Photos by index, scaled to a short side of `short_px`. Those used last are kept, up to
+    PHOTO_CACHE_BYTES: to decode a photo of 12 megapixels takes a third of a second."""
+
+    def __init__(self, photos: Sequence[Photo], short_px: int) -> None:
+        self._photos, self._short_px = photos, short_px
+        self._kept: dict[int, Image.Image] = {}  # the one used last is at the end
+        self._bytes = 0
+
+    def __getitem__(self, index: int) -> Image.Image:
+        image = self._kept.pop(index, None)
+        if image is None:
+            image = scale_photo(open_photo(self._photos[index].path), self._short_px)
+            self._bytes += _num_bytes(image)
+        self._kept[index] = image
+        while self._bytes > PHOTO_CACHE_BYTES and len(self._kept) > 1:
+            self._bytes -= _num_bytes(self._kept.pop(next(iter(self._kept))))
+        return image
+
+
+def _num_bytes(image: Image.Image) -> int:
+    """Return the bytes that Pillow holds of an RGB image: four a pixel."""
+    return 4 * image.width * image.height

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from blockskip.cli import doctor
+from blockskip.memory import monitor
 
 FILE = Path(doctor.__file__)
 
@@ -75,6 +76,18 @@ def test_nothing_private_is_told(quick, monkeypatch):
 )
 def test_redact(text, shown):
     assert doctor.redact(text) == shown
+
+
+@pytest.mark.parametrize("page_file_gib, state", [(8.0, doctor.WARNING), (30.0, doctor.OK)])
+def test_a_page_file_smaller_than_the_card_is_told(monkeypatch, page_file_gib, state):
+    usage = monitor.Usage(1, 8, 16, 2.0, 12.0)
+    monkeypatch.setattr(monitor, "usage", lambda: usage)
+    monkeypatch.setattr(
+        monitor, "commit", lambda: monitor.Commit(16 + page_file_gib, 7.0, page_file_gib)
+    )
+    found = doctor._memory()[-1]
+    assert (found.name, found.state) == ("page file", state)
+    assert f"{page_file_gib} GiB, the card has 12.0" in found.text
 
 
 def test_one_look_that_fails_does_not_end_the_visit(quick, monkeypatch):

@@ -48,6 +48,27 @@ def test_the_trainer_is_given_one_of_the_crops_that_are_shown(photo, patches):
         assert any(np.array_equal(np.asarray(image), trained) for _, image in shown)
 
 
+def test_many_photos_are_decoded_once_each_while_they_fit(tmp_path, monkeypatch):
+    """And what does not fit is decoded again, to the same latents."""
+    for k in range(60):
+        Image.new("RGB", (80, 64), (4 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    photos, _ = read_photos(sorted(tmp_path.iterdir()), "a cat")
+    opened, open_photo = [], encode.open_photo
+    monkeypatch.setattr(encode, "open_photo", lambda path: opened.append(path) or open_photo(path))
+    draws = build_schedule(photos, SETTINGS, 16)
+
+    def encoded():
+        opened.clear()
+        return encode.encode_draws(Kind(), None, photos, draws, SETTINGS, encode.CPU)
+
+    latents = encoded()
+    assert len(opened) == len({draw.photo for draw in draws}) == 60
+    for room in (10 * 4 * 80 * 64, 1):  # of ten photos, and of not even one
+        monkeypatch.setattr(encode, "PHOTO_CACHE_BYTES", room)
+        assert encoded().equal(latents)
+        assert 60 < len(opened) <= len(draws)
+
+
 def test_high_noise_sees_the_pet_and_low_noise_a_close_up_of_it(photo):
     """The greatest share of red in a crop tells how far right it reaches."""
     for seed in range(20):

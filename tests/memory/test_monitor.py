@@ -7,9 +7,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from helpers.fake_nvml import FakeNvml
 
 from blockskip.core import processes
-from blockskip.core.units import GIB
 from blockskip.memory import monitor
 
 
@@ -52,74 +52,7 @@ def test_torch_is_not_imported_by_asking():
     assert done.returncode == 0
 
 
-class FakeNvml:
-    """Two cards: 8 GiB at index 0 and 24 GiB at index 1."""
-
-    class NVMLError(Exception):
-        pass
-
-    NVML_ERROR_NOT_FOUND = 6
-    sizes = (8, 24)
-    uuids = ("GPU-1234abcd-small", "GPU-12ff5678-large")
-    parts = {}  # of a card: (UUID, GiB) of its MIG instances
-
-    def nvmlDeviceGetCount(self):
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        return index
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        known = {self.nvmlDeviceGetUUID(handle): handle for handle in (0, 1)}
-        known |= {uuid: uuid for parts in self.parts.values() for uuid, _ in parts}
-        if uuid not in known:
-            raise self.NVMLError
-        return known[uuid]
-
-    def nvmlDeviceGetUUID(self, handle):
-        return handle if isinstance(handle, str) else self.uuids[handle]
-
-    def nvmlDeviceGetName(self, handle):
-        return f"Card {self.nvmlDeviceGetUUID(handle)}"
-
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle):
-        return 7
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
-        if index >= len(self.parts.get(handle, ())):
-            raise self.NVMLError
-        return self.parts[handle][index][0]
-
-    NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 0, 1
-    degrees = (61, 64)
-
-    def nvmlDeviceGetTemperature(self, handle, sensor):
-        if sensor != self.NVML_TEMPERATURE_GPU:
-            raise self.NVMLError
-        return self.degrees[handle]
-
-    def nvmlDeviceGetTemperatureThreshold(self, handle, which):
-        assert which == self.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
-        if handle == 0:
-            raise self.NVMLError  # as on cards that do not tell
-        return 93
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        sizes = dict(enumerate(self.sizes))
-        sizes |= {uuid: size for parts in self.parts.values() for uuid, size in parts}
-        total = sizes[handle] * GIB
-        return SimpleNamespace(used=total // 4, total=total)
-
-
 SMALL, LARGE = FakeNvml.uuids
-
-
-@pytest.fixture
-def nvml(monkeypatch):
-    fake = FakeNvml()
-    monkeypatch.setattr(monitor, "_nvml", lambda: fake)
-    monkeypatch.setattr(FakeNvml, "parts", {})
-    return fake
 
 
 @pytest.mark.parametrize(
@@ -197,3 +130,16 @@ def test_room_is_the_drives_and_a_folder_that_is_gone_is_unknown(tmp_path):
     now = monitor.memory_event(tmp_path, 0.5)
     assert now.disk_free_gib > 0 and now.disk_run_gib == 0.5
     assert monitor.memory_event(tmp_path / "gone").disk_free_gib == -1
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_windows_commit_is_ram_and_page_file(monkeypatch, works):
+    def status(pointer):
+        told = pointer._obj
+        told.physical_total, told.page_file_total = 16 << 30, 24 << 30
+        told.page_file_free = 9 << 30
+        return works and told.length == 64
+
+    kernel = SimpleNamespace(GlobalMemoryStatusEx=status)
+    monkeypatch.setattr(monitor.ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert monitor.commit() == (monitor.Commit(24.0, 9.0, 8.0) if works else None)

@@ -1,14 +1,18 @@
 """What a plan settles is done by the worker, and what costs only time changes no number."""
 
+import shutil
+
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from blockskip.core import events, files
 from blockskip.core.paths import ASSETS, QUANTISED_CACHE, data_dir
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
-from blockskip.runs import storage, worker
+from blockskip.runs import folders, storage, worker
+from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import Run, create_run
 from blockskip.sampling import loaded_model
 from blockskip.training.trainer import Trainer
@@ -62,6 +66,30 @@ def test_a_middle_that_leaves_is_gone_in_previews_and_here_in_steps(monkeypatch)
     before, after = seen[0], seen[-1]
     assert before == after == ("preview", False, (1, True), True)
     assert seen[1:-1] == [("step", True)] * SAID["steps"]
+
+
+def test_pictures_are_small_while_training_and_large_at_the_end_and_on_demand(monkeypatch):
+    """The pictures change nothing that is learnt, and what is there is not made again."""
+    plain = worked("plain")
+    small = worked("small", draft_px=32)
+    assert all(torch.equal(small[name], tensor) for name, tensor in plain.items())
+    run = Run(folders.run_folder("small"))
+    made = {e.path: e.large for e in run.events()[0] if isinstance(e, events.Image)}
+    sizes = {path: Image.open(run.folder / path).width for path in made}
+    assert len(made) == 3 * 4 and sizes == {path: 64 if made[path] else 32 for path in made}
+    assert {path.split("/")[1] for path, large in made.items() if large} == {"large-00003"}
+    plain_run = Run(folders.run_folder("plain"))
+    assert not list(plain_run.previews_dir.glob("large-*"))
+    exact = [plain_run.previews_dir / "step-00003", run.previews_dir / "large-00003"]
+    assert [p.read_bytes() for p in sorted(exact[0].iterdir())] == [
+        p.read_bytes() for p in sorted(exact[1].iterdir())
+    ]
+    asked = ImageSession(run).generate(["a photo of a cat"], [1])
+    assert [image.width for image in asked] == [64]
+    shutil.rmtree(run.previews_dir / "large-00003")
+    monkeypatch.setattr(Trainer, "train_step", None)
+    worker.Worker(run).work()
+    assert len([e for e in run.events()[0] if isinstance(e, events.Image)]) == 4 * 4
 
 
 @pytest.mark.parametrize("budget", [4, 6, 8, 12, 16])

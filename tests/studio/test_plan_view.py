@@ -219,6 +219,8 @@ def test_minutes_come_from_runs_that_worked_alike():
     assert 1.5 < of([(s, 90.0)], longer) < 3.0
     more_pictures = s.changed(preview_every=10)
     assert of([(s, 90.0)], more_pictures) > 1.5
+    smaller = s.changed(draft_px=s.preview_px // 2)
+    assert of([(more_pictures, 90.0)], smaller.changed(preview_every=10)) < 1.5
     nearest = s.changed(steps=130)
     assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
     fewer = s.changed(front=0, back=0)

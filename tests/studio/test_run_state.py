@@ -1,5 +1,6 @@
 """A run's story: read once, told in plain words, and small however long it gets."""
 
+import dataclasses
 import json
 import random
 
@@ -9,7 +10,7 @@ from helpers import fake_feed
 
 from blockskip.core import events
 from blockskip.runs import storage
-from blockskip.studio import actions, run_state, run_view, screen
+from blockskip.studio import actions, result_view, run_state, run_view, screen
 from blockskip.studio.series import MAX_BINS, Series
 
 
@@ -62,6 +63,23 @@ def test_every_end_is_told_in_plain_words(pet, told, end, state, said):
     parts, _ = told(run.name)
     assert parts["resume"]["visible"] and not parts["pause"]["visible"]
     assert said in parts["messages"]["value"]
+
+
+def test_large_pictures_have_a_column_of_their_own(pet):
+    run = fake_feed.make_run(pet)
+    fake_feed.feed(run, 60)
+    story, large = run_state.read(run), run.settings().changed(draft_px=32)
+    assert "full size" not in run_view.previews(story, large, []), "it ended before them"
+    picture = next(iter(story.images.values()))
+    for step, index in ((40, 0), (60, 0), (60, 1)):
+        event = dataclasses.replace(picture, step=step, index=index, path="previews/large-1/7.png")
+        run.append(dataclasses.replace(event, large=True))
+    story = run_state.read(run)
+    assert len(story.images) == 4, "they do not replace those that are compared"
+    page = run_view.previews(story, large, [])
+    assert "Step 60, full size" in page and "Step 40, full size" not in page
+    assert page.count("large-1/7.png?size=1024") == 2
+    assert "large-1" not in result_view.compare(story, large, 60, [60], None)
 
 
 def test_a_worker_that_the_system_killed_is_told_on_the_page(pet, told, monkeypatch):

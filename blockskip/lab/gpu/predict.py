@@ -18,6 +18,7 @@ from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import pass_costs
 from blockskip.memory.planning.duration import Rates, Work, run_work
 from blockskip.memory.planning.planner import make_plan
+from blockskip.memory.planning.requirements import middle_bytes, waiting_bytes
 
 DRAWS = 2000
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
@@ -89,10 +90,14 @@ def _tflop_per_pass(settings: Settings) -> dict[str, float]:
 
 def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Return the work of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB moved
-    by unpacking; and the TFLOP of one sample picture with every step computed."""
+    by unpacking; and the TFLOP of sample pictures with every step computed, of all and of one in
+    full size."""
     tflop = _tflop_per_pass(settings)
     work = run_work(row, settings, DRAWS, tflop)
     windows, steps = work[stages.RESIDUALS], work[stages.TRAIN]
+    crossing = waiting_bytes(row, settings) + middle_bytes(row, settings) * (
+        settings.plan.middle == "leaves"
+    )
     return {
         "latents_tflop": DRAWS / settings.reuse / settings.plan.encode_batch * tflop["latents"],
         "windows_tflop": windows.tflop,
@@ -102,10 +107,28 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
         "steps_bus_gb": steps.bus_gb,
         "windows_unpacked_gb": windows.unpacked_gb,
         "steps_unpacked_gb": steps.unpacked_gb,
-        "picture_tflop": settings.preview_steps
-        * (1 + (row.preview_guidance > 1 and not row.guidance_embedding))
-        * pass_costs(row.name)[1].flops
-        / 1e12,
+        **_picture_counts(row, settings, crossing),
+    }
+
+
+def _picture_counts(row: ModelRow, settings: Settings, crossing: float) -> dict[str, float]:
+    """Return the work of a run's sample pictures. The pictures of a time pass each block together.
+
+    crossing: bytes over the bus in a pass of the model.
+    """
+    passes = settings.preview_steps * (
+        1 + (row.preview_guidance > 1 and not row.guidance_embedding)
+    )
+    small, large = (
+        passes * pass_costs(row.name, px)[1].flops / 1e12
+        for px in (settings.progress_px, settings.preview_px)
+    )
+    num = len(settings.preview_prompts) * settings.preview_images
+    times, once_more = settings.preview_times, int(settings.finishes_large)
+    return {
+        "pictures_tflop": num * (times * small + once_more * large),
+        "pictures_bus_gb": (times + once_more) * passes * crossing / 1e9,
+        "picture_tflop": large,
     }
 
 
@@ -117,7 +140,7 @@ def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str
         sizes = {kind: counted.get(f"{name}_{kind}", 0.0) for kind in kinds}
         return Work(**sizes).seconds(rates) / 60
 
-    minutes = {name: of(name) for name in ("latents", "windows", "steps")}
+    minutes = {name: of(name) for name in ("latents", "windows", "steps", "pictures")}
     return minutes | {
         "all": sum(minutes.values()),
         "a_picture": counted["picture_tflop"] / rates.tflops / 60,

@@ -214,13 +214,14 @@ def _predict(report: dict) -> Iterator[str]:
     yield (
         f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
         f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
-        "of latents, windows and steps: for each the longer of computing and copying, plus unpacking and draws that wait in RAM. "
-        "A disk slower than the bus, encoding captions, loading and sample pictures are not included. "
+        "of latents, windows, steps and sample pictures: for each the longer of computing and copying, plus unpacking and draws that wait in RAM. "
+        "A disk slower than the bus, encoding captions, loading and decoding pictures are not included. "
         "“As planned” is the studio's choice. “quick” is the paper's setting: half of the blocks "
-        "skipped, at the smallest side. A picture has every step computed."
+        "skipped, at the smallest side. Pictures have every step computed: a run makes them at 512 px, "
+        "and the last ones once more in full size, which is the size of “a picture”."
     )
     yield ""
-    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps|GB of weights over the bus, of draws|TB unpacked"
+    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps + pictures|GB of weights over the bus, of draws|TB unpacked"
     for unit in ("minutes", "a picture"):
         head += "".join(f"|{unit} at {s}" for s in shares)
     yield from markdown_table(head, [_prediction(row, shares) for row in report["rows"]])
@@ -234,13 +235,13 @@ def _predict(report: dict) -> Iterator[str]:
 def _prediction(row: dict, shares: Sequence[str]) -> list[object]:
     front, back = row["skip"]
     again = ", computed twice" if row["checkpointing"] else ""
-    flops = [row[f"{k}_tflop"] / 1000 for k in ("latents", "windows", "steps")]
+    flops = [row[f"{k}_tflop"] / 1000 for k in ("latents", "windows", "steps", "pictures")]
     return [
         row["card"],
         row["way"],
         f"{front} + {back}, {row['side_px']} px, {row['precision']}, {row['batch']}{again}",
         " + ".join(f"{x:.1f}" for x in flops),
-        f"{row['windows_bus_gb'] + row['steps_bus_gb']:.0f}, {row['windows_state_gb']:.0f}",
+        f"{sum(row[f'{k}_bus_gb'] for k in ('windows', 'steps', 'pictures')):.0f}, {row['windows_state_gb']:.0f}",
         (row["windows_unpacked_gb"] + row["steps_unpacked_gb"]) / 1000,
         *(f"{row['minutes'][s]['all']:.0f}" for s in shares),
         *(f"{row['minutes'][s]['a_picture']:.1f} min" for s in shares),

@@ -29,21 +29,22 @@ class PassCost:
 
 
 @cache
-def pass_costs(model: str) -> dict[int, PassCost]:
-    """Return the cost by patch factor, where 1 is the model's own patches, at the side (pixels) and
-    caption length of its row in presets/models.toml."""
+def pass_costs(model: str, side_px: int = 0) -> dict[int, PassCost]:
+    """Return the cost by patch factor, where 1 is the model's own patches, at the caption length of
+    its row in presets/models.toml. side_px: 0 for the row's."""
     row = presets.model_row(model)
+    side_px = side_px or row.native_px
     family = get_family(row.family)
     with torch.device("meta"), torch.no_grad():
         transformer = build_transformer(row, "full").to(torch.bfloat16)
-        cells = row.native_px // family.pixel_multiple
+        cells = side_px // family.pixel_multiple
         channels = transformer.config.in_channels
         shape = (cells**2, channels) if family.patch_size > 1 else (channels, cells, cells)
         tokens, width, pooled = family.caption_shape(transformer, row.text_tokens)
         text = Text(torch.empty(1, tokens, width), torch.empty(1, pooled)).to(torch.bfloat16)
         x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
         guided = bool(getattr(transformer.config, "guidance_embeds", False))
-        model_inputs = family.inputs(x, text, t, row.native_px, guided)
+        model_inputs = family.inputs(x, text, t, side_px, guided)
         costs = {}
         for factor, counter in _cost_at_each_size(transformer, family, model_inputs, t):
             counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}

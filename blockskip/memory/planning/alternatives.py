@@ -34,6 +34,16 @@ def one_more_gib(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason:
     return Reason("more_nothing", {"room": _room_for_all(row, request, fit)})
 
 
+def when_freed(row: ModelRow, request: PlanRequest, fit: Fit, gib: float) -> Reason | None:
+    """Return what the plan would gain if ComfyUI freed that much GPU memory; None if it has none."""
+    if gib <= 0:
+        return None
+    then = best_plan(row, replace(request, free_gib=request.free_gib + gib))
+    change = _change(row, fit, then) if then else None
+    kind = "freed" if change else "freed_nothing"
+    return Reason(kind, {"size_gib": gib, "change": change})
+
+
 Limits = tuple[str, ...]  # names among card, ram, disk
 
 

@@ -6,7 +6,15 @@ way of notes), assumed by us, or counted from shapes.
 
 from __future__ import annotations
 
-from blockskip.core.presets import ModelRow, key_steps, preview_threshold, quality_table
+from collections.abc import Mapping
+
+from blockskip.core.presets import (
+    ModelRow,
+    key_steps,
+    preview_threshold,
+    quality_table,
+    reserve_table,
+)
 from blockskip.core.settings import PreviewSpeed, Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.alternatives import (
@@ -17,7 +25,7 @@ from blockskip.memory.planning.alternatives import (
 )
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import middle_bytes, waiting_bytes
+from blockskip.memory.planning.requirements import StageMemory, middle_bytes, waiting_bytes
 from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
 
 
@@ -42,6 +50,19 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
         settings.plan.preview_speed != "exact",
     )
     return [reason for reason in parts if reason]
+
+
+def commit_short(stages: Mapping[str, StageMemory], free_gib: float) -> Reason | None:
+    """Return that RAM and page file are too small on Windows, None if they are not.
+
+    Windows sets memory aside for what the card holds too. free_gib: what it can still promise.
+    """
+    context = reserve_table()["context"]
+    needs = max(need.ram_gib + need.vram_gib + context for need in stages.values())
+    if needs <= free_gib:
+        return None
+    values: Values = {"needs_gib": needs, "free_gib": free_gib, "more_gib": needs - free_gib}
+    return Reason("commit_short", values)
 
 
 def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> list[Reason]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
-from blockskip.memory.monitor import compute_capability, usage
+from blockskip.memory import monitor
 from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.devices import for_device
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
@@ -39,6 +39,8 @@ class Plan:
     stages: dict[str, StageMemory]
     reasons: list[Reason]
     one_more_gib: Reason
+    commit_short: Reason | None = None  # RAM and page file are too small, on Windows
+    when_freed: Reason | None = None  # what ComfyUI's models on the card are in the way of
 
     @property
     def peak_vram_gib(self) -> float:
@@ -92,6 +94,8 @@ class Plan:
             "fits": True,  # otherwise planning raises DoesNotFit
             "reasons": [ENGLISH.render(reason) for reason in self.reasons],
             "one_more_gib": ENGLISH.render(self.one_more_gib),
+            "commit_short": self.commit_short and ENGLISH.render(self.commit_short),
+            "when_freed": self.when_freed and ENGLISH.render(self.when_freed),
         }
 
 
@@ -133,6 +137,8 @@ def make_plan(
     ram_gib: float = 16.0,
     disk_gib: float = math.inf,
     free_gib: float | None = None,
+    commit_gib: float = 0.0,
+    freeable_gib: float = 0.0,
     system: str = "",
     capability: float | None = None,
     skip: str = "",
@@ -140,9 +146,11 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. system: Windows, Linux,
-    … ("": this one). capability: the GPU's compute capability, below 0 if unknown; None queries it.
-    Raises UserError if nothing works, with the least that would.
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. commit_gib: what Windows
+    can still promise, inf on other systems; 0 queries it. freeable_gib: of the GPU, what
+    ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
+    capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
+    least that would.
     """
     row = model_row(model)
     chosen = {key: value for key, value in overrides.items() if value is not None}
@@ -159,12 +167,19 @@ def make_plan(
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
-    capability = compute_capability() if capability is None else capability
+    capability = monitor.compute_capability() if capability is None else capability
     request = for_device(row, request, capability)
-    return _demo(row, request) if row.demo else _best(row, request)
+    plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)
+    short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
+    return dataclasses.replace(plan, commit_short=short)
 
 
-def _best(row: ModelRow, request: PlanRequest) -> Plan:
+def _commit_gib() -> float:
+    now = monitor.commit()
+    return now.free_gib if now else math.inf
+
+
+def _best(row: ModelRow, request: PlanRequest, freeable_gib: float) -> Plan:
     fit = best_plan(row, request)
     if fit is None:
         raise refusal(row, request)
@@ -175,11 +190,12 @@ def _best(row: ModelRow, request: PlanRequest) -> Plan:
         fit.stages,
         explanations.reasons(row, request, fit),
         alternatives.one_more_gib(row, request, fit),
+        when_freed=alternatives.when_freed(row, request, fit, freeable_gib),
     )
 
 
 def _free_gib() -> float:
-    free = usage().vram_free_gib
+    free = monitor.usage().vram_free_gib
     return free if free >= 0 else math.inf
 
 

@@ -23,8 +23,7 @@ from blockskip.memory.planning.model_stats import (
     weight_bytes,
 )
 
-_LOAD_CHUNK_BYTES = 256 << 20  # copied from memory/placement.py, which imports torch
-_SAMPLE_BATCH = 8  # copied from sampling/sample.py, which does too
+_LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8  # copied from modules that import torch
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
 
 
@@ -340,11 +339,12 @@ def _disk(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
+    pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
         "text": 16.0 * text_rows(row, settings) * text_width * row.number_bytes,
         "latents": _latents_bytes(row, settings),
         "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs, and the LoRA of the five steps with previews
         "train": (2 * 16.0 + 5 * 4.0) * lora_params(row, settings),
-        "preview": 5 * 4 * 3.0 * settings.preview_px**2,
+        "preview": 4 * 3.0 * pixels,  # four at five steps and once in full size, uncompressed
     }

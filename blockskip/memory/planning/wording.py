@@ -222,6 +222,16 @@ TEMPLATES: dict[str, Template] = {
         "One more GiB would not change what is trained. {more_gib:g} more GiB would give {change}."
     ),
     "more_nothing": "More graphics memory would not change what is trained.{room}",
+    "freed": "If ComfyUI frees the {size_gib:.1f GiB} that its models hold: {change}.",
+    "freed_nothing": (
+        "If ComfyUI frees the {size_gib:.1f GiB} that its models hold, the same is trained."
+    ),
+    "commit_short": (
+        "Windows can set aside {free_gib:.1f GiB} more for programs, and this takes up to "
+        "{needs_gib:.1f GiB}, as it counts what the card holds too. Close programs, or make the "
+        "page file {more_gib:.1f GiB} larger: Settings, System, About, Advanced system settings, "
+        "Performance, Advanced, Virtual memory; best is “Automatically manage”."
+    ),
     "more_small": "More graphics memory would change little: this model fits everywhere.",
     "gives_likeness": "{then}: {likeness:.4f} more likeness expected",
     "gives_room": "room for the trained blocks: they would not cross the bus in every step",

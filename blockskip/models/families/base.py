@@ -87,6 +87,11 @@ class Family(ABC):
     # pipeline parts that `open` leaves without weights, for placement to load
     streamed_parts: tuple[str, ...]
 
+    @property
+    def masks_attention(self) -> bool:
+        """Whether a mask keeps the blocks' attention from a caption's padding."""
+        return any("mask" in name for name in self.per_sample_args)
+
     @abstractmethod
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         """Load the diffusers pipeline into RAM, frozen. A path is a folder in diffusers' layout."""

@@ -92,6 +92,14 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
     "more_later": (
         "One more GB would not change what is trained. {more_gib} more GB would give {change}."
     ),
+    "freed": "With those {size_gib:.1f GiB}: {change}.",
+    "freed_nothing": "With those {size_gib:.1f GiB} the plan would stay the same.",
+    "commit_short": (
+        "Windows can set aside {free_gib:.1f GiB} more for programs, and this takes up to "
+        "{needs_gib:.1f GiB}, as it counts what the card holds too. Close programs, or make the page "
+        "file {more_gib:.1f GiB} larger (Settings, System, About, Advanced system settings, "
+        "Performance, Advanced, Virtual memory; best is “Automatically manage”)."
+    ),
     "gives_speed": "the same quality without computing anything twice: steps a third quicker",
     "gives_calm": "the same quality, with less waiting between steps",
     "room_now": " There is room to skip nothing: {gain}.",
@@ -104,6 +112,14 @@ PLAN_MARKS_ALONE = "This card has {total}. No other program is using it."
 PLAN_MARKS_FREE = "free now"
 PLAN_MARKS_TAKEN = "used by other programs"
 PLAN_MARKS_BEYOND = "more than this card has"
+PLAN_HELD_BY = "On the card: {programs}."
+PLAN_HELD_SIZE = "{name} {size}"
+PLAN_HELD_UNTOLD = (
+    "Programs on the card: {programs}. The system does not tell how much each of them holds."
+)
+PLAN_COMFYUI = "ComfyUI holds about {size} of it for its models."
+PLAN_COMFYUI_FREE = "Ask ComfyUI to free {size}"
+PLAN_COMFYUI_FREED = "ComfyUI freed {size}."
 PLAN_MARKS_NO_CARD = (
     "No NVIDIA card was found, so training runs on the processor. The budget then only decides how "
     "much of the model learns; choose the size of the card you have in mind."

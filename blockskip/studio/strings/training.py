@@ -69,6 +69,7 @@ PICTURES_ABOUT = (
 PICTURES_PHOTOS = "Your photos"
 PICTURES_BEFORE = "Before"
 PICTURES_STEP = "Step {step}"
+PICTURES_LARGE = "Step {step}, full size"
 PICTURES_ALT = "{prompt}, {when}"
 
 CHART_VRAM = "Graphics memory"

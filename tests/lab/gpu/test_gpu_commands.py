@@ -19,6 +19,7 @@ from blockskip.memory.monitor import Usage
 from blockskip.models.sources import Source, check_model
 
 CPU = torch.device("cpu")
+PARTS = ("latents", "windows", "steps", "pictures")
 
 
 @pytest.fixture
@@ -115,7 +116,10 @@ def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
     unpacking = row["steps_unpacked_gb"] / card.memory_gbs
     seconds = row["steps_tflop"] / card.tflops + unpacking
     assert row["minutes"]["100%"]["steps"] == pytest.approx(seconds / 60)
-    slow = dict.fromkeys(("latents_tflop", "windows_tflop", "steps_tflop", "picture_tflop"), 0.0)
+    large = row["picture_tflop"]
+    assert large * 4 * (1 + 6 / 4) < row["pictures_tflop"] < large * 4 * (1 + 6 / 3), "of 512 px"
+    assert row["minutes"]["100%"]["all"] == sum(row["minutes"]["100%"][part] for part in PARTS)
+    slow = dict.fromkeys((f"{k}_tflop" for k in (*PARTS, "picture")), 0.0)
     made = predict._minutes(card, slow | {"windows_bus_gb": card.bus_gbs * 60}, 1.0)
     assert made["all"] == made["windows"] == 1.0, "the bus decides"
     assert predict.work(share=0.4)["rows"][0]["minutes"].keys() == {"40%"}

@@ -84,6 +84,40 @@ def test_free_memory_counts_not_the_cards_size():
     assert "5.2 GiB that are free now (of 8 allowed)" in told(made)[1]
 
 
+@pytest.mark.parametrize("row", model_rows().values(), ids=lambda row: row.name)
+def test_pictures_while_training_are_no_larger_than_512_px(row):
+    """The memory is that of the large ones at the end; the disk counts both."""
+    made = plan(24, row.name).settings
+    assert (made.preview_px, made.progress_px) == (row.native_px, min(512, row.native_px))
+    assert made.finishes_large == (row.native_px > 512)
+    now, before = (stage_memory(row, s)["preview"] for s in (made, made.changed(draft_px=0)))
+    assert (now.vram_gib, now.ram_gib) == (before.vram_gib, before.ram_gib)
+    pixels = 5 * made.progress_px**2 + made.finishes_large * row.native_px**2
+    assert now.disk_gib == pytest.approx(4 * 3 * pixels / GIB)
+
+
+def test_windows_must_set_aside_what_the_card_holds_too():
+    """What is missing is enough, and changes nothing else."""
+    whole = plan(8, commit_gib=float("inf"))
+    assert whole.commit_short is None and whole.to_dict()["commit_short"] is None
+    short = plan(8, commit_gib=10.0)
+    assert (short.settings, short.stages) == (whole.settings, whole.stages)
+    assert "Windows can set aside 10.0 GiB more" in short.to_dict()["commit_short"]
+    more = short.commit_short.values["more_gib"]
+    assert plan(8, commit_gib=10 + more).commit_short is None
+    assert plan(8, commit_gib=10 + more - 0.01).commit_short is not None
+
+
+def test_what_freed_memory_would_bring_is_the_plan_with_it():
+    tight, wide = plan(24, free=6.0, freeable_gib=12.0), plan(24, free=18.0)
+    assert tight.settings == plan(24, free=6.0).settings, "it is not counted on"
+    assert wide.settings != tight.settings
+    gain = tight.to_dict()["when_freed"]
+    assert gain.startswith("If ComfyUI frees the 12.0 GiB") and "likeness expected" in gain
+    assert "the same is trained" in plan(24, free=6.0, freeable_gib=0.05).to_dict()["when_freed"]
+    assert plan(24, free=6.0).when_freed is None
+
+
 def test_big_cards_and_windows_keep_more_back():
     reserves = {
         (system, budget): PlanRequest(

@@ -16,7 +16,8 @@ from tests.helpers.sentences import sentences
 PLANS = [
     ("demo", 8, {}),
     ("flux-dev", 2.5, {}),
-    ("flux-dev", 4, {"ram_gib": 8, "free_gib": 3.6}),
+    ("flux-dev", 4, {"ram_gib": 8, "free_gib": 3.6, "freeable_gib": 0.1, "commit_gib": 3.0}),
+    ("flux-dev", 8, {"free_gib": 4.0, "freeable_gib": 4.0}),
     ("flux-dev", 8, {"preview_speed": "fast", "disk_gib": 12}),
     ("flux-dev", 24, {"reuse": 2, "skip": "0"}),
     ("sd35-large", 12, {"patches": "random"}),
@@ -56,6 +57,7 @@ def told():
     for case in PLANS:
         plan = make(*case)
         yield from (*plan.reasons, plan.one_more_gib)
+        yield from filter(None, (plan.commit_short, plan.when_freed))
     for case in REFUSED:
         error = refused(case)
         yield from (error.problem, error.least)
