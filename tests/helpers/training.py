@@ -47,6 +47,7 @@ def trainer(
         Text(torch.randn(3, 7, 20), torch.randn(3, 10)),
         captions=[0, 1],
         class_caption=2,
+        empty_caption=2,
     )
     return Trainer(tiny_flux(), Flux(), settings, data, device, folder, fingerprint)
 

@@ -233,7 +233,7 @@ class ExperimentRunner:
     def training_data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
         """Return the draws with their encoded text and latents."""
         model = self.open_model(settings)
-        text = model.encode([settings.subject_caption, settings.class_caption])
+        text = model.encode([settings.subject_caption, settings.class_caption, ""])
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
@@ -242,7 +242,7 @@ class ExperimentRunner:
             while len(self._latents) >= MAX_CACHED_LATENTS:
                 del self._latents[next(iter(self._latents))]
             self._latents[key] = model.encode_draws(photos, draws)
-        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
+        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1, 2)
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
         """Replace the latents of bare-class-word draws by those of the untrained model's

@@ -15,6 +15,7 @@ from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
 from blockskip.memory.monitor import usage
 from blockskip.memory.planning import alternatives, explanations
+from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
@@ -156,7 +157,8 @@ def make_plan(
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
     )
-    return _demo(row, request) if row.demo else _best(row, request)
+    plan = _demo(row, request) if row.demo else _best(row, request)
+    return plan if "shift" in chosen else _with_shift(row, plan)
 
 
 def _best(row: ModelRow, request: PlanRequest) -> Plan:
@@ -171,6 +173,13 @@ def _best(row: ModelRow, request: PlanRequest) -> Plan:
         explanations.reasons(row, request, fit),
         alternatives.one_more_gib(row, request, fit),
     )
+
+
+def _with_shift(row: ModelRow, plan: Plan) -> Plan:
+    """Return the plan with the model's shift of timesteps at the side that the plan trains."""
+    side = plan.settings.plan.side_px
+    tokens = (side // model_stats(row.name).pixels_a_token) ** 2
+    return dataclasses.replace(plan, settings=plan.settings.changed(shift=row.shift_at(tokens)))
 
 
 def _free_gib() -> float:

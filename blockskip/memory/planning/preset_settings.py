@@ -8,7 +8,9 @@ from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, budget_tiers, training_preset
 from blockskip.core.settings import Settings
 
-_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
+_FROM_PRESET = (
+    "batch accumulation rank targets lr rate_schedule timesteps patches prior caption_dropout reuse"
+).split()
 
 
 def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
