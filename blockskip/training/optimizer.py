@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from blockskip.core.settings import Settings
 
-
 _MAX_WARM_UP = 20  # steps of the constant schedule
 
 

@@ -89,9 +89,11 @@ class ExperimentRunner:
         """Return a fingerprint of everything that a cell's figures depend on, except the code."""
         trainer = experiment.variant.trainer.__name__ if experiment.variant.trainer else "none"
         boxed = ("framed",) if experiment.variant.framed else ()
+        shift = experiment.variant.sampler_shift
+        shifted = (shift,) if shift != 1.0 else ()
         settings, images = settings_to_dict(experiment.settings()), self.images
         return files.fingerprint(
-            settings, trainer, self.model_hash, repr(experiment.subject), images, *boxed
+            settings, trainer, self.model_hash, repr(experiment.subject), images, *boxed, *shifted
         )
 
     def run(self, experiment: Experiment) -> dict:
@@ -182,6 +184,7 @@ class ExperimentRunner:
     ) -> dict:
         """Generate pictures for each prompt and return the judge's likeness, attributes and
         places."""
+        model.pipe.scheduler.set_shift(experiment.variant.sampler_shift)
         subject, pet = settings.subject_caption, experiment.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
         pictures = self.sample_prompts(model, prompts | {"class_word": settings.class_caption})
