@@ -23,13 +23,18 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def sample_t(sampler: str, rng: torch.Generator) -> float:
-    """Sample one timestep. sampler: logit_normal(0, 1) | uniform | shifted_sigmoid (shift 3,
-    towards noise)."""
+def sample_t(sampler: str, rng: torch.Generator, shift: float = 1.0) -> float:
+    """Sample one timestep. sampler: logit_normal(0, 1) | uniform | shifted_sigmoid (logit_normal
+    with a shift of 3 instead of `shift`)."""
     if sampler == "uniform":
-        return torch.rand((), generator=rng, dtype=torch.float64).item()
+        return shift_t(torch.rand((), generator=rng, dtype=torch.float64).item(), shift)
     t = 1 / (1 + math.exp(-torch.randn((), generator=rng, dtype=torch.float64).item()))
-    return t if sampler == "logit_normal" else 3 * t / (1 + 2 * t)
+    return shift_t(t, shift if sampler == "logit_normal" else 3.0)
+
+
+def shift_t(t: float, shift: float) -> float:
+    """Shift a timestep towards noise, as samplers do: the odds t / (1 - t) grow by `shift`."""
+    return shift * t / (1 + (shift - 1) * t)
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:

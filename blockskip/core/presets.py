@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import field
 from functools import cache
@@ -19,6 +20,20 @@ _MIN_CACHED_STEPS = 8  # with fewer sampling steps, consecutive steps differ too
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class DynamicShift:
+    """A shift of timesteps that grows with the picture: its logarithm mu is linear in the number of
+    image tokens. tokens, mu: two points of that line."""
+
+    tokens: tuple[int, int]
+    mu: tuple[float, float]
+
+    def at(self, tokens: int) -> float:
+        """Return the shift for a picture of so many tokens."""
+        (few, many), (low, high) = self.tokens, self.mu
+        return math.exp(low + (high - low) * (tokens - few) / (many - few))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelRow:
     """One row of presets/models.toml."""
 
@@ -32,6 +47,7 @@ class ModelRow:
     native_px: int
     s_min_px: int
     s_max_px: int
+    shift: float | DynamicShift  # of timesteps towards noise in training
     preview_steps: int
     preview_guidance: float
     guidance_embedding: bool
@@ -63,6 +79,10 @@ class ModelRow:
     def num_blocks(self) -> int:
         """Number of blocks in all stacks."""
         return sum(self.blocks)
+
+    def shift_at(self, tokens: int) -> float:
+        """Return the shift of timesteps for training pictures of so many tokens."""
+        return self.shift if isinstance(self.shift, float) else self.shift.at(tokens)
 
     def span(self, ratio: float) -> tuple[int, int]:
         """Return (front, back) for a skip ratio. Raises UserError if the row does not list it."""
@@ -150,9 +170,11 @@ def byte_table() -> dict:
 
 
 def training_preset(model: str, kind: str = "pet") -> dict:
-    """Return training defaults for a kind of subject, with the overrides for `model`."""
+    """Return training defaults for a kind of subject, with the overrides for the model's family
+    and for the model."""
     preset = _preset("training")
-    return {**preset[kind], **preset.get("model", {}).get(model, {})}
+    family = preset["family"].get(model_row(model).family, {})
+    return {**preset[kind], **family, **preset["model"].get(model, {})}
 
 
 def _row(name: str, data: dict) -> ModelRow:

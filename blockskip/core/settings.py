@@ -50,6 +50,7 @@ def _one_line(text: str) -> str:
 MAX_LINE = 500  # characters of a trigger, a class or a caption
 Patches = Literal["dynamic", "reversed", "random", "resize", "full"]
 Timesteps = Literal["logit_normal", "uniform", "shifted_sigmoid"]
+RateSchedule = Literal["cosine", "constant"]
 Targets = Literal["attention", "attention+ff"]
 Refresh = Literal["window", "once"]
 Precision = Literal["full", "int8", "nf4"]
@@ -72,6 +73,7 @@ Images = Annotated[int, Field(ge=1, le=1000)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 Gib = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Shift = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 Guidance = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -153,9 +155,12 @@ class Settings:
     rank: Rank = 16  # LoRA rank; alpha = rank
     targets: Targets = "attention"
     lr: LearningRate = 1e-4
+    rate_schedule: RateSchedule = "cosine"  # constant: until it decays in the last fifth
     timesteps: Timesteps = "logit_normal"
+    shift: Shift = 1.0  # of timesteps towards noise, the model's at the trained side
     seed: OldSeed = 0
     prior: Share = 0.0  # share of prior-preservation draws
+    caption_dropout: Share = 0.0  # share of the other draws with an empty caption
     flip: bool = False  # off, since mirroring swaps eyes of different colours
     reuse: OneOrMore = 1  # passes over a window's draws with the same residuals
     refresh: Refresh = "window"  # "once" = residuals of the untrained model, as in the paper

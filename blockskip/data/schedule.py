@@ -40,6 +40,7 @@ class Draw:
     side: int
     noise_seed: int
     prior: bool  # bare class word, with the untrained model's prediction as target
+    blank: bool  # empty caption, which guidance compares with the prompt
 
 
 def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -> list[Draw]:
@@ -51,13 +52,14 @@ def build_schedule(photos: Sequence[Photo], settings: Settings, multiple: int) -
         order = torch.randperm(len(photos), generator=generator(settings.seed, "epoch", epoch))
         photo = int(order[position])
         flip = settings.flip and torch.rand((), generator=rng).item() < 0.5
-        t = sample_t(settings.timesteps, rng)
+        t = sample_t(settings.timesteps, rng, settings.shift)
         crop = place_crop(
             photos[photo], settings, multiple, t, partial(_share, rng), partial(_between, rng)
         )
         seed = int(torch.randint(0, 2**62, (), generator=rng))
         prior = torch.rand((), generator=rng).item() < settings.prior
-        draws.append(Draw(index, photo, flip, t, *crop, seed, prior))
+        blank = torch.rand((), generator=rng).item() < settings.caption_dropout and not prior
+        draws.append(Draw(index, photo, flip, t, *crop, seed, prior, blank))
     return draws
 
 

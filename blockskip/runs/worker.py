@@ -206,7 +206,8 @@ class Worker:
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free_memory()
         rows = [wanted.index(photo.caption) for photo in photos]
-        return TrainingData(draws, latents, text, rows, wanted.index(settings.class_caption))
+        special = (wanted.index(settings.class_caption), wanted.index(""))
+        return TrainingData(draws, latents, text, rows, *special)
 
     def _train(self, trainer: Trainer, previewer: Previewer) -> None:
         settings = self.settings

@@ -25,6 +25,7 @@ class TrainingData:
     text: Text
     captions: Sequence[int]  # row of `text` for each photo
     class_caption: int  # row of `text` for the bare class word
+    empty_caption: int  # row of `text` for ""
 
     def timesteps(self, rows: Sequence[int]) -> Tensor:
         """Return t of each draw, (B,) float32."""
@@ -46,10 +47,12 @@ class TrainingData:
 
     def texts(self, rows: Sequence[int]) -> Text:
         """Return the draws' captions, one row per draw."""
-        drawn = (self.draws[i] for i in rows)
-        return self.text.rows(
-            [self.class_caption if draw.prior else self.captions[draw.photo] for draw in drawn]
-        )
+        return self.text.rows([self._caption(self.draws[i]) for i in rows])
+
+    def _caption(self, draw: Draw) -> int:
+        if draw.prior:
+            return self.class_caption
+        return self.empty_caption if draw.blank else self.captions[draw.photo]
 
     def prior_rows(self, rows: Sequence[int]) -> list[int]:
         """Return the rows of prior-preservation draws, captioned with the bare class word."""

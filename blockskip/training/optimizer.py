@@ -10,12 +10,24 @@ from torch import Tensor, nn
 
 from blockskip.core.settings import Settings
 
+_MAX_WARM_UP = 20  # steps of the constant schedule
+
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """Return the rate at `step`: 5 % linear warm-up, then a cosine decay to a tenth (ours)."""
+    """Return the rate at `step`: linear warm-up over 5 % of the steps, then down to a tenth (ours).
+
+    cosine: a half cosine. constant: linear over the last fifth, and the warm-up is short, so that a
+    run of 400 steps or more has the rates of a longer one until it decays.
+    """
     warm = max(1, settings.steps // 20)
+    if settings.rate_schedule == "constant":
+        warm = min(warm, _MAX_WARM_UP)
     if step < warm:
         return settings.lr * (step + 1) / warm
+    if settings.rate_schedule == "constant":
+        decay = settings.steps // 5
+        share = max(0, step - settings.steps + decay) / max(1, decay)
+        return settings.lr * (1 - 0.9 * share)
     share = (step - warm) / max(1, settings.steps - warm)
     return settings.lr * (0.55 + 0.45 * math.cos(math.pi * share))
 

@@ -35,7 +35,7 @@ def test_a_longer_run_begins_with_the_shorter_one():
 
 @pytest.mark.parametrize("patches", ["dynamic", "reversed", "random", "resize", "full"])
 def test_crops_lie_in_the_photo_and_follow_t(patches):
-    settings = SETTINGS.changed(patches=patches)
+    settings = SETTINGS.changed(patches=patches, shift=3.0)
     draws = build_schedule(PHOTOS, settings, 16)
     assert len(draws) == 800
     for draw in draws:

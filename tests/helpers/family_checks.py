@@ -254,8 +254,8 @@ def check_training(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, sid
         draws = build_schedule(photos, settings, family.pixel_multiple)
         assert {draw.prior for draw in draws} == {False, True} and len({d.side for d in draws}) > 1
         latents = encode.encode_draws(family, pipe, photos, draws, settings, CPU)
-        text = encode.encode_captions(family, pipe, [CAPTIONS[0], CAPTIONS[2]], tokens)
-        data = TrainingData(draws, latents, text, [0] * len(photos), 1)
+        text = encode.encode_captions(family, pipe, [CAPTIONS[0], CAPTIONS[2], ""], tokens)
+        data = TrainingData(draws, latents, text, [0] * len(photos), 1, 2)
         window = tmp_path / f"windows-{len(losses)}"
         trainer = kind_of(pipe.transformer, family, settings, data, CPU, window, "a run")
         losses.append([event.loss for event in trainer.run()])

@@ -49,6 +49,7 @@ def trainer(
         Text(torch.randn(3, 7, 20), torch.randn(3, 10)),
         captions=[0, 1],
         class_caption=2,
+        empty_caption=2,
     )
     return Trainer(
         nn.Module.to(tiny_flux(), dtype), Flux(), settings, data, device, folder, fingerprint

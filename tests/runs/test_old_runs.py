@@ -42,6 +42,8 @@ def test_a_run_without_a_format_has_its_plan_among_the_settings(opened):
     settings = run.settings()
     assert (settings.plan.front, settings.plan.back, settings.plan.window_steps) == (6, 3, 4)
     assert (settings.steps, settings.rank, settings.plan.patches) == (8, 1, "full")
+    recipe = (settings.shift, settings.rate_schedule, settings.caption_dropout)
+    assert recipe == (1.0, "cosine", 0.0), "what it was made with"
 
 
 def test_a_done_run_shows_and_exports(opened):

@@ -236,7 +236,11 @@ def test_what_the_planner_tells_is_said_here_as_it_was(reason, english, page):
 def test_captions_are_called_longer_only_when_they_are():
     """A plan of more memory may end captions earlier and win more elsewhere."""
     found = set()
-    for model, gib, ram in (("flux2-klein-4b", 2.5, 6), ("flux-dev", 4, 16), ("flux-dev", 2.5, 16)):
+    for model, gib, ram in (
+        ("flux2-klein-4b", 2.5, 6),
+        ("z-image", 3.8, 16),
+        ("flux-dev", 2.5, 16),
+    ):
         said = {"system": "Linux", "disk_gib": float("inf"), "free_gib": float("inf")}
         now = planned(model, gib, ram, said)
         then = planned(model, gib + now.one_more_gib.values["more_gib"], ram, said)

@@ -27,6 +27,7 @@ from blockskip.training.windows import load_rows
         {"checkpointing": True},
         {"patches": "full"},
         {"prior": 0.4},
+        {"rate_schedule": "constant", "caption_dropout": 0.4},
         {"reuse": 2},
     ],
 )
@@ -89,6 +90,35 @@ def test_a_lengthened_run_is_the_one_that_was_so_long_from_the_start(tmp_path, m
     one, other = (tmp_path / f"{name}.safetensors" for name in ("again", "whole"))
     assert one.read_bytes() == other.read_bytes() or end % 3
     torch.testing.assert_close(checkpoint_lora(one), checkpoint_lora(other), atol=1e-5, rtol=1e-4)
+
+
+def test_a_run_lengthened_before_its_rate_decays_is_the_longer_one_to_the_byte(tmp_path):
+    longer = SETTINGS.changed(steps=12, prior=0.3, rate_schedule="constant")
+    whole = trainer(tmp_path / "a", longer)
+    losses(whole)
+    whole.save(tmp_path / "whole.safetensors")
+    first = trainer(tmp_path / "b", longer.changed(steps=9))  # its last step decays
+    first.data = dataclasses.replace(
+        first.data, latents=whole.data.latents[: len(first.data.draws)], text=whole.data.text
+    )
+    losses(first, 7)
+    first.save(tmp_path / "cut.safetensors")
+    again = trainer(tmp_path / "b", longer)
+    again.load(tmp_path / "cut.safetensors")
+    losses(again)
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (
+        tmp_path / "whole.safetensors"
+    ).read_bytes()
+
+
+def test_an_empty_caption_is_read_where_the_draw_has_one(tmp_path):
+    data = trainer(tmp_path, SETTINGS.changed(prior=0.3, caption_dropout=0.5)).data
+    data = dataclasses.replace(data, class_caption=0, captions=[1, 1], empty_caption=2)
+    rows = range(len(data.draws))
+    expected = [0 if draw.prior else 2 if draw.blank else 1 for draw in data.draws]
+    assert set(expected) == {0, 1, 2}
+    assert torch.equal(data.texts(rows).embeds, data.text.embeds[expected])
 
 
 def test_a_lengthened_run_goes_on_the_same_way_each_time(tmp_path):

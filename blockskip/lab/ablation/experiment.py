@@ -89,9 +89,11 @@ class ExperimentRunner:
         """Return a fingerprint of everything that a cell's figures depend on, except the code."""
         trainer = experiment.variant.trainer.__name__ if experiment.variant.trainer else "none"
         boxed = ("framed",) if experiment.variant.framed else ()
+        shift = experiment.variant.sampler_shift
+        shifted = (shift,) if shift != 1.0 else ()
         settings, images = settings_to_dict(experiment.settings()), self.images
         return files.fingerprint(
-            settings, trainer, self.model_hash, repr(experiment.subject), images, *boxed
+            settings, trainer, self.model_hash, repr(experiment.subject), images, *boxed, *shifted
         )
 
     def run(self, experiment: Experiment) -> dict:
@@ -182,6 +184,7 @@ class ExperimentRunner:
     ) -> dict:
         """Generate pictures for each prompt and return the judge's likeness, attributes and
         places."""
+        model.pipe.scheduler.set_shift(experiment.variant.sampler_shift)
         subject, pet = settings.subject_caption, experiment.subject.pet
         prompts = {"tuned": subject} | {k: f"{subject} {words}" for k, words in PLACES.items()}
         pictures = self.sample_prompts(model, prompts | {"class_word": settings.class_caption})
@@ -233,7 +236,7 @@ class ExperimentRunner:
     def training_data(self, settings: Settings, photos: Sequence[Photo]) -> TrainingData:
         """Return the draws with their encoded text and latents."""
         model = self.open_model(settings)
-        text = model.encode([settings.subject_caption, settings.class_caption])
+        text = model.encode([settings.subject_caption, settings.class_caption, ""])
         draws = build_schedule(photos, settings, model.family.pixel_multiple)
         crops = [(d.photo, d.flip, d.left, d.top, d.side) for d in draws]
         shas = [photo.sha for photo in photos]
@@ -242,7 +245,7 @@ class ExperimentRunner:
             while len(self._latents) >= MAX_CACHED_LATENTS:
                 del self._latents[next(iter(self._latents))]
             self._latents[key] = model.encode_draws(photos, draws)
-        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1)
+        return TrainingData(draws, self._latents[key], text, [0] * len(photos), 1, 2)
 
     def _with_class_images(self, settings: Settings, data: TrainingData) -> TrainingData:
         """Replace the latents of bare-class-word draws by those of the untrained model's

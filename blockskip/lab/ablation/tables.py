@@ -272,6 +272,22 @@ def _sana_rates() -> list[Variant]:
     return rows
 
 
+def _timesteps() -> list[Variant]:
+    """Return rows that train with and without a shift of timesteps, sampled with and without. 1.88
+    is FLUX.1's at 512 px, 3 SANA's."""
+    rows = []
+    for model, span, shift in (("demo", SPLITS[50][0], 1.88), ("demo-sana", SANA_SPANS[50], 3.0)):
+        for sampled in (1.0, shift):
+            for trained in (1.0, shift):
+                key = f"t-{model}-{trained:g}-{sampled:g}"
+                title = f"{model}: draws shifted by {trained:g}, pictures by {sampled:g}"
+                change = skip_blocks(*span, shift=trained)
+                against = f"t-{model}-1-{sampled:g}"
+                row = Variant(key, title, change, against, model=model, sampler_shift=sampled)
+                rows.append(row)
+    return rows
+
+
 UNTRAINED = Variant("untrained", "the model as it comes", override(), trainer=None)
 
 
@@ -290,6 +306,7 @@ def tables() -> dict[str, Table]:
         Table("S", "Splits and choices, 64 px", tuple(_splits()), 4, 1, for_tuning=True),
         Table("B32", "Spans, dynamic patches at 32 px", tuple(at_32), 4, 1),
         Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
+        Table("T", "Timesteps shifted as real models' schedules, 64 px", tuple(_timesteps()), 4, 1),
         Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, for_tuning=True),
     ]
     return {table.key: table for table in all_tables}

@@ -20,7 +20,8 @@ SANA_SPANS = {30: (4, 0), 40: (4, 1), 50: (5, 1)}  # the preset's, for the demo 
 @dataclass(frozen=True)
 class Variant:
     """A row. key: its name in files. baseline: the row it is compared with, cell by cell. framed:
-    whether every photo has the proposed box around the pet. model: a key of presets/models.toml."""
+    whether every photo has the proposed box around the pet. model: a key of presets/models.toml.
+    sampler_shift: the shift of timesteps with which the judged pictures are sampled."""
 
     key: str
     title: str
@@ -29,6 +30,7 @@ class Variant:
     trainer: type[Trainer] | None = Trainer  # None: no training
     framed: bool = False
     model: str = "demo"
+    sampler_shift: float = 1.0
 
 
 @dataclass(frozen=True)

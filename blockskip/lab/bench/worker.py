@@ -126,7 +126,7 @@ def make_trainer(
         1, settings.plan.text_tokens, shape["joint_attention_dim"], generator=source
     ).to(getattr(torch, job.dtype))
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
-    data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0)
+    data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0, 0)
     trainer_type = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
     options |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name

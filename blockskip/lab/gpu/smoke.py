@@ -82,7 +82,7 @@ def _first_steps(job: Job, device: torch.device) -> dict:
         find_photos([min((ASSETS / "demo-photos").glob("*/"))]), settings.subject_caption
     )
     draws = build_schedule(photos, settings, family.pixel_multiple)
-    captions = [settings.subject_caption, settings.class_caption]
+    captions = [settings.subject_caption, settings.class_caption, ""]
     encoded = {}
     for target in dict.fromkeys((CPU, device)):
         pipe = open_model(family, row, source, settings, target)
@@ -91,7 +91,7 @@ def _first_steps(job: Job, device: torch.device) -> dict:
             latents = encode.encode_draws(family, pipe, photos, draws, settings, target)
         encoded[target.type] = text, latents
     text, latents = encoded["cpu"]
-    data = TrainingData(draws, latents, text, [0] * len(photos), 1)
+    data = TrainingData(draws, latents, text, [0] * len(photos), 1, 2)
     window = Path(job.work) / f"smoke-{device.type}"
     gradients, losses = _train(family, settings, data, device, pipe.transformer, window)
     text, latents = encoded[device.type]

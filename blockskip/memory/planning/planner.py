@@ -16,6 +16,7 @@ from blockskip.core.settings import Settings
 from blockskip.memory import monitor
 from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.devices import for_device
+from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
@@ -171,7 +172,8 @@ def make_plan(
     request = for_device(row, request, capability)
     plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)
     short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
-    return dataclasses.replace(plan, commit_short=short)
+    plan = dataclasses.replace(plan, commit_short=short)
+    return plan if "shift" in chosen else _with_shift(row, plan)
 
 
 def _commit_gib() -> float:
@@ -192,6 +194,13 @@ def _best(row: ModelRow, request: PlanRequest, freeable_gib: float) -> Plan:
         alternatives.one_more_gib(row, request, fit),
         when_freed=alternatives.when_freed(row, request, fit, freeable_gib),
     )
+
+
+def _with_shift(row: ModelRow, plan: Plan) -> Plan:
+    """Return the plan with the model's shift of timesteps at the side that the plan trains."""
+    side = plan.settings.plan.side_px
+    tokens = (side // model_stats(row.name).pixels_a_token) ** 2
+    return dataclasses.replace(plan, settings=plan.settings.changed(shift=row.shift_at(tokens)))
 
 
 def _free_gib() -> float:

@@ -9,7 +9,9 @@ from blockskip.core.presets import ModelRow, budget_tiers, training_preset
 from blockskip.core.settings import Settings
 
 DRAFT_PX = 512  # a picture of 512 px costs a quarter of one of 1024 px (ours: for comparing steps)
-_FROM_PRESET = "batch accumulation rank targets lr timesteps patches prior reuse".split()
+_FROM_PRESET = (
+    "batch accumulation rank targets lr rate_schedule timesteps patches prior caption_dropout reuse"
+).split()
 
 
 def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:

@@ -142,6 +142,15 @@ def test_a_table_of_another_model_is_made_with_that_model(tmp_path):
     assert before["identity"] != after["identity"]
 
 
+def test_pictures_are_sampled_with_the_rows_shift(tmp_path):
+    keys = ("t-demo-1-1", "t-demo-1-1.88")
+    plan = Plan(work=tmp_path, groups=("T",), keys=keys, subjects=1, steps=1, images=1)
+    assert {cell.settings().shift for cell in ablate.experiments(plan)} == {1.0}
+    plain, sampled = ablate.ablate(plan)
+    assert plain["final_loss"] == sampled["final_loss"]
+    assert plain["identity"] != sampled["identity"]
+
+
 def test_a_mirrored_picture_of_the_pet_shows_all_of_it():
     pet = DEMO_SUBJECTS[0].pet  # with odd eyes
     assert _attribute_accuracy(pet, true_attributes(pet, Scene("snow", mirror=True))) == 1.0

@@ -250,7 +250,7 @@ def test_whole_pictures_are_called_so():
 def test_what_growing_costs_is_said_and_true():
     text = " ".join(told(plan(12)))
     times = float(re.search(r"512 px instead of 256 px cost ([\d.]+) times the computing", text)[1])
-    assert 1536 / 768 <= times < 1.15 * 1536 / 768, "twice the tokens, and attention"
+    assert 1280 / 512 <= times < 1.15 * 1280 / 512, "the tokens, and attention"
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
