@@ -62,6 +62,7 @@ PreviewSpeed = Literal["exact", "fast", "fastest"]
 # Ranges, the same for the command line, the API, the page and run.toml. Upper limits only keep out
 # slips that no machine could carry out.
 MAX_STEPS = 1_000_000
+ALL_BLOCKS = 999  # more than any model has
 OneOrMore = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 ZeroOrMore = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 Rank = Annotated[int, Field(ge=1, le=1024)]
@@ -111,9 +112,11 @@ class ExecutionPlan:
     accumulation: OneOrMore = 1  # batches averaged by one optimiser step
     window_steps: OneOrMore = 50  # optimiser steps per residual window
     micro_batch: OneOrMore = 16  # draws per block forward while a window is computed
-    checkpointing: bool = False
+    # of the trained blocks, how many (from the first on) compute their activations again in the
+    # backward pass instead of keeping them; ALL_BLOCKS: all, however many there are
+    recomputed: ZeroOrMore = 0
     # the trained blocks: always on the card | off the card during windows and previews | streamed
-    # block by block in every step, which implies checkpointing
+    # block by block in every step, which recomputes all
     middle: Middle = "stays"
     offload: Offload = "pinned"  # location of offloaded weights: pinned RAM | the mapped file
     window_on_card: Annotated[int, Field(ge=0)] = (
@@ -255,6 +258,9 @@ def settings_from_dict(data: dict) -> Settings:
     if not isinstance(plan, dict):
         raise BadFile(f"The run's settings do not work: plan is {plan!r}.", "Make a new run.")
     fields = {key: value for key, value in data.items() if key != "plan"} | plan
+    if "checkpointing" in fields:  # up to 0.2: all trained blocks, or none
+        again = fields.pop("checkpointing")
+        fields["recomputed"] = again * ALL_BLOCKS if isinstance(again, bool) else again
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
         raise BadFile(

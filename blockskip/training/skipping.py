@@ -156,12 +156,14 @@ def skip_blocks(
     model: nn.Module,
     family: Family,
     span: Span,
-    checkpointing: bool = False,
+    recomputed: int = 0,
     streamed_to: torch.device | None = None,
 ) -> Iterator[StepInputs]:
     """Context manager in which `model` runs only its middle. Yields the steps' StepInputs.
 
-    streamed_to: wrap the middle in `streamed_blocks` (implies checkpointing) for this device.
+    recomputed: how many blocks of the middle, from its first, get activation checkpointing. The
+    backward pass reaches them last, when the others' activations are gone. streamed_to: wrap the
+    whole middle in `streamed_blocks`, which checkpoint too, for this device.
     Raises ValueError if the span leaves no middle.
     """
     step_inputs, blocks = StepInputs(), family.blocks(model)
@@ -189,8 +191,9 @@ def skip_blocks(
         if streamed_to is not None:
             streamed = streamed_blocks(blocks, middle, streamed_to)
             stack.enter_context(replace_modules(model, streamed))
-        elif checkpointing:
-            stack.enter_context(replace_modules(model, checkpointed_blocks(blocks, middle)))
+        else:
+            again = checkpointed_blocks(blocks, middle[:recomputed])
+            stack.enter_context(replace_modules(model, again))
         yield step_inputs
 
 

@@ -137,7 +137,7 @@ class Trainer:
         settings = self.settings
         streamed_to = self.device if without_middle or settings.plan.middle == "streamed" else None
         return skip_blocks(
-            self.model, self.family, self.span, settings.plan.checkpointing, streamed_to
+            self.model, self.family, self.span, settings.plan.recomputed, streamed_to
         )
 
     def run(self) -> Iterator[Loss]:

@@ -84,8 +84,9 @@ class WholeTrainer(Trainer):
         wrapped = {}
         if without_middle or settings.plan.middle == "streamed":
             wrapped = streamed_blocks(blocks, range(len(blocks)), self.device)
-        elif settings.plan.checkpointing:
-            wrapped = checkpointed_blocks(blocks, range(len(blocks)))
+        else:
+            again = range(len(blocks))[: settings.plan.recomputed]
+            wrapped = checkpointed_blocks(blocks, again)
         with replace_modules(self.model, wrapped):
             yield StepInputs()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core.errors import BadInput
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ALL_BLOCKS, Settings
 from blockskip.lab.full_size.random_model import FLUX_DEV
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.planner import make_plan
@@ -71,24 +71,24 @@ CONTENDERS = {  # name → description, whether it uses windows, changed setting
     "lora-checkpointed": (
         "the same, activations checkpointed",
         False,
-        {"patches": "full", "checkpointing": True},
+        {"patches": "full", "recomputed": ALL_BLOCKS},
     ),
     "lora-half": ("LoRA (peft), half resolution", False, {}),
     "qlora": ("QLoRA (NF4), full resolution", False, {"patches": "full", "precision": "nf4"}),
     "qlora-checkpointed": (
         "the same, activations checkpointed",
         False,
-        {"patches": "full", "precision": "nf4", "checkpointing": True},
+        {"patches": "full", "precision": "nf4", "recomputed": ALL_BLOCKS},
     ),
     "swap": (
         "LoRA with every block swapped in, forward and backward",
         False,
-        {"patches": "full", "middle": "streamed", "checkpointing": True},
+        {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS},
     ),
     "swap-28": (  # half of the blocks, in 8 bits, as is usual with 8 GB
         "LoRA in 8 bits with 28 blocks swapped in, forward and backward",
         False,
-        {"patches": "full", "precision": "int8", "checkpointing": True},
+        {"patches": "full", "precision": "int8", "recomputed": ALL_BLOCKS},
     ),
     "ours": ("BlockSkip, half resolution", True, {}),
     "ours-together": ("BlockSkip, the 4 draws of a step together", True, {"batch": 4}),

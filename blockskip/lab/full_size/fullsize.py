@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blockskip.core.settings import Settings, settings_to_dict
+from blockskip.core.settings import ALL_BLOCKS, Settings, settings_to_dict
 from blockskip.core.units import GIB
 from blockskip.lab.bench import worker
 from blockskip.lab.full_size import random_model
@@ -92,7 +92,7 @@ def _training_job(job: Job) -> tuple[worker.Job, Settings]:
         batch=job.batch,
         steps=job.windows * per_window,
         window_steps=per_window,
-        checkpointing=True,
+        recomputed=ALL_BLOCKS,
         middle=job.middle,
         precision=job.precision,
         offload="mapped",

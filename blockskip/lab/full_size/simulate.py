@@ -203,7 +203,7 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
             _streams(settings, row, family, model),
             module_outputs(settings, family, model, names),
         )
-    with skip_blocks(model, family, span, settings.plan.checkpointing) as step_inputs, meter:
+    with skip_blocks(model, family, span, settings.plan.recomputed) as step_inputs, meter:
         if settings.plan.middle == "streamed":
             layers = [] if span.front else weights(*_embedder_layers(model, family))
             StreamedBlocks(meter, middle, [*_outside_blocks(model), *layers, *lora.values()])

@@ -171,7 +171,7 @@ def _settings_dict(s: Settings) -> dict:
         "side_px": s.plan.s_min_px,
         "text_tokens": s.plan.text_tokens,
         "precision": s.plan.precision,
-        "checkpointing": s.plan.checkpointing,
+        "recomputed": s.plan.recomputed,
         "middle": s.plan.middle,
         "offload": s.plan.offload,
         "batch": s.plan.batch,

@@ -8,7 +8,6 @@ same for all models and were checked against `blockskip lab simulate`, which run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
 
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, preview_threshold
@@ -119,7 +118,6 @@ def _unit(row: ModelRow, settings: Settings, side_px: int = 0) -> float:
 def _train_card(row: ModelRow, settings: Settings) -> float:
     middle, lora = _middle(row, settings), lora_params(row, settings)
     stats, ff = model_stats(row.name), settings.targets == "attention+ff"
-    rounded = 2 * lora * (row.number_bytes < 4)  # every LoRA matrix in the model's dtype
     saved = (_activations(row, settings, stats.block_type(i), ff) for i in middle)
     kept = [settings.plan.batch * each for each in saved]
     resident = _around(row, embedders=not settings.plan.front) + 12 * lora
@@ -131,10 +129,7 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     if settings.plan.precision != "full":
         unpacked = stats.passing_unpacked * settings.plan.batch * _unit(row, settings)
         passing = max(passing, row.number_bytes * stats.largest + unpacked)
-    if not settings.plan.checkpointing:
-        summed = 4 * lora * (settings.plan.accumulation > 1)
-        return resident + passing + sum(kept) + rounded + summed
-    passing += rounded / len(kept) + _checkpointed(row, settings, kept)
+    passing += max(_start_of_backward(row, settings, kept), _recomputing(row, settings, kept))
     # AdamW: all gradients, and the square root of the second moment
     return resident + max(passing, 8 * lora + _two_streamed(row, settings))
 
@@ -154,8 +149,25 @@ def _two_streamed(row: ModelRow, settings: Settings) -> float:
     )
 
 
-def _checkpointed(row: ModelRow, settings: Settings, kept: list[float]) -> float:
-    """Return the bytes of a checkpointed backward at its worst block: the inputs up to it, its
+def recomputed_blocks(row: ModelRow, settings: Settings) -> int:
+    """Return how many trained blocks compute their activations again in the backward pass."""
+    trained = len(_middle(row, settings))
+    streamed = settings.plan.middle == "streamed"
+    return trained if streamed else min(settings.plan.recomputed, trained)
+
+
+def _start_of_backward(row: ModelRow, settings: Settings, kept: list[float]) -> float:
+    """Return the bytes held when the backward pass begins: inputs of the recomputed blocks, and all
+    that the others keep, with their LoRA matrices in the model's dtype."""
+    again, unit = recomputed_blocks(row, settings), settings.plan.batch * _unit(row, settings)
+    lora = [_block_lora(row, settings, i) for i in _middle(row, settings)]
+    rounded = 2 * sum(lora[again:]) * (row.number_bytes < 4)
+    summed = 4 * sum(lora) * (settings.plan.accumulation > 1)  # of earlier micro-batches
+    return again * unit + sum(kept[again:]) + rounded + summed
+
+
+def _recomputing(row: ModelRow, settings: Settings, kept: list[float]) -> float:
+    """Return the bytes held at the worst recomputed block, 0 without one: the inputs up to it, its
     activations and the gradients of later blocks; if the middle is streamed, also its weights and
     those of the block before it, which is being loaded."""
     middle, unit = _middle(row, settings), settings.plan.batch * _unit(row, settings)
@@ -163,12 +175,17 @@ def _checkpointed(row: ModelRow, settings: Settings, kept: list[float]) -> float
         block_bytes(row, i, settings.plan.precision, False) * (settings.plan.middle == "streamed")
         for i in middle
     ]
-    lora = (4 * _block_lora(row, settings, i) for i in reversed(middle))
-    behind = [*accumulate(lora, initial=0)][-2::-1]
+    lora = [_block_lora(row, settings, i) for i in middle]
+    behind = [4 * sum(lora[n + 1 :]) for n in range(len(lora))]
     if settings.plan.accumulation > 1:
-        behind = [4 * lora_params(row, settings)] * len(kept)  # of earlier micro-batches
+        behind = [4 * sum(lora)] * len(kept)  # of earlier micro-batches
+    rounded = 2 * sum(lora) / len(lora) * (row.number_bytes < 4)
     return max(
-        (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] for n in range(len(kept))
+        (
+            (n + 1) * unit + kept[n] + behind[n] + sizes[n] + sizes[n + 1] + rounded
+            for n in range(recomputed_blocks(row, settings))
+        ),
+        default=0.0,
     )
 
 
