@@ -11,6 +11,7 @@ from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import DoesNotFit
+from blockskip.memory.planning.requirements import recomputed_blocks
 from blockskip.memory.planning.wording import TEMPLATES, Wording
 from blockskip.studio import strings
 
@@ -55,6 +56,7 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     share = round(100 * (s.plan.front + s.plan.back) / row.num_blocks)
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
+    trained, again = row.num_blocks - s.plan.front - s.plan.back, recomputed_blocks(row, s)
     words = 10 * round(s.plan.text_tokens * WORDS_A_TOKEN / 10)
     tradeoffs = [
         (side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
@@ -63,7 +65,10 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
             s.plan.precision in strings.PLAN_COST_BITS,
             strings.PLAN_COST_BITS.get(s.plan.precision, ""),
         ),
-        (s.plan.checkpointing and s.plan.middle != "streamed", strings.PLAN_COST_TWICE),
+        (
+            again > 0 and s.plan.middle != "streamed",
+            strings.PLAN_COST_TWICE.format(percent=round(50 * again / trained)),
+        ),
         (s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
         (s.plan.middle == "leaves", strings.PLAN_COST_LEAVES),
         (s.plan.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),

@@ -18,7 +18,7 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan
-from blockskip.memory.planning.requirements import middle_bytes
+from blockskip.memory.planning.requirements import block_passes, middle_bytes
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration, note
@@ -149,7 +149,7 @@ def _work(s: Settings) -> float:
     row = model_row(s.model)
     middle = row.num_blocks - s.plan.front - s.plan.back
     windows = s.num_draws * (1 + s.prior) * row.num_blocks
-    steps = s.steps * s.plan.draws_per_step * (3 + s.plan.checkpointing) * middle
+    steps = s.steps * s.plan.draws_per_step * (middle + block_passes(row, s))
     passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2

@@ -1,9 +1,10 @@
 """Predict the minutes to a LoRA on GPUs that were not measured here, from counted FLOPs and bytes
 and the published rates. The page marks this as arithmetic.
 
-A GPU of that size gets its usual plan. FLOPs come from simulated stages
-(lab/full_size/simulate.py), all else from memory/planning/duration.py. No GPU reaches its published rate. The share
-is the measured one (`--gpu speed`), else results for the full and for half the rate are given.
+A GPU of that size gets the plan it has under Windows beside a desktop. FLOPs come from simulated
+stages (lab/full_size/simulate.py), all else from memory/planning/duration.py. No GPU reaches its
+published rate. The share is the measured one (`--gpu speed`), else results for the full and for
+half the rate are given.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import pass_costs
-from blockskip.memory.planning.duration import Rates, Work, run_work
+from blockskip.memory.planning.duration import (
+    Work,
+    pictures_work,
+    run_work,
+    sampling_passes,
+    usual_rates,
+)
 from blockskip.memory.planning.planner import make_plan
-from blockskip.memory.planning.requirements import middle_bytes, waiting_bytes
 
-DRAWS = 2000
+FREE = 0.93  # of a card's memory beside a desktop: 11.2 of 12 GiB are usual under Windows
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 PLAN_OPTIONS = {
     "as planned": {},
@@ -58,27 +64,35 @@ def work(model: str = "flux-dev", share: float = 0.0) -> dict:
         for way in PLAN_OPTIONS
         for name, card in GPU_SPECS.items()
     ]
-    return {"model": model, "draws": DRAWS, "share_measured": bool(share), "rows": rows}
+    return {"model": model, "draws": rows[0]["draws"], "share_measured": bool(share), "rows": rows}
 
 
 def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float]) -> dict:
     options = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
     plan = make_plan(
-        model=row.name, budget_gib=card.gib, system="Windows", free_gib=float("inf"), **options
+        model=row.name,
+        budget_gib=card.gib,
+        free_gib=FREE * card.gib,
+        system="Windows",
+        capability=8.6,
+        **options,
     )
     settings = plan.settings
     counted = _work_counts(row, settings)
+    picture = _picture_tflop(row, settings.preview_px) * sampling_passes(row, settings)
     return {
         "card": name,
         **asdict(card),
         "way": way,
+        "draws": settings.num_draws * settings.reuse,
         "skip": [settings.plan.front, settings.plan.back],
         "side_px": settings.plan.s_min_px,
         "precision": settings.plan.precision,
-        "checkpointing": settings.plan.checkpointing,
+        "recomputed": settings.plan.recomputed,
         "batch": settings.plan.batch,
-        **counted,
-        "minutes": {f"{share:.0%}": _minutes(card, counted, share) for share in shares},
+        **{f"{part}_{k}": v for part, each in counted.items() for k, v in asdict(each).items()},
+        "picture_tflop": picture,
+        "minutes": {f"{share:.0%}": _minutes(card, counted, picture, share) for share in shares},
     }
 
 
@@ -88,60 +102,32 @@ def _tflop_per_pass(settings: Settings) -> dict[str, float]:
     return {name: peak.tflop for name, peak in simulate(settings, STAGES).items()}
 
 
-def _work_counts(row: ModelRow, settings: Settings) -> dict[str, float]:
-    """Return the work of a whole LoRA, for windows and for steps: TFLOP, GB over the bus, GB moved
-    by unpacking; and the TFLOP of sample pictures with every step computed, of all and of one in
-    full size."""
+def _picture_tflop(row: ModelRow, side_px: int) -> float:
+    """Return the TFLOP of one picture's pass through the model."""
+    return pass_costs(row.name, side_px)[1].flops / 1e12
+
+
+def _work_counts(row: ModelRow, settings: Settings) -> dict[str, Work]:
+    """Return the work of a whole LoRA, by part."""
     tflop = _tflop_per_pass(settings)
-    work = run_work(row, settings, DRAWS, tflop)
-    windows, steps = work[stages.RESIDUALS], work[stages.TRAIN]
-    crossing = waiting_bytes(row, settings) + middle_bytes(row, settings) * (
-        settings.plan.middle == "leaves"
-    )
+    work = run_work(row, settings, settings.num_draws * settings.reuse, tflop)
+    latents = settings.num_draws / settings.plan.encode_batch * tflop["latents"]
     return {
-        "latents_tflop": DRAWS / settings.reuse / settings.plan.encode_batch * tflop["latents"],
-        "windows_tflop": windows.tflop,
-        "steps_tflop": steps.tflop,
-        "windows_bus_gb": windows.bus_gb,
-        "windows_state_gb": windows.state_gb,
-        "steps_bus_gb": steps.bus_gb,
-        "windows_unpacked_gb": windows.unpacked_gb,
-        "steps_unpacked_gb": steps.unpacked_gb,
-        **_picture_counts(row, settings, crossing),
+        "latents": Work(tflop=latents),
+        "windows": work[stages.RESIDUALS],
+        "steps": work[stages.TRAIN],
+        "pictures": pictures_work(row, settings, lambda px: _picture_tflop(row, px)),
     }
 
 
-def _picture_counts(row: ModelRow, settings: Settings, crossing: float) -> dict[str, float]:
-    """Return the work of a run's sample pictures. The pictures of a time pass each block together.
-
-    crossing: bytes over the bus in a pass of the model.
-    """
-    passes = settings.preview_steps * (
-        1 + (row.preview_guidance > 1 and not row.guidance_embedding)
+def _minutes(
+    card: GpuSpec, counted: dict[str, Work], picture_tflop: float, share: float
+) -> dict[str, float]:
+    rates = usual_rates(
+        tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs
     )
-    small, large = (
-        passes * pass_costs(row.name, px)[1].flops / 1e12
-        for px in (settings.progress_px, settings.preview_px)
-    )
-    num = len(settings.preview_prompts) * settings.preview_images
-    times, once_more = settings.preview_times, int(settings.finishes_large)
-    return {
-        "pictures_tflop": num * (times * small + once_more * large),
-        "pictures_bus_gb": (times + once_more) * passes * crossing / 1e9,
-        "picture_tflop": large,
-    }
-
-
-def _minutes(card: GpuSpec, counted: dict[str, float], share: float) -> dict[str, float]:
-    rates = Rates(tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs)
-
-    def of(name: str) -> float:
-        kinds = ("tflop", "bus_gb", "state_gb", "unpacked_gb")
-        sizes = {kind: counted.get(f"{name}_{kind}", 0.0) for kind in kinds}
-        return Work(**sizes).seconds(rates) / 60
-
-    minutes = {name: of(name) for name in ("latents", "windows", "steps", "pictures")}
+    minutes = {part: work.seconds(rates) / 60 for part, work in counted.items()}
     return minutes | {
         "all": sum(minutes.values()),
-        "a_picture": counted["picture_tflop"] / rates.tflops / 60,
+        "a_picture": picture_tflop / rates.tflops / 60,
     }

@@ -10,7 +10,9 @@ from blockskip.core import files
 from blockskip.lab.bench.report import machine
 from blockskip.lab.bench.report import table as bench_table
 from blockskip.lab.gpu.commands import MEASUREMENTS
+from blockskip.lab.gpu.predict import FREE
 from blockskip.lab.measuring.pages import markdown_table, write_below_marker
+from blockskip.memory.planning.duration import usual_rates
 
 TITLE = "On a card: memory, speed, overlap"
 DRY_RUN_NOTE = (
@@ -215,7 +217,9 @@ def _predict(report: dict) -> Iterator[str]:
         f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
         f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
         "of latents, windows, steps and sample pictures: for each the longer of computing and copying, plus unpacking and draws that wait in RAM. "
-        "A disk slower than the bus, encoding captions, loading and decoding pictures are not included. "
+        f"Plans are those of a desktop PC with Windows and 16 GiB of RAM, where {FREE:.0%} of the card are free. "
+        "Weights that RAM does not hold come from a disk of "
+        f"{usual_rates().disk_gbs:g} GB/s. Encoding captions, loading and decoding pictures are not included. "
         "“As planned” is the studio's choice. “quick” is the paper's setting: half of the blocks "
         "skipped, at the smallest side. Pictures have every step computed: a run makes them at 512 px, "
         "and the last ones once more in full size, which is the size of “a picture”."
@@ -234,7 +238,7 @@ def _predict(report: dict) -> Iterator[str]:
 
 def _prediction(row: dict, shares: Sequence[str]) -> list[object]:
     front, back = row["skip"]
-    again = ", computed twice" if row["checkpointing"] else ""
+    again = f", {row['recomputed']} blocks computed twice" if row["recomputed"] else ""
     flops = [row[f"{k}_tflop"] / 1000 for k in ("latents", "windows", "steps", "pictures")]
     return [
         row["card"],

@@ -8,7 +8,7 @@ from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import middle_bytes
+from blockskip.memory.planning.requirements import block_passes, middle_bytes
 from blockskip.memory.planning.search import (
     Fit,
     Option,
@@ -49,13 +49,14 @@ Limits = tuple[str, ...]  # names among card, ram, disk
 
 def better_options(row: ModelRow, request: PlanRequest, fit: Fit) -> dict[Limits, Option]:
     """Return the best options with a smaller loss than `fit`, by the limits they exceed unstreamed.
+    One that fits and was not chosen since it takes longer is not among them.
 
     Options that exceed a single limit are preferred, since raising it would suffice. If there are
     none, the best other option is returned.
     """
     best: dict[Limits, Option] = {}
     for way in options(row, request):
-        if way.loss < fit.loss:
+        if way.loss < (fit.slower or fit).loss:
             best.setdefault(tuple(exceeded_limits(request, least_memory(row, way))), way)
     single: dict[Limits, Option] = {names: way for names, way in best.items() if len(names) == 1}
     return single or dict(list(best.items())[:1])
@@ -71,7 +72,7 @@ def explain_option(row: ModelRow, request: PlanRequest, fit: Fit, way: Option) -
         lacks.append(Reason("better_lacks", sizes | {"limit": Reason(f"limit_{name}")}))
     streamed = None
     if not exceeded_limits(request, least_memory(row, way, streamed=True)):
-        size = middle_bytes(row, smallest_settings(way, True, "streamed")) / GIB
+        size = middle_bytes(row, smallest_settings(row, way, "streamed")) / GIB
         current = middle_bytes(row, fit.settings) / GIB
         kind = (
             "better_streams_more"
@@ -97,15 +98,13 @@ def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None
         return None
     if other.loss >= fit.loss:  # it would take fewer bits or smaller crops
         return None
-    left = row.num_blocks - fit.settings.plan.front - fit.settings.plan.back
-    # forward and backward through frozen weights cost the same; checkpointing adds a forward
-    passes = (2 + fit.settings.plan.checkpointing) / (2 + other.settings.plan.checkpointing)
+    fewer = block_passes(row, fit.settings) / block_passes(row, other.settings)
     return Reason(
         "unskipped",
         {
             "way": _way(other.settings, row),
             "gain": _difference(fit.loss - other.loss),
-            "percent": round(100 * (1 - left / row.num_blocks * passes)),
+            "percent": round(100 * (1 - fewer)),
         },
     )
 
@@ -124,7 +123,7 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
     before, after = now.settings.plan, then.settings.plan
     if before.middle == "streamed" != after.middle:
         return Reason("gives_room")
-    if before.checkpointing and not after.checkpointing:
+    if block_passes(row, then.settings) < block_passes(row, now.settings):
         return Reason("gives_speed")
     if before.middle == "leaves" and after.middle == "stays":
         return Reason("gives_calm")

@@ -1,13 +1,13 @@
 """Counts the work of a run, and the seconds it takes on a card of known rates. No torch.
 
 Computing and copying overlap, so a stage takes the longer of both; unpacking weights and draws that
-wait in RAM are added. Pictures, captions and loading are not included.
+wait in RAM are added. Captions, latents and the first loading are not included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from blockskip.core import stages
@@ -20,6 +20,7 @@ from blockskip.memory.planning.model_stats import (
     weight_bytes,
 )
 from blockskip.memory.planning.requirements import (
+    block_passes,
     image_tokens,
     middle_bytes,
     text_rows,
@@ -33,20 +34,24 @@ UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 @dataclass(frozen=True, kw_only=True)
 class Rates:
     """What a PC reaches. tflops: products. memory_gbs: of the card's memory. bus_gbs: between RAM
-    and card. disk_gbs: of files that RAM does not hold (inf: not counted)."""
+    and card. disk_gbs: of files that RAM does not hold (inf: not counted). launch_ms: to start the
+    kernels of one pass of a block, forward or backward; a small pass takes no less."""
 
     tflops: float
     memory_gbs: float
     bus_gbs: float
     disk_gbs: float = math.inf
+    launch_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The work of one stage. bus_gb: weights over the bus. disk_gb: those of them from files.
-    state_gb: draws over the bus. unpacked_gb: traffic of unpacking weights."""
+    """The work of one stage. passes: of a block, forward or backward. bus_gb: weights over the bus.
+    disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb: traffic of
+    unpacking weights."""
 
     tflop: float
+    passes: float = 0.0
     bus_gb: float = 0.0
     disk_gb: float = 0.0
     state_gb: float = 0.0
@@ -54,7 +59,7 @@ class Work:
 
     def seconds(self, rates: Rates) -> float:
         """Return the seconds that the stage takes."""
-        computing = self.tflop / rates.tflops
+        computing = max(self.tflop / rates.tflops, self.passes * rates.launch_ms / 1000)
         copying = max(self.bus_gb / rates.bus_gbs, self.disk_gb / rates.disk_gbs)
         waiting = self.unpacked_gb / rates.memory_gbs + self.state_gb / rates.bus_gbs
         return max(computing, copying) + waiting
@@ -66,9 +71,10 @@ def usual_rates(**other: float) -> Rates:
 
 
 def run_seconds(row: ModelRow, settings: Settings, rates: Rates) -> float:
-    """Return the seconds of a run's windows and steps."""
+    """Return the seconds of a run's windows, steps and sample pictures."""
     work = run_work(row, settings, settings.num_draws * settings.reuse)
-    return sum(each.seconds(rates) for each in work.values())
+    pictures = pictures_work(row, settings, lambda side_px: _pass_tflop(row, settings, side_px))
+    return sum(each.seconds(rates) for each in (*work.values(), pictures))
 
 
 def run_work(
@@ -84,13 +90,15 @@ def run_work(
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
     unpacking = UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
-    # a middle that leaves the GPU is loaded again for the steps
-    crossing = windows * (waiting_bytes(row, settings) + middle * (plan.middle == "leaves"))
+    crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     mapped, num_passes = plan.offload == "mapped", passes / plan.micro_batch
+    trained = row.num_blocks - plan.front - plan.back
+    block_steps = steps * block_passes(row, settings)
     return {
         stages.RESIDUALS: Work(
             tflop=num_passes * tflop[stages.RESIDUALS],
+            passes=num_passes * row.num_blocks,
             bus_gb=crossing / 1e9,
             disk_gb=crossing * mapped / 1e9,
             # a window in RAM is copied both ways at every block, without overlap
@@ -99,22 +107,60 @@ def run_work(
         ),
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
+            passes=block_steps,
             bus_gb=streamed / 1e9,
             disk_gb=streamed * mapped / 1e9,
-            unpacked_gb=steps * (2 + plan.checkpointing) * middle * unpacking / 1e9,
+            unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
         ),
     }
+
+
+def sampling_passes(row: ModelRow, settings: Settings) -> int:
+    """Return the passes of the model that sample a picture; the empty prompt doubles them."""
+    guided = row.preview_guidance > 1 and not row.guidance_embedding
+    return settings.preview_steps * (1 + guided)
+
+
+def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int], float]) -> Work:
+    """Return the work of a run's sample pictures, every step computed. The pictures of a time pass
+    each block together.
+
+    pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
+    """
+    small, large = pass_tflop(settings.progress_px), pass_tflop(settings.preview_px)
+    times, once_more = settings.preview_times, int(settings.finishes_large)
+    passes = sampling_passes(row, settings)
+    pictures = len(settings.preview_prompts) * settings.preview_images
+    crossing = (times + once_more) * passes * _crossing(row, settings) / 1e9
+    return Work(
+        tflop=pictures * passes * (times * small + once_more * large),
+        passes=pictures * passes * (times + once_more) * row.num_blocks,
+        bus_gb=crossing,
+        disk_gb=crossing * (settings.plan.offload == "mapped"),
+    )
 
 
 def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
     """Count the products of blocks. Backward through frozen weights costs as much as forward."""
     plan = settings.plan
-    block = 2 * block_multiply_adds(row, plan.side_px, text_rows(row, settings)) / 1e12
-    middle = row.num_blocks - plan.front - plan.back
+    whole = _pass_tflop(row, settings, plan.side_px)
+    passes = block_passes(row, settings) / row.num_blocks
     return {
-        stages.RESIDUALS: plan.micro_batch * row.num_blocks * block,
-        stages.TRAIN: plan.batch * middle * block * (2 + plan.checkpointing),
+        stages.RESIDUALS: plan.micro_batch * whole,
+        stages.TRAIN: plan.batch * passes * whole,
     }
+
+
+def _pass_tflop(row: ModelRow, settings: Settings, side_px: int) -> float:
+    """Count the products of one picture's pass through all blocks."""
+    return 2e-12 * row.num_blocks * block_multiply_adds(row, side_px, text_rows(row, settings))
+
+
+def _crossing(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes over the bus for one pass of the model. A middle that leaves the GPU is
+    loaded again afterwards."""
+    leaves = settings.plan.middle == "leaves"
+    return waiting_bytes(row, settings) + middle_bytes(row, settings) * leaves
 
 
 def _state_bytes(row: ModelRow, settings: Settings) -> float:

@@ -25,7 +25,12 @@ from blockskip.memory.planning.alternatives import (
 )
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import StageMemory, middle_bytes, waiting_bytes
+from blockskip.memory.planning.requirements import (
+    StageMemory,
+    middle_bytes,
+    recomputed_blocks,
+    waiting_bytes,
+)
 from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
 
 
@@ -39,7 +44,7 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
         _usable(request),
         _skipping(row, settings),
     ]
-    parts += [_pictures(row, request, settings), _precision(row, settings)]
+    parts += [_pictures(row, request, settings), _precision(row, settings), _faster(row, fit)]
     parts += [explain_option(row, request, fit, way) for way in ways.values()]
     parts += [skip_nothing(row, request, fit), *_prices(row, settings)]
     parts += [_together(settings), _waiting(row, request, settings), _window(settings)]
@@ -92,7 +97,7 @@ def _in_short(request: PlanRequest, fit: Fit, failed: list[Limits]) -> Reason:
     if failed:
         unique = dict.fromkeys(name for names in failed for name in names)
         limit = Reason("limited", {"limits": tuple(Reason(f"limit_{name}") for name in unique)})
-    elif plan.checkpointing or plan.middle != "stays" or plan.accumulation > 1:
+    elif plan.recomputed or plan.middle != "stays" or plan.accumulation > 1:
         limit = Reason("limits_speed")
     else:
         limit = Reason("limits_nothing")
@@ -189,12 +194,27 @@ def _precision(row: ModelRow, settings: Settings) -> Reason:
     )
 
 
+def _faster(row: ModelRow, fit: Fit) -> Reason | None:
+    """Describe the more precise weights that would fit, but take longer; None if there are none."""
+    if fit.slower is None:
+        return None
+    values: Values = {
+        "bits": Reason(f"bits_{fit.slower.settings.plan.precision}"),
+        "count": recomputed_blocks(row, fit.slower.settings),
+        "percent": round(100 * (fit.slower.seconds / fit.seconds - 1)),
+    }
+    return Reason("faster", values)
+
+
 def _prices(row: ModelRow, settings: Settings) -> list[Reason]:
     plan, prices = settings.plan, []
     if plan.number_type == "float16":
         prices.append(Reason("float16"))
-    if plan.checkpointing:
-        prices.append(Reason("checkpointing"))
+    if again := recomputed_blocks(row, settings):
+        trained = row.num_blocks - plan.front - plan.back
+        longer = round(100 * again / (2 * trained))
+        counts: Values = {"count": again, "trained": trained, "percent": longer}
+        prices.append(Reason("recomputed", counts))
     if plan.middle in ("leaves", "streamed"):
         prices.append(Reason(plan.middle))
     if plan.text_tokens < row.text_tokens:

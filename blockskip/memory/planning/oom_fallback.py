@@ -143,11 +143,13 @@ def _windows(s: Settings) -> Iterator[Settings]:
 def _steps(s: Settings) -> Iterator[Settings]:
     draws = s.plan.draws_per_step
     batches = [batch for batch in divisors(draws) if batch <= s.plan.batch]
-    for batch, again in itertools.product(batches, {s.plan.checkpointing, True}):
-        fewer = s.changed(batch=batch, accumulation=draws // batch, checkpointing=again)
-        yield fewer
-        if again:
-            yield fewer.changed(middle="streamed")
+    trained = model_row(s.model).num_blocks - s.plan.front - s.plan.back
+    now = min(s.plan.recomputed, trained - 1)
+    again = [*range(now, trained - 1, max(1, trained // 8)), trained - 1]
+    for batch in batches:
+        fewer = s.changed(batch=batch, accumulation=draws // batch)
+        yield from (fewer.changed(recomputed=num) for num in again)
+        yield fewer.changed(recomputed=trained, middle="streamed")
 
 
 def _halves(number: int) -> list[int]:
@@ -175,7 +177,7 @@ def _clauses(old: ExecutionPlan, new: ExecutionPlan) -> Iterator[str]:
             differs("batch"),
             f"{new.batch} draws at a time instead of {old.batch}, as many a step",
         ),
-        (differs("checkpointing"), "activations are computed twice instead of kept"),
+        (differs("recomputed"), "more activations are computed twice instead of kept"),
         (
             differs("precision"),
             f"frozen weights have {'8' if new.precision == 'int8' else '4'} bits, which costs a "

@@ -20,7 +20,11 @@ from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
-from blockskip.memory.planning.requirements import StageMemory, stage_memory
+from blockskip.memory.planning.requirements import (
+    StageMemory,
+    recomputed_blocks,
+    stage_memory,
+)
 from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
 from blockskip.memory.planning.wording import ENGLISH
 
@@ -76,7 +80,7 @@ class Plan:
             "precision": full if s.plan.precision == "full" else s.plan.precision,
             "offload": s.plan.offload,
             "middle": s.plan.middle,
-            "checkpointing": s.plan.checkpointing,
+            "recomputed": recomputed_blocks(row, s),
             "text_tokens": s.plan.text_tokens,
             "batch": s.plan.batch,
             "patches": {

@@ -7,6 +7,7 @@ same for all models and were checked against `blockskip lab simulate`, which run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockskip.core.paths import adapter_file
@@ -35,18 +36,24 @@ class StageMemory:
     disk_gib: float
 
 
-def stage_memory(row: ModelRow, settings: Settings) -> dict[str, StageMemory]:
-    """Return the memory that each planned stage of a run with these settings needs."""
+def stage_memory(
+    row: ModelRow, settings: Settings, stages: Sequence[str] = PLANNED
+) -> dict[str, StageMemory]:
+    """Return the memory that these stages of a run with these settings need."""
     card = {
-        "text": _text_card(row, settings),
-        "latents": _latents_card(row, settings),
-        "residuals": _residuals_card(row, settings),
-        "train": _train_card(row, settings),
-        "preview": _preview_card(row, settings),
+        "text": _text_card,
+        "latents": _latents_card,
+        "residuals": _residuals_card,
+        "train": _train_card,
+        "preview": _preview_card,
     }
     ram, disk = _ram(row, settings), _disk(row, settings)
-    gib = {s: (card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
-    return {stage: StageMemory(*sizes) for stage, sizes in gib.items()}
+    return {
+        stage: StageMemory(
+            card[stage](row, settings) / GIB, PROGRAM_RAM_GIB + ram[stage] / GIB, disk[stage] / GIB
+        )
+        for stage in stages
+    }
 
 
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
@@ -154,6 +161,12 @@ def recomputed_blocks(row: ModelRow, settings: Settings) -> int:
     trained = len(_middle(row, settings))
     streamed = settings.plan.middle == "streamed"
     return trained if streamed else min(settings.plan.recomputed, trained)
+
+
+def block_passes(row: ModelRow, settings: Settings) -> int:
+    """Return how often a draw passes a trained block in a step: forward, backward (which costs as
+    much through frozen weights), and forward again where it is recomputed."""
+    return 2 * len(_middle(row, settings)) + recomputed_blocks(row, settings)
 
 
 def _start_of_backward(row: ModelRow, settings: Settings, kept: list[float]) -> float:

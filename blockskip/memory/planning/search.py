@@ -2,9 +2,11 @@
 
 Options are tried in the order of their losses in presets/budgets.toml. Losses of skipped blocks and
 of the training side are published; those of 8 and 4 bits and of shorter captions are our
-assumptions. Measures that cost only time come before any loss: checkpointing, a middle that leaves
-the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles.
-Streaming the middle is the last resort, since its weights then cross the bus in every step.
+assumptions. Measures that cost only time come before any loss: recomputed blocks, a middle that
+leaves the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles.
+The fastest of them by counted seconds (duration.py) are taken. A precision with a loss too small to
+matter is preferred where it makes the run much shorter. Streaming the middle is the last resort,
+since its weights then cross the bus in every step.
 Skipping nothing is considered only on request: it is as good, and slower (explanations.py reports
 where it would fit).
 """
@@ -14,14 +16,19 @@ from __future__ import annotations
 import itertools
 import math
 import platform
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
-from blockskip.core.settings import Precision, Settings
-from blockskip.memory.planning.requirements import StageMemory, stage_memory
+from blockskip.core.settings import Middle, Precision, Settings
+from blockskip.core.stages import TRAIN
+from blockskip.memory.planning.duration import run_seconds, usual_rates
+from blockskip.memory.planning.requirements import StageMemory, recomputed_blocks, stage_memory
 
+# fields of the plan that an Option decides, besides the precision
+_DECIDED = "front back patches s_min_px s_max_px text_tokens".split()
 RAM_FOR_SYSTEM = 0.25  # share of RAM left to the system: 12 of 16 GiB are planned with
 
 
@@ -82,11 +89,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Fit:
-    """An option with all other fields decided too, and the memory its stages need."""
+    """An option with all other fields decided too, the memory its stages need, and the counted
+    seconds of a run on a common PC. slower: the fit with less loss that it was preferred to."""
 
     loss: float
     settings: Settings
     stages: dict[str, StageMemory]
+    seconds: float
+    slower: Fit | None = None
 
 
 def desktop_gib(budget_gib: float, system: str = "") -> float:
@@ -112,13 +122,31 @@ def best_plan(row: ModelRow, request: PlanRequest) -> Fit | None:
     ways = options(row, request)
     fits = (fit_option(row, request, way, streamed=False) for way in ways)
     best = next((fit for fit in fits if fit), None)
-    if best is None:
-        # Stream the option that needs the least memory unstreamed: little crosses the bus, and a
-        # larger budget never loses likeness.
-        ways.sort(key=lambda way: peak_gib(least_memory(row, way)))
-        fits = (fit_option(row, request, way, streamed=True) for way in ways)
-        best = next((fit for fit in fits if fit), None)
-    return best
+    if best is not None:
+        return _much_faster(row, request, best, ways) or best
+    # Stream the option that needs the least memory unstreamed: little crosses the bus, and a larger
+    # budget never loses likeness.
+    ways.sort(key=lambda way: peak_gib(least_memory(row, way)))
+    fits = (fit_option(row, request, way, streamed=True) for way in ways)
+    return next((fit for fit in fits if fit), None)
+
+
+def _much_faster(
+    row: ModelRow, request: PlanRequest, best: Fit, ways: Sequence[Option]
+) -> Fit | None:
+    """Return the same plan in a precision that loses too little to matter and is much faster; None
+    if there is none, or `best` recomputes nothing, so that it cannot be."""
+    table = quality_table()["faster"]
+    if not recomputed_blocks(row, best.settings):
+        return None
+    for way in ways:
+        same = best.settings.changed(precision=way.settings.plan.precision)
+        alike = all(getattr(way.settings.plan, k) == getattr(same.plan, k) for k in _DECIDED)
+        if alike and best.loss < way.loss <= best.loss + table["loss"]:
+            fit = fit_option(row, request, way, streamed=False)
+            if fit and fit.seconds <= table["share"] * best.seconds:
+                return replace(fit, slower=best)
+    return None
 
 
 def options(row: ModelRow, request: PlanRequest) -> list[Option]:
@@ -191,15 +219,16 @@ def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
 
 def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
     """Decide all fields that cost only time. Return the fastest fit, None if nothing fits."""
-    if exceeded_limits(request, least_memory(row, option, streamed)):
-        return None
-    for checkpointing, middle in _time_costs(streamed):
-        least = smallest_settings(option, checkpointing, middle)
-        if exceeded_limits(request, stage_memory(row, least)):
-            continue
-        settings = _roomiest(row, request, least)
-        return Fit(option.loss, settings, stage_memory(row, settings))
-    return None
+    found = []
+    for middle in ("streamed",) if streamed else ("stays", "leaves"):
+        least = smallest_settings(row, option, middle)
+        if not exceeded_limits(request, stage_memory(row, least)):
+            settings = _roomiest(row, request, least)
+            seconds = run_seconds(row, settings, usual_rates())
+            found.append(Fit(option.loss, settings, stage_memory(row, settings), seconds))
+            if not settings.plan.recomputed and settings.plan.window_on_card:
+                break  # room would not make it faster
+    return min(found, key=lambda fit: fit.seconds, default=None)
 
 
 def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
@@ -210,19 +239,15 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
         """Set the first of these values that fits; the last is known to."""
         rows = (dict(zip(values, each, strict=True)) for each in zip(*values.values(), strict=True))
         candidates = (settings.changed(**changes) for changes in rows)
-        return next(
-            tried for tried in candidates if not exceeded_limits(request, stage_memory(row, tried))
-        )
+        return next(tried for tried in candidates if _fits(row, request, tried))
 
     fresh = asked.fresh_steps(asked.plan.window_steps)
     windows = [max(1, fresh // 2**i) * asked.reuse for i in range(9)] + [asked.reuse]
-    draws = asked.plan.draws_per_step
-    batches = [asked.plan.batch] if "batch" in request.fixed else divisors(draws)
     settings = first_fitting(least, window_steps=windows)
     settings = first_fitting(settings, micro_batch=(16, 8, 4, 2, 1))
     settings = first_fitting(settings, encode_batch=(8, 4, 2, 1))
     settings = first_fitting(settings, preview_tiled=(False, True))
-    settings = first_fitting(settings, batch=batches, accumulation=[draws // b for b in batches])
+    settings = _fastest_steps(row, request, settings)
     # all of a window on the GPU, or none: a window on the GPU leaves RAM to offloaded weights
     settings = first_fitting(settings, window_on_card=(settings.window_draws, 0))
     settings = first_fitting(settings, offload=("pinned", "mapped"))
@@ -232,10 +257,39 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
     )
 
 
-def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Settings:
+def _fastest_steps(row: ModelRow, request: PlanRequest, settings: Settings) -> Settings:
+    """Choose draws at a time and recomputed blocks together: both take memory, either saves time.
+    Of equally fast ones, more draws at a time are chosen."""
+    draws, asked = settings.plan.draws_per_step, request.settings.plan
+    batches = [asked.batch] if "batch" in request.fixed else divisors(draws)
+    found = []
+    for batch in batches:
+        tried = settings.changed(batch=batch, accumulation=draws // batch)
+        if _fits(row, request, tried):
+            found.append(_fewest_recomputed(row, request, tried))
+    return min(found, key=lambda each: round(run_seconds(row, each, usual_rates())))
+
+
+def _fewest_recomputed(row: ModelRow, request: PlanRequest, settings: Settings) -> Settings:
+    """Return the settings with the fewest recomputed blocks that fit; these settings fit."""
+    if settings.plan.middle == "streamed":
+        return settings
+
+    def fits(num: int) -> bool:
+        tried = settings.changed(recomputed=num)
+        return not exceeded_limits(request, stage_memory(row, tried, [TRAIN]))
+
+    fewest = bisect_left(range(settings.plan.recomputed), True, key=fits)
+    return settings.changed(recomputed=fewest)
+
+
+def smallest_settings(row: ModelRow, option: Option, middle: Middle) -> Settings:
     """Return an option's settings with the least need of GPU memory and RAM."""
+    plan = option.settings.plan
+    trained = row.num_blocks - plan.front - plan.back
     return option.settings.changed(
-        checkpointing=checkpointing,
+        # the last block's activations would be computed again at once, when the others are gone
+        recomputed=trained - (middle != "streamed"),
         middle=middle,
         window_steps=option.settings.reuse,  # a window serves the draws of one step
         window_on_card=0,
@@ -250,14 +304,8 @@ def smallest_settings(option: Option, checkpointing: bool, middle: str) -> Setti
 
 def least_memory(row: ModelRow, option: Option, streamed: bool = False) -> dict[str, StageMemory]:
     """Return the stages' memory under `smallest_settings`."""
-    return stage_memory(row, smallest_settings(option, True, "streamed" if streamed else "leaves"))
-
-
-def _time_costs(streamed: bool) -> list[tuple[bool, str]]:
-    """Return (checkpointing, middle) pairs, fastest first; only checkpointed steps can stream."""
-    if streamed:
-        return [(True, "streamed")]
-    return [(c, middle) for c in (False, True) for middle in ("stays", "leaves")]
+    middle: Middle = "streamed" if streamed else "leaves"
+    return stage_memory(row, smallest_settings(row, option, middle))
 
 
 def divisors(num: int) -> list[int]:
@@ -284,6 +332,10 @@ def totals(request: PlanRequest, needs: dict[str, StageMemory]) -> dict[str, flo
 def limits(request: PlanRequest) -> dict[str, float]:
     """Return the GiB that can be planned with, under the names of `totals`."""
     return {"card": request.usable_gib, "ram": request.usable_ram_gib, "disk": request.disk_gib}
+
+
+def _fits(row: ModelRow, request: PlanRequest, settings: Settings) -> bool:
+    return not exceeded_limits(request, stage_memory(row, settings))
 
 
 def exceeded_limits(request: PlanRequest, needs: dict[str, StageMemory]) -> list[str]:

@@ -133,6 +133,10 @@ TEMPLATES: dict[str, Template] = {
         "The frozen weights are kept in {bits}: {size_gib:.1f} instead of {full_gib:.1f GiB}. Its "
         "loss of {loss:g} is our assumption, not measured yet."
     ),
+    "faster": (
+        "{bits} would fit too, with {count} blocks computed twice: the run would take about "
+        "{percent} % longer, counted for a common PC, for a difference within chance."
+    ),
     "float16": (
         "This graphics card has no bfloat16, so the model computes in float16, with a scaled loss; "
         "captions and the VAE do not. Not tried on such a card yet."
@@ -157,8 +161,9 @@ TEMPLATES: dict[str, Template] = {
     "likeness_more": "{likeness:.4f} more likeness expected{chance}",
     "likeness_chance": ", no more than such figures vary",
     # costs in time, and shorter captions
-    "checkpointing": (
-        "Activations are computed twice (checkpointing): steps take half as long again, no loss."
+    "recomputed": (
+        "{count} of the {trained} trained blocks compute their activations twice (checkpointing): "
+        "steps take {percent} % longer, no loss."
     ),
     "leaves": (
         "The trained blocks leave the card while windows and previews are made: their weights "

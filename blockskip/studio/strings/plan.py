@@ -61,7 +61,7 @@ PLAN_COST_STREAMED = (
     "which makes training slower."
 )
 PLAN_COST_TWICE = (
-    "Part of each step is computed twice to save memory: steps take half as long again."
+    "Part of each step is computed twice to save memory: steps take {percent} % longer."
 )
 PLAN_COST_LEAVES = (
     "The trained blocks leave the card while pictures are made, which takes some time."

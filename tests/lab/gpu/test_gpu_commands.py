@@ -16,6 +16,7 @@ from blockskip.lab.gpu import report as page
 from blockskip.lab.gpu import worker as child
 from blockskip.lab.gpu.commands import MEASUREMENTS, GpuJob
 from blockskip.memory.monitor import Usage
+from blockskip.memory.planning.duration import Work
 from blockskip.models.sources import Source, check_model
 
 CPU = torch.device("cpu")
@@ -112,15 +113,17 @@ def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
         assert all_of_it < half <= 2 * all_of_it
     row = found["rows"][0]
     card = predict.GPU_SPECS[row["card"]]
-    assert row["steps_tflop"] == predict.DRAWS / row["batch"] * 10
+    assert row["steps_tflop"] == row["draws"] / row["batch"] * 10
     unpacking = row["steps_unpacked_gb"] / card.memory_gbs
     seconds = row["steps_tflop"] / card.tflops + unpacking
     assert row["minutes"]["100%"]["steps"] == pytest.approx(seconds / 60)
     large = row["picture_tflop"]
     assert large * 4 * (1 + 6 / 4) < row["pictures_tflop"] < large * 4 * (1 + 6 / 3), "of 512 px"
     assert row["minutes"]["100%"]["all"] == sum(row["minutes"]["100%"][part] for part in PARTS)
-    slow = dict.fromkeys((f"{k}_tflop" for k in (*PARTS, "picture")), 0.0)
-    made = predict._minutes(card, slow | {"windows_bus_gb": card.bus_gbs * 60}, 1.0)
+    slow = dict.fromkeys(PARTS, Work(tflop=0.0)) | {
+        "windows": Work(tflop=0.0, bus_gb=card.bus_gbs * 60)
+    }
+    made = predict._minutes(card, slow, 0.0, 1.0)
     assert made["all"] == made["windows"] == 1.0, "the bus decides"
     assert predict.work(share=0.4)["rows"][0]["minutes"].keys() == {"40%"}
 
