@@ -18,7 +18,7 @@ from blockskip.core.errors import BadFile, BadInput
 from blockskip.core.output import Json, print_result
 from blockskip.core.output_files import check_output
 from blockskip.core.paths import ASSETS
-from blockskip.core.settings import Middle, Precision, Settings, Targets
+from blockskip.core.settings import ALL_BLOCKS, Middle, Precision, Settings, Targets
 from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.core.validation import validated
 from blockskip.memory.planning import planner
@@ -27,7 +27,7 @@ from blockskip.runs.run import find_run
 
 MiddleOption = Annotated[Middle, typer.Option(help="Placement of the trained blocks.")]
 # options decided by a budget's plan, so that they cannot be combined with --budget
-_PLANNED = "skip side text precision checkpointing targets middle".split()
+_PLANNED = "skip side text precision recomputed targets middle".split()
 
 lab = typer.Typer(
     cls=lab_bench.LabGroup,
@@ -223,7 +223,10 @@ def simulate(
     ] = 256,
     text: Annotated[int, typer.Option(min=1, max=65_536, help="Text tokens.")] = 512,
     precision: Annotated[Precision, typer.Option()] = "full",
-    checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
+    recomputed: Annotated[
+        int,
+        typer.Option(min=0, max=ALL_BLOCKS, help="Trained blocks with activation checkpointing."),
+    ] = 0,
     targets: Annotated[Targets, typer.Option()] = "attention",
     middle: MiddleOption = "stays",
     stage: Annotated[
@@ -258,7 +261,7 @@ def simulate(
             s_max_px=side,
             text_tokens=text,
             precision=precision,
-            checkpointing=checkpointing or middle == "streamed",
+            recomputed=ALL_BLOCKS if middle == "streamed" else recomputed,
             targets=targets,
             middle=middle,
         )

@@ -170,19 +170,7 @@ def skip_blocks(
     middle = span.middle(len(blocks))
     if not middle:
         raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
-    skipped: dict[str, nn.Module] = {
-        name: IdentityBlock(block, family.streams(block))
-        for i, (name, block) in enumerate(blocks)
-        if i not in middle
-    }
-    if span.front:
-        name, block = blocks[middle.start - 1]
-        skipped[name] = ReplayFront(block, family.streams(block), step_inputs)
-        for name in family.embedders:
-            skipped[name] = _zero_embedder(model.get_submodule(name), step_inputs)
-    if span.back:
-        name, block = blocks[middle.stop]
-        skipped[name] = AddResidual(block, family.streams(block), step_inputs)
+    skipped = _skipped_modules(model, family, middle, step_inputs)
     modulation = {
         name: ReplayModulation(step_inputs, name) for name in modulation_names(model, family, span)
     }
@@ -195,6 +183,27 @@ def skip_blocks(
             again = checkpointed_blocks(blocks, middle[:recomputed])
             stack.enter_context(replace_modules(model, again))
         yield step_inputs
+
+
+def _skipped_modules(
+    model: nn.Module, family: Family, middle: range, step_inputs: StepInputs
+) -> dict[str, nn.Module]:
+    """Return what replaces the blocks outside the middle, and embedders that a front makes idle."""
+    blocks = family.blocks(model)
+    replaced: dict[str, nn.Module] = {
+        name: IdentityBlock(block, family.streams(block))
+        for i, (name, block) in enumerate(blocks)
+        if i not in middle
+    }
+    if middle.start:
+        name, block = blocks[middle.start - 1]
+        replaced[name] = ReplayFront(block, family.streams(block), step_inputs)
+        for name in family.embedders:
+            replaced[name] = _zero_embedder(model.get_submodule(name), step_inputs)
+    if middle.stop < len(blocks):
+        name, block = blocks[middle.stop]
+        replaced[name] = AddResidual(block, family.streams(block), step_inputs)
+    return replaced
 
 
 def checkpointed_blocks(

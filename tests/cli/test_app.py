@@ -169,7 +169,7 @@ def test_a_download_that_left_no_word_counts_as_stopped(call, monkeypatch):
 
 
 def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):
-    memory = SimpleNamespace(total=31 * 2**30)
+    memory = SimpleNamespace(total=31 * 2**30, available=31 * 2**30)
     monkeypatch.setattr(storage.psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(files, "free_bytes", lambda folder: 7 * 2**30)
     for words in ("train --demo", "plan"):

@@ -11,6 +11,7 @@ from helpers.parked import KEEP_ALL, offloaded_model, saved_checkpoint
 from helpers.tiny import randomise, tiny_draws, tiny_flux
 from helpers.training import SETTINGS, losses, trainer
 
+from blockskip.core.settings import ALL_BLOCKS
 from blockskip.lab.gpu import smoke, stages
 from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.placement import on_device, pin_on_device
@@ -72,9 +73,9 @@ def test_a_window_is_the_processors(card, folder, rows, on_card):
     "change",
     [
         {},
-        {"checkpointing": True},
+        {"recomputed": 2},
         {"middle": "leaves"},
-        {"middle": "streamed", "checkpointing": True},
+        {"middle": "streamed", "recomputed": ALL_BLOCKS},
         {"prior": 0.4},
         {"batch": 4, "accumulation": 1},
     ],

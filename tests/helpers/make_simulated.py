@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blockskip.core.presets import model_row, model_rows
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ALL_BLOCKS, Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import stage_memory
@@ -31,7 +31,7 @@ RELEVANT_SETTINGS = {
     "text": ("model", "text_tokens"),
     "latents": ("model", "s_min_px", "encode_batch"),
     "train": (
-        "model front back s_min_px text_tokens precision checkpointing rank targets batch "
+        "model front back s_min_px text_tokens precision recomputed rank targets batch "
         "accumulation middle"
     ).split(),
 }
@@ -50,13 +50,13 @@ def cases() -> Iterator[tuple[str, Settings]]:
         yield from ((stage, plan.settings) for stage in RELEVANT_SETTINGS)
     for _, _, settings in other_models():
         yield from ((stage, settings) for stage in RELEVANT_SETTINGS)
-    spans, flags = ((7, 10), (13, 10), (19, 10)), (False, True)
+    spans, flags = ((7, 10), (13, 10), (19, 10)), (0, ALL_BLOCKS)
     kinds = itertools.product(("full", "int8", "nf4"), ("attention", "attention+ff"))
     for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
         yield (
             "train",
             DEFAULT_SETTINGS.changed(
-                front=front, back=back, checkpointing=again, precision=precision, targets=targets
+                front=front, back=back, recomputed=again, precision=precision, targets=targets
             ),
         )
 

@@ -10,6 +10,7 @@ from helpers.tiny import randomise, tiny_draws, tiny_flux
 from helpers.training import SETTINGS, losses, trainer
 from torch import nn
 
+from blockskip.core.settings import ALL_BLOCKS
 from blockskip.memory import layerwise
 from blockskip.memory.placement import on_device, pin_on_device, streamed_block
 from blockskip.memory.streaming import offloaded_params
@@ -113,7 +114,7 @@ def test_a_streamed_middle_has_the_gradients_of_one_that_stays(folder, keep_byte
     "change", [{}, {"middle": "streamed"}, {"middle": "leaves"}, {"prior": 0.4}]
 )
 def test_a_parked_run_is_the_resident_run_byte_for_byte(folder, tmp_path, change, monkeypatch):
-    settings = SETTINGS.changed(steps=4, checkpointing=True)
+    settings = SETTINGS.changed(steps=4, recomputed=ALL_BLOCKS)
     whole = trainer(tmp_path / "a", settings)
     if "prior" in change:
         settings = settings.changed(**change)

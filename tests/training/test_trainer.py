@@ -24,7 +24,7 @@ from blockskip.training.windows import load_rows
         {"front": 0},
         {"back": 0},
         {"refresh": "once"},
-        {"checkpointing": True},
+        {"recomputed": 2},
         {"patches": "full"},
         {"prior": 0.4},
         {"rate_schedule": "constant", "caption_dropout": 0.4},

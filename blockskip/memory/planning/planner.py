@@ -161,13 +161,8 @@ def make_plan(
     chosen = {key: value for key, value in overrides.items() if value is not None}
     if chosen.get("precision") == _TYPES[row.dtype]:
         chosen["precision"] = "full"
-    span = span_of(row, skip, budget_gib) if skip or row.demo else (0, 0)
-    fixed = {"trigger": trigger, "class_name": class_name, "front": span[0], "back": span[1]}
-    fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
-    settings = preset_settings(row, chosen, fixed)
-    decided = _fixed(row, settings, chosen, bool(skip))
-    if "batch" not in decided and not row.demo:
-        settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
+    told = {"trigger": trigger, "class_name": class_name, "ram_gib": ram_gib}
+    settings, decided = _asked(row, chosen, {**told, "budget_gib": budget_gib}, skip)
     free = _free_gib() if free_gib is None else free_gib
     request = PlanRequest(
         settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
@@ -178,6 +173,16 @@ def make_plan(
     short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
     plan = dataclasses.replace(plan, commit_short=short)
     return plan if "shift" in chosen else _with_shift(row, plan)
+
+
+def _asked(row: ModelRow, chosen: dict, fixed: dict, skip: str) -> tuple[Settings, frozenset[str]]:
+    """Return the settings before planning, and the names of the plan's fields that are decided."""
+    span = span_of(row, skip, fixed["budget_gib"]) if skip or row.demo else (0, 0)
+    settings = preset_settings(row, chosen, fixed | {"front": span[0], "back": span[1]})
+    decided = _fixed(row, settings, chosen, bool(skip))
+    if "batch" not in decided and not row.demo:
+        settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
+    return settings, decided
 
 
 def _commit_gib() -> float:

@@ -220,7 +220,8 @@ def expected_likeness(row: ModelRow, ratio: float, side_px: int) -> float:
 def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bool) -> Fit | None:
     """Decide all fields that cost only time. Return the fastest fit, None if nothing fits."""
     found = []
-    for middle in ("streamed",) if streamed else ("stays", "leaves"):
+    middles: tuple[Middle, ...] = ("streamed",) if streamed else ("stays", "leaves")
+    for middle in middles:
         least = smallest_settings(row, option, middle)
         if not exceeded_limits(request, stage_memory(row, least)):
             settings = _roomiest(row, request, least)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blockskip.core.errors import UserError
-from blockskip.core.settings import Settings, settings_to_dict
+from blockskip.core.settings import ALL_BLOCKS, Settings, settings_to_dict
 from blockskip.lab.bench import bench as lab_bench
 from blockskip.lab.bench.bench import compare
 from blockskip.lab.bench.contenders import CONTENDERS, SIZES, Contender, Plan, contenders
@@ -70,7 +70,7 @@ def trained(one: Job, settings: Settings):
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"checkpointing": True}, {"middle": "streamed", "checkpointing": True}],
+    [{}, {"recomputed": ALL_BLOCKS}, {"middle": "streamed", "recomputed": ALL_BLOCKS}],
     ids=["whole", "checkpointed", "swapped"],
 )
 def test_plain_lora_is_our_trainer_with_nothing_skipped(folder, how):
@@ -118,7 +118,7 @@ def test_flops_of_a_window_are_those_of_a_hand(folder):
 
 def test_checkpointing_costs_one_more_forward_of_the_blocks(folder):
     plain = work(job(folder, "lora", count=True, patches="full"))
-    checkpointed = work(job(folder, "ck", count=True, patches="full", checkpointing=True))
+    checkpointed = work(job(folder, "ck", count=True, patches="full", recomputed=ALL_BLOCKS))
     assert plain["window_flops_a_draw"] == 0, "nothing is stored for plain LoRA"
     more = checkpointed["flops_a_draw"] - plain["flops_a_draw"]
     blocks = forward_flops(16, 5, 2, 2)
@@ -129,7 +129,7 @@ def test_checkpointing_costs_one_more_forward_of_the_blocks(folder):
 def test_swapping_brings_every_block_twice_a_step_and_ours_the_model_once_a_window(folder):
     blocks = [block for _, block in Flux().blocks(flux(SHAPE, torch.float32))]
     size = sum(p.numel() * 4 for block in blocks for p in block.parameters())
-    how = {"patches": "full", "middle": "streamed", "checkpointing": True}
+    how = {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS}
     swapped = work(job(folder, "swap", **how))
     assert swapped["weight_bytes_a_draw"] == 2 * size
     assert work(job(folder, "lora", patches="full"))["weight_bytes_a_draw"] == 0
@@ -146,8 +146,8 @@ def test_peaks_are_in_the_order_that_theory_says(folder):
         return work(job(folder, name, windows=windows, count=True, **how))["storage_gib"]
 
     plain = storage("lora", patches="full")
-    checkpointed = storage("ck", patches="full", checkpointing=True)
-    swapped = storage("swap", patches="full", checkpointing=True, middle="streamed")
+    checkpointed = storage("ck", patches="full", recomputed=ALL_BLOCKS)
+    swapped = storage("swap", patches="full", recomputed=ALL_BLOCKS, middle="streamed")
     assert storage("ours", True, **OURS) < swapped < checkpointed < plain
     assert storage("qlora", patches="full", precision="nf4") < plain
     assert storage("half") < plain

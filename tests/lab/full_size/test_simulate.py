@@ -9,6 +9,7 @@ from helpers import make_simulated
 from torch import nn
 
 from blockskip.core.presets import model_row
+from blockskip.core.settings import ALL_BLOCKS
 from blockskip.lab.full_size.simulate import report, simulate
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.memory.planning.requirements import stage_memory
@@ -74,19 +75,19 @@ def test_a_lora_widens_nothing():
 
 # issue 3's promises: fp32 LoRA of rank 16 on attention with its optimiser, 256 px, 512 text tokens
 PROMISES = [
-    (7, 10, "full", False, 14.0),
-    (13, 10, "full", False, 11.1),
-    (19, 10, "full", False, 8.1),
-    (19, 10, "full", True, 6.6),
-    (19, 10, "int8", False, 5.2),
-    (19, 10, "nf4", False, 3.7),
-    (19, 10, "nf4", True, 2.3),
+    (7, 10, "full", 0, 14.0),
+    (13, 10, "full", 0, 11.1),
+    (19, 10, "full", 0, 8.1),
+    (19, 10, "full", ALL_BLOCKS, 6.6),
+    (19, 10, "int8", 0, 5.2),
+    (19, 10, "nf4", 0, 3.7),
+    (19, 10, "nf4", ALL_BLOCKS, 2.3),
 ]
 
 
-@pytest.mark.parametrize("front, back, precision, checkpointing, limit", PROMISES)
-def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, limit):
-    way = {"precision": precision, "checkpointing": checkpointing}
+@pytest.mark.parametrize("front, back, precision, recomputed, limit", PROMISES)
+def test_the_planner_keeps_the_promises(front, back, precision, recomputed, limit):
+    way = {"precision": precision, "recomputed": recomputed}
     settings = make_simulated.DEFAULT_SETTINGS.changed(front=front, back=back, **way)
     assert stage_memory(model_row("flux-dev"), settings)["train"].vram_gib <= limit
 
@@ -95,7 +96,7 @@ def test_the_planner_keeps_the_promises(front, back, precision, checkpointing, l
     "settings, limit",
     [
         (make_simulated.DEFAULT_SETTINGS, 8.1),
-        (make_simulated.DEFAULT_SETTINGS.changed(precision="nf4", checkpointing=True), 2.3),
+        (make_simulated.DEFAULT_SETTINGS.changed(precision="nf4", recomputed=ALL_BLOCKS), 2.3),
     ],
     ids=["bf16", "nf4 checkpointed"],
 )

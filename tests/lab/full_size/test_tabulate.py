@@ -3,7 +3,7 @@
 import pytest
 
 from blockskip.core import presets
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ALL_BLOCKS, Settings
 from blockskip.lab.full_size import tabulate
 from blockskip.lab.full_size.meta_models import fake_gpu_for
 from blockskip.lab.full_size.simulate import simulate
@@ -43,7 +43,7 @@ def test_a_step_is_planned_as_it_is_simulated(row):
         s_min_px=row.s_min_px,
         s_max_px=row.s_max_px,
         text_tokens=row.text_tokens,
-        checkpointing=True,
+        recomputed=ALL_BLOCKS,
     )
     measured = simulate(settings, ["train"])["train"].vram_gib
     assert stage_memory(row, settings)["train"].vram_gib == pytest.approx(measured, rel=0.05)

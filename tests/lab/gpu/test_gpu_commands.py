@@ -118,7 +118,7 @@ def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
     seconds = row["steps_tflop"] / card.tflops + unpacking
     assert row["minutes"]["100%"]["steps"] == pytest.approx(seconds / 60)
     large = row["picture_tflop"]
-    assert large * 4 * (1 + 6 / 4) < row["pictures_tflop"] < large * 4 * (1 + 6 / 3), "of 512 px"
+    assert large * 4 * (1 + 9 / 4) < row["pictures_tflop"] < large * 4 * (1 + 9 / 3), "of 512 px"
     assert row["minutes"]["100%"]["all"] == sum(row["minutes"]["100%"][part] for part in PARTS)
     slow = dict.fromkeys(PARTS, Work(tflop=0.0)) | {
         "windows": Work(tflop=0.0, bus_gb=card.bus_gbs * 60)

@@ -128,7 +128,7 @@ def test_out_of_memory_in_a_step_goes_on_from_the_checkpoint(run, monkeypatch):
 
     def full(model, family, step_inputs, window, *_):
         steps.append(len(window["t"]))
-        return len(steps) > 2 and not run.settings().plan.checkpointing
+        return len(steps) > 2 and not run.settings().plan.recomputed
 
     too_small(monkeypatch, trainer, "micro_step", full)
     worker_process.work(run)
@@ -220,9 +220,7 @@ def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
     worker_process.work(run)
     photos = find_photos([run.photos_dir])
     other = create_run(run.settings(), photos, "smaller card")
-    too_small(
-        monkeypatch, trainer, "micro_step", lambda *_: not other.settings().plan.checkpointing
-    )
+    too_small(monkeypatch, trainer, "micro_step", lambda *_: not other.settings().plan.recomputed)
     worker_process.work(other)
     ours, theirs = (checkpoint_lora(checkpoints.newest_checkpoint(each)) for each in (run, other))
     for name, tensor in ours.items():
