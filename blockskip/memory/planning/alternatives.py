@@ -123,8 +123,9 @@ def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
     before, after = now.settings.plan, then.settings.plan
     if before.middle == "streamed" != after.middle:
         return Reason("gives_room")
-    if block_passes(row, then.settings) < block_passes(row, now.settings):
-        return Reason("gives_speed")
+    percent = round(100 * (1 - then.seconds / now.seconds))
+    if percent >= 5:
+        return Reason("gives_speed", {"percent": percent})
     if before.middle == "leaves" and after.middle == "stays":
         return Reason("gives_calm")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 
 from pydantic.dataclasses import dataclass
 
@@ -95,14 +95,14 @@ class ModelStats:
 
     def block_type(self, index: int) -> BlockType:
         """Return the type of block `index`. Raises IndexError if there is no such block."""
-        for kind in self.kinds:
-            if index < kind.count:
-                return kind
-            index -= kind.count
-        raise IndexError("there is no such block")
+        return self._types[index]
+
+    @cached_property
+    def _types(self) -> tuple[BlockType, ...]:
+        return tuple(kind for kind in self.kinds for _ in range(kind.count))
 
 
-_overrides: dict[str, ModelStats] = {}
+_overrides: dict[str, ModelStats] = {}  # while sizes are measured
 
 
 def model_stats(model: str) -> ModelStats:
@@ -121,18 +121,27 @@ def _from_table(model: str) -> ModelStats:
 def override_stats(model: str, data: dict) -> Iterator[None]:
     """Context manager that overrides a model's sizes while they are being measured."""
     _overrides[model] = ModelStats(**data)
+    _block_bytes.cache_clear()
     try:
         yield
     finally:
         del _overrides[model]
+        _block_bytes.cache_clear()
 
 
 def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:
     """Return the bytes of a block on the GPU; biases and norms keep the model's dtype."""
-    kind = model_stats(row.name).block_type(index)
+    return _block_bytes(row.name, index, weight_bytes(row, precision), row.number_bytes, modulation)
+
+
+@cache  # a search asks for the same blocks again and again
+def _block_bytes(
+    model: str, index: int, a_weight: float, number_bytes: int, modulation: bool
+) -> float:
+    kind = model_stats(model).block_type(index)
     linear = kind.linear + kind.modulation * modulation
     small = kind.small + kind.small_modulation * modulation
-    return linear * weight_bytes(row, precision) + row.number_bytes * small
+    return linear * a_weight + number_bytes * small
 
 
 def weight_bytes(row: ModelRow, precision: str) -> float:

@@ -240,7 +240,7 @@ TEMPLATES: dict[str, Template] = {
     "more_small": "More graphics memory would change little: this model fits everywhere.",
     "gives_likeness": "{then}: {likeness:.4f} more likeness expected",
     "gives_room": "room for the trained blocks: they would not cross the bus in every step",
-    "gives_speed": ("the same quality without computing activations twice: steps a third quicker"),
+    "gives_speed": "the same quality in {percent} % less time, counted for a common PC",
     "gives_calm": "the same quality, with quicker windows and previews",
     "room_now": " There is room to skip nothing (--skip 0): {gain}.",
     "room_later": " With {more_gib:g GiB} more there is room to skip nothing (--skip 0): {gain}.",

@@ -12,19 +12,19 @@ from helpers.make_simulated import DEFAULT_SETTINGS
 
 from blockskip.cli import app
 from blockskip.core.errors import UserError
-from blockskip.core.presets import model_row, model_rows
+from blockskip.core.presets import model_row, model_rows, quality_table
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import middle_bytes, stage_memory
+from blockskip.memory.planning.requirements import block_passes, middle_bytes, stage_memory
 from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
 BUDGETS = (4, 6, 8, 10, 12, 16, 24)
 KEYS = (
-    "model budget_gib span precision offload checkpointing patches window_draws stages "
+    "model budget_gib span precision offload recomputed patches window_draws stages "
     "peak_vram_gib ram_gib disk_gib fits reasons"
 ).split()
 
@@ -182,16 +182,22 @@ def test_more_memory_never_loses_quality(system, more):
         )
         for step in range(115)
     ]
-    losses = [fit.loss for fit in found]
+    losses = [(fit.slower or fit).loss for fit in found]
     assert losses == sorted(losses, reverse=True)
+    assert all(
+        fit.loss <= loss + quality_table()["faster"]["loss"]
+        for fit, loss in zip(found, losses, strict=True)
+    )
     assert found[0].settings.plan.middle == "streamed"
     assert found[-1].settings.plan.middle == "stays"
 
 
 def test_what_costs_only_time_goes_before_what_costs_quality():
-    made = plan(12)
-    assert made.settings.plan.checkpointing and made.settings.plan.precision == "full"
-    assert not plan(24).settings.plan.checkpointing
+    made = plan(12, precision="bf16")
+    assert 0 < made.settings.plan.recomputed < 34, "only as many as must be"
+    wider = plan(13, precision="bf16").settings.plan
+    assert wider.recomputed < made.settings.plan.recomputed
+    assert not plan(24).settings.plan.recomputed
 
 
 def test_an_8_gb_card_trains_unquantised_when_asked():
@@ -266,8 +272,8 @@ def test_that_nothing_need_be_skipped_is_said_when_so(budget):
     if said:
         assert "more likeness expected" in said[0] and "--skip 0 turns it off" in said[0]
         saved = float(re.search(r"saves (\d+) % of the computing", said[0])[1])
-        passes = [2 + each.settings.plan.checkpointing for each in (made, whole)]
-        assert saved == pytest.approx(100 * (1 - 34 / 57 * passes[0] / passes[1]), abs=0.51)
+        passes = [block_passes(FLUX, each.settings) for each in (made, whole)]
+        assert saved == pytest.approx(100 * (1 - passes[0] / passes[1]), abs=0.51)
         assert {"full": "16", "int8": "8", "nf4": "4"}[
             whole.settings.plan.precision
         ] + " bits" in said[0]
@@ -372,7 +378,7 @@ def test_the_demos_choice_is_what_it_was():
         30,
         16,
     )
-    assert settings.plan.precision == "full" and not settings.plan.checkpointing
+    assert settings.plan.precision == "full" and not settings.plan.recomputed
 
 
 def test_planning_needs_no_torch():
