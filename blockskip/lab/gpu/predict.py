@@ -18,7 +18,7 @@ from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import pass_costs
 from blockskip.memory.planning.duration import Rates, Work, run_work
 from blockskip.memory.planning.planner import make_plan
-from blockskip.memory.planning.requirements import middle_bytes, waiting_bytes
+from blockskip.memory.planning.run_sizes import middle_bytes, waiting_bytes
 
 DRAWS = 2000
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)

@@ -16,12 +16,11 @@ from blockskip.core.settings import Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
     model_bytes,
-    model_stats,
     weight_bytes,
 )
-from blockskip.memory.planning.requirements import (
-    image_tokens,
+from blockskip.memory.planning.run_sizes import (
     middle_bytes,
+    state_bytes,
     text_rows,
     waiting_bytes,
 )
@@ -87,6 +86,7 @@ def run_work(
     # a middle that leaves the GPU is loaded again for the steps
     crossing = windows * (waiting_bytes(row, settings) + middle * (plan.middle == "leaves"))
     streamed = steps * 2 * middle * (plan.middle == "streamed")
+    state = 0.0 if plan.window_on_card else state_bytes(row, settings)
     mapped, num_passes = plan.offload == "mapped", passes / plan.micro_batch
     return {
         stages.RESIDUALS: Work(
@@ -94,7 +94,7 @@ def run_work(
             bus_gb=crossing / 1e9,
             disk_gb=crossing * mapped / 1e9,
             # a window in RAM is copied both ways at every block, without overlap
-            state_gb=2 * row.num_blocks * passes * _state_bytes(row, settings) / 1e9,
+            state_gb=2 * row.num_blocks * passes * state / 1e9,
             unpacked_gb=num_passes * model_bytes(row, plan.precision) * unpacking / 1e9,
         ),
         stages.TRAIN: Work(
@@ -115,12 +115,3 @@ def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
         stages.RESIDUALS: plan.micro_batch * row.num_blocks * block,
         stages.TRAIN: plan.batch * middle * block * (2 + plan.checkpointing),
     }
-
-
-def _state_bytes(row: ModelRow, settings: Settings) -> float:
-    """Return the bytes of a draw's state between two blocks, 0 if windows stay on the GPU."""
-    count = (
-        image_tokens(row, settings.plan.side_px)
-        + text_rows(row, settings) * model_stats(row.name).stream_text
-    )
-    return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)

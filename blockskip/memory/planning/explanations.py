@@ -25,7 +25,8 @@ from blockskip.memory.planning.alternatives import (
 )
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import StageMemory, middle_bytes, waiting_bytes
+from blockskip.memory.planning.requirements import StageMemory
+from blockskip.memory.planning.run_sizes import middle_bytes, waiting_bytes
 from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
 
 

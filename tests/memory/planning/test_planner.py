@@ -18,7 +18,8 @@ from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import middle_bytes, stage_memory
+from blockskip.memory.planning.requirements import stage_memory
+from blockskip.memory.planning.run_sizes import middle_bytes
 from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
