@@ -11,6 +11,7 @@ from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import DoesNotFit
+from blockskip.memory.planning.run_sizes import offload
 from blockskip.memory.planning.wording import TEMPLATES, Wording
 from blockskip.studio import strings
 
@@ -56,6 +57,7 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
     words = 10 * round(s.plan.text_tokens * WORDS_A_TOKEN / 10)
+    waits = offload(row, s)
     tradeoffs = [
         (side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
         (s.plan.middle == "streamed", strings.PLAN_COST_STREAMED),
@@ -64,7 +66,8 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
             strings.PLAN_COST_BITS.get(s.plan.precision, ""),
         ),
         (s.plan.checkpointing and s.plan.middle != "streamed", strings.PLAN_COST_TWICE),
-        (s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
+        (waits == "mapped", strings.PLAN_COST_MAPPED),
+        (waits == "partly", strings.PLAN_COST_PARTLY),
         (s.plan.middle == "leaves", strings.PLAN_COST_LEAVES),
         (s.plan.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),
         (share > 0, strings.PLAN_COST_SKIPPED.format(share=share)),

@@ -173,7 +173,7 @@ def _settings_dict(s: Settings) -> dict:
         "precision": s.plan.precision,
         "checkpointing": s.plan.checkpointing,
         "middle": s.plan.middle,
-        "offload": s.plan.offload,
+        "ram_weights_gib": s.plan.ram_weights_gib,
         "batch": s.plan.batch,
         "micro_batch": s.plan.micro_batch,
         "window_draws": s.window_draws,

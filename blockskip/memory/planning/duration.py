@@ -19,6 +19,8 @@ from blockskip.memory.planning.model_stats import (
     weight_bytes,
 )
 from blockskip.memory.planning.run_sizes import (
+    kept_bytes,
+    kept_middle_bytes,
     middle_bytes,
     state_bytes,
     text_rows,
@@ -87,12 +89,16 @@ def run_work(
     crossing = windows * (waiting_bytes(row, settings) + middle * (plan.middle == "leaves"))
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     state = 0.0 if plan.window_on_card else state_bytes(row, settings)
-    mapped, num_passes = plan.offload == "mapped", passes / plan.micro_batch
+    num_passes = passes / plan.micro_batch
+    # what RAM keeps is read once, as a model that is opened
+    middle_read = middle - kept_middle_bytes(row, settings)
+    read = waiting_bytes(row, settings) - kept_bytes(row, settings)
+    read += middle_read * (plan.middle == "leaves")
     return {
         stages.RESIDUALS: Work(
             tflop=num_passes * tflop[stages.RESIDUALS],
             bus_gb=crossing / 1e9,
-            disk_gb=crossing * mapped / 1e9,
+            disk_gb=windows * read / 1e9,
             # a window in RAM is copied both ways at every block, without overlap
             state_gb=2 * row.num_blocks * passes * state / 1e9,
             unpacked_gb=num_passes * model_bytes(row, plan.precision) * unpacking / 1e9,
@@ -100,7 +106,7 @@ def run_work(
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
             bus_gb=streamed / 1e9,
-            disk_gb=streamed * mapped / 1e9,
+            disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
             unpacked_gb=steps * (2 + plan.checkpointing) * middle * unpacking / 1e9,
         ),
     }

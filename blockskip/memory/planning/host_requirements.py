@@ -15,12 +15,12 @@ from blockskip.memory.planning.model_stats import (
 from blockskip.memory.planning.run_sizes import (
     activation_bytes,
     image_tokens,
+    kept_bytes,
     lora_params,
     middle_blocks,
     state_bytes,
     text_rows,
     vae_bytes,
-    waiting_bytes,
 )
 
 _LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8  # copied from modules that import torch
@@ -35,11 +35,10 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     """
     lora, stats = lora_params(row, settings), model_stats(row.name)
     latents, (vae, _, _) = _latents_bytes(row, settings), vae_bytes(row, settings)
-    waiting = waiting_bytes(row, settings) if settings.plan.offload == "pinned" else 0.0
     staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
     # `pin_on_device` loads the middle in chunks that may exceed the limit by one weight
     pieces = 2 * (_LOAD_CHUNK_BYTES + stats.largest * weight_bytes(row, settings.plan.precision))
-    base = latents + waiting + staging + 2 * 4 * lora
+    base = latents + kept_bytes(row, settings) + staging + 2 * 4 * lora
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
     texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)

@@ -13,6 +13,7 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.devices import for_device
@@ -21,6 +22,7 @@ from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
 from blockskip.memory.planning.requirements import StageMemory, stage_memory
+from blockskip.memory.planning.run_sizes import kept_bytes, offload
 from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
 from blockskip.memory.planning.wording import ENGLISH
 
@@ -40,6 +42,7 @@ class Plan:
     stages: dict[str, StageMemory]
     reasons: list[Reason]
     one_more_gib: Reason
+    free_ram_gib: float = math.inf  # when it was made; inf: unknown
     commit_short: Reason | None = None  # RAM and page file are too small, on Windows
     when_freed: Reason | None = None  # what ComfyUI's models on the card are in the way of
 
@@ -74,7 +77,8 @@ class Plan:
                 "ratio": round((s.plan.front + s.plan.back) / row.num_blocks, 3),
             },
             "precision": full if s.plan.precision == "full" else s.plan.precision,
-            "offload": s.plan.offload,
+            "offload": offload(row, s),
+            "ram_weights_gib": round(kept_bytes(row, s) / GIB, 3),
             "middle": s.plan.middle,
             "checkpointing": s.plan.checkpointing,
             "text_tokens": s.plan.text_tokens,
@@ -91,6 +95,7 @@ class Plan:
             },
             "peak_vram_gib": round(self.peak_vram_gib, 3),
             "ram_gib": round(self.ram_gib, 3),
+            "free_ram_gib": None if math.isinf(self.free_ram_gib) else round(self.free_ram_gib, 1),
             "disk_gib": round(self.disk_gib, 3),
             "fits": True,  # otherwise planning raises DoesNotFit
             "reasons": [ENGLISH.render(reason) for reason in self.reasons],
@@ -107,13 +112,14 @@ def choose_settings(
     class_name: str = "cat",
     budget_gib: float = 8.0,
     ram_gib: float = 16.0,
+    free_ram_gib: float = math.inf,
     disk_gib: float = math.inf,
     skip: str = "",
     **overrides: Any,
 ) -> Settings:
     """Return a run's settings from the user's options and, for the others, the presets.
 
-    disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
+    free_ram_gib, disk_gib: see make_plan. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
     as "19,10". overrides: fields of Settings; None means unset. Raises UserError for an unknown
     model, a span that leaves no middle, or a budget that cannot work.
     """
@@ -123,6 +129,7 @@ def choose_settings(
         class_name=class_name,
         budget_gib=budget_gib,
         ram_gib=ram_gib,
+        free_ram_gib=free_ram_gib,
         disk_gib=disk_gib,
         skip=skip,
         **overrides,
@@ -138,6 +145,7 @@ def make_plan(
     ram_gib: float = 16.0,
     disk_gib: float = math.inf,
     free_gib: float | None = None,
+    free_ram_gib: float = math.inf,
     commit_gib: float = 0.0,
     freeable_gib: float = 0.0,
     system: str = "",
@@ -147,33 +155,48 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. commit_gib: what Windows
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. free_ram_gib: RAM that is
+    free, see runs/storage.py; inf: unknown. commit_gib: what Windows
     can still promise, inf on other systems; 0 queries it. freeable_gib: of the GPU, what
     ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
     capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
     least that would.
     """
     row = model_row(model)
-    chosen = {key: value for key, value in overrides.items() if value is not None}
-    if chosen.get("precision") == _TYPES[row.dtype]:
-        chosen["precision"] = "full"
-    span = span_of(row, skip, budget_gib) if skip or row.demo else (0, 0)
-    fixed = {"trigger": trigger, "class_name": class_name, "front": span[0], "back": span[1]}
+    fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
-    settings = preset_settings(row, chosen, fixed)
-    decided = _fixed(row, settings, chosen, bool(skip))
-    if "batch" not in decided and not row.demo:
-        settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
-    free = _free_gib() if free_gib is None else free_gib
+    settings, decided = _asked(row, overrides, fixed, skip)
     request = PlanRequest(
-        settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
+        settings=settings,
+        fixed=decided,
+        disk_gib=disk_gib,
+        free_gib=_free_gib() if free_gib is None else free_gib,
+        free_ram_gib=free_ram_gib,
+        system=system,
     )
     capability = monitor.compute_capability() if capability is None else capability
     request = for_device(row, request, capability)
     plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)
     short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
-    plan = dataclasses.replace(plan, commit_short=short)
-    return plan if "shift" in chosen else _with_shift(row, plan)
+    plan = dataclasses.replace(plan, commit_short=short, free_ram_gib=free_ram_gib)
+    return plan if overrides.get("shift") is not None else _with_shift(row, plan)
+
+
+def _asked(
+    row: ModelRow, overrides: dict[str, Any], fixed: dict[str, Any], skip: str
+) -> tuple[Settings, frozenset[str]]:
+    """Return the settings that were asked for, and the names of the plan's fields among them.
+
+    fixed: fields that are always set, without the span."""
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    if chosen.get("precision") == _TYPES[row.dtype]:
+        chosen["precision"] = "full"
+    span = span_of(row, skip, fixed["budget_gib"]) if skip or row.demo else (0, 0)
+    settings = preset_settings(row, chosen, fixed | {"front": span[0], "back": span[1]})
+    decided = _fixed(row, settings, chosen, bool(skip))
+    if "batch" not in decided and not row.demo:
+        settings = settings.changed(batch=1, accumulation=settings.plan.draws_per_step)
+    return settings, decided
 
 
 def _commit_gib() -> float:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+from blockskip.core import stages
 from blockskip.core.presets import ModelRow
-from blockskip.core.settings import Settings
+from blockskip.core.settings import MAX_GIB, Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning.host_requirements import disk_bytes, ram_bytes
@@ -25,9 +26,14 @@ from blockskip.memory.planning.run_sizes import (
     middle_bytes,
     state_bytes,
     vae_bytes,
+    waiting_bytes,
 )
 
+SPARE_RAM_GIB = 2.0  # of the RAM that is free when a run begins, left to other programs (ours)
 PROGRAM_RAM_GIB = 2.5  # Python, torch with CUDA's libraries, pipelines: assumed until measured
+
+
+ALWAYS_KEPT_GIB = 0.1  # waiting weights of so few GiB, as the demo's, are never read twice
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,16 @@ def stage_memory(row: ModelRow, settings: Settings) -> dict[str, StageMemory]:
     ram, disk = ram_bytes(row, settings), disk_bytes(row, settings)
     gib = {s: (card[s] / GIB, PROGRAM_RAM_GIB + ram[s] / GIB, disk[s] / GIB) for s in PLANNED}
     return {stage: StageMemory(*sizes) for stage, sizes in gib.items()}
+
+
+def ram_for_weights(row: ModelRow, settings: Settings, ram_gib: float, shared: bool) -> float:
+    """Return how many GiB of waiting weights a run with `ram_gib` GiB of RAM can keep there beside
+    all else, MAX_GIB if that is all of them. shared: whether the device's memory is RAM too."""
+    needs = stage_memory(row, settings.changed(ram_weights_gib=0))
+    loading = (needs[name] for name in (stages.RESIDUALS, stages.TRAIN, stages.PREVIEW))
+    room = ram_gib - max(need.ram_gib + shared * need.vram_gib for need in loading)
+    waiting = waiting_bytes(row, settings) / GIB
+    return MAX_GIB if waiting <= max(room, ALWAYS_KEPT_GIB) else max(0.0, room)
 
 
 def _around(row: ModelRow, embedders: bool) -> float:

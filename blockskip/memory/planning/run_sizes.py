@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import block_bytes, model_bytes, model_stats
 
 
@@ -41,6 +42,33 @@ def waiting_bytes(row: ModelRow, settings: Settings) -> float:
     staying = middle_bytes(row, settings) if settings.plan.middle == "stays" else 0.0
     layers = row.number_bytes * model_stats(row.name).layers
     return model_bytes(row, settings.plan.precision) + layers - staying
+
+
+def kept_bytes(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes of waiting weights that RAM keeps once they were read."""
+    return min(waiting_bytes(row, settings), settings.plan.ram_weights_gib * GIB)
+
+
+def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes of a middle that leaves or is streamed, that RAM keeps. A window's first pass
+    fills RAM, so what comes before the middle is kept first."""
+    if settings.plan.middle == "stays":
+        return 0.0
+
+    def passing(blocks: range) -> float:
+        return sum(block_bytes(row, i, settings.plan.precision, True) for i in blocks)
+
+    before = row.number_bytes * model_stats(row.name).layers + passing(range(settings.plan.front))
+    share = (kept_bytes(row, settings) - before) / passing(middle_blocks(row, settings))
+    return middle_bytes(row, settings) * min(1.0, max(0.0, share))
+
+
+def offload(row: ModelRow, settings: Settings) -> str:
+    """Return where waiting weights are: pinned (all in RAM), partly, or mapped (all in files)."""
+    kept = kept_bytes(row, settings)
+    if not kept:
+        return "mapped"
+    return "pinned" if kept == waiting_bytes(row, settings) else "partly"
 
 
 def lora_params(row: ModelRow, settings: Settings) -> int:
