@@ -64,30 +64,27 @@ class Plan:
     def to_dict(self) -> dict:
         """Return the JSON of `plan --json` (DESIGN.md §3)."""
         s, row = self.settings, model_row(self.settings.model)
-        full = "fp16" if s.plan.number_type == "float16" else _TYPES[row.dtype]
+        plan = s.plan
+        full = "fp16" if plan.number_type == "float16" else _TYPES[row.dtype]
         return {
             "model": s.model,
             "budget_gib": s.budget_gib,
             "usable_gib": round(self.usable_gib, 2),
             "reserve_gib": round(self.reserve_gib, 2),
             "span": {
-                "front": s.plan.front,
-                "middle": row.num_blocks - s.plan.front - s.plan.back,
-                "back": s.plan.back,
-                "ratio": round((s.plan.front + s.plan.back) / row.num_blocks, 3),
+                "front": plan.front,
+                "middle": row.num_blocks - plan.front - plan.back,
+                "back": plan.back,
+                "ratio": round((plan.front + plan.back) / row.num_blocks, 3),
             },
-            "precision": full if s.plan.precision == "full" else s.plan.precision,
+            "precision": full if plan.precision == "full" else plan.precision,
             "offload": offload(row, s),
             "ram_weights_gib": round(kept_bytes(row, s) / GIB, 3),
-            "middle": s.plan.middle,
-            "checkpointing": s.plan.checkpointing,
-            "text_tokens": s.plan.text_tokens,
-            "batch": s.plan.batch,
-            "patches": {
-                "schedule": s.plan.patches,
-                "s_min": s.plan.s_min_px,
-                "s_max": s.plan.s_max_px,
-            },
+            "middle": plan.middle,
+            "checkpointing": plan.checkpointing,
+            "text_tokens": plan.text_tokens,
+            "batch": plan.batch,
+            "patches": {"schedule": plan.patches, "s_min": plan.s_min_px, "s_max": plan.s_max_px},
             "window_draws": s.window_draws,
             "stages": {
                 name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
@@ -156,9 +153,8 @@ def make_plan(
     """Return the plan of a run; see choose_settings.
 
     disk_gib: free on the disk. free_gib: free on the GPU; None queries it. free_ram_gib: RAM that is
-    free, see runs/storage.py; inf: unknown. commit_gib: what Windows
-    can still promise, inf on other systems; 0 queries it. freeable_gib: of the GPU, what
-    ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
+    free now (monitor.free_ram_gib); inf: unknown. commit_gib: what Windows can still promise, inf on
+    other systems; 0 queries it. freeable_gib: of the GPU, what ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
     capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
     least that would.
     """
@@ -166,14 +162,9 @@ def make_plan(
     fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
     settings, decided = _asked(row, overrides, fixed, skip)
-    request = PlanRequest(
-        settings=settings,
-        fixed=decided,
-        disk_gib=disk_gib,
-        free_gib=_free_gib() if free_gib is None else free_gib,
-        free_ram_gib=free_ram_gib,
-        system=system,
-    )
+    free = _free_gib() if free_gib is None else free_gib
+    room = {"free_gib": free, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
+    request = PlanRequest(settings=settings, fixed=decided, system=system, **room)
     capability = monitor.compute_capability() if capability is None else capability
     request = for_device(row, request, capability)
     plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)

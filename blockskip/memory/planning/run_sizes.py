@@ -50,17 +50,10 @@ def kept_bytes(row: ModelRow, settings: Settings) -> float:
 
 
 def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
-    """Return the bytes of a middle that leaves or is streamed, that RAM keeps. A window's first pass
-    fills RAM, so what comes before the middle is kept first."""
-    if settings.plan.middle == "stays":
-        return 0.0
-
-    def passing(blocks: range) -> float:
-        return sum(block_bytes(row, i, settings.plan.precision, True) for i in blocks)
-
-    before = row.number_bytes * model_stats(row.name).layers + passing(range(settings.plan.front))
-    share = (kept_bytes(row, settings) - before) / passing(middle_blocks(row, settings))
-    return middle_bytes(row, settings) * min(1.0, max(0.0, share))
+    """Return the bytes of a middle that leaves or is streamed, that RAM keeps. It comes first, since
+    it is loaded most often (training/trainer.py)."""
+    comes_back = settings.plan.middle != "stays"
+    return min(middle_bytes(row, settings), kept_bytes(row, settings)) * comes_back
 
 
 def offload(row: ModelRow, settings: Settings) -> str:
