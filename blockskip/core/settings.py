@@ -262,7 +262,7 @@ def settings_from_dict(data: dict) -> Settings:
     fields = {key: value for key, value in data.items() if key != "plan"} | plan
     if "offload" in fields:
         offload = fields.pop("offload")
-        fields.setdefault("ram_weights_gib", _OFFLOAD.get(str(offload), offload))
+        fields.setdefault("ram_weights_gib", _OFFLOAD.get(str(offload)))
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
         raise BadFile(
