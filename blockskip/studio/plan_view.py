@@ -262,9 +262,10 @@ def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
         disk = strings.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
         bar = _bar("ram", plan.disk_gib, disk_gib)
     rows += _row(strings.PLAN_DISK, bar, disk)
-    free = strings.PLAN_RAM_FREE.format(size=gb(plan.free_ram_gib))
-    known = f" {free}" if math.isfinite(plan.free_ram_gib) else ""
-    kept = f'<p class="hint">{strings.PLAN_RAM_KEPT}{known}</p>'
+    words = strings.PLAN_RAM_KEPT
+    if math.isfinite(plan.free_ram_gib):
+        words += " " + strings.PLAN_RAM_FREE.format(size=gb(plan.free_ram_gib))
+    kept = f'<p class="hint">{words}</p>'
     return (
         f'<figure class="plan-room" style="--usable:{100 * (1 - RAM_FOR_SYSTEM):g}%;'
         f'--reserved:100%"><figcaption><b>{strings.PLAN_ROOM_TITLE}</b></figcaption>'
