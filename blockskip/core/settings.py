@@ -56,7 +56,6 @@ Refresh = Literal["window", "once"]
 Precision = Literal["full", "int8", "nf4"]
 Middle = Literal["stays", "leaves", "streamed"]
 NumberType = Literal["model", "float16"]
-Offload = Literal["mapped", "pinned"]
 Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 PreviewSpeed = Literal["exact", "fast", "fastest"]
 # Ranges, the same for the command line, the API, the page and run.toml. Upper limits only keep out
@@ -72,7 +71,9 @@ TextTokens = Annotated[int, Field(ge=1, le=65_536)]
 SamplingSteps = Annotated[int, Field(ge=1, le=1000)]
 Images = Annotated[int, Field(ge=1, le=1000)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
-Gib = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+MAX_GIB = 1_000_000.0
+Gib = Annotated[float, Field(gt=0, le=MAX_GIB, allow_inf_nan=False)]
+GibOrNone = Annotated[float, Field(ge=0, le=MAX_GIB, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Shift = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 Guidance = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -118,7 +119,9 @@ class ExecutionPlan:
     # the trained blocks: always on the card | off the card during windows and previews | streamed
     # block by block in every step, which recomputes all
     middle: Middle = "stays"
-    offload: Offload = "pinned"  # location of offloaded weights: pinned RAM | the mapped file
+    # waiting block weights that RAM keeps once they were read (MAX_GIB: all of them); the others are
+    # read from their files each time
+    ram_weights_gib: GibOrNone = MAX_GIB
     window_on_card: Annotated[int, Field(ge=0)] = (
         0  # windows up to this many draws stay on the card while computed
     )
@@ -243,6 +246,8 @@ class Settings:
         return f"a photo of {article} {self.class_name}"
 
 
+# runs up to format 2 kept all waiting weights in RAM or none
+_OFFLOAD = {"pinned": MAX_GIB, "mapped": 0.0}
 PLAN_FIELDS = frozenset(f.name for f in dataclasses.fields(ExecutionPlan))
 
 
@@ -253,7 +258,7 @@ def settings_to_dict(settings: Settings) -> dict:
 
 def settings_from_dict(data: dict) -> Settings:
     """Invert `settings_to_dict`. Also reads older runs with flat fields, from before the plan was
-    nested. Raises UserError for unknown keys and invalid values."""
+    nested, and those with `offload`. Raises UserError for unknown keys and invalid values."""
     plan = data.get("plan", {})
     if not isinstance(plan, dict):
         raise BadFile(f"The run's settings do not work: plan is {plan!r}.", "Make a new run.")
@@ -261,6 +266,9 @@ def settings_from_dict(data: dict) -> Settings:
     if "checkpointing" in fields:  # up to 0.2: all trained blocks, or none
         again = fields.pop("checkpointing")
         fields["recomputed"] = again * ALL_BLOCKS if isinstance(again, bool) else again
+    if "offload" in fields:
+        offload = fields.pop("offload")
+        fields.setdefault("ram_weights_gib", _OFFLOAD.get(str(offload)))
     known = {f.name for f in dataclasses.fields(Settings)} | PLAN_FIELDS
     if unknown := set(fields) - known:
         raise BadFile(

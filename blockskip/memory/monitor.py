@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,16 @@ def usage(pid: int | None = None) -> Usage:
         vram_used_gib=used,
         vram_total_gib=total,
     )
+
+
+def free_ram_gib() -> float:
+    """Return the RAM that is free now, in GiB, with what this process and those that it started
+    hold, since a run takes their place."""
+    me, held = psutil.Process(), 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended
+            held += process.memory_info().rss
+    return (psutil.virtual_memory().available + held) / GIB
 
 
 def memory_event(folder: Path | None = None, run_gib: float = UNKNOWN) -> Memory:

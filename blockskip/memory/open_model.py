@@ -7,7 +7,7 @@ if the settings ask for it.
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable
 
 import diffusers
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import ExecutionPlan, Settings
+from blockskip.core.units import GIB
+from blockskip.memory import monitor
+from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weights
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
@@ -25,6 +28,8 @@ from blockskip.models.sources import Source
 from blockskip.models.sources.part_checks import part_weights
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 from blockskip.models.sources.tensors import Weight
+
+log = logging.getLogger(__name__)
 
 
 def open_model(
@@ -54,8 +59,19 @@ def open_model(
             continue
         if settings.plan.precision != "full":
             index = _quantised(family, part, index, source, settings.plan, device, progress)
-        offload(part, index, math.inf if settings.plan.offload == "pinned" else 0)
+        offload(part, index, _kept_bytes(row, settings, device))
     return pipe
+
+
+def _kept_bytes(row: ModelRow, settings: Settings, device: torch.device) -> float:
+    """Return how many bytes of the transformer may stay in RAM: as planned, but no more than there
+    is room for now."""
+    free = monitor.free_ram_gib() - SPARE_RAM_GIB
+    room = ram_for_weights(row, settings, free, shared=device.type in ("cpu", "mps"))
+    planned = settings.plan.ram_weights_gib
+    if room < planned:
+        log.info("RAM keeps up to %.1f GiB of waiting weights", room)
+    return min(planned, room) * GIB
 
 
 def disable_progress_bars() -> None:

@@ -5,6 +5,7 @@ Opening a model decides whether a weight waits on another device, in RAM or in a
 
     on_device        on the device inside the context, moved back afterwards
     pin_on_device    on the device until `release`
+    fill_ram         kept in RAM, as far as it has room
     streamed_block   as on_device, for one block of many, while the next one is fetched
 """
 
@@ -57,6 +58,16 @@ def pin_on_device(device: torch.device, *modules: nn.Module, keep: bool = False)
     for store in by_store(loaded):
         store.release_buffers()
     return loaded
+
+
+def fill_ram(device: torch.device, blocks: Iterable[nn.Module]) -> None:
+    """Load blocks once, in this order, as long as RAM has room to keep them."""
+    for block in blocks:
+        slots = by_store(offloaded_params(block))
+        if any(store.cache_bytes < sum(s.num_bytes for s in each) for store, each in slots.items()):
+            return
+        with on_device(device, block):
+            pass
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from blockskip.core.errors import BadFile, BadInput, WrongState
 from blockskip.core.names import same_name
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
+from blockskip.memory import monitor
 from blockskip.runs import failure, likeness
 from blockskip.runs.folders import checked_name, runs_dir, taken_name
 from blockskip.runs.run import Run, find_run, list_runs
@@ -25,6 +27,7 @@ class AvailableMemory(TypedDict):
     """Memory that a plan may use, in GiB."""
 
     ram_gib: float
+    free_ram_gib: float
     disk_gib: float
 
 
@@ -67,17 +70,20 @@ def usage() -> Usage:
 def available_memory(
     ram_gib: float | None = None, disk_gib: float | None = None
 ) -> AvailableMemory:
-    """Return the given values, by default this PC's RAM and the free space on the data drive.
+    """Return the given values, by default this PC's RAM and the free space on the data drive. What
+    is free of a RAM that was given is not known.
 
     Free space includes existing quantised blocks, which the next run reuses. Raises UserError if
     the drive is missing.
     """
+    free_ram_gib = math.inf
     if ram_gib is None:
+        free_ram_gib = monitor.free_ram_gib()
         ram_gib = round(psutil.virtual_memory().total / GIB, 1)
     if disk_gib is None:
         free = files.free_bytes(data_dir()) + files.folder_size(data_dir() / QUANTISED_CACHE)
         disk_gib = round(free / GIB, 1)
-    return {"ram_gib": ram_gib, "disk_gib": disk_gib}
+    return {"ram_gib": ram_gib, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
 
 
 def clean_all() -> int:

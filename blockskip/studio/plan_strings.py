@@ -11,7 +11,7 @@ from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import DoesNotFit
-from blockskip.memory.planning.requirements import recomputed_blocks
+from blockskip.memory.planning.run_sizes import offload, recomputed_blocks
 from blockskip.memory.planning.wording import TEMPLATES, Wording
 from blockskip.studio import strings
 
@@ -58,6 +58,7 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
     largest = round(max(quality_table()["sides"]) * row.s_min_px)
     trained, again = row.num_blocks - s.plan.front - s.plan.back, recomputed_blocks(row, s)
     words = 10 * round(s.plan.text_tokens * WORDS_A_TOKEN / 10)
+    waits = offload(row, s)
     tradeoffs = [
         (side < largest, strings.PLAN_COST_SIDE.format(side=side, largest=largest)),
         (s.plan.middle == "streamed", strings.PLAN_COST_STREAMED),
@@ -69,7 +70,8 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
             again > 0 and s.plan.middle != "streamed",
             strings.PLAN_COST_TWICE.format(percent=round(50 * again / trained)),
         ),
-        (s.plan.offload == "mapped", strings.PLAN_COST_MAPPED),
+        (waits == "mapped", strings.PLAN_COST_MAPPED),
+        (waits == "partly", strings.PLAN_COST_PARTLY),
         (s.plan.middle == "leaves", strings.PLAN_COST_LEAVES),
         (s.plan.text_tokens < row.text_tokens, strings.PLAN_COST_TEXT.format(words=words)),
         (share > 0, strings.PLAN_COST_SKIPPED.format(share=share)),

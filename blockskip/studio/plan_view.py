@@ -18,7 +18,7 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan
-from blockskip.memory.planning.requirements import block_passes, middle_bytes
+from blockskip.memory.planning.run_sizes import block_passes, middle_bytes, offload
 from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration, note
@@ -127,16 +127,19 @@ def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settin
 def _comparable(s: Settings) -> tuple:
     """Return the settings whose effect on the time per draw can only be measured."""
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    machine = (
+    where = (s.plan.precision, s.plan.middle, offload(model_row(s.model), s))
+    return (
         s.model,
         s.device,
         s.threads,
-        s.plan.precision,
-        s.plan.middle,
-        s.plan.offload,
+        *where,
         s.refresh,
+        side,
+        s.plan.batch,
+        s.plan.text_tokens,
+        s.preview_px,
+        s.plan.preview_speed,
     )
-    return (*machine, side, s.plan.batch, s.plan.text_tokens, s.preview_px, s.plan.preview_speed)
 
 
 def _work(s: Settings) -> float:
@@ -259,7 +262,10 @@ def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
         disk = strings.PLAN_DISK_OF.format(size=amount(plan.disk_gib), total=gb(disk_gib))
         bar = _bar("ram", plan.disk_gib, disk_gib)
     rows += _row(strings.PLAN_DISK, bar, disk)
-    kept = f'<p class="hint">{strings.PLAN_RAM_KEPT}</p>'
+    words = strings.PLAN_RAM_KEPT
+    if math.isfinite(plan.free_ram_gib):
+        words += " " + strings.PLAN_RAM_FREE.format(size=gb(plan.free_ram_gib))
+    kept = f'<p class="hint">{words}</p>'
     return (
         f'<figure class="plan-room" style="--usable:{100 * (1 - RAM_FOR_SYSTEM):g}%;'
         f'--reserved:100%"><figcaption><b>{strings.PLAN_ROOM_TITLE}</b></figcaption>'

@@ -76,6 +76,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         trigger,
         class_name,
         available["ram_gib"],
+        math.floor(available["free_ram_gib"] * 2) / 2,
         float(math.floor(available["disk_gib"])),
         round(card_programs().freeable_gib, 1),
         # parts of the cache key only
@@ -95,6 +96,7 @@ def _plan(
     trigger: str,
     class_name: str,
     ram: float,
+    free_ram: float,
     disk: float,
     freeable: float,
     free: float,
@@ -107,6 +109,7 @@ def _plan(
             class_name=class_name,
             budget_gib=gib,
             ram_gib=ram,
+            free_ram_gib=free_ram,
             disk_gib=disk,
             freeable_gib=freeable,
             steps=steps,

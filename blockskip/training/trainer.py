@@ -22,7 +22,7 @@ from blockskip.core import flow_matching, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
-from blockskip.memory.placement import move_trainable, pin_on_device, release
+from blockskip.memory.placement import fill_ram, move_trainable, pin_on_device, release
 from blockskip.memory.streaming import ParamSite
 from blockskip.models.families.base import Family, Text
 from blockskip.training import optimizer
@@ -119,6 +119,9 @@ class Trainer:
         # weights that stay are copied before the first window streams the same blocks
         with self.step_model(without_middle=settings.plan.middle != "stays"):
             pin_on_device(device, model)
+        if settings.plan.middle != "stays":  # of what waits, the middle is loaded most often
+            with skip_blocks(model, family, self.span):
+                fill_ram(device, [block for _, block in family.blocks(model)])
 
     @property
     def _dtype(self) -> torch.dtype:

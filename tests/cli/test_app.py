@@ -169,14 +169,16 @@ def test_a_download_that_left_no_word_counts_as_stopped(call, monkeypatch):
 
 
 def test_what_this_pc_has_is_planned_with_unless_said(call, asked, monkeypatch):
-    memory = SimpleNamespace(total=31 * 2**30, available=31 * 2**30)
+    memory = SimpleNamespace(total=31 * 2**30, available=20 * 2**30)
     monkeypatch.setattr(storage.psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(files, "free_bytes", lambda folder: 7 * 2**30)
     for words in ("train --demo", "plan"):
         assert call(words)[0] == 1
         assert (asked["ram_gib"], asked["disk_gib"]) == (31, 7)
+        assert 20 < asked["free_ram_gib"] < 31, "with what this process holds"
         call(f"{words} --ram 16 --precision nf4")
         assert (asked["ram_gib"], asked["disk_gib"], asked["precision"]) == (16, 7, "nf4")
+        assert asked["free_ram_gib"] == float("inf"), "that RAM is not this PC's"
     call("plan --disk 0")
     assert asked["disk_gib"] == float("inf")
     blocks = data_dir() / QUANTISED_CACHE / "print-int8" / "block.safetensors"

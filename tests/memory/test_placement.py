@@ -196,7 +196,7 @@ def test_a_preview_has_the_same_pixels(monkeypatch):
     row, folder = model_row("demo"), ASSETS / "demo-model"
     pipes = [
         FAMILY.load(folder, torch.float32),
-        open_model(FAMILY, row, Source(row, folder), Settings.of(offload="mapped"), CPU),
+        open_model(FAMILY, row, Source(row, folder), Settings.of(ram_weights_gib=0), CPU),
     ]
     shown, pictures = [], []
     for pipe in pipes:

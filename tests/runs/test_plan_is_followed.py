@@ -18,7 +18,7 @@ from blockskip.sampling import loaded_model
 from blockskip.training.trainer import Trainer
 
 SAID = {"steps": 3, "batch": 2, "window_steps": 2, "preview_every": 0, "preview_steps": 1}
-TIGHT = {"offload": "mapped", "preview_batch": 1, "preview_tiled": True}
+TIGHT = {"ram_weights_gib": 0, "preview_batch": 1, "preview_tiled": True}
 
 
 def worked(name, **more):

@@ -7,7 +7,7 @@ from helpers.tiny import randomise
 
 from blockskip.core import presets
 from blockskip.core.settings import Settings
-from blockskip.memory.planning.requirements import lora_params
+from blockskip.memory.planning.run_sizes import lora_params
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import Span, compute_window

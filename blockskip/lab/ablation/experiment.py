@@ -164,7 +164,7 @@ class ExperimentRunner:
     def _peak_memory(self, experiment: Experiment, settings: Settings, data: TrainingData) -> dict:
         """Return the peak bytes of one training step, weights included, and of computing one
         window. Weights that are not in use stay in their memory-mapped file."""
-        settings = settings.changed(offload="mapped")
+        settings = settings.changed(ram_weights_gib=0)
         model, folder = self.open_model(settings), self.cleared_folder("peak")
         with PeakMeter() as meter:
             trainer = self._trainer(experiment, settings, data, model, folder)

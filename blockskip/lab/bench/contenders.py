@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core.errors import BadInput
-from blockskip.core.settings import ALL_BLOCKS, Settings
+from blockskip.core.settings import ALL_BLOCKS, MAX_GIB, Settings
 from blockskip.lab.full_size.random_model import FLUX_DEV
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.planner import make_plan
@@ -117,7 +117,7 @@ def _common(plan: Plan) -> Settings:
         text_tokens=plan.text_tokens,
         micro_batch=plan.rows,
         window_on_card=plan.draws,
-        offload="mapped" if cpu else "pinned",
+        ram_weights_gib=0 if cpu else MAX_GIB,
         device=plan.device,
         threads=plan.threads,
     )

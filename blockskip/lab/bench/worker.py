@@ -109,7 +109,7 @@ def open_streamed(
             model, blocks, index, settings.plan.precision, cache, "random", device
         )
     # on the CPU, resident weights would not be streamed at all
-    keep_bytes = float("inf") if settings.plan.offload == "pinned" and device.type != "cpu" else 0
+    keep_bytes = settings.plan.ram_weights_gib * GIB if device.type != "cpu" else 0
     return model, offload(model, index, keep_bytes)
 
 

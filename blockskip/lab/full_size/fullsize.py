@@ -95,7 +95,7 @@ def _training_job(job: Job) -> tuple[worker.Job, Settings]:
         recomputed=ALL_BLOCKS,
         middle=job.middle,
         precision=job.precision,
-        offload="mapped",
+        ram_weights_gib=0,
     )
     common = {"name": "fullsize", "shape": job.shape, "folder": str(job.work), "dtype": "bfloat16"}
     return worker.Job(settings=settings_to_dict(settings), windows=True, **common), settings

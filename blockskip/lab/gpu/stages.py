@@ -23,7 +23,7 @@ from blockskip.lab.measuring.process_memory import Poller
 from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.planner import make_plan, planned_memory
-from blockskip.memory.planning.requirements import lora_params
+from blockskip.memory.planning.run_sizes import lora_params
 from blockskip.models import sources
 from blockskip.runs import worker_process
 from blockskip.runs.run import Run, create_run
@@ -173,7 +173,7 @@ def _settings_dict(s: Settings) -> dict:
         "precision": s.plan.precision,
         "recomputed": s.plan.recomputed,
         "middle": s.plan.middle,
-        "offload": s.plan.offload,
+        "ram_weights_gib": s.plan.ram_weights_gib,
         "batch": s.plan.batch,
         "micro_batch": s.plan.micro_batch,
         "window_draws": s.window_draws,

@@ -16,13 +16,14 @@ from blockskip.core.settings import Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
     model_bytes,
-    model_stats,
     weight_bytes,
 )
-from blockskip.memory.planning.requirements import (
+from blockskip.memory.planning.run_sizes import (
     block_passes,
-    image_tokens,
+    kept_bytes,
+    kept_middle_bytes,
     middle_bytes,
+    state_bytes,
     text_rows,
     waiting_bytes,
 )
@@ -92,24 +93,26 @@ def run_work(
     unpacking = UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
     crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
-    mapped, num_passes = plan.offload == "mapped", passes / plan.micro_batch
     trained = row.num_blocks - plan.front - plan.back
     block_steps = steps * block_passes(row, settings)
+    num_passes = passes / plan.micro_batch
+    state = 0.0 if plan.window_on_card else state_bytes(row, settings)
+    middle_read = middle - kept_middle_bytes(row, settings)
     return {
         stages.RESIDUALS: Work(
             tflop=num_passes * tflop[stages.RESIDUALS],
             passes=num_passes * row.num_blocks,
             bus_gb=crossing / 1e9,
-            disk_gb=crossing * mapped / 1e9,
+            disk_gb=windows * _read(row, settings) / 1e9,
             # a window in RAM is copied both ways at every block, without overlap
-            state_gb=2 * row.num_blocks * passes * _state_bytes(row, settings) / 1e9,
+            state_gb=2 * row.num_blocks * passes * state / 1e9,
             unpacked_gb=num_passes * model_bytes(row, plan.precision) * unpacking / 1e9,
         ),
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
             passes=block_steps,
             bus_gb=streamed / 1e9,
-            disk_gb=streamed * mapped / 1e9,
+            disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
             unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
         ),
     }
@@ -131,12 +134,12 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     times, once_more = settings.preview_times, int(settings.finishes_large)
     passes = sampling_passes(row, settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
-    crossing = (times + once_more) * passes * _crossing(row, settings) / 1e9
+    num_times = (times + once_more) * passes
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
-        passes=pictures * passes * (times + once_more) * row.num_blocks,
-        bus_gb=crossing,
-        disk_gb=crossing * (settings.plan.offload == "mapped"),
+        passes=pictures * num_times * row.num_blocks,
+        bus_gb=num_times * _crossing(row, settings) / 1e9,
+        disk_gb=num_times * _read(row, settings) / 1e9,
     )
 
 
@@ -163,10 +166,9 @@ def _crossing(row: ModelRow, settings: Settings) -> float:
     return waiting_bytes(row, settings) + middle_bytes(row, settings) * leaves
 
 
-def _state_bytes(row: ModelRow, settings: Settings) -> float:
-    """Return the bytes of a draw's state between two blocks, 0 if windows stay on the GPU."""
-    count = (
-        image_tokens(row, settings.plan.side_px)
-        + text_rows(row, settings) * model_stats(row.name).stream_text
-    )
-    return 0.0 if settings.plan.window_on_card else float(row.number_bytes * count * row.width)
+def _read(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes of `_crossing` that come from files. What RAM keeps is read once, as a model
+    that is opened."""
+    middle_read = middle_bytes(row, settings) - kept_middle_bytes(row, settings)
+    read = waiting_bytes(row, settings) - kept_bytes(row, settings)
+    return read + middle_read * (settings.plan.middle == "leaves")

@@ -25,13 +25,14 @@ from blockskip.memory.planning.alternatives import (
 )
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import (
-    StageMemory,
+from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory
+from blockskip.memory.planning.run_sizes import (
+    kept_bytes,
     middle_bytes,
     recomputed_blocks,
     waiting_bytes,
 )
-from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness
+from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness, totals
 
 
 def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
@@ -47,7 +48,8 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
     parts += [_pictures(row, request, settings), _precision(row, settings), _faster(row, fit)]
     parts += [explain_option(row, request, fit, way) for way in ways.values()]
     parts += [skip_nothing(row, request, fit), *_prices(row, settings)]
-    parts += [_together(settings), _waiting(row, request, settings), _window(settings)]
+    parts += [_together(settings), _waiting(row, request, settings)]
+    parts += [_ram_short(request, fit), _window(settings)]
     parts += sampling(
         row.name,
         asked.plan.preview_speed,
@@ -240,10 +242,25 @@ def _together(settings: Settings) -> Reason | None:
 
 
 def _waiting(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason:
-    size = waiting_bytes(row, settings) / GIB
-    if settings.plan.offload == "pinned":
+    size, kept = waiting_bytes(row, settings) / GIB, kept_bytes(row, settings) / GIB
+    if kept == size:
         return Reason("waits_in_ram", {"size_gib": size})
-    return Reason("waits_in_file", {"size_gib": size, "ram_gib": request.usable_ram_gib})
+    room = max(0.0, request.ram_to_fill_gib)
+    values: Values = {"size_gib": size, "ram_gib": room, "now": None}
+    if room < request.usable_ram_gib:
+        free: Values = {"free_gib": request.free_ram_gib, "spare_gib": SPARE_RAM_GIB}
+        values["now"] = Reason("ram_now", free)
+    if not kept:
+        return Reason("waits_in_file", values)
+    return Reason("waits_partly", values | {"kept_gib": kept})
+
+
+def _ram_short(request: PlanRequest, fit: Fit) -> Reason | None:
+    """Return that other programs hold RAM which the plan needs, None if they do not."""
+    needs = totals(request, fit.stages)["ram"]
+    if needs <= request.free_ram_gib:
+        return None
+    return Reason("ram_short", {"needs_gib": needs, "free_gib": request.free_ram_gib})
 
 
 def _window(settings: Settings) -> Reason:

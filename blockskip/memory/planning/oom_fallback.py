@@ -125,9 +125,9 @@ def _smaller(s: Settings, stage: str, system: str) -> Iterator[Settings]:
         return
     bits = precisions(system)
     fewer = bits[bits.index(plan.precision) :] if plan.precision in bits else [plan.precision]
-    offloads = dict.fromkeys((plan.offload, "mapped"))
-    for precision, offload in itertools.product(fewer, offloads):
-        both = s.changed(precision=precision, offload=offload)
+    kept = dict.fromkeys((plan.ram_weights_gib, 0.0))
+    for precision, kept_gib in itertools.product(fewer, kept):
+        both = s.changed(precision=precision, ram_weights_gib=kept_gib)
         yield from _windows(both) if stage == stages.RESIDUALS else _steps(both)
 
 
@@ -187,7 +187,7 @@ def _clauses(old: ExecutionPlan, new: ExecutionPlan) -> Iterator[str]:
             differs("middle") and new.middle == "streamed",
             "trained blocks come to the card one by one, in every step",
         ),
-        (differs("offload"), "waiting weights are read from their files each time"),
+        (differs("ram_weights_gib"), "waiting weights are read from their files each time"),
         (differs("preview_batch"), "pictures are sampled one at a time"),
         (differs("preview_tiled"), "pictures are decoded in tiles"),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.planning import alternatives, explanations
 from blockskip.memory.planning.devices import for_device
@@ -20,11 +21,8 @@ from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
-from blockskip.memory.planning.requirements import (
-    StageMemory,
-    recomputed_blocks,
-    stage_memory,
-)
+from blockskip.memory.planning.requirements import StageMemory, stage_memory
+from blockskip.memory.planning.run_sizes import kept_bytes, offload, recomputed_blocks
 from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
 from blockskip.memory.planning.wording import ENGLISH
 
@@ -44,6 +42,7 @@ class Plan:
     stages: dict[str, StageMemory]
     reasons: list[Reason]
     one_more_gib: Reason
+    free_ram_gib: float = math.inf  # when it was made; inf: unknown
     commit_short: Reason | None = None  # RAM and page file are too small, on Windows
     when_freed: Reason | None = None  # what ComfyUI's models on the card are in the way of
 
@@ -65,29 +64,27 @@ class Plan:
     def to_dict(self) -> dict:
         """Return the JSON of `plan --json` (DESIGN.md §3)."""
         s, row = self.settings, model_row(self.settings.model)
-        full = "fp16" if s.plan.number_type == "float16" else _TYPES[row.dtype]
+        plan = s.plan
+        full = "fp16" if plan.number_type == "float16" else _TYPES[row.dtype]
         return {
             "model": s.model,
             "budget_gib": s.budget_gib,
             "usable_gib": round(self.usable_gib, 2),
             "reserve_gib": round(self.reserve_gib, 2),
             "span": {
-                "front": s.plan.front,
-                "middle": row.num_blocks - s.plan.front - s.plan.back,
-                "back": s.plan.back,
-                "ratio": round((s.plan.front + s.plan.back) / row.num_blocks, 3),
+                "front": plan.front,
+                "middle": row.num_blocks - plan.front - plan.back,
+                "back": plan.back,
+                "ratio": round((plan.front + plan.back) / row.num_blocks, 3),
             },
-            "precision": full if s.plan.precision == "full" else s.plan.precision,
-            "offload": s.plan.offload,
-            "middle": s.plan.middle,
+            "precision": full if plan.precision == "full" else plan.precision,
+            "offload": offload(row, s),
+            "ram_weights_gib": round(kept_bytes(row, s) / GIB, 3),
+            "middle": plan.middle,
             "recomputed": recomputed_blocks(row, s),
-            "text_tokens": s.plan.text_tokens,
-            "batch": s.plan.batch,
-            "patches": {
-                "schedule": s.plan.patches,
-                "s_min": s.plan.s_min_px,
-                "s_max": s.plan.s_max_px,
-            },
+            "text_tokens": plan.text_tokens,
+            "batch": plan.batch,
+            "patches": {"schedule": plan.patches, "s_min": plan.s_min_px, "s_max": plan.s_max_px},
             "window_draws": s.window_draws,
             "stages": {
                 name: {key: round(value, 3) for key, value in dataclasses.asdict(need).items()}
@@ -95,6 +92,7 @@ class Plan:
             },
             "peak_vram_gib": round(self.peak_vram_gib, 3),
             "ram_gib": round(self.ram_gib, 3),
+            "free_ram_gib": None if math.isinf(self.free_ram_gib) else round(self.free_ram_gib, 1),
             "disk_gib": round(self.disk_gib, 3),
             "fits": True,  # otherwise planning raises DoesNotFit
             "reasons": [ENGLISH.render(reason) for reason in self.reasons],
@@ -111,13 +109,14 @@ def choose_settings(
     class_name: str = "cat",
     budget_gib: float = 8.0,
     ram_gib: float = 16.0,
+    free_ram_gib: float = math.inf,
     disk_gib: float = math.inf,
     skip: str = "",
     **overrides: Any,
 ) -> Settings:
     """Return a run's settings from the user's options and, for the others, the presets.
 
-    disk_gib: free on the disk. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
+    free_ram_gib, disk_gib: see make_plan. skip: "" (the budget decides), a ratio such as "0.4", or blocks such
     as "19,10". overrides: fields of Settings; None means unset. Raises UserError for an unknown
     model, a span that leaves no middle, or a budget that cannot work.
     """
@@ -127,6 +126,7 @@ def choose_settings(
         class_name=class_name,
         budget_gib=budget_gib,
         ram_gib=ram_gib,
+        free_ram_gib=free_ram_gib,
         disk_gib=disk_gib,
         skip=skip,
         **overrides,
@@ -142,6 +142,7 @@ def make_plan(
     ram_gib: float = 16.0,
     disk_gib: float = math.inf,
     free_gib: float | None = None,
+    free_ram_gib: float = math.inf,
     commit_gib: float = 0.0,
     freeable_gib: float = 0.0,
     system: str = "",
@@ -151,32 +152,36 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. commit_gib: what Windows
-    can still promise, inf on other systems; 0 queries it. freeable_gib: of the GPU, what
-    ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. free_ram_gib: RAM that is
+    free now (monitor.free_ram_gib); inf: unknown. commit_gib: what Windows can still promise, inf on
+    other systems; 0 queries it. freeable_gib: of the GPU, what ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
     capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
     least that would.
     """
     row = model_row(model)
-    chosen = {key: value for key, value in overrides.items() if value is not None}
-    if chosen.get("precision") == _TYPES[row.dtype]:
-        chosen["precision"] = "full"
-    told = {"trigger": trigger, "class_name": class_name, "ram_gib": ram_gib}
-    settings, decided = _asked(row, chosen, {**told, "budget_gib": budget_gib}, skip)
+    fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}
+    fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
+    settings, decided = _asked(row, overrides, fixed, skip)
     free = _free_gib() if free_gib is None else free_gib
-    request = PlanRequest(
-        settings=settings, fixed=decided, disk_gib=disk_gib, free_gib=free, system=system
-    )
+    room = {"free_gib": free, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
+    request = PlanRequest(settings=settings, fixed=decided, system=system, **room)
     capability = monitor.compute_capability() if capability is None else capability
     request = for_device(row, request, capability)
     plan = _demo(row, request) if row.demo else _best(row, request, freeable_gib)
     short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
-    plan = dataclasses.replace(plan, commit_short=short)
-    return plan if "shift" in chosen else _with_shift(row, plan)
+    plan = dataclasses.replace(plan, commit_short=short, free_ram_gib=free_ram_gib)
+    return plan if overrides.get("shift") is not None else _with_shift(row, plan)
 
 
-def _asked(row: ModelRow, chosen: dict, fixed: dict, skip: str) -> tuple[Settings, frozenset[str]]:
-    """Return the settings before planning, and the names of the plan's fields that are decided."""
+def _asked(
+    row: ModelRow, overrides: dict[str, Any], fixed: dict[str, Any], skip: str
+) -> tuple[Settings, frozenset[str]]:
+    """Return the settings that were asked for, and the names of the plan's fields among them.
+
+    fixed: fields that are always set, without the span."""
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    if chosen.get("precision") == _TYPES[row.dtype]:
+        chosen["precision"] = "full"
     span = span_of(row, skip, fixed["budget_gib"]) if skip or row.demo else (0, 0)
     settings = preset_settings(row, chosen, fixed | {"front": span[0], "back": span[1]})
     decided = _fixed(row, settings, chosen, bool(skip))

@@ -22,10 +22,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table, reserve_table
-from blockskip.core.settings import Middle, Precision, Settings
+from blockskip.core.settings import MAX_GIB, Middle, Precision, Settings
 from blockskip.core.stages import TRAIN
 from blockskip.memory.planning.duration import run_seconds, usual_rates
-from blockskip.memory.planning.requirements import StageMemory, recomputed_blocks, stage_memory
+from blockskip.memory.planning.requirements import (
+    SPARE_RAM_GIB,
+    StageMemory,
+    ram_for_weights,
+    stage_memory,
+)
+from blockskip.memory.planning.run_sizes import recomputed_blocks
 
 # fields of the plan that an Option decides, besides the precision
 _DECIDED = "front back patches s_min_px s_max_px text_tokens".split()
@@ -38,13 +44,15 @@ class PlanRequest:
 
     settings: from the user and the presets. fixed: names of the plan's fields that the user decided
     (“front” includes “back”); the planner decides the others. disk_gib: free on the disk. free_gib:
-    free on the GPU now (inf: unknown). system: Windows, Linux, … ("": this one).
+    free on the GPU now (inf: unknown). free_ram_gib: RAM that is free now (inf: unknown); it decides
+    only how many weights wait there. system: Windows, Linux, … ("": this one).
     """
 
     settings: Settings
     fixed: frozenset[str] = frozenset()
     disk_gib: float = math.inf
     free_gib: float = math.inf
+    free_ram_gib: float = math.inf
     system: str = ""
 
     def with_fixed(self, **fields: Any) -> PlanRequest:
@@ -74,6 +82,11 @@ class PlanRequest:
     def usable_ram_gib(self) -> float:
         """GiB of RAM that a run may use; the rest is left to the system."""
         return self.settings.ram_gib * (1 - RAM_FOR_SYSTEM)
+
+    @property
+    def ram_to_fill_gib(self) -> float:
+        """GiB of RAM that a run may fill with waiting weights, beside the rest that it needs."""
+        return min(self.usable_ram_gib, self.free_ram_gib - SPARE_RAM_GIB)
 
 
 @dataclass(frozen=True)
@@ -251,11 +264,24 @@ def _roomiest(row: ModelRow, request: PlanRequest, least: Settings) -> Settings:
     settings = _fastest_steps(row, request, settings)
     # all of a window on the GPU, or none: a window on the GPU leaves RAM to offloaded weights
     settings = first_fitting(settings, window_on_card=(settings.window_draws, 0))
-    settings = first_fitting(settings, offload=("pinned", "mapped"))
+    # the step cache of previews gives way to all of the weights, not to a part of them
+    settings = _with_weights_in_ram(row, request, settings, or_none=True)
     cached = preview_threshold(asked.plan.preview_speed, asked.preview_steps) > 0
-    return first_fitting(
+    settings = first_fitting(
         settings, preview_speed=(asked.plan.preview_speed if cached else "exact", "exact")
     )
+    return _with_weights_in_ram(row, request, settings)
+
+
+def _with_weights_in_ram(
+    row: ModelRow, request: PlanRequest, settings: Settings, or_none: bool = False
+) -> Settings:
+    """Let RAM keep as many waiting weights as fit, in tenths of a GiB. or_none: all or none."""
+    gib = request.ram_to_fill_gib
+    kept = ram_for_weights(row, settings, gib, is_mac(request.system))
+    if kept < MAX_GIB:
+        kept = 0.0 if or_none else math.floor(10 * kept) / 10
+    return settings.changed(ram_weights_gib=kept)
 
 
 def _fastest_steps(row: ModelRow, request: PlanRequest, settings: Settings) -> Settings:
@@ -299,7 +325,7 @@ def smallest_settings(row: ModelRow, option: Option, middle: Middle) -> Settings
         preview_batch=1,  # the value that requirements.py assumes
         preview_tiled=True,
         preview_speed="exact",
-        offload="mapped",
+        ram_weights_gib=0,
     )
 
 

@@ -187,7 +187,17 @@ TEMPLATES: dict[str, Template] = {
     "waits_in_ram": "Weights that are not on the card wait in RAM: {size_gib:.1f GiB}.",
     "waits_in_file": (
         "Weights that are not on the card are read from their file each time: {size_gib:.1f GiB} "
-        "would not fit into the {ram_gib:.0f GiB} of RAM beside the rest."
+        "would not fit into the {ram_gib:.0f GiB} of RAM beside the rest.{now}"
+    ),
+    "waits_partly": (
+        "Of the {size_gib:.1f GiB} of weights that are not on the card, {kept_gib:.1f} wait in RAM "
+        "and the rest is read from its file each time: the {ram_gib:.0f GiB} of RAM hold no more "
+        "beside the rest.{now}"
+    ),
+    "ram_now": " RAM: {free_gib:.1f GiB} free now, {spare_gib:g} of them are left for other programs.",
+    "ram_short": (
+        "RAM: {free_gib:.1f GiB} free now, and this takes up to {needs_gib:.1f GiB}. Close other "
+        "programs before it begins, or it will be slow."
     ),
     "window": (
         "A window of {draws} draws{used} is computed at a time, with the LoRA as it is then"

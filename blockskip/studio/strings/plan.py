@@ -28,6 +28,7 @@ PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
 PLAN_RAM_OF = "{size} of {total}"
 PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left for other programs."
+PLAN_RAM_FREE = "RAM: {size} free now."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES = "This will take about {time}, judging by earlier trainings on this computer."
@@ -68,6 +69,10 @@ PLAN_COST_LEAVES = (
 )
 PLAN_COST_MAPPED = (
     "The blocks that are not in use do not fit in the RAM. They are read from the disk each time."
+)
+PLAN_COST_PARTLY = (
+    "Some of the blocks that are not in use do not fit in the RAM. They are read from the disk each "
+    "time."
 )
 PLAN_MORE = "With more graphics memory"
 PLAN_WHY = "Why this plan"

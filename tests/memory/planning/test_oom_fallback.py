@@ -79,7 +79,7 @@ def test_weights_from_the_disk_are_not_streamed_at_any_price():
     """What a plan of 16 bits would have done first: 67 GiB from the disk in every step."""
     begun = make_plan(model="flux-dev", budget_gib=12, free_gib=11.3, system="Windows").settings
     streamed = begun.changed(middle="streamed")
-    assert begun.plan.offload == "mapped" and seconds(streamed) > 2 * seconds(begun)
+    assert begun.plan.ram_weights_gib < 6 and seconds(streamed) > 2 * seconds(begun)
 
 
 def test_what_others_took_since_is_not_planned_with():

@@ -13,12 +13,13 @@ from helpers.make_simulated import DEFAULT_SETTINGS
 from blockskip.cli import app
 from blockskip.core.errors import UserError
 from blockskip.core.presets import model_row, model_rows, quality_table
-from blockskip.core.settings import Settings
+from blockskip.core.settings import MAX_GIB, Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
-from blockskip.memory.planning.requirements import block_passes, middle_bytes, stage_memory
+from blockskip.memory.planning.requirements import stage_memory
+from blockskip.memory.planning.run_sizes import block_passes, middle_bytes
 from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
@@ -330,15 +331,15 @@ def test_weights_are_read_from_files_only_when_ram_is_too_small():
         (3, 5, 8, 16), (8, 12, 16, 24, 32, 64), ("Windows", "Linux")
     ):
         made = plan(budget, ram_gib=ram, system=system)
-        pinned = made.settings.changed(offload="pinned")
+        pinned = made.settings.changed(ram_weights_gib=MAX_GIB)
         needs = planner.planned_memory(pinned).values()
         fits = max(need.ram_gib for need in needs) <= ram * 0.75
-        assert fits == (made.settings.plan.offload == "pinned")
+        assert fits == (made.to_dict()["offload"] == "pinned")
 
 
 @pytest.mark.parametrize("precision", ["full", "nf4"])
 def test_a_middle_that_stays_does_not_wait_in_ram_as_well(precision):
-    stays = DEFAULT_SETTINGS.changed(precision=precision, offload="pinned")
+    stays = DEFAULT_SETTINGS.changed(precision=precision, ram_weights_gib=MAX_GIB)
     leaves = stays.changed(middle="leaves")
     ram = [stage_memory(FLUX, c)["residuals"].ram_gib for c in (stays, leaves)]
     assert ram[1] - ram[0] == pytest.approx(middle_bytes(FLUX, stays) / GIB)

@@ -93,7 +93,7 @@ def test_training(folder, tmp_path):
 
 def test_a_window_reads_every_weight_once(folder):
     """Refiners too, which are brought one after the other as blocks are."""
-    family, settings = ZImage(), Settings.of(offload="mapped")
+    family, settings = ZImage(), Settings.of(ram_weights_gib=0)
     pipe = open_model(family, ROW, Source(ROW, folder), settings, checks.CPU)
     draws = CASES["z_image"].draws()
     draws = dataclasses.replace(draws, side_px=3 * family.pixel_multiple)

@@ -1,0 +1,46 @@
+"""Of the plans that learn the same, the fastest by counted seconds is chosen."""
+
+import itertools
+
+import pytest
+
+from blockskip.core.presets import model_row, quality_table
+from blockskip.memory.planning.duration import run_seconds, usual_rates
+from blockskip.memory.planning.planner import make_plan
+from blockskip.memory.planning.requirements import stage_memory
+
+FLUX = model_row("flux-dev")
+BUDGETS = (4, 6, 8, 10, 12, 16, 24)
+
+
+def plan(budget, model="flux-dev", **more):
+    return make_plan(model=model, budget_gib=budget, system="Windows", free_gib=99, **more)
+
+
+def told(made):
+    return made.to_dict()["reasons"]
+
+
+def test_a_much_faster_precision_is_taken_for_a_loss_within_chance():
+    made, exact = plan(12), plan(12, precision="bf16")
+    assert made.settings.plan.precision == "int8" and not made.settings.plan.recomputed
+    times = [run_seconds(FLUX, each.settings, usual_rates()) for each in (exact, made)]
+    said = next(reason for reason in told(made) if "16 bits would fit too" in reason)
+    assert f"{exact.settings.plan.recomputed} blocks computed twice" in said
+    assert f"{100 * (times[0] / times[1] - 1):.0f} % longer" in said
+    assert "16 bits would fit" not in " ".join(told(plan(24)))
+    assert quality_table()["faster"]["loss"] < quality_table()["chance"]
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("model", ["flux-dev", "flux2-klein-4b", "sd35-medium"])
+def test_no_other_batch_or_number_of_recomputed_blocks_that_fits_is_faster(budget, model):
+    row, made = model_row(model), plan(budget, model=model)
+    if made.settings.plan.middle == "streamed":
+        return
+    trained = row.num_blocks - made.settings.plan.front - made.settings.plan.back
+    fastest = run_seconds(row, made.settings, usual_rates())
+    for batch, again in itertools.product((1, 2, 4), range(0, trained, 3)):
+        other = made.settings.changed(batch=batch, accumulation=4 // batch, recomputed=again)
+        fits = stage_memory(row, other)["train"].vram_gib <= made.usable_gib
+        assert not fits or run_seconds(row, other, usual_rates()) >= 0.999 * fastest
