@@ -15,7 +15,7 @@ from blockskip.core.settings import ExecutionPlan
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory as free_unused
-from blockskip.memory.planning.search import desktop_gib
+from blockskip.memory.planning.request import desktop_gib
 
 log = logging.getLogger(__name__)
 # plausible sizes of a CUDA context: other programs change the free memory during the measurement

@@ -18,8 +18,8 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan
+from blockskip.memory.planning.request import RAM_FOR_SYSTEM
 from blockskip.memory.planning.run_sizes import block_passes, middle_bytes, offload
-from blockskip.memory.planning.search import RAM_FOR_SYSTEM
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration, note
 from blockskip.studio.plan_strings import (

@@ -8,18 +8,15 @@ from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.reason import Reason, Values
+from blockskip.memory.planning.request import PlanRequest, exceeded_limits, limits, totals
 from blockskip.memory.planning.run_sizes import block_passes, middle_bytes
 from blockskip.memory.planning.search import (
     Fit,
     Option,
-    PlanRequest,
     best_plan,
-    exceeded_limits,
     least_memory,
-    limits,
     options,
     smallest_settings,
-    totals,
 )
 
 

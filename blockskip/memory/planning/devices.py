@@ -8,7 +8,8 @@ from dataclasses import replace
 from blockskip.core.errors import BadInput, UserError
 from blockskip.core.presets import ModelRow, model_rows, old_card_table
 from blockskip.memory.planning.duration import run_seconds, usual_rates
-from blockskip.memory.planning.search import PlanRequest, best_plan, precisions
+from blockskip.memory.planning.request import PlanRequest, precisions
+from blockskip.memory.planning.search import best_plan
 
 
 class TooSlow(UserError):

@@ -25,6 +25,7 @@ from blockskip.memory.planning.alternatives import (
 )
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.planning.reason import Reason, Values
+from blockskip.memory.planning.request import PlanRequest, totals
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory
 from blockskip.memory.planning.run_sizes import (
     kept_bytes,
@@ -32,7 +33,7 @@ from blockskip.memory.planning.run_sizes import (
     recomputed_blocks,
     waiting_bytes,
 )
-from blockskip.memory.planning.search import Fit, PlanRequest, expected_likeness, totals
+from blockskip.memory.planning.search import Fit, expected_likeness
 
 
 def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:

@@ -17,8 +17,9 @@ from blockskip.core import stages
 from blockskip.core.presets import fallback_table, model_row
 from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.memory.planning.duration import run_seconds, usual_rates
+from blockskip.memory.planning.request import PlanRequest, precisions
 from blockskip.memory.planning.requirements import stage_memory
-from blockskip.memory.planning.search import PlanRequest, divisors, precisions
+from blockskip.memory.planning.search import divisors
 
 # Out-of-memory errors that do not come from torch's allocator: allocations by CUDA's libraries are
 # outside torch's limit.

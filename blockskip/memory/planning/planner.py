@@ -21,9 +21,10 @@ from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
+from blockskip.memory.planning.request import PlanRequest, peak_gib
 from blockskip.memory.planning.requirements import StageMemory, stage_memory
 from blockskip.memory.planning.run_sizes import kept_bytes, offload, recomputed_blocks
-from blockskip.memory.planning.search import PlanRequest, best_plan, peak_gib
+from blockskip.memory.planning.search import best_plan
 from blockskip.memory.planning.wording import ENGLISH
 
 _TYPES = {"float32": "fp32", "bfloat16": "bf16"}

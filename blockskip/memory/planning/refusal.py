@@ -9,17 +9,16 @@ from blockskip.core.errors import DiskFull, OutOfMemory, UserError
 from blockskip.core.presets import ModelRow, reserve_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason, Values
-from blockskip.memory.planning.requirements import StageMemory, stage_memory
-from blockskip.memory.planning.search import (
+from blockskip.memory.planning.request import (
     RAM_FOR_SYSTEM,
     PlanRequest,
     exceeded_limits,
-    least_memory,
     limits,
-    options,
     peak_gib,
     totals,
 )
+from blockskip.memory.planning.requirements import StageMemory, stage_memory
+from blockskip.memory.planning.search import least_memory, options
 from blockskip.memory.planning.wording import ENGLISH
 
 

@@ -17,7 +17,7 @@ from blockskip.memory.monitor import Usage
 from blockskip.memory.planning.duration import run_seconds, usual_rates
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
-from blockskip.memory.planning.search import PlanRequest
+from blockskip.memory.planning.request import PlanRequest
 from blockskip.memory.vram_cap import allowed_gib, limit_vram
 from blockskip.runs import checkpoints, worker, worker_process
 from blockskip.runs.run import create_run

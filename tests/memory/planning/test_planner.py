@@ -18,9 +18,10 @@ from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.plan_table import plan_table
+from blockskip.memory.planning.request import PlanRequest
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.memory.planning.run_sizes import block_passes, middle_bytes
-from blockskip.memory.planning.search import PlanRequest, best_plan, expected_likeness
+from blockskip.memory.planning.search import best_plan, expected_likeness
 
 FLUX = model_row("flux-dev")
 BUDGETS = (4, 6, 8, 10, 12, 16, 24)
