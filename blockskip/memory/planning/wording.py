@@ -194,7 +194,7 @@ TEMPLATES: dict[str, Template] = {
         "and the rest is read from its file each time: the {ram_gib:.0f GiB} of RAM hold no more "
         "beside the rest.{now}"
     ),
-    "ram_now": " RAM: {free_gib:.1f GiB} free now, {spare_gib:g} of them are left for other programs.",
+    "ram_now": " RAM: {free_gib:.1f GiB} free now, of which {spare_gib:g} are left for other programs.",
     "ram_short": (
         "RAM: {free_gib:.1f GiB} free now, and this takes up to {needs_gib:.1f GiB}. Close other "
         "programs before it begins, or it will be slow."
