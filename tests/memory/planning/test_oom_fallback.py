@@ -77,7 +77,7 @@ def test_streaming_goes_last_and_nothing_takes_too_long(model, free):
 
 def test_weights_from_the_disk_are_not_streamed_at_any_price():
     """What a plan of 16 bits would have done first: 67 GiB from the disk in every step."""
-    full = {"free_gib": 11.3, "free_ram_gib": 6.0, "system": "Windows"}
+    full = {"free_gib": 11.3, "free_ram_gib": 6.0, "system": "Windows", "precision": "bf16"}
     begun = make_plan(model="flux-dev", budget_gib=12, **full).settings
     streamed = begun.changed(middle="streamed")
     assert not begun.plan.ram_weights_gib and seconds(streamed) > 2 * seconds(begun)
@@ -92,7 +92,8 @@ def test_what_others_took_since_is_not_planned_with():
 
 
 def test_a_mac_has_no_4_bits():
-    begun = make_plan(model="flux-dev", budget_gib=12, free_gib=64, ram_gib=64).settings
+    asked = {"budget_gib": 12, "free_gib": 64, "ram_gib": 64, "precision": "bf16"}
+    begun = make_plan(model="flux-dev", **asked).settings
     found = [begun]
     while smaller := next_fallback(found[-1], "train", system="Darwin"):
         found.append(smaller[0])
@@ -135,10 +136,10 @@ def test_out_of_memory_in_a_step_goes_on_from_the_checkpoint(run, monkeypatch):
     worker_process.work(run)
     said = run.events()[0]
     notes = [e.text for e in said if isinstance(e, events.Note)]
-    assert len(notes) == 2 and all("from step 2" in note for note in notes)
-    assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0, 2, 2]
+    assert len(notes) == 1 and "from step 2" in notes[0]
+    assert [e.resumed_from for e in said if isinstance(e, events.Started)] == [0, 2]
     assert isinstance(said[-1], events.Done) and said[-1].steps == SAID["steps"]
-    assert run.info()["eased"] == {"batch": 1, "accumulation": 2, "checkpointing": True}
+    assert run.info()["eased"].keys() == {"recomputed"}
     assert run.info()["settings"]["plan"]["batch"] == 2 and run.state() == "done"
     peaks = [e.stage for e in said if isinstance(e, events.Peak)]
     assert peaks[-5:] == ["text", "latents", "residuals", "train", "preview"]
@@ -164,7 +165,7 @@ def test_out_of_memory_in_a_window_and_in_latents(run, monkeypatch):
     monkeypatch.setattr(worker_process, "room_gib", lambda: 0.5)
     too_small(monkeypatch, encode, "encode_draws", larger, CUDNN)
     worker_process.work(run)
-    assert run.info()["eased"] == {"micro_batch": 4, "encode_batch": 16}
+    assert run.info()["eased"] == {"micro_batch": 4, "middle": "leaves", "encode_batch": 16}
     assert run.state() == "done"
 
 
@@ -214,7 +215,7 @@ def test_after_a_mended_preview_it_is_training_that_gives_way(run, monkeypatch):
     too_small(monkeypatch, loaded_model, "sample", lambda *args, **_: args[-2] > 1)
     too_small(monkeypatch, trainer, "micro_step", lambda *_: run.settings().plan.batch > 1)
     worker_process.work(run)
-    assert run.info()["eased"] == {"preview_batch": 1, "batch": 1, "accumulation": 2}
+    assert run.info()["eased"].items() >= {"preview_batch": 1, "batch": 1}.items()
 
 
 def test_what_was_learnt_is_the_same_however_small_the_way(run, monkeypatch):
