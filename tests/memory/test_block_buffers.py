@@ -12,6 +12,7 @@ from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.tensor_reader import StoredTensor
 
 WIDTHS = [16, 16, 16, 16, 8, 8, 8, 24, 24, 8]  # as double blocks, then single ones
+ALL = range(len(WIDTHS))
 
 
 class Blocks(nn.ModuleList):
@@ -33,7 +34,7 @@ def stored(tmp_path):
     return model, offload(model, index), list(tensors.values())
 
 
-def traverse(card, model, store, expected, blocks=range(len(WIDTHS)), late=True):
+def traverse(card, model, store, expected, blocks=ALL, late=True):
     """Stream blocks; return, per block, whether its work on the card saw its weights.
 
     late: the work is left in the queues, which then keep the memory that it needs.
