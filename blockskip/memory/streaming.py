@@ -312,13 +312,17 @@ def _empty_bytes(size: int) -> Tensor:
     return torch.empty(size, dtype=torch.uint8)
 
 
+def layout(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Return the offsets in one buffer of tensors of these sizes, and its size; all in bytes."""
+    offsets, total = [], 0
+    for size in sizes:
+        offsets.append(total)
+        total += math.ceil(size / ALIGNED) * ALIGNED
+    return offsets, total
+
+
 def _layout(slots: Sequence[OffloadedParam]) -> tuple[list[int], int]:
-    """Return the slots' offsets in one buffer and the buffer's size, in bytes."""
-    offsets, size = [], 0
-    for slot in slots:
-        offsets.append(size)
-        size += math.ceil(slot.num_bytes / ALIGNED) * ALIGNED
-    return offsets, size
+    return layout(slot.num_bytes for slot in slots)
 
 
 def _views(
