@@ -27,6 +27,8 @@ def main() -> None:
             f"{s['reserved_ratio']:.3f} / {s['growing_ratio']:.3f} / {s['default_ratio']:.3f}"
             for s in stages
         ]
+        peak, reserved = (max(s[key] for s in stages) for key in ("vram_gib", "reserved_gib"))
+        cells.append(f"{reserved / peak:.3f}")
         print(f"| {model} | {budget} GB | " + " | ".join(cells) + " |", flush=True)
 
 

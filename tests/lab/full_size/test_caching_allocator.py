@@ -4,8 +4,9 @@ import random
 
 import pytest
 from helpers import make_simulated
-from helpers.make_reserved import CASES, settings_for
+from helpers.make_reserved import CASES, FREE, settings_for
 
+from blockskip.core.presets import reserve_table
 from blockskip.lab.full_size.caching_allocator import (
     MIB,
     CachingAllocator,
@@ -14,6 +15,7 @@ from blockskip.lab.full_size.caching_allocator import (
     replay,
 )
 from blockskip.lab.full_size.simulate import simulate
+from blockskip.memory.planning.planner import make_plan
 
 
 @pytest.mark.parametrize("wanted, given, reserved", [
@@ -129,6 +131,12 @@ def test_the_page_has_every_case_and_no_stage_above_the_promise():
         line for line in make_simulated.PAGE.read_text("utf-8").splitlines() if " GB | " in line
     ]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [model for model, _ in CASES]
-    ratios = [cell.split(" / ") for row in rows for cell in row.strip("| ").split(" | ")[2:]]
+    cells = [row.strip("| ").split(" | ")[2:] for row in rows]
+    ratios = [cell.split(" / ") for row in cells for cell in row[:-1]]
     assert len(ratios) == 5 * len(CASES)
     assert all(float(own) <= 1.05 and float(growing) <= 1.05 for own, growing, _ in ratios)
+    for (model, budget), row in zip(CASES, cells, strict=True):
+        free = FREE * budget
+        plan = make_plan(model=model, budget_gib=budget, system="Windows", free_gib=free)
+        room = reserve_table()["allocator"] * free / plan.usable_gib
+        assert float(row[-1]) - 1 <= room, "as much as plans leave for it"
