@@ -4,14 +4,11 @@ import logging
 import os
 import warnings
 
+from blockskip.core import torch_allocator
+
 __version__ = "0.2.0"
 
-# Pinned RAM is planned to the byte, but torch would round it up to the next power of two and keep
-# it. torch reads this variable on import. The two numbers must be equal, because torch reuses any
-# cached block of a size class without checking that it is large enough.
-os.environ.setdefault(
-    "PYTORCH_ALLOC_CONF", "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
-)
+torch_allocator.configure()  # read by torch on import
 # These messages are meant for programmers, not for users of this program.
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_name, "error")

@@ -265,7 +265,7 @@ def simulate(
             targets=targets,
             middle=middle,
         )
-    from blockskip.lab.full_size.simulate import report  # imports torch
+    from blockskip.lab.full_size.simulation_report import report  # imports torch
     from blockskip.memory.planning.plan_table import peaks_table
 
     stage = stage or (TRAIN if budget is None else "all")

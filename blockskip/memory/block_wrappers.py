@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from blockskip.memory.block_buffers import host_empty
 from blockskip.memory.placement import streamed_block
-from blockskip.memory.streaming import host_empty
 from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 
 CHUNK_ROWS = 4096  # rows of a matrix that a module beside the blocks takes at a time

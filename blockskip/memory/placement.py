@@ -91,12 +91,15 @@ def streamed_block(
     passing = not torch.is_grad_enabled()  # a backward pass still needs them after the forward
     with ExitStack() as stack:
         stack.callback(_restore, _borrow([block], device))
-        stack.callback(release, _load(offloaded_params(block), device, passing))
-        if next_block is not None:
-            # without room for it now, it is loaded when this block has left
-            with suppress(torch.OutOfMemoryError):
-                for store, slots in by_store(offloaded_params(next_block)).items():
-                    store.prefetch(slots, device, passing)
+        sites = offloaded_params(block)
+        stack.callback(release, _load(sites, device, passing))
+        following = {} if next_block is None else by_store(offloaded_params(next_block))
+        for store in by_store(sites).keys() - following.keys():
+            store.release_device_buffers()
+        # without room for it now, it is loaded when this block has left
+        with suppress(torch.OutOfMemoryError):
+            for store, slots in following.items():
+                store.prefetch(slots, device, passing)
         yield
 
 

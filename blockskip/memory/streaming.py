@@ -7,13 +7,13 @@ weights, so wrappers around layers do not matter. A `WeightStore` loads them:
                                                      (other devices: the caller's thread copies)
     files → two alternating host buffers             on the CPU the buffer is the destination
 
-Under autograd every block gets separate memory, since the backward pass reads it again. Bytes are
-counted where they are read and where they arrive (docs/method.md §1.4: once a window).
+Without gradients, neighbours of one size take turns in two device buffers (`DeviceBuffers`). Under
+autograd every block gets separate memory, since the backward pass reads it again. Bytes are counted
+where they are read and where they arrive (docs/method.md §1.4: once a window).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.errors import BadFile
+from blockskip.memory.block_buffers import DeviceBuffers, HostBuffer, host_empty
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
-log = logging.getLogger(__name__)
 ALIGNED = 256  # bytes: fast vector loads, and results do not depend on a tensor's neighbours
 
 
@@ -59,31 +59,16 @@ class Transfer:
     to the weights in RAM by name, for the caller's thread to copy: two threads at once crash MPS
     (pytorch issue 197805).
 
-    cached: the weights stay in RAM and need not be released after their block has run.
+    cached: the weights stay in RAM and need not be released after their block has run. buffer: the
+    device memory of the weights, if their block is passing.
     """
 
     names: tuple[str, ...]
     tensors: dict[str, Tensor]
     done: Future[torch.cuda.Event] | Future[dict[str, Tensor]] | Future[None]
+    passing: bool
     cached: bool = False
-
-
-class _Staging:
-    """One of two host buffers. It grows to the largest block; pinned if a device copies from it."""
-
-    def __init__(self) -> None:
-        self.buffer = torch.empty(0, dtype=torch.uint8)
-        # recorded after the device's last copy from the buffer
-        self.copied: torch.cuda.Event | None = None
-
-    def reserve(self, num_bytes: int, pinned: bool) -> Tensor:
-        if self.copied is not None:
-            self.copied.synchronize()
-            self.copied = None
-        if len(self.buffer) < num_bytes:
-            self.buffer = torch.empty(0, dtype=torch.uint8)
-            self.buffer = host_empty((num_bytes,), torch.uint8, pinned)
-        return self.buffer[:num_bytes]
+    buffer: Tensor | None = None
 
 
 class WeightStore:
@@ -92,7 +77,8 @@ class WeightStore:
     def __init__(self, cache_bytes: float = 0) -> None:
         self.stats, self.cache_bytes = TransferStats(), cache_bytes
         self._reader = Reader()
-        self._staging, self._turn = [_Staging(), _Staging()], 0
+        self._staging, self._turn = [HostBuffer(), HostBuffer()], 0
+        self._device_buffers = DeviceBuffers()
         # one entry a weight: the same block can be requested in different groups
         self._cache: dict[str, Tensor] = {}
         self._transfer: Transfer | None = None
@@ -113,7 +99,8 @@ class WeightStore:
         in use. keep: the weights may stay in RAM if there is room.
         """
         names = tuple(slot.name for slot in slots)
-        if self._transfer is not None and self._transfer.names == names:
+        pending = self._transfer
+        if pending is not None and (pending.names, pending.passing) == (names, passing):
             return
         self._finish_transfer()  # drops weights that were prefetched but not used
         self._transfer = self._start(names, list(slots), device, passing, keep)
@@ -133,15 +120,22 @@ class WeightStore:
         if isinstance(in_ram, dict):
             for name, view in transfer.tensors.items():
                 view.copy_(in_ram[name])
+        if transfer.buffer is not None:
+            self._device_buffers.taken(transfer.buffer)
         return transfer
 
+    def release_device_buffers(self) -> None:
+        """Keep no device memory beyond the running block; called when none of this store follows."""
+        self._device_buffers.clear()
+
     def release_buffers(self) -> None:
-        """Free the host buffers; called at the end of a traversal."""
+        """Free the buffers on host and device; called at the end of a traversal."""
+        self._device_buffers.clear()
         self._finish_transfer()
-        self._staging = [_Staging(), _Staging()]
+        self._staging = [HostBuffer(), HostBuffer()]
 
     def release_cache(self) -> None:
-        """Free the host buffers and the weights kept in RAM."""
+        """Free the buffers and the weights kept in RAM."""
         self.release_buffers()
         self._cache.clear()
 
@@ -166,7 +160,9 @@ class WeightStore:
         _, fresh_bytes = _layout(fresh)
         keep = keep and 0 < fresh_bytes <= self.cache_bytes
         target = None
-        if device.type != "cpu":
+        if device.type != "cpu" and passing:
+            target = self._device_buffers.reserve(size, device)
+        elif device.type != "cpu":
             target = torch.empty(size, dtype=torch.uint8, device=device)
         # counted only now, since the allocation above may fail
         self.stats.transferred_bytes += sum(slot.num_bytes for slot in slots)
@@ -176,18 +172,17 @@ class WeightStore:
             staged = passing and not keep
             host = self._next_staging().reserve(size, False) if staged else _empty_bytes(size)
             views = _views(host, slots, offsets)
-            return Transfer(
-                names, views, self._thread.submit(self._read, slots, offsets, host), cached=keep
-            )
+            read = self._thread.submit(self._read, slots, offsets, host)
+            return Transfer(names, views, read, passing, cached=keep)
         views = _views(target, slots, offsets)
         if not target.is_cuda:
             in_ram = self._thread.submit(self._gather, fresh, names, keep)
-            return Transfer(names, views, in_ram)
+            return Transfer(names, views, in_ram, passing, buffer=target if passing else None)
         ready = torch.cuda.current_stream(device).record_event()
         done = self._thread.submit(self._copy, fresh, views, target, ready, keep)
-        return Transfer(names, views, done)
+        return Transfer(names, views, done, passing, buffer=target if passing else None)
 
-    def _next_staging(self) -> _Staging:
+    def _next_staging(self) -> HostBuffer:
         self._turn = 1 - self._turn
         return self._staging[self._turn]
 
@@ -210,7 +205,7 @@ class WeightStore:
         names: Sequence[str],
         keep: bool,
         pinned: bool = False,
-        staging: _Staging | None = None,
+        staging: HostBuffer | None = None,
     ) -> dict[str, Tensor]:
         """Read weights into RAM, in the reading thread; return those of `names`, also kept ones.
 
@@ -313,30 +308,21 @@ def by_store(sites: Sequence[ParamSite]) -> dict[WeightStore, list[OffloadedPara
     return {store: list(slots.values()) for store, slots in stores.items()}
 
 
-def host_empty(shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> Tensor:
-    """Return an uninitialised tensor in RAM, pinned if asked for and if the system has enough.
-
-    Copies from pageable memory are correct too, only slower.
-    """
-    if pinned:
-        try:
-            return torch.empty(*shape, dtype=dtype, pin_memory=True)
-        except RuntimeError:
-            log.warning("no pinned memory of shape %s; pageable instead", tuple(shape))
-    return torch.empty(*shape, dtype=dtype)
-
-
 def _empty_bytes(size: int) -> Tensor:
     return torch.empty(size, dtype=torch.uint8)
 
 
+def layout(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Return the offsets in one buffer of tensors of these sizes, and its size; all in bytes."""
+    offsets, total = [], 0
+    for size in sizes:
+        offsets.append(total)
+        total += math.ceil(size / ALIGNED) * ALIGNED
+    return offsets, total
+
+
 def _layout(slots: Sequence[OffloadedParam]) -> tuple[list[int], int]:
-    """Return the slots' offsets in one buffer and the buffer's size, in bytes."""
-    offsets, size = [], 0
-    for slot in slots:
-        offsets.append(size)
-        size += math.ceil(slot.num_bytes / ALIGNED) * ALIGNED
-    return offsets, size
+    return layout(slot.num_bytes for slot in slots)
 
 
 def _views(

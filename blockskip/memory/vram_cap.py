@@ -1,4 +1,9 @@
-"""Enforces the budget as a hard limit on torch's GPU memory, even if the plan was optimistic."""
+"""Enforces the budget as a hard limit on torch's GPU memory, even if the plan was optimistic.
+
+The limit counts what the allocator has reserved; of segments that grow (core/torch_allocator.py),
+the mapped pages. A request that would exceed it, counted in full even where mapped pages are free,
+is first tried again without any free page.
+"""
 
 from __future__ import annotations
 

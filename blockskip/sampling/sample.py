@@ -17,6 +17,7 @@ from blockskip.core.paths import adapter_file
 from blockskip.core.settings import Settings
 from blockskip.memory.layerwise import layerwise, offload_side_modules
 from blockskip.memory.placement import on_device, replace_modules
+from blockskip.memory.streaming import weight_stores
 from blockskip.models.families.base import Family, Sampling, Text
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.step_cache import CacheConfig, cache_config, step_cache_installed
@@ -51,7 +52,7 @@ def sample(
     """
     images: list[Image.Image] = []
     latents_device = device if rows >= SAMPLE_BATCH else CPU
-    with _layer_by_layer(pipe, family, device, rows), decoding(pipe.vae, device, rows, tiled):
+    with _layer_by_layer(pipe, family, device, rows), decoding(pipe, device, rows, tiled):
         for start in range(0, len(seeds), SAMPLE_BATCH):
             batch = range(start, min(start + SAMPLE_BATCH, len(seeds)))
             with (
@@ -105,12 +106,15 @@ def preview_acceleration(
 
 
 @contextmanager
-def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> Iterator[None]:
+def decoding(
+    pipe: DiffusionPipeline, device: torch.device, rows: int, tiled: bool
+) -> Iterator[None]:
     """Context manager in which the VAE decodes on `device`.
 
     If `rows` ≥ SAMPLE_BATCH, it stays there. Otherwise it is there only while decoding, one image
     at a time. tiled: decode in tiles of TILE_PX.
     """
+    vae = pipe.vae
     before = tile(vae) if tiled else {}
     try:
         if rows >= SAMPLE_BATCH:
@@ -120,6 +124,8 @@ def decoding(vae: ModelMixin, device: torch.device, rows: int, tiled: bool) -> I
         decode_batch = vae.decode
 
         def decode(latents: Tensor, **_: bool) -> tuple[Tensor]:
+            for store in weight_stores([pipe.transformer]):
+                store.release_buffers()  # of a block that a step cache has fetched and skipped
             with on_device(device, vae):
                 images = [
                     decode_batch(latent.to(device, vae.dtype), return_dict=False)[0].cpu()

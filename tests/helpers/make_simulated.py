@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row, model_rows
 from blockskip.core.settings import ALL_BLOCKS, Settings
 from blockskip.lab.full_size.simulate import simulate
@@ -26,6 +27,7 @@ DEFAULT_SETTINGS = Settings.of(
     preview_tiled=True,
 )
 FILE = Path(__file__).with_name("simulated.json")
+PAGE = ASSETS / "evidence" / "simulated.md"
 # the settings that a stage's peak depends on; others would repeat simulations
 RELEVANT_SETTINGS = {
     "text": ("model", "text_tokens"),

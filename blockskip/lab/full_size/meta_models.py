@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from blockskip.core import files
 from blockskip.core.presets import ModelRow
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
+from blockskip.memory.placement import LOAD_CHUNK_BYTES
+from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
 from blockskip.models.sources.empty_model import new_part
 from blockskip.models.sources.layouts import configs_folder
@@ -118,49 +120,112 @@ def weights(*modules: nn.Module) -> list[Tensor]:
     return [t for module in modules for t in (*module.parameters(), *module.buffers())]
 
 
-class StreamedBlocks:
-    """Streamed blocks, with only the computing block and the next one on the GPU.
+def load_packed(meter: PeakMeter, tensors: Iterable[Tensor], number: int = 0) -> int:
+    """Count tensors as loaded into one buffer (memory/streaming.py); return its number.
 
-    The next block follows from the order in which blocks are entered, so a checkpointed backward
-    pass, which goes from last to first, loads the previous one. stay: tensors that stay on the GPU.
+    number: a buffer of their size that is there; 0: a new one.
+    """
+    tensors = list(tensors)
+    number = number or meter.allocate(packed_bytes(tensors))
+    meter.add_parts(tensors)
+    return number
+
+
+def packed_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the size of one buffer for all these tensors."""
+    return layout([t.numel() * t.element_size() for t in tensors])[1]
+
+
+def pin(meter: PeakMeter, tensors: Iterable[Tensor]) -> None:
+    """Count tensors as `pin_on_device` loads them: frozen weights in chunks, others one by one."""
+    chunk: list[Tensor] = []
+    for tensor in tensors:
+        if tensor.requires_grad or not isinstance(tensor, nn.Parameter):
+            meter.add([tensor])
+            continue
+        chunk.append(tensor)
+        if packed_bytes(chunk) > LOAD_CHUNK_BYTES:
+            load_packed(meter, chunk)
+            chunk = []
+    load_packed(meter, chunk)
+
+
+class StreamedBlocks:
+    """Streamed blocks, with only the computing block and the next one on the GPU, each in a buffer.
+
+    Without gradients a block leaves when it has run, and neighbours of one size take turns in two
+    buffers (memory/block_buffers.py). The next block follows from the order in which blocks are
+    entered, so a checkpointed backward pass, which goes from last to first, loads the previous one.
+    stay: tensors that stay on the GPU.
     """
 
     def __init__(
         self, meter: PeakMeter, blocks: Sequence[nn.Module], stay: Iterable[Tensor] = ()
     ) -> None:
-        self.meter, self.resident = (
-            meter,
-            list(stay),
-        )  # a reference, since dead tensors are not counted
+        # a reference, since dead tensors are not counted
+        self.meter, self.resident = meter, list(stay)
         kept = {id(tensor) for tensor in self.resident}
         self.parts = [[t for t in weights(block) if id(t) not in kept] for block in blocks]
-        self.on_gpu: set[int] = set()
+        self.sizes = [packed_bytes(parts) for parts in self.parts]
+        self.on_gpu: dict[int, int] = {}  # a block → its buffer
+        self.left = (0, 0)  # a buffer that is kept for the next block of its size, and the size
         self.last = -1
-        meter.add(self.resident)
+        pin(meter, self.resident)
         for index, block in enumerate(blocks):
             block.register_forward_pre_hook(lambda *_, i=index: self._enter(i))
+            block.register_forward_hook(lambda *_, i=index: self._leave(i))
 
     def _enter(self, index: int) -> None:
         following = index + (1 if index > self.last else -1)
-        wanted = {i for i in (index, following) if 0 <= i < len(self.parts)}
-        self._drop(self.on_gpu - wanted)
+        wanted = [i for i in (index, following) if 0 <= i < len(self.parts)]
+        for i in set(self.on_gpu) - set(wanted):
+            self._drop(i)
         for i in wanted:
-            self.meter.add(self.parts[i])
-        self.on_gpu, self.last = wanted, index
+            self._load(i)
+        self._free_left()
+        self.last = index
+
+    def _load(self, index: int) -> None:
+        if index in self.on_gpu:
+            return
+        number, size = self.left
+        if number and size == self.sizes[index]:
+            self.left = (0, 0)
+        else:
+            number = 0
+            self._free_left()
+        self.on_gpu[index] = load_packed(self.meter, self.parts[index], number)
+
+    def _leave(self, index: int) -> None:
+        """Let a block go that runs once; its buffer stays if the next block is as large."""
+        if torch.is_grad_enabled():
+            return
+        if (
+            self.sizes[index] == self.sizes[(index + 1) % len(self.sizes)]
+            and index + 1 in self.on_gpu
+        ):
+            self.meter.remove(self.parts[index])
+            self.left = self.on_gpu.pop(index), self.sizes[index]
+        else:
+            self._drop(index)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights that are on the GPU now."""
-        tensors = [*self.resident, *(t for i in self.on_gpu for t in self.parts[i])]
-        return sum(
-            {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values()
-        )
+        resident = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in self.resident}
+        return sum(resident.values()) + sum(self.sizes[i] for i in self.on_gpu)
 
     def evict(self) -> None:
         """Remove all weights but the staying ones from the GPU."""
-        self._drop(self.on_gpu)
-        self.on_gpu = set()
+        for index in list(self.on_gpu):
+            self._drop(index)
+        self._free_left()
 
-    def _drop(self, indices: Iterable[int]) -> None:
-        for i in indices:
-            self.meter.remove(self.parts[i])
+    def _drop(self, index: int) -> None:
+        self.meter.remove(self.parts[index])
+        self.meter.free(self.on_gpu.pop(index))
+
+    def _free_left(self) -> None:
+        if self.left[0]:
+            self.meter.free(self.left[0])
+        self.left = (0, 0)

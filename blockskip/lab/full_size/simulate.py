@@ -27,12 +27,12 @@ from blockskip.lab.full_size.meta_models import (
     build_vae,
     fake_gpu_for,
     family_of,
+    load_packed,
     weights,
 )
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
-from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
@@ -44,11 +44,13 @@ from blockskip.training.trainer import micro_step
 
 @dataclass(frozen=True)
 class Peak:
-    """A stage's peak GPU memory, the memory in use before it began, and the TFLOP of one pass."""
+    """A stage's peak GPU memory, the memory in use before it began, the TFLOP of one pass, and its
+    allocations (lab/full_size/caching_allocator.py)."""
 
     vram_gib: float
     held_gib: float
     tflop: float
+    events: Sequence[tuple[int, int]]
 
 
 def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, Peak]:
@@ -68,24 +70,9 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
                 latent_shapes(row.name, side)
             meter = PeakMeter()
             run[stage](settings, row, meter)
-            peaks[stage] = Peak(meter.peak_bytes / GIB, meter.held_bytes / GIB, meter.flops / 1e12)
+            held, peak = meter.held_bytes / GIB, meter.peak_bytes / GIB
+            peaks[stage] = Peak(peak, held, meter.flops / 1e12, meter.events)
     return peaks
-
-
-def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
-    """Return simulated peaks and FLOPs beside the planner's figures for the same settings."""
-    planned = stage_memory(model_row(settings.model), settings)
-    stage_reports = {}
-    for name, peak in simulate(settings, stages).items():
-        need = planned[name].vram_gib
-        stage_reports[name] = {
-            "vram_gib": round(peak.vram_gib, 3),
-            "planned_gib": round(need, 3),
-            "planner_off": round(need / peak.vram_gib - 1, 4),
-            "held_gib": round(peak.held_gib, 3),
-            "tflop": round(peak.tflop, 2),
-        }
-    return {"model": settings.model, "settings": settings.flat(), "stages": stage_reports}
 
 
 @torch.no_grad()
@@ -98,9 +85,12 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         )
         with meter:
             streamed = {id(t) for block in blocks for t in weights(block)}
-            meter.add([t for t in weights(encoder) if id(t) not in streamed])
+            others = [t for t in weights(encoder) if id(t) not in streamed]
             if blocks:
+                load_packed(meter, others)
                 StreamedBlocks(meter, blocks)
+            else:
+                meter.add(others)
     with meter:
         meter.restart()
         for name, encoder in encoders.items():
@@ -161,9 +151,10 @@ def activation_bytes(settings: Settings) -> list[int]:
 
         def begin(*_: object) -> None:
             meter.restart()
+            peaks.append(-streamed.weight_bytes)
 
         def end(*_: object) -> None:
-            peaks.append(meter.peak_bytes - streamed.weight_bytes)
+            peaks[-1] += meter.peak_bytes
 
         for _, block in family.blocks(model):
             block.register_forward_pre_hook(begin)

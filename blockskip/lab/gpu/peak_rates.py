@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 
 from blockskip.core.units import GIB
+from blockskip.memory.block_buffers import host_empty
 from blockskip.memory.placement import pick_device
-from blockskip.memory.streaming import host_empty
 
 WARM, TIMED = 3, 10
 

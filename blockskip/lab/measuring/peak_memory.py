@@ -37,14 +37,18 @@ class PeakMeter(TorchDispatchMode):
     """Counts the bytes of live storages made while entered, or added.
 
     peak_bytes: the maximum at once. flops: of matrix products and attention, with a multiply-add as
-    two. held_bytes: the bytes at the last `restart`.
+    two. held_bytes: the bytes at the last `restart`. events: what was allocated and freed, in
+    order: (number of the allocation, its bytes), and (number, 0) when it is freed
+    (lab/full_size/caching_allocator.py).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now_bytes = self.peak_bytes = self.held_bytes = self.flops = 0
-        self._live: dict[int, int] = {}
-        self._swept_at = 0
+        self.events: list[tuple[int, int]] = []
+        self._live: dict[int, int] = {}  # a storage → its allocation, 0: a part of another
+        self._sizes: dict[int, int] = {}  # of live allocations
+        self._count = self._swept_at = 0
 
     def __enter__(self) -> PeakMeter:
         gc.freeze()  # exempts old objects from collection, which would take half of the time
@@ -75,11 +79,34 @@ class PeakMeter(TorchDispatchMode):
     def remove(self, tensors: Iterable[Tensor]) -> None:
         """Stop counting these tensors, as removed from the GPU."""
         for tensor in tensors:
-            self.now_bytes -= self._live.pop(tensor.untyped_storage()._cdata, 0)
+            self._untrack(tensor.untyped_storage()._cdata)
+
+    def allocate(self, num_bytes: int) -> int:
+        """Count an allocation that is no tensor; return its number, for `free`."""
+        self._count += 1
+        self._sizes[self._count] = num_bytes
+        self.now_bytes += num_bytes
+        if num_bytes:
+            self.events.append((self._count, num_bytes))
+        return self._count
+
+    def free(self, number: int) -> None:
+        """Stop counting an allocation."""
+        num_bytes = self._sizes.pop(number)
+        self.now_bytes -= num_bytes
+        if num_bytes:
+            self.events.append((number, 0))
+
+    def add_parts(self, tensors: Iterable[Tensor]) -> None:
+        """Take tensors made elsewhere for parts of an allocation: they count for nothing."""
+        for tensor in tensors:
+            self._live.setdefault(tensor.untyped_storage()._cdata, 0)
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def restart(self) -> None:
-        """Reset the peak to the bytes in use, and the FLOPs to 0."""
+        """Reset the peak to the bytes in use, the events to their allocations, the FLOPs to 0."""
         gc.collect()
+        self.events = [(number, size) for number, size in self._sizes.items() if size]
         self.peak_bytes = self._swept_at = self.held_bytes = self.now_bytes
         self.flops = 0
 
@@ -88,8 +115,7 @@ class PeakMeter(TorchDispatchMode):
         key = storage._cdata
         if key in self._live:
             return
-        self._live[key] = storage.nbytes()
-        self.now_bytes += storage.nbytes()
+        self._live[key] = self.allocate(storage.nbytes())
         weakref.finalize(storage, self._untrack, key)
 
     def _raise_peak(self) -> None:
@@ -104,7 +130,8 @@ class PeakMeter(TorchDispatchMode):
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def _untrack(self, key: int) -> None:
-        self.now_bytes -= self._live.pop(key, 0)
+        if number := self._live.pop(key, 0):
+            self.free(number)
 
 
 class _FusedRMSNorm(torch.autograd.Function):

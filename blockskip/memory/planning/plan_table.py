@@ -55,7 +55,7 @@ def peaks_table(report: dict) -> Table:
     """Return the report of `lab simulate` as a table: simulated beside planned GiB."""
     table = Table(title=f"{report['model']}, simulated as meta tensors")
     table.add_column("stage")
-    for name in ("simulated GiB", "planned GiB", "difference", "TFLOP"):
+    for name in ("simulated GiB", "planned GiB", "difference", "reserved GiB", "TFLOP"):
         table.add_column(name, justify="right")
     for name, stage in report["stages"].items():
         table.add_row(
@@ -63,6 +63,7 @@ def peaks_table(report: dict) -> Table:
             f"{stage['vram_gib']:.3f}",
             f"{stage['planned_gib']:.3f}",
             f"{stage['planner_off']:+.2%}",
+            f"{stage['reserved_gib']:.3f}",
             f"{stage['tflop']:.2f}",
         )
     return table

@@ -10,7 +10,8 @@ from torch import nn
 
 from blockskip.core.presets import model_row
 from blockskip.core.settings import ALL_BLOCKS
-from blockskip.lab.full_size.simulate import report, simulate
+from blockskip.lab.full_size.simulate import simulate
+from blockskip.lab.full_size.simulation_report import report
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.training.lora import _CastLinear
@@ -131,3 +132,7 @@ def test_a_report_says_both():
     said = report(make_simulated.DEFAULT_SETTINGS, ["latents"])["stages"]["latents"]
     assert close(said["planned_gib"], said["vram_gib"])
     assert said["tflop"] > 0
+    assert said["reserved_gib"] == pytest.approx(
+        said["reserved_ratio"] * said["vram_gib"], rel=2e-3
+    )
+    assert 1 <= said["growing_ratio"] <= said["reserved_ratio"]
