@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 # in torch's order; the last two are older names
 NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
-LARGE_SEGMENT_MB, MAX_SPLIT_MB = 48, 50  # MiB; torch refuses a second number below the first
+LARGE_SEGMENT_MB, MAX_SPLIT_MB = 36, 40  # MiB; torch refuses a second number below the first
 PINNED = "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
 GROWING = "expandable_segments:True"
 WHOLE = f"large_segment_size_mb:{LARGE_SEGMENT_MB},max_split_size_mb:{MAX_SPLIT_MB}"

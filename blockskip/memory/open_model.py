@@ -20,6 +20,7 @@ from blockskip.core.presets import ModelRow
 from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
+from blockskip.memory.planning.model_stats import is_tabulated
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weights
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
@@ -66,6 +67,8 @@ def open_model(
 def _kept_bytes(row: ModelRow, settings: Settings, device: torch.device) -> float:
     """Return how many bytes of the transformer may stay in RAM: as planned, but no more than there
     is room for now."""
+    if not is_tabulated(row.name):
+        return settings.plan.ram_weights_gib * GIB
     free = monitor.free_ram_gib() - SPARE_RAM_GIB
     room = ram_for_weights(row, settings, free, shared=device.type in ("cpu", "mps"))
     planned = settings.plan.ram_weights_gib

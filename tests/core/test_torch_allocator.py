@@ -44,7 +44,10 @@ def test_torch_takes_the_settings():
         "import sys, torch; [torch._C._accelerator_setAllocatorSettings(a) for a in sys.argv[1:]]"
     )
     good = [f"{PINNED},{GROWING}", f"{PINNED},{WHOLE}"]
-    for settings, fault in ((good, ""), ([*good, "max_split_size_mb:47"], "too small")):
+    for settings, fault in (
+        (good, ""),
+        ([*good, f"max_split_size_mb:{LARGE_SEGMENT_MB - 1}"], "too small"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, *settings], capture_output=True, text=True
         )

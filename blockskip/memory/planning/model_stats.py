@@ -110,6 +110,11 @@ def model_stats(model: str) -> ModelStats:
     return _overrides.get(model) or _from_table(model)
 
 
+def is_tabulated(model: str) -> bool:
+    """Return whether the sizes of a model are known; those of one that is being added are not yet."""
+    return model in _overrides or model in byte_table()
+
+
 @cache
 def _from_table(model: str) -> ModelStats:
     table = byte_table()
