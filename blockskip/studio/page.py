@@ -36,7 +36,7 @@ UNQUEUED = PRIVATE | {"queue": False}
 # queued: Gradio does not show the errors of unqueued events
 QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
-CLICKABLE_PARTS = "nav list photos models plan own_words busy hero compare pictures".split()
+CLICKABLE_PARTS = "nav list photos models marks plan own_words busy hero compare pictures".split()
 
 
 class StudioBlocks(gr.Blocks):

@@ -10,6 +10,7 @@ from helpers import fake_feed
 
 from blockskip.core import files
 from blockskip.core.errors import BadInput
+from blockskip.core.paths import ASSETS
 from blockskip.runs import image_requests
 from blockskip.runs.run import list_runs
 from blockskip.studio import actions, click_handlers, draft, page, run_preferences, strings
@@ -180,3 +181,29 @@ def test_every_button_drawn_is_known(finished, pet, told):
         sent <= set(click_handlers.CLICK_HANDLERS)
         and {"open", "delete", "keep", "remove", "new"} <= sent
     )
+
+
+def test_every_part_that_sends_clicks_is_listened_to():
+    """A part whose clicks nobody handles looks alive and does nothing."""
+    script = (ASSETS / "studio.js").read_text(encoding="utf-8")
+    functions = re.split(r"\n  const (\w+) = ", script)
+    sending = {
+        name
+        for name, body in zip(functions[1::2], functions[2::2], strict=True)
+        if re.search(r"presses\(|trigger\('click'|^\(\{element, trigger\}\)", body)
+    }
+    with page.build() as blocks:
+        listened = {
+            target
+            for dependency in blocks.fns.values()
+            for target, event in dependency.targets
+            if event == "click"
+        }
+    parts = [
+        block
+        for block in blocks.blocks.values()
+        if getattr(block, "js_on_load", None)
+        and any(f"blockskip.{name}(" in block.js_on_load for name in sending)
+    ]
+    assert len(parts) >= 10
+    assert not [part.elem_id for part in parts if part._id not in listened]
