@@ -87,7 +87,7 @@ def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float])
         "draws": settings.num_draws * settings.reuse,
         "skip": [settings.plan.front, settings.plan.back],
         "side_px": settings.plan.s_min_px,
-        "precision": settings.plan.precision,
+        "precision": plan.to_dict()["precision"],
         "recomputed": settings.plan.recomputed,
         "batch": settings.plan.batch,
         **{f"{part}_{k}": v for part, each in counted.items() for k, v in asdict(each).items()},
