@@ -71,6 +71,8 @@ def _opened(path: Path) -> int:
 
 def _opened_unbuffered(path: Path) -> int:
     """Open a file on Windows without its cache; reads must be of whole sectors into aligned memory."""
+    if sys.platform != "win32":
+        raise OSError("only Windows opens files so")
     import ctypes
     import msvcrt
 

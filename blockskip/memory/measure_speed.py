@@ -13,12 +13,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blockskip.core import presets
 from blockskip.core.paths import ASSETS, data_dir
@@ -36,7 +37,7 @@ from blockskip.models import sources
 from blockskip.models.families.base import Family, Text, get_family
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, ModelMixin
 
 log = logging.getLogger(__name__)
 DEMO, WIDE = "demo", "flux-dev"
@@ -62,6 +63,7 @@ def measure() -> Speed:
         with cpu_threads(threads):
             narrow[threads] = pass_rates(Passes(pipe.transformer, family, row, device), DRAWS)
             encode[threads], decode[threads] = vae_rates(pipe, row, device)
+    to_card, from_card = bus_gbs(device)
     return Speed(
         computer=this_computer(),
         device=device.type,
@@ -71,7 +73,8 @@ def measure() -> Speed:
         encode_mps=encode,
         decode_mps=decode,
         memory_gbs=memory_gbs(device),
-        **bus_rates(device),
+        to_card_gbs=to_card,
+        from_card_gbs=from_card,
         disk_gbs=disk_gbs(_files()),
         context_gib=context,
         start_s=started,
@@ -94,18 +97,26 @@ def cpu_threads(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def seconds(do: Callable[[], object], device: torch.device, at_most_s: float = PART_S) -> float:
-    """Return the median seconds of a call, of three or more after a first one."""
-    taken: list[float] = []
-    do()
+def seconds(
+    calls: Sequence[Callable[[], object]], device: torch.device, at_most_s: float = PART_S
+) -> list[float]:
+    """Return the median seconds of each call, of three or more after a first one. They take turns,
+    so that what else the computer does slows all of them alike."""
+    for call in calls:
+        call()
     synchronize(device)
-    until = time.perf_counter() + at_most_s
+    taken: list[list[float]] = []
+    until = time.perf_counter() + at_most_s * len(calls)
     while len(taken) < 3 or (time.perf_counter() < until and len(taken) < 50):
-        began = time.perf_counter()
-        do()
-        synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        taken.append([_once(call, device) for call in calls])
+    return [statistics.median(each) for each in zip(*taken, strict=True)]
+
+
+def _once(call: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - began
 
 
 def synchronize(device: torch.device) -> None:
@@ -114,7 +125,7 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def add_lora(transformer: nn.Module, family: Family) -> None:
+def add_lora(transformer: ModelMixin, family: Family) -> None:
     """Give every block a LoRA, as training does."""
     from peft import LoraConfig
 
@@ -128,7 +139,7 @@ class Passes:
 
     def __init__(
         self,
-        transformer: nn.Module,
+        transformer: ModelMixin,
         family: Family,
         row: ModelRow,
         device: torch.device,
@@ -157,31 +168,25 @@ class Passes:
         guided = bool(model.config.guidance_embeds)
         return self.family.inputs(noisy, Text(text, zeros(pooled)), zeros(), self.side_px, guided)
 
-    def forward(self, draws: int) -> float:
-        """Return the seconds of a pass without gradients."""
-        inputs = self.inputs(draws)
+    def seconds(self, draws: int) -> list[float]:
+        """Return the seconds of a pass of one draw, of `draws`, and of these there and back."""
+        one, many = self.inputs(1), self.inputs(draws)
 
         @torch.no_grad()
-        def do() -> None:
+        def forward(inputs: dict) -> None:
             self.transformer(**inputs)
 
-        return seconds(do, self.device)
-
-    def both(self, draws: int) -> float:
-        """Return the seconds of a pass and its backward pass."""
-        inputs = self.inputs(draws)
-
-        def do() -> None:
-            self.family.velocity(self.transformer(**inputs)).float().sum().backward()
+        def both() -> None:
+            self.family.velocity(self.transformer(**many)).float().sum().backward()
             self.transformer.zero_grad(set_to_none=True)
 
-        return seconds(do, self.device)
+        return seconds([partial(forward, one), partial(forward, many), both], self.device)
 
 
 def pass_rates(passes: Passes, draws: int) -> PassRates:
     """Return the rates of passes of so many draws. On the processor, products begin once a block's
     launches are done; a card works on products while the next ones are launched."""
-    one, many, both = passes.forward(1), passes.forward(draws), passes.both(draws)
+    one, many, both = passes.seconds(draws)
     more = passes.tflop(draws) - passes.tflop(1)
     waits = passes.device.type == "cpu" and many > one
     tflops = more / (many - one) if waits else passes.tflop(draws) / many
@@ -217,7 +222,7 @@ def blocks_rates(device: torch.device, dtype: torch.dtype, heads: int) -> PassRa
         torch.set_default_dtype(before)
     family = get_family(row.family)
     add_lora(model.requires_grad_(False), family)
-    small = Passes(model, family, row, device, side_px=64).forward(1)
+    small, _, _ = Passes(model, family, row, device, side_px=64).seconds(1)
     rates = pass_rates(Passes(model, family, row, device, side_px=512), 1)
     return PassRates(tflops=rates.tflops, launch_ms=1000 * small / 3, backward=rates.backward)
 
@@ -244,10 +249,8 @@ def vae_rates(pipe: DiffusionPipeline, row: ModelRow, device: torch.device) -> t
         vae.decode(latents, return_dict=False)
 
     megapixels = px**2 / 1e6
-    return (
-        32 * megapixels / seconds(encode, device, PART_S / 2),
-        4 * megapixels / seconds(decode, device, PART_S / 2),
-    )
+    encoding, decoding = seconds([encode, decode], device, PART_S / 2)
+    return 32 * megapixels / encoding, 4 * megapixels / decoding
 
 
 def product_rates(device: torch.device, side: int = 4096) -> dict[str, float]:
@@ -264,29 +267,28 @@ def product_rates(device: torch.device, side: int = 4096) -> dict[str, float]:
 
 def _product_tflops(device: torch.device, dtype: torch.dtype, side: int) -> float:
     a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2e-12 * side**3 / seconds(lambda: a @ b, device, PART_S / 2)
+    return 2e-12 * side**3 / seconds([lambda: a @ b], device, PART_S / 2)[0]
 
 
 def _int8_tflops(device: torch.device, side: int) -> float:
     a, b = (torch.ones(side, side, device=device, dtype=torch.int8) for _ in range(2))
-    return 2e-12 * side**3 / seconds(lambda: torch._int_mm(a, b.t()), device, PART_S / 2)
+    return 2e-12 * side**3 / seconds([lambda: torch._int_mm(a, b.t())], device, PART_S / 2)[0]
 
 
 def memory_gbs(device: torch.device) -> float:
     """Return the GB/s of the device's memory, read and written."""
     a, b = (torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2e-9 * COPIED_BYTES / seconds(lambda: b.copy_(a), device, PART_S / 4)
+    return 2e-9 * COPIED_BYTES / seconds([lambda: b.copy_(a)], device, PART_S / 4)[0]
 
 
-def bus_rates(device: torch.device) -> dict[str, float]:
-    """Return the GB/s from pinned RAM to a card and back; nothing on the processor."""
+def bus_gbs(device: torch.device) -> tuple[float, float]:
+    """Return the GB/s from pinned RAM to a card and back; 0 on the processor."""
     if device.type == "cpu":
-        return {}
+        return 0.0, 0.0
     host = host_empty((COPIED_BYTES,), torch.uint8, device.type == "cuda")
     there = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
-    to = seconds(lambda: there.copy_(host, non_blocking=True), device, PART_S / 2)
-    back = seconds(lambda: host.copy_(there, non_blocking=True), device, PART_S / 2)
-    return {"to_card_gbs": 1e-9 * COPIED_BYTES / to, "from_card_gbs": 1e-9 * COPIED_BYTES / back}
+    to, back = seconds([partial(there.copy_, host), partial(host.copy_, there)], device, PART_S / 2)
+    return 1e-9 * COPIED_BYTES / to, 1e-9 * COPIED_BYTES / back
 
 
 def _files() -> Sequence[Path]:

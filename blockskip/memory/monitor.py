@@ -126,7 +126,8 @@ class Activity:
 
     full: share of the GPU's memory in use. held_gib: by torch's allocator. retries: times that it
     freed its unused blocks to serve a request. programs: ids of the others on the GPU. swapped_gib:
-    by the whole system. read_gib: from the disk, by this process. cpu_s: of this process.
+    by the whole system. read_gib: from the disk, by this process. others_cpu_s: processor time of
+    all other processes together.
     """
 
     full: float = UNKNOWN
@@ -137,7 +138,7 @@ class Activity:
     ram_free: float = 1.0  # share of the RAM
     swapped_gib: float = 0.0
     read_gib: float = 0.0
-    cpu_s: float = 0.0
+    others_cpu_s: float = 0.0
 
 
 def activity() -> Activity:
@@ -158,8 +159,14 @@ def activity() -> Activity:
         ram_free=1 - now.ram_used_gib / now.ram_total_gib,
         swapped_gib=swapped,
         read_gib=read,
-        cpu_s=sum(me.cpu_times()[:2]),
+        others_cpu_s=_busy_cpu_s() - sum(me.cpu_times()[:2]),
     )
+
+
+def _busy_cpu_s() -> float:
+    """Return the seconds that all processors together have worked since the system started."""
+    times = psutil.cpu_times()
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
 class _MemoryStatus(ctypes.Structure):

@@ -5,6 +5,7 @@ Thresholds are ours, and untested on a GPU that spills.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Literal
 
 from blockskip.memory.monitor import Activity
 
-Cause = Literal["spill", "gaps", "swap", "disk", "program", "heat", "processor", "unknown"]
+Cause = Literal["spill", "gaps", "swap", "disk", "heat", "program", "processor", "unknown"]
 # what follows “Steps became 5 times slower”: why, and what to do
 WHY: dict[Cause, str] = {
     "spill": " while the graphics card is full: the driver moves memory to RAM. Close other programs "
@@ -70,7 +71,7 @@ class SlowStepDetector:
     RAM_FULL = 0.03  # share of the RAM that is free
     SWAPPED_GIB = 0.05  # a step
     READ_GIB = 0.1  # a step, beyond the baseline's
-    STARVED = 0.5  # share of the baseline's use of the processor
+    OTHERS = 0.25  # share of all processors that other programs use
 
     look: Callable[[], Activity]
     hot_celsius: float = -1.0
@@ -122,16 +123,14 @@ class SlowStepDetector:
             "gaps": now.retries > begun.retries or now.held_gib > steady.held_gib + self.GROWN_GIB,
             "swap": swapped >= self.SWAPPED_GIB or now.ram_free < self.RAM_FULL,
             "disk": read >= usually_read + self.READ_GIB,
-            "program": bool(now.programs - steady.programs),
             "heat": hot,
-            "processor": now.full < 0 and self._starved(first, steady, begun, now, steps),
+            "program": bool(now.programs - steady.programs),
+            "processor": now.full < 0 and self._others_share(begun, now) >= self.OTHERS,
         }
         return next((cause for cause, holds in causes.items() if holds), "unknown")
 
-    def _starved(
-        self, first: Activity, steady: Activity, begun: Activity, now: Activity, steps: int
-    ) -> bool:
-        """Return whether this process gets much less of the processor than at first."""
-        usual = (steady.cpu_s - first.cpu_s) / sum(self.seconds[1 : self.PROBE + 1])
-        got = (now.cpu_s - begun.cpu_s) / sum(self.seconds[-steps:])
-        return got < self.STARVED * usual
+    def _others_share(self, begun: Activity, now: Activity) -> float:
+        """Return the share of all processors that other programs used during the slow steps."""
+        num = os.cpu_count() or 1
+        passed_s = sum(self.seconds[1 - len(self.slow) :])
+        return (now.others_cpu_s - begun.others_cpu_s) / (num * passed_s)

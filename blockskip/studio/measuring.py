@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from blockskip.memory import speed_process
 from blockskip.memory.planning import measured_speed
 from blockskip.studio import run_state
 
 log = logging.getLogger(__name__)
+State = Literal["running", "waiting", "over"]
 QUIET_S = 20.0  # without a press, before it begins again
 ATTEMPTS = 3  # that end by themselves, such as on a computer where torch does not start
 
@@ -39,7 +41,7 @@ class Measuring:
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
-        needed: Callable[[], bool] = lambda: measured_speed.load() is None,
+        needed: Callable[[], bool] = lambda: not measured_speed.is_known(),
         busy: Callable[[], bool] = lambda: run_state.running() is not None,
         work: Callable[[], None] = _measure,
         stop: Callable[[], None] = speed_process.stop,
@@ -98,9 +100,11 @@ def press() -> None:
     _measuring.press()
 
 
-def running() -> bool:
-    """Return whether the speed is being measured now."""
-    return _measuring.running
+def state() -> State:
+    """Return whether the speed is being measured now, will be, or is known or cannot be."""
+    if _measuring.running:
+        return "running"
+    return "over" if _measuring.wait_s() is None else "waiting"
 
 
 def _loop() -> None:

@@ -22,6 +22,7 @@ from blockskip.memory.planning.run_sizes import middle_bytes
 from blockskip.runs.expected_time import ExpectedTime
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration, note
+from blockskip.studio.measuring import State
 from blockskip.studio.plan_strings import (
     amount,
     costs,
@@ -41,12 +42,12 @@ def plan_figure(
     row: ModelRow,
     expected: ExpectedTime | None,
     disk_gib: float | None = None,
-    measuring: bool = False,
+    measuring: State = "over",
 ) -> str:
     """Return the whole plan as one section.
 
     expected: how long the run will take, None if unknown. disk_gib: free disk space. measuring:
-    whether this computer's speed is being measured.
+    whether this computer's speed is being measured or will be.
     """
     verdict, *reasons = [reason_text(reason) for reason in plan.reasons]
     short = note("", reason_text(plan.commit_short), "warning") if plan.commit_short else ""
@@ -112,14 +113,14 @@ def budget_marks(
     )
 
 
-def _time(expected: ExpectedTime | None, measuring: bool) -> str:
+def _time(expected: ExpectedTime | None, measuring: State) -> str:
     """Return a sentence with the expected duration and whose it is, or that it is unknown."""
-    if expected is None:
-        return strings.PLAN_MINUTES_MEASURING if measuring else strings.PLAN_MINUTES_UNKNOWN
-    sentence = strings.PLAN_MINUTES_BY[expected.basis].format(time=duration(60 * expected.minutes))
-    if expected.basis == "common" and measuring:
-        return f"{sentence} {strings.PLAN_MINUTES_MEASURING}"
-    return sentence
+    words = strings.PLAN_MINUTES_UNKNOWN
+    if expected is not None:
+        words = strings.PLAN_MINUTES_BY[expected.basis].format(time=duration(60 * expected.minutes))
+    if expected is not None and expected.basis != "common":
+        return words
+    return f"{words} {strings.PLAN_MEASURING[measuring]}".strip()
 
 
 def _blocks(s: Settings, row: ModelRow) -> str:

@@ -82,7 +82,7 @@ def _plan(planned: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
         row,
         expected,
         float(int(storage.available_memory()["disk_gib"])),
-        measuring.running(),
+        measuring.state(),
     )
 
 

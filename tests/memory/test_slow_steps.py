@@ -12,12 +12,17 @@ CARD = Activity(full=0.8, held_gib=6.0, celsius=70.0, programs=frozenset({7}), r
 STEADY, SLOW = [9.0] + [1.0] * 8, [5.0] * 6
 
 
+@pytest.fixture(autouse=True)
+def _four_processors(monkeypatch):
+    monkeypatch.setattr(slow_steps.os, "cpu_count", lambda: 4)
+
+
 class Computer:
     """What a run sees: a step's use of everything, more or less of it while steps are slow."""
 
     def __init__(self, usual=CARD, slow=None, a_step=None, a_slow_step=None):
         self.now, self.slow = usual, slow or {}
-        self.a_step = {"read_gib": 0.05, "cpu_s": 0.9} | (a_step or {})
+        self.a_step = {"read_gib": 0.05, "others_cpu_s": 0.1} | (a_step or {})
         self.a_slow_step = self.a_step | (a_slow_step or {})
 
     def run(self, seconds, told=()):
@@ -44,8 +49,9 @@ class Computer:
         ("disk", CARD, {}, {"read_gib": 2.0}),
         ("program", CARD, {"programs": frozenset({7, 9})}, {}),
         ("heat", CARD, {"celsius": 86.0}, {}),
-        ("processor", Activity(), {}, {"cpu_s": 1.0}),
-        ("unknown", Activity(), {}, {"cpu_s": 4.9}),
+        ("processor", Activity(), {}, {"others_cpu_s": 6.0}),
+        ("unknown", Activity(), {}, {"others_cpu_s": 4.0}),
+        ("unknown", CARD, {}, {"others_cpu_s": 20.0}),
         ("unknown", CARD, {}, {}),
     ],
 )
@@ -104,4 +110,6 @@ def test_this_computer_is_asked_without_torch(monkeypatch):
     monkeypatch.setattr(monitor, "usage", lambda pid=None: Usage(1, 12, 16, 6.0, 24.0))
     monkeypatch.setattr(monitor, "card_processes", lambda: {5: 1.0})
     now = monitor.activity()
-    assert now.full == 0.25 and now.ram_free == 0.25 and now.programs == {5} and now.cpu_s > 0
+    assert (
+        now.full == 0.25 and now.ram_free == 0.25 and now.programs == {5} and now.others_cpu_s > 0
+    )

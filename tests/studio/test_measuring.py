@@ -76,8 +76,11 @@ def test_an_error_is_logged_and_ends_nothing(monkeypatch, caplog):
     studio = Studio()
     studio.during = broken
     monkeypatch.setattr(measuring, "_measuring", studio.measuring)
+    assert measuring.state() == "waiting"
     measuring._loop()
-    assert "could not be measured" in caplog.text and not measuring.running()
+    assert "could not be measured" in caplog.text and measuring.state() == "waiting"
+    studio.known = True
+    assert measuring.state() == "over"
 
 
 @pytest.mark.parametrize("programs", [True, False])

@@ -210,7 +210,7 @@ def test_without_a_card_marks_say_so(total):
     assert "No NVIDIA card" in page.text and not page.of("i")
 
 
-@pytest.mark.parametrize("measuring", [True, False])
+@pytest.mark.parametrize("measuring", ["running", "waiting", "over"])
 def test_whose_the_minutes_are_is_said(measuring):
     said = {
         "history": "judging by earlier trainings",
@@ -222,10 +222,11 @@ def test_whose_the_minutes_are_is_said(measuring):
         expected = ExpectedTime(160.0, basis)
         page = Parsed(plan_view.plan_figure(plan, row, expected, None, measuring))
         assert words in page.text and "2 h 40 min" in page.text
-        assert ("measured now" in page.text) == (measuring and basis == "common")
+        soon = strings.PLAN_MEASURING[measuring]
+        assert ("This computer is" in page.text) == bool(soon and basis == "common")
     page = Parsed(plan_view.plan_figure(plan, row, None, None, measuring))
-    assert ("measured now" in page.text) == measuring
-    assert (strings.PLAN_MINUTES_UNKNOWN in page.text) != measuring
+    assert strings.PLAN_MEASURING[measuring] in page.text
+    assert strings.PLAN_MINUTES_UNKNOWN in page.text
 
 
 @pytest.mark.parametrize("reason, english, page", sentences(), ids=lambda v: getattr(v, "kind", ""))

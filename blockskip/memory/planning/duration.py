@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from blockskip.core import stages
 from blockskip.core.presets import ModelRow, key_steps, rate_table
@@ -84,7 +85,8 @@ class Work:
 
 def usual_rates(**other: float) -> Rates:
     """Return the rates of a common card (presets/budgets.toml), by which plans are compared."""
-    return Rates(**{**rate_table(), **other})
+    known: dict[str, Any] = {**rate_table(), **other}
+    return Rates(**known)
 
 
 def run_seconds(row: ModelRow, settings: Settings, rates: Rates) -> float:

@@ -112,6 +112,13 @@ def load() -> Speed | None:
     return speed if (speed.format, speed.computer) == (FORMAT, this_computer()) else None
 
 
+def is_known() -> bool:
+    """Return whether this computer was measured, a card with FLUX.1's blocks too: it may have had no
+    room for them."""
+    speed = load()
+    return speed is not None and (speed.device != "cuda" or speed.wide is not None)
+
+
 def measured_rates(speed: Speed, row: ModelRow, settings: Settings) -> Rates | None:
     """Return the rates of a run, None if what it runs on was not measured."""
     if settings.device not in ("auto", speed.device):

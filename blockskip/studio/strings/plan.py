@@ -36,10 +36,14 @@ PLAN_MINUTES_BY = {
     "measured": "This will take about {time}, counted from a measurement of this computer, ± a third.",
     "common": (
         "This would take about {time} on a common PC: an RTX 3060 at half of its published speed, an "
-        "NVMe drive. This computer has not been measured yet."
+        "NVMe drive."
     ),
 }
-PLAN_MINUTES_MEASURING = "How fast this computer is, is being measured now."
+PLAN_MEASURING = {
+    "running": "This computer is being measured now, which takes a moment.",
+    "waiting": "This computer is measured once the page has not been used for a moment.",
+    "over": "",
+}
 PLAN_MINUTES_UNKNOWN = "How long this will take on this computer is not known yet."
 PLAN_CROPS_TITLE = "What training looks at"
 PLAN_CROPS = {

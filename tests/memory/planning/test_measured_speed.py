@@ -49,7 +49,9 @@ def _here(monkeypatch):
 def test_what_was_kept_is_read_again(speed):
     assert measured_speed.load() is None
     measured_speed.save(speed)
-    assert measured_speed.load() == speed
+    assert measured_speed.load() == speed and measured_speed.is_known()
+    measured_speed.save(dataclasses.replace(CARD, wide=None))
+    assert not measured_speed.is_known(), "the card had no room for wide blocks"
     assert all(0 < len(clause) < 80 for clause in measured_speed.describe(speed))
 
 
