@@ -146,7 +146,7 @@ def sampling_passes(row: ModelRow, settings: Settings) -> int:
 
 def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int], float]) -> Work:
     """Return the work of a run's sample pictures, every step computed but those between measured
-    key steps. `preview_batch` pictures pass each block together.
+    key steps. The pictures of a time pass each block together.
 
     pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
     """
@@ -158,7 +158,7 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     num_times = (times + once_more) * passes
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
-        passes=math.ceil(pictures / settings.plan.preview_batch) * num_times * row.num_blocks,
+        passes=num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
         decoded_mp=pictures * pixels / 1e6,
