@@ -36,6 +36,8 @@ UNQUEUED = PRIVATE | {"queue": False}
 # queued: Gradio does not show the errors of unqueued events
 QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
+TABS = 64  # of which it is remembered what they saved
+_saved: dict[str, dict] = {}  # by tab, the one heard last at the end
 CLICKABLE_PARTS = "nav list photos models marks plan own_words busy hero compare pictures".split()
 
 
@@ -203,13 +205,13 @@ def _page_updates(view: str, tokens: str, number: str, fresh: bool) -> list:
         return [*unchanged, number]
 
 
-def on_click(view: str, sent: str, event: gr.EventData) -> list:
+def on_click(view: str, sent: str, event: gr.EventData, request: gr.Request | None = None) -> list:
     """Handle a click inside a drawn part. Return the tab's next view and changed form values."""
     navigation = click_handlers.handle_click(view or "", event._data)
     next_view = gr.skip() if navigation.view is None else navigation.view
     if not navigation.refills_form:
         return [next_view, *[gr.skip()] * (len(FORM_FIELDS) + 1)]
-    return [next_view, *form_values(sent)]
+    return [next_view, *form_values(sent, _saved_by(request))]
 
 
 def add_photos(uploads: list[str] | None) -> None:
@@ -228,7 +230,7 @@ def load_demo() -> list:
     return form_values()
 
 
-def save_answers(*values: Any) -> str:
+def save_answers(request: gr.Request | None, *values: Any) -> str:
     """Save the answers that changed in this tab since it last sent them; return those now sent.
 
     Another tab may have changed the others, and a late request must not undo a newer click.
@@ -239,7 +241,19 @@ def save_answers(*values: Any) -> str:
     changed = {name: value for name, value in answers.items() if value != before.get(name)}
     if changed:
         draft.save_answers(**checked_answers(changed))
+        _saved_by(request).update(changed)
     return json.dumps(answers)
+
+
+def _saved_by(request: gr.Request | None) -> dict:
+    """Return the answers that a tab saved itself, to be changed; those of the latest tabs are kept."""
+    session = request.session_hash if request else None
+    if session is None:
+        return {}
+    saved = _saved[session] = _saved.pop(session, {})
+    while len(_saved) > TABS:
+        _saved.pop(next(iter(_saved)))
+    return saved
 
 
 def _sent_answers(sent: str | None) -> dict:
@@ -255,16 +269,21 @@ def train_again(run: str) -> list:
     return ["", *form_values()]
 
 
-def form_values(sent: str = "") -> list:
+def form_values(sent: str = "", saved: dict | None = None) -> list:
     """Return the values of the FORM_FIELDS widgets, then the same as JSON for `sent`.
 
     sent: JSON of the answers that the tab has already. They are not returned again, since the user
-    may have typed another one meanwhile. Unanswered fields get their default or stay empty. The
+    may have typed another one meanwhile. saved: answers that the tab saved itself, which it has
+    too, even if it did not when it asked; what it gets instead is taken out. Unanswered fields get their default or stay empty. The
     model stays empty until it is chosen, because the user's own photos may suggest another one.
     """
     answers = actions.current_answers() | {"model": draft.load().answers.get("model", "")}
     values, old = {name: answers[name] for name in FORM_FIELDS}, _sent_answers(sent)
-    changed = [
-        gr.skip() if name in old and old[name] == value else value for name, value in values.items()
-    ]
+    saved = {} if saved is None else saved
+    changed = []
+    for name, value in values.items():
+        known = any(name in had and had[name] == value for had in (old, saved))
+        changed.append(gr.skip() if known else value)
+        if not known:
+            saved.pop(name, None)
     return [*changed, json.dumps(values)]

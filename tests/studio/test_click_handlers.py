@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -207,3 +208,19 @@ def test_every_part_that_sends_clicks_is_listened_to():
     ]
     assert len(parts) >= 10
     assert not [part.elem_id for part in parts if part._id not in listened]
+
+
+def test_a_late_look_does_not_undo_what_the_tab_typed_since(event):
+    """The first letter was saved when the look arrived; the others were typed after it was asked."""
+    tab, other = (SimpleNamespace(session_hash=name) for name in ("tab", "other"))
+    name = page.FORM_FIELDS.index("name")
+    *answers, sent = page.form_values()
+    page.save_answers(tab, *answers[:name], "L", *answers[name + 1 :], sent)
+    looked = page.on_click("", sent, event(do="here"), tab)[1:]
+    assert looked[name] == gr.skip(), "the field holds this or more"
+    page.save_answers(tab, *answers[:name], "Luna", *answers[name + 1 :], sent)
+    assert page.on_click("", sent, event(do="here"), other)[1:][name] == "Luna"
+    page.save_answers(other, *answers[:name], "Momo", *answers[name + 1 :], sent)
+    assert page.on_click("", sent, event(do="here"), tab)[1:][name] == "Momo"
+    page.save_answers(other, *answers[:name], "Luna", *answers[name + 1 :], sent)
+    assert page.on_click("", sent, event(do="here"), tab)[1:][name] == "Luna", "it was replaced"

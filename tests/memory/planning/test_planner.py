@@ -80,7 +80,7 @@ def test_room_is_used_for_draws_that_pass_together(model):
 
 def test_free_memory_counts_not_the_cards_size():
     made = plan(8, free=5.2)
-    assert made.usable_gib == pytest.approx(5.2 * 0.97 - 1.05)
+    assert made.usable_gib == pytest.approx(5.2 * 0.96 - 1.05)
     assert made.peak_vram_gib <= made.usable_gib
     assert "into the 5.2 GiB that are free on the card now" in told(made)[0]
     assert "5.2 GiB that are free now (of 8 allowed)" in told(made)[1]
