@@ -135,7 +135,7 @@ def add_lora(transformer: ModelMixin, family: Family) -> None:
 
 
 class Passes:
-    """Passes of draws through the blocks of a transformer. side_px: of the pictures."""
+    """Passes of draws through the blocks of a transformer. side_px: of the pictures. text: tokens."""
 
     def __init__(
         self,
@@ -144,22 +144,24 @@ class Passes:
         row: ModelRow,
         device: torch.device,
         side_px: int = 0,
+        text: int = 0,
     ) -> None:
         self.transformer, self.family, self.device = transformer, family, device
         self.row, self.side_px = row, side_px or row.native_px
+        self.text = text or row.text_tokens
         self.num_blocks = len(family.blocks(transformer))
 
     def tflop(self, draws: int) -> float:
         """Return the products of a pass through all blocks."""
-        adds = block_multiply_adds(self.row, self.side_px, self.row.text_tokens)
+        adds = block_multiply_adds(self.row, self.side_px, self.text)
         return 2e-12 * draws * self.num_blocks * adds
 
     def inputs(self, draws: int) -> dict:
         """Return the transformer's inputs for so many draws."""
-        model, row = self.transformer, self.row
+        model = self.transformer
         dtype = next(p.dtype for p in model.parameters() if not p.requires_grad)
         cells = self.side_px // self.family.pixel_multiple
-        tokens, width, pooled = self.family.caption_shape(model, row.text_tokens)
+        tokens, width, pooled = self.family.caption_shape(model, self.text)
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(draws, *shape, device=self.device, dtype=dtype)
@@ -203,7 +205,10 @@ def wide_rates(device: torch.device, heads: int = 24) -> PassRates | None:
     card that has room for them. heads: of attention; 24 are FLUX.1's width."""
     if device.type != "cuda" or torch.cuda.mem_get_info(device)[0] < WIDE_GIB * GIB:
         return None
-    return blocks_rates(device, half_type(device), heads)
+    try:
+        return blocks_rates(device, half_type(device), heads)
+    except torch.OutOfMemoryError:  # another program has taken the room meanwhile
+        return None
 
 
 def blocks_rates(device: torch.device, dtype: torch.dtype, heads: int) -> PassRates:
@@ -222,7 +227,9 @@ def blocks_rates(device: torch.device, dtype: torch.dtype, heads: int) -> PassRa
         torch.set_default_dtype(before)
     family = get_family(row.family)
     add_lora(model.requires_grad_(False), family)
-    small, _, _ = Passes(model, family, row, device, side_px=64).seconds(1)
+    for parameter in model.parameters():  # peft keeps them in float32; training casts them
+        parameter.data = parameter.data.to(dtype)
+    small, _, _ = Passes(model, family, row, device, side_px=64, text=16).seconds(1)
     rates = pass_rates(Passes(model, family, row, device, side_px=512), 1)
     return PassRates(tflops=rates.tflops, launch_ms=1000 * small / 3, backward=rates.backward)
 

@@ -74,7 +74,7 @@ def test_a_failure_keeps_nothing_and_is_told(monkeypatch, tmp_path):
 
 
 def test_blocks_of_flux_pass_with_a_lora(once):
-    found = measure_speed.blocks_rates(CPU, torch.float32, heads=1)
+    found = measure_speed.blocks_rates(CPU, torch.bfloat16, heads=1)
     assert found.tflops > 0 and torch.get_default_dtype() == torch.float32
     assert measure_speed.wide_rates(CPU) is None
 
