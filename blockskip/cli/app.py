@@ -308,12 +308,16 @@ def doctor(
         typer.Option(help="Write a text file for support requests: no photos, no tokens."),
     ] = None,
     force: options.Force = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure how fast it is too: 20 s.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check that this machine can train, and list what is missing."""
     from blockskip.cli.doctor import run_doctor
+    from blockskip.cli.speed import measured_lines
 
-    raise typer.Exit(run_doctor(report, as_json, force))
+    raise typer.Exit(run_doctor(report, as_json, force, measured_lines if measure else list))
 
 
 @app.command()

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -83,10 +84,15 @@ class Report(NamedTuple):
         return "\n".join([*rows, "", f"Overall: {self.state}."])
 
 
-def run_doctor(report: Path | None = None, as_json: bool = False, force: bool = False) -> int:
+def run_doctor(
+    report: Path | None = None,
+    as_json: bool = False,
+    force: bool = False,
+    more: Callable[[], list[Line]] = list,
+) -> int:
     """Print the findings and write them to `report`. Returns 1 if any is a problem, else 0.
 
-    Returns 2 before any check if `report` cannot be written, or is a file that is no earlier
+    more: returns further findings. Returns 2 before any check if `report` cannot be written, or is a file that is no earlier
     report, unless `force`.
     """
     if report is not None and (problem := _report_problem(report, force)):
@@ -94,7 +100,7 @@ def run_doctor(report: Path | None = None, as_json: bool = False, force: bool = 
             print(json.dumps({"error": problem, "remedy": OTHER_NAME, "kind": "BadInput"}))
         print(f"{problem} {OTHER_NAME}", file=sys.stderr)
         return 2
-    findings = doctor()
+    findings = Report([*doctor().lines, *more()])
     data = {"state": findings.state, "lines": [x._asdict() for x in findings.lines]}
     print(json.dumps(data) if as_json else findings.text())
     try:

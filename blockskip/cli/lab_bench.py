@@ -126,6 +126,12 @@ def gpu(
             callback=options.fraction,
         ),
     ] = 0.0,
+    measured: Annotated[
+        bool,
+        typer.Option(
+            "--measured", help="For predict: also this computer, as `doctor --measure` found it."
+        ),
+    ] = False,
     rounds: Annotated[
         int,
         typer.Option(min=1, max=1_000_000, help="For speed: each contender runs once per round."),
@@ -152,10 +158,12 @@ def gpu(
         models=tuple(words(models)),
         device=device,
         share=share,
+        measured=measured,
         rounds=rounds,
         tiny=tiny,
     )
-    values = {"--rungs": rungs, "--models": models, "--share": share, "--tiny": tiny}
+    values = {"--rungs": rungs, "--models": models, "--share": share}
+    values |= {"--measured": measured, "--tiny": tiny}
     values |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
     flags = [key if value is True else f"{key} {value}" for key, value in values.items() if value]
     typed = command(" ".join(["lab bench --work DIR --gpu", name, *flags]))

@@ -21,6 +21,7 @@ from blockskip.memory.planning import planner
 from blockskip.models import sources
 from blockskip.models.sources import download_process
 from blockskip.runs import storage
+from blockskip.runs.expected_time import expected_dict
 
 
 def models(
@@ -180,10 +181,29 @@ def plan(
     )
     if not as_json:
         Console().print(plan_table(result))
-    contract = result.to_dict()
+    expected = expected_dict(result.settings)
+    contract = result.to_dict() | expected
     last = (contract[key] for key in ("one_more_gib", "commit_short", "when_freed"))
-    sentences = [*contract["reasons"], *filter(None, last), *filter(None, [_holders(on_card)])]
+    others = (_holders(on_card), _minutes(**expected))
+    sentences = [*contract["reasons"], *filter(None, last), *filter(None, others)]
     print_result(as_json, contract, [f"- {sentence}" for sentence in sentences])
+
+
+_BASIS = {
+    "history": "judging by earlier trainings on this computer",
+    "measured": "counted from a measurement of this computer, ± a third",
+    "common": (
+        "counted for a common PC (an RTX 3060 at half of its published speed, an NVMe drive), as "
+        "this computer was not measured: doctor --measure"
+    ),
+}
+
+
+def _minutes(expected_minutes: float | None, minutes_from: str | None) -> str:
+    """Return how long the run will take, and whose these minutes are."""
+    if expected_minutes is None or minutes_from is None:
+        return "How long it will take is not known: measure this computer (doctor --measure)."
+    return f"About {expected_minutes:.3g} minutes, {_BASIS[minutes_from]}."
 
 
 def _holders(on_card: CardPrograms) -> str:

@@ -120,6 +120,55 @@ def commit() -> Commit | None:
     return Commit(limit, status.page_file_free / GIB, limit - physical)
 
 
+@dataclass(frozen=True)
+class Activity:
+    """What may slow this process down. Counts are from the beginning of the process or the system.
+
+    full: share of the GPU's memory in use. held_gib: by torch's allocator. retries: times that it
+    freed its unused blocks to serve a request. programs: ids of the others on the GPU. swapped_gib:
+    by the whole system. read_gib: from the disk, by this process. others_cpu_s: processor time of
+    all other processes together.
+    """
+
+    full: float = UNKNOWN
+    held_gib: float = UNKNOWN
+    retries: int = 0
+    celsius: float = UNKNOWN
+    programs: frozenset[int] = frozenset()
+    ram_free: float = 1.0  # share of the RAM
+    swapped_gib: float = 0.0
+    read_gib: float = 0.0
+    others_cpu_s: float = 0.0
+
+
+def activity() -> Activity:
+    """Return what may slow this process down now."""
+    torch, now, me = _cuda(), usage(), psutil.Process()
+    read, swapped = 0.0, 0.0
+    with suppress(psutil.Error, AttributeError, OSError):  # not every system tells
+        read = me.io_counters().read_bytes / GIB
+    with suppress(psutil.Error, RuntimeError, OSError):
+        swap = psutil.swap_memory()
+        swapped = (swap.sin + swap.sout) / GIB
+    return Activity(
+        full=now.vram_used_gib / now.vram_total_gib if now.vram_total_gib > 0 else UNKNOWN,
+        held_gib=torch.cuda.memory_reserved() / GIB if torch else UNKNOWN,
+        retries=torch.cuda.memory_stats().get("num_alloc_retries", 0) if torch else 0,
+        celsius=card_celsius(),
+        programs=frozenset(card_processes()),
+        ram_free=1 - now.ram_used_gib / now.ram_total_gib,
+        swapped_gib=swapped,
+        read_gib=read,
+        others_cpu_s=_busy_cpu_s() - sum(me.cpu_times()[:2]),
+    )
+
+
+def _busy_cpu_s() -> float:
+    """Return the seconds that all processors together have worked since the system started."""
+    times = psutil.cpu_times()
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+
+
 class _MemoryStatus(ctypes.Structure):
     """Windows' MEMORYSTATUSEX. What it calls page file is RAM and page file together."""
 

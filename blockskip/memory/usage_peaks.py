@@ -1,12 +1,10 @@
-"""Records the peak memory of every stage, to compare with the plan, and warns of three conditions:
-steps that slow down on a full GPU, a hot GPU, and a nearly full disk."""
+"""Records the peak memory of every stage, to compare with the plan, and warns of two conditions: a hot
+GPU, and a nearly full disk. Slow steps: slow_steps.py."""
 
 from __future__ import annotations
 
 import logging
 import math
-import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,57 +70,6 @@ class Peaks:
 
 def _reset() -> None:
     monitor.reset_card_peaks()
-
-
-@dataclass
-class SpillDetector:
-    """A detector of steps many times slower than the first ones while the GPU is full.
-
-    In that case the driver moves memory to RAM (Windows calls it shared memory) instead of failing.
-    The baseline is the first PROBE steps after one warm-up step. The thresholds are ours and
-    untested on a GPU that spills.
-    """
-
-    PROBE = 5
-    SLOWER = 4.0
-    FULL = 0.97  # share of the card in use
-    IN_A_ROW = 3
-
-    seconds: list[float] = field(default_factory=list)
-    slow: int = 0
-    warned: bool = False
-
-    def check(self, seconds: float) -> str:
-        """Record a step's duration; return a warning, once, if the driver seems to spill, or ""."""
-        self.seconds.append(seconds)
-        if self.warned or len(self.seconds) <= self.PROBE + 1:
-            return ""
-        baseline = statistics.median(self.seconds[1 : self.PROBE + 1])
-        if seconds < self.SLOWER * baseline or not self._full():
-            self.slow = 0
-            return ""
-        self.slow += 1
-        if self.slow < self.IN_A_ROW:
-            return ""
-        self.warned = True
-        return self._warning(seconds / baseline)
-
-    def _full(self) -> bool:
-        now = monitor.usage()
-        return now.vram_total_gib > 0 and now.vram_used_gib >= self.FULL * now.vram_total_gib
-
-    def _warning(self, times: float) -> str:
-        text = (
-            f"Steps became {times:.0f} times slower while the graphics card is full: the driver "
-            "moves memory to RAM. Close other programs that use the card, or pause and choose a "
-            "smaller budget."
-        )
-        if sys.platform == "win32":
-            text += (
-                " To forbid it: NVIDIA Control Panel, Manage 3D settings, “CUDA - Sysmem Fallback "
-                "Policy”, “Prefer No Sysmem Fallback”."
-            )
-        return text
 
 
 @dataclass

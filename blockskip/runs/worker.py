@@ -23,11 +23,12 @@ from blockskip.data.schedule import build_schedule
 from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory, pick_device
 from blockskip.memory.planning.planner import planned_memory
-from blockskip.memory.usage_peaks import DiskMonitor, SpillDetector
+from blockskip.memory.slow_steps import Slowdown
+from blockskip.memory.usage_peaks import DiskMonitor
 from blockskip.memory.vram_cap import limit_vram, untried_device_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
-from blockskip.runs import checkpoints, results
+from blockskip.runs import checkpoints, results, slow_steps
 from blockskip.runs.folders import step_of
 from blockskip.runs.previewer import Previewer
 from blockskip.runs.reporter import Reporter
@@ -229,16 +230,16 @@ class Worker:
 
         if self._shows_previews(trainer.step):
             complete_step()
-        first, began, spill = trainer.step, time.perf_counter(), SpillDetector()
+        first, began, watch = trainer.step, time.perf_counter(), slow_steps.detector(self.run)
         with self.reporter.stage(stages.TRAIN):
             for loss in trainer.run():
                 step_s = (time.perf_counter() - began) / (loss.step - first)
                 self.reporter.write(loss)
-                self.reporter.warn(spill.check(loss.seconds))
                 log.info("step %d/%d loss %.4f", loss.step, settings.steps, loss.loss)
                 final = loss.step == settings.steps
                 if final or loss.step % settings.checkpoint_every == 0:
                     self._save_checkpoint(trainer)
+                self._handle_slow_steps(watch.check(loss.seconds), trainer)
                 if not final and self._shows_previews(loss.step):
                     preview()
                 if order := self._take_request(("preview",)):
@@ -249,6 +250,15 @@ class Worker:
                 if not final:
                     self._check_commands()
         complete_step()
+
+    def _handle_slow_steps(self, slowdown: Slowdown | None, trainer: Trainer) -> None:
+        """Say why steps are slow, if they are, save what was learnt, and plan again where that
+        helps."""
+        if slowdown is None or trainer.step == self.settings.steps:
+            return
+        self.reporter.warn(slowdown.text)
+        self._save_checkpoint(trainer)
+        slow_steps.plan_again(self.run, slowdown, self.device)
 
     def _sample_large(self, trainer: Trainer, previewer: Previewer) -> None:
         """Sample the trained model's pictures in full size, unless those were or there are."""

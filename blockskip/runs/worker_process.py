@@ -17,6 +17,7 @@ from blockskip.core.events import Event, Note
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.safetensors_files import Damaged
+from blockskip.core.settings import Settings
 from blockskip.core.shortage import as_user_error
 from blockskip.memory.placement import free_memory, pick_device
 from blockskip.memory.planning.oom_fallback import (
@@ -28,10 +29,12 @@ from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.runs import checkpoints, failure, storage
 from blockskip.runs.folders import step_of
 from blockskip.runs.run import Run
+from blockskip.runs.slow_steps import PlanAgain
 from blockskip.runs.worker import StopRequested, Worker
 
 log = logging.getLogger(__name__)
 _BROKEN = "The graphics card failed although it has free memory. It is tried once more."
+_SLOW = "Steps became slow for want of graphics memory."
 _ACTIVITIES = {
     stages.TEXT: "reading the captions",
     stages.LATENTS: "turning photos into latents",
@@ -60,6 +63,8 @@ def _attempt(run: Run, seen: set[Path | str]) -> Callable[[], None] | None:
     worker = Worker(run)
     try:
         worker.work()
+    except PlanAgain as again:
+        return partial(_continue_with, run, again.settings, _SLOW, again.words)
     except Damaged as error:
         if not storage.remove_damaged_cache(run, error.path):
             raise
@@ -120,16 +125,17 @@ def _apply_fallback(run: Run, stage: str) -> None:
             "resume.",
         )
     settings, words = smaller
+    _continue_with(run, settings, f"Graphics memory ran out while {doing}.", words)
+
+
+def _continue_with(run: Run, settings: Settings, why: str, words: str) -> None:
+    """Record settings that take less memory, and say why and where training continues. words: what
+    they change."""
     run.apply_fallback(settings)
     newest = checkpoints.list_checkpoints(run)[-1:]
     at = f"step {step_of(newest[0])}" if newest else "the beginning"
-    run.append(
-        Note(
-            level="warning",
-            text=f"Graphics memory ran out while {doing}. Training continues from {at} with less "
-            f"memory: {words}.",
-        )
-    )
+    text = f"{why} Training continues from {at} with less memory: {words}."
+    run.append(Note(level="warning", text=text))
 
 
 def main(folder: str) -> int:

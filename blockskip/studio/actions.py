@@ -35,10 +35,12 @@ from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
+from blockskip.runs.expected_time import expected_dict
 from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.runs.start_gate import starting
 from blockskip.studio import draft, inputs, plans, run_preferences, run_state, run_view, strings
+from blockskip.studio.measuring import press
 from blockskip.studio.plans import DEMO_MODEL
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ def log_path() -> Path:
 
 
 def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
-    """Wrap fn so that an error becomes one gr.Error in plain words. Unexpected errors are logged.
+    """Wrap fn, which answers a press, so that an error becomes one gr.Error in plain words.
+    Unexpected errors are logged. A press comes before a measurement of this computer's speed.
 
     programs: for API endpoints, the title is the error's kind (core/errors.py). On the page it is
     Gradio's own.
@@ -59,6 +62,7 @@ def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
 
     @functools.wraps(fn)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        press()
         try:
             return fn(*args, **kwargs)
         except UserError as error:
@@ -264,7 +268,7 @@ def plan(model: str = DEMO_MODEL, budget: float = 8.0, photos: int = 5, steps: i
     planned = plans.plan_for(answers, "pet", "pet", count)
     if isinstance(planned, plans.NoPlan):
         raise planned.error
-    return planned.to_dict()
+    return planned.to_dict() | expected_dict(planned.settings)
 
 
 def latest_run() -> Run | None:

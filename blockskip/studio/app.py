@@ -26,7 +26,7 @@ from blockskip.core import environment, files, paths, processes
 from blockskip.core.errors import UserError, WrongState, from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.memory import monitor
-from blockskip.studio import access, strings
+from blockskip.studio import access, measuring, strings
 from blockskip.studio.guard import HELLO
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _serve(port: int, data: Path, browser: bool, window: bool) -> int:
     (data / "studio.json").unlink(missing_ok=True)
     page, url = launch(port, data)
     log.info(strings.OPEN_AT, strings.APP, url)
+    measuring.begin()
     try:
         _show_until_closed(url, browser, window)
     except KeyboardInterrupt:

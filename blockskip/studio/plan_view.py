@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 from blockskip.core import stages
 from blockskip.core.errors import UserError
-from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.request import RAM_FOR_SYSTEM
-from blockskip.memory.planning.run_sizes import block_passes, middle_bytes, offload
+from blockskip.memory.planning.run_sizes import middle_bytes
+from blockskip.runs.expected_time import ExpectedTime
 from blockskip.studio import strings
 from blockskip.studio.formatting import duration, note
+from blockskip.studio.measuring import State
 from blockskip.studio.plan_strings import (
     amount,
     costs,
@@ -37,17 +38,22 @@ e = html.escape
 
 
 def plan_figure(
-    plan: Plan, row: ModelRow, minutes: float | None, disk_gib: float | None = None
+    plan: Plan,
+    row: ModelRow,
+    expected: ExpectedTime | None,
+    disk_gib: float | None = None,
+    measuring: State = "over",
 ) -> str:
     """Return the whole plan as one section.
 
-    minutes: expected for the whole run, None if unknown. disk_gib: free disk space.
+    expected: how long the run will take, None if unknown. disk_gib: free disk space. measuring:
+    whether this computer's speed is being measured or will be.
     """
     verdict, *reasons = [reason_text(reason) for reason in plan.reasons]
     short = note("", reason_text(plan.commit_short), "warning") if plan.commit_short else ""
     return (
         f'<section class="plan" aria-label="{strings.PLAN_LABEL}">{short}'
-        f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(minutes)}</p></div>'
+        f'<div><p class="plan-verdict">{e(verdict)}</p><p class="hint">{_time(expected, measuring)}</p></div>'
         f"{_blocks(plan.settings, row)}"
         f'<div class="plan-two"><div>{_stages(plan, row)}{_ram_and_disk(plan, row, disk_gib)}</div>'
         f"<div>{_crops(plan.settings)}{_tradeoffs(plan, row)}</div></div>{_reasons(reasons)}</section>"
@@ -107,64 +113,14 @@ def budget_marks(
     )
 
 
-def expected_minutes(history: Sequence[tuple[Settings, float]], settings: Settings) -> float | None:
-    """Estimate a run's minutes from finished runs on this machine, (settings, seconds) each.
-
-    Only runs with the same device and execution plan count. Of those, the one nearest in size is
-    scaled by its work. Return None if there is none.
-    """
-    wanted = _work(settings)
-    comparable = [
-        (_work(s), seconds) for s, seconds in history if _comparable(s) == _comparable(settings)
-    ]
-    comparable = [(work, seconds) for work, seconds in comparable if seconds > 0]
-    if not comparable:
-        return None
-    work, seconds = min(comparable, key=lambda past: abs(math.log(past[0] / wanted)))
-    return seconds * wanted / work / 60
-
-
-def _comparable(s: Settings) -> tuple:
-    """Return the settings whose effect on the time per draw can only be measured."""
-    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    where = (s.plan.precision, s.plan.middle, offload(model_row(s.model), s))
-    return (
-        s.model,
-        s.device,
-        s.threads,
-        *where,
-        s.refresh,
-        side,
-        s.plan.batch,
-        s.plan.text_tokens,
-        s.preview_px,
-        s.plan.preview_speed,
-    )
-
-
-def _work(s: Settings) -> float:
-    """Count block passes, forward or backward, in a whole run.
-
-    A draw passes every block when its window is computed (prior-preservation draws twice), and the
-    trained ones forward and backward. A picture passes all blocks in each sampling step, twice if
-    guidance needs the empty prompt. The scaled time includes startup.
-    """
-    row = model_row(s.model)
-    middle = row.num_blocks - s.plan.front - s.plan.back
-    windows = s.num_draws * (1 + s.prior) * row.num_blocks
-    steps = s.steps * s.plan.draws_per_step * (middle + block_passes(row, s))
-    passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
-    side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2
-    pictures = len(s.preview_prompts) * s.preview_images * pixels / side**2
-    return windows + steps + pictures * s.preview_steps * passes * row.num_blocks
-
-
-def _time(minutes: float | None) -> str:
-    """Return a sentence with the expected duration, or that it is unknown."""
-    if minutes is None:
-        return strings.PLAN_MINUTES_UNKNOWN
-    return strings.PLAN_MINUTES.format(time=duration(60 * minutes))
+def _time(expected: ExpectedTime | None, measuring: State) -> str:
+    """Return a sentence with the expected duration and whose it is, or that it is unknown."""
+    words = strings.PLAN_MINUTES_UNKNOWN
+    if expected is not None:
+        words = strings.PLAN_MINUTES_BY[expected.basis].format(time=duration(60 * expected.minutes))
+    if expected is not None and expected.basis != "common":
+        return words
+    return f"{words} {strings.PLAN_MEASURING[measuring]}".strip()
 
 
 def _blocks(s: Settings, row: ModelRow) -> str:

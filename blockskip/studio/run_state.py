@@ -27,9 +27,7 @@ from blockskip.core.events import (
     Started,
     Stopped,
 )
-from blockskip.core.settings import Settings
 from blockskip.runs import control, failure
-from blockskip.runs.problem import reading
 from blockskip.runs.run import Run, list_runs
 from blockskip.studio.series import Series
 
@@ -153,17 +151,6 @@ def read(run: Run) -> RunState:
 def running() -> Run | None:
     """Return the run in progress, if any."""
     return next((run for run in list_runs() if run.worker() is not None), None)
-
-
-def finished_runs() -> list[tuple[Settings, float]]:
-    """Return (settings, seconds of work) of finished runs among the 20 newest, newest first."""
-    done = []
-    for run in list_runs()[:20]:
-        with contextlib.suppress(UserError), reading(run):
-            state = read(run)
-            if isinstance(state.end, Done) and state.status == "done":
-                done.append((run.settings(), state.end.seconds))
-    return done
 
 
 def size_bytes(run: Run) -> int:

@@ -7,11 +7,13 @@ from blockskip.core.settings import Settings
 from blockskip.memory import monitor
 from blockskip.memory.planning.planner import Plan
 from blockskip.runs import storage
+from blockskip.runs.expected_time import expected_time, finished_runs
 from blockskip.runs.run import Run
 from blockskip.studio import (
     actions,
     card_view,
     draft,
+    measuring,
     model_catalog,
     model_view,
     photo_view,
@@ -72,11 +74,15 @@ def _marks() -> str:
 def _plan(planned: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
     if isinstance(planned, plans.NoPlan):
         return plan_view.refusal(planned.error, planned.smallest_gib)
-    minutes = plan_view.expected_minutes(run_state.finished_runs(), planned.settings)
+    expected = expected_time(planned.settings, finished_runs())
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
     return warning + plan_view.plan_figure(
-        planned, row, minutes, float(int(storage.available_memory()["disk_gib"]))
+        planned,
+        row,
+        expected,
+        float(int(storage.available_memory()["disk_gib"])),
+        measuring.state(),
     )
 
 

@@ -16,6 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.speeds import speed_here
+
+from blockskip.core import files
+from blockskip.memory.planning import measured_speed
+
 ROOT = Path(__file__).resolve().parents[2]
 START = """
 import shutil, sys
@@ -88,11 +93,13 @@ def free_port() -> int:
 def serve(
     data: Path, port: int = 0, variables: dict[str, str | None] | None = None
 ) -> Iterator[Server]:
-    """Context manager that starts a studio, waits until it answers, and ends it.
+    """Context manager that starts a studio, waits until it answers, and ends it. The
+    computer's speed counts as measured.
 
     variables: of its environment; None removes one.
     """
     data.mkdir(parents=True, exist_ok=True)
+    files.write_json(data / "speed.json", measured_speed.to_json(speed_here()))
     port, log = port or free_port(), data / "asked.txt"
     log.touch()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

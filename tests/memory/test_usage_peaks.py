@@ -1,13 +1,12 @@
-"""Peaks belong to the innermost stage; a spilling driver is noticed once."""
+"""Peaks belong to the innermost stage; what a warning is about is said once a run."""
 
 import math
 
 import pytest
 
 from blockskip.core import events
-from blockskip.memory import monitor, usage_peaks
-from blockskip.memory.monitor import Usage
-from blockskip.memory.usage_peaks import DiskMonitor, Peaks, SpillDetector, ThermalMonitor
+from blockskip.memory import monitor
+from blockskip.memory.usage_peaks import DiskMonitor, Peaks, ThermalMonitor
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run
 
@@ -47,27 +46,6 @@ def test_an_error_loses_no_peak(monkeypatch):
         card.use(9.0, leave=1.0)
         raise ValueError
     assert peaks.used_gib == {"train": 9.0}
-
-
-def said_by(monkeypatch, seconds, used_gib=23.9):
-    monkeypatch.setattr(monitor, "usage", lambda pid=None: Usage(1, 8, 16, used_gib, 24.0))
-    spill = SpillDetector()
-    return [n for n, s in enumerate(seconds) if spill.check(s)]
-
-
-def test_a_spill_is_said_once_when_the_card_is_full(monkeypatch):
-    seconds = [9.0] + [1.0] * 8 + [8.0] * 6
-    assert said_by(monkeypatch, seconds) == [11]
-    assert said_by(monkeypatch, seconds, used_gib=12.0) == []
-
-
-def test_a_slow_first_step_and_single_slow_ones_are_no_spill(monkeypatch):
-    assert said_by(monkeypatch, [60.0] + [1.0] * 7 + [9.0, 1.0, 9.0, 9.0, 1.0]) == []
-
-
-def test_on_windows_the_setting_is_named(monkeypatch):
-    monkeypatch.setattr(usage_peaks.sys, "platform", "win32")
-    assert "Sysmem Fallback" in SpillDetector()._warning(5)
 
 
 def warned_at(slowdown, readings):

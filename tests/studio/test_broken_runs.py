@@ -12,7 +12,7 @@ from helpers.broken_runs import HARMLESS, UNREADABLE
 from blockskip.core.errors import UserError
 from blockskip.core.events import Failed, Loss
 from blockskip.core.settings import Settings
-from blockskip.runs import failure
+from blockskip.runs import expected_time, failure
 from blockskip.runs.run import create_run, list_runs
 from blockskip.studio import actions, click_handlers, page, run_preferences, run_state, screen
 from blockskip.studio import draft as drafts
@@ -40,7 +40,7 @@ def test_thirty_broken_runs_among_five_good_ones(pet, told, finished, asked, no_
     assert told(finished.name)[0]["hero"]["value"] and told("")[0]["photos"]["value"]
     assert page.open_page("", "", "1")[0] == good[-1].name, "the newest that can be read"
     assert actions.status()["run"] == good[-1].name
-    assert len(run_state.finished_runs()) <= 1 and run_state.running() is None
+    assert len(expected_time.finished_runs()) <= 1 and run_state.running() is None
     started = asked(uploads=[str(pet[0])], name="Luna", anyway=True)
     assert [run.name for run in no_worker] == [started]
     for run, _ in broken:
@@ -83,7 +83,7 @@ def test_an_unforeseen_error_in_one_run_is_a_sentence(pet, told, monkeypatch):
     assert "Run “bad” cannot be read (ZeroDivisionError: nobody thought of it)." in drawn
     assert drawn.count("Cannot be read") == 1 and good.name in drawn
     assert "nobody thought of it" in told(bad.name)[0]["messages"]["value"]
-    assert run_state.finished_runs() == []
+    assert expected_time.finished_runs() == []
 
 
 def test_values_that_are_not_finite_break_no_chart(pet, told):

@@ -20,6 +20,7 @@ from blockskip.data.photos import Photo
 from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.wording import TEMPLATES
+from blockskip.runs.expected_time import ExpectedTime
 from blockskip.studio import plan_strings, plan_view, strings
 from tests.helpers.sentences import sentences
 
@@ -127,7 +128,8 @@ def test_trained_blocks_are_drawn_where_they_lie(case):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_words_are_for_people_and_numbers_are_there(case):
-    for minutes, disk in ((None, None), (3.2, 50.0), (0.0, float("inf"))):
+    times = (None, ExpectedTime(3.2, "measured"), ExpectedTime(0.0, "common"))
+    for minutes, disk in zip(times, (None, 50.0, float("inf")), strict=True):
         _, page = drawn(case, minutes, disk)
         assert not re.search(r"GiB|--\w|\binf\b|\bnan\b|None|\{|\d\.\d{5}", page.text)
         assert (strings.PLAN_MINUTES_UNKNOWN in page.text) == (minutes is None)
@@ -208,23 +210,23 @@ def test_without_a_card_marks_say_so(total):
     assert "No NVIDIA card" in page.text and not page.of("i")
 
 
-def test_minutes_come_from_runs_that_worked_alike():
-    s = planned("demo", 8, 16, {"steps": 120, "preview_every": 30}).settings
-    of = plan_view.expected_minutes
-    assert of([], s) is None and of([(s, 0.0)], s) is None
-    assert of([(s, 90.0)], s) == pytest.approx(1.5)
-    for other in ({"device": "cuda"}, {"model": "flux-dev"}, {"precision": "nf4"}, {"threads": 9}):
-        assert of([(s.changed(**other), 90.0)], s) is None
-    longer = s.changed(steps=240, preview_every=60)  # as many pictures
-    assert 1.5 < of([(s, 90.0)], longer) < 3.0
-    more_pictures = s.changed(preview_every=10)
-    assert of([(s, 90.0)], more_pictures) > 1.5
-    smaller = s.changed(draft_px=s.preview_px // 2)
-    assert of([(more_pictures, 90.0)], smaller.changed(preview_every=10)) < 1.5
-    nearest = s.changed(steps=130)
-    assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
-    fewer = s.changed(front=0, back=0)
-    assert of([(s, 90.0)], fewer) > 1.5, "blocks that learn take longer than skipped ones"
+@pytest.mark.parametrize("measuring", ["running", "waiting", "over"])
+def test_whose_the_minutes_are_is_said(measuring):
+    said = {
+        "history": "judging by earlier trainings",
+        "measured": "from a measurement of this computer, ± a third",
+        "common": "on a common PC",
+    }
+    plan, row = planned("flux-dev", 8, 16, {}), model_row("flux-dev")
+    for basis, words in said.items():
+        expected = ExpectedTime(160.0, basis)
+        page = Parsed(plan_view.plan_figure(plan, row, expected, None, measuring))
+        assert words in page.text and "2 h 40 min" in page.text
+        soon = strings.PLAN_MEASURING[measuring]
+        assert ("This computer is" in page.text) == bool(soon and basis == "common")
+    page = Parsed(plan_view.plan_figure(plan, row, None, None, measuring))
+    assert strings.PLAN_MEASURING[measuring] in page.text
+    assert strings.PLAN_MINUTES_UNKNOWN in page.text
 
 
 @pytest.mark.parametrize("reason, english, page", sentences(), ids=lambda v: getattr(v, "kind", ""))

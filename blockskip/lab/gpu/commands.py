@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from blockskip.core.errors import BadInput, UserError
+from blockskip.core.errors import BadInput, UserError, command
 from blockskip.lab.bench import bench
 from blockskip.lab.bench.contenders import Plan
 from blockskip.lab.gpu import predict, quantisation, sampling, smoke, stages
 from blockskip.lab.measuring.subprocess_job import run_in_subprocess
+from blockskip.memory.planning import measured_speed
+from blockskip.memory.planning.measured_speed import Speed
 
 BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
@@ -27,14 +29,15 @@ SavePartial = Callable[[dict], None]  # receives the partial report after each p
 @dataclass(frozen=True, kw_only=True)
 class GpuJob:
     """The options. budgets: in GiB, () for the line's own. models: () for the line's own. share:
-    the measured share of the published rate, 0 for none. rounds: of the benchmark. tiny: use small
-    models."""
+    the measured share of the published rate, 0 for none. measured: also predict for this computer.
+    rounds: of the benchmark. tiny: use small models."""
 
     work: Path
     budgets: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
     device: str = "auto"
     share: float = 0.0
+    measured: bool = False
     rounds: int = 1
     tiny: bool = False
 
@@ -202,7 +205,18 @@ def _single_job(name: str, kind: type) -> Callable[[GpuJob, LogFn, SavePartial],
 def _predict(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
     say("counting")
     model = (plan.models or ("flux-dev",))[0]
-    return predict.work(model, plan.share)
+    return predict.work(model, plan.share, _measured_card() if plan.measured else None)
+
+
+def _measured_card() -> Speed:
+    """Return the measured speed of this computer's card. Raises BadInput without one."""
+    speed = measured_speed.load()
+    if speed is None or speed.wide is None:
+        raise BadInput(
+            "No graphics card of this computer was measured.",
+            f"Measure it first: {command('doctor --measure')}. The other cards need no --measured.",
+        )
+    return speed
 
 
 MEASUREMENTS = {

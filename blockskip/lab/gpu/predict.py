@@ -17,16 +17,20 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.previews.costs import pass_costs
+from blockskip.memory import monitor
 from blockskip.memory.planning.duration import (
+    Rates,
     Work,
     pictures_work,
     run_work,
     sampling_passes,
     usual_rates,
 )
+from blockskip.memory.planning.measured_speed import Speed, measured_rates
 from blockskip.memory.planning.planner import make_plan
 
 FREE = 0.93  # of a card's memory beside a desktop: 11.2 of 12 GiB are usual under Windows
+MEASURED = " (measured)"  # after the name of a card that was measured
 STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
 PLAN_OPTIONS = {
     "as planned": {},
@@ -55,19 +59,37 @@ GPU_SPECS = {
 }
 
 
-def work(model: str = "flux-dev", share: float = 0.0) -> dict:
+def work(model: str = "flux-dev", share: float = 0.0, speed: Speed | None = None) -> dict:
     """Return two rows per GPU, JSON-ready. share: measured share of the published rate, 0 for
-    none."""
-    shares = [share] if share else [1.0, 0.5]
+    none. speed: of this computer, whose card then has rows too."""
+    shares, row = [share] if share else [1.0, 0.5], model_row(model)
     rows = [
-        _row(model_row(model), name, card, way, shares)
+        _row(row, name, card, way, shares)
         for way in PLAN_OPTIONS
         for name, card in GPU_SPECS.items()
     ]
+    if speed:
+        rows += [
+            _row(row, speed.computer.card + MEASURED, _measured_spec(speed), way, shares, speed)
+            for way in PLAN_OPTIONS
+        ]
     return {"model": model, "draws": rows[0]["draws"], "share_measured": bool(share), "rows": rows}
 
 
-def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float]) -> dict:
+def _measured_spec(speed: Speed) -> GpuSpec:
+    """Return what was measured of this computer's card: its best products."""
+    best = max(rate for name, rate in speed.product_tflops.items() if name.endswith("float16"))
+    return GpuSpec(monitor.usage().vram_total_gib, best, speed.memory_gbs, speed.to_card_gbs)
+
+
+def _row(
+    row: ModelRow,
+    name: str,
+    card: GpuSpec,
+    way: str,
+    shares: list[float],
+    speed: Speed | None = None,
+) -> dict:
     options = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
     plan = make_plan(
         model=row.name,
@@ -80,6 +102,12 @@ def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float])
     settings = plan.settings
     counted = _work_counts(row, settings)
     picture = _picture_tflop(row, settings.preview_px) * sampling_passes(row, settings)
+    if speed and (rates := measured_rates(speed, row, settings)):
+        minutes = dict.fromkeys(
+            map("{:.0%}".format, shares), _counted_minutes(rates, counted, picture)
+        )
+    else:
+        minutes = {f"{share:.0%}": _minutes(card, counted, picture, share) for share in shares}
     return {
         "card": name,
         **asdict(card),
@@ -92,7 +120,7 @@ def _row(row: ModelRow, name: str, card: GpuSpec, way: str, shares: list[float])
         "batch": settings.plan.batch,
         **{f"{part}_{k}": v for part, each in counted.items() for k, v in asdict(each).items()},
         "picture_tflop": picture,
-        "minutes": {f"{share:.0%}": _minutes(card, counted, picture, share) for share in shares},
+        "minutes": minutes,
     }
 
 
@@ -126,6 +154,12 @@ def _minutes(
     rates = usual_rates(
         tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs
     )
+    return _counted_minutes(rates, counted, picture_tflop)
+
+
+def _counted_minutes(
+    rates: Rates, counted: dict[str, Work], picture_tflop: float
+) -> dict[str, float]:
     minutes = {part: work.seconds(rates) / 60 for part, work in counted.items()}
     return minutes | {
         "all": sum(minutes.values()),

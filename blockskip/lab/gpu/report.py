@@ -10,7 +10,7 @@ from blockskip.core import files
 from blockskip.lab.bench.report import machine
 from blockskip.lab.bench.report import table as bench_table
 from blockskip.lab.gpu.commands import MEASUREMENTS
-from blockskip.lab.gpu.predict import FREE
+from blockskip.lab.gpu.predict import FREE, MEASURED
 from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 from blockskip.memory.planning.duration import usual_rates
 
@@ -224,6 +224,9 @@ def _predict(report: dict) -> Iterator[str]:
         "skipped, at the smallest side. Pictures have every step computed: a run makes them at 512 px, "
         "and the last ones once more in full size, which is the size of “a picture”."
     )
+    if any(row["card"].endswith(MEASURED) for row in report["rows"]):
+        yield ""
+        yield "Measured rows are counted from `doctor --measure` on that computer instead, ± a third."
     yield ""
     head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps + pictures|GB of weights over the bus, of draws|TB unpacked"
     for unit in ("minutes", "a picture"):

@@ -1,7 +1,8 @@
 """Counts the work of a run, and the seconds it takes on a card of known rates. No torch.
 
 Computing and copying overlap, so a stage takes the longer of both; unpacking weights and draws that
-wait in RAM are added. Captions, latents and the first loading are not included.
+wait in RAM are added. Captions are not included. The start, and photos and pictures that pass the
+VAE, count where they were measured (measured_speed.py).
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from blockskip.core import stages
-from blockskip.core.presets import ModelRow, rate_table
+from blockskip.core.presets import ModelRow, key_steps, rate_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
@@ -36,31 +38,46 @@ UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 class Rates:
     """What a PC reaches. tflops: products. memory_gbs: of the card's memory. bus_gbs: between RAM
     and card. disk_gbs: of files that RAM does not hold (inf: not counted). launch_ms: to start the
-    kernels of one pass of a block, forward or backward; a small pass takes no less."""
+    kernels of one pass of a block, forward or backward; a small pass takes no less. launches_wait:
+    whether computing waits for that, as on a processor. backward: times that a backward pass takes
+    of a forward one. encode_mps, decode_mps: megapixels a second through the VAE (inf: not counted).
+    start_s: until the model is open."""
 
     tflops: float
     memory_gbs: float
     bus_gbs: float
     disk_gbs: float = math.inf
     launch_ms: float = 0.0
+    launches_wait: bool = False
+    backward: float = 1.0
+    encode_mps: float = math.inf
+    decode_mps: float = math.inf
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The work of one stage. passes: of a block, forward or backward. bus_gb: weights over the bus.
-    disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb: traffic of
-    unpacking weights."""
+    """The work of one stage. passes: of a block, forward or backward. backward: the share of them
+    that is. bus_gb: weights over the bus. disk_gb: those of them from files. state_gb: draws over
+    the bus. unpacked_gb: traffic of unpacking weights. encoded_mp, decoded_mp: megapixels through
+    the VAE."""
 
     tflop: float
     passes: float = 0.0
+    backward: float = 0.0
     bus_gb: float = 0.0
     disk_gb: float = 0.0
     state_gb: float = 0.0
     unpacked_gb: float = 0.0
+    encoded_mp: float = 0.0
+    decoded_mp: float = 0.0
 
     def seconds(self, rates: Rates) -> float:
         """Return the seconds that the stage takes."""
-        computing = max(self.tflop / rates.tflops, self.passes * rates.launch_ms / 1000)
+        products, launches = self.tflop / rates.tflops, self.passes * rates.launch_ms / 1000
+        computing = products + launches if rates.launches_wait else max(products, launches)
+        computing *= 1 + self.backward * (rates.backward - 1)
+        computing += self.encoded_mp / rates.encode_mps + self.decoded_mp / rates.decode_mps
         copying = max(self.bus_gb / rates.bus_gbs, self.disk_gb / rates.disk_gbs)
         waiting = self.unpacked_gb / rates.memory_gbs + self.state_gb / rates.bus_gbs
         return max(computing, copying) + waiting
@@ -68,14 +85,16 @@ class Work:
 
 def usual_rates(**other: float) -> Rates:
     """Return the rates of a common card (presets/budgets.toml), by which plans are compared."""
-    return Rates(**{**rate_table(), **other})
+    known: dict[str, Any] = {**rate_table(), **other}
+    return Rates(**known)
 
 
 def run_seconds(row: ModelRow, settings: Settings, rates: Rates) -> float:
-    """Return the seconds of a run's windows, steps and sample pictures."""
+    """Return the seconds of a run: its start, latents, windows, steps and sample pictures."""
     work = run_work(row, settings, settings.num_draws * settings.reuse)
     pictures = pictures_work(row, settings, lambda side_px: _pass_tflop(row, settings, side_px))
-    return sum(each.seconds(rates) for each in (*work.values(), pictures))
+    latents = Work(tflop=0.0, encoded_mp=settings.num_draws * settings.plan.side_px**2 / 1e6)
+    return rates.start_s + sum(each.seconds(rates) for each in (latents, *work.values(), pictures))
 
 
 def run_work(
@@ -111,6 +130,7 @@ def run_work(
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
             passes=block_steps,
+            backward=trained / block_passes(row, settings),
             bus_gb=streamed / 1e9,
             disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
             unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
@@ -125,22 +145,30 @@ def sampling_passes(row: ModelRow, settings: Settings) -> int:
 
 
 def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int], float]) -> Work:
-    """Return the work of a run's sample pictures, every step computed. The pictures of a time pass
-    each block together.
+    """Return the work of a run's sample pictures, every step computed but those between measured
+    key steps. The pictures of a time pass each block together.
 
     pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
     """
     small, large = pass_tflop(settings.progress_px), pass_tflop(settings.preview_px)
     times, once_more = settings.preview_times, int(settings.finishes_large)
-    passes = sampling_passes(row, settings)
+    pixels = times * settings.progress_px**2 + once_more * settings.preview_px**2
+    passes = sampling_passes(row, settings) * _computed_share(settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
     num_times = (times + once_more) * passes
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
-        passes=pictures * num_times * row.num_blocks,
+        passes=num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
+        decoded_mp=pictures * pixels / 1e6,
     )
+
+
+def _computed_share(settings: Settings) -> float:
+    """Return the share of sampling steps that are computed, as far as it is known beforehand."""
+    steps = settings.preview_steps
+    return len(key_steps(settings.model, settings.plan.preview_speed, steps)) / steps or 1.0
 
 
 def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
