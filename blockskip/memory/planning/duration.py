@@ -15,6 +15,7 @@ from blockskip.core.presets import ModelRow, rate_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
+    linear_share,
     model_bytes,
     weight_bytes,
 )
@@ -36,22 +37,26 @@ UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
 class Rates:
     """What a PC reaches. tflops: products. memory_gbs: of the card's memory. bus_gbs: between RAM
     and card. disk_gbs: of files that RAM does not hold (inf: not counted). launch_ms: to start the
-    kernels of one pass of a block, forward or backward; a small pass takes no less."""
+    kernels of one pass of a block, forward or backward; a small pass takes no less. int8_times: how
+    many times as fast products in 8 bits are."""
 
     tflops: float
     memory_gbs: float
     bus_gbs: float
     disk_gbs: float = math.inf
     launch_ms: float = 0.0
+    int8_times: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The work of one stage. passes: of a block, forward or backward. bus_gb: weights over the bus.
+    """The work of one stage. int8_tflop: the part of `tflop` that is multiplied in 8 bits. passes:
+    of a block, forward or backward. bus_gb: weights over the bus.
     disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb: traffic of
     unpacking weights."""
 
     tflop: float
+    int8_tflop: float = 0.0
     passes: float = 0.0
     bus_gb: float = 0.0
     disk_gb: float = 0.0
@@ -60,7 +65,8 @@ class Work:
 
     def seconds(self, rates: Rates) -> float:
         """Return the seconds that the stage takes."""
-        computing = max(self.tflop / rates.tflops, self.passes * rates.launch_ms / 1000)
+        tflop = self.tflop - self.int8_tflop * (1 - 1 / rates.int8_times)
+        computing = max(tflop / rates.tflops, self.passes * rates.launch_ms / 1000)
         copying = max(self.bus_gb / rates.bus_gbs, self.disk_gb / rates.disk_gbs)
         waiting = self.unpacked_gb / rates.memory_gbs + self.state_gb / rates.bus_gbs
         return max(computing, copying) + waiting
@@ -91,6 +97,8 @@ def run_work(
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
     unpacking = UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
+    unpacking *= not plan.int8_products
+    in_int8 = _int8_share(row, settings, plan.side_px)
     crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     trained = row.num_blocks - plan.front - plan.back
@@ -101,6 +109,7 @@ def run_work(
     return {
         stages.RESIDUALS: Work(
             tflop=num_passes * tflop[stages.RESIDUALS],
+            int8_tflop=in_int8 * num_passes * tflop[stages.RESIDUALS],
             passes=num_passes * row.num_blocks,
             bus_gb=crossing / 1e9,
             disk_gb=windows * _read(row, settings) / 1e9,
@@ -110,6 +119,7 @@ def run_work(
         ),
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
+            int8_tflop=in_int8 * steps * tflop[stages.TRAIN],
             passes=block_steps,
             bus_gb=streamed / 1e9,
             disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
@@ -130,13 +140,16 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
 
     pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
     """
-    small, large = pass_tflop(settings.progress_px), pass_tflop(settings.preview_px)
+    sides = settings.progress_px, settings.preview_px
+    small, large = (pass_tflop(side) for side in sides)
+    small_int8, large_int8 = (_int8_share(row, settings, side) * pass_tflop(side) for side in sides)
     times, once_more = settings.preview_times, int(settings.finishes_large)
     passes = sampling_passes(row, settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
     num_times = (times + once_more) * passes
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
+        int8_tflop=pictures * passes * (times * small_int8 + once_more * large_int8),
         passes=pictures * num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
@@ -157,6 +170,13 @@ def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
 def _pass_tflop(row: ModelRow, settings: Settings, side_px: int) -> float:
     """Count the products of one picture's pass through all blocks."""
     return 2e-12 * row.num_blocks * block_multiply_adds(row, side_px, text_rows(row, settings))
+
+
+def _int8_share(row: ModelRow, settings: Settings, side_px: int) -> float:
+    """Return the share of a pass that is multiplied in 8 bits: all linears, as if none was exempt
+    for its error."""
+    share = linear_share(row, side_px, text_rows(row, settings))
+    return share if settings.plan.int8_products else 0.0
 
 
 def _crossing(row: ModelRow, settings: Settings) -> float:
