@@ -52,10 +52,7 @@ def measure(job: Job, progress: Callable[[str], None] = lambda text: None) -> di
     """Return the errors of linears, and the cosines of LoRA gradients by block and in all,
     JSON-ready."""
     model, family = _random_model(job), Flux()
-    lora = add_lora(model, family, Span(0, 0), RANK, "attention+ff", seed=0)
-    source = torch.Generator().manual_seed(2)
-    for parameter in lora.values():
-        parameter.data = 0.02 * torch.randn(parameter.shape, generator=source)
+    lora = _random_lora(model, family)
     linears, blocks = _linears(model, family), family.blocks(model)
     with _outliers(model, linears, job.times):
         given = _inputs(model, job)
@@ -96,6 +93,14 @@ def _random_model(job: Job) -> nn.Module:
     shape = FLUX_DEV | {"num_attention_heads": job.heads}
     shape |= {"num_layers": job.double, "num_single_layers": job.single}
     return FluxTransformer2DModel(**shape).requires_grad_(False).eval()
+
+
+def _random_lora(model: nn.Module, family: Family) -> dict[str, nn.Parameter]:
+    lora = add_lora(model, family, Span(0, 0), RANK, "attention+ff", seed=0)
+    source = torch.Generator().manual_seed(2)
+    for parameter in lora.values():
+        parameter.data = 0.02 * torch.randn(parameter.shape, generator=source)
+    return lora
 
 
 def _linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from blockskip.core import stages
 from blockskip.core.presets import ModelRow, rate_table
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
     linear_share,
@@ -96,9 +96,7 @@ def run_work(
     passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
-    unpacking = UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
-    unpacking *= not plan.int8_products
-    in_int8 = _int8_share(row, settings, plan.side_px)
+    unpacking, in_int8 = _unpacking(row, plan), _int8_share(row, settings, plan.side_px)
     crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     trained = row.num_blocks - plan.front - plan.back
@@ -126,6 +124,13 @@ def run_work(
             unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
         ),
     }
+
+
+def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
+    """Return the bytes of memory traffic to unpack a byte of weights for a product."""
+    if plan.int8_products:
+        return 0.0
+    return UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
 
 
 def sampling_passes(row: ModelRow, settings: Settings) -> int:
