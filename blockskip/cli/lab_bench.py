@@ -168,9 +168,8 @@ def gpu(
 
 def int8(
     heads: Annotated[int, typer.Option(min=1, max=1024, help="Attention heads: width / 128.")] = 24,
-    blocks: Annotated[
-        tuple[int, int], typer.Option(min=0, max=1000, help="Double and single blocks.")
-    ] = (1, 1),
+    double: Annotated[int, typer.Option(min=1, max=1000, help="Double-stream blocks.")] = 1,
+    single: Annotated[int, typer.Option(min=1, max=1000, help="Single-stream blocks.")] = 1,
     times: Annotated[
         float, typer.Option(help="How much larger outliers are.", callback=options.positive)
     ] = 20.0,
@@ -179,7 +178,6 @@ def int8(
     """Measure how exact products in 8 bits are, on random blocks of FLUX.1 with outliers."""
     from blockskip.lab.full_size.int8_errors import Job, measure
 
-    double, single = blocks
     report = measure(Job(heads=heads, double=double, single=single, times=times), aside())
     print_result(as_json, report, [json.dumps(report, indent=1)])
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from helpers.family_cases import CASES
 from helpers.tiny import randomise
+from helpers.training import SETTINGS, trainer
 from torch import nn
 
-from blockskip.core import flow_matching
+from blockskip.core import flow_matching, safetensors_files
 from blockskip.memory.int8_products import relative_error
 from blockskip.memory.quantisation import QuantisedLinear, block_linears, quantise
 from blockskip.training import residuals
@@ -33,17 +34,22 @@ def in_float64(monkeypatch):
     monkeypatch.setattr(residuals, "_within", lambda tensor, _: tensor)
 
 
+def filled(linear, in_int8):
+    layer = QuantisedLinear(linear, "int8", rotates=True)
+    for part, value in quantise(linear.weight.detach(), "int8", layer.rotation).items():
+        setattr(layer, part, nn.Parameter(value, requires_grad=False))
+    layer.in_int8 = in_int8
+    return layer
+
+
 def quantised(case, in_int8=True):
     """Return a family's tiny model with blocks in 8 bits; products too, but for modulation."""
     model, family = case.model().double(), case.family
     for block_name, block in family.blocks(model):
         for name, linear in block_linears([(block_name, block)]).items():
-            layer = QuantisedLinear(linear, "int8", rotates=True)
-            for part, value in quantise(linear.weight.detach(), "int8", layer.rotation).items():
-                setattr(layer, part, nn.Parameter(value, requires_grad=False))
-            model.set_submodule(name, layer)
             inner = name.removeprefix(f"{block_name}.")
-            layer.in_int8 = in_int8 and inner not in family.modulation(block)
+            product = in_int8 and inner not in family.modulation(block)
+            model.set_submodule(name, filled(linear, product))
     return model
 
 
@@ -89,6 +95,17 @@ def test_gradients_are_the_full_models_when_no_back_is_skipped(case):
     skipped(model, family, span, window, draws, target)
     actual = torch.cat([lora[name].grad.flatten() for name in expected])
     assert relative_error(actual, torch.cat([g.flatten() for g in expected.values()])) < EQUAL
+
+
+def test_the_choice_of_linears_is_part_of_a_windows_stamp(tmp_path):
+    stamps = []
+    for in_int8 in (True, False, True):
+        job = trainer(tmp_path / "windows", SETTINGS.changed(precision="int8", arithmetic="int8"))
+        name = "transformer_blocks.0.attn.to_q"
+        linear = job.model.get_submodule(name)
+        job.model.set_submodule(name, filled(linear, in_int8))
+        stamps.append(safetensors_files.read_metadata(job.make_window(0))["fingerprint"])
+    assert stamps[0] == stamps[2] != stamps[1]
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4])
