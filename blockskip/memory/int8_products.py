@@ -51,8 +51,13 @@ def rotation_group(width: int) -> int:
     return next((group for group in groups if width % group == 0), 1)
 
 
-@lru_cache
+@torch.compiler.assume_constant_result  # not computed again in each call of a compiled block
 def _hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _new_hadamard(group, dtype, device)
+
+
+@lru_cache
+def _new_hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # the regular one, whose rows have equal sums: the mean of a group stays spread out too
     matrix, base = torch.ones(1, 1), torch.ones(4, 4) - 2 * torch.eye(4).flip(0)
     while len(matrix) < group:
@@ -71,7 +76,7 @@ def _rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return 8-bit digits of x (R, C) and the scale of each row, (R, 1) float32."""
     largest = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).float()
     digits = (x * (127 / largest.clamp(min=1e-30))).round_().to(torch.int8)
-    return digits, largest / 127
+    return digits.contiguous(), largest / 127  # by rows, as cuBLASLt needs the first matrix
 
 
 def _integer_product(digits: Tensor, other: Tensor) -> Tensor:

@@ -117,3 +117,22 @@ def test_linears_are_chosen_by_their_error_and_the_choice_is_kept(tmp_path):
     assert choices == [(["fine"], 1), (["fine"], 0), (["fine"], 1)]
     errors = json.loads((tmp_path / "int8_errors.json").read_text(encoding="utf-8"))
     assert errors["fine"] < 0.018 < errors["coarse"] and "told" not in errors
+
+
+def test_a_compiled_product_is_one_graph_and_the_same():
+    layer, graphs = filled(nn.Linear(128, 64)), []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(layer, backend=count, fullgraph=True)
+    results = []
+    for product in (layer, compiled, compiled):
+        x = with_outliers(40, 128).requires_grad_()
+        output = product(x)
+        output.square().sum().backward()
+        results.append((output, x.grad))
+    assert len(graphs) == 1, "nothing is compiled again"
+    for output, grad in results[1:]:
+        assert torch.equal(output, results[0][0]) and torch.equal(grad, results[0][1])
