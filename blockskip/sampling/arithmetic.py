@@ -44,8 +44,11 @@ def choose_products(model: nn.Module, folder: Path, sample: Callable[[], object]
 
 
 def _linears(model: nn.Module) -> dict[str, QuantisedLinear]:
-    modules = model.named_modules()
-    return {name: layer for name, layer in modules if isinstance(layer, QuantisedLinear)}
+    return {
+        name.removesuffix(".base_layer"): layer  # of a LoRA
+        for name, layer in model.named_modules()
+        if isinstance(layer, QuantisedLinear)
+    }
 
 
 def _known(path: Path) -> dict[str, float] | None:
