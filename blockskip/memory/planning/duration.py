@@ -147,7 +147,10 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     """
     sides = settings.progress_px, settings.preview_px
     small, large = (pass_tflop(side) for side in sides)
-    small_int8, large_int8 = (_int8_share(row, settings, side) * pass_tflop(side) for side in sides)
+    small_int8, large_int8 = (
+        tflop * _int8_share(row, settings, side)
+        for tflop, side in zip((small, large), sides, strict=True)
+    )
     times, once_more = settings.preview_times, int(settings.finishes_large)
     passes = sampling_passes(row, settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
@@ -180,8 +183,9 @@ def _pass_tflop(row: ModelRow, settings: Settings, side_px: int) -> float:
 def _int8_share(row: ModelRow, settings: Settings, side_px: int) -> float:
     """Return the share of a pass that is multiplied in 8 bits: all linears, as if none was exempt
     for its error."""
-    share = linear_share(row, side_px, text_rows(row, settings))
-    return share if settings.plan.int8_products else 0.0
+    if not settings.plan.int8_products:
+        return 0.0
+    return linear_share(row, side_px, text_rows(row, settings))
 
 
 def _crossing(row: ModelRow, settings: Settings) -> float:
