@@ -18,7 +18,7 @@ from blockskip.core.errors import BadFile, BadInput
 from blockskip.core.output import Json, print_result
 from blockskip.core.output_files import check_output
 from blockskip.core.paths import ASSETS
-from blockskip.core.settings import ALL_BLOCKS, Middle, Precision, Settings, Targets
+from blockskip.core.settings import ALL_BLOCKS, Arithmetic, Middle, Precision, Settings, Targets
 from blockskip.core.stages import PLANNED, TRAIN
 from blockskip.core.validation import validated
 from blockskip.memory.planning import planner
@@ -27,7 +27,7 @@ from blockskip.runs.run import find_run
 
 MiddleOption = Annotated[Middle, typer.Option(help="Placement of the trained blocks.")]
 # options decided by a budget's plan, so that they cannot be combined with --budget
-_PLANNED = "skip side text precision recomputed targets middle".split()
+_PLANNED = "skip side text precision arithmetic recomputed targets middle".split()
 
 lab = typer.Typer(
     cls=lab_bench.LabGroup,
@@ -37,6 +37,7 @@ lab = typer.Typer(
 for _command in (
     *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
     *(lab_evidence.previews, lab_evidence.calibrate, lab_bench.bench, lab_bench.gpu),
+    lab_bench.int8,
 ):
     lab.command()(_command)
 
@@ -223,6 +224,7 @@ def simulate(
     ] = 256,
     text: Annotated[int, typer.Option(min=1, max=65_536, help="Text tokens.")] = 512,
     precision: Annotated[Precision, typer.Option()] = "full",
+    arithmetic: Annotated[Arithmetic, typer.Option()] = "weights",
     recomputed: Annotated[
         int,
         typer.Option(min=0, max=ALL_BLOCKS, help="Trained blocks with activation checkpointing."),
@@ -261,6 +263,7 @@ def simulate(
             s_max_px=side,
             text_tokens=text,
             precision=precision,
+            arithmetic=arithmetic,
             recomputed=ALL_BLOCKS if middle == "streamed" else recomputed,
             targets=targets,
             middle=middle,

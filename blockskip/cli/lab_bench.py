@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -171,6 +172,22 @@ def gpu(
     report = measure(name, plan, aside(), lambda part: page.record(path, name, part, typed, tiny))
     page.record(path, name, report, typed, tiny)
     print_result(as_json, report, [f"Written to {path}."])
+
+
+def int8(
+    heads: Annotated[int, typer.Option(min=1, max=1024, help="Attention heads: width / 128.")] = 24,
+    double: Annotated[int, typer.Option(min=1, max=1000, help="Double-stream blocks.")] = 1,
+    single: Annotated[int, typer.Option(min=1, max=1000, help="Single-stream blocks.")] = 1,
+    times: Annotated[
+        float, typer.Option(help="How much larger outliers are.", callback=options.positive)
+    ] = 20.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how exact products in 8 bits are, on random blocks of FLUX.1 with outliers."""
+    from blockskip.lab.full_size.int8_errors import Job, measure
+
+    report = measure(Job(heads=heads, double=double, single=single, times=times), aside())
+    print_result(as_json, report, [json.dumps(report, indent=1)])
 
 
 class LabGroup(TyperGroup):

@@ -182,6 +182,10 @@ Precision = Annotated[
     Literal["bf16", "int8", "nf4", "full"] | None,
     typer.Option(help="Of frozen blocks; full: unchanged (FLUX: bf16). Default: what fits."),
 ]
+Arithmetic = Annotated[
+    settings.Arithmetic | None,
+    typer.Option(help="Of int8 weights: unpacked (weights), or multiplied in 8 bits (int8)."),
+]
 Patches = Annotated[settings.Patches | None, typer.Option(help="Schedule of crop sizes.")]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", callback=one_or_more)]
 Batch = Annotated[

@@ -54,6 +54,7 @@ RateSchedule = Literal["cosine", "constant"]
 Targets = Literal["attention", "attention+ff"]
 Refresh = Literal["window", "once"]
 Precision = Literal["full", "int8", "nf4"]
+Arithmetic = Literal["weights", "int8"]
 Middle = Literal["stays", "leaves", "streamed"]
 NumberType = Literal["model", "float16"]
 Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
@@ -106,6 +107,9 @@ class ExecutionPlan:
     s_max_px: Pixels = 512
     text_tokens: TextTokens = 512
     precision: Precision = "full"  # of frozen blocks; full: the model's own type
+    # of 8-bit weights: weights: they are unpacked for every product | int8: inputs and gradients
+    # are rounded to 8 bits too, and integers are multiplied
+    arithmetic: Arithmetic = "weights"
     # what the transformer computes in: the model's own type | float16 with a scaled loss, on cards
     # that only emulate bfloat16
     number_type: NumberType = "model"
@@ -140,6 +144,11 @@ class ExecutionPlan:
     def side_px(self) -> int:
         """Side of a training image in pixels: the smallest crop, or the whole picture."""
         return self.s_max_px if self.patches == "full" else self.s_min_px
+
+    @property
+    def int8_products(self) -> bool:
+        """Whether frozen linears multiply in 8 bits, where their error allows it."""
+        return self.precision == "int8" and self.arithmetic == "int8"
 
     @property
     def draws_per_step(self) -> int:

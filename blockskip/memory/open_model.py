@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import diffusers
 import torch
@@ -114,10 +115,19 @@ def _quantised(
     device: torch.device,
     progress: Callable[[int, int], None],
 ) -> TensorIndex:
-    fingerprint, precision = source.fingerprint(), plan.precision
-    # biases and norms are not quantised, so a cache is of one type
-    kind = precision if plan.number_type == "model" else f"{precision}-{plan.number_type}"
-    cache = cache_folder(data_dir(), fingerprint, kind)
+    cache, fingerprint = quantised_folder(source, plan), source.fingerprint()
+    blocks, rotates = family.blocks(model), plan.int8_products
     return quantise_blocks(
-        model, family.blocks(model), index, precision, cache, fingerprint, device, progress
+        model, blocks, index, plan.precision, cache, fingerprint, device, progress, rotates
     )
+
+
+def quantised_folder(source: Source, plan: ExecutionPlan) -> Path:
+    """Return the folder of a source's quantised weights."""
+    kind: str = plan.precision
+    # biases and norms are not quantised, so a cache is of one type
+    if plan.number_type != "model":
+        kind += f"-{plan.number_type}"
+    if plan.int8_products:
+        kind += "-rotated"
+    return cache_folder(data_dir(), source.fingerprint(), kind)

@@ -5,7 +5,8 @@ of 64 with quantised scales (QLoRA, arXiv 2305.14314); where that is missing, on
 NF4. The layer is our own. bitsandbytes' layers use different
 code paths in training, in sampling and on the CPU, so the residuals would belong to slightly
 different weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised.
-Norms, biases, embedders and the head are not.
+Norms, biases, embedders and the head are not. int8 weights are rotated if products are in 8 bits
+(memory/int8_products.py).
 
 The whole model is never in memory: tensors are read and quantised one at a time, and the cache has
 one file a block.
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
+from blockskip.memory.int8_products import GROUPS, Int8Product, rotated, rotation_group
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 NF4_BLOCK = 64  # weights that share a scale
@@ -55,10 +57,13 @@ def part_shapes(shape: Sequence[int], precision: str) -> dict[str, tuple[torch.d
     }
 
 
-def quantise(weight: Tensor, precision: str) -> dict[str, Tensor]:
-    """Return the tensors of `part_shapes` for a weight (out, in), on the weight's device."""
+def quantise(weight: Tensor, precision: str, rotation: int = 1) -> dict[str, Tensor]:
+    """Return the tensors of `part_shapes` for a weight (out, in), on the weight's device.
+
+    rotation: int8 only, the `rotation_group` of its inputs.
+    """
     if precision == "int8":
-        parts = [_int8(rows) for rows in weight.split(_num_rows(weight))]
+        parts = [_int8(_rotated(rows, rotation)) for rows in weight.split(_num_rows(weight))]
         return {
             "weight": torch.cat([part[0] for part in parts]),
             "scale": torch.cat([part[1] for part in parts]),
@@ -93,23 +98,35 @@ def _int8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return torch.round(rows * (127.0 / largest.unsqueeze(-1))).to(torch.int8), largest
 
 
+def _rotated(rows: Tensor, rotation: int) -> Tensor:
+    return rows if rotation == 1 else rotated(rows.float(), rotation)
+
+
 def _num_rows(weight: Tensor) -> int:
     return max(1, _CHUNK_WEIGHTS // weight.shape[1])
 
 
 def dequantise(
-    parts: dict[str, Tensor], shape: Sequence[int], precision: str, dtype: torch.dtype
+    parts: dict[str, Tensor],
+    shape: Sequence[int],
+    precision: str,
+    dtype: torch.dtype,
+    rotation: int = 1,
 ) -> Tensor:
-    """Return the weight (out, in) that the parts encode, in `dtype`."""
+    """Return the weight (out, in) that the parts encode, in `dtype`. rotation: as in `quantise`."""
     weight, scale = parts["weight"], parts["scale"]
     if precision == "int8":
         # the same values as bitsandbytes (in 16 bits), without its two float32 copies: a GPU
-        # multiplies and rounds in one kernel; the CPU copies too, so it takes a few rows at a time
+        # multiplies and rounds in one kernel; the CPU copies too, so it takes a few rows at a time,
+        # as rotating does
         out = torch.empty(weight.shape, dtype=dtype, device=weight.device)
-        num = _num_rows(weight) if weight.device.type == "cpu" else len(weight)
+        some = weight.device.type == "cpu" or rotation > 1
+        num = _num_rows(weight) if some else len(weight)
         pieces = weight.split(num), (scale / 127)[:, None].split(num), out.split(num)
         for rows, factors, target in zip(*pieces, strict=True):
             torch.mul(rows, factors, out=target)
+            if rotation > 1:
+                target.copy_(rotated(target, rotation))
         return out
     import bitsandbytes.functional as bnb
 
@@ -145,23 +162,24 @@ class _QuantisedMatmul(torch.autograd.Function):
 
 
 def _dequantised(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
-    shape, precision = layer
-    return dequantise(
-        dict(zip(part_shapes(shape, precision), parts, strict=True)), shape, precision, dtype
-    )
+    shape, precision, rotation = layer
+    named = dict(zip(part_shapes(shape, precision), parts, strict=True))
+    return dequantise(named, shape, precision, dtype, rotation)
 
 
 class QuantisedLinear(nn.Linear):
     """A frozen linear with a quantised weight, created on the meta device and filled by placement.
 
-    x: (…, in_features) in any float dtype; the product is computed in x's dtype. A subclass of
-    nn.Linear, so that peft attaches LoRA to it as usual.
+    x: (…, in_features) in any float dtype; the product is computed in x's dtype, or in 8 bits if
+    `in_int8` is set (sampling/arithmetic.py). A subclass of nn.Linear, so that peft attaches LoRA
+    to it as usual.
     """
 
-    def __init__(self, linear: nn.Linear, precision: str) -> None:
+    def __init__(self, linear: nn.Linear, precision: str, rotates: bool = False) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.precision = precision
+        self.precision, self.in_int8 = precision, False
+        self.rotation = rotation_group(linear.in_features) if rotates else 1
         for name, (dtype, shape) in part_shapes(self._shape, precision).items():
             part = torch.empty(shape, dtype=dtype, device="meta")
             self.register_parameter(name, nn.Parameter(part, requires_grad=False))
@@ -172,13 +190,29 @@ class QuantisedLinear(nn.Linear):
         return self.out_features, self.in_features
 
     def description(self) -> tuple:
-        """Return (shape, precision), which unpacking needs besides the parts."""
-        return self._shape, self.precision
+        """Return (shape, precision, rotation), which unpacking needs besides the parts."""
+        return self._shape, self.precision, self.rotation
+
+    def int8_product(self, x: Tensor) -> Tensor:
+        """Return the layer's output, computed in 8 bits."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return Int8Product.apply(x, self.weight, self.scale, bias, self.rotation)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.in_int8:
+            return self.int8_product(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         parts = (getattr(self, name) for name in part_shapes(self._shape, self.precision))
         return _QuantisedMatmul.apply(x, bias, self, *parts)
+
+
+def int8_linears(model: nn.Module) -> list[str]:
+    """Return the names of the linears that multiply in 8 bits, with or without a LoRA, sorted."""
+    return sorted(
+        name.removesuffix(".base_layer")
+        for name, layer in model.named_modules()
+        if isinstance(layer, QuantisedLinear) and layer.in_int8
+    )
 
 
 def block_linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linear]:
@@ -200,19 +234,22 @@ def quantise_blocks(
     fingerprint: str,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda n, total: None,
+    rotates: bool = False,
 ) -> dict[str, StoredTensor]:
     """Replace the linears of an empty model's blocks by quantised ones; return the new index.
 
-    folder: the cache of this model at this precision, a file a block. device: where NF4 is
+    folder: the cache of this model at this precision, a file a block. rotates: int8
+    weights, for products in 8 bits. device: where NF4 is
     quantised. progress(n, total): blocks. Raises UserError if the disk is full or a cached file
     has another fingerprint.
     """
-    stamp = {"fingerprint": files.fingerprint(fingerprint, precision, NF4_BLOCK, NF4_SCALES)}
+    kind = GROUPS if rotates else (NF4_BLOCK, NF4_SCALES)
+    stamp = {"fingerprint": files.fingerprint(fingerprint, precision, *kind)}
     reader, quantised_index = Reader(), dict(index)
     for n, (name, block) in enumerate(blocks):
         path = folder / f"{name}.safetensors"
         if not path.exists():
-            parts = _block_parts(reader, name, block, index, precision, device)
+            parts = _block_parts(reader, name, block, index, precision, rotates, device)
             safetensors_files.save_tensors(path, parts, stamp)
         elif safetensors_files.read_metadata(path).get("fingerprint") != stamp["fingerprint"]:
             raise BadFile(
@@ -222,7 +259,7 @@ def quantise_blocks(
         quantised_index |= {key: StoredTensor(path, key) for key in reader.header(path)}
         progress(n + 1, len(blocks))
     for name, layer in block_linears(blocks).items():
-        model.set_submodule(name, QuantisedLinear(layer, precision))
+        model.set_submodule(name, QuantisedLinear(layer, precision, rotates))
     return quantised_index
 
 
@@ -232,10 +269,14 @@ def _block_parts(
     block: nn.Module,
     index: TensorIndex,
     precision: str,
+    rotates: bool,
     device: torch.device,
 ) -> dict[str, Tensor]:
     """Return the tensors of a block's cache file, read and quantised one at a time."""
-    weights = {f"{inner}.weight" for inner in block_linears([(name, block)])}
+    weights = {
+        f"{full}.weight": rotation_group(linear.in_features) if rotates else 1
+        for full, linear in block_linears([(name, block)]).items()
+    }
     tensors: dict[str, Tensor] = {}
     for key, parameter in block.named_parameters():
         full = f"{name}.{key}"
@@ -244,7 +285,8 @@ def _block_parts(
         if full not in weights:
             tensors[full] = tensor
             continue
-        parts = quantise(tensor.to(device) if precision == "nf4" else tensor, precision)
+        on = device if precision == "nf4" else tensor.device
+        parts = quantise(tensor.to(on), precision, weights[full])
         stem = full.removesuffix("weight")
         tensors |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}
     return tensors

@@ -95,7 +95,7 @@ def minutes_by_history(
 def _comparable(s: Settings) -> tuple:
     """Return the settings whose effect on the time per draw can only be measured."""
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
-    where = (s.plan.precision, s.plan.middle, offload(model_row(s.model), s))
+    where = (s.plan.precision, s.plan.int8_products, s.plan.middle, offload(model_row(s.model), s))
     return (
         s.model,
         s.device,

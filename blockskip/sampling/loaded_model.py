@@ -13,13 +13,15 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
+from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
-from blockskip.memory.open_model import open_model
+from blockskip.memory.open_model import open_model, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.models.sources import Source
+from blockskip.sampling.arithmetic import PROMPT, STEPS, choose_products
 from blockskip.sampling.dynamic_patches import PatchScheduler
 from blockskip.sampling.sample import preview_acceleration, sample
 from blockskip.sampling.step_cache import CacheConfig
@@ -49,6 +51,9 @@ class LoadedModel:
         choose_kernels(self.family.masks_attention)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
+        if settings.plan.int8_products and int8_products.available(self.device):
+            folder = quantised_folder(self.source, settings.plan)
+            choose_products(self.transformer, folder, self._sample_small)
 
     @property
     def transformer(self) -> ModelMixin:
@@ -69,6 +74,18 @@ class LoadedModel:
         )
         move_trainable(self.device, lora.values())
         return lora
+
+    def _sample_small(self) -> None:
+        """Sample the picture that arithmetic.py measures with; it depends on the model alone."""
+        row, plan = self.row, self.settings.plan
+        text = encode.encode_captions(
+            self.family, self.pipe, [PROMPT, ""], row.text_tokens, self.device
+        )
+        if plan.number_type == "float16":
+            text = text.to(torch.float16)
+        sampling = Sampling(row.s_max_px, STEPS, row.preview_guidance)
+        one, empty = text.rows([0]), text.rows([1])
+        sample(self.family, self.pipe, one, empty, sampling, [0], self.device, 1)
 
     def encode(self, captions: Sequence[str]) -> Text:
         """Encode captions, one row each, on the CPU."""

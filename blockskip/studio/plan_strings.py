@@ -66,6 +66,7 @@ def costs(s: Settings, row: ModelRow) -> list[str]:
             s.plan.precision in strings.PLAN_COST_BITS,
             strings.PLAN_COST_BITS.get(s.plan.precision, ""),
         ),
+        (s.plan.int8_products, strings.PLAN_COST_INT8),
         (
             again > 0 and s.plan.middle != "streamed",
             strings.PLAN_COST_TWICE.format(percent=round(50 * again / trained)),

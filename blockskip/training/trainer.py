@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import flow_matching, stages
+from blockskip.core import files, flow_matching, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
 from blockskip.memory.placement import fill_ram, move_trainable, pin_on_device, release
+from blockskip.memory.quantisation import int8_linears
 from blockskip.memory.streaming import ParamSite
 from blockskip.models.families.base import Family, Text
 from blockskip.training import optimizer
@@ -167,6 +168,8 @@ class Trainer:
         kind: str = settings.plan.precision
         if settings.plan.number_type != "model":
             kind += f" {settings.plan.number_type}"
+        if settings.plan.int8_products:
+            kind += f" {files.fingerprint(*int8_linears(self.model))}"
         stamp = self.windows.stamp(kind, rows, self.window_lora)
         path = self.windows.path(number)
         self.windows.remove(keep=number)

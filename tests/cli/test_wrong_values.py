@@ -31,6 +31,7 @@ COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("lab", "fullsize"): ["--work", "w"],
     ("lab", "bench"): ["--work", "w"],
     ("lab", "gpu"): ["caps", "--work", "w"],
+    ("lab", "int8"): [],
     ("lab", "ablate"): ["--work", "w"],
     ("lab", "select"): ["--work", "w"],
     ("lab", "distil"): ["--work", "w"],

@@ -30,12 +30,16 @@ def worked(name, **more):
     return load_file(next(run.exports_dir.glob("*.safetensors")))
 
 
-@pytest.mark.parametrize("precision", ["full", "nf4"])
-def test_where_the_middle_waits_changes_no_number(precision):
-    stays = worked("stays", precision=precision)
+WAYS = [{}, {"precision": "nf4"}, {"precision": "int8", "arithmetic": "int8"}]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.get("precision", "full"))
+def test_where_the_middle_waits_changes_no_number(way, monkeypatch):
+    monkeypatch.setattr(loaded_model, "STEPS", 1)
+    stays = worked("stays", **way)
     assert any(tensor.abs().max() > 0 for name, tensor in stays.items() if "lora_B" in name)
     for middle in ("leaves", "streamed"):
-        other = worked(middle, precision=precision, middle=middle, **TIGHT)
+        other = worked(middle, **way, middle=middle, **TIGHT)
         assert all(torch.equal(other[name], tensor) for name, tensor in stays.items())
 
 

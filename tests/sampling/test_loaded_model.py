@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from blockskip.memory.planning.planner import choose_settings
+from blockskip.memory.quantisation import int8_linears
+from blockskip.sampling import loaded_model
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training import encode
 from blockskip.training.lora import restore
@@ -58,3 +60,21 @@ def test_a_runs_lora_is_on_its_middle_and_begins_as_nothing():
     restore(lora, {name: torch.ones_like(tensor) for name, tensor in lora.items()})
     (learnt,) = model.sample_prompts(PROMPTS[:1], [3])
     assert unlearnt == before and np.any(np.asarray(learnt) != np.asarray(before))
+
+
+def test_products_in_8_bits_are_chosen_once_per_model(monkeypatch, tmp_path):
+    """From another run's settings, the choice is the same: it is the model's."""
+    monkeypatch.setattr(loaded_model, "STEPS", 1)
+    settings = choose_settings(model="demo", device="cpu", precision="int8", arithmetic="int8")
+    first = LoadedModel(settings)
+    chosen = int8_linears(first.transformer)
+    assert len(chosen) > 0.9 * 6 * 14 and not [n for n in chosen if "norm" in n]
+    (record,) = tmp_path.rglob("int8_errors.json")
+    measured = record.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadedModel, "_sample_small", lambda _: pytest.fail("measured again"))
+        assert int8_linears(LoadedModel(settings).transformer) == chosen
+        assert not int8_linears(LoadedModel(settings.changed(arithmetic="weights")).transformer)
+    record.unlink()
+    other = LoadedModel(settings.changed(seed=5, s_min_px=16, text_tokens=9, preview_px=32))
+    assert int8_linears(other.transformer) == chosen and record.read_bytes() == measured

@@ -288,6 +288,18 @@ def _timesteps() -> list[Variant]:
     return rows
 
 
+def _eight_bits() -> list[Variant]:
+    """Return rows whose frozen blocks are stored in 8 bits, and also multiply in 8 bits."""
+    span, against = SPLITS[50][0], "w-full"
+    int8 = {"precision": "int8"}
+    both = skip_blocks(*span, **int8, arithmetic="int8")
+    return [
+        Variant("w-full", "frozen blocks unquantised", skip_blocks(*span), against),
+        Variant("w-int8", "frozen blocks in 8 bits", skip_blocks(*span, **int8), against),
+        Variant("w-int8-products", "their products in 8 bits too", both, against),
+    ]
+
+
 UNTRAINED = Variant("untrained", "the model as it comes", override(), trainer=None)
 
 
@@ -307,6 +319,7 @@ def tables() -> dict[str, Table]:
         Table("B32", "Spans, dynamic patches at 32 px", tuple(at_32), 4, 1),
         Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
         Table("T", "Timesteps shifted as real models' schedules, 64 px", tuple(_timesteps()), 4, 1),
+        Table("W", "Products in 8 bits, 50 % skipped, 64 px", tuple(_eight_bits()), 6, 2),
         Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, for_tuning=True),
     ]
     return {table.key: table for table in all_tables}

@@ -20,7 +20,7 @@ SIZES = {  # all with FLUX's 19 + 38 blocks; heads: width / 128
     "full": {},
 }
 REFERENCE = "lora"
-SWAPPED = {"swap-28": 28}
+SWAPPED = {"swap-28": 28, "swap-28-products": 28}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +90,24 @@ CONTENDERS = {  # name → description, whether it uses windows, changed setting
         False,
         {"patches": "full", "precision": "int8", "recomputed": ALL_BLOCKS},
     ),
+    "swap-28-products": (
+        "the same, products in 8 bits too (W8A8)",
+        False,
+        {
+            "patches": "full",
+            "precision": "int8",
+            "arithmetic": "int8",
+            "recomputed": ALL_BLOCKS,
+        },
+    ),
     "ours": ("BlockSkip, half resolution", True, {}),
     "ours-together": ("BlockSkip, the 4 draws of a step together", True, {"batch": 4}),
     "ours-int8": ("BlockSkip in 8 bits", True, {"precision": "int8"}),
+    "ours-int8-products": (
+        "BlockSkip, products in 8 bits too",
+        True,
+        {"precision": "int8", "arithmetic": "int8"},
+    ),
     "ours-reuse-2": ("BlockSkip, each draw used twice", True, {"reuse": 2}),
 }
 

@@ -27,6 +27,7 @@ from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.lab.measuring.process_memory import MemoryWatch, memory_now
 from blockskip.lab.measuring.subprocess_job import serve
+from blockskip.memory import int8_products
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
@@ -35,7 +36,9 @@ from blockskip.memory.vram_cap import context_gib, limit_vram, room_gib, set_tor
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.tensor_reader import index_folder
+from blockskip.sampling.arithmetic import choose_products
 from blockskip.training.draws import TrainingData
+from blockskip.training.residuals import full_velocity
 from blockskip.training.trainer import Trainer
 
 
@@ -103,14 +106,25 @@ def open_streamed(
     folder, dtype = Path(job.folder), getattr(torch, job.dtype)
     model, index = flux(job.shape, dtype), index_folder(folder / "transformer")
     if settings.plan.precision != "full":
-        cache = cache_folder(folder, f"random-{job.dtype}", settings.plan.precision)
-        blocks = Flux().blocks(model)
+        cache, blocks = _quantised_folder(job, settings), Flux().blocks(model)
         index = quantise_blocks(
-            model, blocks, index, settings.plan.precision, cache, "random", device
+            model,
+            blocks,
+            index,
+            settings.plan.precision,
+            cache,
+            "random",
+            device,
+            rotates=settings.plan.int8_products,
         )
     # on the CPU, resident weights would not be streamed at all
     keep_bytes = settings.plan.ram_weights_gib * GIB if device.type != "cpu" else 0
     return model, offload(model, index, keep_bytes)
+
+
+def _quantised_folder(job: Job, settings: Settings) -> Path:
+    kind = settings.plan.precision + "-rotated" * settings.plan.int8_products
+    return cache_folder(Path(job.folder), f"random-{job.dtype}", kind)
 
 
 def make_trainer(
@@ -131,7 +145,14 @@ def make_trainer(
     options |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # an old window would be reused
-    return trainer_type(model, Flux(), settings, data, device, folder, "bench", **options)
+    trainer = trainer_type(model, Flux(), settings, data, device, folder, "bench", **options)
+    if settings.plan.int8_products and int8_products.available(device):
+        choose_products(
+            model,
+            _quantised_folder(job, settings),
+            lambda: full_velocity(model, Flux(), trainer.inputs(range(1)), 1, device),
+        )
+    return trainer
 
 
 def work(job: Job) -> dict:

@@ -18,6 +18,7 @@ from blockskip.core import files
 from blockskip.core.presets import ModelRow
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
 from blockskip.memory.placement import LOAD_CHUNK_BYTES
+from blockskip.memory.quantisation import QuantisedLinear, block_linears
 from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
 from blockskip.models.sources.empty_model import new_part
@@ -52,15 +53,28 @@ def build(row: ModelRow, part: str) -> nn.Module:
     return new_part(configs_folder(row), part)
 
 
-def build_transformer(row: ModelRow, precision: str) -> nn.Module:
+def build_transformer(row: ModelRow, precision: str, int8_products: bool = False) -> nn.Module:
     """Build a row's transformer from its published configuration, frozen and quantised.
 
     precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
     model = _frozen(row, "transformer")
-    for _, block in get_family(row.family).blocks(model):
-        quantise(block, precision)
+    for name, block in get_family(row.family).blocks(model):
+        if int8_products:
+            _multiply_in_int8(row, name, block)
+        else:
+            quantise(block, precision)
     return model
+
+
+def _multiply_in_int8(row: ModelRow, name: str, block: nn.Module) -> None:
+    """Let a block's linears multiply in 8 bits, but for modulation, which sees no tokens."""
+    told = get_family(row.family).modulation(block)
+    for full, linear in block_linears([(name, block)]).items():
+        inner = full.removeprefix(f"{name}.")
+        layer = QuantisedLinear(linear, "int8", rotates=True)
+        layer.in_int8 = inner not in told
+        block.set_submodule(inner, layer)
 
 
 def build_vae(row: ModelRow, tiled: bool) -> nn.Module:

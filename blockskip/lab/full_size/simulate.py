@@ -44,12 +44,13 @@ from blockskip.training.trainer import micro_step
 
 @dataclass(frozen=True)
 class Peak:
-    """A stage's peak GPU memory, the memory in use before it began, the TFLOP of one pass, and its
-    allocations (lab/full_size/caching_allocator.py)."""
+    """A stage's peak GPU memory, the memory in use before it began, the TFLOP of one pass, those of
+    them in 8 bits, and its allocations (lab/full_size/caching_allocator.py)."""
 
     vram_gib: float
     held_gib: float
     tflop: float
+    int8_tflop: float
     events: Sequence[tuple[int, int]]
 
 
@@ -71,7 +72,8 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
             meter = PeakMeter()
             run[stage](settings, row, meter)
             held, peak = meter.held_bytes / GIB, meter.peak_bytes / GIB
-            peaks[stage] = Peak(peak, held, meter.flops / 1e12, meter.events)
+            tflop, in_int8 = meter.flops / 1e12, meter.int8_flops / 1e12
+            peaks[stage] = Peak(peak, held, tflop, in_int8, meter.events)
     return peaks
 
 
@@ -182,7 +184,7 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
 def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """Run the last micro-step of an optimiser step, with Adam's state already allocated."""
     family, span = family_of(row), Span(settings.plan.front, settings.plan.back)
-    model = build_transformer(row, settings.plan.precision)
+    model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0)
     adam = optimizer.make(lora, 1e-4)
     for group in adam.param_groups:
@@ -231,7 +233,7 @@ def _streamed_model(
     """Return the model between two training steps: modules outside blocks, LoRA, optimiser state
     and a staying middle are on the GPU, other blocks two at a time."""
     span = Span(settings.plan.front, settings.plan.back)
-    model = build_transformer(row, settings.plan.precision)
+    model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
     stay = [*_outside_blocks(model), *lora, *state]

@@ -30,6 +30,7 @@ def report(settings: Settings, stages: Sequence[str] = PLANNED) -> dict:
             "planner_off": round(need / peak.vram_gib - 1, 4),
             "held_gib": round(peak.held_gib, 3),
             "tflop": round(peak.tflop, 2),
+            "int8_share": round(peak.int8_tflop / peak.tflop, 3),
             **_reserved(peak),
         }
     return {"model": settings.model, "settings": settings.flat(), "stages": stage_reports}

@@ -21,7 +21,7 @@ from blockskip.memory.planning.measured_speed import Speed
 BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
 RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
-CAPPED = ("qlora-checkpointed", "swap-28", "ours-int8")
+CAPPED = ("qlora-checkpointed", "swap-28", "swap-28-products", "ours-int8", "ours-int8-products")
 LogFn = Callable[[str], None]
 SavePartial = Callable[[dict], None]  # receives the partial report after each part of a long one
 

@@ -28,7 +28,7 @@ from blockskip.training import optimizer
 from blockskip.training.lora import snapshot
 from blockskip.training.residuals import full_velocity
 
-PRECISIONS = ("full", "int8", "nf4")
+PRECISIONS = ("full", "int8", "int8-products", "nf4")
 BLOCKS = {"num_layers": 3, "num_single_layers": 3}
 STEPS = 6
 
@@ -105,7 +105,8 @@ def _settings(precision: str, device: torch.device, tiny: bool) -> Settings:
         back=1,
         steps=STEPS,
         window_steps=STEPS,
-        precision=precision,
+        precision=precision.removesuffix("-products"),
+        arithmetic="int8" if precision.endswith("-products") else "weights",
         window_on_card=STEPS,
         device=device.type,
     )

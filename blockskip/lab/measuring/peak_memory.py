@@ -25,7 +25,8 @@ from torch.utils.flop_counter import flop_registry
 
 _SDPA = "_scaled_dot_product_flash_attention"
 # torch's table lacks the CPU kernel, which has the same arithmetic
-FLOPS = flop_registry | {
+FLOPS = flop_registry | {torch.ops.aten._int_mm: flop_registry[torch.ops.aten.mm]}
+FLOPS |= {
     getattr(torch.ops.aten, f"{_SDPA}_for_cpu{way}"): flop_registry[
         getattr(torch.ops.aten, f"{_SDPA}{way}")
     ]
@@ -37,14 +38,14 @@ class PeakMeter(TorchDispatchMode):
     """Counts the bytes of live storages made while entered, or added.
 
     peak_bytes: the maximum at once. flops: of matrix products and attention, with a multiply-add as
-    two. held_bytes: the bytes at the last `restart`. events: what was allocated and freed, in
+    two; int8_flops: those of them that multiply 8-bit integers. held_bytes: the bytes at the last `restart`. events: what was allocated and freed, in
     order: (number of the allocation, its bytes), and (number, 0) when it is freed
     (lab/full_size/caching_allocator.py).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_bytes = self.peak_bytes = self.held_bytes = self.flops = 0
+        self.now_bytes = self.peak_bytes = self.held_bytes = self.flops = self.int8_flops = 0
         self.events: list[tuple[int, int]] = []
         self._live: dict[int, int] = {}  # a storage → its allocation, 0: a part of another
         self._sizes: dict[int, int] = {}  # of live allocations
@@ -67,7 +68,9 @@ class PeakMeter(TorchDispatchMode):
             self._raise_peak()
         count = FLOPS.get(func._overloadpacket)
         if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=output)
+            flops = count(*args, **(kwargs or {}), out_val=output)
+            self.flops += flops
+            self.int8_flops += flops * (func._overloadpacket is torch.ops.aten._int_mm)
         return output
 
     def add(self, tensors: Iterable[Tensor]) -> None:
@@ -108,7 +111,7 @@ class PeakMeter(TorchDispatchMode):
         gc.collect()
         self.events = [(number, size) for number, size in self._sizes.items() if size]
         self.peak_bytes = self._swept_at = self.held_bytes = self.now_bytes
-        self.flops = 0
+        self.flops = self.int8_flops = 0
 
     def _track(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

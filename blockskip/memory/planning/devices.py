@@ -1,4 +1,4 @@
-"""What a device cannot do: NF4 on a Mac; bfloat16 on cards before RTX 30, which compute in float16
+"""What a device cannot do: NF4 on a Mac; products in 8 bits there and on the oldest cards; bfloat16 on cards before RTX 30, which compute in float16
 with a scaled loss instead, or are refused."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from dataclasses import replace
 from blockskip.core.errors import BadInput, UserError
 from blockskip.core.presets import ModelRow, model_rows, old_card_table
 from blockskip.memory.planning.duration import run_seconds, usual_rates
-from blockskip.memory.planning.request import PlanRequest, precisions
+from blockskip.memory.planning.request import PlanRequest, is_mac, precisions
 from blockskip.memory.planning.search import best_plan
 
 
@@ -23,6 +23,8 @@ def for_device(row: ModelRow, request: PlanRequest, capability: float) -> PlanRe
         raise BadInput(
             "4 bits (NF4) need bitsandbytes, which a Mac does not have.", "Use --precision int8."
         )
+    if is_mac(request.system) or 0 <= capability < old_card_table()["int8_from"]:
+        request = replace(request, settings=request.settings.changed(arithmetic="weights"))
     on_cuda = request.settings.device in ("auto", "cuda")
     return _in_float16(row, request) if on_cuda and _emulates(row, capability) else request
 

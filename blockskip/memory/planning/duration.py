@@ -14,9 +14,10 @@ from typing import Any
 
 from blockskip.core import stages
 from blockskip.core.presets import ModelRow, key_steps, rate_table
-from blockskip.core.settings import Settings
+from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
+    linear_share,
     model_bytes,
     weight_bytes,
 )
@@ -40,8 +41,9 @@ class Rates:
     and card. disk_gbs: of files that RAM does not hold (inf: not counted). launch_ms: to start the
     kernels of one pass of a block, forward or backward; a small pass takes no less. launches_wait:
     whether computing waits for that, as on a processor. backward: times that a backward pass takes
-    of a forward one. encode_mps, decode_mps: megapixels a second through the VAE (inf: not counted).
-    start_s: until the model is open."""
+    of a forward one. int8_times: how many times as fast products in 8 bits are. encode_mps,
+    decode_mps: megapixels a second through the VAE (inf: not counted). start_s: until the model is
+    open."""
 
     tflops: float
     memory_gbs: float
@@ -53,16 +55,18 @@ class Rates:
     encode_mps: float = math.inf
     decode_mps: float = math.inf
     start_s: float = 0.0
+    int8_times: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The work of one stage. passes: of a block, forward or backward. backward: the share of them
-    that is. bus_gb: weights over the bus. disk_gb: those of them from files. state_gb: draws over
-    the bus. unpacked_gb: traffic of unpacking weights. encoded_mp, decoded_mp: megapixels through
-    the VAE."""
+    """The work of one stage. int8_tflop: the part of `tflop` that is multiplied in 8 bits. passes:
+    of a block, forward or backward. backward: the share of them that is. bus_gb: weights over the
+    bus. disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb: traffic of
+    unpacking weights. encoded_mp, decoded_mp: megapixels through the VAE."""
 
     tflop: float
+    int8_tflop: float = 0.0
     passes: float = 0.0
     backward: float = 0.0
     bus_gb: float = 0.0
@@ -74,7 +78,8 @@ class Work:
 
     def seconds(self, rates: Rates) -> float:
         """Return the seconds that the stage takes."""
-        products, launches = self.tflop / rates.tflops, self.passes * rates.launch_ms / 1000
+        tflop = self.tflop - self.int8_tflop * (1 - 1 / rates.int8_times)
+        products, launches = tflop / rates.tflops, self.passes * rates.launch_ms / 1000
         computing = products + launches if rates.launches_wait else max(products, launches)
         computing *= 1 + self.backward * (rates.backward - 1)
         computing += self.encoded_mp / rates.encode_mps + self.decoded_mp / rates.decode_mps
@@ -109,7 +114,7 @@ def run_work(
     passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
-    unpacking = UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
+    unpacking, in_int8 = _unpacking(row, plan), _int8_share(row, settings, plan.side_px)
     crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     trained = row.num_blocks - plan.front - plan.back
@@ -120,6 +125,7 @@ def run_work(
     return {
         stages.RESIDUALS: Work(
             tflop=num_passes * tflop[stages.RESIDUALS],
+            int8_tflop=in_int8 * num_passes * tflop[stages.RESIDUALS],
             passes=num_passes * row.num_blocks,
             bus_gb=crossing / 1e9,
             disk_gb=windows * _read(row, settings) / 1e9,
@@ -129,6 +135,7 @@ def run_work(
         ),
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
+            int8_tflop=in_int8 * steps * tflop[stages.TRAIN],
             passes=block_steps,
             backward=trained / block_passes(row, settings),
             bus_gb=streamed / 1e9,
@@ -136,6 +143,13 @@ def run_work(
             unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
         ),
     }
+
+
+def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
+    """Return the bytes of memory traffic to unpack a byte of weights for a product."""
+    if plan.int8_products:
+        return 0.0
+    return UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
 
 
 def sampling_passes(row: ModelRow, settings: Settings) -> int:
@@ -150,7 +164,12 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
 
     pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
     """
-    small, large = pass_tflop(settings.progress_px), pass_tflop(settings.preview_px)
+    sides = settings.progress_px, settings.preview_px
+    small, large = (pass_tflop(side) for side in sides)
+    small_int8, large_int8 = (
+        tflop * _int8_share(row, settings, side)
+        for tflop, side in zip((small, large), sides, strict=True)
+    )
     times, once_more = settings.preview_times, int(settings.finishes_large)
     pixels = times * settings.progress_px**2 + once_more * settings.preview_px**2
     passes = sampling_passes(row, settings) * _computed_share(settings)
@@ -158,6 +177,7 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     num_times = (times + once_more) * passes
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
+        int8_tflop=pictures * passes * (times * small_int8 + once_more * large_int8),
         passes=num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
@@ -185,6 +205,14 @@ def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
 def _pass_tflop(row: ModelRow, settings: Settings, side_px: int) -> float:
     """Count the products of one picture's pass through all blocks."""
     return 2e-12 * row.num_blocks * block_multiply_adds(row, side_px, text_rows(row, settings))
+
+
+def _int8_share(row: ModelRow, settings: Settings, side_px: int) -> float:
+    """Return the share of a pass that is multiplied in 8 bits: all linears, as if none was exempt
+    for its error."""
+    if not settings.plan.int8_products:
+        return 0.0
+    return linear_share(row, side_px, text_rows(row, settings))
 
 
 def _crossing(row: ModelRow, settings: Settings) -> float:

@@ -193,6 +193,7 @@ def _precision(row: ModelRow, settings: Settings) -> Reason:
             "size_gib": size,
             "full_gib": middle_bytes(row, settings.changed(precision="full")) / GIB,
             "loss": quality_table()["loss"][precision],
+            "computed": Reason("int8_products") if settings.plan.int8_products else None,
         },
     )
 

@@ -15,6 +15,9 @@ from blockskip.core.presets import STRICT, ModelRow, byte_table
 # in bitsandbytes).
 PACKED_BYTES = {"int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
+# what a product in 8 bits takes beside its input and output (memory/int8_products.py)
+INT8_PIECE_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BlockType:
@@ -164,3 +167,10 @@ def block_multiply_adds(row: ModelRow, side_px: int, text_tokens: int) -> float:
     stats = model_stats(row.name)
     count = (side_px // stats.pixels_a_token) ** 2 + text_tokens
     return count * (stats.multiply_adds + 2.0 * count * row.width)
+
+
+def linear_share(row: ModelRow, side_px: int, text_tokens: int) -> float:
+    """Return the share of `block_multiply_adds` that linears have; attention has the rest."""
+    stats = model_stats(row.name)
+    count = (side_px // stats.pixels_a_token) ** 2 + text_tokens
+    return count * stats.multiply_adds / block_multiply_adds(row, side_px, text_tokens)

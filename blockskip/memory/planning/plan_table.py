@@ -28,7 +28,7 @@ def plan_table(plan: Plan) -> Table:
         title=f"{data['model']}: {plan.settings.budget_gib:g} GiB of graphics memory, "
         f"{plan.settings.ram_gib:g} GiB of RAM",
         caption=f"{span['front']} + {span['back']} blocks skipped ({span['ratio']:.0%}) · "
-        f"{data['precision']} · {_crops(**data['patches'])} · {data['text_tokens']} text tokens · "
+        f"{_precision(data)} · {_crops(**data['patches'])} · {data['text_tokens']} text tokens · "
         f"{data['window_draws']} draws a window",
     )
     table.add_column("stage")
@@ -41,6 +41,12 @@ def plan_table(plan: Plan) -> Table:
     total = (plan.peak_vram_gib, plan.ram_gib, plan.disk_gib)
     table.add_row("in all", *(f"{size:.2f}" for size in total))
     return table
+
+
+def _precision(data: dict) -> str:
+    """Describe what is stored, and what is computed if that has 8 bits too."""
+    computed = ", computed in 8 bits" if data["arithmetic"] == "int8" else ""
+    return f"{data['precision']}{computed}"
 
 
 def _crops(schedule: str, s_min: int, s_max: int) -> str:

@@ -79,6 +79,7 @@ class Plan:
                 "ratio": round((plan.front + plan.back) / row.num_blocks, 3),
             },
             "precision": full if plan.precision == "full" else plan.precision,
+            "arithmetic": "int8" if plan.int8_products else full,
             "offload": offload(row, s),
             "ram_weights_gib": round(kept_bytes(row, s) / GIB, 3),
             "middle": plan.middle,

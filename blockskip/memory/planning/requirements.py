@@ -17,7 +17,12 @@ from blockskip.core.settings import MAX_GIB, Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
 from blockskip.memory.planning.host_requirements import disk_bytes, ram_bytes
-from blockskip.memory.planning.model_stats import BlockType, block_bytes, model_stats
+from blockskip.memory.planning.model_stats import (
+    INT8_PIECE_BYTES,
+    BlockType,
+    block_bytes,
+    model_stats,
+)
 from blockskip.memory.planning.run_sizes import (
     activation_bytes,
     block_lora,
@@ -97,7 +102,7 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     )
     if settings.plan.precision != "full":
         unpacked = stats.passing_unpacked * settings.plan.batch * state_bytes(row, settings)
-        passing = max(passing, row.number_bytes * stats.largest + unpacked)
+        passing = max(passing, _product_bytes(row, settings, stats.largest) + unpacked)
     passing += max(_start_of_backward(row, settings, kept), _recomputing(row, settings, kept))
     # AdamW: all gradients, and the square root of the second moment
     return resident + max(passing, 8 * lora + _two_streamed(row, settings))
@@ -167,7 +172,14 @@ def _forward(
     if settings.plan.precision == "full":
         return passing
     unpacked = kind.forward_unpacked * rows * state_bytes(row, settings, side_px)
-    return max(passing, row.number_bytes * kind.unpacked + unpacked)
+    return max(passing, _product_bytes(row, settings, kind.unpacked) + unpacked)
+
+
+def _product_bytes(row: ModelRow, settings: Settings, weights: int) -> float:
+    """Return the bytes beside the activations while a quantised weight of so many numbers is
+    multiplied: unpacked, or in 8 bits transposed and with the rounded rows."""
+    unpacked = row.number_bytes * weights
+    return max(unpacked, weights + INT8_PIECE_BYTES) if settings.plan.int8_products else unpacked
 
 
 def _window_card(

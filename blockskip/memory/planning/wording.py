@@ -131,7 +131,11 @@ TEMPLATES: dict[str, Template] = {
     "unquantised": "The trained blocks stay unquantised: {size_gib:.1f GiB}.",
     "quantised": (
         "The frozen weights are kept in {bits}: {size_gib:.1f} instead of {full_gib:.1f GiB}. Its "
-        "loss of {loss:g} is our assumption, not measured yet."
+        "loss of {loss:g} is our assumption, not measured yet.{computed}"
+    ),
+    "int8_products": (
+        " Products with them are computed in 8 bits too, which is faster, but for layers where that "
+        "is measured to be off by more than 2 %."
     ),
     "faster": (
         "{bits} would fit too, with {count} blocks computed twice: the run would take about "

@@ -69,7 +69,7 @@ def test_a_part_makes_its_page(tiny, tmp_path, name):
     assert f"## {name}" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
     if name == "quant":
         off = {k: row["gradients_off"] for k, row in report["precisions"].items()}
-        assert off["full"] == 0 < off["int8"] < off["nf4"]
+        assert off["full"] == 0 < off["int8"] < off["int8-products"] < off["nf4"]
     else:
         assert len(report["runs"][0]["rows"]) == 6
 

@@ -44,3 +44,26 @@ def test_no_other_batch_or_number_of_recomputed_blocks_that_fits_is_faster(budge
         other = made.settings.changed(batch=batch, accumulation=4 // batch, recomputed=again)
         fits = stage_memory(row, other)["train"].vram_gib <= made.usable_gib
         assert not fits or run_seconds(row, other, usual_rates()) >= 0.999 * fastest
+
+
+@pytest.mark.parametrize("model", ["flux-dev", "flux2-klein-4b", "z-image"])
+def test_products_in_8_bits_take_less_time_for_little_memory(model):
+    row = model_row(model)
+    weights, int8 = (plan(12, model, precision="int8", arithmetic=a) for a in ("weights", "int8"))
+    same = weights.settings.changed(arithmetic="int8")
+    slow, fast = (run_seconds(row, s, usual_rates()) for s in (weights.settings, same))
+    assert fast < 0.75 * slow
+    more = stage_memory(row, same)["train"].vram_gib - weights.stages["train"].vram_gib
+    assert 0 <= more < 0.07
+    assert int8.to_dict()["arithmetic"] == "int8" and "8 bits too" in " ".join(told(int8))
+    assert weights.to_dict()["arithmetic"] == "bf16" and "8 bits too" not in " ".join(told(weights))
+
+
+def test_products_in_8_bits_need_8_bit_weights_and_a_device_that_has_them():
+    assert not plan(24, precision="bf16", arithmetic="int8").settings.plan.int8_products
+    asked = {"model": "flux-dev", "budget_gib": 12, "free_gib": 99, "precision": "int8"}
+    for more, works in (({}, True), ({"system": "Darwin"}, False), ({"capability": 7.0}, False)):
+        made = make_plan(
+            **asked, **{"capability": 8.6, "system": "Linux"} | more, arithmetic="int8"
+        )
+        assert made.settings.plan.int8_products == works

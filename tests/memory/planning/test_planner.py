@@ -26,7 +26,7 @@ from blockskip.memory.planning.search import best_plan, expected_likeness
 FLUX = model_row("flux-dev")
 BUDGETS = (4, 6, 8, 10, 12, 16, 24)
 KEYS = (
-    "model budget_gib span precision offload recomputed patches window_draws stages "
+    "model budget_gib span precision arithmetic offload recomputed patches window_draws stages "
     "peak_vram_gib ram_gib disk_gib fits reasons"
 ).split()
 

@@ -1,0 +1,135 @@
+"""Products in 8 bits (W8A8): rows of the input are rounded too, and integers are multiplied.
+
+For y = x Wᵀ each row of x (a token) gets 8-bit digits and a scale, as each row of W has
+(memory/quantisation.py). `torch._int_mm` sums the products exactly; then both scales apply. The
+gradient of x is grad · W, a sum over W's scales. They are multiplied into grad, whose rows are
+rounded next.
+
+A channel much larger than the others leaves these few digits. Inputs and weights are therefore
+rotated, in groups of channels, by a Hadamard matrix H (ConvRot, arXiv 2512.03673): as H H = 1,
+(x H)(W H)ᵀ = x Wᵀ, and a large channel is spread over its group. Weights are rotated before they
+are quantised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blockskip.core.presets import old_card_table
+from blockskip.memory.planning.model_stats import INT8_PIECE_BYTES
+
+GROUPS = (256, 64, 16, 4)  # powers of 4: the entries ±1/16, ±1/8, … are exact in every type
+_WIDE = 8192  # inputs from here on (of feed-forward's second linear) need the largest group
+# Largest relative error of a product against its unpacked weight. The weight's own rounding adds
+# 0.8 %, so that the whole stays within 2 %.
+MAX_ERROR = 0.018
+_FEWEST_ROWS, _MULTIPLE = 17, 8  # of torch._int_mm on CUDA (aten/src/ATen/native/cuda/Blas.cpp)
+
+
+def available(device: torch.device) -> bool:
+    """Return whether this device multiplies 8-bit integers."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return not torch.version.hip and major + minor / 10 >= old_card_table()["int8_from"]
+    return device.type == "cpu"
+
+
+def allowed(rows: int, width: int, out_width: int) -> bool:
+    """Return whether a product of this shape can, and with enough rows to be worth it."""
+    return rows >= _FEWEST_ROWS and width % _MULTIPLE == 0 and out_width % _MULTIPLE == 0
+
+
+def rotation_group(width: int) -> int:
+    """Return how many neighbouring channels of `width` are rotated together; 1: none are."""
+    groups = GROUPS if width >= _WIDE else GROUPS[1:]
+    return next((group for group in groups if width % group == 0), 1)
+
+
+@torch.compiler.assume_constant_result  # not computed again in each call of a compiled block
+def _hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _new_hadamard(group, dtype, device)
+
+
+@lru_cache
+def _new_hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # the regular one, whose rows have equal sums: the mean of a group stays spread out too
+    matrix, base = torch.ones(1, 1), torch.ones(4, 4) - 2 * torch.eye(4).flip(0)
+    while len(matrix) < group:
+        matrix = torch.kron(matrix, base)
+    return (matrix / group**0.5).to(device, dtype)
+
+
+def rotated(x: Tensor, group: int) -> Tensor:
+    """Return x (…, width) with each group of channels multiplied by H. Twice gives x again."""
+    if group == 1:
+        return x
+    return (x.unflatten(-1, (-1, group)) @ _hadamard(group, x.dtype, x.device)).flatten(-2)
+
+
+def _rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return 8-bit digits of x (R, C) and the scale of each row, (R, 1) float32."""
+    largest = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).float()
+    digits = (x * (127 / largest.clamp(min=1e-30))).round_().to(torch.int8)
+    return digits.contiguous(), largest / 127  # by rows, as cuBLASLt needs the first matrix
+
+
+def _integer_product(digits: Tensor, other: Tensor) -> Tensor:
+    """Return digits (R, C) times other (C, N), both int8, summed in int32."""
+    rows = len(digits)
+    if rows >= _FEWEST_ROWS:
+        return torch._int_mm(digits, other)
+    return torch._int_mm(torch.nn.functional.pad(digits, (0, 0, 0, 32 - rows)), other)[:rows]
+
+
+def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split both into so many rows that what is computed of them takes INT8_PIECE_BYTES."""
+    rows = max(256, INT8_PIECE_BYTES // (10 * max(x.shape[1], out.shape[1])))
+    yield from zip(x.split(rows), out.split(rows), strict=True)
+
+
+class Int8Product(torch.autograd.Function):
+    """The product x Wᵀ + b and the gradient of x, both in 8 bits.
+
+    x: (…, K). weight: int8 (N, K) of the rotated W. largest: float32 (N,), of each row of it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
+    ) -> Tensor:
+        ctx.save_for_backward(weight, largest)
+        ctx.group = group
+        tokens, scale = x.flatten(0, -2), largest / 127
+        out = tokens.new_empty(len(tokens), len(weight))
+        for piece, target in _pieces(tokens, out):
+            digits, row_scale = _rounded_rows(rotated(piece, group))
+            sums = _integer_product(digits, weight.t()) * row_scale
+            torch.mul(sums, scale, out=target)
+        if bias is not None:
+            out += bias
+        return out.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
+        tokens, scale = grad.flatten(0, -2), largest / 127
+        # cuBLASLt multiplies a second matrix that is stored by columns
+        columns = weight.t().contiguous().t()
+        out = tokens.new_empty(len(tokens), weight.shape[1])
+        for piece, target in _pieces(tokens, out):
+            digits, row_scale = _rounded_rows(piece * scale)
+            sums = _integer_product(digits, columns) * row_scale
+            target.copy_(rotated(sums.to(grad.dtype), ctx.group))
+        return out.unflatten(0, grad.shape[:-1]), None, None, None, None
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference, as a share of the norm of `expected`."""
+    off, whole = (actual - expected).detach().float().norm(), expected.detach().float().norm()
+    return float(off / whole) if whole > 0 else 0.0
