@@ -36,7 +36,13 @@ lab = typer.Typer(
 )
 for _command in (
     *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
-    *(lab_evidence.previews, lab_evidence.calibrate, lab_bench.bench, lab_bench.gpu),
+    *(
+        lab_evidence.previews,
+        lab_evidence.calibrate,
+        lab_bench.bench,
+        lab_bench.gpu,
+        lab_bench.peer,
+    ),
 ):
     lab.command()(_command)
 
