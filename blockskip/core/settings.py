@@ -142,6 +142,11 @@ class ExecutionPlan:
         return self.s_max_px if self.patches == "full" else self.s_min_px
 
     @property
+    def skips(self) -> bool:
+        """Whether any block is skipped."""
+        return self.front + self.back > 0
+
+    @property
     def draws_per_step(self) -> int:
         """Draws averaged by one optimiser step."""
         return self.batch * self.accumulation
