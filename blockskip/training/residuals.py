@@ -116,6 +116,12 @@ class PriorPass:
         self.velocity = torch.empty(0)
         self._last: tuple[Tensor | None, ...] = ()
 
+    def install(self, layers: dict[str, Layerwise], front: int) -> None:
+        """Let the last draws of the layers' passes be these. front: layers without a LoRA."""
+        for n, (name, layer) in enumerate(layers.items()):
+            layer.tail_context = len(self.inputs), partial(self.block, name)
+            layer.tail_copies = self.rows if n < front else []
+
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
         """Context manager in which these draws pass block `name`, which is on the device."""
@@ -197,9 +203,9 @@ def compute_window(
     Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block) if
     span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output (W, …) of each of the
     middle's modulation layers under the layer's name. Captions are not included.
-    If nothing is skipped, `noisy` and `t` suffice, and only the draws of `prior_pass` are run.
-    progress(n, total) is called after each block. prior_pass: draws that share the pass. on_card:
-    keep the streams between two blocks on `device` instead of in RAM.
+    If nothing is skipped, `noisy` and `t` suffice, and only draws of `prior_pass`, which share the
+    pass, are run. progress(n, total) is called after each block. on_card: keep the streams between
+    two blocks on `device` instead of in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
     passing = [inputs] * span.skips + ([prior_pass.inputs] if prior_pass else [])
@@ -208,9 +214,7 @@ def compute_window(
     wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
     if prior_pass:
-        for n, (name, layer) in enumerate(layers.items()):
-            layer.tail_context = len(prior_pass.inputs), partial(prior_pass.block, name)
-            layer.tail_copies = prior_pass.rows if n < span.front else []
+        prior_pass.install(layers, span.front)
     recorded = _recording_blocks(layers, window, family, span, progress, prior_pass)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, prior_pass)

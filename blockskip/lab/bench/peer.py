@@ -137,6 +137,7 @@ def run_peer(plan: PeerPlan, say: LogFn = lambda line: None) -> dict:
     if "DreamBoothDataset" not in text or not places:
         raise BadInput(f"“{plan.script}” is not diffusers' {SCRIPT}.", "Name a copy of that file.")
     versions = _versions(plan.python)
+    torch.set_num_threads(plan.threads)  # the judge's pictures too
     plan.work.mkdir(parents=True, exist_ok=True)
     files.write_text(plan.work / SCRIPT, adapted)
     rounds = []
@@ -233,22 +234,25 @@ def _script_command(
     return [plan.python, str(plan.work / SCRIPT), *words, "--cache_latents"]
 
 
-class _MemoryOf(Poller):
-    """Peak resident memory of a process and its children, in bytes, while entered."""
+class _CostOf(Poller):
+    """Peak resident memory of a process and its children, in bytes, and the processor's seconds for
+    them, while entered."""
 
     def __init__(self, pid: int) -> None:
-        self.process, self.peak = psutil.Process(pid), 0
+        self.process, self.peak, self.seconds = psutil.Process(pid), 0, 0.0
 
     def sample(self) -> None:
         try:
             parts = [self.process, *self.process.children(recursive=True)]
             self.peak = max(self.peak, sum(part.memory_info().rss for part in parts))
+            self.seconds = max(self.seconds, sum(sum(part.cpu_times()[:2]) for part in parts))
         except psutil.Error:  # it has just ended
             pass
 
 
 def _timed(command: Sequence[str], threads: int, log: Path) -> dict:
-    """Run a command to its end; return its seconds and its peak memory in MiB."""
+    """Run a command to its end; return its seconds and its peak memory in MiB. The processor's
+    seconds tell more where other work is done beside it."""
     variables = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
     variables |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     began = time.perf_counter()
@@ -260,10 +264,14 @@ def _timed(command: Sequence[str], threads: int, log: Path) -> dict:
             stderr=subprocess.STDOUT,
             env={**os.environ, **variables},
         )
-        with _MemoryOf(process.pid) as memory:
+        with _CostOf(process.pid) as cost:
             process.wait()
     seconds = time.perf_counter() - began
     if process.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         raise Unexpected(f"{log.stem} failed: {' '.join(last)}", f"All it said: {log}")
-    return {"seconds": round(seconds, 1), "peak_mib": round(memory.peak / MIB)}
+    return {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(cost.seconds, 1),
+        "peak_mib": round(cost.peak / MIB),
+    }

@@ -20,7 +20,7 @@ def script(tmp_path):
 
 
 def test_the_script_is_run_with_another_text_length_and_nothing_else(tmp_path, script, monkeypatch):
-    given = {"seconds": 10.0, "peak_mib": 700, "training_seconds": 8.0}
+    given = {"seconds": 10.0, "peak_mib": 700, "training_seconds": 8.0, "processor_seconds": 9.0}
     likeness = {"pet": 0.9, "beach": 0.8, "snow": 0.6, "class_word": 0.2}
     ran = []
 
@@ -37,7 +37,7 @@ def test_the_script_is_run_with_another_text_length_and_nothing_else(tmp_path, s
     assert script.read_text() == LIKE and report["tokens"]["places"] == 2
     report |= {"command": "c", "machine": {"processor": "p", "system": "s", "date": "d"}}
     page = peer_report.markdown(report)
-    assert page.count("| 10 | 0.0033 | 700 | 0.900 | 0.700 | 0.200 |") == len(ABOUT)
+    assert page.count("| 10 | 9 | 0.0033 | 700 | 0.900 | 0.700 | 0.200 |") == len(ABOUT)
     assert "2 round(s)" in page and report["script"]["sha256"] in page
 
 
