@@ -37,7 +37,7 @@ lab = typer.Typer(
 for _command in (
     *(lab_evidence.ablate, lab_evidence.ablation_report, lab_evidence.select, lab_evidence.distil),
     *(lab_evidence.previews, lab_evidence.calibrate, lab_bench.bench, lab_bench.gpu),
-    lab_bench.int8,
+    *(lab_bench.int8, lab_bench.peer),
 ):
     lab.command()(_command)
 

@@ -1,9 +1,10 @@
-"""Commands `blockskip lab bench` (methods side by side on this machine) and `lab gpu`
-(measurements that need a graphics card)."""
+"""Commands `blockskip lab bench` (methods side by side on this machine), `lab gpu` (measurements
+that need a graphics card) and `lab peer` (diffusers' script beside ours)."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,7 +71,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare plain LoRA, QLoRA, block swap and ours on this machine: seconds, memory, bytes.
-    `bench --gpu NAME` runs `gpu NAME` instead, the measurements that need a card."""
+    `bench --gpu NAME` runs `gpu NAME` instead, the measurements that need a card, and
+    `bench --peer PATH` runs `peer PATH`, diffusers' script beside ours."""
     if out is not None:
         check_output(out, made_here=begins_with("# Side by side"), overwrite=force)
     from blockskip.lab.bench import bench as lab_bench  # imports torch
@@ -190,11 +192,66 @@ def int8(
     print_result(as_json, report, [json.dumps(report, indent=1)])
 
 
+def peer(
+    script: Annotated[
+        Path,
+        typer.Argument(
+            help="diffusers' train_dreambooth_lora_flux.py.",
+            metavar="PATH",
+            callback=options.existing_file,
+        ),
+    ],
+    work: Annotated[Path, typer.Option(help="A new folder for runs.", callback=options.folder)],
+    python: Annotated[
+        str, typer.Option(help="Interpreter that has what the script imports; default: ours.")
+    ] = "",
+    pet: Annotated[int, typer.Option(min=0, max=1, help="Which demo pet.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000)] = 300,
+    seed: options.Seed = 0,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Each runs once per round.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the page (Markdown), and JSON.")
+    ] = None,
+    force: options.Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train the demo pet with diffusers' script and with ours, side by side. Fetches nothing."""
+    if out is not None:
+        check_output(out, made_here=begins_with("# A peer"), overwrite=force, endings=(".md",))
+        check_output(out.with_suffix(".json"), made_here=begins_with("{"), overwrite=force)
+    from blockskip.lab.bench import peer_report
+    from blockskip.lab.bench.peer import PeerPlan, run_peer
+    from blockskip.lab.bench.report import machine
+
+    plan = PeerPlan(
+        script=script,
+        work=work,
+        python=python or sys.executable,
+        pet=pet,
+        steps=steps,
+        seed=seed,
+        rounds=rounds,
+        threads=threads,
+    )
+    typed = f"lab bench --work DIR --peer PATH --python FILE --steps {steps} --rounds {rounds}"
+    typed += f" --threads {threads} --pet {pet} --seed {seed}"
+    report = {"command": command(typed), "machine": machine()} | run_peer(plan, aside())
+    page = peer_report.markdown(report)
+    if out is not None:
+        files.write_json(out.with_suffix(".json"), report)
+        files.write_text(out, page)
+    print_result(as_json, report, [page])
+
+
 class LabGroup(TyperGroup):
-    """The `lab` command group, which runs `bench … --gpu NAME …` as `gpu NAME …`."""
+    """The `lab` command group, which runs `bench … --gpu NAME …` as `gpu NAME …`, and likewise
+    `bench … --peer PATH …`."""
 
     # typer does not export the base class of Context that its method takes
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple:  # type: ignore[override]
-        if args[0] == "bench" and any(word.partition("=")[0] == "--gpu" for word in args):
-            args = ["gpu", *(w.removeprefix("--gpu=") for w in args[1:] if w != "--gpu")]
+        for other in ("gpu", "peer"):
+            flag = f"--{other}"
+            if args[0] == "bench" and any(word.partition("=")[0] == flag for word in args):
+                args = [other, *(w.removeprefix(f"{flag}=") for w in args[1:] if w != flag)]
         return super().resolve_command(ctx, args)

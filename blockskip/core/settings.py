@@ -151,6 +151,11 @@ class ExecutionPlan:
         return self.precision == "int8" and self.arithmetic == "int8"
 
     @property
+    def skips(self) -> bool:
+        """Whether any block is skipped."""
+        return self.front + self.back > 0
+
+    @property
     def draws_per_step(self) -> int:
         """Draws averaged by one optimiser step."""
         return self.batch * self.accumulation

@@ -11,6 +11,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,14 +25,21 @@ from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_t
 CHUNK_ROWS = 4096  # rows of a matrix that a module beside the blocks takes at a time
 
 
+@cache  # inspection takes longer than the rest of a wrapper, and every step makes some
+def _arguments(forward: Callable) -> tuple[str, ...]:
+    """Return the names of a block class's arguments."""
+    return tuple(inspect.signature(forward).parameters)[1:]
+
+
 class NamedArgsBlock(nn.Module, ABC):
     """A replacement for a block. `run` receives the block's arguments by name, however diffusers
     passes them."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        names = tuple(inspect.signature(block.forward).parameters)
-        self.names: tuple[str, ...] = block.names if isinstance(block, NamedArgsBlock) else names
+        self.names: tuple[str, ...] = (
+            block.names if isinstance(block, NamedArgsBlock) else _arguments(type(block).forward)
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Outputs:
         return self.run(dict(zip(self.names, args, strict=False)) | kwargs)
@@ -48,7 +56,7 @@ class Layerwise(NamedArgsBlock):
     the arguments that the block updates. They are overwritten, so that a window exists only once.
     output_device: the outputs' device, `device` or RAM; None: that of the inputs. next_block: the
     block that runs next. tail_context: (count, context): the last `count` draws run separately,
-    inside the context.
+    inside the context; or they are copies of the draws `tail_copies`, if there are any.
 
     The block is no submodule of its wrapper, here and below, so `on_device` and `pin_on_device` of
     the model do not move its weights.
@@ -69,6 +77,7 @@ class Layerwise(NamedArgsBlock):
         self.micro_batch, self.batched, self.device = micro_batch, tuple(batched), device
         self.streams, self.output_device = streams, output_device
         self.tail_context: tuple[int, Callable[[], AbstractContextManager]] | None = None
+        self.tail_copies: list[int] = []
 
     def run(self, block_kwargs: dict) -> Outputs:
         (block,), streams = self._block, as_tuple(self.streams.identity_output(block_kwargs))
@@ -76,7 +85,10 @@ class Layerwise(NamedArgsBlock):
         total, num = len(streams[-1]), self.tail_context[0] if self.tail_context else 0
         with streamed_block(self.device, block, *self._next_block):
             self._run_draws(block_kwargs, outputs, range(total - num))
-            if self.tail_context:
+            if self.tail_copies:
+                for output in (output for output in outputs if output is not None):
+                    output[total - num :] = output[self.tail_copies]
+            elif self.tail_context:
                 with self.tail_context[1]():
                     self._run_draws(block_kwargs, outputs, range(total - num, total))
         return from_tuple(outputs)

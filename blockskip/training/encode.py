@@ -64,23 +64,22 @@ def encode_draws(
 ) -> Tensor:
     """Encode draws as latents x_0, (num_draws, T, C) or (num_draws, C, h, w), float32, on the CPU.
 
-    progress(n, total) is called after each batch.
+    Draws of the same crop are encoded once. progress(n, total) is called after each batch.
     """
     side, batch = settings.plan.side_px, settings.plan.encode_batch
     scaled = _ScaledPhotos(photos, settings.plan.s_max_px)
-    latents = []
-    for start in range(0, len(draws), batch):
-        batch_draws = draws[start : start + batch]
-        crops = np.stack(
-            [
-                np.asarray(crop_image(scaled[d.photo], Crop(d.left, d.top, d.side), side, d.flip))
-                for d in batch_draws
-            ]
-        )
-        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device) / 127.5 - 1
+    crops = [(d.photo, Crop(d.left, d.top, d.side), d.flip) for d in draws]
+    rows = {crop: i for i, crop in enumerate(dict.fromkeys(crops))}
+    distinct, latents = list(rows), []
+    for start in range(0, len(distinct), batch):
+        images = [
+            np.asarray(crop_image(scaled[photo], crop, side, flip))
+            for photo, crop, flip in distinct[start : start + batch]
+        ]
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device) / 127.5 - 1
         latents.append(family.encode_images(pipe, pixels).float().cpu())
-        progress(start + len(batch_draws), len(draws))
-    return torch.cat(latents)
+        progress(start + len(images), len(distinct))
+    return torch.cat(latents)[[rows[crop] for crop in crops]]
 
 
 class _ScaledPhotos:

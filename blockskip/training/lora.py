@@ -75,9 +75,29 @@ class _CastLinear(nn.Linear):
         return nn.functional.linear(x, self.weight.to(x.dtype))
 
 
+class _AddedInProduct:
+    """peft's hook for another forward (its LoraVariant). The product with B adds the layer's output
+    and scales, where peft multiplies and adds afterwards, over whole activations, forward and
+    backward. Equal but for rounding."""
+
+    @staticmethod
+    def forward(
+        module: LoraLayer, active_adapter: str, x: Tensor, result: Tensor, **_: object
+    ) -> Tensor:
+        down, up = (part[active_adapter] for part in (module.lora_A, module.lora_B))
+        added = torch.addmm(
+            result.flatten(0, -2),
+            down(x).flatten(0, -2),
+            up.weight.to(x.dtype).mT,
+            alpha=module.scaling[active_adapter],
+        )
+        return added.view_as(result)
+
+
 def _keep_in_fp32(layer: LoraLayer) -> None:
     """Convert a peft layer's LoRA to fp32 `_CastLinear`s. AdamW's small steps vanish in bf16."""
     layer.cast_input_dtype_enabled = False
+    layer.lora_variant = dict.fromkeys(layer.lora_A, _AddedInProduct)
     for part in (layer.lora_A, layer.lora_B):
         for name, matrix in part.items():
             part[name] = _CastLinear(matrix)

@@ -9,7 +9,7 @@ Shapes: W draws per window, B per micro-step, P prior-preservation draws, T imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,11 @@ class Span:
     front: int
     back: int
 
+    @property
+    def skips(self) -> bool:
+        """Whether any block is skipped."""
+        return self.front + self.back > 0
+
     def middle(self, num_blocks: int) -> range:
         """Return the indices of the trained blocks; N = `num_blocks`."""
         return range(self.front, num_blocks - self.back)
@@ -52,19 +57,23 @@ class WindowInputs:
     def __len__(self) -> int:
         return len(self.t)
 
-    def __add__(self, others: WindowInputs) -> WindowInputs:
-        """Concatenate these draws and `others`."""
+    @staticmethod
+    def cat(parts: Sequence[WindowInputs]) -> WindowInputs:
+        """Concatenate the draws of one model."""
         return WindowInputs(
-            torch.cat([self.noisy, others.noisy]),
-            Text.cat([self.text, others.text]),
-            torch.cat([self.t, others.t]),
-            self.side_px,
-            self.guidance,
+            torch.cat([part.noisy for part in parts]),
+            Text.cat([part.text for part in parts]),
+            torch.cat([part.t for part in parts]),
+            parts[0].side_px,
+            parts[0].guidance,
         )
 
 
 def modulation_names(model: nn.Module, family: Family, span: Span) -> list[str]:
-    """Return the full names of the middle's modulation layers, the keys of their stored outputs."""
+    """Return the full names of the middle's modulation layers, the keys of their stored outputs.
+    None are stored if nothing is skipped."""
+    if not span.skips:
+        return []
     blocks = family.blocks(model)
     return [
         f"{name}.{linear}"
@@ -91,17 +100,27 @@ class PriorPass:
 
     They use the untrained LoRA and need no second reading of the weights (docs/method.md §1.4).
     `velocity` holds the result once the window is computed: latents of P draws, on the CPU,
-    bit-equal to `full_velocity`. lora_context(name): context manager that sets the untrained LoRA
-    in block `name`.
+    equal to `full_velocity`. lora_context(name): context manager that sets the untrained LoRA in
+    block `name`. rows: these draws' rows in the window, if they are among its own; the front, which
+    has no LoRA, then runs them once.
     """
 
     def __init__(
-        self, inputs: WindowInputs, lora_context: Callable[[str], AbstractContextManager]
+        self,
+        inputs: WindowInputs,
+        lora_context: Callable[[str], AbstractContextManager],
+        rows: Sequence[int] = (),
     ) -> None:
-        self.inputs, self.lora_context = inputs, lora_context
+        self.inputs, self.lora_context, self.rows = inputs, lora_context, list(rows)
         self.active = False
         self.velocity = torch.empty(0)
         self._last: tuple[Tensor | None, ...] = ()
+
+    def install(self, layers: dict[str, Layerwise], front: int) -> None:
+        """Let the last draws of the layers' passes be these. front: layers without a LoRA."""
+        for n, (name, layer) in enumerate(layers.items()):
+            layer.tail_context = len(self.inputs), partial(self.block, name)
+            layer.tail_copies = self.rows if n < front else []
 
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
@@ -184,24 +203,25 @@ def compute_window(
     Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block) if
     span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output (W, …) of each of the
     middle's modulation layers under the layer's name. Captions are not included.
-    progress(n, total) is called after each block. prior_pass: draws that share the pass. on_card:
-    keep the streams between two blocks on `device` instead of in RAM.
+    If nothing is skipped, `noisy` and `t` suffice, and only draws of `prior_pass`, which share the
+    pass, are run. progress(n, total) is called after each block. on_card: keep the streams between
+    two blocks on `device` instead of in RAM.
     """
     window: dict[str, Tensor] = {"noisy": inputs.noisy, "t": inputs.t}
+    passing = [inputs] * span.skips + ([prior_pass.inputs] if prior_pass else [])
+    if not passing:
+        return window
     wrapped = layerwise(model, family, micro_batch, device, device if on_card else CPU)
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
     if prior_pass:
-        for name, layer in layers.items():
-            layer.tail_context = len(prior_pass.inputs), partial(prior_pass.block, name)
+        prior_pass.install(layers, span.front)
     recorded = _recording_blocks(layers, window, family, span, progress, prior_pass)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, prior_pass)
         stack.enter_context(replace_modules(model, wrapped | recorded))
         stack.enter_context(on_device(device, model))
-        everything = inputs + prior_pass.inputs if prior_pass else inputs
         with offload_side_modules(model, micro_batch, device), suppress(_StopForward):
-            _run(model, family, everything)
-        del everything
+            _run(model, family, WindowInputs.cat(passing))
         if prior_pass:
             prior_pass.finish(model, family, layers)
     window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}

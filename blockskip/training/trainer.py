@@ -74,7 +74,7 @@ class Trainer:
     Other training methods are subclasses (lab/ablation/baselines.py) that override some of:
 
         span_type           the choice of trained blocks
-        make_window         when a window is recomputed, and its file
+        skips               whether the others are skipped; False: they only have no LoRA
         window_features     the tensors stored per draw
         prior_pass          draws run through the untrained model in the same pass
         step_model          the model that a step runs
@@ -85,6 +85,7 @@ class Trainer:
     """
 
     span_type = Span
+    skips = True
 
     def __init__(
         self,
@@ -102,11 +103,12 @@ class Trainer:
         self.device, self.fingerprint = device, fingerprint
         self.windows = WindowStore(window_dir, fingerprint)
         self.progress, self.stage = progress, stage
-        self.span = self.span_type(settings.plan.front, settings.plan.back)
+        self.trained = self.span_type(settings.plan.front, settings.plan.back)
+        self.span = self.trained if self.skips else Span(0, 0)
         self.side_px = settings.plan.side_px
         self.guidance = bool(getattr(model.config, "guidance_embeds", False))
         self.lora = add_lora(
-            model, family, self.span, settings.rank, settings.targets, settings.seed
+            model, family, self.trained, settings.rank, settings.targets, settings.seed
         )
         move_trainable(device, self.lora.values())
         self.optimizer = optimizer.make(self.lora, settings.lr)
@@ -175,9 +177,10 @@ class Trainer:
         self.windows.remove(keep=number)
         if self.windows.has(number, stamp):
             return path
-        self.offload_middle()
-        current = snapshot(self.lora)
         prior_pass = self.prior_pass(rows)
+        if self.span.skips or prior_pass:
+            self.offload_middle()
+        current = snapshot(self.lora)
         try:
             restore(self.lora, self.window_lora)
             window = self.window_features(rows, prior_pass)
@@ -225,7 +228,9 @@ class Trainer:
     def prior_pass(self, rows: range) -> PriorPass | None:
         """Return the PriorPass for the window's prior-preservation draws; None if it has none."""
         prior = self.data.prior_rows(rows)
-        return PriorPass(self.inputs(prior), self._untrained_lora) if prior else None
+        if not prior:
+            return None
+        return PriorPass(self.inputs(prior), self._untrained_lora, [i - rows.start for i in prior])
 
     @contextmanager
     def _untrained_lora(self, name: str) -> Iterator[None]:
@@ -241,8 +246,7 @@ class Trainer:
         """Return the target ε - x_0 per draw; prior draws get the untrained model's velocity."""
         target = self.data.velocity(rows)
         if prior_pass:
-            prior = [i - rows.start for i in self.data.prior_rows(rows)]
-            target[prior] = prior_pass.velocity.to(target.dtype)
+            target[prior_pass.rows] = prior_pass.velocity.to(target.dtype)
         return target
 
     def train_step(self, path: Path, first: int) -> float:

@@ -48,6 +48,25 @@ def test_the_trainer_is_given_one_of_the_crops_that_are_shown(photo, patches):
         assert any(np.array_equal(np.asarray(image), trained) for _, image in shown)
 
 
+def test_the_same_crop_is_encoded_once(photo, monkeypatch):
+    encoded, family = [], Kind()
+    pixels = Kind.encode_images
+    monkeypatch.setattr(
+        Kind, "encode_images", lambda *given: encoded.append(len(given[-1])) or pixels(*given)
+    )
+    settings = SETTINGS.changed(patches="full", flip=True, steps=40, encode_batch=16)
+    draws = build_schedule([photo], settings, 16)
+    seen: list[tuple[int, int]] = []
+    given = encode.encode_draws(
+        family, None, [photo], draws, settings, encode.CPU, lambda *at: seen.append(at)
+    )
+    distinct = {(draw.left, draw.top, draw.flip) for draw in draws}
+    assert sum(encoded) == len(distinct) < len(draws) and max(encoded) == 16
+    assert seen[-1] == (len(distinct), len(distinct))
+    alone = [encode.encode_draws(family, None, [photo], [d], settings, encode.CPU) for d in draws]
+    assert all(latent.equal(one[0]) for latent, one in zip(given, alone, strict=True))
+
+
 def test_many_photos_are_decoded_once_each_while_they_fit(tmp_path, monkeypatch):
     """And what does not fit is decoded again, to the same latents."""
     for k in range(60):

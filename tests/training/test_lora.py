@@ -53,6 +53,30 @@ def test_every_layer_with_a_lora_gets_a_gradient_and_no_other_would(name, span, 
         assert everywhere - adapted == {last + layer for layer in left}
 
 
+@pytest.mark.parametrize("scaling", [1.0, 0.5])
+def test_the_output_is_added_in_the_product_with_b_as_peft_adds_it(scaling):
+    """Output and gradients are those of peft's own forward."""
+    found = []
+    for own in (True, False):
+        case = CASES["flux"]
+        model = case.model()
+        lora = add_lora(model, case.family, Span(0, 0), 2, "attention+ff", 0)
+        randomise(lora)
+        layer = model.transformer_blocks[0].attn.to_q
+        layer.scaling["default"] = scaling
+        if not own:
+            layer.lora_variant.clear()
+        x = torch.randn(2, 3, layer.in_features, generator=torch.Generator().manual_seed(1))
+        y = layer(x.requires_grad_())
+        y.square().sum().backward()
+        found.append(
+            (y, x.grad, layer.lora_A.default.weight.grad, layer.lora_B.default.weight.grad)
+        )
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0.1
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_what_an_earlier_version_adapted_in_vain_is_left_out_and_nothing_else(monkeypatch):
     case = CASES["qwen_image"]
     new = add_lora(case.model(), case.family, Span(1, 2), 2, "attention", 0)

@@ -5,15 +5,15 @@ import dataclasses
 import pytest
 import torch
 from helpers.tiny import randomise, tiny_flux
-from helpers.training import SETTINGS, losses, trainer
+from helpers.training import CPU, SETTINGS, losses, trainer
 
 from blockskip.core import flow_matching, safetensors_files
 from blockskip.core.errors import UserError
 from blockskip.models.families.flux import Flux
 from blockskip.training import optimizer
 from blockskip.training.checkpoint import checkpoint_lora
-from blockskip.training.lora import snapshot
-from blockskip.training.residuals import full_velocity
+from blockskip.training.lora import add_lora, snapshot
+from blockskip.training.residuals import Span, full_velocity
 from blockskip.training.windows import load_rows
 
 
@@ -229,9 +229,68 @@ def test_steps_that_go_astray_are_said(tmp_path):
         losses(one)
 
 
-def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path):
+def passing(model, monkeypatch) -> list[int]:
+    """Count the draws in each forward pass of every block."""
+    counts: list[list[int]] = []
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        counted: list[int] = []
+        counts.append(counted)
+
+        def forward(hidden_states, *args, _forward=block.forward, _counted=counted, **kwargs):
+            _counted.append(len(hidden_states))
+            return _forward(hidden_states, *args, **kwargs)
+
+        monkeypatch.setattr(block, "forward", forward)
+    return counts
+
+
+@pytest.mark.parametrize("prior", [0.0, 0.5])
+def test_with_nothing_skipped_a_window_runs_draws_of_the_bare_class_word_alone(
+    tmp_path, prior, monkeypatch
+):
+    one = trainer(tmp_path, SETTINGS.changed(prior=prior, front=0, back=0))
+    counts = passing(one.model, monkeypatch)
+    path = one.make_window(0)
+    wanted = sum(draw.prior for draw in one.data.draws[:12])
+    assert [sum(counted) for counted in counts] == [wanted] * 6 and bool(wanted) == bool(prior)
+    assert load_rows(path, 0, 12, CPU).keys() == {"noisy", "t", "target"}
+
+
+def test_with_nothing_skipped_training_is_that_of_the_whole_model(tmp_path):
+    """As a loop written out: the library's forward, a mean over the step's draws, AdamW."""
+    settings = SETTINGS.changed(front=0, back=0)
+    one = trainer(tmp_path, settings)
+    model, rows = tiny_flux(), range(len(one.data.draws))
+    lora = add_lora(model, Flux(), Span(0, 0), settings.rank, settings.targets, settings.seed)
+    adam, expected = optimizer.make(lora, settings.lr), []
+    for step in range(settings.steps):
+        some = rows[4 * step : 4 * step + 4]
+        draws = one.inputs(some)
+        given = Flux().inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+        loss = flow_matching.loss(Flux().velocity(model(**given)), one.data.velocity(some))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(lora.values(), 1.0)
+        adam.param_groups[0]["lr"] = optimizer.learning_rate(settings, step)
+        adam.step()
+        adam.zero_grad()
+        expected.append(loss.item())
+    assert losses(one) == pytest.approx(expected, rel=1e-4)
+    for name, tensor in snapshot(one.lora).items():
+        torch.testing.assert_close(lora[name].detach(), tensor, atol=1e-4, rtol=1e-2)
+
+
+def test_draws_of_the_bare_class_word_pass_the_front_once(tmp_path, monkeypatch):
+    one = trainer(tmp_path, SETTINGS.changed(prior=0.5, front=2, back=1))
+    counts = passing(one.model, monkeypatch)
+    one.make_window(0)
+    prior = sum(draw.prior for draw in one.data.draws[:12])
+    assert [sum(counted) for counted in counts] == [12] * 2 + [12 + prior] * 4 and prior > 2
+
+
+@pytest.mark.parametrize("front", [0, 2])
+def test_prior_draws_ask_for_the_untrained_models_answer(tmp_path, front):
     """Whatever was learnt before, the bare class word is pulled back to what it was."""
-    settings = SETTINGS.changed(prior=0.5, front=0, back=0)
+    settings = SETTINGS.changed(prior=0.5, front=front, back=0)
     one = trainer(tmp_path, settings)
     rows = range(settings.num_draws)
     prior = [i for i in rows if one.data.draws[i].prior]

@@ -5,12 +5,13 @@ Draws, noise, peft's LoRA, loss, clipping, AdamW and learning rate are those of 
 A trainer here changes the contents of a window, the blocks a step runs, or the LoRA weights it
 updates:
 
-    WholeTrainer        LoRA on every block, nothing skipped or stored: plain LoRA, QLoRA (a quantised
-                        model), block swap (every block's weights loaded in every step)
-    SwapTrainer         WholeTrainer with some blocks swapped, the others resident
-    LoraFATrainer       WholeTrainer with A frozen at its initial values (LoRA-FA, arXiv 2308.03303,
+    WholeTrainer        LoRA on the middle, nothing skipped or stored. With front and back 0, where it
+                        does what Trainer does: plain LoRA, QLoRA (a quantised model), block swap (the
+                        middle streamed: every block's weights loaded in every step)
+    SwapTrainer         plain LoRA with some blocks swapped, the others resident
+    LoraFATrainer       plain LoRA with A frozen at its initial values (LoRA-FA, arXiv 2308.03303,
                         without peft's correction of the gradient)
-    LisaTrainer         WholeTrainer with two random trainable blocks, redrawn every 20 steps (LISA,
+    LisaTrainer         plain LoRA with two random trainable blocks, redrawn every 20 steps (LISA,
                         arXiv 2403.17919, here applied to LoRA instead of the weights)
     HollowTrainer       the centre is skipped and stored, both ends are trained
     NoResidualTrainer   the chosen spans are skipped without a residual
@@ -23,7 +24,7 @@ tables.py has the rows of each table and their settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,65 +34,22 @@ from torch import Tensor, nn
 
 from blockskip.core.flow_matching import generator
 from blockskip.memory.placement import on_device, replace_modules
-from blockskip.models.families.base import Text
 from blockskip.models.families.streams import Outputs, Streams, as_tuple
-from blockskip.training.lora import restore, snapshot
 from blockskip.training.residuals import IdentityBlock, PriorPass, Span, WindowInputs, full_velocity
 from blockskip.training.skipping import StepInputs, checkpointed_blocks, streamed_blocks
 from blockskip.training.trainer import Trainer
-from blockskip.training.windows import save_window
 
 LISA_BLOCKS, LISA_STEPS = 2, 20
 SCALE_GROUP = 64  # elements per scale
 
 
 class WholeTrainer(Trainer):
-    """LoRA on every block of `model`. settings: front and back are 0, patches "full" means
-    s_max_px, middle "streamed" is block swap, `refresh` has no effect."""
+    """LoRA on the middle, nothing skipped."""
 
-    def make_window(self, first: int) -> Path:
-        """Write a window as `Trainer` does, but without copying or checking the LoRA: the window
-        does not depend on it, and the copy would count as this method's time."""
-        path, rows = self.windows.folder / f"draws-{first:04d}.safetensors", self.window_rows(first)
-        prior_pass = self.prior_pass(rows)
-        window = self.window_features(rows, prior_pass)
-        save_window(path, window | {"target": self.targets(rows, prior_pass)}, self.fingerprint)
-        return path
-
-    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
-        """Return the draws' noisy latents and t. Blocks run only for draws of the bare class word,
-        since their target is the untrained model's velocity."""
-        if prior_pass:
-            current = snapshot(self.lora)
-            restore(self.lora, self.untrained_lora)
-            prior_pass.velocity = self._velocity(prior_pass.inputs)
-            restore(self.lora, current)
-        inputs = self.inputs(rows)
-        return {"noisy": inputs.noisy, "t": inputs.t}
-
-    def step_text(self, rows: Sequence[int]) -> Text:
-        """Return the whole text: the caption embedder and the first block run in every step."""
-        return self.text(rows)
-
-    def _velocity(self, inputs: WindowInputs) -> Tensor:
-        return full_velocity(
-            self.model, self.family, inputs, self.settings.plan.micro_batch, self.device
-        )
-
-    @contextmanager
-    def step_model(self, without_middle: bool = False) -> Iterator[StepInputs]:
-        settings, blocks = self.settings, self.family.blocks(self.model)
-        wrapped = {}
-        if without_middle or settings.plan.middle == "streamed":
-            wrapped = streamed_blocks(blocks, range(len(blocks)), self.device)
-        else:
-            again = range(len(blocks))[: settings.plan.recomputed]
-            wrapped = checkpointed_blocks(blocks, again)
-        with replace_modules(self.model, wrapped):
-            yield StepInputs()
+    skips = False
 
 
-class SwapTrainer(WholeTrainer):
+class SwapTrainer(Trainer):
     """Plain LoRA with activation checkpointing and block swap: `swapped` blocks, at most every
     other one, are loaded for each forward and backward pass. The others stay on the device."""
 
@@ -111,7 +69,7 @@ class SwapTrainer(WholeTrainer):
             yield StepInputs()
 
 
-class LoraFATrainer(WholeTrainer):
+class LoraFATrainer(Trainer):
     """Plain LoRA with A frozen at its initial values, so that no layer inputs are kept for it."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -120,7 +78,7 @@ class LoraFATrainer(WholeTrainer):
             parameter.requires_grad_("lora_A" not in name)
 
 
-class LisaTrainer(WholeTrainer):
+class LisaTrainer(Trainer):
     """Plain LoRA that trains LISA_BLOCKS random blocks at a time, redrawn every LISA_STEPS
     steps."""
 
@@ -168,7 +126,6 @@ class HollowTrainer(WholeTrainer):
     back count the blocks that are *trained* at either end."""
 
     span_type = MiddleSkippedSpan
-    make_window = Trainer.make_window  # residuals depend on the LoRA
 
     def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)
@@ -191,7 +148,13 @@ class HollowTrainer(WholeTrainer):
             last.register_forward_hook(after),
         ]
         try:
-            self._velocity(self.inputs(rows))
+            full_velocity(
+                self.model,
+                self.family,
+                self.inputs(rows),
+                self.settings.plan.micro_batch,
+                self.device,
+            )
         finally:
             for handle in handles:
                 handle.remove()
@@ -214,7 +177,7 @@ class HollowTrainer(WholeTrainer):
 
     def _centre(self) -> list[tuple[str, nn.Module]]:
         blocks = self.family.blocks(self.model)
-        return [blocks[i] for i in self.span.centre(len(blocks))]
+        return [blocks[i] for i in self.trained.centre(len(blocks))]
 
 
 def _to_cpu(outputs: Outputs) -> list[Tensor]:

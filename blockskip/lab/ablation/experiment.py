@@ -63,12 +63,14 @@ class Experiment:
         return f"{self.subject.key}-{self.seed}"
 
     def settings(self) -> Settings:
-        """Return the demo model's defaults with the row's override applied."""
+        """Return the demo model's defaults with the row's override applied. Draws are used once
+        but in rows that say otherwise, as when the first cells were made."""
         default = choose_settings(
             model=self.variant.model,
             class_name=self.subject.pet.species,
             seed=self.seed,
             steps=self.steps,
+            reuse=1,
         )
         return self.variant.override(default, self.name)
 

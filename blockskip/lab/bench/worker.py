@@ -21,7 +21,7 @@ from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.core.units import GIB
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import build_schedule
-from blockskip.lab.ablation.baselines import SwapTrainer, WholeTrainer
+from blockskip.lab.ablation.baselines import SwapTrainer
 from blockskip.lab.bench.timeline import trace
 from blockskip.lab.full_size.random_model import flux
 from blockskip.lab.measuring.peak_memory import PeakMeter
@@ -141,7 +141,7 @@ def make_trainer(
     ).to(getattr(torch, job.dtype))
     pooled = torch.randn(1, shape["pooled_projection_dim"], generator=source).to(embeds.dtype)
     data = TrainingData(draws, latents, Text(embeds, pooled), [0], 0, 0)
-    trainer_type = Trainer if job.windows else SwapTrainer if job.swapped else WholeTrainer
+    trainer_type = SwapTrainer if job.swapped else Trainer
     options |= {"swapped": job.swapped} if job.swapped else {}
     folder = Path(job.folder) / "windows" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # an old window would be reused

@@ -111,7 +111,8 @@ def run_work(
     """
     plan, tflop = settings.plan, tflop or _tflop_per_pass(row, settings)
     fresh = draws / settings.reuse
-    passes = fresh * (1 + settings.prior)  # draws of the bare class word need two passes
+    # draws of the bare class word need another pass
+    passes = fresh * (plan.skips + settings.prior)
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
     unpacking, in_int8 = _unpacking(row, plan), _int8_share(row, settings, plan.side_px)

@@ -98,7 +98,8 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
 
 
 def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
-    """Return a window's bytes: f_n, Δ, middle modulation, x_t, its target (docs/method.md §1.3)."""
+    """Return a window's bytes: f_n, Δ, middle modulation, x_t, its target (docs/method.md §1.3); x_t
+    and target alone if nothing is skipped."""
     stats, image = model_stats(row.name), image_tokens(row, settings.plan.side_px)
     modulation = stats.told + sum(stats.block_type(i).told for i in middle_blocks(row, settings))
     a_draw = (
@@ -107,6 +108,7 @@ def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
         + row.number_bytes * modulation
     )
     # x_t, and its target in 4 bytes
+    a_draw *= settings.plan.skips
     return num_draws * (a_draw + (row.number_bytes + 4) * image * stats.latent_width)
 
 

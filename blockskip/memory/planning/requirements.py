@@ -31,6 +31,7 @@ from blockskip.memory.planning.run_sizes import (
     middle_bytes,
     recomputed_blocks,
     state_bytes,
+    trained_bytes,
     vae_bytes,
     waiting_bytes,
 )
@@ -118,10 +119,7 @@ def _two_streamed(row: ModelRow, settings: Settings) -> float:
     """Return the bytes of the first two blocks of a streamed middle, the last a backward loads."""
     if settings.plan.middle != "streamed":
         return 0.0
-    return sum(
-        block_bytes(row, i, settings.plan.precision, False)
-        for i in middle_blocks(row, settings)[:2]
-    )
+    return sum(trained_bytes(row, settings, i) for i in middle_blocks(row, settings)[:2])
 
 
 def _start_of_backward(row: ModelRow, settings: Settings, kept: list[float]) -> float:
@@ -140,8 +138,7 @@ def _recomputing(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     those of the block before it, which is being loaded."""
     middle, unit = middle_blocks(row, settings), settings.plan.batch * state_bytes(row, settings)
     sizes = [0.0] + [
-        block_bytes(row, i, settings.plan.precision, False) * (settings.plan.middle == "streamed")
-        for i in middle
+        trained_bytes(row, settings, i) * (settings.plan.middle == "streamed") for i in middle
     ]
     lora = [block_lora(row, settings, i) for i in middle]
     behind = [4 * sum(lora[n + 1 :]) for n in range(len(lora))]
@@ -192,7 +189,7 @@ def _window_card(
 
     def loaded(index: int) -> float:
         block = block_bytes(row, index, settings.plan.precision, True)
-        return block - block_bytes(row, index, settings.plan.precision, False) * (index in stays)
+        return block - trained_bytes(row, settings, index) * (index in stays)
 
     stats, middle = model_stats(row.name), middle_blocks(row, settings)
     sizes = [*(loaded(i) for i in range(row.num_blocks)), 0.0]

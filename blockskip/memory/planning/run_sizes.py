@@ -41,10 +41,14 @@ def block_passes(row: ModelRow, settings: Settings) -> int:
 
 
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
-    """Return the bytes of the middle that training keeps: no modulation (docs/method.md §1.3)."""
-    return sum(
-        block_bytes(row, i, settings.plan.precision, False) for i in middle_blocks(row, settings)
-    )
+    """Return the bytes of the middle that training keeps."""
+    return sum(trained_bytes(row, settings, i) for i in middle_blocks(row, settings))
+
+
+def trained_bytes(row: ModelRow, settings: Settings, index: int) -> float:
+    """Return the bytes that steps need of a trained block: no modulation, whose outputs are stored
+    (docs/method.md §1.3), unless nothing is skipped."""
+    return block_bytes(row, index, settings.plan.precision, not settings.plan.skips)
 
 
 def waiting_bytes(row: ModelRow, settings: Settings) -> float:
