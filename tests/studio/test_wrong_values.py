@@ -182,11 +182,11 @@ def test_no_click_is_more_than_an_object(event):
 def test_no_answer_is_surprising(key):
     usual = {name: USUAL[name] for name in page.FORM_FIELDS}
     for value in WRONG:
-        error = sentence(page.save_answers, *{**usual, key: value}.values(), "")
+        error = sentence(page.save_answers, None, *{**usual, key: value}.values(), "")
         if error is None:
             assert isinstance(draft.load().answers.get(key), str | int | float | None)
     for sent in ("{", "[]", "null", "5", '"x"', "[" * 100_000, {}, 5):
-        sentence(page.save_answers, *usual.values(), sent)
+        sentence(page.save_answers, None, *usual.values(), sent)
         sentence(page.form_values, sent)
     json.dumps(draft.load().answers, allow_nan=False)
 
