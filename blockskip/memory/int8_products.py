@@ -3,7 +3,8 @@
 For y = x Wᵀ each row of x (a token) gets 8-bit digits and a scale, as each row of W has
 (memory/quantisation.py). `torch._int_mm` sums the products exactly; then both scales apply. The
 gradient of x is grad · W, a sum over W's scales. They are multiplied into grad, whose rows are
-rounded next.
+rounded next. Between products, numbers pass the memory in 16 bits (ROUNDED_BYTES in
+memory/planning/duration.py counts how often).
 
 A channel much larger than the others leaves these few digits. Inputs and weights are therefore
 rotated, in groups of channels, by a Hadamard matrix H (ConvRot, arXiv 2512.03673): as H H = 1,
@@ -13,9 +14,10 @@ are quantised.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 from blockskip.core.presets import old_card_table
 from blockskip.memory.planning.model_stats import INT8_PIECE_BYTES
 
+log = logging.getLogger(__name__)
 GROUPS = (256, 64, 16, 4)  # powers of 4: the entries ±1/16, ±1/8, … are exact in every type
 _WIDE = 8192  # inputs from here on (of feed-forward's second linear) need the largest group
 # Largest relative error of a product against its unpacked weight. The weight's own rounding adds
@@ -32,12 +35,31 @@ MAX_ERROR = 0.018
 _FEWEST_ROWS, _MULTIPLE = 17, 8  # of torch._int_mm on CUDA (aten/src/ATen/native/cuda/Blas.cpp)
 
 
+@cache
 def available(device: torch.device) -> bool:
-    """Return whether this device multiplies 8-bit integers."""
+    """Return whether this device multiplies 8-bit integers. A product is tried: not every build of
+    torch has it on every card."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return not torch.version.hip and major + minor / 10 >= old_card_table()["int8_from"]
-    return device.type == "cpu"
+        if torch.version.hip or major + minor / 10 < old_card_table()["int8_from"]:
+            return False
+    try:
+        ones = torch.ones(32, 64, dtype=torch.int8, device=device)
+        return bool((torch._int_mm(ones, ones.t()) == 64).all())
+    except (RuntimeError, NotImplementedError, AttributeError) as error:
+        log.warning("products in 8 bits do not work on %s: %s", device, error)
+        return False
+
+
+def unavailable_warning(device: torch.device) -> str:
+    """Return a warning if products in 8 bits were planned and do not work here, or ""."""
+    if available(device):
+        return ""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "This device"
+    return (
+        f"{name} does not multiply in 8 bits with this build of torch: products are "
+        "computed in 16 bits, and training takes longer than planned."
+    )
 
 
 def allowed(rows: int, width: int, out_width: int) -> bool:
@@ -75,8 +97,18 @@ def rotated(x: Tensor, group: int) -> Tensor:
 def _rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return 8-bit digits of x (R, C) and the scale of each row, (R, 1) float32."""
     largest = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).float()
-    digits = (x * (127 / largest.clamp(min=1e-30))).round_().to(torch.int8)
-    return digits.contiguous(), largest / 127  # by rows, as cuBLASLt needs the first matrix
+    # float16 is exact to 1/16 here and halves what the memory moves; stored by rows, as cuBLASLt
+    # needs the first matrix
+    digits = x.new_empty(x.shape, dtype=torch.float16)
+    torch.mul(x, 127 / largest.clamp(min=1e-30), out=digits)
+    return digits.round_().to(torch.int8), largest / 127
+
+
+def _unit_and_shares(largest: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the scales of a weight's rows, `largest` / 127, into their largest and the shares of it:
+    what is multiplied by shares stays within the range of 16 bits, and few of their digits are lost."""
+    unit = (largest.amax() / 127).clamp(min=1e-30)
+    return unit, largest / 127 / unit
 
 
 def _integer_product(digits: Tensor, other: Tensor) -> Tensor:
@@ -105,12 +137,12 @@ class Int8Product(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(weight, largest)
         ctx.group = group
-        tokens, scale = x.flatten(0, -2), largest / 127
-        out = tokens.new_empty(len(tokens), len(weight))
+        tokens, out = x.flatten(0, -2), x.new_empty(x[..., 0].numel(), len(weight))
+        unit, shares = _unit_and_shares(largest)
         for piece, target in _pieces(tokens, out):
             digits, row_scale = _rounded_rows(rotated(piece, group))
-            sums = _integer_product(digits, weight.t()) * row_scale
-            torch.mul(sums, scale, out=target)
+            torch.mul(_integer_product(digits, weight.t()), row_scale * unit, out=target)
+            target.mul_(shares)
         if bias is not None:
             out += bias
         return out.unflatten(0, x.shape[:-1])
@@ -118,14 +150,15 @@ class Int8Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-        tokens, scale = grad.flatten(0, -2), largest / 127
+        tokens = grad.flatten(0, -2)
         # cuBLASLt multiplies a second matrix that is stored by columns
         columns = weight.t().contiguous().t()
         out = tokens.new_empty(len(tokens), weight.shape[1])
+        unit, shares = _unit_and_shares(largest)
         for piece, target in _pieces(tokens, out):
-            digits, row_scale = _rounded_rows(piece * scale)
-            sums = _integer_product(digits, columns) * row_scale
-            target.copy_(rotated(sums.to(grad.dtype), ctx.group))
+            digits, row_scale = _rounded_rows(torch.mul(piece, shares, out=torch.empty_like(piece)))
+            torch.mul(_integer_product(digits, columns), row_scale * unit, out=target)
+            target.copy_(rotated(target, ctx.group))
         return out.unflatten(0, grad.shape[:-1]), None, None, None, None
 
 

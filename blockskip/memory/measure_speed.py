@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blockskip.core import presets
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
+from blockskip.memory import int8_products
 from blockskip.memory.block_buffers import host_empty
 from blockskip.memory.disk_speed import disk_gbs
 from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import pick_device, pin_on_device
 from blockskip.memory.planning.measured_speed import PassRates, Speed, this_computer
 from blockskip.memory.planning.model_stats import block_multiply_adds
+from blockskip.memory.quantisation import QuantisedLinear, block_linears, quantise
 from blockskip.memory.vram_cap import context_gib
 from blockskip.models import sources
 from blockskip.models.families.base import Family, Text, get_family
@@ -69,6 +71,7 @@ def measure() -> Speed:
         device=device.type,
         product_tflops=product_rates(device),
         wide=wide_rates(device),
+        wide_int8=wide_rates(device, in_int8=True) if int8_products.available(device) else None,
         narrow=narrow,
         encode_mps=encode,
         decode_mps=decode,
@@ -200,19 +203,22 @@ def pass_rates(passes: Passes, draws: int) -> PassRates:
     )
 
 
-def wide_rates(device: torch.device, heads: int = 24) -> PassRates | None:
+def wide_rates(device: torch.device, in_int8: bool = False) -> PassRates | None:
     """Return the rates of blocks of FLUX.1's shape, two and one kind as it has them; None without a
-    card that has room for them. heads: of attention; 24 are FLUX.1's width."""
+    card that has room for them. in_int8: whether they multiply in 8 bits."""
     if device.type != "cuda" or torch.cuda.mem_get_info(device)[0] < WIDE_GIB * GIB:
         return None
     try:
-        return blocks_rates(device, half_type(device), heads)
+        return blocks_rates(device, half_type(device), in_int8=in_int8)
     except torch.OutOfMemoryError:  # another program has taken the room meanwhile
         return None
 
 
-def blocks_rates(device: torch.device, dtype: torch.dtype, heads: int) -> PassRates:
-    """Return the rates of three blocks with random weights."""
+def blocks_rates(
+    device: torch.device, dtype: torch.dtype, heads: int = 24, in_int8: bool = False
+) -> PassRates:
+    """Return the rates of three blocks with random weights. heads: of attention; 24 are FLUX.1's
+    width."""
     from diffusers import FluxTransformer2DModel
 
     row = presets.model_row(WIDE)
@@ -226,12 +232,26 @@ def blocks_rates(device: torch.device, dtype: torch.dtype, heads: int) -> PassRa
     finally:
         torch.set_default_dtype(before)
     family = get_family(row.family)
+    if in_int8:
+        multiply_in_int8(family.blocks(model))
     add_lora(model.requires_grad_(False), family)
     for parameter in model.parameters():  # peft keeps them in float32; training casts them
-        parameter.data = parameter.data.to(dtype)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
     small, _, _ = Passes(model, family, row, device, side_px=64, text=16).seconds(1)
     rates = pass_rates(Passes(model, family, row, device, side_px=512), 1)
     return PassRates(tflops=rates.tflops, launch_ms=1000 * small / 3, backward=rates.backward)
+
+
+def multiply_in_int8(blocks: Sequence[tuple[str, nn.Module]]) -> None:
+    """Replace the linears of these blocks by ones that multiply in 8 bits."""
+    for _, block in blocks:
+        for name, linear in block_linears([("", block)]).items():
+            layer = QuantisedLinear(linear, "int8", rotates=True)
+            for part, value in quantise(linear.weight.detach(), "int8", layer.rotation).items():
+                setattr(layer, part, nn.Parameter(value, requires_grad=False))
+            layer.in_int8 = True
+            block.set_submodule(name.removeprefix("."), layer)
 
 
 def half_type(device: torch.device) -> torch.dtype:

@@ -66,6 +66,11 @@ class LoadedModel:
         dtype = getattr(torch, self.row.dtype)
         return math_kernel_warning(self.device, dtype, head_dim, self.family.masks_attention)
 
+    def arithmetic_warning(self) -> str:
+        """Return a warning if products in 8 bits were planned and this device has none."""
+        planned = self.settings.plan.int8_products
+        return int8_products.unavailable_warning(self.device) if planned else ""
+
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Add the untrained LoRA of a run with these settings; return its parameters by name."""
         span = Span(settings.plan.front, settings.plan.back)

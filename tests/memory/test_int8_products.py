@@ -28,7 +28,7 @@ def filled(linear, in_int8=True):
     return layer
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("width, out_width", [(3072, 256), (1536, 96)])
 def test_a_product_is_within_two_percent_whatever_the_outliers(width, out_width, dtype):
     torch.manual_seed(1)
@@ -79,6 +79,18 @@ def test_a_row_does_not_depend_on_others_nor_on_pieces(monkeypatch):
     pieces = layer(x)
     pieces.square().sum().backward()
     assert torch.equal(pieces, whole) and torch.equal(x.grad, grads)
+
+
+def test_rows_of_tiny_weights_and_gradients_keep_their_digits_in_float16():
+    linear = nn.Linear(256, 64, bias=False)
+    linear.weight.data[::2] *= 1e-4
+    x, grad = torch.randn(32, 256) * 50, torch.randn(32, 64) * 1e-3
+    layer, given = filled(linear), x.half().requires_grad_()
+    actual, expected = layer(given), x @ linear.weight.detach().T
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        assert relative_error(actual[:, rows], expected[:, rows]) < 0.02
+    actual.backward(grad.half())
+    assert relative_error(given.grad, grad @ linear.weight.detach()) < 0.02
 
 
 def test_an_overflow_does_not_become_a_number():

@@ -73,8 +73,9 @@ def test_a_failure_keeps_nothing_and_is_told(monkeypatch, tmp_path):
     speed_process.stop()  # nothing to end
 
 
-def test_blocks_of_flux_pass_with_a_lora(once):
-    found = measure_speed.blocks_rates(CPU, torch.bfloat16, heads=1)
+@pytest.mark.parametrize("in_int8", [False, True])
+def test_blocks_of_flux_pass_with_a_lora(once, in_int8):
+    found = measure_speed.blocks_rates(CPU, torch.bfloat16, heads=1, in_int8=in_int8)
     assert found.tflops > 0 and torch.get_default_dtype() == torch.float32
     assert measure_speed.wide_rates(CPU) is None
 

@@ -27,13 +27,17 @@ from blockskip.memory.planning.duration import (
     usual_rates,
 )
 from blockskip.memory.planning.measured_speed import Speed, measured_rates
+from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.planner import make_plan
 
+COPY_SHARE = 0.8  # of published rates of memory and bus that copies reach; assumed
 FREE = 0.93  # of a card's memory beside a desktop: 11.2 of 12 GiB are usual under Windows
 MEASURED = " (measured)"  # after the name of a card that was measured
-STAGES = (stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
+STAGES = (stages.TEXT, stages.LATENTS, stages.RESIDUALS, stages.TRAIN)
+CAPTIONS, AT_A_TIME = 48, 16  # of twenty photos, and how many pass a text encoder together
 PLAN_OPTIONS = {
     "as planned": {},
+    "500 steps": {"steps": 500},
     "quick": {"skip": "0.5"},
 }  # quick: half of the blocks, the smallest side
 
@@ -53,6 +57,7 @@ class GpuSpec:
 GPU_SPECS = {
     "RTX 3060 12 GB": GpuSpec(12, 2 * 12.74, 360, 31.5),
     "RTX 4060 8 GB": GpuSpec(8, 2 * 15.11, 272, 15.75),
+    "RTX 4060 laptop 8 GB": GpuSpec(8, 2 * 14.56, 256, 15.75),
     "RTX 4070 12 GB": GpuSpec(12, 2 * 29.15, 504, 31.5),
     "RTX 3090 24 GB": GpuSpec(24, 2 * 35.58, 936, 31.5),
     "RTX 4090 24 GB": GpuSpec(24, 2 * 82.58, 1008, 31.5),
@@ -60,7 +65,7 @@ GPU_SPECS = {
 
 
 def work(model: str = "flux-dev", share: float = 0.0, speed: Speed | None = None) -> dict:
-    """Return two rows per GPU, JSON-ready. share: measured share of the published rate, 0 for
+    """Return the rows of every GPU, JSON-ready. share: measured share of the published rate, 0 for
     none. speed: of this computer, whose card then has rows too."""
     shares, row = [share] if share else [1.0, 0.5], model_row(model)
     rows = [
@@ -73,7 +78,7 @@ def work(model: str = "flux-dev", share: float = 0.0, speed: Speed | None = None
             _row(row, speed.computer.card + MEASURED, _measured_spec(speed), way, shares, speed)
             for way in PLAN_OPTIONS
         ]
-    return {"model": model, "draws": rows[0]["draws"], "share_measured": bool(share), "rows": rows}
+    return {"model": model, "share_measured": bool(share), "rows": rows}
 
 
 def _measured_spec(speed: Speed) -> GpuSpec:
@@ -140,7 +145,9 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, Work]:
     tflop = _tflop_per_pass(settings)
     work = run_work(row, settings, settings.num_draws * settings.reuse, tflop)
     latents = settings.num_draws / settings.plan.encode_batch * tflop["latents"]
+    text = model_stats(row.name).text.ram * row.number_bytes * CAPTIONS / AT_A_TIME / 1e9
     return {
+        "text": Work(tflop=CAPTIONS * tflop[stages.TEXT], bus_gb=text, disk_gb=text),
         "latents": Work(tflop=latents),
         "windows": work[stages.RESIDUALS],
         "steps": work[stages.TRAIN],
@@ -152,7 +159,9 @@ def _minutes(
     card: GpuSpec, counted: dict[str, Work], picture_tflop: float, share: float
 ) -> dict[str, float]:
     rates = usual_rates(
-        tflops=card.tflops * share, memory_gbs=card.memory_gbs, bus_gbs=card.bus_gbs
+        tflops=card.tflops * share,
+        memory_gbs=card.memory_gbs * COPY_SHARE,
+        bus_gbs=card.bus_gbs * COPY_SHARE,
     )
     return _counted_minutes(rates, counted, picture_tflop)
 

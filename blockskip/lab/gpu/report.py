@@ -10,7 +10,7 @@ from blockskip.core import files
 from blockskip.lab.bench.report import machine
 from blockskip.lab.bench.report import table as bench_table
 from blockskip.lab.gpu.commands import MEASUREMENTS
-from blockskip.lab.gpu.predict import FREE, MEASURED
+from blockskip.lab.gpu.predict import COPY_SHARE, FREE, MEASURED
 from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 from blockskip.memory.planning.duration import usual_rates
 
@@ -214,13 +214,15 @@ def _predict(report: dict) -> Iterator[str]:
     shares = list(report["rows"][0]["minutes"])
     whose = "which was measured" if report["share_measured"] else "which no card was asked for yet"
     yield (
-        f"**Arithmetic, not measured**: {report['model']}, {report['draws']} uses of draws, at "
-        f"{' and at '.join(shares)} of the published rate of products ({whose}). Minutes are those "
-        "of latents, windows, steps and sample pictures: for each the longer of computing and copying, plus unpacking and draws that wait in RAM. "
+        f"**Arithmetic, not measured**: {report['model']}, at {' and at '.join(shares)} of the "
+        f"published rate of products ({whose}) and {COPY_SHARE:.0%} of those of memory and bus. "
+        "Minutes are those of captions, latents, windows, steps and sample pictures: for each the "
+        "longer of computing and copying, plus unpacking, rounding and draws that wait in RAM. "
+        f"8-bit integers are multiplied {usual_rates().int8_times:g} times as fast as bf16, as published. "
         f"Plans are those of a desktop PC with Windows and 16 GiB of RAM, where {FREE:.0%} of the card are free. "
         "Weights that RAM does not hold come from a disk of "
-        f"{usual_rates().disk_gbs:g} GB/s. Encoding captions, loading and decoding pictures are not included. "
-        "“As planned” is the studio's choice. “quick” is the paper's setting: half of the blocks "
+        f"{usual_rates().disk_gbs:g} GB/s. Loading and decoding pictures are not included. "
+        "“As planned” is the studio's choice, “500 steps” the same with fewer steps. “quick” is the paper's setting: half of the blocks "
         "skipped, at the smallest side. Pictures have every step computed: a run makes them at 512 px, "
         "and the last ones once more in full size, which is the size of “a picture”."
     )
@@ -228,7 +230,7 @@ def _predict(report: dict) -> Iterator[str]:
         yield ""
         yield "Measured rows are counted from `doctor --measure` on that computer instead, ± a third."
     yield ""
-    head = "card|way|skipped, px, bits, together|PFLOP latents + windows + steps + pictures|GB of weights over the bus, of draws|TB unpacked"
+    head = "card|way|uses of draws|skipped, px, bits, together|PFLOP captions + latents + windows + steps + pictures (in 8 bits)|GB of weights over the bus, of draws|TB unpacked or rounded"
     for unit in ("minutes", "a picture"):
         head += "".join(f"|{unit} at {s}" for s in shares)
     yield from markdown_table(head, [_prediction(row, shares) for row in report["rows"]])
@@ -242,14 +244,17 @@ def _predict(report: dict) -> Iterator[str]:
 def _prediction(row: dict, shares: Sequence[str]) -> list[object]:
     front, back = row["skip"]
     again = f", {row['recomputed']} blocks computed twice" if row["recomputed"] else ""
-    flops = [row[f"{k}_tflop"] / 1000 for k in ("latents", "windows", "steps", "pictures")]
+    parts = ("text", "latents", "windows", "steps", "pictures")
+    flops, traffic = [row[f"{k}_tflop"] / 1000 for k in parts], ("unpacked_gb", "rounded_gb")
+    in_int8 = sum(row[f"{k}_int8_tflop"] for k in parts) / 1000 / sum(flops)
     return [
         row["card"],
         row["way"],
+        row["draws"],
         f"{front} + {back}, {row['side_px']} px, {row['precision']}, {row['batch']}{again}",
-        " + ".join(f"{x:.1f}" for x in flops),
+        " + ".join(f"{x:.1f}" for x in flops) + f" ({in_int8:.0%})",
         f"{sum(row[f'{k}_bus_gb'] for k in ('windows', 'steps', 'pictures')):.0f}, {row['windows_state_gb']:.0f}",
-        (row["windows_unpacked_gb"] + row["steps_unpacked_gb"]) / 1000,
+        sum(row[f"{part}_{kind}"] for part in parts for kind in traffic) / 1000,
         *(f"{row['minutes'][s]['all']:.0f}" for s in shares),
         *(f"{row['minutes'][s]['a_picture']:.1f} min" for s in shares),
     ]

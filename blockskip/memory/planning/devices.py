@@ -1,5 +1,5 @@
-"""What a device cannot do: NF4 on a Mac; products in 8 bits there and on the oldest cards; bfloat16 on cards before RTX 30, which compute in float16
-with a scaled loss instead, or are refused."""
+"""What a device cannot do: NF4 on a Mac; products in 8 bits there and on the oldest cards; bfloat16
+on cards before RTX 30, which compute in float16 with a scaled loss instead, or are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def for_device(row: ModelRow, request: PlanRequest, capability: float) -> PlanRe
             "4 bits (NF4) need bitsandbytes, which a Mac does not have.", "Use --precision int8."
         )
     if is_mac(request.system) or 0 <= capability < old_card_table()["int8_from"]:
-        request = replace(request, settings=request.settings.changed(arithmetic="weights"))
+        request = request.with_fixed(arithmetic="weights")
     on_cuda = request.settings.device in ("auto", "cuda")
     return _in_float16(row, request) if on_cuda and _emulates(row, capability) else request
 

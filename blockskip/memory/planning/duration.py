@@ -19,6 +19,7 @@ from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
     linear_share,
     model_bytes,
+    numbers_per_multiply_add,
     weight_bytes,
 )
 from blockskip.memory.planning.run_sizes import (
@@ -33,6 +34,11 @@ from blockskip.memory.planning.run_sizes import (
 
 # bytes of GPU memory traffic to unpack a weight for a product: read, then written in 16 bits
 UNPACKED = {"full": 0.0, "int8": 1.0 + 2.0, "nf4": 0.53 + 2.0}
+# … for each number that goes into or comes out of a product in 8 bits (memory/int8_products.py). In:
+# its row's largest is found (2), it is rotated (4) or multiplied by the weight's scale (4), scaled
+# (4), rounded (4), made an integer (3), read (1). Out: the sum is written (4), made 16 bits (6),
+# scaled or rotated (4).
+ROUNDED_BYTES = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +47,8 @@ class Rates:
     and card. disk_gbs: of files that RAM does not hold (inf: not counted). launch_ms: to start the
     kernels of one pass of a block, forward or backward; a small pass takes no less. launches_wait:
     whether computing waits for that, as on a processor. backward: times that a backward pass takes
-    of a forward one. int8_times: how many times as fast products in 8 bits are. encode_mps,
-    decode_mps: megapixels a second through the VAE (inf: not counted). start_s: until the model is
+    of a forward one. int8_times: how many times as fast products of 8-bit integers are, without
+    rounding. encode_mps, decode_mps: megapixels a second through the VAE (inf: not counted). start_s: until the model is
     open."""
 
     tflops: float
@@ -62,8 +68,9 @@ class Rates:
 class Work:
     """The work of one stage. int8_tflop: the part of `tflop` that is multiplied in 8 bits. passes:
     of a block, forward or backward. backward: the share of them that is. bus_gb: weights over the
-    bus. disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb: traffic of
-    unpacking weights. encoded_mp, decoded_mp: megapixels through the VAE."""
+    bus. disk_gb: those of them from files. state_gb: draws over the bus. unpacked_gb, rounded_gb:
+    traffic of unpacking weights and of rounding what they are multiplied with. encoded_mp,
+    decoded_mp: megapixels through the VAE."""
 
     tflop: float
     int8_tflop: float = 0.0
@@ -73,6 +80,7 @@ class Work:
     disk_gb: float = 0.0
     state_gb: float = 0.0
     unpacked_gb: float = 0.0
+    rounded_gb: float = 0.0
     encoded_mp: float = 0.0
     decoded_mp: float = 0.0
 
@@ -84,7 +92,8 @@ class Work:
         computing *= 1 + self.backward * (rates.backward - 1)
         computing += self.encoded_mp / rates.encode_mps + self.decoded_mp / rates.decode_mps
         copying = max(self.bus_gb / rates.bus_gbs, self.disk_gb / rates.disk_gbs)
-        waiting = self.unpacked_gb / rates.memory_gbs + self.state_gb / rates.bus_gbs
+        traffic = self.unpacked_gb + self.rounded_gb
+        waiting = traffic / rates.memory_gbs + self.state_gb / rates.bus_gbs
         return max(computing, copying) + waiting
 
 
@@ -116,6 +125,7 @@ def run_work(
     windows = math.ceil(fresh / settings.window_draws)
     middle, steps = middle_bytes(row, settings), draws / plan.batch
     unpacking, in_int8 = _unpacking(row, plan), _int8_share(row, settings, plan.side_px)
+    rounding = in_int8 * _rounded_gb(row)
     crossing = windows * _crossing(row, settings)
     streamed = steps * 2 * middle * (plan.middle == "streamed")
     trained = row.num_blocks - plan.front - plan.back
@@ -133,6 +143,7 @@ def run_work(
             # a window in RAM is copied both ways at every block, without overlap
             state_gb=2 * row.num_blocks * passes * state / 1e9,
             unpacked_gb=num_passes * model_bytes(row, plan.precision) * unpacking / 1e9,
+            rounded_gb=rounding * num_passes * tflop[stages.RESIDUALS],
         ),
         stages.TRAIN: Work(
             tflop=steps * tflop[stages.TRAIN],
@@ -142,6 +153,7 @@ def run_work(
             bus_gb=streamed / 1e9,
             disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
             unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
+            rounded_gb=rounding * steps * tflop[stages.TRAIN],
         ),
     }
 
@@ -151,6 +163,11 @@ def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
     if plan.int8_products:
         return 0.0
     return UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
+
+
+def _rounded_gb(row: ModelRow) -> float:
+    """Return the GB of memory traffic for rounding, per TFLOP that is multiplied in 8 bits."""
+    return ROUNDED_BYTES * 1e12 / 2 * numbers_per_multiply_add(row) / 1e9
 
 
 def sampling_passes(row: ModelRow, settings: Settings) -> int:
@@ -176,12 +193,14 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     passes = sampling_passes(row, settings) * _computed_share(settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
     num_times = (times + once_more) * passes
+    int8_tflop = pictures * passes * (times * small_int8 + once_more * large_int8)
     return Work(
         tflop=pictures * passes * (times * small + once_more * large),
-        int8_tflop=pictures * passes * (times * small_int8 + once_more * large_int8),
+        int8_tflop=int8_tflop,
         passes=num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
+        rounded_gb=int8_tflop * _rounded_gb(row),
         decoded_mp=pictures * pixels / 1e6,
     )
 

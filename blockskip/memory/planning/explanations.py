@@ -202,9 +202,10 @@ def _faster(row: ModelRow, fit: Fit) -> Reason | None:
     """Describe the more precise weights that would fit, but take longer; None if there are none."""
     if fit.slower is None:
         return None
+    count = recomputed_blocks(row, fit.slower.settings)
     values: Values = {
         "bits": Reason(f"bits_{fit.slower.settings.plan.precision}"),
-        "count": recomputed_blocks(row, fit.slower.settings),
+        "twice": Reason("faster_twice", {"count": count}) if count else None,
         "percent": round(100 * (fit.slower.seconds / fit.seconds - 1)),
     }
     return Reason("faster", values)

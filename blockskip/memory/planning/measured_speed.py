@@ -64,7 +64,7 @@ class Speed:
 
     device: cuda, cpu, …. product_tflops: of large square products, by type; float32 is the
     processor's. wide: blocks of FLUX.1's width in the card's 16 bits, None if they were not tried.
-    narrow: the demo model's, by the number of threads. encode_mps, decode_mps: megapixels a second
+    wide_int8: those that multiply in 8 bits, rounding included. narrow: the demo model's, by the number of threads. encode_mps, decode_mps: megapixels a second
     through the demo model's VAE, likewise. disk_gbs: of a file that RAM does not hold. start_s: from
     a process's start to an open model.
     """
@@ -74,6 +74,7 @@ class Speed:
     device: str
     product_tflops: dict[str, Rate]
     wide: PassRates | None = None
+    wide_int8: PassRates | None = None
     narrow: ByThreads[PassRates]
     encode_mps: ByThreads[Rate]
     decode_mps: ByThreads[Rate]
@@ -126,13 +127,13 @@ def measured_rates(speed: Speed, row: ModelRow, settings: Settings) -> Rates | N
     passes, on_cpu = _passes(speed, row, settings), speed.device == "cpu"
     if passes is None:
         return None
-    usual = usual_rates()
+    usual, rounds = usual_rates(), passes is speed.wide_int8
     return Rates(
         tflops=passes.tflops,
         launch_ms=passes.launch_ms,
         backward=passes.backward,
         launches_wait=on_cpu,
-        memory_gbs=speed.memory_gbs,
+        memory_gbs=math.inf if rounds else speed.memory_gbs,  # rounding is part of its passes
         bus_gbs=math.inf if on_cpu else speed.to_card_gbs or usual.bus_gbs,
         disk_gbs=speed.disk_gbs or usual.disk_gbs,
         encode_mps=_of_threads(speed.encode_mps, settings) if row.demo else math.inf,
@@ -146,7 +147,7 @@ def _passes(speed: Speed, row: ModelRow, settings: Settings) -> PassRates | None
         return _of_threads(speed.narrow, settings)
     if speed.device == "cpu":
         return PassRates(tflops=speed.product_tflops["float32"], launch_ms=0, backward=1)
-    return speed.wide
+    return speed.wide_int8 if settings.plan.int8_products and speed.wide_int8 else speed.wide
 
 
 def _of_threads(measured: dict[int, T], settings: Settings) -> T:

@@ -169,6 +169,13 @@ def block_multiply_adds(row: ModelRow, side_px: int, text_tokens: int) -> float:
     return count * (stats.multiply_adds + 2.0 * count * row.width)
 
 
+def numbers_per_multiply_add(row: ModelRow) -> float:
+    """Return how many numbers go into and come out of linears, per multiply-add in them."""
+    kinds = model_stats(row.name).kinds
+    numbers = sum(kind.count * kind.lora_width(True, False) for kind in kinds)
+    return numbers / sum(kind.count * kind.linear for kind in kinds)
+
+
 def linear_share(row: ModelRow, side_px: int, text_tokens: int) -> float:
     """Return the share of `block_multiply_adds` that linears have; attention has the rest."""
     stats = model_stats(row.name)

@@ -226,7 +226,7 @@ def _free_gib() -> float:
 
 def _fixed(row: ModelRow, settings: Settings, chosen: dict, skips: bool) -> frozenset[str]:
     """Return the names of the plan's fields that the user decided."""
-    fixed = chosen.keys() & {"precision", "s_min_px", "s_max_px", "text_tokens"}
+    fixed = chosen.keys() & {"precision", "arithmetic", "s_min_px", "s_max_px", "text_tokens"}
     if skips:
         fixed |= {"front"}
     if chosen.keys() & {"batch", "accumulation"}:

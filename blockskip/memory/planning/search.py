@@ -6,7 +6,8 @@ assumptions. Measures that cost only time come before any loss: recomputed block
 leaves the GPU while windows and previews are made, fewer draws at a time, smaller windows, tiles.
 The fastest of them by counted seconds (duration.py) are taken. A precision with a loss too small to
 matter is preferred where it makes the run much shorter. Streaming the middle is the last resort,
-since its weights then cross the bus in every step.
+since its weights then cross the bus in every step. Weights of 8 bits are also multiplied in 8 bits
+wherever the device can.
 Skipping nothing is considered only on request: it is as good, and slower (explanations.py reports
 where it would fit).
 """
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from blockskip.core.presets import ModelRow, preview_threshold, quality_table
-from blockskip.core.settings import MAX_GIB, Middle, Settings
+from blockskip.core.settings import MAX_GIB, Arithmetic, Middle, Precision, Settings
 from blockskip.core.stages import TRAIN
 from blockskip.memory.planning.duration import run_seconds, usual_rates
 from blockskip.memory.planning.request import (
@@ -35,7 +36,6 @@ from blockskip.memory.planning.requirements import (
     ram_for_weights,
     stage_memory,
 )
-from blockskip.memory.planning.run_sizes import recomputed_blocks
 
 # fields of the plan that an Option decides, besides the precision
 _DECIDED = "front back patches s_min_px s_max_px text_tokens".split()
@@ -82,10 +82,8 @@ def _much_faster(
     row: ModelRow, request: PlanRequest, best: Fit, ways: Sequence[Option]
 ) -> Fit | None:
     """Return the same plan in a precision that loses too little to matter and is much faster; None
-    if there is none, or `best` recomputes nothing, so that it cannot be."""
+    if there is none."""
     table = quality_table()["faster"]
-    if not recomputed_blocks(row, best.settings):
-        return None
     for way in ways:
         same = best.settings.changed(precision=way.settings.plan.precision)
         alike = all(getattr(way.settings.plan, k) == getattr(same.plan, k) for k in _DECIDED)
@@ -124,10 +122,18 @@ def options(row: ModelRow, request: PlanRequest) -> list[Option]:
                 s_min_px=side,
                 s_max_px=s_max_px,
                 precision=precision,
+                arithmetic=_arithmetic(request, precision),
                 text_tokens=text,
             )
             ways.append(Option(round(loss, 5), settings))
     return sorted(ways, key=_loss_and_work)
+
+
+def _arithmetic(request: PlanRequest, precision: Precision) -> Arithmetic:
+    """Return what multiplies weights of this precision: the quickest that it has."""
+    if "arithmetic" in request.fixed:
+        return request.settings.plan.arithmetic
+    return "int8" if precision == "int8" else "weights"
 
 
 def _loss_and_work(option: Option) -> tuple[float, int, int]:

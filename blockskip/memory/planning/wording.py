@@ -138,9 +138,10 @@ TEMPLATES: dict[str, Template] = {
         "is measured to be off by more than 2 %."
     ),
     "faster": (
-        "{bits} would fit too, with {count} blocks computed twice: the run would take about "
-        "{percent} % longer, counted for a common PC, for a difference within chance."
+        "{bits} would fit too{twice}: the run would take about {percent} % longer, counted for a "
+        "common PC, for a difference within chance."
     ),
+    "faster_twice": ", with {count} blocks computed twice",
     "float16": (
         "This graphics card has no bfloat16, so the model computes in float16, with a scaled loss; "
         "captions and the VAE do not. Not tried on such a card yet."

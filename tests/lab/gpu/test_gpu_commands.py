@@ -20,7 +20,7 @@ from blockskip.memory.planning.duration import Work
 from blockskip.models.sources import Source, check_model
 
 CPU = torch.device("cpu")
-PARTS = ("latents", "windows", "steps", "pictures")
+PARTS = ("text", "latents", "windows", "steps", "pictures")
 
 
 @pytest.fixture
@@ -107,21 +107,23 @@ def test_a_part_that_breaks_does_not_end_the_others(tiny, monkeypatch):
 def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
     monkeypatch.setattr(predict, "_tflop_per_pass", lambda _: dict.fromkeys(predict.STAGES, 10.0))
     found = predict.work()
-    assert not found["share_measured"] and len(found["rows"]) == 2 * len(predict.GPU_SPECS)
+    assert not found["share_measured"] and len(found["rows"]) == 3 * len(predict.GPU_SPECS)
     for row in found["rows"]:
         all_of_it, half = (row["minutes"][share]["all"] for share in ("100%", "50%"))
         assert all_of_it < half <= 2 * all_of_it
     row = found["rows"][0]
     card = predict.GPU_SPECS[row["card"]]
     assert row["steps_tflop"] == row["draws"] / row["batch"] * 10
-    unpacking = row["steps_unpacked_gb"] / card.memory_gbs
-    seconds = row["steps_tflop"] / card.tflops + unpacking
+    assert row["steps_unpacked_gb"] == 0 and row["steps_int8_tflop"] > 0.8 * row["steps_tflop"]
+    rounding = row["steps_rounded_gb"] / card.memory_gbs / 0.8
+    products = row["steps_tflop"] - row["steps_int8_tflop"] * 3 / 4
+    seconds = products / card.tflops + rounding
     assert row["minutes"]["100%"]["steps"] == pytest.approx(seconds / 60)
     large = row["picture_tflop"]
     assert large * 4 * (1 + 9 / 4) < row["pictures_tflop"] < large * 4 * (1 + 9 / 3), "of 512 px"
     assert row["minutes"]["100%"]["all"] == sum(row["minutes"]["100%"][part] for part in PARTS)
     slow = dict.fromkeys(PARTS, Work(tflop=0.0)) | {
-        "windows": Work(tflop=0.0, bus_gb=card.bus_gbs * 60)
+        "windows": Work(tflop=0.0, bus_gb=0.8 * card.bus_gbs * 60)
     }
     made = predict._minutes(card, slow, 0.0, 1.0)
     assert made["all"] == made["windows"] == 1.0, "the bus decides"

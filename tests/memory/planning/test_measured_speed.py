@@ -32,6 +32,7 @@ CARD = dataclasses.replace(
     PROCESSOR,
     device="cuda",
     wide=WIDE,
+    wide_int8=PassRates(tflops=21.0, launch_ms=1.5, backward=1.2),
     product_tflops={"float32": 0.1, "bfloat16": 20.0, "int8": 60.0},
     to_card_gbs=11.0,
     from_card_gbs=12.0,
@@ -96,6 +97,9 @@ def test_rates_are_those_of_the_runs_blocks_threads_and_device():
     assert rates(PROCESSOR, device="cuda") is None and rates(CARD, device="cpu") is None
     assert rates(CARD, "flux-dev").tflops == 12.0 and rates(CARD, "flux-dev").bus_gbs == 11.0
     assert rates(dataclasses.replace(CARD, wide=None), "flux-dev") is None
+    in_int8 = rates(CARD, "flux-dev", precision="int8", arithmetic="int8")
+    assert in_int8.tflops == 21.0 and in_int8.memory_gbs == math.inf, "rounding was measured too"
+    assert rates(CARD, "flux-dev", precision="int8").tflops == 12.0
     assert rates(CARD).launches_wait is False and rates(PROCESSOR).launches_wait is True
     assert rates(PROCESSOR).disk_gbs == 2.2, "where it was not measured, that of a common PC"
 
