@@ -3,6 +3,7 @@ and one JSON object for programs."""
 
 import json
 import re
+import sys
 from typing import get_args
 
 import pytest
@@ -32,6 +33,7 @@ COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("lab", "bench"): ["--work", "w"],
     ("lab", "gpu"): ["caps", "--work", "w"],
     ("lab", "int8"): [],
+    ("lab", "peer"): [app.__file__, "--python", sys.executable, "--work", "w"],
     ("lab", "ablate"): ["--work", "w"],
     ("lab", "select"): ["--work", "w"],
     ("lab", "distil"): ["--work", "w"],

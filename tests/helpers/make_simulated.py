@@ -33,11 +33,11 @@ RELEVANT_SETTINGS = {
     "text": ("model", "text_tokens"),
     "latents": ("model", "s_min_px", "encode_batch"),
     "train": (
-        "model front back s_min_px text_tokens precision recomputed rank targets batch "
+        "model front back s_min_px text_tokens precision arithmetic recomputed rank targets batch "
         "accumulation middle"
     ).split(),
 }
-MODEL = "model front back text_tokens precision rank targets middle".split()
+MODEL = "model front back text_tokens precision arithmetic rank targets middle".split()
 RELEVANT_SETTINGS["residuals"] = [*MODEL, "s_min_px", "micro_batch", "window_on_card"]
 RELEVANT_SETTINGS["preview"] = [*MODEL, "preview_px", "preview_tiled"]
 

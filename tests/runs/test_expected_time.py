@@ -125,7 +125,9 @@ def test_a_prediction_can_be_of_this_computer(card, monkeypatch, tmp_path):
     kept(device="cuda", wide=wide, product_tflops=products, to_card_gbs=11.0)
     report = commands.measure("predict", plan, lambda line: None)
     here = [row for row in report["rows"] if row["card"].endswith("(measured)")]
-    assert len(here) == len(predict.PLAN_OPTIONS) and len(report["rows"]) == 2 * 2
+    assert len(here) == len(predict.PLAN_OPTIONS) and len(report["rows"]) == 2 * len(
+        predict.PLAN_OPTIONS
+    )
     for row in here:
         assert row["tflops"] == 20.0 and row["minutes"]["100%"] == row["minutes"]["50%"]
         assert row["minutes"]["100%"]["steps"] * 60 >= row["steps_tflop"] / 12.0

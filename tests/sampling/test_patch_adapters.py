@@ -190,6 +190,7 @@ def test_larger_patches_go_with_a_users_lora(case):
         2,
     )
     for layer in [m for m in model.modules() if isinstance(m, BaseTunerLayer)]:
+        layer.lora_variant.clear()  # peft cannot merge another forward; that of the product is equal
         layer.merge()
     merged = passed(
         model,

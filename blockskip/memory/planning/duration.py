@@ -8,6 +8,7 @@ VAE, count where they were measured (measured_speed.py).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,44 +119,57 @@ def run_work(
 
     tflop: of one pass (micro-batch) in each stage, where it was measured; None: counted.
     """
-    plan, tflop = settings.plan, tflop or _tflop_per_pass(row, settings)
-    fresh = draws / settings.reuse
+    tflop = tflop or _tflop_per_pass(row, settings)
+    return {
+        stages.RESIDUALS: _windows_work(row, settings, draws, tflop[stages.RESIDUALS]),
+        stages.TRAIN: _steps_work(row, settings, draws, tflop[stages.TRAIN]),
+    }
+
+
+def _windows_work(row: ModelRow, settings: Settings, draws: float, tflop: float) -> Work:
+    plan, fresh = settings.plan, draws / settings.reuse
     # draws of the bare class word need another pass
     passes = fresh * (plan.skips + settings.prior)
-    windows = math.ceil(fresh / settings.window_draws)
-    middle, steps = middle_bytes(row, settings), draws / plan.batch
-    unpacking, in_int8 = _unpacking(row, plan), _int8_share(row, settings, plan.side_px)
-    rounding = in_int8 * _rounded_gb(row)
-    crossing = windows * _crossing(row, settings)
-    streamed = steps * 2 * middle * (plan.middle == "streamed")
-    trained = row.num_blocks - plan.front - plan.back
-    block_steps = steps * block_passes(row, settings)
-    num_passes = passes / plan.micro_batch
+    windows, micro_batches = math.ceil(fresh / settings.window_draws), passes / plan.micro_batch
     state = 0.0 if plan.window_on_card else state_bytes(row, settings)
-    middle_read = middle - kept_middle_bytes(row, settings)
-    return {
-        stages.RESIDUALS: Work(
-            tflop=num_passes * tflop[stages.RESIDUALS],
-            int8_tflop=in_int8 * num_passes * tflop[stages.RESIDUALS],
-            passes=num_passes * row.num_blocks,
-            bus_gb=crossing / 1e9,
-            disk_gb=windows * _read(row, settings) / 1e9,
-            # a window in RAM is copied both ways at every block, without overlap
-            state_gb=2 * row.num_blocks * passes * state / 1e9,
-            unpacked_gb=num_passes * model_bytes(row, plan.precision) * unpacking / 1e9,
-            rounded_gb=rounding * num_passes * tflop[stages.RESIDUALS],
-        ),
-        stages.TRAIN: Work(
-            tflop=steps * tflop[stages.TRAIN],
-            int8_tflop=in_int8 * steps * tflop[stages.TRAIN],
-            passes=block_steps,
-            backward=trained / block_passes(row, settings),
-            bus_gb=streamed / 1e9,
-            disk_gb=steps * 2 * middle_read * (plan.middle == "streamed") / 1e9,
-            unpacked_gb=block_steps * middle / trained * unpacking / 1e9,
-            rounded_gb=rounding * steps * tflop[stages.TRAIN],
-        ),
-    }
+    unpacked = micro_batches * model_bytes(row, plan.precision) * _unpacking(row, plan)
+    return Work(
+        tflop=micro_batches * tflop,
+        **_in_int8(row, settings, micro_batches * tflop, plan.side_px),
+        passes=micro_batches * row.num_blocks,
+        bus_gb=windows * _crossing(row, settings) / 1e9,
+        disk_gb=windows * _read(row, settings) / 1e9,
+        # a window in RAM is copied both ways at every block, without overlap
+        state_gb=2 * row.num_blocks * passes * state / 1e9,
+        unpacked_gb=unpacked / 1e9,
+    )
+
+
+def _steps_work(row: ModelRow, settings: Settings, draws: float, tflop: float) -> Work:
+    plan = settings.plan
+    middle, steps = middle_bytes(row, settings), draws / plan.batch
+    trained = row.num_blocks - plan.front - plan.back
+    passes = steps * block_passes(row, settings)
+    crossings = 2 * steps * (plan.middle == "streamed")
+    return Work(
+        tflop=steps * tflop,
+        **_in_int8(row, settings, steps * tflop, plan.side_px),
+        passes=passes,
+        backward=trained / block_passes(row, settings),
+        bus_gb=crossings * middle / 1e9,
+        disk_gb=crossings * (middle - kept_middle_bytes(row, settings)) / 1e9,
+        unpacked_gb=passes * middle / trained * _unpacking(row, plan) / 1e9,
+    )
+
+
+def _in_int8(row: ModelRow, settings: Settings, tflop: float, side_px: int) -> dict[str, float]:
+    """Return the part of so much work that is multiplied in 8 bits (all linears, as if none was
+    exempt for its error), and the GB of memory traffic for rounding."""
+    if not settings.plan.int8_products:
+        return {}
+    share = linear_share(row, side_px, text_rows(row, settings))
+    rounded = ROUNDED_BYTES * 1e12 / 2 * numbers_per_multiply_add(row) / 1e9
+    return {"int8_tflop": share * tflop, "rounded_gb": rounded * share * tflop}
 
 
 def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
@@ -163,11 +177,6 @@ def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
     if plan.int8_products:
         return 0.0
     return UNPACKED[plan.precision] / weight_bytes(row, plan.precision)
-
-
-def _rounded_gb(row: ModelRow) -> float:
-    """Return the GB of memory traffic for rounding, per TFLOP that is multiplied in 8 bits."""
-    return ROUNDED_BYTES * 1e12 / 2 * numbers_per_multiply_add(row) / 1e9
 
 
 def sampling_passes(row: ModelRow, settings: Settings) -> int:
@@ -182,26 +191,22 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
 
     pass_tflop: returns the TFLOP of a picture's pass through the model, by its side in pixels.
     """
-    sides = settings.progress_px, settings.preview_px
-    small, large = (pass_tflop(side) for side in sides)
-    small_int8, large_int8 = (
-        tflop * _int8_share(row, settings, side)
-        for tflop, side in zip((small, large), sides, strict=True)
-    )
     times, once_more = settings.preview_times, int(settings.finishes_large)
-    pixels = times * settings.progress_px**2 + once_more * settings.preview_px**2
     passes = sampling_passes(row, settings) * _computed_share(settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
     num_times = (times + once_more) * passes
-    int8_tflop = pictures * passes * (times * small_int8 + once_more * large_int8)
+    sizes = {settings.progress_px: times}
+    sizes[settings.preview_px] = sizes.get(settings.preview_px, 0) + once_more
+    products: Counter[str] = Counter()
+    for side_px, count in sizes.items():
+        tflop = pictures * passes * count * pass_tflop(side_px)
+        products.update({"tflop": tflop, **_in_int8(row, settings, tflop, side_px)})
     return Work(
-        tflop=pictures * passes * (times * small + once_more * large),
-        int8_tflop=int8_tflop,
+        **products,
         passes=num_times * row.num_blocks,
         bus_gb=num_times * _crossing(row, settings) / 1e9,
         disk_gb=num_times * _read(row, settings) / 1e9,
-        rounded_gb=int8_tflop * _rounded_gb(row),
-        decoded_mp=pictures * pixels / 1e6,
+        decoded_mp=pictures * sum(count * px**2 for px, count in sizes.items()) / 1e6,
     )
 
 
@@ -225,14 +230,6 @@ def _tflop_per_pass(row: ModelRow, settings: Settings) -> dict[str, float]:
 def _pass_tflop(row: ModelRow, settings: Settings, side_px: int) -> float:
     """Count the products of one picture's pass through all blocks."""
     return 2e-12 * row.num_blocks * block_multiply_adds(row, side_px, text_rows(row, settings))
-
-
-def _int8_share(row: ModelRow, settings: Settings, side_px: int) -> float:
-    """Return the share of a pass that is multiplied in 8 bits: all linears, as if none was exempt
-    for its error."""
-    if not settings.plan.int8_products:
-        return 0.0
-    return linear_share(row, side_px, text_rows(row, settings))
 
 
 def _crossing(row: ModelRow, settings: Settings) -> float:

@@ -244,8 +244,10 @@ def _together(settings: Settings) -> Reason | None:
     )
 
 
-def _waiting(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason:
+def _waiting(row: ModelRow, request: PlanRequest, settings: Settings) -> Reason | None:
     size, kept = waiting_bytes(row, settings) / GIB, kept_bytes(row, settings) / GIB
+    if not size:
+        return None
     if kept == size:
         return Reason("waits_in_ram", {"size_gib": size})
     room = max(0.0, request.ram_to_fill_gib)

@@ -76,9 +76,9 @@ def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
 def offload(row: ModelRow, settings: Settings) -> str:
     """Return where waiting weights are: pinned (all in RAM), partly, or mapped (all in files)."""
     kept = kept_bytes(row, settings)
-    if not kept:
-        return "mapped"
-    return "pinned" if kept == waiting_bytes(row, settings) else "partly"
+    if kept == waiting_bytes(row, settings):
+        return "pinned"
+    return "partly" if kept else "mapped"
 
 
 def lora_params(row: ModelRow, settings: Settings) -> int:
