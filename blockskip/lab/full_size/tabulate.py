@@ -84,6 +84,7 @@ def _count_weights(row: ModelRow) -> dict:
         "stream_text": float(not family.text_cross_attention),
         "joined": float(first_joint_block(family, model) is not None),
         "multiply_adds": 0,
+        "int8_multiply_adds": 0,
         "kinds": _kinds(family, blocks),
         "text": _count_text(row, family),
         "vae": _count_vae(row),
@@ -187,7 +188,7 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
         for side, text in sizes
     ]
     measured["passing_unpacked"] = round(max(0.0, *per_token), 3)
-    measured["multiply_adds"] = _multiply_adds(row, middle.changed(micro_batch=1))
+    measured |= _multiply_adds(row, middle.changed(micro_batch=1))
     vae = _vae(row, table["vae"]["weights"])
     return measured | {"text": _text(ruler, base), "vae": vae}
 
@@ -227,12 +228,17 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     }
 
 
-def _multiply_adds(row: ModelRow, settings: Settings) -> int:
-    """Return the multiply-adds per token in a block's linears: a pass's count minus attention's."""
+def _multiply_adds(row: ModelRow, settings: Settings) -> dict[str, int]:
+    """Return the multiply-adds per token in a block (a pass's count minus attention's), and those
+    of them that can be done in 8 bits."""
     size = row.s_min_px, row.text_tokens
-    total = simulate(_sized(settings, *size), ["residuals"])["residuals"].tflop * 1e12 / 2
-    count = _tokens(row, *size)
-    return round(total / row.num_blocks / count - 2.0 * count * row.width)
+    count, in_int8 = _tokens(row, *size), settings.changed(precision="int8", arithmetic="int8")
+    settings, in_int8 = _sized(settings, *size), _sized(in_int8, *size)
+    per_token = 1e12 / 2 / row.num_blocks / count
+    every = simulate(settings, ["residuals"])["residuals"].tflop * per_token
+    rounded = simulate(in_int8, ["residuals"])["residuals"].int8_tflop * per_token
+    total = round(every - 2.0 * count * row.width)
+    return {"multiply_adds": total, "int8_multiply_adds": min(total, round(rounded))}
 
 
 def _sizes(row: ModelRow) -> list[tuple[int, int]]:

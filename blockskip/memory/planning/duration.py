@@ -18,7 +18,7 @@ from blockskip.core.presets import ModelRow, key_steps, rate_table
 from blockskip.core.settings import ExecutionPlan, Settings
 from blockskip.memory.planning.model_stats import (
     block_multiply_adds,
-    linear_share,
+    int8_share,
     model_bytes,
     numbers_per_multiply_add,
     weight_bytes,
@@ -167,7 +167,7 @@ def _in_int8(row: ModelRow, settings: Settings, tflop: float, side_px: int) -> d
     exempt for its error), and the GB of memory traffic for rounding."""
     if not settings.plan.int8_products:
         return {}
-    share = linear_share(row, side_px, text_rows(row, settings))
+    share = int8_share(row, side_px, text_rows(row, settings))
     rounded = ROUNDED_BYTES * 1e12 / 2 * numbers_per_multiply_add(row) / 1e9
     return {"int8_tflop": share * tflop, "rounded_gb": rounded * share * tflop}
 

@@ -92,6 +92,7 @@ class ModelStats:
     passing_text: float
     passing_unpacked: float
     multiply_adds: int
+    int8_multiply_adds: int
     text: TextStats
     vae: VaeStats
     kinds: tuple[BlockType, ...]
@@ -176,8 +177,8 @@ def numbers_per_multiply_add(row: ModelRow) -> float:
     return numbers / sum(kind.count * kind.linear for kind in kinds)
 
 
-def linear_share(row: ModelRow, side_px: int, text_tokens: int) -> float:
-    """Return the share of `block_multiply_adds` that linears have; attention has the rest."""
+def int8_share(row: ModelRow, side_px: int, text_tokens: int) -> float:
+    """Return the share of `block_multiply_adds` that can be done in 8 bits: that of the linears."""
     stats = model_stats(row.name)
     count = (side_px // stats.pixels_a_token) ** 2 + text_tokens
-    return count * stats.multiply_adds / block_multiply_adds(row, side_px, text_tokens)
+    return count * stats.int8_multiply_adds / block_multiply_adds(row, side_px, text_tokens)
