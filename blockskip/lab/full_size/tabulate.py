@@ -229,8 +229,7 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
 
 
 def _multiply_adds(row: ModelRow, settings: Settings) -> dict[str, int]:
-    """Return the multiply-adds per token in a block (a pass's count minus attention's), and those
-    of them that can be done in 8 bits."""
+    """Return a block's multiply-adds a token without attention's, and those possible in 8 bits."""
     size = row.s_min_px, row.text_tokens
     count, in_int8 = _tokens(row, *size), settings.changed(precision="int8", arithmetic="int8")
     settings, in_int8 = _sized(settings, *size), _sized(in_int8, *size)
