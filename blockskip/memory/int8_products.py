@@ -120,8 +120,9 @@ def _integer_product(digits: Tensor, other: Tensor) -> Tensor:
 
 
 def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split both into so many rows that what is computed of them takes INT8_PIECE_BYTES."""
-    rows = max(256, INT8_PIECE_BYTES // (10 * max(x.shape[1], out.shape[1])))
+    """Split both into so many rows that what is computed of them takes INT8_PIECE_BYTES, where one
+    side is four times as wide as the other, as in feed-forward."""
+    rows = max(256, INT8_PIECE_BYTES // (6 * max(x.shape[1], out.shape[1])))
     yield from zip(x.split(rows), out.split(rows), strict=True)
 
 

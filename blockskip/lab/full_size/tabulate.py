@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Precision, Settings
 from blockskip.core.units import GIB
 from blockskip.lab.full_size.meta_models import (
     build_encoders,
@@ -41,7 +41,7 @@ from blockskip.models.families.base import Family
 from blockskip.sampling.sample import TILE_PX
 
 LogFn = Callable[[str], None]
-_BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text wide_image wide_text"
+_BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text"
 UNMEASURED = dict.fromkeys([*_BLOCK_FIELDS.split(), "forward_unpacked"], 0.0)  # until measured
 
 
@@ -165,6 +165,8 @@ class _Unplanned:
         measured = simulate(settings, [stage])[stage].vram_gib
         with model_stats.override_stats(self.row.name, self.table):
             planned = requirements.stage_memory(self.row, settings)[stage].vram_gib
+            if stage == "train":  # the peak is sought in the backward pass, not in AdamW
+                planned = requirements.gradient_card(self.row, settings) / GIB
         self.say(
             f"{stage} {settings.plan.side_px} px, {settings.plan.text_tokens} tokens: {measured:.3f} GiB"
         )
@@ -197,33 +199,29 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     """Fit the transient numbers per token of a block type without gradients. `first` is its first
     block. The fit is at most 2 % below the measurements."""
     row, blocks = ruler.row, min(2, kind["count"])
-    window = base.changed(middle="leaves", micro_batch=1, **_span(row, first, blocks))
+    window = base.changed(
+        targets="attention+ff", middle="leaves", micro_batch=1, **_span(row, first, blocks)
+    )
     side, text = row.s_min_px, row.text_tokens
     sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
     sizes += [(row.native_px, text // 4), (row.native_px, text)]
 
-    def peaks(**other: str) -> np.ndarray:
-        sized = [_sized(window.changed(**other), px, n) for px, n in sizes]
+    def peaks(precision: Precision) -> np.ndarray:
+        sized = [_sized(window.changed(precision=precision), px, n) for px, n in sizes]
         return np.array([max(activation_bytes(s)[first : first + blocks]) for s in sized])
 
-    plain, wide, packed = peaks(), peaks(targets="attention+ff"), peaks(precision="int8")
+    plain, packed = peaks("full"), peaks("int8")
     extra_tokens = ruler.table["more_tokens"]
     units = _unit(row) * np.array([[_tokens(row, px, 0), n + extra_tokens] for px, n in sizes])
-
-    def fit(amounts: np.ndarray) -> tuple[float, float]:
-        widths, *_ = np.linalg.lstsq(units / amounts[:, None], np.ones(len(sizes)), rcond=None)
-        widths = np.maximum(widths, 0.0)
-        widths *= 0.98 * (amounts / (units @ widths)).max()
-        return round(float(widths[0]), 2), round(float(widths[1]), 2)
-
-    (image, text), (wide_image, wide_text) = fit(plain), fit(wide)
+    widths, *_ = np.linalg.lstsq(units / plain[:, None], np.ones(len(sizes)), rcond=None)
+    widths = np.maximum(widths, 0.0)
+    widths *= 0.98 * (plain / (units @ widths)).max()
+    image, text = (round(float(width), 2) for width in widths)
     unpacked = (packed - row.number_bytes * kind["unpacked"]) / units.sum(1)
     ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
     return {
         "forward_image": image,
         "forward_text": text,
-        "wide_image": wide_image,
-        "wide_text": wide_text,
         "forward_unpacked": round(max(0.0, 0.0, *unpacked[packed > 1.02 * plain].tolist()), 2),
     }
 

@@ -16,7 +16,7 @@ from blockskip.core.presets import STRICT, ModelRow, byte_table
 PACKED_BYTES = {"int8": 1 + 4 / 256, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
 # what a product in 8 bits takes beside its input and output (memory/int8_products.py)
-INT8_PIECE_BYTES = 64 << 20
+INT8_PIECE_BYTES = 40 << 20
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,8 +38,6 @@ class BlockType:
     kept_ff: float
     forward_image: float
     forward_text: float
-    wide_image: float
-    wide_text: float
     forward_unpacked: float
     unpacked: int
 

@@ -89,14 +89,28 @@ def _around(row: ModelRow, embedders: bool) -> float:
 
 
 def _train_card(row: ModelRow, settings: Settings) -> float:
-    middle, lora = middle_blocks(row, settings), lora_params(row, settings)
+    # AdamW: all gradients, and the square root of the second moment
+    update = 8 * lora_params(row, settings) + _two_streamed(row, settings)
+    return _trained_and_state(row, settings) + max(_forward_and_backward(row, settings), update)
+
+
+def gradient_card(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes of GPU memory while a step computes its gradients, without its update."""
+    return _trained_and_state(row, settings) + _forward_and_backward(row, settings)
+
+
+def _trained_and_state(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes held between training steps: weights, LoRA and optimiser state."""
+    resident = _around(row, embedders=not settings.plan.front) + 12 * lora_params(row, settings)
+    resident += 0.0 if settings.plan.front else row.number_bytes * model_stats(row.name).layers
+    staying = settings.plan.middle != "streamed"
+    return resident + (middle_bytes(row, settings) if staying else 0.0)
+
+
+def _forward_and_backward(row: ModelRow, settings: Settings) -> float:
     stats, ff = model_stats(row.name), settings.targets == "attention+ff"
-    saved = (_activations(row, settings, stats.block_type(i), ff) for i in middle)
-    kept = [settings.plan.batch * each for each in saved]
-    resident = _around(row, embedders=not settings.plan.front) + 12 * lora
-    resident += 0.0 if settings.plan.front else row.number_bytes * stats.layers
-    if settings.plan.middle != "streamed":
-        resident += middle_bytes(row, settings)
+    types = (stats.block_type(i) for i in middle_blocks(row, settings))
+    kept = [settings.plan.batch * _activations(row, settings, kind, ff) for kind in types]
     # temporaries of the backward pass
     passing = settings.plan.batch * activation_bytes(
         row, settings, stats.passing_image, stats.passing_text
@@ -104,9 +118,7 @@ def _train_card(row: ModelRow, settings: Settings) -> float:
     if settings.plan.precision != "full":
         unpacked = stats.passing_unpacked * settings.plan.batch * state_bytes(row, settings)
         passing = max(passing, _product_bytes(row, settings, stats.largest) + unpacked)
-    passing += max(_start_of_backward(row, settings, kept), _recomputing(row, settings, kept))
-    # AdamW: all gradients, and the square root of the second moment
-    return resident + max(passing, 8 * lora + _two_streamed(row, settings))
+    return passing + max(_start_of_backward(row, settings, kept), _recomputing(row, settings, kept))
 
 
 def _activations(row: ModelRow, settings: Settings, kind: BlockType, ff: bool) -> float:
@@ -154,20 +166,12 @@ def _recomputing(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     )
 
 
-def _forward(
-    row: ModelRow, settings: Settings, kind: BlockType, learns: bool, rows: int, side_px: int
-) -> float:
+def _forward(row: ModelRow, settings: Settings, kind: BlockType, rows: int, side_px: int) -> float:
     """Return the peak bytes of a block's forward without gradients. The peak is in attention, where
     image and text are joined and rotated in fp32, or in a product with an unpacked weight."""
     passing = rows * activation_bytes(row, settings, kind.forward_image, kind.forward_text, side_px)
-    if settings.targets == "attention+ff" and learns:
-        # a LoRA's output beside the linear's
-        passing = max(
-            passing,
-            rows * activation_bytes(row, settings, kind.wide_image, kind.wide_text, side_px),
-        )
-    if settings.plan.precision == "full":
-        return passing
+    if settings.plan.precision == "full" or settings.plan.int8_products:
+        return passing + INT8_PIECE_BYTES * settings.plan.int8_products
     unpacked = kind.forward_unpacked * rows * state_bytes(row, settings, side_px)
     return max(passing, _product_bytes(row, settings, kind.unpacked) + unpacked)
 
@@ -191,15 +195,12 @@ def _window_card(
         block = block_bytes(row, index, settings.plan.precision, True)
         return block - trained_bytes(row, settings, index) * (index in stays)
 
-    stats, middle = model_stats(row.name), middle_blocks(row, settings)
+    stats = model_stats(row.name)
     sizes = [*(loaded(i) for i in range(row.num_blocks)), 0.0]
-    passes = [  # by kind: outside the middle, in it
-        [_forward(row, settings, kind, learns, rows, side_px) for learns in (False, True)]
-        for kind in stats.kinds
-    ]
+    passes = [_forward(row, settings, kind, rows, side_px) for kind in stats.kinds]
     kinds = [k for k, kind in enumerate(stats.kinds) for _ in range(kind.count)]
     blocks = max(
-        sizes[i] + sizes[i + 1] + passes[kinds[i]][i in middle] + text * (kinds[i] > 0)
+        sizes[i] + sizes[i + 1] + passes[kinds[i]] + text * (kinds[i] > 0)
         for i in range(row.num_blocks)
     )
     if not stats.layer:
