@@ -93,40 +93,62 @@ def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(x.split(rows), out.split(rows), strict=True)
 
 
-class Int8Product(torch.autograd.Function):
-    """The product x Wᵀ + b and the gradient of x, both in 8 bits.
+# An operator of its own, so that a compiled block (memory/compiled_blocks.py) holds it whole: traced,
+# its pieces would tie a graph to one number of tokens, and what it computes on the way could be kept.
+@torch.library.custom_op("blockskip::int8_product", mutates_args=())
+def int8_product(
+    x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
+) -> Tensor:
+    """Return x Wᵀ + b in 8 bits; so is the gradient of x.
 
     x: (…, K). weight: int8 (N, K) of the rotated W. largest: float32 (N,), of each row of it.
     """
+    tokens, scale = x.flatten(0, -2), largest / 127
+    out = tokens.new_empty(len(tokens), len(weight))
+    for piece, target in _pieces(tokens, out):
+        digits, row_scale = _rounded_rows(rotated(piece, group))
+        sums = _integer_product(digits, weight.t()) * row_scale
+        torch.mul(sums, scale, out=target)
+    if bias is not None:
+        out += bias
+    return out.unflatten(0, x.shape[:-1])
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
-    ) -> Tensor:
-        ctx.save_for_backward(weight, largest)
-        ctx.group = group
-        tokens, scale = x.flatten(0, -2), largest / 127
-        out = tokens.new_empty(len(tokens), len(weight))
-        for piece, target in _pieces(tokens, out):
-            digits, row_scale = _rounded_rows(rotated(piece, group))
-            sums = _integer_product(digits, weight.t()) * row_scale
-            torch.mul(sums, scale, out=target)
-        if bias is not None:
-            out += bias
-        return out.unflatten(0, x.shape[:-1])
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-        tokens, scale = grad.flatten(0, -2), largest / 127
-        # cuBLASLt multiplies a second matrix that is stored by columns
-        columns = weight.t().contiguous().t()
-        out = tokens.new_empty(len(tokens), weight.shape[1])
-        for piece, target in _pieces(tokens, out):
-            digits, row_scale = _rounded_rows(piece * scale)
-            sums = _integer_product(digits, columns) * row_scale
-            target.copy_(rotated(sums.to(grad.dtype), ctx.group))
-        return out.unflatten(0, grad.shape[:-1]), None, None, None, None
+@torch.library.custom_op("blockskip::int8_product_grad", mutates_args=())
+def _int8_product_grad(grad: Tensor, weight: Tensor, largest: Tensor, group: int) -> Tensor:
+    """Return the gradient of x, (…, K), for that of the product, (…, N)."""
+    tokens, scale = grad.flatten(0, -2), largest / 127
+    # cuBLASLt multiplies a second matrix that is stored by columns
+    columns = weight.t().contiguous().t()
+    out = tokens.new_empty(len(tokens), weight.shape[1])
+    for piece, target in _pieces(tokens, out):
+        digits, row_scale = _rounded_rows(piece * scale)
+        sums = _integer_product(digits, columns) * row_scale
+        target.copy_(rotated(sums.to(grad.dtype), group))
+    return out.unflatten(0, grad.shape[:-1])
+
+
+@int8_product.register_fake
+def _(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@_int8_product_grad.register_fake
+def _(grad: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return grad.new_empty(*grad.shape[:-1], weight.shape[1])
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _, weight, largest, _, ctx.group = inputs
+    ctx.save_for_backward(weight, largest)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
+    return _int8_product_grad(grad, weight, largest, ctx.group), None, None, None, None
+
+
+int8_product.register_autograd(_backward, setup_context=_save)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
