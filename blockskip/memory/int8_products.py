@@ -14,7 +14,7 @@ are quantised.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -93,16 +93,19 @@ def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(x.split(rows), out.split(rows), strict=True)
 
 
-# An operator of its own, so that a compiled block (memory/compiled_blocks.py) holds it whole: traced,
-# its pieces would tie a graph to one number of tokens, and what it computes on the way could be kept.
-@torch.library.custom_op("blockskip::int8_product", mutates_args=())
 def int8_product(
     x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
 ) -> Tensor:
-    """Return x Wᵀ + b in 8 bits; so is the gradient of x.
+    """Return the product x Wᵀ + b in 8 bits; so is the gradient of x.
 
     x: (…, K). weight: int8 (N, K) of the rotated W. largest: float32 (N,), of each row of it.
     """
+    compiling = torch.compiler.is_compiling()
+    product: Callable = _whole_product if compiling else _Product.apply
+    return product(x, weight, largest, bias, group)
+
+
+def _forward(x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int) -> Tensor:
     tokens, scale = x.flatten(0, -2), largest / 127
     out = tokens.new_empty(len(tokens), len(weight))
     for piece, target in _pieces(tokens, out):
@@ -114,9 +117,7 @@ def int8_product(
     return out.unflatten(0, x.shape[:-1])
 
 
-@torch.library.custom_op("blockskip::int8_product_grad", mutates_args=())
-def _int8_product_grad(grad: Tensor, weight: Tensor, largest: Tensor, group: int) -> Tensor:
-    """Return the gradient of x, (…, K), for that of the product, (…, N)."""
+def _backward(grad: Tensor, weight: Tensor, largest: Tensor, group: int) -> Tensor:
     tokens, scale = grad.flatten(0, -2), largest / 127
     # cuBLASLt multiplies a second matrix that is stored by columns
     columns = weight.t().contiguous().t()
@@ -128,27 +129,40 @@ def _int8_product_grad(grad: Tensor, weight: Tensor, largest: Tensor, group: int
     return out.unflatten(0, grad.shape[:-1])
 
 
-@int8_product.register_fake
-def _(x: Tensor, weight: Tensor, *_: object) -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
-
-
-@_int8_product_grad.register_fake
-def _(grad: Tensor, weight: Tensor, *_: object) -> Tensor:
-    return grad.new_empty(*grad.shape[:-1], weight.shape[1])
-
-
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
     _, weight, largest, _, ctx.group = inputs
     ctx.save_for_backward(weight, largest)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-    return _int8_product_grad(grad, weight, largest, ctx.group), None, None, None, None
+class _Product(torch.autograd.Function):
+    forward, setup_context = staticmethod(_forward), staticmethod(_save)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # accessed once: checkpointing frees them afterwards
+        return _backward(grad, *ctx.saved_tensors, ctx.group), None, None, None, None
 
 
-int8_product.register_autograd(_backward, setup_context=_save)
+# A compiled block (memory/compiled_blocks.py) holds the product whole, as an operator: traced, its
+# pieces would tie a graph to one number of tokens, and what it computes on the way could be kept.
+_whole_product = torch.library.custom_op("blockskip::int8_product", _forward, mutates_args=())
+_whole_backward = torch.library.custom_op("blockskip::int8_backward", _backward, mutates_args=())
+
+
+@_whole_product.register_fake
+def _(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@_whole_backward.register_fake
+def _(grad: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return grad.new_empty(*grad.shape[:-1], weight.shape[1])
+
+
+_whole_product.register_autograd(
+    lambda ctx, grad: (_whole_backward(grad, *ctx.saved_tensors, ctx.group), *[None] * 4),
+    setup_context=_save,
+)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

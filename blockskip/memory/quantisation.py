@@ -144,49 +144,67 @@ def dequantise(
     return bnb.dequantize_4bit(weight, state).reshape(tuple(shape))
 
 
-# Operators of their own, as in int8_products.py: a compiled block never keeps an unpacked weight.
-@torch.library.custom_op("blockskip::unpacked_product", mutates_args=())
-def _unpacked_product(
+def _forward(
     x: Tensor,
     bias: Tensor | None,
-    parts: Sequence[Tensor],
     shape: Sequence[int],
     precision: str,
     rotation: int,
+    parts: Sequence[Tensor],
 ) -> Tensor:
-    """Return x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
     return nn.functional.linear(x, _unpacked(parts, shape, precision, x.dtype, rotation), bias)
 
 
-@torch.library.custom_op("blockskip::unpacked_product_grad", mutates_args=())
-def _unpacked_product_grad(
-    grad: Tensor, parts: Sequence[Tensor], shape: Sequence[int], precision: str, rotation: int
+def _backward(
+    grad: Tensor, shape: Sequence[int], precision: str, rotation: int, parts: Sequence[Tensor]
 ) -> Tensor:
     return grad @ _unpacked(parts, shape, precision, grad.dtype, rotation)
 
 
-@_unpacked_product.register_fake
-def _(x: Tensor, bias: object, parts: object, shape: Sequence[int], *_: object) -> Tensor:
+class _QuantisedMatmul(torch.autograd.Function):
+    """The product x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: tuple, *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(*parts)
+        ctx.layer = layer
+        return _forward(x, bias, *layer, parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        parts = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
+        return _backward(grad, *ctx.layer, parts), None, None, *(None for _ in parts)
+
+
+# as in int8_products.py: a compiled block never keeps an unpacked weight
+_whole_product = torch.library.custom_op("blockskip::unpacked", _forward, mutates_args=())
+_whole_backward = torch.library.custom_op(
+    "blockskip::unpacked_backward", _backward, mutates_args=()
+)
+
+
+@_whole_product.register_fake
+def _(x: Tensor, bias: object, shape: Sequence[int], *_: object) -> Tensor:
     return x.new_empty(*x.shape[:-1], shape[0])
 
 
-@_unpacked_product_grad.register_fake
-def _(grad: Tensor, parts: object, shape: Sequence[int], *_: object) -> Tensor:
+@_whole_backward.register_fake
+def _(grad: Tensor, shape: Sequence[int], *_: object) -> Tensor:
     return grad.new_empty(*grad.shape[:-1], shape[1])
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _, _, parts, *ctx.description = inputs
+    _, _, *ctx.layer, parts = inputs
     ctx.save_for_backward(*parts)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple:
-    parts = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-    grad = _unpacked_product_grad(grad, parts, *ctx.description)
-    return grad, None, [None for _ in parts], None, None, None
+def _whole_gradients(ctx: Any, grad: Tensor) -> tuple:
+    parts = ctx.saved_tensors
+    inputs = _whole_backward(grad, *ctx.layer, list(parts))
+    return inputs, None, None, None, None, [None for _ in parts]
 
 
-_unpacked_product.register_autograd(_backward, setup_context=_save)
+_whole_product.register_autograd(_whole_gradients, setup_context=_save)
 
 
 def _unpacked(
@@ -228,7 +246,10 @@ class QuantisedLinear(nn.Linear):
             return self.int8_product(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         parts = [getattr(self, name) for name in part_shapes(self._shape, self.precision)]
-        return _unpacked_product(x, bias, parts, self._shape, self.precision, self.rotation)
+        layer = self._shape, self.precision, self.rotation
+        if torch.compiler.is_compiling():
+            return _whole_product(x, bias, *layer, parts)
+        return _QuantisedMatmul.apply(x, bias, layer, *parts)
 
 
 def int8_linears(model: nn.Module) -> list[str]:

@@ -93,6 +93,7 @@ class Worker:
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
         self.reporter.warn(model.attention_warning())
+        model.compile_blocks(self.reporter.warn)
         data = self._encode(model, photos, fingerprint)
         with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
             trainer = Trainer(
