@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import _StopRecomputationError
 
 from blockskip.memory.int8_products import relative_error
 from blockskip.models.families.streams import Outputs, as_tuple
@@ -106,6 +107,8 @@ class CompiledBlocks:
             if self.graphs == graphs or _agree(outputs, uncompiled):
                 return outputs
             problem = "its results are wrong"
+        except _StopRecomputationError:  # checkpointing has what it needs
+            raise
         except Exception as error:  # whatever a compiler raises, and what a graph does
             log.warning("a compiled block failed", exc_info=True)
             problem = _short(error)

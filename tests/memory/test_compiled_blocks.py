@@ -28,12 +28,11 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler(monkeypatch):
+def fresh_compiler():
     torch._dynamo.reset()
     counters.clear()
-    monkeypatch.setattr(fx, "use_duck_shape", True)
-    monkeypatch.setattr(functorch, "force_non_lazy_backward_lowering", False)
-    yield
+    with fx.patch(use_duck_shape=True), functorch.patch(force_non_lazy_backward_lowering=False):
+        yield
     torch._dynamo.reset()
 
 
