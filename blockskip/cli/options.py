@@ -186,6 +186,12 @@ Arithmetic = Annotated[
     settings.Arithmetic | None,
     typer.Option(help="Of int8 weights: unpacked (weights), or multiplied in 8 bits (int8)."),
 ]
+Compile = Annotated[
+    settings.Compile | None,
+    typer.Option(
+        "--compile", help="Blocks, on NVIDIA cards with triton: if it gains time, or not."
+    ),
+]
 Patches = Annotated[settings.Patches | None, typer.Option(help="Schedule of crop sizes.")]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", callback=one_or_more)]
 Batch = Annotated[

@@ -159,6 +159,11 @@ def fallback_table() -> dict[str, float]:
     return _preset("budgets")["fallback"]
 
 
+def compiling_table() -> dict[str, float]:
+    """Return what compiled blocks take and save, from presets/budgets.toml."""
+    return _preset("budgets")["compiling"]
+
+
 def quality_table() -> dict:
     """Return published and assumed losses of likeness, from presets/budgets.toml."""
     return _preset("budgets")["quality"]

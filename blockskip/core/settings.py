@@ -58,6 +58,7 @@ Arithmetic = Literal["weights", "int8"]
 Middle = Literal["stays", "leaves", "streamed"]
 NumberType = Literal["model", "float16"]
 Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
+Compile = Literal["auto", "off"]
 PreviewSpeed = Literal["exact", "fast", "fastest"]
 # Ranges, the same for the command line, the API, the page and run.toml. Upper limits only keep out
 # slips that no machine could carry out.
@@ -194,6 +195,7 @@ class Settings:
     preview_images: Images = 1  # images per prompt
     device: Device = "auto"
     threads: Threads = 0  # CPU threads; 0 = torch's own choice
+    compile: Compile = "auto"  # blocks: where there is a compiler and it gains time
     plan: ExecutionPlan = field(default_factory=ExecutionPlan)
 
     @classmethod

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any
 
@@ -126,41 +126,77 @@ def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(x.split(rows), out.split(rows), strict=True)
 
 
-class Int8Product(torch.autograd.Function):
-    """The product x Wᵀ + b and the gradient of x, both in 8 bits.
+def int8_product(
+    x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
+) -> Tensor:
+    """Return the product x Wᵀ + b in 8 bits; so is the gradient of x.
 
     x: (…, K). weight: int8 (N, K) of the rotated W. largest: float32 (N,), of each row of it.
     """
+    compiling = torch.compiler.is_compiling()
+    product: Callable = _whole_product if compiling else _Product.apply
+    return product(x, weight, largest, bias, group)
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int
-    ) -> Tensor:
-        ctx.save_for_backward(weight, largest)
-        ctx.group = group
-        tokens, out = x.flatten(0, -2), x.new_empty(x[..., 0].numel(), len(weight))
-        unit, shares = _unit_and_shares(largest)
-        for piece, target in _pieces(tokens, out):
-            digits, row_scale = _rounded_rows(rotated(piece, group))
-            torch.mul(_integer_product(digits, weight.t()), row_scale * unit, out=target)
-            target.mul_(shares)
-        if bias is not None:
-            out += bias
-        return out.unflatten(0, x.shape[:-1])
+
+def _forward(x: Tensor, weight: Tensor, largest: Tensor, bias: Tensor | None, group: int) -> Tensor:
+    tokens, out = x.flatten(0, -2), x.new_empty(x[..., 0].numel(), len(weight))
+    unit, shares = _unit_and_shares(largest)
+    for piece, target in _pieces(tokens, out):
+        digits, row_scale = _rounded_rows(rotated(piece, group))
+        torch.mul(_integer_product(digits, weight.t()), row_scale * unit, out=target)
+        target.mul_(shares)
+    if bias is not None:
+        out += bias
+    return out.unflatten(0, x.shape[:-1])
+
+
+def _backward(grad: Tensor, weight: Tensor, largest: Tensor, group: int) -> Tensor:
+    tokens = grad.flatten(0, -2)
+    # cuBLASLt multiplies a second matrix that is stored by columns
+    columns = weight.t().contiguous().t()
+    out = tokens.new_empty(len(tokens), weight.shape[1])
+    unit, shares = _unit_and_shares(largest)
+    for piece, target in _pieces(tokens, out):
+        digits, row_scale = _rounded_rows(torch.mul(piece, shares, out=torch.empty_like(piece)))
+        torch.mul(_integer_product(digits, columns), row_scale * unit, out=target)
+        target.copy_(rotated(target, group))
+    return out.unflatten(0, grad.shape[:-1])
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _, weight, largest, _, ctx.group = inputs
+    ctx.save_for_backward(weight, largest)
+
+
+class _Product(torch.autograd.Function):
+    forward, setup_context = staticmethod(_forward), staticmethod(_save)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, largest = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-        tokens = grad.flatten(0, -2)
-        # cuBLASLt multiplies a second matrix that is stored by columns
-        columns = weight.t().contiguous().t()
-        out = tokens.new_empty(len(tokens), weight.shape[1])
-        unit, shares = _unit_and_shares(largest)
-        for piece, target in _pieces(tokens, out):
-            digits, row_scale = _rounded_rows(torch.mul(piece, shares, out=torch.empty_like(piece)))
-            torch.mul(_integer_product(digits, columns), row_scale * unit, out=target)
-            target.copy_(rotated(target, ctx.group))
-        return out.unflatten(0, grad.shape[:-1]), None, None, None, None
+        # accessed once: checkpointing frees them afterwards
+        return _backward(grad, *ctx.saved_tensors, ctx.group), None, None, None, None
+
+
+# A compiled block (memory/compiled_blocks.py) holds the product whole, as an operator: traced, its
+# pieces would tie a graph to one number of tokens, and what it computes on the way could be kept.
+_whole_product = torch.library.custom_op("blockskip::int8_product", _forward, mutates_args=())
+_whole_backward = torch.library.custom_op("blockskip::int8_backward", _backward, mutates_args=())
+
+
+@_whole_product.register_fake
+def _(x: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@_whole_backward.register_fake
+def _(grad: Tensor, weight: Tensor, *_: object) -> Tensor:
+    return grad.new_empty(*grad.shape[:-1], weight.shape[1])
+
+
+_whole_product.register_autograd(
+    lambda ctx, grad: (_whole_backward(grad, *ctx.saved_tensors, ctx.group), *[None] * 4),
+    setup_context=_save,
+)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

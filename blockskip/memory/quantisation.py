@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
-from blockskip.memory.int8_products import GROUPS, Int8Product, rotated, rotation_group
+from blockskip.memory.int8_products import GROUPS, int8_product, rotated, rotation_group
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 NF4_BLOCK = 64  # weights that share a scale
@@ -144,25 +144,72 @@ def dequantise(
     return bnb.dequantize_4bit(weight, state).reshape(tuple(shape))
 
 
+def _forward(
+    x: Tensor,
+    bias: Tensor | None,
+    shape: Sequence[int],
+    precision: str,
+    rotation: int,
+    parts: Sequence[Tensor],
+) -> Tensor:
+    return nn.functional.linear(x, _unpacked(parts, shape, precision, x.dtype, rotation), bias)
+
+
+def _backward(
+    grad: Tensor, shape: Sequence[int], precision: str, rotation: int, parts: Sequence[Tensor]
+) -> Tensor:
+    return grad @ _unpacked(parts, shape, precision, grad.dtype, rotation)
+
+
 class _QuantisedMatmul(torch.autograd.Function):
     """The product x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, layer: QuantisedLinear, *parts: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: tuple, *parts: Tensor) -> Tensor:
         ctx.save_for_backward(*parts)
-        ctx.layer, ctx.dtype = layer.description(), x.dtype
-        return nn.functional.linear(x, _dequantised(parts, ctx.layer, x.dtype), bias)
+        ctx.layer = layer
+        return _forward(x, bias, *layer, parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parts = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-        return grad @ _dequantised(parts, ctx.layer, ctx.dtype), None, None, *(None for _ in parts)
+        return _backward(grad, *ctx.layer, parts), None, None, *(None for _ in parts)
 
 
-def _dequantised(parts: Sequence[Tensor], layer: tuple, dtype: torch.dtype) -> Tensor:
-    shape, precision, rotation = layer
+# as in int8_products.py: a compiled block never keeps an unpacked weight
+_whole_product = torch.library.custom_op("blockskip::unpacked", _forward, mutates_args=())
+_whole_backward = torch.library.custom_op(
+    "blockskip::unpacked_backward", _backward, mutates_args=()
+)
+
+
+@_whole_product.register_fake
+def _(x: Tensor, bias: object, shape: Sequence[int], *_: object) -> Tensor:
+    return x.new_empty(*x.shape[:-1], shape[0])
+
+
+@_whole_backward.register_fake
+def _(grad: Tensor, shape: Sequence[int], *_: object) -> Tensor:
+    return grad.new_empty(*grad.shape[:-1], shape[1])
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _, _, *ctx.layer, parts = inputs
+    ctx.save_for_backward(*parts)
+
+
+def _whole_gradients(ctx: Any, grad: Tensor) -> tuple:
+    parts = ctx.saved_tensors
+    inputs = _whole_backward(grad, *ctx.layer, list(parts))
+    return inputs, None, None, None, None, [None for _ in parts]
+
+
+_whole_product.register_autograd(_whole_gradients, setup_context=_save)
+
+
+def _unpacked(
+    parts: Sequence[Tensor], shape: Sequence[int], precision: str, dtype: torch.dtype, rotation: int
+) -> Tensor:
     named = dict(zip(part_shapes(shape, precision), parts, strict=True))
     return dequantise(named, shape, precision, dtype, rotation)
 
@@ -189,21 +236,20 @@ class QuantisedLinear(nn.Linear):
     def _shape(self) -> tuple[int, int]:
         return self.out_features, self.in_features
 
-    def description(self) -> tuple:
-        """Return (shape, precision, rotation), which unpacking needs besides the parts."""
-        return self._shape, self.precision, self.rotation
-
     def int8_product(self, x: Tensor) -> Tensor:
         """Return the layer's output, computed in 8 bits."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return Int8Product.apply(x, self.weight, self.scale, bias, self.rotation)
+        return int8_product(x, self.weight, self.scale, bias, self.rotation)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.in_int8:
             return self.int8_product(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        parts = (getattr(self, name) for name in part_shapes(self._shape, self.precision))
-        return _QuantisedMatmul.apply(x, bias, self, *parts)
+        parts = [getattr(self, name) for name in part_shapes(self._shape, self.precision)]
+        layer = self._shape, self.precision, self.rotation
+        if torch.compiler.is_compiling():
+            return _whole_product(x, bias, *layer, parts)
+        return _QuantisedMatmul.apply(x, bias, layer, *parts)
 
 
 def int8_linears(model: nn.Module) -> list[str]:

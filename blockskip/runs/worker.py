@@ -94,6 +94,7 @@ class Worker:
             )
         self.reporter.warn(model.attention_warning())
         self.reporter.warn(model.arithmetic_warning())
+        model.compile_blocks(self.reporter.warn)
         data = self._encode(model, photos, fingerprint)
         with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
             trainer = Trainer(

@@ -15,8 +15,10 @@ from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
 from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
+from blockskip.memory.compiled_blocks import CompiledBlocks, not_compiled, unusable_compiler
 from blockskip.memory.open_model import open_model, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
+from blockskip.memory.planning.measured_speed import compiling_pays
 from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, get_family
@@ -70,6 +72,20 @@ class LoadedModel:
         """Return a warning if products in 8 bits were planned and this device has none."""
         planned = self.settings.plan.int8_products
         return int8_products.unavailable_warning(self.device) if planned else ""
+
+    def compile_blocks(self, note: Callable[[str], object]) -> None:
+        """Let the blocks run compiled, on CUDA and if the run is long enough to gain by it.
+
+        note: is told why they are not although they should be, also later.
+        """
+        if self.settings.compile == "off" or self.device.type != "cuda":
+            return
+        if not compiling_pays(self.row, self.settings):
+            return
+        if problem := unusable_compiler(self.device):
+            note(not_compiled(problem))
+            return
+        CompiledBlocks([block for _, block in self.family.blocks(self.transformer)], note)
 
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Add the untrained LoRA of a run with these settings; return its parameters by name."""

@@ -309,14 +309,30 @@ def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
 def _record_modulation(
     stack: ExitStack, model: nn.Module, family: Family, span: Span, prior_pass: PriorPass | None
 ) -> dict[str, list[Tensor]]:
-    """Register hooks that store the middle's modulation outputs, one tensor per micro-batch."""
-    outputs: dict[str, list[Tensor]] = {}
-    for name in modulation_names(model, family, span):
-        outputs[name] = []
-        handle = model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, parts=outputs[name]: (
-                None if prior_pass and prior_pass.active else parts.append(output.cpu())
-            )
-        )
-        stack.callback(handle.remove)
+    """Register hooks that store the middle's modulation outputs, one tensor per micro-batch.
+
+    A block's layers only keep them: it may be compiled, with one graph for all of its kind
+    (memory/compiled_blocks.py). The block's own hook, outside the graph, stores them.
+    """
+    names = modulation_names(model, family, span)
+    outputs: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def store(found: dict[str, nn.Module], *_: object) -> None:
+        for name, layer in found.items():
+            output = layer.__dict__.pop("kept")
+            if not (prior_pass and prior_pass.active):
+                outputs[name].append(output.cpu())
+
+    layers = {name: model.get_submodule(name) for name in names}
+    for layer in layers.values():
+        stack.callback(layer.register_forward_hook(_keep).remove)
+    for owner in {name for name, _ in family.blocks(model)} | set(family.shared_modulation):
+        inside = {n: layer for n, layer in layers.items() if f"{n}.".startswith(f"{owner}.")}
+        if inside:
+            module = model.get_submodule(owner)
+            stack.callback(module.register_forward_hook(partial(store, inside)).remove)
     return outputs
+
+
+def _keep(layer: nn.Module, _: object, output: Tensor) -> None:
+    vars(layer)["kept"] = output

@@ -39,7 +39,7 @@ text to the batch's length, since the window pads it to its longest caption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -54,10 +54,14 @@ from blockskip.training.residuals import IdentityBlock, Span, modulation_names
 
 
 class StepInputs:
-    """The tensors of the current micro-step by name; empty outside `bind`."""
+    """The tensors of the current micro-step by name; empty outside `bind`.
 
-    def __init__(self) -> None:
+    modulation: the modules that replay some of them, by name.
+    """
+
+    def __init__(self, modulation: Iterable[str] = ()) -> None:
         self._tensors: dict[str, Tensor] = {}
+        self.modulation = {name: ReplayModulation() for name in modulation}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -70,11 +74,16 @@ class StepInputs:
     @contextmanager
     def bind(self, tensors: dict[str, Tensor]) -> Iterator[None]:
         """Context manager for one micro-step's forward and backward, which recomputes blocks."""
-        self._tensors = tensors
+        self._bind(tensors)
         try:
             yield
         finally:
-            self._tensors = {}
+            self._bind({})
+
+    def _bind(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors = tensors
+        for name, module in self.modulation.items():
+            module.output = tensors.get(name)
 
 
 class ZeroEmbedder(nn.Module):
@@ -129,14 +138,17 @@ class AddResidual(IdentityBlock):
 
 
 class ReplayModulation(nn.Module):
-    """Replaces a modulation layer and replays its stored output, (B, …)."""
+    """Replaces a modulation layer and replays its stored output, (B, …).
 
-    def __init__(self, step_inputs: StepInputs, name: str) -> None:
-        super().__init__()
-        self.step_inputs, self.name = step_inputs, name
+    It does not look the output up by a name, which would differ between blocks of a kind
+    (memory/compiled_blocks.py).
+    """
+
+    output: Tensor | None = None
 
     def forward(self, _: Tensor) -> Tensor:
-        return self.step_inputs[self.name]
+        assert self.output is not None, "outside `StepInputs.bind`"
+        return self.output
 
 
 class CheckpointedBlock(NamedArgsBlock):
@@ -166,16 +178,13 @@ def skip_blocks(
     whole middle in `streamed_blocks`, which checkpoint too, for this device.
     Raises ValueError if the span leaves no middle.
     """
-    step_inputs, blocks = StepInputs(), family.blocks(model)
+    step_inputs, blocks = StepInputs(modulation_names(model, family, span)), family.blocks(model)
     middle = span.middle(len(blocks))
     if not middle:
         raise ValueError(f"skipping {span.front} + {span.back} of {len(blocks)} blocks leaves none")
     skipped = _skipped_modules(model, family, middle, step_inputs)
-    modulation = {
-        name: ReplayModulation(step_inputs, name) for name in modulation_names(model, family, span)
-    }
     with ExitStack() as stack:
-        stack.enter_context(replace_modules(model, skipped | modulation))
+        stack.enter_context(replace_modules(model, skipped | step_inputs.modulation))
         if streamed_to is not None:
             streamed = streamed_blocks(blocks, middle, streamed_to)
             stack.enter_context(replace_modules(model, streamed))

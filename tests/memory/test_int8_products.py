@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from blockskip.memory import int8_products
-from blockskip.memory.int8_products import Int8Product, relative_error, rotated, rotation_group
+from blockskip.memory.int8_products import int8_product, relative_error, rotated, rotation_group
 from blockskip.memory.quantisation import QuantisedLinear, dequantise, int8_linears, quantise
 from blockskip.sampling.arithmetic import choose_products
 
@@ -44,7 +44,7 @@ def test_a_product_is_within_two_percent_whatever_the_outliers(width, out_width,
     assert relative_error(actual.detach(), expected.detach()) < 0.02
     assert relative_error(rounded.grad, exact.grad) < 0.04
     plain = quantise(linear.weight.detach(), "int8")
-    unrotated = Int8Product.apply(x.detach(), plain["weight"], plain["scale"], linear.bias, 1)
+    unrotated = int8_product(x.detach(), plain["weight"], plain["scale"], linear.bias, 1)
     assert relative_error(unrotated, expected.detach()) > 0.04, "without rotation it would not be"
 
 

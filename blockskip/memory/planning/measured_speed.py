@@ -22,10 +22,10 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
-from blockskip.core.presets import ModelRow
+from blockskip.core.presets import ModelRow, compiling_table
 from blockskip.core.settings import Settings
 from blockskip.memory import monitor
-from blockskip.memory.planning.duration import Rates, usual_rates
+from blockskip.memory.planning.duration import Rates, run_seconds, usual_rates
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -140,6 +140,14 @@ def measured_rates(speed: Speed, row: ModelRow, settings: Settings) -> Rates | N
         decode_mps=_of_threads(speed.decode_mps, settings) if row.demo else math.inf,
         start_s=speed.start_s,
     )
+
+
+def compiling_pays(row: ModelRow, settings: Settings) -> bool:
+    """Return whether compiled blocks save more of a run's time than compiling takes."""
+    speed, table = load(), compiling_table()
+    measured = measured_rates(speed, row, settings) if speed else None
+    seconds = run_seconds(row, settings, measured or usual_rates())
+    return seconds * table["saves"] > table["seconds"]
 
 
 def _passes(speed: Speed, row: ModelRow, settings: Settings) -> PassRates | None:
