@@ -118,9 +118,19 @@ def _has_marker(path: Path) -> bool:
 
 def gpu(
     name: Annotated[str, typer.Argument(help="A line of gpu.md, such as caps.", metavar="NAME")],
-    work: Annotated[Path, typer.Option(help="Folder of random weights.", callback=options.folder)],
-    rungs: Annotated[str, typer.Option(help="Budgets in GiB; empty: the line's own.")] = "",
-    models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "",
+    work: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of random weights; for demo that of `lab pretrain-demo`.",
+            callback=options.folder,
+        ),
+    ],
+    rungs: Annotated[
+        str, typer.Option(help="Budgets in GiB, for speed caps; empty: the line's own.")
+    ] = "",
+    models: Annotated[
+        str, typer.Option(help="Models, separated by commas; for demo: flux or sana.")
+    ] = "",
     device: options.Device = "auto",
     share: Annotated[
         float,
@@ -139,12 +149,26 @@ def gpu(
         int,
         typer.Option(min=1, max=1_000_000, help="For speed: each contender runs once per round."),
     ] = 3,
+    minutes: Annotated[
+        float, typer.Option(help="For demo: on the card, this time.", callback=options.positive)
+    ] = 10.0,
+    total: Annotated[
+        float,
+        typer.Option(
+            help="For demo: of the whole pretraining, in minutes of a core.",
+            callback=options.positive,
+        ),
+    ] = 1500.0,
+    times: Annotated[
+        int, typer.Option(min=1, max=1024, help="For demo: pictures a step, times a core's.")
+    ] = 8,
     tiny: Annotated[bool, typer.Option("--tiny", help="Dry run with small models.")] = False,
     out: Annotated[Path | None, typer.Option(help="The page; default: gpu.md in --work.")] = None,
     force: options.Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a line of assets/evidence/gpu.md, which needs a graphics card."""
+    """Measure a line of assets/evidence/gpu.md, which needs a graphics card. `demo` pretrains the demo
+    model there for some minutes."""
     if out is not None:
         check_output(out, made_here=_has_marker, overwrite=force, endings=(".md",))
     from blockskip.lab.gpu import report as page
@@ -163,11 +187,16 @@ def gpu(
         share=share,
         measured=measured,
         rounds=rounds,
+        minutes=minutes,
+        total=total,
+        times=times,
         tiny=tiny,
     )
     values = {"--rungs": rungs, "--models": models, "--share": share}
     values |= {"--measured": measured, "--tiny": tiny}
     values |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
+    if name == "demo":
+        values |= {"--minutes": minutes, "--total": total, "--times": times}
     flags = [key if value is True else f"{key} {value}" for key, value in values.items() if value]
     typed = command(" ".join(["lab bench --work DIR --gpu", name, *flags]))
     path = out or work / "gpu.md"
