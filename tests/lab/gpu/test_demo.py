@@ -6,13 +6,14 @@ import signal
 
 import pytest
 import torch
+from helpers.tiny_world import tiny_world
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
-from blockskip.lab.demo_world import batches, data, latents
 from blockskip.lab.demo_world.flow import Pretraining, train, train_flow
 from blockskip.lab.demo_world.flux import DemoFlux
+from blockskip.lab.demo_world.pretrain import KINDS
 from blockskip.lab.gpu import commands, demo
 from blockskip.lab.gpu import report as page
 from blockskip.lab.gpu.commands import GpuJob
@@ -20,22 +21,7 @@ from blockskip.lab.gpu.commands import GpuJob
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
-    """A folder with a tiny world and a model of two blocks."""
-    for module in (data, latents):
-        monkeypatch.setattr(module, "PART", 4)
-    monkeypatch.setattr(batches, "HELD_OUT", 1)
-    monkeypatch.setattr(DemoFlux, "BATCH", dict.fromkeys(DemoFlux.BATCH, 2))
-    monkeypatch.setattr(demo, "WORLD", {"count": 8, "seed": 7})
-    monkeypatch.setattr(demo, "sample_average", lambda state: None)
-    for depth in ("SHALLOW", "DEEP"):
-        monkeypatch.setattr(DemoFlux, depth, (1, 1))
-    folder = tmp_path / "wörk"
-    folder.mkdir()
-    torch.manual_seed(0)
-    torch.save({"vae": DemoFlux.build_ae().state_dict()}, folder / "vae.pt")
-    demo._prepare(folder, DemoFlux, 1, lambda line: None)
-    Pretraining(folder, DemoFlux, 7).save()
-    return folder
+    return tiny_world(tmp_path / "wörk", monkeypatch)
 
 
 def visit(folder, times=1):
@@ -80,6 +66,17 @@ def test_a_visit_ends_where_the_processor_would_and_each_goes_on_from_the_other(
     assert "| full, after |" in text and "| `flow.pt` |" in text and str(tmp_path) not in text
     train_flow(0, 1, work, DemoFlux, 0.0, ours["step"] + 1, 7)
     assert checkpoint(work)["step"] == ours["step"] + 1 and checkpoint(work)["done"]
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_a_demo_model_mixes_no_devices(kind):
+    device = torch.device("meta")  # which refuses it, as a card does
+    model, channels = kind(*kind.SHALLOW).to(device), kind.build_ae().config.latent_channels
+    ids = {
+        name: torch.tensor(rows, device=device) for name, rows in kind.token_ids(["a cat"]).items()
+    }
+    noisy, t = torch.zeros(1, channels, 8, 8, device=device), torch.zeros(1, device=device)
+    assert model(noisy, t, **ids).device == device
 
 
 def test_larger_batches_count_as_the_pictures_they_hold(work):
