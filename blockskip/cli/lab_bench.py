@@ -4,6 +4,7 @@ that need a graphics card) and `lab peer` (diffusers' script beside ours)."""
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ def gpu(
         ),
     ],
     rungs: Annotated[
-        str, typer.Option(help="Budgets in GiB, for speed caps; empty: the line's own.")
+        str, typer.Option(help="Budgets in GiB, for speed caps (0: none); empty: the line's own.")
     ] = "",
     models: Annotated[
         str, typer.Option(help="Models, separated by commas; for demo: flux or sana.")
@@ -149,6 +150,9 @@ def gpu(
         int,
         typer.Option(min=1, max=1_000_000, help="For speed: each contender runs once per round."),
     ] = 3,
+    contenders: Annotated[
+        str, typer.Option(help="For speed: names, separated by commas; empty: all.")
+    ] = "",
     minutes: Annotated[
         float, typer.Option(help="For demo: on the card, this time.", callback=options.positive)
     ] = 10.0,
@@ -175,24 +179,28 @@ def gpu(
     from blockskip.lab.gpu.commands import GpuJob, measure
     from blockskip.memory.placement import pick_device
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if not tiny and name != "predict" and pick_device(device).type == "cpu":
         raise BadInput(
             "There is no graphics card to measure.", "Add --tiny for a dry run on small models."
         )
     plan = GpuJob(
         work=work,
-        budgets=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
+        budgets=tuple(
+            options.parse_numbers("--rungs", rungs, float, name == "speed") if rungs else ()
+        ),
         models=tuple(words(models)),
         device=device,
         share=share,
         measured=measured,
         rounds=rounds,
+        contenders=tuple(words(contenders)),
         minutes=minutes,
         total=total,
         times=times,
         tiny=tiny,
     )
-    values = {"--rungs": rungs, "--models": models, "--share": share}
+    values = {"--rungs": rungs, "--models": models, "--contenders": contenders, "--share": share}
     values |= {"--measured": measured, "--tiny": tiny}
     values |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
     if name == "demo":

@@ -21,7 +21,7 @@ from blockskip.memory.planning.measured_speed import Speed
 
 BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
-CAPS_GIB = (8.0, 12.0)  # of the benchmark
+CAPS_GIB = (0.0, 8.0, 12.0)  # of the benchmark; 0: none
 OURS = ("ours", "ours-int8", "ours-int8-products")
 RIVALS = ("lora", "lora-checkpointed", "qlora", "swap", "swap-28", "ours-together", *OURS)
 SWAPPING = ("swap", "swap-together", "swap-products", "swap-28", "swap-28-products")
@@ -34,7 +34,8 @@ SavePartial = Callable[[dict], None]  # receives the partial report after each p
 class GpuJob:
     """The options. budgets: in GiB, () for the line's own. models: () for the line's own. share:
     the measured share of the published rate, 0 for none. measured: also predict for this computer.
-    rounds: of the benchmark. minutes, total, times: as in demo.Job. tiny: use small models."""
+    rounds, contenders: of the benchmark, () for all. minutes, total, times: as in demo.Job. tiny:
+    use small models."""
 
     work: Path
     budgets: tuple[float, ...] = ()
@@ -43,6 +44,7 @@ class GpuJob:
     share: float = 0.0
     measured: bool = False
     rounds: int = 1
+    contenders: tuple[str, ...] = ()
     minutes: float = 10.0
     total: float = 1500.0
     times: int = 8
@@ -179,19 +181,25 @@ def _weights_folder(plan: GpuJob, say: LogFn) -> dict[str, Path]:
 
 
 def _speed(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
-    """Benchmark without a cap, then under each: skipping beside swapping. Under a cap BlockSkip also
-    runs as planned for it, at plain LoRA's side."""
+    """Benchmark under each cap: skipping beside swapping. BlockSkip also runs as planned for the
+    cap, at plain LoRA's side."""
+    report: dict = {"rates": _rates(plan, say), "caps": {}}
     weights = _weights_folder(plan, say)
-    report: dict = {"rates": _rates(plan, say), "capped": {}}
-    keep(report)
-    report["free"] = bench.run_bench(_bench(plan, contenders=RIVALS, **weights), say)
-    keep(report)
-    for gib in plan.budgets or (CAPS_GIB[:1] if plan.tiny else CAPS_GIB):
-        rungs = () if plan.tiny else (gib,)
-        capped = _bench(plan, contenders=CAPPED, cap_gib=gib, rungs=rungs, **weights)
-        report["capped"][f"{gib:g}"] = bench.run_bench(capped, say)
+    for gib in plan.budgets or (CAPS_GIB[:2] if plan.tiny else CAPS_GIB):
         keep(report)
+        names = _chosen(CAPPED if gib else RIVALS, plan.contenders)
+        rungs = (gib,) if gib and not plan.tiny and not plan.contenders else ()
+        capped = _bench(plan, contenders=names, cap_gib=gib, rungs=rungs, **weights)
+        report["caps"][f"{gib:g}"] = bench.run_bench(capped, say)
     return report
+
+
+def _chosen(known: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of `known` that were asked for, by default all."""
+    chosen = tuple(name for name in known if not asked or name in asked)
+    if not chosen:
+        raise BadInput("None of these contenders runs there.", f"Known: {', '.join(known)}.")
+    return chosen
 
 
 def _overlap(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:

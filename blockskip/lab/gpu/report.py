@@ -37,12 +37,24 @@ def _merge_runs(old: dict | None, new: dict) -> dict:
     alike = old and old["dry"] == new["dry"]
     alike = alike and old["machine"].get("card") == new["machine"].get("card")
     before, report = (old or {}).get("report", {}), new["report"]
-    if alike and "capped" in before and "capped" in report:
-        return new | {"report": report | {"capped": before["capped"] | report["capped"]}}
+    if alike and "caps" in before and "caps" in report:
+        return new | {"report": report | {"caps": _merge_caps(before["caps"], report["caps"])}}
     if not alike or "runs" not in report:
         return new
-    runs = {run["name"]: run for run in (*before.get("runs", ()), *report["runs"])}
-    return new | {"report": {"runs": list(runs.values())}}
+    return new | {"report": {"runs": _merge_by_name(before.get("runs", ()), report["runs"])}}
+
+
+def _merge_caps(old: dict[str, dict], new: dict[str, dict]) -> dict[str, dict]:
+    """Return the benchmark of every cap, with the contenders of both."""
+    merged = old | new
+    for gib in old.keys() & new.keys():
+        rows = _merge_by_name(old[gib]["contenders"], new[gib]["contenders"])
+        merged[gib] = new[gib] | {"contenders": rows}
+    return dict(sorted(merged.items(), key=lambda cap: float(cap[0])))
+
+
+def _merge_by_name(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
+    return list({row["name"]: row for row in (*old, *new)}.values())
 
 
 def markdown(entries: dict) -> str:
@@ -118,21 +130,20 @@ def _outcome(run: dict) -> list[object]:
 def _speed(report: dict) -> Iterator[str]:
     rates = report["rates"]
     yield from _rates(rates)
-    parts = {"Without a cap": report["free"]} if "free" in report else {}
-    parts |= {f"Under {gib} GiB": part for gib, part in report["capped"].items()}
-    for title, part in parts.items():
+    for gib, part in report["caps"].items():
+        title = "Without a cap" if gib == "0" else f"Under {gib} GiB"
         yield from ("", f"{title}:", "", *bench_table(part), "")
         head = "contender|TFLOP/s in steps|share of the measured product|GB/s over the bus"
         body = [_shares(row, rates) for row in _whole(part["contenders"])]
         yield from markdown_table(head, body)
-        if title != "Without a cap":
-            yield from ("", *_swapping(title, part["contenders"]))
+        yield from ("", *_swapping(title, part["contenders"]))
 
 
 def _rates(rates: dict) -> Iterator[str]:
+    in_int8 = f"{rates['int8_tops']:.4g} in 8 bits, " if "int8_tops" in rates else ""
     yield (
         f"This device at best: {rates['matmul_tflops']:.4g} TFLOP/s ({rates['dtype']} products of side "
-        f"{rates['side']}), {rates['to_card_gbs']:.3g} GB/s from pinned RAM to it, "
+        f"{rates['side']}), {in_int8}{rates['to_card_gbs']:.3g} GB/s from pinned RAM to it, "
         f"{rates['from_card_gbs']:.3g} GB/s back."
     )
 

@@ -89,15 +89,22 @@ def test_skipping_stands_beside_swapping_under_each_cap(tiny, tmp_path, monkeypa
     monkeypatch.setattr(commands, "_bench", lambda plan, **how: make(plan, skip=(1, 1), **how))
     path = tmp_path / "gpu.md"
     report = commands.measure("speed", replace(tiny, budgets=(12.0,)), lambda line: None)
-    rows = {row["name"]: row for row in report["capped"]["12"]["contenders"]}
+    rows = {row["name"]: row for row in report["caps"]["12"]["contenders"]}
     assert all(row["cap_gib"] == 12 and "failed" not in row for row in rows.values())
-    for known in (report, report | {"capped": {"8": report["capped"]["12"]}}):
+    free = commands.measure(
+        "speed", replace(tiny, budgets=(0.0,), contenders=("lora",)), lambda line: None
+    )
+    assert [row["name"] for row in free["caps"]["0"]["contenders"]] == ["lora"]
+    some = {"contenders": list(rows.values())[:1]}
+    for known in (report, report | {"caps": {"8": report["caps"]["12"], "12": some}}, free):
         page.record(path, "speed", known, "blockskip lab bench", True)
+    with pytest.raises(UserError, match="None of these"):
+        commands.measure("speed", replace(tiny, contenders=("theirs",)), lambda line: None)
     alone, together = (rows[name]["weight_bytes_a_draw"] for name in ("swap", "swap-together"))
     assert alone == 4 * together > 0, "a block comes once for the draws of a step"
     text = path.read_text(encoding="utf-8")
-    for gib in (8, 12):
-        assert f"Under {gib} GiB, times as fast as `swap" in text, "an earlier cap stays"
+    assert text.index("Without a cap:") < text.index("Under 8 GiB:") < text.index("Under 12 GiB:")
+    assert text.count("times as fast as `swap") == 2, "earlier caps and contenders stay"
 
 
 def test_the_whole_process_is_what_the_driver_says(monkeypatch):
