@@ -4,6 +4,7 @@ that need a graphics card) and `lab peer` (diffusers' script beside ours)."""
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,9 +119,19 @@ def _has_marker(path: Path) -> bool:
 
 def gpu(
     name: Annotated[str, typer.Argument(help="A line of gpu.md, such as caps.", metavar="NAME")],
-    work: Annotated[Path, typer.Option(help="Folder of random weights.", callback=options.folder)],
-    rungs: Annotated[str, typer.Option(help="Budgets in GiB; empty: the line's own.")] = "",
-    models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "",
+    work: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of random weights; for demo that of `lab pretrain-demo`.",
+            callback=options.folder,
+        ),
+    ],
+    rungs: Annotated[
+        str, typer.Option(help="Budgets in GiB, for speed caps (0: none); empty: the line's own.")
+    ] = "",
+    models: Annotated[
+        str, typer.Option(help="Models, separated by commas; for demo: flux or sana.")
+    ] = "",
     device: options.Device = "auto",
     share: Annotated[
         float,
@@ -139,35 +150,61 @@ def gpu(
         int,
         typer.Option(min=1, max=1_000_000, help="For speed: each contender runs once per round."),
     ] = 3,
+    contenders: Annotated[
+        str, typer.Option(help="For speed: names, separated by commas; empty: all.")
+    ] = "",
+    minutes: Annotated[
+        float, typer.Option(help="For demo: on the card, this time.", callback=options.positive)
+    ] = 10.0,
+    total: Annotated[
+        float,
+        typer.Option(
+            help="For demo: of the whole pretraining, in minutes of a core.",
+            callback=options.positive,
+        ),
+    ] = 1500.0,
+    times: Annotated[
+        int, typer.Option(min=1, max=1024, help="For demo: pictures a step, times a core's.")
+    ] = 8,
     tiny: Annotated[bool, typer.Option("--tiny", help="Dry run with small models.")] = False,
     out: Annotated[Path | None, typer.Option(help="The page; default: gpu.md in --work.")] = None,
     force: options.Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a line of assets/evidence/gpu.md, which needs a graphics card."""
+    """Measure a line of assets/evidence/gpu.md, which needs a graphics card. `demo` pretrains the demo
+    model there for some minutes."""
     if out is not None:
         check_output(out, made_here=_has_marker, overwrite=force, endings=(".md",))
     from blockskip.lab.gpu import report as page
     from blockskip.lab.gpu.commands import GpuJob, measure
     from blockskip.memory.placement import pick_device
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if not tiny and name != "predict" and pick_device(device).type == "cpu":
         raise BadInput(
             "There is no graphics card to measure.", "Add --tiny for a dry run on small models."
         )
     plan = GpuJob(
         work=work,
-        budgets=tuple(options.parse_numbers("--rungs", rungs, float) if rungs else ()),
+        budgets=tuple(
+            options.parse_numbers("--rungs", rungs, float, name == "speed") if rungs else ()
+        ),
         models=tuple(words(models)),
         device=device,
         share=share,
         measured=measured,
         rounds=rounds,
+        contenders=tuple(words(contenders)),
+        minutes=minutes,
+        total=total,
+        times=times,
         tiny=tiny,
     )
-    values = {"--rungs": rungs, "--models": models, "--share": share}
+    values = {"--rungs": rungs, "--models": models, "--contenders": contenders, "--share": share}
     values |= {"--measured": measured, "--tiny": tiny}
     values |= {"--rounds": rounds} if name in ("speed", "overlap") else {}
+    if name == "demo":
+        values |= {"--minutes": minutes, "--total": total, "--times": times}
     flags = [key if value is True else f"{key} {value}" for key, value in values.items() if value]
     typed = command(" ".join(["lab bench --work DIR --gpu", name, *flags]))
     path = out or work / "gpu.md"

@@ -108,13 +108,16 @@ def check_arguments(words: Sequence[str]) -> None:
             )
 
 
-def parse_numbers(option: str, text: str, kind: type[N]) -> list[N]:
-    """Parse comma-separated numbers above 0. Raises BadParameter, also for an empty list."""
+def parse_numbers(option: str, text: str, kind: type[N], zero: bool = False) -> list[N]:
+    """Parse comma-separated numbers above 0, or with `zero` from 0. Raises BadParameter, also for
+    an empty list."""
     try:
         numbers = [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
-    if not numbers or not all(0 < number < math.inf for number in numbers):
+    if not numbers or not all(
+        0 < number < math.inf or (zero and number == 0) for number in numbers
+    ):
         raise typer.BadParameter(
             f"{option} {text}: give numbers above 0, with commas between them."
         )

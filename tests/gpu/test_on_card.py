@@ -9,10 +9,13 @@ import pytest
 import torch
 from helpers.parked import KEEP_ALL, offloaded_model, saved_checkpoint
 from helpers.tiny import randomise, tiny_draws, tiny_flux
+from helpers.tiny_world import tiny_world
 from helpers.training import SETTINGS, losses, trainer
 
 from blockskip.core.settings import ALL_BLOCKS
-from blockskip.lab.gpu import smoke, stages
+from blockskip.lab.demo_world.flow import Pretraining
+from blockskip.lab.demo_world.flux import DemoFlux
+from blockskip.lab.gpu import demo, smoke, stages
 from blockskip.memory import vram_cap as memory_cap
 from blockskip.memory.placement import on_device, pin_on_device
 from blockskip.memory.quantisation import dequantise, quantise
@@ -132,6 +135,18 @@ def test_the_first_steps_are_the_processors_to_float_error(card, tmp_path):
     for name, grad in here["gradients"].items():
         assert smoke._relative_error(grad, there["gradients"][name]) < 1e-3, name
     assert there["losses"] == pytest.approx(here["losses"], rel=1e-3)
+
+
+def test_pretraining_goes_on_on_the_card_and_back(card, tmp_path, monkeypatch):
+    """To bf16's error, held-out losses are the same on either side of the journey."""
+    there = demo.Job(work=str(tiny_world(tmp_path, monkeypatch)), device=ASKED, times=2, tiny=True)
+    losses = [Pretraining(tmp_path, DemoFlux, 7).check()]
+    unseen = demo.work(there)["unseen"]
+    losses.append(Pretraining(tmp_path, DemoFlux, 7).check())
+    for here, on_card in zip(losses, unseen.values(), strict=True):
+        assert on_card["step"] == here["step"]
+        for bucket in (key for key in here if key.startswith("unseen")):
+            assert on_card[bucket] == pytest.approx(here[bucket], rel=2e-2), bucket
 
 
 def test_a_run_stays_below_its_budget(card):

@@ -66,7 +66,9 @@ class Contender:
     planned: dict[str, float] | None = None
 
 
-CONTENDERS = {  # name → description, whether it uses windows, changed settings
+# name → description, whether it uses windows, changed settings. Compiled blocks belong here too: a
+# row for each contender to be compiled, and its name in RIVALS and CAPPED of lab/gpu/commands.py
+CONTENDERS = {
     REFERENCE: ("LoRA (peft), full resolution", False, {"patches": "full"}),
     "lora-checkpointed": (
         "the same, activations checkpointed",
@@ -80,10 +82,28 @@ CONTENDERS = {  # name → description, whether it uses windows, changed setting
         False,
         {"patches": "full", "precision": "nf4", "recomputed": ALL_BLOCKS},
     ),
+    # frozen blocks come from RAM (pinned, the next one while this one computes) and are not copied
+    # back, as in musubi-tuner, OneTrainer and Fizgig
     "swap": (
         "LoRA with every block swapped in, forward and backward",
         False,
         {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS},
+    ),
+    "swap-together": (
+        "the same, the 4 draws of a step together",
+        False,
+        {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS, "batch": 4},
+    ),
+    "swap-products": (
+        "every block swapped in, in 8 bits, products too (W8A8)",
+        False,
+        {
+            "patches": "full",
+            "middle": "streamed",
+            "precision": "int8",
+            "arithmetic": "int8",
+            "recomputed": ALL_BLOCKS,
+        },
     ),
     "swap-28": (  # half of the blocks, in 8 bits, as is usual with 8 GB
         "LoRA in 8 bits with 28 blocks swapped in, forward and backward",
@@ -141,7 +161,8 @@ def _common(plan: Plan) -> Settings:
 def _contender(plan: Plan, name: str) -> Contender:
     about, windows, changes = CONTENDERS[name]
     steps = plan.draws * changes.get("reuse", 1) if windows else plan.baseline_draws
-    steps = max(1, steps // changes.get("batch", 1))
+    # without a window, the first step is not timed
+    steps = max(1 if windows else 2, steps // changes.get("batch", 1))
     if windows:
         changes = changes | {"front": plan.skip[0], "back": plan.skip[1]}
         about += f", {plan.skip[0]} + {plan.skip[1]} blocks skipped"

@@ -229,10 +229,11 @@ def _count_flops(
     """Count the FLOPs per draw of a window and its first step and, on the CPU, the peak bytes."""
     with PeakMeter() as meter:
         trainer = make_trainer(job, settings, model, device)
+        before = meter.flops  # of measuring the errors of products in 8 bits
         trainer.make_window(0)
-        window = meter.flops
+        window = meter.flops - before
         losses = [next(iter(trainer.run())).loss]
-        step = meter.flops - window
+        step = meter.flops - before - window
     per_step = settings.plan.draws_per_step
     counts = {
         "window_flops_a_draw": window / (settings.steps * per_step),

@@ -7,9 +7,10 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,96 +18,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from blockskip.lab.demo_world import parallel
-from blockskip.lab.demo_world.latents import CAPTIONS, load_buckets
+from blockskip.lab.demo_world.batches import CPU, BatchSampler
 from blockskip.lab.demo_world.model import Demo
 from blockskip.lab.demo_world.muon import Muon
 from blockskip.lab.measuring.json_lines import append_line
 
 log = logging.getLogger(__name__)
-TEXT_KIND = {"full": "plain", "close": "close", "half": "plain", "crop": "crop"}
-WIDE = 0.875  # crops of at least this share of the picture's side have captions of whole ones
-T_MEAN = 0.35  # of the logit of t at 64 px; twice the side needs twice the noise to hide as much
 GROW_AT = 0.42
 MUON_FACTOR = 2.0
-HELD_OUT = 500  # the last pictures, used only for checks
 FLAT = 0.7  # share of the training before the rate decays
 WARM_UP = 60  # steps after each start of the optimisers
 AVERAGE = 0.999
-CHECK_T = (0.1, 0.35, 0.6, 0.85)
-
-
-class BatchSampler:
-    """Draws the batches of one process."""
-
-    def __init__(self, work: Path, kind: type[Demo], seed: int, rank: int) -> None:
-        """Load everything into memory, about 500 MB at 128 px."""
-        self.kind = kind
-        self.buckets, ids = load_buckets(work), np.load(work / "captions.npz")
-        self.ids = {key: torch.from_numpy(ids[key]).long() for key in ids.files}
-        self.names = sorted(key.removeprefix("plain_") for key in self.ids if "plain" in key)
-        self.rng = torch.Generator().manual_seed(seed * 1000 + rank)
-        self.rows = {name: self._rows(data["index"]) for name, data in self.buckets.items()}
-
-    def _rows(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the row indices for training, and those held out."""
-        in_training = index < len(self.ids[f"plain_{self.names[0]}"]) - HELD_OUT
-        return in_training.nonzero()[:, 0], (~in_training).nonzero()[:, 0]
-
-    def _times(self, bucket: str, side: torch.Tensor) -> torch.Tensor:
-        """Draw logit-normal t or, for most crops, the t at which that crop side is used."""
-        native = self.kind.NATIVE_PX
-        mean = T_MEAN + (math.log(native / 64) if bucket == "full" else 0.0)
-        t = torch.sigmoid(mean + torch.randn(len(side), generator=self.rng))
-        if bucket == "crop":
-            jitter = 0.25 * (torch.rand(len(side), generator=self.rng) - 0.5)
-            tied = ((2 * side - native) / native + jitter).clamp(0.01, 0.99)
-            t = torch.where(torch.rand(len(side), generator=self.rng) < 0.8, tied, t)
-        return t
-
-    def batch(self, bucket: str) -> dict[str, torch.Tensor]:
-        """Return latents, target (B, C, h, w), t (B,) and the captions' ids, as model arguments."""
-        rows, n = self.rows[bucket][0], self.kind.BATCH[bucket]
-        rows = rows[torch.randint(len(rows), (n,), generator=self.rng)]
-        t = self._times(bucket, self.buckets[bucket]["side"][rows])
-        return self._noisy_batch(bucket, rows, t, self.rng)
-
-    def check(self, bucket: str, n: int = 48) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield the same ``n`` held-out pictures with the same noise, once for each t."""
-        for k, t in enumerate(CHECK_T):
-            rows = self.rows[bucket][1][:n]
-            noise = torch.Generator().manual_seed(k)
-            yield self._noisy_batch(bucket, rows, torch.full((len(rows),), t), noise)
-
-    def _noisy_batch(
-        self, bucket: str, rows: torch.Tensor, t: torch.Tensor, random: torch.Generator
-    ) -> dict[str, torch.Tensor]:
-        data, native = self.buckets[bucket], self.kind.NATIVE_PX
-        clean, index = data["latent"][rows].float(), data["index"][rows]
-        noise = torch.randn(clean.shape, generator=random)
-        share = t[:, None, None, None]
-        caption_index = torch.randint(CAPTIONS, (len(rows),), generator=random)
-        wide = (bucket != "close") & (data["side"][rows, None] >= WIDE * native)
-        return {
-            "latents": (1 - share) * clean + share * noise,
-            "target": noise - clean,
-            "t": t,
-            **{
-                name: torch.where(
-                    wide,
-                    self.ids[f"plain_{name}"][index, caption_index],
-                    self.ids[f"{TEXT_KIND[bucket]}_{name}"][index, caption_index],
-                )
-                for name in self.names
-            },
-        }
+RATE = 9e-4
 
 
 @contextmanager
-def autocast(enabled: bool) -> Iterator[None]:
-    """Context manager with bf16 products, in attention too: torch's fused kernel has a slower bf16
-    backward than plain products (12 against 16 pictures of 128 px per second on one core)."""
-    if not enabled:
-        yield
+def autocast(enabled: bool, device: torch.device = CPU) -> Iterator[None]:
+    """Context manager with bf16 products, on the CPU in attention too: torch's fused kernel has a
+    slower bf16 backward than plain products there (12 against 16 pictures of 128 px per second on
+    one core)."""
+    if not enabled or device.type != "cpu":
+        with torch.autocast(device.type, torch.bfloat16, enabled):
+            yield
         return
 
     def products(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
@@ -135,27 +68,40 @@ def optimisers(model: Demo, muon: bool, rate: float) -> list[torch.optim.Optimiz
 
 
 class Pretraining:
-    """The state of the job: weights, average, optimisers and counters, saved as one file."""
+    """The state of the job: weights, average, optimisers and counters, saved as one file.
+
+    times: how many times the kind's batch a step takes. With it grow the learning rate (by its
+    square root, which keeps an adaptive optimiser's noise) and the average's pace.
+    """
 
     def __init__(
-        self, work: Path, kind: type[Demo], seed: int, rank: int, muon: bool, rate: float, name: str
+        self,
+        work: Path,
+        kind: type[Demo],
+        seed: int,
+        rank: int = 0,
+        muon: bool = True,
+        rate: float = RATE,
+        name: str = "flow",
+        device: torch.device = CPU,
+        times: int = 1,
     ) -> None:
         torch.manual_seed(seed)
-        self.kind = kind
-        self.work, self.rank, self.rate = work, rank, rate
+        self.kind, self.device, self.times = kind, device, times
+        self.work, self.rank, self.rate = work, rank, rate * times**0.5
         self.path, self.log_path = work / f"{name}.pt", work / f"{name}.jsonl"
         saved = torch.load(self.path, weights_only=True) if self.path.exists() else None
         self.depth = tuple(saved["depth"]) if saved else kind.SHALLOW
         self.seed, self.muon = seed, muon
-        self.model = kind(*self.depth)
+        self.model = kind(*self.depth).to(device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimisers = optimisers(self.model, muon, rate)
+        self.optimisers = optimisers(self.model, muon, self.rate)
         self.step, self.since, self.seconds, self.samples = 0, 0, 0.0, 0
-        self.sums: dict = defaultdict(lambda: [0.0, 0])
+        self.losses: dict[str, list[Tensor]] = defaultdict(list)
         if saved:
             self.load(saved)
-        self.feeder = BatchSampler(work, kind, seed + 17 * self.step, rank)
-        self.bf16 = parallel.fast_bf16()
+        self.feeder = BatchSampler(work, kind, seed + 17 * self.step, rank, device, times)
+        self.bf16 = parallel.fast_bf16(device)
         self.choice = np.random.default_rng([seed, self.step])
 
     def load(self, state: dict) -> None:
@@ -171,9 +117,9 @@ class Pretraining:
     def deepen(self) -> None:
         """Switch to the deep model with fresh optimisers."""
         torch.manual_seed(self.seed + 1)
-        self.model = self.kind.grown(self.model)
+        self.model = self.kind.grown(self.model).to(self.device)
         torch.manual_seed(self.seed + 1)
-        self.average = self.kind.grown(self.average).eval().requires_grad_(False)
+        self.average = self.kind.grown(self.average).to(self.device).eval().requires_grad_(False)
         self.optimisers = optimisers(self.model, self.muon, self.rate)
         self.depth, self.since = self.kind.DEEP, 0
 
@@ -181,11 +127,11 @@ class Pretraining:
         """Write the checkpoint atomically."""
         parallel.save(
             {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
+                "model": _on_cpu(self.model.state_dict()),
+                "average": _on_cpu(self.average.state_dict()),
                 "done": done,
                 "depth": self.depth,
-                "optimisers": [o.state_dict() for o in self.optimisers],
+                "optimisers": [_on_cpu(o.state_dict()) for o in self.optimisers],
                 "step": self.step,
                 "since": self.since,  # steps of these optimisers
                 "seconds": self.seconds,
@@ -200,7 +146,7 @@ class Pretraining:
         bucket = str(self.choice.choice(list(shares), p=list(shares.values())))
         batch = self.feeder.batch(bucket)
         target = batch.pop("target")
-        with autocast(self.bf16):
+        with autocast(self.bf16, self.device):
             velocity = self.model(**batch)
         loss = (velocity.float() - target).square().mean()
         loss.backward()
@@ -213,10 +159,9 @@ class Pretraining:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step, self.since = self.step + 1, self.since + 1
-        self.samples += self.kind.BATCH[bucket] * ranks
+        self.samples += self.kind.BATCH[bucket] * self.times * ranks
         self._update_average()
-        self.sums[bucket][0] += loss.item()
-        self.sums[bucket][1] += 1
+        self.losses[bucket].append(loss.detach())  # a card is not waited for
 
     def _schedule(self, progress: float) -> float:
         """Return the learning-rate factor: mostly flat, with a warm-up after each optimiser
@@ -226,7 +171,7 @@ class Pretraining:
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the running average towards the weights."""
-        keep = min(AVERAGE, (1 + self.since) / (12 + self.since))
+        keep = min(AVERAGE**self.times, (1 + self.since) / (12 + self.since))
         averages, weights = list(self.average.parameters()), list(self.model.parameters())
         torch._foreach_lerp_(averages, weights, 1 - keep)
 
@@ -238,27 +183,39 @@ class Pretraining:
             "seconds": round(self.seconds),
             "progress": round(progress, 4),
         }
-        row |= {k: round(total / n, 4) for k, (total, n) in sorted(self.sums.items())}
+        means = {k: torch.stack(losses).mean().item() for k, losses in self.losses.items()}
+        row |= {k: round(mean, 4) for k, mean in sorted(means.items())}
         self._log(row)
-        self.sums.clear()
+        self.losses.clear()
 
     @torch.no_grad()
-    def check(self) -> None:
-        """Append the averaged weights' losses on held-out pictures, by bucket and t, to the log."""
+    def check(self) -> dict:
+        """Append the averaged weights' losses on held-out pictures, by bucket and t, to the log.
+        Returns that line."""
         row: dict = {"step": self.step, "samples": self.samples, "seconds": round(self.seconds)}
         for bucket in self.feeder.buckets:
             losses = []
             for batch in self.feeder.check(bucket):
                 target = batch.pop("target")
-                with autocast(self.bf16):
+                with autocast(self.bf16, self.device):
                     velocity = self.average(**batch)
                 losses.append((velocity.float() - target).square().mean().item())
             row[f"unseen_{bucket}"] = [round(loss, 4) for loss in losses]
         self._log(row)
+        return row
 
     def _log(self, row: dict) -> None:
         append_line(self.log_path, row)
         log.info("flow %s", row)
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return a state dict with its tensors in RAM, for machines without a card."""
+    if isinstance(state, Tensor):
+        return state.cpu()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 def train_flow(
@@ -270,7 +227,7 @@ def train_flow(
     steps: int,
     seed: int,
     muon: bool = True,
-    rate: float = 9e-4,
+    rate: float = RATE,
     name: str = "flow",
     sheet_minutes: float = 10.0,
 ) -> None:
@@ -278,31 +235,53 @@ def train_flow(
     it."""
     job = Pretraining(work, kind, seed, rank, muon, rate, name)
     before = time.process_time() - job.seconds
-    saved, sheet = time.monotonic(), int(job.seconds / 60 / sheet_minutes)
+
+    def seconds() -> float:
+        return parallel.broadcast(time.process_time() - before)
+
+    train(job, seconds, minutes, steps, ranks, sheet_minutes=sheet_minutes)
+
+
+def train(
+    job: Pretraining,
+    seconds: Callable[[], float],
+    minutes: float,
+    steps: int,
+    ranks: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+    sheet_minutes: float = math.inf,
+) -> float:
+    """Train until `seconds` reach `minutes` or the steps `steps` (0 = unlimited), or `stop` says
+    so. Saves every two minutes and at the end. Returns the progress."""
+    saved, sheet, progress = time.monotonic(), int(job.seconds / 60 / sheet_minutes), 0.0
     while True:
-        job.seconds = parallel.broadcast(time.process_time() - before)
+        job.seconds = seconds()
         progress = parallel.progress_of(job.step, steps, job.seconds, minutes)
-        if progress >= 1:
+        if progress >= 1 or stop():
             break
-        if progress >= GROW_AT and job.depth != kind.DEEP:
+        if progress >= GROW_AT and job.depth != job.kind.DEEP:
             job.deepen()
         job.train_step(progress, ranks)
-        if rank == 0 and job.step % 50 == 0:
+        if job.rank == 0 and job.step % 50 == 0:
             job.report(progress)
-        if rank == 0 and time.monotonic() - saved > 120:
+        if job.rank == 0 and time.monotonic() - saved > 120:
             job.save()
             saved = time.monotonic()
             if int(job.seconds / 60 / sheet_minutes) > sheet:
                 sheet = int(job.seconds / 60 / sheet_minutes)
                 job.check()
-                _sheet(job)
-    if rank == 0:
-        job.save(done=True)
-        job.report(1.0)
+                sample_average(job)
+    if job.rank == 0:
+        job.save(done=progress >= 1)
+        job.report(min(progress, 1.0))
+    return progress
 
 
-def _sheet(job: Pretraining) -> None:
+def sample_average(job: Pretraining) -> Path:
+    """Write a sheet of the averaged weights' samples, computed on the CPU. Returns its path."""
     from blockskip.lab.demo_world.sheets import write_sheet
 
-    path = write_sheet(job.work, job.average, f"{job.path.stem}-{job.step:06d}")
+    average = copy.deepcopy(job.average).cpu()
+    path = write_sheet(job.work, average, f"{job.path.stem}-{job.step:06d}")
     log.info("sheet %s", path)
+    return path

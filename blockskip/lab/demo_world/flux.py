@@ -50,8 +50,10 @@ class DemoFlux(Demo):
             encoder_hidden_states=self.text_encoder_2(t5_ids)[0],
             pooled_projections=self.text_encoder(clip_ids).pooler_output,
             timestep=t,
-            img_ids=FluxPipeline._prepare_latent_image_ids(1, h // 2, w // 2, "cpu", torch.float32),
-            txt_ids=torch.zeros(t5_ids.shape[1], 3),
+            img_ids=FluxPipeline._prepare_latent_image_ids(
+                1, h // 2, w // 2, latents.device, torch.float32
+            ),
+            txt_ids=torch.zeros(t5_ids.shape[1], 3, device=latents.device),
             return_dict=False,
         )[0]
         return FluxPipeline._unpack_latents(velocity, h, w, vae_scale_factor=1)

@@ -15,7 +15,7 @@ from blockskip.lab.demo_world import parallel
 def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     """Return matrices (n, a, b), a <= b, with nearly orthonormal rows, by Newton-Schulz."""
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    if parallel.fast_bf16():
+    if parallel.fast_bf16(x.device):
         x = x.bfloat16()
     for _ in range(rounds):
         gram = x @ x.mT

@@ -39,6 +39,11 @@ def demo_class_of(folder: Path) -> type[Demo]:
     raise BadFile(f"{folder} holds no demo model.", "Choose the folder of one.")
 
 
+def draw_world(work: Path, count: int, seed: int, ranks: int) -> None:
+    """Draw the pictures in several processes, where missing."""
+    parallel.launch(_draw, ranks, work, count, seed)
+
+
 def _draw(rank: int, ranks: int, work: Path, count: int, seed: int) -> None:
     draw_parts(work, count, seed, rank, ranks)
 
@@ -74,15 +79,20 @@ def pretrain(
         warm_start(work, kind, start_from, vae_done=not vae_minutes)
     if start_from:
         rate = 1.5e-3  # preserves what was learnt
-    parallel.launch(_draw, ranks, work, count, seed)
+    draw_world(work, count, seed, ranks)
     if not _done(work / "vae.pt"):
         bounds = (12.0 if vae_minutes is None else vae_minutes, vae_steps)
         parallel.launch(train_vae, ranks, work, kind, *bounds, seed, rate)
+    prepare_latents(work, kind, count, seed, ranks)
+    if not _done(work / "flow.pt"):
+        parallel.launch(train_flow, ranks, work, kind, minutes, steps, seed)
+    return export_pipeline(work, kind, out)
+
+
+def prepare_latents(work: Path, kind: type[Demo], count: int, seed: int, ranks: int) -> None:
+    """Write the latents, their factors and the captions of the drawn world, where missing."""
     parallel.launch(encode_parts, ranks, work, kind, seed)
     if not (work / "factors.json").exists():
         measure_factors(work, kind)
     if not (work / "captions.npz").exists():
         write_captions(work, kind, count, seed)
-    if not _done(work / "flow.pt"):
-        parallel.launch(train_flow, ranks, work, kind, minutes, steps, seed)
-    return export_pipeline(work, kind, out)

@@ -13,15 +13,19 @@ from pathlib import Path
 from blockskip.core.errors import BadInput, UserError, command
 from blockskip.lab.bench import bench
 from blockskip.lab.bench.contenders import Plan
-from blockskip.lab.gpu import predict, quantisation, sampling, smoke, stages
+from blockskip.lab.demo_world.pretrain import KINDS
+from blockskip.lab.gpu import demo, predict, quantisation, sampling, smoke, stages
 from blockskip.lab.measuring.subprocess_job import run_in_subprocess
 from blockskip.memory.planning import measured_speed
 from blockskip.memory.planning.measured_speed import Speed
 
 BUDGETS_GIB = (24.0, 16.0, 12.0, 10.0, 8.0, 6.0, 4.0)
 FAMILIES = ("sana-1.6b", "flux2-klein-4b", "z-image", "qwen-image")
-RIVALS = ("lora", "lora-checkpointed", "qlora", "swap-28", "ours", "ours-together")
-CAPPED = ("qlora-checkpointed", "swap-28", "swap-28-products", "ours-int8", "ours-int8-products")
+CAPS_GIB = (0.0, 8.0, 12.0)  # of the benchmark; 0: none
+OURS = ("ours", "ours-int8", "ours-int8-products")
+RIVALS = ("lora", "lora-checkpointed", "qlora", "swap", "swap-28", "ours-together", *OURS)
+SWAPPING = ("swap", "swap-together", "swap-products", "swap-28", "swap-28-products")
+CAPPED = ("qlora-checkpointed", *SWAPPING, *OURS)
 LogFn = Callable[[str], None]
 SavePartial = Callable[[dict], None]  # receives the partial report after each part of a long one
 
@@ -30,7 +34,8 @@ SavePartial = Callable[[dict], None]  # receives the partial report after each p
 class GpuJob:
     """The options. budgets: in GiB, () for the line's own. models: () for the line's own. share:
     the measured share of the published rate, 0 for none. measured: also predict for this computer.
-    rounds: of the benchmark. tiny: use small models."""
+    rounds, contenders: of the benchmark, () for all. minutes, total, times: as in demo.Job. tiny:
+    use small models."""
 
     work: Path
     budgets: tuple[float, ...] = ()
@@ -39,6 +44,10 @@ class GpuJob:
     share: float = 0.0
     measured: bool = False
     rounds: int = 1
+    contenders: tuple[str, ...] = ()
+    minutes: float = 10.0
+    total: float = 1500.0
+    times: int = 8
     tiny: bool = False
 
 
@@ -158,9 +167,9 @@ def _pictures(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
 
 def _bench(plan: GpuJob, **overrides: object) -> Plan:
     small = {"size": "tiny", "side_px": 64, "text_tokens": 8, "draws": 4, "baseline_draws": 2}
-    small |= {"rounds": 1, "threads": 1, "contenders": ("lora", "ours-together")}
-    full = {"size": "full", "draws": 64, "baseline_draws": 6, "rounds": plan.rounds}
-    full |= {"contenders": RIVALS}
+    small |= {"rounds": 1, "threads": 1}
+    full = {"size": "full", "draws": 64, "baseline_draws": 8, "rounds": plan.rounds}
+    full |= {"text_tokens": 256}
     return Plan(
         work=plan.work / "bench", device=plan.device, **((small if plan.tiny else full) | overrides)
     )
@@ -172,15 +181,25 @@ def _weights_folder(plan: GpuJob, say: LogFn) -> dict[str, Path]:
 
 
 def _speed(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
-    """Benchmark without a cap, with the requested rungs as planned, then under a cap of 8 GiB."""
-    weights, capped = _weights_folder(plan, say), CAPPED[-2:] if plan.tiny else CAPPED
-    report = {"rates": _rates(plan, say)}
-    keep(report)
-    report["free"] = bench.run_bench(_bench(plan, rungs=plan.budgets, **weights), say)
-    keep(report)
-    capped_options = {"cap_gib": 8.0, "contenders": capped}
-    report["capped"] = bench.run_bench(_bench(plan, **capped_options, **weights), say)
+    """Benchmark under each cap: skipping beside swapping. BlockSkip also runs as planned for the
+    cap, at plain LoRA's side."""
+    report: dict = {"rates": _rates(plan, say), "caps": {}}
+    weights = _weights_folder(plan, say)
+    for gib in plan.budgets or (CAPS_GIB[:2] if plan.tiny else CAPS_GIB):
+        keep(report)
+        names = _chosen(CAPPED if gib else RIVALS, plan.contenders)
+        rungs = (gib,) if gib and not plan.tiny and not plan.contenders else ()
+        capped = _bench(plan, contenders=names, cap_gib=gib, rungs=rungs, **weights)
+        report["caps"][f"{gib:g}"] = bench.run_bench(capped, say)
     return report
+
+
+def _chosen(known: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of `known` that were asked for, by default all."""
+    chosen = tuple(name for name in known if not asked or name in asked)
+    if not chosen:
+        raise BadInput("None of these contenders runs there.", f"Known: {', '.join(known)}.")
+    return chosen
 
 
 def _overlap(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
@@ -200,6 +219,23 @@ def _single_job(name: str, kind: type) -> Callable[[GpuJob, LogFn, SavePartial],
         return _run_subprocess(plan, name, name, job, say)
 
     return do
+
+
+def _demo(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
+    """Pretrain in this process, which Ctrl-C reaches."""
+    family = (plan.models or ("flux",))[0]
+    if family not in KINDS:
+        raise BadInput(f"There is no demo model of the family “{family}”.", "flux or sana.")
+    job = demo.Job(
+        work=str(plan.work),
+        family=family,
+        minutes=plan.minutes,
+        total=plan.total,
+        times=plan.times,
+        device=plan.device,
+        tiny=plan.tiny,
+    )
+    return demo.work(job, say)
 
 
 def _predict(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
@@ -232,5 +268,6 @@ MEASUREMENTS = {
     "families": Measurement("as caps, of other models", _families),
     "previews": Measurement("seconds a sample picture under caps", _pictures),
     "spill": Measurement("what happens when memory runs out", _spill),
+    "demo": Measurement("the demo model's pretraining goes on on the card", _demo),
     "predict": Measurement("minutes on cards that nobody measured here; takes no card", _predict),
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from blockskip.core.units import GIB
+from blockskip.memory import int8_products
 from blockskip.memory.block_buffers import host_empty
 from blockskip.memory.placement import pick_device
 
@@ -17,8 +18,8 @@ WARM, TIMED = 3, 10
 
 
 def work(job: dict) -> dict:
-    """Return the TFLOP/s of a square product in the models' dtype, and GB/s from pinned RAM to the
-    GPU and back. job: {"device", "tiny"}."""
+    """Return the TFLOP/s of a square product in the models' dtype and in 8 bits, and GB/s from
+    pinned RAM to the GPU and back. job: {"device", "tiny"}."""
     device = pick_device(job["device"])
     side = 512 if job["tiny"] else 8192
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -29,6 +30,10 @@ def work(job: dict) -> dict:
         "side": side,
         "matmul_tflops": 2 * side**3 / seconds / 1e12,
     }
+    if int8_products.available(device):
+        x, y = torch.ones(2, side, side, dtype=torch.int8, device=device)
+        seconds = _rates(lambda: torch._int_mm(x, y.t()), device)
+        rates["int8_tops"] = 2 * side**3 / seconds / 1e12
     size = (1 << 20) if job["tiny"] else GIB
     host = host_empty((size,), torch.uint8, device.type == "cuda")
     on_gpu = torch.empty(size, dtype=torch.uint8, device=device)

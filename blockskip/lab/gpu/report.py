@@ -9,7 +9,9 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.lab.bench.report import machine
 from blockskip.lab.bench.report import table as bench_table
+from blockskip.lab.demo_world.batches import CHECK_T
 from blockskip.lab.gpu.commands import MEASUREMENTS
+from blockskip.lab.gpu.demo import CARRIED
 from blockskip.lab.gpu.predict import COPY_SHARE, FREE, MEASURED
 from blockskip.lab.measuring.pages import markdown_table, write_below_marker
 from blockskip.memory.planning.duration import usual_rates
@@ -34,10 +36,25 @@ def record(path: Path, name: str, report: dict, command: str, tiny: bool) -> Non
 def _merge_runs(old: dict | None, new: dict) -> dict:
     alike = old and old["dry"] == new["dry"]
     alike = alike and old["machine"].get("card") == new["machine"].get("card")
-    if not alike or "runs" not in new["report"]:
+    before, report = (old or {}).get("report", {}), new["report"]
+    if alike and "caps" in before and "caps" in report:
+        return new | {"report": report | {"caps": _merge_caps(before["caps"], report["caps"])}}
+    if not alike or "runs" not in report:
         return new
-    runs = {run["name"]: run for entry in (old, new) for run in entry["report"]["runs"]}
-    return new | {"report": {"runs": list(runs.values())}}
+    return new | {"report": {"runs": _merge_by_name(before.get("runs", ()), report["runs"])}}
+
+
+def _merge_caps(old: dict[str, dict], new: dict[str, dict]) -> dict[str, dict]:
+    """Return the benchmark of every cap, with the contenders of both."""
+    merged = old | new
+    for gib in old.keys() & new.keys():
+        rows = _merge_by_name(old[gib]["contenders"], new[gib]["contenders"])
+        merged[gib] = new[gib] | {"contenders": rows}
+    return dict(sorted(merged.items(), key=lambda cap: float(cap[0])))
+
+
+def _merge_by_name(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
+    return list({row["name"]: row for row in (*old, *new)}.values())
 
 
 def markdown(entries: dict) -> str:
@@ -113,20 +130,20 @@ def _outcome(run: dict) -> list[object]:
 def _speed(report: dict) -> Iterator[str]:
     rates = report["rates"]
     yield from _rates(rates)
-    for part, title in (("free", "Without a cap"), ("capped", "Under 8 GiB")):
-        if part not in report:
-            continue
-        yield from ("", f"{title}:", "", *bench_table(report[part]), "")
+    for gib, part in report["caps"].items():
+        title = "Without a cap" if gib == "0" else f"Under {gib} GiB"
+        yield from ("", f"{title}:", "", *bench_table(part), "")
         head = "contender|TFLOP/s in steps|share of the measured product|GB/s over the bus"
-        body = [_shares(row, rates) for row in _whole(report[part]["contenders"])]
+        body = [_shares(row, rates) for row in _whole(part["contenders"])]
         yield from markdown_table(head, body)
-    yield from ("", *_swapping(report.get("capped", {}).get("contenders", [])))
+        yield from ("", *_swapping(title, part["contenders"]))
 
 
 def _rates(rates: dict) -> Iterator[str]:
+    in_int8 = f"{rates['int8_tops']:.4g} in 8 bits, " if "int8_tops" in rates else ""
     yield (
         f"This device at best: {rates['matmul_tflops']:.4g} TFLOP/s ({rates['dtype']} products of side "
-        f"{rates['side']}), {rates['to_card_gbs']:.3g} GB/s from pinned RAM to it, "
+        f"{rates['side']}), {in_int8}{rates['to_card_gbs']:.3g} GB/s from pinned RAM to it, "
         f"{rates['from_card_gbs']:.3g} GB/s back."
     )
 
@@ -141,12 +158,17 @@ def _shares(row: dict, rates: dict) -> list[object]:
     return [f"`{row['name']}`", reached, f"{reached / rates['matmul_tflops']:.0%}", over]
 
 
-def _swapping(contenders: Sequence[dict]) -> Iterator[str]:
-    """Compare BlockSkip with swapping half of the blocks under the same cap."""
+def _swapping(title: str, contenders: Sequence[dict]) -> Iterator[str]:
+    """Compare BlockSkip, the quickest and as planned, with the quickest that swaps."""
     seconds = {row["name"]: row["seconds_a_draw"] for row in _whole(contenders)}
-    if {"swap-28", "ours-int8"} <= seconds.keys():
-        speedup = seconds["swap-28"] / seconds["ours-int8"]
-        yield f"Under the same cap, BlockSkip is {speedup:.1f} times as fast as swapping 28 blocks."
+    swapping = [name for name in seconds if name.startswith("swap")]
+    ours = [name for name in seconds if name.startswith("ours")]
+    if not swapping or not ours:
+        return
+    theirs = min(swapping, key=seconds.__getitem__)
+    named = [min(ours, key=seconds.__getitem__), *(name for name in ours if name.endswith("gb"))]
+    times = [f"`{name}` {seconds[theirs] / seconds[name]:.2f}" for name in dict.fromkeys(named)]
+    yield f"{title}, times as fast as `{theirs}`, the quickest that swaps: {', '.join(times)}."
 
 
 def _overlap(report: dict) -> Iterator[str]:
@@ -210,6 +232,29 @@ def _pictures(report: dict) -> Iterator[str]:
     yield from _failed(report["runs"])
 
 
+def _demo(report: dict) -> Iterator[str]:
+    before, after = report["unseen"]["before"], report["unseen"]["after"]
+    peak = f"; peak {report['peak_gib']:.2f} GiB" if report["peak_gib"] >= 0 else ""
+    yield (
+        f"Steps {before['step']} to {after['step']} on {report['device']} in {report['seconds']:.0f} s, "
+        f"{report['times']} times a core's pictures a step: {report['pictures_a_second']:.0f} pictures a "
+        f"second{peak}. {report['progress']:.1%} of the pretraining are done"
+        f"{', when it was stopped' if report['stopped'] else ''}."
+    )
+    yield ""
+    head = "held-out pictures" + "".join(f"|t = {t}" for t in CHECK_T)
+    body = [
+        [f"{key.removeprefix('unseen_')}, {when}", *losses]
+        for key in before
+        if key.startswith("unseen_")
+        for when, losses in (("before", before[key]), ("after", after[key]))
+    ]
+    yield from markdown_table(head, body)
+    yield ""
+    body = [[f"`{name}`", size, CARRIED[name]] for name, size in report["mib"].items()]
+    yield from markdown_table("in the folder|MiB|to be carried", body)
+
+
 def _predict(report: dict) -> Iterator[str]:
     shares = list(report["rows"][0]["minutes"])
     whose = "which was measured" if report["share_measured"] else "which no card was asked for yet"
@@ -269,5 +314,6 @@ _TABLES = {
     "families": _caps,
     "previews": _pictures,
     "spill": _caps,
+    "demo": _demo,
     "predict": _predict,
 }

@@ -126,6 +126,12 @@ def test_checkpointing_costs_one_more_forward_of_the_blocks(folder):
     assert checkpointed["losses"] == plain["losses"]
 
 
+def test_measuring_the_errors_of_products_is_no_part_of_a_window(folder):
+    how = {"precision": "int8", "arithmetic": "int8", "windows": True, "count": True, **OURS}
+    first, again = (work(job(folder, "products", **how)) for _ in range(2))
+    assert again["flops_a_draw"] == first["flops_a_draw"]
+
+
 def test_swapping_brings_every_block_twice_a_step_and_ours_the_model_once_a_window(folder):
     blocks = [block for _, block in Flux().blocks(flux(SHAPE, torch.float32))]
     size = sum(p.numel() * 4 for block in blocks for p in block.parameters())

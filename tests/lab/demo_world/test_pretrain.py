@@ -5,14 +5,14 @@ import json
 import torch
 from diffusers import FluxPipeline
 
-from blockskip.lab.demo_world import data, flow, latents, pretrain, vae
+from blockskip.lab.demo_world import batches, data, latents, pretrain, vae
 from blockskip.lab.demo_world.flux import DemoFlux
 
 
 def test_a_demo_model_is_pretrained_and_trained_further(tmp_path, monkeypatch):
     for module in (data, latents, vae):
         monkeypatch.setattr(module, "PART", 4)
-    monkeypatch.setattr(flow, "HELD_OUT", 1)
+    monkeypatch.setattr(batches, "HELD_OUT", 1)
     two = vae.held_out_pictures(2, DemoFlux.NATIVE_PX)
     monkeypatch.setattr(vae, "held_out_pictures", lambda *_: two)
     monkeypatch.setattr(DemoFlux, "BATCH", dict.fromkeys(DemoFlux.BATCH, 2))

@@ -1,6 +1,7 @@
 """What a card is to show, tried out without one: every part runs on tiny models and makes its page."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from blockskip.cli.app import app
 from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.units import GIB
+from blockskip.lab.bench import bench
+from blockskip.lab.bench import worker as bench_worker
+from blockskip.lab.bench.contenders import CONTENDERS, SIZES
 from blockskip.lab.full_size.random_model import write_model
 from blockskip.lab.gpu import commands, predict
 from blockskip.lab.gpu import report as page
@@ -72,6 +76,35 @@ def test_a_part_makes_its_page(tiny, tmp_path, name):
         assert off["full"] == 0 < off["int8"] < off["int8-products"] < off["nf4"]
     else:
         assert len(report["runs"][0]["rows"]) == 6
+
+
+def test_skipping_stands_beside_swapping_under_each_cap(tiny, tmp_path, monkeypatch):
+    assert {*commands.RIVALS, *commands.CAPPED} <= CONTENDERS.keys()
+    small = {"num_layers": 2, "num_single_layers": 2, "joint_attention_dim": 40}
+    monkeypatch.setitem(SIZES, "tiny", SIZES["tiny"] | small)
+    monkeypatch.setattr(bench, "run_job", bench_worker.work)
+    monkeypatch.setattr(commands, "RIVALS", ("lora",))
+    monkeypatch.setattr(commands, "CAPPED", ("swap", "swap-together", "ours-int8-products"))
+    make = commands._bench
+    monkeypatch.setattr(commands, "_bench", lambda plan, **how: make(plan, skip=(1, 1), **how))
+    path = tmp_path / "gpu.md"
+    report = commands.measure("speed", replace(tiny, budgets=(12.0,)), lambda line: None)
+    rows = {row["name"]: row for row in report["caps"]["12"]["contenders"]}
+    assert all(row["cap_gib"] == 12 and "failed" not in row for row in rows.values())
+    free = commands.measure(
+        "speed", replace(tiny, budgets=(0.0,), contenders=("lora",)), lambda line: None
+    )
+    assert [row["name"] for row in free["caps"]["0"]["contenders"]] == ["lora"]
+    some = {"contenders": list(rows.values())[:1]}
+    for known in (report, report | {"caps": {"8": report["caps"]["12"], "12": some}}, free):
+        page.record(path, "speed", known, "blockskip lab bench", True)
+    with pytest.raises(UserError, match="None of these"):
+        commands.measure("speed", replace(tiny, contenders=("theirs",)), lambda line: None)
+    alone, together = (rows[name]["weight_bytes_a_draw"] for name in ("swap", "swap-together"))
+    assert alone == 4 * together > 0, "a block comes once for the draws of a step"
+    text = path.read_text(encoding="utf-8")
+    assert text.index("Without a cap:") < text.index("Under 8 GiB:") < text.index("Under 12 GiB:")
+    assert text.count("times as fast as `swap") == 2, "earlier caps and contenders stay"
 
 
 def test_the_whole_process_is_what_the_driver_says(monkeypatch):
