@@ -200,7 +200,7 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     block. The fit is at most 2 % below the measurements."""
     row, blocks = ruler.row, min(2, kind["count"])
     window = base.changed(
-        targets="attention+ff", middle="leaves", micro_batch=1, **_span(row, first, blocks)
+        middle="leaves", micro_batch=1, **_span(row, first, blocks)
     )
     side, text = row.s_min_px, row.text_tokens
     sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
@@ -218,11 +218,13 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     widths *= 0.98 * (plain / (units @ widths)).max()
     image, text = (round(float(width), 2) for width in widths)
     unpacked = (packed - row.number_bytes * kind["unpacked"]) / units.sum(1)
+    # at the smallest size, what does not grow with the tokens would count as if it did
+    large, larger = unpacked[1:], (packed > 1.02 * plain)[1:]
     ruler.say(f"forward from block {first}: {image} numbers an image token, {text} a text token")
     return {
         "forward_image": image,
         "forward_text": text,
-        "forward_unpacked": round(max(0.0, 0.0, *unpacked[packed > 1.02 * plain].tolist()), 2),
+        "forward_unpacked": round(max(0.0, 0.0, *large[larger].tolist()), 2),
     }
 
 
