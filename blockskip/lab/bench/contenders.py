@@ -90,12 +90,12 @@ CONTENDERS = {
         {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS},
     ),
     "swap-together": (
-        "the same, the 4 draws of a step together",
+        "LoRA with every block swapped in, the 4 draws of a step together",
         False,
         {"patches": "full", "middle": "streamed", "recomputed": ALL_BLOCKS, "batch": 4},
     ),
     "swap-products": (
-        "every block swapped in, in 8 bits, products too (W8A8)",
+        "LoRA in 8 bits, products too (W8A8), with every block swapped in",
         False,
         {
             "patches": "full",
@@ -111,7 +111,7 @@ CONTENDERS = {
         {"patches": "full", "precision": "int8", "recomputed": ALL_BLOCKS},
     ),
     "swap-28-products": (
-        "the same, products in 8 bits too (W8A8)",
+        "LoRA in 8 bits, products too (W8A8), with 28 blocks swapped in",
         False,
         {
             "patches": "full",

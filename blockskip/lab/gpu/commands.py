@@ -166,7 +166,8 @@ def _pictures(plan: GpuJob, say: LogFn, keep: SavePartial) -> dict:
 
 
 def _bench(plan: GpuJob, **overrides: object) -> Plan:
-    small = {"size": "tiny", "side_px": 64, "text_tokens": 8, "draws": 4, "baseline_draws": 2}
+    # with enough tokens for products in 8 bits (int8_products.allowed)
+    small = {"size": "tiny", "side_px": 160, "text_tokens": 24, "draws": 4, "baseline_draws": 2}
     small |= {"rounds": 1, "threads": 1}
     full = {"size": "full", "draws": 64, "baseline_draws": 8, "rounds": plan.rounds}
     full |= {"text_tokens": 256}

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from blockskip.cli.app import app
-from blockskip.core import presets
+from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.units import GIB
 from blockskip.lab.bench import bench
@@ -19,6 +19,7 @@ from blockskip.lab.gpu import commands, predict
 from blockskip.lab.gpu import report as page
 from blockskip.lab.gpu import worker as child
 from blockskip.lab.gpu.commands import MEASUREMENTS, GpuJob
+from blockskip.memory import int8_products
 from blockskip.memory.monitor import Usage
 from blockskip.memory.planning.duration import Work
 from blockskip.models.sources import Source, check_model
@@ -84,13 +85,16 @@ def test_skipping_stands_beside_swapping_under_each_cap(tiny, tmp_path, monkeypa
     monkeypatch.setitem(SIZES, "tiny", SIZES["tiny"] | small)
     monkeypatch.setattr(bench, "run_job", bench_worker.work)
     monkeypatch.setattr(commands, "RIVALS", ("lora",))
-    monkeypatch.setattr(commands, "CAPPED", ("swap", "swap-together", "ours-int8-products"))
+    ways = ("swap", "swap-together", "swap-products", "swap-28-products", "ours-int8-products")
+    monkeypatch.setattr(commands, "CAPPED", ways)
     make = commands._bench
     monkeypatch.setattr(commands, "_bench", lambda plan, **how: make(plan, skip=(1, 1), **how))
     path = tmp_path / "gpu.md"
     report = commands.measure("speed", replace(tiny, budgets=(12.0,)), lambda line: None)
     rows = {row["name"]: row for row in report["caps"]["12"]["contenders"]}
     assert all(row["cap_gib"] == 12 and "failed" not in row for row in rows.values())
+    (errors,) = tiny.work.rglob("int8_errors.json")
+    assert min(files.read_json(errors, dict[str, float]).values()) <= int8_products.MAX_ERROR
     free = commands.measure(
         "speed", replace(tiny, budgets=(0.0,), contenders=("lora",)), lambda line: None
     )
