@@ -114,7 +114,9 @@ def test_the_doctor_tells_what_was_measured(monkeypatch):
 
 
 def test_a_prediction_can_be_of_this_computer(card, monkeypatch, tmp_path):
-    monkeypatch.setattr(predict, "_tflop_per_pass", lambda _: dict.fromkeys(predict.STAGES, 10.0))
+    monkeypatch.setattr(
+        predict, "_tflop_per_pass", lambda _: dict.fromkeys(predict.STAGES, (10.0, 9.0))
+    )
     monkeypatch.setattr(predict, "_picture_tflop", lambda row, side_px: 1.0)
     monkeypatch.setattr(predict, "GPU_SPECS", dict([*predict.GPU_SPECS.items()][:1]))
     plan = commands.GpuJob(work=tmp_path, measured=True)

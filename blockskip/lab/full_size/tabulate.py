@@ -199,9 +199,7 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     """Fit the transient numbers per token of a block type without gradients. `first` is its first
     block. The fit is at most 2 % below the measurements."""
     row, blocks = ruler.row, min(2, kind["count"])
-    window = base.changed(
-        middle="leaves", micro_batch=1, **_span(row, first, blocks)
-    )
+    window = base.changed(middle="leaves", micro_batch=1, **_span(row, first, blocks))
     side, text = row.s_min_px, row.text_tokens
     sizes = [(side, text), (2 * side, text // 4), (2 * side, text)]
     sizes += [(row.native_px, text // 4), (row.native_px, text)]

@@ -9,7 +9,7 @@ half the rate are given.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 from blockskip.core import stages
@@ -130,9 +130,10 @@ def _row(
 
 
 @cache
-def _tflop_per_pass(settings: Settings) -> dict[str, float]:
-    """Return the TFLOP of one pass (micro-batch) in each stage."""
-    return {name: peak.tflop for name, peak in simulate(settings, STAGES).items()}
+def _tflop_per_pass(settings: Settings) -> dict[str, tuple[float, float]]:
+    """Return the TFLOP of one pass (micro-batch) in each stage, and those of them in 8 bits."""
+    peaks = simulate(settings, STAGES)
+    return {name: (peak.tflop, peak.int8_tflop) for name, peak in peaks.items()}
 
 
 def _picture_tflop(row: ModelRow, side_px: int) -> float:
@@ -142,8 +143,10 @@ def _picture_tflop(row: ModelRow, side_px: int) -> float:
 
 def _work_counts(row: ModelRow, settings: Settings) -> dict[str, Work]:
     """Return the work of a whole LoRA, by part."""
-    tflop = _tflop_per_pass(settings)
+    passes = _tflop_per_pass(settings)
+    tflop = {name: each for name, (each, _) in passes.items()}
     work = run_work(row, settings, settings.num_draws * settings.reuse, tflop)
+    work = {name: _with_int8(each, passes[name]) for name, each in work.items()}
     latents = settings.num_draws / settings.plan.encode_batch * tflop["latents"]
     text = model_stats(row.name).text.ram * row.number_bytes * CAPTIONS / AT_A_TIME / 1e9
     return {
@@ -153,6 +156,15 @@ def _work_counts(row: ModelRow, settings: Settings) -> dict[str, Work]:
         "steps": work[stages.TRAIN],
         "pictures": pictures_work(row, settings, lambda px: _picture_tflop(row, px)),
     }
+
+
+def _with_int8(counted: Work, a_pass: tuple[float, float]) -> Work:
+    """Return the work with the simulated part in 8 bits: LoRA and rotations are not part of it."""
+    if not counted.int8_tflop:
+        return counted
+    in_int8 = counted.tflop * a_pass[1] / a_pass[0]
+    rounded = counted.rounded_gb * in_int8 / counted.int8_tflop
+    return replace(counted, int8_tflop=in_int8, rounded_gb=rounded)
 
 
 def _minutes(
