@@ -120,9 +120,10 @@ def _integer_product(digits: Tensor, other: Tensor) -> Tensor:
 
 
 def _pieces(x: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split both into so many rows that what is computed of them takes INT8_PIECE_BYTES, where one
-    side is four times as wide as the other, as in feed-forward."""
-    rows = max(256, INT8_PIECE_BYTES // (6 * max(x.shape[1], out.shape[1])))
+    """Split both into equal pieces, of which what is computed takes at most INT8_PIECE_BYTES where
+    one side is four times as wide as the other, as in feed-forward."""
+    most = max(256, INT8_PIECE_BYTES // (6 * max(x.shape[1], out.shape[1])))
+    rows = math.ceil(len(x) / max(1, math.ceil(len(x) / most)))
     yield from zip(x.split(rows), out.split(rows), strict=True)
 
 
