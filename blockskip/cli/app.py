@@ -249,16 +249,10 @@ def preview(
     from blockskip.runs import results
 
     results.check_picture(out, overwrite=force)
-    source = find_run(run)
+    source, prompts = find_run(run), [checked_prompt(prompt)]
     _say_if_damaged(source, step)
     (image,) = results.generate_images(
-        source,
-        [checked_prompt(prompt)],
-        [seed],
-        steps,
-        with_lora=not base,
-        step=step,
-        strength=strength,
+        source, prompts, [seed], steps, with_lora=not base, step=step, strength=strength
     )
     results.save_picture(image, out)
 

@@ -83,7 +83,8 @@ class CompiledBlocks:
             recompile_limit=MAX_GRAPHS,
             isolate_recompiles=True,
         )
-        self._forward = {kind: compiled(kind.forward) for kind in map(type, blocks)}
+        kinds: set[type[nn.Module]] = {type(block) for block in blocks}
+        self._forward = {kind: compiled(kind.forward) for kind in kinds}
         for block in blocks:
             vars(block)["forward"] = partial(self._run, block)
 
@@ -169,4 +170,5 @@ def _inductor(graph: Any, inputs: Any) -> Callable:
     threads = min(_PROCESSES, config.compile_threads or 1)
     # padded copies of weights are not in the plan
     options = {"compile_threads": threads, "shape_padding": False, "comprehensive_padding": False}
-    return compile_fx(graph, inputs, config_patches=options)
+    compiled: Any = compile_fx(graph, inputs, config_patches=options)
+    return compiled

@@ -175,7 +175,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # accessed once: checkpointing frees them afterwards
-        return _backward(grad, *ctx.saved_tensors, ctx.group), None, None, None, None
+        weight, largest = ctx.saved_tensors
+        return _backward(grad, weight, largest, ctx.group), None, None, None, None
 
 
 # A compiled block (memory/compiled_blocks.py) holds the product whole, as an operator: traced, its

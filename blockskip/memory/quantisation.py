@@ -161,11 +161,14 @@ def _backward(
     return grad @ _unpacked(parts, shape, precision, grad.dtype, rotation)
 
 
+_Layer = tuple[tuple[int, int], str, int]  # shape, precision, rotation
+
+
 class _QuantisedMatmul(torch.autograd.Function):
     """The product x Wᵀ + b; W is unpacked again in the backward pass instead of being kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: tuple, *parts: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: _Layer, *parts: Tensor) -> Tensor:
         ctx.save_for_backward(*parts)
         ctx.layer = layer
         return _forward(x, bias, *layer, parts)
@@ -173,7 +176,8 @@ class _QuantisedMatmul(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         parts = ctx.saved_tensors  # accessed once: checkpointing frees them afterwards
-        return _backward(grad, *ctx.layer, parts), None, None, *(None for _ in parts)
+        layer: _Layer = ctx.layer
+        return _backward(grad, *layer, parts), None, None, *(None for _ in parts)
 
 
 # as in int8_products.py: a compiled block never keeps an unpacked weight
@@ -221,6 +225,8 @@ class QuantisedLinear(nn.Linear):
     `in_int8` is set (sampling/arithmetic.py). A subclass of nn.Linear, so that peft attaches LoRA
     to it as usual.
     """
+
+    scale: nn.Parameter
 
     def __init__(self, linear: nn.Linear, precision: str, rotates: bool = False) -> None:
         nn.Module.__init__(self)
