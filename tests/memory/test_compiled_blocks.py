@@ -44,7 +44,7 @@ def draws_of(case, cells, num):
     return dataclasses.replace(case, latent=latent, side_px=side_px).draws(num)
 
 
-@pytest.mark.parametrize("name, backend, most", [("flux", "eager", 6), ("sana", "eager", 4)])
+@pytest.mark.parametrize("name, backend, most", [("flux", "eager", 6), ("sana", "aot_eager", 6)])
 def test_windows_and_steps_of_any_size_share_a_kinds_graphs(name, backend, most):
     case = CASES[name]
     model, family, span = case.model(), case.family, Span(1, 2)
