@@ -15,9 +15,8 @@ from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
 from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
-from blockskip.memory.open_model import open_model, quantised_folder
 from blockskip.memory.cpu_products import use_onednn
-from blockskip.memory.open_model import open_model
+from blockskip.memory.open_model import open_model, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
