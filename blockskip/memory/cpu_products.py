@@ -21,6 +21,7 @@ def use_onednn() -> None:
     if (
         torch.backends.cpu.get_cpu_capability() != "AVX512"
         or not torch.backends.mkldnn.is_available()
+        or not hasattr(torch.ops.mkldnn, "_linear_pointwise")  # private: torch may rename it
     ):
         return
     library = torch.library.Library("aten", "IMPL")

@@ -1,5 +1,8 @@
 """Products by oneDNN are torch's own but for rounding, whatever the layout of the matrices."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -48,3 +51,27 @@ def test_what_it_cannot_do_is_left_to_torch(dtype):
     assert (cpu_products.mm(x, y) == 6).all()
     with pytest.raises(RuntimeError):
         cpu_products.mm(x, x)
+
+
+def test_a_process_that_uses_it_learns_the_same():
+    """In a process of its own, since kernels stay replaced: gradients, other threads and types."""
+    code = """
+import threading, torch
+from blockskip.memory.cpu_products import use_onednn
+def results():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(24, 36), torch.randn(2, 5, 24, requires_grad=True)
+    layer(x).square().sum().backward()
+    half = torch.randn(4, 8, dtype=torch.bfloat16)
+    return [x.grad, layer.weight.grad, layer.bias.grad, half @ half.T, torch.randn(0, 3) @ torch.randn(3, 2)]
+before = results()
+use_onednn(); use_onednn()
+found = [results()]
+thread = threading.Thread(target=lambda: found.append(results()))
+thread.start(); thread.join()
+for after in found:
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+assert len(found) == 2
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

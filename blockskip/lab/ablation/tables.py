@@ -302,11 +302,11 @@ def _eight_bits() -> list[Variant]:
 
 def _recipes() -> list[Variant]:
     """Return the demo's recipe and that of the other tables."""
-    span, quick = SPLITS[50][0], {"steps": 200, "window_steps": 20, "reuse": 2, "lr": 5e-3}
+    span, quick = SPLITS[50][0], {"steps": 240, "window_steps": 24, "reuse": 2, "lr": 5e-3}
     return [
         Variant("r-300", "300 steps at 3e-3, draws used once", skip_blocks(*span), "r-300"),
         Variant(
-            "r-200", "200 steps at 5e-3, draws used twice", skip_blocks(*span, **quick), "r-300"
+            "r-240", "240 steps at 5e-3, draws used twice", skip_blocks(*span, **quick), "r-300"
         ),
     ]
 

@@ -22,10 +22,9 @@ def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
     """
     preset = training_preset(row.name)
     steps = chosen.get("steps", preset["steps"])
-    cores = psutil.cpu_count(logical=False) or 1
     fields = {
         # recorded, since rounding depends on it and a resumed run must not differ
-        "threads": min(cores, preset.get("threads", cores)),
+        "threads": preset.get("threads") or psutil.cpu_count(logical=False) or 1,
         "s_min_px": row.s_min_px,
         "s_max_px": row.s_max_px,
         "text_tokens": row.text_tokens,
