@@ -36,10 +36,10 @@ def make(lora: dict[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """Create AdamW for a LoRA, with two fp32 values per parameter beside the gradient.
 
     8-bit AdamW would save little, since a LoRA is small, and bitsandbytes synchronises with the
-    GPU after every parameter. The memory plan counts on fp32. On CUDA one fused kernel updates all
-    parameters.
+    GPU after every parameter. The memory plan counts on fp32. On CUDA and on the processor one fused
+    kernel updates all parameters.
     """
-    fused = next(iter(lora.values())).is_cuda or None
+    fused = next(iter(lora.values())).device.type in ("cuda", "cpu") or None
     return torch.optim.AdamW(lora.values(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
 
 

@@ -23,6 +23,7 @@ from blockskip.lab.ablation import tables
 from blockskip.lab.ablation.experiment import Experiment, ExperimentRunner
 from blockskip.lab.ablation.subjects import subjects
 from blockskip.lab.bench.report import machine
+from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS
 from blockskip.lab.measuring.json_lines import append_line, read_lines
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def _group(plan: Plan, names: Sequence[str]) -> list[Experiment]:
     rounds = []  # (seed, index of the pet, index of the table, cells of the round)
     for index, table in enumerate(chosen):
         for seed in range(plan.seeds or table.seeds):
-            pets = subjects(plan.subjects or table.subjects, table.for_tuning)
+            num = plan.subjects or table.subjects
+            pets = DEMO_SUBJECTS[:num] if table.shipped else subjects(num, table.for_tuning)
             for number, subject in enumerate(pets):
                 cells = [
                     Experiment(row, subject, seed, plan.steps or STEPS)

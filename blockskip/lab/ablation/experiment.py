@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -43,6 +44,7 @@ from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
 
 NUM_PHOTOS = 5
+RECIPE: dict[str, Any] = {"lr": 3e-3, "reuse": 1, "threads": 1}
 NUM_CLASS_IMAGES, CLASS_SEED = 24, 5000  # no judged picture has noise of CLASS_SEED
 FIRST_SEED = 1000  # for the noise of judged pictures, the same in every cell
 MAX_CACHED_LATENTS = 4  # sets of draws
@@ -63,14 +65,14 @@ class Experiment:
         return f"{self.subject.key}-{self.seed}"
 
     def settings(self) -> Settings:
-        """Return the demo model's defaults with the row's override applied. Draws are used once
-        but in rows that say otherwise, as when the first cells were made."""
+        """Return the demo model's defaults with the row's override applied, and with the recipe of
+        the first cells where the row does not say otherwise."""
         default = choose_settings(
             model=self.variant.model,
             class_name=self.subject.pet.species,
             seed=self.seed,
             steps=self.steps,
-            reuse=1,
+            **RECIPE,
         )
         return self.variant.override(default, self.name)
 
@@ -107,7 +109,7 @@ class ExperimentRunner:
             "row": experiment.variant.key,
             "subject": experiment.subject.key,
             "seed": experiment.seed,
-            "steps": experiment.steps if experiment.variant.trainer else 0,
+            "steps": settings.steps if experiment.variant.trainer else 0,
             "front": settings.plan.front,
             "back": settings.plan.back,
             "recipe": self.config_hash(experiment),

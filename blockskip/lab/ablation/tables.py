@@ -300,6 +300,17 @@ def _eight_bits() -> list[Variant]:
     ]
 
 
+def _recipes() -> list[Variant]:
+    """Return the demo's recipe and that of the other tables."""
+    span, quick = SPLITS[50][0], {"steps": 240, "window_steps": 24, "reuse": 2, "lr": 5e-3}
+    return [
+        Variant("r-300", "300 steps at 3e-3, draws used once", skip_blocks(*span), "r-300"),
+        Variant(
+            "r-240", "240 steps at 5e-3, draws used twice", skip_blocks(*span, **quick), "r-300"
+        ),
+    ]
+
+
 UNTRAINED = Variant("untrained", "the model as it comes", override(), trainer=None)
 
 
@@ -320,6 +331,7 @@ def tables() -> dict[str, Table]:
         Table("SANA", "The demo SANA, 64 px", tuple(_sana()), 4, 1),
         Table("T", "Timesteps shifted as real models' schedules, 64 px", tuple(_timesteps()), 4, 1),
         Table("W", "Products in 8 bits, 50 % skipped, 64 px", tuple(_eight_bits()), 6, 2),
+        Table("R", "The demo's recipe, 64 px", tuple(_recipes()), 2, 3, shipped=True),
         Table("SR", "The demo SANA's learning rate", tuple(_sana_rates()), 2, 1, for_tuning=True),
     ]
     return {table.key: table for table in all_tables}

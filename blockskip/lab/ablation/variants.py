@@ -36,7 +36,7 @@ class Variant:
 @dataclass(frozen=True)
 class Table:
     """A table. for_tuning: whether its subjects are those that settings are tuned on instead of
-    those reported on."""
+    those reported on. shipped: whether they are the demo pets of the program."""
 
     key: str
     title: str
@@ -44,6 +44,7 @@ class Table:
     subjects: int
     seeds: int
     for_tuning: bool = False
+    shipped: bool = False
 
 
 def override(**fields: object) -> Override:

@@ -10,7 +10,8 @@ from blockskip.core.settings import Settings
 
 DRAFT_PX = 512  # a picture of 512 px costs a quarter of one of 1024 px (ours: for comparing steps)
 _FROM_PRESET = (
-    "batch accumulation rank targets lr rate_schedule timesteps patches prior caption_dropout reuse"
+    "batch accumulation rank targets lr rate_schedule timesteps patches prior caption_dropout reuse "
+    "preview_every"
 ).split()
 
 
