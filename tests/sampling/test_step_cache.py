@@ -282,7 +282,14 @@ def test_plans_say_what_pictures_are_made_with():
 def test_a_cache_never_takes_more_ram_than_there_is():
     """Nor does it send weights from RAM to their file."""
     small, large = (
-        make_plan(model="z-image", budget_gib=16, ram_gib=ram, system="Linux", preview_speed="fast")
+        make_plan(
+            model="z-image",
+            budget_gib=16,
+            ram_gib=ram,
+            system="Linux",
+            preview_speed="fast",
+            precision="bf16",
+        )
         for ram in (16, 24)
     )
     assert (

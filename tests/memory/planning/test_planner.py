@@ -245,7 +245,7 @@ def test_the_demos_choice_is_what_it_was():
     )
     assert (settings.plan.batch, settings.plan.window_steps, settings.plan.micro_batch) == (
         8,
-        30,
+        24,
         16,
     )
     assert settings.plan.precision == "full" and not settings.plan.recomputed
