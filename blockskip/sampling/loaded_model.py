@@ -16,7 +16,6 @@ from blockskip.data.schedule import Draw
 from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
 from blockskip.memory.compiled_blocks import CompiledBlocks, not_compiled, unusable_compiler
-from blockskip.memory.cpu_products import use_onednn
 from blockskip.memory.open_model import open_model, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.planning.measured_speed import compiling_pays
@@ -52,8 +51,6 @@ class LoadedModel:
         self._texts: dict[str, Text] = {}
         limit_vram(self.device, settings.budget_gib)
         choose_kernels(self.family.masks_attention)
-        if self.device.type == "cpu":
-            use_onednn()
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
         if settings.plan.int8_products and int8_products.available(self.device):
