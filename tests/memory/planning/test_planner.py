@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 from helpers.make_simulated import DEFAULT_SETTINGS
+from helpers.plans import BUDGETS, FLUX, plan, told
 
 from blockskip.cli import app
 from blockskip.core.errors import UserError
-from blockskip.core.presets import model_row, model_rows, quality_table
+from blockskip.core.presets import model_rows, quality_table
 from blockskip.core.settings import MAX_GIB, Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
@@ -21,24 +22,10 @@ from blockskip.memory.planning.requirements import stage_memory
 from blockskip.memory.planning.run_sizes import middle_bytes
 from blockskip.memory.planning.search import best_plan
 
-FLUX = model_row("flux-dev")
-BUDGETS = (4, 6, 8, 10, 12, 16, 24)
 KEYS = (
     "model budget_gib span precision arithmetic offload recomputed patches window_draws stages "
     "peak_vram_gib ram_gib disk_gib fits reasons"
 ).split()
-
-
-def plan(budget, model="flux-dev", system="Windows", free=float("inf"), **more):
-    return planner.make_plan(model=model, budget_gib=budget, system=system, free_gib=free, **more)
-
-
-def told(made):
-    return made.to_dict()["reasons"]
-
-
-def one_more(made):
-    return made.to_dict()["one_more_gib"]
 
 
 @pytest.mark.parametrize("system", ["Windows", "Linux"])

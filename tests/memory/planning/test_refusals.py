@@ -1,29 +1,9 @@
 """A plan that is not possible is refused in words, and what they ask for works."""
 
 import pytest
+from helpers.plans import plan
 
 from blockskip.core.errors import UserError
-from blockskip.core.presets import model_row
-from blockskip.memory.planning import planner
-
-FLUX = model_row("flux-dev")
-BUDGETS = (4, 6, 8, 10, 12, 16, 24)
-KEYS = (
-    "model budget_gib span precision offload recomputed patches window_draws stages "
-    "peak_vram_gib ram_gib disk_gib fits reasons"
-).split()
-
-
-def plan(budget, model="flux-dev", system="Windows", free=float("inf"), **more):
-    return planner.make_plan(model=model, budget_gib=budget, system=system, free_gib=free, **more)
-
-
-def told(made):
-    return made.to_dict()["reasons"]
-
-
-def one_more(made):
-    return made.to_dict()["one_more_gib"]
 
 
 @pytest.mark.parametrize("skip", ["", "19,10", "0.3"])
