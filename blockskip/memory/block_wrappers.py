@@ -172,8 +172,8 @@ def _on(device: torch.device, value: Any) -> Any:
 class PerCaptionBlock(nn.Module):
     """A text-encoder block that is loaded once and processes one caption at a time.
 
-    The results thus equal those of captions encoded one by one. Tensor arguments are split if their
-    first size is the number of captions. The block returns the hidden states (B, T, D), or a tuple
+    The results thus equal those of captions encoded one by one. Tensor arguments, and those in
+    tuples (the rotary pair), are split if their first size is the number of captions. The block returns the hidden states (B, T, D), or a tuple
     that begins with them; its other items depend on lengths only (T5's position bias) and are taken
     from the first caption.
     """
@@ -190,6 +190,8 @@ class PerCaptionBlock(nn.Module):
         (block,), num = self._block, hidden.shape[0]
 
         def caption(value: Any, i: int) -> Any:
+            if isinstance(value, tuple):
+                return tuple(caption(item, i) for item in value)
             shared = not isinstance(value, Tensor) or not value.dim() or value.shape[0] != num
             return value if shared else value[i : i + 1]
 

@@ -170,8 +170,8 @@ class Passes:
             return torch.zeros(draws, *shape, device=self.device, dtype=dtype)
 
         noisy, text = zeros(cells**2, model.config.in_channels), zeros(tokens, width)
-        guided = bool(model.config.guidance_embeds)
-        return self.family.inputs(noisy, Text(text, zeros(pooled)), zeros(), self.side_px, guided)
+        text_inputs = Text(text, zeros(pooled))
+        return self.family.inputs(model.config, noisy, text_inputs, zeros(), self.side_px)
 
     def seconds(self, draws: int) -> list[float]:
         """Return the seconds of a pass of one draw, of `draws`, and of these there and back."""

@@ -27,6 +27,7 @@ from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
 from blockskip.models.sources import Source
+from blockskip.models.sources.empty_model import set_dtype
 from blockskip.models.sources.part_checks import part_weights
 from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 from blockskip.models.sources.tensors import Weight
@@ -51,11 +52,11 @@ def open_model(
     disable_progress_bars()
     pipe = family.open(source, dtype)
     if settings.plan.number_type == "float16":  # text encoders and VAE overflow in it
-        nn.Module.to(pipe.transformer, torch.float16)
-        nn.Module.to(pipe.vae, torch.float32)
+        set_dtype(pipe.transformer, torch.float16)
+        set_dtype(pipe.vae, torch.float32)
     for name in family.streamed_parts:
         part: nn.Module = getattr(pipe, name)
-        index: TensorIndex = index_part(source, name, part, next(part.parameters()).dtype)
+        index: TensorIndex = index_part(source, name, part)
         if name != "transformer":
             offload(part, index)
             continue
@@ -84,15 +85,14 @@ def disable_progress_bars() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def index_part(
-    source: Source, part: str, module: nn.Module, dtype: torch.dtype
-) -> dict[str, StoredTensor]:
+def index_part(source: Source, part: str, module: nn.Module) -> dict[str, StoredTensor]:
     """Return where the weights of `module`, a part, are stored, whatever the layout of the files.
+    Those stored in another form are converted to the type that the module has them in.
 
     Raises UserError if they are missing, broken, another model's, or not understood.
     """
-    weights = part_weights(source, part, module)
-    return {name: _stored(weight, dtype) for name, weight in weights.items()}
+    weights, absent = part_weights(source, part, module), module.state_dict()
+    return {name: _stored(weight, absent[name].dtype) for name, weight in weights.items()}
 
 
 def _stored(weight: Weight, dtype: torch.dtype) -> StoredTensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from blockskip.memory.layerwise import layerwise, listed_embedders, offload_side
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 CPU = torch.device("cpu")
 
@@ -52,7 +55,6 @@ class WindowInputs:
     text: Text
     t: Tensor
     side_px: int
-    guidance: bool
 
     def __len__(self) -> int:
         return len(self.t)
@@ -65,7 +67,6 @@ class WindowInputs:
             Text.cat([part.text for part in parts]),
             torch.cat([part.t for part in parts]),
             parts[0].side_px,
-            parts[0].guidance,
         )
 
 
@@ -188,7 +189,7 @@ class _ConstantBlock(NamedArgsBlock):
 
 @torch.no_grad()
 def compute_window(
-    model: nn.Module,
+    model: ModelMixin,
     family: Family,
     span: Span,
     inputs: WindowInputs,
@@ -286,7 +287,7 @@ def _image_tokens(noisy: Tensor) -> int:
 
 @torch.no_grad()
 def full_velocity(
-    model: nn.Module, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
+    model: ModelMixin, family: Family, inputs: WindowInputs, micro_batch: int, device: torch.device
 ) -> Tensor:
     """Compute v with the full model and its current LoRA, layer by layer. Latents on the CPU."""
     wrapped = layerwise(model, family, micro_batch, device)
@@ -298,11 +299,9 @@ def full_velocity(
         return _run(model, family, inputs).cpu()
 
 
-def _run(model: nn.Module, family: Family, inputs: WindowInputs) -> Tensor:
+def _run(model: ModelMixin, family: Family, inputs: WindowInputs) -> Tensor:
     """Run diffusers' forward once, with the wrappers that are installed in `model`."""
-    model_kwargs = family.inputs(
-        inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance
-    )
+    model_kwargs = family.inputs(model.config, inputs.noisy, inputs.text, inputs.t, inputs.side_px)
     return family.velocity(model(**model_kwargs))
 
 

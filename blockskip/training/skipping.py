@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,9 @@ from blockskip.memory.placement import replace_modules
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
 from blockskip.training.residuals import IdentityBlock, Span, modulation_names
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 
 class StepInputs:
@@ -249,18 +253,17 @@ def text_for_middle(family: Family, span: Span, text: Text) -> Text:
 
 
 def velocity(
-    model: nn.Module,
+    model: ModelMixin,
     family: Family,
     step_inputs: StepInputs,
     window: dict[str, Tensor],
     text: Text,
     side_px: int,
-    guidance: bool,
 ) -> Tensor:
     """Compute v of B draws with the skipping model, shaped like the latents.
 
     window: B rows of `compute_window`'s tensors. text: their captions from `text_for_middle`. Must
     run inside `step_inputs.bind`.
     """
-    model_kwargs = family.inputs(window["noisy"], text, window["t"], side_px, guidance)
+    model_kwargs = family.inputs(model.config, window["noisy"], text, window["t"], side_px)
     return family.velocity(model(**model_kwargs))

@@ -42,13 +42,12 @@ if TYPE_CHECKING:
 
 
 def micro_step(
-    model: nn.Module,
+    model: ModelMixin,
     family: Family,
     step_inputs: StepInputs,
     window: dict[str, Tensor],
     text: Text,
     side_px: int,
-    guidance: bool,
     accumulation: int,
     loss_scale: float = 1.0,
 ) -> Tensor:
@@ -58,7 +57,7 @@ def micro_step(
     loss_scale: factor of the gradients.
     """
     with step_inputs.bind(window):
-        prediction = velocity(model, family, step_inputs, window, text, side_px, guidance)
+        prediction = velocity(model, family, step_inputs, window, text, side_px)
         loss = flow_matching.loss(prediction, window["target"]) / accumulation
         (loss * loss_scale).backward()
     return loss.detach()
@@ -106,7 +105,6 @@ class Trainer:
         self.trained = self.span_type(settings.plan.front, settings.plan.back)
         self.span = self.trained if self.skips else Span(0, 0)
         self.side_px = settings.plan.side_px
-        self.guidance = bool(getattr(model.config, "guidance_embeds", False))
         self.lora = add_lora(
             model, family, self.trained, settings.rank, settings.targets, settings.seed
         )
@@ -128,7 +126,7 @@ class Trainer:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        return self.model.dtype
 
     def offload_middle(self) -> None:
         """Free memory for windows and previews: release the weights pinned for steps."""
@@ -215,7 +213,7 @@ class Trainer:
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
         """Return the model's inputs for these draws, in the model's dtype."""
         noisy, t = self.data.noisy(rows), self.data.timesteps(rows)
-        return WindowInputs(noisy.to(self._dtype), self.text(rows), t, self.side_px, self.guidance)
+        return WindowInputs(noisy.to(self._dtype), self.text(rows), t, self.side_px)
 
     def text(self, rows: Sequence[int]) -> Text:
         """Return the draws' captions, one row per draw, in the model's dtype."""
@@ -288,7 +286,6 @@ class Trainer:
                     window,
                     text,
                     self.side_px,
-                    self.guidance,
                     settings.plan.accumulation,
                     self.loss_scale,
                 )

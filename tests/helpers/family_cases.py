@@ -46,7 +46,6 @@ class Case:
             Text(torch.randn(num, self.tokens, self.text), self.pooled_or_mask(num, self.tokens)),
             torch.rand(num),
             self.side_px,
-            False,
         )
 
 

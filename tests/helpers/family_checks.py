@@ -23,7 +23,7 @@ from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import WholeTrainer
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import pin_on_device
+from blockskip.memory.placement import on_device, pin_on_device
 from blockskip.models.families.base import Family, Sampling, get_family
 from blockskip.models.lora.export import export_lora
 from blockskip.models.sources import Source, check_model
@@ -90,20 +90,31 @@ def opened(row: ModelRow, folder: Path, precision: str = "full") -> tuple[Family
 
 
 def check_opened(row: ModelRow, folder: Path) -> None:
-    """Check that buffers (position frequencies) equal those that diffusers loads, and that a
-    download includes every file."""
-    family = get_family(row.family)
-    ours, theirs = (
-        family.open(Source(row, folder), torch.bfloat16),
-        family.load(folder, torch.bfloat16),
+    """Check, in bfloat16, that opening gives the weights and buffers (position frequencies) of the
+    library, in the same types, that pictures are made in the pipeline's configuration, and that a
+    download brings every file."""
+    row = dataclasses.replace(row, dtype="bfloat16")
+    (family, pipe), theirs = (
+        opened(row, folder),
+        get_family(row.family).load(folder, torch.bfloat16),
     )
-    for part in family.streamed_parts:
-        buffers = dict(getattr(ours, part).named_buffers())
-        for name, buffer in getattr(theirs, part).named_buffers():
-            assert torch.equal(buffers.pop(name).to(buffer.dtype), buffer), name
-        assert not buffers
+    for part, expected in theirs.components.items():
+        if isinstance(expected, nn.Module):
+            with on_device(CPU, ours := getattr(pipe, part)):
+                _check_equal(ours, expected)
+    sampler = family.sampler(pipe, CPU).config
+    for option in theirs.config.keys() - theirs.components.keys():
+        assert option.startswith("_") or sampler[option] == theirs.config[option], option
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert set(filter_repo_objects(names, allow_patterns=FILE_PATTERNS)) == names
+
+
+def _check_equal(ours: nn.Module, theirs: nn.Module) -> None:
+    found = dict(ours.named_parameters()) | dict(ours.named_buffers())
+    for name, expected in (*theirs.named_parameters(), *theirs.named_buffers()):
+        actual = found.pop(name)
+        assert actual.dtype == expected.dtype and torch.equal(actual, expected), name
+    assert not found
 
 
 def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> None:
@@ -123,22 +134,7 @@ def check_text(row: ModelRow, folder: Path, tokens: int, before: int = 0) -> Non
         torch.testing.assert_close(together.pooled_or_mask[i], alone.pooled_or_mask[0])
     differ = (together.embeds[0] - together.embeds[2]).abs().max()
     assert differ > 1e-3, "captions differ"
-    check_tables(row, folder)
-
-
-def check_tables(row: ModelRow, folder: Path) -> None:
-    """Check that buffers absent from files (rotary tables) equal the encoders' own, also in
-    bfloat16."""
-    family, pipe = opened(dataclasses.replace(row, dtype="bfloat16"), folder)
-    encoders = zip(
-        family.text_encoders(pipe),
-        family.text_encoders(family.load(folder, torch.bfloat16)),
-        strict=True,
-    )
-    for ours, theirs in encoders:
-        expected = dict(theirs.named_buffers())
-        for name, table in ours.named_buffers():
-            assert torch.equal(table, expected[name]) and table.dtype == expected[name].dtype, name
+    check_opened(row, folder)
 
 
 def check_pictures(
@@ -215,7 +211,9 @@ def check_latents(row: ModelRow, folder: Path, side_px: int) -> None:
 def decode_with_library(family: Family, pipe: object, latents: torch.Tensor, side_px: int) -> None:
     """Decode latents by diffusers' pipeline, with a scheduler that ignores the transformer."""
     text = encode.encode_captions(family, pipe, ["", ""], 8)
-    model_inputs = family.inputs(latents, text.rows([0]), torch.ones(1), side_px, False)
+    model_inputs = family.inputs(
+        pipe.transformer.config, latents, text.rows([0]), torch.ones(1), side_px
+    )
     wanted = torch.stack(
         list(next(iter(model_inputs.values())))
     )  # in the layout of diffusers' transformer
@@ -281,7 +279,7 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
 
     def velocity(transformer):
         with torch.no_grad():
-            model_inputs = family.inputs(noisy, text, torch.tensor([0.4]), side, False)
+            model_inputs = family.inputs(transformer.config, noisy, text, torch.tensor([0.4]), side)
             return family.velocity(transformer(**model_inputs))
 
     plain = velocity(pipe.transformer)

@@ -13,12 +13,12 @@ MERGING_FAMILIES = sorted(name for name, case in CASES.items() if case.family.pa
 
 def model_inputs(case, side=8, num=2):
     """Return the arguments of a forward for a square picture, `side` tokens wide."""
+    family, config = case.family, case.build().config
     torch.manual_seed(3)
-    family = case.family
     shape = (case.latent[0], side, side) if len(case.latent) == 3 else (side**2, case.latent[1])
     text = Text(torch.randn(num, case.tokens, case.text), case.pooled_or_mask(num, case.tokens))
     x, t = torch.randn(num, *shape), torch.full((num,), 0.7)
-    return family.inputs(x, text, t, side * family.pixel_multiple, False)
+    return family.inputs(config, x, text, t, side * family.pixel_multiple)
 
 
 def adapters(model, family, awake=False):

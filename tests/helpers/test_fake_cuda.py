@@ -104,7 +104,6 @@ def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
                 Text(torch.empty(draws, tokens, width), torch.empty(draws, pooled)),
                 torch.empty(draws, dtype=torch.float32),
                 side,
-                bool(getattr(model.config, "guidance_embeds", False)),
             )
             meter.restart()
             compute_window(

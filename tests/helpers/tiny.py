@@ -29,9 +29,7 @@ def tiny_flux(
     return model.requires_grad_(False).eval()
 
 
-def tiny_draws(
-    num: int = 5, cells: int = 3, text: int = 7, guidance: bool = False, seed: int = 1
-) -> WindowInputs:
+def tiny_draws(num: int = 5, cells: int = 3, text: int = 7, seed: int = 1) -> WindowInputs:
     """Return draws with x_t (num, cells², 12), text (num, text, 20) and (num, 10), t (num,)."""
     torch.manual_seed(seed)
     return WindowInputs(
@@ -39,7 +37,6 @@ def tiny_draws(
         Text(torch.randn(num, text, 20), torch.randn(num, 10)),
         torch.rand(num),
         cells * 16,
-        guidance,
     )
 
 

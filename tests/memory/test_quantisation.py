@@ -94,7 +94,7 @@ def test_windows_and_the_middle_use_the_same_weights(folder, caches, precision):
         from blockskip.memory.placement import on_device
 
         with on_device(CPU, model):
-            actual = velocity(model, FAMILY, step_inputs, window, draws.text, draws.side_px, False)
+            actual = velocity(model, FAMILY, step_inputs, window, draws.text, draws.side_px)
             actual.square().mean().backward()
     torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-4)
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -68,8 +68,8 @@ class Sampler:
         said = []
         for text in self.texts:
             time = torch.full((len(self.noisy),), t)
-            side, guidance = self.draws.side_px, self.draws.guidance
-            given = self.family.inputs(self.noisy, text, time, side, guidance)
+            config, side = self.transformer.config, self.draws.side_px
+            given = self.family.inputs(config, self.noisy, text, time, side)
             said.append(self.family.velocity(self.transformer(**given)).clone())
         self.scheduler.step(said[0], size)
         return said
@@ -173,7 +173,7 @@ def test_another_patch_size_after_a_reset(case):
             else:
                 small = small[..., : 2 * small.shape[-1] // cells, : 2 * small.shape[-1] // cells]
             sampler.noisy, side = small.contiguous(), sampler.draws.side_px
-            sampler.draws = SimpleNamespace(side_px=2 * side // cells, guidance=False)
+            sampler.draws = SimpleNamespace(side_px=2 * side // cells)
             cache.reset()
             said = sampler.step(0.8, 0)
             assert cache.tokens and (sampler.step(0.8, 0)[0] - said[0]).abs().max() < 1e-5
@@ -192,7 +192,7 @@ def test_blocks_that_rest_are_not_brought(tmp_path, config):
     family, draws = Flux(), tiny_draws()
     model, store = offloaded_model(saved_checkpoint(tmp_path / "model"))
     pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
-    given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
+    given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
     with (
         replace_modules(model, layerwise(model, family, 2, CPU)),
         on_device(CPU, model),
@@ -240,7 +240,7 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
                 meter.restart()
                 for _ in range(2 if cache else 1):
                     given = family.inputs(
-                        noisy, Text(text, torch.empty(8, 0)), torch.empty(8), 1024, False
+                        model.config, noisy, Text(text, torch.empty(8, 0)), torch.empty(8), 1024
                     )
                     assert model(**given)[0].device.type == "cpu"
                     pipe.scheduler.step()

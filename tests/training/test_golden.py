@@ -31,15 +31,13 @@ def common(one, other):
 
 
 def full_output(model, family, draws):
-    given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+    given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
     return family.velocity(model(**given))
 
 
 def skipped_output(model, family, span, window, draws, recomputed=0, backward=None):
     with skip_blocks(model, family, span, recomputed) as step_inputs, step_inputs.bind(window):
-        output = velocity(
-            model, family, step_inputs, window, draws.text, draws.side_px, draws.guidance
-        )
+        output = velocity(model, family, step_inputs, window, draws.text, draws.side_px)
         if backward is not None:
             backward(output)
     return output
@@ -125,7 +123,7 @@ def test_gradient_passes_a_skipped_back_as_identity(case):
             )
             for i in (3, 5)  # the last of the middle, the last of all
         ]
-        output = velocity(model, family, step_inputs, window, draws.text, draws.side_px, False)
+        output = velocity(model, family, step_inputs, window, draws.text, draws.side_px)
         output.square().sum().backward()
         for handle in handles:
             handle.remove()
@@ -166,7 +164,6 @@ def test_a_window_equals_its_draws_one_by_one(case, micro_batch):
             draws.text.rows([row]),
             draws.t[row : row + 1],
             draws.side_px,
-            draws.guidance,
         )
         alone = compute_window(model, family, span, one, 1, CPU)
         assert alone.keys() == window.keys()
@@ -204,7 +201,7 @@ def test_any_draws_of_a_window_make_a_step(case):
         step = {name: tensor[start:stop] for name, tensor in window.items()}
         with skip_blocks(model, family, span) as step_inputs, step_inputs.bind(step):
             text = text_for_middle(family, span, draws.text.rows(some))
-            actual = velocity(model, family, step_inputs, step, text, draws.side_px, draws.guidance)
+            actual = velocity(model, family, step_inputs, step, text, draws.side_px)
         torch.testing.assert_close(actual, expected[start:stop], **CLOSE)
 
 

@@ -60,7 +60,7 @@ def doubled(draws):
 
 def skipped(model, family, span, window, draws, target=None):
     with skip_blocks(model, family, span, 2) as step_inputs, step_inputs.bind(window):
-        given = (window, draws.text, draws.side_px, draws.guidance)
+        given = (window, draws.text, draws.side_px)
         output = velocity(model, family, step_inputs, *given)
         if target is not None:
             flow_matching.loss(output, target).backward()
@@ -86,7 +86,7 @@ def test_gradients_are_the_full_models_when_no_back_is_skipped(case):
     model, target = quantised(case), torch.randn_like(draws.noisy)
     lora = add_lora(model, family, span, 4, "attention+ff", seed=0)
     randomise(lora)
-    given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+    given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
     flow_matching.loss(family.velocity(model(**given)), target).backward()
     expected = {name: p.grad for name, p in lora.items() if p.grad is not None}
     for parameter in lora.values():

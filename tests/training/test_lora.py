@@ -29,7 +29,7 @@ def learning_layers(case, span):
     window["target"] = torch.randn(draws.noisy.shape, generator=torch.Generator().manual_seed(5))
     with skip_blocks(model, family, span) as step_inputs:
         text = text_for_middle(family, span, draws.text)
-        micro_step(model, family, step_inputs, window, text, case.side_px, False, 1)
+        micro_step(model, family, step_inputs, window, text, case.side_px, 1)
     layers: dict[str, list[bool]] = {}
     for name, parameter in lora.items():
         moved = parameter.grad is not None and bool(parameter.grad.abs().max() > 0)

@@ -266,7 +266,7 @@ def test_with_nothing_skipped_training_is_that_of_the_whole_model(tmp_path):
     for step in range(settings.steps):
         some = rows[4 * step : 4 * step + 4]
         draws = one.inputs(some)
-        given = Flux().inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+        given = Flux().inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
         loss = flow_matching.loss(Flux().velocity(model(**given)), one.data.velocity(some))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(lora.values(), 1.0)

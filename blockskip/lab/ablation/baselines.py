@@ -211,11 +211,11 @@ class NoResidualTrainer(Trainer):
 
         last = list(passes.values())[-1].register_forward_hook(stop)
         model_inputs = self.family.inputs(
+            self.model.config,
             inputs.noisy.to(self.device),
             inputs.text.to(self.device),
             inputs.t.to(self.device),
             inputs.side_px,
-            inputs.guidance,
         )
         with (
             replace_modules(self.model, passes),

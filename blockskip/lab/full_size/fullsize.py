@@ -116,7 +116,6 @@ def _inputs(job: Job) -> WindowInputs:
         ),
         torch.rand(num, generator=source),
         job.side_px,
-        shape["guidance_embeds"],
     )
 
 
@@ -168,7 +167,7 @@ def _compare(job: Job, folder: Path, say: LogFn) -> dict:
     model, store = worker.open_streamed(*_training_job(job), CPU)
     other = _group_offloaded(job, folder)
     tensors = (inputs.noisy, inputs.text, inputs.t)
-    model_inputs = Flux().inputs(*tensors, inputs.side_px, inputs.guidance)
+    model_inputs = Flux().inputs(model.config, *tensors, inputs.side_px)
     sides = {
         "ours": (model, folder, lambda: full_velocity(model, Flux(), inputs, job.draws, CPU)),
         "diffusers": (other, job.work / "offload", lambda: other(**model_inputs)[0]),

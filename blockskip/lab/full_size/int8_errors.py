@@ -140,7 +140,7 @@ def _inputs(model: nn.Module, job: Job) -> dict:
     noisy = torch.randn(1, image, FLUX_DEV["in_channels"], generator=source)
     embeds = torch.randn(1, length, width, generator=source)
     pooled = torch.randn(1, beside, generator=source)
-    return family.inputs(noisy, Text(embeds, pooled), torch.tensor([0.7]), side, True)
+    return family.inputs(model.config, noisy, Text(embeds, pooled), torch.tensor([0.7]), side)
 
 
 @torch.no_grad()

@@ -214,8 +214,7 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         if settings.plan.accumulation > 1:  # of the earlier draws
             for parameter in lora.values():
                 parameter.grad = torch.empty_like(parameter)
-        side_px, guided = settings.plan.side_px, row.guidance_embedding
-        micro_step(model, family, step_inputs, window, text, side_px, guided, 1)
+        micro_step(model, family, step_inputs, window, text, settings.plan.side_px, 1)
         del window, text
         adam.step()
 
@@ -282,7 +281,7 @@ def _forward(
 ) -> None:
     noisy, t = _dummy_latents(row, side_px, rows), torch.empty(rows, dtype=torch.float32)
     text = _dummy_text(family, model, settings, rows)
-    model(**family.inputs(noisy, text, t, side_px, row.guidance_embedding))
+    model(**family.inputs(model.config, noisy, text, t, side_px))
 
 
 def _dummy_text(family: Family, model: nn.Module, settings: Settings, rows: int) -> Text:

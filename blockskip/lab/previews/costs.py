@@ -43,8 +43,7 @@ def pass_costs(model: str, side_px: int = 0) -> dict[int, PassCost]:
         tokens, width, pooled = family.caption_shape(transformer, row.text_tokens)
         text = Text(torch.empty(1, tokens, width), torch.empty(1, pooled)).to(torch.bfloat16)
         x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
-        guided = bool(getattr(transformer.config, "guidance_embeds", False))
-        model_inputs = family.inputs(x, text, t, side_px, guided)
+        model_inputs = family.inputs(transformer.config, x, text, t, side_px)
         costs = {}
         for factor, counter in _cost_at_each_size(transformer, family, model_inputs, t):
             counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}

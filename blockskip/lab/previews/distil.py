@@ -133,11 +133,9 @@ class Distillation(ModelSession):
 
     def model_inputs(self, latents: Tensor, text: Text, t: Tensor) -> dict:
         """Return the arguments of the model's forward, as in previews."""
-        s, config_ = self.settings, self.transformer.config
-        guided = bool(getattr(config_, "guidance_embeds", False))
-        on_device = (tensor.to(self.device) for tensor in (latents, text, t))
-        model_inputs = self.family.inputs(*on_device, s.preview_px, guided)
-        if guided:
+        s, on_device = self.settings, (tensor.to(self.device) for tensor in (latents, text, t))
+        model_inputs = self.family.inputs(self.transformer.config, *on_device, s.preview_px)
+        if model_inputs.get("guidance") is not None:
             model_inputs["guidance"] = torch.full_like(model_inputs["guidance"], s.preview_guidance)
         return model_inputs
 

@@ -9,11 +9,11 @@ transformer takes: (B, T, C) packed, or (B, C, H, W). Where it takes lists, they
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from blockskip.models.sources import Source
+
+
+Config = Mapping[str, Any]  # of a part, as in its config.json
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,9 @@ class Family(ABC):
         (B, T, C), or (B, C, h, w) where the transformer packs them itself."""
 
     @abstractmethod
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
-        """Return the arguments of the transformer's forward. noisy: x_t, latents of B draws; t:
-        (B,). If front blocks are skipped, only the shape of `noisy` matters; without
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
+        """Return the arguments of the transformer's forward. config: the transformer's. noisy: x_t,
+        latents of B draws; t: (B,). If front blocks are skipped, only the shape of `noisy` matters; without
         `text_cross_attention` the same holds for `text.embeds`, and its last axis may be short."""
 
     @abstractmethod

@@ -22,7 +22,7 @@ from diffusers.models.transformers.transformer_chroma import ChromaSingleTransfo
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import DoubleStream, SingleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
@@ -72,7 +72,7 @@ class Chroma(DiffusersFamily):
         latent = super().encode_images(pipe, pixels)
         return ChromaPipeline._pack_latents(latent, *latent.shape)
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         cells = side_px // self.pixel_multiple
         device = noisy.device
         ids = ChromaPipeline._prepare_latent_image_ids(1, cells, cells, device, torch.float32)

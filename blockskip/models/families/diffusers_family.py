@@ -135,6 +135,26 @@ class DiffusersFamily(Family):
     ) -> dict[str, object]:
         """Return the pipeline call's arguments for `text`, except size, steps and generators."""
 
+    def sampler(self, pipe: DiffusionPipeline, device: torch.device) -> DiffusionPipeline:
+        """Return `pipe` without its text encoders, in its configuration.
+
+        `_execution_device` is overridden because the pipeline derives it from the weights, which
+        may be on another device.
+        """
+        overrides = {"_execution_device": property(lambda _: device)}
+        parts = {
+            name: part if name in _SAMPLING_PARTS else None
+            for name, part in pipe.components.items()
+        }
+        options = {
+            name: value
+            for name, value in pipe.config.items()
+            if name not in parts and not name.startswith("_")
+        }
+        sampler = type(self.pipeline.__name__, (self.pipeline,), overrides)(**parts, **options)
+        sampler.set_progress_bar_config(disable=True)
+        return sampler
+
     def sample(
         self,
         pipe: DiffusionPipeline,
@@ -143,19 +163,8 @@ class DiffusersFamily(Family):
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> list[Image.Image]:
-        """Sample with the diffusers pipeline on the device of `text`.
-
-        `_execution_device` is overridden because the pipeline derives it from the weights, which
-        may be on another device.
-        """
-        overrides = {"_execution_device": property(lambda _: text.embeds.device)}
-        parts = {
-            name: part if name in _SAMPLING_PARTS else None
-            for name, part in pipe.components.items()
-        }
-        sampler = type(self.pipeline.__name__, (self.pipeline,), overrides)(**parts)
-        sampler.set_progress_bar_config(disable=True)
-        return sampler(
+        """Sample with the diffusers pipeline on the device of `text`."""
+        return self.sampler(pipe, text.embeds.device)(
             height=sampling.side_px,
             width=sampling.side_px,
             num_inference_steps=sampling.steps,
@@ -199,7 +208,7 @@ def _scaled_parts(
     for part in set(source.row.parts) - set(empty):
         if any(weight.scale for weight in source.weights(part).values()):
             parts[part] = build_empty(partial(new_part, source.folder, part), dtype)
-            load_part(source, part, parts[part], dtype, Reader())
+            load_part(source, part, parts[part], Reader())
     return parts
 
 

@@ -15,7 +15,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, T5EncoderModel
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily, existing_modules
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora import flux_names
@@ -78,11 +78,11 @@ class Flux(DiffusersFamily):
         latent = super().encode_images(pipe, pixels)
         return FluxPipeline._pack_latents(latent, *latent.shape)
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         cells = side_px // self.pixel_multiple
         ids = FluxPipeline._prepare_latent_image_ids(1, cells, cells, noisy.device, torch.float32)
         # a guidance-distilled model trains at guidance 1 (docs/method.md §1.3)
-        strength = torch.ones(len(t), device=noisy.device) if guidance else None
+        strength = torch.ones(len(t), device=noisy.device) if config["guidance_embeds"] else None
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,

@@ -13,19 +13,17 @@ Facts read from diffusers 0.42.1:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_flux2 import Flux2SingleTransformerBlock
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Qwen3ForCausalLM, Qwen3Model
+from transformers import PreTrainedModel, Qwen3ForCausalLM
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import DoubleStream, SingleStream, Streams
+from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora.names import DiffusersNames
 
 # in a single block attention and feed-forward share linears, so `targets` makes no difference
@@ -80,7 +78,7 @@ class Flux2(DiffusersFamily):
 
     def encode_text(self, pipe: Flux2KleinPipeline, captions: Sequence[str], tokens: int) -> Text:
         embeds = pipe._get_qwen3_prompt_embeds(
-            text_encoder=_HiddenStatesEncoder(pipe.text_encoder.model),
+            text_encoder=TappedEncoder(pipe.text_encoder.model, _LAYERS),
             tokenizer=pipe.tokenizer,
             prompt=list(captions),
             max_sequence_length=tokens,
@@ -105,7 +103,7 @@ class Flux2(DiffusersFamily):
             (latent - mean) / (variance + vae.config.batch_norm_eps).sqrt()
         )
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         cells = side_px // self.pixel_multiple
         image_ids = Flux2KleinPipeline._prepare_latent_ids(torch.empty(1, 0, cells, cells))
         text_ids = Flux2KleinPipeline._prepare_text_ids(text.embeds[:1])
@@ -127,40 +125,6 @@ class Flux2(DiffusersFamily):
             "negative_prompt_embeds": negative.embeds,
             "guidance_scale": 1.0 if pipe.config.is_distilled else guidance,
         }
-
-
-class _StopForward(Exception):
-    """Raised after the last wanted layer to end the forward pass early."""
-
-
-class _HiddenStatesEncoder(nn.Module):
-    """A text encoder that returns the hidden states after `_LAYERS`, by layer number.
-
-    The hooks of transformers are on the original layers, which run inside wrappers on one caption
-    at a time (memory/layerwise.py). This class hooks the modules now in the layer list.
-    """
-
-    def __init__(self, encoder: Qwen3Model) -> None:
-        super().__init__()
-        self.encoder, self.dtype, self.device = encoder, encoder.dtype, encoder.device
-
-    def forward(self, output_hidden_states: bool, **encoder_kwargs: Any) -> SimpleNamespace:
-        states: dict[int, Tensor] = {}
-
-        def keep(number: int, output: Tensor) -> None:
-            states[number] = output
-            if number == _LAYERS[-1]:
-                raise _StopForward
-
-        with ExitStack() as stack:
-            for number in _LAYERS:
-                handle = self.encoder.layers[number - 1].register_forward_hook(
-                    lambda _module, _args, output, number=number: keep(number, output)
-                )
-                stack.callback(handle.remove)
-            with suppress(_StopForward):
-                self.encoder(**encoder_kwargs)
-        return SimpleNamespace(hidden_states=states)
 
 
 FAMILY = Flux2

@@ -18,7 +18,7 @@ from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
@@ -92,7 +92,7 @@ class QwenImage(DiffusersFamily):
         )
         return QwenImagePipeline._pack_latents((latent - mean) / std, *latent.shape)
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         cells = side_px // self.pixel_multiple
         return {
             "hidden_states": noisy,

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Gemma2Model
 
-from blockskip.models.families.base import Sampling, Text
+from blockskip.models.families.base import Config, Sampling, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import ImageOnly, Streams
 from blockskip.models.lora import sana_names
@@ -47,11 +47,6 @@ class Sana(DiffusersFamily):
     text_cross_attention = True
     shared_modulation = ("time_embed.linear",)
     lora_names = sana_names
-    timestep_scale = 1.0
-
-    def prepare(self, pipe: SanaPipeline) -> SanaPipeline:
-        self.timestep_scale = pipe.transformer.config.timestep_scale
-        return super().prepare(pipe)
 
     def streams(self, block: nn.Module) -> Streams:
         return ImageOnly()
@@ -84,12 +79,12 @@ class Sana(DiffusersFamily):
         latent = pipe.vae.encode(pixels.to(pipe.vae.dtype)).latent
         return latent * pipe.vae.config.scaling_factor
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
             "encoder_attention_mask": text.pooled_or_mask,
-            "timestep": t * 1000 * self.timestep_scale,
+            "timestep": t * 1000 * config["timestep_scale"],
             "return_dict": False,
         }
 

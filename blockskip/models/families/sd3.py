@@ -20,7 +20,7 @@ from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor, nn
 from transformers import PreTrainedModel, T5EncoderModel
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import JOINT_ATTENTION, DiffusersFamily
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
@@ -84,7 +84,7 @@ class StableDiffusion3(DiffusersFamily):
         config = transformer.config
         return CLIP_TOKENS + tokens, config.joint_attention_dim, config.pooled_projection_dim
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedTokenizerBase, Qwen3Model
 
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.streams import SingleStream, Streams
+from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora.names import DiffusersNames
 
 _PATCH = 2  # diffusers' default, which all released models use
@@ -55,7 +56,7 @@ class ZImage(DiffusersFamily):
         return ("adaLN_modulation.0",)
 
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
-        encoder, states = pipe.text_encoder, []
+        encoder, before_last = pipe.text_encoder, len(pipe.text_encoder.layers) - 1
         batch = pipe.tokenizer(
             [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
             padding="max_length",
@@ -64,16 +65,12 @@ class ZImage(DiffusersFamily):
             truncation=True,
             return_tensors="pt",
         ).to(encoder.device)
-        # output_hidden_states of transformers misses modules put in a layer's place
-        handle = encoder.layers[-1].register_forward_pre_hook(
-            lambda _, args: states.append(args[0])
+        output = TappedEncoder(encoder, [before_last])(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask.bool(), use_cache=False
         )
-        try:
-            encoder(batch.input_ids, batch.attention_mask.bool(), use_cache=False)
-        finally:
-            handle.remove()
-        mask = batch.attention_mask.to(states[0].dtype)
-        return Text(states[0] * mask[:, :, None], mask)
+        states = output.hidden_states[before_last]
+        mask = batch.attention_mask.to(states.dtype)
+        return Text(states * mask[:, :, None], mask)
 
     def caption_shape(
         self, transformer: ZImageTransformer2DModel, tokens: int
@@ -83,7 +80,7 @@ class ZImage(DiffusersFamily):
     def encode_images(self, pipe: ZImagePipeline, pixels: Tensor) -> Tensor:
         return _pack_latents(super().encode_images(pipe, pixels))
 
-    def inputs(self, noisy: Tensor, text: Text, t: Tensor, side_px: int, guidance: bool) -> dict:
+    def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         cells = side_px // self.pixel_multiple
         latents = pixel_shuffle(noisy.mT.unflatten(2, (cells, cells)), _PATCH)
         return {

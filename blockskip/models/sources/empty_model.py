@@ -30,7 +30,8 @@ def new_part(folder: Path, part: str) -> ModelMixin | PreTrainedModel:
 def build_empty(
     build: Callable[[], ModelMixin | PreTrainedModel], dtype: torch.dtype
 ) -> ModelMixin | PreTrainedModel:
-    """Build a frozen model on the meta device: parameters have shapes and `dtype`, but no memory.
+    """Build a frozen model on the meta device: parameters have shapes and `dtype` (`set_dtype`),
+    but no memory.
 
     Non-persistent buffers (position frequencies) keep memory and dtype, as when diffusers and
     transformers load them: rounded to bfloat16, later positions in a text would change.
@@ -46,7 +47,24 @@ def build_empty(
         torch.set_default_dtype(default_dtype)
     if hasattr(model, "tie_weights"):  # init_empty_weights separates tied weights
         model.tie_weights()
-    saved = model.state_dict(keep_vars=True).values()
-    for tensor in (*model.parameters(), *(t for t in saved if t.is_floating_point())):
-        tensor.data = tensor.data.to(dtype)
+    set_dtype(model, dtype)
     return model.requires_grad_(False).eval()
+
+
+def set_dtype(model: ModelMixin | PreTrainedModel, dtype: torch.dtype) -> None:
+    """Convert the weights of a model to `dtype`, except those that its library keeps in float32."""
+    saved = model.state_dict(keep_vars=True)
+    tensors = saved | dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if _is_kept(model, name) else dtype)
+
+
+def _is_kept(model: ModelMixin | PreTrainedModel, name: str) -> bool:
+    """Return whether the library keeps this weight in float32 whatever type it loads a model in.
+
+    For transformers that is only `_keep_in_fp32_modules_strict`, which diffusers does not have; its
+    other list is for float16, in which nothing is opened.
+    """
+    kept = getattr(model, "_keep_in_fp32_modules_strict", model._keep_in_fp32_modules)
+    return not set(kept or ()).isdisjoint(name.split("."))

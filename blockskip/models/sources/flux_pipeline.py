@@ -28,7 +28,7 @@ def assemble(
     parts = {part: build_empty(partial(new_part, source.folder, part), dtype) for part in PARTS}
     for part, module in parts.items():
         if part not in without_weights:
-            load_part(source, part, module, dtype, reader)
+            load_part(source, part, module, reader)
     clip, t5 = source.tokenizers["tokenizer"], source.tokenizers["tokenizer_2"]
     length = source.config("text_encoder")["max_position_embeddings"]  # ComfyUI's says 8192
     return FluxPipeline(

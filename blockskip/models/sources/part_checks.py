@@ -14,7 +14,6 @@ from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.tensors import WeightIndex, tensor_table
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from blockskip.models.sources.source import Source
@@ -64,12 +63,10 @@ def part_weights(source: Source, part: str, module: nn.Module) -> WeightIndex:
     return weights
 
 
-def load_part(
-    source: Source, part: str, module: nn.Module, dtype: torch.dtype, reader: Reader
-) -> None:
+def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> None:
     """Read all weights of `module`, a part without weights, on the CPU. Raises as `check_part`."""
-    weights = part_weights(source, part, module)
-    state = {name: weight.read(dtype, reader) for name, weight in weights.items()}
+    weights, absent = part_weights(source, part, module), module.state_dict()
+    state = {name: weight.read(absent[name].dtype, reader) for name, weight in weights.items()}
     module.load_state_dict(state, assign=True)
     if isinstance(module, PreTrainedModel):
         module.tie_weights()  # an embedding may have two names

@@ -32,7 +32,7 @@ def predicted(one: Trainer, rows: int = 4) -> torch.Tensor:
     window = load_rows(one.make_window(0), 0, rows, one.device)
     with torch.no_grad(), one.step_model() as step_inputs, step_inputs.bind(window):
         text = one.step_text(range(rows))
-        return velocity(one.model, one.family, step_inputs, window, text, one.side_px, one.guidance)
+        return velocity(one.model, one.family, step_inputs, window, text, one.side_px)
 
 
 def test_a_hollow_centre_with_fresh_residuals_gives_the_full_output(tmp_path):
@@ -78,7 +78,7 @@ def test_without_residuals_the_middle_stands_alone(tmp_path):
         for name in (*blocks[:1], *blocks[-2:])
     }
     inputs = one.inputs(range(4))
-    given = one.family.inputs(inputs.noisy, inputs.text, inputs.t, inputs.side_px, inputs.guidance)
+    given = one.family.inputs(one.model.config, inputs.noisy, inputs.text, inputs.t, inputs.side_px)
     with torch.no_grad(), replace_modules(one.model, gone):
         (expected,) = one.model(**given)
     torch.testing.assert_close(predicted(one), expected, **CLOSE)

@@ -118,7 +118,7 @@ def test_what_is_pretrained_is_what_a_run_opens(kind):
     pipe = asked.prepare(model.pipeline(ae))
     text = asked.encode_text(pipe, captions, kind.MAX_SEQUENCE_LENGTH)
     latents = asked.encode_images(pipe, pixels)
-    given = asked.inputs(latents, text, t, 64, guidance=False)
+    given = asked.inputs(pipe.transformer.config, latents, text, t, 64)
     theirs = asked.velocity(pipe.transformer(**given))
     ours = model(kind.code(ae, pixels), t, **ids)
     packed = ours if ours.shape == theirs.shape else FluxPipeline._pack_latents(ours, *ours.shape)

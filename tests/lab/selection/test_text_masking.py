@@ -69,7 +69,7 @@ def parallel_by_hand(attn, hidden_states, mask=None, rotary=None):
 
 def said(family, model, draws):
     with torch.no_grad():
-        given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, draws.guidance)
+        given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
         return family.velocity(model(**given))
 
 
@@ -222,7 +222,7 @@ def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
 
     def said(draws):
         with torch.no_grad():
-            given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
+            given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
             return family.velocity(model(**given))
 
     plain, blocks = said(draws), family.blocks(model)

@@ -44,10 +44,6 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_opened(folder):
-    checks.check_opened(ROW, folder)
-
-
 def test_text(folder):
     checks.check_text(ROW, folder, TOKENS)
 
@@ -89,7 +85,7 @@ def test_padding_changes_nothing_but_its_first_token(folder):
     for noise in (0, 5):
         embeds = torch.where(hidden[..., None], draws.text.embeds + noise, draws.text.embeds)
         text = type(draws.text)(embeds, draws.text.pooled_or_mask)
-        given = family.inputs(draws.noisy, text, draws.t, draws.side_px, False)
+        given = family.inputs(model.config, draws.noisy, text, draws.t, draws.side_px)
         with torch.no_grad():
             said.append(family.velocity(model(**given)))
     assert torch.equal(*said)

@@ -69,10 +69,6 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_opened(folder):
-    checks.check_opened(ROW, folder)
-
-
 def test_text(folder):
     checks.check_text(ROW, folder, TOKENS)
 

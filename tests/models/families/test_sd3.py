@@ -129,7 +129,7 @@ def test_masking_a_span_is_attention_without_the_text_keys(span):
 
     @torch.no_grad()
     def said():
-        given = family.inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
+        given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
         return family.velocity(model(**given))
 
     plain = said()

@@ -65,7 +65,9 @@ def test_text(folder):
 def test_captions_are_the_librarys(folder):
     family, pipe = checks.opened(ROW, folder)
     text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS)
-    given = family.inputs(torch.zeros(3, 36, 12), text, torch.ones(3), SIDE, False)
+    given = family.inputs(
+        pipe.transformer.config, torch.zeros(3, 36, 12), text, torch.ones(3), SIDE
+    )
     whole = family.load(folder, torch.float32)
     with torch.no_grad():
         captions = list(checks.CAPTIONS)

@@ -57,9 +57,8 @@ def pipeline(single: int = 4) -> FluxPipeline:
 @torch.no_grad()
 def output(model) -> torch.Tensor:
     draws = tiny_draws(2)
-    return model(
-        **get_family("flux").inputs(draws.noisy, draws.text, draws.t, draws.side_px, False)
-    )[0]
+    given = get_family("flux").inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
+    return model(**given)[0]
 
 
 @torch.no_grad()
