@@ -74,6 +74,7 @@ def train(
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
+    pictures: options.Pictures = "auto",
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
@@ -109,6 +110,7 @@ def train(
         preview_every=preview_every,
         preview_images=preview_images,
         preview_speed=preview_speed,
+        preview_model=sources.picture_model(presets.model_row(model), pictures),
         device=device,
     )
     raise typer.Exit(_train(settings, paths, out, as_json))

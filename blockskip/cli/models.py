@@ -161,6 +161,7 @@ def plan(
     rank: options.Rank = None,
     targets: options.Targets = None,
     preview_speed: options.PreviewSpeed = None,
+    pictures: options.Pictures = "auto",
     as_json: Json = False,
 ) -> None:
     """Show the memory and disk space that a training would need, stage by stage."""
@@ -180,6 +181,7 @@ def plan(
         rank=rank,
         targets=targets,
         preview_speed=preview_speed,
+        preview_model=sources.picture_model(presets.model_row(model), pictures),
     )
     if not as_json:
         Console().print(plan_table(result))

@@ -19,6 +19,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.names import shown_name
 from blockskip.core.output_files import check_folder
 from blockskip.core.validation import first_problem
+from blockskip.models.sources.availability import PictureModel
 
 N = TypeVar("N", int, float)
 _PATHS = "--work --report --sheet --seen --known --photos --adapters --costs --start-from".split()
@@ -222,6 +223,12 @@ PreviewImages = Annotated[
 PreviewSpeed = Annotated[
     settings.PreviewSpeed | None,
     typer.Option(help="Of sample pictures; exact: compute every block in every step."),
+]
+Pictures = Annotated[
+    PictureModel,
+    typer.Option(
+        help="Made on the trained model, or on its distilled sibling; auto: if it is here."
+    ),
 ]
 Device = Annotated[settings.Device, typer.Option(help="auto: the best device available.")]
 TotalSteps = Annotated[

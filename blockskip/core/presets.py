@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cache
 
 from pydantic import ConfigDict, ValidationError
@@ -31,6 +31,25 @@ class DynamicShift:
         """Return the shift for a picture of so many tokens."""
         (few, many), (low, high) = self.tokens, self.mu
         return math.exp(low + (high - low) * (tokens - few) / (many - few))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sibling:
+    """The distilled model that LoRAs of a row are used on. Sample pictures are made with it in few
+    steps, if it is on this machine. guidance: as in the row. shift: of its own schedule, for the
+    documentation; pictures use its scheduler."""
+
+    name: str
+    title: str
+    source: str
+    steps: int
+    guidance: float
+    shift: float
+    licence: str
+    licence_url: str
+    gated: bool = False
+    download_gib: float = 0.0  # of its transformer; the other parts are the trained model's
+    file: str = ""  # as in the row
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,6 +83,31 @@ class ModelRow:
     float16: bool = False  # its blocks clip what float16 cannot hold, so that older cards train it
     common: bool = False  # shown at once, the others on demand
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    sibling: Sibling | None = None
+    sibling_of: str = ""  # of a sibling's row alone: the model whose LoRAs it takes
+
+    @property
+    def sibling_row(self) -> ModelRow | None:
+        """The row of the sibling's transformer, from which pictures are made; None without one."""
+        if self.sibling is None:
+            return None
+        s = self.sibling
+        return replace(
+            self,
+            name=s.name,
+            title=s.title,
+            source=s.source,
+            parts=("transformer",),
+            file=s.file,
+            preview_steps=s.steps,
+            preview_guidance=s.guidance,
+            licence=s.licence,
+            licence_url=s.licence_url,
+            gated=s.gated,
+            download_gib=s.download_gib,
+            sibling=None,
+            sibling_of=self.name,
+        )
 
     @property
     def demo(self) -> bool:
@@ -113,9 +157,14 @@ def model_rows() -> dict[str, ModelRow]:
     return {name: _row(name, row) for name, row in _preset("models").items()}
 
 
+def sibling_rows() -> dict[str, ModelRow]:
+    """Return the rows of all siblings by name."""
+    return {row.name: row for base in model_rows().values() if (row := base.sibling_row)}
+
+
 def model_row(name: str) -> ModelRow:
-    """Return a model's row. Raises UserError for an unknown name."""
-    rows = model_rows()
+    """Return a model's row, or that of a sibling. Raises UserError for an unknown name."""
+    rows = model_rows() | sibling_rows()
     if name not in rows:
         raise NotFound(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
     return rows[name]

@@ -191,6 +191,8 @@ class Settings:
     draft_px: PixelsOrNone = 0  # of those that show the progress; 0 = preview_px
     preview_steps: SamplingSteps = 20
     preview_guidance: Guidance = 1.0
+    # the sibling of the model that pictures are made with; "": the trained model itself
+    preview_model: str = ""
     preview_prompts: tuple[str, ...] = ()
     preview_images: Images = 1  # images per prompt
     device: Device = "auto"

@@ -23,6 +23,7 @@ from blockskip.core.units import GIB
 from blockskip.memory import monitor
 from blockskip.memory.planning.model_stats import is_tabulated
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weights
+from blockskip.memory.planning.run_sizes import kept_bytes
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
@@ -55,15 +56,52 @@ def open_model(
         set_dtype(pipe.transformer, torch.float16)
         set_dtype(pipe.vae, torch.float32)
     for name in family.streamed_parts:
-        part: nn.Module = getattr(pipe, name)
-        index: TensorIndex = index_part(source, name, part)
         if name != "transformer":
-            offload(part, index)
-            continue
-        if settings.plan.precision != "full":
-            index = _quantised(family, part, index, source, settings.plan, device, progress)
-        offload(part, index, _kept_bytes(row, settings, device))
+            part: nn.Module = getattr(pipe, name)
+            offload(part, index_part(source, name, part))
+    kept = _kept_bytes(row, settings, device)
+    _offload_transformer(family, pipe.transformer, source, settings.plan, device, progress, kept)
     return pipe
+
+
+def open_sibling(
+    family: Family,
+    pipe: diffusers.DiffusionPipeline,
+    row: ModelRow,
+    source: Source,
+    settings: Settings,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda n, total: None,
+) -> diffusers.DiffusionPipeline:
+    """Return `pipe` with the transformer of `source`, a sibling, beside the trained one of `row`.
+
+    RAM keeps as many of its weights as were planned for the trained one (sampling/sibling.py takes
+    turns); on a processor none. progress, errors: as open_model.
+    """
+    sibling = family.with_sibling(pipe, source, getattr(torch, row.dtype))
+    if settings.plan.number_type == "float16":
+        set_dtype(sibling.transformer, torch.float16)
+    kept = 0.0 if device.type in ("cpu", "mps") else kept_bytes(row, settings)
+    plan, transformer = settings.plan, sibling.transformer
+    _offload_transformer(family, transformer, source, plan, device, progress, kept)
+    return sibling
+
+
+def _offload_transformer(
+    family: Family,
+    transformer: nn.Module,
+    source: Source,
+    plan: ExecutionPlan,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    kept: float,
+) -> None:
+    """Locate the transformer's weights, quantised first if the plan asks for it. kept: bytes of
+    them that RAM may keep."""
+    index: TensorIndex = index_part(source, "transformer", transformer)
+    if plan.precision != "full":
+        index = _quantised(family, transformer, index, source, plan, device, progress)
+    offload(transformer, index, kept)
 
 
 def _kept_bytes(row: ModelRow, settings: Settings, device: torch.device) -> float:

@@ -81,6 +81,7 @@ class WeightStore:
         self._device_buffers = DeviceBuffers()
         # one entry a weight: the same block can be requested in different groups
         self._cache: dict[str, Tensor] = {}
+        self._cached_bytes = 0
         self._transfer: Transfer | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights")
         # created when a device first needs it
@@ -135,8 +136,10 @@ class WeightStore:
         self._staging = [HostBuffer(), HostBuffer()]
 
     def release_cache(self) -> None:
-        """Free the buffers and the weights kept in RAM."""
+        """Free the buffers and the weights kept in RAM, which may be kept there again."""
         self.release_buffers()
+        self.cache_bytes += self._cached_bytes
+        self._cached_bytes = 0
         self._cache.clear()
 
     def _finish_transfer(self) -> Transfer | None:
@@ -168,6 +171,7 @@ class WeightStore:
         self.stats.transferred_bytes += sum(slot.num_bytes for slot in slots)
         if keep:
             self.cache_bytes -= fresh_bytes
+            self._cached_bytes += fresh_bytes if target is not None else 0  # else in the modules
         if target is None:
             staged = passing and not keep
             host = self._next_staging().reserve(size, False) if staged else _empty_bytes(size)

@@ -14,7 +14,7 @@ from blockskip.core.events import Done, Failed, Loss, Started, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory import monitor
-from blockskip.memory.planning.duration import run_seconds, usual_rates
+from blockskip.memory.planning.duration import run_seconds, sampling_passes, usual_rates
 from blockskip.memory.planning.measured_speed import load, measured_rates
 from blockskip.memory.planning.run_sizes import block_passes, offload
 from blockskip.runs import event_log
@@ -107,6 +107,7 @@ def _comparable(s: Settings) -> tuple:
         s.plan.text_tokens,
         s.preview_px,
         s.plan.preview_speed,
+        s.preview_model,
     )
 
 
@@ -121,8 +122,7 @@ def _work(s: Settings) -> float:
     middle = row.num_blocks - s.plan.front - s.plan.back
     windows = s.num_draws * (1 + s.prior) * row.num_blocks
     steps = s.steps * s.plan.draws_per_step * (middle + block_passes(row, s))
-    passes = 2 if s.preview_guidance > 1 and not row.guidance_embedding else 1
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2
     pictures = len(s.preview_prompts) * s.preview_images * pixels / side**2
-    return windows + steps + pictures * s.preview_steps * passes * row.num_blocks
+    return windows + steps + pictures * sampling_passes(row, s) * row.num_blocks

@@ -13,6 +13,7 @@ from blockskip.core.errors import BadFile, OutOfMemory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.memory.vram_cap import room_gib
 from blockskip.runs import checkpoints
+from blockskip.runs.previewer import with_pictures
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.sampling.sample import SAMPLE_BATCH
@@ -56,7 +57,7 @@ class ImageSession(LoadedModel):
     batch = SAMPLE_BATCH
 
     def __init__(self, run: Run, exact: bool = False) -> None:
-        self.run, settings = run, run.settings()
+        self.run, (settings, _) = run, with_pictures(run.settings())
         with _user_error_on_oom():
             super().__init__(settings.changed(preview_speed="exact") if exact else settings)
         self.lora = self.add_lora(settings)

@@ -15,10 +15,13 @@ from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
 from blockskip.core.flow_matching import generator
+from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory.placement import free_memory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
+from blockskip.memory.planning.preset_settings import on_trained_model
 from blockskip.memory.vram_cap import available_gib, room_gib
+from blockskip.models import sources
 from blockskip.runs import image_requests
 from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
@@ -32,6 +35,20 @@ def preview_seeds(settings: Settings, num: int) -> list[int]:
     compared."""
     rng = generator(settings.seed, "preview")
     return [int(torch.randint(0, 2**31, (), generator=rng)) for _ in range(num)]
+
+
+def with_pictures(settings: Settings) -> tuple[Settings, str]:
+    """Return the settings, and a warning if the sibling that was planned for pictures is gone: they
+    are then made with the trained model."""
+    if not settings.preview_model:
+        return settings, ""
+    try:
+        sources.find_model(model_row(settings.preview_model))
+        return settings, ""
+    except UserError as error:
+        own = on_trained_model(settings)
+        title = model_row(settings.model).title
+        return own, f"{error.title} Pictures are made on {title} instead, which takes longer."
 
 
 def write_previews(

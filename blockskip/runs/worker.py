@@ -30,7 +30,7 @@ from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, results, slow_steps
 from blockskip.runs.folders import step_of
-from blockskip.runs.previewer import Previewer
+from blockskip.runs.previewer import Previewer, with_pictures
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
@@ -54,7 +54,7 @@ class Worker:
 
     def __init__(self, run: Run) -> None:
         self.run, self.info = run, run.info()
-        self.settings: Settings = run.settings()
+        self.settings, self.pictures_warning = with_pictures(run.settings())
         self.reporter = Reporter(run, disk=DiskMonitor(_planned_disk_gib(self.settings)))
         self.row = presets.model_row(self.settings.model)
         self.device = pick_device(self.settings.device)
@@ -78,6 +78,7 @@ class Worker:
             )
         limit_vram(self.device, self.settings.budget_gib)
         self.reporter.warn(untried_device_warning(self.device, self.settings.plan))
+        self.reporter.warn(self.pictures_warning)
         try:
             self._run_stages(newest)
         except BaseException:
@@ -108,6 +109,7 @@ class Worker:
                 lambda n, total: self._progress(stages.RESIDUALS, n, total),
                 self.reporter.stage,
             )
+        model.share_lora(trainer.lora)
         if newest:
             trainer.load(newest[0])
         previewer = Previewer(self.reporter, model)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
-from diffusers import ModelMixin
+from diffusers import DiffusionPipeline, ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
 from blockskip.core import presets
+from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.data.photos import Photo
 from blockskip.data.schedule import Draw
 from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
 from blockskip.memory.compiled_blocks import CompiledBlocks, not_compiled, unusable_compiler
-from blockskip.memory.open_model import open_model, quantised_folder
+from blockskip.memory.open_model import open_model, open_sibling, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.planning.measured_speed import compiling_pays
 from blockskip.memory.vram_cap import limit_vram
@@ -26,9 +29,10 @@ from blockskip.models.sources import Source
 from blockskip.sampling.arithmetic import PROMPT, STEPS, choose_products
 from blockskip.sampling.dynamic_patches import PatchScheduler
 from blockskip.sampling.sample import preview_acceleration, sample
+from blockskip.sampling.sibling import taking_turns
 from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
-from blockskip.training.lora import add_lora
+from blockskip.training.lora import add_lora, share_lora
 from blockskip.training.residuals import Span
 
 
@@ -53,9 +57,23 @@ class LoadedModel:
         choose_kernels(self.family.masks_attention)
         self.source = source or sources.find_model(self.row)
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
-        if settings.plan.int8_products and int8_products.available(self.device):
-            folder = quantised_folder(self.source, settings.plan)
-            choose_products(self.transformer, folder, self._sample_small)
+        self._choose_products(self.pipe, self.row, self.source)
+        self.sibling = self._open_sibling(progress) if settings.preview_model else None
+
+    def _open_sibling(self, progress: Callable[[int, int], None]) -> DiffusionPipeline:
+        row = presets.model_row(self.settings.preview_model)
+        source = sources.find_model(row)
+        common = self.family, self.pipe, self.row
+        sibling = open_sibling(*common, source, self.settings, self.device, progress)
+        self._choose_products(sibling, row, source)
+        return sibling
+
+    def _choose_products(self, pipe: DiffusionPipeline, row: ModelRow, source: Source) -> None:
+        """Let linears multiply in 8 bits, if that was planned, where their error allows it."""
+        plan = self.settings.plan
+        if plan.int8_products and int8_products.available(self.device):
+            folder = quantised_folder(source, plan)
+            choose_products(pipe.transformer, folder, partial(self._sample_small, pipe, row))
 
     @property
     def transformer(self) -> ModelMixin:
@@ -94,11 +112,17 @@ class LoadedModel:
             self.transformer, self.family, span, settings.rank, settings.targets, settings.seed
         )
         move_trainable(self.device, lora.values())
+        self.share_lora(lora)
         return lora
 
-    def _sample_small(self) -> None:
+    def share_lora(self, lora: dict[str, nn.Parameter]) -> None:
+        """Let pictures be made with the transformer's LoRA, whichever model they are made on."""
+        if self.sibling is not None:
+            share_lora(self.sibling.transformer, self.family, self.settings, lora)
+
+    def _sample_small(self, pipe: DiffusionPipeline, row: ModelRow) -> None:
         """Sample the picture that arithmetic.py measures with; it depends on the model alone."""
-        row, plan = self.row, self.settings.plan
+        plan = self.settings.plan
         text = encode.encode_captions(
             self.family, self.pipe, [PROMPT, ""], row.text_tokens, self.device
         )
@@ -106,7 +130,7 @@ class LoadedModel:
             text = text.to(torch.float16)
         sampling = Sampling(row.s_max_px, STEPS, row.preview_guidance)
         one, empty = text.rows([0]), text.rows([1])
-        sample(self.family, self.pipe, one, empty, sampling, [0], self.device, 1)
+        sample(self.family, pipe, one, empty, sampling, [0], self.device, 1)
 
     def encode(self, captions: Sequence[str]) -> Text:
         """Encode captions, one row each, on the CPU."""
@@ -153,19 +177,26 @@ class LoadedModel:
         s = self.settings
         if s.plan.number_type == "float16":
             text, negative = text.to(torch.float16), negative.to(torch.float16)
-        return sample(
-            self.family,
-            self.pipe,
-            text,
-            negative,
-            Sampling(px or s.preview_px, steps or s.preview_steps, s.preview_guidance),
-            seeds,
-            self.device,
-            s.plan.preview_batch,
-            s.plan.preview_tiled,
-            cache=cache,
-            dynamic=dynamic,
-        )
+        sampling = Sampling(px or s.preview_px, steps or s.preview_steps, s.preview_guidance)
+        with self._picture_pipeline() as pipe:
+            return sample(
+                self.family,
+                pipe,
+                text,
+                negative,
+                sampling,
+                seeds,
+                self.device,
+                s.plan.preview_batch,
+                s.plan.preview_tiled,
+                cache=cache,
+                dynamic=dynamic,
+            )
+
+    def _picture_pipeline(self) -> AbstractContextManager[DiffusionPipeline]:
+        if self.sibling is None:
+            return nullcontext(self.pipe)
+        return taking_turns(self.transformer, self.sibling)
 
     def sample_prompts(
         self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0, px: int = 0

@@ -14,6 +14,7 @@ from blockskip.memory import monitor
 from blockskip.memory.card_programs import card_programs
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
+from blockskip.models import sources
 from blockskip.runs import storage
 from blockskip.studio import strings
 
@@ -79,6 +80,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         math.floor(available["free_ram_gib"] * 2) / 2,
         float(math.floor(available["disk_gib"])),
         round(card_programs().freeable_gib, 1),
+        sources.picture_model(presets.model_row(model)),
         # parts of the cache key only
         round(monitor.usage().vram_free_gib * 2) / 2,
         round(commit.free_gib) if (commit := monitor.commit()) else None,
@@ -99,6 +101,7 @@ def _plan(
     free_ram: float,
     disk: float,
     freeable: float,
+    pictures: str,
     free: float,
     commit_free: int | None,
 ) -> Plan | NoPlan:
@@ -117,6 +120,7 @@ def _plan(
             seed=seed,
             preview_every=max(1, steps // 4),
             preview_speed=speed,
+            preview_model=pictures,
         )
 
     try:

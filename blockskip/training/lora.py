@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from blockskip.core.settings import Settings
 from blockskip.memory.placement import placeholder_weights
 from blockskip.models.families.base import Family
 from blockskip.training.residuals import Span
+
+Lora = dict[str, nn.Parameter]  # as `add_lora` returns it
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -34,7 +37,7 @@ def lora_layers(model: nn.Module, family: Family, span: Span, targets: str) -> l
 
 def add_lora(
     model: ModelMixin, family: Family, span: Span, rank: int, targets: str, seed: int
-) -> dict[str, nn.Parameter]:
+) -> Lora:
     """Add a LoRA (alpha = rank, B = 0) to the middle with peft, and return its parameters.
 
     The parameters are fp32 whatever the model's dtype, and are cast to their input's dtype when
@@ -56,6 +59,15 @@ def add_lora(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def share_lora(model: ModelMixin, family: Family, settings: Settings, lora: Lora) -> None:
+    """Add `lora`, of a model with the same blocks, to `model`: its parameters, not copies."""
+    span = Span(settings.plan.front, settings.plan.back)
+    own = add_lora(model, family, span, settings.rank, settings.targets, settings.seed)
+    shared = {id(parameter): lora[name] for name, parameter in own.items()}
+    for layer in [m for m in model.modules() if isinstance(m, _CastLinear)]:
+        layer.weight = shared[id(layer.weight)]
 
 
 class _CastLinear(nn.Linear):

@@ -25,6 +25,7 @@ from blockskip.memory.planning.model_stats import (
 )
 from blockskip.memory.planning.run_sizes import (
     block_passes,
+    guides,
     kept_bytes,
     kept_middle_bytes,
     middle_bytes,
@@ -181,8 +182,7 @@ def _unpacking(row: ModelRow, plan: ExecutionPlan) -> float:
 
 def sampling_passes(row: ModelRow, settings: Settings) -> int:
     """Return the passes of the model that sample a picture; the empty prompt doubles them."""
-    guided = row.preview_guidance > 1 and not row.guidance_embedding
-    return settings.preview_steps * (1 + guided)
+    return settings.preview_steps * (1 + guides(row, settings))
 
 
 def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int], float]) -> Work:
@@ -195,6 +195,12 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     passes = sampling_passes(row, settings) * _computed_share(settings)
     pictures = len(settings.preview_prompts) * settings.preview_images
     num_times = (times + once_more) * passes
+    crossing, read = _crossing(row, settings), _read(row, settings)
+    again = 0.0
+    if settings.preview_model:  # none of it is on the card, and RAM holds it only meanwhile
+        crossing = model_bytes(row, settings.plan.precision)
+        kept = min(crossing, kept_bytes(row, settings))
+        read, again = crossing - kept, kept + kept_bytes(row, settings)
     sizes = {settings.progress_px: times}
     sizes[settings.preview_px] = sizes.get(settings.preview_px, 0) + once_more
     products: Counter[str] = Counter()
@@ -204,8 +210,8 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     return Work(
         **products,
         passes=num_times * row.num_blocks,
-        bus_gb=num_times * _crossing(row, settings) / 1e9,
-        disk_gb=num_times * _read(row, settings) / 1e9,
+        bus_gb=num_times * crossing / 1e9,
+        disk_gb=(num_times * read + (times + once_more) * again) / 1e9,
         decoded_mp=pictures * sum(count * px**2 for px, count in sizes.items()) / 1e6,
     )
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from blockskip.core.presets import (
     ModelRow,
     key_steps,
+    model_row,
     preview_threshold,
     quality_table,
     reserve_table,
 )
-from blockskip.core.settings import PreviewSpeed, Settings
+from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.alternatives import (
     Limits,
@@ -23,7 +24,9 @@ from blockskip.memory.planning.alternatives import (
     explain_option,
     skip_nothing,
 )
+from blockskip.memory.planning.duration import sampling_passes
 from blockskip.memory.planning.model_stats import block_multiply_adds
+from blockskip.memory.planning.preset_settings import on_trained_model
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.request import PlanRequest, totals
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory
@@ -51,12 +54,7 @@ def reasons(row: ModelRow, request: PlanRequest, fit: Fit) -> list[Reason]:
     parts += [skip_nothing(row, request, fit), *_prices(row, settings)]
     parts += [_together(settings), _waiting(row, request, settings)]
     parts += [_ram_short(request, fit), _window(settings)]
-    parts += sampling(
-        row.name,
-        asked.plan.preview_speed,
-        asked.preview_steps,
-        settings.plan.preview_speed != "exact",
-    )
+    parts += sampling(row, asked, settings.plan.preview_speed != "exact")
     return [reason for reason in parts if reason]
 
 
@@ -73,8 +71,18 @@ def commit_short(stages: Mapping[str, StageMemory], free_gib: float) -> Reason |
     return Reason("commit_short", values)
 
 
-def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> list[Reason]:
-    """Return the choice of step cache for sample pictures. room: whether RAM has room for one."""
+def sampling(row: ModelRow, asked: Settings, room: bool = True) -> list[Reason]:
+    """Return how sample pictures are made: on which model, with which step cache. room: whether RAM
+    has room for one."""
+    if asked.preview_model:
+        own = on_trained_model(asked)
+        values: Values = {
+            "title": model_row(asked.preview_model).title,
+            "passes": sampling_passes(row, asked),
+            "own": sampling_passes(row, own),
+        }
+        return [Reason("samples_sibling", values)]
+    model, speed, steps = row.name, asked.plan.preview_speed, asked.preview_steps
     change = preview_threshold(speed, steps)
     if speed == "exact":
         return []
@@ -83,7 +91,7 @@ def sampling(model: str, speed: PreviewSpeed, steps: int, room: bool = True) -> 
     if not room:
         return [Reason("samples_no_ram")]
     if keys := key_steps(model, speed, steps):
-        values: Values = {"speed": speed, "computed": len(keys), "steps": steps}
+        values = {"speed": speed, "computed": len(keys), "steps": steps}
         return [Reason("samples_key_steps", values)]
     return [Reason("samples_first_block", {"speed": speed, "percent": round(100 * change)})]
 

@@ -14,6 +14,7 @@ from blockskip.memory.planning.model_stats import (
 )
 from blockskip.memory.planning.run_sizes import (
     activation_bytes,
+    guides,
     image_tokens,
     kept_bytes,
     lora_params,
@@ -66,11 +67,10 @@ def _pictures(row: ModelRow, settings: Settings) -> float:
     one, or a step cache keeps the first block's input) and a step cache's image tensors: the first
     block's output and residual, the other blocks' residual, the newest of these, and two for the
     comparison. Guidance runs the model twice."""
-    guided = row.preview_guidance > 1 and not row.guidance_embedding
     cached = preview_threshold(settings.plan.preview_speed, settings.preview_steps) > 0
     kept = 6.0 * cached * activation_bytes(row, settings, 1.0, 0.0, settings.preview_px)
     passing = 2 * state_bytes(row, settings, settings.preview_px) + kept
-    return cached * _adapters(settings) + _SAMPLE_BATCH * (1 + guided) * passing
+    return cached * _adapters(settings) + _SAMPLE_BATCH * (1 + guides(row, settings)) * passing
 
 
 def _adapters(settings: Settings) -> float:
@@ -86,6 +86,7 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
+    quantised *= 2 if settings.preview_model else 1
     pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
         "text": 16.0 * text_rows(row, settings) * text_width * row.number_bytes,

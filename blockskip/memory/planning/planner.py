@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from blockskip.core.errors import BadInput
 from blockskip.core.presets import ModelRow, model_row, training_preset
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
@@ -161,6 +162,11 @@ def make_plan(
     least that would.
     """
     row = model_row(model)
+    if row.sibling_of:
+        raise BadInput(
+            f"{row.title} is not trained here: pictures are made on it.",
+            f"Train {model_row(row.sibling_of).title}: --model {row.sibling_of}",
+        )
     fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
     settings, decided = _asked(row, overrides, fixed, skip)
@@ -255,7 +261,7 @@ def _demo(row: ModelRow, request: PlanRequest) -> Plan:
         "needs_gib": peak_gib(needs),
     }
     reasons = [Reason("small", values)]
-    reasons += explanations.sampling(row.name, settings.plan.preview_speed, settings.preview_steps)
+    reasons += explanations.sampling(row, settings)
     sizes = request.usable_gib, request.reserve_gib
     return Plan(settings, *sizes, needs, reasons, Reason("more_small"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from blockskip.core.errors import BadInput
-from blockskip.core.presets import ModelRow, budget_tiers, training_preset
+from blockskip.core.presets import ModelRow, budget_tiers, model_row, training_preset
 from blockskip.core.settings import Settings
 
 DRAFT_PX = 512  # a picture of 512 px costs a quarter of one of 1024 px (ours: for comparing steps)
@@ -31,13 +31,14 @@ def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
         "text_tokens": row.text_tokens,
         "preview_px": row.native_px,
         "draft_px": min(DRAFT_PX, chosen.get("preview_px", row.native_px)),
-        "preview_steps": row.preview_steps,
-        "preview_guidance": row.preview_guidance,
+        **_sampling(row, chosen.get("preview_model", "")),
         "steps": steps,
         "window_steps": max(1, steps // preset["windows"]),
         **{k: preset[k] for k in _FROM_PRESET},
         **chosen,
     }
+    if fields.get("preview_model"):  # distilled models have too few steps for a cache
+        fields["preview_speed"] = "exact"
     try:
         settings = Settings.of(model=row.name, **fixed, **fields)
     except ValueError as error:
@@ -45,6 +46,21 @@ def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
             f"That does not work: {error}.", "Change this setting and try again."
         ) from error
     return _with_prompts(settings, preset["prompts"])
+
+
+def _sampling(row: ModelRow, sibling: str) -> dict[str, object]:
+    """Return how pictures are sampled, with the trained model or with a sibling."""
+    pictures = model_row(sibling) if sibling else row
+    return {
+        "preview_steps": pictures.preview_steps,
+        "preview_guidance": pictures.preview_guidance,
+    }
+
+
+def on_trained_model(settings: Settings) -> Settings:
+    """Return the settings with pictures made by the trained model instead of a sibling."""
+    row = model_row(settings.model)
+    return settings.changed(preview_model="", **_sampling(row, ""))
 
 
 def span_of(row: ModelRow, skip: str, budget_gib: float) -> tuple[int, int]:

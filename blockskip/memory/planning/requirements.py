@@ -237,6 +237,8 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     weights, _, decode = vae_bytes(row, settings)
     decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
+    if settings.preview_model:  # the trained model's modules beside the blocks stay meanwhile
+        sampling += _around(row, embedders=True) + row.number_bytes * model_stats(row.name).shared
     return _between_steps(row, settings) + max(sampling, weights + decoding)
 
 

@@ -73,6 +73,11 @@ def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
     return min(middle_bytes(row, settings), kept_bytes(row, settings)) * comes_back
 
 
+def guides(row: ModelRow, settings: Settings) -> bool:
+    """Return whether pictures need a second pass a step, with the empty prompt."""
+    return settings.preview_guidance > 1 and not row.guidance_embedding
+
+
 def offload(row: ModelRow, settings: Settings) -> str:
     """Return where waiting weights are: pinned (all in RAM), partly, or mapped (all in files)."""
     kept = kept_bytes(row, settings)

@@ -219,6 +219,10 @@ TEMPLATES: dict[str, Template] = {
     "weights_off_card": "that are not on the card",
     "weights_skipped": "of the skipped blocks",
     # sample pictures
+    "samples_sibling": (
+        "Sample pictures are made on {title}, on which your LoRA will be used: {passes} passes of the "
+        "model a picture instead of {own}."
+    ),
     "samples_few_steps": (
         "Sample pictures take only {steps} steps, so every block works in each: a step cache would "
         "save nothing."

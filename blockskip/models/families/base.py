@@ -105,6 +105,13 @@ class Family(ABC):
         memory/streaming.py loads."""
 
     @abstractmethod
+    def with_sibling(
+        self, pipe: DiffusionPipeline, source: Source, dtype: torch.dtype
+    ) -> DiffusionPipeline:
+        """Return `pipe` with a sibling's transformer, still without weights, in its place, and with
+        the sibling's scheduler and configuration."""
+
+    @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """Return all text encoders."""
 

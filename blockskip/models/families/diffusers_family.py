@@ -76,10 +76,9 @@ class DiffusersFamily(Family):
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         transformer, encoder = self.streamed_parts
         with loading_errors(source.folder):
-            shape = self.transformer.load_config(source.folder / transformer)
             text = self.encoder.config_class.from_pretrained(source.folder / encoder)
             parts = {
-                transformer: build_empty(lambda: self.transformer.from_config(shape), dtype),
+                transformer: self._empty_transformer(source.folder / transformer, dtype),
                 encoder: build_empty(lambda: self.encoder(text), dtype),
             }
             parts |= _scaled_parts(source, parts, dtype)
@@ -87,6 +86,23 @@ class DiffusersFamily(Family):
                 source.folder, dtype=dtype, local_files_only=True, **parts
             )
         return self.prepare(pipe)
+
+    def with_sibling(
+        self, pipe: DiffusionPipeline, source: Source, dtype: torch.dtype
+    ) -> DiffusionPipeline:
+        folder = source.folder
+        with loading_errors(folder):
+            parts = pipe.components | {
+                "transformer": self._empty_transformer(folder / "transformer", dtype),
+                "scheduler": type(pipe.scheduler).from_pretrained(folder / "scheduler"),
+            }
+            config = self.pipeline.load_config(folder)
+        options = {n: v for n, v in config.items() if n not in parts and not n.startswith("_")}
+        return self.prepare(self.pipeline(**parts, **options))
+
+    def _empty_transformer(self, folder: Path, dtype: torch.dtype) -> ModelMixin:
+        config = self.transformer.load_config(folder)
+        return build_empty(lambda: self.transformer.from_config(config), dtype)
 
     def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
         """Freeze the pipeline, and set `pixel_multiple` from its VAE. Return the pipeline."""

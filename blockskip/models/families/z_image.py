@@ -7,6 +7,7 @@ Facts read from diffusers 0.42.1:
   batch are masked at the end.
 - Positions of image tokens begin after the padded caption.
 - Time runs backwards: the model takes 1 - t and returns -v.
+- Sampling counts guidance from 0: v + g (v - v of the empty prompt).
 - A caption is a user turn of Qwen3's chat. Its embedding is the input of the last layer.
 """
 
@@ -99,7 +100,7 @@ class ZImage(DiffusersFamily):
         return {
             "prompt_embeds": _caption_list(text),
             "negative_prompt_embeds": _caption_list(negative),
-            "guidance_scale": guidance,
+            "guidance_scale": guidance - 1,
         }
 
 

@@ -155,7 +155,8 @@ def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -
     if format == "diffusers" or workflow is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
-    files.write_json(path, workflow(out.name, settings.subject_caption, row, row.demo))
+    used_on = row.sibling_row or row
+    files.write_json(path, workflow(out.name, settings.subject_caption, used_on, row.demo))
     return path
 
 

@@ -17,7 +17,12 @@ from blockskip.core.paths import ROOT
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.models.sources import comfyui, hub, registry
-from blockskip.models.sources.availability import ModelStatus, list_models, status_dict
+from blockskip.models.sources.availability import (
+    ModelStatus,
+    list_models,
+    picture_model,
+    status_dict,
+)
 from blockskip.models.sources.comfyui import find_in_comfyui
 from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
 from blockskip.models.sources.entry import TensorEntry
@@ -40,6 +45,7 @@ __all__ += [
     "find_in_comfyui",
     "loras_dir",
     "list_models",
+    "picture_model",
     "select_comfyui",
     "select_model",
     "status_dict",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from blockskip.core import files, presets
-from blockskip.core.errors import BadFile, ModelMissing, UserError
+from blockskip.core.errors import BadFile, BadInput, ModelMissing, UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.models.sources import hub, registry
 from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import tensor_table
+
+PictureModel = Literal["auto", "trained", "sibling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,7 @@ class ModelStatus:
     ready. download_gib: GiB still to download; the size in presets/models.toml until the hub's list
     of files is known. free_gib: GiB free on the data folder's drive. fits: whether that is enough.
     problem: error message, "" unless broken. page: page of a gated model's licence. common: whether
-    it is a usual choice.
+    it is a usual choice. sibling: that of the distilled model for pictures, if there is one.
     """
 
     model: str
@@ -40,11 +43,28 @@ class ModelStatus:
     problem: str
     demo: bool
     common: bool
+    sibling: ModelStatus | None = None
 
 
 def list_models() -> list[ModelStatus]:
     """Return the status of each row of presets/models.toml. Reads only file headers, each once."""
     return [_status(row)[0] for row in presets.model_rows().values()]
+
+
+def picture_model(row: ModelRow, choice: PictureModel = "auto") -> str:
+    """Return the name of the sibling to make pictures with, "" for the trained model.
+
+    auto: the sibling if it is on this machine. Raises UserError if `sibling` is asked for and there
+    is none, or not here.
+    """
+    sibling = row.sibling_row
+    if choice == "sibling":
+        if sibling is None:
+            raise BadInput(f"{row.title} has no distilled model.", "Use --pictures trained.")
+        registry.find_model(sibling)
+        return sibling.name
+    ready = choice == "auto" and sibling is not None and _locate(sibling)[0] == "ready"
+    return sibling.name if sibling and ready else ""
 
 
 def status_dict(row: ModelRow) -> dict:
@@ -80,6 +100,7 @@ def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
         problem=f"{error.title} {error.remedy}" if error and state == "broken" else "",
         demo=row.demo,
         common=row.common,
+        sibling=_status(sibling)[0] if (sibling := row.sibling_row) else None,
     )
     return status, error
 

@@ -53,6 +53,9 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     for file in siblings:
         if ".." in file.rfilename or "\\" in file.rfilename:
             continue  # the path could leave the download folder
+        part, _, name = file.rfilename.rpartition("/")
+        if row.parts and name.endswith(".safetensors") and part not in row.parts:
+            continue  # a sibling's, which shares the parts of the trained model
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(
             RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)

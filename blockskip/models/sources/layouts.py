@@ -55,6 +55,8 @@ def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:
 
 
 def configs_folder(row: ModelRow) -> Path:
-    """Return the folder of a model's configs: the shipped one, else the model's own."""
-    shipped = PRESETS / row.name
-    return shipped if (shipped / "model_index.json").exists() else ROOT / row.source
+    """Return the folder of a model's configs: the shipped one, else the model's own. A sibling has
+    those of its model unless it has others."""
+    names = (row.name, row.sibling_of) if row.sibling_of else (row.name,)
+    shipped = (PRESETS / name for name in names)
+    return next((f for f in shipped if (f / "model_index.json").exists()), ROOT / row.source)

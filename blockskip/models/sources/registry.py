@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from blockskip.core import files
-from blockskip.core.errors import BadFile, ModelMissing, command
+from blockskip.core import files, presets
+from blockskip.core.errors import BadFile, ModelMissing, UserError, command
 from blockskip.core.paths import ROOT, data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub
@@ -37,6 +38,10 @@ def find_model(row: ModelRow) -> Source:
             "Download BlockSkip Studio again, or make the model anew: "
             + command(f"lab pretrain-demo --family {row.family} --work FOLDER"),
         )
+    for other in presets.model_rows().values():  # the same repository, with more of its parts
+        if other.source == row.source and set(row.parts) < set(other.parts):
+            with suppress(UserError):
+                return replace(find_model(other), row=row)
     if (downloaded := hub.downloaded(row)) is not None:
         return Source(row, downloaded)
     comfyui = (

@@ -89,3 +89,7 @@ def test_padding_changes_nothing_but_its_first_token(folder):
         with torch.no_grad():
             said.append(family.velocity(model(**given)))
     assert torch.equal(*said)
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

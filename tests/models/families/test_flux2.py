@@ -100,3 +100,7 @@ def test_another_chat_template_is_another_model(folder):
     changed = Source(ROW, folder).fingerprint()
     template.write_bytes(known)
     assert changed != before == Source(ROW, folder).fingerprint()
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

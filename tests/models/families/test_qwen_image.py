@@ -109,3 +109,7 @@ def test_training(folder, tmp_path):
 
 def test_export(folder, tmp_path):
     checks.check_export(ROW, folder, tmp_path, Span(1, 2), "attention+ff")
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

@@ -120,3 +120,7 @@ def test_an_encoder_is_read_once_for_several_captions(folder, monkeypatch):
         text = family.encode_text(pipe, [*checks.CAPTIONS, checks.CAPTIONS[0]], TOKENS)
     assert len(passed) == 2, "captions, and the empty one"
     assert torch.equal(text.embeds[0], text.embeds[3])
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

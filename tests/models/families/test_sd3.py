@@ -141,3 +141,7 @@ def test_masking_a_span_is_attention_without_the_text_keys(span):
         model.transformer_blocks[i].attn.set_processor(ByHand())
     torch.testing.assert_close(masked, said(), atol=2e-5, rtol=1e-4)
     assert (masked - plain).abs().max() > 1e-3
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

@@ -81,7 +81,7 @@ def test_captions_are_the_librarys(folder):
 def test_pictures(folder):
     """One caption is padded to 32 tokens, the other to 64; an image of 36 tokens to 64."""
     checks.check_pictures(
-        ROW, folder, TOKENS, SIDE, 3.0, guidance_scale=3.0, max_sequence_length=TOKENS
+        ROW, folder, TOKENS, SIDE, 4.0, guidance_scale=3.0, max_sequence_length=TOKENS
     )
 
 
@@ -112,3 +112,7 @@ def test_a_window_reads_every_weight_once(folder):
 
 def test_export(folder, tmp_path):
     checks.check_export(ROW, folder, tmp_path, Span(1, 2), "attention+ff")
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
