@@ -70,7 +70,11 @@ def _offer_line(row: dict) -> str:
     line = f"{row['model']:14} {row['state']:8} {size:17} {row['licence']}"
     # the remedy for missing models is the same for all, so `_download_hints` prints it once
     detail = "" if row["state"] == "missing" else row["where"] or row["problem"]
-    return f"{line}\n{'':14} {detail}" if detail else line
+    lines = [line, *([f"{'':14} {detail}"] if detail else [])]
+    if sibling := row["sibling"]:
+        passes = f"{sibling['passes']} instead of {row['passes']} passes a sample picture"
+        lines.append(f"{'':14} {sibling['model']} ({sibling['state']}): {passes}")
+    return "\n".join(lines)
 
 
 def _download_hints(rows: list[dict]) -> list[str]:

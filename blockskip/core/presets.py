@@ -53,6 +53,20 @@ class Sibling:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class AdapterFile:
+    """A training adapter (training/training_adapter.py): a LoRA file of others. source: the
+    repository on the hub. file: in it."""
+
+    name: str
+    title: str
+    source: str
+    file: str
+    licence: str
+    licence_url: str
+    download_gib: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelRow:
     """One row of presets/models.toml."""
 
@@ -84,6 +98,8 @@ class ModelRow:
     common: bool = False  # shown at once, the others on demand
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     sibling: Sibling | None = None
+    adapter: AdapterFile | None = None
+    files: tuple[str, ...] = ()  # of an adapter's row alone: all that is needed of the repository
     sibling_of: str = ""  # of a sibling's row alone: the model whose LoRAs it takes
 
     @property
@@ -106,6 +122,28 @@ class ModelRow:
             gated=s.gated,
             download_gib=s.download_gib,
             sibling=None,
+            adapter=None,
+            sibling_of=self.name,
+        )
+
+    @property
+    def adapter_row(self) -> ModelRow | None:
+        """The row of the training adapter's file; None without one."""
+        if self.adapter is None:
+            return None
+        a = self.adapter
+        return replace(
+            self,
+            name=a.name,
+            title=a.title,
+            source=a.source,
+            files=(a.file,),
+            licence=a.licence,
+            licence_url=a.licence_url,
+            gated=False,
+            download_gib=a.download_gib,
+            sibling=None,
+            adapter=None,
             sibling_of=self.name,
         )
 
@@ -118,6 +156,12 @@ class ModelRow:
     def number_bytes(self) -> int:
         """Bytes of one weight or activation in the model's own type."""
         return {"float32": 4, "bfloat16": 2}[self.dtype]
+
+    @property
+    def preview_passes(self) -> int:
+        """Passes of the model for a sample picture; guidance with the empty prompt doubles them."""
+        guided = self.preview_guidance > 1 and not self.guidance_embedding
+        return self.preview_steps * (1 + guided)
 
     @property
     def num_blocks(self) -> int:
@@ -162,9 +206,14 @@ def sibling_rows() -> dict[str, ModelRow]:
     return {row.name: row for base in model_rows().values() if (row := base.sibling_row)}
 
 
+def adapter_rows() -> dict[str, ModelRow]:
+    """Return the rows of all training adapters by name."""
+    return {row.name: row for base in model_rows().values() if (row := base.adapter_row)}
+
+
 def model_row(name: str) -> ModelRow:
-    """Return a model's row, or that of a sibling. Raises UserError for an unknown name."""
-    rows = model_rows() | sibling_rows()
+    """Return a model's row, or that of a sibling or adapter. Raises UserError for an unknown name."""
+    rows = model_rows() | sibling_rows() | adapter_rows()
     if name not in rows:
         raise NotFound(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")
     return rows[name]

@@ -195,6 +195,7 @@ class Settings:
     preview_model: str = ""
     preview_prompts: tuple[str, ...] = ()
     preview_images: Images = 1  # images per prompt
+    training_adapter: str = ""  # the model's, on while it is trained; "": none
     device: Device = "auto"
     threads: Threads = 0  # CPU threads; 0 = torch's own choice
     compile: Compile = "auto"  # blocks: where there is a compiler and it gains time

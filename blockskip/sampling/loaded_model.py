@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -26,6 +26,7 @@ from blockskip.memory.vram_cap import limit_vram
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, Text, get_family
 from blockskip.models.sources import Source
+from blockskip.models.sources.lora_file import as_dtype, read_lora
 from blockskip.sampling.arithmetic import PROMPT, STEPS, choose_products
 from blockskip.sampling.dynamic_patches import PatchScheduler
 from blockskip.sampling.sample import preview_acceleration, sample
@@ -34,6 +35,7 @@ from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
 from blockskip.training.lora import add_lora, share_lora
 from blockskip.training.residuals import Span
+from blockskip.training.training_adapter import TrainingAdapter
 
 
 class LoadedModel:
@@ -59,6 +61,7 @@ class LoadedModel:
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
         self._choose_products(self.pipe, self.row, self.source)
         self.sibling = self._open_sibling(progress) if settings.preview_model else None
+        self.adapter = self._open_adapter() if settings.training_adapter else None
 
     def _open_sibling(self, progress: Callable[[int, int], None]) -> DiffusionPipeline:
         row = presets.model_row(self.settings.preview_model)
@@ -67,6 +70,12 @@ class LoadedModel:
         sibling = open_sibling(*common, source, self.settings, self.device, progress)
         self._choose_products(sibling, row, source)
         return sibling
+
+    def _open_adapter(self) -> TrainingAdapter:
+        model = self.transformer
+        linears = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+        layers = read_lora(sources.adapter_path(self.settings.training_adapter), linears)
+        return TrainingAdapter(model, as_dtype(layers, model.dtype))
 
     def _choose_products(self, pipe: DiffusionPipeline, row: ModelRow, source: Source) -> None:
         """Let linears multiply in 8 bits, if that was planned, where their error allows it."""
@@ -193,10 +202,16 @@ class LoadedModel:
                 dynamic=dynamic,
             )
 
-    def _picture_pipeline(self) -> AbstractContextManager[DiffusionPipeline]:
-        if self.sibling is None:
-            return nullcontext(self.pipe)
-        return taking_turns(self.transformer, self.sibling)
+    @contextmanager
+    def _picture_pipeline(self) -> Iterator[DiffusionPipeline]:
+        """Context manager that yields what pictures are made with, without a training adapter."""
+        with ExitStack() as stack:
+            if self.adapter is not None:
+                stack.enter_context(self.adapter.off())
+            if self.sibling is None:
+                yield self.pipe
+            else:
+                yield stack.enter_context(taking_turns(self.transformer, self.sibling))
 
     def sample_prompts(
         self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0, px: int = 0

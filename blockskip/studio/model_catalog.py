@@ -33,9 +33,10 @@ def snapshot() -> ModelCatalog:
         if _cached is None or time.monotonic() - _cached[0] > REFRESH_S:
             _cached = time.monotonic(), _read_catalog()
         cached = _cached[1]
+    siblings = [offer.sibling for offer in cached.list_models if offer.sibling]
     downloads = {
         offer.model: download_process.progress(presets.model_row(offer.model))
-        for offer in cached.list_models
+        for offer in (*cached.list_models, *siblings)
     }
     return ModelCatalog(
         cached.list_models,

@@ -68,7 +68,7 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
     if offer.state == "ready":
         where = strings.MODEL_READY.format(where=offer.where)
-        return f'{about}<p class="hint path">{e(where)}</p>'
+        return f'{about}<p class="hint path">{e(where)}</p>{_sibling(offer, catalog)}'
     problem = offer.problem
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
@@ -82,6 +82,30 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
             )
         )
     return "".join(parts) + _download(offer, catalog, download)
+
+
+def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
+    """Return what the distilled model for pictures saves, and its download if it is not here."""
+    sibling = offer.sibling
+    if sibling is None:
+        return ""
+    template = strings.SIBLING_READY if sibling.state == "ready" else strings.SIBLING_OFFER
+    words = template.format(
+        title=sibling.title,
+        passes=sibling.passes,
+        own=offer.passes,
+        times=round(offer.passes / sibling.passes),
+    )
+    hint = f'<p class="hint">{e(words)}</p>'
+    if sibling.state == "ready":
+        return hint
+    download = catalog.downloads.get(sibling.model)
+    bar = _progress(download) if download and download.state == "running" else ""
+    problem = sibling.problem
+    if download is not None and download.state == "failed":
+        problem = f"{download.title} {download.remedy}"
+    warning = f'<p class="hint warn">{e(problem)}</p>' if problem else ""
+    return hint + _licence(sibling) + warning + bar + _download(sibling, catalog, download)
 
 
 def _download(offer: ModelStatus, catalog: ModelCatalog, download: Download | None) -> str:

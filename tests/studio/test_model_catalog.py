@@ -150,3 +150,21 @@ def test_a_data_folder_that_cannot_be_used_is_said(tmp_path):
         click_handlers.handle_click("", {"do": "move_data", "value": folder})
         assert model_catalog.snapshot().messages["data"]
         assert "From the next start" not in model_catalog.snapshot().messages["data"]
+
+
+@pytest.mark.parametrize("state", ["missing", "partial", "ready"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_distilled_model_is_offered_with_what_it_saves(tmp_path, state, gated):
+    (image,) = (offer for offer in sources.list_models() if offer.model == "z-image")
+    changes = {"state": state, "gated": gated, "fits": True, "free_gib": 100.0}
+    sibling = dataclasses.replace(image.sibling, **changes)
+    ready = dataclasses.replace(image, state="ready", where="there", sibling=sibling)
+    drawn = model_view.models(ModelCatalog((ready,), {}, {}, USAGE, tmp_path, False), "z-image")
+    assert "Z-Image-Turbo" in drawn and "8 passes of the model instead of 56" in drawn
+    offered = {"fetch", "token"} & set(buttons(drawn))
+    assert offered == (set() if state == "ready" else {"token" if gated else "fetch"})
+    if "fetch" in offered:
+        assert 'data-model="z-image-turbo-transformer"' in drawn
+    missing = dataclasses.replace(ready, state="missing")
+    drawn = model_view.models(ModelCatalog((missing,), {}, {}, USAGE, tmp_path, False), "z-image")
+    assert "Turbo" not in drawn, "first the model itself"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, preview_threshold
 from blockskip.core.settings import Settings
+from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import (
     block_bytes,
     model_bytes,
@@ -40,6 +41,7 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     # `pin_on_device` loads the middle in chunks that may exceed the limit by one weight
     pieces = 2 * (_LOAD_CHUNK_BYTES + stats.largest * weight_bytes(row, settings.plan.precision))
     base = latents + kept_bytes(row, settings) + staging + 2 * 4 * lora
+    base += row.adapter.download_gib * GIB if row.adapter else 0.0
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
     texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)

@@ -32,6 +32,7 @@ def preset_settings(row: ModelRow, chosen: dict, fixed: dict) -> Settings:
         "preview_px": row.native_px,
         "draft_px": min(DRAFT_PX, chosen.get("preview_px", row.native_px)),
         **_sampling(row, chosen.get("preview_model", "")),
+        "training_adapter": row.adapter.name if row.adapter else "",
         "steps": steps,
         "window_steps": max(1, steps // preset["windows"]),
         **{k: preset[k] for k in _FROM_PRESET},

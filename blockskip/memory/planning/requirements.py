@@ -83,9 +83,10 @@ def ram_for_weights(row: ModelRow, settings: Settings, ram_gib: float, shared: b
 
 
 def _around(row: ModelRow, embedders: bool) -> float:
-    """Return the bytes beside the blocks: time, guidance and text embeddings, head, embedders."""
-    stats = model_stats(row.name)
-    return row.number_bytes * (stats.around + stats.embedders * embedders)
+    """Return the bytes beside the blocks: time, guidance and text embeddings, head, embedders, and
+    a training adapter, as if all of it were on the card."""
+    stats, adapter = model_stats(row.name), row.adapter.download_gib * GIB if row.adapter else 0.0
+    return row.number_bytes * (stats.around + stats.embedders * embedders) + adapter
 
 
 def _train_card(row: ModelRow, settings: Settings) -> float:

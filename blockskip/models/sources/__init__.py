@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from blockskip.core import files, presets, processes
@@ -28,13 +29,14 @@ from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.model_identity import check_folder
-from blockskip.models.sources.registry import find_model
+from blockskip.models.sources.registry import adapter_path, find_model
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
 
 __all__ = [
     "ModelStatus",
     "Source",
+    "adapter_path",
     "check_model",
     "comfyui_root",
     "copy_to_comfyui",
@@ -54,11 +56,15 @@ __all__ += ["select_comfyui_in_subprocess", "unreadable_beside"]
 
 
 def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
-    """Download the missing files of a model. progress: called with bytes present, bytes in total
+    """Download the missing files of a model and its training adapter. progress: called with bytes present, bytes in total
     and the current file's name. Raises UserError, also if the repository holds another model.
 
     Only one process at a time may download a model, which `download_process.start` ensures.
     """
+    if (adapter := row.adapter_row) is not None:
+        fetch(adapter, progress)
+        with suppress(UserError):
+            return find_model(row)
     if (ROOT / row.source).exists():
         return Source(row, ROOT / row.source)
     source = Source(row, hub.fetch(row, lambda folder: check_model(Source(row, folder)), progress))
@@ -133,8 +139,11 @@ def check_model(source: Source) -> dict[str, dict]:
     bits: average per weight, including scales. note: advice for users of a quantised GGUF, else "".
     Raises UserError if a file is missing, truncated or of another model.
     """
-    from blockskip.models.sources.part_checks import check_part  # builds the model, with torch
+    from blockskip.models.sources.part_checks import check_adapter, check_part  # with torch
 
+    if source.row.files:
+        check_adapter(source)
+        return {}
     if source.is_folder:
         check_folder(source.row, source.folder)
     summary = {}

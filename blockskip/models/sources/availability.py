@@ -25,7 +25,8 @@ class ModelStatus:
     ready. download_gib: GiB still to download; the size in presets/models.toml until the hub's list
     of files is known. free_gib: GiB free on the data folder's drive. fits: whether that is enough.
     problem: error message, "" unless broken. page: page of a gated model's licence. common: whether
-    it is a usual choice. sibling: that of the distilled model for pictures, if there is one.
+    it is a usual choice. passes: of the model, for a sample picture. sibling: the status of the
+    distilled model for pictures, if there is one.
     """
 
     model: str
@@ -43,6 +44,7 @@ class ModelStatus:
     problem: str
     demo: bool
     common: bool
+    passes: int
     sibling: ModelStatus | None = None
 
 
@@ -77,9 +79,7 @@ def status_dict(row: ModelRow) -> dict:
 
 def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
     state, where, error = _locate(row)
-    missing = 0 if state == "ready" or row.demo else hub.missing_bytes(row)
-    if missing is None:
-        missing = round(row.download_gib * GIB)
+    missing = 0 if row.demo else sum(map(_missing_bytes, _with_adapter(row)))
     try:
         free = files.free_bytes(hub.download_folder(row))
     except UserError as drive_error:  # the data folder's drive is missing
@@ -100,13 +100,30 @@ def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
         problem=f"{error.title} {error.remedy}" if error and state == "broken" else "",
         demo=row.demo,
         common=row.common,
+        passes=row.preview_passes,
         sibling=_status(sibling)[0] if (sibling := row.sibling_row) else None,
     )
     return status, error
 
 
+def _with_adapter(row: ModelRow) -> list[ModelRow]:
+    return [row, row.adapter_row] if row.adapter_row else [row]
+
+
+def _missing_bytes(row: ModelRow) -> int:
+    if _locate_files(row)[0] == "ready":
+        return 0
+    missing = hub.missing_bytes(row)
+    return round(row.download_gib * GIB) if missing is None else missing
+
+
 def _locate(row: ModelRow) -> tuple[str, str, UserError | None]:
-    """Return (state, where, error)."""
+    """Return (state, where, error) of a model; it is ready with its training adapter only."""
+    states = [_locate_files(each) for each in _with_adapter(row)]
+    return next((each for each in states if each[0] != "ready"), states[0])
+
+
+def _locate_files(row: ModelRow) -> tuple[str, str, UserError | None]:
     try:
         source = registry.find_model(row)
         _check_heads(source)
@@ -122,6 +139,9 @@ def _locate(row: ModelRow) -> tuple[str, str, UserError | None]:
 def _check_heads(source: Source) -> None:
     """Raise UserError if a file is missing or truncated. Headers are cached until a file changes;
     `check_model` looks for every weight when a model is selected."""
+    if source.row.files:
+        tensor_table(source.folder / name for name in source.row.files)
+        return
     for part, (part_title, *_) in layout_of(source.row).PARTS.items():
         paths = source.paths(part)
         if not paths:

@@ -87,7 +87,9 @@ def downloaded(row: ModelRow) -> Path | None:
         return folder
     try:
         cached = Path(
-            snapshot_download(row.source, local_files_only=True, allow_patterns=FILE_PATTERNS)
+            snapshot_download(
+                row.source, local_files_only=True, allow_patterns=list(row.files) or FILE_PATTERNS
+            )
         )
         if _is_complete(row, cached):
             return cached
@@ -297,6 +299,8 @@ def _is_complete(row: ModelRow, folder: Path) -> bool:
     from blockskip.models.sources.layouts import layout_of
     from blockskip.models.sources.source import Source
 
+    if row.files:
+        return all((folder / name).exists() for name in row.files)
     source = Source(row, folder)
     return (folder / "model_index.json").exists() and all(
         source.paths(part) for part in layout_of(row).PARTS

@@ -46,22 +46,24 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     from huggingface_hub.utils import filter_repo_objects
 
     info = HfApi(token=token).model_info(row.source, files_metadata=True)
+    patterns = list(row.files) or FILE_PATTERNS
     siblings = filter_repo_objects(
-        info.siblings or [], allow_patterns=FILE_PATTERNS, key=lambda sibling: sibling.rfilename
+        info.siblings or [], allow_patterns=patterns, key=lambda sibling: sibling.rfilename
     )
     wanted = []
     for file in siblings:
         if ".." in file.rfilename or "\\" in file.rfilename:
             continue  # the path could leave the download folder
         part, _, name = file.rfilename.rpartition("/")
-        if row.parts and name.endswith(".safetensors") and part not in row.parts:
+        if row.parts and not row.files and name.endswith(".safetensors") and part not in row.parts:
             continue  # a sibling's, which shares the parts of the trained model
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(
             RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)
         )
     if not wanted:
-        raise BadFile(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
+        what = row.files[0] if row.files else "model in diffusers' layout"
+        raise BadFile(f"{row.source} holds no {what}.", "Choose another.")
     return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 

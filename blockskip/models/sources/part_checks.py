@@ -11,6 +11,7 @@ from blockskip.core.errors import BadFile
 from blockskip.models.sources import side_tensors
 from blockskip.models.sources.empty_model import build_empty, new_part
 from blockskip.models.sources.layouts import layout_of
+from blockskip.models.sources.lora_file import read_lora
 from blockskip.models.sources.tensors import WeightIndex, tensor_table
 
 if TYPE_CHECKING:
@@ -61,6 +62,16 @@ def part_weights(source: Source, part: str, module: nn.Module) -> WeightIndex:
     harmless = layout_of(source.row).HARMLESS
     side_tensors.check_used(tensors | outside, weights.values(), harmless)
     return weights
+
+
+def check_adapter(source: Source) -> None:
+    """Read a training adapter. Raises UserError if it does not fit the model it is for."""
+    import torch
+    from torch import nn
+
+    model = build_empty(partial(new_part, source.published_folder, "transformer"), torch.bfloat16)
+    linears = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    read_lora(source.folder / source.row.files[0], linears)
 
 
 def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> None:

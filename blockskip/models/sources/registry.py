@@ -54,6 +54,12 @@ def find_model(row: ModelRow) -> Source:
     )
 
 
+def adapter_path(name: str) -> Path:
+    """Return the file of a training adapter. Raises UserError if it is not on this machine."""
+    row = presets.model_row(name)
+    return find_model(row).folder / row.files[0]
+
+
 def _models_file() -> Path:
     return data_dir() / "models.json"
 

@@ -106,6 +106,14 @@ MODEL_NO_ROOM = (
     "Needs a {need:.0f} GB download, but the drive has only {free:.0f} GB free. "
     "Free some space, or keep your data on another drive (below)."
 )
+SIBLING_OFFER = (
+    "Sample pictures can be {times} times as quick: {title} makes one in {passes} passes of the model "
+    "instead of {own}. It is also the model to use your LoRA on."
+)
+SIBLING_READY = (
+    "Sample pictures are made on {title}, the model to use your LoRA on: {passes} passes of the model "
+    "instead of {own}."
+)
 MODEL_FOUND = "Found in ComfyUI: {where}"
 MODEL_USE_FOUND = "Use these files"
 MODEL_FETCH = "Download {need:.0f} GB"
