@@ -161,12 +161,7 @@ def make_plan(
     capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
     least that would.
     """
-    row = model_row(model)
-    if row.sibling_of:
-        raise BadInput(
-            f"{row.title} is not trained here: pictures are made on it.",
-            f"Train {model_row(row.sibling_of).title}: --model {row.sibling_of}",
-        )
+    row = _trained(model)
     fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
     settings, decided = _asked(row, overrides, fixed, skip)
@@ -179,6 +174,17 @@ def make_plan(
     short = explanations.commit_short(plan.stages, commit_gib or _commit_gib())
     plan = dataclasses.replace(plan, commit_short=short, free_ram_gib=free_ram_gib)
     return plan if overrides.get("shift") is not None else _with_shift(row, plan)
+
+
+def _trained(model: str) -> ModelRow:
+    """Return the row of a model. Raises UserError for a sibling, which serves pictures alone."""
+    row = model_row(model)
+    if row.sibling_of:
+        raise BadInput(
+            f"{row.title} is not trained here: pictures are made on it.",
+            f"Train {model_row(row.sibling_of).title}: --model {row.sibling_of}",
+        )
+    return row
 
 
 def _asked(
