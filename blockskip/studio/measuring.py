@@ -7,7 +7,6 @@ pressed anything for a while.
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -23,27 +22,27 @@ QUIET_S = 20.0  # without a press, before it begins again
 ATTEMPTS = 3  # that end by themselves, such as on a computer where torch does not start
 
 
-def _measure() -> None:
+def _measure(pressed: threading.Event) -> None:
     """Measure in another process, and wait until it has ended."""
     process = speed_process.start()
     if process is None:
         return
-    try:
-        process.wait(speed_process.LONGEST_S)
-    except subprocess.TimeoutExpired:
+    if pressed.is_set():  # while it began, when nothing could be ended yet
         speed_process.stop()
+    speed_process.finished(process)
 
 
 class Measuring:
     """When to measure. now: seconds of a monotonic clock. needed: whether the speed is unknown.
-    busy: whether a training runs. work: measures, and returns once that has ended."""
+    busy: whether a training runs. work: measures unless the event is set, and returns once that has
+    ended."""
 
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
         needed: Callable[[], bool] = lambda: not measured_speed.is_known(),
         busy: Callable[[], bool] = lambda: run_state.running() is not None,
-        work: Callable[[], None] = _measure,
+        work: Callable[[threading.Event], None] = _measure,
         stop: Callable[[], None] = speed_process.stop,
     ) -> None:
         self._now, self._needed, self._busy = now, needed, busy
@@ -71,9 +70,11 @@ class Measuring:
     def attempt(self) -> None:
         """Measure, unless a press comes first. One that was ended by a press does not count."""
         self._pressed.clear()
+        if self.wait_s() != 0:  # a press came just before
+            return
         self.running = True
         try:
-            self._work()
+            self._work(self._pressed)
         finally:
             self.running = False
         self._attempts += not self._pressed.is_set()

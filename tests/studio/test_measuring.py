@@ -1,7 +1,10 @@
 """The computer is measured by itself while nobody needs it, and gives way to presses and trainings."""
 
+import threading
+
 import pytest
 
+from blockskip.memory import speed_process
 from blockskip.studio import actions, measuring
 from blockskip.studio.measuring import ATTEMPTS, QUIET_S, Measuring
 
@@ -21,8 +24,8 @@ class Studio:
             stop=self.stop,
         )
 
-    def work(self):
-        assert self.measuring.running
+    def work(self, pressed):
+        assert self.measuring.running and not pressed.is_set()
         self.worked += 1
         self.during()
 
@@ -52,6 +55,27 @@ def test_a_press_ends_it_and_it_begins_again_after_a_while():
     assert studio.stopped == 2 * ATTEMPTS
     studio.measuring.press()
     assert studio.stopped == 2 * ATTEMPTS, "nothing was being measured"
+
+
+def test_a_press_just_before_it_begins_comes_first():
+    studio = Studio()
+    studio.measuring.press()
+    studio.measuring.attempt()
+    assert studio.worked == 0 and studio.measuring.wait_s() == QUIET_S
+
+
+def test_a_press_while_its_process_begins_ends_it(monkeypatch):
+    studio, ended = Studio(), []
+    monkeypatch.setattr(speed_process, "stop", lambda: ended.append("stopped"))
+    monkeypatch.setattr(speed_process, "finished", lambda process: ended.append("waited for"))
+    monkeypatch.setattr(speed_process, "start", studio.measuring.press)
+    pressed = threading.Event()
+    measuring._measure(pressed)
+    assert ended == [], "another process measures"
+    pressed.set()
+    monkeypatch.setattr(speed_process, "start", object)
+    measuring._measure(pressed)
+    assert ended == ["stopped", "waited for"]
 
 
 def test_a_training_comes_first():
