@@ -14,7 +14,7 @@ class Studio:
 
     def __init__(self):
         self.time, self.known, self.training = 0.0, False, False
-        self.worked = self.stopped = 0
+        self.worked, self.stopped, self.measures = 0, 0, False
         self.during = lambda: setattr(self, "known", True)
         self.measuring = Measuring(
             now=lambda: self.time,
@@ -28,6 +28,7 @@ class Studio:
         assert self.measuring.running and not pressed.is_set()
         self.worked += 1
         self.during()
+        return self.measures
 
     def stop(self):
         self.stopped += 1
@@ -91,6 +92,13 @@ def test_a_computer_that_cannot_be_measured_is_left_alone():
     studio.during = lambda: None
     studio.measuring.loop()
     assert studio.worked == ATTEMPTS and studio.measuring.wait_s() is None
+
+
+def test_a_card_without_room_for_everything_is_measured_once_a_start():
+    studio = Studio()
+    studio.during, studio.measures = lambda: None, True
+    studio.measuring.loop()
+    assert studio.worked == 1 and not studio.known
 
 
 def test_an_error_is_logged_and_ends_nothing(monkeypatch, caplog):
