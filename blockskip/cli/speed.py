@@ -19,8 +19,7 @@ def measured_lines() -> list[Line]:
     if process is None:
         other = "not measured: another process measures just now"
         return [Line("speed", WARNING, other, "Try again.")]
-    process.wait()
-    speed = None if process.returncode else measured_speed.load()
+    speed = measured_speed.load() if speed_process.finished(process) else None
     if speed is None:
         log = f"The log is {data_dir() / 'speed.log'}."
         return [Line("speed", WARNING, "could not be measured", log)]

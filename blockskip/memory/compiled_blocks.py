@@ -3,8 +3,8 @@
 All blocks of a class share one compiled forward. Their weights, and replayed modulation, are inputs
 of its graphs, so that loaded, streamed and swapped weights are alike. A class has one graph each
 with and without gradients, LoRA and products in 8 bits, and for one draw or several; the numbers of
-draws and tokens are free. Checkpointing stays outside. A block whose compiler fails runs as if
-there was none.
+draws and tokens are free. Checkpointing stays outside. When the compiler fails, all blocks run as
+if there was none.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch.utils.checkpoint import _StopRecomputationError
 
 from blockskip.memory.int8_products import relative_error
 from blockskip.models.families.streams import Outputs, as_tuple
 
 log = logging.getLogger(__name__)
-MAX_GRAPHS = 24  # of a class: so many are never needed
+# Of a class. Blocks whose linears in 8 bits are others need graphs of their own, and few are worth it.
+MAX_GRAPHS = 24
 # Largest relative difference from the uncompiled block. Other roundings of 16 bits make a
 # hundredth; torch 2.13 is known to compile some programs wrongly (pytorch issue 193183).
 MAX_DIFFERENCE = 0.05
@@ -41,7 +43,7 @@ def unusable_compiler(device: torch.device) -> str:
     try:
         x = torch.randn(64, 64, device=device, requires_grad=True)
         expected = _probe(x)
-        actual = torch.compile(_probe, fullgraph=True, dynamic=True)(x)
+        actual = torch.compile(_probe, backend=_inductor, fullgraph=True, dynamic=True)(x)
         grads = [torch.autograd.grad(output.sum(), x)[0] for output in (expected, actual)]
         agrees = relative_error(actual, expected) + relative_error(*grads) < MAX_DIFFERENCE
     except Exception as error:  # whatever a compiler raises
@@ -55,8 +57,14 @@ def _probe(x: Tensor) -> Tensor:
 
 
 def _short(error: Exception) -> str:
+    error = getattr(error, "inner_exception", error)  # torch says first that something raised it
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+class Uncompiled(Exception):
+    """The compiler failed in a pass with gradients, which must be repeated. No block is compiled any
+    more, and what checkpointing noted of compiled ones does not fit."""
 
 
 class CompiledBlocks:
@@ -96,7 +104,8 @@ class CompiledBlocks:
         return result
 
     def _run(self, block: nn.Module, *args: Any, **kwargs: Any) -> Outputs:
-        """Return the block's outputs. What the compiled block cannot do, the block does."""
+        """Return the block's outputs. What the compiled block cannot do, the block does, or raises
+        Uncompiled if gradients are wanted."""
         kind, graphs = type(block), self.graphs
         uncompiled = partial(kind.forward, block, *args, **kwargs)
         try:
@@ -110,11 +119,18 @@ class CompiledBlocks:
             problem = "its results are wrong"
         except _StopRecomputationError:  # checkpointing has what it needs
             raise
+        except FailOnRecompileLimitHit:
+            log.info("a block is not compiled: %d graphs are enough", MAX_GRAPHS)
+            del vars(block)["forward"]
+            return uncompiled()
         except Exception as error:  # whatever a compiler raises, and what a graph does
             log.warning("a compiled block failed", exc_info=True)
             problem = _short(error)
-        expected = uncompiled()  # raises if the compiler was not to blame
+        with torch.no_grad():
+            expected = uncompiled()  # raises if the compiler was not to blame
         self._stop(problem)
+        if torch.is_grad_enabled():
+            raise Uncompiled
         return expected
 
     def _stop(self, problem: str) -> None:

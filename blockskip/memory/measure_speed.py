@@ -8,7 +8,6 @@ demo model, whose small passes are slow for other reasons, on every device.
 from __future__ import annotations
 
 import logging
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from blockskip.memory import int8_products
 from blockskip.memory.block_buffers import host_empty
 from blockskip.memory.disk_speed import disk_gbs
 from blockskip.memory.open_model import open_model
-from blockskip.memory.placement import pick_device, pin_on_device
+from blockskip.memory.placement import free_memory, pick_device, pin_on_device
 from blockskip.memory.planning.measured_speed import PassRates, Speed, this_computer
 from blockskip.memory.planning.model_stats import block_multiply_adds
 from blockskip.memory.quantisation import QuantisedLinear, block_linears, quantise
@@ -45,6 +44,7 @@ log = logging.getLogger(__name__)
 DEMO, WIDE = "demo", "flux-dev"
 PART_S = 0.8  # seconds that one figure may take, once each call was made twice
 WIDE_GIB = 4.0  # of free graphics memory that blocks of FLUX.1's width take with their activations
+SLOWEST_START_S = 90.0  # a process that takes longer is ended (speed_process.py)
 COPIED_BYTES = 256 << 20
 DRAWS = 8  # of the demo's steps
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def measure() -> Speed:
     pipe = open_model(family, row, sources.find_model(row), settings, device)
     pin_on_device(device, pipe.transformer, pipe.vae)
     add_lora(pipe.transformer, family)
-    started = time.time() - psutil.Process().create_time()
+    started = age_s()
     narrow, encode, decode = {}, {}, {}
     for threads in thread_counts(device):
         with cpu_threads(threads):
@@ -82,6 +82,12 @@ def measure() -> Speed:
         context_gib=context,
         start_s=started,
     )
+
+
+def age_s() -> float:
+    """Return the seconds since this process began, 0 if the computer's clock was set meanwhile."""
+    age = time.time() - psutil.Process().create_time()
+    return age if 0 < age < SLOWEST_START_S else 0.0
 
 
 def thread_counts(device: torch.device) -> list[int]:
@@ -206,7 +212,10 @@ def pass_rates(passes: Passes, draws: int) -> PassRates:
 def wide_rates(device: torch.device, in_int8: bool = False) -> PassRates | None:
     """Return the rates of blocks of FLUX.1's shape, two and one kind as it has them; None without a
     card that has room for them. in_int8: whether they multiply in 8 bits."""
-    if device.type != "cuda" or torch.cuda.mem_get_info(device)[0] < WIDE_GIB * GIB:
+    if device.type != "cuda":
+        return None
+    free_memory()  # what was measured before holds some
+    if torch.cuda.mem_get_info(device)[0] < WIDE_GIB * GIB:
         return None
     try:
         return blocks_rates(device, half_type(device), in_int8=in_int8)
@@ -320,6 +329,9 @@ def bus_gbs(device: torch.device) -> tuple[float, float]:
 
 def _files() -> Sequence[Path]:
     """Return files of weights, largest first: downloaded ones, else the demo model's."""
-    found = [*(data_dir() / "models").rglob("*.safetensors")]
-    found += [*ASSETS.rglob("*.safetensors")]
-    return sorted(found, key=lambda path: -os.path.getsize(path))
+    sizes = {}
+    for folder in (data_dir() / "models", ASSETS):
+        for path in folder.rglob("*.safetensors"):
+            with suppress(OSError):  # a link to nothing, or a file that was removed meanwhile
+                sizes[path] = path.stat().st_size
+    return sorted(sizes, key=sizes.__getitem__, reverse=True)

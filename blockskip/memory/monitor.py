@@ -223,7 +223,13 @@ def compute_capability() -> float:
 def driver_version() -> str:
     """Return the version of NVIDIA's driver, "" without one."""
     nvml = _nvml()
-    return str(nvml.nvmlSystemGetDriverVersion()) if nvml else ""
+    if nvml is None:
+        return ""
+    try:
+        return str(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError as error:  # it was updated meanwhile
+        log.debug("the driver does not tell its version: %s", error)
+        return ""
 
 
 def card_celsius() -> float:

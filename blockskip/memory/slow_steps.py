@@ -64,6 +64,7 @@ class SlowStepDetector:
     """
 
     PROBE = 5
+    LEAST_S = 1e-3  # a step's clock may not have moved
     SLOWER = 4.0
     IN_A_ROW = 3
     FULL = 0.97  # share of the card in use
@@ -107,7 +108,7 @@ class SlowStepDetector:
     @property
     def baseline_s(self) -> float:
         """Seconds of a steady step."""
-        return statistics.median(self.seconds[1 : self.PROBE + 1])
+        return max(self.LEAST_S, statistics.median(self.seconds[1 : self.PROBE + 1]))
 
     def _cause(self) -> Cause:
         """Return why the last IN_A_ROW steps were slow: what explains most comes first."""

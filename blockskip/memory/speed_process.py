@@ -23,6 +23,15 @@ def start() -> subprocess.Popen | None:
     return processes.start_holder(__spec__.name, [], data_dir() / "speed.log")
 
 
+def finished(process: subprocess.Popen) -> bool:
+    """Wait for a process that measures. Return whether it did; one that hangs is ended."""
+    try:
+        return process.wait(LONGEST_S) == 0
+    except subprocess.TimeoutExpired:
+        stop()
+        return False
+
+
 def running() -> bool:
     """Return whether a process measures now."""
     return processes.is_locked(_lock())

@@ -114,13 +114,13 @@ def _comparable(s: Settings) -> tuple:
 def _work(s: Settings) -> float:
     """Count block passes, forward or backward, in a whole run.
 
-    A draw passes every block when its window is computed (prior-preservation draws twice), and the
-    trained ones forward and backward. A picture passes all blocks in each sampling step, twice if
+    A draw passes every block when its window is computed, if any is skipped (prior-preservation draws
+    once more), and the trained ones forward and backward. A picture passes all blocks in each sampling step, twice if
     guidance needs the empty prompt. The scaled time includes startup.
     """
     row = model_row(s.model)
     middle = row.num_blocks - s.plan.front - s.plan.back
-    windows = s.num_draws * (1 + s.prior) * row.num_blocks
+    windows = s.num_draws * (s.plan.skips + s.prior) * row.num_blocks
     steps = s.steps * s.plan.draws_per_step * (middle + block_passes(row, s))
     side = s.plan.s_max_px if s.plan.patches == "full" else s.plan.s_min_px
     pixels = s.preview_times * s.progress_px**2 + s.finishes_large * s.preview_px**2

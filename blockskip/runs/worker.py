@@ -242,29 +242,25 @@ class Worker:
                 step_s = (time.perf_counter() - began) / (loss.step - first)
                 self.reporter.write(loss)
                 log.info("step %d/%d loss %.4f", loss.step, settings.steps, loss.loss)
-                final = loss.step == settings.steps
-                if final or loss.step % settings.checkpoint_every == 0:
+                left = settings.steps - loss.step
+                slowdown = watch.check(loss.seconds) if left else None
+                if not left or slowdown or loss.step % settings.checkpoint_every == 0:
                     self._save_checkpoint(trainer)
-                self._handle_slow_steps(watch.check(loss.seconds), trainer)
-                if not final and self._shows_previews(loss.step):
+                self._handle_slow_steps(slowdown)
+                if left and self._shows_previews(loss.step):
                     preview()
                 if order := self._take_request(("preview",)):
                     preview(order.get("prompts", ()))
-                self.reporter.progress(
-                    stages.TRAIN, loss.step, settings.steps, step_s * (settings.steps - loss.step)
-                )
-                if not final:
+                self.reporter.progress(stages.TRAIN, loss.step, settings.steps, step_s * left)
+                if left:
                     self._check_commands()
         complete_step()
 
-    def _handle_slow_steps(self, slowdown: Slowdown | None, trainer: Trainer) -> None:
-        """Say why steps are slow, if they are, save what was learnt, and plan again where that
-        helps."""
-        if slowdown is None or trainer.step == self.settings.steps:
-            return
-        self.reporter.warn(slowdown.text)
-        self._save_checkpoint(trainer)
-        slow_steps.plan_again(self.run, slowdown, self.device)
+    def _handle_slow_steps(self, slowdown: Slowdown | None) -> None:
+        """Say why steps are slow, if they are, and plan again where that helps."""
+        if slowdown:
+            self.reporter.warn(slowdown.text)
+            slow_steps.plan_again(self.run, slowdown, self.device)
 
     def _sample_large(self, trainer: Trainer, previewer: Previewer) -> None:
         """Sample the trained model's pictures in full size, unless those were or there are."""

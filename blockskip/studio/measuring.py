@@ -7,7 +7,6 @@ pressed anything for a while.
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -23,27 +22,27 @@ QUIET_S = 20.0  # without a press, before it begins again
 ATTEMPTS = 3  # that end by themselves, such as on a computer where torch does not start
 
 
-def _measure() -> None:
-    """Measure in another process, and wait until it has ended."""
+def _measure(pressed: threading.Event) -> bool:
+    """Measure in another process, and wait until it has ended. Return whether it measured."""
     process = speed_process.start()
     if process is None:
-        return
-    try:
-        process.wait(speed_process.LONGEST_S)
-    except subprocess.TimeoutExpired:
+        return False
+    if pressed.is_set():  # while it began, when nothing could be ended yet
         speed_process.stop()
+    return speed_process.finished(process)
 
 
 class Measuring:
     """When to measure. now: seconds of a monotonic clock. needed: whether the speed is unknown.
-    busy: whether a training runs. work: measures, and returns once that has ended."""
+    busy: whether a training runs. work: measures unless the event is set, and returns whether it did
+    once that has ended."""
 
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
         needed: Callable[[], bool] = lambda: not measured_speed.is_known(),
         busy: Callable[[], bool] = lambda: run_state.running() is not None,
-        work: Callable[[], None] = _measure,
+        work: Callable[[threading.Event], bool] = _measure,
         stop: Callable[[], None] = speed_process.stop,
     ) -> None:
         self._now, self._needed, self._busy = now, needed, busy
@@ -69,14 +68,18 @@ class Measuring:
         return max(0.0, self._quiet_since + QUIET_S - self._now())
 
     def attempt(self) -> None:
-        """Measure, unless a press comes first. One that was ended by a press does not count."""
+        """Measure, unless a press comes first. One that was ended by a press does not count; one that
+        worked is the last: a card that had no room for all of it may have it at the next start."""
         self._pressed.clear()
+        if self.wait_s() != 0:  # a press came just before
+            return
         self.running = True
         try:
-            self._work()
+            measured = self._work(self._pressed)
         finally:
             self.running = False
-        self._attempts += not self._pressed.is_set()
+        if not self._pressed.is_set():
+            self._attempts += ATTEMPTS if measured else 1
 
     def loop(self) -> None:
         """Measure as soon as there is a quiet moment, and return once the speed is known."""

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from blockskip.core import files, flow_matching, stages
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss
 from blockskip.core.settings import Settings
+from blockskip.memory.compiled_blocks import Uncompiled
 from blockskip.memory.placement import fill_ram, move_trainable, pin_on_device, release
 from blockskip.memory.quantisation import int8_linears
 from blockskip.memory.streaming import ParamSite
@@ -251,7 +252,6 @@ class Trainer:
         """Run one optimiser step and return its mean loss. Raises UserError if it diverges."""
         loss, norm = self._gradients(path, first)
         while math.isfinite(loss) and not math.isfinite(norm) and self.loss_scale > 1:
-            self.optimizer.zero_grad(set_to_none=True)
             self.loss_scale /= 2
             log.info("gradients overflowed at step %d: scale %g", self.step + 1, self.loss_scale)
             loss, norm = self._gradients(path, first)
@@ -269,8 +269,25 @@ class Trainer:
 
     def _gradients(self, path: Path, first: int) -> tuple[float, float]:
         """Compute the step's clipped gradients. Return its mean loss and their norm before."""
+        shares: list[Tensor] = []
+        while not shares:
+            with suppress(Uncompiled):  # at most once
+                shares = self._micro_steps(path, first)
+        if self.loss_scale != 1:
+            for parameter in self.lora.values():
+                if parameter.grad is not None:
+                    parameter.grad /= self.loss_scale
+        gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
+        # one copy, since each makes the CPU wait for the GPU
+        *losses, norm = torch.stack([*shares, gradients]).tolist()
+        return sum(losses), norm
+
+    def _micro_steps(self, path: Path, first: int) -> list[Tensor]:
+        """Compute the step's gradients anew, times the loss scale. Return each micro-step's share of
+        the loss."""
         settings = self.settings
         shares = []
+        self.optimizer.zero_grad(set_to_none=True)
         draws = self.window_rows(first)
         start = (self.step - first) * settings.plan.draws_per_step % len(draws)
         with self.step_model() as step_inputs:
@@ -290,14 +307,7 @@ class Trainer:
                     self.loss_scale,
                 )
                 shares.append(share.float())
-        if self.loss_scale != 1:
-            for parameter in self.lora.values():
-                if parameter.grad is not None:
-                    parameter.grad /= self.loss_scale
-        gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
-        # one copy, since each makes the CPU wait for the GPU
-        *losses, norm = torch.stack([*shares, gradients]).tolist()
-        return sum(losses), norm
+        return shares
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: LoRA, optimiser state, step, loss scale, and the window's LoRA."""

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.memory import compiled_blocks
-from blockskip.memory.compiled_blocks import CompiledBlocks
+from blockskip.memory.compiled_blocks import CompiledBlocks, Uncompiled
 from blockskip.memory.planning.measured_speed import compiling_pays
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.memory.quantisation import QuantisedLinear, quantise
@@ -37,10 +37,11 @@ def fresh_compiler():
 
 
 def draws_of(case, cells, num):
-    """Return draws of pictures of cells × cells tokens."""
-    flat = len(case.latent) == 2
-    latent = (cells**2, case.latent[1]) if flat else (case.latent[0], cells, cells)
-    side_px = cells * case.side_px // 3
+    """Return draws of pictures of cells × cells tokens; the case has 3 × 3. (A picture of a single
+    token, which no model makes, would have graphs of its own: torch ties them to sizes of 1.)"""
+    latent, side_px = (cells**2, case.latent[1]), cells * case.side_px // 3
+    if len(case.latent) == 3:
+        latent = case.latent[0], *[case.latent[1] * cells // 3] * 2
     return dataclasses.replace(case, latent=latent, side_px=side_px).draws(num)
 
 
@@ -172,11 +173,47 @@ def test_a_run_goes_on_uncompiled_and_says_so_once(backend):
     inputs = [torch.randn(2, 20, 64), torch.randn(7, 20, 64)]
     expected = [blocks[0](x) for x in inputs]
     CompiledBlocks(blocks, notes.append, backend)
-    for _ in range(2):
-        for x, output in zip(inputs, expected, strict=True):
+    with torch.no_grad():
+        for x, output in [*zip(inputs, expected, strict=True)] * 2:
             torch.testing.assert_close(blocks[0](x), output)
     assert len(notes) == 1 and "Training goes on" in notes[0] and "\n" not in notes[0]
     assert not any("forward" in vars(block) for block in blocks)
+
+
+class OtherBlock(Block):
+    """A block of another kind."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("failing", [broken, wrong])
+def test_a_step_that_fails_half_way_is_repeated_uncompiled(failing):
+    """Checkpointing does not fit a block that was compiled in the forward pass alone."""
+    torch.manual_seed(0)
+    blocks, notes, x = [Block(), OtherBlock()], [], torch.randn(2, 20, 64)
+    output, grad, kept = output_gradient_and_kept(blocks, x, recomputed=True)
+    compilers = iter([lookup_backend("aot_eager"), failing])
+    CompiledBlocks(blocks, notes.append, lambda graph, inputs: next(compilers)(graph, inputs))
+    with pytest.raises(Uncompiled):
+        output_gradient_and_kept(blocks, x, recomputed=True)
+    again = output_gradient_and_kept(blocks, x, recomputed=True)
+    torch.testing.assert_close(again, (output, grad, kept))
+    assert len(notes) == 1
+
+
+def test_blocks_beyond_the_last_graph_stay_uncompiled_alone(monkeypatch):
+    monkeypatch.setattr(compiled_blocks, "MAX_GRAPHS", 1)
+    torch.manual_seed(0)
+    blocks, notes = [Block("int8"), Block("int8", in_int8=True), Block("int8")], []
+    x = torch.randn(2, 20, 64)
+    output, grad, _ = output_gradient_and_kept(blocks, x, recomputed=True)
+    compiled = CompiledBlocks(blocks, notes.append, lookup_backend("aot_eager"))
+    for _ in range(2):
+        actual = output_gradient_and_kept(blocks, x, recomputed=True)
+        torch.testing.assert_close(actual[:2], (output, grad))
+    assert ["forward" in vars(block) for block in blocks] == [True, False, True]
+    assert (compiled.graphs, notes) == (1, [])
 
 
 def test_what_the_block_itself_raises_is_not_the_compilers_fault():
@@ -191,6 +228,20 @@ def test_a_computer_without_a_compiler_is_known(monkeypatch):
     monkeypatch.setattr(compiled_blocks, "find_spec", lambda name: None)
     assert compiled_blocks.unusable_compiler(torch.device("cuda")) == "triton is not installed"
     assert compiled_blocks.unusable_compiler(CPU)
+
+
+@pytest.mark.parametrize(
+    "backend, problem",
+    [("eager", ""), (wrong, "its results are wrong"), (broken, "RuntimeError: no such compiler")],
+)
+def test_a_compiler_is_tried_with_the_settings_of_blocks(monkeypatch, backend, problem):
+    backend = lookup_backend(backend) if isinstance(backend, str) else backend
+    monkeypatch.setattr(compiled_blocks, "_inductor", backend)
+    monkeypatch.setattr(compiled_blocks, "find_spec", lambda name: "triton")
+    x = torch.randn(4, 8, requires_grad=True)
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: x)  # there is no card
+    found = compiled_blocks.unusable_compiler(torch.device("cuda"))
+    assert found == problem
 
 
 def test_only_a_long_run_is_compiled():

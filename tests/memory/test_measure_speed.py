@@ -2,10 +2,14 @@
 is kept."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from blockskip.core.paths import data_dir
+from blockskip.core.units import GIB
 from blockskip.memory import disk_speed, measure_speed, speed_process
 from blockskip.memory.planning import measured_speed
 
@@ -59,12 +63,52 @@ def once(monkeypatch):
     monkeypatch.setattr(measure_speed, "product_rates", lambda device: {"float32": 0.1})
 
 
-def test_the_demo_model_is_measured_and_the_result_kept(once):
+def test_the_demo_model_is_measured_and_the_result_kept(once, monkeypatch):
+    monkeypatch.setattr(measure_speed, "age_s", lambda: 7.0)
     threads = torch.get_num_threads()
     assert speed_process.measure_and_keep()
     speed = measured_speed.load()
     assert speed.device == "cpu" and speed.wide is None and speed.narrow.keys() == {1, threads}
-    assert speed.start_s > 0 and torch.get_num_threads() == threads
+    assert speed.start_s == 7.0 and torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("age, started", [(7.0, 7.0), (-5.0, 0.0), (7200.0, 0.0)])
+def test_a_clock_that_was_set_meanwhile_tells_nothing(monkeypatch, age, started):
+    monkeypatch.setattr(measure_speed.psutil.Process, "create_time", lambda self: 1e9)
+    monkeypatch.setattr(measure_speed.time, "time", lambda: 1e9 + age)
+    assert measure_speed.age_s() == started
+
+
+def test_a_link_to_nothing_is_no_file_of_weights():
+    folder = data_dir() / "models"
+    folder.mkdir(parents=True)
+    whole, gone = folder / "a.safetensors", folder / "b.safetensors"
+    whole.write_bytes(bytes(100))
+    try:
+        gone.symlink_to(folder / "none")
+    except OSError:
+        pytest.skip("no links here")
+    found = measure_speed._files()
+    sizes = [path.stat().st_size for path in found]
+    assert whole in found and gone not in found and sizes == sorted(sizes, reverse=True)
+
+
+def test_wide_blocks_find_the_room_that_earlier_ones_took(monkeypatch):
+    free = [1.0]
+    monkeypatch.setattr(measure_speed, "free_memory", lambda: free.append(5.0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[-1] * GIB, 8 * GIB))
+    monkeypatch.setattr(measure_speed, "half_type", lambda device: torch.bfloat16)
+    monkeypatch.setattr(measure_speed, "blocks_rates", lambda *args, in_int8: "measured")
+    assert measure_speed.wide_rates(torch.device("cuda"), in_int8=True) == "measured"
+
+
+def test_a_process_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(speed_process, "LONGEST_S", 0.01)
+    hanging = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(speed_process, "stop", hanging.kill)
+    assert not speed_process.finished(hanging)
+    assert hanging.wait(10) != 0
+    hanging.stdin.close()
 
 
 def test_a_failure_keeps_nothing_and_is_told(monkeypatch, tmp_path):

@@ -34,6 +34,14 @@ def test_the_peak_is_never_below_what_is_used():
     assert len(held) and (used == kept == -1 or 0 <= used <= kept)
 
 
+def test_a_driver_that_was_updated_meanwhile_has_no_version(nvml, monkeypatch):
+    def changed(self):
+        raise self.NVMLError("Driver/library version mismatch")
+
+    monkeypatch.setattr(FakeNvml, "nvmlSystemGetDriverVersion", changed, raising=False)
+    assert monitor.driver_version() == ""
+
+
 def test_it_is_cheap():
     monitor.memory_event()
     started = time.process_time()

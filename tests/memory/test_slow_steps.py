@@ -85,10 +85,16 @@ def test_another_cause_is_said_later():
         [9.0] + [1.0] * 8 + [3.9] * 9,  # not several times
         [9.0] + [1.0, 5.0, 5.0, 5.0, 5.0] + [5.0] * 9,  # as the run's own first ones
         [1.0, 9.0, 9.0],
+        [0.0] * 12,  # a clock that stood still
+        [1.0] * 8 + [-5.0] * 4,  # … or went backwards
     ],
 )
 def test_what_is_no_slowdown(seconds):
     assert Computer(slow={"full": 0.99}).run(seconds) == []
+
+
+def test_a_clock_that_stood_still_is_no_crash():
+    assert [step for step, *_ in Computer().run([0.0] * 8 + [5.0] * 4)] == [10]
 
 
 def test_a_steady_reading_of_weights_is_no_cause():

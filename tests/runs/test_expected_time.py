@@ -101,8 +101,8 @@ def test_the_doctor_tells_what_was_measured(monkeypatch):
     class Process:
         returncode = 0
 
-        def wait(self):
-            pass
+        def wait(self, seconds):
+            return self.returncode
 
     monkeypatch.setattr(speed_process, "start", Process)
     assert speed_lines.measured_lines()[0].state == "warning", "nothing was kept"
@@ -154,3 +154,6 @@ def test_minutes_come_from_runs_that_worked_alike():
     assert of([(s, 90.0), (longer, 900.0)], nearest) < 2.0, "the run of nearly that size counts"
     fewer = s.changed(front=0, back=0)
     assert of([(s, 90.0)], fewer) > 1.5, "blocks that learn take longer than skipped ones"
+    whole = fewer.changed(prior=0.0)
+    again = [of([(whole.changed(reuse=1), 90.0)], whole.changed(reuse=n)) for n in (1, 2)]
+    assert again == [1.5, 1.5], "there are no windows that draws used again could save"

@@ -9,8 +9,10 @@ from helpers.training import CPU, SETTINGS, losses, trainer
 
 from blockskip.core import flow_matching, safetensors_files
 from blockskip.core.errors import UserError
+from blockskip.memory.compiled_blocks import Uncompiled
 from blockskip.models.families.flux import Flux
 from blockskip.training import optimizer
+from blockskip.training import trainer as trainer_module
 from blockskip.training.checkpoint import checkpoint_lora
 from blockskip.training.lora import add_lora, snapshot
 from blockskip.training.residuals import Span, full_velocity
@@ -220,6 +222,29 @@ def test_a_checkpoint_holds_the_full_models_names(tmp_path):
     lora = checkpoint_lora(tmp_path / "step-1.safetensors")
     assert "transformer.transformer_blocks.1.attn.to_q.lora_A.weight" in lora
     assert not [n for n in lora if n.startswith("transformer.transformer_blocks.0.")]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_step_whose_compiler_fails_is_repeated_to_the_byte(tmp_path, monkeypatch, calls):
+    """calls: micro-steps until it fails, in the backward pass."""
+    whole = trainer(tmp_path / "a")
+    expected = losses(whole, 2)
+    whole.save(tmp_path / "whole.safetensors")
+    job, left, micro_step = trainer(tmp_path / "b"), [calls], trainer_module.micro_step
+
+    def failing(*args):
+        loss = micro_step(*args)
+        left[0] -= 1
+        if not left[0]:
+            raise Uncompiled
+        return loss
+
+    monkeypatch.setattr(trainer_module, "micro_step", failing)
+    assert losses(job, 2) == expected
+    job.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (
+        tmp_path / "whole.safetensors"
+    ).read_bytes()
 
 
 def test_steps_that_go_astray_are_said(tmp_path):

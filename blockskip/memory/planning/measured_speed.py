@@ -64,9 +64,10 @@ class Speed:
 
     device: cuda, cpu, …. product_tflops: of large square products, by type; float32 is the
     processor's. wide: blocks of FLUX.1's width in the card's 16 bits, None if they were not tried.
-    wide_int8: those that multiply in 8 bits, rounding included. narrow: the demo model's, by the number of threads. encode_mps, decode_mps: megapixels a second
-    through the demo model's VAE, likewise. disk_gbs: of a file that RAM does not hold. start_s: from
-    a process's start to an open model.
+    wide_int8: those that multiply in 8 bits, rounding included. narrow: the demo model's, by the
+    number of threads. encode_mps, decode_mps: megapixels a second through the demo model's VAE,
+    likewise. disk_gbs: of a file that RAM does not hold. start_s: from a process's start to an open
+    model.
     """
 
     format: int = FORMAT
@@ -154,7 +155,8 @@ def _passes(speed: Speed, row: ModelRow, settings: Settings) -> PassRates | None
     if row.width <= NARROW:
         return _of_threads(speed.narrow, settings)
     if speed.device == "cpu":
-        return PassRates(tflops=speed.product_tflops["float32"], launch_ms=0, backward=1)
+        tflops = speed.product_tflops.get("float32")
+        return PassRates(tflops=tflops, launch_ms=0, backward=1) if tflops else None
     return speed.wide_int8 if settings.plan.int8_products and speed.wide_int8 else speed.wide
 
 

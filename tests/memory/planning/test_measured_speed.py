@@ -95,6 +95,8 @@ def test_rates_are_those_of_the_runs_blocks_threads_and_device():
     assert rates(PROCESSOR, threads=4).tflops == rates(PROCESSOR, threads=0).tflops == 0.03
     assert rates(PROCESSOR, "flux-dev").tflops == 0.1, "products of the processor"
     assert rates(PROCESSOR, device="cuda") is None and rates(CARD, device="cpu") is None
+    no_products = dataclasses.replace(PROCESSOR, product_tflops={})
+    assert rates(no_products, "flux-dev") is None
     assert rates(CARD, "flux-dev").tflops == 12.0 and rates(CARD, "flux-dev").bus_gbs == 11.0
     assert rates(dataclasses.replace(CARD, wide=None), "flux-dev") is None
     in_int8 = rates(CARD, "flux-dev", precision="int8", arithmetic="int8")
