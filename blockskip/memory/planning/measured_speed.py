@@ -64,9 +64,10 @@ class Speed:
 
     device: cuda, cpu, …. product_tflops: of large square products, by type; float32 is the
     processor's. wide: blocks of FLUX.1's width in the card's 16 bits, None if they were not tried.
-    wide_int8: those that multiply in 8 bits, rounding included. narrow: the demo model's, by the number of threads. encode_mps, decode_mps: megapixels a second
-    through the demo model's VAE, likewise. disk_gbs: of a file that RAM does not hold. start_s: from
-    a process's start to an open model.
+    wide_int8: those that multiply in 8 bits, rounding included. narrow: the demo model's, by the
+    number of threads. encode_mps, decode_mps: megapixels a second through the demo model's VAE,
+    likewise. disk_gbs: of a file that RAM does not hold. start_s: from a process's start to an open
+    model.
     """
 
     format: int = FORMAT
@@ -170,12 +171,15 @@ def describe(speed: Speed) -> list[str]:
     blocks = speed.wide or speed.narrow[max(speed.narrow)]
     kind = "FLUX.1's width" if speed.wide else "the demo model's width"
     clauses = [f"{name}: {rate:.3g} TFLOP/s" for name, rate in speed.product_tflops.items()]
-    clauses.append(f"blocks of {kind}: {blocks.tflops:.3g} TFLOP/s, {blocks.launch_ms:.2g} ms each")
+    in_int8 = f" ({speed.wide_int8.tflops:.3g} in 8 bits)" if speed.wide and speed.wide_int8 else ""
+    clauses.append(
+        f"blocks of {kind}: {blocks.tflops:.3g} TFLOP/s{in_int8}, {blocks.launch_ms:.2g} ms each"
+    )
     if speed.to_card_gbs:
-        copies = f"{speed.to_card_gbs:.3g} GB/s to the card, {speed.from_card_gbs:.3g} back"
-        clauses += [copies, f"context {speed.context_gib:.2g} GiB"]
+        copies = f"copies: {speed.to_card_gbs:.3g} GB/s to the card, {speed.from_card_gbs:.3g} back"
+        clauses += [copies, f"context: {speed.context_gib:.2g} GiB"]
     disk = f"{speed.disk_gbs:.2g} GB/s" if speed.disk_gbs else "not measured (the files are in RAM)"
-    return [*clauses, f"memory {speed.memory_gbs:.3g} GB/s", f"disk: {disk}"]
+    return [*clauses, f"memory: {speed.memory_gbs:.3g} GB/s", f"disk: {disk}"]
 
 
 def to_json(speed: Speed) -> dict:

@@ -100,8 +100,8 @@ TEMPLATES: dict[str, Template] = {
     "whose_between": "between published figures:",
     "whose_other_model": "of FLUX.1-dev, taken over unverified:",
     "small": (
-        "Skips {front} + {back} of {num_blocks} blocks ({ratio:.0%}). The model is small: "
-        "{needs_gib:.1f GiB} are enough for every stage (counted from shapes)."
+        "Skips {front} + {back} of {num_blocks} blocks ({percent} %). The model is small: "
+        "{needs_gib:.1f GiB} is enough for every stage (counted from shapes)."
     ),
     # crops
     "pictures": "{seen}{enlarged}{cost}",
@@ -134,7 +134,7 @@ TEMPLATES: dict[str, Template] = {
         "loss of {loss:g} is our assumption, not measured yet.{computed}"
     ),
     "int8_products": (
-        " Products with them are computed in 8 bits too, which is faster, but for layers where that "
+        " Products with them are computed in 8 bits too, which is faster, except in layers where that "
         "is measured to be off by more than 2 %."
     ),
     "faster": (

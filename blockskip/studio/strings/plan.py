@@ -33,15 +33,16 @@ PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES_BY = {
     "history": "This will take about {time}, judging by earlier trainings on this computer.",
-    "measured": "This will take about {time}, counted from a measurement of this computer, ± a third.",
+    "measured": (
+        "This will take about {time}, counted from a measurement of this computer, give or take a third."
+    ),
     "common": (
-        "This would take about {time} on a common PC: an RTX 3060 at half of its published speed, an "
-        "NVMe drive."
+        "This would take about {time} on a common PC, one with an RTX 3060 and an NVMe drive."
     ),
 }
 PLAN_MEASURING = {
-    "running": "This computer is being measured now, which takes a moment.",
-    "waiting": "This computer is measured once the page has not been used for a moment.",
+    "running": "This computer is being measured now. That takes about 20 s and stops when you click.",
+    "waiting": "This computer is measured as soon as you have not clicked anything for a moment.",
     "over": "",
 }
 PLAN_MINUTES_UNKNOWN = "How long this will take on this computer is not known yet."
@@ -65,7 +66,7 @@ PLAN_COST_BITS = {
     "int8": "The model is rounded to half its size. We expect that to cost hardly any likeness.",
     "nf4": "The model is rounded to a quarter of its size. We expect that to cost a little likeness.",
 }
-PLAN_COST_INT8 = "Most of it is computed in 8 bits too: faster, and hardly less exact."
+PLAN_COST_INT8 = "Most of it is computed in 8 bits too, which is faster and hardly less exact."
 PLAN_COST_SIDE = (
     "It learns from pictures of {side} px instead of {largest} px, at some cost in likeness."
 )
@@ -102,6 +103,7 @@ PLAN_NEW = {  # what more memory would change about training
 }
 PLAN_SHORTER = {"captions": "shorter captions"}
 PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
+    "small": "This model is small: {needs_gib:.1f GiB} of graphics memory is enough for it.",
     "unskipped": (
         "Skipping nothing would fit too ({way}): {gain}. Skipping saves {percent} % of the "
         "computing of a training step, and is kept for that."
