@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -109,9 +110,15 @@ def load() -> Speed | None:
     except FileNotFoundError:
         return None
     except (OSError, UserError) as error:
-        log.warning("the measured speed is not used: %s", error)
+        _warn(str(error))
         return None
     return speed if (speed.format, speed.computer) == (FORMAT, this_computer()) else None
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Say once that the measurement is not used: a page asks for it every second."""
+    log.warning("the measured speed is not used: %s", problem)
 
 
 def is_known() -> bool:
