@@ -253,7 +253,9 @@ TEMPLATES: dict[str, Template] = {
         "Performance, Advanced, Virtual memory; best is “Automatically manage”."
     ),
     "more_small": "More graphics memory would change little: this model fits everywhere.",
-    "gives_likeness": "{then}: {likeness:.4f} more likeness expected",
+    "gives_likeness": "{then}: {likeness:.4f} more likeness expected{time}",
+    "in_less_time": ", in {percent} % less time, counted for a common PC",
+    "in_more_time": ", in {percent} % more time, counted for a common PC",
     "gives_room": "room for the trained blocks: they would not cross the bus in every step",
     "gives_speed": "the same quality in {percent} % less time, counted for a common PC",
     "gives_calm": "the same quality, with quicker windows and previews",

@@ -22,7 +22,7 @@ PLAN_STAGES_UNSKIPPED = {stages.RESIDUALS: "Preparing steps"}
 PLAN_HELD = "trained blocks, kept on the card"
 PLAN_PASSING = "everything else"
 PLAN_RESERVE = "{size} left for the desktop and the driver"
-PLAN_TAKEN = "{size} of the budget in use by other programs now"
+PLAN_TAKEN = "{size} of the budget not free on the card now"
 PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
@@ -121,6 +121,8 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
         "Performance, Advanced, Virtual memory; best is “Automatically manage”)."
     ),
     "gives_speed": "the same quality in about {percent} % less time",
+    "in_less_time": ", in about {percent} % less time",
+    "in_more_time": ", in about {percent} % more time",
     "gives_calm": "the same quality, with less waiting between steps",
     "room_now": " There is room to skip nothing: {gain}.",
     "room_later": " With {more_gib:g GiB} more there is room to skip nothing: {gain}.",
