@@ -309,7 +309,7 @@ def doctor(
     ] = None,
     force: options.Force = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure how fast it is too: 20 s.")
+        bool, typer.Option("--measure", help="Measure its speed too, in about 20 s.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -92,15 +92,15 @@ def run_doctor(
 ) -> int:
     """Print the findings and write them to `report`. Returns 1 if any is a problem, else 0.
 
-    more: returns further findings. Returns 2 before any check if `report` cannot be written, or is a file that is no earlier
-    report, unless `force`.
+    more: another check. Returns 2 before any if `report` cannot be written, or is a file that is no
+    earlier report, unless `force`.
     """
     if report is not None and (problem := _report_problem(report, force)):
         if as_json:
             print(json.dumps({"error": problem, "remedy": OTHER_NAME, "kind": "BadInput"}))
         print(f"{problem} {OTHER_NAME}", file=sys.stderr)
         return 2
-    findings = Report([*doctor().lines, *more()])
+    findings = doctor(more)
     data = {"state": findings.state, "lines": [x._asdict() for x in findings.lines]}
     print(json.dumps(data) if as_json else findings.text())
     try:
@@ -132,14 +132,14 @@ def _is_report(path: Path) -> bool:
     return text.startswith(f"{TITLE} ") and "\nOverall: " in text
 
 
-def doctor() -> Report:
-    """Run all checks in a few seconds (torch in its own process). Never raises."""
+def doctor(more: Callable[[], list[Line]] = list) -> Report:
+    """Run all checks (torch in its own process), then another one. Never raises."""
     lines = []
-    for look in (_system, _folder, _packages, _graphics_card, _memory, _data, _demo):
+    for look in (_system, _folder, _packages, _graphics_card, _memory, _data, _demo, more):
         try:
             lines += look()
         except Exception as error:  # report a failed check and continue with the others
-            lines.append(Line(look.__name__[1:], WARNING, f"could not be checked: {error!r}"))
+            lines.append(Line(look.__name__.strip("_"), WARNING, f"not checked: {error!r}"))
     return Report([Line(n, s, redact(text), cure if s != OK else "") for n, s, text, cure in lines])
 
 

@@ -16,6 +16,7 @@ from blockskip.core import presets
 from blockskip.core.errors import ModelMissing, command, from_kind
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
+from blockskip.core.units import duration
 from blockskip.memory.card_programs import CardPrograms, card_programs
 from blockskip.memory.planning import planner
 from blockskip.models import sources
@@ -199,10 +200,10 @@ def plan(
 
 _BASIS = {
     "history": "judging by earlier trainings on this computer",
-    "measured": "counted from a measurement of this computer, ± a third",
+    "measured": "counted from a measurement of this computer, give or take a third",
     "common": (
-        "counted for a common PC (an RTX 3060 at half of its published speed, an NVMe drive), as "
-        "this computer was not measured: doctor --measure"
+        "counted for a common PC (an RTX 3060 at half of its published speed, an NVMe drive); "
+        f"{command('doctor --measure')} measures this one"
     ),
 }
 
@@ -210,8 +211,8 @@ _BASIS = {
 def _minutes(expected_minutes: float | None, minutes_from: str | None) -> str:
     """Return how long the run will take, and whose these minutes are."""
     if expected_minutes is None or minutes_from is None:
-        return "How long it will take is not known: measure this computer (doctor --measure)."
-    return f"About {expected_minutes:.3g} minutes, {_BASIS[minutes_from]}."
+        return f"How long it will take is not known: {command('doctor --measure')} measures this computer."
+    return f"It will take about {duration(60 * expected_minutes)}, {_BASIS[minutes_from]}."
 
 
 def _holders(on_card: CardPrograms) -> str:

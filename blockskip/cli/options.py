@@ -188,12 +188,14 @@ Precision = Annotated[
 ]
 Arithmetic = Annotated[
     settings.Arithmetic | None,
-    typer.Option(help="Of int8 weights: unpacked (weights), or multiplied in 8 bits (int8)."),
+    typer.Option(
+        help="Of int8 weights: unpacked (weights), or multiplied in 8 bits (int8). Default: the quicker."
+    ),
 ]
 Compile = Annotated[
     settings.Compile | None,
     typer.Option(
-        "--compile", help="Blocks, on NVIDIA cards with triton: if it gains time, or not."
+        "--compile", help="Compile blocks where that gains time (NVIDIA card, triton), or never."
     ),
 ]
 Patches = Annotated[settings.Patches | None, typer.Option(help="Schedule of crop sizes.")]

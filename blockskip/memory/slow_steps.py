@@ -18,9 +18,9 @@ Cause = Literal["spill", "gaps", "swap", "disk", "heat", "program", "processor",
 # what follows “Steps became 5 times slower”: why, and what to do
 WHY: dict[Cause, str] = {
     "spill": " while the graphics card is full: the driver moves memory to RAM. Close other programs "
-    "that use the card, or pause and choose a smaller budget.",
-    "gaps": ", since free graphics memory is in pieces too small to be used. If it stays so, pause "
-    "and choose a smaller budget.",
+    "that use the card.",
+    "gaps": ", since free graphics memory is in pieces too small to be used. Close other "
+    "programs that use the card.",
     "swap": " while the RAM is full: the system moves memory to the disk. Close other programs.",
     "disk": ", since weights that RAM held are read from the disk again. Close other programs.",
     "program": " since another program began to use the graphics card. Close it, or be patient.",

@@ -50,15 +50,6 @@ def clock(iso: str) -> str:
     return f"{when:%H:%M}" if today else f"{when.day} {when:%b %H:%M}"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in plain form: 40 s, 3 min, 1 h 20 min."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{max(1, round(seconds / 5) * 5)} s" if seconds > 5 else "a few seconds"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def size(num_bytes: float) -> str:
     """Return bytes in plain form: 340 MB, 2.1 GB (computed as MiB and GiB)."""
     mib = num_bytes / 2**20

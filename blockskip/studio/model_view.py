@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockskip.core.units import GIB
+from blockskip.core.units import GIB, duration
 from blockskip.models.sources import ModelStatus
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
 from blockskip.studio import strings
-from blockskip.studio.formatting import action_button, duration, e
+from blockskip.studio.formatting import action_button, e
 
 
 @dataclass(frozen=True)

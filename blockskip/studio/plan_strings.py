@@ -105,10 +105,12 @@ def _size(gib: float, format_spec: str) -> str:
     return f"{float(text):.1f} GB" if len(text.partition(".")[2]) > 1 else f"{text} GB"
 
 
-def _gives_likeness(now: Reason, then: Reason, shorter: bool, likeness: float) -> str:
+def _gives_likeness(
+    now: Reason, then: Reason, shorter: bool, likeness: float, time: Reason | None
+) -> str:
     """Return for example “pictures of 512 px, longer captions: more likeness expected”.
 
-    shorter: whether captions would be shorter.
+    shorter: whether captions would be shorter. time: how much more or less of it.
     """
     words = strings.PLAN_NEW | (strings.PLAN_SHORTER if shorter else {})
     new = [
@@ -116,7 +118,8 @@ def _gives_likeness(now: Reason, then: Reason, shorter: bool, likeness: float) -
         for name, template in words.items()
         if then.values[name] != now.values[name]
     ]
-    return f"{', '.join(new)}: {_likeness(likeness)}"
+    in_time = reason_text(time) if time else ""
+    return f"{', '.join(new)}: {_likeness(likeness)}{in_time}"
 
 
 def _likeness(likeness: float, chance: Reason | None = None) -> str:

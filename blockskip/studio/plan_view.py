@@ -15,13 +15,13 @@ from blockskip.core import stages
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.core.units import GIB
+from blockskip.core.units import GIB, duration
 from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.request import RAM_FOR_SYSTEM
 from blockskip.memory.planning.run_sizes import middle_bytes
 from blockskip.runs.expected_time import ExpectedTime
 from blockskip.studio import strings
-from blockskip.studio.formatting import duration, note
+from blockskip.studio.formatting import note
 from blockskip.studio.measuring import State
 from blockskip.studio.plan_strings import (
     amount,

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from blockskip.core.events import Done
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
+from blockskip.core.units import duration
 from blockskip.runs.image_requests import ImageRequest
 from blockskip.studio import pictures, strings
-from blockskip.studio.formatting import action_button, duration, e, json_attribute
+from blockskip.studio.formatting import action_button, e, json_attribute
 from blockskip.studio.run_state import RunState
 from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
 

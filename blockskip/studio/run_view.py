@@ -9,9 +9,10 @@ from blockskip.core import stages
 from blockskip.core.events import Failed, Image, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
+from blockskip.core.units import duration
 from blockskip.memory.planning.oom_fallback import describe
 from blockskip.studio import pictures, run_state, strings
-from blockskip.studio.formatting import clock, count_photos, duration, e, note
+from blockskip.studio.formatting import clock, count_photos, e, note
 from blockskip.studio.run_state import RunState, pending_command
 
 

@@ -75,6 +75,9 @@ def assert_it_fits(page):
                 one.getBoundingClientRect().right > window.innerWidth + 1)
             .map(one => `${one.id} ${one.className} ${one.innerText.slice(0, 30)}`)""")
         assert not wide, f"cut off at {width} px: {wide}"
+        spilt = page.evaluate("""() => [...document.querySelectorAll('.plan-bars span')]
+            .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)""")
+        assert not spilt, f"wider than its column at {width} px: {spilt}"
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -93,6 +96,16 @@ def assert_accessible(page):
             for node in fault["nodes"]
         ]
         assert not faults, (scheme, faults)
+
+
+def test_the_drawn_photos_have_no_frame_of_the_dialog(open_tab, server, pet):
+    page = open_tab()
+    photos_in(page, pet)
+    page.wait_for_selector(".plan-crops rect.frame")
+    outlines = page.locator(".plan-crops rect").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).outlineStyle)"
+    )
+    assert set(outlines) == {"none"}
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)

@@ -56,6 +56,16 @@ def test_json_is_one_object_and_the_report_is_one_file(quick, capsys, tmp_path):
     assert "could not be written" in capsys.readouterr().err
 
 
+def test_a_further_check_that_fails_leaves_the_other_findings(quick, capsys):
+    def measured_lines():
+        raise OSError("no such device")
+
+    doctor.run_doctor(as_json=True, more=measured_lines)
+    lines = json.loads(capsys.readouterr().out)["lines"]
+    assert [x["name"] for x in lines[-2:]] == ["demo model", "measured_lines"]
+    assert "no such device" in lines[-1]["text"] and lines[-1]["state"] == doctor.WARNING
+
+
 def test_nothing_private_is_told(quick, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
     monkeypatch.setenv("BLOCKSKIP_DATA", str(Path.home() / "cats"))

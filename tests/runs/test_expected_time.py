@@ -17,7 +17,7 @@ from blockskip.memory import monitor, speed_process
 from blockskip.memory.monitor import Usage
 from blockskip.memory.planning import measured_speed
 from blockskip.memory.planning.duration import run_seconds, usual_rates
-from blockskip.memory.planning.measured_speed import PassRates
+from blockskip.memory.planning.measured_speed import PassRates, describe
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs import expected_time
 from blockskip.runs.expected_time import minutes_by_history
@@ -93,7 +93,9 @@ def test_the_terminal_tells_the_minutes_and_whose_they_are(basis):
     data = json.loads(told.stdout)
     assert data["minutes_from"] == basis and (data["expected_minutes"] is None) == (basis is None)
     text = " ".join(CliRunner().invoke(app, ["plan", "--model", "demo"]).stdout.split())
-    assert ("counted from a measurement of this computer, ± a third" in text) == bool(basis)
+    assert ("counted from a measurement of this computer, give or take a third" in text) == bool(
+        basis
+    )
     assert ("doctor --measure" in text) != bool(basis)
 
 
@@ -111,6 +113,20 @@ def test_the_doctor_tells_what_was_measured(monkeypatch):
     assert line.state == "OK" and "float32: 0.1 TFLOP/s" in line.text
     monkeypatch.setattr(speed_process, "start", lambda: None)
     assert speed_lines.measured_lines()[0].state == "warning"
+
+    def locked():
+        raise UserError("the data folder could not be written.", "Choose another.")
+
+    monkeypatch.setattr(speed_lines, "make_data_dir", locked)
+    (line,) = speed_lines.measured_lines()
+    assert line.state == "warning" and "could not be written" in line.text and line.remedy
+
+
+def test_what_a_card_multiplies_in_8_bits_is_told():
+    passes = [PassRates(tflops=rate, launch_ms=1.0, backward=2.0) for rate in (28.0, 52.0)]
+    told = describe(speed_here(device="cuda", wide=passes[0], wide_int8=passes[1]))
+    assert any("28 TFLOP/s (52 in 8 bits)" in clause for clause in told)
+    assert not any("8 bits" in clause for clause in describe(speed_here(wide=passes[0])))
 
 
 def test_a_prediction_can_be_of_this_computer(card, monkeypatch, tmp_path):

@@ -19,6 +19,8 @@ from blockskip.memory.planning.search import (
     smallest_settings,
 )
 
+NOTED_PERCENT = 5  # of a run's time: smaller changes are not told
+
 
 def one_more_gib(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason:
     """Return the benefit of one more GiB, or of the fewest GiB that change something."""
@@ -112,16 +114,19 @@ def _wider(request: PlanRequest, extra_gib: float) -> PlanRequest:
 
 
 def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:
+    percent = round(100 * (1 - then.seconds / now.seconds))
     if then.loss < now.loss:
         likeness = round(now.loss - then.loss, 4)
         ways = {"now": _way(now.settings, row), "then": _way(then.settings, row)}
         shorter = then.settings.plan.text_tokens < now.settings.plan.text_tokens  # captions
-        return Reason("gives_likeness", {**ways, "shorter": shorter, "likeness": likeness})
+        kind = "in_less_time" if percent > 0 else "in_more_time"
+        time = Reason(kind, {"percent": abs(percent)}) if abs(percent) >= NOTED_PERCENT else None
+        told: Values = {"shorter": shorter, "likeness": likeness, "time": time}
+        return Reason("gives_likeness", {**ways, **told})
     before, after = now.settings.plan, then.settings.plan
     if before.middle == "streamed" != after.middle:
         return Reason("gives_room")
-    percent = round(100 * (1 - then.seconds / now.seconds))
-    if percent >= 5:
+    if percent >= NOTED_PERCENT:
         return Reason("gives_speed", {"percent": percent})
     if before.middle == "leaves" and after.middle == "stays":
         return Reason("gives_calm")

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -109,9 +110,15 @@ def load() -> Speed | None:
     except FileNotFoundError:
         return None
     except (OSError, UserError) as error:
-        log.warning("the measured speed is not used: %s", error)
+        _warn(str(error))
         return None
     return speed if (speed.format, speed.computer) == (FORMAT, this_computer()) else None
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Say once that the measurement is not used: a page asks for it every second."""
+    log.warning("the measured speed is not used: %s", problem)
 
 
 def is_known() -> bool:
@@ -172,12 +179,15 @@ def describe(speed: Speed) -> list[str]:
     blocks = speed.wide or speed.narrow[max(speed.narrow)]
     kind = "FLUX.1's width" if speed.wide else "the demo model's width"
     clauses = [f"{name}: {rate:.3g} TFLOP/s" for name, rate in speed.product_tflops.items()]
-    clauses.append(f"blocks of {kind}: {blocks.tflops:.3g} TFLOP/s, {blocks.launch_ms:.2g} ms each")
+    in_int8 = f" ({speed.wide_int8.tflops:.3g} in 8 bits)" if speed.wide and speed.wide_int8 else ""
+    clauses.append(
+        f"blocks of {kind}: {blocks.tflops:.3g} TFLOP/s{in_int8}, {blocks.launch_ms:.2g} ms each"
+    )
     if speed.to_card_gbs:
-        copies = f"{speed.to_card_gbs:.3g} GB/s to the card, {speed.from_card_gbs:.3g} back"
-        clauses += [copies, f"context {speed.context_gib:.2g} GiB"]
+        copies = f"copies: {speed.to_card_gbs:.3g} GB/s to the card, {speed.from_card_gbs:.3g} back"
+        clauses += [copies, f"context: {speed.context_gib:.2g} GiB"]
     disk = f"{speed.disk_gbs:.2g} GB/s" if speed.disk_gbs else "not measured (the files are in RAM)"
-    return [*clauses, f"memory {speed.memory_gbs:.3g} GB/s", f"disk: {disk}"]
+    return [*clauses, f"memory: {speed.memory_gbs:.3g} GB/s", f"disk: {disk}"]
 
 
 def to_json(speed: Speed) -> dict:

@@ -178,7 +178,7 @@ def _clauses(old: ExecutionPlan, new: ExecutionPlan) -> Iterator[str]:
             differs("batch"),
             f"{new.batch} draws at a time instead of {old.batch}, as many a step",
         ),
-        (differs("recomputed"), "more activations are computed twice instead of kept"),
+        (differs("recomputed"), "more of each step is computed twice"),
         (
             differs("precision"),
             f"frozen weights have {'8' if new.precision == 'int8' else '4'} bits, which costs a "

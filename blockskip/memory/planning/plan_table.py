@@ -27,7 +27,7 @@ def plan_table(plan: Plan) -> Table:
     table = Table(
         title=f"{data['model']}: {plan.settings.budget_gib:g} GiB of graphics memory, "
         f"{plan.settings.ram_gib:g} GiB of RAM",
-        caption=f"{span['front']} + {span['back']} blocks skipped ({span['ratio']:.0%}) · "
+        caption=f"{span['front']} + {span['back']} blocks skipped ({100 * span['ratio']:.0f} %) · "
         f"{_precision(data)} · {_crops(**data['patches'])} · {data['text_tokens']} text tokens · "
         f"{data['window_draws']} draws a window",
     )

@@ -263,7 +263,7 @@ def _demo(row: ModelRow, request: PlanRequest) -> Plan:
         "front": settings.plan.front,
         "back": settings.plan.back,
         "num_blocks": row.num_blocks,
-        "ratio": skipped / row.num_blocks,
+        "percent": round(100 * skipped / row.num_blocks),
         "needs_gib": peak_gib(needs),
     }
     reasons = [Reason("small", values)]

@@ -100,8 +100,8 @@ TEMPLATES: dict[str, Template] = {
     "whose_between": "between published figures:",
     "whose_other_model": "of FLUX.1-dev, taken over unverified:",
     "small": (
-        "Skips {front} + {back} of {num_blocks} blocks ({ratio:.0%}). The model is small: "
-        "{needs_gib:.1f GiB} are enough for every stage (counted from shapes)."
+        "Skips {front} + {back} of {num_blocks} blocks ({percent} %). The model is small: "
+        "{needs_gib:.1f GiB} is enough for every stage (counted from shapes)."
     ),
     # crops
     "pictures": "{seen}{enlarged}{cost}",
@@ -134,7 +134,7 @@ TEMPLATES: dict[str, Template] = {
         "loss of {loss:g} is our assumption, not measured yet.{computed}"
     ),
     "int8_products": (
-        " Products with them are computed in 8 bits too, which is faster, but for layers where that "
+        " Products with them are computed in 8 bits too, which is faster, except in layers where that "
         "is measured to be off by more than 2 %."
     ),
     "faster": (
@@ -257,7 +257,9 @@ TEMPLATES: dict[str, Template] = {
         "Performance, Advanced, Virtual memory; best is “Automatically manage”."
     ),
     "more_small": "More graphics memory would change little: this model fits everywhere.",
-    "gives_likeness": "{then}: {likeness:.4f} more likeness expected",
+    "gives_likeness": "{then}: {likeness:.4f} more likeness expected{time}",
+    "in_less_time": ", in {percent} % less time, counted for a common PC",
+    "in_more_time": ", in {percent} % more time, counted for a common PC",
     "gives_room": "room for the trained blocks: they would not cross the bus in every step",
     "gives_speed": "the same quality in {percent} % less time, counted for a common PC",
     "gives_calm": "the same quality, with quicker windows and previews",

@@ -22,7 +22,7 @@ PLAN_STAGES_UNSKIPPED = {stages.RESIDUALS: "Preparing steps"}
 PLAN_HELD = "trained blocks, kept on the card"
 PLAN_PASSING = "everything else"
 PLAN_RESERVE = "{size} left for the desktop and the driver"
-PLAN_TAKEN = "{size} of the budget in use by other programs now"
+PLAN_TAKEN = "{size} of the budget not free on the card now"
 PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
@@ -33,15 +33,16 @@ PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
 PLAN_MINUTES_BY = {
     "history": "This will take about {time}, judging by earlier trainings on this computer.",
-    "measured": "This will take about {time}, counted from a measurement of this computer, ± a third.",
+    "measured": (
+        "This will take about {time}, counted from a measurement of this computer, give or take a third."
+    ),
     "common": (
-        "This would take about {time} on a common PC: an RTX 3060 at half of its published speed, an "
-        "NVMe drive."
+        "This would take about {time} on a common PC, one with an RTX 3060 and an NVMe drive."
     ),
 }
 PLAN_MEASURING = {
-    "running": "This computer is being measured now, which takes a moment.",
-    "waiting": "This computer is measured once the page has not been used for a moment.",
+    "running": "This computer is being measured now. That takes about 20 s and stops when you click.",
+    "waiting": "This computer is measured as soon as you have not clicked anything for a moment.",
     "over": "",
 }
 PLAN_MINUTES_UNKNOWN = "How long this will take on this computer is not known yet."
@@ -65,7 +66,7 @@ PLAN_COST_BITS = {
     "int8": "The model is rounded to half its size. We expect that to cost hardly any likeness.",
     "nf4": "The model is rounded to a quarter of its size. We expect that to cost a little likeness.",
 }
-PLAN_COST_INT8 = "Most of it is computed in 8 bits too: faster, and hardly less exact."
+PLAN_COST_INT8 = "Most of it is computed in 8 bits too, which is faster and hardly less exact."
 PLAN_COST_SIDE = (
     "It learns from pictures of {side} px instead of {largest} px, at some cost in likeness."
 )
@@ -102,6 +103,7 @@ PLAN_NEW = {  # what more memory would change about training
 }
 PLAN_SHORTER = {"captions": "shorter captions"}
 PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
+    "small": "This model is small: {needs_gib:.1f GiB} of graphics memory is enough for it.",
     "unskipped": (
         "Skipping nothing would fit too ({way}): {gain}. Skipping saves {percent} % of the "
         "computing of a training step, and is kept for that."
@@ -119,6 +121,8 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
         "Performance, Advanced, Virtual memory; best is “Automatically manage”)."
     ),
     "gives_speed": "the same quality in about {percent} % less time",
+    "in_less_time": ", in about {percent} % less time",
+    "in_more_time": ", in about {percent} % more time",
     "gives_calm": "the same quality, with less waiting between steps",
     "room_now": " There is room to skip nothing: {gain}.",
     "room_later": " With {more_gib:g GiB} more there is room to skip nothing: {gain}.",

@@ -169,8 +169,8 @@ BUDGET_ABOUT = (
 BUDGET_LABEL = "Graphics memory, GB"
 NO_CARD = "This computer has no usable NVIDIA card."
 NO_CARD_REMEDY = (
-    "On the processor alone, a model of this size would train for days. The plan shows what a card "
-    "with that much memory would do."
+    "On the processor alone, a model of this size would train for days; that is the time told below. "
+    "All else in the plan is for a card with that much memory."
 )
 ADVANCED = "Advanced"
 AUTOMATIC = "automatic"

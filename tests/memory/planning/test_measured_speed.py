@@ -86,6 +86,13 @@ def test_a_damaged_file_counts_for_nothing(damage):
     assert measured_speed.load() is None
 
 
+def test_a_damaged_file_is_reported_once(caplog):
+    """The page asks for the speed every second."""
+    files.write_text(data_dir() / "speed.json", "{")
+    assert {measured_speed.load() for _ in range(3)} == {None}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def rates(speed, model="demo", **changed):
     return measured_speed.measured_rates(speed, model_row(model), DEMO.changed(**changed))
 
