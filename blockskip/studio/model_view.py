@@ -66,6 +66,9 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
     about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
+    if offer.adapter:
+        words = strings.MODEL_ADAPTER.format(title=offer.adapter.title)
+        about += f'<p class="hint">{e(words)}</p>{_licence(offer.adapter)}'
     if offer.state == "ready":
         where = strings.MODEL_READY.format(where=offer.where)
         return f'{about}<p class="hint path">{e(where)}</p>{_sibling(offer, catalog)}'

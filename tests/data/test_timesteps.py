@@ -43,6 +43,7 @@ SCHEDULES = {
     "flux2-klein-9b": of_klein,
     "qwen-image": lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9),
     "z-image": lambda tokens: 6.0,
+    "z-image-turbo": lambda tokens: 3.0,
     "chroma-hd": lambda tokens: 1.0,
     **dict.fromkeys(("sd35-medium", "sd35-large"), lambda tokens: 3.0),
     **dict.fromkeys(("sana-0.6b", "sana-1.6b", "sana-4.8b"), lambda tokens: 3.0),

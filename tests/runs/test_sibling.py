@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -110,4 +109,7 @@ def test_passes_and_seconds_of_pictures(model):
     assert after.stages["preview"].disk_gib >= before.stages["preview"].disk_gib
     assert "passes of the model a picture instead of 56" in " ".join(after.to_dict()["reasons"])
     assert after.peak_vram_gib <= after.usable_gib
-    assert Path(ROOT / "presets" / row.name).is_dir()
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    size = f"{model.licence} | {model.download_gib:.0f} GB"
+    line = f"| `{row.name}` | `{model.name}` | {passes[0]} → {passes[1]} | {size} |"
+    assert line in page, line

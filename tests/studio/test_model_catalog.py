@@ -168,3 +168,10 @@ def test_the_distilled_model_is_offered_with_what_it_saves(tmp_path, state, gate
     missing = dataclasses.replace(ready, state="missing")
     drawn = model_view.models(ModelCatalog((missing,), {}, {}, USAGE, tmp_path, False), "z-image")
     assert "Turbo" not in drawn, "first the model itself"
+
+
+def test_a_training_adapter_is_named_with_its_licence(tmp_path):
+    (turbo,) = (offer for offer in sources.list_models() if offer.model == "z-image-turbo")
+    drawn = model_view.models(ModelCatalog((turbo,), {}, {}, USAGE, tmp_path, False), turbo.model)
+    assert "Training adapter for Z-Image-Turbo (ostris)" in drawn
+    assert drawn.count("Licence: Apache-2.0") == 2 and "training_adapter" in drawn

@@ -26,7 +26,7 @@ class ModelStatus:
     of files is known. free_gib: GiB free on the data folder's drive. fits: whether that is enough.
     problem: error message, "" unless broken. page: page of a gated model's licence. common: whether
     it is a usual choice. passes: of the model, for a sample picture. sibling: the status of the
-    distilled model for pictures, if there is one.
+    distilled model for pictures, if there is one. adapter: that of its training adapter.
     """
 
     model: str
@@ -46,6 +46,7 @@ class ModelStatus:
     common: bool
     passes: int
     sibling: ModelStatus | None = None
+    adapter: ModelStatus | None = None
 
 
 def list_models() -> list[ModelStatus]:
@@ -102,6 +103,7 @@ def _status(row: ModelRow) -> tuple[ModelStatus, UserError | None]:
         common=row.common,
         passes=row.preview_passes,
         sibling=_status(sibling)[0] if (sibling := row.sibling_row) else None,
+        adapter=_status(adapter)[0] if (adapter := row.adapter_row) else None,
     )
     return status, error
 

@@ -106,6 +106,10 @@ MODEL_NO_ROOM = (
     "Needs a {need:.0f} GB download, but the drive has only {free:.0f} GB free. "
     "Free some space, or keep your data on another drive (below)."
 )
+MODEL_ADAPTER = (
+    "With it comes “{title}”, a LoRA of others: on while your pet is learnt, off in pictures, and not "
+    "in your file."
+)
 SIBLING_OFFER = (
     "Sample pictures can be {times} times as quick: {title} makes one in {passes} passes of the model "
     "instead of {own}. It is also the model to use your LoRA on."
