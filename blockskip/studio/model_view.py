@@ -92,29 +92,35 @@ def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
     sibling = offer.sibling
     if sibling is None:
         return ""
-    template = strings.SIBLING_READY if sibling.state == "ready" else strings.SIBLING_OFFER
-    words = template.format(
-        title=sibling.title,
-        passes=sibling.passes,
-        own=offer.passes,
-        times=round(offer.passes / sibling.passes),
-    )
-    hint = f'<p class="hint">{e(words)}</p>'
+    values = {"title": sibling.title, "passes": sibling.passes, "own": offer.passes}
     if sibling.state == "ready":
-        return hint
+        return f'<p class="hint">{e(strings.SIBLING_READY.format(**values))}</p>'
     download = catalog.downloads.get(sibling.model)
-    bar = _progress(download) if download and download.state == "running" else ""
+    running = download is not None and download.state == "running"
     problem = sibling.problem
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
-    warning = f'<p class="hint warn">{e(problem)}</p>' if problem else ""
-    return hint + _licence(sibling) + warning + bar + _download(sibling, catalog, download)
+    parts = (
+        f'<p class="hint">{e(strings.SIBLING_OFFER.format(**values))}</p>{_licence(sibling)}',
+        f'<p class="hint warn">{e(problem)}</p>' if problem else "",
+        _progress(download) if download and running else "",
+        _download(sibling, catalog, download, "", strings.SIBLING_NEEDS),
+    )
+    title = strings.SIBLING_TITLE.format(times=round(offer.passes / sibling.passes))
+    opened = " open" if running or problem or sibling.state == "partial" else ""
+    return f"<details{opened}><summary>{e(title)}</summary>{''.join(parts)}</details>"
 
 
-def _download(offer: ModelStatus, catalog: ModelCatalog, download: Download | None) -> str:
+def _download(
+    offer: ModelStatus,
+    catalog: ModelCatalog,
+    download: Download | None,
+    style: str = "primary",
+    needs: str = strings.MODEL_NEEDS,
+) -> str:
     if download is not None and download.state == "running":
         return action_button("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
-    text = strings.MODEL_NEEDS if offer.fits else strings.MODEL_NO_ROOM
+    text = needs if offer.fits else strings.MODEL_NO_ROOM
     words = text.format(need=offer.download_gib, free=offer.free_gib)
     if not offer.fits:
         return f'<p class="hint warn">{e(words)}</p>'
@@ -122,7 +128,7 @@ def _download(offer: ModelStatus, catalog: ModelCatalog, download: Download | No
     button = button.format(need=offer.download_gib)
     token = _token(offer, catalog) if offer.gated else ""
     ready = not offer.gated or catalog.token_saved
-    fetch = action_button("fetch", button, "primary", model=offer.model) if ready else ""
+    fetch = action_button("fetch", button, style, model=offer.model) if ready else ""
     return f'<p class="hint">{e(words)}</p>{token}{fetch}'
 
 

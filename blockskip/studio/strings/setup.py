@@ -110,10 +110,12 @@ MODEL_ADAPTER = (
     "With it comes “{title}”, a LoRA of others: on while your pet is learnt, off in pictures, and not "
     "in your file."
 )
+SIBLING_TITLE = "Sample pictures {times} times as quick"
 SIBLING_OFFER = (
-    "Sample pictures can be {times} times as quick: {title} makes one in {passes} passes of the model "
-    "instead of {own}. It is also the model to use your LoRA on."
+    "{title} makes a picture in {passes} passes of the model instead of {own}. It is also the model to "
+    "use your LoRA on."
 )
+SIBLING_NEEDS = "Not necessary: {need:.0f} GB more to download; the drive has {free:.0f} GB free."
 SIBLING_READY = (
     "Sample pictures are made on {title}, the model to use your LoRA on: {passes} passes of the model "
     "instead of {own}."
