@@ -36,8 +36,9 @@ class DynamicShift:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sibling:
     """The distilled model that LoRAs of a row are used on. Sample pictures are made with it in few
-    steps, if it is on this machine. guidance: as in the row. shift: of its own schedule, for the
-    documentation; pictures use its scheduler."""
+    steps, if it is on this machine. guidance: as in the row. shift: of its own schedule at 1024
+    px, for the documentation; pictures use its scheduler. lora: a LoRA file in the repository that makes of the trained model the
+    distilled one; pictures are then made with this shift."""
 
     name: str
     title: str
@@ -50,11 +51,12 @@ class Sibling:
     gated: bool = False
     download_gib: float = 0.0  # of its transformer; the other parts are the trained model's
     file: str = ""  # as in the row
+    lora: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AdapterFile:
-    """A training adapter (training/training_adapter.py): a LoRA file of others. source: the
+    """A training adapter (sampling/frozen_lora.py): a LoRA file of others. source: the
     repository on the hub. file: in it."""
 
     name: str
@@ -99,7 +101,7 @@ class ModelRow:
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     sibling: Sibling | None = None
     adapter: AdapterFile | None = None
-    files: tuple[str, ...] = ()  # of an adapter's row alone: all that is needed of the repository
+    files: tuple[str, ...] = ()  # of a LoRA's row alone: all that is needed of the repository
     sibling_of: str = ""  # of a sibling's row alone: the model whose LoRAs it takes
 
     @property
@@ -115,6 +117,7 @@ class ModelRow:
             source=s.source,
             parts=("transformer",),
             file=s.file,
+            files=(s.lora,) if s.lora else (),
             preview_steps=s.steps,
             preview_guidance=s.guidance,
             licence=s.licence,

@@ -174,7 +174,7 @@ class Worker:
         # the first fingerprint of large files takes minutes on a slow disk
         model = source.fingerprint(lambda n, total: self._progress(stages.LOAD, n, total))
         if adapter := self.settings.training_adapter:
-            model = files.fingerprint(model, sources.adapter_path(adapter).read_bytes())
+            model = files.fingerprint(model, sources.lora_path(adapter).read_bytes())
         identity = {
             "model_fingerprint": model,
             "photos": [_identity(photo) for photo in photos],

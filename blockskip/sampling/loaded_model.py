@@ -29,13 +29,13 @@ from blockskip.models.sources import Source
 from blockskip.models.sources.lora_file import as_dtype, read_lora
 from blockskip.sampling.arithmetic import PROMPT, STEPS, choose_products
 from blockskip.sampling.dynamic_patches import PatchScheduler
+from blockskip.sampling.frozen_lora import FrozenLora
 from blockskip.sampling.sample import preview_acceleration, sample
 from blockskip.sampling.sibling import taking_turns
 from blockskip.sampling.step_cache import CacheConfig
 from blockskip.training import encode
 from blockskip.training.lora import add_lora, share_lora
 from blockskip.training.residuals import Span
-from blockskip.training.training_adapter import TrainingAdapter
 
 
 class LoadedModel:
@@ -61,21 +61,28 @@ class LoadedModel:
         self.pipe = open_model(self.family, self.row, self.source, settings, self.device, progress)
         self._choose_products(self.pipe, self.row, self.source)
         self.sibling = self._open_sibling(progress) if settings.preview_model else None
-        self.adapter = self._open_adapter() if settings.training_adapter else None
+        self._switched = [
+            self._frozen_lora(name, is_on)
+            for name, is_on in ((settings.training_adapter, True), (settings.preview_model, False))
+            if name and presets.model_row(name).files
+        ]
 
     def _open_sibling(self, progress: Callable[[int, int], None]) -> DiffusionPipeline:
         row = presets.model_row(self.settings.preview_model)
+        if row.files:
+            assert self.row.sibling is not None, "whose row this is"
+            return self.family.with_shift(self.pipe, self.row.sibling.shift)
         source = sources.find_model(row)
         common = self.family, self.pipe, self.row
         sibling = open_sibling(*common, source, self.settings, self.device, progress)
         self._choose_products(sibling, row, source)
         return sibling
 
-    def _open_adapter(self) -> TrainingAdapter:
+    def _frozen_lora(self, name: str, is_on: bool) -> FrozenLora:
         model = self.transformer
         linears = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-        layers = read_lora(sources.adapter_path(self.settings.training_adapter), linears)
-        return TrainingAdapter(model, as_dtype(layers, model.dtype))
+        layers = read_lora(sources.lora_path(name), linears)
+        return FrozenLora(model, as_dtype(layers, model.dtype), is_on)
 
     def _choose_products(self, pipe: DiffusionPipeline, row: ModelRow, source: Source) -> None:
         """Let linears multiply in 8 bits, if that was planned, where their error allows it."""
@@ -126,7 +133,7 @@ class LoadedModel:
 
     def share_lora(self, lora: dict[str, nn.Parameter]) -> None:
         """Let pictures be made with the transformer's LoRA, whichever model they are made on."""
-        if self.sibling is not None:
+        if self.sibling is not None and self.sibling.transformer is not self.transformer:
             share_lora(self.sibling.transformer, self.family, self.settings, lora)
 
     def _sample_small(self, pipe: DiffusionPipeline, row: ModelRow) -> None:
@@ -204,14 +211,15 @@ class LoadedModel:
 
     @contextmanager
     def _picture_pipeline(self) -> Iterator[DiffusionPipeline]:
-        """Context manager that yields what pictures are made with, without a training adapter."""
+        """Context manager that yields what pictures are made with: without a training adapter, with
+        a few-step LoRA."""
+        pipe = self.sibling or self.pipe
         with ExitStack() as stack:
-            if self.adapter is not None:
-                stack.enter_context(self.adapter.off())
-            if self.sibling is None:
-                yield self.pipe
-            else:
-                yield stack.enter_context(taking_turns(self.transformer, self.sibling))
+            for lora in self._switched:
+                stack.enter_context(lora.switched())
+            if pipe.transformer is not self.transformer:
+                stack.enter_context(taking_turns(self.transformer, pipe))
+            yield pipe
 
     def sample_prompts(
         self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 0, px: int = 0

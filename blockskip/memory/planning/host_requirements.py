@@ -6,7 +6,6 @@ from __future__ import annotations
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, preview_threshold
 from blockskip.core.settings import Settings
-from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import (
     block_bytes,
     model_bytes,
@@ -20,6 +19,8 @@ from blockskip.memory.planning.run_sizes import (
     kept_bytes,
     lora_params,
     middle_blocks,
+    on_sibling,
+    other_loras_bytes,
     state_bytes,
     text_rows,
     vae_bytes,
@@ -41,7 +42,7 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     # `pin_on_device` loads the middle in chunks that may exceed the limit by one weight
     pieces = 2 * (_LOAD_CHUNK_BYTES + stats.largest * weight_bytes(row, settings.plan.precision))
     base = latents + kept_bytes(row, settings) + staging + 2 * 4 * lora
-    base += row.adapter.download_gib * GIB if row.adapter else 0.0
+    base += other_loras_bytes(settings)
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
     texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)
@@ -88,7 +89,7 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
-    quantised *= 2 if settings.preview_model else 1
+    quantised *= 2 if on_sibling(settings) else 1
     pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
         "text": 16.0 * text_rows(row, settings) * text_width * row.number_bytes,

@@ -29,6 +29,8 @@ from blockskip.memory.planning.run_sizes import (
     lora_params,
     middle_blocks,
     middle_bytes,
+    on_sibling,
+    other_loras_bytes,
     recomputed_blocks,
     state_bytes,
     trained_bytes,
@@ -82,11 +84,12 @@ def ram_for_weights(row: ModelRow, settings: Settings, ram_gib: float, shared: b
     return MAX_GIB if waiting <= max(room, ALWAYS_KEPT_GIB) else max(0.0, room)
 
 
-def _around(row: ModelRow, embedders: bool) -> float:
+def _around(row: ModelRow, settings: Settings, embedders: bool) -> float:
     """Return the bytes beside the blocks: time, guidance and text embeddings, head, embedders, and
-    a training adapter, as if all of it were on the card."""
-    stats, adapter = model_stats(row.name), row.adapter.download_gib * GIB if row.adapter else 0.0
-    return row.number_bytes * (stats.around + stats.embedders * embedders) + adapter
+    LoRAs of others, as if all of them were on the card."""
+    stats = model_stats(row.name)
+    beside = row.number_bytes * (stats.around + stats.embedders * embedders)
+    return beside + other_loras_bytes(settings)
 
 
 def _train_card(row: ModelRow, settings: Settings) -> float:
@@ -102,7 +105,9 @@ def gradient_card(row: ModelRow, settings: Settings) -> float:
 
 def _trained_and_state(row: ModelRow, settings: Settings) -> float:
     """Return the bytes held between training steps: weights, LoRA and optimiser state."""
-    resident = _around(row, embedders=not settings.plan.front) + 12 * lora_params(row, settings)
+    resident = _around(row, settings, embedders=not settings.plan.front) + 12 * lora_params(
+        row, settings
+    )
     resident += 0.0 if settings.plan.front else row.number_bytes * model_stats(row.name).layers
     staying = settings.plan.middle != "streamed"
     return resident + (middle_bytes(row, settings) if staying else 0.0)
@@ -214,7 +219,7 @@ def _window_card(
 
 def _between_steps(row: ModelRow, settings: Settings) -> float:
     """Return the bytes resident on the GPU while windows are computed or images sampled."""
-    total = _around(row, embedders=True) + row.number_bytes * model_stats(row.name).shared
+    total = _around(row, settings, embedders=True) + row.number_bytes * model_stats(row.name).shared
     total += 12 * lora_params(row, settings)
     return total + middle_bytes(row, settings) * (settings.plan.middle == "stays")
 
@@ -238,8 +243,10 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     weights, _, decode = vae_bytes(row, settings)
     decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
-    if settings.preview_model:  # the trained model's modules beside the blocks stay meanwhile
-        sampling += _around(row, embedders=True) + row.number_bytes * model_stats(row.name).shared
+    if on_sibling(settings):  # the trained model's modules beside the blocks stay meanwhile
+        sampling += (
+            _around(row, settings, embedders=True) + row.number_bytes * model_stats(row.name).shared
+        )
     return _between_steps(row, settings) + max(sampling, weights + decoding)
 
 

@@ -6,7 +6,7 @@ requirements.py adds them up to the memory of stages, duration.py to bytes that 
 
 from __future__ import annotations
 
-from blockskip.core.presets import ModelRow
+from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
 from blockskip.memory.planning.model_stats import block_bytes, model_bytes, model_stats
@@ -71,6 +71,18 @@ def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
     it is loaded most often (training/trainer.py)."""
     comes_back = settings.plan.middle != "stays"
     return min(middle_bytes(row, settings), kept_bytes(row, settings)) * comes_back
+
+
+def on_sibling(settings: Settings) -> bool:
+    """Return whether pictures are made with another transformer than the trained one."""
+    return bool(settings.preview_model) and not model_row(settings.preview_model).files
+
+
+def other_loras_bytes(settings: Settings) -> float:
+    """Return the bytes of LoRAs of others: a training adapter, and a few-step LoRA for pictures."""
+    names = (settings.training_adapter, settings.preview_model)
+    rows = [model_row(name) for name in names if name]
+    return sum(row.download_gib * GIB for row in rows if row.files)
 
 
 def guides(row: ModelRow, settings: Settings) -> bool:

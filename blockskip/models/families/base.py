@@ -112,6 +112,10 @@ class Family(ABC):
         the sibling's scheduler and configuration."""
 
     @abstractmethod
+    def with_shift(self, pipe: DiffusionPipeline, shift: float) -> DiffusionPipeline:
+        """Return `pipe` with a scheduler that shifts timesteps by this number at every size."""
+
+    @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """Return all text encoders."""
 

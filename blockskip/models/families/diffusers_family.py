@@ -6,11 +6,13 @@ the members that differ.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blockskip.core.errors import BadFile
-from blockskip.models.families.base import Family, Sampling, Text
+from blockskip.models.families.base import Config, Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import build_empty, new_part
@@ -92,13 +94,20 @@ class DiffusersFamily(Family):
     ) -> DiffusionPipeline:
         folder = source.folder
         with loading_errors(folder):
-            parts = pipe.components | {
-                "transformer": self._empty_transformer(folder / "transformer", dtype),
-                "scheduler": type(pipe.scheduler).from_pretrained(folder / "scheduler"),
-            }
+            transformer = self._empty_transformer(folder / "transformer", dtype)
+            scheduler = type(pipe.scheduler).from_pretrained(folder / "scheduler")
             config = self.pipeline.load_config(folder)
-        options = {n: v for n, v in config.items() if n not in parts and not n.startswith("_")}
-        return self.prepare(self.pipeline(**parts, **options))
+        parts = pipe.components | {"transformer": transformer, "scheduler": scheduler}
+        return self.prepare(self.pipeline(**parts, **_options(config, parts)))
+
+    def with_shift(self, pipe: DiffusionPipeline, shift: float) -> DiffusionPipeline:
+        # a scheduler has either the shift or a line of its logarithm
+        mu = math.log(shift)
+        fixed = {"shift": shift, "base_shift": mu, "max_shift": mu, "shift_terminal": None}
+        known = {name: value for name, value in fixed.items() if name in pipe.scheduler.config}
+        scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **known)
+        parts = pipe.components | {"scheduler": scheduler}
+        return self.prepare(self.pipeline(**parts, **_options(pipe.config, parts)))
 
     def _empty_transformer(self, folder: Path, dtype: torch.dtype) -> ModelMixin:
         config = self.transformer.load_config(folder)
@@ -162,11 +171,7 @@ class DiffusersFamily(Family):
             name: part if name in _SAMPLING_PARTS else None
             for name, part in pipe.components.items()
         }
-        options = {
-            name: value
-            for name, value in pipe.config.items()
-            if name not in parts and not name.startswith("_")
-        }
+        options = _options(pipe.config, parts)
         sampler = type(self.pipeline.__name__, (self.pipeline,), overrides)(**parts, **options)
         sampler.set_progress_bar_config(disable=True)
         return sampler
@@ -187,6 +192,11 @@ class DiffusersFamily(Family):
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **self.sampling_kwargs(pipe, text, negative, sampling.guidance),
         ).images
+
+
+def _options(config: Config, parts: Collection[str]) -> dict[str, Any]:
+    """Return the values of a pipeline's configuration that are not its parts."""
+    return {n: v for n, v in config.items() if n not in parts and not n.startswith("_")}
 
 
 @contextmanager

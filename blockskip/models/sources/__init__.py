@@ -29,14 +29,14 @@ from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.model_identity import check_folder
-from blockskip.models.sources.registry import adapter_path, find_model
+from blockskip.models.sources.registry import find_model, lora_path
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
 
 __all__ = [
     "ModelStatus",
     "Source",
-    "adapter_path",
+    "lora_path",
     "check_model",
     "comfyui_root",
     "copy_to_comfyui",
@@ -139,10 +139,10 @@ def check_model(source: Source) -> dict[str, dict]:
     bits: average per weight, including scales. note: advice for users of a quantised GGUF, else "".
     Raises UserError if a file is missing, truncated or of another model.
     """
-    from blockskip.models.sources.part_checks import check_adapter, check_part  # with torch
+    from blockskip.models.sources.part_checks import check_lora, check_part  # with torch
 
     if source.row.files:
-        check_adapter(source)
+        check_lora(source)
         return {}
     if source.is_folder:
         check_folder(source.row, source.folder)

@@ -64,8 +64,8 @@ def part_weights(source: Source, part: str, module: nn.Module) -> WeightIndex:
     return weights
 
 
-def check_adapter(source: Source) -> None:
-    """Read a training adapter. Raises UserError if it does not fit the model it is for."""
+def check_lora(source: Source) -> None:
+    """Read a LoRA of others. Raises UserError if it does not fit the model it is for."""
     import torch
     from torch import nn
 

@@ -54,8 +54,8 @@ def find_model(row: ModelRow) -> Source:
     )
 
 
-def adapter_path(name: str) -> Path:
-    """Return the file of a training adapter. Raises UserError if it is not on this machine."""
+def lora_path(name: str) -> Path:
+    """Return the file of a LoRA of others, by its row's name. Raises UserError if it is not on this machine."""
     row = presets.model_row(name)
     return find_model(row).folder / row.files[0]
 

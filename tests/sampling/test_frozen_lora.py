@@ -1,4 +1,5 @@
-"""A training adapter: on in windows and steps, off in pictures, absent from the export."""
+"""LoRAs of others: a training adapter, off in pictures and absent from the export; a few-step LoRA,
+off in training."""
 
 import shutil
 
@@ -21,11 +22,11 @@ from blockskip.models.sources.lora_file import read_lora
 from blockskip.runs import worker_process
 from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import create_run
+from blockskip.sampling.frozen_lora import FrozenLora
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, compute_window, full_velocity
 from blockskip.training.skipping import skip_blocks, text_for_middle, velocity
-from blockskip.training.training_adapter import TrainingAdapter
 
 CPU = torch.device("cpu")
 
@@ -58,11 +59,11 @@ def test_on_it_is_the_merged_model_and_skipping_stays_exact(case):
     with torch.no_grad():
         for name, (down, up) in layers.items():
             merged.get_submodule(name).weight += up @ down
-    adapter = TrainingAdapter(model, layers)
+    adapter = FrozenLora(model, layers, True)
     expected = full_velocity(merged, family, draws, 2, CPU)
     given = full_velocity(model, family, draws, 2, CPU)
     torch.testing.assert_close(given, expected, atol=2e-5, rtol=1e-4)
-    with adapter.off():
+    with adapter.switched():
         off = full_velocity(model, family, draws, 2, CPU)
     assert torch.equal(off, full_velocity(case.model(), family, draws, 2, CPU))
     lora = add_lora(model, family, span, 3, "attention", seed=0)
@@ -73,7 +74,7 @@ def test_on_it_is_the_merged_model_and_skipping_stays_exact(case):
         text = text_for_middle(family, span, draws.text)
         step = velocity(model, family, inputs, window, text, draws.side_px)
     torch.testing.assert_close(step, whole, atol=2e-5, rtol=1e-4)
-    assert not any("adapter" in name for name in model.state_dict())
+    assert not any("frozen" in name for name in model.state_dict())
 
 
 def written(path, layers, form):
@@ -128,8 +129,9 @@ def demo_adapter(tmp_path, monkeypatch):
     return path
 
 
-def demo_run(name):
-    settings = choose_settings(model="demo", steps=2, preview_every=0, device="cpu", seed=1)
+def demo_run(name, **changes):
+    fixed = {"model": "demo", "steps": 2, "preview_every": 0, "device": "cpu", "seed": 1}
+    settings = choose_settings(**fixed, **changes)
     settings = settings.changed(preview_prompts=("a cat",), preview_px=32, draft_px=32)
     return create_run(settings, find_photos([ROOT / "assets/demo-photos/violet-cat"]), name)
 
@@ -168,5 +170,31 @@ def test_a_model_is_ready_with_its_adapter_only():
     made = plan(12, "z-image-turbo")
     assert made.settings.training_adapter == "z-image-turbo-adapter"
     assert plan(12, "z-image").settings.training_adapter == ""
-    without = stage_memory(presets.model_row("z-image"), made.settings)
+    without = stage_memory(row, made.settings.changed(training_adapter=""))
     assert made.stages["train"].vram_gib == pytest.approx(without["train"].vram_gib + 0.16)
+
+
+def test_a_few_step_lora_is_on_in_pictures_alone(demo_adapter, monkeypatch):
+    """The same file as a sibling: the run trains what it trains without it."""
+    table = presets._preset("models")["demo"]
+    monkeypatch.delitem(table, "adapter")
+    plain = demo_run("plain")
+    worker_process.work(plain)
+    row = {"name": "demo-few", "title": "Few", "source": str(demo_adapter.parent), "steps": 3}
+    row |= {"lora": demo_adapter.name, "guidance": 1.0, "shift": 5.0}
+    monkeypatch.setitem(table, "sibling", row | {"licence": "", "licence_url": ""})
+    assert sources.picture_model(presets.model_row("demo")) == "demo-few"
+    run = demo_run("few", preview_model="demo-few")
+    worker_process.work(run)
+    exported, own = (load_file(next(r.exports_dir.glob("*.safetensors"))) for r in (run, plain))
+    assert exported.keys() == own.keys()
+    assert all(torch.equal(exported[key], own[key]) for key in own)
+    session = ImageSession(run)
+    assert session.sibling.scheduler.config.shift == 5.0
+    passes = []
+    handle = session.transformer.register_forward_hook(lambda *_: passes.append(1))
+    picture = session.generate(["a cat"], [1], strength=0.0)[0]
+    handle.remove()
+    assert len(passes) == 3, "its steps, without the empty prompt"
+    session._switched.clear()
+    assert session.generate(["a cat"], [1], strength=0.0)[0] != picture, "it was on"
