@@ -325,8 +325,12 @@ def check_sibling(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side
     one, empty = text.rows([0]), text.rows([1])
     sampling = Sampling(side_px, 3, 1.0)
     with taking_turns(pipe.transformer, pictures):
-        ours = preview.sample(family, pictures, one, empty, sampling, [3], CPU)[0]
+        ours = preview.sample(family, pictures, one, empty, sampling, [3], CPU, rows=1)[0]
     assert passes == ["sibling"] * 3
+    reads = pictures.transformer._store.stats.reads
+    blocks = tuple(name for name, _ in family.blocks(pictures.transformer))
+    assert {reads[name] for name in reads if name.startswith(blocks)} == {3}, "block by block"
+    assert all(p.is_meta for n, p in pictures.transformer.named_parameters() if "lora" not in n)
     library_pipe = family.load(folder, torch.float32)
     library_pipe.transformer = type(library_pipe.transformer).from_pretrained(
         sibling / "transformer"
