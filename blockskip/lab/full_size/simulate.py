@@ -33,6 +33,7 @@ from blockskip.lab.full_size.meta_models import (
 from blockskip.lab.measuring.peak_memory import PeakMeter
 from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
+from blockskip.memory.planning.run_sizes import on_sibling
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
@@ -168,9 +169,15 @@ def activation_bytes(settings: Settings) -> list[int]:
 
 @torch.no_grad()
 def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """Run a sampling step and then, with all streamed blocks evicted, the decoding."""
+    """Run a sampling step and then, with all streamed blocks evicted, the decoding. A sibling's
+    transformer is beside the trained one."""
     family = family_of(row)
-    model, streamed = _streamed_model(settings, row, family, meter)
+    trained, streamed = _streamed_model(settings, row, family, meter)
+    model = trained  # which is kept: dead tensors are not counted
+    if on_sibling(settings):
+        model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
+        blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
+        streamed = StreamedBlocks(meter, blocks, _outside_blocks(model))
     vae = build_vae(row, settings.plan.preview_tiled)
     shape = latent_shapes(row.name, settings.preview_px)[1]
     with meter:

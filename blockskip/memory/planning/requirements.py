@@ -242,12 +242,13 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
     weights, _, decode = vae_bytes(row, settings)
     decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
-    sampling = _window_card(row, settings, settings.plan.preview_batch, settings.preview_px)
-    if on_sibling(settings):  # the trained model's modules beside the blocks stay meanwhile
-        sampling += (
-            _around(row, settings, embedders=True) + row.number_bytes * model_stats(row.name).shared
-        )
-    return _between_steps(row, settings) + max(sampling, weights + decoding)
+    resident, pictures = _between_steps(row, settings), settings
+    if on_sibling(settings):  # beside the trained model, which stays as it is; all its blocks wait
+        pictures = settings.changed(middle="leaves")
+        resident += _around(row, settings, embedders=True)
+        resident += row.number_bytes * model_stats(row.name).shared
+    sampling = _window_card(row, pictures, settings.plan.preview_batch, settings.preview_px)
+    return resident + max(sampling, weights + decoding)
 
 
 def _latents_card(row: ModelRow, settings: Settings) -> float:

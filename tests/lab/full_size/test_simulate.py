@@ -13,6 +13,7 @@ from blockskip.core.settings import ALL_BLOCKS
 from blockskip.lab.full_size.simulate import simulate
 from blockskip.lab.full_size.simulation_report import report
 from blockskip.lab.measuring.peak_memory import PeakMeter, fake_gpu, quantise
+from blockskip.memory.planning.planner import make_plan
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.training.lora import _CastLinear
 
@@ -136,3 +137,16 @@ def test_a_report_says_both():
         said["reserved_ratio"] * said["vram_gib"], rel=2e-3
     )
     assert 1 <= said["growing_ratio"] <= said["reserved_ratio"]
+
+
+@pytest.mark.parametrize("model, budget", [("flux2-klein-9b", 8), ("z-image", 6)])
+def test_pictures_on_a_sibling_stay_within_the_plan(model, budget):
+    sibling = model_row(model).sibling.name
+    made = make_plan(model=model, budget_gib=budget, free_gib=budget, preview_model=sibling)
+    planned, alone = (
+        stage_memory(model_row(model), each)["preview"].vram_gib
+        for each in (made.settings, made.settings.changed(preview_model=""))
+    )
+    peak = simulate(made.settings, ["preview"])["preview"].vram_gib
+    assert alone < planned <= made.usable_gib
+    assert -0.02 <= planned / peak - 1 <= 0.05, f"{planned:.3f} planned, {peak:.3f} simulated"
