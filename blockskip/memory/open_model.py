@@ -26,6 +26,7 @@ from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weight
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
+from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import set_dtype
 from blockskip.models.sources.part_checks import part_weights
@@ -63,6 +64,7 @@ def open_model(
         if settings.plan.precision != "full":
             index = _quantised(family, part, index, source, settings.plan, device, progress)
         offload(part, index, _kept_bytes(row, settings, device))
+    set_aside(pipe.transformer, family)
     return pipe
 
 

@@ -21,6 +21,7 @@ from blockskip.memory.placement import LOAD_CHUNK_BYTES
 from blockskip.memory.quantisation import QuantisedLinear, block_linears
 from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
+from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources.empty_model import new_part
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
@@ -58,8 +59,9 @@ def build_transformer(row: ModelRow, precision: str, int8_products: bool = False
 
     precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
-    model = _frozen(row, "transformer")
-    for name, block in get_family(row.family).blocks(model):
+    model, family = _frozen(row, "transformer"), get_family(row.family)
+    set_aside(model, family)
+    for name, block in family.blocks(model):
         if int8_products:
             _multiply_in_int8(row, name, block)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
@@ -38,6 +39,7 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
+from blockskip.models.families.caption_modules import caption_modules
 from blockskip.sampling.sample import TILE_PX
 
 LogFn = Callable[[str], None]
@@ -86,7 +88,7 @@ def _count_weights(row: ModelRow) -> dict:
         "multiply_adds": 0,
         "int8_multiply_adds": 0,
         "kinds": _kinds(family, blocks),
-        "text": _count_text(row, family),
+        "text": _count_text(row, family, model),
         "vae": _count_vae(row),
     }
 
@@ -136,8 +138,10 @@ def _block(family: Family, block: nn.Module) -> dict:
     }
 
 
-def _count_text(row: ModelRow, family: Family) -> dict:
-    resident, largest, small = 0, 0, 0
+def _count_text(row: ModelRow, family: Family, model: ModelMixin) -> dict:
+    resident = sum(_size(reader) for reader in caption_modules(model, family).values())
+    states = family.caption_states(model, 1)
+    largest, small = 0, 0
     for name, encoder in build_encoders(row).items():
         streamed = (
             [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
@@ -146,9 +150,10 @@ def _count_text(row: ModelRow, family: Family) -> dict:
         resident += _size(encoder) - passing
         small += 0 if name in family.streamed_parts else _size(encoder)
         largest = max([largest, *(_size(block) for block in streamed)])
-    return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
-        ("scores", "token", "fixed"), 0.0
-    )
+    counted = {"resident": resident, "block": largest, "ram": small}
+    if states:
+        counted["states"] = math.prod(states)
+    return counted | dict.fromkeys(("scores", "token", "fixed"), 0.0)
 
 
 def _count_vae(row: ModelRow) -> dict:

@@ -1,0 +1,189 @@
+"""Krea 2's pipeline, tiny and random."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, Krea2Pipeline
+from helpers import family_checks as checks
+from helpers.family_cases import CASES
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLModel
+
+from blockskip.memory.streaming import weight_stores
+from blockskip.models.families.base import Text
+from blockskip.models.families.caption_modules import caption_modules
+from blockskip.training import encode
+from blockskip.training.lora import lora_layers
+from blockskip.training.residuals import Span, WindowInputs, compute_window, full_velocity
+
+ROW = checks.tiny_row("krea2", ("transformer", "text_encoder", "vae"))
+TOKENS, SIDE, LAYERS = 24, 24, (1, 2, 4)
+
+
+def qwen_tokenizer():
+    """Return a whole-word tokenizer that takes Krea 2's template apart as Qwen's does: 34 tokens
+    before the caption, 5 behind it."""
+    turns = ("<|im_start|>", "<|im_end|>")
+    words = ["<unk>", "<pad>", "\n", *turns, "system", "user", "assistant", *checks.WORDS]
+    table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
+    table.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", "removed"),
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=table,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=list(turns),
+    )
+
+
+def language_model(words):
+    return Qwen3VLModel(
+        Qwen3VLConfig(
+            text_config={
+                "vocab_size": len(words),
+                "hidden_size": 20,
+                "intermediate_size": 16,
+                "num_hidden_layers": max(LAYERS) + 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "head_dim": 12,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [2, 2, 2],
+                },
+            },
+            vision_config={
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 20,
+                "num_position_embeddings": 4,
+                "deepstack_visual_indexes": [0],
+            },
+        )
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    words = qwen_tokenizer()
+    vae = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=3,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[-0.2, 0.1, 0.3],
+        latents_std=[0.5, 2.0, 1.5],
+    )
+    transformer = CASES["krea2"].whole_model()
+    for block in transformer.transformer_blocks:  # so that blocks have a say in the picture
+        block.scale_shift_table.mul_(20)
+        block.attn.to_v.weight.mul_(5)
+    pipe = Krea2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae.eval(),
+        text_encoder=language_model(words),
+        tokenizer=words,
+        transformer=transformer,
+        text_encoder_select_layers=LAYERS,
+    )
+    path = tmp_path_factory.mktemp("tränsformer") / "tiny krea 2"
+    pipe.save_pretrained(path)
+    return path
+
+
+def test_text(folder):
+    checks.check_text(ROW, folder, TOKENS)
+
+
+def test_captions_are_the_librarys(folder):
+    """They are what its text fusion makes of them, and padding changes nothing."""
+    family, pipe = checks.opened(ROW, folder)
+    text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS)
+    whole = family.load(folder, torch.float32)
+    assert len(whole.tokenizer(whole.prompt_template_encode_prefix).input_ids) == 34
+    with torch.no_grad():
+        states, mask = whole.encode_prompt(checks.CAPTIONS, max_sequence_length=TOKENS)
+        embeds = whole.transformer.text_fusion(states, attention_mask=mask[:, None, None])
+    assert torch.equal(text.pooled_or_mask.bool(), mask) and len(set(mask.sum(1).tolist())) == 3
+    torch.testing.assert_close(text.embeds, embeds, atol=1e-5, rtol=1e-4)
+    short = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS - 5)
+    for row, its_mask in enumerate(short.pooled_or_mask.bool()):
+        read = text.embeds[row][mask[row]]
+        torch.testing.assert_close(short.embeds[row][its_mask], read, atol=1e-5, rtol=1e-4)
+
+
+def test_what_sees_the_caption_alone_only_reads_captions(folder):
+    """Its weights are loaded when captions are encoded, and not for a window or the whole model."""
+    family, pipe = checks.opened(ROW, folder)
+    (store,) = weight_stores([pipe.transformer])
+    names = {f"{part}." for part in family.caption_modules}
+
+    def loaded():
+        return {name: n for name, n in store.stats.reads.items() if name.startswith(tuple(names))}
+
+    assert not [n for n, _ in pipe.transformer.named_parameters() if n.startswith(tuple(names))]
+    text = encode.encode_captions(family, pipe, checks.CAPTIONS[:2], TOKENS)
+    once = loaded()
+    assert once and set(once.values()) == {1}
+    (fusion,) = caption_modules(pipe.transformer, family).values()
+    assert all(parameter.is_meta for parameter in fusion.parameters()), "gone again"
+    draws = WindowInputs(torch.randn(2, 36, 12), text, torch.rand(2), SIDE)
+    compute_window(pipe.transformer, family, Span(2, 1), draws, 1, torch.device("cpu"))
+    full_velocity(pipe.transformer, family, draws, 1, torch.device("cpu"))
+    assert loaded() == once
+
+
+def test_the_whole_model_gives_the_same_of_unread_captions():
+    """The library's forward, with the states of a caption that nobody read before."""
+    case = CASES["krea2"]
+    family, draws = case.family, case.draws()
+    whole, ours = case.whole_model(), case.model()
+    states = torch.randn(len(draws), *family.caption_states(whole, case.tokens))
+    mask = draws.text.pooled_or_mask.bool()[:, None, None]
+    with torch.no_grad():
+        read = caption_modules(ours, family)["text_fusion"](states, attention_mask=mask)
+
+        def velocity(model, embeds):
+            text = Text(embeds, draws.text.pooled_or_mask)
+            inputs = family.inputs(model.config, draws.noisy, text, draws.t, draws.side_px)
+            return family.velocity(model(**inputs))
+
+        assert torch.equal(velocity(ours, read), velocity(whole, states))
+    layers = lora_layers(whole, family, Span(0, 0), "attention+ff")
+    assert len(layers) == 6 * 7 and not [name for name in layers if "fusion" in name]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.5])
+def test_pictures(folder, guidance):
+    """The library counts guidance from 0."""
+    checks.check_pictures(
+        ROW,
+        folder,
+        TOKENS,
+        SIDE,
+        guidance,
+        guidance_scale=guidance - 1,
+        max_sequence_length=TOKENS,
+    )
+
+
+def test_latents(folder):
+    checks.check_latents(ROW, folder, SIDE)
+
+
+def test_training(folder, tmp_path):
+    checks.check_training(ROW, folder, tmp_path, TOKENS, SIDE)
+
+
+@pytest.mark.parametrize("targets", ["attention", "attention+ff"])
+def test_export(folder, tmp_path, targets):
+    checks.check_export(ROW, folder, tmp_path, Span(1, 2), targets)
