@@ -30,8 +30,8 @@ from blockskip.sampling.sample import tile
 def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Return the parts of the row's pipeline → (library, class), (None, None) for a missing
     part."""
-    index = _config(row, "model_index")
-    return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
+    index = _config(row, "model_index")  # other lists in it are options of the pipeline
+    return {n: tuple(of) for n, of in index.items() if isinstance(of, list) and len(of) == 2}
 
 
 def family_of(row: ModelRow) -> Family:

@@ -37,9 +37,10 @@ class Krea2(DiffusersFamily):
     pipeline, transformer = Krea2Pipeline, Krea2Transformer2DModel
     encoder = Qwen3VLModel
     patch_modules = ("img_in", "final_layer.linear")
-    # as diffusers' train_dreambooth_lora_krea2.py, which leaves out ff.gate, but in the blocks alone
+    # all linears of a block, as the authors' own training (krea-ai/krea-2); diffusers' script leaves
+    # out ff.gate, and adapts linears outside the blocks
     attention = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_gate", "attn.to_out.0")
-    feed_forward = ("ff.up", "ff.down")
+    feed_forward = ("ff.gate", "ff.up", "ff.down")
     per_sample_args = ("hidden_states", "temb", "attention_mask")
     embedders = ("img_in", "txt_in")
     shared_modulation = ("time_mod_proj",)

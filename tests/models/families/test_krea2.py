@@ -159,7 +159,7 @@ def test_the_whole_model_gives_the_same_of_unread_captions():
 
         assert torch.equal(velocity(ours, read), velocity(whole, states))
     layers = lora_layers(whole, family, Span(0, 0), "attention+ff")
-    assert len(layers) == 6 * 7 and not [name for name in layers if "fusion" in name]
+    assert len(layers) == 6 * 8 and not [name for name in layers if "fusion" in name]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.5])
