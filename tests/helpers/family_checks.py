@@ -102,7 +102,10 @@ def check_opened(row: ModelRow, folder: Path) -> None:
     readers = caption_modules(pipe.transformer, family)
     for part, expected in theirs.components.items():
         if isinstance(expected, nn.Module):
-            with replace_modules(pipe.transformer, readers), on_device(CPU, ours := getattr(pipe, part)):
+            with (
+                replace_modules(pipe.transformer, readers),
+                on_device(CPU, ours := getattr(pipe, part)),
+            ):
                 _check_equal(ours, expected)
     sampler = family.sampler(pipe, CPU).config
     for option in theirs.config.keys() - theirs.components.keys():

@@ -82,8 +82,7 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
 def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     """Encode one caption. The large encoder is streamed, except for its embedding table; caption
     modules of the transformer stay."""
-    family, encoders = family_of(row), build_encoders(row)
-    model = build_transformer(row, "full")
+    family, encoders, model = family_of(row), build_encoders(row), build_transformer(row, "full")
     readers = list(caption_modules(model, family).values())
     with meter:
         load_packed(meter, weights(*readers))
@@ -107,10 +106,9 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
             )  # CLIP's
             embeds = encoder(torch.zeros(1, fixed or settings.plan.text_tokens, dtype=torch.long))
             del embeds
-        if readers:
-            states = torch.empty(1, *family.caption_states(model, settings.plan.text_tokens))
-            for reader in readers:
-                states = reader(states)
+        states = torch.empty(1, *family.caption_states(model, settings.plan.text_tokens))
+        for reader in readers:
+            states = reader(states)
 
 
 @torch.no_grad()

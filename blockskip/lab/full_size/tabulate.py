@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from blockskip.core.presets import ModelRow
@@ -138,9 +137,8 @@ def _block(family: Family, block: nn.Module) -> dict:
     }
 
 
-def _count_text(row: ModelRow, family: Family, model: ModelMixin) -> dict:
+def _count_text(row: ModelRow, family: Family, model: nn.Module) -> dict:
     resident = sum(_size(reader) for reader in caption_modules(model, family).values())
-    states = family.caption_states(model, 1)
     largest, small = 0, 0
     for name, encoder in build_encoders(row).items():
         streamed = (
@@ -150,9 +148,8 @@ def _count_text(row: ModelRow, family: Family, model: ModelMixin) -> dict:
         resident += _size(encoder) - passing
         small += 0 if name in family.streamed_parts else _size(encoder)
         largest = max([largest, *(_size(block) for block in streamed)])
-    counted = {"resident": resident, "block": largest, "ram": small}
-    if states:
-        counted["states"] = math.prod(states)
+    states = math.prod(family.caption_states(model, 1) or (0,))
+    counted = {"resident": resident, "block": largest, "ram": small, "states": states}
     return counted | dict.fromkeys(("scores", "token", "fixed"), 0.0)
 
 

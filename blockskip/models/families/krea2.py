@@ -94,9 +94,7 @@ class Krea2(DiffusersFamily):
     ) -> tuple[int, int, int]:
         return tokens, transformer.config.text_hidden_dim, tokens
 
-    def caption_states(
-        self, transformer: Krea2Transformer2DModel, tokens: int
-    ) -> tuple[int, ...]:
+    def caption_states(self, transformer: Krea2Transformer2DModel, tokens: int) -> tuple[int, ...]:
         return tokens, transformer.config.num_text_layers, transformer.config.text_hidden_dim
 
     encode_images = QwenImage.encode_images
