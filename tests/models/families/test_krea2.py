@@ -4,10 +4,11 @@ import pytest
 import torch
 from helpers import family_checks as checks
 from helpers import tiny_krea2
+from helpers.fake_cuda import CARD, fake_cuda, to_card
 from helpers.family_cases import CASES
 
 from blockskip.memory.streaming import weight_stores
-from blockskip.models.families.base import Text
+from blockskip.models.families.base import Text, get_family
 from blockskip.models.families.caption_modules import caption_modules
 from blockskip.training import encode
 from blockskip.training.lora import lora_layers
@@ -41,6 +42,21 @@ def test_captions_are_the_librarys(folder):
     for row, its_mask in enumerate(short.pooled_or_mask.bool()):
         read = text.embeds[row][mask[row]]
         torch.testing.assert_close(short.embeds[row][its_mask], read, atol=1e-5, rtol=1e-4)
+
+
+def test_captions_are_read_on_a_card(folder):
+    """No operation mixes devices, and what waits for the fusion waits in RAM."""
+    family = get_family("krea2")
+    pipe = family.load(folder, torch.float32)
+    taken, fusion = [], pipe.transformer.text_fusion
+    fusion.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+    with fake_cuda():
+        to_card(pipe.text_encoder)
+        to_card(pipe.transformer)
+        text = encode.encode_captions(family, pipe, checks.CAPTIONS, TOKENS, CARD)
+        assert text.embeds.device.type == text.pooled_or_mask.device.type == "cpu"
+        assert [states.device.type for states in taken] == ["cuda"] * 3
+        assert {len(states) for states in taken} == {1}, "a caption at a time"
 
 
 def test_what_sees_the_caption_alone_only_reads_captions(folder):
