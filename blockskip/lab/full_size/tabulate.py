@@ -138,8 +138,8 @@ def _block(family: Family, block: nn.Module) -> dict:
 
 
 def _count_text(row: ModelRow, family: Family, model: nn.Module) -> dict:
-    resident = sum(_size(reader) for reader in caption_modules(model, family).values())
-    largest, small = 0, 0
+    readers = sum(_size(reader) for reader in caption_modules(model, family).values())
+    resident, largest, small = readers, 0, readers  # they are staged in RAM as a whole
     for name, encoder in build_encoders(row).items():
         streamed = (
             [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []

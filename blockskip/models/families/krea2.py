@@ -45,7 +45,8 @@ class Krea2(DiffusersFamily):
     embedders = ("img_in", "txt_in")
     shared_modulation = ("time_mod_proj",)
     caption_modules = ("text_fusion",)
-    # ComfyUI's comfy/utils.py, krea2_to_diffusers, has these names
+    # ComfyUI (5697b97, July 2026) loads them as transformer.<name>: krea2_to_diffusers in
+    # comfy/utils.py
     lora_names = DiffusersNames(
         "krea-2/lora",
         "https://github.com/krea-ai/krea-2",
