@@ -27,6 +27,7 @@ from blockskip.memory.planning.run_sizes import kept_bytes
 from blockskip.memory.quantisation import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
+from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import set_dtype
 from blockskip.models.sources.part_checks import part_weights
@@ -61,6 +62,7 @@ def open_model(
             offload(part, index_part(source, name, part))
     kept = _kept_bytes(row, settings, device)
     _offload_transformer(family, pipe.transformer, source, settings.plan, device, progress, kept)
+    set_aside(pipe.transformer, family)
     return pipe
 
 
@@ -84,6 +86,7 @@ def open_sibling(
     kept = 0.0 if device.type in ("cpu", "mps") else kept_bytes(row, settings)
     plan, transformer = settings.plan, sibling.transformer
     _offload_transformer(family, transformer, source, plan, device, progress, kept)
+    set_aside(transformer, family)
     return sibling
 
 

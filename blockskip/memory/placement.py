@@ -71,15 +71,16 @@ def fill_ram(device: torch.device, blocks: Iterable[nn.Module]) -> None:
 
 
 @contextmanager
-def on_device(device: torch.device, *modules: nn.Module) -> Iterator[None]:
-    """Context manager that has weights on `device` inside and moves them back afterwards."""
+def on_device(device: torch.device, *modules: nn.Module, keep: bool = True) -> Iterator[None]:
+    """Context manager that has weights on `device` inside and moves them back afterwards. keep:
+    they are loaded again later, so RAM may keep a copy."""
     with ExitStack() as stack:
         sites = [site for module in modules for site in offloaded_params(module)]
         # an offloaded model's store may be fetching blocks inside wrappers, which `sites` lacks
         for store in {*by_store(sites), *weight_stores(modules)}:
             stack.callback(store.release_buffers)
         stack.callback(_restore, _borrow(modules, device))
-        stack.callback(release, _load(sites, device, passing=False))
+        stack.callback(release, _load(sites, device, passing=False, keep=keep))
         yield
 
 

@@ -67,6 +67,11 @@ class LoadedModel:
             if name and presets.model_row(name).files
         ]
 
+    @property
+    def _has_own_sibling(self) -> bool:
+        """Whether pictures are made with another transformer than the trained one."""
+        return self.sibling is not None and self.sibling.transformer is not self.transformer
+
     def _open_sibling(self, progress: Callable[[int, int], None]) -> DiffusionPipeline:
         row = presets.model_row(self.settings.preview_model)
         if row.files:
@@ -133,15 +138,13 @@ class LoadedModel:
 
     def share_lora(self, lora: dict[str, nn.Parameter]) -> None:
         """Let pictures be made with the transformer's LoRA, whichever model they are made on."""
-        if self.sibling is not None and self.sibling.transformer is not self.transformer:
+        if self.sibling is not None and self._has_own_sibling:
             share_lora(self.sibling.transformer, self.family, self.settings, lora)
 
     def _sample_small(self, pipe: DiffusionPipeline, row: ModelRow) -> None:
         """Sample the picture that arithmetic.py measures with; it depends on the model alone."""
         plan = self.settings.plan
-        text = encode.encode_captions(
-            self.family, self.pipe, [PROMPT, ""], row.text_tokens, self.device
-        )
+        text = encode.encode_captions(self.family, pipe, [PROMPT, ""], row.text_tokens, self.device)
         if plan.number_type == "float16":
             text = text.to(torch.float16)
         sampling = Sampling(row.s_max_px, STEPS, row.preview_guidance)
@@ -150,17 +153,25 @@ class LoadedModel:
 
     def encode(self, captions: Sequence[str]) -> Text:
         """Encode captions, one row each, on the CPU."""
+        return self._encode(self.pipe, captions)
+
+    def _encode(self, pipe: DiffusionPipeline, captions: Sequence[str]) -> Text:
         tokens = self.settings.plan.text_tokens
-        return encode.encode_captions(self.family, self.pipe, captions, tokens, self.device)
+        return encode.encode_captions(self.family, pipe, captions, tokens, self.device)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
         """Encode prompts, one row each, on the CPU, each only once: encoders may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
-            self.cache_text(new, self.encode(new))
+            self._cache(new, self._encode(self.sibling or self.pipe, new))
         return Text.cat([self._texts[prompt] for prompt in prompts])
 
     def cache_text(self, prompts: Sequence[str], text: Text) -> None:
-        """Make `encode_prompts` use row i of `text` for prompt i."""
+        """Make `encode_prompts` use row i of `text` for prompt i, unless pictures are made on another
+        transformer which reads captions itself (models/families/caption_modules.py)."""
+        if not (self._has_own_sibling and self.family.caption_modules):
+            self._cache(prompts, text)
+
+    def _cache(self, prompts: Sequence[str], text: Text) -> None:
         self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
 
     def encode_draws(
@@ -217,7 +228,7 @@ class LoadedModel:
         with ExitStack() as stack:
             for lora in self._switched:
                 stack.enter_context(lora.switched())
-            if pipe.transformer is not self.transformer:
+            if self._has_own_sibling:
                 stack.enter_context(taking_turns(self.transformer, pipe))
             yield pipe
 

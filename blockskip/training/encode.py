@@ -15,9 +15,10 @@ from blockskip.core.settings import Settings
 from blockskip.data.crops import Crop, crop_image
 from blockskip.data.photos import Photo, open_photo, scale_photo
 from blockskip.data.schedule import Draw
-from blockskip.memory.block_wrappers import per_caption_blocks
+from blockskip.memory.block_wrappers import RowChunked, per_caption_blocks
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
+from blockskip.models.families.caption_modules import caption_modules
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -39,9 +40,14 @@ def encode_captions(
 
     The encoders run block by block. Each block is copied to `device`, processes `batch` captions
     one by one, and the next block is fetched meanwhile. The weights are thus read once per `batch`
-    captions, and `device` never holds a whole encoder.
+    captions, and `device` never holds a whole encoder. It holds the transformer's caption modules.
     """
+    model = pipe.transformer
+    readers = caption_modules(model, family)
     with ExitStack() as stack:
+        stack.enter_context(on_device(device, *readers.values(), keep=False))
+        one_by_one = {name: RowChunked(reader, 1, device) for name, reader in readers.items()}
+        stack.enter_context(replace_modules(model, one_by_one))
         for encoder in family.text_encoders(pipe):
             stack.enter_context(replace_modules(encoder, per_caption_blocks(encoder, device)))
             stack.enter_context(on_device(device, encoder))

@@ -41,6 +41,8 @@ def _getitem(tensor: Tensor, index: object) -> Tensor:
     if tensor.device.type == "cpu":
         return CPU_GETITEM(tensor, index)
     indices = index if isinstance(index, tuple) else (index,)
+    if all(isinstance(entry, Tensor) for entry in indices):
+        return torch.ops.aten.index.Tensor(tensor, list(indices))
     dim = 0
     for entry in indices:
         if entry is Ellipsis:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from blockskip.models.families.base import Family, Text, get_family
+from blockskip.models.families.caption_modules import set_aside
 from blockskip.training.residuals import WindowInputs
 
 
@@ -30,13 +31,20 @@ class Case:
     def family(self) -> Family:
         return get_family(self.name)
 
-    def model(self) -> nn.Module:
+    def whole_model(self) -> nn.Module:
+        """Return the library's model."""
         torch.manual_seed(0)
         model = self.build().requires_grad_(False).eval()
         with torch.no_grad():  # what the libraries begin with zeros must not hide anything
             for parameter in model.parameters():
                 if not parameter.abs().max() > 0:
                     parameter.normal_(std=0.1)
+        return model
+
+    def model(self) -> nn.Module:
+        """Return the model as it runs on captions that were read already."""
+        model = self.whole_model()
+        set_aside(model, self.family)
         return model
 
     def draws(self, num: int = 5, seed: int = 1) -> WindowInputs:
@@ -156,6 +164,28 @@ def _chroma() -> nn.Module:
     )
 
 
+def _krea2() -> nn.Module:
+    from diffusers import Krea2Transformer2DModel
+
+    return Krea2Transformer2DModel(
+        in_channels=12,
+        num_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        intermediate_size=56,
+        timestep_embed_dim=20,
+        text_hidden_dim=20,
+        num_text_layers=3,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=1,
+        text_intermediate_size=28,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=2,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
 def _nothing(num: int, tokens: int) -> torch.Tensor:
     return torch.empty(num, 0)
 
@@ -180,5 +210,6 @@ CASES = {
         # captions of up to 32 tokens are padded to 32, longer ones to 64
         Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
         Case("qwen_image", _qwen_image, (9, 12), 20, _mask),
+        Case("krea2", _krea2, (9, 12), 20, _mask),
     )
 }

@@ -25,8 +25,9 @@ from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import WholeTrainer
 from blockskip.memory.open_model import open_model, open_sibling
-from blockskip.memory.placement import on_device, pin_on_device
+from blockskip.memory.placement import on_device, pin_on_device, replace_modules
 from blockskip.models.families.base import Family, Sampling, get_family
+from blockskip.models.families.caption_modules import caption_modules, set_aside
 from blockskip.models.lora.export import export_lora
 from blockskip.models.sources import Source, check_model
 from blockskip.models.sources.hub_api import FILE_PATTERNS
@@ -101,9 +102,13 @@ def check_opened(row: ModelRow, folder: Path) -> None:
         opened(row, folder),
         get_family(row.family).load(folder, torch.bfloat16),
     )
+    readers = caption_modules(pipe.transformer, family)
     for part, expected in theirs.components.items():
         if isinstance(expected, nn.Module):
-            with on_device(CPU, ours := getattr(pipe, part)):
+            with (
+                replace_modules(pipe.transformer, readers),
+                on_device(CPU, ours := getattr(pipe, part)),
+            ):
                 _check_equal(ours, expected)
     sampler = family.sampler(pipe, CPU).config
     for option in theirs.config.keys() - theirs.components.keys():
@@ -304,6 +309,7 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
         )
         library_pipe = family.load(folder, torch.float32)
         library_pipe.load_lora_weights(str(done.path))
+        set_aside(library_pipe.transformer, family)  # `text` was read already
         torch.testing.assert_close(velocity(library_pipe.transformer), ours, atol=1e-5, rtol=1e-4)
 
 
@@ -321,7 +327,7 @@ def check_sibling(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side
     passes: list[str] = []
     for name, model in (("trained", pipe.transformer), ("sibling", pictures.transformer)):
         model.register_forward_hook(lambda *_, name=name: passes.append(name))
-    text = encode.encode_captions(family, pipe, [*CAPTIONS[:1], ""], tokens)
+    text = encode.encode_captions(family, pictures, [*CAPTIONS[:1], ""], tokens)
     one, empty = text.rows([0]), text.rows([1])
     sampling = Sampling(side_px, 3, 1.0)
     with taking_turns(pipe.transformer, pictures):
@@ -336,6 +342,7 @@ def check_sibling(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side
         sibling / "transformer"
     )
     library_pipe.scheduler = type(library_pipe.scheduler).from_pretrained(sibling / "scheduler")
+    set_aside(library_pipe.transformer, family)  # `text` was read already
     own = add_lora(library_pipe.transformer, family, Span(1, 2), 3, "attention", seed=0)
     restore(own, snapshot(lora))
     theirs = family.sample(library_pipe, one, empty, sampling, [3])[0]

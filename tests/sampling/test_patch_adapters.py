@@ -130,11 +130,11 @@ def test_pictures_and_places_do_not_mix(case):
         model, family, adapters(model, family, True), dynamic_patches.PatchSchedule({})
     )
     both = passed(model, dynamic, inputs, 2)
+    own = {*family.per_sample_args, "timestep", "pooled_projections"}
     for row in range(2):
         one = {
             name: value[row : row + 1]
-            if name
-            in (*family.per_sample_args, "timestep", "pooled_projections", "encoder_attention_mask")
+            if (name.startswith("encoder_") or name in own)
             and torch.is_tensor(value)
             and len(value) == 2
             else value

@@ -10,6 +10,7 @@ from helpers.tiny import randomise
 
 from blockskip.core import flow_matching
 from blockskip.memory import block_wrappers, layerwise
+from blockskip.models.families.caption_modules import caption_modules
 from blockskip.training import residuals
 from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
@@ -206,7 +207,8 @@ def test_any_draws_of_a_window_make_a_step(case):
 
 
 def test_the_middle_is_all_that_a_step_touches(case):
-    """Embedders, skipped blocks and the middle's modulation linears may be gone while training."""
+    """Embedders, caption modules, skipped blocks and the middle's modulation linears may be gone
+    while training."""
     span, family, draws = Span(1, 2), case.family, case.draws()
     model = case.model()
     add_lora(model, family, span, 4, "attention", seed=0)
@@ -214,6 +216,7 @@ def test_the_middle_is_all_that_a_step_touches(case):
     expected = skipped_output(model, family, span, window, draws)
     blocks = family.blocks(model)
     gone = [model.get_submodule(n) for n in (*family.embedders, *family.shared_modulation)]
+    gone += caption_modules(model, family).values()
     gone += [block for i, (_, block) in enumerate(blocks) if i not in span.middle(len(blocks))]
     gone += [
         block.get_submodule(name)

@@ -21,6 +21,7 @@ from blockskip.memory.placement import LOAD_CHUNK_BYTES
 from blockskip.memory.quantisation import QuantisedLinear, block_linears
 from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
+from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources.empty_model import new_part
 from blockskip.models.sources.layouts import configs_folder
 from blockskip.sampling.sample import tile
@@ -29,8 +30,8 @@ from blockskip.sampling.sample import tile
 def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Return the parts of the row's pipeline → (library, class), (None, None) for a missing
     part."""
-    index = _config(row, "model_index")
-    return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
+    index = _config(row, "model_index")  # other lists in it are options of the pipeline
+    return {n: tuple(of) for n, of in index.items() if isinstance(of, list) and len(of) == 2}
 
 
 def family_of(row: ModelRow) -> Family:
@@ -58,8 +59,9 @@ def build_transformer(row: ModelRow, precision: str, int8_products: bool = False
 
     precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
-    model = _frozen(row, "transformer")
-    for name, block in get_family(row.family).blocks(model):
+    model, family = _frozen(row, "transformer"), get_family(row.family)
+    set_aside(model, family)
+    for name, block in family.blocks(model):
         if int8_products:
             _multiply_in_int8(row, name, block)
         else:

@@ -35,6 +35,7 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning.run_sizes import on_sibling
 from blockskip.models.families.base import Family, Text
+from blockskip.models.families.caption_modules import caption_modules
 from blockskip.models.families.streams import as_tuple
 from blockskip.training import optimizer
 from blockskip.training.lora import add_lora
@@ -80,8 +81,12 @@ def simulate(settings: Settings, stages: Sequence[str] = PLANNED) -> dict[str, P
 
 @torch.no_grad()
 def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
-    """Encode one caption. The large encoder is streamed, except for its embedding table."""
-    family, encoders = family_of(row), build_encoders(row)
+    """Encode one caption. The large encoder is streamed, except for its embedding table; caption
+    modules of the transformer stay."""
+    family, encoders, model = family_of(row), build_encoders(row), build_transformer(row, "full")
+    readers = list(caption_modules(model, family).values())
+    with meter:
+        load_packed(meter, weights(*readers))
     for name, encoder in encoders.items():
         blocks = (
             [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
@@ -102,6 +107,9 @@ def _text(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
             )  # CLIP's
             embeds = encoder(torch.zeros(1, fixed or settings.plan.text_tokens, dtype=torch.long))
             del embeds
+        states = torch.empty(1, *family.caption_states(model, settings.plan.text_tokens))
+        for reader in readers:
+            states = reader(states)
 
 
 @torch.no_grad()

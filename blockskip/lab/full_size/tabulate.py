@@ -38,6 +38,7 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
+from blockskip.models.families.caption_modules import caption_modules
 from blockskip.sampling.sample import TILE_PX
 
 LogFn = Callable[[str], None]
@@ -86,7 +87,7 @@ def _count_weights(row: ModelRow) -> dict:
         "multiply_adds": 0,
         "int8_multiply_adds": 0,
         "kinds": _kinds(family, blocks),
-        "text": _count_text(row, family),
+        "text": _count_text(row, family, model),
         "vae": _count_vae(row),
     }
 
@@ -136,8 +137,9 @@ def _block(family: Family, block: nn.Module) -> dict:
     }
 
 
-def _count_text(row: ModelRow, family: Family) -> dict:
-    resident, largest, small = 0, 0, 0
+def _count_text(row: ModelRow, family: Family, model: nn.Module) -> dict:
+    readers = sum(_size(reader) for reader in caption_modules(model, family).values())
+    resident, largest, small = readers, 0, readers  # they are staged in RAM as a whole
     for name, encoder in build_encoders(row).items():
         streamed = (
             [block for _, block in outer_blocks(encoder)] if name in family.streamed_parts else []
@@ -146,9 +148,9 @@ def _count_text(row: ModelRow, family: Family) -> dict:
         resident += _size(encoder) - passing
         small += 0 if name in family.streamed_parts else _size(encoder)
         largest = max([largest, *(_size(block) for block in streamed)])
-    return {"resident": resident, "block": largest, "ram": small} | dict.fromkeys(
-        ("scores", "token", "fixed"), 0.0
-    )
+    states = math.prod(family.caption_states(model, 1) or (0,))
+    counted = {"resident": resident, "block": largest, "ram": small, "states": states}
+    return counted | dict.fromkeys(("scores", "token", "fixed"), 0.0)
 
 
 def _count_vae(row: ModelRow) -> dict:

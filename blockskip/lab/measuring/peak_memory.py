@@ -150,7 +150,7 @@ class _FusedRMSNorm(torch.autograd.Function):
         return torch.empty_like(ctx.saved_tensors[0]), None
 
 
-def _rms_norm(x: Tensor, _shape: object, weight: Tensor | None = None, _eps: object = None):
+def _rms_norm(x: Tensor, _shape: object, weight: Tensor | None = None, eps: object = None):
     return _FusedRMSNorm.apply(x, weight)
 
 

@@ -26,7 +26,8 @@ from blockskip.memory.planning.run_sizes import (
     vae_bytes,
 )
 
-_LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8  # copied from modules that import torch
+# copied from modules that import torch
+_LOAD_CHUNK_BYTES, _SAMPLE_BATCH, _CAPTIONS = 256 << 20, 8, 16
 
 
 def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
@@ -48,8 +49,10 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)
     # it exists twice while text and image are joined
     state = state * state_bytes(row, settings) * (1 + stats.joined)
+    # of the captions encoded together: layer by layer, and stacked for the caption modules
+    states = 2.0 * row.number_bytes * _CAPTIONS * text_rows(row, settings) * stats.text.states
     return {
-        "text": row.number_bytes * (stats.text.ram + 2 * stats.text.block),
+        "text": row.number_bytes * (stats.text.ram + 2 * stats.text.block) + states,
         "latents": 2 * latents + vae,
         "residuals": base + texts + state + window_bytes(row, settings, settings.window_draws),
         "train": base + max(0.0, pieces - staging) + 16 * lora,
@@ -92,7 +95,7 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised *= 2 if on_sibling(settings) else 1
     pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
-        "text": 16.0 * text_rows(row, settings) * text_width * row.number_bytes,
+        "text": 1.0 * _CAPTIONS * text_rows(row, settings) * text_width * row.number_bytes,
         "latents": _latents_bytes(row, settings),
         "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs, and the LoRA of the five steps with previews

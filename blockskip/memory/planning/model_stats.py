@@ -50,11 +50,12 @@ class BlockType:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TextStats:
-    """Weights of the text encoders; bytes of their activations."""
+    """Weights of the text encoders; numbers a token that wait in RAM; bytes of activations."""
 
     resident: int
     block: int
     ram: int
+    states: int = 0
     scores: float
     token: float
     fixed: float

@@ -74,6 +74,9 @@ class Family(ABC):
     # modules before the first block that are unused when front blocks are skipped; the layers of a
     # ModuleList among them take the blocks' arguments
     embedders: tuple[str, ...]
+    # modules of the transformer that see nothing but the caption, each the output of the one before:
+    # they run when captions are encoded, and never afterwards (caption_modules.py)
+    caption_modules: tuple[str, ...]
     # whether every block reads the caption itself, in addition to the streams
     text_cross_attention: bool
     # linears of a block whose output only reaches the text stream: where no later block reads it,
@@ -139,12 +142,18 @@ class Family(ABC):
 
     @abstractmethod
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
-        """Encode captions into text inputs on the encoders' device. tokens: length in tokens."""
+        """Encode captions into text inputs on the encoders' device. tokens: length in tokens. Runs
+        `caption_modules` in place, in pipe.transformer."""
 
     @abstractmethod
     def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:
         """Return (S, width of embeds, width of pooled_or_mask) of a caption encoded with that many
         tokens."""
+
+    def caption_states(self, transformer: ModelMixin, tokens: int) -> tuple[int, ...]:
+        """Return the shape of one caption of that many tokens as the first of `caption_modules`
+        takes it, (S, …); () if there are none."""
+        return ()
 
     @abstractmethod
     def encode_images(self, pipe: DiffusionPipeline, pixels: Tensor) -> Tensor:

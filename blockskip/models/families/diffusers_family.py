@@ -66,6 +66,7 @@ class DiffusersFamily(Family):
         *("txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
     shared_modulation: tuple[str, ...] = ()
+    caption_modules: tuple[str, ...] = ()
     workflow: Callable[..., dict] | None = None
     streamed_parts = ("transformer", "text_encoder")
 

@@ -18,13 +18,17 @@ class _StopForward(Exception):
 class TappedEncoder(nn.Module):
     """A text encoder that returns the hidden states after `numbers` layers, by number.
 
-    encoder: has its layers in `layers`; numbers count from 1. The hooks of transformers are on the original layers, which run inside wrappers on one caption at a time
+    encoder: has its layers in `layers`; numbers count from 1. in_ram: keep the states in RAM, as
+    many of them need more memory than a layer. The hooks of transformers are on the original layers, which run inside wrappers on one caption at a time
     (memory/layerwise.py). This class hooks the modules now in the layer list, and layers behind the
     last wanted state never run.
     """
 
-    def __init__(self, encoder: PreTrainedModel, numbers: Sequence[int]) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, numbers: Sequence[int], in_ram: bool = False
+    ) -> None:
         super().__init__()
+        self.in_ram = in_ram
         self.encoder, self.numbers = encoder, tuple(numbers)
         self.dtype, self.device = encoder.dtype, encoder.device
 
@@ -34,7 +38,7 @@ class TappedEncoder(nn.Module):
         encoder_kwargs.pop("output_hidden_states", None)
 
         def keep(number: int, state: Tensor) -> None:
-            states[number] = state
+            states[number] = state.cpu() if self.in_ram else state
             if len(states) == len(self.numbers):
                 raise _StopForward
 

@@ -60,6 +60,10 @@ def _difference(row: ModelRow, folder: Path) -> str:
     theirs, ours = (read_config(f / "model_index.json") for f in (folder, published))
     if theirs.get("_class_name") != ours["_class_name"]:
         return f"its pipeline is {theirs.get('_class_name')}, not {ours['_class_name']}"
+    options = () if row.sibling_of else [n for n, v in ours.items() if isinstance(v, bool)]
+    for option in options:
+        if theirs.get(option, ours[option]) != ours[option]:  # Krea 2 Turbo's is_distilled
+            return f"its pipeline has {option} = {theirs[option]}, not {ours[option]}"
     for part in layout_of(row).PARTS:
         found = theirs.get(part)
         name = found[-1] if isinstance(found, list) and found else None
@@ -77,8 +81,7 @@ def _difference(row: ModelRow, folder: Path) -> str:
 
 def _size_difference(found: dict, published: dict) -> str:
     """Return the first setting that differs, "" if there is none."""
-    nested = found.get("text_config")
-    found = found | nested if isinstance(nested, dict) else found
+    found, published = _flat(found), _flat(published)
     for key, wanted in published.items():
         if key == "model_type" or key in _SIZES or key in _SCALES:
             value = found.get(key, wanted)
@@ -90,6 +93,12 @@ def _size_difference(found: dict, published: dict) -> str:
         if method != "fp8":
             return f"weights packed with {method}, which cannot be read here"
     return ""
+
+
+def _flat(config: dict) -> dict:
+    """Return a config with the settings of the language model in it among its own."""
+    nested = config.get("text_config")
+    return nested | config if isinstance(nested, dict) else config
 
 
 def _equal(value: object, wanted: object) -> bool:

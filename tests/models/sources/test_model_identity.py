@@ -53,6 +53,8 @@ def test_every_rows_folder_is_that_rows_and_no_others(name, tmp_path):
         ("sd35-large", "transformer/config", {"quantization_config": {"quant_method": "bitsandbytes"}}, "weights packed with bitsandbytes"),
         ("chroma-hd", "model_index", {"vae": ["diffusers", "AutoencoderTiny"]}, "vae is AutoencoderTiny"),
         ("chroma-hd", "model_index", {"vae": None}, "vae is missing"),
+        ("krea2", "model_index", {"is_distilled": True}, "pipeline has is_distilled = True, not False"),
+        ("krea2", "text_encoder/config", {"text_config": {"hidden_size": 4096}}, "hidden_size = 4096, not 2560"),
     ],
 )  # fmt: skip
 def test_what_differs_is_named(name, file, change, words, tmp_path):
