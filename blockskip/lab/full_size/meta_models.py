@@ -22,14 +22,14 @@ from blockskip.memory.quantisation import QuantisedLinear, block_linears
 from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
 from blockskip.models.sources.empty_model import new_part
-from blockskip.models.sources.layouts import configs_folder
+from blockskip.models.sources.layouts import configs_folder, read_index
 from blockskip.sampling.sample import tile
 
 
 def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Return the parts of the row's pipeline → (library, class), (None, None) for a missing
     part."""
-    index = _config(row, "model_index")
+    index = read_index(configs_folder(row))
     return {part: tuple(of) for part, of in index.items() if isinstance(of, list)}
 
 
@@ -58,8 +58,9 @@ def build_transformer(row: ModelRow, precision: str, int8_products: bool = False
 
     precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
-    model = _frozen(row, "transformer")
-    for name, block in get_family(row.family).blocks(model):
+    model, family = _frozen(row, "transformer"), get_family(row.family)
+    family.adapt(model)
+    for name, block in family.blocks(model):
         if int8_products:
             _multiply_in_int8(row, name, block)
         else:

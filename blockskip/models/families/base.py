@@ -104,6 +104,10 @@ class Family(ABC):
         """Load the pipeline with its `streamed_parts` still without weights, which
         memory/streaming.py loads."""
 
+    def adapt(self, transformer: nn.Module) -> None:
+        """Remove what this program never runs from the library's transformer, and what repeats the
+        same work for every token, in place. Its outputs stay the same. May be called twice."""
+
     @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """Return all text encoders."""
@@ -129,6 +133,10 @@ class Family(ABC):
     @abstractmethod
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         """Encode captions into text inputs on the encoders' device. tokens: length in tokens."""
+
+    def trim_text(self, text: Text) -> Text:
+        """Return the captions of a run without the last tokens if none of them has any there."""
+        return text
 
     @abstractmethod
     def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:

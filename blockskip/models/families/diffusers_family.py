@@ -89,7 +89,9 @@ class DiffusersFamily(Family):
         return self.prepare(pipe)
 
     def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        """Freeze the pipeline, and set `pixel_multiple` from its VAE. Return the pipeline."""
+        """Freeze and `adapt` the pipeline, and set `pixel_multiple` from its VAE. Return the
+        pipeline."""
+        self.adapt(pipe.transformer)
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()

@@ -18,7 +18,8 @@ _WEIGHTS = [
     for name in ("diffusion_pytorch_model", "model")
     for shard in ("", "-?????-of-?????")
 ]
-FILE_PATTERNS = ["model_index.json", *(f"*/*{ending}" for ending in TEXT_SUFFIXES), *_WEIGHTS]
+_INDEXES = ("model_index.json", "modular_model_index.json")
+FILE_PATTERNS = [*_INDEXES, *(f"*/*{ending}" for ending in TEXT_SUFFIXES), *_WEIGHTS]
 
 
 @dataclass(frozen=True)
