@@ -30,10 +30,11 @@ class Case:
     def family(self) -> Family:
         return get_family(self.name)
 
-    def model(self) -> nn.Module:
+    def model(self, adapted: bool = True) -> nn.Module:
         torch.manual_seed(0)
         model = self.build().requires_grad_(False).eval()
-        self.family.adapt(model)
+        if adapted:
+            self.family.adapt(model)
         with torch.no_grad():  # what the libraries begin with zeros must not hide anything
             for parameter in model.parameters():
                 if not parameter.abs().max() > 0:

@@ -43,6 +43,14 @@ def skipped_output(model, family, span, window, draws, recomputed=0, backward=No
     return output
 
 
+def test_adapting_leaves_the_librarys_output(case):
+    draws, model = case.draws(), case.model(adapted=False)
+    expected = full_output(model, case.family, draws)
+    for _ in range(2):
+        case.family.adapt(model)
+        torch.testing.assert_close(full_output(model, case.family, draws), expected, **CLOSE)
+
+
 @pytest.mark.parametrize("span", SPANS, ids=str)
 def test_lora_at_zero_gives_the_full_models_output(case, span):
     model, family, draws = case.model(), case.family, case.draws()

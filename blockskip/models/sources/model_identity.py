@@ -83,8 +83,7 @@ def _difference(row: ModelRow, folder: Path) -> str:
 
 def _size_difference(found: dict, published: dict) -> str:
     """Return the first setting that differs, "" if there is none."""
-    nested = found.get("text_config")
-    found = found | nested if isinstance(nested, dict) else found
+    found, published = _flat(found), _flat(published)
     for key, wanted in published.items():
         if key == "model_type" or key in _SIZES or key in _SCALES:
             value = found.get(key, wanted)
@@ -96,6 +95,13 @@ def _size_difference(found: dict, published: dict) -> str:
         if method != "fp8":
             return f"weights packed with {method}, which cannot be read here"
     return ""
+
+
+def _flat(config: dict) -> dict:
+    """Return the config of an encoder of text and pictures with its text's settings beside its
+    own."""
+    nested = config.get("text_config")
+    return nested | config if isinstance(nested, dict) else config
 
 
 def _equal(value: object, wanted: object) -> bool:
