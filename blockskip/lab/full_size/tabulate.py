@@ -182,7 +182,10 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     # blocks of every type, over which errors of the kept numbers add up
     front, back = min(row.spans.values(), key=sum)
     middle = base.changed(front=front, back=back)
-    passing = _fit(row, ruler, "train", middle, sizes)
+    # a feed-forward that is wider than the others' has the larger ones
+    targets = (middle, middle.changed(targets="attention+ff"))
+    fits = [_fit(row, ruler, "train", settings, sizes) for settings in targets]
+    passing = [max(fit) for fit in zip(*fits, strict=True)]
     measured = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     per_token = [
