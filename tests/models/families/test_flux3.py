@@ -1,5 +1,6 @@
 """FLUX 3 Image Klein's pipeline, tiny and random, in the layout of diffusers' modular pipelines."""
 
+import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_flux3_lora_to_diffusers
 from diffusers.modular_pipelines.flux3.encoders import Flux3TextEncoderStep
 from helpers import family_checks as checks
+from helpers import family_labs as labs
 from helpers.family_cases import CASES
 from transformers import (
     AutoTokenizer,
@@ -49,7 +51,7 @@ def _transformer(**changes: object) -> Flux3Transformer2DModel:
         model = Flux3Transformer2DModel(**config | changes).eval()
     for mode in ("image", "txt"):  # so that blocks have a say in the picture
         for modulations in (model.early_stream_modulations, model.single_stream_modulations):
-            modulations[mode].linear.weight.data.mul_(60)
+            modulations[mode].linear.weight.data.mul_(6)
     for block in model.single_transformer_blocks:
         block.attn.to_v.weight.data.mul_(20)
         block.attn.norm_q.weight.data.mul_(6)
@@ -252,3 +254,12 @@ def test_training(folder, tmp_path):
 @pytest.mark.parametrize("targets", ["attention", "attention+ff"])
 def test_export(folder, tmp_path, targets):
     checks.check_export(ROW, folder, tmp_path, Span(1, 2), targets)
+
+
+def test_the_laboratory_works_on_it(folder, tmp_path, monkeypatch):
+    sizes = {"native_px": 32, "s_min_px": 16, "s_max_px": 32, "text_tokens": TOKENS}
+    spans = {"0.3": (1, 1), "0.4": (1, 1), "0.5": (2, 1)}
+    row = dataclasses.replace(ROW, blocks=(6,), width=48, spans=spans, **sizes)
+    labs.register(monkeypatch, row, folder)
+    labs.check_distil(row, tmp_path / "distil")
+    labs.check_select(row, tmp_path / "select", monkeypatch)
