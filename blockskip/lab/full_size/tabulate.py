@@ -182,9 +182,8 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     # blocks of every type, over which errors of the kept numbers add up
     front, back = min(row.spans.values(), key=sum)
     middle = base.changed(front=front, back=back)
-    # a feed-forward that is wider than the others' has the larger ones
-    targets = (middle, middle.changed(targets="attention+ff"))
-    fits = [_fit(row, ruler, "train", settings, sizes) for settings in targets]
+    wider = middle.changed(targets="attention+ff")  # a very wide feed-forward has the larger ones
+    fits = [_fit(row, ruler, "train", settings, sizes) for settings in (middle, wider)]
     passing = [max(fit) for fit in zip(*fits, strict=True)]
     measured = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")

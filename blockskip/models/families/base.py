@@ -104,6 +104,7 @@ class Family(ABC):
         """Load the pipeline with its `streamed_parts` still without weights, which
         memory/streaming.py loads."""
 
+    @abstractmethod
     def adapt(self, transformer: nn.Module) -> None:
         """Remove what this program never runs from the library's transformer, and what repeats the
         same work for every token, in place. Its outputs stay the same. May be called twice."""

@@ -99,6 +99,9 @@ class DiffusersFamily(Family):
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    def adapt(self, transformer: nn.Module) -> None:
+        """Leave the transformer as it is."""
+
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder]
 

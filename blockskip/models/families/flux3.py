@@ -19,6 +19,7 @@ Facts read from diffusers 0.42.1:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from diffusers import Flux3Transformer2DModel
@@ -70,13 +71,13 @@ class Flux3(DiffusersFamily):
     lora_names = flux3_names
 
     def adapt(self, transformer: nn.Module) -> None:
-        modes = ("mode_blocks", "x_embedders", *_MODULATIONS)
-        for by_mode in (transformer.get_submodule(name) for name in modes):
+        for name in ("mode_blocks", "x_embedders", *_MODULATIONS):
+            by_mode = cast(nn.ModuleDict, transformer.get_submodule(name))
             if _UNUSED in by_mode:
                 del by_mode[_UNUSED]
-        for name in _MODULATIONS:
-            for modulation in transformer.get_submodule(name).values():
-                modulation.__class__ = _Modulation
+            if name in _MODULATIONS:
+                for modulation in by_mode.values():
+                    modulation.__class__ = _Modulation
         transformer.norm_out.__class__ = _Norm
 
     def text_encoders(self, pipe: Flux3Pipeline) -> list[PreTrainedModel]:
@@ -110,7 +111,7 @@ class Flux3(DiffusersFamily):
         return Text(embeds, (count < lengths + -lengths % _WINDOW).to(embeds))
 
     def trim_text(self, text: Text) -> Text:
-        window = int(text.pooled_or_mask.sum(1).max())
+        window = max(_widths(text))
         return Text(text.embeds[:, :window], text.pooled_or_mask[:, :window])
 
     def caption_shape(
@@ -175,9 +176,14 @@ def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
 
 def _windows(text: Text) -> list[Window]:
     """Return the captions by window: their rows, and their embeddings without what is beyond."""
-    widths = text.pooled_or_mask.sum(1).int().tolist()
+    widths = _widths(text)
     rows = {width: [i for i, own in enumerate(widths) if own == width] for width in widths}
     return [(some, text.embeds[some, :width]) for width, some in rows.items()]
+
+
+def _widths(text: Text) -> list[int]:
+    """Return the length of each caption's own window."""
+    return text.pooled_or_mask.float().sum(1).int().tolist()
 
 
 FAMILY = Flux3

@@ -78,6 +78,8 @@ class Flux3Pipeline(DiffusionPipeline, Flux3LoraLoaderMixin):
         parts["tokenizer"] = AutoTokenizer.from_pretrained(
             tokenizer, local_files_only=local_files_only
         )
+        if not parts["tokenizer"].chat_template:
+            raise ValueError(f"{tokenizer.name} has no chat template")
         return cls(**parts)
 
     @torch.no_grad()
@@ -97,7 +99,7 @@ class Flux3Pipeline(DiffusionPipeline, Flux3LoraLoaderMixin):
         cells = tuple(side // (2 * self.vae_scale_factor) for side in (height, width))
         shape = (model.config.in_channels, *cells)
         noise = torch.stack([torch.randn(shape, generator=seeded) for seeded in generator])
-        latents = noise.to(device, model.dtype).flatten(2).mT
+        latents = noise.to(device, windows[0][1].dtype).flatten(2).mT
         steps = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
         scheduler.set_timesteps(sigmas=steps, device=device)
         scheduler.set_begin_index(0)

@@ -54,6 +54,8 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     for file in siblings:
         if ".." in file.rfilename or "\\" in file.rfilename:
             continue  # the path could leave the download folder
+        if not is_needed(row, file.rfilename):
+            continue
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(
             RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)
@@ -61,6 +63,13 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     if not wanted:
         raise BadFile(f"{row.source} holds no model in diffusers' layout.", "Choose another.")
     return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
+
+
+def is_needed(row: ModelRow, name: str) -> bool:
+    """Return whether a file of FILE_PATTERNS is used: not the weights of a part that the row has
+    not, such as a program that improves prompts."""
+    weights = name.endswith(".safetensors") and row.parts
+    return not weights or name.split("/")[0] in row.parts
 
 
 def check_access(

@@ -22,7 +22,13 @@ from blockskip.models.sources.layouts import (
 _SIZES = frozenset(
     (
         *("num_layers", "num_single_layers", "num_attention_heads", "attention_head_dim"),
-        *("in_channels", "out_channels", "joint_attention_dim", "pooled_projection_dim", "flow_map"),
+        *(
+            "in_channels",
+            "out_channels",
+            "joint_attention_dim",
+            "pooled_projection_dim",
+            "flow_map",
+        ),
         *("guidance_embeds", "num_cross_attention_heads", "cross_attention_head_dim"),
         *("cross_attention_dim", "caption_channels", "caption_projection_dim", "patch_size"),
         *("mlp_ratio", "dual_attention_layers", "pos_embed_max_size", "qk_norm"),

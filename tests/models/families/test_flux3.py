@@ -113,9 +113,7 @@ def folder(tmp_path_factory):
 
 
 def _saved(tmp_path_factory, pipe, words, transformer, text, vae):
-    pipe.update_components(
-        tokenizer=words, transformer=transformer, text_encoder=text, vae=vae
-    )
+    pipe.update_components(tokenizer=words, transformer=transformer, text_encoder=text, vae=vae)
     path = tmp_path_factory.mktemp("tränsformer") / "tiny flux3"
     pipe.save_pretrained(str(path), overwrite_modular_index=True)
     return path
@@ -201,7 +199,9 @@ def test_every_caption_has_the_librarys_window(folder):
     sampling, rows = Sampling(SIDE, 2, 3.5), [0, 2, 0]
     ours = sample(family, pipe, text.rows(rows), text.rows([1]), sampling, [3, 4, 5], checks.CPU)
     pictures = _pictures(Flux3ModularPipeline, guidance_scale=3.5)
-    for one, other in zip(ours, pictures(folder, [captions[i] for i in rows], [3, 4, 5]), strict=True):
+    for one, other in zip(
+        ours, pictures(folder, [captions[i] for i in rows], [3, 4, 5]), strict=True
+    ):
         assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 2
 
 
