@@ -1,6 +1,7 @@
 """FLUX 3 Image Klein's pipeline, tiny and random, in the layout of diffusers' modular pipelines."""
 
 import dataclasses
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ from blockskip.core.presets import model_row
 from blockskip.models.families.base import Sampling
 from blockskip.models.lora import flux3_names
 from blockskip.models.sources import Source
-from blockskip.models.sources.layouts import configs_folder
+from blockskip.models.sources.layouts import configs_folder, read_index
 from blockskip.models.sources.model_identity import check_folder
 from blockskip.sampling.sample import sample
 from blockskip.training import encode
@@ -243,6 +244,18 @@ def test_the_distilled_model_is_told_apart(tmp_path):
         check_folder(row, folder)
 
 
+def test_an_index_of_parts_that_were_not_loaded_names_their_classes(folder, tmp_path):
+    """As a repository has it that was saved without its weights at hand."""
+    saved = json.loads((folder / "modular_model_index.json").read_text(encoding="utf-8"))
+    absent = {part: [None, None, of[2]] for part, of in saved.items() if isinstance(of, list)}
+    (tmp_path / "modular_model_index.json").write_text(json.dumps(saved | absent))
+    found, whole = read_index(tmp_path), read_index(folder)
+    for part in ("transformer", "text_encoder", "vae"):
+        assert (
+            found[part] == whole[part] == read_index(configs_folder(model_row("flux3-klein")))[part]
+        )
+
+
 def test_latents(folder):
     checks.check_latents(ROW, folder, SIDE)
 
@@ -257,7 +270,7 @@ def test_export(folder, tmp_path, targets):
 
 
 def test_the_laboratory_works_on_it(folder, tmp_path, monkeypatch):
-    sizes = {"native_px": 32, "s_min_px": 16, "s_max_px": 32, "text_tokens": TOKENS}
+    sizes = {"native_px": 32, "s_min_px": 16, "s_max_px": 32, "text_tokens": 80}
     spans = {"0.3": (1, 1), "0.4": (1, 1), "0.5": (2, 1)}
     row = dataclasses.replace(ROW, blocks=(6,), width=48, spans=spans, **sizes)
     labs.register(monkeypatch, row, folder)
