@@ -64,6 +64,7 @@ def check_select(row: ModelRow, work: Path, monkeypatch: pytest.MonkeyPatch) -> 
         Image.fromarray(noise).save(pets / f"{k}.png")
     some = [("front-1", range(1)), (f"front-{row.num_blocks}", range(row.num_blocks))]
     monkeypatch.setattr(selection, "probe_spans", lambda _: some)
+    monkeypatch.setattr(selection, "PLACES", {})
     monkeypatch.setattr(selection, "_open_embedder", lambda _: _Pixels())
     quick = partial(selection.choose_settings, preview_steps=2, preview_prompts=("a cat",))
     monkeypatch.setattr(selection, "choose_settings", quick)
