@@ -66,7 +66,9 @@ def check_select(row: ModelRow, work: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(selection, "probe_spans", lambda _: some)
     monkeypatch.setattr(selection, "PLACES", {})
     monkeypatch.setattr(selection, "_open_embedder", lambda _: _Pixels())
-    quick = partial(selection.choose_settings, preview_steps=2, preview_prompts=("a cat",))
+    quick = partial(
+        selection.choose_settings, preview_steps=2, preview_prompts=("a cat",), threads=1
+    )
     monkeypatch.setattr(selection, "choose_settings", quick)
     plan = selection.Plan(
         work=work, train=worker_process.work, model=row.name, photos=pets.parent, images=1, steps=2
