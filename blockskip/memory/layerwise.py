@@ -95,6 +95,6 @@ def _side_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield (name, module) of the model's children: members of module dicts, no module lists."""
     for name, module in model.named_children():
         if isinstance(module, nn.ModuleDict):
-            yield from ((f"{name}.{key}", part) for key, part in module.items())
+            yield from ((f"{name}.{key}", part) for key, part in _side_modules(module))
         elif not isinstance(module, nn.ModuleList):
             yield name, module

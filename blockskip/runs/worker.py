@@ -212,8 +212,10 @@ class Worker:
                 )
                 safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
         free_memory()
-        rows = [wanted.index(photo.caption) for photo in photos]
-        special = (wanted.index(settings.class_caption), wanted.index(""))
+        trained = list(dict.fromkeys([*captions, settings.class_caption, ""]))
+        text = model.family.trim_text(text.rows([wanted.index(caption) for caption in trained]))
+        rows = [trained.index(photo.caption) for photo in photos]
+        special = (trained.index(settings.class_caption), trained.index(""))
         return TrainingData(draws, latents, text, rows, *special)
 
     def _train(self, trainer: Trainer, previewer: Previewer) -> None:

@@ -41,6 +41,7 @@ SCHEDULES = {
     "flux-schnell": lambda tokens: 1.0,
     "flux2-klein-4b": of_klein,
     "flux2-klein-9b": of_klein,
+    "flux3-klein": lambda tokens: 6.93,
     "qwen-image": lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9),
     "krea2": lambda tokens: of_flux(tokens, 256, 6400, 0.5, 1.15),
     "z-image": lambda tokens: 6.0,

@@ -31,10 +31,12 @@ class Case:
     def family(self) -> Family:
         return get_family(self.name)
 
-    def whole_model(self) -> nn.Module:
-        """Return the library's model."""
+    def whole_model(self, adapted: bool = True) -> nn.Module:
+        """Return the library's model, with its caption modules. adapted: as the family runs it."""
         torch.manual_seed(0)
         model = self.build().requires_grad_(False).eval()
+        if adapted:
+            self.family.adapt(model)
         with torch.no_grad():  # what the libraries begin with zeros must not hide anything
             for parameter in model.parameters():
                 if not parameter.abs().max() > 0:
@@ -147,6 +149,27 @@ def _flux2() -> nn.Module:
     )
 
 
+def _flux3() -> nn.Module:
+    from diffusers import Flux3Transformer2DModel
+
+    model = Flux3Transformer2DModel(
+        in_channels=12,
+        cond_in_channels=4,
+        num_layers=2,
+        num_single_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=40,
+        timestep_channels=18,
+        mlp_ratio=2.5,
+        axes_dims_rope=(2, 4, 4, 6),
+    )
+    for name in ("early_stream_modulations", "single_stream_modulations"):
+        for modulation in model.get_submodule(name).values():
+            modulation.linear.weight.data.mul_(10)  # so that blocks do something
+    return model
+
+
 def _chroma() -> nn.Module:
     from diffusers import ChromaTransformer2DModel
 
@@ -206,6 +229,7 @@ CASES = {
         Case("sana", _sana, (4, 3, 3), 20, _mask, side_px=96),
         Case("sd3", _sd3, (4, 6, 6), 20, _pooled),
         Case("flux2", _flux2, (9, 12), 30, _nothing),
+        Case("flux3", _flux3, (9, 12), 40, _mask),
         Case("chroma", _chroma, (9, 12), 20, _mask),
         # captions of up to 32 tokens are padded to 32, longer ones to 64
         Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),

@@ -23,7 +23,7 @@ from blockskip.runs.run import Run, create_run
 
 DEMO = ROOT / "assets/demo-model"
 SIBLINGS = {"flux2-klein-4b": (56, 4), "flux2-klein-9b": (56, 4), "z-image": (56, 8)}
-SIBLINGS |= {"qwen-image": (56, 8), "krea2": (56, 8)}
+SIBLINGS |= {"qwen-image": (56, 8), "krea2": (56, 8), "flux3-klein": (56, 16)}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from helpers.tiny import randomise
 
 from blockskip.core import flow_matching
 from blockskip.memory import block_wrappers, layerwise
-from blockskip.models.families.caption_modules import caption_modules
+from blockskip.models.families.caption_modules import caption_modules, set_aside
 from blockskip.training import residuals
 from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
@@ -42,6 +42,15 @@ def skipped_output(model, family, span, window, draws, recomputed=0, backward=No
         if backward is not None:
             backward(output)
     return output
+
+
+def test_adapting_leaves_the_librarys_output(case):
+    draws, model = case.draws(), case.whole_model(adapted=False)
+    set_aside(model, case.family)
+    expected = full_output(model, case.family, draws)
+    for _ in range(2):
+        case.family.adapt(model)
+        torch.testing.assert_close(full_output(model, case.family, draws), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("span", SPANS, ids=str)

@@ -23,14 +23,14 @@ from blockskip.memory.streaming import layout
 from blockskip.models.families.base import Family, get_family
 from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources.empty_model import new_part
-from blockskip.models.sources.layouts import configs_folder
+from blockskip.models.sources.layouts import configs_folder, read_index
 from blockskip.sampling.sample import tile
 
 
 def pipeline_parts(row: ModelRow) -> dict[str, tuple[str | None, str | None]]:
     """Return the parts of the row's pipeline → (library, class), (None, None) for a missing
     part."""
-    index = _config(row, "model_index")  # other lists in it are options of the pipeline
+    index = read_index(configs_folder(row))  # other lists in it are options of the pipeline
     return {n: tuple(of) for n, of in index.items() if isinstance(of, list) and len(of) == 2}
 
 
@@ -60,6 +60,7 @@ def build_transformer(row: ModelRow, precision: str, int8_products: bool = False
     precision: full | int8 | nf4, for the blocks. Other modules keep the row's dtype.
     """
     model, family = _frozen(row, "transformer"), get_family(row.family)
+    family.adapt(model)
     set_aside(model, family)
     for name, block in family.blocks(model):
         if int8_products:

@@ -108,6 +108,8 @@ def _tokenizer(folder: Path, kind: str) -> None:
     tokens = dict.fromkeys([*SPECIAL.values(), *WORDS])
     table = Tokenizer(models.WordLevel({w: i for i, w in enumerate(tokens)}, SPECIAL["unk_token"]))
     table.pre_tokenizer = pre_tokenizers.Whitespace()
+    if kind == "AutoProcessor":  # whose other half is for pictures that are given
+        kind = "PreTrainedTokenizerFast"
     tokenizer = getattr(transformers, kind)(tokenizer_object=table, **SPECIAL)
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)

@@ -214,7 +214,8 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     with skip_blocks(model, family, span, settings.plan.recomputed) as step_inputs, meter:
         if settings.plan.middle == "streamed":
             layers = [] if span.front else weights(*_embedder_layers(model, family))
-            StreamedBlocks(meter, middle, [*_outside_blocks(model), *layers, *lora.values()])
+            outside = _outside_blocks(model, family)
+            StreamedBlocks(meter, middle, [*outside, *layers, *lora.values()])
         else:
             meter.add(weights(model))
         _fill_state(adam, lora)
@@ -250,7 +251,7 @@ def _streamed_model(
     model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
     lora = add_lora(model, family, span, settings.rank, settings.targets, seed=0).values()
     state = [torch.empty_like(p) for p in (*lora, *lora)]
-    stay = [*_outside_blocks(model), *lora, *state]
+    stay = [*_outside_blocks(model, family), *lora, *state]
     blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
     if settings.plan.middle == "stays":
         modulation = modulation_names(model, family, span)
@@ -260,8 +261,10 @@ def _streamed_model(
     return model, StreamedBlocks(meter, blocks, stay)
 
 
-def _outside_blocks(model: nn.Module) -> list[Tensor]:
-    return weights(*(c for c in model.children() if not isinstance(c, nn.ModuleList)))
+def _outside_blocks(model: nn.Module, family: Family) -> list[Tensor]:
+    blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
+    inside = {id(tensor) for tensor in weights(*blocks)}
+    return [tensor for tensor in weights(*model.children()) if id(tensor) not in inside]
 
 
 def _embedder_layers(model: nn.Module, family: Family) -> list[nn.Module]:

@@ -184,7 +184,9 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
     # blocks of every type, over which errors of the kept numbers add up
     front, back = min(row.spans.values(), key=sum)
     middle = base.changed(front=front, back=back)
-    passing = _fit(row, ruler, "train", middle, sizes)
+    wider = middle.changed(targets="attention+ff")  # a very wide feed-forward has the larger ones
+    fits = [_fit(row, ruler, "train", settings, sizes) for settings in (middle, wider)]
+    passing = [max(fit) for fit in zip(*fits, strict=True)]
     measured = {"kinds": kinds, "passing_image": passing[0], "passing_text": passing[1]}
     packed = middle.changed(precision="int8")
     per_token = [

@@ -119,6 +119,11 @@ class Family(ABC):
         """Return `pipe` with a scheduler that shifts timesteps by this number at every size."""
 
     @abstractmethod
+    def adapt(self, transformer: nn.Module) -> None:
+        """Remove what this program never runs from the library's transformer, and what repeats the
+        same work for every token, in place. Its outputs stay the same. May be called twice."""
+
+    @abstractmethod
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """Return all text encoders."""
 
@@ -144,6 +149,10 @@ class Family(ABC):
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         """Encode captions into text inputs on the encoders' device. tokens: length in tokens. Runs
         `caption_modules` in place, in pipe.transformer."""
+
+    def trim_text(self, text: Text) -> Text:
+        """Return the captions of a run without the last tokens if none of them has any there."""
+        return text
 
     @abstractmethod
     def caption_shape(self, transformer: ModelMixin, tokens: int) -> tuple[int, int, int]:

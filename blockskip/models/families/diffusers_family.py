@@ -6,6 +6,7 @@ the members that differ.
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,6 +27,7 @@ from blockskip.models.families.base import Config, Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import build_empty, new_part
+from blockskip.models.sources.layouts import read_index
 from blockskip.models.sources.part_checks import load_part
 from blockskip.models.sources.tensor_reader import Reader
 
@@ -96,10 +98,11 @@ class DiffusersFamily(Family):
         folder = source.folder
         with loading_errors(folder):
             transformer = self._empty_transformer(folder / "transformer", dtype)
-            scheduler = type(pipe.scheduler).from_pretrained(folder / "scheduler")
-            config = self.pipeline.load_config(folder)
+            scheduler = pipe.scheduler
+            if (folder / "scheduler").exists():  # modular repositories have none
+                scheduler = type(scheduler).from_pretrained(folder / "scheduler")
         parts = pipe.components | {"transformer": transformer, "scheduler": scheduler}
-        return self.prepare(self.pipeline(**parts, **_options(config, parts)))
+        return self.prepare(self.pipeline(**parts, **self._options(read_index(folder), parts)))
 
     def with_shift(self, pipe: DiffusionPipeline, shift: float) -> DiffusionPipeline:
         # a scheduler has either the shift or a line of its logarithm
@@ -108,20 +111,30 @@ class DiffusersFamily(Family):
         known = {name: value for name, value in fixed.items() if name in pipe.scheduler.config}
         scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **known)
         parts = pipe.components | {"scheduler": scheduler}
-        return self.prepare(self.pipeline(**parts, **_options(pipe.config, parts)))
+        return self.prepare(self.pipeline(**parts, **self._options(pipe.config, parts)))
+
+    def _options(self, config: Config, parts: Collection[str]) -> dict[str, Any]:
+        """Return the values of a pipeline's configuration that are not its parts."""
+        accepted = inspect.signature(self.pipeline.__init__).parameters.keys() - parts
+        return {name: config[name] for name in accepted & config.keys()}
 
     def _empty_transformer(self, folder: Path, dtype: torch.dtype) -> ModelMixin:
         config = self.transformer.load_config(folder)
         return build_empty(lambda: self.transformer.from_config(config), dtype)
 
     def prepare(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        """Freeze the pipeline, and set `pixel_multiple` from its VAE. Return the pipeline."""
+        """Freeze and `adapt` the pipeline, and set `pixel_multiple` from its VAE. Return the
+        pipeline."""
+        self.adapt(pipe.transformer)
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
         self.pixel_multiple = pipe.vae_scale_factor * self.patch_size
         pipe.set_progress_bar_config(disable=True)
         return pipe
+
+    def adapt(self, transformer: nn.Module) -> None:
+        """Leave the transformer as it is."""
 
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder]
@@ -172,7 +185,7 @@ class DiffusersFamily(Family):
             name: part if name in _SAMPLING_PARTS else None
             for name, part in pipe.components.items()
         }
-        options = _options(pipe.config, parts)
+        options = self._options(pipe.config, parts)
         sampler = type(self.pipeline.__name__, (self.pipeline,), overrides)(**parts, **options)
         sampler.set_progress_bar_config(disable=True)
         return sampler
@@ -193,11 +206,6 @@ class DiffusersFamily(Family):
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **self.sampling_kwargs(pipe, text, negative, sampling.guidance),
         ).images
-
-
-def _options(config: Config, parts: Collection[str]) -> dict[str, Any]:
-    """Return the values of a pipeline's configuration that are not its parts."""
-    return {n: v for n, v in config.items() if n not in parts and not n.startswith("_")}
 
 
 @contextmanager

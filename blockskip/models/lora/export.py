@@ -1,6 +1,7 @@
 """Export a trained LoRA to a .safetensors file for ComfyUI, diffusers or kohya's tools.
 
-    comfyui    diffusers' names and no scale; ComfyUI and diffusers both load it
+    comfyui    no scale, and diffusers' names, or those of the original model if ComfyUI knows only
+               these (FLUX 3); ComfyUI and diffusers both load it
     diffusers  the same tensors, with the LoRA's config in the header as diffusers writes it
     kohya      sd-scripts' names, q/k/v fused, `.alpha` keys; for Forge, SwarmUI, ComfyUI
     native     names of the original model, q/k/v fused; for ComfyUI's custom nodes

@@ -27,7 +27,7 @@ from blockskip.models.sources.availability import (
 from blockskip.models.sources.comfyui import find_in_comfyui
 from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
 from blockskip.models.sources.entry import TensorEntry
-from blockskip.models.sources.layouts import layout_of
+from blockskip.models.sources.layouts import index_file, layout_of
 from blockskip.models.sources.model_identity import check_folder
 from blockskip.models.sources.registry import find_model, lora_path
 from blockskip.models.sources.source import Source
@@ -76,7 +76,7 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
     Raises UserError if a part is missing."""
     paths = [files.user_path(path).resolve() for path in paths]
-    if len(paths) == 1 and (paths[0] / "model_index.json").exists():
+    if len(paths) == 1 and index_file(paths[0]):
         source = Source(row, paths[0])
     else:
         source = comfyui.source_from_files(row, paths)

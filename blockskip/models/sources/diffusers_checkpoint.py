@@ -16,11 +16,12 @@ _TITLES = {"transformer": "transformer", "vae": "VAE"}  # all other parts are te
 class DiffusersFiles:
     """File layout of a model with `row.parts`, its parts with weights."""
 
-    # parts of names of tensors that encoders have beyond the states of a text
+    # parts of names of tensors that encoders have beyond the states of a text, and transformers for
+    # a picture that is given
     HARMLESS: tuple[str, ...] = (
         *(".lm_head.", ".score.", ".decoder.block.", ".decoder.final_layer_norm."),
         *(".decoder.embed_tokens.", ".position_ids", ".inv_freq", ".num_batches_tracked"),
-        *(".logit_scale", ".text_projection", ".vision_model.", ".visual."),
+        *(".logit_scale", ".text_projection", ".vision_model.", ".visual.", ".image_cond."),
     )
 
     def __init__(self, row: ModelRow) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from blockskip.models.sources.layouts import read_config
+from blockskip.models.sources.layouts import read_config, read_index
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def new_part(folder: Path, part: str) -> ModelMixin | PreTrainedModel:
-    """Build a part of a model in diffusers' layout from its config, with the class that
-    model_index.json names, in torch's default dtype and device."""
-    library, kind = read_config(folder / "model_index.json")[part]
+    """Build a part of a model in diffusers' layout from its config, with the class that the
+    pipeline's index names, in torch's default dtype and device."""
+    library, kind = read_index(folder)[part]
     config = read_config(folder / part / "config.json")
     if library == "diffusers":
         return getattr(import_module("diffusers"), kind).from_config(config)

@@ -18,7 +18,8 @@ _WEIGHTS = [
     for name in ("diffusion_pytorch_model", "model")
     for shard in ("", "-?????-of-?????")
 ]
-FILE_PATTERNS = ["model_index.json", *(f"*/*{ending}" for ending in TEXT_SUFFIXES), *_WEIGHTS]
+_INDEXES = ("model_index.json", "modular_model_index.json")
+FILE_PATTERNS = [*_INDEXES, *(f"*/*{ending}" for ending in TEXT_SUFFIXES), *_WEIGHTS]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,8 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     for file in siblings:
         if ".." in file.rfilename or "\\" in file.rfilename:
             continue  # the path could leave the download folder
-        part, _, name = file.rfilename.rpartition("/")
-        if row.parts and not row.files and name.endswith(".safetensors") and part not in row.parts:
-            continue  # a sibling's, which shares the parts of the trained model
+        if not is_needed(row, file.rfilename):
+            continue
         digest = file.lfs.sha256 if file.lfs else ""
         wanted.append(
             RemoteFile(file.rfilename, file.size or 0, digest or file.blob_id or "", digest)
@@ -65,6 +65,13 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
         what = row.files[0] if row.files else "model in diffusers' layout"
         raise BadFile(f"{row.source} holds no {what}.", "Choose another.")
     return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
+
+
+def is_needed(row: ModelRow, name: str) -> bool:
+    """Return whether a file of FILE_PATTERNS is used: not the weights of a part that the row has
+    not, such as a program that improves prompts, or what a sibling shares with its model."""
+    weights = name.endswith(".safetensors") and row.parts and not row.files
+    return not weights or name.split("/")[0] in row.parts
 
 
 def check_access(

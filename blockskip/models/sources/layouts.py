@@ -49,6 +49,28 @@ def read_config(path: Path) -> dict:
         ) from error
 
 
+def index_file(folder: Path) -> Path | None:
+    """Return the file that lists the parts of a pipeline in diffusers' layout, None if there is
+    none."""
+    found = (folder / name for name in ("model_index.json", "modular_model_index.json"))
+    return next((path for path in found if path.exists()), None)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return `_class_name` of the pipeline in a folder, and its parts → [library, class]. Raises
+    UserError."""
+    index = read_config(index_file(folder) or folder / "model_index.json")
+    return {name: _library_and_class(value) for name, value in index.items()}
+
+
+def _library_and_class(value: Any) -> Any:
+    """Return a modular pipeline's entry for a part, [library, class, how to load it], as other
+    pipelines have it. Those of parts that were not loaded when it was saved are null."""
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[2], dict):
+        return value[2].get("type_hint") or value[:2]
+    return value
+
+
 def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:
     """Return the layout of a model's files."""
     return DiffusersFiles(row) if row.parts else flux_checkpoint
@@ -59,4 +81,4 @@ def configs_folder(row: ModelRow) -> Path:
     those of its model unless it has others."""
     names = (row.name, row.sibling_of) if row.sibling_of else (row.name,)
     shipped = (PRESETS / name for name in names)
-    return next((f for f in shipped if (f / "model_index.json").exists()), ROOT / row.source)
+    return next((folder for folder in shipped if index_file(folder)), ROOT / row.source)

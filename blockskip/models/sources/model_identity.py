@@ -10,13 +10,25 @@ from pathlib import Path
 
 from blockskip.core.errors import BadFile, command
 from blockskip.core.presets import ModelRow, model_rows
-from blockskip.models.sources.layouts import configs_folder, layout_of, read_config
+from blockskip.models.sources.layouts import (
+    configs_folder,
+    index_file,
+    layout_of,
+    read_config,
+    read_index,
+)
 
 # settings of diffusers' and transformers' configs that a part's weights have their shapes from
 _SIZES = frozenset(
     (
         *("num_layers", "num_single_layers", "num_attention_heads", "attention_head_dim"),
-        *("in_channels", "out_channels", "joint_attention_dim", "pooled_projection_dim"),
+        *(
+            "in_channels",
+            "out_channels",
+            "joint_attention_dim",
+            "pooled_projection_dim",
+            "flow_map",
+        ),
         *("guidance_embeds", "num_cross_attention_heads", "cross_attention_head_dim"),
         *("cross_attention_dim", "caption_channels", "caption_projection_dim", "patch_size"),
         *("mlp_ratio", "dual_attention_layers", "pos_embed_max_size", "qk_norm"),
@@ -55,10 +67,10 @@ def _difference(row: ModelRow, folder: Path) -> str:
     """Return the first difference between a folder and a row, "" if there is none. Models without
     published configs are not compared."""
     published = configs_folder(row)
-    if not (published / "model_index.json").exists() or published.resolve() == folder.resolve():
+    if not index_file(published) or published.resolve() == folder.resolve():
         return ""
-    theirs, ours = (read_config(f / "model_index.json") for f in (folder, published))
-    if theirs.get("_class_name") != ours["_class_name"]:
+    theirs, ours = (read_index(f) for f in (folder, published))
+    if not row.sibling_of and theirs.get("_class_name") != ours["_class_name"]:
         return f"its pipeline is {theirs.get('_class_name')}, not {ours['_class_name']}"
     options = () if row.sibling_of else [n for n, v in ours.items() if isinstance(v, bool)]
     for option in options:

@@ -13,7 +13,7 @@ from blockskip.core.errors import BadFile, ModelMissing, UserError, command
 from blockskip.core.paths import ROOT, data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import hub
-from blockskip.models.sources.layouts import configs_folder
+from blockskip.models.sources.layouts import configs_folder, index_file
 from blockskip.models.sources.source import Source
 
 
@@ -30,7 +30,7 @@ def find_model(row: ModelRow) -> Source:
     if (choice := selections().get(row.name)) is not None:
         return _restore_source(row, choice)
     folder = ROOT / row.source  # an absolute source stays absolute
-    if (folder / "model_index.json").exists():
+    if index_file(folder):
         return Source(row, folder)
     if row.demo:
         raise BadFile(

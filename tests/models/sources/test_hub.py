@@ -14,6 +14,7 @@ from blockskip.core.errors import BadFile, DiskFull, ModelMissing, Unreachable, 
 from blockskip.core.paths import ASSETS
 from blockskip.models import sources
 from blockskip.models.sources import hub as ours
+from blockskip.models.sources import hub_api
 
 DEMO = ASSETS / "demo-model"
 REPOSITORY = "some-lab/Tiny-FLUX"
@@ -229,3 +230,11 @@ def test_a_model_in_the_hubs_own_cache_is_used(files, row, online, tmp_path):
     with pytest.raises(ModelMissing, match="is not on this machine"):
         sources.find_model(row)
     assert json.loads(json.dumps(sources.status_dict(row)))["ready"] is False
+
+
+def test_weights_of_parts_that_a_model_has_not_are_left_out():
+    row = presets.model_row("flux3-klein")
+    assert row.parts and hub_api.is_needed(row, "text_encoder/model-00001-of-00002.safetensors")
+    assert hub_api.is_needed(row, "prompt_upsampler/config.json"), "small"
+    assert not hub_api.is_needed(row, "prompt_upsampler/model.safetensors")
+    assert hub_api.is_needed(presets.model_row("flux-dev"), "vae/model.safetensors"), "no parts"
