@@ -12,8 +12,8 @@ from blockskip.core.paths import ASSETS
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
+from blockskip.lab.full_size.latent_shapes import latent_shapes
 from blockskip.lab.full_size.meta_models import StreamedBlocks, build_transformer, weights
-from blockskip.lab.full_size.simulate import latent_shapes
 from blockskip.lab.measuring.peak_memory import fake_gpu, gpu_kernels
 from blockskip.memory.planning.requirements import stage_memory
 from blockskip.models.families.base import Sampling, Text, get_family

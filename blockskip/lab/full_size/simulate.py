@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.stages import PLANNED
 from blockskip.core.units import GIB
+from blockskip.lab.full_size.latent_shapes import VaePipe, latent_shapes
 from blockskip.lab.full_size.meta_models import (
     StreamedBlocks,
     build_encoders,
@@ -272,24 +272,6 @@ def _embedder_layers(model: nn.Module, family: Family) -> list[nn.Module]:
     return [layer for layers in listed_embedders(model, family).values() for layer in layers]
 
 
-@cache
-def latent_shapes(model: str, side_px: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return a picture's latent shapes, the family's and the VAE's. Not to be called for the first
-    time during a measurement."""
-    row, latents = model_row(model), []
-    vae = build_vae(row, tiled=False)
-
-    def encode(pixels: Tensor, original: Callable = vae.encode) -> object:
-        encoded = original(pixels)
-        latents.append(encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode())
-        return encoded
-
-    vae.encode = encode
-    pixels = torch.empty(1, 3, side_px, side_px, dtype=torch.float32)
-    packed = family_of(row).encode_images(VaePipe(vae), pixels)
-    return tuple(packed.shape[1:]), tuple(latents[0].shape[1:])
-
-
 def _dummy_latents(row: ModelRow, side_px: int, rows: int) -> Tensor:
     return torch.empty(rows, *latent_shapes(row.name, side_px)[0])
 
@@ -351,10 +333,3 @@ def _window(
         image = (settings.plan.side_px // family.pixel_multiple) ** 2
         window["back"] = torch.empty(rows, image, row.width)
     return window
-
-
-class VaePipe:
-    """A stand-in for the pipeline in encode_images."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        self.vae = vae

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Precision, Settings
 from blockskip.core.units import GIB
+from blockskip.lab.full_size.latent_shapes import VaePipe, latent_shapes
 from blockskip.lab.full_size.meta_models import (
     build_encoders,
     build_transformer,
@@ -26,10 +27,8 @@ from blockskip.lab.full_size.meta_models import (
     weights,
 )
 from blockskip.lab.full_size.simulate import (
-    VaePipe,
     activation_bytes,
     first_joint_block,
-    latent_shapes,
     module_outputs,
     simulate,
 )

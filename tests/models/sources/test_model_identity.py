@@ -19,7 +19,9 @@ from blockskip.models.sources.layouts import configs_folder
 from blockskip.models.sources.model_identity import check_folder
 
 ROWS = presets.model_rows()
-SAME = {"flux-dev": {"flux-krea"}, "flux-krea": {"flux-dev"}}  # they differ in weights alone
+# they differ in weights alone
+PAIRS = [("flux-dev", "flux-krea"), ("z-image", "z-image-turbo")]
+SAME = {one: {other} for pair in PAIRS for one, other in (pair, pair[::-1])}
 
 
 def folder_of(name, path):
