@@ -80,7 +80,7 @@ def gradients(model, lora, window, draws, **how):
     with skip_blocks(model, FAMILY, SPAN, **how) as step_inputs, step_inputs.bind(window):
         pin_on_device(CPU, model)
         velocity(
-            model, FAMILY, step_inputs, window, draws.text, draws.side_px, False
+            model, FAMILY, step_inputs, window, draws.text, draws.side_px
         ).square().mean().backward()
     found = {name: p.grad.clone() for name, p in lora.items()}
     for parameter in lora.values():

@@ -66,5 +66,6 @@ def _is_kept(model: ModelMixin | PreTrainedModel, name: str) -> bool:
     For transformers that is only `_keep_in_fp32_modules_strict`, which diffusers does not have; its
     other list is for float16, in which nothing is opened.
     """
-    kept = getattr(model, "_keep_in_fp32_modules_strict", model._keep_in_fp32_modules)
+    lists = ("_keep_in_fp32_modules_strict", "_keep_in_fp32_modules")
+    kept = next((getattr(model, name) for name in lists if hasattr(model, name)), None)
     return not set(kept or ()).isdisjoint(name.split("."))
