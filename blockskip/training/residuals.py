@@ -225,8 +225,17 @@ def compute_window(
             _run(model, family, WindowInputs.cat(passing))
         if prior_pass:
             prior_pass.finish(model, family, layers)
-    window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
+    passed = sum(len(part) for part in passing)
+    for name, parts in modulation.items():
+        window[name] = _per_draw(torch.cat(parts), len(inputs), passed)
     return window
+
+
+def _per_draw(rows: Tensor, num: int, passed: int) -> Tensor:
+    """Return the rows of the first `num` draws. A row after those of all that passed, which is each
+    one's (memory/block_wrappers.py), is stored with every draw, (num, 2, …)."""
+    own = rows[:num]
+    return own if len(rows) <= passed else torch.stack([own, rows[passed:].expand_as(own)], 1)
 
 
 def _recording_blocks(
@@ -302,7 +311,7 @@ def full_velocity(
 def _run(model: ModelMixin, family: Family, inputs: WindowInputs) -> Tensor:
     """Run diffusers' forward once, with the wrappers that are installed in `model`."""
     model_kwargs = family.inputs(model.config, inputs.noisy, inputs.text, inputs.t, inputs.side_px)
-    return family.velocity(model(**model_kwargs))
+    return family.predict(model, model_kwargs)
 
 
 def _record_modulation(

@@ -280,7 +280,7 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
     def velocity(transformer):
         with torch.no_grad():
             model_inputs = family.inputs(transformer.config, noisy, text, torch.tensor([0.4]), side)
-            return family.velocity(transformer(**model_inputs))
+            return family.predict(transformer, model_inputs)
 
     plain = velocity(pipe.transformer)
     lora = add_lora(pipe.transformer, family, span, 3, targets, seed=0)

@@ -32,7 +32,7 @@ def common(one, other):
 
 def full_output(model, family, draws):
     given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-    return family.velocity(model(**given))
+    return family.predict(model, given)
 
 
 def skipped_output(model, family, span, window, draws, recomputed=0, backward=None):

@@ -64,13 +64,13 @@ def _count_weights(row: ModelRow) -> dict:
     in_blocks = sum(_size(block) for _, block in blocks)
     largest = max(_largest_linear(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
-    tokens = (row.s_min_px // family.pixel_multiple) ** 2
+    tokens = (row.s_min_px // family.token_px) ** 2
     caption_tokens = row.text_tokens
     length, text_width, _ = family.caption_shape(model, caption_tokens)
     settings = _sized(Settings.of(model=row.name), row.s_min_px, caption_tokens)
     modulation_outputs = module_outputs(settings, family, model, family.shared_modulation).values()
     return {
-        "pixels_a_token": family.pixel_multiple,
+        "pixels_a_token": family.token_px,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
         "more_tokens": length - caption_tokens,
@@ -79,7 +79,7 @@ def _count_weights(row: ModelRow) -> dict:
         "layers": sum(_size(layer) for layer in layers),
         "layer": max((_size(layer) for layer in layers), default=0),
         "largest": largest,
-        "told": sum(math.prod(output.shape[1:]) for output in modulation_outputs),
+        "told": sum(math.prod(output.shape) for output in modulation_outputs),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),
         "joined": float(first_joint_block(family, model) is not None),
@@ -254,7 +254,7 @@ def _unit(row: ModelRow) -> int:
 
 
 def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
-    return (side_px // family_of(row).pixel_multiple) ** 2 + text_tokens
+    return (side_px // family_of(row).token_px) ** 2 + text_tokens
 
 
 def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:

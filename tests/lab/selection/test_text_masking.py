@@ -70,7 +70,7 @@ def parallel_by_hand(attn, hidden_states, mask=None, rotary=None):
 def said(family, model, draws):
     with torch.no_grad():
         given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-        return family.velocity(model(**given))
+        return family.predict(model, given)
 
 
 SPANS = [range(1), range(2), range(1, 4), range(3, 6), range(6)]
@@ -223,7 +223,7 @@ def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
     def said(draws):
         with torch.no_grad():
             given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-            return family.velocity(model(**given))
+            return family.predict(model, given)
 
     plain, blocks = said(draws), family.blocks(model)
     with text_hidden(family, blocks, span, IMAGE):
