@@ -223,11 +223,11 @@ def compute_window(
         stack.enter_context(on_device(device, model))
         with offload_side_modules(model, micro_batch, device), suppress(_StopForward):
             _run(model, family, WindowInputs.cat(passing))
+        passed = sum(len(part) for part in passing)
+        for name, parts in modulation.items():
+            window[name] = _per_draw(torch.cat(parts), len(inputs), passed)
         if prior_pass:
             prior_pass.finish(model, family, layers)
-    passed = sum(len(part) for part in passing)
-    for name, parts in modulation.items():
-        window[name] = _per_draw(torch.cat(parts), len(inputs), passed)
     return window
 
 

@@ -172,6 +172,7 @@ def check_pictures(
     ).images
 
     def max_difference(one: Image.Image, other: Image.Image) -> int:
+        other = other.convert(one.mode)  # some models' pictures have an alpha channel
         return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
 
     for one, other in zip(ours, theirs, strict=True):

@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
 )
 
 from blockskip.models.families.base import Config, Sampling, Text
@@ -38,12 +39,12 @@ from blockskip.models.lora.names import DiffusersNames
 
 
 
-class TextProcessor(ProcessorMixin):
+class TextProcessor(Qwen3VLProcessor):
     """Qwen3-VL's processor for text alone: the library's reads images and videos too, for which it
     needs torchvision."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(tokenizer)
+        ProcessorMixin.__init__(self, tokenizer)
 
     def apply_chat_template(self, conversation: list[dict], **_: object) -> list[list[int]]:
         """Return the tokens of a system turn, which the pipeline counts, as a batch of one."""
@@ -118,8 +119,10 @@ class QwenImage21(DiffusersFamily):
 
     def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         (rows, tokens), cells = text.pooled_or_mask.shape, side_px // self.token_px
-        # a vision slot is `side_tokens` squared; on the CPU, where the library reads the layout
-        slots = torch.arange(tokens + (cells // self.side_tokens) ** 2, device="cpu") >= tokens
+        # the library reads the layout, which meta tensors (lab/full_size/simulate.py) do not have
+        device = "cpu" if noisy.is_meta else noisy.device
+        # a vision slot is `side_tokens` squared
+        slots = torch.arange(tokens + (cells // self.side_tokens) ** 2, device=device) >= tokens
         return {
             "hidden_states": noisy,
             "encoder_hidden_states": text.embeds,
