@@ -41,7 +41,9 @@ SCHEDULES = {
     "flux-schnell": lambda tokens: 1.0,
     "flux2-klein-4b": of_klein,
     "flux2-klein-9b": of_klein,
-    "qwen-image": lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9),
+    **dict.fromkeys(
+        ("qwen-image", "qwen-image-2.1"), lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9)
+    ),
     "z-image": lambda tokens: 6.0,
     "chroma-hd": lambda tokens: 1.0,
     **dict.fromkeys(("sd35-medium", "sd35-large"), lambda tokens: 3.0),

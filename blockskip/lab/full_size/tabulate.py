@@ -38,7 +38,6 @@ from blockskip.memory.block_wrappers import outer_blocks
 from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
-from blockskip.sampling.sample import TILE_PX
 
 LogFn = Callable[[str], None]
 _BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text"
@@ -324,7 +323,7 @@ def _text(ruler: _Unplanned, base: Settings) -> dict:
 
 def _vae(row: ModelRow, size: int) -> dict:
     """Return bytes per pixel, of a crop while encoding and of a tile while decoding."""
-    side, tile = row.s_min_px, min(TILE_PX, row.native_px)
+    side, tile = row.s_min_px, min(family_of(row).tile_px, row.native_px)
     with fake_gpu_for(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
@@ -335,7 +334,8 @@ def _vae(row: ModelRow, size: int) -> dict:
         vae = build_vae(row, tiled=True)
         tiled = _peak(vae, lambda: vae.decode(latents, return_dict=False), latents)
     decode = max(untiled / row.native_px**2, (tiled - 16.0 * row.native_px**2) / tile**2)
-    return {"weights": size, "encode": round(encode, 1), "decode": round(decode, 1)}
+    measured = {"encode": round(encode, 1), "decode": round(decode, 1)}
+    return {"weights": size, **measured, "tile": family_of(row).tile_px}
 
 
 def _peak(vae: nn.Module, work: Callable[[], object], inputs: Tensor) -> int:

@@ -62,11 +62,12 @@ class TextStats:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VaeStats:
-    """Weights of a VAE; bytes a pixel of its activations."""
+    """Weights of a VAE; bytes a pixel of its activations; the side of its tiles, pixels."""
 
     weights: int
     encode: float
     decode: float
+    tile: int = 512
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -87,6 +87,7 @@ class Family(ABC):
     # modules that map patches to tokens and tokens to patches; None: patches cannot be merged
     # (sampling/dynamic_patches.py)
     patch_modules: tuple[str, str] | None
+    tile_px: int = 512  # side of the tiles in which previews are decoded if memory is scarce
     latents_arg: str  # name of the forward's argument x_t
     # pipeline parts that `open` leaves without weights, for placement to load
     streamed_parts: tuple[str, ...]

@@ -61,6 +61,7 @@ class QwenImage21(DiffusersFamily):
     attention = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
     feed_forward = ("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out")
     patch_size, side_tokens, pixel_multiple = 1, 2, 32
+    tile_px = 384  # its VAE takes twice as much a pixel as others
     per_sample_args = ("hidden_states", "modulation", "key_valid")
     masks_attention = True
     embedders = ("img_in", "txt_in")
