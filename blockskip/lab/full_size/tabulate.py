@@ -82,6 +82,7 @@ def _count_weights(row: ModelRow) -> dict:
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),
         "joined": float(first_joint_block(family, model) is not None),
+        **({"static_text": 1.0} if family.text_is_static else {}),
         "multiply_adds": 0,
         "int8_multiply_adds": 0,
         "kinds": _kinds(family, blocks),

@@ -24,6 +24,7 @@ from blockskip.memory.planning.run_sizes import (
 )
 
 _LOAD_CHUNK_BYTES, _SAMPLE_BATCH = 256 << 20, 8  # copied from modules that import torch
+_CAPTIONS = 32  # different captions of a run, assumed
 
 
 def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
@@ -102,14 +103,17 @@ def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
     and target alone if nothing is skipped."""
     stats, image = model_stats(row.name), image_tokens(row, settings.plan.side_px)
     modulation = stats.told + sum(stats.block_type(i).told for i in middle_blocks(row, settings))
+    text = activation_bytes(row, settings, 0.0, stats.static_text)  # stored once a caption
     a_draw = (
         state_bytes(row, settings)
+        - text
         + row.number_bytes * bool(settings.plan.back) * image * row.width
         + row.number_bytes * modulation
     )
     # x_t, and its target in 4 bytes
     a_draw *= settings.plan.skips
-    return num_draws * (a_draw + (row.number_bytes + 4) * image * stats.latent_width)
+    texts = min(num_draws, _CAPTIONS) * text * settings.plan.skips
+    return texts + num_draws * (a_draw + (row.number_bytes + 4) * image * stats.latent_width)
 
 
 def _latents_bytes(row: ModelRow, settings: Settings) -> float:

@@ -87,6 +87,7 @@ class ModelStats:
     shared: int
     stream_text: float
     joined: float
+    static_text: float = 0.0
     passing_image: float
     passing_text: float
     passing_unpacked: float

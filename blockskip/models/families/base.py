@@ -76,6 +76,9 @@ class Family(ABC):
     embedders: tuple[str, ...]
     # whether every block reads the caption itself, in addition to the streams
     text_cross_attention: bool
+    # whether what blocks make of the text depends on the caption and the LoRA alone, not on t and not
+    # on the picture; text and image are then one stream, text first
+    text_is_static: bool = False
     # linears of a block whose output only reaches the text stream: where no later block reads it,
     # nothing can be learnt in them
     text_outputs: tuple[str, ...]

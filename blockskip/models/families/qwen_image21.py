@@ -65,6 +65,7 @@ class QwenImage21(DiffusersFamily):
     per_sample_args = ("hidden_states", "modulation", "key_valid")
     masks_attention = True
     embedders = ("img_in", "txt_in")
+    text_is_static = True
     shared_modulation = ("modulation.1",)
     # ComfyUI (comfy/lora.py at 17358c8f) maps gate_layer and proj to the halves of its fused layer
     lora_names = DiffusersNames(
