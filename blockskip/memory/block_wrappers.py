@@ -124,9 +124,7 @@ class Layerwise(NamedArgsBlock):
 
         for start in range(draws.start, draws.stop, self.micro_batch):
             rows = slice(start, min(start + self.micro_batch, draws.stop))
-            parts = as_tuple(
-                block(**{n: take(n, rows) for n in split}, **shared)
-            )
+            parts = as_tuple(block(**{n: take(n, rows) for n in split}, **shared))
             for i, (output, part) in enumerate(zip(outputs, parts, strict=True)):
                 if output is None or part is None:
                     outputs[i] = None

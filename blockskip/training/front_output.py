@@ -50,7 +50,8 @@ def with_text(window: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _distinct(text: Text) -> tuple[list[int], Tensor]:
     """Return a row of each distinct caption, and which of them every row is."""
     found: dict[str, int] = {}
-    first, captions = [], []
+    first: list[int] = []
+    captions: list[int] = []
     for row in range(len(text.embeds)):
         parts = (part[row].cpu().contiguous() for part in (text.embeds, text.pooled_or_mask))
         key = files.fingerprint(*(part.view(torch.uint8).numpy().tobytes() for part in parts))

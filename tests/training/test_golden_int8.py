@@ -15,8 +15,8 @@ from blockskip.core import flow_matching, safetensors_files
 from blockskip.memory.int8_products import relative_error
 from blockskip.memory.quantisation import QuantisedLinear, block_linears, quantise
 from blockskip.training import residuals
-from blockskip.training.lora import add_lora
 from blockskip.training.front_output import with_text
+from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, compute_window, full_velocity
 from blockskip.training.skipping import skip_blocks, velocity
 

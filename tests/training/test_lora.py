@@ -9,8 +9,8 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.run_sizes import lora_params
 from blockskip.training import optimizer
-from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.front_output import with_text
+from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import Span, compute_window
 from blockskip.training.skipping import skip_blocks, text_for_middle
 from blockskip.training.trainer import micro_step

@@ -38,7 +38,6 @@ from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora.names import DiffusersNames
 
 
-
 class TextProcessor(Qwen3VLProcessor):
     """Qwen3-VL's processor for text alone: the library's reads images and videos too, for which it
     needs torchvision."""

@@ -189,7 +189,9 @@ def trainer(folder) -> Trainer:
     photo = Photo(path=Path("a.png"), caption="a cat", width=160, height=128, sha="")
     draws, case = build_schedule([photo] * 2, settings, 32), CASES["qwen_image21"]
     torch.manual_seed(3)
-    captions = Text(torch.randn(3, 7, 20), (torch.arange(7) < torch.tensor([[7], [4], [6]])).float())
+    captions = Text(
+        torch.randn(3, 7, 20), (torch.arange(7) < torch.tensor([[7], [4], [6]])).float()
+    )
     data = TrainingData(draws, torch.randn(len(draws), *case.latent), captions, [0, 1], 2, 2)
     return Trainer(case.model(), case.family, settings, data, checks.CPU, folder, "a run")
 
