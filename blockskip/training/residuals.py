@@ -203,8 +203,9 @@ def compute_window(
     """Compute the features of every draw of a window, on the CPU, W rows each.
 
     Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block,
-    front_output.py) if span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output (W, …) of each of the
-    middle's modulation layers under the layer's name. Captions are not included.
+    front_output.py) if span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output
+    (W, …) of each of the middle's modulation layers under the layer's name. Captions are not
+    included.
     If nothing is skipped, `noisy` and `t` suffice, and only draws of `prior_pass`, which share the
     pass, are run. progress(n, total) is called after each block. on_card: keep the streams between
     two blocks on `device` instead of in RAM.
@@ -224,18 +225,16 @@ def compute_window(
         stack.enter_context(on_device(device, model))
         with offload_side_modules(model, micro_batch, device), suppress(_StopForward):
             _run(model, family, WindowInputs.cat(passing))
-        passed = sum(len(part) for part in passing)
-        for name, parts in modulation.items():
-            window[name] = _per_draw(torch.cat(parts), len(inputs), passed)
+        window |= {name: _per_draw(torch.cat(parts), passing) for name, parts in modulation.items()}
         if prior_pass:
             prior_pass.finish(model, family, layers)
     return window
 
 
-def _per_draw(rows: Tensor, num: int, passed: int) -> Tensor:
-    """Return the rows of the first `num` draws. A row after those of all that passed, which is each
-    one's (memory/block_wrappers.py), is stored with every draw, (num, 2, …)."""
-    own = rows[:num]
+def _per_draw(rows: Tensor, passing: Sequence[WindowInputs]) -> Tensor:
+    """Return the rows of the window's draws, which pass first. A row after those of all draws that
+    passed, which is each one's (memory/block_wrappers.py), is stored with every draw, (W, 2, …)."""
+    own, passed = rows[: len(passing[0])], sum(len(part) for part in passing)
     return own if len(rows) <= passed else torch.stack([own, rows[passed:].expand_as(own)], 1)
 
 

@@ -60,6 +60,7 @@ def doubled(draws):
 
 
 def skipped(model, family, span, window, draws, target=None):
+    window = with_text(window)
     with skip_blocks(model, family, span, 2) as step_inputs, step_inputs.bind(window):
         given = (window, draws.text, draws.side_px)
         output = velocity(model, family, step_inputs, *given)
