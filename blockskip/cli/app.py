@@ -75,6 +75,7 @@ def train(
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
     pictures: options.Pictures = "auto",
+    adapter: options.Adapter = "auto",
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
@@ -111,6 +112,7 @@ def train(
         preview_images=preview_images,
         preview_speed=preview_speed,
         preview_model=sources.picture_model(presets.model_row(model), pictures),
+        training_adapter="" if adapter == "none" else None,
         device=device,
     )
     raise typer.Exit(_train(settings, paths, out, as_json))

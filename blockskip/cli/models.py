@@ -167,6 +167,7 @@ def plan(
     targets: options.Targets = None,
     preview_speed: options.PreviewSpeed = None,
     pictures: options.Pictures = "auto",
+    adapter: options.Adapter = "auto",
     as_json: Json = False,
 ) -> None:
     """Show the memory and disk space that a training would need, stage by stage."""
@@ -187,6 +188,7 @@ def plan(
         targets=targets,
         preview_speed=preview_speed,
         preview_model=sources.picture_model(presets.model_row(model), pictures),
+        training_adapter="" if adapter == "none" else None,
     )
     if not as_json:
         Console().print(plan_table(result))

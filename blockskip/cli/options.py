@@ -232,6 +232,10 @@ Pictures = Annotated[
         help="Made on the trained model, or on its distilled sibling; auto: if it is here."
     ),
 ]
+Adapter = Annotated[
+    Literal["auto", "none"],
+    typer.Option(help="The model's training adapter, if it has one; none: train without."),
+]
 Device = Annotated[settings.Device, typer.Option(help="auto: the best device available.")]
 TotalSteps = Annotated[
     int | None, typer.Option(help="New total number of steps.", callback=one_or_more)

@@ -33,13 +33,22 @@ def _arguments(forward: Callable) -> tuple[str, ...]:
 
 class NamedArgsBlock(nn.Module, ABC):
     """A replacement for a block. `run` receives the block's arguments by name, however diffusers
-    passes them."""
+    passes them. What diffusers reads of a block (`attn.processor`) is the block's."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
+        self._replaced = (block,)  # in a tuple: no submodule
         self.names: tuple[str, ...] = (
             block.names if isinstance(block, NamedArgsBlock) else _arguments(type(block).forward)
         )
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "_replaced":  # not initialised yet
+                raise
+            return getattr(self._replaced[0], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Outputs:
         return self.run(dict(zip(self.names, args, strict=False)) | kwargs)
@@ -52,7 +61,7 @@ class NamedArgsBlock(nn.Module, ABC):
 class Layerwise(NamedArgsBlock):
     """A block that is loaded to `device` once and processes its batch a few draws at a time.
 
-    batched: names of arguments with one row a draw (rows first); others are passed whole. streams:
+    batched: names of arguments with one row a draw (`_rows`); others are passed whole. streams:
     the arguments that the block updates. They are overwritten, so that a window exists only once.
     output_device: the outputs' device, `device` or RAM; None: that of the inputs. next_block: the
     block that runs next. tail_context: (count, context): the last `count` draws run separately,
@@ -108,11 +117,14 @@ class Layerwise(NamedArgsBlock):
         (block,) = self._block
         split = {n for n in self.batched if isinstance(block_kwargs.get(n), Tensor)}
         shared = {n: _on(self.device, v) for n, v in block_kwargs.items() if n not in split}
+        total = len(block_kwargs[self.streams.names[-1]])
+
+        def take(name: str, rows: slice) -> Tensor:
+            return _on(self.device, _rows(block_kwargs[name], rows, total))
+
         for start in range(draws.start, draws.stop, self.micro_batch):
             rows = slice(start, min(start + self.micro_batch, draws.stop))
-            parts = as_tuple(
-                block(**{n: _on(self.device, block_kwargs[n][rows]) for n in split}, **shared)
-            )
+            parts = as_tuple(block(**{n: take(n, rows) for n in split}, **shared))
             for i, (output, part) in enumerate(zip(outputs, parts, strict=True)):
                 if output is None or part is None:
                     outputs[i] = None
@@ -121,11 +133,18 @@ class Layerwise(NamedArgsBlock):
             del parts, part  # frees them before the next micro-batch
 
 
+def _rows(value: Tensor, rows: slice, total: int) -> Tensor:
+    """Return some of `total` draws' rows. A row after those of all draws is each one's (the t = 0 of
+    Qwen-Image-2.1's text) and stays the last."""
+    return torch.cat([value[rows], value[total:]]) if len(value) > total else value[rows]
+
+
 class RowChunked(nn.Module):
     """A module beside the blocks that processes a few rows at a time and returns outputs in RAM.
 
     A window's inputs are thus never on `device` all at once. Tensor arguments (no parameters) are
-    split if their first size equals that of the first one. Returns a tensor or a tuple of tensors.
+    split if they have as many rows as the first one, or one more or less (`_rows`); vectors that are
+    no numbers are of tokens. Returns a tensor or a tuple of tensors.
     """
 
     def __init__(self, module: nn.Module, micro_batch: int, device: torch.device) -> None:
@@ -140,11 +159,12 @@ class RowChunked(nn.Module):
 
         def select(value: Any, rows: slice) -> Any:
             split = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
-            split = split and value.dim() and len(value) == total
-            return _on(self.device, value[rows] if split else value)
+            split = split and value.dim() > (not value.is_floating_point())
+            split = split and abs(len(value) - total) <= 1
+            return _on(self.device, _rows(value, rows, total) if split else value)
 
         for start in range(0, total, chunk):
-            rows = slice(start, start + chunk)
+            rows = slice(start, min(start + chunk, total))
             output = self.module(
                 *(select(value, rows) for value in args),
                 **{name: select(value, rows) for name, value in kwargs.items()},

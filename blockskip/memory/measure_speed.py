@@ -169,7 +169,7 @@ class Passes:
         """Return the transformer's inputs for so many draws."""
         model = self.transformer
         dtype = next(p.dtype for p in model.parameters() if not p.requires_grad)
-        cells = self.side_px // self.family.pixel_multiple
+        cells = self.side_px // self.family.token_px
         tokens, width, pooled = self.family.caption_shape(model, self.text)
 
         def zeros(*shape: int) -> Tensor:
@@ -188,7 +188,7 @@ class Passes:
             self.transformer(**inputs)
 
         def both() -> None:
-            self.family.velocity(self.transformer(**many)).float().sum().backward()
+            self.family.predict(self.transformer, many).float().sum().backward()
             self.transformer.zero_grad(set_to_none=True)
 
         return seconds([partial(forward, one), partial(forward, many), both], self.device)

@@ -25,7 +25,6 @@ from blockskip.sampling.step_cache import CacheConfig, cache_config, step_cache_
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 SAMPLE_BATCH = 8  # images sampled at the same time
-TILE_PX = 512
 
 
 @torch.no_grad()
@@ -52,7 +51,7 @@ def sample(
     """
     images: list[Image.Image] = []
     latents_device = device if rows >= SAMPLE_BATCH else CPU
-    with _layer_by_layer(pipe, family, device, rows), decoding(pipe, device, rows, tiled):
+    with _layer_by_layer(pipe, family, device, rows), decoding(pipe, family, device, rows, tiled):
         for start in range(0, len(seeds), SAMPLE_BATCH):
             batch = range(start, min(start + SAMPLE_BATCH, len(seeds)))
             with (
@@ -107,15 +106,15 @@ def preview_acceleration(
 
 @contextmanager
 def decoding(
-    pipe: DiffusionPipeline, device: torch.device, rows: int, tiled: bool
+    pipe: DiffusionPipeline, family: Family, device: torch.device, rows: int, tiled: bool
 ) -> Iterator[None]:
     """Context manager in which the VAE decodes on `device`.
 
     If `rows` ≥ SAMPLE_BATCH, it stays there. Otherwise it is there only while decoding, one image
-    at a time. tiled: decode in tiles of TILE_PX.
+    at a time. tiled: decode in tiles of the family's side.
     """
     vae = pipe.vae
-    before = tile(vae) if tiled else {}
+    before = tile(vae, family.tile_px) if tiled else {}
     try:
         if rows >= SAMPLE_BATCH:
             with on_device(device, vae):
@@ -143,8 +142,8 @@ def decoding(
             setattr(vae, name, value)
 
 
-def tile(vae: ModelMixin) -> dict[str, int]:
-    """Make the VAE decode in tiles of TILE_PX pixels, and return the previous attributes.
+def tile(vae: ModelMixin, side_px: int) -> dict[str, int]:
+    """Make the VAE decode in tiles of that many pixels a side, and return the previous attributes.
 
     The names of the tile sizes differ between VAE classes.
     """
@@ -152,7 +151,7 @@ def tile(vae: ModelMixin) -> dict[str, int]:
     before = {name: value for name, value in vars(vae).items() if name.startswith(names)}
     side = next(value for name, value in before.items() if name.startswith("tile_sample_min"))
     for name, value in before.items():
-        setattr(vae, name, True if name == "use_tiling" else value * TILE_PX // side)
+        setattr(vae, name, True if name == "use_tiling" else value * side_px // side)
     return before
 
 

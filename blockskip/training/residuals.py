@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from blockskip.memory.layerwise import layerwise, listed_embedders, offload_side
 from blockskip.memory.placement import on_device, replace_modules
 from blockskip.models.families.base import Family, Text
 from blockskip.models.families.streams import Outputs, Streams, as_tuple, from_tuple
+from blockskip.training.front_output import stored_front
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -201,9 +202,10 @@ def compute_window(
 ) -> dict[str, Tensor]:
     """Compute the features of every draw of a window, on the CPU, W rows each.
 
-    Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block) if
-    span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output (W, …) of each of the
-    middle's modulation layers under the layer's name. Captions are not included.
+    Returns `noisy` (x_t) and `t`; `front.0`, … (the outputs of the front's last block,
+    front_output.py) if span.front > 0; `back` (Δ, (W, T, D)) if span.back > 0; and the output
+    (W, …) of each of the middle's modulation layers under the layer's name. Captions are not
+    included.
     If nothing is skipped, `noisy` and `t` suffice, and only draws of `prior_pass`, which share the
     pass, are run. progress(n, total) is called after each block. on_card: keep the streams between
     two blocks on `device` instead of in RAM.
@@ -216,43 +218,47 @@ def compute_window(
     layers = {name: wrapped[name] for name, _ in family.blocks(model)}
     if prior_pass:
         prior_pass.install(layers, span.front)
-    recorded = _recording_blocks(layers, window, family, span, progress, prior_pass)
+    recorded = _recording_blocks(layers, window, inputs, family, span, progress, prior_pass)
     with ExitStack() as stack:
         modulation = _record_modulation(stack, model, family, span, prior_pass)
         stack.enter_context(replace_modules(model, wrapped | recorded))
         stack.enter_context(on_device(device, model))
         with offload_side_modules(model, micro_batch, device), suppress(_StopForward):
             _run(model, family, WindowInputs.cat(passing))
+        window |= {name: _per_draw(torch.cat(parts), passing) for name, parts in modulation.items()}
         if prior_pass:
             prior_pass.finish(model, family, layers)
-    window |= {name: torch.cat(parts)[: len(inputs)] for name, parts in modulation.items()}
     return window
+
+
+def _per_draw(rows: Tensor, passing: Sequence[WindowInputs]) -> Tensor:
+    """Return the rows of the window's draws, which pass first. A row after those of all draws that
+    passed, which is each one's (memory/block_wrappers.py), is stored with every draw, (W, 2, …)."""
+    own, passed = rows[: len(passing[0])], sum(len(part) for part in passing)
+    return own if len(rows) <= passed else torch.stack([own, rows[passed:].expand_as(own)], 1)
 
 
 def _recording_blocks(
     layers: dict[str, Layerwise],
     window: dict[str, Tensor],
+    inputs: WindowInputs,
     family: Family,
     span: Span,
     progress: Callable[[int, int], None],
     prior_pass: PriorPass | None,
 ) -> dict[str, nn.Module]:
     """Wrap the blocks so that they record the features a training step needs in `window`."""
-    middle, rows = span.middle(len(layers)), len(window["t"])
+    middle, tokens = span.middle(len(layers)), _image_tokens(inputs.noisy)
     streams = [layer.streams for layer in layers.values()]
 
-    def record_front(outputs: Outputs) -> None:
-        # copies, since later blocks overwrite their inputs; only the last block may end a stream
-        for i, stream in enumerate(as_tuple(outputs)):
-            window[f"front.{i}"] = cast(Tensor, stream)[:rows].to("cpu", copy=True)
-
     def image(n: int, outputs: Outputs) -> Tensor:
-        return streams[n - 1].image(outputs, _image_tokens(window["noisy"]))[:rows]
+        return streams[n - 1].image(outputs, tokens)[: len(inputs)]
 
     def after(n: int, outputs: Outputs) -> None:
         """Record the outputs of block n, counted from 1."""
         if n == span.front:
-            record_front(outputs)
+            once = family.text_is_static
+            window.update(stored_front(outputs, inputs.text, streams[n - 1], tokens, once))
         if n == middle.stop and span.back:
             window["back"] = image(n, outputs).to("cpu", copy=True)
         if n == len(layers) and span.back:
@@ -302,7 +308,7 @@ def full_velocity(
 def _run(model: ModelMixin, family: Family, inputs: WindowInputs) -> Tensor:
     """Run diffusers' forward once, with the wrappers that are installed in `model`."""
     model_kwargs = family.inputs(model.config, inputs.noisy, inputs.text, inputs.t, inputs.side_px)
-    return family.velocity(model(**model_kwargs))
+    return family.predict(model, model_kwargs)
 
 
 def _record_modulation(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blockskip.core import files, safetensors_files
+from blockskip.training.front_output import CAPTION, TEXT, with_text
 
 
 class WindowStore:
@@ -52,7 +53,8 @@ def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None
 
 
 def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:
-    """Read only rows [start, stop) of every tensor of a stored window, onto `device`.
+    """Read only rows [start, stop) of every tensor of a stored window, onto `device`, and the text
+    of their captions where it is stored once (front_output.py).
 
     Raises Damaged if they are not what was written.
     """
@@ -61,11 +63,15 @@ def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[s
     checksums, rows = safetensors_files.row_checksums(path), slice(start, stop)
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            read = {name: file.get_slice(name)[rows] for name in names}
+            read = {name: file.get_slice(name)[rows] for name in set(file.keys()) - {TEXT}}
+            captions = read[CAPTION].tolist() if CAPTION in read else []
+            texts = [file.get_slice(TEXT)[i : i + 1] for i in captions]
     except (OSError, SafetensorError) as error:
         raise safetensors_files.Damaged(path) from error
-    return {
-        name: safetensors_files.verified(path, name, part, checksums, rows).to(device)
-        for name, part in read.items()
-    }
+    for name, part in read.items():
+        safetensors_files.verified(path, name, part, checksums, rows)
+    for i, text in zip(captions, texts, strict=True):
+        safetensors_files.verified(path, TEXT, text, checksums, slice(i, i + 1))
+    if texts:
+        read |= {TEXT: torch.cat(texts), CAPTION: torch.arange(len(texts))}
+    return {name: part.to(device) for name, part in with_text(read).items()}

@@ -42,8 +42,10 @@ SCHEDULES = {
     "flux2-klein-4b": of_klein,
     "flux2-klein-9b": of_klein,
     "flux3-klein": lambda tokens: 6.93,
-    "qwen-image": lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9),
     "krea2": lambda tokens: of_flux(tokens, 256, 6400, 0.5, 1.15),
+    **dict.fromkeys(
+        ("qwen-image", "qwen-image-2.1"), lambda tokens: of_flux(tokens, 256, 8192, 0.5, 0.9)
+    ),
     "z-image": lambda tokens: 6.0,
     "z-image-turbo": lambda tokens: 3.0,
     "chroma-hd": lambda tokens: 1.0,

@@ -113,6 +113,20 @@ def _qwen_image() -> nn.Module:
     )
 
 
+def _qwen_image21() -> nn.Module:
+    from diffusers import QwenImage21Transformer2DModel
+
+    return QwenImage21Transformer2DModel(
+        in_channels=6,
+        out_channels=6,
+        num_layers=6,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        context_in_dim=20,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
 def _sd3() -> nn.Module:
     from diffusers import SD3Transformer2DModel
 
@@ -235,5 +249,6 @@ CASES = {
         Case("z_image", _z_image, (9, 12), 20, _mask, tokens=45),
         Case("qwen_image", _qwen_image, (9, 12), 20, _mask),
         Case("krea2", _krea2, (9, 12), 20, _mask),
+        Case("qwen_image21", _qwen_image21, (16, 6), 20, _mask, side_px=64),
     )
 }

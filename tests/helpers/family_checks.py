@@ -185,6 +185,7 @@ def check_pictures(
         ).images
 
     def max_difference(one: Image.Image, other: Image.Image) -> int:
+        other = other.convert(one.mode)  # some models' pictures have an alpha channel
         return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
 
     for one, other in zip(ours, theirs, strict=True):
@@ -293,7 +294,7 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
     def velocity(transformer):
         with torch.no_grad():
             model_inputs = family.inputs(transformer.config, noisy, text, torch.tensor([0.4]), side)
-            return family.velocity(transformer(**model_inputs))
+            return family.predict(transformer, model_inputs)
 
     plain = velocity(pipe.transformer)
     lora = add_lora(pipe.transformer, family, span, 3, targets, seed=0)

@@ -32,8 +32,12 @@ def on_cpu(tensors) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
+# the library reads the layout of Qwen-Image-2.1's sequence from a tensor, which has no values here
+READ = [name for name in CASES if name != "qwen_image21"]
+
+
 @pytest.mark.parametrize(
-    "name, front, on_card", [("flux", 0, False), *((name, 1, True) for name in CASES)]
+    "name, front, on_card", [("flux", 0, False), *((name, 1, True) for name in READ)]
 )
 def test_a_window_is_in_ram_afterwards(name, front, on_card):
     case = CASES[name]

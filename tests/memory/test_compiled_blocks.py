@@ -58,9 +58,7 @@ def test_windows_and_steps_of_any_size_share_a_kinds_graphs(name, backend, most)
         some = {key: value[rows] for key, value in window.items()}
         text = draws.text.rows(range(num)[rows])
         with skip_blocks(model, family, span, recomputed) as inputs, inputs.bind(some):
-            velocity(
-                model, family, inputs, some, text, draws.side_px
-            ).square().sum().backward()
+            velocity(model, family, inputs, some, text, draws.side_px).square().sum().backward()
         found = {key: p.grad for key, p in lora.items() if p.grad is not None}
         for parameter in lora.values():
             parameter.grad = None

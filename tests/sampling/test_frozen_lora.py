@@ -81,6 +81,7 @@ def written(path, layers, form):
     prefix, down, up = form
     tensors = {}
     for name, (a, b) in layers.items():
+        name = name.replace(".", "_") if prefix == "lora_unet_" else name
         tensors |= {f"{prefix}{name}{down}.weight": a, f"{prefix}{name}{up}.weight": b}
         if "lora_down" in down:
             tensors[f"{prefix}{name}.alpha"] = torch.tensor(1.0)  # of rank 2
@@ -94,6 +95,7 @@ def written(path, layers, form):
         ("diffusion_model.", ".lora_A", ".lora_B"),
         ("transformer.", ".lora_A.default", ".lora_B.default"),
         ("", ".lora_down", ".lora_up"),
+        ("lora_unet_", ".lora_down", ".lora_up"),
     ],
 )
 def test_files_of_others(tmp_path, form):

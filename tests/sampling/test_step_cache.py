@@ -70,7 +70,7 @@ class Sampler:
             time = torch.full((len(self.noisy),), t)
             config, side = self.transformer.config, self.draws.side_px
             given = self.family.inputs(config, self.noisy, text, time, side)
-            said.append(self.family.velocity(self.transformer(**given)).clone())
+            said.append(self.family.predict(self.transformer, given).clone())
         self.scheduler.step(said[0], size)
         return said
 

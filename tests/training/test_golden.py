@@ -12,8 +12,15 @@ from blockskip.core import flow_matching
 from blockskip.memory import block_wrappers, layerwise
 from blockskip.models.families.caption_modules import caption_modules, set_aside
 from blockskip.training import residuals
+from blockskip.training.front_output import with_text
 from blockskip.training.lora import add_lora, restore, snapshot
-from blockskip.training.residuals import PriorPass, Span, compute_window, full_velocity
+from blockskip.training.residuals import (
+    PriorPass,
+    Span,
+    WindowInputs,
+    compute_window,
+    full_velocity,
+)
 from blockskip.training.skipping import skip_blocks, text_for_middle, velocity
 
 CPU = torch.device("cpu")
@@ -33,10 +40,11 @@ def common(one, other):
 
 def full_output(model, family, draws):
     given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-    return family.velocity(model(**given))
+    return family.predict(model, given)
 
 
 def skipped_output(model, family, span, window, draws, recomputed=0, backward=None):
+    window = with_text(window)
     with skip_blocks(model, family, span, recomputed) as step_inputs, step_inputs.bind(window):
         output = velocity(model, family, step_inputs, window, draws.text, draws.side_px)
         if backward is not None:
@@ -115,7 +123,7 @@ def test_gradient_passes_a_skipped_back_as_identity(case):
     span, family, draws = Span(1, 2), case.family, case.draws()
     model = case.model()
     randomise(add_lora(model, family, span, 4, "attention", seed=0))
-    window = compute_window(model, family, span, draws, 5, CPU)
+    window = with_text(compute_window(model, family, span, draws, 5, CPU))
     blocks, images = family.blocks(model), {}
 
     def keep(name, streams):
@@ -162,12 +170,27 @@ def test_lora_names_are_the_full_models(case, span):
     assert after == some, "skipping leaves the model as it was"
 
 
+def test_text_depends_on_the_caption_alone_just_where_a_family_says_so(case, monkeypatch):
+    model, family, draws = case.model(), case.family, case.draws()
+    static = family.text_is_static
+    monkeypatch.setattr(type(family), "text_is_static", False)
+    text, streams = [], family.streams(family.blocks(model)[0][1])
+    for row in range(3):  # one by one: the last digit depends on the row of a product
+        noisy, t = draws.noisy[row : row + 1], draws.t[row : row + 1]
+        one = WindowInputs(noisy, draws.text.rows([0]), t, draws.side_px)
+        first = compute_window(model, family, Span(3, 0), one, 1, CPU)["front.0"]
+        place = streams.text_slice(first.shape[1], noisy.shape[1])
+        text.append(first[:, place] if len(streams.names) == 1 else first)
+    equal = all(torch.equal(one, text[0]) for one in text)
+    assert static == (equal and text[0].numel() > 0)
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 5, 64])
 def test_a_window_equals_its_draws_one_by_one(case, micro_batch):
     span, family, draws = Span(2, 2), case.family, case.draws()
     model = case.model()
     randomise(add_lora(model, family, span, 4, "attention", seed=0))
-    window = compute_window(model, family, span, draws, micro_batch, CPU)
+    window = with_text(compute_window(model, family, span, draws, micro_batch, CPU))
     for row in range(len(draws.t)):
         one = type(draws)(
             draws.noisy[row : row + 1],
@@ -175,7 +198,7 @@ def test_a_window_equals_its_draws_one_by_one(case, micro_batch):
             draws.t[row : row + 1],
             draws.side_px,
         )
-        alone = compute_window(model, family, span, one, 1, CPU)
+        alone = with_text(compute_window(model, family, span, one, 1, CPU))
         assert alone.keys() == window.keys()
         for name, tensor in alone.items():
             here = common(window[name][row : row + 1], tensor)
@@ -205,7 +228,7 @@ def test_any_draws_of_a_window_make_a_step(case):
     model = case.model()
     randomise(add_lora(model, family, span, 4, "attention", seed=0))
     expected = full_output(model, family, draws)
-    window = compute_window(model, family, span, draws, 2, CPU)
+    window = with_text(compute_window(model, family, span, draws, 2, CPU))
     for start, stop in ((0, 1), (1, 3), (3, 4), (4, 5)):
         some = range(start, stop)
         step = {name: tensor[start:stop] for name, tensor in window.items()}

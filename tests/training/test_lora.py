@@ -9,6 +9,7 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.run_sizes import lora_params
 from blockskip.training import optimizer
+from blockskip.training.front_output import with_text
 from blockskip.training.lora import add_lora, restore, snapshot
 from blockskip.training.residuals import Span, compute_window
 from blockskip.training.skipping import skip_blocks, text_for_middle
@@ -25,7 +26,7 @@ def learning_layers(case, span):
     model, family, draws = case.model(), case.family, case.draws(2)
     lora = add_lora(model, family, span, 2, "attention+ff", 0)
     randomise(lora)
-    window = compute_window(model, family, span, draws, 2, CPU)
+    window = with_text(compute_window(model, family, span, draws, 2, CPU))
     window["target"] = torch.randn(draws.noisy.shape, generator=torch.Generator().manual_seed(5))
     with skip_blocks(model, family, span) as step_inputs:
         text = text_for_middle(family, span, draws.text)

@@ -84,7 +84,7 @@ def build_vae(row: ModelRow, tiled: bool) -> nn.Module:
     """Build a row's VAE, tiled as in previews if asked."""
     vae = _frozen(row, "vae")
     if tiled:
-        tile(vae)
+        tile(vae, get_family(row.family).tile_px)
     return vae
 
 

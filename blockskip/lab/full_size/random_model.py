@@ -77,6 +77,8 @@ def write_model(
             _scheduler(folder / part, kind)
         elif part.startswith("tokenizer"):
             _tokenizer(folder / part, kind)
+        elif part == "processor":  # with its tokenizer's files
+            _tokenizer(folder / part, "PreTrainedTokenizerFast")
         elif library is not None:
             total += write_checkpoint(
                 build_empty(partial(build, row, part), getattr(torch, row.dtype)),

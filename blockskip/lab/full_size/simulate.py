@@ -221,7 +221,8 @@ def _train(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
         _fill_state(adam, lora)
         meter.restart()
         window = _window(settings, row, family, streams) | {
-            name: torch.empty(settings.plan.batch, *output.shape[1:])
+            # a second row is one that all draws share
+            name: torch.empty(settings.plan.batch, *output.shape[len(output) == 1 :])
             for name, output in modulation.items()
         }
         text = text_for_middle(
@@ -330,6 +331,6 @@ def _window(
         for i, stream in enumerate(streams):
             window[f"front.{i}"] = torch.empty(rows, *stream.shape[1:])
     if settings.plan.back:
-        image = (settings.plan.side_px // family.pixel_multiple) ** 2
+        image = (settings.plan.side_px // family.token_px) ** 2
         window["back"] = torch.empty(rows, image, row.width)
     return window

@@ -38,7 +38,6 @@ from blockskip.memory.layerwise import listed_embedders
 from blockskip.memory.planning import model_stats, requirements
 from blockskip.models.families.base import Family
 from blockskip.models.families.caption_modules import caption_modules
-from blockskip.sampling.sample import TILE_PX
 
 LogFn = Callable[[str], None]
 _BLOCK_FIELDS = "kept_image kept_text kept_ff forward_image forward_text"
@@ -64,13 +63,13 @@ def _count_weights(row: ModelRow) -> dict:
     in_blocks = sum(_size(block) for _, block in blocks)
     largest = max(_largest_linear(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
-    tokens = (row.s_min_px // family.pixel_multiple) ** 2
+    tokens = (row.s_min_px // family.token_px) ** 2
     caption_tokens = row.text_tokens
     length, text_width, _ = family.caption_shape(model, caption_tokens)
     settings = _sized(Settings.of(model=row.name), row.s_min_px, caption_tokens)
     modulation_outputs = module_outputs(settings, family, model, family.shared_modulation).values()
     return {
-        "pixels_a_token": family.pixel_multiple,
+        "pixels_a_token": family.token_px,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
         "more_tokens": length - caption_tokens,
@@ -79,10 +78,11 @@ def _count_weights(row: ModelRow) -> dict:
         "layers": sum(_size(layer) for layer in layers),
         "layer": max((_size(layer) for layer in layers), default=0),
         "largest": largest,
-        "told": sum(math.prod(output.shape[1:]) for output in modulation_outputs),
+        "told": sum(math.prod(output.shape) for output in modulation_outputs),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),
         "joined": float(first_joint_block(family, model) is not None),
+        **({"static_text": 1.0} if family.text_is_static else {}),
         "multiply_adds": 0,
         "int8_multiply_adds": 0,
         "kinds": _kinds(family, blocks),
@@ -200,7 +200,7 @@ def _measure_activations(row: ModelRow, table: dict, say: LogFn) -> dict:
 
 def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[str, float]:
     """Fit the transient numbers per token of a block type without gradients. `first` is its first
-    block. The fit is at most 2 % below the measurements."""
+    block. The fit is at most 1 % below the measurements."""
     row, blocks = ruler.row, min(2, kind["count"])
     window = base.changed(middle="leaves", micro_batch=1, **_span(row, first, blocks))
     side, text = row.s_min_px, row.text_tokens
@@ -216,7 +216,7 @@ def _forward(ruler: _Unplanned, base: Settings, first: int, kind: dict) -> dict[
     units = _unit(row) * np.array([[_tokens(row, px, 0), n + extra_tokens] for px, n in sizes])
     widths, *_ = np.linalg.lstsq(units / plain[:, None], np.ones(len(sizes)), rcond=None)
     widths = np.maximum(widths, 0.0)
-    widths *= 0.98 * (plain / (units @ widths)).max()
+    widths *= 0.99 * (plain / (units @ widths)).max()
     image, text = (round(float(width), 2) for width in widths)
     unpacked = (packed - row.number_bytes * kind["unpacked"]) / units.sum(1)
     # at the smallest size, what does not grow with the tokens would count as if it did
@@ -257,7 +257,7 @@ def _unit(row: ModelRow) -> int:
 
 
 def _tokens(row: ModelRow, side_px: int, text_tokens: int) -> int:
-    return (side_px // family_of(row).pixel_multiple) ** 2 + text_tokens
+    return (side_px // family_of(row).token_px) ** 2 + text_tokens
 
 
 def _span(row: ModelRow, first: int, blocks: int) -> dict[str, int]:
@@ -327,7 +327,7 @@ def _text(ruler: _Unplanned, base: Settings) -> dict:
 
 def _vae(row: ModelRow, size: int) -> dict:
     """Return bytes per pixel, of a crop while encoding and of a tile while decoding."""
-    side, tile = row.s_min_px, min(TILE_PX, row.native_px)
+    side, tile = row.s_min_px, min(family_of(row).tile_px, row.native_px)
     with fake_gpu_for(row), torch.no_grad():
         latent = latent_shapes(row.name, row.native_px)[1]
         pixels = torch.empty(1, 3, side, side, dtype=torch.float32)
@@ -338,7 +338,8 @@ def _vae(row: ModelRow, size: int) -> dict:
         vae = build_vae(row, tiled=True)
         tiled = _peak(vae, lambda: vae.decode(latents, return_dict=False), latents)
     decode = max(untiled / row.native_px**2, (tiled - 16.0 * row.native_px**2) / tile**2)
-    return {"weights": size, "encode": round(encode, 1), "decode": round(decode, 1)}
+    measured = {"encode": round(encode, 1), "decode": round(decode, 1)}
+    return {"weights": size, **measured, "tile": family_of(row).tile_px}
 
 
 def _peak(vae: nn.Module, work: Callable[[], object], inputs: Tensor) -> int:

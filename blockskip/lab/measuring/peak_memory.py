@@ -159,6 +159,15 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: obje
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
 
 
+_where = torch.where
+
+
+def _where_known(condition: Tensor, *values: Tensor) -> Tensor:
+    """Run torch.where with a mask whose values are known, so that it is no meta tensor."""
+    known = not condition.is_meta and any(getattr(value, "is_meta", False) for value in values)
+    return _where(condition.to("meta") if known else condition, *values)
+
+
 class _QuantisedProduct(torch.autograd.Function):
     """x Wᵀ with W dequantised for this product, in forward and again in backward."""
 
@@ -234,6 +243,7 @@ def gpu_kernels(dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
     functional = "torch.nn.functional"
     try:
         with (
+            mock.patch("torch.where", _where_known),
             mock.patch(f"{functional}.rms_norm", _rms_norm),
             mock.patch(f"{functional}.scaled_dot_product_attention", _attention),
         ):

@@ -37,7 +37,7 @@ def pass_costs(model: str, side_px: int = 0) -> dict[int, PassCost]:
     family = get_family(row.family)
     with torch.device("meta"), torch.no_grad():
         transformer = build_transformer(row, "full").to(torch.bfloat16)
-        cells = side_px // family.pixel_multiple
+        cells = side_px // family.token_px
         channels = transformer.config.in_channels
         shape = (cells**2, channels) if family.patch_size > 1 else (channels, cells, cells)
         tokens, width, pooled = family.caption_shape(transformer, row.text_tokens)

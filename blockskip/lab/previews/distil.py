@@ -169,7 +169,7 @@ class Distillation(ModelSession):
         latents, text, t = self.draws(step, adapter.factor)
         model_inputs = self.model_inputs(latents, text, t)
         with torch.no_grad(), self.as_teacher():
-            target = self.family.velocity(self.transformer(**model_inputs)).float()
+            target = self.family.predict(self.transformer, model_inputs).float()
         with self.as_student(adapter):
             velocity = patch_adapters.velocity(
                 self.family, adapter, self.transformer, model_inputs, t

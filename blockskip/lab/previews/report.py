@@ -71,7 +71,7 @@ def method_lines(plan: Plan, sampler: Sampler, steps: int) -> list[dict]:
 def speedup_ceiling(sampler: Sampler, method: SamplingMethod, steps: int) -> float:
     """Return the highest speed-up a schedule could have: three fine steps and the rest with its
     largest patches, at a cost proportional to image and text tokens."""
-    side = sampler.row.native_px // sampler.family.pixel_multiple
+    side = sampler.row.native_px // sampler.family.token_px
     image, text = side**2, sampler.settings.plan.text_tokens
     return steps / (3 + (steps - 3) * (image // method.largest_patches**2 + text) / (image + text))
 

@@ -145,7 +145,7 @@ def _span_ablated(probe_name: str, session: ImageSession, span: range) -> Abstra
     blocks = session.family.blocks(session.transformer)
     if probe_name == "lora":
         return lora_disabled([blocks[i][1] for i in span])
-    image = (session.settings.preview_px // session.family.pixel_multiple) ** 2
+    image = (session.settings.preview_px // session.family.token_px) ** 2
     return text_hidden(session.family, blocks, span, image)
 
 

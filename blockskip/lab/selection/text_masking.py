@@ -26,11 +26,11 @@ _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 class _TextMask(TorchFunctionMode):
     """Context manager in which image queries of joint attention do not attend to text keys.
-    text(total): the slice of text tokens among so many."""
+    text(total): the slice of text tokens among so many. length: of the attention's first stream."""
 
-    def __init__(self, text: Callable[[int], slice]) -> None:
+    def __init__(self, text: Callable[[int], slice], length: int) -> None:
         super().__init__()
-        self.text, self.used = text, False
+        self.text, self.length, self.used = text, length, False
 
     def __torch_function__(
         self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
@@ -39,8 +39,10 @@ class _TextMask(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         call = dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {})
         query, model_mask = call["query"], call.get("attn_mask")
-        total = query.shape[-2]
-        mask = visible_keys(total, self.text(total)).to(query.device)
+        total, queries = call["key"].shape[-2], query.shape[-2]
+        if total < self.length:  # of the text alone (Qwen-Image-2.1), before the image's queries
+            return func(**call)
+        mask = visible_keys(total, self.text(total))[-queries:].to(query.device)
         if model_mask is not None:  # boolean, or added to the scores
             mask = (
                 model_mask & mask
@@ -100,7 +102,8 @@ def _masked_forward(forward: Callable, text: Callable[[int], slice]) -> Callable
     """Return the masked forward of a joint attention."""
 
     def masked(*args: object, **kwargs: object) -> Tensor | tuple[Tensor, Tensor]:
-        with _TextMask(text) as mask:
+        first = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        with _TextMask(text, first.shape[1]) as mask:
             outputs = forward(*args, **kwargs)
         if not mask.used:
             raise ValueError("this attention is not torch's, and cannot be masked here")

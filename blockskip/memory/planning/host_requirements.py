@@ -27,7 +27,8 @@ from blockskip.memory.planning.run_sizes import (
 )
 
 # copied from modules that import torch
-_LOAD_CHUNK_BYTES, _SAMPLE_BATCH, _CAPTIONS = 256 << 20, 8, 16
+_LOAD_CHUNK_BYTES, _SAMPLE_BATCH, _ENCODED_TOGETHER = 256 << 20, 8, 16
+_CAPTIONS = 32  # different captions of a run, assumed
 
 
 def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
@@ -50,7 +51,9 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     # it exists twice while text and image are joined
     state = state * state_bytes(row, settings) * (1 + stats.joined)
     # of the captions encoded together: layer by layer, and stacked for the caption modules
-    states = 2.0 * row.number_bytes * _CAPTIONS * text_rows(row, settings) * stats.text.states
+    states = (
+        2.0 * row.number_bytes * _ENCODED_TOGETHER * text_rows(row, settings) * stats.text.states
+    )
     return {
         "text": row.number_bytes * (stats.text.ram + 2 * stats.text.block) + states,
         "latents": 2 * latents + vae,
@@ -95,7 +98,7 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised *= 2 if on_sibling(settings) else 1
     pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
-        "text": 1.0 * _CAPTIONS * text_rows(row, settings) * text_width * row.number_bytes,
+        "text": 1.0 * _ENCODED_TOGETHER * text_rows(row, settings) * text_width * row.number_bytes,
         "latents": _latents_bytes(row, settings),
         "residuals": quantised + window_bytes(row, settings, settings.window_draws),
         # two checkpoints, each with both LoRAs, and the LoRA of the five steps with previews
@@ -109,14 +112,17 @@ def window_bytes(row: ModelRow, settings: Settings, num_draws: int) -> float:
     and target alone if nothing is skipped."""
     stats, image = model_stats(row.name), image_tokens(row, settings.plan.side_px)
     modulation = stats.told + sum(stats.block_type(i).told for i in middle_blocks(row, settings))
+    text = activation_bytes(row, settings, 0.0, stats.static_text)  # stored once a caption
     a_draw = (
         state_bytes(row, settings)
+        - text
         + row.number_bytes * bool(settings.plan.back) * image * row.width
         + row.number_bytes * modulation
     )
     # x_t, and its target in 4 bytes
     a_draw *= settings.plan.skips
-    return num_draws * (a_draw + (row.number_bytes + 4) * image * stats.latent_width)
+    texts = min(num_draws, _CAPTIONS) * text * settings.plan.skips
+    return texts + num_draws * (a_draw + (row.number_bytes + 4) * image * stats.latent_width)
 
 
 def _latents_bytes(row: ModelRow, settings: Settings) -> float:

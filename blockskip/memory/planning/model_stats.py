@@ -63,11 +63,12 @@ class TextStats:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VaeStats:
-    """Weights of a VAE; bytes a pixel of its activations."""
+    """Weights of a VAE; bytes a pixel of its activations; the side of its tiles, pixels."""
 
     weights: int
     encode: float
     decode: float
+    tile: int = 512
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -87,6 +88,7 @@ class ModelStats:
     shared: int
     stream_text: float
     joined: float
+    static_text: float = 0.0
     passing_image: float
     passing_text: float
     passing_unpacked: float

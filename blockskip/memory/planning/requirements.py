@@ -239,7 +239,9 @@ def _residuals_card(row: ModelRow, settings: Settings) -> float:
 
 def _preview_card(row: ModelRow, settings: Settings) -> float:
     """Return the larger of sampling and, with the streamed blocks released, decoding, in bytes."""
-    tile = min(settings.preview_px, 512) if settings.plan.preview_tiled else settings.preview_px
+    tile = settings.preview_px
+    if settings.plan.preview_tiled:
+        tile = min(tile, model_stats(row.name).vae.tile)
     weights, _, decode = vae_bytes(row, settings)
     decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     resident, pictures = _between_steps(row, settings), settings

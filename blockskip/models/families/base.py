@@ -69,7 +69,7 @@ class Sampling:
 class Family(ABC):
     """Everything that differs between models."""
 
-    pixel_multiple: int  # crop sides are multiples of this: VAE downsampling x packing
+    pixel_multiple: int  # crop sides are multiples of this: `token_px` x `side_tokens`
     per_sample_args: tuple[str, ...]  # block arguments with one row per draw
     # modules before the first block that are unused when front blocks are skipped; the layers of a
     # ModuleList among them take the blocks' arguments
@@ -79,6 +79,9 @@ class Family(ABC):
     caption_modules: tuple[str, ...]
     # whether every block reads the caption itself, in addition to the streams
     text_cross_attention: bool
+    # whether what blocks make of the text depends on the caption and the LoRA alone, not on t and not
+    # on the picture; text and image are then one stream, text first
+    text_is_static: bool = False
     # linears of a block whose output only reaches the text stream: where no later block reads it,
     # nothing can be learnt in them
     text_outputs: tuple[str, ...]
@@ -86,12 +89,19 @@ class Family(ABC):
     workflow: Callable[..., dict] | None  # builds the ComfyUI workflow of an exported LoRA
     lora_names: LoraNames  # layer names in other programs' LoRA files
     patch_size: int  # side of a token, VAE cells
+    side_tokens: int = 1  # crop sides are multiples of so many tokens
     # modules that map patches to tokens and tokens to patches; None: patches cannot be merged
     # (sampling/dynamic_patches.py)
     patch_modules: tuple[str, str] | None
+    tile_px: int = 512  # side of the tiles in which previews are decoded if memory is scarce
     latents_arg: str  # name of the forward's argument x_t
     # pipeline parts that `open` leaves without weights, for placement to load
     streamed_parts: tuple[str, ...]
+
+    @property
+    def token_px(self) -> int:
+        """Side of an image token, pixels."""
+        return self.pixel_multiple // self.side_tokens
 
     @property
     def masks_attention(self) -> bool:
@@ -183,6 +193,10 @@ class Family(ABC):
     @abstractmethod
     def velocity(self, output: tuple) -> Tensor:
         """Return v = ε - x_0, shaped like latents, from the output of the transformer's forward."""
+
+    def predict(self, model: nn.Module, model_kwargs: dict) -> Tensor:
+        """Return v from the transformer's forward with these arguments, of `inputs`."""
+        return self.velocity(model(**model_kwargs))
 
     @abstractmethod
     def sample(

@@ -36,7 +36,7 @@ JOINT_ATTENTION = (
     *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
     *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
 )
-_SAMPLING_PARTS = ("transformer", "vae", "scheduler")  # enough once captions are encoded
+_SAMPLING_PARTS = ("transformer", "vae")  # enough once captions are encoded
 
 
 class DiffusersFamily(Family):
@@ -75,22 +75,30 @@ class DiffusersFamily(Family):
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
         folder = source.folder if isinstance(source, Source) else source
         with loading_errors(folder):
-            pipe = self.pipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            pipe = self.pipeline.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, **self.own_parts(folder)
+            )
         return self.prepare(pipe)
 
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         transformer, encoder = self.streamed_parts
         with loading_errors(source.folder):
             text = self.encoder.config_class.from_pretrained(source.folder / encoder)
-            parts = {
+            parts: dict[str, object] = {
                 transformer: self._empty_transformer(source.folder / transformer, dtype),
                 encoder: build_empty(lambda: self.encoder(text), dtype),
             }
             parts |= _scaled_parts(source, parts, dtype)
+            parts |= self.own_parts(source.folder)
             pipe = self.pipeline.from_pretrained(
                 source.folder, dtype=dtype, local_files_only=True, **parts
             )
         return self.prepare(pipe)
+
+    def own_parts(self, folder: Path) -> dict[str, object]:
+        """Return the parts without weights that the library's classes cannot load, by name.
+        folder: the model's."""
+        return {}
 
     def with_sibling(
         self, pipe: DiffusionPipeline, source: Source, dtype: torch.dtype
@@ -129,7 +137,7 @@ class DiffusersFamily(Family):
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
-        self.pixel_multiple = pipe.vae_scale_factor * self.patch_size
+        self.pixel_multiple = pipe.vae_scale_factor * self.patch_size * self.side_tokens
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -182,7 +190,7 @@ class DiffusersFamily(Family):
         """
         overrides = {"_execution_device": property(lambda _: device)}
         parts = {
-            name: part if name in _SAMPLING_PARTS else None
+            name: part if name in _SAMPLING_PARTS or not isinstance(part, nn.Module) else None
             for name, part in pipe.components.items()
         }
         options = self._options(pipe.config, parts)

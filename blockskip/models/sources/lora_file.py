@@ -1,7 +1,7 @@
 """Read a LoRA file that others made, such as a training adapter, for the linears of a model.
 
-Names are diffusers', with the prefixes that trainers and ComfyUI add. The scale alpha / rank is
-multiplied into B.
+Names are diffusers', with the prefixes that trainers and ComfyUI add, or with sd-scripts' underscores
+instead of dots. The scale alpha / rank is multiplied into B.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ def read_lora(path: Path, linears: Collection[str]) -> dict[str, tuple[Tensor, T
     Raises UserError if the file is broken, no LoRA, or adapts something else.
     """
     reader, parts = Reader(), dict[str, dict[str, Tensor]]()
+    underscored = {f"lora_unet_{name.replace('.', '_')}": name for name in linears}
     for key in reader.header(path):
         name, part = _split(key)
+        name = underscored.get(name, name)
         if not part or name not in linears:
             raise BadFile(
                 f"{path.name} does not fit this model: “{key}” is not one of its linears.",

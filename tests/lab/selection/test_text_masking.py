@@ -70,7 +70,7 @@ def parallel_by_hand(attn, hidden_states, mask=None, rotary=None):
 def said(family, model, draws):
     with torch.no_grad():
         given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-        return family.velocity(model(**given))
+        return family.predict(model, given)
 
 
 SPANS = [range(1), range(2), range(1, 4), range(3, 6), range(6)]
@@ -223,7 +223,7 @@ def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
     def said(draws):
         with torch.no_grad():
             given = family.inputs(model.config, draws.noisy, draws.text, draws.t, draws.side_px)
-            return family.velocity(model(**given))
+            return family.predict(model, given)
 
     plain, blocks = said(draws), family.blocks(model)
     with text_hidden(family, blocks, span, IMAGE):
@@ -235,3 +235,17 @@ def test_captions_of_several_lengths_are_hidden(name, by_hand, span):
         attention.set_processor(by_hand())
     torch.testing.assert_close(masked, said(draws), atol=2e-5, rtol=1e-4)
     assert (masked - plain).abs().max() > 1e-3
+
+
+def test_text_is_hidden_where_it_attends_apart_from_the_image():
+    """Qwen-Image-2.1's image queries come after the text's, in an attention of their own."""
+    case = CASES["qwen_image21"]
+    model, family, draws = case.model(), case.family, case.draws()
+    other = dataclasses.replace(draws, text=Text(draws.text.embeds + 1, draws.text.pooled_or_mask))
+    plain, blocks = said(family, model, draws), family.blocks(model)
+    for span in (range(1, 4), range(6)):
+        with text_hidden(family, blocks, span, 16):
+            masked = said(family, model, draws)
+            assert torch.equal(said(family, model, other), masked) == (len(span) == 6)
+        assert (masked - plain).abs().max() > 1e-3
+    assert torch.equal(said(family, model, draws), plain), "afterwards all is as before"
