@@ -24,6 +24,7 @@ from blockskip.runs.image_session import ImageSession
 from blockskip.runs.run import create_run
 from blockskip.sampling.frozen_lora import FrozenLora
 from blockskip.sampling.loaded_model import LoadedModel
+from blockskip.training.front_output import with_text
 from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span, compute_window, full_velocity
 from blockskip.training.skipping import skip_blocks, text_for_middle, velocity
@@ -69,7 +70,7 @@ def test_on_it_is_the_merged_model_and_skipping_stays_exact(case):
     lora = add_lora(model, family, span, 3, "attention", seed=0)
     randomise(lora)
     whole = full_velocity(model, family, draws, 2, CPU)
-    window = compute_window(model, family, span, draws, 2, CPU)
+    window = with_text(compute_window(model, family, span, draws, 2, CPU))
     with torch.no_grad(), skip_blocks(model, family, span) as inputs, inputs.bind(window):
         text = text_for_middle(family, span, draws.text)
         step = velocity(model, family, inputs, window, text, draws.side_px)

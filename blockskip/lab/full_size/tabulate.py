@@ -61,23 +61,21 @@ def _count_weights(row: ModelRow) -> dict:
     embedders = sum(_size(model.get_submodule(name)) for name in family.embedders)
     embedders -= sum(_size(layer) for layer in layers)
     in_blocks = sum(_size(block) for _, block in blocks)
-    largest = max(_largest_linear(family, block) for _, block in blocks)
     latent, _ = latent_shapes(row.name, row.s_min_px)
     tokens = (row.s_min_px // family.token_px) ** 2
-    caption_tokens = row.text_tokens
-    length, text_width, _ = family.caption_shape(model, caption_tokens)
-    settings = _sized(Settings.of(model=row.name), row.s_min_px, caption_tokens)
+    length, text_width, _ = family.caption_shape(model, row.text_tokens)
+    settings = _sized(Settings.of(model=row.name), row.s_min_px, row.text_tokens)
     modulation_outputs = module_outputs(settings, family, model, family.shared_modulation).values()
     return {
         "pixels_a_token": family.token_px,
         "latent_width": math.prod(latent) // tokens,
         "text_width": text_width,
-        "more_tokens": length - caption_tokens,
+        "more_tokens": length - row.text_tokens,
         "around": _size(model) - in_blocks - embedders - sum(_size(m) for m in (*shared, *layers)),
         "embedders": embedders,
         "layers": sum(_size(layer) for layer in layers),
         "layer": max((_size(layer) for layer in layers), default=0),
-        "largest": largest,
+        "largest": max(_largest_linear(family, block) for _, block in blocks),
         "told": sum(math.prod(output.shape) for output in modulation_outputs),
         "shared": sum(_size(m) for m in shared),
         "stream_text": float(not family.text_cross_attention),

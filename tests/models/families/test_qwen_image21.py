@@ -213,3 +213,7 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, monkeypatch)
     assert [rows.start for rows in made] == [24], "the last window alone"
     again.save(tmp_path / "resumed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_sibling(folder, tmp_path):
+    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
