@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from typing import Any
 
 from blockskip.core import stages
 from blockskip.core.presets import ModelRow, model_row
@@ -40,6 +41,7 @@ PLAN_OPTIONS = {
     "500 steps": {"steps": 500},
     "quick": {"skip": "0.5"},
 }  # quick: half of the blocks, the smallest side
+SIBLING = "on sibling"  # as planned, with pictures on the distilled model
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,12 @@ def work(model: str = "flux-dev", share: float = 0.0, speed: Speed | None = None
     """Return the rows of every GPU, JSON-ready. share: measured share of the published rate, 0 for
     none. speed: of this computer, whose card then has rows too."""
     shares, row = [share] if share else [1.0, 0.5], model_row(model)
-    rows = [
-        _row(row, name, card, way, shares)
-        for way in PLAN_OPTIONS
-        for name, card in GPU_SPECS.items()
-    ]
+    ways = [*PLAN_OPTIONS, *([SIBLING] if row.sibling else [])]
+    rows = [_row(row, name, card, way, shares) for way in ways for name, card in GPU_SPECS.items()]
     if speed:
         rows += [
             _row(row, speed.computer.card + MEASURED, _measured_spec(speed), way, shares, speed)
-            for way in PLAN_OPTIONS
+            for way in ways
         ]
     return {"model": model, "share_measured": bool(share), "rows": rows}
 
@@ -95,7 +94,9 @@ def _row(
     shares: list[float],
     speed: Speed | None = None,
 ) -> dict:
-    options = PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
+    options: dict[str, Any] = dict(PLAN_OPTIONS.get(way, {}))
+    options |= {"s_min_px": row.s_min_px} if way == "quick" else {}
+    options |= {"preview_model": row.sibling.name} if way == SIBLING and row.sibling else {}
     plan = make_plan(
         model=row.name,
         budget_gib=card.gib,

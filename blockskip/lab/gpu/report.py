@@ -267,7 +267,7 @@ def _predict(report: dict) -> Iterator[str]:
         f"Plans are those of a desktop PC with Windows and 16 GiB of RAM, where {FREE:.0%} of the card are free. "
         "Weights that RAM does not hold come from a disk of "
         f"{usual_rates().disk_gbs:g} GB/s. Loading and decoding pictures are not included. "
-        "“As planned” is the studio's choice, “500 steps” the same with fewer steps. “quick” is the paper's setting: half of the blocks "
+        "“As planned” is the studio's choice, “500 steps” the same with fewer steps, “on sibling” the same with pictures on the distilled model. “quick” is the paper's setting: half of the blocks "
         "skipped, at the smallest side. Pictures have every step computed: a run makes them at 512 px, "
         "and the last ones once more in full size, which is the size of “a picture”."
     )

@@ -12,7 +12,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blockskip.core import presets
-from blockskip.lab.full_size.meta_models import build_transformer
+from blockskip.lab.full_size.latent_shapes import latent_shapes
+from blockskip.lab.full_size.meta_models import build_transformer, fake_gpu_for
+from blockskip.lab.measuring.peak_memory import fake_gpu
 from blockskip.memory.planning.model_stats import block_bytes
 from blockskip.models.families.base import Family, Text, get_family
 from blockskip.sampling import patch_adapters
@@ -35,11 +37,12 @@ def pass_costs(model: str, side_px: int = 0) -> dict[int, PassCost]:
     row = presets.model_row(model)
     side_px = side_px or row.native_px
     family = get_family(row.family)
-    with torch.device("meta"), torch.no_grad():
+    with fake_gpu_for(row), torch.no_grad():
+        shape, _ = latent_shapes(model, side_px)
         transformer = build_transformer(row, "full").to(torch.bfloat16)
         cells = side_px // family.token_px
-        channels = transformer.config.in_channels
-        shape = (cells**2, channels) if family.patch_size > 1 else (channels, cells, cells)
+        if len(shape) == 2:  # packed; the demo's tokens are smaller
+            shape = cells**2, shape[1]
         tokens, width, pooled = family.caption_shape(transformer, row.text_tokens)
         text = Text(torch.empty(1, tokens, width), torch.empty(1, pooled)).to(torch.bfloat16)
         x, t = torch.empty(1, *shape, dtype=torch.bfloat16), torch.empty(1)
@@ -65,7 +68,9 @@ def _cost_at_each_size(
         transformer(**model_inputs)
     yield 1, counter
     for factor in sorted(patch_adapters.FACTORS) if family.patch_modules else ():
-        adapter = patch_adapters.PatchAdapter(transformer, family, factor)
+        with fake_gpu(torch.float32):  # which a pseudo-inverse needs
+            adapter = patch_adapters.PatchAdapter(transformer, family, factor)
+        adapter.to(torch.bfloat16)
         with (
             FlopCounterMode(display=False, depth=4) as counter,
             patch_adapters.adapter_installed(transformer, family, adapter, linears),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from blockskip.core import presets
 from blockskip.lab.previews.costs import PassCost, bus_bytes, pass_costs, speedup
+from blockskip.memory.planning.model_stats import block_multiply_adds
 
 
 def test_passes_of_full_size_cost_less_as_patches_grow():
@@ -27,3 +31,12 @@ def test_a_block_that_rests_does_not_cross_the_bus():
     assert whole / 2 < half < 0.55 * whole
     assert bus_bytes("flux-dev", "int8", [1, 0], forwards=2) == 2 * half
     assert bus_bytes("flux-dev", "int8", [2]) == whole
+
+
+@pytest.mark.parametrize("model", ["z-image", "sd35-medium", "qwen-image-2.1"])
+def test_latents_of_every_form_are_counted(model):
+    """Packed by the family, packed by the transformer, and with text that the output holds too."""
+    counted = pass_costs(model, 512)[1]
+    row = presets.model_row(model)
+    planned = 2 * row.num_blocks * block_multiply_adds(row, 512, row.text_tokens)
+    assert counted.tokens == 1024 and counted.flops == pytest.approx(planned, rel=0.1)
