@@ -94,16 +94,13 @@ def _row(
     shares: list[float],
     speed: Speed | None = None,
 ) -> dict:
-    options: dict[str, Any] = dict(PLAN_OPTIONS.get(way, {}))
-    options |= {"s_min_px": row.s_min_px} if way == "quick" else {}
-    options |= {"preview_model": row.sibling.name} if way == SIBLING and row.sibling else {}
     plan = make_plan(
         model=row.name,
         budget_gib=card.gib,
         free_gib=FREE * card.gib,
         system="Windows",
         capability=8.6,
-        **options,
+        **_options(row, way),
     )
     settings = plan.settings
     counted = _work_counts(row, settings)
@@ -128,6 +125,12 @@ def _row(
         "picture_tflop": picture,
         "minutes": minutes,
     }
+
+
+def _options(row: ModelRow, way: str) -> dict[str, Any]:
+    if way == SIBLING:
+        return {"preview_model": row.sibling.name} if row.sibling else {}
+    return PLAN_OPTIONS[way] | ({"s_min_px": row.s_min_px} if way == "quick" else {})
 
 
 @cache
