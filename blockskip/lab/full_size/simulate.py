@@ -185,7 +185,7 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     if on_sibling(settings):
         model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
         blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
-        streamed = StreamedBlocks(meter, blocks, _outside_blocks(model))
+        streamed = StreamedBlocks(meter, blocks, _outside_blocks(model, family))
     vae = build_vae(row, settings.plan.preview_tiled)
     shape = latent_shapes(row.name, settings.preview_px)[1]
     with meter:
