@@ -182,7 +182,7 @@ def _preview(settings: Settings, row: ModelRow, meter: PeakMeter) -> None:
     family = family_of(row)
     trained, streamed = _streamed_model(settings, row, family, meter)
     model = trained  # which is kept: dead tensors are not counted
-    if on_sibling(settings):
+    if on_sibling(row, settings):
         model = build_transformer(row, settings.plan.precision, settings.plan.int8_products)
         blocks = [*_embedder_layers(model, family), *(block for _, block in family.blocks(model))]
         streamed = StreamedBlocks(meter, blocks, _outside_blocks(model, family))

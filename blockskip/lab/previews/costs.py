@@ -96,5 +96,5 @@ def bus_bytes(model: str, precision: str, passes: Sequence[int], forwards: int =
     for any batch size. passes: see `speedup`. forwards: model calls per step, 2 with
     classifier-free guidance."""
     row = presets.model_row(model)
-    blocks = [block_bytes(row, i, precision, True) for i in range(row.num_blocks)]
+    blocks = block_bytes(row, precision, True)
     return forwards * sum(num * sum(blocks) if num else blocks[0] for num in passes)

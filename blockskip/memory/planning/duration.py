@@ -198,7 +198,7 @@ def pictures_work(row: ModelRow, settings: Settings, pass_tflop: Callable[[int],
     num_times = (times + once_more) * passes
     crossing, read = _crossing(row, settings), _read(row, settings)
     again = 0.0
-    if on_sibling(settings):  # none of it is on the card, and RAM holds it only meanwhile
+    if on_sibling(row, settings):  # none of it is on the card, and RAM holds it only meanwhile
         crossing = model_bytes(row, settings.plan.precision)
         kept = min(crossing, kept_bytes(row, settings))
         read, again = crossing - kept, kept + kept_bytes(row, settings)

@@ -3,6 +3,8 @@ the GPU memory."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from blockskip.core.paths import adapter_file
 from blockskip.core.presets import ModelRow, preview_threshold
 from blockskip.core.settings import Settings
@@ -40,11 +42,11 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     """
     lora, stats = lora_params(row, settings), model_stats(row.name)
     latents, (vae, _, _) = _latents_bytes(row, settings), vae_bytes(row, settings)
-    staging = _stream(row, settings, range(row.num_blocks), modulation=True)  # two pinned buffers
+    staging = _stream(row, settings)  # two pinned buffers
     # `pin_on_device` loads the middle in chunks that may exceed the limit by one weight
     pieces = 2 * (_LOAD_CHUNK_BYTES + stats.largest * weight_bytes(row, settings.plan.precision))
     base = latents + kept_bytes(row, settings) + staging + 2 * 4 * lora
-    base += other_loras_bytes(settings)
+    base += other_loras_bytes(row, settings)
     texts = 1.0 * row.number_bytes * settings.window_draws * text_rows(row, settings)
     texts = texts * stats.text_width * (1 + settings.prior)
     state = (settings.window_draws - settings.plan.window_on_card) * (1 + settings.prior)
@@ -63,11 +65,10 @@ def ram_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     }
 
 
-def _stream(row: ModelRow, settings: Settings, indices: range, modulation: bool) -> float:
-    """Return the bytes of the two largest neighbours among streamed blocks, or layers before them:
+def _stream(row: ModelRow, settings: Settings) -> float:
+    """Return the bytes of the two largest neighbours among all blocks, or among layers before them:
     one computes while the next is loaded."""
-    sizes = [block_bytes(row, i, settings.plan.precision, modulation) for i in indices]
-    blocks = max((a + b for a, b in zip(sizes, sizes[1:], strict=False)), default=sum(sizes))
+    blocks = max(a + b for a, b in pairwise(block_bytes(row, settings.plan.precision, True)))
     return max(blocks, 2.0 * row.number_bytes * model_stats(row.name).layer)
 
 
@@ -95,7 +96,7 @@ def disk_bytes(row: ModelRow, settings: Settings) -> dict[str, float]:
     quantised = (
         model_bytes(row, settings.plan.precision) if settings.plan.precision != "full" else 0.0
     )
-    quantised *= 2 if on_sibling(settings) else 1
+    quantised *= 2 if on_sibling(row, settings) else 1
     pixels = 5 * settings.progress_px**2 + settings.finishes_large * settings.preview_px**2
     return {
         "text": 1.0 * _ENCODED_TOGETHER * text_rows(row, settings) * text_width * row.number_bytes,

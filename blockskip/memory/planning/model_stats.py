@@ -132,26 +132,36 @@ def override_stats(model: str, data: dict) -> Iterator[None]:
     """Context manager that overrides a model's sizes while they are being measured."""
     _overrides[model] = ModelStats(**data)
     _block_bytes.cache_clear()
+    lora_widths.cache_clear()
     try:
         yield
     finally:
         del _overrides[model]
         _block_bytes.cache_clear()
+        lora_widths.cache_clear()
 
 
-def block_bytes(row: ModelRow, index: int, precision: str, modulation: bool) -> float:
-    """Return the bytes of a block on the GPU; biases and norms keep the model's dtype."""
-    return _block_bytes(row.name, index, weight_bytes(row, precision), row.number_bytes, modulation)
+def block_bytes(row: ModelRow, precision: str, modulation: bool) -> tuple[float, ...]:
+    """Return the bytes of every block on the GPU; biases and norms keep the model's dtype."""
+    return _block_bytes(row.name, weight_bytes(row, precision), row.number_bytes, modulation)
 
 
 @cache  # a search asks for the same blocks again and again
 def _block_bytes(
-    model: str, index: int, a_weight: float, number_bytes: int, modulation: bool
-) -> float:
-    kind = model_stats(model).block_type(index)
-    linear = kind.linear + kind.modulation * modulation
-    small = kind.small + kind.small_modulation * modulation
-    return linear * a_weight + number_bytes * small
+    model: str, a_weight: float, number_bytes: int, modulation: bool
+) -> tuple[float, ...]:
+    def size(kind: BlockType) -> float:
+        linear = kind.linear + kind.modulation * modulation
+        return linear * a_weight + number_bytes * (kind.small + kind.small_modulation * modulation)
+
+    return tuple(size(kind) for kind in model_stats(model).kinds for _ in range(kind.count))
+
+
+@cache
+def lora_widths(model: str, feed_forward: bool) -> tuple[int, ...]:
+    """Return the LoRA parameters per rank of every block that is not the last trained one."""
+    kinds = model_stats(model).kinds
+    return tuple(kind.lora_width(feed_forward, False) for kind in kinds for _ in range(kind.count))
 
 
 def weight_bytes(row: ModelRow, precision: str) -> float:
@@ -161,7 +171,7 @@ def weight_bytes(row: ModelRow, precision: str) -> float:
 
 def model_bytes(row: ModelRow, precision: str) -> float:
     """Return the bytes of all blocks of the transformer."""
-    return sum(block_bytes(row, i, precision, True) for i in range(row.num_blocks))
+    return sum(block_bytes(row, precision, True))
 
 
 def block_multiply_adds(row: ModelRow, side_px: int, text_tokens: int) -> float:

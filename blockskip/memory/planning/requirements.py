@@ -89,7 +89,7 @@ def _around(row: ModelRow, settings: Settings, embedders: bool) -> float:
     LoRAs of others, as if all of them were on the card."""
     stats = model_stats(row.name)
     beside = row.number_bytes * (stats.around + stats.embedders * embedders)
-    return beside + other_loras_bytes(settings)
+    return beside + other_loras_bytes(row, settings)
 
 
 def _train_card(row: ModelRow, settings: Settings) -> float:
@@ -137,14 +137,14 @@ def _two_streamed(row: ModelRow, settings: Settings) -> float:
     """Return the bytes of the first two blocks of a streamed middle, the last a backward loads."""
     if settings.plan.middle != "streamed":
         return 0.0
-    return sum(trained_bytes(row, settings, i) for i in middle_blocks(row, settings)[:2])
+    return sum(trained_bytes(row, settings)[:2])
 
 
 def _start_of_backward(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     """Return the bytes held when the backward pass begins: inputs of the recomputed blocks, and all
     that the others keep, with their LoRA matrices in the model's dtype."""
     again, unit = recomputed_blocks(row, settings), settings.plan.batch * state_bytes(row, settings)
-    lora = [block_lora(row, settings, i) for i in middle_blocks(row, settings)]
+    lora = block_lora(row, settings)
     rounded = 2 * sum(lora[again:]) * (row.number_bytes < 4)
     summed = 4 * sum(lora) * (settings.plan.accumulation > 1)  # of earlier micro-batches
     return again * unit + sum(kept[again:]) + rounded + summed
@@ -154,11 +154,9 @@ def _recomputing(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     """Return the bytes held at the worst recomputed block, 0 without one: the inputs up to it, its
     activations and the gradients of later blocks; if the middle is streamed, also its weights and
     those of the block before it, which is being loaded."""
-    middle, unit = middle_blocks(row, settings), settings.plan.batch * state_bytes(row, settings)
-    sizes = [0.0] + [
-        trained_bytes(row, settings, i) * (settings.plan.middle == "streamed") for i in middle
-    ]
-    lora = [block_lora(row, settings, i) for i in middle]
+    unit, lora = settings.plan.batch * state_bytes(row, settings), block_lora(row, settings)
+    streamed = settings.plan.middle == "streamed"
+    sizes = [0.0, *(size * streamed for size in trained_bytes(row, settings))]
     behind = [4 * sum(lora[n + 1 :]) for n in range(len(lora))]
     if settings.plan.accumulation > 1:
         behind = [4 * sum(lora)] * len(kept)  # of earlier micro-batches
@@ -195,14 +193,12 @@ def _window_card(
     """Return the peak bytes while draws pass the whole model: the running block, the next one being
     loaded, and activations; or the same of layers before the blocks. text: bytes held beside all
     blocks but those of the first kind."""
-    stays = set(middle_blocks(row, settings)) if settings.plan.middle == "stays" else set()
-
-    def loaded(index: int) -> float:
-        block = block_bytes(row, index, settings.plan.precision, True)
-        return block - trained_bytes(row, settings, index) * (index in stays)
-
     stats = model_stats(row.name)
-    sizes = [*(loaded(i) for i in range(row.num_blocks)), 0.0]
+    sizes = [*block_bytes(row, settings.plan.precision, True), 0.0]
+    if settings.plan.middle == "stays":
+        kept = zip(middle_blocks(row, settings), trained_bytes(row, settings), strict=True)
+        for index, size in kept:
+            sizes[index] -= size
     passes = [_forward(row, settings, kind, rows, side_px) for kind in stats.kinds]
     kinds = [k for k, kind in enumerate(stats.kinds) for _ in range(kind.count)]
     blocks = max(
@@ -232,7 +228,7 @@ def _residuals_card(row: ModelRow, settings: Settings) -> float:
     text = draws * joined * activation_bytes(row, settings, 0.0, 1.0)
     passing = state + _window_card(row, settings, plan.micro_batch, plan.side_px, text)
     # … and during the join both exist twice, beside the block being loaded
-    largest = max(block_bytes(row, i, plan.precision, True) for i in range(row.num_blocks))
+    largest = max(block_bytes(row, plan.precision, True))
     joining = joined * (2 * state + largest)
     return _between_steps(row, settings) + max(passing, joining)
 
@@ -245,7 +241,7 @@ def _preview_card(row: ModelRow, settings: Settings) -> float:
     weights, _, decode = vae_bytes(row, settings)
     decoding = decode * tile**2 + 16.0 * settings.preview_px**2 * settings.plan.preview_tiled
     resident, pictures = _between_steps(row, settings), settings
-    if on_sibling(settings):  # beside the trained model, which stays as it is; all its blocks wait
+    if on_sibling(row, settings):  # the trained model stays as it is; all blocks of this one wait
         pictures = settings.changed(middle="leaves")
         resident += _around(row, settings, embedders=True)
         resident += row.number_bytes * model_stats(row.name).shared

@@ -6,10 +6,10 @@ requirements.py adds them up to the memory of stages, duration.py to bytes that 
 
 from __future__ import annotations
 
-from blockskip.core.presets import ModelRow, model_row
+from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import GIB
-from blockskip.memory.planning.model_stats import block_bytes, model_bytes, model_stats
+from blockskip.memory.planning.model_stats import block_bytes, lora_widths, model_bytes, model_stats
 
 
 def image_tokens(row: ModelRow, side_px: int) -> int:
@@ -42,13 +42,15 @@ def block_passes(row: ModelRow, settings: Settings) -> int:
 
 def middle_bytes(row: ModelRow, settings: Settings) -> float:
     """Return the bytes of the middle that training keeps."""
-    return sum(trained_bytes(row, settings, i) for i in middle_blocks(row, settings))
+    return sum(trained_bytes(row, settings))
 
 
-def trained_bytes(row: ModelRow, settings: Settings, index: int) -> float:
-    """Return the bytes that steps need of a trained block: no modulation, whose outputs are stored
-    (docs/method.md §1.3), unless nothing is skipped."""
-    return block_bytes(row, index, settings.plan.precision, not settings.plan.skips)
+def trained_bytes(row: ModelRow, settings: Settings) -> tuple[float, ...]:
+    """Return the bytes that steps need of every trained block: no modulation, whose outputs are
+    stored (docs/method.md §1.3), unless nothing is skipped."""
+    middle = middle_blocks(row, settings)
+    sizes = block_bytes(row, settings.plan.precision, not settings.plan.skips)
+    return sizes[middle.start : middle.stop]
 
 
 def waiting_bytes(row: ModelRow, settings: Settings) -> float:
@@ -73,16 +75,17 @@ def kept_middle_bytes(row: ModelRow, settings: Settings) -> float:
     return min(middle_bytes(row, settings), kept_bytes(row, settings)) * comes_back
 
 
-def on_sibling(settings: Settings) -> bool:
+def on_sibling(row: ModelRow, settings: Settings) -> bool:
     """Return whether pictures are made with another transformer than the trained one."""
-    return bool(settings.preview_model) and not model_row(settings.preview_model).files
+    return bool(settings.preview_model and row.sibling and not row.sibling.lora)
 
 
-def other_loras_bytes(settings: Settings) -> float:
+def other_loras_bytes(row: ModelRow, settings: Settings) -> float:
     """Return the bytes of LoRAs of others: a training adapter, and a few-step LoRA for pictures."""
-    names = (settings.training_adapter, settings.preview_model)
-    rows = [model_row(name) for name in names if name]
-    return sum(row.download_gib * GIB for row in rows if row.files)
+    gib = row.adapter.download_gib if row.adapter and settings.training_adapter else 0.0
+    if settings.preview_model and row.sibling and row.sibling.lora:
+        gib += row.sibling.download_gib
+    return gib * GIB
 
 
 def guides(row: ModelRow, settings: Settings) -> bool:
@@ -100,13 +103,16 @@ def offload(row: ModelRow, settings: Settings) -> str:
 
 def lora_params(row: ModelRow, settings: Settings) -> int:
     """Return the number of LoRA parameters: rank times (in + out) of every adapted linear."""
-    return sum(block_lora(row, settings, i) for i in middle_blocks(row, settings))
+    return sum(block_lora(row, settings))
 
 
-def block_lora(row: ModelRow, settings: Settings, index: int) -> int:
-    """Return the number of a trained block's LoRA parameters."""
-    kind, last = model_stats(row.name).block_type(index), middle_blocks(row, settings)[-1]
-    return settings.rank * kind.lora_width(settings.targets == "attention+ff", index == last)
+def block_lora(row: ModelRow, settings: Settings) -> list[int]:
+    """Return the number of LoRA parameters of every trained block."""
+    middle, ff = middle_blocks(row, settings), settings.targets == "attention+ff"
+    widths = list(lora_widths(row.name, ff)[middle.start : middle.stop])
+    if widths:
+        widths[-1] = model_stats(row.name).block_type(middle[-1]).lora_width(ff, True)
+    return [settings.rank * width for width in widths]
 
 
 def activation_bytes(

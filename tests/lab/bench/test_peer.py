@@ -83,7 +83,8 @@ def test_a_process_that_fails_is_named_with_its_last_words(tmp_path):
     words = [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
     with pytest.raises(UserError, match="no memory left"):
         peer._timed(words, 1, tmp_path / "script-0.log")
-    done = peer._timed([sys.executable, "-c", "b = bytearray(2**26)"], 1, tmp_path / "a.log")
+    busy = "import time\nwhile time.process_time() < 0.2: pass"
+    done = peer._timed([sys.executable, "-c", busy], 1, tmp_path / "a.log")
     assert done["seconds"] > 0 and done["peak_mib"] > 5
 
 
