@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -24,7 +22,7 @@ from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
 from blockskip.lab.ablation.baselines import WholeTrainer
-from blockskip.memory.open_model import open_model, open_sibling
+from blockskip.memory.open_model import open_model
 from blockskip.memory.placement import on_device, pin_on_device, replace_modules
 from blockskip.models.families.base import Family, Sampling, get_family
 from blockskip.models.families.caption_modules import caption_modules, set_aside
@@ -32,10 +30,9 @@ from blockskip.models.lora.export import export_lora
 from blockskip.models.sources import Source, check_model
 from blockskip.models.sources.hub_api import FILE_PATTERNS
 from blockskip.sampling import sample as preview
-from blockskip.sampling.sibling import taking_turns
 from blockskip.training import encode
 from blockskip.training.draws import TrainingData
-from blockskip.training.lora import add_lora, restore, share_lora, snapshot
+from blockskip.training.lora import add_lora
 from blockskip.training.residuals import Span
 from blockskip.training.trainer import Trainer
 
@@ -317,67 +314,3 @@ def check_export(row: ModelRow, folder: Path, tmp_path: Path, span: Span, target
         library_pipe.load_lora_weights(str(done.path))
         set_aside(library_pipe.transformer, family)  # `text` was read already
         torch.testing.assert_close(velocity(library_pipe.transformer), ours, atol=1e-5, rtol=1e-4)
-
-
-def check_sibling(row: ModelRow, folder: Path, tmp_path: Path, tokens: int, side_px: int) -> None:
-    """Check that pictures made on a distilled sibling, of whose repository only the transformer has
-    weights, equal the library's with the same LoRA: without guidance, in the sibling's steps, with
-    its scheduler, and without a pass of the trained model."""
-    sibling = make_sibling(row, folder, tmp_path)
-    family, pipe = opened(row, folder)
-    settings = Settings.of(rank=3, targets="attention", front=1, back=2)
-    lora = add_lora(pipe.transformer, family, Span(1, 2), 3, "attention", seed=0)
-    pictures = open_sibling(family, pipe, row, Source(row, sibling), settings, CPU)
-    share_lora(pictures.transformer, family, settings, lora)
-    randomise(lora)  # after sharing: pictures follow the training
-    passes: list[str] = []
-    for name, model in (("trained", pipe.transformer), ("sibling", pictures.transformer)):
-        model.register_forward_hook(lambda *_, name=name: passes.append(name))
-    text = encode.encode_captions(family, pictures, [*CAPTIONS[:1], ""], tokens)
-    one, empty = text.rows([0]), text.rows([1])
-    sampling = Sampling(side_px, 3, 1.0)
-    with taking_turns(pipe.transformer, pictures):
-        ours = preview.sample(family, pictures, one, empty, sampling, [3], CPU, rows=1)[0]
-    assert passes == ["sibling"] * 3
-    reads = pictures.transformer._store.stats.reads
-    blocks = tuple(name for name, _ in family.blocks(pictures.transformer))
-    assert {reads[name] for name in reads if name.startswith(blocks)} == {3}, "block by block"
-    assert all(p.is_meta for n, p in pictures.transformer.named_parameters() if "lora" not in n)
-    library_pipe = family.load(folder, torch.float32)
-    library_pipe.transformer = type(library_pipe.transformer).from_pretrained(
-        sibling / "transformer"
-    )
-    library_pipe.scheduler = pictures.scheduler
-    set_aside(library_pipe.transformer, family)  # `text` was read already
-    own = add_lora(library_pipe.transformer, family, Span(1, 2), 3, "attention", seed=0)
-    restore(own, snapshot(lora))
-    theirs = family.sample(library_pipe, one, empty, sampling, [3])[0]
-    assert np.abs(np.asarray(ours, np.int16) - np.asarray(theirs, np.int16)).max() <= 2
-    plain = preview.sample(family, pipe, one, empty, sampling, [3], CPU)[0]
-    assert np.abs(np.asarray(ours, np.int16) - np.asarray(plain, np.int16)).max() > 4
-
-
-def make_sibling(row: ModelRow, folder: Path, tmp_path: Path) -> Path:
-    """Return a folder of another transformer of the same shape, with another shift, whose other
-    parts have no weights."""
-    sibling = tmp_path / "sibling"
-    shutil.copytree(folder, sibling)
-    pipe = get_family(row.family).load(folder, torch.float32)
-    torch.manual_seed(7)
-    with torch.no_grad():
-        for parameter in pipe.transformer.parameters():
-            parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
-    shutil.rmtree(sibling / "transformer")
-    pipe.transformer.save_pretrained(sibling / "transformer")
-    for path in sibling.glob("*/*.safetensors"):
-        if path.parent.name != "transformer":
-            path.unlink()
-    config = sibling / "scheduler" / "scheduler_config.json"
-    if not config.exists():  # of a modular pipeline
-        return sibling
-    table = json.loads(config.read_text(encoding="utf-8"))
-    for key in ("shift", "flow_shift"):
-        if key in table:
-            table[key] += 1.0
-    config.write_text(json.dumps(table), encoding="utf-8")
-    return sibling

@@ -30,7 +30,7 @@ from diffusers.models.transformers.transformer_flux3 import (
 )
 from diffusers.modular_pipelines.flux3.encoders import Flux3VaeEncoderStep
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
+from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration
 
 from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
@@ -40,6 +40,7 @@ from blockskip.models.families.flux3_pipeline import (
     image_positions,
     text_positions,
 )
+from blockskip.models.families.prompts import chat_prompt, tokenize
 from blockskip.models.families.streams import DoubleStream, ImageOnly, Streams
 from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora import flux3_names
@@ -91,13 +92,8 @@ class Flux3(DiffusersFamily):
     def encode_text(self, pipe: Flux3Pipeline, captions: Sequence[str], tokens: int) -> Text:
         """Encode captions, `tokens` long. `pooled_or_mask` is 1 inside a caption's own window."""
         (encoder,) = self.text_encoders(pipe)
-        batch = pipe.tokenizer(
-            [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
-            padding="max_length",
-            padding_side="right",
-            max_length=tokens,
-            truncation=True,
-            return_tensors="pt",
+        batch = tokenize(
+            pipe.tokenizer, [chat_prompt(pipe.tokenizer, caption) for caption in captions], tokens
         ).to(encoder.device)
         mask, count = batch.attention_mask, torch.arange(tokens, device=encoder.device)
         states = TappedEncoder(encoder, _LAYERS)(
@@ -166,12 +162,6 @@ class _Norm(Flux3AdaLayerNorm):
 
     def forward(self, hidden_states: Tensor, temb: Tensor) -> Tensor:
         return super().forward(hidden_states, temb[:, :1])
-
-
-def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": caption}], tokenize=False, add_generation_prompt=True
-    )
 
 
 def _windows(text: Text) -> list[Window]:

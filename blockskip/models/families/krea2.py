@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, Qwen3VLModel
 from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
 from blockskip.models.families.patches import mean_positions
+from blockskip.models.families.prompts import tokenize
 from blockskip.models.families.qwen_image import QwenImage
 from blockskip.models.families.streams import SingleStream, Streams
 from blockskip.models.families.tapped_encoder import TappedEncoder
@@ -67,13 +68,10 @@ class Krea2(DiffusersFamily):
         (encoder,) = self.text_encoders(pipe)
         prefix, suffix = pipe.prompt_template_encode_prefix, pipe.prompt_template_encode_suffix
         dropped = pipe.prompt_template_encode_start_idx
-        begin = pipe.tokenizer(
+        begin = tokenize(
+            pipe.tokenizer,
             [prefix + caption for caption in captions],
-            padding="max_length",
-            padding_side="right",
-            max_length=dropped + tokens - pipe.prompt_template_encode_num_suffix_tokens,
-            truncation=True,
-            return_tensors="pt",
+            dropped + tokens - pipe.prompt_template_encode_num_suffix_tokens,
         )
         end = pipe.tokenizer([suffix] * len(captions), return_tensors="pt")
         ids, mask = (

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.prompts import tokenize
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora.names import DiffusersNames
 
@@ -63,13 +64,10 @@ class QwenImage(DiffusersFamily):
     def encode_text(self, pipe: QwenImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         (encoder,) = self.text_encoders(pipe)
         template, dropped = pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx
-        batch = pipe.tokenizer(
+        batch = tokenize(
+            pipe.tokenizer,
             [template.format(caption or " ") for caption in captions],
-            padding="max_length",
-            padding_side="right",
-            max_length=dropped + tokens,
-            truncation=True,
-            return_tensors="pt",
+            dropped + tokens,
         ).to(encoder.device)
         # a single row, because the layers run on one caption at a time; equal on all three axes
         positions = torch.arange(dropped + tokens, device=encoder.device).expand(3, 1, -1)

@@ -33,6 +33,7 @@ from transformers import (
 
 from blockskip.models.families.base import Config, Sampling, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.prompts import tokenize
 from blockskip.models.families.streams import SingleStream, Streams
 from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora.names import DiffusersNames
@@ -88,13 +89,10 @@ class QwenImage21(DiffusersFamily):
 
     def encode_text(self, pipe: DiffusionPipeline, captions: Sequence[str], tokens: int) -> Text:
         (encoder,), dropped = self.text_encoders(pipe), pipe._drop_idx
-        batch = pipe.processor.tokenizer(
+        batch = tokenize(
+            pipe.processor.tokenizer,
             [pipe.prompt_template_t2i.format(caption or " ") for caption in captions],
-            padding="max_length",
-            padding_side="right",
-            max_length=dropped + tokens,
-            truncation=True,
-            return_tensors="pt",
+            dropped + tokens,
         ).to(encoder.device)
         last = len(encoder.layers)
         output = TappedEncoder(encoder, [last])(

@@ -20,10 +20,11 @@ from diffusers import ZImagePipeline, ZImageTransformer2DModel
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
-from transformers import PreTrainedTokenizerBase, Qwen3Model
+from transformers import Qwen3Model
 
 from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily
+from blockskip.models.families.prompts import chat_prompt, tokenize
 from blockskip.models.families.streams import SingleStream, Streams
 from blockskip.models.families.tapped_encoder import TappedEncoder
 from blockskip.models.lora.names import DiffusersNames
@@ -58,13 +59,10 @@ class ZImage(DiffusersFamily):
 
     def encode_text(self, pipe: ZImagePipeline, captions: Sequence[str], tokens: int) -> Text:
         encoder, before_last = pipe.text_encoder, len(pipe.text_encoder.layers) - 1
-        batch = pipe.tokenizer(
-            [_chat_prompt(pipe.tokenizer, caption) for caption in captions],
-            padding="max_length",
-            padding_side="right",
-            max_length=tokens,
-            truncation=True,
-            return_tensors="pt",
+        batch = tokenize(
+            pipe.tokenizer,
+            [chat_prompt(pipe.tokenizer, caption, enable_thinking=True) for caption in captions],
+            tokens,
         ).to(encoder.device)
         output = TappedEncoder(encoder, [before_last])(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask.bool(), use_cache=False
@@ -102,16 +100,6 @@ class ZImage(DiffusersFamily):
             "negative_prompt_embeds": _caption_list(negative),
             "guidance_scale": guidance - 1,
         }
-
-
-def _chat_prompt(tokenizer: PreTrainedTokenizerBase, caption: str) -> str:
-    """Return the caption in the chat template that the diffusers pipeline uses."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": caption}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=True,
-    )
 
 
 def _pack_latents(latent: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from diffusers import ChromaPipeline, FlowMatchEulerDiscreteScheduler
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from blockskip.training.residuals import Span
@@ -92,4 +93,4 @@ def test_padding_changes_nothing_but_its_first_token(folder):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from blockskip.models.families.flux2 import Flux2
@@ -103,4 +104,4 @@ def test_another_chat_template_is_another_model(folder):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

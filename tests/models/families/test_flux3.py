@@ -20,6 +20,7 @@ from diffusers.modular_pipelines.flux3.encoders import Flux3TextEncoderStep
 from helpers import family_checks as checks
 from helpers import family_labs as labs
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from transformers import (
     AutoTokenizer,
     Qwen2TokenizerFast,
@@ -279,4 +280,4 @@ def test_the_laboratory_works_on_it(folder, tmp_path, monkeypatch):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

@@ -6,6 +6,7 @@ from helpers import family_checks as checks
 from helpers import tiny_krea2
 from helpers.fake_cuda import CARD, fake_cuda, to_card
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 
 from blockskip.memory.streaming import weight_stores
 from blockskip.models.families.base import Text, get_family
@@ -128,4 +129,4 @@ def test_export(folder, tmp_path, targets):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

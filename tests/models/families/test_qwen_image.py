@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -112,4 +113,4 @@ def test_export(folder, tmp_path):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

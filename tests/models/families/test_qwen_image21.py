@@ -13,6 +13,7 @@ from diffusers import (
 )
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from helpers.tiny import randomise
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
@@ -216,4 +217,4 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_bytes(tmp_path, monkeypatch)
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

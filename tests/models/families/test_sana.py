@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeline
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
 
 from blockskip.memory.placement import pin_on_device
@@ -123,4 +124,4 @@ def test_an_encoder_is_read_once_for_several_captions(folder, monkeypatch):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)

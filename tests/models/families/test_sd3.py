@@ -8,6 +8,7 @@ from diffusers import (
 )
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
+from helpers.sibling_checks import check_sibling
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     CLIPTextConfig,
@@ -144,4 +145,4 @@ def test_masking_a_span_is_attention_without_the_text_keys(span):
 
 
 def test_sibling(folder, tmp_path):
-    checks.check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
+    check_sibling(ROW, folder, tmp_path, TOKENS, SIDE)
