@@ -36,9 +36,9 @@ class DynamicShift:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sibling:
     """The distilled model that LoRAs of a row are used on. Sample pictures are made with it in few
-    steps, if it is on this machine. guidance: as in the row. shift: of its own schedule at 1024
-    px, for the documentation; pictures use its scheduler. lora: a LoRA file in the repository that makes of the trained model the
-    distilled one; pictures are then made with this shift."""
+    steps, if it is on this machine. guidance: as in the row. shift: of its own schedule at 1024 px,
+    for the documentation; pictures use its scheduler. lora: a LoRA file in the repository that
+    makes of the trained model the distilled one; pictures are then made with this shift."""
 
     name: str
     title: str

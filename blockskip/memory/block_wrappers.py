@@ -193,9 +193,9 @@ class PerCaptionBlock(nn.Module):
     """A text-encoder block that is loaded once and processes one caption at a time.
 
     The results thus equal those of captions encoded one by one. Tensor arguments, and those in
-    tuples (the rotary pair), are split if their first size is the number of captions. The block returns the hidden states (B, T, D), or a tuple
-    that begins with them; its other items depend on lengths only (T5's position bias) and are taken
-    from the first caption.
+    tuples (the rotary pair), are split if their first size is the number of captions. The block
+    returns the hidden states (B, T, D), or a tuple that begins with them; its other items depend on
+    lengths only (T5's position bias) and are taken from the first caption.
     """
 
     def __init__(

@@ -108,8 +108,8 @@ def _offload_transformer(
 
 
 def _kept_bytes(row: ModelRow, settings: Settings, device: torch.device) -> float:
-    """Return how many bytes of the transformer may stay in RAM: as planned, but no more than there
-    is room for now."""
+    """Return how many bytes of the transformer may stay in RAM: as planned, but no more than fits
+    at the moment."""
     if not is_tabulated(row.name):
         return settings.plan.ram_weights_gib * GIB
     free = monitor.free_ram_gib() - SPARE_RAM_GIB

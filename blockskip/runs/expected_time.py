@@ -114,9 +114,9 @@ def _comparable(s: Settings) -> tuple:
 def _work(s: Settings) -> float:
     """Count block passes, forward or backward, in a whole run.
 
-    A draw passes every block when its window is computed, if any is skipped (prior-preservation draws
-    once more), and the trained ones forward and backward. A picture passes all blocks in each sampling step, twice if
-    guidance needs the empty prompt. The scaled time includes startup.
+    A draw passes every block when its window is computed, if any is skipped (prior-preservation
+    draws once more), and the trained ones forward and backward. A picture passes all blocks in each
+    sampling step, twice if guidance needs the empty prompt. The scaled time includes startup.
     """
     row = model_row(s.model)
     middle = row.num_blocks - s.plan.front - s.plan.back

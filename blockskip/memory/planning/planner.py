@@ -155,11 +155,11 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; see choose_settings.
 
-    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. free_ram_gib: RAM that is
-    free now (monitor.free_ram_gib); inf: unknown. commit_gib: what Windows can still promise, inf on
-    other systems; 0 queries it. freeable_gib: of the GPU, what ComfyUI's models hold. system: Windows, Linux, … ("": this one). capability: the GPU's compute
-    capability, below 0 if unknown; None queries it. Raises UserError if nothing works, with the
-    least that would.
+    disk_gib: free on the disk. free_gib: free on the GPU; None queries it. free_ram_gib: RAM that
+    is free now (monitor.free_ram_gib); inf: unknown. commit_gib: what Windows can still promise,
+    inf on other systems; 0 queries it. freeable_gib: of the GPU, what ComfyUI's models hold.
+    system: Windows, Linux, … ("": this one). capability: the GPU's compute capability, below 0 if
+    unknown; None queries it. Raises UserError if nothing works, with the least that would.
     """
     row = _trained(model)
     fixed: dict[str, Any] = {"trigger": trigger, "class_name": class_name}

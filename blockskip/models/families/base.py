@@ -182,8 +182,9 @@ class Family(ABC):
     @abstractmethod
     def inputs(self, config: Config, noisy: Tensor, text: Text, t: Tensor, side_px: int) -> dict:
         """Return the arguments of the transformer's forward. config: the transformer's. noisy: x_t,
-        latents of B draws; t: (B,). If front blocks are skipped, only the shape of `noisy` matters; without
-        `text_cross_attention` the same holds for `text.embeds`, and its last axis may be short."""
+        latents of B draws; t: (B,). If front blocks are skipped, only the shape of `noisy` matters;
+        without `text_cross_attention` the same holds for `text.embeds`, and its last axis may be
+        short."""
 
     @abstractmethod
     def merge_patches(self, forward_kwargs: dict, factor: int) -> dict:

@@ -19,9 +19,9 @@ class TappedEncoder(nn.Module):
     """A text encoder that returns the hidden states after `numbers` layers, by number.
 
     encoder: has its layers in `layers`; numbers count from 1. in_ram: keep the states in RAM, as
-    many of them need more memory than a layer. The hooks of transformers are on the original layers, which run inside wrappers on one caption at a time
-    (memory/layerwise.py). This class hooks the modules now in the layer list, and layers behind the
-    last wanted state never run.
+    many of them need more memory than a layer. The hooks of transformers are on the original
+    layers, which run inside wrappers on one caption at a time (memory/layerwise.py). This class
+    hooks the modules now in the layer list, and layers behind the last wanted state never run.
     """
 
     def __init__(

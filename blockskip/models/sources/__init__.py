@@ -56,8 +56,9 @@ __all__ += ["select_comfyui_in_subprocess", "unreadable_beside"]
 
 
 def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
-    """Download the missing files of a model and its training adapter. progress: called with bytes present, bytes in total
-    and the current file's name. Raises UserError, also if the repository holds another model.
+    """Download the missing files of a model and its training adapter. progress: called with bytes
+    present, bytes in total and the current file's name. Raises UserError, also if the repository
+    holds another model.
 
     Only one process at a time may download a model, which `download_process.start` ensures.
     """
