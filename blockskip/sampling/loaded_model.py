@@ -85,7 +85,7 @@ class LoadedModel:
 
     def _frozen_lora(self, name: str, is_on: bool) -> FrozenLora:
         model = self.transformer
-        linears = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+        linears = [key for key, part in model.named_modules() if isinstance(part, nn.Linear)]
         layers = read_lora(sources.lora_path(name), linears)
         return FrozenLora(model, as_dtype(layers, model.dtype), is_on)
 
