@@ -9,7 +9,7 @@ import pytest
 from helpers.demo_run import DEMO, run_to_step
 from safetensors.torch import load_file
 
-from blockskip.core import events, safetensors_files
+from blockskip.core import events, processes, safetensors_files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ROOT
 from blockskip.data.photos import find_photos
@@ -99,7 +99,7 @@ def test_strength_goes_from_the_untrained_model_to_the_tuned_one(run):
 
 def test_own_pictures_afterwards_survive_a_kill(run):
     image_requests.submit(run, OWN, 3)
-    run.image_worker().kill()
+    processes.kill(run.image_worker())  # SIGKILL would mean that RAM ran out
     wait_for_pictures(run)
     assert image_requests.all_requests(run)[0].state in image_requests.PENDING_STATES
     image_requests.submit(run, OWN, 4, strength=0.5, step=3)
