@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from blockskip.cli import options
-from blockskip.cli.errors import console, escape_markup, exit_code_of
+from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.models import models, plan
 from blockskip.core import presets
@@ -124,7 +125,7 @@ def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
 
     trained = caption and training_caption(caption, trigger, class_name)
     if trained != caption:
-        console.print(f"[yellow]{escape_markup(f'The caption trained is “{trained}”.')}[/]")
+        console.print(Text(f"The caption trained is “{trained}”.", style="yellow"))
     return trained
 
 
@@ -156,12 +157,10 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
 
     sources.find_model(presets.model_row(settings.model))
     good, bad = read_photos(paths, settings.subject_caption)
-    for rejected in bad:
-        line = escape_markup(f"{rejected.name} is left out: {rejected.reason}.")
-        console.print(f"[yellow]{line}[/]")
     used = [photo.path for photo in good]
-    for note in notes(used, settings):
-        console.print(f"[yellow]{escape_markup(note)}[/]")
+    left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
+    for note in left_out + notes(used, settings):
+        console.print(Text(note, style="yellow"))
     run = create_run(settings, used, out)
     return watch_run(run, start=True, as_json=as_json)
 
@@ -234,7 +233,7 @@ def _run_row(run: Run) -> dict:
 def _say_if_damaged(run: Run, step: int | None) -> None:
     """Say which saved steps are damaged, if an earlier one is used in place of the last."""
     if step is None and (text := checkpoints.damage_note(run)):
-        console.print(f"[yellow]{escape_markup(text)}[/]", highlight=False)
+        console.print(Text(text, style="yellow"))
 
 
 @app.command()

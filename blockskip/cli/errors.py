@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.exceptions import TyperException
 
 from blockskip.core import files
@@ -47,13 +48,5 @@ def _print_json(error: UserError) -> None:
 def _print_error(error: UserError) -> int:
     if "--json" in sys.argv:
         _print_json(error)
-    console.print(
-        f"[bold red]{escape_markup(error.title)}[/] {escape_markup(error.remedy)}",
-        highlight=False,
-    )
+    console.print(Text.assemble((error.title, "bold red"), " ", error.remedy))
     return 2 if isinstance(error, BadInput) else 1
-
-
-def escape_markup(text: str) -> str:
-    """Return a text that rich prints as it is."""
-    return text.replace("[", r"\[")

@@ -33,7 +33,9 @@ def words(text: str) -> list[str]:
 
 def aside(quiet: bool = False) -> Callable[[str], None]:
     """Return a function that prints progress to stderr, since stdout is for the result."""
-    return partial(Console(stderr=True, quiet=quiet).print, highlight=False)
+    return partial(
+        Console(stderr=True, quiet=quiet).print, highlight=False, markup=False, emoji=False
+    )
 
 
 def existing_paths(paths: list[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from blockskip.core import events, shortage, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
@@ -33,7 +34,7 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = run.start() if start else None
     console = Console(stderr=True, quiet=as_json)
-    console.print(f"Run [bold]{run.name}[/] in {run.folder}", highlight=False)
+    console.print(Text.assemble("Run ", (run.name, "bold"), f" in {run.folder}"), soft_wrap=True)
     screen = RunDisplay(console, as_json)
     interrupted = False
     with screen.progress:
@@ -94,10 +95,8 @@ class RunDisplay:
             vram = f"VRAM {event.vram_gib:.1f} GiB, " if event.vram_gib >= 0 else ""
             self.memory = f"{vram}RAM {event.rss_gib:.1f} GiB"
         elif isinstance(event, events.Note):
-            self.console.print(
-                f"[yellow]{event.text}[/]" if event.level == "warning" else event.text,
-                highlight=False,
-            )
+            style = "yellow" if event.level == "warning" else ""
+            self.console.print(Text(event.text, style=style))
         elif isinstance(event, events.Started):
             self.resumed = event.resumed_from > 0
         if isinstance(event, (events.Done, events.Failed, events.Stopped)):
@@ -126,16 +125,17 @@ def _print_result(
     last = failure.read(run.folder) or screen.last
     if isinstance(last, events.Done):
         report, code = _result_json(run, last, screen.resumed), 0
-        line = f"[bold green]Done[/] in {last.seconds:.0f} s: {run.folder / last.exported}"
+        path = run.folder / last.exported
+        line = Text.assemble(("Done", "bold green"), f" in {last.seconds:.0f} s: {path}")
     else:
         error = _run_error(run, last, killed)
         report = {"run": str(run.folder)} | error.to_dict()
         stopped = isinstance(last, events.Stopped)
         code = 130 if stopped else 1
-        line = f"[{'bold' if stopped else 'bold red'}]{error.title}[/] {error.remedy}"
+        line = Text.assemble((error.title, "bold" if stopped else "bold red"), " ", error.remedy)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
-    console.print(line, highlight=False)
+    console.print(line, soft_wrap=True)  # a path is not broken, and can be copied
     return code
 
 

@@ -41,17 +41,22 @@ def run(tmp_path):
         ),
         (Failed(title="The disk is full.", remedy="Free some."), 1, "The disk is full. Free some."),
         (
+            Failed(title="D:/a[b] :cat: [/c]/[d]/ is lost.", remedy="Find it."),
+            1,
+            "D:/a[b] :cat: [/c]/[d]/ is lost. Find it.",
+        ),
+        (
             None,
             1,
             "Run “momo” ended without an error message. See its log: {folder}/worker.log.",
         ),
     ],
-    ids=["done", "paused", "failed", "gone"],
+    ids=["done", "paused", "failed", "brackets", "gone"],
 )
 def test_an_ending_is_told_to_people_and_to_programs(run, last, code, line, capsys):
     out = io.StringIO()
     screen = SimpleNamespace(last=last, resumed=True)
-    console = Console(file=out, width=1000)
+    console = Console(file=out, width=40)
     assert progress._print_result(run, screen, True, console) == code
     assert out.getvalue().strip().replace("\\", "/") == line.format(folder=run.folder.as_posix())
     said = json.loads(capsys.readouterr().out)
